@@ -30,11 +30,10 @@ import torch
 
 from _document import replace_section
 from _specimens import PHANTOMS, TEST_SEED, TRAIN_SEED, Specimen, figures, specimen
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import read_card
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 
 _PEER = Path(__file__).with_name("_careamics_peer.py")

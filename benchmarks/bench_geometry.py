@@ -30,7 +30,7 @@ import torch
 
 from _document import replace_section
 from _settings import digest, left_out
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.architecture import network_kwargs
@@ -41,7 +41,6 @@ from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.models.bundle import read_card
 from napari_geosr.networks import build_network
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import phantoms, scans, tubes
 from napari_geosr.physics.phantoms import Phantom, Shape

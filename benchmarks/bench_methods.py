@@ -47,12 +47,11 @@ from _specimens import (
     figures,
     specimen,
 )
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.core.steps import TrainingProgress, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import psnr
 from napari_geosr.models.bundle import read_card
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import (
     TrainingConfig,
     TrainJob,

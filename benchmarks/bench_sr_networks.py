@@ -40,7 +40,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from _document import replace_section
 from _specimens import Array, figures
 from bench_geometry import foam
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import free_memory
@@ -50,7 +50,6 @@ from napari_geosr.inference.tiling import lay_out
 from napari_geosr.learning.energy import Meter
 from napari_geosr.models import bundle
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.physics import scans
 from napari_geosr.physics.phantoms import Phantom

@@ -30,10 +30,9 @@ from scipy import ndimage
 
 from _document import replace_section
 from _wrong_results import WRONG, Scene
+from napari_geosr import check_consistency, restore
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore import restore
-from napari_geosr.operations.restore.consistency import check_consistency
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.coverage import Outcome, conformal_factor, outcomes

@@ -363,7 +363,7 @@ def jobs_resume() -> None:
 
 def simulated_scan(folder: Path, size: int, projections: int) -> Path:
     """A noisy scan of a foam, with an axis off the middle."""
-    from napari_geosr.operations.simulate import simulate
+    from napari_geosr import simulate
 
     made = simulate(
         "foam",

@@ -10,11 +10,10 @@ from pathlib import Path
 
 import numpy as np
 
+from napari_geosr import measure_porosity, restore_with_uncertainty
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.band import needed_factor
 from napari_geosr.models import zoo
-from napari_geosr.operations.measure import measure_porosity
-from napari_geosr.operations.restore import restore_with_uncertainty
 from pretraining.uncertain_scans import CONDITIONS, Case, cases, draw
 
 #: Voxels of the scan that a pore must have to be counted.

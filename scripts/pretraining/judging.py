@@ -12,9 +12,9 @@ import numpy as np
 import yaml
 from skimage.filters import threshold_otsu
 
+from napari_geosr import restore
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import compare_pores, psnr
-from napari_geosr.operations.restore import restore
 from napari_geosr.physics.phantoms import FloatArray
 from napari_geosr.physics.scans import Scan
 from pretraining import baselines

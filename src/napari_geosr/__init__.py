@@ -9,5 +9,9 @@ import lazy_loader
 
 from napari_geosr.core.version import __version__
 
-__getattr__, __dir__, _public = lazy_loader.attach_stub(__name__, __file__)
+__getattr__, _, _public = lazy_loader.attach_stub(__name__, __file__)
 __all__ = [*_public, "__version__"]
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

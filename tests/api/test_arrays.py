@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import dask.array as da
@@ -10,7 +11,7 @@ import pytest
 import zarr
 
 import napari_geosr as geosr
-from napari_geosr.api.arrays import as_volume
+from napari_geosr.api.arrays import as_companion, as_volume
 from napari_geosr.core.errors import (
     ConfigError,
     GeoSRWarning,
@@ -139,3 +140,93 @@ def test_what_a_command_would_warn_of_is_a_warning_at_the_callers_line(noisy):
     with pytest.warns(GeoSRWarning, match="differs from what ct-denoise") as caught:
         geosr.restore(noisy, threads=1)
     assert {Path(each.filename).name for each in caught} == {Path(__file__).name}
+
+
+def test_the_axes_of_an_array_are_those_of_its_mask(rng):
+    data = np.full((12, 12, 12), 200.0)  # a cube: shapes do not tell axes apart
+    data[1:4, 2:5, 3:9] = 20
+    mask = np.zeros(data.shape, bool)
+    mask[:6, :, :] = True
+    deviation = rng.uniform(1, 200, data.shape)
+    settings = {"band_factor": 1.0, "threshold": 100.0}
+    expected = geosr.measure_porosity(data, mask, uncertainty=deviation, **settings)
+    turned = geosr.measure_porosity(
+        data.T, mask.T, uncertainty=deviation.T, axes="XYZ", **settings
+    )
+    assert turned.porosity == expected.porosity > 0
+    assert turned.band == expected.band is not None
+
+
+def test_companions_take_the_axes_of_their_array(rng):
+    data = rng.random((4, 4, 4))
+    volume = as_volume(data.T, "XYZ")
+    assert np.array_equal(as_companion(data.T, "XYZ", name="mask", like=volume), data)
+    series = as_volume(data[None], "TZYX")
+    found = as_companion(data, "TZYX", name="mask", like=series)
+    assert found.axes == "ZYX"
+    assert as_companion(volume, "TZYX", name="mask", like=series) is volume
+
+
+def test_a_check_of_arrays_knows_their_axes(rng):
+    true = np.zeros((24, 24, 24), np.float32)
+    true[4:14, 6:20, 8:12] = 100
+    scan = true + rng.normal(0, 5, true.shape).astype(np.float32)
+    expected = geosr.check_consistency(scan, true)
+    turned = geosr.check_consistency(scan.T, true.T, axes="XYZ")
+    assert np.array_equal(turned.residual, expected.residual)
+    assert repr(turned).startswith("<ConsistencyCheck 'result (residual)': ")
+    assert len(repr(turned)) < 200
+
+
+@pytest.mark.parametrize("verb", [geosr.compare, geosr.check_consistency])
+def test_two_volumes_have_axes_of_their_own(verb, noisy):
+    volume = Volume(noisy, "ZYX")
+    with pytest.raises(ConfigError, match="plain arrays.*axes 'ZYX'"):
+        verb(volume, volume, axes="ZYX")
+
+
+@pytest.mark.parametrize(
+    "named",
+    [
+        lambda: geosr.load_model("gaussian"),
+        lambda: geosr.load_model("gaussian").path,
+        lambda: geosr.list_models(words="bundled gaussian")[0],
+        lambda: "gaussian",
+    ],
+    ids=["model", "path", "entry", "name"],
+)
+def test_a_model_may_be_given_itself(named, noisy):
+    model = named()
+    assert geosr.load_model(model).card.name == "gaussian"
+    restored = geosr.restore(noisy, model, threads=1)
+    assert restored.name == "array · gaussian"
+    if not isinstance(model, Path):  # a path is kept as it was given
+        assert restored.provenance[-1]["settings"]["model"] == "gaussian"
+
+
+def test_members_of_an_ensemble_may_be_given_themselves(noisy):
+    members = (geosr.load_model("foam-denoise"),)
+    named = geosr.restore_with_uncertainty(
+        noisy, "porous-denoise", "ensemble", ensemble_with=("foam-denoise",), threads=1
+    )
+    given = geosr.restore_with_uncertainty(
+        noisy,
+        geosr.load_model("porous-denoise"),
+        "ensemble",
+        ensemble_with=members,
+        threads=1,
+    )
+    assert all(np.array_equal(a, b) for a, b in zip(named, given, strict=True))
+
+
+def test_what_is_no_model_is_refused_in_a_sentence(noisy):
+    with pytest.raises(ConfigError, match="model"):
+        geosr.restore(noisy, 3)
+
+
+def test_a_simulation_is_shown_on_one_line(tmp_path):
+    made = geosr.simulate("blobs", tmp_path, size=16, rows=2, projections=4)
+    assert re.fullmatch(
+        r"<SimulationResult 'blobs': porosity .*2 × 16 × 16 .*>", repr(made)
+    )
+    assert len(repr(made)) < 200

@@ -14,7 +14,7 @@ import napari_geosr as geosr
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.measure.comparison import comparison_steps
+from napari_geosr.operations.measure.comparison import compare_steps
 
 UM = ((2.0, 2.0, 2.0), "µm")
 
@@ -106,7 +106,7 @@ def test_what_cannot_be_compared_is_refused(noisy, true):
 
 
 def test_it_can_be_stopped(noisy, true):
-    steps = comparison_steps(
+    steps = compare_steps(
         Volume(noisy, "ZYX"), Volume(true, "ZYX"), should_stop=lambda: True
     )
     with pytest.raises(Cancelled):

@@ -11,10 +11,13 @@ import types
 import typing
 from typing import Any, Literal
 
+import numpy as np
 import pytest
 
 import napari_geosr as geosr
 from napari_geosr.core.config import Config
+from napari_geosr.core.errors import GeoSRWarning
+from napari_geosr.core.steps import Warned
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import ModelFilter
@@ -46,7 +49,7 @@ def test_the_list_is_what_is_promised():
         reconstruct compare simulate build_pairs train list_models load_model
         Projections PorosityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
-    assert sorted(dir(geosr)) == sorted(PUBLIC)
+    assert sorted(dir(geosr)) == sorted(geosr.__all__)
     with pytest.raises(AttributeError, match="napari_geosr"):
         geosr.absent  # noqa: B018
 
@@ -109,6 +112,8 @@ def choices(annotation: Any) -> set[Any]:
         return set().union(*map(choices, typing.get_args(annotation)))
     if origin is Literal:
         return set(typing.get_args(annotation))
+    if origin is tuple:  # of any length
+        return {(tuple, each) for each in choices(typing.get_args(annotation)[0])}
     if origin is collections.abc.Mapping:
         return {dict[typing.get_args(annotation)]}
     return {annotation}
@@ -142,10 +147,44 @@ def test_every_setting_reaches_the_config(name, monkeypatch):
 
     function = getattr(geosr, name)
     if name == "train":
-        monkeypatch.setattr(sys.modules[function.__module__], "train_on_files", create)
+        monkeypatch.setattr(sys.modules[function.__module__], "training_steps", create)
     else:
         monkeypatch.setattr(config, "create", create)
     given = {field: {field: 1} for field in config.model_fields.keys() - otherwise}
     with pytest.raises(Told):
         function(*DATA[name], **given)
     assert {field: told[field] for field in given} == given
+
+
+#: The generator of steps that each verb runs.
+STEPS = {
+    "build_pairs": "pairs_steps",
+    "check_consistency": "consistency_steps",
+    "compare": "compare_steps",
+    "measure_porosity": "measure_steps",
+    "reconstruct": "reconstruct_steps",
+    "restore": "restore_steps",
+    "restore_with_uncertainty": "restore_steps",
+    "simulate": "simulate_steps",
+    "train": "training_steps",
+}
+
+
+@pytest.mark.parametrize("name", STEPS)
+def test_what_a_verb_warns_of_reaches_its_caller(name, monkeypatch):
+    def steps(*_: Any, **__: Any) -> Any:
+        yield Warned(message="Something is odd.")
+        return types.SimpleNamespace(volume="volume", spread="deviation")
+
+    function = getattr(geosr, name)
+    monkeypatch.setattr(sys.modules[function.__module__], STEPS[name], steps)
+    data = DATA.get(name, ([[0, 1]], [[0, 1]]))
+    if name == "restore":  # a list would be several scans
+        data = (np.zeros((2, 2)),)
+    with pytest.warns(GeoSRWarning, match=r"Something is odd\.") as caught:
+        function(*data)
+    assert [each.filename for each in caught] == [__file__]
+
+
+def test_every_verb_is_among_them():
+    assert set(STEPS) == {*SETTINGS, "check_consistency"}

@@ -93,3 +93,13 @@ def test_the_same_voxels_are_not_learned_from_twice(scans, tmp_path):
     with pytest.raises(ConfigError, match="'target' is given twice"):
         geosr.train("noise2noise", tmp_path / "job", scans[0], scans[0], **SMALL)
     assert not (tmp_path / "job").exists()
+
+
+def test_a_training_may_start_from_a_model_itself(scans, tmp_path):
+    first = geosr.train("noise2void", tmp_path / "a", scans[0], **SMALL)
+    more = {"steps": 1, "batch_size": 1, "patch": 16, "device": "cpu", "threads": 1}
+    model = geosr.train(
+        "noise2void", tmp_path / "b", scans[0], from_model=first, name="more", **more
+    )
+    settings = model.card.provenance["settings"]["training"]
+    assert settings["from_model"] == str(first.path)

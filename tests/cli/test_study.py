@@ -8,9 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, simulate
 from napari_geosr.cli.app import run
-from napari_geosr.operations.simulate import simulate
 
 
 @pytest.fixture(scope="module")

@@ -179,3 +179,39 @@ def test_a_dask_array_stays_lazy():
     da = pytest.importorskip("dask.array")
     scan = make(data=da.zeros((6, 4, 5), chunks=(1, 4, 5)))
     assert isinstance(scan.subset([4, 1]).rows(0, 2).data, da.Array)
+
+
+def test_lists_are_projections():
+    scan = Projections([[[1, 2]]], [0], flats=[[[3, 3]]], darks=[[[0, 0]]])
+    assert scan.shape == np.asarray(scan).shape == (1, 1, 2)
+    assert scan.flats.shape == (1, 1, 2)
+
+
+@pytest.mark.parametrize("wrong", ["scan.h5", None, [[[1], [1, 2]]], [[["a"]]]])
+def test_what_is_no_array_is_refused_in_one_sentence(wrong):
+    with pytest.raises(ProjectionsError) as caught:
+        Projections(wrong, [0])
+    assert str(caught.value).endswith(".")
+    with pytest.raises(ProjectionsError):
+        make(flats=wrong) if wrong is not None else Projections(wrong, [0])
+
+
+def test_projections_are_an_array_for_numpy():
+    scan = make()
+    assert np.array_equal(np.asarray(scan), scan.data)
+    lazy = make(data=OnDisk(scan.data))
+    assert np.array_equal(np.asarray(lazy), scan.data)
+    with pytest.raises(ValueError, match="not in memory"):
+        np.array(lazy, copy=False)
+
+
+def test_one_line_says_what_projections_are():
+    scan = make(pixel_size=2.5, unit="um")
+    assert repr(scan) == (
+        "<Projections 'scan': angles 6 × rows 4 × columns 5, pixel size 2.5 µm, "
+        "float32, 480 B>"
+    )
+    assert repr(make(data=OnDisk(scan.data))).endswith("480 B, lazy>")
+    lazy = make(data=OnDisk(scan.data))
+    assert "angle 90°" in lazy._repr_html_()
+    assert lazy.data.read == 4 * 5

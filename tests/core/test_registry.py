@@ -61,3 +61,33 @@ def test_hyphens_may_stand_for_underscores(package, tmp_path):
     assert package.key("two wheels") == "two wheels"
     with pytest.raises(ConfigError, match="no part 'two wheels'"):
         package.load("two wheels")
+
+
+def test_broken_modules_of_others_are_left_out_and_named_once(
+    package, tmp_path, monkeypatch, caplog
+):
+    sources = {
+        "raises": "1 / 0",
+        "nameless": "",
+        "odd": "NAME = 3",
+        "brake": "NAME = ''",
+    }
+    for name, source in sources.items():
+        (tmp_path / f"their_{name}.py").write_text(source)
+    points = [EntryPoint(name, f"their_{name}", "test.parts") for name in sources]
+    monkeypatch.setattr(registry, "entry_points", lambda group: points)
+    for _ in range(2):
+        found = [module.__name__ for module in package.load_all(NAME=str)]
+        assert found == ["parts.axle", "their_brake", "parts.wheel"]
+    nameless, odd, raises = sorted(caplog.messages)
+    assert "'nameless'" in nameless
+    assert "has no NAME" in nameless
+    assert "has a wrong NAME" in odd
+    assert "division by zero" in raises
+
+
+@pytest.mark.parametrize("source", ["1 / 0", "import electricity_of_nobody", ""])
+def test_a_broken_module_of_ours_is_an_error(package, tmp_path, source):
+    (tmp_path / "parts" / "lamp.py").write_text(source)
+    with pytest.raises((ConfigError, ZeroDivisionError)):
+        package.load_all(NAME=str)

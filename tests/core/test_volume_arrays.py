@@ -226,3 +226,64 @@ def test_a_volume_is_pickled():
     again = pickle.loads(pickle.dumps(volume))
     assert repr(again) == repr(volume)
     assert np.array_equal(np.asarray(again), np.asarray(volume))
+
+
+@pytest.mark.parametrize("size", [3, 3.0, np.float32(3), np.array(3), [3], (3, 3, 3)])
+def test_one_number_is_the_size_of_all_edges(size):
+    data = np.zeros((3, 4, 5))
+    edges = (3.0, 3.0, 3.0)
+    assert Volume(data, "ZYX", size, "um").voxel_size == edges
+    assert Volume.from_array(data, size, "um").voxel_size == edges
+    assert Volume(data, "ZYX").with_geometry(size, "um").voxel_size == edges
+
+
+@pytest.mark.parametrize(
+    "size", [(1, 2), (1, 2, 3, 4), "three", 1j, np.nan, (1, np.inf, 1), -1, 0, {}]
+)
+def test_a_size_that_fits_no_volume_is_told_in_one_sentence(size):
+    volume = Volume(np.zeros((3, 4, 5)), "ZYX", name="scan")
+    makers = (
+        lambda: Volume(volume.data, "ZYX", size, name="scan"),
+        lambda: volume.with_geometry(size, "um"),
+        lambda: Volume.from_array(volume.data, size, "um", name="scan"),
+    )
+    for make in makers:
+        with pytest.raises(VolumeError, match="'scan'.*voxel.size"):
+            make()
+
+
+def test_a_volume_is_indexed_as_its_array_is():
+    data = np.arange(60.0).reshape(3, 4, 5)
+    for given in (data, da.from_array(data)):
+        volume = Volume(given, "ZYX")
+        assert (volume.ndim, len(volume)) == (3, 3)
+        assert np.array_equal(np.asarray(volume[1]), data[1])
+        assert np.array_equal(np.asarray(volume[..., -1]), data[..., -1])
+        assert np.array_equal(np.asarray(volume[1:, 2]), data[1:, 2])
+
+
+def test_a_volume_of_a_volume_holds_its_array():
+    volume = Volume(np.zeros((3, 4, 5)), "ZYX")
+    assert Volume.from_array(volume).data is volume.data
+
+
+def test_a_volume_becomes_a_layer_without_napari(tmp_path):
+    data = np.zeros((2, 3, 4, 5), "u1")
+    size, origin = (3.0, 2.0, 1.0), (10.0, 0.0, 5.0)
+    scan = Volume(data, "TZYX", size, "µm", origin, "scan", source=tmp_path / "a.tif")
+    found, attributes, layer_type = scan.to_layer_data()
+    assert found is data
+    assert layer_type == "image"
+    assert attributes == {
+        "name": "scan",
+        "scale": (1.0, *size),
+        "translate": (0.0, *origin),
+        "units": ("pixel", "um", "um", "um"),
+        "axis_labels": ("t", "z", "y", "x"),
+        "metadata": {"geosr": {"provenance": [], "source": tmp_path / "a.tif"}},
+    }
+    assert scan.replace(metadata={"kind": "labels"}).to_layer_data()[2] == "labels"
+    lazy = Recorder(data)
+    found, _, _ = scan.replace(data=lazy).to_layer_data()
+    assert isinstance(found, da.Array)
+    assert lazy.keys == []

@@ -24,12 +24,11 @@ import numpy as np
 sys.path.insert(0, str(Path(__file__).parent))
 from golden_figures import CENTRE, JOBS, LEFT, figures_of_volume, job_figures
 
-from napari_geosr import io
+from napari_geosr import io, simulate
 from napari_geosr.cli.app import run
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.simulate import simulate
 
 QUICK = {
     "steps": 4,

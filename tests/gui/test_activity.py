@@ -7,6 +7,7 @@ from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import EngineError
 from napari_geosr.core.steps import StageStarted, TileDone, Warned
+from napari_geosr.gui.kit import activity as activity_module
 from napari_geosr.gui.kit.activity import PREVIEW, Activity
 
 
@@ -113,10 +114,27 @@ def test_an_operation_tells_what_it_does_and_gives_its_result(owner, qtbot):
 def test_nothing_else_starts_while_something_runs(owner, qtbot):
     activity = Activity(owner)
     activity.start("wait", endless)
-    with pytest.raises(AssertionError, match="wait runs"):
+    with pytest.raises(EngineError, match="while 'wait' runs"):
         activity.start("count", count_to(1))
     activity.cancel()
     ended(qtbot, activity)
+    activity.start("count", count_to(1))
+    ended(qtbot, activity)
+
+
+def test_what_cannot_be_started_leaves_nothing_busy(owner, qtbot, monkeypatch):
+    activity, told = Activity(owner), []
+    activity.busyChanged.connect(told.append)
+
+    def fail(*_args, **_options):
+        raise OSError("no thread")
+
+    with monkeypatch.context() as context:
+        context.setattr(activity_module, "BackgroundTask", fail)
+        with pytest.raises(OSError, match="no thread"):
+            activity.start("count", count_to(1))
+    assert activity.busy == ""
+    assert told == []
     activity.start("count", count_to(1))
     ended(qtbot, activity)
 

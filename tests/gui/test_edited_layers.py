@@ -8,9 +8,9 @@ import pytest
 from napari.layers import Image
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
+from napari_geosr import restore
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.contents import contents_key, is_unfinished
-from napari_geosr.operations.restore import restore
 
 
 def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):

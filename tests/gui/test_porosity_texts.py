@@ -11,9 +11,9 @@ from porosity_helpers import physical, scan
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QLabel
 
+from napari_geosr import measure_porosity
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.porosity.result import PorosityResult
-from napari_geosr.operations.measure import measure_porosity
 
 GOLDEN = Path(__file__).parent / "golden" / "porosity_texts.json"
 

@@ -36,7 +36,7 @@ def test_stopping_removing_and_closing_end_the_worker(
         finally:
             closed.append(True)
 
-    monkeypatch.setattr(_measuring, "compare_steps", endless)
+    monkeypatch.setattr(_measuring, "measure_several_steps", endless)
     layer = add(viewer, physical())
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)

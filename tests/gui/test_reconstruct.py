@@ -18,13 +18,13 @@ from tomography_helpers import (
     scan_file,
 )
 
+from napari_geosr import reconstruct
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
 from napari_geosr.gui.reconstruct import activity as _reconstructing
 from napari_geosr.gui.reconstruct.steps import volume_steps
 from napari_geosr.gui.reconstruct.widgets import CONTINUE, RUN
-from napari_geosr.operations.reconstruct import reconstruct
 
 
 @pytest.fixture(scope="module")

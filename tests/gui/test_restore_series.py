@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from qtpy.QtWidgets import QComboBox
 
+from napari_geosr import restore
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.restore import RestoreDock
-from napari_geosr.operations.restore import restore
 
 ALL, ONE = "All time points", "The one on screen"
 

@@ -13,6 +13,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.io.atomic import write_bytes, write_text
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.suffixes import stem_of, suffix_of
 
 _HEAVY = ["tifffile", "zarr", "dask", "h5py", "imagecodecs", "nibabel", "scipy"]
@@ -61,6 +62,25 @@ def test_one_axis_may_be_chosen_and_the_other_kept(
         io.read(path, channel=-1)
     with pytest.raises(FileError, match=r"no channel 3: choose 0 … 2"):
         io.read(path, channel=3)
+    flat = io.write(make_volume((5, 6), "YX"), tmp_path / "b.tif")
+    with pytest.raises(FileError, match=r"no channel axis. Leave the channel out"):
+        io.read(flat, channel=1)
+
+
+def test_the_part_that_is_chosen_stays_in_the_file(
+    tmp_path: Path, make_volume: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = io.write(make_volume((2, 3, 4, 5, 6), "TCZYX"), tmp_path / "a.ome.zarr")
+
+    def refuse(*_: Any) -> None:
+        raise AssertionError("voxels were read")
+
+    with monkeypatch.context() as context:
+        context.setattr(LazyArray, "__getitem__", refuse)
+        part = io.read(path, channel=2, time=1)
+    assert part.is_lazy
+    whole = np.asarray(io.read(path))
+    np.testing.assert_array_equal(np.asarray(part), whole[1, 2])
 
 
 def test_a_unit_alone_is_refused(tmp_path: Path, make_volume: Any) -> None:

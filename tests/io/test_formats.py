@@ -182,6 +182,18 @@ def test_one_that_cannot_be_imported_does_not_stop_the_others(
     assert re.search("file format 'broken' cannot be used.*no_such_module", message)
 
 
+@pytest.mark.parametrize("source", ["1 / 0", "", "FORMAT = 'npy'"])
+def test_a_broken_format_of_another_package_stops_no_reading(
+    source: str, tmp_path: Path, make_volume: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_format.py").write_text(source)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "their_format", raising=False)
+    bring(monkeypatch, theirs="their_format")
+    path = io.write(make_volume((6, 7), "YX", dtype="uint8"), tmp_path / "a.tif")
+    assert io.read(path).shape == (6, 7)
+
+
 def test_slices_are_read_in_any_format_of_images(
     tmp_path: Path, make_volume: Any
 ) -> None:

@@ -12,11 +12,11 @@ import pytest
 import tifffile
 import torch
 
+from napari_geosr import restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import read
 from napari_geosr.learning.image_pool import ImagePool
 from napari_geosr.learning.methods import config_class
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, train_steps
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 4, "critic_width": 2}

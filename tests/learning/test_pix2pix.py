@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 import torch
 
+from napari_geosr import restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import read
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.translation import coarser, finer, middle
 from napari_geosr.networks import build_network
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train import TrainJob, train_steps
 
 SMALL: dict[str, Any] = {"layers": 1, "width": 4, "critic_width": 2}

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_geosr import train
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
 from napari_geosr.core.steps import Step, TrainingProgress, Warned
 from napari_geosr.io import read
@@ -18,7 +19,6 @@ from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
 from napari_geosr.learning.trainer import Trainer
 from napari_geosr.networks.spec import SupportsTrainingDtype
-from napari_geosr.operations.train import train
 
 
 def make(pair: Any, folder: Path | None = None, **settings: Any) -> Trainer:

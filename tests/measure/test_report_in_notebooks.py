@@ -24,12 +24,20 @@ def report() -> PorosityReport:
 def test_one_row_per_pore_by_its_label(report):
     table = report.to_dataframe()
     assert list(table.columns) == list(report.table)
-    assert table.index.name == "label"
-    for label, pore in table.iterrows():
+    assert table.sort_values("label").index.tolist() == [0, 1]
+    for _, pore in table.iterrows():
+        label = pore["label"]
         assert pore["voxels"] == np.count_nonzero(np.asarray(report.labels) == label)
     assert table["volume"].tolist() == (2 * table["voxels"]).tolist()
     assert table.attrs["units"] == report.units
     assert table.attrs["units"]["volume"] == "µm³"
+
+
+def test_one_line_says_what_was_found(report):
+    assert repr(replace(report, warnings=())) == (
+        "<PorosityReport '<rock>': porosity 0.06713, pores 2, "
+        "threshold 30 (dark pores), warnings 0>"
+    )
 
 
 def test_a_changed_table_leaves_the_report(report):

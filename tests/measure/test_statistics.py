@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 import sys
 from collections.abc import Callable, Iterator
 from importlib.metadata import EntryPoint
@@ -113,8 +114,6 @@ def test_without_it_nothing_is_left_of_it() -> None:
 @pytest.mark.parametrize(
     ("name", "source", "says"),
     [
-        ("empty", "", "'empty'.*brought_empty has no STATISTICS"),
-        ("lost", "import electricity_of_nobody", "'lost'.*electricity"),
         (
             "second",
             SURFACE_TO_VOLUME.replace('"surface_to_volume", s', '"sphericity", s'),
@@ -131,6 +130,24 @@ def test_a_broken_statistic_is_named(bring, name: str, source: str, says: str) -
     bring(name, source)
     with pytest.raises(ConfigError, match=says):
         ball()
+
+
+@pytest.mark.parametrize(
+    ("name", "source", "says"),
+    [
+        ("empty", "", "'empty'.*brought_empty has no STATISTICS"),
+        ("odd", "STATISTICS = 3", "'odd'.*brought_odd has a wrong STATISTICS"),
+        ("lost", "import electricity_of_nobody", "'lost'.*electricity"),
+        ("raising", "1 / 0", "'raising'.*division by zero"),
+    ],
+)
+def test_a_module_that_cannot_be_used_stops_no_measurement(
+    bring, name: str, source: str, says: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    bring(name, source)
+    assert ball().pore_count == ball().pore_count == 1
+    (message,) = caplog.messages
+    assert re.search(says, message)
 
 
 @pytest.mark.parametrize("flat", [False, True])

@@ -17,8 +17,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import (
     MeasureConfig,
-    compare_steps,
     grey_levels,
+    measure_several_steps,
     measure_steps,
 )
 from napari_geosr.operations.measure.grey_levels import (
@@ -86,7 +86,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(data, message):
     for steps in (
         measure_steps(volume, MeasureConfig()),
         histogram_steps(volume),
-        compare_steps({"a": volume}, MeasureConfig()),
+        measure_several_steps({"a": volume}, MeasureConfig()),
     ):
         with pytest.raises(VolumeError, match=message) as caught:
             run_to_end(steps)
@@ -95,7 +95,7 @@ def test_what_cannot_be_measured_is_refused_in_one_sentence(data, message):
 
 def test_comparison_uses_one_physical_smallest_pore(rng):
     volumes = {"coarse": foam(rng), "fine": foam(rng, 2)}
-    reports = run_to_end(compare_steps(volumes, MeasureConfig(min_voxels=200)))
+    reports = run_to_end(measure_several_steps(volumes, MeasureConfig(min_voxels=200)))
     assert list(reports) == ["coarse", "fine"]
     # The smallest ball has 123 voxels in one and about 1000 in the other volume.
     assert [r.min_voxels for r in reports.values()] == [200, 1600]
@@ -135,7 +135,7 @@ def test_the_smallest_pore_is_the_same_in_every_unit(axes, n, unit):
 def test_images_are_not_compared_with_volumes(rng):
     volume = foam(rng, name="whole")
     plane = Volume(volume.data[4], "YX", (4.0, 4.0), "µm", name="plane")
-    steps = compare_steps({"whole": volume, "plane": plane}, MeasureConfig())
+    steps = measure_several_steps({"whole": volume, "plane": plane}, MeasureConfig())
     with pytest.raises(VolumeError, match="'plane' is a single image"):
         run_to_end(steps)
 
@@ -143,7 +143,7 @@ def test_images_are_not_compared_with_volumes(rng):
 def test_comparing_with_a_volume_without_voxel_size_warns(rng):
     volumes = {"a": foam(rng), "b": Volume(noisy(rng), "ZYX", name="b")}
     steps = []
-    made = compare_steps(volumes, MeasureConfig(), keep_labels=False)
+    made = measure_several_steps(volumes, MeasureConfig(), keep_labels=False)
     reports = run_to_end(made, steps.append)
     warnings = [s.message for s in steps if isinstance(s, Warned)]
     assert any("'b' has no voxel size" in message for message in warnings)
@@ -152,7 +152,7 @@ def test_comparing_with_a_volume_without_voxel_size_warns(rng):
 
 def test_progress_rises_over_all_volumes(rng, monkeypatch):
     volumes = {"a": foam(rng), "b": foam(rng)}
-    steps = list(compare_steps(volumes, MeasureConfig()))
+    steps = list(measure_several_steps(volumes, MeasureConfig()))
     done = [s.done / s.total for s in steps if isinstance(s, BlockDone) and s.total]
     assert done == sorted(done)
     assert done[-1] == 1
@@ -272,7 +272,7 @@ def test_pore_size_is_physical():
 
 def test_the_generator_can_be_closed_early(rng):
     for steps in (
-        compare_steps({"a": foam(rng)}, MeasureConfig()),
+        measure_several_steps({"a": foam(rng)}, MeasureConfig()),
         histogram_steps(foam(rng)),
     ):
         next(steps)

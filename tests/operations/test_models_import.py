@@ -12,6 +12,7 @@ import pytest
 import torch
 from torch import nn
 
+from napari_geosr import restore
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.core.volume import Volume
@@ -24,7 +25,6 @@ from napari_geosr.operations.models.importing import (
     import_steps,
     measured,
 )
-from napari_geosr.operations.restore import restore
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
 BUNDLED = zoo.bundled_folder() / "gaussian"

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_geosr import reconstruct
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
+from napari_geosr.operations.reconstruct import ReconstructConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
     ThinnedCounts,
     check_same_detector,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, reconstruct, simulate
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
@@ -25,7 +25,6 @@ from napari_geosr.core.steps import (
 from napari_geosr.io.projections import read_projections, write_projections
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
-    reconstruct,
     reconstruct_slice,
     reconstruct_steps,
 )
@@ -33,7 +32,6 @@ from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct.preview import KeptRow, slice_steps
 from napari_geosr.operations.reconstruct.rows import RowBands
 from napari_geosr.operations.reconstruct.scan import given_centre
-from napari_geosr.operations.simulate import simulate
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 from napari_geosr.tomography.iterations import Iteration

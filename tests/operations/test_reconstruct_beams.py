@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 import torch
 
+from napari_geosr import reconstruct
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import IterationDone, TileDone, Warned, run_to_end
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
-    reconstruct,
     reconstruct_slice,
     reconstruct_steps,
 )

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_geosr import reconstruct
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.io.projections import write_projections
-from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct
+from napari_geosr.operations.reconstruct import ReconstructConfig
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 from napari_geosr.tomography import astra

@@ -9,11 +9,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from napari_geosr import measure_porosity
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
-from napari_geosr.operations.measure import MeasureConfig, measure_porosity
+from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.measure import files as report_files
 
 

@@ -8,17 +8,11 @@ import re
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, reconstruct, simulate
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.steps import BlockDone, Warned, run_to_end
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations.reconstruct import reconstruct
-from napari_geosr.operations.simulate import (
-    FILES,
-    SimulateConfig,
-    simulate,
-    simulate_steps,
-)
+from napari_geosr.operations.simulate import FILES, SimulateConfig, simulate_steps
 
 SMALL = {"size": 32, "rows": 40, "projections": 60, "radius": (3, 5), "photons": 1e5}
 

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_geosr import simulate
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations import simulate as module
-from napari_geosr.operations.simulate import simulate
 
 
 def test_blur_reaches_over_the_seams_of_blocks(

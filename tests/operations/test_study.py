@@ -15,7 +15,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, simulate
 from napari_geosr.core.errors import (
     Cancelled,
     ConfigError,
@@ -29,7 +29,6 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
 from napari_geosr.io.unfinished import StillWrittenError
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
-from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study import algorithms as study_algorithms
 from napari_geosr.operations.study import cell as study_cells

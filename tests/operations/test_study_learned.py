@@ -6,11 +6,11 @@ import threading
 
 import pytest
 
+from napari_geosr import simulate
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
-from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import StudyConfig, study_steps
 from napari_geosr.operations.study import report as study_report
 

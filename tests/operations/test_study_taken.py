@@ -9,15 +9,13 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, reconstruct, simulate
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import Warned, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
-from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.reconstruct.fewer_views import other_views
-from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import (
     StudyConfig,
     _is_outdated,

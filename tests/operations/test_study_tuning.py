@@ -5,11 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr import io
+from napari_geosr import io, reconstruct, simulate
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations.reconstruct import reconstruct
 from napari_geosr.operations.reconstruct.fewer_views import fewer_views
-from napari_geosr.operations.simulate import simulate
 from napari_geosr.operations.study import cell as study_cells
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study import study

@@ -9,12 +9,13 @@ import numpy as np
 import pytest
 import tifffile
 
+from napari_geosr import train
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.io import read
-from napari_geosr.operations.train import TrainJob, config_class, train, train_steps
+from napari_geosr.operations.train import TrainJob, config_class, train_steps
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 
 

@@ -17,12 +17,12 @@ import pytest
 import torch
 from torch.nn import functional
 
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.cli.app import run
 from napari_geosr.core.steps import Step, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
-from napari_geosr.operations.restore import RestoreConfig, restore, restore_steps
+from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 pytestmark = pytest.mark.skipif(
     find_spec("spandrel") is None, reason="spandrel is not installed (extra zoo)"

@@ -66,5 +66,46 @@ def as_volumes(
     ]
 
 
+def as_companion(
+    given: VolumeLike, axes: str | None, *, name: str, like: Volume
+) -> Volume:
+    """Return what belongs to a volume, such as its mask, as a volume.
+
+    Parameters
+    ----------
+    axes : str, optional
+        Those of the array that `like` was made of; an array of as many axes has the
+        same.
+    """
+    if isinstance(given, Volume):
+        return given
+    shape = _shape(given)
+    same = axes is not None and (shape is None or len(shape) == len(axes))
+    return as_volume(given, axes if same else None, name=name, like=like)
+
+
+def as_pair(
+    first: VolumeLike,
+    second: VolumeLike,
+    axes: str | None,
+    names: tuple[str, str],
+) -> tuple[Volume, Volume]:
+    """Return two volumes of one object; an array lies where the other one does.
+
+    Raises
+    ------
+    ConfigError
+        If `axes` are given and neither is an array.
+    """
+    if isinstance(first, Volume):
+        if isinstance(second, Volume):
+            return as_volume(first, axes), second
+        return first, as_volume(second, axes, name=names[1], like=first)
+    if isinstance(second, Volume):
+        return as_volume(first, axes, name=names[0], like=second), second
+    made = as_volume(first, axes, name=names[0])
+    return made, as_companion(second, axes, name=names[1], like=made)
+
+
 def _shape(given: ArrayLike) -> tuple[int, ...] | None:
     return tuple(given.shape) if isinstance(given, ArrayLike) else None

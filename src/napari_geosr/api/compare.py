@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.api.arrays import VolumeLike, as_pair
 from napari_geosr.api.running import run_with_warnings
-from napari_geosr.core.volume import Volume
 from napari_geosr.operations.measure import MeasureConfig
-from napari_geosr.operations.measure.comparison import Comparison, comparison_steps
+from napari_geosr.operations.measure.comparison import Comparison, compare_steps
 
 
 def compare(
@@ -77,23 +76,6 @@ def compare(
         min_voxels=min_voxels,
         connectivity=connectivity,
     )
-    first, second = _laid_alike(volume, reference, axes)
-    steps = comparison_steps(first, second, config, data_range=data_range)
+    first, second = as_pair(volume, reference, axes, ("volume", "reference"))
+    steps = compare_steps(first, second, config, data_range=data_range)
     return run_with_warnings(steps)
-
-
-def _laid_alike(
-    volume: VolumeLike, reference: VolumeLike, axes: str | None
-) -> tuple[Volume, Volume]:
-    """Both as volumes; an array lies where the other one does."""
-    of_arrays = [
-        None if isinstance(each, Volume) else axes for each in (volume, reference)
-    ]
-    second = as_volume(
-        reference,
-        of_arrays[1],
-        name="reference",
-        like=volume if isinstance(volume, Volume) else None,
-    )
-    first = as_volume(volume, of_arrays[0], name="volume", like=second)
-    return first, second

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.api.arrays import VolumeLike, as_pair
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.restore.consistency import (
     ConsistencyCheck,
@@ -10,7 +10,9 @@ from napari_geosr.operations.restore.consistency import (
 )
 
 
-def check_consistency(scan: VolumeLike, result: VolumeLike) -> ConsistencyCheck:
+def check_consistency(
+    scan: VolumeLike, result: VolumeLike, *, axes: str | None = None
+) -> ConsistencyCheck:
     """Compare a restored volume with the scan that it was made from.
 
     The result is blurred and averaged like the scan; what noise does not explain of
@@ -22,7 +24,9 @@ def check_consistency(scan: VolumeLike, result: VolumeLike) -> ConsistencyCheck:
         What was restored, shape (Z, Y, X) or (Y, X).
     result : Volume or array
         Of the same place. Its voxels are as large as those of the scan, or smaller by
-        a whole number.
+        a whole number. An array of the same shape lies where the other one does.
+    axes : str, optional
+        Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
 
     Returns
     -------
@@ -34,6 +38,8 @@ def check_consistency(scan: VolumeLike, result: VolumeLike) -> ConsistencyCheck:
     ------
     VolumeError
         If the two do not show the same place on fitting grids.
+    ConfigError
+        If `axes` are given and neither is an array.
 
     Examples
     --------
@@ -50,6 +56,5 @@ def check_consistency(scan: VolumeLike, result: VolumeLike) -> ConsistencyCheck:
     >>> geosr.check_consistency(scan, made_up).sentences[0][:43]
     'In one place the result does not fit the sc'
     """
-    seen = as_volume(scan, name="scan")
-    made = as_volume(result, name="result", like=seen)
+    seen, made = as_pair(scan, result, axes, ("scan", "result"))
     return run_with_warnings(consistency_steps(seen, made))

@@ -25,8 +25,8 @@ def write(
     volume : Volume or array
         Two to five axes, any real dtype.
     path : str or Path
-        The suffix tells the format, e.g. ``.ome.tif``, ``.tif``, ``.ome.zarr`` or
-        ``.h5``. The file appears there when it is complete.
+        The suffix tells the format: ``.ome.tif``, ``.tif`` or ``.ome.zarr``. The file
+        appears there when it is complete.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``.
     overwrite : bool

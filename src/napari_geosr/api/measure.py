@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.api.arrays import VolumeLike, as_companion, as_volume
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 
@@ -37,11 +37,12 @@ def measure_porosity(
         The sample: every voxel that is not zero. A volume may have other voxels than
         `volume`, it is then looked up by position; an array of the same shape lies
         where `volume` does.
-    uncertainty : Volume, optional
+    uncertainty : Volume or array, optional
         Deviation that :func:`restore_with_uncertainty` returned with `volume`: the
         porosity gets a band.
     axes : str, optional
-        Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default.
+        Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default. Those
+        of a mask or uncertainty that is an array are the same.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
         Rule that finds the grey value between pore and solid, or that value.
     phase : {"dark", "bright"}
@@ -98,9 +99,9 @@ def measure_porosity(
     steps = measure_steps(
         measured,
         config,
-        None if mask is None else as_volume(mask, name="mask", like=measured),
+        None if mask is None else as_companion(mask, axes, name="mask", like=measured),
         deviation=None
         if uncertainty is None
-        else as_volume(uncertainty, name="uncertainty", like=measured),
+        else as_companion(uncertainty, axes, name="uncertainty", like=measured),
     )
     return run_with_warnings(steps)

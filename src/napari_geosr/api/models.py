@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from napari_geosr.operations.models import catalogue
@@ -10,6 +9,7 @@ from napari_geosr.operations.models import catalogue
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.zoo import ZooEntry
+    from napari_geosr.operations.models.catalogue import ModelLike
 
 
 def list_models(
@@ -57,13 +57,14 @@ def list_models(
     return catalogue.list_models(wanted)
 
 
-def load_model(name_or_path: str | Path) -> Model:
+def load_model(name_or_path: ModelLike) -> Model:
     """Load a model by its name or the path of its bundle.
 
     Parameters
     ----------
-    name_or_path : str or Path
-        A name that :func:`list_models` knows, or the folder or zip of a bundle.
+    name_or_path : str, Path or ZooEntry
+        A name that :func:`list_models` knows or one of its entries, or the folder or
+        zip of a bundle.
 
     Returns
     -------
@@ -83,4 +84,4 @@ def load_model(name_or_path: str | Path) -> Model:
     >>> card.task, card.upscale_factor
     ('super-resolution', 2)
     """
-    return catalogue.find(name_or_path)
+    return catalogue.find(catalogue.name_of(name_or_path))

@@ -9,6 +9,7 @@ from napari_geosr.api.arrays import VolumeLike, as_volume, as_volumes
 from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
+from napari_geosr.operations.models.catalogue import ModelLike, name_of
 from napari_geosr.operations.restore import (
     RestoreConfig,
     restore_average_steps,
@@ -18,7 +19,7 @@ from napari_geosr.operations.restore import (
 
 def restore(
     volume: VolumeLike | Sequence[VolumeLike],
-    model: str = "ct-denoise",
+    model: ModelLike = "ct-denoise",
     *,
     axes: str | None = None,
     device: str = "auto",
@@ -31,7 +32,7 @@ def restore(
     sharpness: Literal["auto", "scan", "object"] = "auto",
     uncertainty: str = "none",
     uncertainty_members: int | None = None,
-    ensemble_with: tuple[str, ...] = (),
+    ensemble_with: tuple[ModelLike, ...] = (),
 ) -> Volume:
     """Restore a volume (denoise or super-resolve) with a model.
 
@@ -43,10 +44,11 @@ def restore(
         statistics of its channel over all time points. A sequence holds scans of the
         same object, such as the sub-reconstructions of Noise2Inverse: the result is
         the mean of what the model makes of each.
-    model : str
-        Name of a model (:func:`list_models`) or path of a model bundle. ``"auto"``
-        takes the model with the smallest expected error on this scan, or returns the
-        scan where no model is expected to improve it.
+    model : str, Path, Model or ZooEntry
+        Name of a model, path of its bundle, or what :func:`load_model`,
+        :func:`list_models` or :func:`train` returned. ``"auto"`` takes the model with
+        the smallest expected error on this scan, or returns the scan where no model is
+        expected to improve it.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``; by default ``"YX"``,
         ``"ZYX"`` or ``"TZYX"``.
@@ -75,7 +77,7 @@ def restore(
         members; :func:`restore_with_uncertainty` also returns their deviation.
     uncertainty_members : int, optional
         Number of flips and turns for ``"tta"``, 2 to 16; by default 8.
-    ensemble_with : tuple of str
+    ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, of the same task and upscale factor.
 
     Returns
@@ -108,7 +110,7 @@ def restore(
     (16, 96, 96)
     """
     config = RestoreConfig.create(
-        model=model,
+        model=name_of(model),
         device=device,
         memory=memory,
         output_dtype=output_dtype,
@@ -119,7 +121,7 @@ def restore(
         sharpness=sharpness,
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
-        ensemble_with=ensemble_with,
+        ensemble_with=_names_of(ensemble_with),
     )
     if isinstance(volume, list | tuple):
         steps = restore_average_steps(as_volumes(volume, axes), config)
@@ -131,7 +133,7 @@ def restore(
 
 def restore_with_uncertainty(
     volume: VolumeLike,
-    model: str = "ct-denoise",
+    model: ModelLike = "ct-denoise",
     uncertainty: str = "tta",
     *,
     axes: str | None = None,
@@ -144,7 +146,7 @@ def restore_with_uncertainty(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "auto",
     uncertainty_members: int | None = None,
-    ensemble_with: tuple[str, ...] = (),
+    ensemble_with: tuple[ModelLike, ...] = (),
 ) -> tuple[Volume, Volume]:
     """Restore a volume several times and return the mean and the deviation.
 
@@ -152,8 +154,8 @@ def restore_with_uncertainty(
     ----------
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), or a time series or channels of them.
-    model : str
-        Name of a model or path of a model bundle.
+    model : str, Path, Model or ZooEntry
+        As in :func:`restore`.
     uncertainty : str
         ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
         the model and those of `ensemble_with`.
@@ -164,7 +166,7 @@ def restore_with_uncertainty(
     uncertainty_members : int, optional
         Number of flips and turns for ``"tta"``, 2 to 16; by default 8. A member takes
         as long as a plain run.
-    ensemble_with : tuple of str
+    ensemble_with : tuple of str, Path, Model or ZooEntry
         Further models for ``"ensemble"``, of the same task and upscale factor.
 
     Returns
@@ -192,7 +194,7 @@ def restore_with_uncertainty(
     if uncertainty == "none":
         raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
     config = RestoreConfig.create(
-        model=model,
+        model=name_of(model),
         device=device,
         memory=memory,
         output_dtype=output_dtype,
@@ -203,8 +205,14 @@ def restore_with_uncertainty(
         sharpness=sharpness,
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
-        ensemble_with=ensemble_with,
+        ensemble_with=_names_of(ensemble_with),
     )
     restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
     assert restored.spread is not None
     return restored.volume, restored.spread
+
+
+def _names_of(models: object) -> object:
+    if not isinstance(models, list | tuple):
+        return models
+    return tuple(map(name_of, models))

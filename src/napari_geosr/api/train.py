@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 
 from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.api.running import run_with_warnings
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.train import train as train_on_files
+from napari_geosr.operations.models.catalogue import ModelLike, name_of
+from napari_geosr.operations.train import training_steps
 from napari_geosr.operations.train.in_memory import entry_for
 
 if TYPE_CHECKING:
@@ -47,7 +49,7 @@ def train(
     normalisation: Literal["stored", "volume"] | None = None,
     validation: float | None = None,
     validate_every: int | None = None,
-    from_model: str | None = None,
+    from_model: ModelLike | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: Literal["auto", "float32", "bfloat16"] | None = None,
@@ -110,8 +112,8 @@ def train(
         Share of each volume that is held out, as a block, to evaluate the model.
     validate_every : int, optional
         Steps between validations.
-    from_model : str, optional
-        Name or path of a model that the training starts from (fine-tuning).
+    from_model : str, Path, Model or ZooEntry, optional
+        Model that the training starts from (fine-tuning), as in :func:`restore`.
     seed : int, optional
         The same seed gives the same model.
     device : str, optional
@@ -135,7 +137,7 @@ def train(
     Returns
     -------
     Model
-        To restore with: ``restore(volume, str(model.path))``.
+        To restore with: ``restore(volume, model)``.
 
     Raises
     ------
@@ -153,7 +155,7 @@ def train(
     ... )
     >>> model.card.name, model.card.task
     ('noise2void-source', 'denoise')
-    >>> geosr.restore(noisy, str(model.path)).shape
+    >>> geosr.restore(noisy, model).shape
     (8, 32, 32)
     """
     shared: AnyDict = {
@@ -177,7 +179,7 @@ def train(
         "normalisation": normalisation,
         "validation": validation,
         "validate_every": validate_every,
-        "from_model": from_model,
+        "from_model": None if from_model is None else name_of(from_model),
         "seed": seed,
         "device": device,
         "precision": precision,
@@ -192,8 +194,8 @@ def train(
     for role, given in (("source", source), ("target", target)):
         if entries := _entries(given, role, axes, volumes):
             settings[role] = entries
-    return train_on_files(
-        method, folder, in_memory=volumes, **settings, **method_settings
+    return run_with_warnings(
+        training_steps(method, folder, in_memory=volumes, **settings, **method_settings)
     )
 
 

@@ -23,7 +23,11 @@ from napari_geosr.operations.inputs import (
     open_volume,
     refuse_own_source,
 )
-from napari_geosr.operations.measure import MeasureConfig, compare_steps, figure_rows
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    figure_rows,
+    measure_several_steps,
+)
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
 
@@ -85,7 +89,7 @@ def measure(
         refuse_own_source(volume, *files.values())
     with naming(input):
         reports, warnings = run_command(
-            lambda should_stop: compare_steps(
+            lambda should_stop: measure_several_steps(
                 volumes,
                 wanted,
                 sample,

@@ -1,15 +1,16 @@
-"""How a notebook shows a volume: one line of text, or a small picture with it."""
+"""How a notebook shows an object: one line of text, or a small picture with it."""
 
 from __future__ import annotations
 
 import math
 from base64 import b64encode
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from html import escape
 
 import numpy as np
 
 from napari_geosr.core.types import AnyArray, AnyDType
+from napari_geosr.core.units import PIXEL
 
 #: Longest name that is shown whole, in letters, with its quotes.
 _LONGEST_NAME = 40
@@ -36,38 +37,44 @@ def printable(text: str) -> str:
     return content.decode("utf-8", "backslashreplace")
 
 
-def one_line(
-    name: str,
+def one_line(kind: str, name: str, facts: Iterable[str]) -> str:
+    """What an object is, as its `repr`: ``<KIND 'NAME': FACT, FACT>``."""
+    shown = repr(name)
+    if len(shown) > _LONGEST_NAME:
+        shown = f"{shown[: _LONGEST_NAME - 2]}…{shown[-1]}"
+    return f"<{kind} {shown}: {', '.join(facts)}>"
+
+
+def array_facts(
     lengths: Mapping[str, int],
-    voxel_size: tuple[float, ...] | None,
-    unit: str,
+    size: tuple[str, tuple[float, ...], str],
     dtype: AnyDType,
-    nbytes: int,
     *,
     lazy: bool,
-) -> str:
-    """What a volume is, in fewer than 200 letters.
+) -> list[str]:
+    """What an array is, for :func:`one_line`: shape, size of voxels, dtype, memory.
 
     Parameters
     ----------
     lengths : mapping of str to int
-        Number of voxels by the letter of the axis.
-    voxel_size : tuple of float or None
-        In `unit`; None where it is not known.
+        Number of voxels by the name of the axis.
+    size : tuple
+        What is as large (``"voxel size"``), its edges, and their unit; in pixels it is
+        not known.
     """
-    shown = repr(name)
-    if len(shown) > _LONGEST_NAME:
-        shown = f"{shown[: _LONGEST_NAME - 2]}…{shown[-1]}"
-    shape = " × ".join(f"{letter} {n}" for letter, n in lengths.items())
-    if voxel_size is None:
-        size = "unknown"
-    else:
-        edges = [f"{edge:.4g}" for edge in voxel_size]
-        size = f"{' × '.join(edges if len(set(edges)) > 1 else edges[:1])} {unit}"
     from napari_geosr.core.config import format_bytes  # loads pydantic
 
-    memory = f"{format_bytes(nbytes)}{', lazy' if lazy else ''}"
-    return f"<Volume {shown}: {shape}, voxel size {size}, {dtype}, {memory}>"
+    word, edges, unit = size
+    texts = [f"{edge:.4g}" for edge in edges]
+    found = f"{' × '.join(texts if len(set(texts)) > 1 else texts[:1])} {unit}"
+    nbytes = math.prod(lengths.values()) * dtype.itemsize
+    return [
+        " × ".join(f"{letter} {n}" for letter, n in lengths.items()),
+        f"{word} {'unknown' if unit == PIXEL else found}",
+        str(dtype),
+        format_bytes(nbytes),
+        *(["lazy"] if lazy else []),
+    ]
 
 
 def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:

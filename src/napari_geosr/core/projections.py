@@ -13,11 +13,17 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.angles import Arc, arc_degrees, is_full_turn, missing_arcs
-from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.core.arrays import (
+    ArrayLike,
+    as_array_like,
+    has_real_numbers,
+    to_numpy,
+)
+from napari_geosr.core.display import array_facts, html_figure, one_line
+from napari_geosr.core.errors import GeoSRError, ProjectionsError
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.units import PIXEL, require_unit
-from napari_geosr.core.volume import ArrayLike
 
 GEOMETRIES = ("parallel", "fan", "cone")
 
@@ -73,6 +79,8 @@ class Projections:
     >>> scan = Projections(counts, np.arange(180.0), pixel_size=(5, 5), unit="µm")
     >>> scan.n_angles, scan.every(2).n_angles
     (180, 90)
+    >>> scan
+    <Projections 'projections': angles 180 × rows 4 × columns 64, pixel size 5 µm, ...>
     """
 
     data: ArrayLike
@@ -95,24 +103,28 @@ class Projections:
     def __post_init__(self) -> None:
         self._check_data()
         self._check_angles()
-        for word, frames in (("flat", self.flats), ("dark", self.darks)):
-            self._check_frames(word, frames)
+        for word in ("flat", "dark"):
+            self._check_frames(word)
         object.__setattr__(self, "unit", require_unit(self.unit))
         object.__setattr__(self, "pixel_size", self._checked_pixel_size())
         self._check_geometry()
 
     def _check_data(self) -> None:
+        object.__setattr__(self, "data", self._array(self.data, ""))
         shape = tuple(self.data.shape)
         if len(shape) != 3 or min(shape) < 1:
             raise ProjectionsError(
                 f"{self.title} has shape {shape}; projections need three axes (angle, "
                 "row, column), none of them empty. Choose another dataset or file."
             )
-        if np.dtype(self.data.dtype).kind not in "biuf":
+        if not has_real_numbers(self.data):
             raise ProjectionsError(
                 f"{self.title} holds values of type {np.dtype(self.data.dtype)}; "
                 "projections are real numbers. Choose another dataset or file."
             )
+
+    def _array(self, given: object, what: str) -> Any:
+        return as_array_like(given, f"{self.title}{what}", ProjectionsError)
 
     def _check_angles(self) -> None:
         angles = np.array(self.angles, np.float64)
@@ -132,9 +144,11 @@ class Projections:
         angles.setflags(write=False)
         object.__setattr__(self, "angles", angles)
 
-    def _check_frames(self, word: str, frames: ArrayLike | None) -> None:
-        if frames is None:
+    def _check_frames(self, word: str) -> None:
+        if getattr(self, f"{word}s") is None:
             return
+        frames = self._array(getattr(self, f"{word}s"), f" ({word} fields)")
+        object.__setattr__(self, f"{word}s", frames)
         shape = tuple(frames.shape)
         if len(shape) != 3 or shape[0] < 1 or shape[1:] != self.data.shape[1:]:
             raise ProjectionsError(
@@ -179,6 +193,36 @@ class Projections:
                     f"{word.replace('_', ' ')} (not {value}). Give the distances from "
                     "source to axis and from axis to detector."
                 )
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
+        """Give the projections as a numpy array; those in a file are read."""
+        return to_numpy(self.data, self.title, dtype, copy)
+
+    def __repr__(self) -> str:
+        names = ("angles", "rows", "columns")
+        return one_line(
+            "Projections",
+            self.name,
+            array_facts(
+                dict(zip(names, self.shape, strict=True)),
+                ("pixel size", self.pixel_size, self.unit),
+                np.dtype(self.data.dtype),
+                lazy=type(self.data) is not np.ndarray,
+            ),
+        )
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the projection in the middle, and what they are."""
+        middle = self.n_angles // 2
+        try:
+            key = (slice(middle, middle + 1), slice(None), slice(None))
+            plane = np.asarray(self.data[key])[0]
+            caption = f"angle {self.angles[middle]:g}°"
+        except (OSError, GeoSRError) as error:
+            plane, caption = None, f"A projection cannot be read: {error}"
+        return html_figure(repr(self), plane, caption)
 
     @property
     def title(self) -> str:

@@ -22,18 +22,39 @@ def _brought(look: Callable[..., Iterable[EntryPoint]], group: str) -> list[Entr
 
 
 @cache
-def _importable(
-    look: Callable[..., Iterable[EntryPoint]], registry: Registry
+def _usable(
+    look: Callable[..., Iterable[EntryPoint]],
+    registry: Registry,
+    required: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, ...]:
-    """All modules that can be imported; `look` is what they were found with."""
+    """All modules that can be used; `look` is what they were found with."""
     found = []
-    for name in registry.names():
+    for name, path in registry.modules().items():
         try:
-            found.append(registry.load(name))
+            module = registry.load(name)
+            _check(registry, name, module, required)
         except ConfigError as error:
+            if registry.is_own(path):
+                raise
             # One of another package must not keep the others from being used.
             logging.getLogger(__name__).warning("%s", error)
+        else:
+            found.append(module)
     return tuple(found)
+
+
+def _check(
+    registry: Registry, name: str, module: Any, required: tuple[tuple[str, Any], ...]
+) -> None:
+    """Raise `ConfigError` if a module does not offer what it has to."""
+    for attribute, kind in required:
+        if not isinstance(getattr(module, attribute, None), kind):
+            what = "a wrong" if hasattr(module, attribute) else "no"
+            raise ConfigError(
+                f"The {registry.noun} {name!r} cannot be used: its module "
+                f"{module.__name__} has {what} {attribute}. Update or uninstall the "
+                "package that brings it."
+            )
 
 
 @dataclass(frozen=True)
@@ -107,13 +128,34 @@ class Registry:
             )
         try:
             return import_module(modules[name])
-        except ImportError as error:
+        except Exception as error:
+            if self.is_own(modules[name]) and not isinstance(error, ImportError):
+                raise
+            reason = str(error) or type(error).__name__
             raise ConfigError(
                 f"The {self.noun} {name!r} cannot be used: its module "
-                f"{modules[name]} cannot be imported ({error}). Install again the "
+                f"{modules[name]} cannot be imported ({reason}). Install again the "
                 "package that brings it."
             ) from error
 
-    def load_all(self) -> tuple[Any, ...]:
-        """All modules, by alphabet, imported once; one that cannot be is logged."""
-        return _importable(entry_points, self)
+    def is_own(self, module: str) -> bool:
+        """Whether a module lies in the folder, and is not of another package."""
+        return module.startswith(f"{self.package}.")
+
+    def load_all(self, **required: type[Any]) -> tuple[Any, ...]:
+        """Import all modules, by alphabet, once.
+
+        Those of other packages that cannot be imported, or do not offer what is
+        required, are left out, and a warning is logged once.
+
+        Parameters
+        ----------
+        **required
+            Type of each attribute that a module must have.
+
+        Raises
+        ------
+        ConfigError
+            If a module of ours cannot be used, or a name is used twice.
+        """
+        return _usable(entry_points, self, tuple(sorted(required.items())))

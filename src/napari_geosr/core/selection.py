@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.volume import ArrayLike
 
 #: Planes left out between two wanted ones that are read along with them.
 _READ_ALONG = 3

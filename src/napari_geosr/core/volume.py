@@ -7,43 +7,32 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.display import html_figure, one_line, printable
+from napari_geosr.core import layer_data
+from napari_geosr.core.arrays import ArrayLike as ArrayLike
+from napari_geosr.core.arrays import (
+    image_array,
+    per_axis,
+    sliceable,
+    to_numpy,
+    usual_axes,
+)
+from napari_geosr.core.display import array_facts, html_figure, one_line, printable
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
-from napari_geosr.core.types import AnyArray, AnyDType, AnyMapping
+from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.units import MILLIMETRES, PIXEL, refuse_absurd, require_unit
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
 #: Below it, and above its inverse, volumes and their inverses leave float64.
 _SMALLEST_EDGE = 1e-60
-#: Axes of a plain array by their number, where nobody says more; readers do the same.
-_USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-#: Lengths of an axis of colours.
-_COLOURS = (3, 4)
 #: What a person chooses along the axes that are not in space.
 _WORDS = {"T": "time", "C": "channel"}
-
-
-@runtime_checkable
-class ArrayLike(Protocol):
-    """What numpy, dask and zarr arrays have in common; enough for every engine."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    @property
-    def dtype(self) -> Any: ...
-
-    @property
-    def ndim(self) -> int: ...
-
-    def __getitem__(self, key: Any, /) -> AnyArray: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +48,8 @@ class Volume:
     axes : str
         Out of ``"TCZYX"``, in that order, ending in ``"YX"``.
     voxel_size : tuple of float
-        Edge lengths of a voxel along the spatial axes (Z, Y, X order), in `unit`.
-        Ones when unknown.
+        Edge lengths of a voxel along the spatial axes (Z, Y, X order), in `unit`; one
+        number stands for all. Ones when unknown.
     unit : str
         ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
     origin : tuple of float
@@ -122,12 +111,10 @@ class Volume:
         n = len(self.spatial_axes)
         object.__setattr__(self, "unit", require_unit(self.unit))
         for attribute, default in (("voxel_size", 1.0), ("origin", 0.0)):
-            values = tuple(float(v) for v in getattr(self, attribute)) or (default,) * n
-            if len(values) != n or not all(math.isfinite(v) for v in values):
-                raise VolumeError(
-                    f"{self.name!r} needs {n} finite numbers for {attribute} "
-                    f"({', '.join(self.spatial_axes)}), not {values}."
-                )
+            given = getattr(self, attribute)
+            if isinstance(given, tuple) and not given:
+                given = (default,) * n
+            values = per_axis(given, self.spatial_axes, repr(self.name), what=attribute)
             object.__setattr__(self, attribute, values)
         if min(self.voxel_size) <= 0:
             raise VolumeError(
@@ -189,8 +176,9 @@ class Volume:
         >>> Volume.from_array(np.zeros((32, 48, 3), "u1"), axes="YXC", name="photo")
         <Volume 'photo': C 3 × Y 32 × X 48, voxel size unknown, uint8, 4.61 kB>
         """
-        data = _checked_array(array, name)
-        letters = _usual_axes(data, name) if axes is None else axes.upper()
+        voxels = array.data if isinstance(array, Volume) else array
+        data = image_array(voxels, name)
+        letters = usual_axes(data, name) if axes is None else axes.upper()
         ordered = "".join(a for a in AXES if a in letters)
         if len(letters) != len(data.shape) or sorted(letters) != sorted(ordered):
             raise VolumeError(
@@ -200,33 +188,32 @@ class Volume:
             )
         if letters != ordered:
             order = [letters.index(a) for a in ordered]
-            data = _sliceable(data).transpose(order)
-        sizes = (voxel_size,) if isinstance(voxel_size, int | float) else voxel_size
-        return cls(data, ordered, name=name).with_geometry(sizes, unit)
+            data = sliceable(data).transpose(order)
+        return cls(data, ordered, name=name).with_geometry(voxel_size, unit)
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
         """Give the voxels as a numpy array; those of a lazy volume are read."""
-        data = self.data
-        if not isinstance(data, np.ndarray):
-            if copy is False:
-                raise ValueError(
-                    f"The voxels of {self.title} are not in memory: they have to be "
-                    "copied to become an array."
-                )
-            data, copy = np.asarray(data[(slice(None),) * len(self.axes)]), None
-        return np.array(data, dtype, copy=copy, subok=False)
+        return to_numpy(self.data, self.title, dtype, copy)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any, /) -> AnyArray:
+        """Index the array; see :meth:`take` for parts that are volumes."""
+        return self.data[key]
 
     def __repr__(self) -> str:
         return one_line(
+            "Volume",
             self.name,
-            dict(zip(self.axes, self.shape, strict=True)),
-            self.voxel_size if self.has_physical_size else None,
-            self.unit,
-            self.dtype,
-            self.nbytes,
-            lazy=self.is_lazy,
+            array_facts(
+                dict(zip(self.axes, self.shape, strict=True)),
+                ("voxel size", self.voxel_size, self.unit),
+                self.dtype,
+                lazy=self.is_lazy,
+            ),
         )
 
     def _repr_html_(self) -> str:
@@ -270,6 +257,11 @@ class Volume:
         return dtype
 
     @property
+    def ndim(self) -> int:
+        """Number of axes."""
+        return len(self.axes)
+
+    @property
     def spatial_axes(self) -> str:
         """``"ZYX"`` or ``"YX"``."""
         return "".join(letter for letter in self.axes if letter in SPATIAL_AXES)
@@ -293,6 +285,11 @@ class Volume:
     def is_lazy(self) -> bool:
         """Whether voxels still lie on disk (anything but an array in memory)."""
         return type(self.data) is not np.ndarray
+
+    @property
+    def holds_labels(self) -> bool:
+        """Whether the numbers are labels, by what the volume says of itself."""
+        return self.metadata.get("kind") == "labels" and self.dtype.kind in "iu"
 
     @property
     def has_physical_size(self) -> bool:
@@ -346,7 +343,9 @@ class Volume:
             word = _WORDS[letter]
             if letter not in self.axes:
                 if choice not in (None, 0):
-                    raise VolumeError(f"{self.name!r} has no {word} axis.")
+                    raise VolumeError(
+                        f"{self.name!r} has no {word} axis. Leave the {word} out."
+                    )
                 continue
             n = self.length(letter)
             if choice is None:
@@ -359,7 +358,7 @@ class Volume:
             axes = axes.replace(letter, "")
         if axes == self.axes:
             return self
-        return self.replace(data=_sliceable(self.data)[tuple(key)], axes=axes)
+        return self.replace(data=sliceable(self.data)[tuple(key)], axes=axes)
 
     def as_slices(self, *, channel: int | None = None) -> Volume:
         """Take the images of a time series as the slices of one volume.
@@ -381,7 +380,7 @@ class Volume:
         image = self.select(time=0, channel=channel)
         key = tuple(channel or 0 if a == "C" else slice(None) for a in self.axes)
         return image.replace(
-            data=_sliceable(self.data)[key],
+            data=sliceable(self.data)[key],
             axes="ZYX",
             voxel_size=(image.voxel_size[0], *image.voxel_size),
             origin=(0.0, *image.origin),
@@ -414,27 +413,32 @@ class Volume:
 
     def with_geometry(
         self,
-        voxel_size: Sequence[float] | None = None,
+        voxel_size: float | Sequence[float] | None = None,
         unit: str | None = None,
     ) -> Volume:
         """Return the volume with the voxel size and unit that a person gave.
 
         `voxel_size` may be one number for all axes. The origin is kept in voxels, i.e.
         it moves with the voxel size. A question about the voxel size is answered by it.
+
+        Raises
+        ------
+        VolumeError
+            If the voxel size is not one finite number greater than zero for each axis.
+        ConfigError
+            If there is a unit alone, or it is not known.
         """
         if voxel_size is None and unit is None:
             return self
         if voxel_size is None:
             raise ConfigError(f"A unit ({unit}) needs a voxel size as well.")
-        sizes = tuple(float(v) for v in voxel_size)
-        n = len(self.spatial_axes)
-        if len(sizes) == 1:
-            sizes *= n
-        if len(sizes) == 3 and n == 2:
-            sizes = sizes[1:]
+        axes = self.spatial_axes
+        if len(axes) == 2 and isinstance(voxel_size, Sequence) and len(voxel_size) == 3:
+            voxel_size = voxel_size[1:]
+        sizes = per_axis(voxel_size, axes, repr(self.name))
         origin = tuple(
             o / old * new
-            for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=False)
+            for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=True)
         )
         refuse_absurd(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
@@ -447,80 +451,37 @@ class Volume:
             metadata=with_voxel_size_question(self.metadata, None),
         )
 
+    def to_layer_data(self) -> tuple[Any, AnyDict, str]:
+        """Give the volume as napari takes layers, with its place in space.
 
-def _checked_array(array: Any, name: str) -> Any:
-    """The array as one that a volume can hold.
+        Nothing is read, and napari need not be installed.
 
-    Raises
-    ------
-    VolumeError
-        If it is none of two to five axes and real numbers.
-    """
-    if isinstance(array, str | bytes | Path):
-        raise VolumeError(
-            f"{str(array)!r} is a path, not an array: open it first, with read()."
-        )
-    if isinstance(array, np.ma.MaskedArray) and np.ma.is_masked(array):
-        raise VolumeError(
-            f"{name!r} has masked voxels. Give them a value first: array.filled(…)."
-        )
-    data = array
-    try:
-        if not isinstance(array, ArrayLike):
-            data = np.asarray(array)
-        kind = np.dtype(data.dtype)
-    except (TypeError, ValueError, RuntimeError):
-        try:  # the types of torch are not those of numpy, its arrays may be
-            data = np.asarray(array)
-            kind = data.dtype
-        except (TypeError, ValueError, RuntimeError) as error:
-            raise VolumeError(
-                f"{name!r} is no array of numbers, but a {type(array).__name__}."
-            ) from error
-    if kind.kind not in "biuf":
-        raise VolumeError(
-            f"{name!r} holds values of type {kind}; images and volumes are made of "
-            "real numbers."
-        )
-    if len(data.shape) not in _USUAL_AXES or 0 in data.shape:
-        raise VolumeError(
-            f"{name!r} has shape {tuple(data.shape)}; an image has two axes and a "
-            "volume three to five, none of them empty."
-        )
-    if isinstance(data, np.ma.MaskedArray):
-        data = data.data
-    if isinstance(data, np.ndarray) and not kind.isnative:
-        data = data.astype(kind.newbyteorder("="))  # torch knows no other order
-    return data
+        Returns
+        -------
+        data : array
+            numpy, or dask where the voxels are not in memory.
+        attributes : dict
+            ``name``, ``scale``, ``translate``, ``units``, ``axis_labels`` and
+            ``metadata``.
+        layer_type : str
+            ``"image"`` or ``"labels"``.
 
+        Examples
+        --------
+        >>> import numpy as np
+        >>> from napari_geosr import Volume
+        >>> scan = Volume(np.zeros((8, 64, 64), "f4"), "ZYX", (2.0, 1.0, 1.0), "µm")
+        >>> data, attributes, layer_type = scan.to_layer_data()
+        >>> attributes["scale"], attributes["units"], layer_type
+        ((2.0, 1.0, 1.0), ('um', 'um', 'um'), 'image')
 
-def _usual_axes(data: Any, name: str) -> str:
-    """Axes by their number, where the last is not one of colours.
-
-    Raises
-    ------
-    VolumeError
-        If it may be.
-    """
-    shape = tuple(data.shape)
-    last = len(shape) > 2 and shape[-1] in _COLOURS and min(shape[-3:-1]) > _COLOURS[-1]
-    if last and np.dtype(data.dtype).kind == "u":
-        colours = "TZYX"[-len(shape) + 1 :] + "C"
-        raise VolumeError(
-            f"{name!r} has shape {shape} and may be a picture in colours. Say what its "
-            f"axes are: axes={colours!r} for colours, or "
-            f"axes={_USUAL_AXES[len(shape)]!r}."
-        )
-    return _USUAL_AXES[len(shape)]
-
-
-def _sliceable(data: Any) -> Any:
-    """Give the array such that indexing it neither reads nor copies voxels."""
-    if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask."):
-        return data
-    if hasattr(data, "to_dask"):
-        return data.to_dask()
-    import dask.array as da
-
-    meta = np.empty((0,) * len(data.shape), data.dtype)
-    return da.from_array(data, name=False, meta=meta, inline_array=True)
+        With napari: ``viewer.add_layer(napari.layers.Layer.create(data, attributes,
+        layer_type))``.
+        """
+        attributes = {
+            "name": self.name,
+            **layer_data.geometry(self.axes, self.voxel_size, self.unit, self.origin),
+            "metadata": layer_data.metadata(self.provenance, self.source),
+        }
+        layer_type = "labels" if self.holds_labels else "image"
+        return sliceable(self.data), attributes, layer_type

@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING, Any
 from napari.utils.notifications import show_warning
 
 from napari_geosr import io
+from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.types import AnyDict
-from napari_geosr.gui.layers import METADATA, geometry, layer_metadata
+from napari_geosr.gui.layers import METADATA
 from napari_geosr.io.formats import format_of, format_that_reads
-from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.io.slices import read_slices
 
@@ -103,7 +103,7 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
         options: AnyDict = {"blending": "additive" if c else "translucent"}
         if n == len(_THREE_COLOURS):
             options["colormap"] = _THREE_COLOURS[c]
-        channel = [_channel(level, c) for level in levels]
+        channel = [level.take(channel=c) for level in levels]
         layer = _layer(channel, f"{first.name} · channel {c}", options)
         # The file holds more than the layer: it is not "the" source of its voxels.
         layer[1]["metadata"][METADATA] |= {
@@ -121,33 +121,15 @@ def _warn(volume: Volume) -> None:
         show_warning(f"{volume.title}: {said}")
 
 
-def _channel(volume: Volume, channel: int) -> Volume:
-    position = volume.axes.index("C")
-    key = (slice(None),) * position + (channel,)
-    return volume.replace(data=volume.data[key], axes=volume.axes.replace("C", ""))
-
-
 def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:
     volume = levels[0]
-    metadata = layer_metadata(volume)
-    metadata[METADATA]["info"] = dict(volume.metadata)
-    attributes = {
-        "name": name,
-        "metadata": metadata,
-        **geometry(volume),
-        **options,
-    }
-    data = [_for_napari(level.data) for level in levels]
+    _, attributes, kind = volume.to_layer_data()
+    attributes["metadata"][METADATA]["info"] = dict(volume.metadata)
+    attributes |= {"name": name, **options}
+    data = [sliceable(level.data) for level in levels]
     if len(data) > 1:
         attributes["multiscale"] = True
-    whole = data if len(data) > 1 else data[0]
-    if volume.metadata.get("kind") == "labels" and volume.dtype.kind in "iu":
+    if kind == "labels":
         attributes.pop("blending", None)
         attributes.pop("colormap", None)
-        return whole, attributes, "labels"
-    return whole, attributes, "image"
-
-
-def _for_napari(data: object) -> Any:
-    """What napari slices best: numpy (also memory-mapped) or dask."""
-    return data.to_dask() if isinstance(data, LazyArray) else data
+    return data if len(data) > 1 else data[0], attributes, kind

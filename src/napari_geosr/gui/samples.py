@@ -11,7 +11,6 @@ from qtpy.QtCore import QCoreApplication, QEventLoop, QTimer
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.layers import geometry, layer_metadata
 from napari_geosr.physics import samples
 
 LayerData = tuple[Any, AnyDict, str]
@@ -62,11 +61,5 @@ def _made(make: Callable[[], _Pair]) -> _Pair:
 def _layer(volume: Volume, **options: Any) -> LayerData:
     data = volume.data[:]
     limits = (float(data.min()), float(data.max()))
-    attributes = {
-        "name": volume.name,
-        "metadata": layer_metadata(volume),
-        "contrast_limits": limits,
-        **geometry(volume),
-        **options,
-    }
-    return data, attributes, "image"
+    _, attributes, kind = volume.to_layer_data()
+    return data, attributes | {"contrast_limits": limits, **options}, kind

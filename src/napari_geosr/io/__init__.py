@@ -39,7 +39,7 @@ def read(
     axes: str | None = None,
     channel: int | None = None,
     time: int | None = None,
-    voxel_size: Sequence[float] | None = None,
+    voxel_size: float | Sequence[float] | None = None,
     unit: str | None = None,
     dataset: str | None = None,
     shape: Sequence[int] | None = None,
@@ -57,8 +57,8 @@ def read(
         Meaning of the stored axes, e.g. ``"TYX"``, where the file does not say.
     channel, time : int, optional
         Take one channel, one time point, and drop that axis.
-    voxel_size : sequence of float, optional
-        Overrules the file: along Z, Y, X (or Y, X; or one number), in `unit`.
+    voxel_size : float or sequence of float, optional
+        Overrules the file: along Z, Y, X (or Y, X), or one number for all, in `unit`.
     unit : str, optional
         Length unit of `voxel_size`.
     dataset : str, optional
@@ -75,7 +75,10 @@ def read(
     Raises
     ------
     FileError
-        If there is no such file, or it is damaged or no image volume.
+        If there is no such file, it is damaged or no image volume, or has no such
+        channel or time point.
+    VolumeError
+        If the voxel size does not fit it.
 
     Examples
     --------
@@ -92,9 +95,11 @@ def read(
         inner = dataset or inside
     given = Path(text).expanduser()
     volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
-    if time is not None or channel is not None:
-        volume = _choose(volume, time, channel)
-    return volume.with_geometry(voxel_size, unit)
+    try:
+        chosen = volume.take(time=time, channel=channel)
+    except VolumeError as error:  # the choice is about the file
+        raise FileError(str(error)) from error
+    return chosen.with_geometry(voxel_size, unit)
 
 
 def read_back(path: str | Path) -> Volume:
@@ -113,25 +118,6 @@ def read_back(path: str | Path) -> Volume:
             f"{path} was written to its end, but cannot be opened again now "
             f"({reason}). Open it later: nothing has to be computed again."
         ) from error
-
-
-def _choose(volume: Volume, time: int | None, channel: int | None) -> Volume:
-    """Take the time point and the channel asked for; keep an axis not asked about."""
-    for letter, choice in (("T", time), ("C", channel)):
-        if choice is None or letter not in volume.axes:
-            continue
-        position = volume.axes.index(letter)
-        n = volume.shape[position]
-        if not 0 <= choice < n:
-            word = "time" if letter == "T" else "channel"
-            raise FileError(
-                f"{volume.name!r} has no {word} {choice}: choose 0 … {n - 1}."
-            )
-        key = (slice(None),) * position + (choice,)
-        volume = volume.replace(
-            data=volume.data[key], axes=volume.axes.replace(letter, "")
-        )
-    return volume
 
 
 def _read_any(path: Path, options: ReadOptions) -> Volume:

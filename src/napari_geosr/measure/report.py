@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar, overload
 
 import numpy as np
 
+from napari_geosr.core.display import one_line
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.band import Band
@@ -203,8 +204,8 @@ class PorosityReport:
         Returns
         -------
         DataFrame
-            One row per pore, indexed by its label; ``attrs["units"]`` has the unit of
-            each column.
+            One row per pore, its number in ``labels`` in the column ``label``;
+            ``attrs["units"]`` has the unit of each column.
 
         Examples
         --------
@@ -213,15 +214,26 @@ class PorosityReport:
         >>> image = np.full((16, 16, 16), 200, "u1")
         >>> image[4:8, 4:8, 4:8] = 50
         >>> table = geosr.measure_porosity(image).to_dataframe()
-        >>> table["voxels"].to_dict()
-        {1: 64}
+        >>> table[["label", "voxels"]].to_dict("records")
+        [{'label': 1, 'voxels': 64}]
         """
         import pandas as pd
 
         table = pd.DataFrame(self.table)
-        table.index = pd.RangeIndex(1, len(table) + 1, name="label")
         table.attrs["units"] = dict(self.units)
         return table
+
+    def __repr__(self) -> str:
+        return one_line(
+            "PorosityReport",
+            self.name,
+            (
+                f"porosity {self.porosity:.4g}",
+                f"pores {self.pore_count}",
+                f"threshold {self.threshold:.4g} ({self.phase} pores)",
+                f"warnings {len(self.warnings)}",
+            ),
+        )
 
     def _repr_html_(self) -> str:
         """What notebooks show: the summary as a table, and the warnings."""

@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import write_bytes
 from napari_geosr.measure import export
-from napari_geosr.operations.measure import MeasureConfig, compare_steps
+from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.restore import RestoreConfig, restore_steps
 from napari_geosr.physics import samples
 
@@ -88,7 +88,7 @@ def demo_steps(
             summary=restored.summary,
         )
     volumes = {"degraded": scan, "restored": restored.volume, "truth": truth}
-    reports = yield from compare_steps(
+    reports = yield from measure_several_steps(
         volumes, MeasureConfig(), keep_labels=False, should_stop=should_stop
     )
     yield StageStarted(message="Writing the report")

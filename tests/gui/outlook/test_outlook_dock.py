@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import shutil
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import yaml
+from napari.components import ViewerModel
+from napari.layers import Image
 from scipy import ndimage
 
 from napari_geosr.gui.restore import RestoreDock
@@ -200,3 +203,28 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
     assert dock.activity.target() is None
     assert dock.message.text == ""
     assert dock.verdict.text.startswith("Harmful")
+
+
+def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypatch):
+    asked = []
+    monkeypatch.setattr(panel, "run_anyway", lambda *_: asked.append(1) or True)
+    board = panel.OutlookPanel(ViewerModel())
+    qtbot.addWidget(board)
+
+    def asks(layer, model="free"):
+        board.set_scan(None, layer)
+        board._outlook = SimpleNamespace(is_harmful=True)
+        before = len(asked)
+        assert board.approves(model, model)
+        return len(asked) > before
+
+    first, other = (Image(np.full((4, 8, 8), i, np.float32)) for i in range(2))
+    assert asks(first)
+    assert not asks(first)
+    assert asks(first, "another model")
+    assert asks(other)
+    assert not asks(first)
+    first.data = first.data + 1
+    assert asks(first)
+    first.data *= 2
+    assert asks(first)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_geosr import io
+from napari_geosr import io, restore
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
@@ -22,7 +22,6 @@ from napari_geosr.inference.risk.probes import noise_like
 from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
-    restore,
     restore_average_steps,
     run_steps,
 )

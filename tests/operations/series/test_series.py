@@ -10,7 +10,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from napari_geosr import io, restore
+from napari_geosr import io, restore, restore_with_uncertainty
 from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
 from napari_geosr.core.steps import (
     TargetReady,
@@ -23,7 +23,6 @@ from napari_geosr.operations.restore import (
     RestorationResult,
     RestoreConfig,
     restore_steps,
-    restore_with_uncertainty,
     run_steps,
 )
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan

@@ -8,7 +8,7 @@ from typing import Any, ClassVar, TypeVar
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 
@@ -91,9 +91,17 @@ class Activity(QObject):
             Called on the main thread; by default steps and errors become signals.
         description : str
             Title of a progress bar in napari's window; none without a title.
+
+        Raises
+        ------
+        EngineError
+            If something runs.
         """
-        assert not self._busy, f"{self._busy} runs"
-        self._busy = what
+        if self._busy:
+            raise EngineError(
+                f"{what!r} cannot start while {self._busy!r} runs. This is our fault: "
+                "please report it. Wait until it has ended, or cancel it."
+            )
         self._began = time.monotonic()
         self._task = BackgroundTask(
             make_steps,
@@ -104,6 +112,7 @@ class Activity(QObject):
             on_finished=self._on_finished,
             description=description,
         )
+        self._busy = what
         self.busyChanged.emit(what)
 
     def cancel(self, *, keep_wishes: bool = False) -> None:

@@ -51,16 +51,23 @@ class Connections:
 
         self._ends.append(end)
 
-    def add_to(self, callbacks: list[Any], function: Callable[..., Any]) -> None:
-        """Put `function` into a list of callbacks, e.g. a viewer's mouse callbacks.
+    def add_to(self, holder: Any, name: str, function: Callable[..., Any]) -> None:
+        """Put `function` into a list of callbacks; it may refer to the widget weakly.
 
-        It may refer to the widget weakly only.
+        Parameters
+        ----------
+        holder : object
+            What has the list, e.g. a viewer. It is not kept alive.
+        name : str
+            Attribute of the list, e.g. ``"mouse_drag_callbacks"``.
         """
-        is_open = [True]
+        getattr(holder, name).append(function)
+        owner = weakref.ref(holder)
 
-        def call(*args: Any) -> Any:
-            """Call `function` as long as the widget is there."""
-            return function(*args) if is_open else None
+        def end() -> None:
+            """Take it out, if the list is still there."""
+            alive = owner()
+            if alive is not None and function in getattr(alive, name):
+                getattr(alive, name).remove(function)
 
-        callbacks.append(call)
-        self._ends.append(is_open.clear)
+        self._ends.append(end)

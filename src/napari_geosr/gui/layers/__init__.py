@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core import layer_data
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
@@ -21,11 +23,6 @@ from napari_geosr.operations.measure.deviation import is_deviation
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Image, Labels, Layer
-
-#: Key of our record in ``layer.metadata``.
-METADATA = "geosr"
-#: napari (pint) spelling of our units, where it differs.
-_PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
 
 
 def volume_from_layer(
@@ -140,14 +137,9 @@ def part_of_file(
 
 def geometry(volume: Volume) -> AnyDict:
     """`scale`, `translate`, `units` and `axis_labels` for ``viewer.add_image``."""
-    unit = _PINT.get(volume.unit, volume.unit)
-    n_other = len(volume.axes) - len(volume.spatial_axes)
-    return {
-        "scale": (1.0,) * n_other + volume.voxel_size,
-        "translate": (0.0,) * n_other + volume.origin,
-        "units": (PIXEL,) * n_other + (unit,) * len(volume.spatial_axes),
-        "axis_labels": tuple(volume.axes.lower()),
-    }
+    return layer_data.geometry(
+        volume.axes, volume.voxel_size, volume.unit, volume.origin
+    )
 
 
 def place_over(layer: Layer) -> AnyDict:
@@ -184,7 +176,7 @@ def same_place(layer: Layer) -> AnyDict:
 
 def layer_metadata(volume: Volume) -> AnyDict:
     """Give the record that a layer made from `volume` carries in its ``metadata``."""
-    return {METADATA: {"provenance": list(volume.provenance), "source": volume.source}}
+    return layer_data.metadata(volume.provenance, volume.source)
 
 
 def has_physical_size(layer: Layer) -> bool:
@@ -206,8 +198,8 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
     affine = stretch @ layer.affine.affine_matrix @ np.linalg.inv(stretch)
     scale, translate = layer.scale * ratio, layer.translate * ratio
     layer.scale, layer.translate, layer.affine = scale, translate, affine
-    pint = _PINT.get(unit, unit)
-    layer.units = tuple(str(u) for u in layer.units[:-n]) + (pint,) * n
+    units = tuple(str(u) for u in layer.units[:-n])
+    layer.units = units + (layer_data.pint_unit(unit),) * n
 
 
 def add_image_result(
@@ -215,7 +207,7 @@ def add_image_result(
 ) -> Image:
     """Add `volume` as an image layer over `like`, with its colours and contrast."""
     options: AnyDict = {"name": volume.name, "metadata": layer_metadata(volume)}
-    if like is not None and not are_labels(volume):
+    if like is not None and not volume.holds_labels:
         options["colormap"] = like.colormap
         options["contrast_limits"] = tuple(like.contrast_limits)
         options["gamma"] = like.gamma
@@ -229,16 +221,11 @@ def add_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image | Labels:
     """Add `volume` over `like`: labels as such, all else as an image of its look."""
-    if not are_labels(volume):
+    if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)
     over = {} if like is None else place_over(like)
     options = {"name": volume.name, "opacity": 0.6} | over | kwargs
     return add_labels_result(viewer, volume.data, volume, **options)
-
-
-def are_labels(volume: Volume) -> bool:
-    """Whether the numbers of a volume are labels, by what it says of itself."""
-    return volume.metadata.get("kind") == "labels" and volume.dtype.kind in "iu"
 
 
 def add_labels_result(

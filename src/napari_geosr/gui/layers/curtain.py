@@ -18,6 +18,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
+from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
@@ -25,6 +26,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
+    finest,
     helper_metadata,
     same_place,
     volume_from_layer,
@@ -161,7 +163,7 @@ class CompareBox(QWidget):
 
     def _left_part(self, source: Image) -> Any:
         """Cut the source's array at the slider's place in what is visible."""
-        data = _sliceable(source)
+        data = sliceable(finest(source))
         axis = self._viewer.dims.displayed[-1] - (self._viewer.dims.ndim - data.ndim)
         low, high = source.corner_pixels[:, axis]
         if self._viewer.dims.ndisplay == 3 or high <= low:
@@ -224,7 +226,7 @@ class CompareBox(QWidget):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        after = _sliceable(result)
+        after = sliceable(finest(result))
         options = {
             "name": f"{result.name} − {source.name}",
             "colormap": "twilight_shifted",
@@ -278,16 +280,6 @@ def _toggle(text: str, tool_tip: str) -> QPushButton:
     button.setToolTip(tool_tip)
     button.setAccessibleName(text.replace("&", ""))
     return button
-
-
-def _sliceable(layer: Image) -> Any:
-    """Give the layer's array such that slicing it neither copies nor reads."""
-    data = layer.data[0] if layer.multiscale else layer.data
-    if type(data) is np.ndarray or type(data).__module__.startswith("dask."):
-        return data
-    import dask.array as da
-
-    return da.from_array(data, name=False)
 
 
 def difference_steps(

@@ -77,7 +77,7 @@ class PorosityDock(PorosityWidgets):
         self.connections.connect(self._viewer.events.theme, self._on_theme)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self.connections.add_to(
-            self._viewer.mouse_drag_callbacks, pick_with(weakref.ref(self.pores))
+            self._viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self.pores))
         )
 
     def _recall(self) -> None:

@@ -17,8 +17,8 @@ from napari_geosr.gui.layers.saving import may_replace
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.operations.measure import (
     MeasureConfig,
-    compare_steps,
     measure_record,
+    measure_several_steps,
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps
@@ -86,7 +86,7 @@ def measured_steps(
     `earlier` are the layers that earlier measurements of each volume were shown in;
     `deviation` has the standard deviations of the first volume.
     """
-    steps = compare_steps(
+    steps = measure_several_steps(
         volumes, config, mask, deviation=deviation, should_stop=should_stop
     )
     reports = yield from steps

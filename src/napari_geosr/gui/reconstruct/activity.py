@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, Signal
@@ -173,7 +174,9 @@ class ReconstructActivity(Activity):
     def _whole_key(self) -> Key:
         """What the voxels of a whole volume depend on."""
         how = dict.fromkeys(("device", "memory", "threads"))
-        return id(self._opened), str(self._config.model_copy(update=how))
+        # Unlike an id, a reference is never that of another scan made later.
+        opened = None if self._opened is None else weakref.ref(self._opened)
+        return opened, str(self._config.model_copy(update=how))
 
     def _slice_key(self) -> Key:
         known = self.known_centre()

@@ -8,9 +8,9 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, run_to_end
 from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collections
-from napari_geosr.operations.reconstruct import reconstruct, reconstruct_slice
+from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 #: Algorithm and beam of what was made ready in this process.
@@ -76,7 +76,8 @@ def _try(config: ReconstructConfig, beam: str, should_stop: ShouldStop) -> None:
     few = {"algorithm": config.algorithm, "device": config.device, "threads": 1}
     if "iterations" in type(config.algorithm_config()).model_fields:
         few["iterations"] = 1
-    reconstruct_slice(scan, 0, ReconstructConfig.create(**few), should_stop=should_stop)
+    tried = ReconstructConfig.create(**few)
+    reconstruct_slice(scan, 0, tried, should_stop=should_stop)
     if should_stop():
         raise Cancelled("Cancelled.")
-    reconstruct(scan, **few)
+    run_to_end(reconstruct_steps(scan, tried))

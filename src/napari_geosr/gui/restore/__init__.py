@@ -14,7 +14,6 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.gui.kit.places import POROSITY, open_dock
 from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers import (
-    are_labels,
     chosen_position,
     part_of_file,
     provenance_of,
@@ -443,7 +442,7 @@ class RestoreDock(RestoreWidgets):
             )
         source = self.activity.run_source()
         # Labels lie over the scan as they are: there are no grey values to compare.
-        grey = not are_labels(restored.volume)
+        grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
         if grey and source is not None and source in self._viewer.layers:
             self.compare.set_pair(source, layer)

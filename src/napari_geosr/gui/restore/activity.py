@@ -315,7 +315,7 @@ class RestoreActivity(Activity):
     def _start_preview(self, layer: Image, ready: ReadyRun) -> None:
         region, position = self._on_screen(layer)
         places = ((part.start, part.stop) for part in region)
-        key = (id(ready), *position.items(), *places)
+        key = (ready.key, *position.items(), *places)
         if key == self._preview_key:
             return
         self._previewing = region, position

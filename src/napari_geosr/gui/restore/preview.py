@@ -11,7 +11,6 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
-    are_labels,
     finest,
     geometry,
     layer_metadata,
@@ -126,7 +125,7 @@ class PreviewLayer:
             return
         place = geometry(volume) | place_over(source)
         layer.name = name
-        is_other = (layer._type_string == "labels") != are_labels(volume)
+        is_other = (layer._type_string == "labels") != volume.holds_labels
         if is_other or layer.data.ndim != volume.data.ndim:
             self.remove()
             self.show(volume, source)

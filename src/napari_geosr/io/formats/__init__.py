@@ -126,8 +126,12 @@ class WritableFileFormat(FileFormat):
 
 
 def formats() -> tuple[FileFormat, ...]:
-    """All formats, in the order of their ranks; looked up once."""
-    found: list[FileFormat] = [module.FORMAT for module in FORMATS.load_all()]
+    """All formats, in the order of their ranks; looked up once.
+
+    One of another package that cannot be used is left out, with a logged warning.
+    """
+    modules = FORMATS.load_all(FORMAT=FileFormat)
+    found: list[FileFormat] = [module.FORMAT for module in modules]
     return tuple(sorted(found, key=lambda each: each.rank))
 
 

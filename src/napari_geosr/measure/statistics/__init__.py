@@ -4,7 +4,8 @@ A statistic's module offers ``STATISTICS``, a tuple of `PoreStatistic` (a column
 pore table) and `VolumeStatistic` (a figure of the whole volume), both of
 `napari_geosr.measure.statistic`. Their functions take what the one sweep over the
 volume found: `Pores`, the sums of each pore, or `Totals` (`napari_geosr.measure.sums`);
-they read no voxel. Table, CSV and JSON files, HTML page, dock and colours are made from
+they read no voxel. A module of another package that cannot be used is left out, with a
+logged warning. Table, CSV and JSON files, HTML page, dock and colours are made from
 them.
 
 The sums, each with how those of two blocks are merged, are the columns of
@@ -14,7 +15,6 @@ The sums, each with how those of two blocks are merged, are the columns of
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import cache
 from typing import TypeVar
 
 from napari_geosr.core.errors import ConfigError
@@ -35,8 +35,7 @@ def pore_statistics(*, flat: bool) -> list[PoreStatistic]:
     Raises
     ------
     ConfigError
-        If a module of another package cannot be imported or offers no statistics, or
-        if two statistics have the same name.
+        If two statistics have the same name.
     """
     return _of_kind(PoreStatistic, flat)
 
@@ -53,27 +52,11 @@ def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
 
 
 def _of_kind(kind: type[Kind], flat: bool) -> list[Kind]:
-    found = _loaded(tuple(STATISTICS.modules().items()))
+    modules = STATISTICS.load_all(STATISTICS=tuple)
+    found = [statistic for module in modules for statistic in module.STATISTICS]
     fitting = [s for s in found if isinstance(s, kind) and s.flat in (None, flat)]
     _refuse_twice(s.name for s in fitting)
     return sorted(fitting, key=lambda statistic: statistic.order)
-
-
-@cache
-def _loaded(
-    modules: tuple[tuple[str, str], ...],
-) -> tuple[PoreStatistic | VolumeStatistic, ...]:
-    found: list[PoreStatistic | VolumeStatistic] = []
-    for name, _ in modules:
-        module = STATISTICS.load(name)
-        offered = getattr(module, "STATISTICS", None)
-        if offered is None:
-            raise ConfigError(
-                f"The statistic {name!r} cannot be used: its module {module.__name__} "
-                "has no STATISTICS. Update or uninstall the package that brings it."
-            )
-        found += offered
-    return tuple(found)
 
 
 def _refuse_twice(names: Iterable[str]) -> None:

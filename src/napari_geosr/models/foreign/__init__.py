@@ -23,13 +23,12 @@ What builds the network again from the bundle that is kept is a file in
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari_geosr.core.errors import ConfigError, ModelError
+from napari_geosr.core.errors import ModelError
 from napari_geosr.core.registry import Registry
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyMapping
@@ -136,11 +135,7 @@ def suffixes() -> list[str]:
 
 def _modules() -> Iterator[Any]:
     """All formats, in the order in which they are asked."""
-    found = []
-    for name in FORMATS.names():
-        # One of another package that cannot be imported does not stop the others.
-        with suppress(ConfigError):
-            found.append(FORMATS.load(name))
+    found = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
     yield from sorted(found, key=lambda module: getattr(module, "FALLBACK", False))
 
 

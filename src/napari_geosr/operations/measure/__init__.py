@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -18,7 +18,6 @@ from napari_geosr.core.steps import (
     StepIterator,
     Warned,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
@@ -42,10 +41,9 @@ if TYPE_CHECKING:
 __all__ = [
     "MeasureConfig",
     "colour_columns",
-    "compare_steps",
     "figure_rows",
-    "measure_porosity",
     "measure_record",
+    "measure_several_steps",
     "measure_steps",
     "number_text",
 ]
@@ -192,42 +190,7 @@ def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
     )
 
 
-def measure_porosity(
-    volume: Volume,
-    mask: Volume | None = None,
-    *,
-    uncertainty: Volume | None = None,
-    **settings: Any,
-) -> PorosityReport:
-    """Measure the pores of a volume.
-
-    Parameters
-    ----------
-    volume : Volume
-        Axes (Z, Y, X) or (Y, X), any real dtype.
-    mask : Volume, optional
-        The sample: every voxel that is not zero.
-    uncertainty : Volume, optional
-        Standard deviations that `restore_with_uncertainty` gave with `volume`.
-    **settings
-        Fields of `MeasureConfig`.
-
-    Returns
-    -------
-    PorosityReport
-        Porosity, number of pores per mm³, one row per pore, and the labels.
-
-    Raises
-    ------
-    ConfigError, VolumeError
-        With one sentence saying what is wrong and what to do.
-    """
-    config = MeasureConfig.create(**settings)
-    steps = measure_steps(volume, config, mask, deviation=uncertainty)
-    return run_to_end(steps)
-
-
-def compare_steps(
+def measure_several_steps(
     volumes: Mapping[str, Volume],
     config: MeasureConfig,
     mask: Volume | None = None,

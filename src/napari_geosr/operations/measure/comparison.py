@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.quality import psnr, ssim
-from napari_geosr.operations.measure import MeasureConfig, compare_steps
+from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure.grey_levels import one_volume
 
 if TYPE_CHECKING:
@@ -91,7 +91,7 @@ def _figures(report: PorosityReport) -> dict[str, float | None]:
     }
 
 
-def comparison_steps(
+def compare_steps(
     volume: Volume,
     reference: Volume,
     config: MeasureConfig | None = None,
@@ -149,7 +149,7 @@ def comparison_steps(
     similarity = None
     if min(truth.shape) >= _SSIM_WINDOW:
         similarity = ssim(image, truth, data_range)
-    reports = yield from compare_steps(
+    reports = yield from measure_several_steps(
         {"volume": volume, "reference": reference},
         config or MeasureConfig(),
         keep_labels=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any, TypeAlias, get_args
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import convert_length
@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
 
 
+#: How a model may be named.
+ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
 #: A voxel size counts as the trained one up to this factor.
 VOXEL_SIZE_TOLERANCE = 2.0
 
@@ -139,6 +141,21 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or its bundle is damaged.
     """
     return zoo.find(str(name_or_path))
+
+
+def name_of(model: ModelLike) -> str:
+    """Return the name of a model in the zoo, or the path of its bundle.
+
+    Parameters
+    ----------
+    model : str, Path, Model or ZooEntry
+        What is none of them is returned as it is, for the settings to refuse.
+    """
+    if isinstance(model, bundle.Model | zoo.ZooEntry):
+        entries = zoo.list_models()
+        known = {entry.path: entry.name for entry in entries}
+        return known.get(model.path, str(model.path))
+    return str(model) if isinstance(model, Path) else model
 
 
 def adopt(path: str | Path) -> Path:

@@ -19,7 +19,14 @@ from urllib.parse import urlsplit
 
 from napari_geosr import networks
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    run_to_end,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.compute import interruptible
 from napari_geosr.inference.receptive_field import probe
@@ -28,7 +35,7 @@ from napari_geosr.models.card import ModelCard, TrainingData
 from napari_geosr.models.foreign.download import download, is_address
 from napari_geosr.networks import FOREIGN
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.restore import restore
+from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
 if TYPE_CHECKING:
     from torch import nn
@@ -306,8 +313,9 @@ def _restored_otherwise(folder: Path, draft: Draft) -> str:
     if reference is None:
         return ""
     axes = "ZYX"[-reference.given.ndim :]
-    restored = restore(Volume(reference.given, axes, name="test"), str(folder))
-    found = np.asarray(restored.data, np.float64)
+    given = Volume(reference.given, axes, name="test")
+    steps = restore_steps(given, RestoreConfig.create(model=str(folder)))
+    found = np.asarray(run_to_end(steps).volume, np.float64)
     spread = float(reference.expected.std()) or 1.0
     difference = float(np.abs(found - reference.expected).max()) / spread
     if difference <= _RESTORED:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, never_stop, run_to_end
+from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.unfinished import find_unfinished
@@ -41,7 +40,6 @@ __all__ = [
     "find_unfinished",
     "open_projections",
     "prepare_steps",
-    "reconstruct",
     "reconstruct_slice",
     "reconstruct_steps",
     "run_steps",
@@ -106,31 +104,6 @@ def reconstruct_steps(
         should_stop=should_stop,
     )
     return (yield from steps)
-
-
-def reconstruct(projections: Projections | str | Path, **settings: Any) -> Volume:
-    """Reconstruct projections and return the volume.
-
-    Parameters
-    ----------
-    projections : Projections or path
-    **settings
-        Fields of `ReconstructConfig`, such as ``algorithm="sirt"``.
-
-    Returns
-    -------
-    Volume
-        float32, axes (Z, Y, X): attenuation per unit of the voxel size, with X along
-        the detector's columns at angle zero and one slice for every detector row.
-
-    Raises
-    ------
-    FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
-    """
-    config = ReconstructConfig.create(**settings)
-    done = run_to_end(reconstruct_steps(projections, config))
-    return done.volume
 
 
 def reconstruct_slice(

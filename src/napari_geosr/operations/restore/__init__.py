@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.consistency import (
         NOTHING_FOUND,
         ConsistencyCheck,
-        check_consistency,
         consistency_steps,
         refuse_check,
         residual_path,
@@ -45,9 +44,7 @@ if TYPE_CHECKING:
         run_series_steps,
     )
     from napari_geosr.operations.restore.steps import (
-        restore,
         restore_steps,
-        restore_with_uncertainty,
     )
     from napari_geosr.operations.restore.targets import spread_path
 
@@ -59,7 +56,6 @@ __all__ = [
     "PreparedSeries",
     "RestorationResult",
     "RestoreConfig",
-    "check_consistency",
     "consistency_steps",
     "estimate_series_steps",
     "estimate_steps",
@@ -72,10 +68,8 @@ __all__ = [
     "refuse_series_check",
     "removed_steps",
     "residual_path",
-    "restore",
     "restore_average_steps",
     "restore_steps",
-    "restore_with_uncertainty",
     "run_series_steps",
     "run_steps",
     "spread_path",
@@ -90,7 +84,6 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "consistency": [
             "NOTHING_FOUND",
             "ConsistencyCheck",
-            "check_consistency",
             "consistency_steps",
             "refuse_check",
             "residual_path",
@@ -102,7 +95,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "series.plan": ["Point", "is_series", "refuse_series_check"],
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],
-        "steps": ["restore", "restore_steps", "restore_with_uncertainty"],
+        "steps": ["restore_steps"],
         "targets": ["spread_path"],
     },
 )

@@ -11,8 +11,9 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, run_to_end
+from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
@@ -65,6 +66,18 @@ class ConsistencyCheck:
     figures: Consistency
     sentences: tuple[str, ...]
     path: Path | None = None
+
+    def __repr__(self) -> str:
+        return one_line(
+            type(self).__name__,
+            self.residual.name,
+            (
+                "consistent" if self.figures.is_consistent else "not consistent",
+                f"residual {self.figures.residual_rms:.3g} (rms)",
+                f"noise {self.figures.noise_rms:.3g} (rms)",
+                f"regions {len(self.figures.places)}",
+            ),
+        )
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
         """Where a place lies, in the unit of the volume."""
@@ -191,28 +204,6 @@ def consistency_steps(
     for sentence in sentences:
         yield Warned(message=sentence)
     return ConsistencyCheck(residual, figures, sentences, path)
-
-
-def check_consistency(scan: Volume, result: Volume) -> ConsistencyCheck:
-    """Compare a restored volume with the scan that it was made from.
-
-    Parameters
-    ----------
-    scan, result : Volume
-        Of the same place; the voxels of the result are as large, or finer by a whole
-        number.
-
-    Returns
-    -------
-    ConsistencyCheck
-        With `residual`, `figures` and `sentences` on what noise does not explain.
-
-    Raises
-    ------
-    VolumeError
-        If the two do not show the same place on fitting grids.
-    """
-    return run_to_end(consistency_steps(scan, result))
 
 
 class _Stack:

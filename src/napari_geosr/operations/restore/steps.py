@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core import provenance
@@ -15,13 +15,11 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
-from napari_geosr.operations.restore.average import restore_average_steps
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.outlook import (
     looked_steps,
@@ -148,82 +146,6 @@ def _example(volume: Volume) -> Volume:
 def _typical(volume: Volume) -> Point:
     series = SeriesPlan(volume)
     return series.typical(series.channels[0])
-
-
-def restore(
-    volume: Volume | Sequence[Volume], model: str = "ct-denoise", **settings: Any
-) -> Volume:
-    """Restore a volume (denoise or super-resolve) and return the result.
-
-    Parameters
-    ----------
-    volume : Volume or sequence of Volume
-        Axes (Z, Y, X) or (Y, X), any real dtype. With axes T or C every time point of
-        every channel is restored by itself, with the grey-value statistics of its
-        channel over all time points. Several volumes show the same object, such as the
-        sub-reconstructions of Noise2Inverse: the result is the mean of what the model
-        makes of each.
-    model : str
-        Name in the zoo or path of a bundle; ``"auto"`` takes the one with the smallest
-        expected error on this scan, or returns the scan where none is expected to help.
-    **settings
-        Fields of `RestoreConfig`. With an uncertainty the mean over its members is
-        returned; `restore_with_uncertainty` gives their deviation as well.
-
-    Returns
-    -------
-    Volume
-        float32 (or the input's dtype; uint8 of a model that gives labels), with the
-        input's axes, in its place in space; voxel size and origin follow the model's
-        upscale factor.
-
-    Raises
-    ------
-    ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
-    """
-    config = RestoreConfig.create(model=model, **settings)
-    if isinstance(volume, Volume):
-        steps = restore_steps(volume, config)
-    else:
-        steps = restore_average_steps(volume, config)
-    restored = run_to_end(steps)
-    return restored.volume
-
-
-def restore_with_uncertainty(
-    volume: Volume,
-    model: str = "ct-denoise",
-    uncertainty: str = "tta",
-    **settings: Any,
-) -> tuple[Volume, Volume]:
-    """Restore a volume several times and say how far the results differ.
-
-    Parameters
-    ----------
-    uncertainty : str
-        ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
-        the model and those of the setting `ensemble_with`.
-    **settings
-        Other fields of `RestoreConfig`.
-
-    Returns
-    -------
-    mean, deviation : Volume
-        Alike in shape and place; the deviation (n - 1 in the denominator) in the grey
-        values of the mean. How it relates to errors: ``docs/trust.md``.
-
-    Raises
-    ------
-    ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
-    """
-    if uncertainty == NO_MEMBERS:
-        raise ConfigError("Choose a kind of uncertainty: 'tta' or 'ensemble'.")
-    config = RestoreConfig.create(model=model, uncertainty=uncertainty, **settings)
-    restored = run_to_end(restore_steps(volume, config))
-    assert restored.spread is not None
-    return restored.volume, restored.spread
 
 
 def choose_steps(

@@ -17,6 +17,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
+from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
@@ -26,7 +27,6 @@ from napari_geosr.core.steps import (
     Step,
     Warned,
     never_stop,
-    run_to_end,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.compute import exact_settings
@@ -50,7 +50,6 @@ __all__ = [
     "FILES",
     "SimulateConfig",
     "SimulationResult",
-    "simulate",
     "simulate_steps",
 ]
 
@@ -93,6 +92,19 @@ class SimulationResult:
 
     files: dict[str, Path]
     truth: AnyDict
+
+    def __repr__(self) -> str:
+        truth = self.truth
+        return one_line(
+            type(self).__name__,
+            truth["structure"],
+            (
+                f"porosity {truth['porosity']:.4g}",
+                " × ".join(str(n) for n in truth["shape"]) + " voxels",
+                f"voxel size {truth['voxel_size']:.4g} {truth['unit']}",
+                f"files {', '.join(path.name for path in self.files.values())}",
+            ),
+        )
 
 
 def simulate_steps(
@@ -182,18 +194,6 @@ def simulate_steps(
     text = json.dumps(truth, indent=2, ensure_ascii=False) + "\n"
     atomic.write_text(files["json"], text, overwrite=overwrite)
     return SimulationResult(files, truth)
-
-
-def simulate(structure: str, out: str | Path, **settings: Any) -> SimulationResult:
-    """Simulate a scan; see :func:`simulate_steps`.
-
-    Parameters
-    ----------
-    **settings
-        Fields of `SimulateConfig`.
-    """
-    steps = simulate_steps(structure, out, SimulateConfig.create(**settings))
-    return run_to_end(steps)
 
 
 def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:

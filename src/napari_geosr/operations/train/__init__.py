@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import lazy_loader
 
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.steps import Step
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import config_class, loss_title, needs
 from napari_geosr.models import bundle
@@ -33,19 +33,19 @@ __all__ = [
     "networks",
     "open_roles",
     "roles",
-    "train",
     "train_steps",
+    "training_steps",
 ]
 
 
-def train(
+def training_steps(
     method: str,
     folder: str | Path,
     *,
     in_memory: Mapping[Path, Volume] | None = None,
     **settings: Any,
-) -> Model:
-    """Train a model and return it; interrupted, the same call resumes the training.
+) -> Generator[Step, None, Model]:
+    """Train by settings and return the model; run again after an interruption, resume.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ def train(
         name = proposed_name(method, training.source)
         training = training.model_copy(update={"name": name})
     job = TrainJob(method=method, training=training).with_absolute_paths()
-    steps = train_steps(job, Path(folder), opened=job.check(in_memory))
-    path = run_to_end(steps)
+    opened = job.check(in_memory)
+    path = yield from train_steps(job, Path(folder), opened=opened)
     assert path is not None  # as nobody stops it
     return bundle.load(path)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 
+from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.restore.outlook.activity import OutlookActivity
 from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
 from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
@@ -61,8 +64,8 @@ class OutlookPanel(QWidget):
         self.activity = OutlookActivity(self)
         self._outlook: Outlook | None = None
         self._ranking: Ranking | None = None
-        self._approved: set[tuple[int, str]] = set()
-        self._source_id = 0
+        self._approved: set[tuple[Key, str]] = set()
+        self._source: weakref.ref[Image] | None = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
@@ -95,7 +98,7 @@ class OutlookPanel(QWidget):
     def set_scan(self, volume: Volume | None, source: Image | None) -> None:
         """Take another scan and rank the models for it."""
         self._outlook = self._ranking = None
-        self._source_id = id(source)
+        self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
         self.activity.set_volume(volume, rank=True)
@@ -139,7 +142,10 @@ class OutlookPanel(QWidget):
             )
 
     def approves(self, model: str, name: str) -> bool:
-        """Whether a run may start; asks once where it is expected to do harm.
+        """Whether a run may start; asks where it is expected to do harm.
+
+        It asks once for a model on the same voxels; those of another layer, or other
+        ones in the layer, need consent of their own.
 
         Parameters
         ----------
@@ -148,8 +154,12 @@ class OutlookPanel(QWidget):
         name : str
             What the model is called.
         """
-        outlook, key = self._outlook, (self._source_id, model)
-        if outlook is None or not outlook.is_harmful or key in self._approved:
+        outlook = self._outlook
+        source = None if self._source is None else self._source()
+        if outlook is None or not outlook.is_harmful or source is None:
+            return True
+        key = contents_key(source), model
+        if key in self._approved:
             return True
         if not run_anyway(name, outlook, self):
             return False

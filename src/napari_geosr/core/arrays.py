@@ -1,0 +1,190 @@
+"""Arrays of any library as volumes and projections hold them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import GeoSRError, VolumeError
+from napari_geosr.core.types import AnyArray
+
+#: Kinds of dtype of real numbers: booleans, integers, floating point.
+_REAL_KINDS = "biuf"
+#: Axes of a plain array by their number, where nobody says more; readers do the same.
+USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
+#: Lengths of an axis of colours.
+_COLOURS = (3, 4)
+
+
+@runtime_checkable
+class ArrayLike(Protocol):
+    """What numpy, dask and zarr arrays have in common; enough for every engine."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    @property
+    def dtype(self) -> Any: ...
+
+    @property
+    def ndim(self) -> int: ...
+
+    def __getitem__(self, key: Any, /) -> AnyArray: ...
+
+
+def as_array_like(
+    given: Any, title: str, error_class: type[GeoSRError] = VolumeError
+) -> Any:
+    """Give arrays as they are and nested lists as numpy arrays; nothing is read.
+
+    Parameters
+    ----------
+    title : str
+        What messages call it.
+    error_class : type
+        Of the error that is raised.
+
+    Raises
+    ------
+    GeoSRError
+        If it is no array, or has masked voxels.
+    """
+    if isinstance(given, str | bytes | Path):
+        raise error_class(
+            f"{str(given)!r} is a path, not an array: open it first, with read()."
+        )
+    if isinstance(given, np.ma.MaskedArray):
+        if np.ma.is_masked(given):
+            raise error_class(
+                f"{title} has masked voxels. Give them a value first: array.filled(…)."
+            )
+        return given.data
+    data = given
+    try:
+        if not isinstance(given, ArrayLike):
+            data = np.asarray(given)
+        np.dtype(data.dtype)
+    except (TypeError, ValueError, RuntimeError):
+        try:  # the types of torch are not those of numpy, its arrays may be
+            data = np.asarray(given)
+        except (TypeError, ValueError, RuntimeError) as error:
+            raise error_class(
+                f"{title} is no array of numbers, but a {type(given).__name__}."
+            ) from error
+    return data
+
+
+def has_real_numbers(data: ArrayLike) -> bool:
+    """Whether the values are booleans, integers or floating-point numbers."""
+    return np.dtype(data.dtype).kind in _REAL_KINDS
+
+
+def image_array(array: object, name: str) -> Any:
+    """Give an array as one that a volume can hold.
+
+    Raises
+    ------
+    VolumeError
+        If it is none of two to five axes and real numbers.
+    """
+    data = as_array_like(array, repr(name))
+    if not has_real_numbers(data):
+        raise VolumeError(
+            f"{name!r} holds values of type {np.dtype(data.dtype)}; images and volumes "
+            "are made of real numbers."
+        )
+    if len(data.shape) not in USUAL_AXES or 0 in data.shape:
+        raise VolumeError(
+            f"{name!r} has shape {tuple(data.shape)}; an image has two axes and a "
+            "volume three to five, none of them empty."
+        )
+    if isinstance(data, np.ndarray) and not data.dtype.isnative:
+        data = data.astype(data.dtype.newbyteorder("="))  # torch knows no other order
+    return data
+
+
+def usual_axes(data: Any, name: str) -> str:
+    """Give the axes by their number, where the last is not one of colours.
+
+    Raises
+    ------
+    VolumeError
+        If it may be.
+    """
+    shape = tuple(data.shape)
+    last = len(shape) > 2 and shape[-1] in _COLOURS and min(shape[-3:-1]) > _COLOURS[-1]
+    if last and np.dtype(data.dtype).kind == "u":
+        colours = "TZYX"[-len(shape) + 1 :] + "C"
+        raise VolumeError(
+            f"{name!r} has shape {shape} and may be a picture in colours. Say what its "
+            f"axes are: axes={colours!r} for colours, or "
+            f"axes={USUAL_AXES[len(shape)]!r}."
+        )
+    return USUAL_AXES[len(shape)]
+
+
+def to_numpy(
+    data: ArrayLike, title: str, dtype: npt.DTypeLike | None, copy: bool | None
+) -> AnyArray:
+    """Give an array for ``__array__`` of its owner; what is not in memory is read."""
+    if isinstance(data, np.ndarray):
+        return np.array(data, dtype, copy=copy, subok=False)
+    if copy is False:
+        raise ValueError(
+            f"The voxels of {title} are not in memory: they have to be copied to "
+            "become an array."
+        )
+    return np.array(
+        np.asarray(data[(slice(None),) * len(data.shape)]), dtype, copy=None
+    )
+
+
+def sliceable(data: Any) -> Any:
+    """Give the array such that indexing it neither reads nor copies voxels."""
+    if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask."):
+        return data
+    if hasattr(data, "to_dask"):
+        return data.to_dask()
+    import dask.array as da
+
+    meta = np.empty((0,) * len(data.shape), data.dtype)
+    return da.from_array(data, name=False, meta=meta, inline_array=True)
+
+
+def per_axis(
+    value: float | Sequence[float], axes: str, title: str, *, what: str = "voxel_size"
+) -> tuple[float, ...]:
+    """Give one finite number for each axis; one number stands for all of them.
+
+    Parameters
+    ----------
+    axes : str
+        Letters of the axes that the numbers belong to.
+    title : str
+        What messages call the volume.
+    what : str
+        What messages call the numbers.
+
+    Raises
+    ------
+    VolumeError
+        If there are more or fewer numbers, or some are not finite.
+    """
+    n = len(axes)
+    try:
+        numbers = tuple(float(each) for each in np.atleast_1d(value).tolist())
+    except (TypeError, ValueError):
+        numbers = ()
+    if len(numbers) == 1:
+        numbers *= n
+    if len(numbers) != n or not all(map(math.isfinite, numbers)):
+        raise VolumeError(
+            f"{title} needs {n} finite numbers for {what} ({', '.join(axes)}), or one "
+            f"for all, not {value!r}."
+        )
+    return numbers

@@ -1,0 +1,38 @@
+"""What napari has to know to show a volume in its place. Needs no napari."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
+
+#: Key of our record in ``layer.metadata``.
+METADATA = "geosr"
+#: napari (pint) spelling of our units, where it differs.
+_PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
+
+
+def pint_unit(unit: str) -> str:
+    """Give a unit as napari spells it."""
+    return _PINT.get(unit, unit)
+
+
+def geometry(
+    axes: str, voxel_size: tuple[float, ...], unit: str, origin: tuple[float, ...]
+) -> AnyDict:
+    """`scale`, `translate`, `units` and `axis_labels` of a layer."""
+    n_space = len(voxel_size)
+    n_other = len(axes) - n_space
+    return {
+        "scale": (1.0,) * n_other + voxel_size,
+        "translate": (0.0,) * n_other + origin,
+        "units": (PIXEL,) * n_other + (pint_unit(unit),) * n_space,
+        "axis_labels": tuple(axes.lower()),
+    }
+
+
+def metadata(provenance: Iterable[AnyMapping], source: Path | None) -> AnyDict:
+    """Give the record that a layer carries in its ``metadata``."""
+    return {METADATA: {"provenance": list(provenance), "source": source}}
