@@ -12,7 +12,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import threshold_value
-from napari_geosr.operations.measure import measure_porosity
+from napari_geosr import measure_porosity
 
 
 def porous(rng: np.random.Generator, noise: float = 15.0) -> np.ndarray:

@@ -114,6 +114,11 @@ class Volume:
             given = getattr(self, attribute)
             if isinstance(given, tuple) and not given:
                 given = (default,) * n
+            if np.ndim(given) == 1 and len(given) != n:
+                raise VolumeError(
+                    f"{self.name!r} needs {n} numbers for {attribute} "
+                    f"({', '.join(self.spatial_axes)}), not {given}."
+                )
             values = per_axis(given, self.spatial_axes, repr(self.name), what=attribute)
             object.__setattr__(self, attribute, values)
         if min(self.voxel_size) <= 0:
