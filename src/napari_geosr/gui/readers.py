@@ -139,5 +139,5 @@ def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:
 
 
 def _for_napari(data: object) -> Any:
-    """What napari slices best: numpy (also memory-mapped) or dask."""
+    """What napari slices best: numpy or dask."""
     return data.to_dask() if isinstance(data, LazyArray) else data

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.volume import ArrayLike
+from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Above this many voxels an evenly spaced sample of planes is read.
 SAMPLE_ABOVE = 64 * 2**20
@@ -20,12 +21,12 @@ _BLOCK_VOXELS = 2**20
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Statistics of the finite voxels of a whole volume.
+    """Statistics of the finite voxels of a whole volume, hot ones left out.
 
     Attributes
     ----------
     mean, std, minimum, maximum : float
-        Of the finite voxels, accumulated in float64.
+        Of the finite voxels that are not hot, accumulated in float64.
     n_voxels : int
         Voxels that were looked at, finite or not.
     n_nan, n_inf : int
@@ -36,6 +37,9 @@ class IntensityStatistics:
         Mean and std by which the network's input is standardised; None: the volume's.
     output : tuple of float or None
         Mean and std that the network's output is scaled to; None: the volume's.
+    hot : HotVoxels or None
+        How hot and dead voxels are told, and how many there are; None where there is
+        none (of a volume of which all planes were looked at).
     """
 
     mean: float
@@ -48,6 +52,7 @@ class IntensityStatistics:
     sampled: bool = False
     input: tuple[float, float] | None = None
     output: tuple[float, float] | None = None
+    hot: HotVoxels | None = None
 
     @property
     def input_mean(self) -> float:
@@ -78,6 +83,9 @@ def scan_steps(
     about `sample_above` voxels in whole planes (rows, in 2D), evenly spaced from the
     first to the last, so the result is the same at every run.
 
+    Hot and dead voxels (`napari_geosr.core.hot_voxels`) are left out. Only where values
+    lie far from all the others, the same voxels are read a second time for that.
+
     Yields
     ------
     BlockDone
@@ -103,13 +111,61 @@ def scan_steps(
     if n_total == 0:
         raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
     blocks = list(_blocks(tuple(source.shape), sample_above))
-    sums = _IntensitySums()
+    sampled = n_total > sample_above
+    sums, sample = _IntensitySums(), GreySample((len(blocks), *source.shape[1:]))
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while the grey values were read.")
-        sums.add(np.asarray(source[block]))
+        voxels = np.asarray(source[block])
+        sums.add(voxels)
+        sample.add(voxels)
         yield BlockDone(done, len(blocks))
-    return sums.result(sampled=n_total > sample_above)
+    found = sums.result(sampled=sampled)
+    hot = sample.hot_voxels()
+    if hot is None:
+        return found
+    if hot.limits[0] <= found.minimum and found.maximum <= hot.limits[1]:
+        # Planes that were not looked at may hold some.
+        return replace(found, hot=hot) if sampled else found
+    without, n_hot = _IntensitySums(), 0
+    look = HotVoxelFilter(source, hot).look
+    for done, block in enumerate(blocks, start=1):
+        if should_stop():
+            raise Cancelled("Stopped while hot voxels were looked for.")
+        whole = tuple(slice(0, n) for n in source.shape[1:])
+        voxels, places = look((*block, *whole))
+        n_hot += len(places)
+        without.add(_left(voxels, places))
+        yield BlockDone(done, len(blocks))
+    if not n_hot:  # bright particles, say
+        return replace(found, hot=hot) if sampled else found
+    left = without.result(sampled=sampled)
+    n_voxels = left.n_voxels + n_hot
+    return replace(left, n_voxels=n_voxels, hot=replace(hot, n=n_hot))
+
+
+def _left(voxels: AnyArray, places: AnyArray) -> AnyArray:
+    """The voxels that are not at the places; the block itself where there are none."""
+    if not len(places):
+        return voxels
+    kept = np.ones(voxels.shape, bool)
+    kept[tuple(places.T)] = False
+    return voxels[kept]
+
+
+def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volume:
+    """The volume with hot voxels replaced by the median of their neighbours.
+
+    Parameters
+    ----------
+    volume : Volume
+        Spatial axes; the same one where there are no hot voxels.
+    statistics : IntensityStatistics
+        Of the whole volume.
+    """
+    if statistics.hot is None:
+        return volume
+    return volume.replace(data=HotVoxelFilter(volume.data, statistics.hot))
 
 
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:

@@ -318,6 +318,7 @@ class TiledRun:
             self.statistics,
             (origin[0], origin[1], origin[2]),
             spread=self.spread,
+            source=self.source,
         )
         kept = [t for t in tiles.tiles if _within(self.writer.place(t), finished)]
         waiting = [t for t in tiles.tiles if t not in kept] if kept else [*tiles.tiles]

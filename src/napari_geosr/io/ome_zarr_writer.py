@@ -11,11 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
 from napari_geosr.io import ngff
 from napari_geosr.io.atomic import asked_for, explained, remove
 from napari_geosr.io.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
-from napari_geosr.io.lazy import Slices, as_slices
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
