@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
 
@@ -61,6 +62,13 @@ def test_a_blurred_bead_is_no_hot_voxel(rng):
     for height in (500, 1000, 3000, 30000):
         scan = rng.normal(1000, 50, bead.shape) + height * bead
         assert hot_places(scan.astype("float32")) == set()
+
+
+def test_the_tail_of_bright_structure_is_none(rng):
+    for power in (1, 2, 4):
+        smooth = gaussian_filter(rng.normal(size=(40, 60, 60)), 1.0)
+        tail = 100 * np.exp(power * smooth / smooth.std() / 2)
+        assert hot_places(tail.astype("float32")) == set()
 
 
 def test_a_pixel_that_is_hot_in_every_slice_is_found(rng):

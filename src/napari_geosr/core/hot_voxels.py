@@ -2,8 +2,9 @@
 
 A few of them move the mean and the standard deviation of a scan, and so what a network
 makes of all of it. They are told by two rules: their grey value is one of few and far
-from all others (`plausible_limits`), and hardly any neighbour is like them. A bright
-particle meets the first rule, but not the second.
+from all others (`plausible_limits`), and they are as far from their own neighbours, of
+which hardly any is like them. A bright particle meets the first rule, but not the
+second.
 """
 
 from __future__ import annotations
@@ -245,9 +246,14 @@ def _isolated(
     known = inside & np.isfinite(values)
     low, high = hot.usual
     alike = known & ((values < low) | (values > high))
+    spread = high - low
     low, high = hot.limits
     usable = known & (values >= low) & (values <= high)
-    alone = (alike.sum(axis=1) <= _MOST_LIKE_IT) & usable.any(axis=1)
+    own = voxels[tuple(places.T)].astype(np.float64)[:, None]
+    # In a tail of bright structure there is always a neighbour nearly as bright.
+    apart = (~usable | (np.abs(own - values) > spread)).all(axis=1)
+    few = alike.sum(axis=1) <= _MOST_LIKE_IT
+    alone = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))
     if alone.any():
         masked = np.where(usable[alone], values[alone], np.nan)
