@@ -65,8 +65,8 @@ def test_a_blurred_bead_is_no_hot_voxel(rng):
 
 
 def test_the_tail_of_bright_structure_is_none(rng):
-    for power in (1, 2, 4):
-        smooth = gaussian_filter(rng.normal(size=(40, 60, 60)), 1.0)
+    for power in (0.5, 1, 2):
+        smooth = gaussian_filter(rng.normal(size=(40, 60, 60)), 1.5)
         tail = 100 * np.exp(power * smooth / smooth.std() / 2)
         assert hot_places(tail.astype("float32")) == set()
 

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 OUTLIER_SHARE = 1e-4
 #: Where each is alone among its neighbours, there may be more.
 HOT_SHARE = 1e-3
-#: Neighbours of a hot voxel that may be outside of the usual range, too: the same pixel
-#: of a detector in the slices before and after.
-_MOST_LIKE_IT = 2
+#: Neighbours of a hot voxel that may be as far: the same pixel of a detector in the
+#: slices before and after.
+_MOST_FAR = 2
 #: Voxels that a range is found from.
 _SAMPLE = 1 << 21
 #: Voxels looked at together, each with up to 26 neighbours.
@@ -245,14 +245,17 @@ def _isolated(
     values = voxels[tuple(np.moveaxis(near, -1, 0))].astype(np.float64)
     known = inside & np.isfinite(values)
     low, high = hot.usual
-    alike = known & ((values < low) | (values > high))
+    unusual = known & ((values < low) | (values > high))
     spread = high - low
     low, high = hot.limits
     usable = known & (values >= low) & (values <= high)
     own = voxels[tuple(places.T)].astype(np.float64)[:, None]
     # In a tail of bright structure there is always a neighbour nearly as bright.
     apart = (~usable | (np.abs(own - values) > spread)).all(axis=1)
-    few = alike.sum(axis=1) <= _MOST_LIKE_IT
+    few = (known & ~usable).sum(axis=1) <= _MOST_FAR
+    # By chance one may be unusual; of fewer neighbours, at a border, none.
+    most = inside.all(axis=1).astype(int)
+    few &= (unusual & usable).sum(axis=1) <= most
     alone = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))
     if alone.any():

@@ -11,6 +11,7 @@ import os
 import threading
 import weakref
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +32,8 @@ _GAP = 16 * 1024
 _SCRATCH = 2**20
 #: Bytes of a block of a dask array.
 _DASK_BYTES = 64 * 2**20
+#: Bytes that one thread reads, and threads that share what is more.
+_ALONE, _MOST_THREADS = 16 * 2**20, 8
 _READS_INTO = hasattr(os, "preadv")
 
 
@@ -104,39 +107,54 @@ class FileVoxels:
             self._fill_with_gaps(out, key, axis - 1)
             return
         target = _bytes_of(out)
-        strides = self._strides()
-        first = self.offset + key[axis].start * step
-        done = 0
-        for place in np.ndindex(*out.shape[:axis]):
-            at = first + sum(
-                (i + part.start) * stride
-                for i, part, stride in zip(place, key, strides, strict=False)
-            )
-            self._open.read_into(target[done : done + run], at)
-            done += run
+        first = key[axis].start * step
+        for i, place in enumerate(self._places(key, axis)):
+            self._open.read_into(target[i * run : (i + 1) * run], place + first)
 
     def _fill_with_gaps(self, out: AnyArray, key: Slices, axis: int) -> None:
-        """Read some rows along `axis` together, and take the wanted part of each."""
-        inner = math.prod(self.shape[axis + 1 :])
-        row = inner * self.dtype.itemsize
+        """Read some rows along `axis` together, and take the wanted part of each.
+
+        By several threads where that is a lot: a slice across all planes, say.
+        """
+        row = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
+        places = self._places(key, axis)
+        parts = out.reshape(-1, *out.shape[axis:])
+        inner = key[axis + 1 :]
         together = max(1, min(out.shape[axis], _SCRATCH // row))
-        scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
-        view = _bytes_of(scratch)
-        strides = self._strides()
-        for place in np.ndindex(*out.shape[:axis]):
-            first = self.offset + sum(
-                (i + part.start) * stride
-                for i, part, stride in zip(place, key, strides, strict=False)
-            )
-            for start in range(0, out.shape[axis], together):
-                n = min(together, out.shape[axis] - start)
-                at = first + (key[axis].start + start) * row
-                self._open.read_into(view[: n * row], at)
-                out[place][start : start + n] = scratch[(slice(0, n), *key[axis + 1 :])]
+
+        def fill(numbers: range) -> None:
+            """Some of the places, with memory of its own."""
+            scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
+            view = _bytes_of(scratch)
+            for i in numbers:
+                for start in range(0, out.shape[axis], together):
+                    n = min(together, out.shape[axis] - start)
+                    at = places[i] + (key[axis].start + start) * row
+                    self._open.read_into(view[: n * row], at)
+                    parts[i, start : start + n] = scratch[(slice(0, n), *inner)]
+
+        n_threads = 1
+        if len(places) * out.shape[axis] * row > _ALONE:
+            n_threads = min(_MOST_THREADS, os.cpu_count() or 1, len(places))
+        if n_threads == 1:
+            fill(range(len(places)))
+            return
+        shares = [range(i, len(places), n_threads) for i in range(n_threads)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(fill, shares))
+
+    def _places(self, key: Slices, axis: int) -> list[int]:
+        """Where in the file each index along the axes before `axis` begins."""
+        places = np.array([self.offset])
+        for part, stride in zip(key[:axis], self._strides(), strict=False):
+            along = np.arange(part.start, part.stop) * stride
+            places = (places[:, None] + along).reshape(-1)
+        found: list[int] = places.tolist()
+        return found
 
     def _strides(self) -> list[int]:
         """Bytes from one place to the next along each axis."""
-        strides, step = [], self.dtype.itemsize
+        strides, step = list[int](), self.dtype.itemsize
         for n in reversed(self.shape):
             strides.append(step)
             step *= n
@@ -181,7 +199,7 @@ class _OpenFile:
 
     def read_into(self, target: memoryview, at: int) -> None:
         """Fill `target` with bytes of the file from `at` on."""
-        done = 0
+        done = self._read(target, at)
         while done < len(target):
             n = self._read(target[done:], at + done)
             if n == 0:
