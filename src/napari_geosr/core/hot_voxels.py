@@ -237,7 +237,7 @@ def _isolated(
     voxels: AnyArray, places: Places, hot: HotVoxels
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
     """Which voxels are alone, and the median of the others around each."""
-    around = itertools.product((-1, 0, 1), repeat=voxels.ndim)
+    around = itertools.product(*((-1, 0, 1) if n > 1 else (0,) for n in voxels.shape))
     offsets = np.array([step for step in around if any(step)])
     near = places[:, None, :] + offsets
     inside = ((near >= 0) & (near < voxels.shape)).all(axis=-1)
@@ -251,11 +251,13 @@ def _isolated(
     usable = known & (values >= low) & (values <= high)
     own = voxels[tuple(places.T)].astype(np.float64)[:, None]
     # In a tail of bright structure there is always a neighbour nearly as bright.
-    apart = (~usable | (np.abs(own - values) > spread)).all(axis=1)
+    # A border may cut it off: only what is further away is no structure there.
+    has_all = inside.all(axis=1)
+    least = spread * np.where(has_all, 1, 2)[:, None]
+    apart = (~usable | (np.abs(own - values) > least)).all(axis=1)
     few = (known & ~usable).sum(axis=1) <= _MOST_FAR
     # By chance one may be unusual; of fewer neighbours, at a border, none.
-    most = inside.all(axis=1).astype(int)
-    few &= (unusual & usable).sum(axis=1) <= most
+    few &= (unusual & usable).sum(axis=1) <= has_all
     alone = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))
     if alone.any():
