@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_geosr import io
@@ -51,7 +51,11 @@ def boxes(draw: st.DrawFn) -> tuple[tuple[int, ...], tuple[slice, ...]]:
     return shape, tuple(slice(a, b) for a, b in ends)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(
+    deadline=None,
+    max_examples=100,
+    suppress_health_check=[HealthCheck.too_slow],
+)
 @given(
     found=boxes(),
     dtype=st.sampled_from([">u2", "<f4", "u1", "?", "<f8"]),
