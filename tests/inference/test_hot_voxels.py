@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from napari_geosr.core.hot_voxels import GreySample
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference import intensity
 from napari_geosr.inference.intensity import IntensityStatistics, scan_steps
@@ -92,6 +93,43 @@ def test_it_is_read_twice_at_most(spoiled, scan):
     hot = Counting(spoiled)
     statistics(hot)
     assert hot.n <= 3 * scan.size  # a block with hot voxels with its margin
+
+
+def test_few_voxels_are_held_while_a_volume_is_read(scan, monkeypatch):
+    held = []
+
+    class Recorder(GreySample):
+        def hot_voxels(self):
+            held.append(sum(part.size for part in self._parts))
+            return super().hot_voxels()
+
+    monkeypatch.setattr(intensity, "GreySample", Recorder)
+    monkeypatch.setattr("napari_geosr.core.hot_voxels._SAMPLE", 2000)
+    statistics(scan)
+    assert 1000 < held[0] <= 2000
+
+
+def test_no_plane_is_read_as_a_whole_where_it_is_huge(rng):
+    class Rows:
+        """20 planes of which each is larger than what may be read."""
+
+        def __init__(self):
+            self.array = rng.normal(500, 20, (20, 300, 200)).astype("float32")
+            self.shape, self.dtype, self.most = self.array.shape, "float32", 0
+
+        def __getitem__(self, key):
+            self.most = max(self.most, self.array[key].size)
+            return self.array[key]
+
+    source = Rows()
+    source.array[0, 0, 100] = 1e7
+    found = statistics(source, sample_above=50_000)
+    assert source.most <= 9 * 200
+    assert found.sampled
+    assert found.mean == pytest.approx(500, abs=1)
+    assert found.std == pytest.approx(20, rel=0.05)
+    assert found.hot is not None
+    assert found.hot.n == 1
 
 
 def test_planes_that_were_not_looked_at_may_hold_some(spoiled):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,6 +17,8 @@ from napari_geosr.core.volume import ArrayLike, Volume
 #: Above this many voxels an evenly spaced sample of planes is read.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
+#: Planes that rows are read from, where a single one holds more than is read.
+_HUGE_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -80,8 +82,9 @@ def scan_steps(
     """Find mean, spread and range of a 2D or 3D array of any real dtype.
 
     Reads everything once up to `sample_above` voxels. A larger array is sampled:
-    about `sample_above` voxels in whole planes (rows, in 2D), evenly spaced from the
-    first to the last, so the result is the same at every run.
+    about `sample_above` voxels in whole planes (rows, in 2D and where a single plane is
+    larger), evenly spaced from the first to the last, so the result is the same at
+    every run.
 
     Hot and dead voxels (`napari_geosr.core.hot_voxels`) are left out. Only where values
     lie far from all the others, the same voxels are read a second time for that.
@@ -112,7 +115,7 @@ def scan_steps(
         raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
     blocks = list(_blocks(tuple(source.shape), sample_above))
     sampled = n_total > sample_above
-    sums, sample = _IntensitySums(), GreySample((len(blocks), *source.shape[1:]))
+    sums, sample = _IntensitySums(), GreySample(_kept(tuple(source.shape), blocks))
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while the grey values were read.")
@@ -132,7 +135,7 @@ def scan_steps(
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while hot voxels were looked for.")
-        whole = tuple(slice(0, n) for n in source.shape[1:])
+        whole = tuple(slice(0, n) for n in source.shape[len(block) :])
         voxels, places = look((*block, *whole))
         n_hot += len(places)
         without.add(_left(voxels, places))
@@ -171,6 +174,9 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:
     """Blocks of whole planes (or rows), all of them or an evenly spaced sample."""
     n, per_plane = shape[0], math.prod(shape[1:])
+    if len(shape) == 3 and per_plane > sample_above:
+        yield from _rows_of_huge_planes(shape, sample_above)
+        return
     if n * per_plane > sample_above:
         n_kept = max(1, min(n, sample_above // per_plane))
         for i in np.unique(np.linspace(0, n - 1, n_kept).round().astype(int)):
@@ -179,6 +185,23 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
     n_together = max(1, _BLOCK_VOXELS // per_plane)
     for start in range(0, n, n_together):
         yield (slice(start, min(n, start + n_together)),)
+
+
+def _rows_of_huge_planes(
+    shape: tuple[int, ...], sample_above: int
+) -> Iterator[tuple[slice, ...]]:
+    """Evenly spaced rows of some planes, of which not one is read as a whole."""
+    n_planes = min(shape[0], _HUGE_PLANES)
+    n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
+    for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):
+        for y in np.unique(np.linspace(0, shape[1] - 1, n_rows).round().astype(int)):
+            yield slice(int(z), int(z) + 1), slice(int(y), int(y) + 1)
+
+
+def _kept(shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]) -> list[int]:
+    """Shape of all blocks together."""
+    n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
+    return [n, *shape[len(blocks[0]) :]]
 
 
 class _IntensitySums:
