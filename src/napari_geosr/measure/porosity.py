@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes, parse_bytes
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -25,6 +24,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
+from napari_geosr.measure.budget import MEMORY_SHARE, available_bytes, check_budget
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
 from napari_geosr.measure.histogram import (
@@ -50,11 +50,6 @@ from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, threshold_of
 from napari_geosr.measure.sums import Geometry, Pores, Totals
 from napari_geosr.measure.table import pore_table
-
-#: Part of the free memory that label and mask arrays of ours may take.
-_MEMORY_SHARE = 0.5
-#: Bytes for each voxel of a slab beside its grey values, and what a run takes anyway.
-_BYTES_PER_VOXEL, _FIXED_BYTES = 24, 60 * 10**6
 
 
 @dataclass
@@ -335,12 +330,12 @@ def _prepare(
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = _available(config)
+    free = available_bytes(config)
     if config.sample_mask == "auto" and mask is None:
-        check_envelope_memory(volume.shape, int(free * _MEMORY_SHARE), volume.name)
+        check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
-        if needed <= free * _MEMORY_SHARE:
+        if needed <= free * MEMORY_SHARE:
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
@@ -360,7 +355,7 @@ def _prepare(
     )
     source = _as_stack(volume.data)
     thickness = slab_thickness(source, _as_stack(target))
-    _check_budget(config, source, thickness, volume.name)
+    check_budget(config, source, thickness, volume.name)
     run = _PorosityRun(
         source,
         volume.name,
@@ -372,30 +367,6 @@ def _prepare(
         should_stop,
     )
     return run, warnings
-
-
-def _available(config: PorosityConfig) -> int:
-    """Bytes that a run may take: of its budget, or of what is free."""
-    if config.memory is not None:
-        return int(parse_bytes(config.memory) / _MEMORY_SHARE)
-    return free_host_memory()
-
-
-def _check_budget(
-    config: PorosityConfig, source: Any, thickness: int, name: str
-) -> None:
-    """Raise `VolumeError` where not even the slabs fit into the budget."""
-    if config.memory is None:
-        return
-    budget = parse_bytes(config.memory)
-    voxels = thickness * math.prod(source.shape[1:])
-    slab = voxels * (_BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize)
-    needed = slab + _FIXED_BYTES
-    if needed > budget:
-        raise VolumeError(
-            f"The memory of {format_bytes(budget)} is too little to measure {name!r}, "
-            f"which needs at least {format_bytes(needed)} (--memory)."
-        )
 
 
 def _histogram(
