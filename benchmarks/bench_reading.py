@@ -1,10 +1,12 @@
 """Reading and writing volumes: target P10 of the performance targets.
 
-First slice: time to open an uncompressed TIFF and get its middle slice, beside
-`tifffile.imread` of the whole. Tiles: 64x128x128 tiles with a halo of 16 beside the
-same tiles without, in z-y-x order, from files that decode whole blocks. Shards: how
-often a shard of an OME-Zarr is written when tiles do not fit its grid. All in one
-process, alternatives interleaved, the best of several runs, in processor time.
+Plain reads: slabs, planes, tiles with a halo and slices in other directions from an
+uncompressed TIFF, beside the same of `tifffile.memmap`, with which a file that shrinks
+ends the process. First slice: time to open an uncompressed TIFF and get its middle
+slice, beside `tifffile.imread` of the whole. Tiles: 64x128x128 tiles with a halo of 16
+beside the same tiles without, in z-y-x order, from files that decode whole blocks.
+Shards: how often a shard of an OME-Zarr is written when tiles do not fit its grid. All
+in one process, alternatives interleaved, the best of several runs, in processor time.
 
     python benchmarks/bench_reading.py [--quick]
 """
@@ -26,6 +28,9 @@ TILE = (64, 128, 128)
 HALO = 16
 FIRST_SLICE_TARGET = 5.0
 HALO_TARGET = 1.5
+PLAIN_TARGET = 1.2
+#: Planes of the plain reads are as large as those of scanners.
+PLAIN_SHAPE = (24, 2048, 2048)
 
 
 def best(functions: dict[str, Callable[[], Any]], n: int) -> dict[str, float]:
@@ -85,7 +90,7 @@ def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
     voxels = (rng.normal(size=shape) * 300 + 3000).astype(np.uint16)
     volume = Volume(voxels, "ZYX", (1, 1, 1), "µm")
     files = {
-        "TIFF, mapped": io.write(volume, folder / "plain.tif"),
+        "TIFF, plain": io.write(volume, folder / "plain.tif"),
         "OME-Zarr": io.write(volume, folder / "volume.ome.zarr"),
         "TIFF, deflate": folder / "deflate.tif",
         "HDF5, gzip": folder / "volume.h5",
@@ -100,6 +105,53 @@ def make_files(folder: Path, shape: tuple[int, ...]) -> dict[str, Path]:
     with h5py.File(files["HDF5, gzip"], "w") as file:
         file.create_dataset("data", data=voxels, chunks=(8, 128, 128), compression=1)
     return files
+
+
+def plain_reads(folder: Path, n: int) -> bool:
+    """Reads of one kind after another, beside those of a mapped file.
+
+    Only what a sweep or a viewer reads has to be as fast: a network takes seconds for a
+    tile, and of single columns the mapping copies less than the system reads.
+    """
+    import tifffile
+
+    from napari_geosr import io
+    from napari_geosr.core.volume import Volume
+
+    z, y, x = PLAIN_SHAPE
+    voxels = np.random.default_rng(0).integers(0, 999, PLAIN_SHAPE, np.uint16)
+    path = io.write(Volume(voxels, "ZYX", (1, 1, 1), "µm"), folder / "planes.tif")
+    del voxels
+    whole = slice(None)
+    kinds: dict[str, list[tuple[Any, ...]]] = {
+        "slabs of 8 planes": [(slice(i, i + 8),) for i in range(0, z, 8)],
+        "planes": [(i,) for i in range(z)],
+        "tiles with a halo": list(tiles((z, y, x), HALO)),
+        "slices along Y": [(whole, i) for i in range(0, y, 32)],
+        "slices along X": [(whole, whole, i) for i in range(0, x, 128)],
+    }
+    fine = True
+    for name, keys in kinds.items():
+
+        def mapped(keys: list[tuple[Any, ...]] = keys) -> None:
+            array = tifffile.memmap(path, mode="r")
+            for key in keys:
+                np.array(array[key])
+
+        def ours(keys: list[tuple[Any, ...]] = keys) -> None:
+            array = io.read(path).data
+            for key in keys:
+                np.asarray(array[key])
+
+        seconds = best({"mapped": mapped, "ours": ours}, 2 * n)
+        ratio = seconds["ours"] / seconds["mapped"]
+        each = f"{1000 * seconds['ours'] / len(keys):.2f} ms each"
+        target = ""
+        if "plane" in name:
+            fine &= ratio <= PLAIN_TARGET
+            target = f" (target <= {PLAIN_TARGET:g} x)"
+        print(f"plain reads, {name}: {ratio:.2f} x mapped, {each}{target}")
+    return fine
 
 
 def first_slice(path: Path, n: int) -> bool:
@@ -123,7 +175,7 @@ def first_slice(path: Path, n: int) -> bool:
 def halo_reads(files: dict[str, Path], n: int) -> bool:
     fine = True
     for name, path in files.items():
-        if name == "TIFF, mapped":  # nothing is decoded: the halo is only its bytes
+        if name == "TIFF, plain":  # nothing is decoded: the halo is only its bytes
             continue
         cases = {
             "halo": lambda path=path: sweep(path, HALO),
@@ -177,7 +229,8 @@ def main() -> int:
         folder = Path(name)
         files = make_files(folder, shape)
         met = [
-            first_slice(files["TIFF, mapped"], n + 2),
+            plain_reads(folder, n),
+            first_slice(files["TIFF, plain"], n + 2),
             halo_reads(files, n),
             shard_writes(folder, shape),
         ]

@@ -12,6 +12,7 @@ import tifffile
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
+from napari_geosr.io.file_voxels import FileArray
 from napari_geosr.io.lazy import LazyArray
 
 
@@ -59,15 +60,19 @@ def test_layouts(
     np.testing.assert_array_equal(np.asarray(volume.data), stack)
 
 
-def test_uncompressed_is_mapped_read_only(
-    tmp_path: Path, stack: np.ndarray[Any, Any]
+def test_uncompressed_is_read_at_once_or_as_it_is_asked_for(
+    tmp_path: Path, stack: np.ndarray[Any, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, stack, imagej=True, byteorder="<", metadata={"axes": "ZYX"})
     volume = io.read(path)
-    assert isinstance(volume.data, np.memmap)
+    assert type(volume.data) is np.ndarray
+    assert not volume.is_lazy
+    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    volume = io.read(path)
+    assert isinstance(volume.data, FileArray)
     assert volume.is_lazy
-    assert not volume.data.flags.writeable
+    np.testing.assert_array_equal(np.asarray(volume.data), stack)
 
 
 @pytest.mark.usefixtures("all_lazy")

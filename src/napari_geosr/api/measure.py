@@ -26,6 +26,7 @@ def measure_porosity(
     mask_closing: int = 5,
     histogram_bins: int = 20,
     band_factor: float | None = None,
+    memory: str | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
 
@@ -60,6 +61,8 @@ def measure_porosity(
         Number of logarithmic bins of the histogram of pore sizes.
     band_factor : float, optional
         Half width of the band in deviations; by default as calibrated for the model.
+    memory : str, optional
+        Memory the run may take, such as ``"4GB"``; by default from what is free.
 
     Returns
     -------
@@ -94,6 +97,7 @@ def measure_porosity(
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
         band_factor=band_factor,
+        memory=memory,
     )
     measured = as_volume(volume, axes)
     steps = measure_steps(

@@ -3,29 +3,32 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
-from napari_geosr.core.volume import ArrayLike
+from napari_geosr.core.volume import ArrayLike, Volume
 
 #: Above this many voxels an evenly spaced sample of planes is read.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
+#: Planes that rows are read from, where a single one holds more than is read.
+_HUGE_PLANES = 16
 
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Statistics of the finite voxels of a whole volume.
+    """Statistics of the finite voxels of a whole volume, hot ones left out.
 
     Attributes
     ----------
     mean, std, minimum, maximum : float
-        Of the finite voxels, accumulated in float64.
+        Of the finite voxels that are not hot, accumulated in float64.
     n_voxels : int
         Voxels that were looked at, finite or not.
     n_nan, n_inf : int
@@ -36,6 +39,9 @@ class IntensityStatistics:
         Mean and std by which the network's input is standardised; None: the volume's.
     output : tuple of float or None
         Mean and std that the network's output is scaled to; None: the volume's.
+    hot : HotVoxels or None
+        How hot and dead voxels are told, and how many there are; None where there is
+        none (of a volume of which all planes were looked at).
     """
 
     mean: float
@@ -48,6 +54,7 @@ class IntensityStatistics:
     sampled: bool = False
     input: tuple[float, float] | None = None
     output: tuple[float, float] | None = None
+    hot: HotVoxels | None = None
 
     @property
     def input_mean(self) -> float:
@@ -75,8 +82,12 @@ def scan_steps(
     """Find mean, spread and range of a 2D or 3D array of any real dtype.
 
     Reads everything once up to `sample_above` voxels. A larger array is sampled:
-    about `sample_above` voxels in whole planes (rows, in 2D), evenly spaced from the
-    first to the last, so the result is the same at every run.
+    about `sample_above` voxels in whole planes (rows, in 2D and where a single plane is
+    larger), evenly spaced from the first to the last, so the result is the same at
+    every run.
+
+    Hot and dead voxels (`napari_geosr.core.hot_voxels`) are left out. Only where values
+    lie far from all the others, the same voxels are read a second time for that.
 
     Yields
     ------
@@ -103,18 +114,69 @@ def scan_steps(
     if n_total == 0:
         raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
     blocks = list(_blocks(tuple(source.shape), sample_above))
-    sums = _IntensitySums()
+    sampled = n_total > sample_above
+    sums, sample = _IntensitySums(), GreySample(_kept(tuple(source.shape), blocks))
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while the grey values were read.")
-        sums.add(np.asarray(source[block]))
+        voxels = np.asarray(source[block])
+        sums.add(voxels)
+        sample.add(voxels)
         yield BlockDone(done, len(blocks))
-    return sums.result(sampled=n_total > sample_above)
+    found = sums.result(sampled=sampled)
+    hot = sample.hot_voxels()
+    if hot is None:
+        return found
+    if hot.limits[0] <= found.minimum and found.maximum <= hot.limits[1]:
+        # Planes that were not looked at may hold some.
+        return replace(found, hot=hot) if sampled else found
+    without, n_hot = _IntensitySums(), 0
+    look = HotVoxelFilter(source, hot).look
+    for done, block in enumerate(blocks, start=1):
+        if should_stop():
+            raise Cancelled("Stopped while hot voxels were looked for.")
+        whole = tuple(slice(0, n) for n in source.shape[len(block) :])
+        voxels, places = look((*block, *whole))
+        n_hot += len(places)
+        without.add(_left(voxels, places))
+        yield BlockDone(done, len(blocks))
+    if not n_hot:  # bright particles, say
+        return replace(found, hot=hot) if sampled else found
+    left = without.result(sampled=sampled)
+    n_voxels = left.n_voxels + n_hot
+    return replace(left, n_voxels=n_voxels, hot=replace(hot, n=n_hot))
+
+
+def _left(voxels: AnyArray, places: AnyArray) -> AnyArray:
+    """The voxels that are not at the places; the block itself where there are none."""
+    if not len(places):
+        return voxels
+    kept = np.ones(voxels.shape, bool)
+    kept[tuple(places.T)] = False
+    return voxels[kept]
+
+
+def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volume:
+    """The volume with hot voxels replaced by the median of their neighbours.
+
+    Parameters
+    ----------
+    volume : Volume
+        Spatial axes; the same one where there are no hot voxels.
+    statistics : IntensityStatistics
+        Of the whole volume.
+    """
+    if statistics.hot is None:
+        return volume
+    return volume.replace(data=HotVoxelFilter(volume.data, statistics.hot))
 
 
 def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, ...]]:
     """Blocks of whole planes (or rows), all of them or an evenly spaced sample."""
     n, per_plane = shape[0], math.prod(shape[1:])
+    if len(shape) == 3 and per_plane > sample_above:
+        yield from _rows_of_huge_planes(shape, sample_above)
+        return
     if n * per_plane > sample_above:
         n_kept = max(1, min(n, sample_above // per_plane))
         for i in np.unique(np.linspace(0, n - 1, n_kept).round().astype(int)):
@@ -123,6 +185,23 @@ def _blocks(shape: tuple[int, ...], sample_above: int) -> Iterator[tuple[slice, 
     n_together = max(1, _BLOCK_VOXELS // per_plane)
     for start in range(0, n, n_together):
         yield (slice(start, min(n, start + n_together)),)
+
+
+def _rows_of_huge_planes(
+    shape: tuple[int, ...], sample_above: int
+) -> Iterator[tuple[slice, ...]]:
+    """Evenly spaced rows of some planes, of which not one is read as a whole."""
+    n_planes = min(shape[0], _HUGE_PLANES)
+    n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
+    for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):
+        for y in np.unique(np.linspace(0, shape[1] - 1, n_rows).round().astype(int)):
+            yield slice(int(z), int(z) + 1), slice(int(y), int(y) + 1)
+
+
+def _kept(shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]) -> list[int]:
+    """Shape of all blocks together."""
+    n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
+    return [n, *shape[len(blocks[0]) :]]
 
 
 class _IntensitySums:

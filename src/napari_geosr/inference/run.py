@@ -357,6 +357,7 @@ class TiledRun:
             self.statistics,
             (origin[0], origin[1], origin[2]),
             spread=self.spread,
+            source=self.source,
         )
         kept, waiting = self._sorted(tiles, BoxIndex(map(tuple, finished)))
         self.n_done = self.n_kept = len(kept)

@@ -9,7 +9,8 @@ from typing import Any, Literal, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.hot_voxels import HotVoxelFilter, HotVoxels
+from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference.tiling import Box, Layout, Tile, reflect
 from napari_geosr.io.mapping import RELEASE_BYTES, release_pages
@@ -21,7 +22,8 @@ class Standardisation(Protocol):
     """The grey scales of a run; `IntensityStatistics` is one.
 
     The mean of the *whole* input, and mean and spread that the network's input and
-    output are scaled by: those of the whole input, or the model's own.
+    output are scaled by: those of the whole input, or the model's own. And how its hot
+    voxels are told, if it has any.
     """
 
     @property
@@ -39,10 +41,15 @@ class Standardisation(Protocol):
     @property
     def output_std(self) -> float: ...
 
+    @property
+    def hot(self) -> HotVoxels | None: ...
+
 
 @dataclass
 class WindowReader:
-    """Read windows of a source, standardised, with non-finite voxels replaced.
+    """Read windows of a source, standardised, with odd voxels replaced.
+
+    Those that are not finite by a fixed value, hot ones by the median around them.
 
     Parameters
     ----------
@@ -64,6 +71,9 @@ class WindowReader:
     dtype: str = "float32"
 
     def __post_init__(self) -> None:
+        hot = self.statistics.hot
+        #: The source, or the same without hot voxels.
+        self._clean = self.source if hot is None else HotVoxelFilter(self.source, hot)
         #: The planes last read, by Z, and the rows and columns they cover: neighbouring
         #: tiles of a 2.5D network share planes, and decoding them is slow.
         self._planes: dict[int, AnyArray] = {}
@@ -149,12 +159,12 @@ class WindowReader:
     def _gather(self, indices: Sequence[AnyArray]) -> AnyArray:
         if self.layout.ndim == 2:
             rows, columns = (_hull(i) for i in indices[1:])
-            plane = np.asarray(self.source[rows, columns])
+            plane = np.asarray(self._clean[rows, columns])
             raw = np.repeat(plane[None], len(indices[0]), axis=0)
             return _take(raw, (None, indices[1], indices[2]))
         if self.layout.context:
             return _take(self._stack(indices), (None, indices[1], indices[2]))
-        raw = np.asarray(self.source[tuple(_hull(i) for i in indices)])
+        raw = np.asarray(self._clean[tuple(_hull(i) for i in indices)])
         return _take(raw, indices)
 
     def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
@@ -168,7 +178,7 @@ class WindowReader:
             del self._planes[z]
         missing = sorted(set(wanted) - set(self._planes))
         for first, last in _runs(missing):
-            read = np.asarray(self.source[(slice(first, last + 1), *place)])
+            read = np.asarray(self._clean[(slice(first, last + 1), *place)])
             for offset, plane in enumerate(read):
                 self._planes[first + offset] = plane
         return np.stack([self._planes[z] for z in wanted])
@@ -194,6 +204,9 @@ class ValueWriter:
     spread : array-like or None
         Of the target's shape, floating: takes the standard deviations that a network
         of several members gives beside the mean.
+    source : ArrayLike or None
+        What is restored: its hot voxels, which the network did not see, are data and
+        keep their values. None where nobody asks for that.
     """
 
     target: Any
@@ -202,6 +215,7 @@ class ValueWriter:
     origin: tuple[int, int, int] = (0, 0, 0)
     clipped: int = 0
     spread: Any = None
+    source: ArrayLike | None = None
 
     def write(self, tile: Tile, values: AnyArray) -> AnyArray:
         """Scale `values` (Z, Y, X; changed in place), write and return them.
@@ -232,7 +246,39 @@ class ValueWriter:
             values = inside
         else:
             values = values.astype(dtype, copy=False)
+        self._keep_hot(tile, values)
         return self._put(self.target, tile, values)
+
+    def _keep_hot(self, tile: Tile, values: AnyArray) -> None:
+        """Put hot voxels of the source, which are data, back into the result."""
+        hot = self.statistics.hot
+        if hot is None or not hot.kept or self.source is None:
+            return
+        flat = self.layout.ndim == 2
+        core = tile.core[1:] if flat else tile.core
+        steps = list(np.ndindex(*self.layout.scale))
+        for places, found in HotVoxelFilter(self.source, hot).values_at(core):
+            if flat:
+                places = np.insert(places, 0, 0, axis=1)
+            kept = self._as_result(found, values.dtype)
+            for step in steps:  # all fine voxels of a coarse one
+                fine = places * np.array(self.layout.scale) + step
+                values[tuple(fine.T)] = kept
+
+    def _as_result(self, found: AnyArray, dtype: AnyDType) -> AnyArray:
+        """Grey values of the input as the result has them."""
+        scale = self.statistics
+        one = (scale.input_mean, scale.input_std)
+        other = (scale.output_mean, scale.output_std)
+        if one == other and found.dtype == dtype:
+            return found
+        numbers = found.astype(np.float64)
+        if one != other:
+            numbers = (numbers - one[0]) / one[1] * other[1] + other[0]
+        if dtype.kind in "ui":
+            limits = np.iinfo(dtype)
+            numbers = np.clip(np.rint(numbers), limits.min, limits.max)
+        return numbers.astype(dtype)
 
     def _put(self, target: Any, tile: Tile, values: AnyArray) -> AnyArray:
         if self.layout.ndim == 2:

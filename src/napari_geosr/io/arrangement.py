@@ -14,10 +14,13 @@ import numpy as np
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.volume import AXES
+from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
 
-#: Decoded size up to which what cannot be mapped is read, and so verified, at once.
+#: Decoded size up to which a volume is read, and so verified, at once.
 EAGER_BYTES = 32 * 1024**2
+#: Of a single image whose voxels lie side by side: it may be one of many slices.
+EAGER_IMAGE_BYTES = 1024**2
 
 
 def arrangement(
@@ -97,7 +100,7 @@ def restore_singletons(
 def finish(
     source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
 ) -> Any:
-    """The array of a volume: numpy (also mapped) as it is, else lazy; native order."""
+    """The array of a volume: numpy as it is, else lazy; native byte order."""
     if isinstance(source, np.ndarray):
         data = arrange(source, order)
         if data.dtype.isnative:
@@ -108,6 +111,17 @@ def finish(
         chunks = (1,) * (data.ndim - 2) + data.shape[-2:]
     arranged = ArrangedSource(source, order)
     blocks = tuple(1 if i is None else chunks[i] for i in order)
-    lazy = LazyArray(arranged, path, blocks)
+    kind = FileArray if isinstance(source, FileVoxels) else LazyArray
+    lazy = kind(arranged, path, blocks)
     # A time point or a channel of a dask array is lazy again; ours would be read.
     return lazy.to_dask() if set(axes) & set("TC") else lazy
+
+
+def contiguous(
+    path: Path, dtype: Any, offset: int, shape: Sequence[int], eager_bytes: int
+) -> Any:
+    """Voxels that lie side by side in a file: read now if they are few, else lazy."""
+    source = FileVoxels(path, dtype, offset, shape)
+    is_image = sum(n > 1 for n in shape) <= 2
+    most = min(eager_bytes, EAGER_IMAGE_BYTES) if is_image else eager_bytes
+    return np.asarray(source) if source.nbytes <= most else source

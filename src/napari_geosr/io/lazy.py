@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
+from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDType
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-Slices = tuple[slice, ...]
 #: Decoded blocks that one array keeps, at most.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
 
@@ -59,45 +59,6 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
         ) from error
 
 
-def as_slices(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[Any, ...]]:
-    """Split a numpy key into step-1 slices to read and what is left to apply after.
-
-    Raises
-    ------
-    IndexError
-        For a key of the wrong length, out of range, or not integers and slices.
-    """
-    parts = list(key) if isinstance(key, tuple) else [key]
-    if Ellipsis in parts:
-        at = parts.index(Ellipsis)
-        fill = len(shape) - (len(parts) - 1)
-        parts[at : at + 1] = [slice(None)] * fill
-    parts += [slice(None)] * (len(shape) - len(parts))
-    if len(parts) != len(shape):
-        raise IndexError(f"{len(parts)} indices for an array of {len(shape)} axes")
-    read: list[slice] = []
-    after: list[Any] = []
-    for part, n in zip(parts, shape, strict=True):
-        if isinstance(part, slice):
-            start, stop, step = part.indices(n)
-            if step == 1:
-                read.append(slice(start, max(start, stop)))
-                after.append(slice(None))
-                continue
-            index = range(start, stop, step)
-            low = min(index[0], index[-1]) if index else 0
-            high = max(index[0], index[-1]) + 1 if index else 0
-            read.append(slice(low, high))
-            after.append(slice(None, None, step))
-            continue
-        i = int(part.__index__())
-        if not -n <= i < n:
-            raise IndexError(f"index {i} is out of range for an axis of length {n}")
-        read.append(slice(i % n, i % n + 1))
-        after.append(0)
-    return tuple(read), tuple(after)
-
-
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
@@ -131,7 +92,7 @@ class LazyArray:
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
         # Caches of dask's results outlive arrays: no other may ever have this name.
-        self._token = uuid.uuid4().hex
+        self.token = uuid.uuid4().hex
         self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], AnyArray] = OrderedDict()
         self._cached_bytes = 0
@@ -194,7 +155,7 @@ class LazyArray:
         """A dask array over the same voxels, one task per block."""
         import dask.array as da
 
-        name = f"geosr-{self.path.name}-{self._token}"
+        name = f"geosr-{self.path.name}-{self.token}"
         meta = np.empty((0,) * self.ndim, dtype=self.dtype)
         return da.from_array(
             self, chunks=self.chunks, name=name, meta=meta, inline_array=True

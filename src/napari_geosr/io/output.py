@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, FileError
+from napari_geosr.core.indexing import Slices
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray, AnyMapping
-from napari_geosr.io.lazy import LazyArray, Slices
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import Stamp

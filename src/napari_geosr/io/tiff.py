@@ -20,10 +20,11 @@ from napari_geosr.io.arrangement import (
     EAGER_BYTES,
     arrangement,
     channel_names,
+    contiguous,
     finish,
 )
+from napari_geosr.io.file_voxels import FileVoxels
 from napari_geosr.io.lazy import VoxelSource, decoding
-from napari_geosr.io.mapping import map_file
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     frame_interval,
@@ -73,8 +74,8 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily where it is large.
 
-    Uncompressed contiguous voxels are memory-mapped; a compressed or scattered image
-    is decoded at once up to 32 MiB and page by page, on demand, above.
+    Up to 32 MiB are read at once. Of larger images, voxels that lie side by side are
+    read as they are asked for, and compressed or scattered ones page by page.
 
     Parameters
     ----------
@@ -187,12 +188,16 @@ def _volume(
         n for n, a in zip(series.shape, series.axes, strict=True) if a in depth
     )
     space = read_space(tif, series, n_slices)
-    if axes is None and space.stamp is not None and isinstance(source, np.ndarray):
+    if (
+        axes is None
+        and space.stamp is not None
+        and isinstance(source, np.ndarray | FileVoxels)
+    ):
         stored = _own_axes(space.stamp, source.shape, imagej=tif.is_imagej)
         if stored is not None:
             source = source.reshape([n for _, n in stored])
             axes = letters = "".join(letter for letter, _ in stored)
-            chunks = (1,) * (source.ndim - 2) + source.shape[-2:]
+            chunks = (1,) * (len(source.shape) - 2) + source.shape[-2:]
     order, final = arrangement(tuple(source.shape), letters, axes, path, notes)
     data = finish(source, order, chunks, path, final)
     spatial = "".join(a for a in final if a in "ZYX")
@@ -267,7 +272,7 @@ def _source(
     nbytes = math.prod(shape) * dtype.itemsize
     if series.dataoffset is not None and page.is_final:
         stored = dtype.newbyteorder(tif.byteorder)
-        source: Any = map_file(path, stored, "r", series.dataoffset, shape)
+        source: Any = contiguous(path, stored, series.dataoffset, shape, EAGER_BYTES)
         chunks = (1,) * (len(shape) - 2) + shape[-2:]
     else:
         _check_ratio(page, path)

@@ -13,8 +13,8 @@ from xml.etree import ElementTree
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyDict, AnyDType
-from napari_geosr.io.lazy import Slices
 from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
 from napari_geosr.io.spec import OutputPaths, OutputSpec

@@ -2,13 +2,14 @@
 
 Pass 1 labels each slab (`cc3d`), sums its table and joins labels of neighbouring
 slabs in a union-find; pass 2 is one look-up per voxel. What is kept between slabs is
-one plane of labels and one row of sums for each label of each slab.
+one plane of labels, the rows of sums of the pores that go on there, and one row for
+each pore that is complete, if it is large enough.
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -16,9 +17,12 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.small_pores import SmallPores
 
 #: Voxels in a slab: few enough that cc3d, which keeps the GIL, returns in ≈ 20 ms.
 SLAB_VOXELS = 1 << 22
+#: Labels at which complete pores are taken out for the first time.
+_MOST_LABELS = 1 << 15
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
@@ -38,7 +42,7 @@ def slab_thickness(source: Any, target: Any = None) -> int:
 
 @dataclass(frozen=True)
 class RawTable:
-    """Sums per pore, of every size, in the order of their first voxels.
+    """Sums per pore in the order of their first voxels.
 
     Attributes
     ----------
@@ -47,12 +51,16 @@ class RawTable:
     boundary : ndarray of shape (n, 2), float64
         Surface (flat: perimeter) and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
-        Row number + 1 of each provisional label; 0 for the background.
+        Row number + 1 of each provisional label; 0 for the background and what is too
+        small for a row.
+    small : SmallPores
+        Those that are.
     """
 
     rows: np.ndarray
     boundary: np.ndarray
     lookup: np.ndarray
+    small: SmallPores = field(default_factory=SmallPores)
 
     @property
     def surface(self) -> np.ndarray:
@@ -78,6 +86,8 @@ class SlabLabeller:
     connectivity : {6, 26}
     flat : bool
         The volume is one image: perimeters instead of surfaces.
+    smallest : int
+        Pores of fewer voxels get no row; they are added up.
     """
 
     def __init__(
@@ -87,19 +97,30 @@ class SlabLabeller:
         connectivity: Literal[6, 26],
         *,
         flat: bool = False,
+        smallest: int = 0,
     ) -> None:
         self.shape = shape
+        self.smallest = smallest
         self.connectivity = connectivity
         self.flat = flat
         weights = pair_weights(voxel_size, flat=flat)
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
-        self._n = 0
         self._z = 0
+        #: Labels given so far, and those of pores that may go on: 1 … n_open.
+        self._n = self._n_open = 0
         self._parent = np.zeros(1 << 10, np.int64)
+        #: The provisional label of each open one.
+        self._provisional = np.zeros(1, np.int64)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = []
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
+        self._most_labels = _MOST_LABELS
+        #: Rows of complete pores, and the number of theirs for provisional labels.
+        self._complete: list[tuple[np.ndarray, np.ndarray]] = []
+        self._n_complete = 0
+        self._row_of = np.zeros(1, np.uint32)
+        self._small = SmallPores()
 
     def add(
         self, pores: np.ndarray, sample: np.ndarray | None
@@ -129,9 +150,9 @@ class SlabLabeller:
             return_N=True,
             out_dtype=np.uint32,
         )
-        offset = self._n
+        offset, first = self._n, self._n_open
         self._n += n
-        self._grow(offset, self._n)
+        self._grow(n)
         table = column.new_table(n)
         boundary = column.new_boundary(n)
         runs.sweep_runs(labels, self._z, table)
@@ -149,17 +170,26 @@ class SlabLabeller:
             boundary,
             self.connectivity == 6 and not whole,
         )
-        self._keep(np.arange(offset, self._n + 1), table, boundary, contacts, weights)
-        self._join(labels, offset, sample)
+        ids = np.arange(first, self._n_open + 1)
+        self._keep(ids, table, boundary, contacts, weights)
+        self._join(labels, first, sample)
         self._z += len(labels)
+        if self._n_open > self._most_labels:
+            self._take_out_complete()
+            self._most_labels = max(_MOST_LABELS, 2 * self._n_open)
         return labels, offset
 
-    def _grow(self, start: int, end: int) -> None:
+    def _grow(self, n: int) -> None:
+        """Make room for `n` more labels, each a root."""
+        start, end = self._n_open, self._n_open + n
         if end >= len(self._parent):
             longer = np.zeros(max(2 * len(self._parent), end + 1), np.int64)
             longer[: len(self._parent)] = self._parent
             self._parent = longer
         self._parent[start + 1 : end + 1] = np.arange(start + 1, end + 1)
+        new = np.arange(self._n - n + 1, self._n + 1)
+        self._provisional = np.concatenate([self._provisional, new])
+        self._n_open = end
 
     def _keep(
         self,
@@ -175,12 +205,14 @@ class SlabLabeller:
             total = np.bincount(inverse.reshape(-1), weights=weights)
             self._contacts.append((ids[pairs], total))
 
-    def _join(self, labels: np.ndarray, offset: int, sample: np.ndarray | None) -> None:
+    def _join(
+        self, labels: np.ndarray, n_before: int, sample: np.ndarray | None
+    ) -> None:
         """Join the first plane to the last of the slab before; sweep between them."""
         from napari_geosr.measure.kernels import cells, joining
 
         first = labels[0].astype(np.int64)
-        first[first > 0] += offset
+        first[first > 0] += n_before
         if self._last_labels is not None:
             below = self._last_labels
             joining.join_planes(below, first, self.connectivity, self._parent)
@@ -206,44 +238,96 @@ class SlabLabeller:
             )
             self._keep(ids, table, boundary, contacts, weights)
         last = labels[-1].astype(np.int64)
-        last[last > 0] += offset
+        last[last > 0] += n_before
         self._last_labels = last
         self._last_sample = None if sample is None else sample[-1].copy()
 
-    def finish(self) -> RawTable:
-        """Merge what was kept; to be called after the last slab."""
+    def _take_out_complete(self) -> None:
+        """Merge the rows of pores that do not reach the last plane, and forget theirs.
+
+        The rows of a pore are merged in the order in which they were kept, whenever
+        that is done: rounding does not depend on it.
+        """
         from napari_geosr.measure.kernels import joining
 
+        roots = joining.roots_of(self._parent[: self._n_open + 1])
+        is_open = np.zeros(len(roots), bool)
+        if self._last_labels is not None and self._z < self.shape[0]:
+            is_open[roots[np.unique(self._last_labels)]] = True
+        kept = is_open[roots]
+        kept[0] = True
+        is_root = (roots == np.arange(len(roots))) & ~kept
+        row_of = (np.cumsum(is_root) * is_root)[roots]
+        n = int(is_root.sum())
+        rows, boundary = column.new_table(n), column.new_boundary(n)
+        for ids, table, part in self._parts:
+            joining.merge_rows(
+                table, part, row_of[ids], column.MERGE_RULES, rows, boundary
+            )
+        for pairs, weights in self._contacts:
+            # Two parts that face each other were each given a surface there; where
+            # they are one pore, there is none.
+            one, other = row_of[pairs].T
+            same = (one == other) & (one > 0)
+            np.subtract.at(boundary[:, column.SURFACE], one[same], 2 * weights[same])
+        self._add_complete(rows[1:], boundary[1:], row_of)
+        self._forget(kept, roots)
+
+    def _add_complete(
+        self, rows: np.ndarray, boundary: np.ndarray, row_of: np.ndarray
+    ) -> None:
+        """Keep the rows of large pores, and note which labels are theirs."""
+        large = rows[:, column.COUNT] >= self.smallest
+        self._small.add(rows[~large], boundary[~large])
+        self._complete.append((rows[large], boundary[large]))
+        number = np.zeros(len(rows) + 1, np.uint32)
+        number[1:][large] = self._n_complete + np.arange(1, large.sum() + 1)
+        self._n_complete += int(large.sum())
+        more = np.zeros(self._n + 1 - len(self._row_of), np.uint32)
+        self._row_of = np.concatenate([self._row_of, more])
+        done = row_of > 0
+        self._row_of[self._provisional[done]] = number[row_of[done]]
+
+    def _forget(self, kept: np.ndarray, roots: np.ndarray) -> None:
+        """Number the labels in `kept` anew, in their order, and drop all others."""
+        new = np.cumsum(kept) - 1
+        self._n_open = int(new[-1])
+        parent = new[roots[kept]]
+        self._parent = np.zeros(max(1 << 10, len(parent)), np.int64)
+        self._parent[: len(parent)] = parent
+        self._provisional = self._provisional[kept]
+        parts = []
+        for ids, table, boundary in self._parts:
+            open_ids = kept[ids]
+            parts.append((new[ids[open_ids]], table[open_ids], boundary[open_ids]))
+        self._parts = []
+        if parts:
+            ids, table, boundary = (np.concatenate(c) for c in zip(*parts, strict=True))
+            self._parts = [(ids, table, boundary)]
+        contacts = []
+        for pairs, weights in self._contacts:
+            both = kept[pairs].all(axis=1)
+            if both.any():
+                contacts.append((new[pairs[both]], weights[both]))
+        self._contacts = contacts
+        if self._last_labels is not None:
+            self._last_labels = new[self._last_labels * kept[self._last_labels]]
+
+    def finish(self) -> RawTable:
+        """Merge what is left; to be called after the last slab."""
         if self._z != self.shape[0]:
             raise VolumeError(
                 f"Only {self._z} of {self.shape[0]} planes were labelled; "
                 "give all slabs."
             )
-        n = self._n
-        if len(self._parts) == 1:
-            # One slab: its labels are final, and in the order of first voxels.
-            _, rows, boundary = self._parts.pop()
-            return RawTable(rows, boundary, np.arange(n + 1, dtype=np.uint32))
-        roots = joining.roots_of(self._parent[: n + 1])
-        is_root = roots == np.arange(n + 1)
-        is_root[0] = False
-        number = np.cumsum(is_root) * is_root
-        row_of = number[roots]
-        n = int(is_root.sum())
-        rows = column.new_table(n)
-        boundary = column.new_boundary(n)
-        for ids, table, part in self._parts:
-            target = row_of[ids]
-            joining.merge_rows(table, part, target, column.MERGE_RULES, rows, boundary)
-        for pairs, weights in self._contacts:
-            # Two parts that face each other were each given a surface there; where
-            # they are one pore, there is none.
-            same = row_of[pairs[:, 0]] == row_of[pairs[:, 1]]
-            np.subtract.at(
-                boundary[:, column.SURFACE], row_of[pairs[same, 0]], 2 * weights[same]
-            )
-        self._parts.clear()
-        order = np.argsort(rows[1:, column.FIRST], kind="stable")
-        rank = np.zeros(n + 1, np.uint32)
-        rank[order + 1] = np.arange(1, n + 1, dtype=np.uint32)
-        return RawTable(rows[1:][order], boundary[1:][order], rank[row_of])
+        self._take_out_complete()
+        rows = np.concatenate([rows for rows, _ in self._complete])
+        boundary = np.concatenate([part for _, part in self._complete])
+        self._complete.clear()
+        order = np.argsort(rows[:, column.FIRST], kind="stable")
+        rank = np.zeros(len(rows) + 1, np.uint32)
+        rank[order + 1] = np.arange(1, len(rows) + 1, dtype=np.uint32)
+        if (order == np.arange(len(order))).all():
+            return RawTable(rows, boundary, self._row_of, self._small)
+        lookup = rank[self._row_of]
+        return RawTable(rows[order], boundary[order], lookup, self._small)

@@ -7,6 +7,7 @@ from typing import Literal
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.memory_budget import MemoryBudget
 
 ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
@@ -76,6 +77,8 @@ class PorosityConfig(Config):
         description="Standard deviations that the band of an uncertain result reaches; "
         "by default as calibrated for the model that made it.",
     )
+
+    memory: MemoryBudget = None
 
     @field_validator("connectivity", mode="before")
     @classmethod

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.hot_voxels import OUTLIER_SHARE, plausible_limits
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 
 if TYPE_CHECKING:
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
 
 #: Most bins a histogram has; halved by merging pairs when values leave the range.
 MAX_BINS = 1 << 17
-#: Grey values that at most this share of the voxels have may be defects.
-_OUTLIER_SHARE = 1e-4
 #: Bins between the outliers that are enough for a threshold.
 _ENOUGH_BINS = 1 << 10
 #: Up to here float64 holds every integer.
@@ -115,11 +114,10 @@ class GreyHistogram:
         are spread. A hot voxel of a detector draws a threshold to itself otherwise.
         """
         total = np.cumsum(self.counts)
-        few = _OUTLIER_SHARE * total[-1]
+        few = OUTLIER_SHARE * total[-1]
         first = int(np.searchsorted(total, few, "right"))
         last = int(np.searchsorted(total, total[-1] - few))
-        low, high = self.edges[first], self.edges[last + 1]
-        low, high = low - (high - low), high + (high - low)
+        low, high = plausible_limits(self.edges[first], self.edges[last + 1])
         if low <= self.minimum and self.maximum <= high:
             return None
         return float(low), float(high)

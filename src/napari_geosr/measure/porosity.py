@@ -11,7 +11,6 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -25,6 +24,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
 from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
+from napari_geosr.measure.budget import MEMORY_SHARE, available_bytes, check_budget
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
 from napari_geosr.measure.histogram import (
@@ -48,9 +48,6 @@ from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.sums import Geometry, Pores, Totals
 from napari_geosr.measure.table import pore_table
-
-#: Part of the free memory that label and mask arrays of ours may take.
-_MEMORY_SHARE = 0.5
 
 
 @dataclass
@@ -230,20 +227,21 @@ def porosity_steps(
             "measure. Mark the sample with non-zero values, or use no mask."
         )
     voxels, counts = raw.rows[:, column.COUNT], run.counts
-    large = voxels >= config.min_voxels
     for message in (
         *noise_remarks(noise, counts.pores / counts.sample, volume.name),
-        *speck_remarks(voxels, counts.sample, config.min_voxels, volume.name),
+        *speck_remarks(
+            voxels, counts.sample, config.min_voxels, volume.name, raw.small
+        ),
     ):
         warnings.append(message)
         yield Warned(message=message)
     if keeps:
         yield StageStarted(progress.done, progress.total, message="Numbering the pores")
-        yield from _renumber(run, raw, large, progress)
+        yield from _renumber(run, raw, progress)
     found = None
     if deviation is not None:
         yield StageStarted(progress.done, progress.total, message="Finding the band")
-        found = yield from _find_band(run, deviation, threshold, large, progress)
+        found = yield from _find_band(run, deviation, threshold, len(voxels), progress)
         if found.missing_voxels:
             warnings.append(
                 f"{found.missing_voxels} voxels of {volume.name!r} have no standard "
@@ -254,8 +252,8 @@ def porosity_steps(
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
         pores,
-        large,
-        pore_table(pores.select(large)),
+        raw.small,
+        pore_table(pores),
         sample_voxels=counts.sample,
         pore_voxels=counts.pores,
         pore_voxels_low=counts.at_low,
@@ -330,12 +328,12 @@ def _prepare(
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = free_host_memory()
+    free = available_bytes(config)
     if config.sample_mask == "auto" and mask is None:
-        check_envelope_memory(volume.shape, int(free * _MEMORY_SHARE), volume.name)
+        check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
-        if needed <= free * _MEMORY_SHARE:
+        if needed <= free * MEMORY_SHARE:
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
@@ -355,6 +353,7 @@ def _prepare(
     )
     source = _as_stack(volume.data)
     thickness = slab_thickness(source, _as_stack(target))
+    check_budget(config, source, thickness, volume.name)
     run = _PorosityRun(
         source,
         volume.name,
@@ -450,6 +449,7 @@ def _label(
         run.geometry.voxel_size,
         run.config.connectivity,
         flat=run.geometry.flat,
+        smallest=run.config.min_voxels,
     )
     for slab in run.slabs:
         run.check("labelling the pores")
@@ -467,7 +467,7 @@ def _find_band(
     run: _PorosityRun,
     deviation: Deviation,
     threshold: float,
-    large: np.ndarray,
+    pore_count: int,
     progress: _SweepProgress,
 ) -> Generator[Step, None, Band]:
     counter = BandCounter(
@@ -480,6 +480,7 @@ def _find_band(
             run.geometry.voxel_size,
             run.config.connectivity,
             flat=run.geometry.flat,
+            smallest=run.config.min_voxels,
         ),
     )
     for slab in run.slabs:
@@ -487,7 +488,7 @@ def _find_band(
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample
-    return counter.result(porosity, int(large.sum()), run.config.min_voxels)
+    return counter.result(porosity, pore_count, run.config.min_voxels)
 
 
 def _is_view(block: np.ndarray, target: object) -> bool:
@@ -495,18 +496,15 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 
 
 def _renumber(
-    run: _PorosityRun, raw: RawTable, large: np.ndarray, progress: _SweepProgress
+    run: _PorosityRun, raw: RawTable, progress: _SweepProgress
 ) -> Generator[Step, None, None]:
     """Give the pores that count the labels 1..n, and the others 0."""
     from napari_geosr.measure.kernels import joining
 
-    number = np.zeros(len(large) + 1, np.uint32)
-    number[1:][large] = np.arange(1, int(large.sum()) + 1, dtype=np.uint32)
-    lookup = number[raw.lookup]
     for slab, offset in zip(run.slabs, run.offsets, strict=True):
         run.check("numbering the pores")
         block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
-        joining.relabel(block.reshape(-1), lookup[offset:])
+        joining.relabel(block.reshape(-1), raw.lookup[offset:])
         if not _is_view(block, run.target):
             run.target[slab] = block
         yield progress.step()

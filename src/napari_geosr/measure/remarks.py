@@ -10,6 +10,7 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.small_pores import SmallPores
 
 #: A phase of fewer voxels than this share is more likely a few odd voxels.
 _HARDLY_ANY = 5e-4
@@ -136,21 +137,29 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
 
 
 def speck_remarks(
-    voxels: np.ndarray, sample_voxels: int, min_voxels: int, name: str
+    voxels: np.ndarray,
+    sample_voxels: int,
+    min_voxels: int,
+    name: str,
+    small: SmallPores | None = None,
 ) -> Iterator[str]:
     """One sentence if most of very many objects are single voxels.
 
     Parameters
     ----------
     voxels : ndarray of shape (n,), int
-        Number of voxels of each object of the pore phase, of every size.
+        Number of voxels of each object of the pore phase.
     sample_voxels : int
         In which they were found.
     min_voxels : int
         Smallest pore that is counted.
+    small : SmallPores, optional
+        Objects that are not in `voxels`.
     """
-    single = int(np.count_nonzero(voxels == 1))
-    if single < max(_MANY, _DENSE * sample_voxels, _MOST * len(voxels)):
+    small = SmallPores() if small is None else small
+    single = int(np.count_nonzero(voxels == 1)) + small.single
+    n = len(voxels) + small.n
+    if single < max(_MANY, _DENSE * sample_voxels, _MOST * n):
         return
     counted = (
         f"they are not counted (smallest pore: {min_voxels} voxels), but are part of "
@@ -159,7 +168,7 @@ def speck_remarks(
         else "they are counted as pores"
     )
     yield (
-        f"{number_text(single)} of the {number_text(len(voxels))} objects in the pore "
+        f"{number_text(single)} of the {number_text(n)} objects in the pore "
         f"phase of {name!r} are single voxels, as noise makes them; {counted}. Restore "
         "the scan first."
     )

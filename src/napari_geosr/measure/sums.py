@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -13,6 +14,7 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.band import Band
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.small_pores import SmallPores
 
 FloatArray = npt.NDArray[np.float64]
 IntArray = npt.NDArray[np.int64]
@@ -132,9 +134,9 @@ class Totals:
     Attributes
     ----------
     pores : Pores
-        Of every size.
-    counted : ndarray of bool
-        Which of them are large enough to count.
+        Those that are large enough to count.
+    small : SmallPores
+        The others, added up.
     table : dict of ndarray
         Columns of those that count.
     sample_voxels, pore_voxels, nonfinite_voxels : int
@@ -146,7 +148,7 @@ class Totals:
     """
 
     pores: Pores
-    counted: BoolArray
+    small: SmallPores
     table: Table
     sample_voxels: int
     pore_voxels: int
@@ -165,19 +167,20 @@ class Totals:
     @cached_property
     def pore_count(self) -> int:
         """Number of pores that are large enough."""
-        return int(self.counted.sum())
+        return len(self.pores)
 
-    @cached_property
+    @property
     def small_pore_voxels(self) -> int:
         """Voxels of pores that are too small to count."""
-        return int(self.pores.voxels[~self.counted].sum())
+        return self.small.voxels
 
     @cached_property
     def surface(self) -> float | None:
         """Surface area (flat: perimeter) of all pores; None in pixels."""
         if not self.geometry.has_physical_size:
             return None
-        return float(math.fsum(self.pores.surface))
+        parts = itertools.chain(self.pores.surface, self.small.surface_parts)
+        return float(math.fsum(parts))
 
     @property
     def sample_size(self) -> float | None:

@@ -69,6 +69,10 @@ class Normalisation(Config):
     """Its standard deviation."""
     percentiles: tuple[float, float] | None = None
     """Percentiles: the two."""
+    statistics: Literal["all", "without hot voxels"] = "all"
+    """Which voxels of the training volumes their mean and standard deviation were taken
+    from. Those of the input are always taken without its hot voxels; where it has none,
+    both are the same."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:

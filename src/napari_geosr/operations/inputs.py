@@ -6,39 +6,15 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Parameter
-from pydantic import AfterValidator, BeforeValidator, Field, field_validator
+from pydantic import Field, field_validator
 
 from napari_geosr import io
-from napari_geosr.core.config import Config, parse_bytes
+from napari_geosr.core.config import Config
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
-
-
-def _as_text(value: object) -> object:
-    """A plain number of a settings file is one of bytes."""
-    is_number = isinstance(value, int | float) and not isinstance(value, bool)
-    return str(value) if is_number else value
-
-
-def _checked(value: str | None) -> str | None:
-    if value is not None:
-        parse_bytes(value)
-    return value
-
-
-MemoryBudget = Annotated[
-    str | None,
-    BeforeValidator(_as_text),
-    AfterValidator(_checked),
-    Field(
-        title="Memory",
-        description="Memory the run may take, e.g. 4GB; by default from what is free.",
-    ),
-]
-
 
 #: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
 COMMAS = Parameter(n_tokens=1, negative="")

@@ -21,23 +21,37 @@ _RESULT_SHARE = 0.4
 _DAYS = 7
 
 
-def array_for(shape: tuple[int, ...], dtype: AnyDType, fill: float = 0) -> Any:
+def array_for(
+    shape: tuple[int, ...],
+    dtype: AnyDType,
+    fill: float = 0,
+    *,
+    budget: int | None = None,
+    depth: int = 8,
+) -> Any:
     """An array to fill: numpy if it fits into memory, else a zarr in the cache.
 
     Parameters
     ----------
     fill : float
         What voxels hold that nobody has written yet.
+    budget : int, optional
+        Bytes that a run may take; by default what is free.
+    depth : int
+        Planes of a chunk of a zarr.
     """
     nbytes = math.prod(shape) * dtype.itemsize
-    if nbytes <= free_host_memory() * _RESULT_SHARE:
+    available = free_host_memory() if budget is None else budget
+    if nbytes <= available * _RESULT_SHARE:
         # Not np.zeros: pages that nobody has touched would count as free, and a run
         # would plan with the memory of its own result.
         return np.full(shape, fill, dtype)
-    return cached_zarr(shape, dtype, fill)
+    return cached_zarr(shape, dtype, fill, depth)
 
 
-def cached_zarr(shape: tuple[int, ...], dtype: AnyDType, fill: float = 0) -> Any:
+def cached_zarr(
+    shape: tuple[int, ...], dtype: AnyDType, fill: float = 0, depth: int = 8
+) -> Any:
     """Create a zarr in the cache folder for a result too large for memory.
 
     It is removed when nobody holds the array any more, at the latest when the program
@@ -52,7 +66,7 @@ def cached_zarr(shape: tuple[int, ...], dtype: AnyDType, fill: float = 0) -> Any
     path = tempfile.mkdtemp(suffix=".zarr", dir=folder)
     chunks = tuple(
         min(n, c)
-        for n, c in zip(shape, (1, 1, 8, 512, 512)[-len(shape) :], strict=True)
+        for n, c in zip(shape, (1, 1, depth, 512, 512)[-len(shape) :], strict=True)
     )
     array = zarr.create_array(
         path, shape=shape, dtype=dtype, chunks=chunks, fill_value=fill, overwrite=True

@@ -28,12 +28,12 @@ from qtpy.QtCore import QObject, QTimer
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
+from napari_geosr.core.indexing import as_slices
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.gui.kit.lifetime import when_destroyed
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.layers.planes import Planes
-from napari_geosr.io.lazy import as_slices
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -38,7 +38,8 @@ def read_nifti(path: Path) -> Volume:
             'it with: pip install "napari-geosr[nifti]".'
         ) from error
     with decoding(path, "its header"):
-        image: Any = nibabel.load(path)
+        # Not mapped: a file that shrinks would end the process.
+        image: Any = nibabel.load(path, mmap=False)
     header = image.header
     shape = tuple(int(n) for n in image.shape)
     first = (slice(0, 1),) * len(shape)

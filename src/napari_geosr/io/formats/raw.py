@@ -11,9 +11,13 @@ import numpy as np
 
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.arrangement import arrangement, finish
+from napari_geosr.io.arrangement import (
+    EAGER_BYTES,
+    arrangement,
+    contiguous,
+    finish,
+)
 from napari_geosr.io.formats import FileFormat, ReadOptions
-from napari_geosr.io.mapping import map_file
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.suffixes import stem_of
 
@@ -29,7 +33,7 @@ def read_raw(
     offset: int = 0,
     axes: str | None = None,
 ) -> Volume:
-    """Map a raw file into memory.
+    """Read a raw file; a large one as its voxels are asked for.
 
     Parameters
     ----------
@@ -75,10 +79,10 @@ def read_raw(
         )
     letters = "TZYX" if len(lengths) == 4 else "TCZYX"[-len(lengths) :]
     order, final = arrangement(lengths, axes or letters, axes or letters, path, [])
-    mapped = map_file(path, stored, "r", offset, lengths)
+    source = contiguous(path, stored, offset, lengths, EAGER_BYTES)
     chunks = (1,) * (len(lengths) - 2) + lengths[-2:]
     volume = Volume(
-        data=finish(mapped, order, chunks, path, final),
+        data=finish(source, order, chunks, path, final),
         axes=final,
         name=stem_of(path),
         source=path,

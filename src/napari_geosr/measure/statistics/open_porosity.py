@@ -22,7 +22,8 @@ def closed_porosity(totals: Totals) -> float:
 
 
 def _open_voxels(totals: Totals) -> int:
-    return int(totals.pores.voxels[totals.pores.touches_border].sum())
+    large = totals.pores.voxels[totals.pores.touches_border].sum()
+    return int(large) + totals.small.open_voxels
 
 
 STATISTICS = (

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from napari_geosr.measure.statistic import Row, VolumeStatistic
 from napari_geosr.measure.sums import Totals
 
 
 def small_pore_count(totals: Totals) -> int:
     """Number of small pores."""
-    return int(np.count_nonzero(~totals.counted))
+    return totals.small.n
 
 
 def small_pore_voxels(totals: Totals) -> int:

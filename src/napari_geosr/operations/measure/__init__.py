@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from napari_geosr.core import provenance
+from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
@@ -111,7 +112,11 @@ def measure_steps(
         yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
-        labels_target = array_for(volume.shape, np.dtype(np.uint32))
+        budget = None if config.memory is None else parse_bytes(config.memory)
+        # Slabs, and so the last digits of surfaces, must not depend on the chunks.
+        labels_target = array_for(
+            volume.shape, np.dtype(np.uint32), budget=budget, depth=1
+        )
     report = yield from porosity_steps(
         volume,
         config,

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
+from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.inference.members import KINDS, NONE
-from napari_geosr.operations.inputs import COMMAS, MemoryBudget
+from napari_geosr.operations.inputs import COMMAS
 
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard

@@ -16,8 +16,9 @@ from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends, members
 from napari_geosr.inference.device import free_memory, pick_device
-from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.number_text import number_text
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import draw_sample, judge
 from napari_geosr.networks import tell_noise, wants_noise
@@ -82,6 +83,11 @@ class PreparedRestoration:
     noise: Noise | None = None
     ranking: Ranking | None = None
     outlook: Outlook | None = None
+
+    @property
+    def seen_volume(self) -> Volume:
+        """The volume as the network sees it: without hot voxels."""
+        return without_hot_voxels(self.volume, self.statistics)
 
     @property
     def has_spread(self) -> bool:
@@ -181,6 +187,8 @@ def prepare_steps(
         raise VolumeError(f"{volume.title}: {error}") from error
     if statistics.n_nan or statistics.n_inf:
         _refuse_nonfinite(volume, statistics, config.nonfinite)
+    seen = without_hot_voxels(volume, statistics)
+    whole = without_hot_voxels(whole, statistics)
     if others:  # several models have scales of their own
         check_same_scale((model.card, *(other.card for other in others)))
     else:
@@ -188,7 +196,7 @@ def prepare_steps(
     if not model.card.has_weights and model.card.task == "denoise":
         model, noise = yield from tune_steps(
             model,
-            volume,
+            seen,
             statistics,
             noise=noise,
             factor=config.strength,
@@ -214,11 +222,11 @@ def prepare_steps(
     if wants_noise(network):
         if noise is None:
             yield StageStarted(message="Measuring the noise")
-            noise = estimate_noise(volume)
+            noise = estimate_noise(seen)
         _tell(network, noise, config, model.card, statistics, volume)
         yield from sharpness_steps(
             network,
-            volume,
+            seen,
             statistics,
             noise,
             config.sharpness,
@@ -383,6 +391,7 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             f"{title} has {_found(statistics)}. They {kept} in the result; the model "
             f"sees {seen} in their place."
         )
+    yield from _hot_voxels(prepared)
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
     step = float(np.spacing(largest))
     if step > _COARSE * statistics.std and not prepared.labels:
@@ -392,3 +401,24 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
             "Subtract a constant from the voxels first."
         )
+
+
+def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
+    """How many voxels are hot or dead, and what is done to them."""
+    statistics = prepared.statistics
+    if statistics.hot is None or not statistics.hot.n:
+        return
+    n, many = statistics.hot.n, statistics.hot.n > 1
+    least = "At least " if statistics.sampled else ""
+    low, high = (number_text(value) for value in statistics.hot.usual)
+    their, them = ("their", "them") if many else ("its", "it")
+    result = f"{'they keep' if many else 'it keeps'} {their} grey value in the result"
+    if prepared.labels:
+        result = f"{'they get labels' if many else 'it gets a label'} as all others"
+    yield (
+        f"{least}{n} voxel{'s' if many else ''} of {prepared.volume.title} "
+        f"{'lie' if many else 'lies'} far from all the others, of which nearly all go "
+        f"from {low} to {high}, and alone among {their} neighbours: "
+        f"{'hot or dead voxels' if many else 'a hot or dead voxel'}. The model sees "
+        f"the median around {them} instead, and {result}."
+    )

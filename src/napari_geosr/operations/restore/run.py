@@ -428,6 +428,24 @@ def _remarks(
         )
 
 
+def _intensities(prepared: PreparedRestoration) -> AnyDict:
+    """The statistics, for records; of hot voxels where there are any."""
+    statistics = prepared.statistics
+    found: AnyDict = {
+        "mean": statistics.mean,
+        "std": statistics.std,
+        "input_scale": statistics.input,
+        "output_scale": statistics.output,
+        "sampled": statistics.sampled,
+        "n_nan": statistics.n_nan,
+        "n_inf": statistics.n_inf,
+    }
+    if statistics.hot is not None and statistics.hot.n:
+        found["n_hot"] = statistics.hot.n
+        found["hot_limits"] = statistics.hot.limits
+    return found
+
+
 def _record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
@@ -464,15 +482,7 @@ def _record_steps(
         device=prepared.device,
         torch=torch.__version__,
         output_dtype=str(prepared.output_dtype),
-        intensities={
-            "mean": prepared.statistics.mean,
-            "std": prepared.statistics.std,
-            "input_scale": prepared.statistics.input,
-            "output_scale": prepared.statistics.output,
-            "sampled": prepared.statistics.sampled,
-            "n_nan": prepared.statistics.n_nan,
-            "n_inf": prepared.statistics.n_inf,
-        },
+        intensities=_intensities(prepared),
         likeness={
             "level": prepared.verdict.level,
             "reasons": list(prepared.verdict.reasons),

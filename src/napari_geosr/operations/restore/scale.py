@@ -96,13 +96,14 @@ def scaled(
         except VolumeError as error:
             raise VolumeError(f"{volume.title}: {error}") from error
         own = low, high - low
-    output = own
+    output, hot = own, statistics.hot
     if card.labels > 1:  # numbers, not grey values in units of the input's spread
         output = 0.0, 1.0
+        hot = None if hot is None else replace(hot, kept=False)
     elif normalisation.output_mean is not None:
         assert normalisation.output_std is not None
         output = normalisation.output_mean, normalisation.output_std
-    return replace(statistics, input=own, output=output)
+    return replace(statistics, input=own, output=output, hot=hot)
 
 
 def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:

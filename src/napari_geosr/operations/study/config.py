@@ -8,8 +8,9 @@ from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.inputs import COMMAS, MemoryBudget, numbers_from
+from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
 from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
 from napari_geosr.operations.train.scans import CountsPerPhoton, Parts

@@ -6,7 +6,7 @@ import platform
 from collections.abc import Generator, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
@@ -31,6 +31,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.train.job import TrainJob
 
 _SIMULATED_CHECKSUMS = 2
+#: Of the training volumes that grey scales were taken from.
+_STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 
 def export_steps(
@@ -141,7 +143,7 @@ def _inputs(method: Method) -> AnyDict:
 
 def _normalisation(kind: str, patches: Patches, output_role: str) -> Normalisation:
     if kind == "volume":
-        return Normalisation(kind="standardise")
+        return Normalisation(kind="standardise", statistics=_STATISTICS)
     given, wanted = patches.grey["source"], patches.grey[output_role]
     return Normalisation(
         kind="stored",
@@ -149,6 +151,7 @@ def _normalisation(kind: str, patches: Patches, output_role: str) -> Normalisati
         std=given.std,
         output_mean=wanted.mean,
         output_std=wanted.std,
+        statistics=_STATISTICS,
     )
 
 

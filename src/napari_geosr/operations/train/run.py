@@ -35,6 +35,7 @@ from napari_geosr.operations.train.checks import (
     doubts_of_reading,
 )
 from napari_geosr.operations.train.export import export_steps
+from napari_geosr.operations.train.hot_voxels import without_hot_voxels_steps
 from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
 from napari_geosr.operations.train.job import TrainJob, open_roles
 from napari_geosr.operations.train.noise import correlated_noise, measured_steps
@@ -152,7 +153,9 @@ def _patches_steps(
         yield Warned(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
         yield Warned(message=sentence)
-    volumes = method.scenes(opened)
+    volumes = yield from without_hot_voxels_steps(
+        method.scenes(opened), method.label_roles
+    )
     yield from _check_pairs(method, volumes)
     for sentence in method.look(volumes):
         yield Warned(message=sentence)

@@ -250,6 +250,7 @@ class _Pooled:
     input_std = property(lambda self: self.std)
     output_mean = property(lambda self: self.mean)
     output_std = property(lambda self: self.std)
+    hot = property(lambda self: None)
 
 
 @dataclass(frozen=True)

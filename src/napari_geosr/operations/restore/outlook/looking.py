@@ -67,7 +67,7 @@ def look(
     Cancelled
         If `should_stop` says so.
     """
-    sample = draw_sample(prepared.volume.data, noise, n=n)
+    sample = draw_sample(prepared.seen_volume.data, noise, n=n)
     results: list[Array] = []
     cells: CellMeans | None = None
     finer = max(prepared.factors) > 1

@@ -175,7 +175,7 @@ def removed_steps(
 def _outlook(
     prepared: PreparedRestoration, noise: Noise | None, should_stop: ShouldStop
 ) -> Outlook:
-    volume = prepared.volume
+    volume = prepared.seen_volume
     try:
         found = prepared.noise or noise or estimate_noise(volume)
         if should_stop():
@@ -246,7 +246,7 @@ def _over_cubic(
     try:
         found = run_to_end(
             sr_outlook_steps(
-                prepared.volume,
+                prepared.seen_volume,
                 prepared.model,
                 noise,
                 sharpness=prepared.config.sharpness,

@@ -18,7 +18,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
-from napari_geosr.inference.intensity import scan_steps
+from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.inference.risk.evaluation import draw_sample
 from napari_geosr.inference.risk.stein import common_scale, estimate, variance_range
 from napari_geosr.measure.noise import noise_steps
@@ -99,6 +99,10 @@ def rank_steps(
     models, skipped = _candidates(volume, config)
     yield StageStarted(message="Reading intensities")
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
+    volume = without_hot_voxels(volume, statistics)
+    if second is not None:
+        again = yield from scan_steps(second.data, should_stop=should_stop)
+        second = without_hot_voxels(second, again)
     if noise is None:
         yield StageStarted(message="Measuring the noise")
         noise = yield from noise_steps(volume, second=second, should_stop=should_stop)

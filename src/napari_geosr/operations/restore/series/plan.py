@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.lazy import LazyArray, Slices
+from napari_geosr.io.lazy import LazyArray
 from napari_geosr.operations.restore.targets import Target, Targets
 
 #: Axes along which a series has its points.

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.noise import FLOOR, Noise
+from napari_geosr.core.noise import FLOOR
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
@@ -25,6 +25,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.inference.intensity import without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.outlook import looked_steps
@@ -165,7 +166,7 @@ def prepare_series_steps(
             whole=plan.planes(channel),
         )
         found[channel] = yield from channel_steps(plan, channel, steps, said)
-        text = _changing_noise(plan, channel, found[channel].noise, should_stop)
+        text = _changing_noise(plan, channel, found[channel], should_stop)
         if text:
             said.setdefault(text, []).append(channel)
     yield from told_of_channels(plan, said)
@@ -175,15 +176,19 @@ def prepare_series_steps(
 
 
 def _changing_noise(
-    plan: SeriesPlan, channel: int | None, noise: Noise | None, should_stop: ShouldStop
+    plan: SeriesPlan,
+    channel: int | None,
+    typical: PreparedRestoration,
+    should_stop: ShouldStop,
 ) -> str:
     """A sentence where the first or the last time point is far noisier, or less noisy.
 
     Parameters
     ----------
-    noise : Noise or None
-        Of the typical time point; None where the model does not ask.
+    typical : PreparedRestoration
+        Of the typical time point; its noise is None where the model does not ask.
     """
+    noise = typical.noise
     points = [point for point in plan.points if point.channel == channel]
     if noise is None or len(points) < 2:
         return ""
@@ -191,7 +196,8 @@ def _changing_noise(
     levels = {plan.typical(channel): noise.level}
     for point in (points[0], points[-1]):
         if point not in levels and plan.varies(point):
-            steps = noise_steps(plan.at(point), should_stop=should_stop)
+            seen = without_hot_voxels(plan.at(point), typical.statistics)
+            steps = noise_steps(seen, should_stop=should_stop)
             levels[point] = run_to_end(steps).level
     least = FLOOR * noise.contrast
     lowest, highest = (max(end(levels.values()), least) for end in (min, max))

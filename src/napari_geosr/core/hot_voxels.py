@@ -1,0 +1,266 @@
+"""Hot and dead voxels: single values far from all others, among ordinary neighbours.
+
+A few of them move the mean and the standard deviation of a scan, and so what a network
+makes of all of it. They are told by two rules: their grey value is one of few and far
+from all others (`plausible_limits`), and they are as far from their own neighbours, of
+which hardly any is like them. A bright particle meets the first rule, but not the
+second.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.indexing import Slices, as_slices
+from napari_geosr.core.types import AnyArray
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import ArrayLike
+
+#: Grey values that at most this share of the voxels have, at either end, may be
+#: defects where their places are not known.
+OUTLIER_SHARE = 1e-4
+#: Where each is alone among its neighbours, there may be more.
+HOT_SHARE = 1e-3
+#: Neighbours of a hot voxel that may be as far: the same pixel of a detector in the
+#: slices before and after.
+_MOST_FAR = 2
+#: Voxels that a range is found from.
+_SAMPLE = 1 << 21
+#: Voxels looked at together, each with up to 26 neighbours.
+_TOGETHER = 1 << 13
+
+Places = npt.NDArray[np.intp]
+
+
+def plausible_limits(low: float, high: float) -> tuple[float, float]:
+    """Grey values beyond which a voxel lies far from all others.
+
+    Parameters
+    ----------
+    low, high : float
+        Between them lie nearly all voxels.
+
+    Returns
+    -------
+    tuple of float
+        As far again on either side as the others are spread.
+    """
+    return low - (high - low), high + (high - low)
+
+
+@dataclass(frozen=True)
+class HotVoxels:
+    """How the hot and dead voxels of a scan are told from the others.
+
+    Attributes
+    ----------
+    usual : tuple of float
+        Lowest and highest grey value of nearly all voxels.
+    limits : tuple of float
+        Beyond them a voxel is hot or dead if it is alone.
+    n : int
+        How many there are in the planes that were read.
+    kept : bool
+        Whether a result holds them as they are: labels are no grey values.
+    """
+
+    usual: tuple[float, float]
+    limits: tuple[float, float]
+    n: int = 0
+    kept: bool = True
+
+
+class GreySample:
+    """Evenly spaced voxels of a volume that is read block by block.
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of all that will be added.
+    """
+
+    def __init__(self, shape: Sequence[int]) -> None:
+        self._step = max(1, math.ceil(math.prod(shape) / _SAMPLE))
+        # Not the same columns in every row.
+        while math.gcd(self._step, math.prod(shape[1:])) > 1:
+            self._step += 1
+        self._next = 0
+        self._parts: list[AnyArray] = []
+
+    def add(self, block: AnyArray) -> None:
+        """Take in the next block, of any real dtype."""
+        values = block.reshape(-1)
+        part = values[self._next :: self._step]
+        self._next = (self._next - values.size) % self._step
+        self._parts.append(part[np.isfinite(part)])
+
+    def hot_voxels(self) -> HotVoxels | None:
+        """The rule for the volume; None where its grey values are too few for one."""
+        values = np.concatenate(self._parts) if self._parts else np.empty(0)
+        if values.size < 2 or values.dtype.kind not in "iuf":
+            return None
+        few = HOT_SHARE * values.size
+        places = math.floor(few), math.ceil(values.size - few) - 1
+        ordered = np.partition(values, places)
+        low, high = (float(ordered[i]) for i in places)
+        if not low < high:
+            return None
+        half = 0.5 if values.dtype.kind in "iu" else 0.0
+        low, high = low - half, high + half
+        return HotVoxels((low, high), plausible_limits(low, high))
+
+
+class HotVoxelFilter:
+    """An array with the median of the neighbours in place of hot and dead voxels.
+
+    What is found of a voxel depends on its 26 neighbours (8 in an image) alone, never
+    on the region that is read. Only regions with far values are read with a margin.
+
+    Parameters
+    ----------
+    source : ArrayLike
+        2D or 3D, of integers or floating-point numbers.
+    hot : HotVoxels
+    """
+
+    def __init__(self, source: ArrayLike, hot: HotVoxels) -> None:
+        self.source, self.hot = source, hot
+        self.shape = tuple(int(n) for n in source.shape)
+        self.dtype = np.dtype(source.dtype)
+        self.ndim = len(self.shape)
+
+    def __len__(self) -> int:
+        return self.shape[0]
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        box, after = as_slices(key, self.shape)
+        voxels: AnyArray = self.look(box)[0][after]
+        return voxels
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
+        return np.asarray(self[...], dtype=dtype)
+
+    def look(self, box: Slices) -> tuple[AnyArray, Places]:
+        """Read a box.
+
+        Parameters
+        ----------
+        box : tuple of slice
+            One for each axis, of step 1 and within the volume.
+
+        Returns
+        -------
+        voxels : ndarray
+            With hot voxels replaced.
+        places : ndarray of shape (n, ndim)
+            Where they are, counted from the start of the box.
+        """
+        voxels = np.asarray(self.source[box])
+        far = _far(voxels, self.hot.limits)
+        if not len(far):
+            return voxels, far
+        wide = tuple(
+            slice(max(0, part.start - 1), min(n, part.stop + 1))
+            for part, n in zip(box, self.shape, strict=True)
+        )
+        shift = np.array(
+            [part.start - w.start for part, w in zip(box, wide, strict=True)]
+        )
+        around = np.asarray(self.source[wide])
+        voxels = voxels.copy()
+        found = [far[:0]]
+        for start in range(0, len(far), _TOGETHER):
+            some = far[start : start + _TOGETHER]
+            alone, medians = _isolated(around, some + shift, self.hot)
+            if self.dtype.kind in "iu":
+                medians = np.rint(medians)
+            voxels[tuple(some[alone].T)] = medians[alone].astype(self.dtype)
+            found.append(some[alone])
+        return voxels, np.concatenate(found)
+
+    def values_at(self, box: Slices) -> Iterator[tuple[Places, AnyArray]]:
+        """Where hot voxels of a box are, and their values, a few planes at a time.
+
+        Places are counted from the start of the box.
+        """
+        first, *others = box
+        per_plane = math.prod(part.stop - part.start for part in others)
+        step = max(1, (1 << 20) // max(1, per_plane))
+        for start in range(first.start, first.stop, step):
+            part = slice(start, min(first.stop, start + step)), *others
+            places = self.look(part)[1]
+            if len(places):
+                values = np.asarray(self.source[part])[tuple(places.T)]
+                offset = np.zeros(self.ndim, np.intp)
+                offset[0] = start - first.start
+                yield places + offset, values
+
+
+def _far(voxels: AnyArray, limits: tuple[float, float]) -> Places:
+    """Places of finite values beyond the limits, of shape (n, ndim)."""
+    low, high = _bounds(voxels.dtype, limits)
+    found = []
+    for i, plane in enumerate(voxels):
+        beyond = plane < low
+        beyond |= plane > high
+        if beyond.any():
+            inner = np.argwhere(beyond)
+            inner = inner[np.isfinite(plane[beyond])]
+            found.append(np.insert(inner, 0, i, axis=1))
+    if not found:
+        return np.empty((0, voxels.ndim), np.intp)
+    return np.concatenate(found)
+
+
+def _bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]:
+    """The limits in the type of the voxels: integers are compared as integers."""
+    if dtype.kind in "iu":
+        info = np.iinfo(dtype)
+        low = min(max(math.ceil(limits[0]), info.min), info.max)
+        high = min(max(math.floor(limits[1]), info.min), info.max)
+        return dtype.type(low), dtype.type(high)
+    most = float(np.finfo(dtype).max)
+    return tuple(dtype.type(min(max(limit, -most), most)) for limit in limits)
+
+
+def _isolated(
+    voxels: AnyArray, places: Places, hot: HotVoxels
+) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
+    """Which voxels are alone, and the median of the others around each."""
+    around = itertools.product(*((-1, 0, 1) if n > 1 else (0,) for n in voxels.shape))
+    offsets = np.array([step for step in around if any(step)])
+    near = places[:, None, :] + offsets
+    inside = ((near >= 0) & (near < voxels.shape)).all(axis=-1)
+    near = np.clip(near, 0, np.array(voxels.shape) - 1)
+    values = voxels[tuple(np.moveaxis(near, -1, 0))].astype(np.float64)
+    known = inside & np.isfinite(values)
+    low, high = hot.usual
+    unusual = known & ((values < low) | (values > high))
+    spread = high - low
+    low, high = hot.limits
+    usable = known & (values >= low) & (values <= high)
+    own = voxels[tuple(places.T)].astype(np.float64)[:, None]
+    # In a tail of bright structure there is always a neighbour nearly as bright.
+    # A border may cut it off: only what is further away is no structure there.
+    has_all = inside.all(axis=1)
+    least = spread * np.where(has_all, 1, 2)[:, None]
+    apart = (~usable | (np.abs(own - values) > least)).all(axis=1)
+    few = (known & ~usable).sum(axis=1) <= _MOST_FAR
+    # By chance one may be unusual; of fewer neighbours, at a border, none.
+    few &= (unusual & usable).sum(axis=1) <= has_all
+    alone = few & apart & usable.any(axis=1)
+    medians = np.zeros(len(places))
+    if alone.any():
+        masked = np.where(usable[alone], values[alone], np.nan)
+        medians[alone] = np.nanmedian(masked, axis=1)
+    return alone, medians

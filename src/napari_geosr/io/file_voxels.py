@@ -1,0 +1,251 @@
+"""Voxels that lie side by side in a file, read plainly: never through a mapping.
+
+A file that shrinks while it is mapped ends the process at the next access, without a
+word. A plain read says that there is nothing more to read.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import threading
+import weakref
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.indexing import Slices
+from napari_geosr.core.types import AnyArray
+from napari_geosr.io.lazy import LazyArray, VoxelSource
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+#: Bytes between two runs that are read along with them: as fast as another call.
+_GAP = 16 * 1024
+#: Most that is read at once where only parts are wanted.
+_SCRATCH = 2**20
+#: Bytes of a block of a dask array.
+_DASK_BYTES = 64 * 2**20
+#: Bytes that one thread reads, and threads that share what is more.
+_ALONE, _MOST_THREADS = 16 * 2**20, 8
+_READS_INTO = hasattr(os, "preadv")
+
+
+class FileVoxels:
+    """A `VoxelSource` of contiguous voxels from some byte of a file on.
+
+    The file stays open: one that is replaced or deleted is read to its end. Safe to
+    read from several threads.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        With the byte order of the file.
+    offset : int
+        Of the first voxel.
+    shape : sequence of int
+
+    Raises
+    ------
+    FileError
+        When voxels are read, if the file was cut short or changed since it was opened.
+    """
+
+    def __init__(
+        self, path: Path, dtype: npt.DTypeLike, offset: int, shape: Sequence[int]
+    ) -> None:
+        self.path, self.offset = path, offset
+        self.dtype = np.dtype(dtype)
+        self.shape = tuple(int(n) for n in shape)
+        self._open = _OpenFile(path)
+
+    def reshape(self, shape: Sequence[int]) -> FileVoxels:
+        """The same voxels with other axes; the file is not read."""
+        other = object.__new__(FileVoxels)
+        other.__dict__.update(self.__dict__)
+        other.shape = tuple(int(n) for n in shape)
+        return other
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all voxels."""
+        return math.prod(self.shape) * self.dtype.itemsize
+
+    def __getitem__(self, key: Slices) -> AnyArray:
+        lengths = [part.stop - part.start for part in key]
+        out = np.empty(lengths, self.dtype)
+        if out.size:
+            self._open.check(self.offset + self.nbytes)
+            self._fill(out, key)
+        return out
+
+    def __array__(
+        self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
+    ) -> AnyArray:
+        return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
+
+    def _fill(self, out: AnyArray, key: Slices) -> None:
+        """Read the runs of bytes that lie side by side, or rows with small gaps."""
+        whole = [
+            part.stop - part.start == n for part, n in zip(key, self.shape, strict=True)
+        ]
+        axis = len(key) - 1  # along which a run goes
+        while axis > 0 and whole[axis]:
+            axis -= 1
+        step = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
+        run = out.shape[axis] * step
+        row = self.shape[axis] * step
+        small = row - run <= _GAP and row <= _SCRATCH
+        if axis and out.shape[axis - 1] > 1 and small:
+            self._fill_with_gaps(out, key, axis - 1)
+            return
+        target = _bytes_of(out)
+        first = key[axis].start * step
+        for i, place in enumerate(self._places(key, axis)):
+            self._open.read_into(target[i * run : (i + 1) * run], place + first)
+
+    def _fill_with_gaps(self, out: AnyArray, key: Slices, axis: int) -> None:
+        """Read some rows along `axis` together, and take the wanted part of each.
+
+        By several threads where that is a lot: a slice across all planes, say.
+        """
+        row = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
+        places = self._places(key, axis)
+        parts = out.reshape(-1, *out.shape[axis:])
+        inner = key[axis + 1 :]
+        together = max(1, min(out.shape[axis], _SCRATCH // row))
+
+        def fill(numbers: range) -> None:
+            """Some of the places, with memory of its own."""
+            scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
+            view = _bytes_of(scratch)
+            for i in numbers:
+                for start in range(0, out.shape[axis], together):
+                    n = min(together, out.shape[axis] - start)
+                    at = places[i] + (key[axis].start + start) * row
+                    self._open.read_into(view[: n * row], at)
+                    parts[i, start : start + n] = scratch[(slice(0, n), *inner)]
+
+        n_threads = 1
+        if len(places) * out.shape[axis] * row > _ALONE:
+            n_threads = min(_MOST_THREADS, os.cpu_count() or 1, len(places))
+        if n_threads == 1:
+            fill(range(len(places)))
+            return
+        shares = [range(i, len(places), n_threads) for i in range(n_threads)]
+        with ThreadPoolExecutor(n_threads) as pool:
+            list(pool.map(fill, shares))
+
+    def _places(self, key: Slices, axis: int) -> list[int]:
+        """Where in the file each index along the axes before `axis` begins."""
+        places = np.array([self.offset])
+        for part, stride in zip(key[:axis], self._strides(), strict=False):
+            along = np.arange(part.start, part.stop) * stride
+            places = (places[:, None] + along).reshape(-1)
+        found: list[int] = places.tolist()
+        return found
+
+    def _strides(self) -> list[int]:
+        """Bytes from one place to the next along each axis."""
+        strides, step = list[int](), self.dtype.itemsize
+        for n in reversed(self.shape):
+            strides.append(step)
+            step *= n
+        return strides[::-1]
+
+
+def _bytes_of(array: AnyArray) -> memoryview:
+    """The memory of a contiguous array, to be written into."""
+    voxels: Any = array.reshape(-1).view(np.uint8)
+    return memoryview(voxels)
+
+
+class _OpenFile:
+    """A file that is read from any thread, and closed when nobody holds it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
+        weakref.finalize(self, os.close, self._number)
+        self._before = self._state()
+        self._lock = threading.Lock()
+
+    def _state(self) -> tuple[int, int]:
+        status = os.fstat(self._number)
+        return status.st_size, status.st_mtime_ns
+
+    def check(self, needed: int) -> None:
+        """Raise `FileError` if the file is not any more what it was when opened."""
+        now = self._state()
+        if now == self._before:
+            return
+        if now[0] < needed:
+            raise FileError(
+                f"{self.path.name} was cut short while it was in use: it needs "
+                f"{format_bytes(needed)} but has {format_bytes(now[0])}. Copy "
+                "it again, then open it again."
+            )
+        raise FileError(
+            f"{self.path.name} was changed while it was in use, so what is read now "
+            "does not belong to what was read before. Open it again."
+        )
+
+    def read_into(self, target: memoryview, at: int) -> None:
+        """Fill `target` with bytes of the file from `at` on."""
+        done = self._read(target, at)
+        while done < len(target):
+            n = self._read(target[done:], at + done)
+            if n == 0:
+                raise FileError(
+                    f"{self.path.name} was cut short while it was read: there is "
+                    f"nothing from byte {at + done} on. Copy it again, then open it "
+                    "again."
+                )
+            done += n
+
+    def _read(self, target: memoryview, at: int) -> int:
+        if _READS_INTO:
+            return os.preadv(self._number, [target], at)
+        with self._lock:  # Windows has no reading at a place
+            os.lseek(self._number, at, os.SEEK_SET)
+            found = os.read(self._number, len(target))
+        target[: len(found)] = found
+        return len(found)
+
+
+class FileArray(LazyArray):
+    """A `LazyArray` over `FileVoxels`: the system caches the file, it need not."""
+
+    def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
+        super().__init__(source, path, chunks, cache_bytes=0)
+
+    @property
+    def held_bytes(self) -> int:
+        """Most memory it takes beside what a request returns."""
+        return _SCRATCH
+
+    def to_dask(self) -> Any:
+        """A dask array over the same voxels, in blocks of many planes.
+
+        A slice of it reads its own voxels alone, in whatever direction.
+        """
+        import dask.array as da
+
+        blocks, room = [1] * self.ndim, _DASK_BYTES // self.dtype.itemsize
+        for axis in reversed(range(self.ndim)):
+            blocks[axis] = max(1, min(self.shape[axis], room))
+            room //= blocks[axis]
+        return da.from_array(
+            self,
+            chunks=tuple(blocks),
+            name=f"geosr-{self.path.name}-{self.token}",
+            meta=np.empty((0,) * self.ndim, dtype=self.dtype),
+            inline_array=True,
+        )

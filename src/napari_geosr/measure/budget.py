@@ -1,0 +1,42 @@
+"""How much memory a measurement may take, and the least that it needs."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes, parse_bytes
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.measure.config import PorosityConfig
+
+#: Part of the free memory that label and mask arrays of ours may take.
+MEMORY_SHARE = 0.5
+#: Bytes for each voxel of a slab beside its grey values, and what a run takes anyway.
+_BYTES_PER_VOXEL, _FIXED_BYTES = 24, 60 * 10**6
+
+
+def available_bytes(config: PorosityConfig) -> int:
+    """Bytes that a run may take: of its budget, or of what is free."""
+    if config.memory is not None:
+        return int(parse_bytes(config.memory) / MEMORY_SHARE)
+    return free_host_memory()
+
+
+def check_budget(
+    config: PorosityConfig, source: Any, thickness: int, name: str
+) -> None:
+    """Raise `VolumeError` where not even the slabs fit into the budget."""
+    if config.memory is None:
+        return
+    budget = parse_bytes(config.memory)
+    voxels = thickness * math.prod(source.shape[1:])
+    slab = voxels * (_BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize)
+    needed = slab + _FIXED_BYTES
+    if needed > budget:
+        raise VolumeError(
+            f"The memory of {format_bytes(budget)} is too little to measure {name!r}, "
+            f"which needs at least {format_bytes(needed)} (--memory)."
+        )

@@ -1,0 +1,58 @@
+"""Pores too small to count, added up: noise makes millions of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+
+from napari_geosr.measure.kernels import columns as column
+
+
+@dataclass
+class SmallPores:
+    """Sums over the pores below the smallest size that counts.
+
+    Attributes
+    ----------
+    n : int
+        How many there are.
+    single : int
+        How many of them are one voxel.
+    voxels : int
+    open_voxels : int
+        Of those with a face at the border of the volume or of the sample.
+    euler8 : int
+        Eight times the sum of their Euler numbers.
+    """
+
+    n: int = 0
+    single: int = 0
+    voxels: int = 0
+    open_voxels: int = 0
+    euler8: int = 0
+    #: How many have each surface (flat: perimeter): there are few different ones.
+    _surfaces: dict[float, int] = field(default_factory=dict)
+
+    def add(self, rows: np.ndarray, boundary: np.ndarray) -> None:
+        """Take in pores, with the columns of `RawTable`."""
+        count = rows[:, column.COUNT]
+        self.n += len(rows)
+        self.single += int(np.count_nonzero(count == 1))
+        self.voxels += int(count.sum())
+        self.open_voxels += int(count[rows[:, column.TOUCHES] != 0].sum())
+        self.euler8 += int(boundary[:, column.EULER8].astype(np.int64).sum())
+        surfaces, n = np.unique(boundary[:, column.SURFACE], return_counts=True)
+        for surface, times in zip(surfaces.tolist(), n.tolist(), strict=True):
+            self._surfaces[surface] = self._surfaces.get(surface, 0) + times
+
+    @property
+    def surface_parts(self) -> list[float]:
+        """A few numbers that add up, without rounding, to the sum of the surfaces."""
+        rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
+        parts = []
+        while rest:
+            parts.append(float(rest))
+            rest -= Fraction(parts[-1])
+        return parts

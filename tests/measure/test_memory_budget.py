@@ -1,0 +1,141 @@
+"""Pores are taken out of memory as soon as they are complete; no figure changes."""
+
+from __future__ import annotations
+
+import math
+import tracemalloc
+from typing import Any
+
+import numpy as np
+import pytest
+from pore_shapes import label_by_slabs
+
+from napari_geosr import measure_porosity
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import ConfigError, VolumeError
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure import blocks
+from napari_geosr.measure.blocks import SlabLabeller
+from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.small_pores import SmallPores
+from napari_geosr.operations import storage
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+@pytest.mark.parametrize("density", [0.05, 0.2, 0.35])
+@pytest.mark.parametrize("thickness", [1, 3])
+def test_taking_pores_out_early_changes_no_bit(
+    connectivity: int,
+    density: float,
+    thickness: int,
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pores = rng.random((14, 25, 27)) < density
+    sample = rng.random(pores.shape) < 0.95
+    options: Any = {
+        "connectivity": connectivity,
+        "thickness": thickness,
+        "sample": sample,
+        "voxel_size": (0.7, 1.1, 1.3),
+    }
+    whole, labels = label_by_slabs(pores & sample, **options)
+    monkeypatch.setattr(blocks, "_MOST_LABELS", 0)
+    early, others = label_by_slabs(pores & sample, **options)
+    np.testing.assert_array_equal(early.rows, whole.rows)
+    np.testing.assert_array_equal(early.boundary, whole.boundary)
+    np.testing.assert_array_equal(others, labels)
+
+
+def test_small_pores_are_added_up(rng: np.random.Generator) -> None:
+    pores = rng.random((12, 25, 27)) < 0.12
+    whole, _ = label_by_slabs(pores, thickness=4)
+    labeller = SlabLabeller((12, 25, 27), (1.0, 1.0, 1.0), 26, smallest=5)
+    for z in range(0, 12, 4):
+        labeller.add(pores[z : z + 4], None)
+    found = labeller.finish()
+    count = whole.rows[:, column.COUNT]
+    small, rest = count < 5, found.small
+    np.testing.assert_array_equal(found.rows, whole.rows[~small])
+    assert rest.n == small.sum()
+    assert rest.single == (count == 1).sum()
+    assert rest.voxels == count[small].sum()
+    touches = whole.rows[:, column.TOUCHES] != 0
+    assert rest.open_voxels == count[small & touches].sum()
+    assert rest.euler8 // 8 == whole.euler_number[small].sum()
+    surfaces = [*found.surface, *rest.surface_parts]
+    assert math.fsum(surfaces) == math.fsum(whole.surface)
+
+
+def test_the_sum_of_surfaces_is_not_rounded() -> None:
+    small = SmallPores()
+    boundary = np.zeros((3, 2))
+    boundary[:, column.SURFACE] = [0.1, 0.1, 1e20]
+    small.add(np.zeros((3, column.N_COLUMNS), np.int64), boundary)
+    assert math.fsum([*small.surface_parts, -1e20, -0.1]) == 0.1
+
+
+def specks(rng: np.random.Generator, shape: tuple[int, int, int]) -> Volume:
+    data = rng.normal(180, 10, shape).clip(0, 255).astype(np.uint8)
+    data[rng.random(shape) < 0.01] = 20
+    data[4:14, 10:30, 10:30] = 20
+    return Volume(data, "ZYX", (2.0, 2.0, 2.0), "µm", name="specks")
+
+
+def test_specks_of_noise_take_no_memory(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(blocks, "_MOST_LABELS", 1000)
+    pores = rng.random((64, 128, 128)) < 0.01
+
+    def peak(n: int) -> int:
+        labeller = SlabLabeller((n, 128, 128), (1.0, 1.0, 1.0), 26, smallest=8)
+        tracemalloc.start()
+        for z in range(0, n, 4):
+            labeller.add(pores[z : z + 4], None)
+        labeller.finish()
+        found = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return found
+
+    peak(8)  # compile first
+    n_labels = 48 * 128 * 128 * 0.01
+    assert peak(64) - peak(16) < 16 * n_labels  # before: 500 bytes for each
+
+
+def test_a_budget_changes_no_figure(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    volume = specks(rng, (40, 48, 50))
+    plain = measure_porosity(volume)
+    monkeypatch.setattr(storage, "free_host_memory", lambda: 10**12)
+    budget = 250_000_000
+    monkeypatch.setattr(storage, "_RESULT_SHARE", 1e-4)  # the labels go to the disk
+    report = measure_porosity(volume, memory=str(budget))
+    assert not isinstance(report.labels, np.ndarray)
+    assert report.to_json_dict() == plain.to_json_dict()
+    for name, values in plain.table.items():
+        np.testing.assert_array_equal(report.table[name], values)
+    np.testing.assert_array_equal(np.asarray(report.labels[:]), plain.labels)
+
+
+def test_a_budget_that_is_too_small_is_refused(rng: np.random.Generator) -> None:
+    volume = specks(rng, (20, 48, 50))
+    with pytest.raises(VolumeError, match=r"memory.* needs at least"):
+        measure_porosity(volume, memory="1MB")
+    with pytest.raises(ConfigError, match="not an amount of memory"):
+        measure_porosity(volume, memory="much")
+
+
+def test_the_command_has_the_option(
+    rng: np.random.Generator, tmp_path: Any, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from napari_geosr import io
+
+    path = io.write(specks(rng, (20, 48, 50)), tmp_path / "a.tif")
+    arguments = ["measure", str(path), "--out"]
+    assert command([*arguments, str(tmp_path / "one"), "--json"]) == 0
+    plain = capsys.readouterr().out
+    options = ["--json", "--memory", "1GB"]
+    assert command([*arguments, str(tmp_path / "two"), *options]) == 0
+    assert capsys.readouterr().out == plain
