@@ -121,10 +121,10 @@ class Commands:
 
     def close(self) -> None:
         """End the server."""
-        assert self._server.stdin is not None
-        self._server.stdin.close()
-        self._server.wait(60)
-        self._reader.join(60)
+        with self._server:  # closes its pipes, and waits for it
+            assert self._server.stdin is not None
+            self._server.stdin.close()
+            self._reader.join(60)
 
 
 @dataclass
@@ -208,6 +208,7 @@ def kill_often(
         if code == 0 or (out.suffix and out.exists()):
             tally.finished += 1
             tally.identical += same(out)
+            print(tally.row(), flush=True)
             _remove(out)
             assert not list(_parts(out)), "a file in the making was left"
             continue
@@ -218,7 +219,6 @@ def kill_often(
                 new = n_noted(part) - before.get(part, 0)
                 tally.lost = max(tally.lost, n_written - new)
         assert len(_parts(out)) <= 1, "files in the making pile up"
-    print(tally.row())
     return tally
 
 

@@ -19,7 +19,10 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.suffixes import incomplete_path
+from napari_geosr.io.unfinished import left_unfinished, remove_unfinished
 from napari_geosr.learning.methods import config_class
+from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
@@ -155,7 +158,10 @@ class ProjectionsTrainJob(Config):
                 "does not say which to restore. Leave it out, and restore the one "
                 "that you want with the model."
             )
-        io.check_output(self.scans.restore, overwrite=self.scans.overwrite)
+        # A job that was killed while it restored goes on with that.
+        io.check_output(
+            self.scans.restore, overwrite=self.scans.overwrite, continues=True
+        )
 
     def open(self) -> Projections:
         """Open the projections."""
@@ -331,7 +337,22 @@ def _restore_steps(
     }
     if job.method == "noise2inverse":
         return (yield from restore.restore_average_steps(volumes, config, **more))
-    return (yield from restore.restore_steps(volumes[0], config, **more))
+    unfinished = _left_by(config.model, Path(job.scans.restore))
+    steps = restore.restore_steps(volumes[0], config, unfinished=unfinished, **more)
+    return (yield from steps)
+
+
+def _left_by(model: str, out: Path) -> Volume | None:
+    """What the same model left of `out`; what another one did is of no use now."""
+    left = left_unfinished(out)
+    if left is None:
+        return None
+    made_with = (left.provenance[-1].get("model") or {}) if left.provenance else {}
+    if made_with.get("weights_sha256") == zoo.find(model).card.weights_sha256:
+        return left
+    if left.source != incomplete_path(out):  # that one has a name, and stays
+        remove_unfinished(left, out)
+    return None
 
 
 def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
