@@ -213,9 +213,9 @@ MUTATIONS = (
     ),
     Mutation(
         "least-pore",
-        "measure/porosity.py",
-        "large = voxels >= config.min_voxels",
-        "large = voxels > config.min_voxels",
+        "measure/blocks.py",
+        "large = rows[:, column.COUNT] >= self.smallest",
+        "large = rows[:, column.COUNT] > self.smallest",
         "pores of the smallest size are not counted",
         _PORES,
     ),

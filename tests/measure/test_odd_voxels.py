@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 from pore_shapes import measure
 
+from napari_geosr import measure_porosity
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import StageStarted
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.segment import threshold_value
-from napari_geosr import measure_porosity
 
 
 def porous(rng: np.random.Generator, noise: float = 15.0) -> np.ndarray:
