@@ -521,9 +521,9 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-tiles",
-        "inference/run.py",
-        "b.start <= p.start and p.stop <= b.stop",
-        "b.start <= p.start or p.stop <= b.stop",
+        "core/boxes.py",
+        "o.start <= i.start and i.stop <= o.stop",
+        "o.start <= i.start or i.stop <= o.stop",
         "a resumed restoration leaves out tiles",
         ("tests/operations/test_restore_continued.py",),
     ),

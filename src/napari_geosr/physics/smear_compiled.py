@@ -8,8 +8,6 @@ voxel size over source distance, 0 for parallel rays.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
@@ -20,7 +18,7 @@ RIGHT = 3
 
 
 @compiled
-def _sample(place: Any, high: Any) -> Any:
+def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
     """Sample of the detector before `place`, with its margin, and share of the next.
 
     What is seen beside the detector lies in the margin; `high` is the last place in it.
@@ -31,7 +29,15 @@ def _sample(place: Any, high: Any) -> Any:
 
 
 @compiled
-def _shadow(x: Any, y: Any, c: Any, s: Any, centre: Any, k: Any, high: Any) -> Any:
+def _shadow(
+    x: np.float32,
+    y: np.float32,
+    c: np.float32,
+    s: np.float32,
+    centre: np.float32,
+    k: np.float32,
+    high: np.float32,
+) -> tuple[np.float32, np.int32, np.float32]:
     """1 / u of a voxel, and its column as by :func:`_sample`."""
     over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
     m, f = _sample(centre + (x * c + y * s) * over, high)
@@ -42,10 +48,10 @@ def _shadow(x: Any, y: Any, c: Any, s: Any, centre: Any, k: Any, high: Any) -> A
 def smear_one(
     start: int,
     stop: int,
-    cosines: Any,
-    sines: Any,
-    centre: Any,
-    k: Any,
+    cosines: AnyArray,
+    sines: AnyArray,
+    centre: np.float32,
+    k: np.float32,
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
@@ -75,10 +81,10 @@ def smear_one(
 def smear_many(
     start: int,
     stop: int,
-    cosines: Any,
-    sines: Any,
-    centre: Any,
-    k: Any,
+    cosines: AnyArray,
+    sines: AnyArray,
+    centre: np.float32,
+    k: np.float32,
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
@@ -105,13 +111,13 @@ def smear_many(
 def smear_cone(
     start: int,
     stop: int,
-    cosines: Any,
-    sines: Any,
-    centre: Any,
-    k: Any,
-    row_centre: Any,
-    slice_centre: Any,
-    rows_per_voxel: Any,
+    cosines: AnyArray,
+    sines: AnyArray,
+    centre: np.float32,
+    k: np.float32,
+    row_centre: np.float32,
+    slice_centre: np.float32,
+    rows_per_voxel: np.float32,
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
