@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari._app_model import get_app_model
 from napari.utils.notifications import show_info
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QAction
@@ -140,7 +139,7 @@ class CloseCommand(QObject):
             return
         if closing is None or not answer:
             command: Any = self.parent().objectName()
-            get_app_model().commands.execute_command(command).result()
+            _app_model().commands.execute_command(command).result()
             return
         window: Any = closing.parent()
         # Without napari's question: this one was answered.
@@ -159,11 +158,25 @@ class CloseCommand(QObject):
 
 def _ask_before_commands(window: Any) -> None:
     """Ask before the commands of napari's menus that close windows, from now on."""
+    if _app_model() is None:
+        return  # a napari that keeps its commands elsewhere asks its own question
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())
             if quits is not None and action.findChild(CloseCommand) is None:
                 CloseCommand(action, quits=quits)
+
+
+def _app_model() -> Any:
+    """What runs napari's commands; None where this napari has no such thing.
+
+    It is private in napari, and there is no public way to run a command.
+    """
+    try:
+        from napari._app_model import get_app_model
+    except ImportError:
+        return None
+    return get_app_model()
 
 
 def closing_of(widget: QWidget) -> Closing | None:
