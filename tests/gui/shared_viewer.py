@@ -18,7 +18,7 @@ from napari.components import Dims
 from napari.plugins import _initialize_plugins
 from napari.settings import get_settings
 from qtpy.compat import isalive
-from qtpy.QtCore import QEvent
+from qtpy.QtCore import QEvent, QThreadPool
 from qtpy.QtWidgets import QApplication, QDockWidget, QWidget
 from vispy.gloo.glir import GlirProgram
 
@@ -83,6 +83,8 @@ class SharedViewer:
         for dock in docks:
             dock.close()
             dock.deleteLater()
+        # Workers of docks that went: the next test's would have to wait for them.
+        QThreadPool.globalInstance().waitForDone(10_000)
         viewer.layers.clear()
         viewer.dims.update(Dims().model_dump())
         viewer.reset_view()

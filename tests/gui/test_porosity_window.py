@@ -118,7 +118,8 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
 
 @pytest.mark.every(2)
 @pytest.mark.parametrize("height", [600, 630])
-def test_nothing_overlaps_in_a_low_window(viewer, qtbot, height):
+def test_nothing_overlaps_in_a_low_window(make_napari_viewer, qtbot, height):
+    viewer = make_napari_viewer(show=True)  # nothing else makes it higher
     add(viewer, physical())
     viewer.window.add_plugin_dock_widget(
         "napari-geosr", "Restore (denoise, super-resolve)"

@@ -27,6 +27,7 @@ class Plain:
     input_std: float = 1.0
     output_mean: float = 0.0
     output_std: float = 1.0
+    hot: None = None
 
 
 def neighbours(noise: np.ndarray, axis: int) -> float:

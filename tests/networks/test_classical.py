@@ -39,6 +39,7 @@ class Plain:
     input_std: float = 1.0
     output_mean: float = 0.0
     output_std: float = 1.0
+    hot: None = None
 
 
 def squares(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:

@@ -114,7 +114,7 @@ class Volume:
             given = getattr(self, attribute)
             if isinstance(given, tuple) and not given:
                 given = (default,) * n
-            if np.ndim(given) == 1 and len(given) != n:
+            if attribute == "origin" and np.ndim(given) == 1 and len(given) != n:
                 raise VolumeError(
                     f"{self.name!r} needs {n} numbers for {attribute} "
                     f"({', '.join(self.spatial_axes)}), not {given}."
