@@ -194,7 +194,8 @@ def kill_often(
     """
     rng, tally = np.random.default_rng(seed), Tally(operation)
     print(f"{operation}: seed {seed}")
-    while tally.kills < n_kills or not tally.finished:
+    is_whole = False
+    while tally.kills < n_kills or not is_whole:
         before = {part: n_noted(part) for part in _parts(out)}
         goes_on = any(before.values())
         tally.resumed += goes_on
@@ -205,7 +206,8 @@ def kill_often(
         code, said = commands.run(command, None if enough else after, pause)
         assert code in (0, -9), "\n".join(said)
         tally.kills += code != 0
-        if code == 0 or (out.suffix and out.exists()):
+        is_whole = code == 0 or bool(out.suffix and out.exists())
+        if is_whole:
             tally.finished += 1
             tally.identical += same(out)
             print(tally.row(), flush=True)
