@@ -200,7 +200,9 @@ def kill_often(
         goes_on = any(before.values())
         tally.resumed += goes_on
         command = [*words, *(resuming if goes_on else ())]
-        after = int(rng.integers(0, n_tiles + 1))
+        # Of few kills none is wasted on a run that had nothing to lose yet.
+        first = 0 if n_kills > 2 else 2
+        after = int(rng.integers(first, n_tiles + 1))
         pause = rng.uniform(0, seconds * (1 if after else 20))
         enough = tally.kills >= n_kills
         code, said = commands.run(command, None if enough else after, pause)

@@ -1,7 +1,7 @@
 """What is killed loses next to nothing: resumed, it comes to the same bytes.
 
-Two kills of each operation here, twenty at random moments in those that are marked
-slow. The table in docs/reliability.md is what
+Two kills of a restoration here, and in those that are marked slow twenty at random
+moments of each operation. The table in docs/reliability.md is what
 ``pytest -m slow -s tests/faults/test_kills.py`` prints.
 """
 
@@ -115,6 +115,7 @@ def run(
     )
 
 
+@pytest.mark.every(4)
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 @pytest.mark.parametrize("suffix", [".ome.zarr", ".ome.tif"])
 def test_restore(
@@ -134,6 +135,7 @@ def test_restore(
     assert tally.resumed >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_reconstruct(
     commands: Commands, projections: Path, tmp_path: Path, n_kills: int
@@ -153,6 +155,7 @@ def test_reconstruct(
     assert tally.resumed >= 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_study(
     commands: Commands, projections: Path, tmp_path: Path, n_kills: int
@@ -182,6 +185,7 @@ def test_study(
     check(tally, n_kills)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_measure(commands: Commands, scan: Path, tmp_path: Path, n_kills: int) -> None:
     """It takes seconds and is started again; its files are there all, or none."""
