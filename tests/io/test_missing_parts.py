@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from napari_geosr import io
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats.ome_zarr import read_levels
+from napari_geosr.io.missing_chunks import missing_chunks
 
 DATA = np.arange(1, 6 * 8 * 10 + 1, dtype=np.uint16).reshape(6, 8, 10)
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -143,3 +145,15 @@ def test_gaps_between_slices_are_said(tmp_path: Path) -> None:
     (said,) = warnings_of(slices(tmp_path / "more", 1, 2, 5, 6, 8, 9, 11, 12, 14, 15))
     assert "5 images seem to be missing (s005.tif follows s002.tif, " in said
     assert "s011.tif follows s009.tif and 1 more gaps)" in said
+
+
+def test_of_chunks_with_unknown_names_nothing_is_said(tmp_path: Path) -> None:
+    array = SimpleNamespace(
+        store=SimpleNamespace(root=tmp_path),
+        path="",
+        shape=(4, 4),
+        chunks=(2, 2),
+        fill_value=0,
+        metadata=SimpleNamespace(encode_chunk_key=lambda _: "first"),
+    )
+    assert missing_chunks(array, "YX") == ""

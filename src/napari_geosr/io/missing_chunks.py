@@ -42,7 +42,10 @@ def missing_chunks(
     shape = tuple(int(n) for n in array.shape)
     size = tuple(int(n) for n in (getattr(array, "shards", None) or array.chunks))
     grid = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
-    there = set(_present(array, folder, grid))
+    key = _key_pattern(array, len(grid))
+    if key is None:  # named in a way that is not known here: nothing can be said
+        return ""
+    there = set(_present(key, folder, grid))
     n_all = math.prod(grid)
     n_missing = n_all - len(there)
     if not n_missing:
@@ -72,17 +75,21 @@ def _folder_of(array: Any) -> Path | None:
     return root / str(array.path)
 
 
-def _present(
-    array: Any, folder: Path, grid: tuple[int, ...]
-) -> Iterator[tuple[int, ...]]:
-    """Indices of the chunks that have a file."""
-    first = array.metadata.encode_chunk_key((0,) * len(grid))
+def _key_pattern(array: Any, ndim: int) -> re.Pattern[str] | None:
+    """Names of files of chunks, with a group for the number along each axis."""
+    first = array.metadata.encode_chunk_key((0,) * ndim)
     # The key of the first chunk, with numbers in place of its zeros.
     parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
-    if len(parts) != len(grid) + 1:
-        return
-    key = re.compile("([0-9]+)".join(map(re.escape, parts)))
-    for name in _names(folder, first.count("/")):
+    if len(parts) != ndim + 1:
+        return None
+    return re.compile("([0-9]+)".join(map(re.escape, parts)))
+
+
+def _present(
+    key: re.Pattern[str], folder: Path, grid: tuple[int, ...]
+) -> Iterator[tuple[int, ...]]:
+    """Indices of the chunks that have a file."""
+    for name in _names(folder, key.pattern.count("/")):
         found = key.fullmatch(name)
         if found is None:
             continue
