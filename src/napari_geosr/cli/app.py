@@ -1,4 +1,4 @@
-"""The command tree and its exit codes: 0 fine, 2 the user's input, 1 our fault."""
+"""The command tree and its exit codes: 0 success, 1 our bug, 2 the user's input."""
 
 from __future__ import annotations
 
@@ -14,113 +14,21 @@ from io import TextIOWrapper
 from cyclopts import App, CycloptsError, MissingArgumentError, UnusedCliTokensError
 from pydantic import ValidationError
 
+from napari_geosr.cli.commands import COMMANDS, GROUPS, Command
+from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
+from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
 from napari_geosr.core.errors import GeoSRError, system_sentence
+from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
 _HELP = """Restore microscopy and CT volumes and measure their pores, without a display.
 
-Start with `napari-geosr demo`. In napari the same is under *Plugins ▸ GeoSR*.
+Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
-#: Each command: where it is, and its help. The only place of the latter, as nothing is
-#: imported to show it.
-_COMMANDS = {
-    "demo": (
-        "demo:demo",
-        "Restore a simulated noisy foam scan; report its pores before and after.",
-    ),
-    "restore": (
-        "restore:restore",
-        "Restore (denoise, super-resolve) a volume with a model, tile by tile.",
-    ),
-    "measure": (
-        "measure:measure",
-        "Segment the pores, count and measure them; write JSON, CSV, PNG, HTML.",
-    ),
-    "reconstruct": (
-        "reconstruct:reconstruct",
-        "Reconstruct a volume from projections, block by block.",
-    ),
-    "pairs": (
-        "pairs:pairs",
-        "Build pairs to train super-resolution with, of two scans or of one.",
-    ),
-    "simulate": (
-        "simulate:simulate",
-        "Simulate the scan of a porous sample whose porosity is known exactly.",
-    ),
-    "info": (
-        "info:info",
-        "Say what the reader understands of a file: axes, voxel size, origin, …",
-    ),
-    "doctor": (
-        "doctor:doctor",
-        "Say what is installed, which devices and how much memory there are.",
-    ),
-    "train": ("train:app", "Train a model on your own data."),
-    "study": ("study:app", "Study how little of a scan gives the right pores."),
-}
-#: Commands in groups: the group's help, and the same of its commands.
-_GROUPS = {
-    "jobs": (
-        "List, watch, stop and resume trainings.",
-        {
-            "list": (
-                "jobs:list_jobs",
-                "List the jobs that are known on this machine, the newest first.",
-            ),
-            "show": (
-                "jobs:show_jobs",
-                "Show a job: state, steps, losses, settings, result.",
-            ),
-            "watch": ("jobs:watch_jobs", "Follow a running job until it ends."),
-            "cancel": ("jobs:cancel_jobs", "Stop a job; its last checkpoint is kept."),
-            "resume": (
-                "jobs:resume_jobs",
-                "Go on with a job that was paused, cancelled, killed or failed.",
-            ),
-            "remove": (
-                "jobs:remove_jobs",
-                "Delete a job's folder; models used elsewhere must be copied first.",
-            ),
-        },
-    ),
-    "models": (
-        "List, show, rank, import, export, remove models.",
-        {
-            "list": (
-                "models:list_models",
-                "List the bundled models and those in your own folder.",
-            ),
-            "show": (
-                "models:show_models",
-                "Show a model's card: what it is for and not for, and its figures.",
-            ),
-            "rank": (
-                "models:rank_models",
-                "Compare models by their expected error on a scan, without a ground "
-                "truth.",
-            ),
-            "verify": (
-                "models:verify_models",
-                "Check a model bundle: card, weights, checksum; nothing is executed.",
-            ),
-            "import": (
-                "models:import_models",
-                "Take a model of others among your own; nothing of it is run.",
-            ),
-            "export": (
-                "models:export_models",
-                "Write a model for other programs, and compare it with ours.",
-            ),
-            "remove": ("models:remove_models", "Delete one of your own models."),
-        },
-    ),
-}
-_EPILOGUE = (
-    "Exit codes: 0 fine, 2 something in the input or settings, 1 our fault. "
-    "`--debug` after a command shows where an error came from."
-)
+#: Words that every command takes.
+_QUIET = ("-q", "--quiet")
+_VERBOSE = ("-v", "--verbose", "--debug")
 
 
 def build_app() -> App:
@@ -128,34 +36,45 @@ def build_app() -> App:
     app = App(
         name="napari-geosr",
         help=_HELP,
-        help_epilogue=_EPILOGUE,
+        help_epilogue=with_examples(),
+        help_formatter=GroupedFormatter(),
         version=__version__,
         result_action="return_value",
         exit_on_error=False,
         print_error=False,
     )
-    _add(app, _COMMANDS)
-    for name, (help_, commands) in _GROUPS.items():
+    _add(app, COMMANDS)
+    for name, (help_, commands) in GROUPS.items():
         group = App(name=name, help=help_)
         _add(group, commands)
         app.command(group)
+    app.register_install_completion_command(
+        help="Let the Tab key complete commands and options in this shell."
+    )
     return app
 
 
-def _add(app: App, commands: Mapping[str, tuple[str, str]]) -> None:
-    for name, (place, help_) in commands.items():
-        app.command(f"napari_geosr.cli.{place}", name=name, help=help_)
+def _add(app: App, commands: Mapping[str, Command]) -> None:
+    for name, command in commands.items():
+        place = f"napari_geosr.cli.{command.place}"
+        if command.examples:
+            end = with_examples(*command.examples)
+            app.command(place, name=name, help=command.help, help_epilogue=end)
+        else:  # an App of its own, which has commands with examples
+            app.command(place, name=name, help=command.help)
 
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command and return its exit code; errors become one sentence."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    debug = "--debug" in words
+    debug = any(word in words for word in _VERBOSE)
+    quiet = any(word in words for word in _QUIET)
     # Names of files may have any bytes, and a terminal may know ASCII alone.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
-    words = [word for word in words if word != "--debug"]
+    words = [word for word in words if word not in (*_QUIET, *_VERBOSE)]
+    QUIET.set(quiet)
     try:
         code = build_app()(words)
         sys.stdout.flush()
@@ -214,8 +133,8 @@ def _forget_output() -> None:
 def _our_fault(error: Exception, debug: bool) -> int:
     _say(
         f"Something went wrong inside napari-geosr ({type(error).__name__}: "
-        f"{error}). This is our fault: please report it with the output of the same "
-        "command with --debug.",
+        f"{error}). This is a bug: please report it, with what the same command prints "
+        "when you add --verbose.",
         debug,
     )
     return 1
@@ -227,15 +146,29 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
         return explain(cause)
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
+        known = _subcommands(words)
+        if known:
+            return (
+                f"{words[0]} has no {unused!r}.{did_you_mean(unused, known)} There "
+                f"are: {', '.join(known)}."
+            )
         return (
-            f"{unused}: nothing is expected there. Write several numbers with commas "
-            "between (--voxel-size 4,2,2), and names with spaces in quotes."
+            f"{unused} was not expected. Separate several numbers by commas "
+            "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
         )
     sentence = " ".join(str(error).split())
     negative = [word for word in words if re.match(r"-[0-9.]", word)]
     if isinstance(error, MissingArgumentError) and negative:
-        sentence += f" Write a value that begins with a minus after =: ={negative[0]}"
+        sentence += f" Put = before a value that begins with a minus: ={negative[0]}"
     return sentence
+
+
+def _subcommands(words: Sequence[str]) -> list[str]:
+    """What can follow the first word, where that is a group of commands."""
+    app = build_app()
+    if not words or words[0] not in app:
+        return []
+    return sorted(name for name in app[words[0]] if not name.startswith("-"))
 
 
 def _say(sentence: str, debug: bool) -> None:

@@ -21,6 +21,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, StepIterator, Warned
 
@@ -115,13 +116,14 @@ class _Bars:
     def __init__(self) -> None:
         # Names of files and models are shown, not read as markup.
         self._console = Console(stderr=True, markup=False, highlight=False)
+        self._quiet = QUIET.get()
         self._progress: Progress | None = None
         self._task: TaskID | None = None
         self._message = ""
         self._tenths = -1
 
     def __enter__(self) -> _Bars:
-        if self._console.is_terminal:
+        if self._console.is_terminal and not self._quiet:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
@@ -142,6 +144,8 @@ class _Bars:
 
     def show(self, step: Step) -> None:
         """Show a stage that began, or how far it came."""
+        if self._quiet:
+            return
         if isinstance(step, StageStarted):
             self._start(step.message)
         elif step.total:

@@ -19,7 +19,8 @@ from napari_geosr.operations.demo import demo_steps
 def demo(
     *,
     out: Annotated[
-        Path, Parameter(help="Folder for scan, result, report; made if missing.")
+        Path,
+        Parameter(alias="-o", help="Folder for scan, result, report; made if missing."),
     ] = Path("geosr-demo"),
     show: Annotated[
         bool, Parameter(negative="", help="Open scan and result in napari at the end.")

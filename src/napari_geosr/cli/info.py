@@ -12,6 +12,7 @@ from cyclopts import Parameter
 from napari_geosr import io
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.file_warnings import FILE_WARNINGS, file_warnings
@@ -70,6 +71,7 @@ def info(
         print(f"{label:<12} {value}")
     if found is not None:
         print(f"{'noise':<12} {noise_in_words(found)}")
+        suggest(f"models rank {quoted(path)}")
     return 0
 
 

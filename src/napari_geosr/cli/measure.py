@@ -41,7 +41,8 @@ def measure(
     /,
     *,
     out: Annotated[
-        Path, Parameter(help="Folder for the report's files; made if missing.")
+        Path,
+        Parameter(alias="-o", help="Folder for the report's files; made if missing."),
     ],
     reference: Annotated[
         Path | None, Parameter(help="Another volume, measured by the same rules.")

@@ -10,6 +10,7 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models
@@ -147,6 +148,7 @@ def rank_models(
     for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
     print(ranked.why)
+    suggest(f"restore {quoted(scan)} -m auto -o restored.ome.tif")
     return 0
 
 
@@ -233,7 +235,9 @@ def export_models(
     format: Annotated[  # noqa: A002  # the flag's name
         str, Parameter(help=f"What it becomes: {about_formats()}.")
     ],
-    out: Annotated[Path, Parameter(help="The file; it ends as the format's do.")],
+    out: Annotated[
+        Path, Parameter(alias="-o", help="The file; it ends as the format's do.")
+    ],
     like: Annotated[
         Path | None,
         Parameter(

@@ -49,7 +49,9 @@ def _imaging_flags() -> type[Config]:
 def pairs(
     *,
     high: Annotated[Path, Parameter(help="High-resolution scan.")],
-    out: Annotated[Path, Parameter(help="Folder for the files; made if missing.")],
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the files; made if missing.")
+    ],
     low: Annotated[
         Path | None,
         Parameter(help="Low-resolution scan of the same object, to be aligned with."),

@@ -16,6 +16,7 @@ from napari_geosr.cli.options import (
     Overwrite,
     SettingsPath,
 )
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.reconstruct import (
@@ -65,7 +66,8 @@ def reconstruct(
     out: Annotated[
         Path,
         Parameter(
-            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr."
+            alias="-o",
+            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr.",
         ),
     ],
     config: Annotated[ReconstructFields | None, AS_FLAGS] = None,
@@ -106,6 +108,7 @@ def reconstruct(
     elif result.complete:
         print(f"Rotation axis at column {_axis(result)}")
         print(f"Wrote {result.path}")
+        suggest(f"restore {quoted(result.path)} -m auto -o restored.ome.tif")
     else:
         print(
             f"Stopped; the finished part is in {result.path}. The same command with "

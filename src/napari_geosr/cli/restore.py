@@ -18,6 +18,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished import find_unfinished
@@ -40,7 +41,8 @@ def restore(
     out: Annotated[
         Path,
         Parameter(
-            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr."
+            alias="-o",
+            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr.",
         ),
     ],
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
@@ -138,6 +140,7 @@ def restore(
         print_json(_describe(result, warnings, checked))
     elif result.complete:
         print(f"Wrote {_names(result)}")
+        suggest(f"measure {quoted(out)} -o report")
         if checked is not None:
             _print_check(checked)
     else:

@@ -13,6 +13,7 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.steps import Warned
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
@@ -98,6 +99,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         from napari_geosr.operations.train.card_summary import figures_of
 
         lines.append(figures_of(Path(str(values["model"]))))
+        if not json:
+            suggest(f"restore SCAN -m {quoted(str(made))} -o restored.ome.tif")
     return _say(json, values, "\n".join(lines))
 
 

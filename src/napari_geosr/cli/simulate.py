@@ -15,6 +15,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
+from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.operations.simulate import simulate_steps
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 
@@ -39,7 +40,9 @@ def simulate(
     ],
     /,
     *,
-    out: Annotated[Path, Parameter(help="Folder for the files; made if missing.")],
+    out: Annotated[
+        Path, Parameter(alias="-o", help="Folder for the files; made if missing.")
+    ],
     config: Annotated[SimulateFlags | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
     json: Json = False,
@@ -69,4 +72,5 @@ def simulate(
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")
+    suggest(f"reconstruct {quoted(files['projections'])} -o volume.ome.tif")
     return 0

@@ -42,7 +42,10 @@ def study_projections(
     *,
     out: Annotated[
         Path,
-        Parameter(help="Folder for table and report; a study in it is gone on with."),
+        Parameter(
+            alias="-o",
+            help="Folder for table and report; a study in it is gone on with.",
+        ),
     ],
     reference: Annotated[
         Path | None,

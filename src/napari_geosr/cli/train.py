@@ -9,6 +9,7 @@ from typing import Annotated, Any
 from cyclopts import App, Parameter
 
 from napari_geosr.cli.console import print_json
+from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
 from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
 from napari_geosr.core.documents import load_yaml, read_document
@@ -29,6 +30,37 @@ from napari_geosr.operations.train.from_projections import (
 )
 from napari_geosr.operations.train.name import proposed_name, without_no_name
 
+#: What stands at the end of a method's help, after ``train METHOD``.
+_EXAMPLES = {
+    "adapt": (
+        "-m ct-denoise --source scan.tif -o job",
+        "-m ct-denoise --source scan1.tif --second scan2.tif -o job",
+    ),
+    "cyclegan": (
+        "--source noisy.tif --target clean_elsewhere.tif -o job",
+        "--source coarse.tif --target fine.tif --upscale-factor 4 -o job",
+    ),
+    "ganrec": ("--projections few.h5 --rows 100,110 -o job",),
+    "neighbor2neighbor": ("--source scan.tif -o job",),
+    "noise2inverse": ("--projections scan.h5 -o job --restore clean.ome.tif",),
+    "noise2noise": (
+        "--source scan1.tif --target scan2.tif -o job",
+        "--source scan1.tif --target scan2.tif -o job --steps 3000 --detach",
+    ),
+    "noise2void": ("--source scan.tif -o job",),
+    "pix2pix": ("--source low.ome.tif --target high.ome.tif -o job",),
+    "supervised": (
+        "--source noisy.tif --target clean.tif -o job",
+        "--projections whole.h5 --counts 100 -o job",
+    ),
+    "tomogan": ("--projections whole.h5 --exposure 0.1 -o job",),
+}
+
+
+def _end_of(method: str) -> str:
+    lines = _EXAMPLES.get(method, ("--source scan.tif -o job",))
+    return with_examples(*(f"train {method} {line}" for line in lines))
+
 
 def _list_or_ask(
     *,
@@ -38,12 +70,13 @@ def _list_or_ask(
     json: Json = False,
 ) -> int:
     """Train a model on your own data: choose a method, or list them with --list."""
-    if not list:
-        raise ConfigError(
-            f"Choose a method: {', '.join(needs())}. `napari-geosr train --list` says "
-            "what data each needs."
-        )
     known = {**needs(), "ganrec": GANREC_NEEDS}
+    if not list:
+        lines = "\n".join(f"  {name:<18} {need}" for name, need in known.items())
+        raise ConfigError(
+            f"Choose the method that your data allow:\n{lines}\n"
+            "Then: napari-geosr train METHOD --help"
+        )
     if json:
         print_json({"methods": known})
         return 0
@@ -78,7 +111,9 @@ def _command(method: str) -> Callable[..., int]:
     train.__doc__ = f"Needs {needs()[method]}."
     # The annotations are made here: a method's config is known only now.
     train.__annotations__ = {
-        "out": Annotated[Path, Parameter(help="Folder of the job; must be new.")],
+        "out": Annotated[
+            Path, Parameter(alias="-o", help="Folder of the job; must be new.")
+        ],
         "config": Annotated[kind | None, AS_FLAGS],
         "reading": Annotated[InputConfig | None, AS_FLAGS],
         "settings": SettingsPath,
@@ -147,7 +182,9 @@ def ganrec(
 
 
 ganrec.__annotations__ = {
-    "out": Annotated[Path, Parameter(help="Folder of the job; must be new.")],
+    "out": Annotated[
+        Path, Parameter(alias="-o", help="Folder of the job; must be new.")
+    ],
     "config": Annotated[GanrecConfig | None, AS_FLAGS],
     "settings": SettingsPath,
     **HOW_TO_RUN,
@@ -198,8 +235,18 @@ def _build() -> App:
     )
     app.default(_list_or_ask)
     for method, need in needs().items():
-        app.command(_command(method), name=method, help=f"Needs {need}.")
-    app.command(ganrec, name="ganrec", help=f"Needs {GANREC_NEEDS}.")
+        app.command(
+            _command(method),
+            name=method,
+            help=f"Needs {need}.",
+            help_epilogue=_end_of(method),
+        )
+    app.command(
+        ganrec,
+        name="ganrec",
+        help=f"Needs {GANREC_NEEDS}.",
+        help_epilogue=_end_of("ganrec"),
+    )
     return app
 
 

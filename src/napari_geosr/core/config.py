@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
 from pathlib import Path
 from typing import Any, Literal, Self, get_args, get_origin
 
@@ -18,6 +17,7 @@ from pydantic import (
 
 from napari_geosr.core.documents import dump_yaml, load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.types import AnyMapping
 
 SCHEMA_VERSION = 1
@@ -75,8 +75,7 @@ class Config(BaseModel):
     @classmethod
     def _unknown(cls, key: str) -> str:
         names = list(cls.model_fields)
-        close = get_close_matches(key, names, n=1)
-        meant = f" Did you mean {close[0]!r}?" if close else ""
+        meant = did_you_mean(key, names)
         return f"There is no setting {key!r}.{meant} Settings: {', '.join(names)}."
 
     def to_yaml(self) -> str:

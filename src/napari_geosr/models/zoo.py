@@ -11,6 +11,7 @@ from functools import lru_cache
 from pathlib import Path
 
 from napari_geosr.core.errors import ModelError
+from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.vocabulary import ModelOrigin
 from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
@@ -113,10 +114,11 @@ def find(name_or_path: str | Path) -> Model:
             "'none' stands for leaving the scan as it is: there is nothing to run. "
             "Use the scan itself, or choose a model."
         )
-    known = ", ".join(entry.name for entry in entries) or "none"
+    names = [entry.name for entry in entries]
     raise ModelError(
-        f"There is no model {text!r}. Known: {known}. Give one of these names or the "
-        f"path of a bundle, or put the bundle into {user_folder()}."
+        f"There is no model {text!r}.{did_you_mean(text, names)} Known: "
+        f"{', '.join(names) or 'none'}. Give one of these names or the path of a "
+        f"bundle, or put the bundle into {user_folder()}."
     )
 
 

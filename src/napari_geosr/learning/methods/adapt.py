@@ -57,9 +57,9 @@ class Config(TrainingConfig):
 
     images_as_slices: ClassVar[bool] = True
 
-    from_model: Annotated[str | None, Parameter(name=("--model", "--from-model"))] = (
-        Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
-    )
+    from_model: Annotated[
+        str | None, Parameter(name=("--model", "-m", "--from-model"))
+    ] = Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
     target: Annotated[
         tuple[Path, ...], SEVERAL, Parameter(name=("--second", "--target"))
     ] = Field(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
@@ -21,7 +22,7 @@ __all__ = ["NONE", "RestoreConfig", "UncertaintyKind", "go_together", "kinds"]
 class RestoreConfig(Config):
     """Settings of a restoration."""
 
-    model: str = Field(
+    model: Annotated[str, Parameter(alias="-m")] = Field(
         "ct-denoise",
         title="Model",
         description="Name of a model in the zoo, or the path of a model bundle; "

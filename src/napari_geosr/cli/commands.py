@@ -1,0 +1,169 @@
+"""Every command: where it is, its help and its examples; importing this is cheap."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Command:
+    """What is known of a command before its module is imported.
+
+    Attributes
+    ----------
+    place : str
+        ``module:function`` in this package.
+    help : str
+        One sentence, for the list of commands and the top of its page.
+    examples : tuple of str
+        Lines for the end of its page, without the program's name.
+    """
+
+    place: str
+    help: str
+    examples: tuple[str, ...] = ()
+
+
+COMMANDS = {
+    "demo": Command(
+        "demo:demo",
+        "Restore a simulated noisy foam and report its pores before and after.",
+        ("demo --out demo", "demo --out demo --show"),
+    ),
+    "restore": Command(
+        "restore:restore",
+        "Denoise or super-resolve a volume with a model, tile by tile.",
+        (
+            "restore scan.tif -o clean.ome.tif",
+            "restore scan.tif -m auto -o clean.ome.tif --strict",
+            "restore part.tif -m foam-sr-x2 --uncertainty tta -o fine.ome.tif",
+        ),
+    ),
+    "measure": Command(
+        "measure:measure",
+        "Segment the pores, count and measure them; write JSON, CSV, PNG and HTML.",
+        (
+            "measure clean.ome.tif -o report",
+            "measure clean.ome.tif --reference scan.tif -o report",
+            "measure clean.ome.tif --threshold 120 --phase dark -o report",
+        ),
+    ),
+    "reconstruct": Command(
+        "reconstruct:reconstruct",
+        "Reconstruct a volume from projections, block by block.",
+        (
+            "reconstruct scan.h5 -o volume.ome.tif",
+            "reconstruct scan.h5 -o volume.ome.tif --stripes sorting --filter hann",
+            "reconstruct few.h5 -o volume.ome.tif --algorithm sirt",
+        ),
+    ),
+    "pairs": Command(
+        "pairs:pairs",
+        "Make training pairs for super-resolution from two scans, or from one.",
+        (
+            "pairs --low part.tif --high spot.tif -o pair",
+            "pairs --high spot.tif --degrade ct --upscale-factor 4 -o pair",
+        ),
+    ),
+    "simulate": Command(
+        "simulate:simulate",
+        "Simulate the scan of a porous sample whose porosity is known exactly.",
+        (
+            "simulate foam -o foam",
+            "simulate bone --projections 250 --photons 2e4 -o bone",
+        ),
+    ),
+    "info": Command(
+        "info:info",
+        "Show what is read from a file: axes, voxel size, origin, noise and more.",
+        ("info scan.tif", "info scan.tif --noise"),
+    ),
+    "doctor": Command(
+        "doctor:doctor",
+        "Show what is installed, which devices there are and how much memory is free.",
+        ("doctor", "doctor --json"),
+    ),
+    "train": Command("train:app", "Train a model on your own data."),
+    "study": Command(
+        "study:app", "Find out how short a scan can be and still give correct pores."
+    ),
+}
+
+#: Commands in groups: the group's help, and its commands.
+GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
+    "jobs": (
+        "List, watch, stop and resume trainings.",
+        {
+            "list": Command(
+                "jobs:list_jobs",
+                "List the jobs on this machine, newest first.",
+                ("jobs list",),
+            ),
+            "show": Command(
+                "jobs:show_jobs",
+                "Show a job: state, steps, losses, settings and result.",
+                ("jobs show job", "jobs show job --json"),
+            ),
+            "watch": Command(
+                "jobs:watch_jobs",
+                "Follow a running job to its end.",
+                ("jobs watch job",),
+            ),
+            "cancel": Command(
+                "jobs:cancel_jobs",
+                "Stop a job and keep its last checkpoint.",
+                ("jobs cancel job",),
+            ),
+            "resume": Command(
+                "jobs:resume_jobs",
+                "Resume a job that was paused or cancelled, was killed or has failed.",
+                ("jobs resume job", "jobs resume job --steps 5000 --detach"),
+            ),
+            "remove": Command(
+                "jobs:remove_jobs",
+                "Delete a job's folder. First copy any model that you still need.",
+                ("jobs remove job",),
+            ),
+        },
+    ),
+    "models": (
+        "List, show, rank, import, export and remove models.",
+        {
+            "list": Command(
+                "models:list_models",
+                "List the bundled models and your own.",
+                ("models list", "models list --task sr"),
+            ),
+            "show": Command(
+                "models:show_models",
+                "Show what a model is for, what it is not for, and how good it is.",
+                ("models show ct-denoise",),
+            ),
+            "rank": Command(
+                "models:rank_models",
+                "Rank models by their expected error on a scan, without ground truth.",
+                ("models rank scan.tif", "models rank scan1.tif --second scan2.tif"),
+            ),
+            "verify": Command(
+                "models:verify_models",
+                "Check a model's card, weights and checksum without running anything.",
+                ("models verify my-model",),
+            ),
+            "import": Command(
+                "models:import_models",
+                "Import a model made by another program, without running its code.",
+                ("models import dncnn_25.pth --name dncnn",),
+            ),
+            "export": Command(
+                "models:export_models",
+                "Export a model for other programs, and check that it gives the same.",
+                ("models export ct-denoise --format onnx -o ct-denoise.onnx",),
+            ),
+            "remove": Command(
+                "models:remove_models",
+                "Delete one of your own models.",
+                ("models remove dncnn",),
+            ),
+        },
+    ),
+}

@@ -1,0 +1,100 @@
+"""Pages of ``--help``: options in groups, advanced ones last, and examples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from cyclopts.help import DefaultFormatter, HelpEntry, HelpPanel
+
+if TYPE_CHECKING:
+    from rich.console import Console, ConsoleOptions
+
+_EXIT_CODES = (
+    "Exit codes: 0 success, 1 a bug in napari-geosr, 2 a problem with the input or "
+    "the settings, 130 stopped. Every command takes -q (--quiet: no progress, no "
+    "hints) and -v (--verbose: where an error came from)."
+)
+#: Defaults that say nothing: a flag that was not given is off.
+_PLAIN_DEFAULTS = {"()", "[]", "{}", "False", "None"}
+_METHOD = "Method"
+_ADVANCED = "Advanced"
+#: Titles of the groups, in the order they are shown, and the options of each. What is
+#: named nowhere is part of the method.
+_GROUPS: dict[str, str] = {
+    "Input": "source target projections low high second reference mask sample "
+    "sample-mask voxel-size low-voxel-size high-voxel-size "
+    "unit channel time axes dataset scan-dataset shape dtype nonfinite like config "
+    "from-model",
+    "Geometry of the scan": "angles angle-range angle-unit endpoint full-turn geometry "
+    "center source-distance detector-distance pixel-size pixel-unit rows every frames "
+    "splits exposure short acquisition",
+    "Corrections": "flats darks line-integrals no-line-integrals incident stripes "
+    "zingers saturation",
+    _METHOD: "",
+    "Compute": "device memory threads backend engine detach prepare seed",
+    "Output": "out name output-dtype overwrite continue average json show list force "
+    "format",
+    _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "
+    "band-factor batch-size cells checkpoint-seconds columns computer-kilowatts "
+    "consistency-weight counts counts-per-photon country critic-steps critic-width "
+    "cycle-weight details dilations distance ensemble-with features final-rate "
+    "gradient-clip gradient-penalty histogram-bins identity-weight increase "
+    "kilograms-per-kilowatt-hour laboratory-kilowatts large-stripe-size layers "
+    "learning-rate levels licence mask-axis mask-length masked minimum-transmission "
+    "network network-options normalisation overwrite-restored padding patch "
+    "perceptual-weight photon-seed pixel-steps pixel-weight pool-size precision "
+    "preview-slice ramp-from ramp-to replacement sampling scan-hours smoothness "
+    "strategy stripe-contrast stripe-size sub-angles synchrotron-kilowatts "
+    "target-light temperature uncertainty-members validate-every validation warm-up "
+    "weight width window",
+}
+_GROUP_OF = {
+    f"--{name}": title for title, names in _GROUPS.items() for name in names.split()
+}
+
+
+class GroupedFormatter(DefaultFormatter):
+    """Prints options in groups instead of in one long table."""
+
+    def __call__(
+        self, console: Console, options: ConsoleOptions, panel: HelpPanel
+    ) -> None:
+        """Print one table of cyclopts as several."""
+        for part in split_into_groups(panel):
+            super().__call__(console, options, part)
+
+
+def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
+    """Yield the parts of a table of options, each under the title of its group.
+
+    A table of commands, or of a few options, stays whole.
+    """
+    entries = [_without_plain_default(entry) for entry in panel.entries]
+    options = [entry for entry in entries if entry.names and not entry.positional_label]
+    if panel.format != "parameter" or len(options) < 6:
+        yield panel.copy(entries=entries)
+        return
+    arguments = [entry for entry in entries if entry not in options]
+    if arguments:
+        yield panel.copy(title="Arguments", entries=arguments)
+    for title in _GROUPS:
+        if found := [entry for entry in options if _group(entry) == title]:
+            yield panel.copy(title=title, entries=found)
+
+
+def with_examples(*lines: str) -> str:
+    """What stands below the tables of a command's help: examples, and exit codes."""
+    if not lines:
+        return _EXIT_CODES
+    shown = (f"- `napari-geosr {line}`" for line in lines)
+    return "\n".join(("Examples:", "", *shown, "", _EXIT_CODES))
+
+
+def _group(entry: HelpEntry) -> str:
+    groups = (_GROUP_OF.get(name) for name in entry.names)
+    return next((title for title in groups if title), _METHOD)
+
+
+def _without_plain_default(entry: HelpEntry) -> HelpEntry:
+    return entry.copy(default=None) if entry.default in _PLAIN_DEFAULTS else entry
