@@ -132,7 +132,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             "list": Command(
                 "models:list_models",
                 "List the bundled models and your own.",
-                ("models list", "models list --task sr"),
+                ("models list", "models list --task super-resolution"),
             ),
             "show": Command(
                 "models:show_models",

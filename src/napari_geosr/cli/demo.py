@@ -20,10 +20,16 @@ def demo(
     *,
     out: Annotated[
         Path,
-        Parameter(alias="-o", help="Folder for scan, result, report; made if missing."),
+        Parameter(
+            alias="-o",
+            help="Folder for the scan, the result and the report. Created if missing.",
+        ),
     ] = Path("geosr-demo"),
     show: Annotated[
-        bool, Parameter(negative="", help="Open scan and result in napari at the end.")
+        bool,
+        Parameter(
+            negative="", help="Open the scan and the result in napari at the end."
+        ),
     ] = False,
     overwrite: Overwrite = False,
 ) -> int:

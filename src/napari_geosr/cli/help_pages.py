@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ast import literal_eval
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -70,7 +71,7 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
 
     A table of commands, or of a few options, stays whole.
     """
-    entries = [_without_plain_default(entry) for entry in panel.entries]
+    entries = [_with_readable_default(entry) for entry in panel.entries]
     options = [entry for entry in entries if entry.names and not entry.positional_label]
     if panel.format != "parameter" or len(options) < 6:
         yield panel.copy(entries=entries)
@@ -96,5 +97,14 @@ def _group(entry: HelpEntry) -> str:
     return next((title for title in groups if title), _METHOD)
 
 
-def _without_plain_default(entry: HelpEntry) -> HelpEntry:
-    return entry.copy(default=None) if entry.default in _PLAIN_DEFAULTS else entry
+def _with_readable_default(entry: HelpEntry) -> HelpEntry:
+    """Write the default as it would be typed, or not at all if it says nothing."""
+    default = entry.default
+    if default is None:
+        return entry
+    if default in _PLAIN_DEFAULTS:
+        return entry.copy(default=None)
+    if default.startswith("("):
+        values = literal_eval(default)
+        return entry.copy(default=",".join(map(str, values)))
+    return entry

@@ -37,11 +37,18 @@ def info(
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     noise: Annotated[
         bool,
-        Parameter(negative="", help="Measure the noise: level, correlation, limits."),
+        Parameter(
+            negative="",
+            help="Measure the noise: its level, its correlation "
+            "and how certain they are.",
+        ),
     ] = False,
     second: Annotated[
         Path | None,
-        Parameter(help="A second scan of the same object, to measure the noise with."),
+        Parameter(
+            help="Second scan of the same object; the noise is then measured "
+            "from the difference."
+        ),
     ] = None,
     json: Json = False,
 ) -> int:

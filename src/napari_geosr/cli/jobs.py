@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: A job, by its folder or its name.
-Job = Annotated[str, Parameter(help="Folder of the job, or the name of a known one.")]
+Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
 #: Letters of a name, and of a folder, in the list on a narrow terminal.
 _LONGEST_NAME, _SHORTEST = 12, 10
@@ -94,8 +94,8 @@ def watch_jobs(
         bool,
         Parameter(
             negative="",
-            help="Print every event as a JSON object on a line of its own: losses, "
-            "learning rate, images per second, memory, watts where known.",
+            help="Print each event as one line of JSON: losses, learning rate, "
+            "images per second, memory and, where known, power.",
         ),
     ] = False,
 ) -> int:
@@ -145,20 +145,18 @@ def resume_jobs(
         bool,
         Parameter(
             negative="",
-            help="In a process of its own, which waits for its turn; return at once. "
-            "Without this it goes on at once, whatever else runs.",
+            help="Run in the background and return at once; the job waits until "
+            "other jobs have finished. Without this option it starts at once.",
         ),
     ] = False,
     learning_rate: Annotated[
         float | None,
-        Parameter(help="Another one, e.g. lower where losses became no numbers."),
+        Parameter(help="New learning rate. Choose a lower one if the loss became NaN."),
     ] = None,
     batch_size: Annotated[
-        int | None, Parameter(help="Another number of patches in each step.")
+        int | None, Parameter(help="New number of patches per step.")
     ] = None,
-    steps: Annotated[
-        int | None, Parameter(help="Another number of steps in all.")
-    ] = None,
+    steps: Annotated[int | None, Parameter(help="New total number of steps.")] = None,
     json: Json = False,
 ) -> int:
     """Run ``napari-geosr jobs resume``."""
@@ -186,8 +184,8 @@ def remove_jobs(
         bool,
         Parameter(
             negative="",
-            help="Delete the job's own files where there are others in its folder; "
-            "those are kept.",
+            help="Delete the job's files even if its folder also holds other files, "
+            "which are kept.",
         ),
     ] = False,
 ) -> int:

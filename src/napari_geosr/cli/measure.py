@@ -42,23 +42,32 @@ def measure(
     *,
     out: Annotated[
         Path,
-        Parameter(alias="-o", help="Folder for the report's files; made if missing."),
+        Parameter(alias="-o", help="Folder for the report. Created if missing."),
     ],
     reference: Annotated[
-        Path | None, Parameter(help="Another volume, measured by the same rules.")
+        Path | None,
+        Parameter(
+            help="Volume to compare with; it is measured with the same settings."
+        ),
     ] = None,
     mask: Annotated[
-        Path | None, Parameter(help="Volume of the sample: voxels that are not zero.")
+        Path | None,
+        Parameter(
+            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+        ),
     ] = None,
     uncertainty: Annotated[
         Path | None,
         Parameter(
-            help="Standard deviations of the input, as restore --uncertainty wrote "
-            "them beside it: the porosity gets a band."
+            help="Standard deviations of the input, as written by restore "
+            "--uncertainty. The porosity is then given with a band."
         ),
     ] = None,
     labels: Annotated[
-        bool, Parameter(negative="", help="Also write the labelled pores.")
+        bool,
+        Parameter(
+            negative="", help="Also write a volume of labels, one number per pore."
+        ),
     ] = False,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,

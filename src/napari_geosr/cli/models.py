@@ -29,19 +29,22 @@ def list_models(
     *,
     task: Annotated[
         Task | None,
-        Parameter(help="What they do."),
+        Parameter(help="Only models for this task."),
     ] = None,
     modality: Annotated[
         Modality | None,
         Parameter(
-            help="How the images are made; models that do not say are listed as well."
+            help="Only models for this kind of image, and those whose kind is unknown."
         ),
     ] = None,
     voxel_size: Annotated[
         float | None,
-        Parameter(help="Trained for it, within a factor of 2, or for any."),
+        Parameter(
+            help="Only models trained for this voxel size (within a factor of "
+            "2) or for any."
+        ),
     ] = None,
-    unit: Annotated[str, Parameter(help="Of the voxel size.")] = "µm",
+    unit: Annotated[str, Parameter(help="Unit of the voxel size.")] = "µm",
     json: Json = False,
 ) -> int:
     """List the models at hand: those of the package and those of the user's folder."""
@@ -114,8 +117,8 @@ def rank_models(
     second: Annotated[
         Path | None,
         Parameter(
-            help="Another scan of the same object, with the same voxels and noise of "
-            "its own: errors are then measured against it."
+            help="Second scan of the same object, with the same voxels and "
+            "independent noise. Errors are then measured against it."
         ),
     ] = None,
     config: Annotated[RankConfig | None, AS_FLAGS] = None,
@@ -200,11 +203,12 @@ def import_models(
     /,
     *,
     name: Annotated[
-        str | None, Parameter(help="What to call it; by default as its file.")
+        str | None,
+        Parameter(help="Name of the imported model; by default that of its file."),
     ] = None,
     channel: Annotated[
         int | None,
-        Parameter(help="Which channel of the result, for packages that give several."),
+        Parameter(help="Channel of the output to use, for models that give several."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -236,13 +240,16 @@ def export_models(
         str, Parameter(help=f"What it becomes: {about_formats()}.")
     ],
     out: Annotated[
-        Path, Parameter(alias="-o", help="The file; it ends as the format's do.")
+        Path,
+        Parameter(
+            alias="-o", help="File to write; its suffix must be that of the format."
+        ),
     ],
     like: Annotated[
         Path | None,
         Parameter(
-            help="Scan with the noise that the exported model should remove; needed "
-            "for models that are bounded by the noise."
+            help="Scan whose noise the exported model should remove. Required for "
+            "models that are told the noise level."
         ),
     ] = None,
     overwrite: Overwrite = False,

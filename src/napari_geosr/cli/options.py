@@ -17,18 +17,25 @@ AS_FLAGS = Parameter(name="*")
 InputPath = Annotated[
     Path,
     Parameter(
-        help="TIFF, folder or glob of slices, OME-Zarr, HDF5/NeXus, NIfTI or raw."
+        help="TIFF, folder or pattern of slices (slices/*.tif), OME-Zarr, HDF5/NeXus, "
+        "NIfTI or raw file."
     ),
 ]
 SettingsPath = Annotated[
     Path | None,
-    Parameter(name="--config", help="YAML of settings to start from; flags overrule."),
+    Parameter(
+        name="--config",
+        help="YAML file with settings. Options on the command line take precedence.",
+    ),
 ]
 Json = Annotated[
-    bool, Parameter(negative="", help="Print one JSON object and nothing else.")
+    bool,
+    Parameter(
+        negative="", help="Print the result as one JSON object and nothing else."
+    ),
 ]
 Overwrite = Annotated[
-    bool, Parameter(negative="", help="Replace outputs that exist already.")
+    bool, Parameter(negative="", help="Replace output files that already exist.")
 ]
 
 

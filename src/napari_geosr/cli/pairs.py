@@ -50,24 +50,24 @@ def pairs(
     *,
     high: Annotated[Path, Parameter(help="High-resolution scan.")],
     out: Annotated[
-        Path, Parameter(alias="-o", help="Folder for the files; made if missing.")
+        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
     ],
     low: Annotated[
         Path | None,
-        Parameter(help="Low-resolution scan of the same object, to be aligned with."),
+        Parameter(help="Low-resolution scan of the same object. The two are aligned."),
     ] = None,
     degrade: Annotated[
         str | None,
         Parameter(
-            help="Without a low-resolution scan: make one, as by ct or fluo "
-            "(fluorescence)."
+            help="Simulate the low-resolution scan from the high-resolution one: ct, "
+            "or fluo for fluorescence."
         ),
     ] = None,
     like: Annotated[
         Path | None,
         Parameter(
-            help="With --degrade: a real scan of the same material, to measure blur, "
-            "noise and grey values by."
+            help="With --degrade: real scan of the same material whose blur, noise "
+            "and grey values are copied."
         ),
     ] = None,
     config: Annotated[PairsConfig | None, AS_FLAGS] = None,

@@ -57,8 +57,8 @@ def reconstruct(
     projections: Annotated[
         Path,
         Parameter(
-            help="Data Exchange or NXtomo HDF5, TIFF stack or folder of projections, "
-            "or a sinogram as TIFF."
+            help="Projections as HDF5 (Data Exchange or NXtomo), as a TIFF stack or "
+            "as a folder; or a sinogram as TIFF."
         ),
     ],
     /,
@@ -67,7 +67,7 @@ def reconstruct(
         Path,
         Parameter(
             alias="-o",
-            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr.",
+            help="File to write: .ome.tif, .tif or .ome.zarr. Its folder must exist.",
         ),
     ],
     config: Annotated[ReconstructFields | None, AS_FLAGS] = None,
@@ -79,8 +79,8 @@ def reconstruct(
         Parameter(
             name="--continue",
             negative="",
-            help="Resume a run that was stopped or killed: take its finished slices "
-            "from beside the output.",
+            help="Continue a run that was stopped or killed; finished slices are not "
+            "computed again.",
         ),
     ] = False,
     json: Json = False,

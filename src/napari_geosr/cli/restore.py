@@ -36,13 +36,13 @@ def restore(
     input: InputPath,  # noqa: A002  # the name that people see
     /,
     *others: Annotated[
-        Path, Parameter(help="Further scans of the same object, with --average.")
+        Path, Parameter(help="More scans of the same object, with --average.")
     ],
     out: Annotated[
         Path,
         Parameter(
             alias="-o",
-            help="File to write, in a folder that exists: .ome.tif, .tif or .ome.zarr.",
+            help="File to write: .ome.tif, .tif or .ome.zarr. Its folder must exist.",
         ),
     ],
     config: Annotated[RestoreConfig | None, AS_FLAGS] = None,
@@ -52,8 +52,9 @@ def restore(
         bool,
         Parameter(
             negative="",
-            help="The inputs show the same object (sub-reconstructions, repeated "
-            "scans): write the mean of what the model makes of them.",
+            help="Restore every input and write the mean of the results. The inputs "
+            "must show the same object: repeated scans, or reconstructions from parts "
+            "of the projections.",
         ),
     ] = False,
     go_on: Annotated[
@@ -61,24 +62,25 @@ def restore(
         Parameter(
             name="--continue",
             negative="",
-            help="Resume a run that was stopped or killed: take its finished tiles "
-            "from beside the output.",
+            help="Continue a run that was stopped or killed; finished tiles are not "
+            "computed again.",
         ),
     ] = False,
     check_consistency: Annotated[
         bool,
         Parameter(
             negative="",
-            help="Then blur and average the result like the scan and compare the two; "
-            "writes what is left as STEM_residual.SUFFIX beside the output.",
+            help="Check the result against the scan: blur it as the scanner would, "
+            "compare, and write the difference as STEM_residual.SUFFIX next to the "
+            "output.",
         ),
     ] = False,
     strict: Annotated[
         bool,
         Parameter(
             negative="",
-            help="Refuse to restore a scan that the model is expected to make worse: "
-            "exit code 2, and nothing is written.",
+            help="Stop with exit code 2, and write nothing, if the model is expected "
+            "to make this scan worse.",
         ),
     ] = False,
     json: Json = False,

@@ -31,16 +31,16 @@ HOW_TO_RUN = {
         bool,
         Parameter(
             negative="",
-            help="Train in a process of its own and return at once; it waits for its "
-            "turn where other jobs run, and `napari-geosr jobs watch` follows it. "
-            "Without this it begins at once.",
+            help="Train in the background and return at once; the job waits until "
+            "other jobs have finished. Follow it with `napari-geosr jobs watch`. "
+            "Without this option training starts at once.",
         ),
     ],
     "prepare": Annotated[
         bool,
         Parameter(
             negative="",
-            help="Make the job's folder and stop: to run it on a cluster.",
+            help="Only create the job's folder, for example to run it on a cluster.",
         ),
     ],
     "json": Json,

@@ -34,14 +34,14 @@ def simulate(
     structure: Annotated[
         StructureName,
         Parameter(
-            help="Foam of balls, blobs (irregular pores), bone (trabecular) or lacunae "
-            "(of bone cells)."
+            help="foam: spherical pores; blobs: irregular pores; bone: trabecular "
+            "bone; lacunae: the pores of bone cells."
         ),
     ],
     /,
     *,
     out: Annotated[
-        Path, Parameter(alias="-o", help="Folder for the files; made if missing.")
+        Path, Parameter(alias="-o", help="Folder for the files. Created if missing.")
     ],
     config: Annotated[SimulateFlags | None, AS_FLAGS] = None,
     settings: SettingsPath = None,

@@ -34,8 +34,8 @@ def study_projections(
     projections: Annotated[
         Path,
         Parameter(
-            help="The whole scan: Data Exchange or NXtomo HDF5, TIFF stack or folder "
-            "of projections."
+            help="The complete scan: projections as HDF5 (Data Exchange or NXtomo), "
+            "TIFF stack or folder."
         ),
     ],
     /,
@@ -44,18 +44,22 @@ def study_projections(
         Path,
         Parameter(
             alias="-o",
-            help="Folder for table and report; a study in it is gone on with.",
+            help="Folder for the table and the report. A study that it already holds "
+            "is continued.",
         ),
     ],
     reference: Annotated[
         Path | None,
         Parameter(
-            help="The truth, slice by slice in the place of the reconstruction; by "
-            "default what all projections give."
+            help="Volume taken as the truth, slice for slice like the reconstruction; "
+            "by default the reconstruction from all projections."
         ),
     ] = None,
     mask: Annotated[
-        Path | None, Parameter(help="Volume of the sample: voxels that are not zero.")
+        Path | None,
+        Parameter(
+            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+        ),
     ] = None,
     config: Annotated[StudyConfig | None, AS_FLAGS] = None,
     reading: Annotated[ProjectionsInput | None, AS_FLAGS] = None,

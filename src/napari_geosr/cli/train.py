@@ -65,7 +65,8 @@ def _end_of(method: str) -> str:
 def _list_or_ask(
     *,
     list: Annotated[  # noqa: A002  # the name that people see
-        bool, Parameter(negative="", help="List the methods and what data each needs.")
+        bool,
+        Parameter(negative="", help="List the methods and the data that each needs."),
     ] = False,
     json: Json = False,
 ) -> int:
@@ -112,7 +113,7 @@ def _command(method: str) -> Callable[..., int]:
     # The annotations are made here: a method's config is known only now.
     train.__annotations__ = {
         "out": Annotated[
-            Path, Parameter(alias="-o", help="Folder of the job; must be new.")
+            Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
         ],
         "config": Annotated[kind | None, AS_FLAGS],
         "reading": Annotated[InputConfig | None, AS_FLAGS],
@@ -183,7 +184,7 @@ def ganrec(
 
 ganrec.__annotations__ = {
     "out": Annotated[
-        Path, Parameter(alias="-o", help="Folder of the job; must be new.")
+        Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
     ],
     "config": Annotated[GanrecConfig | None, AS_FLAGS],
     "settings": SettingsPath,

@@ -27,6 +27,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory the run may take, e.g. 4GB; by default from what is free.",
+        description="Memory that the run may use, such as 4GB; by default a share of "
+        "what is free.",
     ),
 ]

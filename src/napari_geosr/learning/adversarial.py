@@ -35,26 +35,27 @@ class AdversarialConfig(TrainingConfig):
         gt=0,
         le=1,
         title="Learning rate",
-        description="Adam's, at the start, of generators and critics.",
+        description="Learning rate of generators and critics at the start (Adam).",
     )
     distance: Distance = Field(
         "jensen-shannon",
         title="Distance",
-        description="Between true and made images: Jensen-Shannon, Wasserstein with "
-        "gradient penalty (steadier, slower), or least squares.",
+        description="Distance between real and generated images. wasserstein (with "
+        "gradient penalty) is steadier but slower than the others.",
     )
     gradient_penalty: float = Field(
         10.0,
         ge=0,
         title="Gradient penalty",
-        description="Weight of the penalty on the critic's slope; Wasserstein alone.",
+        description="Weight of the gradient penalty of the critic; for Wasserstein "
+        "only.",
     )
     critic_width: int = Field(
         32,
         ge=1,
         le=128,
         title="Critic's width",
-        description="Maps of the critic's first layer; 64 in the papers.",
+        description="Feature maps in the critic's first layer; 64 in the papers.",
     )
 
 

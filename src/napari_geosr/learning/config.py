@@ -37,148 +37,185 @@ class TrainingConfig(Config):
     target: Annotated[tuple[Path, ...], SEVERAL] = Field(
         (),
         title="Target",
-        description="What the sources should become, in their order.",
+        description="What the sources should look like after restoration, in the "
+        "same order.",
     )
     name: Annotated[str, Parameter(show_default=False)] = Field(
         "mine",
         title="Model name",
-        description="Name of the trained model: small letters, digits, - and _; by "
-        "default made of the method and the first source.",
+        description="Name of the trained model: lower-case letters, digits, - and _. "
+        "By default made from the method and the first source.",
     )
     steps: int = Field(
-        3000, ge=1, title="Steps", description="Updates of the network's weights."
+        3000,
+        ge=1,
+        title="Steps",
+        description="Number of training steps (updates of the weights).",
     )
     batch_size: int = Field(
-        8, ge=1, le=1024, title="Batch", description="Patches in each step."
+        8, ge=1, le=1024, title="Batch", description="Patches per training step."
     )
     patch: int = Field(
-        64, ge=8, le=1024, title="Patch", description="Edge of a patch in voxels."
+        64,
+        ge=8,
+        le=1024,
+        title="Patch",
+        description="Edge length of a training patch, in voxels.",
     )
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "2.5D",
         title="Dimensions",
-        description="Single slices, slices with their neighbours, or whole volumes.",
+        description="2D: one slice at a time; 2.5D: each slice together with its "
+        "neighbours; 3D: blocks of the volume.",
     )
     adjacent_slices: int = Field(
         5,
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once; an odd number.",
+        description="Slices that a 2.5D network sees at once, an odd number.",
     )
     network: str = Field(
-        "msdnet", title="Network", description="Architecture: msdnet, unet, light_sr, …"
+        "msdnet",
+        title="Network",
+        description="Network architecture: msdnet, unet, light_sr and others.",
     )
     layers: int | None = Field(
         None,
         ge=1,
         le=400,
         title="Layers",
-        description="Depth of the network; by default its own.",
+        description="Number of layers; by default what suits the network.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Maps per layer, or at the first level; by default its own.",
+        description="Feature maps per layer, or at the first level; by default what "
+        "suits the network.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
             default_factory=dict,
             title="Network options",
-            description="Further settings of the network, e.g. dilations.",
+            description="More settings of the network, such as its dilations.",
         )
     )
     learning_rate: float = Field(
-        1e-2, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+        1e-2,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Learning rate at the start (Adam).",
     )
     final_rate: float = Field(
         0.01,
         gt=0,
         le=1,
         title="Final rate",
-        description="Learning rate at the end, as a share; it falls along a cosine.",
+        description="Learning rate at the end, as a fraction of the first; it falls "
+        "along a cosine.",
     )
     warm_up: int = Field(
-        50, ge=0, title="Warm-up", description="Steps in which the learning rate rises."
+        50,
+        ge=0,
+        title="Warm-up",
+        description="Steps over which the learning rate rises to its full value.",
     )
     averaging: float = Field(
         0.999,
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights that is kept.",
+        description="Decay of the moving average of the weights, which becomes the "
+        "model.",
     )
     gradient_clip: float = Field(
-        1.0, gt=0, title="Gradient clip", description="Longest gradient of a step."
+        1.0,
+        gt=0,
+        title="Gradient clip",
+        description="Gradients are clipped to this norm.",
     )
     augment: bool = Field(
         True,
         title="Augment",
-        description="Turn and mirror patches, as far as voxels and noise allow.",
+        description="Rotate and mirror patches wherever the voxels and the noise "
+        "allow it.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "structure",
         title="Sampling",
-        description="Patches from everywhere, or more often where there is structure.",
+        description="uniform: patches from everywhere; structure: more of them where "
+        "there is something to see.",
     )
     normalisation: Literal["stored", "volume"] = Field(
         "stored",
         title="Normalisation",
-        description="Grey scale of the training data, or of each volume restored.",
+        description="stored: use the grey scale of the training data; volume: use "
+        "that of each volume to be restored.",
     )
     validation: float = Field(
         0.1,
         gt=0,
         le=0.5,
         title="Validation",
-        description="Share of each volume kept apart, as a block, to judge the model.",
+        description="Fraction of each volume held out, as one block, to judge the "
+        "model.",
     )
     validate_every: int | None = Field(
         None,
         ge=1,
         title="Validate every",
-        description="Steps between validations; by default 40 in a run.",
+        description="Steps between validations; by default there are 40 per run.",
     )
     from_model: str | None = Field(
         None,
         title="Start from",
-        description="Model whose weights the training starts from (fine-tuning).",
+        description="Model to start from (fine-tuning).",
     )
     seed: int = Field(
-        0, ge=0, title="Seed", description="The same seed gives the same model."
+        0,
+        ge=0,
+        title="Seed",
+        description="Seed of the random numbers: the same seed gives the same model.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1, mps."
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto", title="Precision", description="Auto: bfloat16 on a GPU, else float32."
+        "auto",
+        title="Precision",
+        description="Number format of the training; auto: "
+        "bfloat16 on a GPU, otherwise float32.",
     )
     threads: int | None = Field(
-        None, ge=1, title="Threads", description="CPU threads; by default all cores."
+        None, ge=1, title="Threads", description="CPU threads; by default one per core."
     )
     checkpoint_seconds: float = Field(
         30.0,
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Seconds of work that a crash may cost at most.",
+        description="Save a checkpoint this often, in seconds: a crash costs no more "
+        "than that.",
     )
     preview_slice: int | None = Field(
         None,
         ge=0,
         title="Preview slice",
-        description="Slice of the first source to show; by default the middle one.",
+        description="Slice of the first source shown as a preview; by default the "
+        "middle one.",
     )
     country: str = Field(
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Of the electricity, for CO2eq: ISO code of three letters.",
+        description="Country whose electricity is used, to estimate CO2: "
+        "three-letter ISO code.",
     )
     licence: str = Field(
-        "not stated", title="Licence", description="Under which the model may be used."
+        "not stated", title="Licence", description="Licence of the trained model."
     )
 
     @field_validator("name")

@@ -72,38 +72,41 @@ class TargetLossConfig(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
-        description="Whose geometry is compared, by losses that do: what is darker or "
-        "brighter than Otsu's threshold of the targets.",
+        description="Phase whose geometry is compared (by losses that compare "
+        "geometry): what is darker or brighter than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,
         ge=0.01,
         le=1,
         title="Temperature",
-        description="How soft the phases of losses of geometry are, as a share of "
-        "their contrast: lower is harder, and moves less.",
+        description="For geometry losses: width of the soft threshold between the "
+        "phases, as a fraction of the contrast. Smaller values make a harder "
+        "threshold with weaker gradients.",
     )
     ramp_from: float = Field(
         0.2,
         ge=0,
         le=1,
         title="Geometry from",
-        description="Share of the steps at which losses of geometry begin to count.",
+        description="Fraction of the training after which geometry losses start to "
+        "count.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
         title="Geometry in full",
-        description="Share of the steps from which they have their whole weight.",
+        description="Fraction of the training after which geometry losses have their "
+        "full weight.",
     )
     window: int = Field(
         16,
         ge=2,
         le=256,
         title="Window",
-        description="Edge, in voxels of the target, of the boxes in which porosity "
-        "and Euler number are compared.",
+        description="Edge length, in voxels of the target, of the boxes in which "
+        "porosity and Euler number are compared.",
     )
     radius: int | None = Field(
         None,

@@ -19,21 +19,21 @@ class TranslationConfig(AdversarialConfig):
     network: str = Field(
         "resnet",
         title="Network",
-        description="Architecture of the generator: resnet (light, with or without "
-        "finer voxels), light_sr, unet, tomogan, msdnet, …",
+        description="Architecture of the generator: resnet (light; also for "
+        "super-resolution), light_sr, unet, tomogan, msdnet and others.",
     )
     adjacent_slices: int = Field(
         3,
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once; an odd number.",
+        description="Slices that a 2.5D network sees at once, an odd number.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
-        description="Voxels of the target per voxel of the source along the network's "
-        "axes: 1, 2, 4 or 8; by default that of the network.",
+        description="Voxels of the target per voxel of the source along each axis: "
+        "1, 2, 4 or 8; by default what the network is made for.",
     )
 
 

@@ -19,14 +19,15 @@ class PorosityConfig(Config):
         default="otsu",
         title="Threshold",
         union_mode="left_to_right",
-        description="Rule that finds the grey value between pore and solid, or that "
-        "value itself.",
+        description="Method that finds the threshold between pore and solid, or a "
+        "grey value.",
     )
 
     phase: Literal["dark", "bright"] = Field(
         default="dark",
         title="Pores are",
-        description="Dark: pores are at or below the threshold; bright: above it.",
+        description="dark: pores are at or below the threshold; bright: pores are "
+        "above it.",
     )
 
     min_voxels: int = Field(
@@ -34,22 +35,22 @@ class PorosityConfig(Config):
         ge=1,
         le=10**9,
         title="Smallest pore (voxels)",
-        description="Smaller pores are not counted or listed, but stay part of "
-        "the porosity.",
+        description="Smallest pore, in voxels, that is counted and listed. Smaller "
+        "ones still count towards the porosity.",
     )
 
     connectivity: Literal[6, 26] = Field(
         default=26,
         title="Connectivity",
-        description="Neighbours that join pore voxels: 26 incl. corners, or 6 "
-        "(in 2D: 8 or 4).",
+        description="Which pore voxels belong together: 26 includes those that touch "
+        "at a corner, 6 only those that share a face (in 2D: 8 or 4).",
     )
 
     sample_mask: Literal["none", "auto"] = Field(
         default="none",
         title="Sample mask",
-        description="None: the whole volume is sample; auto: the envelope of the "
-        "largest solid.",
+        description="none: the whole volume is sample; auto: the envelope of the "
+        "largest solid object.",
     )
 
     mask_closing: int = Field(
@@ -57,8 +58,8 @@ class PorosityConfig(Config):
         ge=0,
         le=200,
         title="Mask closing (voxels)",
-        description="Openings up to twice this width still belong to the automatic "
-        "sample mask.",
+        description="Close openings of up to twice this many voxels when the sample "
+        "mask is made automatically.",
     )
 
     histogram_bins: int = Field(
@@ -74,8 +75,8 @@ class PorosityConfig(Config):
         gt=0,
         le=100,
         title="Band (deviations)",
-        description="Standard deviations that the band of an uncertain result reaches; "
-        "by default as calibrated for the model that made it.",
+        description="Half width of the porosity band, in standard deviations; by "
+        "default as calibrated for the model.",
     )
 
     memory: MemoryBudget = None

@@ -37,30 +37,32 @@ class InputConfig(Config):
     voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size",
-        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
+        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
     )
     unit: str | None = Field(
-        None, title="Unit", description="Unit of the voxel size: nm, µm (um), mm, …"
+        None,
+        title="Unit",
+        description="Unit of the voxel size: nm, µm (or um), mm and so on.",
     )
     channel: int | None = Field(
-        None, title="Channel", description="Channel to take from a multi-channel file."
+        None, title="Channel", description="Channel to use, of a file with several."
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to take from a time series."
+        None, title="Time point", description="Time point to use, of a time series."
     )
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Meaning of the array axes, e.g. TYX; overrides.",
+        description="Axes of the array in order, such as TYX. Overrides the file.",
     )
     dataset: str | None = Field(
         None, title="Dataset", description="Path of the dataset inside an HDF5 file."
     )
     shape: Annotated[tuple[int, ...] | None, COMMAS] = Field(
-        None, title="Shape", description="Shape Z,Y,X of a raw file without header."
+        None, title="Shape", description="Shape of a raw file, as Z,Y,X."
     )
     dtype: str | None = Field(
-        None, title="Data type", description="Data type of a raw file, e.g. uint16."
+        None, title="Data type", description="Data type of a raw file, such as uint16."
     )
 
     @field_validator("voxel_size", mode="before")

@@ -15,7 +15,7 @@ class ScanConfig(Config):
         ge=1,
         le=100_000,
         title="Projections",
-        description="Number of views.",
+        description="Number of projections.",
     )
 
     angle_range: float = Field(
@@ -23,13 +23,14 @@ class ScanConfig(Config):
         gt=0,
         le=720,
         title="Angular range (degrees)",
-        description="Views are evenly spaced over it; its end is not one of them.",
+        description="Range over which the projections are evenly spaced, in degrees; "
+        "its end is left out.",
     )
 
     first_angle: float = Field(
         default=0.0,
         title="First angle (degrees)",
-        description="Angle in the middle of the first exposure.",
+        description="Angle in the middle of the first exposure, in degrees.",
     )
 
     sub_angles: int = Field(
@@ -37,8 +38,8 @@ class ScanConfig(Config):
         ge=1,
         le=100,
         title="Angles per exposure",
-        description="1: the sample stands still (step by step); 5 or more: it turns "
-        "all the time (continuous), and views are blurred by that.",
+        description="Angles averaged per exposure. 1: the sample stands still; 5 or "
+        "more: it rotates during the exposure, which blurs the projections.",
     )
 
     photons: float = Field(
@@ -46,13 +47,13 @@ class ScanConfig(Config):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Counts of a pixel without sample, in one view.",
+        description="Photons per pixel and projection without the sample.",
     )
 
     noise: bool = Field(
         default=True,
         title="Noise",
-        description="Count photons; otherwise every value is its mean.",
+        description="Add the noise of photon counting.",
     )
 
     absorption: float = Field(
@@ -60,8 +61,8 @@ class ScanConfig(Config):
         gt=0,
         le=20,
         title="Largest line integral",
-        description="The attenuation is scaled so that the thickest part lets "
-        "exp(-this) of the beam through.",
+        description="Scale the attenuation so that the thickest part transmits "
+        "exp(-this) of the beam.",
     )
 
     columns: int | None = Field(
@@ -69,13 +70,15 @@ class ScanConfig(Config):
         ge=8,
         le=100_000,
         title="Detector columns",
-        description="By default those that see the whole slice, and some air.",
+        description="Detector columns; by default enough to see the whole slice and "
+        "some air.",
     )
 
     centre_offset: float = Field(
         default=0.0,
         title="Offset of the rotation axis (columns)",
-        description="How far from the middle of the detector the axis is seen.",
+        description="Distance of the rotation axis from the middle of the detector, "
+        "in pixels.",
     )
 
     blur: float = Field(
@@ -83,7 +86,8 @@ class ScanConfig(Config):
         ge=0,
         le=20,
         title="Blur of the detector (pixels)",
-        description="Standard deviation of its Gaussian point spread.",
+        description="Standard deviation of the detector's Gaussian point-spread "
+        "function, in pixels.",
     )
 
     gain: float = Field(
@@ -91,7 +95,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.3,
         title="Spread of the gains",
-        description="Standard deviation between pixels, as flat fields show it.",
+        description="Standard deviation of the gain between pixels, as seen in flat "
+        "fields.",
     )
 
     rings: float = Field(
@@ -99,7 +104,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.3,
         title="Rings",
-        description="Standard deviation of what flat fields get wrong of a gain.",
+        description="Standard deviation of the gain error that flat fields do not "
+        "correct; makes rings.",
     )
 
     dead_columns: float = Field(
@@ -107,7 +113,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.5,
         title="Dead columns",
-        description="Part of the columns that die after the flat fields.",
+        description="Fraction of the columns that fail after the flat fields were "
+        "taken.",
     )
 
     zingers: float = Field(
@@ -115,7 +122,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.1,
         title="Zingers",
-        description="Part of the pixels of a view that a flash hits.",
+        description="Fraction of the pixels of a projection hit by a zinger (a "
+        "bright flash).",
     )
 
     dark: float = Field(
@@ -123,7 +131,7 @@ class ScanConfig(Config):
         ge=0,
         le=1e6,
         title="Dark level",
-        description="Counts without beam.",
+        description="Counts without the beam.",
     )
 
     read_noise: float = Field(
@@ -131,7 +139,7 @@ class ScanConfig(Config):
         ge=0,
         le=1e4,
         title="Read-out noise (counts)",
-        description="Standard deviation of what the camera adds.",
+        description="Standard deviation of the camera's read noise, in counts.",
     )
 
     flats: int = Field(
@@ -139,7 +147,7 @@ class ScanConfig(Config):
         ge=1,
         le=1000,
         title="Flat fields",
-        description="Number of frames without sample.",
+        description="Number of flat fields (images without the sample).",
     )
 
     darks: int = Field(
@@ -147,12 +155,12 @@ class ScanConfig(Config):
         ge=1,
         le=1000,
         title="Dark fields",
-        description="Number of frames without beam.",
+        description="Number of dark fields (images without the beam).",
     )
 
     seed: int = Field(
         default=0,
         ge=0,
         title="Seed",
-        description="Of the random numbers: the same seed, the same scan.",
+        description="Seed of the random numbers: the same seed gives the same scan.",
     )

@@ -40,20 +40,23 @@ class CentreConfig(Config):
     method: Literal["auto", "wedge", "opposite", "pair"] = Field(
         default="auto",
         title="Method",
-        description="Wedge: from all views over 180 degrees; opposite: from the two "
-        "halves of a full turn; pair: from the views at 0 and 180 degrees alone.",
+        description="How the rotation axis is found. wedge: from all projections "
+        "over 180 degrees; opposite: from the two halves of a full turn; pair: from "
+        "the projections at 0 and 180 degrees only.",
     )
 
     low: float | None = Field(
         default=None,
         title="From column",
-        description="Where the search begins; by default near the detector's edge.",
+        description="First column of the search; by default near the edge of the "
+        "detector.",
     )
 
     high: float | None = Field(
         default=None,
         title="To column",
-        description="Where the search ends; by default near the detector's edge.",
+        description="Last column of the search; by default near the edge of the "
+        "detector.",
     )
 
     n_rows: int = Field(
@@ -61,14 +64,14 @@ class CentreConfig(Config):
         ge=1,
         le=64,
         title="Rows",
-        description="Detector rows that the search uses, side by side.",
+        description="Number of adjacent detector rows that the search uses.",
     )
 
     row: int | None = Field(
         default=None,
         ge=0,
         title="First row",
-        description="First of these rows; by default they lie in the middle.",
+        description="First of these rows; by default they are in the middle.",
     )
 
 

@@ -50,12 +50,12 @@ class IterativeConfig(Config):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="More of them fit the projections better, and their noise too.",
+        description="More iterations fit the projections better, but also their noise.",
     )
     nonnegative: bool = Field(
         True,
         title="Non-negative",
-        description="Attenuation below zero is set to zero.",
+        description="Set negative attenuation to zero.",
     )
 
 

@@ -12,15 +12,16 @@ StripeRemoval = Annotated[
     Literal["none", "sorting", "filtering", "large", "dead", "all"],
     Field(
         title="Remove stripes (rings)",
-        description="Sorting and filtering: narrow ones; large: wide ones; dead: "
-        "columns that do not answer and wide ones; all: every kind.",
+        description="Which stripes (rings) to remove. sorting, filtering: narrow "
+        "ones; large: wide ones; dead: dead columns and wide ones; all: every kind.",
     ),
 ]
 NotFinite = Annotated[
     Literal["refuse", "fill"],
     Field(
         title="NaN in projections",
-        description="Refuse: stop with a message; fill: interpolate between columns.",
+        description="How NaN and Inf are treated. refuse: stop with a message; fill: "
+        "interpolate between columns.",
     ),
 ]
 Zingers = Annotated[
@@ -28,8 +29,8 @@ Zingers = Annotated[
     Field(
         ge=0,
         title="Remove zingers above",
-        description="Flashes so many times brighter than the noise are replaced by "
-        "the median around them; 8 is usual, 0 leaves them.",
+        description="Replace zingers (bright flashes) that stand out by this many "
+        "times the noise; 8 is usual, 0 leaves them.",
     ),
 ]
 IncidentCounts = Annotated[
@@ -37,8 +38,8 @@ IncidentCounts = Annotated[
     Field(
         gt=0,
         title="Counts without sample",
-        description="Where there are no flat fields. When not given, taken from the "
-        "brightest part of the projections.",
+        description="Intensity of the beam, if there are no flat fields; by default "
+        "taken from the brightest part of the projections.",
     ),
 ]
 
@@ -49,7 +50,8 @@ class PreparationConfig(Config):
     frames: Literal["mean", "median"] = Field(
         default="mean",
         title="Flat and dark fields are",
-        description="Mean: least noise; median: flashes in single frames vanish.",
+        description="How flat and dark fields are combined. mean: least noise; "
+        "median: ignores flashes in single images.",
     )
 
     incident: IncidentCounts = None
@@ -59,16 +61,16 @@ class PreparationConfig(Config):
         gt=0,
         lt=1,
         title="Smallest transmission",
-        description="Where less light comes through, or none, this is put in its "
-        "place, and counted: there is no logarithm of zero.",
+        description="Smallest transmission. Lower values, and zero, are replaced by "
+        "this one and counted, because zero has no logarithm.",
     )
 
     saturation: float | None = Field(
         default=None,
         gt=0,
         title="Counts of a full pixel",
-        description="Values from here on are counted as saturated. When not given, "
-        "the largest number that the file's integers can hold.",
+        description="Values from here upwards count as saturated; by default the "
+        "largest value of the file's integer type.",
     )
 
     nonfinite: NotFinite = "refuse"
@@ -82,8 +84,8 @@ class PreparationConfig(Config):
         ge=3,
         le=1001,
         title="Width of narrow stripes (columns)",
-        description="Window of the median that they vanish in: wider than a stripe, "
-        "at most 1/24 of the detector.",
+        description="Width of the median filter that removes narrow stripes: wider "
+        "than a stripe, at most 1/24 of the detector.",
     )
 
     large_stripe_size: int = Field(
@@ -91,8 +93,8 @@ class PreparationConfig(Config):
         ge=3,
         le=2001,
         title="Width of wide stripes (columns)",
-        description="Window of the median that they vanish in: wider than a stripe, "
-        "at most 1/8 of the detector.",
+        description="Width of the median filter that removes wide stripes: wider "
+        "than a stripe, at most 1/8 of the detector.",
     )
 
     stripe_contrast: float = Field(
@@ -100,5 +102,6 @@ class PreparationConfig(Config):
         ge=1,
         le=100,
         title="Contrast of wide stripes",
-        description="How far a column must stand out of the others; lower finds more.",
+        description="How far a column must stand out to be taken for a stripe; "
+        "smaller values find more.",
     )

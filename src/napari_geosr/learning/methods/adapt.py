@@ -59,60 +59,73 @@ class Config(TrainingConfig):
 
     from_model: Annotated[
         str | None, Parameter(name=("--model", "-m", "--from-model"))
-    ] = Field(None, title="Model", description="Denoiser to adapt: a name or a bundle.")
+    ] = Field(
+        None, title="Model", description="Denoiser to adapt: its name or its path."
+    )
     target: Annotated[
         tuple[Path, ...], SEVERAL, Parameter(name=("--second", "--target"))
     ] = Field(
         (),
         title="Second scan",
-        description="Another scan of the same object in the same place, or the "
+        description="Second scan of the same object in the same position, or the "
         "reconstruction from the other half of the projections.",
     )
     how: Literal["auto", "noise2noise", "recorrupted", "noise2void"] = Field(
         "auto",
         title="Learn by",
-        description="Guess a second scan (noise2noise), add more of the noise that was "
-        "measured (recorrupted) or guess hidden voxels (noise2void); auto chooses by "
-        "what is given.",
+        description="How the model learns: noise2noise predicts the second scan, "
+        "recorrupted adds more of the measured noise, noise2void predicts hidden "
+        "voxels. auto chooses from what is given.",
     )
     minutes: float = Field(
-        2.5, gt=0, le=600, title="Time limit", description="Minutes to train at most."
+        2.5,
+        gt=0,
+        le=600,
+        title="Time limit",
+        description="Longest training time, in minutes.",
     )
     always_write: bool = Field(
         False,
         title="Always write",
-        description="Write the adapted model even where no gain is expected.",
+        description="Write the adapted model even if no gain is expected.",
     )
     steps: int = Field(
-        400, ge=1, title="Steps", description="Updates of the weights at most."
+        400, ge=1, title="Steps", description="Largest number of training steps."
     )
     learning_rate: float = Field(
-        3e-4, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+        3e-4,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Learning rate at the start (Adam).",
     )
     averaging: float = Field(
         0.99,
         ge=0,
         lt=1,
         title="Averaging",
-        description="Decay of the moving average of the weights that is kept.",
+        description="Decay of the moving average of the weights, which becomes the "
+        "model.",
     )
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="Patches from everywhere, or more often where there is structure.",
+        description="uniform: patches from everywhere; structure: more of them where "
+        "there is something to see.",
     )
     validation: float = Field(
         0.2,
         gt=0,
         le=0.5,
         title="Validation",
-        description="Share of each volume kept apart, as a block, to estimate the "
-        "error on.",
+        description="Fraction of each volume held out, as one block, to estimate the "
+        "error.",
     )
     normalisation: Literal["stored", "volume"] = Field(
         "volume",
         title="Normalisation",
-        description="Not used: an adapted model keeps that of the model.",
+        description="Not used: an adapted model keeps the normalisation of the "
+        "original.",
     )
 
 

@@ -66,39 +66,47 @@ class Config(TranslationConfig):
     """Settings of CycleGAN."""
 
     batch_size: int = Field(
-        4, ge=1, le=1024, title="Batch", description="Patches in each step."
+        4, ge=1, le=1024, title="Batch", description="Patches per training step."
     )
     distance: Distance = Field(
         "wasserstein",
         title="Distance",
-        description="Between true and made images: Wasserstein with gradient penalty, "
-        "least squares (the published one) or Jensen-Shannon.",
+        description="Distance between real and generated images. wasserstein has a "
+        "gradient penalty; least-squares is the published one.",
     )
     adversarial_weight: float = Field(
-        1.0, ge=0, title="Adversarial weight", description="Of the critics' judgement."
+        1.0,
+        ge=0,
+        title="Adversarial weight",
+        description="Weight of the adversarial loss.",
     )
     cycle_weight: float = Field(
-        0.3, ge=0, title="Cycle weight", description="Of what the way back gives."
+        0.3,
+        ge=0,
+        title="Cycle weight",
+        description="Weight of the cycle loss: the "
+        "image must come back after both translations.",
     )
     identity_weight: float = Field(
         0.5,
         ge=0,
         title="Identity weight",
-        description="Of what has to stay: images that are of the right kind already.",
+        description="Weight of the identity loss: images that are already of the "
+        "right kind must stay as they are.",
     )
     consistency_weight: float = Field(
         1.0,
         ge=0,
         title="Consistency weight",
-        description="Of the difference between the input and the means of the finer "
-        "voxels made of it; only with an upscale factor.",
+        description="Weight of the difference between the input and the averaged "
+        "output. Only with an upscale factor.",
     )
     pool_size: int = Field(
         50,
         ge=0,
         le=500,
         title="Image pool",
-        description="Images made earlier that critics are reminded of.",
+        description="Number of earlier generated images that the critics see again.",
     )
 
 

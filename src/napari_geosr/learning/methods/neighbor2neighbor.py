@@ -41,16 +41,16 @@ class Config(TrainingConfig):
     cells: Literal["plane", "volume"] = Field(
         "plane",
         title="Cells",
-        description="Neighbours are taken from cells of 2 × 2 voxels of a slice, or of "
-        "2 × 2 × 2 of a volume (3D only; voxels as thick as wide).",
+        description="Take neighbours from cells of 2 × 2 voxels in a slice, or of 2 "
+        "× 2 × 2 voxels (3D networks with cubic voxels only).",
     )
     increase: float = Field(
         2.0,
         ge=0,
         le=100,
         title="Increase",
-        description="Weight of the second term at the end; it rises from 0. More makes "
-        "results less smooth.",
+        description="Final weight of the regularisation, which rises from 0. Larger "
+        "values give less smooth results.",
     )
 
 

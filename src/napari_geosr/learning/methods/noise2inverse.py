@@ -48,8 +48,8 @@ class Config(TrainingConfig):
     strategy: Strategy = Field(
         "X:1",
         title="Strategy",
-        description="Guess one source from the mean of all others (X:1), or that mean "
-        "from one (1:X).",
+        description="X:1: predict one reconstruction from the mean of the others; "
+        "1:X: predict that mean from one.",
     )
 
 

@@ -43,21 +43,22 @@ class Config(TrainingConfig):
     replacement: Literal["uniform", "median"] = Field(
         "uniform",
         title="Replacement",
-        description="What hides a voxel: one of its neighbours, or their median; never "
-        "the voxel itself.",
+        description="What replaces a hidden voxel: a random neighbour or the median "
+        "of the neighbours.",
     )
     masked: float = Field(
         1.6,
         ge=0.1,
         le=10,
         title="Masked",
-        description="Voxels of a patch that are hidden and guessed, in per cent.",
+        description="Share of a patch's voxels that are hidden and predicted, in per "
+        "cent.",
     )
     mask_axis: Literal["none", "x", "y", "z", "cross"] = Field(
         "none",
         title="Mask axis",
-        description="Hide neighbours along this axis as well, where the noise runs in "
-        "lines; cross: along all.",
+        description="If the noise forms lines: also hide the neighbours along this "
+        "axis (cross: along every axis).",
     )
     mask_length: int = Field(
         5,

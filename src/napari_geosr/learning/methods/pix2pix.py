@@ -55,7 +55,10 @@ class Config(TranslationConfig, TargetLossConfig):
         "l1", title="Loss", description=about_losses("What holds it to the target")
     )
     pixel_weight: float = Field(
-        1.0, ge=0, title="Pixel weight", description="Of the loss to the target."
+        1.0,
+        ge=0,
+        title="Pixel weight",
+        description="Weight of the distance to the target.",
     )
     adversarial_weight: float | None = Field(
         None,

@@ -49,24 +49,24 @@ class Config(TargetLossConfig):
         ge=1,
         le=256,
         title="Labels",
-        description="1: learn grey values. 2 or more: the target is a label image with "
-        "the numbers 0, 1, … (phases: pore, solid, grain), this is how many there are, "
-        "and the model gives the likeliest label of each voxel.",
+        description="1: learn grey values. 2 or more: learn labels; the target holds "
+        "this many of them, numbered 0, 1, 2 and so on (such as pore, solid, grain), "
+        "and the model gives the most likely label of each voxel.",
     )
     dilations: int | None = Field(
         None,
         ge=1,
         le=64,
         title="Dilations",
-        description="Number of dilations of an msdnet: 1, 2, … n, repeated over its "
-        "layers; by default its own.",
+        description="Dilations of an msdnet: 1, 2, … n, repeated over its layers. By "
+        "default what suits the network.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
-        description="Voxels of the target per voxel of the source along the network's "
-        "axes (2D and 2.5D: Y and X); more than 1 needs a network that upscales, such "
-        "as light_sr.",
+        description="Voxels of the target per voxel of the source, along each axis "
+        "(2D and 2.5D: Y and X only). More than 1 needs a network for "
+        "super-resolution, such as light_sr.",
     )
 
 

@@ -60,48 +60,55 @@ class Config(AdversarialConfig, TargetLossConfig):
     network: str = Field(
         "tomogan",
         title="Network",
-        description="Architecture of the generator: tomogan (the published one), "
-        "resnet, msdnet, …",
+        description="Architecture of the generator: tomogan (as published), resnet, "
+        "msdnet and others.",
     )
     adjacent_slices: int = Field(
         3,
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once; an odd number.",
+        description="Slices that a 2.5D network sees at once, an odd number.",
     )
     pixel_weight: float = Field(
-        1.0, ge=0, title="Pixel weight", description="Of the loss to the target."
+        1.0,
+        ge=0,
+        title="Pixel weight",
+        description="Weight of the distance to the target.",
     )
     perceptual_weight: float = Field(
-        0.5, ge=0, title="Perceptual weight", description="Of the distance of features."
+        0.5,
+        ge=0,
+        title="Perceptual weight",
+        description="Weight of the perceptual loss.",
     )
     adversarial_weight: float | None = Field(
         None,
         ge=0,
         title="Adversarial weight",
-        description="Of the critic's judgement; by default 0.01 for Jensen-Shannon, "
-        "else 0.1.",
+        description="Weight of the adversarial loss; by default 0.01 for "
+        "Jensen-Shannon and 0.1 for the others.",
     )
     features: Literal["structure", "vgg19", "gradient"] = Field(
         "structure",
         title="Features",
-        description="Feature network: structure (comes with napari-geosr), vgg19 "
-        "(torchvision's, where installed) or gradient (none: differences of voxels).",
+        description="Network of the perceptual loss: structure (part of "
+        "napari-geosr), vgg19 (needs torchvision) or gradient (no network; compares "
+        "image gradients).",
     )
     critic_steps: int = Field(
         2,
         ge=1,
         le=10,
         title="Critic steps",
-        description="Updates of the critic for each of the generator.",
+        description="Updates of the critic per update of the generator.",
     )
     pixel_steps: int | None = Field(
         None,
         ge=0,
         title="Pixel steps",
-        description="First steps with the pixel term alone; by default a tenth of all, "
-        "at most 1000, for Wasserstein, and none otherwise.",
+        description="Steps at the beginning with the pixel loss alone. By default, "
+        "for Wasserstein, a tenth of all steps, up to 1000; otherwise none.",
     )
 
 

@@ -40,7 +40,7 @@ STATISTICS = (
             "Mean equivalent diameter",
             order=120,
             value=lambda figures: figures[NAME]["mean"],
-            help="Of balls (in 2D: discs) as large as the pores.",
+            help="Diameter of a ball (in 2D: a disc) of the same volume as the pore.",
         ),
     ),
 )

@@ -30,7 +30,8 @@ STATISTICS = (
         row=Row(
             "Euler number",
             order=140,
-            help="Pores − tunnels + enclosed solid; very negative: well connected.",
+            help="Pores − tunnels + enclosed pieces of solid. Very negative: well "
+            "connected.",
         ),
     ),
 )

@@ -21,7 +21,7 @@ STATISTICS = (
             "Porosity",
             order=10,
             text=percent_text,
-            help="Pore voxels ÷ sample voxels, pores of every size.",
+            help="Pore voxels ÷ sample voxels, including the smallest pores.",
         ),
     ),
 )

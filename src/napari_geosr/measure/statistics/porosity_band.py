@@ -114,7 +114,8 @@ STATISTICS = (
             order=40,
             text=range_text,
             compares=False,
-            help="Fewest and most pores at its ends and in its middle.",
+            help="Fewest and most pores within the band (counted at its ends and its "
+            "middle).",
         ),
     ),
     VolumeStatistic(

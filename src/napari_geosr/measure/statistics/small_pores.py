@@ -24,7 +24,8 @@ STATISTICS = (
         row=Row(
             "Smaller pores (not counted)",
             order=150,
-            help="Left out of counts and table, but part of the porosity.",
+            help="Pores too small to be counted or listed; they are part of the "
+            "porosity.",
         ),
     ),
     VolumeStatistic("small_pore_voxels", small_pore_voxels, order=230),

@@ -48,9 +48,9 @@ STATISTICS = (
             value=lambda figures: (figures["porosity_low"], figures["porosity_high"]),
             text=_text,
             compares=False,
-            help="Porosity with the threshold moved down and up by 5 % of the "
-            "contrast: how much it depends on the threshold. Not an uncertainty of "
-            "the measurement; noise is not in it.",
+            help="Porosity with the threshold lowered and raised by 5 % of the "
+            "contrast. It shows how much the result depends on the threshold; it does "
+            "not include noise and is no measurement uncertainty.",
         ),
     ),
     # Its name in reports of earlier versions, for programs that read them.

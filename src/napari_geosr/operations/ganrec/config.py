@@ -25,20 +25,21 @@ class GanrecConfig(ProjectionsConfig):
         "ganrec",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         title="Name",
-        description="Of the volume's file: letters, digits, dots, - and _.",
+        description="Name of the volume's file: letters, digits, dots, - and _.",
     )
     every: int = Field(
         1,
         ge=1,
         title="Use every",
-        description="Use each so-many-th projection, as if fewer had been taken.",
+        description="Use only every n-th projection, as if fewer had been recorded.",
     )
     steps: int = Field(
         400,
         ge=1,
         le=1_000_000,
         title="Iterations",
-        description="Of each block of slices; too many of them fit the noise.",
+        description="Training steps per block of slices. Too many of them reproduce "
+        "the noise.",
     )
     together: int = Field(
         4,
@@ -48,61 +49,78 @@ class GanrecConfig(ProjectionsConfig):
         description="Slices that one network is fitted to at once.",
     )
     learning_rate: float = Field(
-        2e-3, gt=0, le=1, title="Learning rate", description="Adam's, at the start."
+        2e-3,
+        gt=0,
+        le=1,
+        title="Learning rate",
+        description="Learning rate at the start (Adam).",
     )
     smoothness: float = Field(
         0.15,
         ge=0,
         le=100,
         title="Smoothness",
-        description="Weight of the total variation: more of it for noisy projections.",
+        description="Weight of the total variation. Use more for noisy projections.",
     )
     details: float = Field(
         100.0,
         ge=0,
         le=1000,
         title="Details",
-        description="Weight of what is missing in fine structures of the projections.",
+        description="Weight of the fine structures of the projections.",
     )
     adversarial: float = Field(
         0.005,
         ge=0,
         le=100,
         title="Discriminator",
-        description="Weight of the opinion of the discriminator; 0: there is none.",
+        description="Weight of the adversarial loss; 0 leaves the discriminator out.",
     )
     distance: Literal["jensen-shannon", "least-squares"] = Field(
         "jensen-shannon",
         title="Distance",
-        description="That the discriminator stands for.",
+        description="Distance that the discriminator measures.",
     )
     features: int = Field(
-        16, ge=1, le=128, title="Width", description="Maps at the U-Net's first level."
+        16,
+        ge=1,
+        le=128,
+        title="Width",
+        description="Feature maps at the first level of the U-Net.",
     )
     levels: int = Field(
-        2, ge=1, le=5, title="Levels", description="Times that the image is halved."
+        2,
+        ge=1,
+        le=5,
+        title="Levels",
+        description="Number of times the U-Net halves the image.",
     )
     seed: int = Field(
-        0, ge=0, title="Seed", description="The same seed gives the same volume."
+        0,
+        ge=0,
+        title="Seed",
+        description="Seed of the random numbers: the same seed gives the same volume.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1, mps."
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
     threads: int | None = Field(
-        None, ge=1, title="Threads", description="CPU threads; by default all cores."
+        None, ge=1, title="Threads", description="CPU threads; by default one per core."
     )
     checkpoint_seconds: float = Field(
         30.0,
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Seconds of work that a crash may cost at most.",
+        description="Save a checkpoint this often, in seconds: a crash costs no more "
+        "than that.",
     )
     country: str = Field(
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Of the electricity, for CO2eq: ISO code of three letters.",
+        description="Country whose electricity is used, to estimate CO2: "
+        "three-letter ISO code.",
     )
 
     def fit(self) -> learning.sinogram_fit.FitSettings:

@@ -41,26 +41,28 @@ class PairsInput(Config):
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size, low resolution",
-        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
+        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
     )
     high_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Voxel size, high resolution",
-        description="Edges of a voxel as Z,Y,X (or one number); overrides the file.",
+        description="Voxel size as Z,Y,X, or one number. Overrides the file.",
     )
     unit: str | None = Field(
-        None, title="Unit", description="Of these voxel sizes: nm, µm (um), mm, …"
+        None,
+        title="Unit",
+        description="Unit of these voxel sizes: nm, µm (or um), mm and so on.",
     )
     channel: int | None = Field(
-        None, title="Channel", description="Channel to take from multi-channel files."
+        None, title="Channel", description="Channel to use, of files with several."
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to take from time series."
+        None, title="Time point", description="Time point to use, of time series."
     )
     axes: str | None = Field(
         None,
         title="Axes",
-        description="Meaning of the array axes, e.g. ZYX; overrides.",
+        description="Axes of the arrays in order, such as ZYX. Overrides the files.",
     )
 
     @field_validator("low_voxel_size", "high_voxel_size", mode="before")
@@ -99,19 +101,20 @@ class PairConfig(Config):
         ge=1,
         le=LARGEST_FACTOR,
         title="Upscale factor",
-        description="Voxels of the high resolution per voxel of the low one along an "
-        "axis; with two scans by default from their voxel sizes.",
+        description="High-resolution voxels per low-resolution voxel along each "
+        "axis. With two scans, by default from their voxel sizes.",
     )
     dimensions: Literal["3D", "2D"] = Field(
         "3D",
         title="Dimensions",
-        description="2D: slices stay as many as they are, and only Y and X become "
-        "finer, for networks that work on slices.",
+        description="3D: finer along all axes; 2D: finer along Y and X only, for "
+        "networks that work on slices.",
     )
     memory: str | None = Field(
         None,
         title="Memory",
-        description="Memory for voxels, e.g. 4GB; by default a part of what is free.",
+        description="Memory for the voxels, such as 4GB; by default a share of what "
+        "is free.",
     )
 
     @field_validator("memory", mode="before")
@@ -140,35 +143,38 @@ class PairsConfig(PairConfig):
     start: Literal["search", "centres", "positions"] = Field(
         "search",
         title="Start",
-        description="Where the high-resolution scan lies at first: searched for in all "
-        "of the other, its middle upon the other's, or as the positions in the files "
-        "say.",
+        description="Where the alignment starts. search: look for the "
+        "high-resolution scan everywhere in the other; centres: centre on centre; "
+        "positions: as stored in the files.",
     )
     offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Offset",
-        description="In place of the start: from the first corner of the "
-        "low-resolution scan to that of the other, as Z,Y,X in the unit of the former.",
+        description="Start the alignment from this offset instead: from the first "
+        "corner of the low-resolution scan to that of the high-resolution one, as "
+        "Z,Y,X in the unit of the low-resolution scan.",
     )
     search_angle: float = Field(
         10.0,
         ge=0,
         le=180,
         title="Largest angle searched",
-        description="Rotations around Z that the search tries, in degrees to either "
-        "side; 180: all.",
+        description="Largest rotation about Z that the search tries, in degrees to "
+        "either side; 180 tries all.",
     )
     transform: Literal["translation", "rigid", "similarity"] = Field(
         "rigid",
         title="Transform",
-        description="What the alignment may change: shifts; rotations as well; and the "
-        "size (where a voxel size is not quite right).",
+        description="What the alignment may change. translation: the position; "
+        "rigid: also the rotation; similarity: also the size, if a voxel size is not "
+        "quite right.",
     )
     intensity: Literal["linear", "histogram", "none"] = Field(
         "linear",
         title="Grey values",
-        description="How those of the high-resolution scan become like the other's: by "
-        "a line (outliers left out), by a curve that matches quantiles, or not.",
+        description="How grey values of the high-resolution scan are matched to the "
+        "other. linear: by a straight line, ignoring outliers; histogram: by matching "
+        "the histograms; none: left as they are.",
     )
 
     @field_validator("offset", mode="before")
@@ -195,8 +201,8 @@ class DegradeConfig(PairConfig):
     ] = Field(
         default_factory=dict,
         title="Settings of the imaging",
-        description="Blur, noise and grey scale, e.g. blur: 0.6; what is not given is "
-        "measured, where there is a real scan.",
+        description="Blur, noise and grey scale of the simulated scan, such as blur: "
+        "0.6. What is left out is measured on the real scan, if there is one.",
     )
 
     @model_validator(mode="after")

@@ -24,8 +24,9 @@ FullTurn = Annotated[
     Literal["auto", "join", "keep"],
     Field(
         title="Scans over a full turn",
-        description="Join: opposite views side by side, for an axis near the "
-        "detector's edge; keep: as they are; auto: join if the axis is off the middle.",
+        description="For scans over 360 degrees. join: stitch opposite views, for a "
+        "rotation axis near the edge of the detector; keep: use the views as they "
+        "are; auto: join if the axis is off the middle.",
     ),
 ]
 
@@ -36,40 +37,41 @@ class SliceConfig(Config):
     algorithm: str = Field(
         "fbp",
         title="Algorithm",
-        description="fbp (fdk for cone beams) is quick; sirt, cgls and tv iterate, and "
-        "do better with few projections.",
+        description="fbp (fdk for cone beams) is fast; sirt, cgls and tv iterate and "
+        "give better results from few projections.",
     )
     filter: FilterName | None = Field(
         None,
         title="Filter",
-        description="Of fbp and fdk: ramp is sharpest, hann smoothest.",
+        description="Filter of fbp and fdk: ramp is the sharpest, hann the smoothest.",
     )
     iterations: int | None = Field(
         None,
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Of sirt, cgls and tv; by default the algorithm's own number.",
+        description="Iterations of sirt, cgls and tv; by default what suits the "
+        "algorithm.",
     )
     nonnegative: bool | None = Field(
         None,
         title="Non-negative",
-        description="Set attenuation below zero to zero; by default as the algorithm "
-        "does it.",
+        description="Set negative attenuation to zero; by default whatever suits the "
+        "algorithm.",
     )
     options: Annotated[
         AnyDict, Parameter(negative="", accepts_keys=True, show=False)
     ] = Field(
         default_factory=dict,
         title="Options of the algorithm",
-        description="Its further settings, e.g. the weight of tv.",
+        description="More settings of the algorithm, such as the weight of tv.",
     )
     centre: AxisColumn = "auto"
     every: int = Field(
         1,
         ge=1,
         title="Use every",
-        description="Use each so-many-th projection, as if fewer had been taken.",
+        description="Use only every n-th projection, as if fewer had been recorded.",
     )
     rows: RowRange = None
     size: int | None = Field(
@@ -77,15 +79,15 @@ class SliceConfig(Config):
         ge=2,
         le=100_000,
         title="Size of the slices",
-        description="Edge in voxels, around the rotation axis; by default as wide as "
-        "what the detector saw.",
+        description="Edge length of the slices in voxels, centred on the rotation "
+        "axis; by default the width seen by the detector.",
     )
     full_turn: FullTurn = "auto"
     engine: Literal["own", "astra"] = Field(
         "own",
         title="Engine",
-        description="astra: the ASTRA toolbox, where it is installed, for fbp, sirt "
-        "and cgls; quick on CUDA devices, not on processors.",
+        description="astra uses the ASTRA Toolbox, if installed, for fbp, sirt and "
+        "cgls. It is fast on CUDA GPUs but not on CPUs.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -95,7 +97,7 @@ class SliceConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads, at most as many as cores; by default cores - 1.",
+        description="CPU threads; by default one less than there are cores.",
     )
 
 

@@ -61,14 +61,14 @@ InnerPath = Annotated[
     str | None,
     Field(
         title="Dataset",
-        description="Path of the projections, or of the detector, in an HDF5 file.",
+        description="Path of the projections, or of the detector, inside an HDF5 file.",
     ),
 ]
 AnglesOf = Annotated[
     str | None,
     Field(
         title="Angles",
-        description="Text file with one angle a line, or a dataset of the HDF5 file.",
+        description="Text file with one angle per line, or a dataset of the HDF5 file.",
     ),
 ]
 AngleRange = Annotated[
@@ -78,7 +78,8 @@ AngleRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Range of angles",
-        description="First angle and end of evenly spaced angles in degrees: 0 180.",
+        description="First angle and end of evenly spaced angles in degrees, such as "
+        "0 180.",
     ),
 ]
 Endpoint = Annotated[
@@ -92,7 +93,10 @@ Endpoint = Annotated[
 ]
 AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
-    Field(title="Unit of the angles", description="Where the file is wrong."),
+    Field(
+        title="Unit of the angles",
+        description="Unit of the angles, if the file has it wrong.",
+    ),
 ]
 PixelSize = Annotated[
     tuple[float, ...] | None,
@@ -101,35 +105,45 @@ PixelSize = Annotated[
     AfterValidator(_sizes),
     Field(
         title="Pixel size",
-        description="Height,width of a detector pixel, or one number; overrides.",
+        description="Pixel size of the detector as height,width, or one number. "
+        "Overrides the file.",
     ),
 ]
 PixelUnit = Annotated[
     str | None,
     AfterValidator(_unit),
-    Field(title="Unit", description="Unit of the pixel size: µm (um), mm, …"),
+    Field(
+        title="Unit", description="Unit of the pixel size: µm (or um), mm and so on."
+    ),
 ]
 Flats = Annotated[
     str | None,
-    Field(title="Flat fields", description="Images without sample: file or folder."),
+    Field(
+        title="Flat fields",
+        description="Flat fields (images without the sample): file or folder.",
+    ),
 ]
 Darks = Annotated[
     str | None,
-    Field(title="Dark fields", description="Images without beam: file or folder."),
+    Field(
+        title="Dark fields",
+        description="Dark fields (images without the beam): file or folder.",
+    ),
 ]
 AreLineIntegrals = Annotated[
     bool | None,
     Field(
         title="Line integrals",
-        description="The values are -log(I / I0) already; by default as the file says.",
+        description="The values are line integrals, -log(I / I0), already. By "
+        "default taken from the file.",
     ),
 ]
 Beam = Annotated[
     Literal["parallel", "fan", "cone"] | None,
     Field(
         title="Beam",
-        description="Rays: parallel; fan: from a source, row by row; cone: from a "
-        "source. By default as the file says, else parallel.",
+        description="Shape of the beam: parallel, fan (from a point, row by row) or "
+        "cone (from a point). By default taken from the file, or else parallel.",
     ),
 ]
 SourceDistance = Annotated[
@@ -137,7 +151,8 @@ SourceDistance = Annotated[
     Field(
         gt=0,
         title="Source to axis",
-        description="Of a fan or cone beam, in the unit of the pixel size.",
+        description="Distance from the source to the rotation axis, for fan and cone "
+        "beams, in the unit of the pixel size.",
     ),
 ]
 DetectorDistance = Annotated[
@@ -145,8 +160,9 @@ DetectorDistance = Annotated[
     Field(
         ge=0,
         title="Axis to detector",
-        description="Of a fan or cone beam, in the unit of the pixel size; 0 if that "
-        "is the size on the axis.",
+        description="Distance from the rotation axis to the detector, for fan and "
+        "cone beams, in the unit of the pixel size; 0 if the pixel size is that on "
+        "the axis.",
     ),
 ]
 AxisColumn = Annotated[
@@ -155,8 +171,8 @@ AxisColumn = Annotated[
     BeforeValidator(_column),
     Field(
         title="Rotation centre",
-        description="Column of the rotation axis, 0 in the middle of the first; auto: "
-        "as the file says, or found from the projections.",
+        description="Detector column of the rotation axis; 0 is the middle of the "
+        "first column. auto: taken from the file, or found from the projections.",
     ),
 ]
 RowRange = Annotated[
@@ -166,8 +182,8 @@ RowRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Rows",
-        description="First detector row and the row after the last: 100,120 or "
-        "100 120; by default all.",
+        description="First detector row and the row after the last, such as 100,120; "
+        "by default all rows.",
     ),
 ]
 

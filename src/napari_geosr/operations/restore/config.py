@@ -25,8 +25,8 @@ class RestoreConfig(Config):
     model: Annotated[str, Parameter(alias="-m")] = Field(
         "ct-denoise",
         title="Model",
-        description="Name of a model in the zoo, or the path of a model bundle; "
-        "auto: the one with the smallest expected error on this scan, or none.",
+        description="Name or path of a model. auto: choose the model with the "
+        "smallest expected error on this scan, or leave the scan as it is.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -35,61 +35,62 @@ class RestoreConfig(Config):
     output_dtype: Literal["float32", "input"] = Field(
         "float32",
         title="Output type",
-        description="float32, or the input's own integer type, rounded and clipped; "
-        "labels are always whole numbers.",
+        description="float32, or the type of the input, rounded and clipped. Labels "
+        "are always integers.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="The model sees the mean or zero in their place; or refuse to run. "
-        "In the result they stay NaN.",
+        description="How NaN and Inf are treated. mean, zero: the model sees this "
+        "value instead, and the result is NaN there; refuse: stop with a message.",
     )
     threads: int | None = Field(
         None,
         ge=1,
         title="Threads",
-        description="CPU threads, at most as many as cores; by default cores - 1.",
+        description="CPU threads; by default one less than there are cores.",
     )
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
         title="Backend",
-        description="What computes on the CPU. Auto: openvino for long runs, where it "
-        "is installed, faster, and equal to torch on the first tile; else torch.",
+        description="Library that runs the model on the CPU. auto: OpenVINO for long "
+        "runs, if it is installed, is faster and agrees with torch on the first tile; "
+        "otherwise torch.",
     )
     strength: float = Field(
         1.0,
         ge=0,
         le=2,
         title="Strength",
-        description="How much noise to remove, relative to the level measured in the "
-        "scan: 0 returns the scan, 1 is the measured level. For models that are "
-        "bounded by the noise.",
+        description="How much noise to remove: 0 returns the scan, 1 removes the "
+        "noise level that was measured. For models that are told the noise level.",
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",
         title="Sharpness",
-        description="Of a super-resolved result: as sharp as the scan, on a finer "
-        "grid; or as sharp as the model makes the object. Auto: the latter only where "
-        "it explains the scan down to its noise.",
+        description="For super-resolution. scan: as sharp as the scan, on a finer "
+        "grid; object: as sharp as the model makes the object; auto: object if that "
+        "explains the scan to within its noise, otherwise scan.",
     )
     uncertainty: str = Field(
         NONE,
         title="Uncertainty",
-        description="none; tta: also a volume of standard deviations over flips and "
-        "quarter turns; ensemble: over several models.",
+        description="Also write a volume of standard deviations. tta: over mirrored "
+        "and rotated copies of the scan; ensemble: over several models; none: do not.",
     )
     uncertainty_members: int | None = Field(
         None,
         ge=2,
         le=16,
         title="Members",
-        description="How many flips and turns: a member takes as long as a plain run; "
-        "by default 8, or as many as the voxels allow.",
+        description="Number of mirrored and rotated copies, each of which takes as "
+        "long as one run; by default 8, or as many as the voxels allow.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
         title="Together with",
-        description="Further models of an ensemble, of the same task and factor.",
+        description="More models for an ensemble, with the same task and upscale "
+        "factor.",
     )
 
     @field_validator("uncertainty")

@@ -37,63 +37,67 @@ class SimulateConfig(ScanConfig):
         ge=1,
         le=100_000,
         title="Projections",
-        description="Number of views.",
+        description="Number of projections.",
     )
     size: int = Field(
         default=256,
         ge=16,
         le=8192,
         title="Size",
-        description="Edge of the slices in voxels.",
+        description="Edge length of the slices in voxels.",
     )
     rows: int | None = Field(
         default=None,
         ge=1,
         le=8192,
         title="Rows",
-        description="Number of slices; by default as many as voxels along an edge.",
+        description="Number of slices; by default as many as the size of the slices.",
     )
     porosity: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         title="Porosity",
-        description="About this; what is made is said and written down exactly. By "
-        "default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for lacunae.",
+        description="Porosity to aim for, as a fraction; the exact value of the "
+        "result is reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone "
+        "and 0.01 for lacunae.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         default=None,
         title="Radius of the pores",
-        description="Smallest and largest in voxels, e.g. 3,12; by default in "
-        "proportion to the size.",
+        description="Smallest and largest radius of the pores in voxels, such as "
+        "3,12; by default in proportion to the size.",
     )
     gap: float | None = Field(
         default=None,
         ge=0,
         le=1000,
         title="Gap between pores",
-        description="Least wall between two balls of a foam, in voxels; by default 1.",
+        description="Thinnest wall between two pores of a foam, in voxels; by "
+        "default 1.",
     )
     voxel_size: float | None = Field(
         default=None,
         gt=0,
         title="Voxel size",
-        description="Edge of a voxel; by default 10 µm, bone 20 µm, lacunae 1 µm.",
+        description="Voxel size; by default 10 µm (bone 20 µm, lacunae 1 µm).",
     )
     unit: str = Field(
-        default="µm", title="Unit", description="Of the voxel size: µm (um), mm, …"
+        default="µm",
+        title="Unit",
+        description="Unit of the voxel size: µm (or um), mm and so on.",
     )
     continuous: bool = Field(
         default=False,
         title="Continuous",
-        description="The sample turns all the time, so that views are blurred by that.",
+        description="The sample rotates during the exposures, which blurs them.",
     )
     threads: int | None = Field(
         default=None,
         ge=1,
         title="Threads",
-        description="CPU threads, at most as many as cores; by default cores - 1. The "
-        "scan is the same.",
+        description="CPU threads; by default one less than there are cores. The "
+        "result does not depend on it.",
     )
 
     @field_validator("radius", mode="before")

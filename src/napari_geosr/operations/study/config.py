@@ -54,54 +54,56 @@ class StudyConfig(Config):
     counts: Annotated[tuple[int, ...], COMMAS] = Field(
         (50, 75, 100, 150, 250),
         title="Projections",
-        description="Numbers of projections to try, e.g. 50,75,100,150,250.",
+        description="Numbers of projections to try, such as 50,75,100,150,250.",
     )
     exposure: Annotated[tuple[float, ...], COMMAS] = Field(
         (1.0,),
         title="Exposure",
-        description="Shares of each projection's exposure to try, e.g. 1,0.3,0.1; of "
-        "scans that hold counts.",
+        description="Fractions of the exposure time to try, such as 1,0.3,0.1. The "
+        "scan must hold counts.",
     )
     algorithms: Annotated[tuple[str, ...], COMMAS] = Field(
         ("fbp", "sirt", "tv"),
         title="Algorithms",
-        description="Some of fbp, sirt, tv, msdnet, tomogan (-js and -w), "
-        "noise2inverse, …",
+        description="Algorithms to compare: fbp, sirt, tv, msdnet, tomogan-js, "
+        "tomogan-w, noise2inverse and others.",
     )
     acquisition: Literal["step", "continuous"] = Field(
         "step",
         title="Acquisition",
-        description="Step: the other projections are left out; continuous: the sample "
-        "turns through them while it is exposed.",
+        description="How fewer projections are taken. step: the others are left out; "
+        "continuous: the sample rotates through the others during the exposure.",
     )
     light: Literal["one", "all"] = Field(
         "one",
         title="Light of a continuous view",
-        description="One: as much as one projection has (a quick scan); all: of all "
-        "projections it is the mean of (a slow scan).",
+        description="Light of a continuous exposure. one: as much as a single "
+        "projection (a quick scan); all: as much as all the projections it covers (a "
+        "slow scan).",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = Field(
         "otsu",
         title="Threshold",
         union_mode="left_to_right",
-        description="Rule that finds the grey value between pore and solid in each "
-        "reconstruction, or that value itself.",
+        description="Method that finds the threshold between pore and solid in each "
+        "reconstruction, or a grey value.",
     )
     phase: Literal["dark", "bright"] = Field(
-        "dark", title="Pores are", description="Dark or bright."
+        "dark", title="Pores are", description="Whether pores are dark or bright."
     )
     min_voxels: int = Field(
         8,
         ge=1,
         le=10**9,
         title="Smallest pore (voxels)",
-        description="Smaller pores are not counted, but are part of the porosity.",
+        description="Smallest pore, in voxels, that is counted. Smaller ones still "
+        "count towards the porosity.",
     )
     sample: Literal["auto", "circle", "none"] = Field(
         "auto",
         title="Sample",
-        description="Where pores are looked for: auto: in the envelope of the solid of "
+        description="Where to look for pores. auto: in the envelope of the solid in "
         "the reference; circle: in the circle that all projections see; none: "
         "everywhere.",
     )
@@ -110,10 +112,11 @@ class StudyConfig(Config):
         gt=0,
         le=1,
         title="Tolerance",
-        description="Relative error of the porosity that is called right.",
+        description="Relative error of the porosity up to which a result counts as "
+        "correct.",
     )
     filter: FilterName = Field(
-        "ramp", title="Filter", description="Of filtered back-projections."
+        "ramp", title="Filter", description="Filter of the filtered back-projections."
     )
     stripes: StripeRemoval = "none"
     nonfinite: NotFinite = "refuse"
@@ -121,67 +124,81 @@ class StudyConfig(Config):
     tune: bool = Field(
         True,
         title="Tune",
-        description="Choose the settings of classical algorithms by what they make of "
-        "views that are left out.",
+        description="Tune the classical algorithms by how well they predict "
+        "projections that were held out.",
     )
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings by algorithm that replace tuned or default ones, e.g. "
-        "tv: {weight: 0.1}.",
+        description="Settings of single algorithms, which replace tuned or default "
+        "ones, such as tv: {weight: 0.1}.",
     )
     steps: int = Field(
         1000,
         ge=1,
         title="Training steps",
-        description="Of each learned algorithm, at each number of projections.",
+        description="Training steps of each learned algorithm, for each number of "
+        "projections.",
     )
     batch_size: int = Field(
-        8, ge=1, le=1024, title="Batch", description="Patches in each training step."
+        8, ge=1, le=1024, title="Batch", description="Patches per training step."
     )
     patch: int = Field(
-        64, ge=8, le=1024, title="Patch", description="Edge of a patch in voxels."
+        64,
+        ge=8,
+        le=1024,
+        title="Patch",
+        description="Edge length of a training patch, in voxels.",
     )
     splits: Parts = "auto"
     seed: int = Field(
-        0, ge=0, title="Seed", description="Of the trainings: the same gives the same."
+        0,
+        ge=0,
+        title="Seed",
+        description="Seed of the trainings: the same seed gives the same result.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
     threads: int | None = Field(
-        None, ge=1, title="Threads", description="CPU threads; by default cores - 1."
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default one less than there are cores.",
     )
     memory: MemoryBudget = None
     scan_hours: float = Field(
         1.0,
         gt=0,
         title="Hours of the whole scan",
-        description="Beam time, or time in the scanner, of all projections.",
+        description="Beam time, or time in the scanner, of the complete scan in hours.",
     )
     synchrotron_kilowatts: float = Field(
         300.0,
         ge=0,
         title="Power of a synchrotron beamline (kW)",
-        description="Published for the ESRF: 1 h is 300 kWh, about 18 kg CO2eq.",
+        description="Power of the synchrotron in kW. Published for the ESRF: 1 h "
+        "takes 300 kWh, about 18 kg of CO2.",
     )
     laboratory_kilowatts: float = Field(
         5.0,
         ge=0,
         title="Power of a laboratory scanner (kW)",
-        description="Published estimate: 1 h is 5 kWh, about 0.3 kg CO2eq.",
+        description="Power of a laboratory scanner in kW. Published estimate: 1 h "
+        "takes 5 kWh, about 0.3 kg of CO2.",
     )
     computer_kilowatts: float = Field(
         0.3,
         ge=0,
         title="Power of the computer (kW)",
-        description="While it reconstructs and trains.",
+        description="Power of the computer in kW while it reconstructs and trains.",
     )
     kilograms_per_kilowatt_hour: float = Field(
         0.06,
         ge=0,
         title="CO2eq of a kilowatt-hour (kg)",
-        description="Of the electricity; 0.06 belongs to both published figures.",
+        description="CO2 per kWh of electricity, in kg; both published figures "
+        "assume 0.06.",
     )
 
     @field_validator("counts", mode="before")

@@ -43,15 +43,22 @@ _TOLD = (StageStarted, CentreFound, Warned)
 class StudyInput(Config):
     """What a study is of."""
 
-    projections: Path = Field(title="Projections", description="The whole scan.")
+    projections: Path = Field(title="Projections", description="The complete scan.")
     reading: ProjectionsInput = Field(
-        ProjectionsInput(), title="Reading", description="What the file does not say."
+        ProjectionsInput(),
+        title="Reading",
+        description="What the file does not say about the scan.",
     )
     reference: Path | None = Field(
-        None, title="Reference", description="The truth, in place of all projections."
+        None,
+        title="Reference",
+        description="Volume taken as the truth, instead of "
+        "the reconstruction from all projections.",
     )
     mask: Path | None = Field(
-        None, title="Mask", description="The sample: voxels that are not zero."
+        None,
+        title="Mask",
+        description="Mask of the sample: voxels other than zero belong to it.",
     )
 
     def open(self) -> tuple[Projections, Volume | None, Volume | None]:

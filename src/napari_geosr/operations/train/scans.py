@@ -58,8 +58,8 @@ CountsPerPhoton = Annotated[
     BeforeValidator(_counts),
     Field(
         title="Counts per photon",
-        description="Of the detector, for shorter exposures; auto: as three or more "
-        "flat fields vary, else 1.",
+        description="Detector counts per photon, for shorter exposures. auto: from "
+        "the variation of three or more flat fields, otherwise 1.",
     ),
 ]
 
@@ -77,8 +77,8 @@ Parts = Annotated[
     BeforeValidator(_parts),
     Field(
         title="Parts",
-        description="Noise2Inverse: reconstructions that the projections are shared "
-        "out to; auto: two, three from 150 projections on, four from 200 on.",
+        description="Number of reconstructions that the projections are divided "
+        "among. auto: 2; 3 from 150 projections; 4 from 200.",
     ),
 ]
 
@@ -100,25 +100,28 @@ class ProjectionsConfig(PreparationConfig):
     projections: Path | None = Field(
         None,
         title="Projections",
-        description="Data Exchange or NXtomo HDF5, TIFF stack or folder of "
-        "projections: learn from reconstructions of them.",
+        description="Learn from reconstructions of these projections: HDF5 (Data "
+        "Exchange or NXtomo), TIFF stack or folder.",
     )
     filter: FilterName = Field(
         "ramp",
         title="Filter",
-        description="Of the reconstructions: ramp is sharpest, hann smoothest.",
+        description="Filter of the reconstructions: ramp is the sharpest, hann the "
+        "smoothest.",
     )
     padding: Padding = Field(
         "zero",
         title="Outside the detector",
-        description="Zero: nothing is there; edge: as at its edge, where the sample is "
-        "wider than the detector.",
+        description="What lies outside the detector. zero: nothing; edge: the same "
+        "as at its edge, for samples wider than the detector.",
     )
     centre: AxisColumn = "auto"
     rows: RowRange = None
     full_turn: FullTurn = "auto"
     stripes: StripeRemoval = Field(
-        "none", description="Rings are the same in all parts of a scan, and learned."
+        "none",
+        description="How stripes (rings) are removed. Rings that stay are the "
+        "same in all parts of a scan, and are learned.",
     )
     angles: AnglesOf = None
     angle_range: AngleRange = None
@@ -174,50 +177,58 @@ class ScansConfig(ProjectionsConfig):
     every: Annotated[tuple[int, ...], _SEVERAL] = Field(
         (),
         title="Every",
-        description="Pairs: learn to make the whole scan of every so-many-th "
-        "projection.",
+        description="Make pairs from every n-th projection and all of them.",
     )
     counts: Annotated[tuple[int, ...], _SEVERAL] = Field(
         (),
         title="Projections left",
-        description="Pairs: the same, by the number of projections that are left.",
+        description="Make pairs from this many projections and all of them.",
     )
     acquisition: Literal["step", "continuous"] = Field(
         "step",
         title="Acquisition",
-        description="Of the scans with fewer projections: step by step, or with the "
-        "sample turning while it is exposed.",
+        description="How the scans with fewer projections are taken. step: step by "
+        "step; continuous: the sample rotates during the exposure.",
     )
     exposure: Annotated[tuple[float, ...], _SEVERAL] = Field(
         (),
         title="Exposure",
-        description="Pairs: learn to make the rest of the light of this share of it, "
-        "e.g. 0.1; needs counts.",
+        description="Make pairs from this fraction of the exposure, such as 0.1, and "
+        "the rest of it. The scan must hold counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",
         title="Light of the target",
-        description="Pairs of fewer projections: left-out: these give four fifths of "
-        "their photons, and the target, of all projections, has the others, so that "
-        "no noise is shared; all: the target has all, as in the papers. Values that "
-        "are no counts are not shared out.",
+        description="For pairs with fewer projections. left-out: the input has four "
+        "fifths of its photons and the target has the others, so that they share no "
+        "noise; all: the target has all photons, as in the papers. Values that are "
+        "not counts are not divided.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(
-        0, ge=0, title="Seed of photons", description="Which photons are left out."
+        0,
+        ge=0,
+        title="Seed of photons",
+        description="Seed that decides which photons are left out.",
     )
     short: Path | None = Field(
         None,
         title="Short scan",
-        description="Pairs: projections of the same object with a short exposure.",
+        description="Make pairs with these projections of the same object, taken "
+        "with a short exposure.",
     )
     restore: Path | None = Field(
         None,
         title="Restore to",
-        description="Write what the model makes of the scan to this file as well.",
+        description="Also restore the scan with the new model and write it to this "
+        "file.",
     )
     overwrite: Annotated[bool, Parameter(name="--overwrite-restored", negative="")] = (
-        Field(False, title="Overwrite", description="Replace the restored file.")
+        Field(
+            False,
+            title="Overwrite",
+            description="Replace the restored file if it exists.",
+        )
     )
 
     @field_validator("every", "counts", mode="before")

@@ -45,31 +45,31 @@ class DegradationConfig(Config):
         ge=0,
         le=20,
         title="Blur",
-        description="Standard deviation of the point-spread function in the plane, in "
-        "coarse voxels; the voxel's own width comes on top.",
+        description="Standard deviation of the point-spread function in the plane, "
+        "in low-resolution voxels. The width of the voxel is added.",
     )
     mtf10: float | None = Field(
         None,
         gt=0,
         title="Resolution (MTF 10 %)",
-        description="In place of the blur: line pairs per mm at which the coarse "
-        "system shows 10 % of the contrast.",
+        description="Instead of the blur: line pairs per mm at which the "
+        "low-resolution system still shows 10 % of the contrast.",
     )
     grey_gain: float = Field(
         1.0,
         title="Gain of grey values",
-        description="Grey values are multiplied by it, those of the target as well.",
+        description="Multiply the grey values by this; those of the target as well.",
     )
     grey_offset: float = Field(
         0.0,
         title="Offset of grey values",
-        description="Added to grey values after the gain.",
+        description="Add this to the grey values after the gain.",
     )
     seed: int = Field(
         0,
         ge=0,
         title="Seed",
-        description="Of the noise: the same seed, the same noise.",
+        description="Seed of the noise: the same seed gives the same noise.",
     )
 
     @model_validator(mode="after")

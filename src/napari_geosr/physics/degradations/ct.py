@@ -33,29 +33,29 @@ class Config(DegradationConfig):
         ge=0,
         le=10,
         title="Noise",
-        description="Standard deviation, in units of the contrast between the two "
-        "phases.",
+        description="Standard deviation of the noise, as a fraction of the contrast "
+        "between the two phases.",
     )
     cutoff: float = Field(
         1.5,
         gt=0,
         le=10,
         title="Cut-off of the filter",
-        description="Where the window of the reconstruction filter ends (Nyquist "
-        "frequency = 1): the higher, the finer the grain of the noise.",
+        description="Cut-off of the reconstruction filter, as a fraction of the "
+        "Nyquist frequency. Higher values make finer-grained noise.",
     )
     noise_spectrum: Annotated[tuple[float, ...], Field(max_length=1025)] = Field(
         (),
         title="Spectrum of the noise",
-        description="Power at evenly spaced frequencies from zero to the corner of the "
-        "spectrum, as measured; in place of the cut-off.",
+        description="Measured noise power at evenly spaced frequencies, from zero to "
+        "the corner of the spectrum. Replaces the cut-off.",
     )
     along_z: float = Field(
         0.0,
         ge=0,
         le=0.9,
         title="Noise along Z",
-        description="Correlation of the noise of adjacent slices.",
+        description="Correlation of the noise between adjacent slices.",
     )
 
     @field_validator("noise_spectrum")

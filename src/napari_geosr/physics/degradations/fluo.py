@@ -44,14 +44,14 @@ class Config(DegradationConfig):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Per coarse voxel where a structure is bright.",
+        description="Photons per low-resolution voxel in bright structures.",
     )
     read_noise: float = Field(
         1.0,
         ge=0,
         le=1e6,
         title="Read-out noise",
-        description="Standard deviation of what the camera adds, in photons.",
+        description="Standard deviation of the camera's read noise, in photons.",
     )
 
 

@@ -40,12 +40,12 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Noise is fitted soon: ten to thirty are usual.",
+        description="10 to 30 are usual; more reproduce the noise.",
     )
     nonnegative: bool = Field(
         False,
         title="Non-negative",
-        description="Attenuation below zero is set to zero, after the last iteration.",
+        description="Set negative attenuation to zero after the last iteration.",
     )
 
 

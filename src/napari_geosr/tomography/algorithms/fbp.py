@@ -46,18 +46,18 @@ class Config(_Config):
     filter: FilterName = Field(
         "ramp",
         title="Filter",
-        description="Ramp is sharpest; the others are smoother, Hann most of all.",
+        description="ramp is the sharpest, hann the smoothest.",
     )
     padding: Padding = Field(
         "zero",
         title="Outside the detector",
-        description="Zero: nothing is there; edge: the sample goes on (it is wider "
-        "than the detector).",
+        description="What lies outside the detector. zero: nothing; edge: the sample "
+        "goes on, for samples wider than the detector.",
     )
     nonnegative: bool = Field(
         False,
         title="Non-negative",
-        description="Attenuation below zero is set to zero.",
+        description="Set negative attenuation to zero.",
     )
 
 

@@ -43,7 +43,7 @@ class Config(IterativeConfig):
         gt=0,
         lt=2,
         title="Relaxation",
-        description="Length of the steps; below 2, or it does not converge.",
+        description="Step length; must be below 2 to converge.",
     )
 
 

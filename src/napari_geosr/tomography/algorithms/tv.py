@@ -46,15 +46,16 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Two hundred are close to the solution.",
+        description="200 come close to the solution.",
     )
     weight: float = Field(
         0.05,
         ge=0,
         le=1000,
         title="Weight",
-        description="Of the total variation, relative to the line integrals of a "
-        "slice; more of it removes noise and streaks, then small things.",
+        description="Weight of the total variation, relative to the line integrals "
+        "of a slice. Larger values remove noise and streaks, and then small "
+        "structures.",
     )
 
 

@@ -22,14 +22,14 @@ class RankConfig(Config):
     modality: Modality | None = Field(
         None,
         title="Modality",
-        description="How the scan was made: models for other modalities are left out. "
-        "By default all denoisers are compared.",
+        description="How the scan was made; models for other kinds of image are left "
+        "out. By default all denoisers are compared.",
     )
     models: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
         title="Models",
-        description="Names of models or paths of bundles to compare; by default all "
-        "denoisers at hand and the classical filters.",
+        description="Names or paths of the models to compare; by default all "
+        "denoisers and the classical filters.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -38,7 +38,7 @@ class RankConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads, at most as many as cores; by default cores - 1.",
+        description="CPU threads; by default one less than there are cores.",
     )
 
     @field_validator("models", mode="before")
