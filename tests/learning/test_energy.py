@@ -92,7 +92,7 @@ def test_where_codecarbon_says_nothing_nothing_is_known(
     figures = meter.figures()
     assert figures["kilowatt_hours"] is None
     assert figures["energy_from_step"] == 3
-    assert "could not begin" in figures["measured_by"]
+    assert "could not start" in figures["measured_by"]
     assert meter.watts() is None
 
 

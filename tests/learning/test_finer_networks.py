@@ -100,7 +100,9 @@ def test_methods_that_keep_the_voxels_take_no_network_that_does_not(
         {"network": "light_sr"},
         {"network": "unet", "network_options": {"upscale_factor": 2}},
     ):
-        with pytest.raises(ConfigError, match="this method keeps them .* such as"):
+        with pytest.raises(
+            ConfigError, match="this method keeps the voxel size.* such as"
+        ):
             check(method, **settings)
     check(method, network="unet", network_options={"upscale_factor": 1})
 

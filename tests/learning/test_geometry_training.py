@@ -58,7 +58,7 @@ def test_names_have_weights_of_their_own_or_the_usual() -> None:
         ("l1,euler:", "above 0, not ''"),
         ("l1,euler:much", "above 0, not 'much'"),
         ("l1,l1:2", "'l1' is given twice"),
-        ("cldice,porosity", "says nothing of grey values.*'l1,cldice,porosity'"),
+        ("cldice,porosity", "does not constrain the grey values.*'l1,cldice,porosity'"),
     ],
 )
 def test_nonsense_is_refused_in_a_sentence(text: str, message: str) -> None:

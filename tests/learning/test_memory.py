@@ -153,7 +153,7 @@ def test_a_validation_that_does_not_fit_ends_nothing(
     steps = finish(trainer)
     said = [s.message for s in steps if isinstance(s, Warned)]
     assert len(said) == (0 if times == 1 else 1)
-    assert all("judge" in message for message in said)
+    assert all("evaluate" in message for message in said)
     assert trainer.parts == 1
     result = trainer.method.modules["network"]
     assert result is not trainer.average

@@ -44,7 +44,7 @@ def test_other_weights_are_refused(
 ) -> None:
     (tmp_path / perceptual.STRUCTURE_FILE).write_bytes(b"something else")
     monkeypatch.setattr(perceptual.resources, "files", lambda _: tmp_path)
-    with pytest.raises(ConfigError, match="not the file of weights"):
+    with pytest.raises(ConfigError, match="not the weights file"):
         load_features("structure")
     (tmp_path / perceptual.STRUCTURE_FILE).unlink()
     with pytest.raises(ConfigError, match="cannot be read"):

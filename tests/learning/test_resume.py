@@ -96,12 +96,12 @@ SMALL: dict[str, Any] = {"dimensions": "2D", "layers": 1, "width": 2}
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("seed", 7, "seed 0, now it is 7"),
-        ("validation", 0.3, r"validation 0\.1, now it is 0\.3"),
+        ("seed", 7, r"seed 0 \(now 7\)"),
+        ("validation", 0.3, r"validation 0\.1 \(now 0\.3\)"),
         ("augment", False, "augment True"),
         ("sampling", "structure", "sampling uniform"),
-        ("patch", 24, "patch 16, now it is 24"),
-        ("source", [], "other volumes"),
+        ("patch", 24, r"patch 16 \(now 24\)"),
+        ("source", [], "different volumes"),
     ],
 )
 def test_no_training_goes_on_with_other_patches(
@@ -117,7 +117,7 @@ def test_no_training_goes_on_with_other_patches(
     if name == "source":
         value = [noisy_pair.first, noisy_pair.second]
     other = build_trainer("noise2void", tmp_path, **values | {name: value})
-    with pytest.raises(TrainingError, match=f"began with {said}.*start again"):
+    with pytest.raises(TrainingError, match=f"began with {said}.*start a new training"):
         other.resume()
     assert other.step == 0
     # The schedule may become another, and the machine.

@@ -96,7 +96,7 @@ def test_neighbor2neighbor_remembers_whole_images() -> None:
 
 def test_a_patch_too_small_for_norms_is_refused_in_plain_words() -> None:
     network = build_network("unet", levels=3, features=2, batch_norm=True).train()
-    with pytest.raises(ConfigError, match=r"8 × 8 .* too small for batch norms"):
+    with pytest.raises(ConfigError, match=r"8 × 8 .* too small for batch norm"):
         network(torch.zeros(1, 1, 8, 8))
     assert network(torch.zeros(2, 1, 8, 8)).shape == (2, 1, 8, 8)
     assert network.eval()(torch.zeros(1, 1, 8, 8)).shape == (1, 1, 8, 8)

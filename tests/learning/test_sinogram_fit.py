@@ -145,7 +145,7 @@ def test_a_state_of_other_networks_is_refused() -> None:
     settings = FitSettings(iterations=2, features=4)
     state = SinogramFit(sinogram, geometry, fbp, settings).state()
     other = SinogramFit(sinogram, geometry, fbp, replace(settings, features=5))
-    with pytest.raises(TrainingError, match="other settings"):
+    with pytest.raises(TrainingError, match="different settings"):
         other.restore(state)
 
 

@@ -1,4 +1,4 @@
-"""Learning: methods, losses and the loop that trains a network from a person's data.
+"""Learning: methods, losses and the training loop.
 
 A method says how a batch is drawn and how it becomes a loss; a sample is a function of
 (seed, step, index) alone, so that a run that was killed goes on as if it never was.

@@ -1,4 +1,4 @@
-"""Where and how a step of a training is computed: device, precision, parts, processes.
+"""How a training step is computed: device, precision, parts, processes.
 
 A batch that does not fit in memory is computed in parts. Each of several processes has
 a part of the batch as well. They meet after the gradients of their parts are there, not
@@ -67,7 +67,7 @@ _PHRASES = (
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether it was the device's memory, or the machine's, that ran out."""
+    """Whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     said = str(error).lower()
@@ -97,7 +97,7 @@ def _halves(n: int) -> tuple[slice, ...]:
 
 
 class Processes:
-    """The processes of a training, of which this is one; often the only one.
+    """The processes of a training, including this one.
 
     Parameters
     ----------
@@ -117,11 +117,11 @@ class Processes:
         if self.count > batch_size:
             raise ConfigError(
                 f"A batch of {batch_size} patches is not enough for {self.count} "
-                "processes. Start fewer of them or set a larger batch."
+                "processes. Start fewer processes or set a larger batch."
             )
 
     def any(self, mine: bool) -> bool:
-        """Whether it is so in any process."""
+        """Whether the flag is true in any process."""
         if self.count == 1:
             return mine
         return bool(self._sum(torch.tensor([float(mine)])) > 0)
@@ -129,7 +129,7 @@ class Processes:
     def share_gradients(
         self, parameters: Sequence[torch.nn.Parameter], patches: int
     ) -> None:
-        """Make the gradients those of the whole batch.
+        """Average the gradients over all processes.
 
         Parameters
         ----------
@@ -154,7 +154,7 @@ class Processes:
             )
         except RuntimeError as error:  # what torch raises where a connection breaks
             raise TrainingError(
-                "Another process of this training has ended; what it printed says why. "
-                "Resume to go on from the last checkpoint."
+                "Another process of this training has ended; see its output for the "
+                "cause. Resume from the last checkpoint."
             ) from error
         return total

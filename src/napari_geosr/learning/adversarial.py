@@ -1,4 +1,4 @@
-"""What all methods with a critic share: settings, optimisers, frozen critics.
+"""Shared parts of methods with a critic: settings, optimisers, frozen critics.
 
 Generator and critic alternate within a step: ``loop.update("network", …)`` and
 ``loop.update("critic", …)``.
@@ -60,14 +60,14 @@ class AdversarialConfig(TrainingConfig):
 
 
 class AdversarialMethod(Method):
-    """A generator that becomes the model, and critics that are thrown away."""
+    """A generator that becomes the model, and critics used only in training."""
 
     roles = ("source", "target")
     output_role = "target"
     loss_titles: Mapping[str, str] = {
         "adversarial": "looks made up",
         "critic": "critic",
-        "critic penalty": "critic too steep",
+        "critic penalty": "critic gradient",
         "pixel": "off the target",
     }
     config: AdversarialConfig
@@ -83,7 +83,7 @@ class AdversarialMethod(Method):
     def judge(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
-        """The loss of the critic called `critic`, with the penalty where it is due.
+        """Loss of the critic named `critic`, with the gradient penalty if there is one.
 
         `condition` is what the critic sees in front of both.
         """
@@ -111,14 +111,14 @@ class AdversarialMethod(Method):
         return loss, parts
 
     def convince(self, critic: str, fake: Tensor) -> Tensor:
-        """The generator's loss before the critic called `critic`, which stays still."""
+        """Adversarial loss of the generator; the critic named `critic` is frozen."""
         module = bare(self.modules[critic])
         with frozen(module):
             scores = module(fake).float()
         return losses.adversarial.generator_loss(scores, self.config.distance)
 
     def patch_scale(self, image: Tensor) -> float:
-        """What the adversarial loss is divided by, to be the same for all patches.
+        """Divisor that makes the adversarial loss independent of the patch size.
 
         A Wasserstein distance is a Euclidean distance of patches, which grows as the
         root of their number of voxels; divided by it, it is in standard deviations of
@@ -130,14 +130,14 @@ class AdversarialMethod(Method):
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """The module itself, without what shares its work among processes."""
+    """The module without its wrapper for several processes."""
     inner: nn.Module = getattr(module, "module", module)
     return inner
 
 
 @contextlib.contextmanager
 def frozen(module: nn.Module) -> Iterator[None]:
-    """Pass gradients through `module`, but spend nothing on those of its weights."""
+    """Pass gradients through `module` without computing those of its weights."""
     parameters = [p for p in module.parameters() if p.requires_grad]
     for parameter in parameters:
         parameter.requires_grad_(False)
@@ -149,7 +149,7 @@ def frozen(module: nn.Module) -> Iterator[None]:
 
 
 def several(draws: Sequence[Arrays]) -> Arrays:
-    """Put several samples in one: the first as it is, others as ``"1 source"``."""
+    """Merge several samples into one: the first unchanged, others as ``"1 source"``."""
     merged = dict(draws[0])
     for i, drawn in enumerate(draws[1:], start=1):
         merged |= {f"{i} {role}": array for role, array in drawn.items()}
@@ -157,7 +157,7 @@ def several(draws: Sequence[Arrays]) -> Arrays:
 
 
 def nth(batch: Batch, i: int) -> Batch:
-    """The i-th of the samples that :func:`several` has put in one."""
+    """The i-th of the samples merged by :func:`several`."""
     if i == 0:
         return {k: v for k, v in batch.items() if not k[0].isdigit()}
     front = f"{i} "

@@ -1,4 +1,4 @@
-"""From a training's settings to the network that it trains.
+"""Builds the network of a training from its settings.
 
 What a network can do is read from the fields of its ``NetworkConfig``, and by no name:
 ``adjacent_slices`` (2.5D), ``upscale_factor`` with the factors that it offers
@@ -34,7 +34,7 @@ def network_fields(network: str) -> dict[str, FieldInfo]:
 
 
 def upscale_factors(network: str) -> tuple[int, ...]:
-    """The factors that a network offers; 1 of one that keeps the voxels.
+    """Upscale factors of a network; 1 if it keeps the voxel size.
 
     Nothing of one that takes any number.
     """
@@ -43,7 +43,7 @@ def upscale_factors(network: str) -> tuple[int, ...]:
 
 
 def networks_that(can: Callable[[str], bool]) -> list[str]:
-    """Names of the networks that can be trained and for which `can` holds."""
+    """Names of the trainable networks for which `can` is true."""
     found = []
     for name in NETWORKS.names():
         try:
@@ -56,7 +56,7 @@ def networks_that(can: Callable[[str], bool]) -> list[str]:
 
 
 def check_network(config: TrainingConfig) -> None:
-    """Refuse a network that cannot do what a training asks of it.
+    """Refuse a network that does not suit the training.
 
     Raises
     ------
@@ -66,14 +66,14 @@ def check_network(config: TrainingConfig) -> None:
     fields, network = network_fields(config.network), config.network
     if config.planes > 1 and "adjacent_slices" not in fields:
         raise ConfigError(
-            f"{network} sees no adjacent slices: set --dimensions to 3D, where volumes "
-            "are learned, or to 2D, where slices are learned one by one."
+            f"{network} does not use adjacent slices: set --dimensions to 3D to train "
+            "on volumes, or to 2D to train on single slices."
         )
     _check_factor(config)
 
 
 def bound_of(network: str, kwargs: AnyMapping) -> float | None:
-    """The multiple of the noise that bounds what a network changes; None: nothing."""
+    """Bound of a network, as a multiple of the noise level; None if unbounded."""
     if "bound" not in network_fields(network):
         return None
     return float(kwargs["bound"])
@@ -86,16 +86,16 @@ def _check_factor(config: TrainingConfig) -> None:
     given = _number(config.network_options.get("upscale_factor"))
     if learns and None not in (chosen, given) and chosen != given:
         raise ConfigError(
-            f"The upscale factor is given twice: {chosen}, and {given} among the "
-            "network's options. Leave one out."
+            f"The upscale factor is given twice: {chosen}, and {given} in the "
+            "network's options. Remove one."
         )
     if not offered:
         return
     if not learns and (1 not in offered or given not in (None, 1)):
         usual = type(config).model_fields["network"].default
         raise ConfigError(
-            f"{network} would make voxels finer, and this method keeps them as they "
-            f"are: choose another network, such as {usual}."
+            f"{network} increases the resolution, but this method keeps the voxel "
+            f"size: choose another network, such as {usual}."
         )
     factor = given if chosen is None else chosen
     if factor is None or factor in offered:
@@ -103,8 +103,8 @@ def _check_factor(config: TrainingConfig) -> None:
     if offered == (1,):
         raise ConfigError(_keeps(config, factor))
     raise ConfigError(
-        f"{network} makes voxels {in_words(offered)} times finer, not {factor}: set "
-        f"--upscale-factor to {in_words(offered)}, or choose another network."
+        f"{network} supports upscale factors of {in_words(offered)}, not {factor}: "
+        f"set --upscale-factor to {in_words(offered)}, or choose another network."
     )
 
 
@@ -120,9 +120,9 @@ def _keeps(config: TrainingConfig, factor: int) -> str:
     others = [name for name in able if name != first]
     also = f" (or {in_words(others)})" if others else ""
     return (
-        f"{config.network} keeps the voxels as they are: for targets {factor} times "
-        f"finer set --network {first}{also}, with --dimensions 3D where they are finer "
-        "along Z as well."
+        f"{config.network} does not change the voxel size: for targets with voxels "
+        f"{factor} times smaller, set --network {first}{also}, and --dimensions 3D if "
+        "they are smaller along Z too."
     )
 
 
@@ -133,7 +133,7 @@ def in_words(values: list[str] | tuple[int, ...]) -> str:
 
 
 def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
-    """Settings of the network: its defaults for training, then what a person chose.
+    """Settings of the network: its training defaults, overridden by the user's.
 
     A network's ``NetworkConfig`` may say, as class variables, ``training_defaults`` (a
     dict) and which of its fields are meant by *layers* and *width* (``layers_field``,
@@ -164,7 +164,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
         field = getattr(kind, f"{setting}_field", None)
         if field is None:
             raise ConfigError(
-                f"The network {config.network!r} has no {setting} to set."
+                f"The network {config.network!r} has no setting {setting}."
             )
         values[field] = chosen
     values |= config.network_options | more
@@ -179,7 +179,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
 
 
 def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
-    """The network as a model keeps it, and its settings.
+    """The network as stored in a model, and its settings.
 
     One that offers ``merged()`` is of another, lighter form while nobody trains it.
     """
@@ -191,5 +191,5 @@ def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyD
 
 
 def remark_on(network: nn.Module) -> str:
-    """What a network says to who trains it further; mostly nothing."""
+    """Note of a network about further training; usually empty."""
     return str(getattr(network, "remark", ""))

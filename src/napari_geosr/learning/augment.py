@@ -1,4 +1,4 @@
-"""Turn and mirror patches as voxels allow: in the plane, and along Z as well."""
+"""Rotates and mirrors patches, as far as the voxel size allows."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Turn:
         self.depth = depth
 
     def __call__(self, patch: Array) -> Array:
-        """Turn a patch (C, [Z,] Y, X); a view."""
+        """Transform a patch (C, [Z,] Y, X); returns a view."""
         if self.depth and self.flips[0]:
             # Slices are channels in 2.5D, and an axis of its own in 3D.
             patch = np.flip(patch, axis=0 if patch.ndim == 3 else 1)

@@ -1,4 +1,4 @@
-"""The samples of each step: drawn ahead in a thread, put on the device in parts."""
+"""Samples of each step: drawn ahead in a thread, moved to the device in parts."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _TRAIN = 2
 
 
 class Batches:
-    """What one process sees of each step: a function of (seed, step) alone.
+    """The samples of one process, a function of (seed, step) only.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ class Batches:
         self._drawer.shutdown(wait=True, cancel_futures=True)
 
     def draw(self, step: int) -> list[Arrays]:
-        """The samples of `step` that are this process's."""
+        """The samples of `step` that belong to this process."""
         return [
             self.method.draw(
                 self.patches, np.random.default_rng([self.config.seed, step, i, _TRAIN])
@@ -60,7 +60,7 @@ class Batches:
         ]
 
     def take(self, step: int) -> list[Arrays]:
-        """The samples of `step`; those of the next are begun.
+        """The samples of `step`; starts drawing those of the next.
 
         They depend on the number of the step alone, so drawing them ahead, while the
         device works, changes nothing.
@@ -74,7 +74,7 @@ class Batches:
         return samples
 
     def forget(self) -> None:
-        """Draw what was begun anew: it may be what failed."""
+        """Draw the prefetched samples again, since prefetching may have failed."""
         self._ahead = None
 
     def _begin(self, step: int) -> None:

@@ -1,4 +1,4 @@
-"""Hide some voxels of a patch behind values of others, so that none sees itself.
+"""Masks voxels of a patch, so that none is predicted from itself.
 
 What stands in for a hidden voxel never comes from any hidden voxel: two that lie near
 each other would otherwise show each other's values, and a network could learn to put
@@ -116,7 +116,7 @@ class BlindSpots:
 def line_offsets(
     axis: Literal["none", "x", "y", "z", "cross"], length: int, ndim: int
 ) -> tuple[tuple[int, int, int], ...]:
-    """Neighbours along a line of `length` voxels (odd) with the voxel in its middle.
+    """Neighbours along a line of `length` voxels (odd), centred on the voxel.
 
     ``cross`` is lines along all axes that the network convolves over.
     """
@@ -145,7 +145,7 @@ def _one_per_cell(
 def _one_of(
     patch: Array, blind: Array, every: Places, reach: Places, rng: np.random.Generator
 ) -> Array:
-    """For each place, the value of a neighbour that is not hidden."""
+    """For each position, the value of a neighbour that is not hidden."""
     values = np.empty(len(every), patch.dtype)
     left = np.arange(len(every))
     for tries in range(1, _MOST_TRIES + 1):
@@ -170,7 +170,7 @@ def _one_of(
 def _median(
     patch: Array, blind: Array, every: Places, reach: Places, rng: np.random.Generator
 ) -> Array:
-    """For each place, the median of the neighbours that are not hidden."""
+    """For each position, the median of the neighbours that are not hidden."""
     wide = reach
     while True:
         seen = np.where(blind, np.nan, patch.astype(np.float64))

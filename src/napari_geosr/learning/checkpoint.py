@@ -1,4 +1,4 @@
-"""Checkpoints: one file, replaced in one step; and what may not change after one."""
+"""Checkpoints: one file, replaced atomically, and the settings fixed by it."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _OF_THE_DATA = ("seed", "validation", "augment", "sampling", "patch")
 
 
 def save(folder: Path, state: AnyDict) -> Path:
-    """Replace the checkpoint in `folder`; on any failure the one before stays.
+    """Replace the checkpoint in `folder`; on failure the previous one is kept.
 
     Raises
     ------
@@ -72,10 +72,13 @@ def load(folder: Path) -> AnyDict | None:
         ValueError,
     ) as error:
         raise TrainingError(
-            f"{path} is damaged ({type(error).__name__}). Remove it to start again."
+            f"{path} is damaged ({type(error).__name__}). Delete it to start again."
         ) from error
     if state.get("schema") != _SCHEMA:
-        raise TrainingError(f"{path} was written by another release; start again.")
+        raise TrainingError(
+            f"{path} was written by another release of napari-geosr: start the "
+            "training again."
+        )
     return state
 
 
@@ -88,7 +91,7 @@ def _reason(error: RuntimeError) -> tuple[int, str]:
 
 
 def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
-    """What may not change until the end, as a checkpoint keeps it.
+    """Settings that must not change until the end, as stored in checkpoints.
 
     Of files only how many there are: their place may change, and what is in them is
     compared elsewhere.
@@ -105,7 +108,7 @@ def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
 def check_fixed_settings(
     config: TrainingConfig, now: AnyMapping, before: AnyMapping
 ) -> None:
-    """Compare with what a checkpoint keeps; those of earlier releases keep nothing.
+    """Compare with the settings in a checkpoint; older releases stored none.
 
     Parameters
     ----------
@@ -121,18 +124,19 @@ def check_fixed_settings(
     """
     for name in (n for n in now if n in before and now[n] != before[n]):
         if name == "roles":
-            changed = "other volumes than there are now"
+            changed = "different volumes"
         else:
             title = type(config).model_fields[name].title or name
-            changed = f"{title.lower()} {before[name]}, now it is {now[name]}"
+            changed = f"{title.lower()} {before[name]} (now {now[name]})"
         raise TrainingError(
-            f"This training began with {changed}: it would be a mixture of two. Put "
-            "that back to go on, or start again in another folder."
+            f"This training began with {changed}, so it cannot be resumed. Restore "
+            "the original settings and data, or start a new training in another "
+            "folder."
         )
 
 
 def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
-    """The name of the first module some of whose weights are not numbers, if any."""
+    """Name of the first module with NaN or infinite weights, if any."""
     import torch
 
     for name, module in modules.items():

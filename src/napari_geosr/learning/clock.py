@@ -1,4 +1,4 @@
-"""When a training reports and shows a preview, and how long it will still take."""
+"""Schedules reports and previews, and estimates the remaining time."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _SHARE = 0.05
 
 
 class Clock:
-    """When to report, to preview, and how long it will still take.
+    """Schedules reports and previews, and estimates the remaining time.
 
     Parameters
     ----------
@@ -39,12 +39,12 @@ class Clock:
         self.last_preview = self.began
 
     def start(self) -> None:
-        """Count from now on; what the first preview took is known, but not counted."""
+        """Start timing; the first preview's time is known but not counted."""
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 
     def note(self, losses: dict[str, float]) -> None:
-        """Take in the losses of one more step."""
+        """Add the losses of one step."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
@@ -54,7 +54,7 @@ class Clock:
         return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
 
     def preview_is_due(self, now: float) -> bool:
-        """Whether it is time, and the next one stays within the previews' share.
+        """Whether a preview is due and stays within the previews' share of the time.
 
         One more is counted: that at the end.
         """
@@ -64,7 +64,7 @@ class Clock:
         return wanted <= _SHARE * (now - self.began)
 
     def preview_took(self, seconds: float) -> None:
-        """Take in what a preview has taken, with what was done with it."""
+        """Add the time of a preview, including its display."""
         self.preview_seconds = seconds
         self.all_previews += seconds
         self.last_preview = time.monotonic()
@@ -72,7 +72,7 @@ class Clock:
     def report(
         self, now: float, step: int, rate: float, memory: int, watts: float | None
     ) -> TrainingProgress:
-        """Sum up what was noted since the last report, and start the next one.
+        """Summarise the steps since the last report, and start the next one.
 
         Parameters
         ----------

@@ -1,4 +1,4 @@
-"""Settings that all learning methods share. No torch here: ``--help`` reads it."""
+"""Settings shared by all learning methods. No torch here: ``--help`` imports it."""
 
 from __future__ import annotations
 
@@ -223,7 +223,7 @@ class TrainingConfig(Config):
     def _check_name(cls, value: str) -> str:
         if not re.fullmatch(r"[a-z0-9][a-z0-9._-]*", value):
             raise ValueError(
-                "use small letters, digits, dots, - and _ alone, and no spaces"
+                "use lower-case letters, digits, dots, - and _ only, without spaces"
             )
         return value
 
@@ -244,14 +244,14 @@ class TrainingConfig(Config):
     def _check_warm_up(self) -> TrainingConfig:
         if "out_channels" in self.network_options:
             raise ValueError(
-                "network options: out_channels follow from 'labels' of supervised; set "
-                "that"
+                "network options: out_channels is set by 'labels' of the method "
+                "supervised; use that instead"
             )
         clash = {"ndim", "adjacent_slices"} & self.network_options.keys()
         if clash:
             raise ValueError(
-                f"network options: {', '.join(sorted(clash))} follow from 'dimensions' "
-                "and 'adjacent slices'; set those"
+                f"network options: {', '.join(sorted(clash))} are set by 'dimensions' "
+                "and 'adjacent slices'; use those instead"
             )
         return self
 

@@ -1,4 +1,4 @@
-"""Critics: networks that judge patches, used in training alone.
+"""Critics: networks that judge patches, used only in training.
 
 Both take patches of any size: their judgement is a mean over places.
 
@@ -126,7 +126,7 @@ class TomoGANCritic(nn.Module):
         if self.edge and set(x.shape[2:]) != {self.edge}:
             raise ConfigError(
                 f"This critic is made for patches of {self.edge} voxels, not "
-                f"{' × '.join(map(str, x.shape[2:]))}. Leave its edge out."
+                f"{' × '.join(map(str, x.shape[2:]))}. Remove its setting 'edge'."
             )
         maps = self.body(x)
         logits: torch.Tensor = self.dense(
@@ -145,8 +145,8 @@ def check_penalty(critic: nn.Module) -> None:
     """
     if getattr(critic, "norm", "none") == "batch":
         raise ConfigError(
-            "A critic with batch norm has no gradient of its own for each sample: "
-            "choose no norm with the Wasserstein distance."
+            "A critic with batch norm has no separate gradient for each sample: with "
+            "the Wasserstein distance, use no norm."
         )
 
 

@@ -50,7 +50,7 @@ def known_countries() -> dict[str, str]:
 
 
 class Meter:
-    """Measures from entering to leaving; figures are None where nothing is known.
+    """Context manager that measures energy; figures are None if unknown.
 
     codecarbon reads the counters of the processor and the GPU where it may, else it
     estimates from the model's name; nothing is sent anywhere.
@@ -73,7 +73,7 @@ class Meter:
         self._last: tuple[float, float] | None = None
 
     def go_on(self, keep: Path, step: int) -> None:
-        """Add to what the processes before have taken, where a job has had several.
+        """Continue the sums of earlier processes of the same job.
 
         Parameters
         ----------
@@ -135,11 +135,11 @@ class Meter:
                     self.method = _failed(error)
             # It swallows most of its own errors.
             if self._last is None and self.method == _NOTHING:
-                self.method = "not measured: codecarbon could not begin"
+                self.method = "not measured: codecarbon could not start"
         self._add(None, None)
 
     def _note(self, total: Any) -> None:
-        """Take in what codecarbon has measured since this process began."""
+        """Add what codecarbon has measured since this process started."""
         now, energy = float(total.duration), float(total.energy_consumed)
         then, before = self._last or (0.0, 0.0)
         if now > then:
@@ -149,7 +149,7 @@ class Meter:
         self._add(energy, float(total.emissions))
 
     def _add(self, energy: float | None, carbon: float | None) -> None:
-        """Bring the sums up to now; without figures those noted last stay."""
+        """Update the sums; without new figures the last ones are kept."""
         before, now = self._before, self._sums
         self._sums = _EnergySums(
             before.first_step,
@@ -169,11 +169,11 @@ class Meter:
         return self._sums.seconds
 
     def watts(self) -> float | None:
-        """Mean power between the last two measurements; None while it is not known."""
+        """Mean power between the last two measurements; None while unknown."""
         return self._watts
 
     def figures(self) -> AnyDict:
-        """What the card keeps: sums over all processes that worked on the job."""
+        """Figures for the card: sums over all processes of the job."""
         return {
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
@@ -187,7 +187,7 @@ class Meter:
 
 @dataclass(frozen=True)
 class _EnergySums:
-    """What a job has taken since `first_step`."""
+    """Time and energy of a job since `first_step`."""
 
     first_step: int = 0
     seconds: float = 0.0
@@ -196,12 +196,12 @@ class _EnergySums:
 
 
 def _failed(error: Exception) -> str:
-    """What the card says where codecarbon raises: that ends no training."""
+    """Text for the card if codecarbon raises, which must not stop the training."""
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 
 def _kept(path: Path | None) -> _EnergySums | None:
-    """The sums of the processes before, where they are kept and not damaged."""
+    """Sums of earlier processes, if stored and intact."""
     if path is None:
         return None
     try:

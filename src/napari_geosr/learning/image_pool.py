@@ -1,4 +1,4 @@
-"""Images that a generator made earlier, for critics that should not forget them."""
+"""A pool of earlier generated images, shown to critics again."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 class ImagePool:
-    """Hands out, by halves, images just made and images of earlier steps [1]_.
+    """Returns new images and, half of the time, images of earlier steps [1]_.
 
     What it draws comes from torch's own random numbers, which the training loop seeds
     at every step; together with :meth:`state` a resumed run is the same.
@@ -28,13 +28,13 @@ class ImagePool:
         self.images: list[Tensor] = []
 
     def copy(self) -> ImagePool:
-        """A pool of the same images that can be changed on its own."""
+        """A copy of the pool with the same images."""
         other = ImagePool(self.size)
         other.images = list(self.images)
         return other
 
     def exchange(self, made: Tensor) -> Tensor:
-        """Take in the images ``(N, …)`` and return as many, new and old ones."""
+        """Add the images ``(N, …)`` and return as many, new and old ones."""
         if not self.size:
             return made
         given = []
@@ -58,5 +58,5 @@ class ImagePool:
         return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:
-        """Go on with the images of :meth:`state`."""
+        """Restore the images of :meth:`state`."""
         self.images = [] if state is None else list(state.unbind())

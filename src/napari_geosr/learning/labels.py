@@ -1,4 +1,4 @@
-"""Whether the targets of a training are label images, before it begins. No torch."""
+"""Checks before training that targets are label images. No torch."""
 
 from __future__ import annotations
 
@@ -30,21 +30,22 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
         for plane in spread_planes(target):
             if wrong := wrong_label(plane, labels):
                 raise VolumeError(
-                    f"{target.title} has {wrong}, but a target of {labels} labels has "
-                    f"the whole numbers 0 … {labels - 1} alone. {_advice(plane)}"
+                    f"{target.title} has {wrong}, but a target with {labels} labels "
+                    f"may hold only the whole numbers 0 … {labels - 1}. "
+                    f"{_advice(plane)}"
                 )
             seen[np.unique(plane).astype(int)] = True
     if seen.all():
         return []
     absent = ", ".join(map(str, np.flatnonzero(~seen)))
     return [
-        f"Of the {labels} labels, {absent} was not found in the targets: the model "
-        "cannot learn what it does not see."
+        f"Label {absent} (of {labels}) does not occur in the targets: the model "
+        "cannot learn it."
     ]
 
 
 def wrong_label(values: AnyArray, labels: int) -> str:
-    """Words for the first value that is no label 0 … labels - 1; "" if there is none.
+    """Text for the first value that is not a label 0 … labels - 1; "" if none.
 
     Parameters
     ----------
@@ -54,7 +55,7 @@ def wrong_label(values: AnyArray, labels: int) -> str:
     if values.dtype.kind == "f":
         broken = ~np.isfinite(values) | (values != np.rint(values))
         if broken.any():
-            return f"the value {values[broken][0]:g}, which is no whole number"
+            return f"the value {values[broken][0]:g}, which is not a whole number"
     outside = (values < 0) | (values >= labels)
     return f"the value {values[outside][0]:g}" if outside.any() else ""
 
@@ -63,4 +64,4 @@ def _advice(plane: AnyArray) -> str:
     found = np.unique(plane)
     if plane.dtype.kind == "f" and (found != np.rint(found)).any():
         return "Give a label image, or leave labels at 1 to learn grey values."
-    return "Number its labels from 0 on, or set labels to one more than the largest."
+    return "Number its labels from 0, or set labels to one more than the largest."

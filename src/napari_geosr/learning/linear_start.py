@@ -1,4 +1,4 @@
-"""First weights of a last layer that is linear, by least squares.
+"""Initial weights of a linear last layer, by least squares.
 
 A network whose output is a weighted sum of its maps, such as the MSD-net, need not
 learn those weights step by step: for the maps as they are they follow from a few
@@ -38,14 +38,14 @@ _RIDGE = 1e-3
 
 @runtime_checkable
 class LinearEnd(Protocol):
-    """A network that gives a weighted sum of its maps."""
+    """A network with a weighted sum of its maps as output."""
 
     def all_maps(self, x: Tensor) -> Tensor:
-        """What is weighted: ``(N, maps, [Z,] Y, X)``."""
+        """The maps to be weighted: ``(N, maps, [Z,] Y, X)``."""
         ...
 
     def set_end(self, weights: Tensor, bias: Tensor) -> None:
-        """Let the output be ``weights @ maps + bias``."""
+        """Set the output to ``weights @ maps + bias``."""
         ...
 
 
@@ -108,7 +108,7 @@ def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _solve(moments: Tensor) -> Tensor | None:
-    """Weights and bias that are least far from the target; None if there are none."""
+    """Least-squares weights and bias; None if there is no solution."""
     import torch
 
     left, right = moments[:-1, :-1], moments[:-1, -1]

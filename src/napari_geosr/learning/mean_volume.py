@@ -1,4 +1,4 @@
-"""The mean of several volumes of one object, read where it is asked for."""
+"""Mean of several volumes of the same object, computed lazily."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.core.volume import Volume
 
 
 def mean_volume(volumes: Sequence[Volume], name: str) -> Volume:
-    """A lazy volume (float32) that is the mean of `volumes`, in the place of the first.
+    """Lazy mean (float32) of `volumes`, with the origin of the first.
 
     Raises
     ------
@@ -25,8 +25,8 @@ def mean_volume(volumes: Sequence[Volume], name: str) -> Volume:
         if other.shape != first.shape or other.axes != first.axes:
             raise VolumeError(
                 f"{other.title} has shape {_times(other)} ({other.axes}) but "
-                f"{first.title} has {_times(first)} ({first.axes}): both must show the "
-                "same voxels."
+                f"{first.title} has {_times(first)} ({first.axes}): they must have "
+                "the same shape and axes."
             )
     data = _Mean([volume.data for volume in volumes])
     return first.replace(data=data, name=name, source=None, provenance=())
@@ -37,7 +37,7 @@ def _times(volume: Volume) -> str:
 
 
 class _Mean:
-    """Array-like; an index reads that part of all arrays."""
+    """Array-like; indexing reads that part of all arrays."""
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self._arrays = arrays

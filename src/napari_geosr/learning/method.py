@@ -1,4 +1,4 @@
-"""What every learning method is: modules, batches, and how these move the weights."""
+"""Base of learning methods: modules, batches and optimisation steps."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ Losses = dict[str, "Tensor"]
 
 
 class Updater(Protocol):
-    """What the training loop offers to a method's step."""
+    """Interface of the training loop for a method's step."""
 
     #: Steps done and in all.
     step: int
@@ -45,7 +45,7 @@ class Updater(Protocol):
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[Tensor, Losses]],
     ) -> dict[str, float]:
-        """Move the weights of one optimiser by the mean loss of `batches`.
+        """Update the weights of one optimiser with the mean loss of `batches`.
 
         The batches are parts of one batch that do not fit into memory together; their
         gradients are added up. Where memory runs out they are cut into smaller ones
@@ -126,23 +126,23 @@ class Method:
     def check(cls, config: TrainingConfig) -> None:
         """Raise `ConfigError` if data are missing, or the network does not fit."""
         if not config.source:
-            raise ConfigError("Give the volume to learn from (--source).")
+            raise ConfigError("Give the volume to train on (--source).")
         wants_target = "target" in cls.roles
         if wants_target and not config.target:
             raise ConfigError("This method needs targets: give --target.")
         if config.target and not wants_target:
-            raise ConfigError("This method takes no targets: leave --target out.")
+            raise ConfigError("This method uses no targets: remove --target.")
         if wants_target and cls.paired and len(config.source) != len(config.target):
             raise ConfigError(
                 f"There are {len(config.source)} sources and {len(config.target)} "
-                "targets: each source needs its target, in the same order."
+                "targets: give one target for each source, in the same order."
             )
         check_network(config)
         if not cls.denoises and "bound" in network_fields(config.network):
             raise ConfigError(
-                f"{config.network} changes no voxel by more than a multiple of its "
-                "noise, and this method has to change more: choose another network, "
-                "such as msdnet."
+                f"{config.network} limits the change of each voxel to a multiple of "
+                "its noise, but this method needs larger changes: choose another "
+                "network, such as msdnet."
             )
 
     @property
@@ -153,21 +153,21 @@ class Method:
     def scenes(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> Mapping[str, Sequence[Volume]]:
-        """Bring the volumes given by a person into the roles that patches have.
+        """Assign the given volumes to the roles of patches.
 
         The i-th volumes of all roles become one scene.
         """
         return volumes
 
     def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """What a person should know about these volumes before training, if anything.
+        """Notes for the user about these volumes before training.
 
         A sentence each; reads a few slices.
         """
         return []
 
     def independent_noise_along(self) -> str:
-        """Axes (out of ``"xyz"``) along which it takes noise to be independent.
+        """Axes (of ``"xyz"``) along which the method assumes independent noise.
 
         Empty where the noise of neighbouring voxels may be correlated. Whoever starts
         a training measures the noise of the sources and warns.
@@ -175,7 +175,7 @@ class Method:
         return ""
 
     def prepare(self, patches: Patches) -> None:
-        """Get to know what is learned from, before the first step."""
+        """Prepare for the training data before the first step."""
 
     def network_kwargs(self) -> AnyDict:
         """Settings of the network that becomes the model, for its card."""
@@ -191,11 +191,11 @@ class Method:
 
     @property
     def normalisation(self) -> Literal["stored", "volume"]:
-        """Whose grey scale the model takes along."""
+        """Role that provides the grey scale of the model."""
         return self.config.normalisation
 
     def grey_scale(self) -> GreyScale | None:
-        """The grey scale that patches have; None: that of the volumes given."""
+        """Grey scale of the patches; None for that of the given volumes."""
         return None
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
@@ -203,38 +203,38 @@ class Method:
         return model.network().state_dict()
 
     def noise_bound(self) -> float | None:
-        """No voxel is moved by more than this multiple of its noise; None: any way."""
+        """Bound on voxel changes, as a multiple of the noise; None if unbounded."""
         return bound_of(self.config.network, self.network_kwargs())
 
     def output(self, batch: Batch) -> Tensor:
-        """What the network makes of ``batch["source"]``, told the noise of each patch.
+        """Output of the network for ``batch["source"]``, given the noise of each patch.
 
         See `napari_geosr.learning.noise_input`.
         """
         return restored(self.modules[self.result], batch)
 
     def build(self) -> dict[str, nn.Module]:
-        """Make the modules with fresh weights."""
+        """Create the modules with initial weights."""
         network = build_network(self.config.network, **self.network_kwargs())
         return {self.result: network}
 
     def state(self) -> AnyDict:
-        """What the method remembers from step to step, for the checkpoint: tensors."""
+        """State kept between steps, for the checkpoint: tensors."""
         return {}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Go on with what :meth:`state` gave."""
+        """Restore what :meth:`state` returned."""
 
     def intended_use(self) -> str:
-        """What the card says the model is for."""
-        return "Volumes recorded like those it was trained on."
+        """Intended use, for the card."""
+        return "Volumes recorded in the same way as the training data."
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Names of the modules that each optimiser moves."""
+        """Names of the modules updated by each optimiser."""
         return {self.result: (self.result,)}
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
-        """Make the optimiser of a group."""
+        """Create the optimiser of a group."""
         import torch
 
         return torch.optim.Adam(
@@ -242,7 +242,7 @@ class Method:
         )
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw one sample: arrays (C, [Z,] Y, X), a function of `rng` alone."""
+        """Draw one sample: arrays (C, [Z,] Y, X), a function of `rng` only."""
         return patches.draw(rng, self.roles)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
@@ -254,6 +254,6 @@ class Method:
         return loop.update(self.result, batches, self.loss)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """Judge a batch of the validation block, without gradients."""
+        """Evaluate a batch of the validation block, without gradients."""
         _, losses = self.loss(batch)
         return {name: float(value) for name, value in losses.items()}

@@ -1,4 +1,4 @@
-"""What a network that is bounded by the noise is told of each patch of a batch.
+"""Passes the noise of each patch to a noise-bounded network.
 
 A sample holds three small arrays beside its patches: the curve of the noise level over
 grey values (``"greys"``, ``"levels"``) and the ``"correlation"`` of neighbours along Z,
@@ -50,7 +50,7 @@ def as_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
 
 
 def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
-    """What a network makes of ``batch["source"]``, told the noise if it is to know."""
+    """Output of a network for ``batch["source"]``, given the noise if it needs it."""
     import torch
 
     x = batch["source"]

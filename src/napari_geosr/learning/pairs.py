@@ -1,4 +1,4 @@
-"""Whether a source and its target show the same thing in the same place."""
+"""Checks whether a source and its target are aligned."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _LEAST_DEPTH = 8
 
 @dataclass(frozen=True)
 class PairCheck:
-    """What was measured of a pair.
+    """Measurements of a pair.
 
     Attributes
     ----------
@@ -103,18 +103,19 @@ def check_pair(
                 for axis, r in zip(source.spatial_axes, ratio, strict=True)
             )
             warnings.append(
-                f"The voxels of {target.title} are not as large as {source.title} lets "
-                f"expect, but so many times: {times}. Is it the right target?"
+                f"The voxel size of {target.title} does not match {source.title} "
+                f"(ratio to the expected size: {times}). Check that it is the right "
+                "target."
             )
     shift = _shift(source, target, factors) if alike else (0.0,) * len(factors)
     if max(map(abs, shift)) > LARGEST_SHIFT:
         shown = ", ".join(f"{s:+.2f}" for s in shift)
         axes = ", ".join("ZYX"[-len(shift) :])
         shallow = len(shift) == 3 and source.shape[0] < _DEPTH
-        few = " (along Z at least: there are few slices)" if shallow else ""
+        few = " (uncertain along Z: there are few slices)" if shallow else ""
         warnings.append(
-            f"{target.title} lies {shown} voxels ({axes}) from {source.title}{few}: "
-            "align them first, else the model learns to blur."
+            f"{target.title} is shifted by {shown} voxels ({axes}) from "
+            f"{source.title}{few}: align them first, or the model learns to blur."
         )
     return PairCheck(shift, tuple(warnings))
 

@@ -1,4 +1,4 @@
-"""Patches of the training volumes, read lazily; a sample is a function of its seed."""
+"""Patches of the training volumes, read lazily and drawn reproducibly."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _READING = threading.Lock()
 
 @dataclass(frozen=True)
 class Scene:
-    """Volumes of the same place, one for each role, with their split."""
+    """Aligned volumes, one per role, with their split."""
 
     volumes: Mapping[str, Volume]
     split: Split
@@ -160,13 +160,13 @@ class Patches:
         fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
         if min(fitted) < 4:
             raise VolumeError(
-                "The volumes are too small to draw patches from; choose 2D or 2.5D, or "
-                "give larger ones."
+                "The volumes are too small for 3D patches: set dimensions to 2D or "
+                "2.5D, or give larger volumes."
             )
         return fitted
 
     def tell(self, noises: Mapping[str, Sequence[Noise]]) -> None:
-        """Take over the noise of the volumes, for networks that are to know it.
+        """Store the noise of the volumes, for networks that need it.
 
         Parameters
         ----------
@@ -185,7 +185,7 @@ class Patches:
         self.scenes = told
 
     def held_out(self) -> Patches:
-        """The same volumes, drawn from the blocks that are kept for validation."""
+        """The same volumes, sampled from the validation blocks."""
         other = copy.copy(self)
         other.validation = True
         return other

@@ -1,4 +1,4 @@
-"""The two phases of targets, such as pores and solid: which grey values are whose."""
+"""The two phases of the targets, such as pores and solid."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _BINS = 256
 
 @dataclass(frozen=True)
 class GreyPhases:
-    """Dark and bright, parted by Otsu's threshold over all targets together.
+    """Dark and bright phase, separated by Otsu's threshold over all targets.
 
     Attributes
     ----------
@@ -90,7 +90,10 @@ def phases_of(targets: Sequence[Volume]) -> GreyPhases:
         low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     if not low < high:
         names = ", ".join(target.title for target in targets)
-        raise VolumeError(f"{names}: all grey values are the same, no phase is there.")
+        raise VolumeError(
+            f"{names}: all grey values are the same, so there are no phases to "
+            "separate. Check the file."
+        )
     values = np.clip(values, low, high)
     is_dark = values <= threshold_otsu(values, nbins=_BINS)
     dark, bright = float(values[is_dark].mean()), float(values[~is_dark].mean())

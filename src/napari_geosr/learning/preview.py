@@ -1,4 +1,4 @@
-"""The slice that people watch while a network trains."""
+"""The preview slice shown while a network trains."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _SLAB, _LEAST_SLAB = 16, 8
 
 
 class TrainingPreview:
-    """Restores one slice of the first source with the network as it is.
+    """Restores one slice of the first source with the current network.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class TrainingPreview:
         self.input = torch.from_numpy(patches.grey[role].standardise(raw))[None]
 
     def __call__(self, network: nn.Module) -> Volume:
-        """Return the restored slice (1, Y, X) in its place in space."""
+        """Return the restored slice (1, Y, X) with voxel size and origin."""
         device = next(network.parameters()).device
         training = network.training
         network.eval()

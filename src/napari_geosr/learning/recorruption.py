@@ -1,4 +1,4 @@
-"""Learn from one noisy scan, whose noise is known, by adding more of that noise.
+"""Learns from one scan with known noise by adding more of that noise.
 
 Noise ``n'`` like that of the scan ``y`` is drawn. ``y + α n'`` is the input and ``y −
 n' / α`` the target: their noises ``n + α n'`` and ``n − n' / α`` are uncorrelated,

@@ -1,4 +1,4 @@
-"""Batch norms remember the images that a model will restore, and no others."""
+"""Restricts running statistics of batch norms to the images to be restored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 @contextmanager
 def left_alone(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
-    """Passes through `network` in here do not change what its batch norms remember.
+    """Context in which `network` does not update its batch-norm statistics.
 
     A trained model norms by the statistics that were remembered. Methods that pass
     other images through it as well, such as those of another kind, would mix them in.

@@ -47,7 +47,7 @@ _FINAL_RATE = 0.05
 
 @dataclass(frozen=True)
 class FitSettings:
-    """How a fit goes.
+    """Settings of a fit.
 
     Attributes
     ----------
@@ -225,7 +225,7 @@ class SinogramFit:
         bad = [name for name, value in self.losses.items() if value != value]
         if bad:
             raise TrainingError(
-                f"The loss of {bad[0]} is no number any more at iteration "
+                f"The loss of {bad[0]} became NaN or infinite at iteration "
                 f"{self.iteration}. Start again with half the learning rate."
             )
         return self.losses
@@ -254,7 +254,7 @@ class SinogramFit:
         return found * scale
 
     def state(self) -> AnyDict:
-        """Everything that the next iteration depends on."""
+        """The complete state for the next iteration."""
         return {
             "iteration": self.iteration,
             "generator": self.generator.state_dict(),
@@ -264,7 +264,7 @@ class SinogramFit:
         }
 
     def restore(self, state: AnyDict) -> None:
-        """Go on from what :meth:`state` gave.
+        """Restore what :meth:`state` returned.
 
         Raises
         ------
@@ -279,13 +279,13 @@ class SinogramFit:
             self.average.copy_(state["average"])
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
-                "The checkpoint is of other settings or other projections. Start again "
-                "in another folder."
+                "The checkpoint belongs to different settings or projections. Start "
+                "again in another folder."
             ) from error
         self.iteration = int(state["iteration"])
 
     def start_from(self, other: SinogramFit) -> None:
-        """Begin with the networks of another fit, such as that of the rows above."""
+        """Start from the networks of another fit, such as that of adjacent rows."""
         self.generator.network.load_state_dict(other.generator.network.state_dict())
         self.critic.load_state_dict(other.critic.state_dict())
 
@@ -327,7 +327,7 @@ def fit_slices(
     fit = SinogramFit(sinogram, geometry, start, settings or FitSettings())
     while not fit.done:
         if should_stop():
-            raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+            raise Cancelled("Reconstruction stopped; unfinished slices are discarded.")
         on_iteration(fit.iteration + 1, fit.step())
     return fit.slices()
 

@@ -1,4 +1,4 @@
-"""Keep a block of every volume apart for validation."""
+"""Holds out a block of every volume for validation."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _GAP = 1
 
 @dataclass(frozen=True)
 class Split:
-    """Where to train and where to validate in one volume, along one axis.
+    """Training and validation ranges of one volume, along one axis.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ def split(
     if size < 1 or n - size - gap < 8:
         raise VolumeError(
             f"A volume of {' × '.join(map(str, shape))} voxels is too small to train "
-            "on: 16 voxels along an axis are the least."
+            "on: at least 16 voxels along each axis are needed."
         )
     if rng.random() < 0.5:
         return Split(axis, ((size + gap, n),), (0, size))

@@ -1,4 +1,4 @@
-"""Mean and spread of the grey values of the training data, role by role."""
+"""Mean and standard deviation of the training data, role by role."""
 
 from __future__ import annotations
 
@@ -69,12 +69,16 @@ def grey_scale(
             count += n
         if not found:
             raise VolumeError(
-                f"{volume.title} has no finite grey values to learn from."
+                f"{volume.title} has no finite grey values (all are NaN or infinite), "
+                "so it cannot be used for training."
             )
     std = float(np.sqrt(squares / max(count, 1)))
     if not std > 1e-12 * max(1.0, abs(mean)):
         names = ", ".join(volume.title for volume in volumes)
-        raise VolumeError(f"{names}: all grey values are {mean:g}; nothing to learn.")
+        raise VolumeError(
+            f"{names}: all grey values are {mean:g}, so there is nothing to learn. "
+            "Check the file."
+        )
     return GreyScale(float(mean), std)
 
 

@@ -1,4 +1,4 @@
-"""How far an output is from its target, by one loss or several: a part of methods.
+"""Loss between output and target, one or several: used by methods.
 
 Losses of grey values count from the first step. Those of geometry compare two soft
 phases, ``p = 1 / (1 + exp(±(x - t) / τ))`` of the output and of the target. The
@@ -58,17 +58,15 @@ _LEAST_SHARE, _LEAST_SPREAD = 0.001, 0.03
 def about_losses(front: str) -> str:
     """Help of a field: `front`, then which losses there are and how to write them."""
     return (
-        f"{front}: {', '.join(describe())}; several with commas, and weights behind "
-        "colons: l1,gradient,cldice:0.3."
+        f"{front}: {', '.join(describe())}; separate several by commas, with weights "
+        "after colons: l1,gradient,cldice:0.3."
     )
 
 
 class TargetLossConfig(TrainingConfig):
-    """What is made small between output and target."""
+    """Settings of the loss between output and target."""
 
-    loss: LossNames = Field(
-        "l2", title="Loss", description=about_losses("What is made small")
-    )
+    loss: LossNames = Field("l2", title="Loss", description=about_losses("Loss"))
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
@@ -122,19 +120,20 @@ class TargetLossConfig(TrainingConfig):
     def _check_ramp(self) -> TargetLossConfig:
         if self.ramp_from > self.ramp_to:
             raise ValueError(
-                f"losses of geometry begin at {self.ramp_from:g} of the steps, so they "
-                f"cannot be in full at {self.ramp_to:g}: set ramp_to to more"
+                f"the ramp of the geometric losses starts at {self.ramp_from:g} of "
+                f"the steps, so it cannot end at {self.ramp_to:g}: set ramp_to to a "
+                "larger value"
             )
         return self
 
     @property
     def geometry(self) -> list[str]:
-        """Names of the losses of geometry among those chosen."""
+        """Names of the chosen geometric losses."""
         return [name for name in names_in(self.loss) if is_geometry(name)]
 
 
 def refuse_on_labels(config: TargetLossConfig) -> None:
-    """Refuse losses of geometry where labels are learned, which have no grey values.
+    """Refuse geometric losses for labels, which have no grey values.
 
     Raises
     ------
@@ -143,9 +142,8 @@ def refuse_on_labels(config: TargetLossConfig) -> None:
     """
     if config.geometry:
         raise ConfigError(
-            f"{', '.join(config.geometry)}: losses of geometry find the phases in grey "
-            "values, and a target of labels has none. Leave them out, or set labels "
-            "to 1."
+            f"{', '.join(config.geometry)}: geometric losses find the phases in grey "
+            "values, and a label target has none. Remove them, or set labels to 1."
         )
 
 
@@ -162,7 +160,7 @@ class SoftPhase:
 
 
 class TargetLoss:
-    """The losses of a config, added up.
+    """Weighted sum of the losses of a config.
 
     Parameters
     ----------
@@ -194,13 +192,13 @@ class TargetLoss:
         if self.config.geometry and window > min(edge):
             size = " × ".join(map(str, edge))
             raise ConfigError(
-                f"The window of {window} voxels is larger than the patches of the "
-                f"target, {size}: set --window to {min(edge)} or less, or a larger "
-                "--patch."
+                f"The window of {window} voxels is larger than the target patches "
+                f"({size}): set --window to at most {min(edge)}, or --patch to a "
+                "larger size."
             )
 
     def look(self, targets: Sequence[Volume]) -> list[str]:
-        """Find phases and widths in the targets, and say what is odd about them."""
+        """Find phases and widths in the targets, and warn about unusual ones."""
         names, phase = self.config.geometry, self.config.phase
         if not names or self._phases is not None:
             return []
@@ -208,9 +206,9 @@ class TargetLoss:
         said = []
         if found.share(phase) < _LEAST_SHARE:
             said.append(
-                f"Hardly anything of the targets ({100 * found.share(phase):.2g} %) is "
-                f"{phase}, by Otsu's threshold {found.threshold:g}, so "
-                f"{', '.join(names)} have little to learn from."
+                f"Only {100 * found.share(phase):.2g} % of the targets is {phase} "
+                f"(Otsu's threshold {found.threshold:g}), so {', '.join(names)} will "
+                "have little effect."
             )
         lines = any(needs_radius(self._terms[name]) for name in names)
         if self.config.radius is None and lines:
@@ -218,14 +216,15 @@ class TargetLoss:
             self._radius = min(widest, MOST_RADIUS)
             if widest > MOST_RADIUS:
                 said.append(
-                    f"The {phase} phase is up to {2 * widest + 1} voxels wide, and "
-                    f"centre lines are those of parts up to {2 * MOST_RADIUS + 1}: for "
-                    f"wider ones set --radius up to {widest}, which takes longer."
+                    f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
+                    "centre lines are found only in parts up to "
+                    f"{2 * MOST_RADIUS + 1} voxels wide: for wider ones set --radius "
+                    f"to up to {widest}, which takes longer."
                 )
         return said
 
     def prepare(self, patches: Patches) -> None:
-        """Get to know the phases in the grey values that patches have.
+        """Set the phases, in the grey values of patches.
 
         Raises
         ------
@@ -250,11 +249,11 @@ class TargetLoss:
         )
 
     def go_to(self, loop: Updater) -> None:
-        """Take the weights of the step that the training is at."""
+        """Set the weights for the current step."""
         self.progress = loop.step / loop.steps
 
     def share(self, name: str, progress: float | None = None) -> float:
-        """How much of its weight a loss has, 0 … 1, now or at another `progress`."""
+        """Share of its weight that a loss has, 0 … 1, now or at another `progress`."""
         if name not in self._geometry:
             return 1.0
         done = self.progress if progress is None else progress
@@ -323,7 +322,7 @@ class TargetLossMethod(Method):
         self.target_loss = TargetLoss(self.config)
 
     def check_window(self) -> None:
-        """Refuse boxes in which geometry is compared that are larger than patches.
+        """Refuse comparison boxes that are larger than patches.
 
         Raises
         ------
@@ -334,15 +333,15 @@ class TargetLossMethod(Method):
         self.target_loss.check_patch((edge,) * self.config.ndim)
 
     def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Beside what others see: phases that are hardly there, or very wide."""
+        """Also warn about rare or very wide phases."""
         return [*super().look(volumes), *self.target_loss.look(volumes["target"])]
 
     def prepare(self, patches: Patches) -> None:
-        """Get to know the phases of the targets, if a loss compares them."""
+        """Find the phases of the targets, if a loss compares them."""
         super().prepare(patches)
         self.target_loss.prepare(patches)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step, with the weights of that step."""
+        """One step with the loss weights of that step."""
         self.target_loss.go_to(loop)
         return super().train_step(loop, batches)

@@ -62,7 +62,7 @@ _Result = TypeVar("_Result")
 
 
 def _unknown() -> None:
-    """The power of a machine that nobody measures."""
+    """Placeholder for a machine without power measurement."""
 
 
 class Trainer:
@@ -141,7 +141,7 @@ class Trainer:
             self.average.load_state_dict(network.state_dict())
 
     def _tell_noise(self) -> None:
-        """Tell the noise of the first source, for previews; samples bring their own."""
+        """Set the noise of the first source for previews; samples carry their own."""
         noise = next(
             (s.noises["source"] for s in self.patches.scenes if s.noises), None
         )
@@ -149,7 +149,7 @@ class Trainer:
             tell_noise(self.method.modules[self.method.result], noise)
 
     def _reduce_hidden_maps(self) -> None:
-        """On a processor autocast gains little; the MSD-net has a way of its own."""
+        """Autocast gains little on a CPU; the MSD-net handles precision itself."""
         if self.config.precision == "bfloat16":
             for module in self.method.modules.values():
                 if isinstance(module, SupportsTrainingDtype):
@@ -177,7 +177,7 @@ class Trainer:
     # State
 
     def resume(self) -> bool:
-        """Go on from the checkpoint in `folder`, if there is one."""
+        """Resume from the checkpoint in `folder`, if there is one."""
         state = None if self.folder is None else checkpoint.load(self.folder)
         if state is None:
             return False
@@ -185,7 +185,7 @@ class Trainer:
         return True
 
     def state_dict(self) -> AnyDict:
-        """Everything that the next step depends on; its keys stand in checkpoints."""
+        """The complete state for the next step; its keys are stored in checkpoints."""
         modules = self._unwrapped()
         return {
             "modules": {name: m.state_dict() for name, m in modules.items()},
@@ -199,7 +199,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: AnyMapping) -> None:
-        """Take the state that :meth:`state_dict` gave.
+        """Restore the state returned by :meth:`state_dict`.
 
         Raises
         ------
@@ -216,8 +216,8 @@ class Trainer:
                 optimiser.load_state_dict(state["optimisers"][name])
         except (KeyError, RuntimeError, ValueError) as error:
             raise TrainingError(
-                "The checkpoint does not fit these settings: network or method were "
-                "changed. Start again in another folder."
+                "The checkpoint does not match these settings: the network or the "
+                "method was changed. Start again in another folder."
             ) from error
         self.method.restore_state(state["method"])
         self.step, self.seconds = state["step"], state["seconds"]
@@ -225,12 +225,12 @@ class Trainer:
         self.parts = state["parts"]
 
     def _unwrapped(self) -> dict[str, nn.Module]:
-        """The method's modules, without what several processes need around them."""
+        """The method's modules without wrappers for several processes."""
         unwrap = self.accelerator.unwrap_model
         return {name: unwrap(m) for name, m in self.method.modules.items()}
 
     def start_from(self, weights: dict[str, torch.Tensor]) -> None:
-        """Begin with the weights of a trained model.
+        """Start from the weights of a trained model.
 
         Raises
         ------
@@ -242,8 +242,8 @@ class Trainer:
             network.load_state_dict(weights)
         except RuntimeError as error:
             raise TrainingError(
-                "The model to start from has another network than these settings. Set "
-                "network, dimensions and adjacent slices to those of the model."
+                "The initial model has a different network. Set network, dimensions "
+                "and adjacent slices to those of the model."
             ) from error
         self.average.load_state_dict(network.state_dict())
 
@@ -265,7 +265,7 @@ class Trainer:
     # The loop
 
     def run(self, should_stop: ShouldStop = never_stop) -> Generator[Step, None, bool]:
-        """Train to the end, or until `should_stop`; a checkpoint is kept either way.
+        """Train to the end or until `should_stop`; both end with a checkpoint.
 
         Yields
         ------
@@ -309,8 +309,9 @@ class Trainer:
                 if clock.validation is None and self._judges:
                     self._judges = False
                     message = (
-                        "No memory is left to judge the model on the block kept apart: "
-                        "the training goes on, its validation curve has gaps."
+                        "Not enough memory to evaluate the model on the validation "
+                        "block: training continues, but the validation curve has "
+                        "gaps."
                     )
                     yield Warned(message=message)
             now = time.monotonic()
@@ -335,7 +336,7 @@ class Trainer:
         return clock.report(now, self.step, self.rate(), memory, self.watts())
 
     def _preview(self, clock: Clock) -> Iterator[Step]:
-        """A preview; where there is no memory for it the training goes on without."""
+        """A preview; training continues without it if memory is short."""
         if self.preview is None:
             return
         began = time.monotonic()
@@ -346,7 +347,9 @@ class Trainer:
                 raise
             self.preview = None
             self._empty_cache()
-            message = "No memory is left for a preview: there is none from here on."
+            message = (
+                "Not enough memory for a preview: previews are disabled from now on."
+            )
             yield Warned(message=message)
             return
         yield PreviewReady(self.step, self.steps, volume)
@@ -354,7 +357,7 @@ class Trainer:
         clock.preview_took(time.monotonic() - began)
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
-        """One step; where memory runs out, in more parts; and what to say of it."""
+        """One step, in more parts if memory runs out, and a message about it."""
         parts = self.parts
         while True:
             self._moved = False
@@ -368,14 +371,14 @@ class Trainer:
         if self.parts == parts:
             return losses, ""
         return losses, (
-            f"Out of memory at step {self.step}: the batch of "
-            f"{self.config.batch_size} patches is worked through in {self.parts} "
-            "parts from here on, which is slower. The model differs by rounding, by "
-            "what a critic draws at random, and by what batch norms see at a time."
+            f"Out of memory at step {self.step}: from now on, the batch of "
+            f"{self.config.batch_size} patches is processed in {self.parts} parts, "
+            "which is slower. Results can differ slightly because of rounding, "
+            "random draws of the critic and the smaller groups that batch norms see."
         )
 
     def _alone(self, error: Exception) -> None:
-        """Refuse to begin anew where other processes are at another place by now.
+        """Refuse to retry if other processes have moved on.
 
         Raises
         ------
@@ -385,12 +388,12 @@ class Trainer:
         if self.processes.count > 1 and is_out_of_memory(error):
             raise DeviceMemoryError(
                 f"Memory ran out in one of {self.processes.count} processes at step "
-                f"{self.step}, where they could not begin anew together. Resume from "
-                "the last checkpoint with a smaller batch."
+                f"{self.step}, and they could not restart together. Resume from the "
+                "last checkpoint with a smaller batch."
             ) from error
 
     def _that_fits(self, work: Callable[[], _Result]) -> _Result:
-        """What `work` gives, tried in more parts until it fits in every process.
+        """Result of `work`, retried in more parts until it fits in every process.
 
         Nothing may move in `work`: it is done anew in all processes.
         """
@@ -409,7 +412,7 @@ class Trainer:
             self._empty_cache()
 
     def _halve(self, error: Exception | None) -> None:
-        """Work through batches in twice as many parts from here on.
+        """Process batches in twice as many parts from now on.
 
         Parameters
         ----------
@@ -465,7 +468,7 @@ class Trainer:
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
-        """Move the weights of `group`; see `napari_geosr.learning.method.Updater`."""
+        """Update the weights of `group`; see `napari_geosr.learning.method.Updater`."""
         optimiser = self.optimisers[group]
         totals = self._gradients(group, batches, loss)
         modules = [self.method.modules[m] for m in self.method.groups()[group]]
@@ -487,7 +490,7 @@ class Trainer:
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
-        """Add up the gradients of `batches`, in more parts where memory runs out.
+        """Accumulate the gradients of `batches`, in more parts if memory runs out.
 
         Nothing has moved until all are there, so it is this alone that begins anew,
         and not the step, in which other optimisers may have moved.
@@ -520,9 +523,9 @@ class Trainer:
 
     def _no_number(self, what: str) -> TrainingError:
         return TrainingError(
-            f"{what} is no number any more at step {self.step}. The last good "
-            "checkpoint is kept; resume with half the learning rate: 'Resume with…' in "
-            "the Jobs dock, or napari-geosr jobs resume JOB --learning-rate "
+            f"{what} became NaN or infinite at step {self.step}. The last good "
+            "checkpoint is kept; resume with half the learning rate: 'Resume with…' "
+            "in the Jobs dock, or napari-geosr jobs resume JOB --learning-rate "
             f"{self.config.learning_rate / 2:.6g}."
         )
 
@@ -554,7 +557,7 @@ class Trainer:
                 kept.copy_(latest)
 
     def _validate_if_it_fits(self) -> float | None:
-        """The validation loss; None where there is no memory for it, tried twice."""
+        """The validation loss; None if memory runs out twice."""
         for _ in range(2):
             try:
                 return self._validate()

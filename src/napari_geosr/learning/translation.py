@@ -1,4 +1,4 @@
-"""What image-to-image methods share: their settings, and volumes on other grids."""
+"""Shared parts of image-to-image methods: settings and grids."""
 
 from __future__ import annotations
 

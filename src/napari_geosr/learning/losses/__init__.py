@@ -1,4 +1,4 @@
-"""Losses, one family a file, and in ``terms`` those that a person can choose.
+"""Losses, one family per file; ``terms`` holds those that users can choose.
 
 Files of ``terms`` and :mod:`~napari_geosr.learning.losses.choice` import no torch:
 ``--help`` reads them. The families do, and are loaded on first use.

@@ -1,4 +1,4 @@
-"""What critic and generator want of each other, by the distance that they stand for.
+"""Losses of critic and generator for each distance.
 
 A critic gives logits or scores of any shape, a sample along the first axis; patches of
 a patch critic count alike. Losses are means over the batch, so that a batch worked
@@ -27,7 +27,7 @@ Critic = Callable[[Tensor], Tensor]
 
 
 def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
-    """What the critic makes small, without the gradient penalty.
+    """Loss of the critic, without the gradient penalty.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
 
 
 def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
-    """What the generator makes small: that the critic takes its samples for true."""
+    """Loss of the generator: small if the critic takes its samples for real."""
     if distance == "wasserstein":
         return -fake.mean()
     if distance == "least-squares":
@@ -57,7 +57,7 @@ def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
 def gradient_penalty(
     critic: Critic, real: Tensor, fake: Tensor, condition: Tensor | None = None
 ) -> Tensor:
-    """How far the critic's slope is from 1 between true and made samples [2]_.
+    """Deviation of the critic's gradient norm from 1, real to generated samples [2]_.
 
     ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake``, one ``e``
     between 0 and 1 for each sample. The norm of a sample runs over all its channels and

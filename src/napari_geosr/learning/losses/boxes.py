@@ -1,4 +1,4 @@
-"""Sums and means over boxes, for what is compared place by place, not by voxels.
+"""Sums and means over boxes, for local rather than voxel-wise comparison.
 
 Boxes overlap by half. Along axes that are shorter than a box it is as long as the axis;
 the last box of an axis may be cut.

@@ -1,4 +1,4 @@
-"""Losses as people write them, ``l1,gradient,cldice:0.3``: names and their weights."""
+"""Parses losses written as ``l1,gradient,cldice:0.3``: names and weights."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ GREY_VALUES = "l1"
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """Weights of the losses that are named in ``NAME[:WEIGHT],…``, in that order.
+    """Weights of the losses in ``NAME[:WEIGHT],…``, in that order.
 
     Raises
     ------
@@ -32,11 +32,11 @@ def parse_losses(text: str) -> dict[str, float]:
         name, colon, weight = (word.strip() for word in part.partition(":"))
         if name not in TERMS.modules():
             raise ConfigError(
-                f"There is no loss {name!r}. Known: {', '.join(describe())}; several "
-                "are separated by commas."
+                f"There is no loss {name!r}. Known: {', '.join(describe())}; separate "
+                "several by commas."
             )
         if name in weights:
-            raise ConfigError(f"The loss {name!r} is given twice. Leave one out.")
+            raise ConfigError(f"The loss {name!r} is given twice. Remove one.")
         module = TERMS.load(name)
         _check_there(name, module)
         kinds[name] = module.KIND
@@ -45,8 +45,8 @@ def parse_losses(text: str) -> dict[str, float]:
         if "edges" not in kinds.values():
             alone = [n for n in describe() if TERMS.load(n).KIND == "voxels"]
             raise ConfigError(
-                f"{text!r} says nothing of grey values, which would drift: add one of "
-                f"{', '.join(alone)}, as in '{GREY_VALUES},{text}'."
+                f"{text!r} does not constrain the grey values, so they would drift: "
+                f"add one of {', '.join(alone)}, as in '{GREY_VALUES},{text}'."
             )
         weights = {GREY_VALUES: float(TERMS.load(GREY_VALUES).WEIGHT)} | weights
     return weights
@@ -57,8 +57,8 @@ def _check_there(name: str, module: object) -> None:
     needed, extra = getattr(module, "REQUIRES", (None, None))
     if needed is not None and find_spec(needed) is None:
         raise ConfigError(
-            f"The loss {name!r} needs {needed}, which is not installed: "
-            f'pip install "napari-geosr[{extra}]", or leave it out.'
+            f"The loss {name!r} needs {needed}, which is not installed: run pip "
+            f'install "napari-geosr[{extra}]", or remove this loss.'
         )
 
 
@@ -68,7 +68,7 @@ def is_geometry(name: str) -> bool:
 
 
 def names_in(text: str) -> list[str]:
-    """Names of the losses that are written in ``NAME[:WEIGHT],…``."""
+    """Names of the losses in ``NAME[:WEIGHT],…``."""
     return [part.partition(":")[0].strip() for part in text.split(",")]
 
 
@@ -80,14 +80,14 @@ def _weight(name: str, text: str) -> float:
     if not (math.isfinite(weight) and weight > 0):
         raise ConfigError(
             f"The weight of the loss {name!r} must be a number above 0, not {text!r}: "
-            f"leave ':{text}' out for the usual {TERMS.load(name).WEIGHT:g}, or the "
-            "loss if it is not wanted."
+            f"remove ':{text}' to use the default {TERMS.load(name).WEIGHT:g}, or "
+            "remove the loss."
         )
     return weight
 
 
 def _one_text(given: object) -> Any:
-    """A list, or a mapping of names to weights, as YAML may have it, as one text."""
+    """Convert a list or a mapping of names to weights (from YAML) to one text."""
     if isinstance(given, Mapping):
         return ",".join(f"{name}:{weight}" for name, weight in given.items())
     if isinstance(given, Sequence) and not isinstance(given, str):

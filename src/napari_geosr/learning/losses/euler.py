@@ -26,7 +26,7 @@ from napari_geosr.learning.losses.morphology import extreme
 
 
 def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
-    """What each place adds to the Euler number; the sum over a patch is that number.
+    """Local contributions to the Euler number, which is their sum over a patch.
 
     Parameters
     ----------

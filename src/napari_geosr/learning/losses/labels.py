@@ -1,4 +1,4 @@
-"""Learning labels: cross-entropy of their scores, and the overlap that it leads to.
+"""Losses for labels: cross-entropy of the scores, and Dice overlap.
 
 References
 ----------

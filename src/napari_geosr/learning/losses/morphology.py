@@ -27,7 +27,7 @@ Offsets = tuple[tuple[int, int], ...]
 
 
 class _Extreme(torch.autograd.Function):
-    """Largest or smallest value of a window around, or beside, each place."""
+    """Maximum or minimum in a window around, or beside, each voxel."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Offsets, largest: bool) -> Tensor:
@@ -76,7 +76,7 @@ def dilated(x: Tensor) -> Tensor:
 
 
 def soft_skeleton(x: Tensor, steps: int) -> Tensor:
-    """What opening takes away from `x` as it is eroded step by step [1]_.
+    """What opening removes from `x` during stepwise erosion [1]_.
 
     Parameters
     ----------
@@ -100,7 +100,7 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
 
 
 def signed_depth(x: Tensor, most: int) -> Tensor:
-    """How deep each voxel lies in the phase, or outside of it, up to `most` voxels.
+    """Depth of each voxel inside or outside the phase, up to `most` voxels.
 
     Erosions by face neighbours and by all 3ⁿ take turns, which makes the distance that
     of octagons: along an axis it is exact, aslant up to a tenth too long or short.

@@ -1,4 +1,4 @@
-"""Perceptual losses: how far the features of two images are apart [1]_.
+"""Perceptual losses: distance between the features of two images [1]_.
 
 The feature network is chosen by name. Its weights are on the disk or there is an error:
 nothing is downloaded, and never are weights random.
@@ -151,13 +151,13 @@ def _structure() -> nn.Module:
         raw = place.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"The weights of the feature network 'structure' ({place}) cannot be read: "
-            "install napari-geosr again, or choose features 'gradient'."
+            f"The weights of the feature network 'structure' ({place}) cannot be "
+            "read: reinstall napari-geosr, or choose features 'gradient'."
         ) from error
     if hashlib.sha256(raw).hexdigest() != STRUCTURE_SHA256:
         raise ConfigError(
-            f"{place} is not the file of weights that this release came with: install "
-            "napari-geosr again, or choose features 'gradient'."
+            f"{place} is not the weights file of this release: reinstall "
+            "napari-geosr, or choose features 'gradient'."
         )
     network = StructureFeatures()
     network.load_state_dict(load(raw))

@@ -27,12 +27,12 @@ _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error: the mean of what is possible, best PSNR."""
+    """Mean squared error: predicts the mean, with the best PSNR."""
     return (output - target).square().mean()
 
 
 def l1(output: Tensor, target: Tensor) -> Tensor:
-    """Mean absolute error: the median of what is possible, sharper edges."""
+    """Mean absolute error: predicts the median, with sharper edges."""
     return (output - target).abs().mean()
 
 

@@ -1,4 +1,4 @@
-"""Learning methods, one a file, found by file name.
+"""Learning methods, one per file, found by file name.
 
 A method module offers, without importing torch:
 
@@ -33,7 +33,7 @@ _TITLES = {
 
 
 def needs() -> dict[str, str]:
-    """What data each method needs, one line each, by name."""
+    """The data each method needs, one line each, by name."""
     return {name: str(METHODS.load(name).NEEDS) for name in METHODS.names()}
 
 
@@ -45,7 +45,7 @@ def config_class(name: str) -> type[TrainingConfig]:
 
 @cache
 def loss_titles() -> dict[str, str]:
-    """What the losses of all methods are called, by name."""
+    """Titles of the losses of all methods, by name."""
     found = titles()
     for name in METHODS.names():
         # A method of another package that cannot be imported has no curves to name.
@@ -55,5 +55,5 @@ def loss_titles() -> dict[str, str]:
 
 
 def loss_title(name: str) -> str:
-    """Return what a curve of the loss `name` is called; `name` if it has no title."""
+    """Return the title of the loss `name`; `name` if it has none."""
     return loss_titles().get(name, name)

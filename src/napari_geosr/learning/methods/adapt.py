@@ -1,4 +1,4 @@
-"""Adapt: train a denoiser further on the very scan that it is to restore.
+"""Adapt: fine-tune a denoiser on the scan to restore.
 
 No clean data are needed. Of two scans of the object one is guessed from the other
 (Noise2Noise). Of a single scan more noise like its own is added, as
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
 
-NEEDS = "a trained denoiser and the noisy scan that it is to restore"
+NEEDS = "a trained denoiser and the noisy scan to restore"
 
 How = Literal["noise2noise", "recorrupted", "noise2void"]
 
@@ -130,7 +130,7 @@ class Config(TrainingConfig):
 
 
 def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
-    """How to learn from scans, and why, in a sentence.
+    """How to learn from the scans, and the reason as a sentence.
 
     Noise of few photons is skewed. Stein's estimate, which says when to stop, and
     recorruption take Gaussian noise for granted and fail together there: on real
@@ -150,26 +150,26 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
     """
     if has_second:
         return "noise2noise", (
-            "Learning to guess the second scan from the first and the other way round "
-            "(noise2noise), as their noise is independent."
+            "Predicting each scan from the other (noise2noise), because their noise "
+            "is independent."
         )
     if photon_skewness(noise) > SKEWED:
         hidden_neighbours(noise)  # says where this cannot be done
         return "noise2void", (
-            "Learning to guess hidden voxels (noise2void), as there is one scan, and "
-            "its noise is that of few photons: it grows with the grey value and is not "
-            "Gaussian, which adding more noise (recorrupted) takes for granted."
+            "Predicting hidden voxels (noise2void): there is only one scan, and its "
+            "noise is photon noise at low counts, which grows with the grey value "
+            "and is not Gaussian, as recorrupted would require."
         )
     shown = ", ".join(f"{a.upper()} {r:.2f}" for a, r in noise.correlation.items())
     return "recorrupted", (
-        "Learning from the scan with more of its own noise added (recorrupted), as "
-        "there is one scan, and the level and correlation of its noise were measured "
+        "Training on the scan with more of its own noise added (recorrupted): there "
+        "is only one scan, and the level and correlation of its noise were measured "
         f"({100 * noise.relative:.1f} % of the contrast; correlation {shown})."
     )
 
 
 def photon_skewness(noise: Noise) -> float:
-    """Skewness of the noise if its growth with the grey value is that of photons.
+    """Expected skewness of the noise if it is photon noise.
 
     Of counts with the gain ``g`` the variance is ``g`` times the grey value above the
     offset, and the skewness ``g / σ``.
@@ -191,8 +191,8 @@ def hidden_neighbours(noise: Noise) -> tuple[tuple[int, int, int], ...]:
     along = [a for a in "zyx" if abs(noise.correlation.get(a, 0.0)) >= INDEPENDENT]
     if len(along) == len(noise.correlation):
         raise ConfigError(
-            "The noise is correlated along every axis, so hidden voxels cannot be "
-            "guessed without their noise: give a second scan (--second) or, where the "
+            "The noise is correlated along every axis, so predicting hidden voxels "
+            "would reproduce the noise: give a second scan (--second) or, if the "
             "noise does not depend on the grey value, set --how to recorrupted."
         )
     steps = [range(-_HIDDEN, _HIDDEN + 1) if a in along else (0,) for a in "zyx"]
@@ -220,14 +220,14 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: a model to adapt is needed."""
+        """Also check that there is a model to adapt."""
         assert isinstance(config, Config)
         if not config.from_model:
             raise ConfigError("Give the model to adapt (--model).")
         if config.target and len(config.source) != len(config.target):
             raise ConfigError(
-                f"There are {len(config.source)} scans and {len(config.target)} second "
-                "scans: give one of each object, in the same order."
+                f"There are {len(config.source)} scans and {len(config.target)} "
+                "second scans: give one second scan for each scan, in the same order."
             )
         if config.how == "noise2noise" and not config.target:
             raise ConfigError(
@@ -238,7 +238,7 @@ class Method(_Method):
 
     @property
     def card(self) -> ModelCard:
-        """Card of the model that is adapted."""
+        """Card of the model to adapt."""
         if self._card is None:
             assert self.config.from_model is not None
             self._card = zoo.find(self.config.from_model).card
@@ -277,16 +277,16 @@ class Method(_Method):
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
-        """Choose how to learn, by the noise of the first scan."""
+        """Choose how to learn from the noise of the first scan."""
         super().prepare(patches)
         noise = patches.scenes[0].noises["source"]
         if self.config.how == "auto":
             self.how, self.reason = choose(noise, has_second=bool(self.config.target))
         elif self.config.how == "recorrupted" and photon_skewness(noise) > SKEWED:
             raise ConfigError(
-                "The noise of this scan is that of few photons and not Gaussian, so "
-                "learning from more of it (recorrupted) goes wrong, and so does the "
-                "estimate of what is gained: set --how to auto or noise2void."
+                "This scan has photon noise at low counts, which is not Gaussian, so "
+                "recorrupted gives wrong results and a wrong estimate of the "
+                "improvement: set --how to auto or noise2void."
             )
         else:
             self.how, self.reason = self.config.how, ""
@@ -297,10 +297,12 @@ class Method(_Method):
 
     def intended_use(self) -> str:
         """The scans that it was adapted to."""
-        return "The scans that it was adapted to, and others recorded in the same way."
+        return (
+            "The scans the model was adapted to, and others recorded in the same way."
+        )
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw an input and a target with other noise."""
+        """Draw an input and a target with independent noise."""
         if self.how == "noise2noise":
             swapped = rng.random() < 0.5
             order = ("target", "source") if swapped else ("source", "target")
@@ -328,7 +330,7 @@ class Method(_Method):
         return drawn | {"source": given, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error, of hidden voxels alone where there are any."""
+        """Mean squared error; if voxels are hidden, of those only."""
         squares = (self.output(batch) - batch["target"]).square()
         if "mask" not in batch:
             error = squares.mean()

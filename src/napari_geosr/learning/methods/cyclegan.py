@@ -58,7 +58,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "volumes of two kinds, of different objects of the same sort"
+NEEDS = "two unpaired sets of volumes, from different objects of the same kind"
 CRITICS = ("critic_target", "critic_source")
 
 
@@ -111,7 +111,7 @@ class Config(TranslationConfig):
 
 
 class Method(TranslationMethod):
-    """Generators forth ("network") and back ("backward"), and a critic of each kind."""
+    """Forward ("network") and backward ("backward") generators, and two critics."""
 
     paired = False
     loss_titles: Mapping[str, str] = {
@@ -143,7 +143,7 @@ class Method(TranslationMethod):
         return {**super().build(), "backward": self._backward(), **critics}
 
     def _backward(self) -> nn.Module:
-        """The way back: slice by slice, on the source's grid."""
+        """The backward generator: slice by slice, on the source's grid."""
         from torch import nn
 
         config, factor = self.config, self.upscale_factor
@@ -162,20 +162,20 @@ class Method(TranslationMethod):
         return nn.Sequential(pool(factor), network)
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Generators move together, and so do critics."""
+        """One optimiser for both generators, one for both critics."""
         return {"generators": ("network", "backward"), "critics": CRITICS}
 
     def state(self) -> AnyDict:
-        """The images that the critics are reminded of."""
+        """The pooled images for the critics."""
         return {name: pool.state() for name, pool in self.pools.items()}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Go on with the images of :meth:`state`."""
+        """Restore the images of :meth:`state`."""
         for name, pool in self.pools.items():
             pool.restore(state[name])
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """A place of a source and another one of a target, each with its slices."""
+        """Draw a patch of a source and an unrelated one of a target."""
         return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
 
     def forth(self, source: Tensor) -> Tensor:
@@ -199,7 +199,7 @@ class Method(TranslationMethod):
             yield
 
     def cycles(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-        """How far both images are from themselves after both ways, and what was made.
+        """Cycle loss of both images, and the generated images.
 
         Returns
         -------
@@ -217,7 +217,7 @@ class Method(TranslationMethod):
         return there + back, made
 
     def identity(self, batch: Batch) -> Tensor:
-        """How far images of the right kind are moved; on the other grid, if it is."""
+        """Identity loss: change of images that are already of the right kind."""
         source, target = batch["source"], batch["target"]
         factor = self.upscale_factor
         with self._remembering_own_images_alone():
@@ -245,7 +245,7 @@ class Method(TranslationMethod):
         return total, losses, made
 
     def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Both critics, true against made or remembered."""
+        """Loss of both critics: real against generated or pooled images."""
         of_target, losses = self.judge(
             "critic_target", middle(batch["target"]), batch["critic_target"]
         )
@@ -255,7 +255,7 @@ class Method(TranslationMethod):
         return of_target + of_source, losses | more
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the generators, then of the critics on what these made."""
+        """One step of the generators, then of the critics on the generated images."""
         import torch
 
         made: dict[int, dict[str, Tensor]] = {}
@@ -282,7 +282,7 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """What both ways change: the one figure that needs no pair and no critic."""
+        """The cycle loss: the only figure that needs neither pairs nor a critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "one noisy scan of structures of some voxels, its noise independent"
+NEEDS = "one noisy scan; pixel-wise independent noise; structures a few voxels wide"
 
 
 class Config(TrainingConfig):
@@ -99,13 +99,13 @@ def halves(x: Tensor, choice: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
 
 
 class Method(_Method):
-    """Guess one half of the voxels from the other."""
+    """Predicts one half of the voxels from the other."""
 
     loss_titles: Mapping[str, str] = {
         "guess": "other half",
         "regularising": "halves agree",
     }
-    judged_on = "noisy other halves"
+    judged_on = "prediction error on the other half (noisy)"
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -116,13 +116,13 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: cells of volumes need a network on volumes."""
+        """Also check that 3D cells have a 3D network."""
         super().check(config)
         assert isinstance(config, Config)
         if config.cells == "volume" and config.dimensions != "3D":
             raise ConfigError(
-                "Cells of 2 × 2 × 2 voxels need --dimensions 3D; set --cells to plane "
-                "otherwise."
+                "Cells of 2 × 2 × 2 voxels need --dimensions 3D: set that, or set "
+                "--cells to plane."
             )
 
     def independent_noise_along(self) -> str:
@@ -140,7 +140,7 @@ class Method(_Method):
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step; the second term weighs more the later it is."""
+        """One step; the weight of the second term rises with time."""
         self.progress = loop.step / max(1, loop.steps)
         return super().train_step(loop, batches)
 
@@ -165,6 +165,6 @@ class Method(_Method):
         return total, {"loss": total, "guess": guess, "regularising": truth}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The guess alone, whose meaning does not change during the training."""
+        """The prediction loss alone, which keeps its meaning during the training."""
         _, losses = self.loss(batch)
         return {"guess": float(losses["guess"])}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.method import Arrays
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "two or more reconstructions of one scan, each from other projections"
+NEEDS = "two or more reconstructions of one scan, each from different projections"
 
 Strategy = Literal["X:1", "1:X"]
 
@@ -56,7 +56,7 @@ class Config(TrainingConfig):
 def index_sets(
     n: int, strategy: Strategy
 ) -> tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]:
-    """Which of `n` sources are the input and which the target, for every pair."""
+    """Indices of the inputs and targets among `n` sources, for each pair."""
     pairs = []
     for one in range(n):
         rest = tuple(i for i in range(n) if i != one)
@@ -65,7 +65,7 @@ def index_sets(
 
 
 def inputs(volumes: Sequence[Volume], strategy: Strategy = "X:1") -> list[Volume]:
-    """What the trained network is run on; the mean of its outputs is the result.
+    """Inputs of the trained network; the mean of its outputs is the result.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def _mean(volumes: Sequence[Volume], which: tuple[int, ...]) -> Volume:
 
 
 class Method(_Method):
-    """Guess a part of the projections' reconstructions from the others."""
+    """Predicts some sub-reconstructions from the others."""
 
     one_object = True
     noisy_target = True
@@ -99,12 +99,12 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: one source is not enough."""
+        """Also check that there is more than one source."""
         super().check(config)
         if len(config.source) < 2:
             raise ConfigError(
-                "Noise2Inverse needs at least two sources: reconstructions of the same "
-                "object, each from other projections (every other one, or every "
+                "Noise2Inverse needs at least two sources: reconstructions of the "
+                "same object, each from different projections (every second or every "
                 "fourth)."
             )
 
@@ -125,17 +125,17 @@ class Method(_Method):
 
     @property
     def run_on(self) -> Literal["each", "others"]:
-        """Of all sources, what the network has seen as input."""
+        """Grey scale of the inputs that the network has seen."""
         return "others" if self.config.strategy == "X:1" else "each"
 
     def intended_use(self) -> str:
         """Restore what training gave as input: the whole scan has less noise."""
         n = len(self.config.source)
         return (
-            f"Sub-reconstructions like the {n} that it was trained on: give all of one "
-            "object together, and the result is the mean of the outputs. The "
-            "reconstruction from all projections has less noise than any of these, so "
-            "restoring it alone works approximately only."
+            f"Sub-reconstructions like the {n} it was trained on: give all of one "
+            "object together; the result is the mean of the outputs. The "
+            "reconstruction from all projections has less noise than any of them, so "
+            "restoring it alone is only approximate."
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:

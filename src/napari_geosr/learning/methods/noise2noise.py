@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "two noisy scans of the same object, in the same place"
+NEEDS = "two aligned noisy scans of the same object"
 
 
 class Config(TrainingConfig):
@@ -33,7 +33,7 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Guess one noisy scan from the other, in turns at random."""
+    """Predicts one noisy scan from the other, in random order."""
 
     roles = ("source", "target")
     noisy_target = True
@@ -41,7 +41,7 @@ class Method(_Method):
     denoises = ("source", "target")
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch of both scans, in an order drawn as well."""
+        """Draw a patch of both scans, in random order."""
         swapped = rng.random() < 0.5
         order = ("target", "source") if swapped else ("source", "target")
         drawn = patches.draw(rng, order, context_of=order[0])

@@ -1,4 +1,4 @@
-"""Noise2Void: learn from a single noisy scan by guessing voxels from their neighbours.
+"""Noise2Void: learn from one noisy scan by predicting voxels from neighbours.
 
 A few voxels of each patch are hidden behind others, and the network has to guess what
 they were. Noise that is independent from voxel to voxel cannot be guessed, so it learns
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "one noisy scan, its noise independent from voxel to voxel"
+NEEDS = "one noisy scan with noise that is independent between voxels"
 
 
 class Config(TrainingConfig):
@@ -77,9 +77,9 @@ class Config(TrainingConfig):
 
 
 class Method(_Method):
-    """Guess hidden voxels from what lies around them."""
+    """Predicts hidden voxels from their surroundings."""
 
-    judged_on = "noisy hidden voxels"
+    judged_on = "prediction error of hidden voxels (noisy)"
     begins_linear = True
     denoises = ("source",)
     config: Config
@@ -96,13 +96,13 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: a line along Z needs slices."""
+        """Also check that a mask along Z has slices."""
         super().check(config)
         assert isinstance(config, Config)
         if config.mask_axis == "z" and config.dimensions == "2D":
             raise ConfigError(
-                "Single slices have no neighbours along Z: set --dimensions to 2.5D or "
-                "3D, or --mask-axis to x, y, cross or none."
+                "Training on single slices, there are no neighbours along Z: set "
+                "--dimensions to 2.5D or 3D, or --mask-axis to x, y, cross or none."
             )
 
     def network_kwargs(self) -> AnyDict:
@@ -123,7 +123,7 @@ class Method(_Method):
         return "".join(axis for axis in "xyz" if axis not in hidden)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch with hidden voxels, what they were, and where they are."""
+        """Draw a patch with hidden voxels, their values and positions."""
         exchange = self.config.mask_axis in ("none", "z", "cross")
         deep = self.config.ndim == 3
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)

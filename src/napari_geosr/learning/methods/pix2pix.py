@@ -45,14 +45,16 @@ if TYPE_CHECKING:
 
 #: With voxels that stay, and where they become finer.
 ADVERSARIAL_WEIGHT, FINER_ADVERSARIAL_WEIGHT = 0.02, 0.005
-NEEDS = "pairs of two kinds of scan of the same object, in the same place"
+NEEDS = "aligned pairs of two kinds of scan of the same object"
 
 
 class Config(TranslationConfig, TargetLossConfig):
     """Settings of Pix2Pix."""
 
     loss: LossNames = Field(
-        "l1", title="Loss", description=about_losses("What holds it to the target")
+        "l1",
+        title="Loss",
+        description=about_losses("Loss between output and target"),
     )
     pixel_weight: float = Field(
         1.0,
@@ -70,13 +72,13 @@ class Config(TranslationConfig, TargetLossConfig):
 
 
 class Method(TargetLossMethod, TranslationMethod):
-    """A generator between its target and a critic that knows the input."""
+    """A generator trained with a target and a conditional critic."""
 
     config: Config
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data and the network: boxes that are larger than patches."""
+        """Also check that boxes are not larger than patches."""
         super().check(config)
         cls(config).check_window()
 
@@ -88,12 +90,12 @@ class Method(TargetLossMethod, TranslationMethod):
         return {**super().build(), "critic": critic}
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Generator and critic move on their own."""
+        """Separate optimisers for generator and critic."""
         return {"network": ("network",), "critic": ("critic",)}
 
     @property
     def adversarial_weight(self) -> float:
-        """Of the critic's judgement: as a person set it, or what suits the factor."""
+        """Adversarial weight: the user's setting, or the default for the factor."""
         if self.config.adversarial_weight is not None:
             return self.config.adversarial_weight
         finer_voxels = self.upscale_factor > 1
@@ -106,7 +108,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return torch.cat([finer(source, self.upscale_factor), image], dim=1)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The generator's: near the target, and like it to the critic."""
+        """Loss of the generator: distance to the target plus adversarial loss."""
         source, target = batch["source"], batch["target"]
         output = self.modules["network"](source)
         pixel, parts = self.target_loss(output, target)
@@ -116,7 +118,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return total, {"pixel": pixel, "adversarial": adversarial, **parts}
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """True pairs against made ones, with the generator held still."""
+        """Loss of the critic: real against generated pairs, generator frozen."""
         import torch
 
         source = batch["source"]
@@ -132,7 +134,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return loop.update("network", batches, self.loss) | losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The loss to the target: a critic's judgement is no measure over time."""
+        """The target loss only: adversarial losses are not comparable over time."""
         output = self.modules["network"](batch["source"])
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}

@@ -1,4 +1,4 @@
-"""Supervised: learn from pairs of a poor scan and the good one it should become.
+"""Supervised: learn from pairs of a low-quality and a high-quality scan.
 
 The target has less noise, more projections or finer voxels. With a network that
 upscales, such as ``light_sr``, its voxels are 2, 4 or 8 times finer along every axis
@@ -38,7 +38,10 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "pairs of a poor scan and a good one, or its labels, in the same place"
+NEEDS = (
+    "aligned pairs of a low-quality and a high-quality scan, or of a scan and its "
+    "labels"
+)
 
 
 class Config(TargetLossConfig):
@@ -71,7 +74,7 @@ class Config(TargetLossConfig):
 
 
 class Method(TargetLossMethod):
-    """Bring the output near the target, by losses of choice."""
+    """Minimises the chosen losses between output and target."""
 
     roles = ("source", "target")
     output_role = "target"
@@ -87,7 +90,7 @@ class Method(TargetLossMethod):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: settings that the network does not take."""
+        """Also check for settings that the network does not have."""
         super().check(config)
         assert isinstance(config, Config)
         if config.dilations is not None:
@@ -95,12 +98,12 @@ class Method(TargetLossMethod):
                 having = networks_that(lambda name: "dilations" in network_fields(name))
                 raise ConfigError(
                     f"Dilations are a setting of {in_words(having)}; {config.network} "
-                    "has none. Leave --dilations out."
+                    "has none. Remove --dilations."
                 )
             if "dilations" in config.network_options:
                 raise ConfigError(
-                    "Dilations are given twice: as a number and among the network's "
-                    "options. Leave one out."
+                    "Dilations are given twice: as a number and in the network's "
+                    "options. Remove one."
                 )
         if config.labels > 1:
             _check_for_labels(config)
@@ -116,7 +119,7 @@ class Method(TargetLossMethod):
         return network_kwargs(self.config, **more)
 
     def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Say which labels there are none of, and that a loss does not apply."""
+        """Warn about labels that do not occur and losses that do not apply."""
         if self.labels == 1:
             return super().look(volumes)
         said = check_labels(volumes["target"], self.labels)
@@ -132,7 +135,10 @@ class Method(TargetLossMethod):
         said = super().intended_use()
         if self.labels > 1:
             numbers = f"0 … {self.labels - 1}"
-            said += f" It gives labels, {numbers}, numbered as in its training."
+            said += (
+                f" Its output is a label image with the labels {numbers} of the "
+                "training data."
+            )
         return said
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
@@ -140,9 +146,9 @@ class Method(TargetLossMethod):
         drawn = super().draw(patches, rng)
         if self.labels > 1 and (wrong := wrong_label(drawn["target"], self.labels)):
             raise VolumeError(
-                f"A target has {wrong} somewhere, which is none of the {self.labels} "
-                f"labels 0 … {self.labels - 1}. Correct it, or set another number of "
-                "labels."
+                f"A target holds {wrong}, which is not one of the {self.labels} "
+                f"labels 0 … {self.labels - 1}. Correct the target, or change the "
+                "number of labels."
             )
         return drawn
 
@@ -170,7 +176,7 @@ class Method(TargetLossMethod):
         return 1 - losses.labels.mean_dice(found, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The loss in full; of labels what is missing to a mean Dice of 1."""
+        """The full loss; for labels, 1 minus the mean Dice overlap."""
         found = self.output(batch)
         if self.labels == 1:
             error, _ = self.target_loss(found, batch["target"], progress=1)
@@ -183,17 +189,17 @@ def _check_for_labels(config: Config) -> None:
     refuse_on_labels(config)
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(
-            "Labels are learned at the voxels of the source: leave the upscale factor "
-            "out, or set labels to 1."
+            "Labels have the voxels of the source: remove the upscale factor, or set "
+            "labels to 1."
         )
     if "out_channels" not in network_fields(config.network):
         able = networks_that(lambda name: "out_channels" in network_fields(name))
         raise ConfigError(
-            f"The network {config.network!r} cannot tell labels apart: choose "
+            f"The network {config.network!r} cannot predict labels: choose "
             f"{in_words(able)}, or set labels to 1."
         )
     if config.network_options.get("residual"):
         raise ConfigError(
-            "The input cannot be added to the scores of labels: leave residual out of "
-            "the network's options."
+            "The input cannot be added to label scores: remove residual from the "
+            "network's options."
         )

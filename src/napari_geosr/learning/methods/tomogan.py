@@ -1,4 +1,4 @@
-"""TomoGAN: learn from pairs, with a critic and a feature network beside the pixels.
+"""TomoGAN: learn from pairs with pixel, perceptual and adversarial losses.
 
 The loss of the generator has three parts [1]_: the mean squared error (or other losses,
 also of geometry, that a person chooses), the distance of features, and the critic's
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.patches import Patches
 
-NEEDS = "pairs of a poor scan and a good one of the same object, in the same place"
+NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same object"
 #: Share of the steps with the pixel term alone, before the Wasserstein critic begins.
 _PIXEL_SHARE = 0.1
 _MOST_PIXEL_STEPS = 1000
@@ -113,7 +113,7 @@ class Config(AdversarialConfig, TargetLossConfig):
 
 
 class Method(TargetLossMethod, AdversarialMethod):
-    """A generator between its target, a feature network and a critic."""
+    """A generator trained with a target, a feature network and a critic."""
 
     loss_titles: Mapping[str, str] = {
         **AdversarialMethod.loss_titles,
@@ -127,7 +127,7 @@ class Method(TargetLossMethod, AdversarialMethod):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Beside the data: that the feature network is there, before anything runs."""
+        """Also check that the feature network is available."""
         super().check(config)
         assert isinstance(config, Config)
         if config.perceptual_weight and config.features == "vgg19":
@@ -136,7 +136,7 @@ class Method(TargetLossMethod, AdversarialMethod):
 
     @property
     def adversarial_weight(self) -> float:
-        """Weight of the critic's judgement, as set or as the distance wants it."""
+        """Adversarial weight: the user's setting, or the default of the distance."""
         if self.config.adversarial_weight is not None:
             return self.config.adversarial_weight
         return _ADVERSARIAL_WEIGHT[self.config.distance]
@@ -150,29 +150,29 @@ class Method(TargetLossMethod, AdversarialMethod):
         }
 
     def groups(self) -> Mapping[str, Sequence[str]]:
-        """Generator and critic move on their own."""
+        """Separate optimisers for generator and critic."""
         return {"network": ("network",), "critic": ("critic",)}
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """As many pairs as the critic makes steps; the generator has the first."""
+        """Draw one pair per critic step; the generator uses the first."""
         n = self.config.critic_steps
         return several([patches.draw(rng, self.roles) for _ in range(n)])
 
     def pixel_steps(self, steps: int) -> int:
-        """How many of the first steps have the pixel term alone."""
+        """Number of initial steps with the pixel loss only."""
         if self.config.pixel_steps is not None:
             return self.config.pixel_steps
         wasserstein = self.config.distance == "wasserstein"
         return min(_MOST_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The pixel term alone, of the first steps: what holds it to the target."""
+        """The pixel loss alone, for the first steps."""
         output = self.modules["network"](batch["source"])
         error, parts = self.target_loss(output, batch["target"])
         return error, {"pixel": error, **parts}
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """All three parts."""
+        """Sum of all three losses."""
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
         pixel, parts = self.target_loss(output, target)
@@ -188,7 +188,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return total, found
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """True against made, with the generator held still."""
+        """Loss of the critic: real against generated images, generator frozen."""
         import torch
 
         with torch.no_grad():
@@ -208,7 +208,7 @@ class Method(TargetLossMethod, AdversarialMethod):
         return found
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The pixel term: a critic's judgement is no measure over time."""
+        """The pixel loss only: adversarial losses are not comparable over time."""
         output = self.modules["network"](batch["source"])
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}

@@ -121,7 +121,7 @@ def train_steps(
         if kept is not None:
             yield Warned(message=adaptation.why_kept(job.training))
             return kept
-    yield JudgingStarted(message="Judging the model")
+    yield JudgingStarted(message="Evaluating the model")
     result = folder / "result" / job.training.name
     steps = export_steps(
         result,

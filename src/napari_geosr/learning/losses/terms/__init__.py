@@ -1,4 +1,4 @@
-"""Losses between an output and its target that people choose, found by file name.
+"""User-selectable losses between output and target, found by file name.
 
 A module offers, without importing torch at module level:
 
@@ -65,14 +65,14 @@ class GeometryScales:
 
 
 def describe() -> dict[str, str]:
-    """A few words on each loss, by name; first those that can stand alone."""
+    """Short description of each loss by name; those usable alone come first."""
     found = _modules()
     names = sorted(found, key=lambda name: (found[name].KIND != "voxels", name))
     return {name: str(found[name].ABOUT) for name in names}
 
 
 def titles() -> dict[str, str]:
-    """What the curve of each loss is called, by name."""
+    """Title of each loss curve, by name."""
     return {name: str(module.TITLE) for name, module in _modules().items()}
 
 

@@ -1,4 +1,4 @@
-"""Centre lines: thin canals and struts stay whole, and none are made up [1]_.
+"""Centre lines: keeps thin channels and struts connected, without inventing any [1]_.
 
 How much of the output's soft skeleton lies in the target's phase, and how much of the
 target's skeleton in the output's; their harmonic mean is missing to 1. The published
@@ -20,8 +20,8 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "centre lines off"
-ABOUT = "thin canals or struts stay whole, and none are made up"
+TITLE = "centre line error"
+ABOUT = "keeps thin channels or struts connected, without inventing any"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.1

@@ -1,4 +1,4 @@
-"""Connection: as many parts, tunnels and cavities in each box as in the target.
+"""Connectivity: same number of parts, tunnels and cavities per box as the target.
 
 The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes
 where a neck is cut or a wall pierced, however few voxels that takes, and there alone it
@@ -17,8 +17,8 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "Euler number off"
-ABOUT = "connection: number of parts, tunnels and cavities"
+TITLE = "Euler number error"
+ABOUT = "connectivity: number of parts, tunnels and cavities"
 KIND = "geometry"
 WEIGHT = 0.3
 

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "edges off"
-ABOUT = "edges; beside l1, where no loss of grey values is given"
+ABOUT = "edges; l1 is added unless a grey-value loss is given"
 KIND = "edges"
 WEIGHT = 0.2
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "Huber's loss"
-ABOUT = "outliers count less"
+ABOUT = "like l1, but smooth near zero; outliers count less than with l2"
 KIND = "voxels"
 WEIGHT = 1.0
 

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "grey values off"
-ABOUT = "the median of what is possible, sharper edges"
+ABOUT = "absolute error; predicts the median, with sharper edges"
 KIND = "voxels"
 WEIGHT = 1.0
 

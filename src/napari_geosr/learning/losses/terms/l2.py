@@ -9,8 +9,8 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "squares of errors"
-ABOUT = "the mean of what is possible, best PSNR"
+TITLE = "squared error"
+ABOUT = "squared error; predicts the mean, with the best PSNR"
 KIND = "voxels"
 WEIGHT = 1.0
 

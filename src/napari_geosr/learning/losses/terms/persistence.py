@@ -1,4 +1,4 @@
-"""Persistence: parts, tunnels and cavities that last are those of the target [1]_.
+"""Persistence: compares persistent parts, tunnels and cavities with the target [1]_.
 
 A feature of the soft map is born where it appears as the threshold falls from 1 to 0,
 and dies where it merges into an older one or is filled; what lasts over most thresholds
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "persistence off"
-ABOUT = "connection: parts, tunnels, cavities each; slow (extra topology)"
+ABOUT = "connectivity: every part, tunnel and cavity; slow (needs the extra topology)"
 KIND = "geometry"
 WEIGHT = 0.3
 REQUIRES = ("gudhi", "topology")

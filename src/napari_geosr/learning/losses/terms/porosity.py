@@ -1,4 +1,4 @@
-"""Share of the phase, box by box: neither more nor less of it anywhere.
+"""Local volume fraction of the phase, box by box.
 
 Differences of means over boxes of three sizes: what a few voxels too much here and too
 little there cancel in a small box, does not count, so noise and sub-voxel walls cost
@@ -19,8 +19,8 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "local porosity off"
-ABOUT = "how much of the phase there is, place by place"
+TITLE = "local porosity error"
+ABOUT = "local volume fraction of the phase"
 KIND = "geometry"
 WEIGHT = 0.5
 

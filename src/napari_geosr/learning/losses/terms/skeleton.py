@@ -1,4 +1,4 @@
-"""Skeleton recall: nothing of the target's centre lines may be missing [1]_.
+"""Skeleton recall: penalises missing parts of the target's centre lines [1]_.
 
 The target's skeleton, made one voxel thicker, is looked at in the output. It costs next
 to nothing, as no skeleton of the output is needed, and says nothing of what is made up:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "centre lines missing"
-ABOUT = "nothing of thin canals or struts is lost; the cheapest"
+ABOUT = "keeps thin channels or struts; the fastest of the geometric losses"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.3

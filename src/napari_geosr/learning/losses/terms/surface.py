@@ -1,4 +1,4 @@
-"""Where walls stand: signed distances to them, in the phase and outside of it.
+"""Position of surfaces: signed distances inside and outside the phase.
 
 A wall that is shifted costs in proportion to the shift and to its area; a hole in the
 middle of a thick part, or an island far from everything, costs many times its volume,
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 TITLE = "walls off"
-ABOUT = "where walls stand; no holes in thick parts, no islands"
+ABOUT = "position of surfaces; avoids holes and islands"
 KIND = "geometry"
 WEIGHT = 0.5
 #: Voxels from a wall that are told apart.
