@@ -148,7 +148,7 @@ def test_import_and_remove(
     assert run(["models", "remove", "mine"]) == 2
     assert "no model 'mine' of your own" in capsys.readouterr().err
     assert run(["models", "remove", "foam-denoise"]) == 2
-    assert "came with the package" in capsys.readouterr().err
+    assert "is part of napari-geosr" in capsys.readouterr().err
     assert (source / "card.yaml").exists()
 
 

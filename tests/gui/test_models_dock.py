@@ -275,7 +275,7 @@ def test_export(viewer, qtbot, dock, tmp_path, monkeypatch):
         assert not list(tmp_path.glob("foam*"))
     else:
         assert "the same piece gives the same as here" in dock.message.text
-        assert "mean and standard deviation of the piece" in dock.message.text
+        assert "mean and standard deviation of the input" in dock.message.text
         assert out.with_suffix(".onnx").stat().st_size > 10_000
 
 

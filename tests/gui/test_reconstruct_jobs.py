@@ -85,7 +85,7 @@ def test_a_bad_name_is_refused(viewer, qtbot, path, tmp_path):
     dock.denoise.name.setText("Not A Name")
     with qtbot.waitSignal(dock.denoise.failed, timeout=60_000):
         dock.denoise.start_button.click()
-    assert "small letters" in dock.message.text
+    assert "lower-case letters" in dock.message.text
     assert list(tmp_path.iterdir()) == []
 
 

@@ -85,7 +85,7 @@ def test_strange_volumes_are_told(foam: np.ndarray, rng: np.random.Generator) ->
 def test_constant_volume_is_told() -> None:
     verdict = _judge(zoo.find("foam-denoise").card, np.full((8, 70, 70), 5, np.uint16))
     assert verdict.level == "unlike"
-    assert "same everywhere" in verdict.reasons[0]
+    assert "have the same value" in verdict.reasons[0]
 
 
 def test_real_volumes_get_a_verdict_with_reasons(shared_data) -> None:

@@ -206,7 +206,9 @@ def test_the_folder_of_a_training_stands_for_its_model(
     with pytest.raises(ModelError, match=r"no card\.yaml"):
         zoo.find(job)
     (job / "config.yaml").touch()
-    with pytest.raises(ModelError, match=rf"no model yet. It will be in {job}/result"):
+    with pytest.raises(
+        ModelError, match=rf"not produced a model yet .it will be in {job}/result"
+    ):
         zoo.find(job)
     shutil.copytree(tiny, job / "result" / "one")
     assert zoo.find(job).path == job / "result" / "one"

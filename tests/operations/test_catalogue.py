@@ -81,7 +81,7 @@ def test_weights_of_another_model(copied):
     assert show == verify
     relabel(copied, weights_sha256=other.card.weights_sha256)
     show, verify = complaints(copied)
-    assert "not of one model" in show
+    assert "belong to different models" in show
     assert show == verify
 
 

@@ -198,7 +198,7 @@ def test_a_graph_that_differs_is_not_kept(
     from napari_geosr.models.exports import _graph
 
     monkeypatch.setattr(_graph, "TOLERANCE", -1.0)
-    with pytest.raises(ModelError, match="gives other values"):
+    with pytest.raises(ModelError, match="differs from that of its network"):
         export(make(tmp_path), "onnx", tmp_path / "tiny.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["tiny"]
 
@@ -308,7 +308,7 @@ def test_a_package_asks_for_the_scale_that_its_network_takes(
 ) -> None:
     folder, package = make(tmp_path, normalisation=scale), tmp_path / "tiny.zip"
     [remark] = told(folder, "bioimageio", package)
-    assert "brought to 0 … 1 by " in remark
+    assert "scaled to 0 … 1 by " in remark
     with zipfile.ZipFile(package) as archive:
         values = yaml.safe_load(archive.read("rdf.yaml"))
         assert remark in archive.read("README.md").decode()
@@ -450,5 +450,5 @@ def test_packages_that_cannot_be_had(own: Path, tmp_path: Path) -> None:
         run_to_end(import_steps(tmp_path / "c.zip"))
     with zipfile.ZipFile(tmp_path / "d.zip", "w") as archive:
         archive.writestr("rdf.yaml", "type: model\nname: x\n")
-    with pytest.raises(ModelError, match=r"not a BioImage\.IO model"):
+    with pytest.raises(ModelError, match=r"not a valid BioImage\.IO model"):
         run_to_end(import_steps(tmp_path / "d.zip"))

@@ -113,7 +113,7 @@ def test_nobody_can_tell_what_it_was_trained_on(
     volume = scan(rng, (40, 40))
     prepared = run_to_end(prepare_steps(volume, RestoreConfig(model=found.name)))
     assert prepared.verdict.level == "caution"
-    assert "training data are not known" in " ".join(prepared.verdict.reasons)
+    assert "training data are unknown" in " ".join(prepared.verdict.reasons)
 
 
 def test_names(own: Path, tmp_path: Path) -> None:
@@ -355,7 +355,7 @@ def test_colour_weights_of_spandrel_restore_grey(
     found, _ = take(path)
     card = found.card
     assert (card.task, card.upscale_factor, card.local) == ("super-resolution", 2, True)
-    assert any("mean of the three" in remark for remark in card.remarks)
+    assert any("three outputs are averaged" in remark for remark in card.remarks)
     assert any("'params_ema'" in remark for remark in card.remarks)
     catalogue.verify(found.path)
     data = rng.integers(0, 255, (2, 37, 51)).astype(np.uint8)
@@ -385,7 +385,9 @@ def test_a_library_that_is_missing_is_named(
 @needs_spandrel
 def test_tensors_that_nobody_knows(own: Path, tmp_path: Path) -> None:
     torch.save({"mystery.weight": torch.zeros(1, 1, 3, 3)}, tmp_path / "a.pth")
-    with pytest.raises(ModelError, match=r"knows no network.*mystery\.weight"):
+    with pytest.raises(
+        ModelError, match=r"does not recognise a network.*mystery\.weight"
+    ):
         take(tmp_path / "a.pth")
     near = {f"body.{i}.weight": torch.zeros(2, 2) for i in range(2)}
     torch.save(near, tmp_path / "b.pth")

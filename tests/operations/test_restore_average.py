@@ -118,7 +118,7 @@ def test_what_is_alone_or_too_few_is_said(model: str, parts: list[Volume]) -> No
         for step in restore_average_steps(others, config)
         if isinstance(step, Warned)
     ]
-    assert sum("unlike anything" in s for s in said) == 1
+    assert sum("unlike any training data" in s for s in said) == 1
     said = [s.message for s in restore_steps(parts[0], config) if isinstance(s, Warned)]
     assert any("--average" in s for s in said)
     with pytest.raises(ConfigError, match="two inputs"):

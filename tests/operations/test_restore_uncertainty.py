@@ -212,15 +212,18 @@ def test_two_models_make_an_ensemble(restored, volume, tiny, tmp_path):
     [
         ({"uncertainty": "dropout"}, "one of 'none', 'ensemble', 'tta'"),
         ({"uncertainty_members": 1}, "uncertainty members"),
-        ({"uncertainty": "none"}, "belong to an uncertainty"),
-        ({"ensemble_with": "ct-denoise"}, "Further models belong to an ensemble"),
+        ({"uncertainty": "none"}, "only with an uncertainty"),
+        (
+            {"ensemble_with": "ct-denoise"},
+            "Additional models are used by the uncertainty 'ensemble'",
+        ),
         (
             {"uncertainty": "ensemble", "uncertainty_members": None},
             "name at least one more",
         ),
         (
             {"uncertainty": "ensemble", "ensemble_with": "ct-denoise"},
-            "as many members as models",
+            "one member per model",
         ),
         (
             {

@@ -153,7 +153,9 @@ def test_deep_grey_values_are_scaled_by_the_whole_volume(
     print(apart)
     assert max(apart.values()) < 1e-3
     card = bundle.read_card(zoo.find("theirs").path)
-    assert any("from lowest to highest" in remark for remark in card.remarks)
+    assert any(
+        "from their lowest to their highest" in remark for remark in card.remarks
+    )
 
 
 @pytest.fixture
@@ -173,7 +175,7 @@ def test_an_unknown_network_is_one_sentence(
     reading, refusal = said.err.strip().splitlines()
     assert reading == f"Reading {path}"
     assert refusal.startswith(f"napari-geosr: {path}: spandrel")
-    assert "knows no network with these tensors" in refusal
+    assert "does not recognise a network with these tensors" in refusal
     assert "Traceback" not in said.out + said.err
     assert not own.exists()
 

@@ -1,4 +1,4 @@
-"""Zips and folders of strangers: looked over before anything of them is read or copied.
+"""Third-party zips and folders: checked before anything is read or copied.
 
 A zip of a few megabytes can unpack to terabytes, and a link in a folder can lead to
 anything on the computer.
@@ -43,7 +43,7 @@ _ZIP_ERRORS = (
 
 @contextmanager
 def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFile]:
-    """Open a zip of at most `limit` bytes for each file, as far as it says itself.
+    """Open a zip whose directory lists no file larger than `limit` bytes.
 
     Parameters
     ----------
@@ -65,7 +65,7 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
         if len(members) > MAX_ENTRIES:
             raise ModelError(
                 f"{name} holds {len(members):,} files; at most {MAX_ENTRIES:,} are "
-                "looked through. It is no model."
+                "allowed. It is not a model."
             )
         for info in members:
             _check(info, limit, name)
@@ -74,7 +74,7 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
 
 @contextmanager
 def reading_zip(name: str) -> Iterator[None]:
-    """Turn what a damaged zip makes zipfile raise into a `ModelError`."""
+    """Convert errors of zipfile on a damaged zip to a `ModelError`."""
     try:
         yield
     except _ZIP_ERRORS as error:
@@ -84,7 +84,7 @@ def reading_zip(name: str) -> Iterator[None]:
 
 
 def zip_names(path: Path) -> list[str]:
-    """Names of the files in a zip; none where it is no zip that can be read."""
+    """Names of the files in a zip; none if it cannot be read."""
     try:
         with opened_zip(path, 2**63) as archive:
             return archive.namelist()
@@ -93,7 +93,7 @@ def zip_names(path: Path) -> list[str]:
 
 
 class _Table(io.FileIO):
-    """A file of which no more than so many bytes are read at once.
+    """A file object that limits the bytes read at once.
 
     zipfile reads the table of contents at once, however long it says to be.
     """
@@ -113,24 +113,25 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     parts = info.filename.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise ModelError(
-            f"{name} holds the file {info.filename!r}, which would lie outside of it. "
-            "It is no model."
+            f"{name} holds the file {info.filename!r}, a path outside the archive. It "
+            "is not a model."
         )
     if info.file_size > limit:
         raise ModelError(
-            f"{info.filename} of {name} has {format_bytes(info.file_size)} unpacked; "
-            f"at most {format_bytes(limit)} are read."
+            f"{info.filename} in {name} unpacks to {format_bytes(info.file_size)}; "
+            f"the limit is {format_bytes(limit)}."
         )
     ratio = info.file_size / max(1, info.compress_size)
     if info.file_size > _SMALL and ratio > MAX_RATIO:
         raise ModelError(
-            f"{info.filename} of {name} unpacks to {ratio:.0f} times its size "
-            f"({format_bytes(info.file_size)}), which no weights do. It is no model."
+            f"{info.filename} in {name} unpacks to {ratio:.0f} times its size "
+            f"({format_bytes(info.file_size)}), which model weights never do. It is "
+            "not a model."
         )
 
 
 def copy_folder(source: Path, target: Path, limit: int) -> None:
-    """Copy the plain files of a folder that a stranger made; `target` is new.
+    """Copy the regular files of an untrusted folder to the new folder `target`.
 
     Parameters
     ----------
@@ -162,20 +163,21 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
                 continue
             if not stat.S_ISREG(status.st_mode):
                 raise ModelError(
-                    f"{path} is no plain file, so the folder is not copied. Remove it."
+                    f"{path} is not a regular file, so the folder cannot be copied. "
+                    "Remove it."
                 )
             n_files, n_bytes = n_files + 1, n_bytes + status.st_size
             if n_files > MAX_FILES or n_bytes > limit:
                 raise ModelError(
                     f"{folder} holds more than {MAX_FILES} files or "
-                    f"{format_bytes(limit)}; a model is smaller. Choose the folder of "
-                    "the model alone."
+                    f"{format_bytes(limit)}; a model is smaller. Choose a folder that "
+                    "holds only the model."
                 )
             yield path
 
 
 def _refuse_leaving(path: Path, root: Path) -> None:
-    """Refuse a link to something that is not in the folder, or to nothing."""
+    """Refuse a broken link or one that leads out of the folder."""
     if not path.is_symlink():
         return
     try:
@@ -184,6 +186,6 @@ def _refuse_leaving(path: Path, root: Path) -> None:
         inside = False
     if not inside:
         raise ModelError(
-            f"{path} is a link that leads out of the folder, or nowhere, so it is not "
-            "followed. Put the file itself there."
+            f"{path} is a link to a place outside the folder, or a broken link, so it "
+            "is not followed. Replace it by the file itself."
         )

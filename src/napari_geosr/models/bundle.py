@@ -68,14 +68,14 @@ class Model:
         return self._network
 
     def unbounded(self) -> Model:
-        """The same model without what its card adds around the network."""
+        """The same model without the layers that its card adds around the network."""
         free = {"noise_bound": None, "data_consistency": False}
         changed = Model(self.card.model_copy(update=free), self.path)
         changed._network = self.network()
         return changed
 
     def restorer(self) -> nn.Module:
-        """The network as it restores: within the bounds that the card puts on it.
+        """The network used for restoration, with the bounds given by the card.
 
         A network that is bounded by its own design is returned as it is; one that makes
         voxels finer may have to agree with the scan.
@@ -92,7 +92,7 @@ class Model:
         return self._restorer
 
     def with_settings(self, **settings: Any) -> Model:
-        """The same classical filter with other settings; its card says so.
+        """The same classical filter with other settings, recorded on its card.
 
         Parameters
         ----------
@@ -107,8 +107,8 @@ class Model:
         """
         if self.card.has_weights:
             raise ModelError(
-                f"The model {self.card.name!r} has weights that fit the settings on "
-                "its card alone: its settings cannot be changed."
+                f"The weights of the model {self.card.name!r} fit only the settings "
+                "on its card: its settings cannot be changed."
             )
         kwargs = {**self.card.network_kwargs, **settings}
         card = self.card.model_copy(update={"network_kwargs": kwargs})
@@ -133,7 +133,7 @@ def load(path: str | Path) -> Model:
 
 
 def read_card(path: Path) -> ModelCard:
-    """Read and check ``card.yaml`` alone."""
+    """Read and check only ``card.yaml``."""
     text = _read(path, CARD_FILE, MAX_CARD_BYTES)
     where = path / CARD_FILE
     try:
@@ -141,7 +141,8 @@ def read_card(path: Path) -> ModelCard:
     except (UnicodeDecodeError, ConfigError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(
-            f"{where} is not readable YAML ({reason}). Get the bundle again."
+            f"{where} is not readable YAML ({reason}). Download or copy the bundle "
+            "again."
         ) from error
     try:
         return ModelCard.from_values(values)
@@ -150,7 +151,7 @@ def read_card(path: Path) -> ModelCard:
 
 
 def verify(path: str | Path) -> ModelCard:
-    """Check a bundle: card, checksum, weights that fit the network it declares.
+    """Check a bundle: card, checksum and weights that fit its network.
 
     Returns
     -------
@@ -167,7 +168,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def check(model: Model) -> None:
-    """Do what :func:`verify` does with a bundle that is open."""
+    """Like :func:`verify`, for an open bundle."""
     network = model.network()
     spec = cast("NetworkSpec", network.spec)
     card = model.card
@@ -187,19 +188,20 @@ def check(model: Model) -> None:
     )
     if declared != built:
         raise ModelError(
-            f"{model.path / CARD_FILE} says axes, slices, factor, halo and whether it "
-            f"is local {declared} but its network has {built}. Correct the card."
+            f"{model.path / CARD_FILE} does not match its network: it gives (axes, "
+            f"adjacent slices, upscale factor, halo, local) = {declared}, the network "
+            f"has {built}. Correct the card."
         )
     n = sum(p.numel() for p in network.parameters())
     if n != card.n_parameters:
         raise ModelError(
-            f"{model.path / CARD_FILE} says {card.n_parameters} parameters but its "
+            f"{model.path / CARD_FILE} gives {card.n_parameters} parameters, but its "
             f"network has {n}. Correct the card."
         )
 
 
 def check_weights(model: Model) -> None:
-    """Check that the weights are whole and those of the card, from file and header.
+    """Check by file and header that the weights are complete and match the card.
 
     The network is built, and torch imported, only where the header says that something
     does not fit: to say what.
@@ -322,15 +324,15 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
             return _all_of(stream, size, name, file)
     except FileNotFoundError as error:
         raise ModelError(
-            f"{path} has no {name}, so it is not a complete model bundle. Get the "
-            "bundle again or choose another folder."
+            f"{path} has no {name}, so it is not a complete model bundle. Download or "
+            "copy the bundle again, or choose another folder."
         ) from error
     except OSError as error:
         raise ModelError(f"{file} cannot be read: {error.strerror}.") from error
 
 
 def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
-    """Only members of the two known names are ever read, and nothing is unpacked."""
+    """Reads only members with the two known names and unpacks nothing."""
     with opened_zip(path, MAX_WEIGHTS_BYTES) as archive:
         found = [
             info
@@ -350,12 +352,12 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
 
 
 def _all_of(stream: IO[bytes], size: int, name: str, where: Path) -> bytes:
-    """Read a file to its end; of weights only if their header fits its size."""
+    """Read a whole file; weights only if their header fits the file size."""
     start = check_header(stream, size, str(where)) if name == WEIGHTS_FILE else b""
     # The size may be a lie: no more is read than was said.
     content = start + stream.read(size - len(start))
     if len(content) < size:
-        raise ModelError(f"{where} ends before it should. Get the bundle again.")
+        raise ModelError(f"{where} is incomplete. Download or copy the bundle again.")
     return content
 
 
@@ -367,22 +369,22 @@ def is_member(filename: str, name: str) -> bool:
 
 def _too_large(file: Path, size: int, limit: int) -> str:
     return (
-        f"{file} has {format_bytes(size)}; a model bundle's has at most "
-        f"{format_bytes(limit)}. It is not one of ours."
+        f"{file} has {format_bytes(size)}; in a model bundle it has at most "
+        f"{format_bytes(limit)}. It is not a napari-geosr model."
     )
 
 
 def _content(path: Path, card: ModelCard) -> bytes:
-    """The weights file as it is, if it is the one that the card speaks of."""
+    """Contents of the weights file, if it matches the card's checksum."""
     content = b""
     if card.has_weights:
         content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
     found = hashlib.sha256(content).hexdigest()
     if found != card.weights_sha256:
         raise ModelError(
-            f"{path / WEIGHTS_FILE} is damaged or not the file its card speaks of: "
-            f"checksum {found[:12]}…, expected {card.weights_sha256[:12]}…. Get the "
-            "bundle again."
+            f"{path / WEIGHTS_FILE} is damaged or is not the file described by its "
+            f"card: checksum {found[:12]}…, expected {card.weights_sha256[:12]}…. "
+            "Download or copy the bundle again."
         )
     return content
 
@@ -431,7 +433,7 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
 
 
 def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Module:
-    """The network of a card; whatever its code raises becomes a `ModelError`."""
+    """Build the network of a card; errors of its code become a `ModelError`."""
     try:
         network: nn.Module
         if card.network == FOREIGN:
@@ -449,7 +451,7 @@ def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Modul
         ) from error
     if not isinstance(getattr(network, "spec", None), NetworkSpec):
         raise ModelError(
-            f"The network {card.network!r} of {path / CARD_FILE} declares no "
+            f"The network {card.network!r} of {path / CARD_FILE} does not declare a "
             "NetworkSpec as `spec`. Ask the authors of the network."
         )
     return network
@@ -473,5 +475,6 @@ def _check_state(
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
                 f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of "
-                f"its card: it {what} {shown}. Card and weights are not of one model."
+                f"its card: it {what} {shown}. The card and the weights belong to "
+                "different models."
             )

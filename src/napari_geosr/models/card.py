@@ -20,7 +20,7 @@ QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
 
 class SpreadCalibration(Config):
-    """How many standard deviations a band of the porosity needs.
+    """Number of standard deviations of the porosity band.
 
     For each of a number of simulated scans, the smallest factor was found with which
     the band holds the known porosity; `factor` is their quantile of split conformal
@@ -50,7 +50,7 @@ class SpreadCalibration(Config):
 
 
 class Normalisation(Config):
-    """How grey levels are brought to the range that the network knows."""
+    """How grey values are scaled for the network."""
 
     kind: Literal["standardise", "stored", "unit", "percentiles"] = "standardise"
     """``(x - mean) / std`` with the statistics of the whole input volume, and the
@@ -78,21 +78,26 @@ class Normalisation(Config):
     def _check(self) -> Normalisation:
         stored = (self.mean, self.std, self.output_mean, self.output_std)
         if self.kind == "stored" and None in stored:
-            raise ValueError("a stored normalisation needs all four numbers")
+            raise ValueError("the normalisation 'stored' needs all four numbers")
         if (self.output_mean is None) != (self.output_std is None):
-            raise ValueError("mean and standard deviation of the output go together")
+            raise ValueError(
+                "give both or neither of the output's mean and standard deviation"
+            )
         low, high = self.percentiles or (0.0, 100.0)
         if (self.kind == "percentiles") != (self.percentiles is not None):
-            raise ValueError("percentiles are needed for a normalisation by them alone")
+            raise ValueError(
+                "give percentiles for the normalisation 'percentiles', and only for "
+                "that"
+            )
         if not 0 <= low < high <= 100:
             raise ValueError(
-                "percentiles are two numbers from 0 to 100, the lower first"
+                "percentiles must be two numbers from 0 to 100, the lower one first"
             )
         return self
 
 
 class TrainingStatistic(Config):
-    """A figure of training volumes: its mean and spread over them."""
+    """Mean and standard deviation of a figure over the training volumes."""
 
     mean: tuple[float, ...]
     """Mean over training volumes, one for each component."""
@@ -107,7 +112,7 @@ class TrainingStatistic(Config):
 
 
 class TrainingData(Config):
-    """What the model has seen, for people and for the distribution check."""
+    """Training data of a model, for users and for the distribution check."""
 
     description: str
     """Objects, contrast, blur and noise in plain words."""
@@ -150,7 +155,8 @@ class TrainingData(Config):
         )
         if None in known and any(part is not None for part in known):
             raise ValueError(
-                "percentiles and spectra of the training volumes go together"
+                "give both or neither of the percentiles and spectra of the training "
+                "volumes"
             )
         return self
 
@@ -268,21 +274,21 @@ class ModelCard(Config):
                 "release that wrote it"
             )
         if self.adjacent_slices > 1 and self.axes == "ZYX":
-            raise ValueError("a network on volumes takes no adjacent slices")
+            raise ValueError("a 3D network takes no adjacent slices")
         if self.noise_bound is not None:
             self._check_bound()
         if self.data_consistency and (
             self.labels > 1 or self.upscale_factor < 2 or self._is_rescaled
         ):
             raise ValueError(
-                "only a model that makes voxels finer and keeps the grey scale can be "
-                "made to agree with the scan: leave data_consistency out"
+                "data_consistency needs a super-resolution model that keeps the grey "
+                "scale: remove it"
             )
         n = self.network_kwargs.get("out_channels", 1) if self.labels > 1 else 1
         if (self.labels > 1) != (self.task == "segment") or n != self.labels:
             raise ValueError(
-                f"{self.labels} labels, the task {self.task!r} and a network of {n} "
-                "output channels do not go together"
+                f"{self.labels} labels, the task {self.task!r} and a network with {n} "
+                "output channels do not match"
             )
         return self
 
@@ -296,8 +302,8 @@ class ModelCard(Config):
     def _check_bound(self) -> None:
         if self.labels > 1 or self.upscale_factor > 1 or self._is_rescaled:
             raise ValueError(
-                "only a model that keeps voxels and grey scale can be bounded by the "
-                "noise: leave noise_bound out"
+                "noise_bound needs a model that keeps the voxel size and the grey "
+                "scale: remove it"
             )
 
     @property
@@ -307,16 +313,16 @@ class ModelCard(Config):
 
     @classmethod
     def from_values(cls, values: object) -> ModelCard:
-        """Validate what a card file held; raise `ConfigError` with one sentence.
+        """Validate the contents of a card file; raise `ConfigError` with one sentence.
 
         The schema version is looked at first: a later layout may fail anywhere.
         """
         if not isinstance(values, dict):
-            raise ConfigError("it holds no card: a mapping was expected.")
+            raise ConfigError("it does not hold a card: a mapping was expected.")
         version = values.get("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
             raise ConfigError(
-                f"it has schema version {version} and this release reads version "
+                f"it has schema version {version}, but this release reads version "
                 f"{SCHEMA_VERSION}: install the release that wrote it."
             )
         return cls.from_mapping(values)

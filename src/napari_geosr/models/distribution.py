@@ -1,4 +1,4 @@
-"""Whether a volume looks like what a model was trained on.
+"""Checks whether a volume resembles a model's training data.
 
 Judged from a sample of planes: the percentiles of the standardised grey levels, the
 radial power spectrum (blur and noise show there), and whether anything stands out of
@@ -38,7 +38,7 @@ _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether a model may be trusted on a volume.
+    """Whether a model is reliable for a volume.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Verdict:
 
 @dataclass(frozen=True)
 class Signature:
-    """What is compared: percentiles and log10 ring powers of standardised planes."""
+    """Features compared: percentiles and log10 ring powers of standardised planes."""
 
     quantiles: FloatArray
     spectrum: FloatArray
@@ -72,7 +72,7 @@ class Signature:
 
 
 def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
-    """Take up to 32 square patches spread over `volume`, the same ones every time.
+    """Take up to 32 square patches spread over `volume`, reproducibly.
 
     Parameters
     ----------
@@ -170,12 +170,13 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     found = signature(sample)
     if found is None:
         reason = (
-            f"{volume.name!r} is the same everywhere, so there is nothing to restore."
+            f"All voxels of {volume.name!r} have the same value, so there is nothing "
+            "to restore."
         )
         return Verdict("unlike", (reason,))
     uneven = _uneven_reasons(card, volume)
     if min(sample.shape[1:]) < _LEAST_EDGE:
-        reason = f"{volume.name!r} is too small to tell whether {card.name} fits it."
+        reason = f"{volume.name!r} is too small to check whether {card.name} suits it."
         return Verdict(
             "caution", (reason, *uneven, "Compare the result with the original.")
         )
@@ -191,8 +192,8 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     if found.structure < _LEAST_STRUCTURE:
         worst = max(worst, _CAUTION)
         reasons.append(
-            "Nothing stands out of the noise in the planes looked at: a restoration "
-            "would show shapes that cannot be trusted."
+            "No structure rises above the noise in the sampled planes: structures in "
+            "a restoration could not be trusted."
         )
     ratio = _voxel_size_ratio(card, volume)
     if ratio is not None:
@@ -207,8 +208,8 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
         # A filter was not trained: nothing is unlike its training data.
         return Verdict("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
-        lead = f"Nobody can tell whether {card.name} was trained on anything like"
-        reasons.insert(0, f"{lead} {volume.name!r}: its training data are not known.")
+        lead = f"It is not known whether {card.name} was trained on anything like"
+        reasons.insert(0, f"{lead} {volume.name!r}: its training data are unknown.")
         return Verdict(
             "caution", (*reasons, "Compare the result with the original."), figures
         )
@@ -216,8 +217,8 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
         return Verdict("ok", (), figures)
     level: Literal["caution", "unlike"] = "unlike" if worst > _UNLIKE else "caution"
     lead = {
-        "caution": f"{volume.name!r} differs from what {card.name} was trained on.",
-        "unlike": f"{volume.name!r} is unlike anything {card.name} was trained on.",
+        "caution": f"{volume.name!r} differs from the training data of {card.name}.",
+        "unlike": f"{volume.name!r} is unlike any training data of {card.name}.",
     }[level]
     return Verdict(
         level, (lead, *reasons, "Compare the result with the original."), figures
@@ -225,7 +226,7 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
 
 
 def _distances(card: ModelCard, found: Signature) -> dict[str, float]:
-    """How far from the training volumes; nothing where those are not known."""
+    """Distances to the training volumes; empty if those are unknown."""
     training = card.training
     if training.intensity_distance is None or training.spectrum_distance is None:
         return {}
@@ -238,7 +239,7 @@ def _distances(card: ModelCard, found: Signature) -> dict[str, float]:
 
 
 def _intensity_reason(found: Signature, card: ModelCard) -> str:
-    """Say in words how the grey levels differ from the training range."""
+    """Describe how the grey values differ from the training data."""
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
     outside = [
@@ -250,27 +251,24 @@ def _intensity_reason(found: Signature, card: ModelCard) -> str:
         if not a <= value <= b
     ]
     detail = f": {outside[0]}" if outside else ""
-    return f"Its grey levels are spread differently{detail}."
+    return f"Its grey-value histogram differs from the training data{detail}."
 
 
 def _spectrum_reason(found: Signature, card: ModelCard) -> str:
-    """Say whether the volume is smoother or rougher than training volumes."""
+    """Describe whether the volume is smoother or rougher than the training data."""
     examples = np.asarray(card.training.spectrum_examples)
     nearest = examples[np.abs(examples - found.spectrum).mean(axis=1).argmin()]
     fine = float((found.spectrum - nearest)[-5:].mean())
     if fine < 0:
         return (
-            "It has less fine detail and noise than training volumes: it may be "
+            "It has less fine detail and noise than the training data: it may be "
             "blurred, smoothed or enlarged beyond its resolution."
         )
-    return (
-        "Its fine detail and noise are spread over sizes differently from those of "
-        "training volumes."
-    )
+    return "Its noise/sharpness spectrum differs from the training data."
 
 
 def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
-    """Say where a model on volumes is not known to have learned from such voxels."""
+    """Warn if a 3D model was not trained, as far as known, on such voxels."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
     # Edges that differ in training may be of one volume: it may know uneven voxels.
@@ -280,18 +278,19 @@ def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
         return ()
     edges = " × ".join(f"{edge:.3g}" for edge in volume.voxel_size)
     learned = (
-        f"as far as its card tells, {card.name} learned from voxels of more equal edges"
+        f"according to its card, {card.name} was trained on more nearly cubic voxels"
         if card.training.is_known
-        else f"nobody can tell whether {card.name} learned from such voxels"
+        else f"it is not known whether {card.name} was trained on such voxels"
     )
     return (
-        f"Voxels are {edges} {volume.unit}: {learned}, so shapes may come out wrong. "
-        "Resample the volume to equal edges, or use a model that works slice by slice.",
+        f"Voxels are {edges} {volume.unit}: {learned}, so shapes may be wrong. "
+        "Resample the volume to cubic voxels, or use a model that works slice by "
+        "slice.",
     )
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Voxel size over the nearest one of training, where both are known."""
+    """Ratio of the voxel size to the nearest one of training, if both are known."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

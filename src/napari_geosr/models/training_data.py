@@ -1,4 +1,4 @@
-"""What a card tells about training data: what later volumes are compared with."""
+"""Statistics of the training data for the card, compared with later volumes."""
 
 from __future__ import annotations
 

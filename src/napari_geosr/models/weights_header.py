@@ -1,4 +1,4 @@
-"""The header of a safetensors file: what the tensors take, before they are read."""
+"""Reads the header of a safetensors file to check sizes before loading."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _BITS = {
 
 
 def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
-    """Read the header, and no more, and compare it with the size of the file.
+    """Read only the header and compare it with the file size.
 
     Parameters
     ----------
@@ -58,24 +58,26 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
         start = stream.read(_LENGTH)
         length = int.from_bytes(start, "little")
         if len(start) < _LENGTH or not 2 <= length <= min(size, MAX_RESULT_BYTES):
-            raise ValueError(f"its header would have {length} bytes")
+            raise ValueError(f"its header has an invalid length of {length} bytes")
         header = stream.read(length)
         needed = _LENGTH + length + _bytes_of(load_json(header, MAX_RESULT_BYTES))
         if needed != size:
-            raise ValueError(f"its tensors take {needed} bytes, and it has {size}")
+            raise ValueError(
+                f"its tensors take {needed} bytes, but the file has {size}"
+            )
     except (ConfigError, ValueError, TypeError, KeyError, AttributeError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(
-            f"{name} is damaged or not a safetensors file ({reason}), so that its "
-            "checksum is not looked at. Get it again."
+            f"{name} is damaged or not a safetensors file ({reason}), so its checksum "
+            "was not verified. Download or copy it again."
         ) from error
     return start + header
 
 
 def _bytes_of(tensors: object) -> int:
-    """Bytes of all tensors by their shapes; `ValueError` if places contradict them."""
+    """Bytes of all tensors by shape; `ValueError` if the offsets contradict them."""
     if not isinstance(tensors, dict):
-        raise ValueError("its header is no table")
+        raise ValueError("its header is not a table")
     total = 0
     for name, tensor in tensors.items():
         if name == "__metadata__":
@@ -85,9 +87,9 @@ def _bytes_of(tensors: object) -> int:
         if len(shape) > _MAX_AXES:
             raise ValueError(f"{name} has {len(shape)} axes")
         if not all(isinstance(n, int) and n >= 0 for n in (first, last, *shape)):
-            raise ValueError(f"{name} has no size")
+            raise ValueError(f"{name} has an invalid shape")
         bits = _BITS.get(tensor["dtype"])
         if bits is not None and last - first != math.prod(shape) * bits // 8:
-            raise ValueError(f"{name} does not fit its place")
+            raise ValueError(f"{name} does not fit its offsets")
         total += last - first
     return total

@@ -1,4 +1,4 @@
-"""The zoo: models that come with the package and those in the user's folder."""
+"""The zoo: bundled models and those in the user's folder."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _YOUNG_NS = 2 * 10**9
 
 @dataclass(frozen=True)
 class ZooEntry:
-    """A model that is at hand.
+    """An available model.
 
     Attributes
     ----------
@@ -53,24 +53,24 @@ class ZooEntry:
 
     @property
     def whose(self) -> ModelOrigin:
-        """What lists say of it: whether it is bundled, or the person's own."""
+        """Label for lists: bundled, or the user's own."""
         return "bundled" if self.bundled else "own"
 
     @property
     def where(self) -> str:
-        """The same, with the place of one's own."""
+        """The same, with the path of the user's own models."""
         return self.whose if self.bundled else f"{self.whose}: {self.path}"
 
 
 def user_folder() -> Path:
-    """Where people put models of their own, each a folder or zip. May not exist yet."""
+    """Folder for the user's own models, each a folder or zip. May not exist yet."""
     from platformdirs import user_data_path
 
     return user_data_path("napari-geosr", appauthor=False) / "models"
 
 
 def bundled_folder() -> Path:
-    """Where the models that come with the package lie."""
+    """Folder of the bundled models."""
     return _BUNDLED
 
 
@@ -83,7 +83,7 @@ def list_models() -> list[ZooEntry]:
 
 
 def damaged() -> dict[Path, str]:
-    """Return what is in the folders but cannot be used, each with the reason."""
+    """Return unusable entries of the folders, each with the reason."""
     return look()[1]
 
 
@@ -111,7 +111,7 @@ def find(name_or_path: str | Path) -> Model:
             raise ModelError(reason)
     if text == "none":
         raise ModelError(
-            "'none' stands for leaving the scan as it is: there is nothing to run. "
+            "'none' means that the scan is left unchanged: there is nothing to run. "
             "Use the scan itself, or choose a model."
         )
     names = [entry.name for entry in entries]
@@ -123,7 +123,7 @@ def find(name_or_path: str | Path) -> Model:
 
 
 def _made_in(path: Path) -> Path:
-    """The bundle in the folder of a training; `path` itself if it is none."""
+    """The bundle in a training folder; `path` itself if it is not one."""
     results = path / "result"
     if _may_be_bundle(path) or not path.is_dir():
         return path
@@ -135,28 +135,28 @@ def _made_in(path: Path) -> Path:
         raise ModelError(f"{path} holds several models. Give one of them: {listed}.")
     if (path / "config.yaml").is_file():
         raise ModelError(
-            f"The training in {path} has made no model yet. It will be in {results}: "
-            "resume the training first."
+            f"The training in {path} has not produced a model yet (it will be in "
+            f"{results}). Resume the training first."
         )
     return path
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether a folder or zip is a bundle of ours, or was meant to be one."""
+    """Whether a folder or zip is, or was meant to be, a model bundle."""
     if path.is_dir():
         return (path / CARD_FILE).is_file()
     return any(bundle.is_member(name, CARD_FILE) for name in zip_names(path))
 
 
 def check_free(name: str) -> None:
-    """Raise `ModelError` if a new model cannot be called `name`."""
+    """Raise `ModelError` if `name` is invalid or taken."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ModelError(
-            f"A model cannot be called {name!r}: small letters, digits, dots, hyphens "
-            "and underscores make a name, and it begins with a letter or digit."
+            f"Invalid model name {name!r}: use lower-case letters, digits, dots, "
+            "hyphens and underscores, and start with a letter or digit."
         )
     if any(entry.name == name for entry in list_models()) or _taken(name):
-        raise ModelError(f"There is a model {name!r} already. Choose another name.")
+        raise ModelError(f"A model {name!r} already exists. Choose another name.")
 
 
 def _taken(name: str) -> bool:
@@ -164,7 +164,7 @@ def _taken(name: str) -> bool:
 
 
 def adopt(path: str | Path, name: str | None = None) -> Path:
-    """Copy the bundle at `path` among the user's own models; return the copy.
+    """Copy the bundle at `path` to the user's own models; return the copy.
 
     A model that is there already is not copied again. Another one of the same name, or
     a bundled one, stays: the copy's name then gets a number.
@@ -201,11 +201,11 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
                 _copy(source, folder)
                 (folder / CARD_FILE).write_text(renamed.to_yaml(), encoding="utf-8")
         return target
-    raise AssertionError("names never end")
+    raise AssertionError("too many file names")
 
 
 def remove(name: str) -> Path:
-    """Delete one of the user's own models, by its name or that of its folder.
+    """Delete one of the user's own models, by its name or its folder's name.
 
     A bundled namesake, if there is one, is what the name means afterwards.
 
@@ -228,10 +228,12 @@ def remove(name: str) -> Path:
     if path is None:
         if any(entry.name == name for entry in entries):
             raise ModelError(
-                f"The model {name!r} came with the package and cannot be removed."
+                f"The model {name!r} is part of napari-geosr and cannot be removed."
             )
         known = ", ".join(sorted({*own, *damaged_ones})) or "none"
-        raise ModelError(f"There is no model {name!r} of your own. Yours: {known}.")
+        raise ModelError(
+            f"There is no model {name!r} among your own models. Yours: {known}."
+        )
     with atomic.explained(path):
         # Away at once, in one step: half a model would be listed as damaged.
         aside = temporary_sibling(path)
@@ -241,7 +243,7 @@ def remove(name: str) -> Path:
 
 
 def _copy(source: Path, folder: Path) -> None:
-    """Copy a bundle into a folder that is not there yet."""
+    """Copy a bundle to a new folder."""
     if source.is_dir():
         copy_folder(source, folder, _MAX_BUNDLE_BYTES)
         return
@@ -257,7 +259,7 @@ def _names_like(name: str) -> Iterator[str]:
 
 
 def _is_same(path: Path, card: ModelCard) -> bool:
-    """Whether the model at `path` has the weights of `card`, used in the same way."""
+    """Whether the model at `path` has the weights and settings of `card`."""
     try:
         there = bundle.read_card(path)
     except ModelError:
@@ -270,7 +272,7 @@ def _is_same(path: Path, card: ModelCard) -> bool:
 
 
 def look() -> tuple[list[ZooEntry], dict[Path, str]]:
-    """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
+    """Return both :func:`list_models` and :func:`damaged` from one scan."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):
@@ -290,7 +292,7 @@ def look() -> tuple[list[ZooEntry], dict[Path, str]]:
 
 
 def _card(path: Path) -> ModelCard:
-    """Read the card of a bundle, parsing it only if its file is not as it was."""
+    """Read the card of a bundle, parsing it again only if its file changed."""
     try:
         stat = (path / CARD_FILE if path.is_dir() else path).stat()
     except OSError:  # reading it will say why

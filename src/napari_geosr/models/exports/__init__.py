@@ -1,4 +1,4 @@
-"""Models for other programs, one format a file, found by file name.
+"""Export formats for models, one per file, found by file name.
 
 A format's module offers, without importing torch or a library that it needs at module
 level, ``TITLE`` and ``SUFFIX``, and ``write(model, path) -> float``: it writes the file

@@ -1,4 +1,4 @@
-"""A model as one ONNX graph from grey values to grey values, compared with ours."""
+"""Exports a model as an ONNX graph and compares it with the original."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ INPUT, OUTPUT = "input", "output"
 
 @dataclass(frozen=True)
 class Trial:
-    """What the two gave for one image.
+    """Outputs of both for one image.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Trial:
 
 
 def needed(*names: str) -> None:
-    """Raise `ConfigError` with the line that installs what is not there."""
+    """Raise `ConfigError` with the command that installs missing libraries."""
     from importlib.util import find_spec
 
     missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
@@ -63,15 +63,15 @@ def needed(*names: str) -> None:
 
 
 def in_words(card: ModelCard) -> tuple[str, str]:
-    """What values the graph takes and what it gives."""
+    """Describe the input and output values of the graph."""
     kind = card.normalisation.kind
     takes = {
-        "standardise": "grey values, scaled inside by mean and standard deviation of "
-        "the piece given",
-        "stored": "grey values as in training, scaled inside",
-        "unit": "grey values brought to 0 … 1 before",
-        "percentiles": f"grey values whose percentiles {_ends(card)} were brought to "
-        "0 and 1 before",
+        "standardise": "grey values, which the graph scales by the mean and standard "
+        "deviation of its input",
+        "stored": "grey values as in training, scaled by the graph",
+        "unit": "grey values already scaled to 0 … 1",
+        "percentiles": "grey values already scaled so that the percentiles "
+        f"{_ends(card)} are 0 and 1",
     }[kind]
     if card.adjacent_slices > 1:
         takes += f"; {card.adjacent_slices} neighbouring slices as channels"
@@ -82,7 +82,7 @@ def in_words(card: ModelCard) -> tuple[str, str]:
 
 
 def brought(card: ModelCard) -> tuple[float, float] | None:
-    """Percentiles that have to be brought to 0 and 1 before the graph, if any have."""
+    """Percentiles to be scaled to 0 and 1 before the graph, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 
@@ -93,7 +93,7 @@ def _ends(card: ModelCard) -> str:
 
 
 def remarks(card: ModelCard, *, inside: bool) -> list[str]:
-    """Where a volume given in pieces comes out otherwise than restored here.
+    """How results of a volume given in parts differ from the command restore.
 
     Parameters
     ----------
@@ -107,26 +107,35 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
         ends, but = f"the percentiles {_ends(card)}", ""
         if kind == "unit":
             ends = "the lowest and the highest value"
-            but = "; bytes it divides by 255, and values within 0 … 1 it leaves"
-        here = f"restore here uses those of the whole volume{but}"
+            but = (
+                "; it divides 8-bit values by 255 and leaves values within 0 … 1 "
+                "unchanged"
+            )
+        here = f"the command restore uses those of the whole volume{but}"
         if inside:
             return [
-                f"Grey values are brought to 0 … 1 by {ends} of the piece that is "
-                f"given; {here}."
+                f"Grey values are scaled to 0 … 1 by {ends} of the input given at "
+                f"once; {here}."
             ]
-        return [f"Bring grey values to 0 … 1 first, by {ends}; {here}."]
+        return [f"Scale grey values to 0 … 1 first, by {ends}; {here}."]
     if kind != "standardise":
         return []
-    piece, follows = "one slice", "Slices that differ from the volume in brightness"
+    piece, follows = (
+        "one slice",
+        "Results differ for slices that differ from the volume in brightness",
+    )
     if card.axes == "ZYX":
         piece = "a volume or a part of one"
-        follows = "Give whole volumes: parts that differ from the whole in brightness"
+        follows = (
+            "Give whole volumes: results differ for parts that differ from the whole "
+            "in brightness"
+        )
     elif card.adjacent_slices > 1:
         piece = f"{card.adjacent_slices} neighbouring slices"
     return [
-        "Grey values are scaled by the mean and standard deviation of the piece that "
-        f"is given ({piece}); restore here uses those of the whole volume. {follows} "
-        "or contrast come out otherwise."
+        "Grey values are scaled by the mean and standard deviation of the input "
+        f"given at once ({piece}); the command restore uses those of the whole "
+        f"volume. {follows} or contrast."
     ]
 
 
@@ -169,7 +178,7 @@ def grey_network(model: Model) -> nn.Module:
 
 
 def write_graph(model: Model, path: Path) -> list[Trial]:
-    """Write the graph and compare it with ours at three sizes, once on two images.
+    """Write the graph and compare it at three sizes, once with two images.
 
     Where a network pads what its strides do not divide, the graph does as well; if it
     cannot, sizes have to be multiples of the strides, which the file then says.
@@ -189,7 +198,7 @@ def write_graph(model: Model, path: Path) -> list[Trial]:
 
 
 def spec_of(model: Model) -> NetworkSpec:
-    """What the network of a model has to be given."""
+    """Input requirements of a model's network."""
     spec = model.network().spec
     assert isinstance(spec, NetworkSpec)
     return spec
@@ -235,7 +244,7 @@ def _written(
 
 
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
-    """Three sizes that the network takes; at the first one the graph is written.
+    """Three valid input sizes; the graph is traced at the first one.
 
     With `odd` the first and the last are no multiples of the strides.
     """
@@ -256,7 +265,7 @@ def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
 
 
 def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """What sizes have to be multiples of, if only such were tried."""
+    """Divisors of valid sizes, if only multiples were tested."""
     fit = all(
         n % s == 0 for size in sizes for n, s in zip(size, spec.stride, strict=True)
     )
@@ -264,7 +273,7 @@ def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ..
 
 
 def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
-    """Structure and noise on the scale that the graph takes."""
+    """Structure and noise on the grey scale of the graph's input."""
     rng = np.random.default_rng(sum(size))
     shape = (samples, card.adjacent_slices, *size)
     waves = np.ones(shape)
@@ -298,7 +307,8 @@ def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> 
     except Exception as error:  # of onnxruntime: any kind
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
-            f"The ONNX graph of {card.name} does not run ({reason}). It was not kept."
+            f"The ONNX graph of {card.name} does not run ({reason}), so it was not "
+            "kept."
         ) from error
     with torch.no_grad():
         ours: Array = network(torch.from_numpy(image)).numpy()
@@ -307,15 +317,15 @@ def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> 
         difference = float(np.abs(theirs - ours).max()) / (float(ours.std()) or 1.0)
     if not difference <= TOLERANCE:
         raise ModelError(
-            f"The ONNX graph of {card.name} gives other values than its network, "
-            f"{difference:.2g} standard deviations apart on an image of "
-            f"{' × '.join(map(str, image.shape[2:]))}. It was not kept."
+            f"The output of the ONNX graph of {card.name} differs from that of its "
+            f"network by {difference:.2g} standard deviations on an image of "
+            f"{' × '.join(map(str, image.shape[2:]))}, so it was not kept."
         )
     return Trial(image, ours, difference)
 
 
 def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
-    """Write into the file what it is."""
+    """Write metadata into the file."""
     import onnx
 
     model = onnx.load(str(path))

@@ -37,7 +37,7 @@ _LONGEST = 1024
 
 
 def write(model: Model, path: Path) -> float:
-    """Write the model; return the largest difference from ours.
+    """Write the model; return the largest difference from the original.
 
     Raises
     ------
@@ -64,7 +64,7 @@ def write(model: Model, path: Path) -> float:
 
 
 def remarks(card: ModelCard) -> list[str]:
-    """How grey values are scaled, where that is otherwise than here."""
+    """Remarks on how the scaling differs from the command restore."""
     return _graph.remarks(card, inside=True)
 
 
@@ -111,7 +111,7 @@ _PAGE: Any = "https://github.com/napari-geosr/napari-geosr"
 
 
 def _allowed(title: str) -> str:
-    """The title with the characters that names of packages may have."""
+    """The title, limited to characters allowed in package names."""
     kept = "".join(c if c.isalnum() or c in "_+- ()" else " " for c in title)
     return " ".join(kept.split())[:128] or "model"
 
@@ -209,7 +209,7 @@ def _output(v0_5: Any, card: ModelCard, folder: Path) -> Any:
 
 
 def _validate(package: Path) -> None:
-    """Let the libraries of BioImage.IO say whether the package is sound."""
+    """Validate the package with the BioImage.IO libraries."""
     from importlib.util import find_spec
 
     from bioimageio.spec import load_description
@@ -230,8 +230,8 @@ def _validate(package: Path) -> None:
             else [e.msg for d in summary.details for e in d.errors]
         )
         raise ModelError(
-            "The package did not pass the test of BioImage.IO: "
-            f"{'; '.join(found[:3]) or 'no reason was given'}. It was not kept."
+            "The package did not pass the BioImage.IO test "
+            f"({'; '.join(found[:3]) or 'no reason was given'}), so it was not kept."
         )
 
 
@@ -248,9 +248,9 @@ def _readme(card: ModelCard) -> str:
         f"**Trained on:** {card.training.description}",
         f"**Licence:** {card.licence}",
         "## Validation",
-        "Compare the result with the original, and with the truth on images of your "
-        "kind. Figures of the model are in card.yaml. With napari-geosr installed this "
-        "package restores volumes by itself: `napari-geosr restore INPUT --model "
-        "PACKAGE.zip --out PATH`.",
+        "Compare the result with the original, and with the ground truth for images "
+        "of your kind. The figures of the model are in card.yaml. With napari-geosr "
+        "installed, this package restores volumes with: `napari-geosr restore INPUT "
+        "--model PACKAGE.zip --out PATH`.",
     ]
     return "\n\n".join(lines) + "\n"

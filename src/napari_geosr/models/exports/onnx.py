@@ -1,4 +1,4 @@
-"""ONNX: one graph from grey values to grey values, for onnxruntime and its like."""
+"""ONNX: one graph from grey values to grey values, for onnxruntime and others."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SUFFIX = ".onnx"
 
 
 def write(model: Model, path: Path) -> float:
-    """Write the model; return the largest difference from ours.
+    """Write the model; return the largest difference from the original.
 
     Raises
     ------
@@ -30,5 +30,5 @@ def write(model: Model, path: Path) -> float:
 
 
 def remarks(card: ModelCard) -> list[str]:
-    """How grey values are scaled, where that is otherwise than here."""
+    """Remarks on how the scaling differs from the command restore."""
     return _graph.remarks(card, inside=False)

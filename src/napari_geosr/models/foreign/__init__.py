@@ -1,4 +1,4 @@
-"""Networks that others made, read as data and never run; one format a file.
+"""Importers of third-party networks, which are read as data and never run.
 
 Found by file name. A format's module offers, without importing torch or a library that
 it needs at module level:
@@ -51,7 +51,7 @@ _GRAPH = ".onnx"
 
 @dataclass(frozen=True)
 class ModelSource:
-    """What a person gave: a file, a folder, an address or an identifier.
+    """The given source: a file, a folder, a URL or an identifier.
 
     Attributes
     ----------
@@ -65,7 +65,7 @@ class ModelSource:
 
     @property
     def path(self) -> Path:
-        """As a path, whether or not there is anything."""
+        """The source as a path, whether or not it exists."""
         return Path(self.text).expanduser()
 
     @property
@@ -75,7 +75,7 @@ class ModelSource:
 
     @property
     def is_path(self) -> bool:
-        """Whether it can only be meant as a path, not as address or identifier."""
+        """Whether this can only be a path, not a URL or identifier."""
         if "://" in self.text:
             return False
         of_a_file = self.suffix in (_GRAPH, *suffixes())
@@ -83,14 +83,14 @@ class ModelSource:
 
     @cached_property
     def tensors(self) -> AnyMapping:
-        """What a file of weights holds, by name; `ModelError` if it is none."""
+        """Named contents of a weights file; `ModelError` if it is not one."""
         return read_file(self.path)
 
 
 def read(
     source: str, *, channel: int | None = None, should_stop: ShouldStop = never_stop
 ) -> Draft:
-    """Read a foreign model, whatever it is.
+    """Read a third-party model of any supported format.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def read(
 
 
 def about() -> list[str]:
-    """What can be imported, a few words each."""
+    """Short descriptions of the supported formats."""
     return [str(module.ABOUT) for module in _modules()]
 
 
@@ -134,7 +134,7 @@ def suffixes() -> list[str]:
 
 
 def _modules() -> Iterator[Any]:
-    """All formats, in the order in which they are asked."""
+    """All formats, in the order in which they are tried."""
     found = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
     yield from sorted(found, key=lambda module: getattr(module, "FALLBACK", False))
 
@@ -142,13 +142,13 @@ def _modules() -> Iterator[Any]:
 def _unknown(given: ModelSource) -> ModelError:
     if given.suffix == _GRAPH:
         return ModelError(
-            f"{given.path} is a graph that does not say how grey values are scaled for "
-            "it. Give the BioImage.IO package that it belongs to."
+            f"{given.path} is a graph without a description of how grey values must "
+            "be scaled. Give the BioImage.IO package it belongs to."
         )
     if not given.path.exists():
         return ModelError(f"There is no file or folder {given.path}.")
     *most, last = about()
     return ModelError(
-        f"{given.path} is no model that can be imported. Known are "
+        f"{given.path} is not a model that can be imported. Supported are "
         f"{', '.join(most)} and {last}."
     )

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.networks.foreign import NetworkConfig
 
-ABOUT = "BioImage.IO packages (.zip, a folder, rdf.yaml, an address or identifier)"
+ABOUT = "BioImage.IO packages (.zip, folder, rdf.yaml, URL or identifier)"
 SUFFIXES = (".zip", ".yaml", ".yml")
 #: Largest difference from the package's own test, in units of its spread.
 _TOLERANCE = 1e-3
@@ -59,21 +59,21 @@ _MICROSCOPY: dict[str, Modality] = {
 }
 _SPACES = ("z", "y", "x")
 _DEPARTS = (
-    "The package gives its result the mean and the spread of its input; here it is "
-    "scaled back as the input was scaled."
+    "The package gives its output the mean and standard deviation of its input; "
+    "napari-geosr inverts the scaling of the input instead."
 )
 _Tensors = tuple[AnyArray, AnyArray]
 
 
 def recognises(source: ModelSource) -> bool:
-    """Whether it is a package on the disk, or can be the address or name of one."""
+    """Whether this is a package on disk, or may be the URL or name of one."""
     if source.path.exists():
         return is_package(source.path)
     return not source.is_path
 
 
 def read(source: ModelSource, channel: int | None) -> Draft:
-    """Take the network of a package, see :func:`draft`."""
+    """Import the network of a package, see :func:`draft`."""
     here = source.path.exists()
     text = str(source.path) if here else source.text
     return draft(text, channel, source.should_stop)
@@ -82,7 +82,7 @@ def read(source: ModelSource, channel: int | None) -> Draft:
 def draft(
     source: str, channel: int | None = None, should_stop: ShouldStop = never_stop
 ) -> Draft:
-    """Take the network of a package.
+    """Import the network of a package.
 
     Parameters
     ----------
@@ -131,7 +131,7 @@ def _draft(description: Any, source: str, channel: int | None) -> Draft:
     if config.in_channels > 1:
         remarks.append(RGB_REMARK)
     if config.window:
-        remarks.append(f"It takes windows of {_by(config.window)} voxels alone.")
+        remarks.append(f"It accepts only windows of {_by(config.window)} voxels.")
     return Draft(
         name=name_of(str(description.name)),
         title=str(description.name),
@@ -145,8 +145,8 @@ def _draft(description: Any, source: str, channel: int | None) -> Draft:
         licence=str(description.license or "unknown: ask its authors"),
         citation="; ".join(_citation(entry) for entry in description.cite),
         not_for=(
-            "Images of another kind than it was trained on, see its page; measuring, "
-            "before it was compared with the truth on scans of your kind."
+            "Images unlike its training data (see its page); measuring, until it has "
+            "been compared with ground truth for scans of your kind."
         ),
         trained_on=_trained_on(description),
         modalities=tuple(dict.fromkeys(m for t, m in _MICROSCOPY.items() if t in tags)),
@@ -164,7 +164,7 @@ def _draft(description: Any, source: str, channel: int | None) -> Draft:
 
 
 def is_package(path: Path) -> bool:
-    """Whether a folder, or a file's name, is that of a package."""
+    """Whether a folder or file name belongs to a package."""
     if path.is_dir():
         return any((path / name).is_file() for name in DESCRIPTIONS)
     return path.suffix.lower() in SUFFIXES
@@ -184,7 +184,7 @@ def _wanted(description: Any) -> list[Any]:
 
 @dataclass(frozen=True)
 class _Axes:
-    """What the description says of the network's input."""
+    """The network's input according to the description."""
 
     ndim: int
     channels: int
@@ -199,8 +199,8 @@ class _Axes:
         inputs, outputs = description.inputs, description.outputs
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
-                f"{source} takes {len(inputs)} images and gives {len(outputs)}; models "
-                "of one image each can be imported."
+                f"{source} has {len(inputs)} inputs and {len(outputs)} outputs; only "
+                "models with one input image and one output image can be imported."
             )
         names = [str(axis.id) for axis in inputs[0].axes]
         kinds = [str(axis.type) for axis in inputs[0].axes]
@@ -208,15 +208,16 @@ class _Axes:
         expected = ["batch", "channel", *("space" for _ in spatial)]
         if kinds != expected or tuple(spatial) not in (_SPACES, _SPACES[1:]):
             raise ModelError(
-                f"{source} takes axes {', '.join(names)}; batch, channel, (z,) y, x in "
-                "this order can be imported. Packages made with TensorFlow have "
-                "another order."
+                f"{source} takes the axes {', '.join(names)}; only the order batch, "
+                "channel, (z,) y, x can be imported. Packages made with TensorFlow "
+                "have another order."
             )
         colours = [str(name).lower() for name in inputs[0].axes[1].channel_names]
         if len(colours) != 1 and "".join(c[:1] for c in colours) != "rgb":
             raise ModelError(
                 f"{source} takes {len(colours)} channels ({', '.join(colours[:4])}); "
-                "models of one channel, or of red, green and blue, can be imported."
+                "only models with one channel, or with red, green and blue, can be "
+                "imported."
             )
         sizes = inputs[0].axes[2:]
         multiples, least, fixed = [], [], []
@@ -248,7 +249,7 @@ _UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "
 def _network(
     description: Any, axes: _Axes, source: str
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
-    """Config and weights from the first kind of weights that can be had."""
+    """Config and weights from the first supported kind of weights."""
     reasons = []
     state = description.weights.pytorch_state_dict
     if state is not None:
@@ -256,8 +257,8 @@ def _network(
         if found is not None:
             return found
         reasons.append(
-            f"its state dict needs the code of {state.architecture.callable}, which is "
-            "not run"
+            f"its state dict needs the Python code of {state.architecture.callable}, "
+            "and code in packages is not run"
         )
     onnx = description.weights.onnx
     if onnx is not None:
@@ -266,12 +267,12 @@ def _network(
         except ModelError as error:
             reasons.append(str(error).rstrip("."))
     if description.weights.torchscript is not None:
-        reasons.append("TorchScript weights are programs and are not run")
+        reasons.append("TorchScript weights are programs, which are not run")
     kinds = ", ".join(description.weights.available_formats)
-    why = "; ".join(reasons) or f"its weights are {kinds}"
+    why = "; ".join(reasons) or f"its weights have the format {kinds}"
     raise ModelError(
-        f"{source} cannot be imported: {why}. ONNX weights of plain operators, or a "
-        "state dict of a CAREamics U-Net, can."
+        f"{source} cannot be imported: {why}. ONNX weights with standard operators "
+        "and state dicts of a CAREamics U-Net are supported."
     )
 
 
@@ -339,15 +340,15 @@ def _factor(description: Any) -> int:
         if str(axis.id) in entering:
             if getattr(axis.size, "offset", 0):
                 raise ModelError(
-                    "The package's result is smaller than its input by a margin, which "
-                    "is not supported."
+                    "The package crops a margin from its output, which is not "
+                    "supported."
                 )
             factors.add(entering[str(axis.id)] / float(axis.scale))
     factor = factors.pop() if len(factors) == 1 else 0.0
     if factor < 1 or factor != int(factor):
         raise ModelError(
-            "The package scales the axes differently, or makes images smaller, which "
-            "is not supported."
+            "The package scales the axes by different factors, or shrinks images, "
+            "which is not supported."
         )
     return int(factor)
 
@@ -359,7 +360,7 @@ def _with_channels(
     if channel is not None:
         if not 0 <= channel < n_out:
             raise ModelError(
-                f"{source} gives channels 0 to {n_out - 1}, not {channel}."
+                f"{source} has the output channels 0 to {n_out - 1}, not {channel}."
             )
         return config.model_copy(update={"output_channel": channel})
     if n_out not in (1, n_in):
@@ -369,8 +370,8 @@ def _with_channels(
             for n in getattr(a, "channel_names", ())
         ]
         raise ModelError(
-            f"{source} gives {n_out} channels ({', '.join(names[:4])}). Choose one: "
-            f"--channel 0 to --channel {n_out - 1}."
+            f"{source} has {n_out} output channels ({', '.join(names[:4])}). Choose "
+            f"one: --channel 0 to --channel {n_out - 1}."
         )
     return config
 
@@ -383,7 +384,8 @@ def _refuse_custom(description: Any, source: str) -> None:
         )
         if any(str(op.id) == "custom" for op in operations or ()):
             raise ModelError(
-                f"{source} brings Python code for its grey values, which is not run."
+                f"{source} contains Python code for scaling grey values, and code in "
+                "packages is not run."
             )
 
 
@@ -406,7 +408,7 @@ def _trained_on(description: object) -> str:
 
 
 def _test_tensors(description: Any) -> _Tensors | None:
-    """What the package was tested with, and what it gave; None if it has no test."""
+    """Test input and expected output of the package; None if it has none."""
     tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
     return None if None in tensors else (array_of(tensors[0]), array_of(tensors[1]))
 
@@ -417,7 +419,7 @@ def _reference(
     scale: scales.GreyScaling,
     pre: Sequence[scales.Operation],
 ) -> ReferenceImage | None:
-    """What a restoration has to make of the package's test.
+    """Expected restoration of the package's test input.
 
     None where a restoration does something else with it: colours are given as grey, and
     images larger than its windows are blended.
@@ -444,7 +446,7 @@ def _test(
     post: Sequence[scales.Operation],
     source: str,
 ) -> Callable[[nn.Module], None]:
-    """A check against the result that came with the package."""
+    """Compare with the expected result in the package."""
     if tensors is None:
         return lambda _network: None
     given, expected = tensors
@@ -460,16 +462,16 @@ def _test(
         y = scales.apply(post, y, given)
         if y.shape != expected.shape:
             raise ModelError(
-                f"{source}: the network gives shape {y.shape} for the package's test "
-                f"and {expected.shape} was expected, so it was not kept."
+                f"{source}: on the package's own test, the network gives the shape "
+                f"{y.shape} instead of {expected.shape}, so it was not kept."
             )
         spread = float(expected.std()) or 1.0
         difference = float(np.abs(y - expected).max()) / spread
         if not difference <= _TOLERANCE:
             raise ModelError(
-                f"{source}: the result on the package's own test differs by "
-                f"{difference:.2g} standard deviations from the one expected, so it "
-                "was not kept."
+                f"{source}: the result on the package's own test differs from the "
+                f"expected one by {difference:.2g} standard deviations, so it was not "
+                "kept."
             )
 
     return check

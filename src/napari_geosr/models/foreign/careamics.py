@@ -32,18 +32,18 @@ _METHODS = {
 
 
 def recognises(source: ModelSource) -> bool:
-    """Whether it is a file of weights with what CAREamics saves beside them."""
+    """Whether this is a weights file saved by CAREamics."""
     return source.suffix in SUFFIXES and is_checkpoint(source.tensors)
 
 
 def read(source: ModelSource, channel: int | None) -> Draft:
-    """Take the network of a checkpoint, which has one channel."""
+    """Import the network of a checkpoint, which has one channel."""
     del channel
     return draft(source.path, source.tensors)
 
 
 def is_checkpoint(found: AnyMapping) -> bool:
-    """Whether a file held what CAREamics saves."""
+    """Whether the contents of a file are those of CAREamics."""
     settings = found.get("hyper_parameters")
     return (
         isinstance(settings, Mapping)
@@ -53,7 +53,7 @@ def is_checkpoint(found: AnyMapping) -> bool:
 
 
 def draft(path: Path, found: AnyMapping) -> Draft:
-    """Take the network of a checkpoint.
+    """Import the network of a checkpoint.
 
     Raises
     ------
@@ -65,8 +65,8 @@ def draft(path: Path, found: AnyMapping) -> Draft:
     kind = str(algorithm.get("algorithm", ""))
     if kind not in _METHODS or not isinstance(algorithm.get("model"), Mapping):
         raise ModelError(
-            f"{path} is a checkpoint of CAREamics for {kind or 'an unknown method'}; "
-            f"those that can be imported are {', '.join(_METHODS.values())}."
+            f"{path} is a CAREamics checkpoint for {kind or 'an unknown method'}; "
+            f"only {', '.join(_METHODS.values())} can be imported."
         )
     shape = shape_of(algorithm["model"], str(path))
     state = {
@@ -87,12 +87,12 @@ def draft(path: Path, found: AnyMapping) -> Draft:
         weights=weights_of(state),
         normalisation=normalisation,
         description=(
-            f"Removes noise: a U-Net of {shape.depth} levels that CAREamics trained by "
+            f"Denoises: a U-Net with {shape.depth} levels, trained by CAREamics with "
             f"{method}, imported from {path.name}."
         ),
         not_for=(
-            "Scans of another kind, or with other noise, than it was trained on; "
-            "measuring, before it was compared with the truth on scans of your kind."
+            "Scans or noise unlike its training data; measuring, until it has been "
+            "compared with ground truth for scans of your kind."
         ),
         remarks=(remark,) if remark else (),
         provenance={
@@ -122,12 +122,12 @@ def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
         )
     except ConfigError as error:
         raise ModelError(
-            f"{where}: its U-Net is of an unknown kind: {error}"
+            f"{where}: the settings of its U-Net are invalid: {error}"
         ) from error
     if (shape.in_channels, shape.num_classes) != (1, 1):
         raise ModelError(
-            f"{where} was trained on {shape.in_channels} channels and gives "
-            f"{shape.num_classes}; models of one channel can be imported."
+            f"{where} has {shape.in_channels} input and {shape.num_classes} output "
+            "channels; only models with one channel can be imported."
         )
     return shape
 
@@ -152,7 +152,7 @@ def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
-    """How training data were scaled, and a sentence where that is not known."""
+    """Scaling of the training data, and a remark if it is unknown."""
     given = data.get("normalization")
     scheme = given if isinstance(given, Mapping) else {}
     kind = scheme.get("name", "mean_std")
@@ -186,8 +186,8 @@ def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
 
 
 _UNKNOWN = (
-    "How the training data were scaled is not in the file: volumes are scaled by their "
-    "own mean and standard deviation."
+    "The file does not record how the training data were scaled: volumes are scaled "
+    "by their own mean and standard deviation."
 )
 
 

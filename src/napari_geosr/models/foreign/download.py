@@ -1,4 +1,4 @@
-"""Files of models from addresses: checked, in pieces, up to a size and a time."""
+"""Downloads model files with limits on address, size and time."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 def is_address(text: str) -> bool:
-    """Whether a text is the address of a file."""
+    """Whether a text is a URL."""
     return text.lower().startswith(("https://", "http://"))
 
 
 def download(
     address: str, path: Path, should_stop: ShouldStop, *, limit: int | None = None
 ) -> None:
-    """Write what is at an address to `path`.
+    """Download a URL to `path`.
 
     Parameters
     ----------
@@ -51,8 +51,8 @@ def download(
         import httpx
     except ImportError as error:
         raise ModelError(
-            f"To download {address}, the library httpx is needed, which is not "
-            "installed. Install it: pip install 'napari-geosr[zoo]'"
+            f"Downloading {address} needs the library httpx, which is not installed. "
+            "Install it: pip install 'napari-geosr[zoo]'"
         ) from error
     place, deadline = address, time.monotonic() + _LONGEST
     try:
@@ -77,12 +77,12 @@ def download(
     except (httpx.HTTPError, httpx.InvalidURL, OSError, UnicodeError) as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(
-            f"{address} cannot be downloaded ({reason}). Check the address and the "
+            f"{address} cannot be downloaded ({reason}). Check the URL and the "
             "network, or download the package's zip by hand."
         ) from error
     raise ModelError(
-        f"{address} leads from one address to the next more than {_MOST_HOPS - 1} "
-        "times. Download the file by hand."
+        f"{address} redirects more than {_MOST_HOPS - 1} times. Download the file by "
+        "hand."
     )
 
 
@@ -94,12 +94,12 @@ def _save(
     deadline: float,
     should_stop: ShouldStop,
 ) -> None:
-    """Write the body of an answer, as it comes."""
+    """Stream the body of a response to a file."""
     most = MAX_WEIGHTS_BYTES if limit is None else limit
     if "content-encoding" in response.headers:
         raise ModelError(
-            f"{address} is sent packed, which was not asked for. Download the file by "
-            "hand."
+            f"{address} was sent compressed although this was not requested. Download "
+            "the file by hand."
         )
     told = response.headers.get("content-length", "")
     size, too_large = 0, told.isdecimal() and int(told) > most
@@ -120,30 +120,32 @@ def _save(
             file.write(piece)
     if too_large:
         raise ModelError(
-            f"{address} has more than {format_bytes(most)}, which is too large for "
-            "such a file of a model."
+            f"{address} is larger than {format_bytes(most)}, the limit for this kind "
+            "of file."
         )
 
 
 def _check_place(place: str, address: str) -> None:
-    """Refuse what is no https address of the public network."""
-    via = "" if place == address else f" leads to {place}, which"
+    """Refuse anything but https URLs of public hosts."""
+    via = "" if place == address else f" redirects to {place}, which"
     try:
         parts = urlsplit(place)
         host, port = parts.hostname, parts.port
     except ValueError as error:
-        raise ModelError(f"{address} is no address ({error}). Check it.") from error
+        raise ModelError(
+            f"{address} is not a valid URL ({error}). Check it."
+        ) from error
     if parts.scheme.lower() != "https" or not host:
         raise ModelError(
-            f"{address}{via} is no https address: anybody on the way could put another "
-            "file in its place. Give the https address, or download the file by hand."
+            f"{address}{via} is not an https URL, so the file could be replaced on "
+            "the way. Give the https URL, or download the file by hand."
         )
     for found in _addresses(host, port or 443, proxied=_is_proxied(host)):
         _refuse_private(found, address)
 
 
 def _check_peer(response: Any, address: str) -> None:
-    """Refuse an answer from a private address: names may change their meaning."""
+    """Refuse a response from a private address: DNS answers can change."""
     stream = response.extensions.get("network_stream")
     if stream is None or _is_proxied(response.url.host):
         return
@@ -153,13 +155,13 @@ def _check_peer(response: Any, address: str) -> None:
 
 
 def _is_proxied(host: str) -> bool:
-    """Whether a proxy is asked, as httpx reads the environment."""
+    """Whether httpx uses a proxy, according to the environment."""
     proxies = getproxies()
     return bool({"https", "all"} & proxies.keys()) and not proxy_bypass(host)
 
 
 def _addresses(host: str, port: int, *, proxied: bool) -> list[_Address]:
-    """What a name stands for; nothing where only a proxy can tell."""
+    """Addresses of a host name; empty if only a proxy can resolve it."""
     try:
         return [ipaddress.ip_address(host)]
     except ValueError:
@@ -181,6 +183,6 @@ def _refuse_private(found: _Address, address: str) -> None:
             inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
     if not inner.is_global or inner.is_multicast:
         raise ModelError(
-            f"{address} leads to {found}, which is this computer or one in a private "
-            "network, so it is not asked. Download the file by hand."
+            f"{address} points to {found}, which is this computer or one in a private "
+            "network, so nothing was downloaded. Download the file by hand."
         )

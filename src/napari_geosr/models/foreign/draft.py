@@ -1,4 +1,4 @@
-"""What an importer found: a network that others made, not yet a model of ours."""
+"""Result of an importer: a third-party network, not yet a model bundle."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from napari_geosr.networks.foreign import NetworkConfig
 
 RGB_REMARK = (
-    "The network takes colour images (RGB): the grey values are given on all three "
-    "channels, and the mean of the three results is taken."
+    "The network takes colour images (RGB): it receives the grey values in all three "
+    "channels, and the three outputs are averaged."
 )
 
 
@@ -28,7 +28,7 @@ def _nothing(_network: nn.Module) -> None:
 
 @dataclass(frozen=True, eq=False)
 class ReferenceImage:
-    """An image and what a restoration has to make of it.
+    """An image and its expected restoration.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class Draft:
-    """A foreign network with what is known of it.
+    """A third-party network with what is known about it.
 
     Attributes
     ----------
@@ -89,6 +89,6 @@ class Draft:
 
 
 def name_of(text: str) -> str:
-    """A name for a card: small letters, digits, hyphens."""
+    """A name for a card: lower-case letters, digits, hyphens."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     return name or "imported"

@@ -1,4 +1,4 @@
-"""From an ONNX file to a graph of operators and tensors that torch computes."""
+"""Converts an ONNX file to a graph of operators computed by torch."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class OnnxGraph:
-    """A graph that can be computed.
+    """A supported graph.
 
     Attributes
     ----------
@@ -106,7 +106,9 @@ class _OnnxReader:
         nodes = []
         for node in graph.node:
             if node.domain not in _DOMAINS:
-                raise self.refused(f"the operator {node.op_type} is of {node.domain}")
+                raise self.refused(
+                    f"the operator {node.op_type} belongs to the domain {node.domain}"
+                )
             attributes = self.attributes(node)
             if node.op_type == "Constant":
                 self.constant(node.output[0], attributes)
@@ -116,7 +118,7 @@ class _OnnxReader:
             nodes.append((node.op_type, takes, gives, self.plain(node, attributes)))
         unknown = format_.unknown_operators([node[0] for node in nodes])
         if unknown:
-            raise self.refused(f"it uses {', '.join(unknown)}")
+            raise self.refused(f"it uses the operators {', '.join(unknown)}")
         opsets = [o.version for o in self.model.opset_import if o.domain in _DOMAINS]
         try:
             settings = format_.GraphConfig.create(
@@ -134,9 +136,9 @@ class _OnnxReader:
         return OnnxGraph(settings, self.weights, sizes)
 
     def refused(self, why: str) -> ModelError:
-        """The error for a graph that cannot be computed here."""
+        """The error for an unsupported graph."""
         return ModelError(
-            f"The ONNX graph {self.path.name} cannot be computed here: {why}. Ask the "
+            f"The ONNX graph {self.path.name} is not supported: {why}. Ask the "
             "model's authors for other weights."
         )
 
@@ -158,13 +160,15 @@ class _OnnxReader:
         self.constants[short] = (array.dtype.name, tuple(array.shape), values)
 
     def attributes(self, node: Any) -> AnyDict:
-        """Attributes of a node; graphs inside of it are refused."""
+        """Attributes of a node; nested graphs are refused."""
         from onnx import AttributeProto, helper
 
         found = {}
         for attribute in node.attribute:
             if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
-                raise self.refused(f"{node.op_type} decides what is computed")
+                raise self.refused(
+                    f"the operator {node.op_type} controls the flow of the computation"
+                )
             value = helper.get_attribute_value(attribute)
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "replace")
@@ -193,7 +197,9 @@ class _OnnxReader:
             if isinstance(value, TensorProto):
                 array = numpy_helper.to_array(value).reshape(-1)
                 if len(array) != 1:
-                    raise self.refused(f"{node.op_type} has a tensor as {key}")
+                    raise self.refused(
+                        f"the operator {node.op_type} has a tensor as {key}"
+                    )
                 kind = "float" if array.dtype.kind == "f" else array.dtype.name
                 found[key] = [kind, array[0].item()]
             elif isinstance(value, _PLAIN):
@@ -202,5 +208,7 @@ class _OnnxReader:
                 try:
                     found[key] = [v if isinstance(v, float) else int(v) for v in value]
                 except (TypeError, ValueError) as error:
-                    raise self.refused(f"{node.op_type} has a strange {key}") from error
+                    raise self.refused(
+                        f"the operator {node.op_type} has an invalid {key}"
+                    ) from error
         return found

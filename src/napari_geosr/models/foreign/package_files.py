@@ -1,4 +1,4 @@
-"""Files of BioImage.IO packages: opened, fetched and read, up to a size."""
+"""Files of BioImage.IO packages: opened, downloaded and read, with size limits."""
 
 from __future__ import annotations
 
@@ -81,18 +81,18 @@ def _remote(source: str, folder: Path, should_stop: ShouldStop) -> RemoteDescrip
 def _look_over_member(
     archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str
 ) -> None:
-    where = f"{info.filename} of {source}"
+    where = f"{info.filename} in {source}"
     if info.file_size > MAX_CARD_BYTES:
         raise ModelError(
-            f"{where} has {format_bytes(info.file_size)} unpacked; at most "
-            f"{format_bytes(MAX_CARD_BYTES)} are read."
+            f"{where} unpacks to {format_bytes(info.file_size)}; the limit is "
+            f"{format_bytes(MAX_CARD_BYTES)}."
         )
     with _describing(where), reading_zip(source):
         _look_over(archive.read(info).decode("utf-8"))
 
 
 def _look_over(text: str) -> None:
-    """Refuse what the library's own parser would fall over."""
+    """Refuse descriptions that would crash the library's parser."""
     load_yaml(text)
 
 
@@ -103,7 +103,7 @@ def _describing(where: str) -> Iterator[None]:
     except (OSError, UnicodeDecodeError, ConfigError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(
-            f"{where} is not a description that can be read ({reason})."
+            f"The description {where} cannot be read ({reason})."
         ) from error
 
 
@@ -139,18 +139,20 @@ def fetch(
 
 
 def _check_local(path: Path, root: Path) -> None:
-    """Refuse what is not a plain file in the package, of a size that weights have."""
+    """Refuse anything but a regular file in the package below the size limit."""
     if not path.resolve().is_relative_to(root):
         raise ModelError(
-            f"The package names the file {path}, which is not in its folder, or a link "
-            "that leads out of it. Put the file itself there."
+            f"The package refers to the file {path}, which is outside its folder or a "
+            "link to a place outside it. Put the file itself into the folder."
         )
     if not path.is_file():
-        raise ModelError(f"The package's file {path} is not there, or is no file.")
+        raise ModelError(
+            f"The package's file {path} is missing or is not a regular file."
+        )
     if path.stat().st_size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"The package's file {path} has more than "
-            f"{format_bytes(MAX_WEIGHTS_BYTES)}, which is too large."
+            f"The package's file {path} is larger than "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)}, the limit for weights."
         )
 
 
@@ -187,17 +189,17 @@ def described(given: object, source: str) -> Any:
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if path.exists():
             raise ModelError(
-                f"{source} is not a BioImage.IO model that can be read ({reason})."
+                f"{source} is not a valid BioImage.IO model ({reason})."
             ) from error
         raise ModelError(
             f"There is no file {source}, and no BioImage.IO model of that name could "
-            f"be had ({reason}). Check the name and the network, or download its zip "
-            "from bioimage.io."
+            f"be downloaded ({reason}). Check the name and the network, or download "
+            "its zip from bioimage.io."
         ) from error
 
 
 def _built(remote: RemoteDescription) -> Any:
-    """As the library would, but for the download, which it does without limits."""
+    """Like the library, except for downloads, on which it sets no limits."""
     from bioimageio.spec import (
         InvalidDescr,
         build_description,
@@ -240,12 +242,12 @@ def _bytes(entry: Any) -> bytes:
     except Exception as error:  # of the network, of zips, of checksums
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"The package's file {entry.source} is not there or damaged ({reason})."
+            f"The package's file {entry.source} is missing or damaged ({reason})."
         ) from error
     if len(content) > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"The package's file {entry.source} has more than "
-            f"{format_bytes(MAX_WEIGHTS_BYTES)}, which is too large."
+            f"The package's file {entry.source} is larger than "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)}, the limit for weights."
         )
     return content
 
@@ -258,5 +260,7 @@ def array_of(tensor: Any) -> AnyArray:
         if array.dtype.kind not in "biuf":
             raise ValueError(array.dtype)
     except (ValueError, EOFError, MemoryError, OverflowError) as error:
-        raise ModelError(f"The package's test {tensor.source} is damaged.") from error
+        raise ModelError(
+            f"The package's test data {tensor.source} are damaged."
+        ) from error
     return array

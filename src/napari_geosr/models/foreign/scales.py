@@ -1,4 +1,4 @@
-"""What BioImage.IO packages do to grey values, in the terms of our cards and networks.
+"""Converts the grey-value scaling of BioImage.IO packages to that of model cards.
 
 A package lists operations before and after its network. Those of the whole image come
 first and become the card's normalisation; what works value by value becomes part of
@@ -24,8 +24,8 @@ _EPS = 1e-6
 #: Stands for no limit.
 _FAR = 3e38
 BACK_REMARK = (
-    "The package gives scaled values; here they are scaled back to the grey values of "
-    "the input."
+    "The package outputs scaled values; napari-geosr scales them back to the grey "
+    "values of the input."
 )
 
 
@@ -56,7 +56,7 @@ class GreyScaling:
 def scales_of(
     before: Sequence[Operation], after: Sequence[Operation], *, restores: bool
 ) -> GreyScaling:
-    """Translate what a package does.
+    """Convert the operations of a package.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ def result_here(
 
 
 class _Before:
-    """What is done before the network, read one after the other."""
+    """Operations before the network, in order."""
 
     def __init__(self) -> None:
         self.kind = "stored"
@@ -144,7 +144,7 @@ class _Before:
         self.by_value: list[tuple[Any, ...]] = []
 
     def add(self, name: str, kwargs: object) -> None:
-        """Take in the next operation."""
+        """Add the next operation."""
         if name == "ensure_dtype":
             return
         if name in ("zero_mean_unit_variance", "scale_range"):
@@ -160,7 +160,7 @@ class _Before:
                 self.by_value.append(operation)
 
     def whole_image(self, name: str, kwargs: Any) -> None:
-        """A scale that is taken from the whole image."""
+        """A scaling by statistics of the whole image."""
         axes = getattr(kwargs, "axes", None)
         spatial = {"x", "y"}
         if axes is not None and not spatial <= {str(axis) for axis in axes}:
@@ -206,7 +206,7 @@ def _inverse(operation: tuple[Any, ...]) -> tuple[Any, ...]:
 
 
 def _affine(operations: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether values were brought to a scale of their own, clipping aside."""
+    """Whether values were rescaled, apart from clipping."""
     return any(operation[0] != "clip" for operation in operations)
 
 
@@ -214,20 +214,19 @@ def _one(value: Any, where: str) -> float:
     """The number for the one channel there is."""
     if isinstance(value, list | tuple):
         if len(value) != 1:
-            raise _unknown("other numbers for every channel", where)
+            raise _unknown("different numbers for each channel", where)
         value = value[0]
     return float(value)
 
 
 def _unknown(what: str, where: str) -> ModelError:
     return ModelError(
-        f"The package has an operation {where} its network that cannot be had here: "
-        f"{what}."
+        f"The package has an unsupported operation {where} its network: {what}."
     )
 
 
 def apply(operations: Sequence[Operation], x: Array, reference: Array | None) -> Array:
-    """Do what the package says, to the letter, for a comparison with its test result.
+    """Apply the package's operations exactly, to compare with its test result.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Weights for planes that spandrel knows: super-resolution, denoising; RGB or grey."""
+"""Weights for 2D images supported by spandrel: super-resolution and denoising."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from napari_geosr.models.foreign.tensors import some_names, state_in
 if TYPE_CHECKING:
     from torch import nn
 
-ABOUT = "weights for slices that spandrel knows (.pth, .pt, .safetensors)"
+ABOUT = "weights for 2D images that spandrel supports (.pth, .pt, .safetensors)"
 SUFFIXES = tensors.SUFFIXES
 #: It says what it knows only when it is given the tensors.
 FALLBACK = True
 #: Largest difference from the library's own result, on a scale from 0 to 1.
 _TOLERANCE = 1e-3
 RANGE_REMARK = (
-    "It knows grey values from 0 to 1. Bytes are divided by 255, values between 0 and "
-    "1 are taken as they are, all others are scaled from lowest to highest; the result "
-    "is scaled back and never leaves that range."
+    "It works on grey values from 0 to 1. 8-bit values are divided by 255, values "
+    "between 0 and 1 are unchanged, and all others are scaled from their lowest to "
+    "their highest value; the result is scaled back and stays within that range."
 )
 _DENOISER_REMARK = (
-    "Denoisers of this kind were trained for noise of one strength on that scale; "
-    "whether it is that of your scan, only the result shows."
+    "Denoisers of this kind were trained for one noise level on that scale; inspect "
+    "the result to see whether it suits your scan."
 )
 
 
 def recognises(source: ModelSource) -> bool:
-    """Whether it is a file of weights, of whatever network."""
+    """Whether this is a weights file of any network."""
     return source.suffix in SUFFIXES
 
 
 def read(source: ModelSource, channel: int | None) -> Draft:
-    """Recognise the network; of several channels the mean is taken."""
+    """Recognise the network; several output channels are averaged."""
     del channel
     return draft(source.path, source.tensors)
 
@@ -59,7 +59,9 @@ def draft(path: Path, found: AnyMapping) -> Draft:
 
     state, holder = state_in(found)
     if not state:
-        raise ModelError(f"{path} holds no tensors by name: it is no file of weights.")
+        raise ModelError(
+            f"{path} does not hold named tensors: it is not a weights file."
+        )
     descriptor = recognised(path, state)
     architecture = descriptor.architecture
     config = networks.foreign.NetworkConfig(
@@ -93,13 +95,14 @@ def draft(path: Path, found: AnyMapping) -> Draft:
         weights={f"inner.{key}": t for key, t in network.state_dict().items()},
         normalisation=Normalisation(kind="unit"),
         description=(
-            f"{does}, slice by slice: a network of the kind {architecture.name} "
+            f"{does} slice by slice with a {architecture.name} network "
             f"({', '.join([*descriptor.tags, channels])}), imported from {path.name}. "
-            "What it was trained on is not in the file."
+            "The file does not record the training data."
         ),
         not_for=(
-            "Measuring, before it was compared with the truth on scans of your kind: "
-            "networks of this family are made for photographs and invent detail."
+            "Measuring, until it has been compared with ground truth for scans of "
+            "your kind: networks of this family are made for photographs and invent "
+            "detail."
         ),
         modalities=("photo",),
         remarks=tuple(remarks),
@@ -127,15 +130,16 @@ def recognised(path: Path, state: AnyMapping) -> Any:
         descriptor = library.ModelLoader().load_from_state_dict(dict(state))
     except library.UnsupportedModelError as error:
         raise ModelError(
-            f"{path}: spandrel {version} knows no network with these tensors "
-            f"({some_names(state)}). A newer spandrel may: pip install -U spandrel"
+            f"{path}: spandrel {version} does not recognise a network with these "
+            f"tensors ({some_names(state)}). Update spandrel and try again: pip "
+            "install -U spandrel"
         ) from error
     except Exception as error:  # near misses fail anywhere in its code
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
-            f"{path}: its tensors ({some_names(state)}) look like a network that "
-            f"spandrel {version} knows, but do not fit it ({reason}). It is a variant "
-            "that cannot be used."
+            f"{path}: its tensors ({some_names(state)}) resemble a network that "
+            f"spandrel {version} supports, but do not fit it ({reason}). This variant "
+            "is not supported."
         ) from error
     channels = (descriptor.input_channels, getattr(descriptor, "output_channels", 0))
     if (
@@ -145,16 +149,16 @@ def recognised(path: Path, state: AnyMapping) -> Any:
         or descriptor.size_requirements.square
     ):
         raise ModelError(
-            f"{path} is a network of the kind {descriptor.architecture.name} "
+            f"{path} is a {descriptor.architecture.name} network "
             f"({descriptor.purpose}, {channels[0]} to {channels[1]} channels), which "
-            "is not for restoring grey or colour images of any size."
+            "does not restore grey or colour images of any size."
         )
     descriptor.eval()
     return descriptor
 
 
 def _multiple(descriptor: Any) -> int:
-    """What sizes must divide by; windows of attention lie on a grid of theirs."""
+    """Divisors of valid sizes; attention windows lie on their own grid."""
     multiple = int(descriptor.size_requirements.multiple_of)
     settings = getattr(descriptor.model, "hyperparameters", {})
     window = settings.get("window_size", 1)
@@ -164,7 +168,7 @@ def _multiple(descriptor: Any) -> int:
 
 
 def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
-    """A check against the library's own forward, its padding and limits included."""
+    """Compare with the library's own forward pass, including padding and limits."""
 
     def check(network: nn.Module) -> None:
         """Compare the two on an image of odd size with structure and noise."""
@@ -182,8 +186,8 @@ def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
         difference = float((ours - theirs.mean(1, keepdim=True)).abs().max())
         if not difference <= _TOLERANCE:
             raise ModelError(
-                f"The imported network gives other values than spandrel's own "
-                f"({difference:.2g} on a scale from 0 to 1), so it was not kept. "
+                "The output of the imported network differs from spandrel's own by "
+                f"{difference:.2g} (on a scale from 0 to 1), so it was not kept. "
                 "Please report it with the file."
             )
 

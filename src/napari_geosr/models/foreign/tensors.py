@@ -1,4 +1,4 @@
-"""Read tensors from files of others, and nothing but tensors and plain values.
+"""Reads only tensors and plain values from third-party files.
 
 A ``.pth`` or ``.ckpt`` file is a pickle, which may hold any program. torch's
 weights-only reader knows tensors, numbers, texts, lists and dictionaries; what asks for
@@ -41,7 +41,7 @@ _HOLDERS = (
 
 
 def read_file(path: Path) -> AnyDict:
-    """Return what a file of weights holds: tensors by name, perhaps nested.
+    """Return the contents of a weights file: named tensors, possibly nested.
 
     Raises
     ------
@@ -56,8 +56,8 @@ def read_file(path: Path) -> AnyDict:
     found = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
     if not isinstance(found, Mapping):
         raise ModelError(
-            f"{path} holds a {type(found).__name__}, no tensors by name: a state dict "
-            "was expected. Ask its authors for the weights alone."
+            f"{path} holds a {type(found).__name__} instead of a state dict (named "
+            "tensors). Ask its authors for the weights only."
         )
     return dict(found)
 
@@ -65,8 +65,8 @@ def read_file(path: Path) -> AnyDict:
 def _refuse_above(size: int, path: Path, *, what: str = "") -> None:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"{path} has {format_bytes(size)}{what}; weights of a network have at most "
-            f"{format_bytes(MAX_WEIGHTS_BYTES)} here."
+            f"{path} has {format_bytes(size)}{what}; the limit for weights is "
+            f"{format_bytes(MAX_WEIGHTS_BYTES)}."
         )
 
 
@@ -92,13 +92,12 @@ def _unpickled(path: Path) -> Any:
     if unpacked > MAX_RATIO * path.stat().st_size:
         raise ModelError(
             f"{path} unpacks to {format_bytes(unpacked)}, more than {MAX_RATIO} times "
-            "its size, which no weights do. It is no model."
+            "its size, which model weights never do. It is not a model."
         )
     if _is_torchscript(members):
         raise ModelError(
-            f"{path} is a TorchScript program, not weights alone, and programs of "
-            "others are not run. Ask its authors for the state dict (.pth or "
-            ".safetensors)."
+            f"{path} is a TorchScript program, and third-party programs are not run. "
+            "Ask its authors for the state dict (.pth or .safetensors)."
         )
     try:
         with warnings.catch_warnings():
@@ -108,23 +107,24 @@ def _unpickled(path: Path) -> Any:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         if named is None:
             raise ModelError(
-                f"{path} is damaged or no file that torch wrote: its pickle cannot be "
-                "read. Get it again."
+                f"{path} is damaged or was not written by torch: its pickle cannot be "
+                "read. Download or copy it again."
             ) from error
         raise ModelError(
-            f"{path} holds more than weights: it asks for {named[1]}. Such files can "
-            "run any program, so it was not opened. Ask its authors for the state dict "
-            "alone, as .safetensors for instance."
+            f"{path} holds more than weights: it calls {named[1]}. Such files can run "
+            "arbitrary code, so it was not opened. Ask its authors for the state "
+            "dict only, for example as .safetensors."
         ) from error
     except Exception as error:  # damaged files make torch raise anything
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise ModelError(
-            f"{path} is damaged or no file that torch wrote ({reason}). Get it again."
+            f"{path} is damaged or was not written by torch ({reason}). Download or "
+            "copy it again."
         ) from error
 
 
 def _members(path: Path) -> list[zipfile.ZipInfo]:
-    """What is in the zip that torch wrote; nothing if it wrote a pickle alone."""
+    """Contents of a zip written by torch; empty if the file is a plain pickle."""
     try:
         with path.open("rb") as file:
             if file.read(len(_ZIP)) != _ZIP:
@@ -136,13 +136,13 @@ def _members(path: Path) -> list[zipfile.ZipInfo]:
 
 
 def _is_torchscript(members: Sequence[zipfile.ZipInfo]) -> bool:
-    """Whether a zip that torch wrote holds code beside tensors."""
+    """Whether a zip written by torch holds code as well as tensors."""
     parts = {info.filename.split("/")[1] for info in members if "/" in info.filename}
     return bool(parts & {"code", "constants.pkl"})
 
 
 def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
-    """Find the tensors in what a file held.
+    """Find the tensors in the contents of a file.
 
     Returns
     -------
@@ -174,7 +174,7 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
             f"The file's tensors ({some_names(tensors)}) take {format_bytes(size)}; "
-            f"weights of a network take at most {format_bytes(MAX_WEIGHTS_BYTES)} here."
+            f"the limit for weights is {format_bytes(MAX_WEIGHTS_BYTES)}."
         )
     return tensors, holder
 
