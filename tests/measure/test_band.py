@@ -150,8 +150,8 @@ def test_people_see_the_band(mean, spread):
         records=[],
     )
     assert "Porosity band (90 %)" in text
-    assert "moved together by 1.20 standard deviations" in text
-    assert "covers no error that all members" in text
+    assert "shifted together by 1.20 standard deviations" in text
+    assert "covers neither errors that all members" in text
 
 
 def test_json_says_what_there_is(mean, spread):

@@ -206,7 +206,7 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     assert "change against truth" in text
     assert percent_text(before.porosity) in text
     assert "Threshold sensitivity" in text
-    assert "not an uncertainty" in text
+    assert "not a measurement uncertainty" in text
     for tag in ("table", "figure", "div", "details", "picture"):
         assert text.count(f"<{tag}") == text.count(f"</{tag}>")
 

@@ -1,4 +1,4 @@
-"""A band for the porosity, from how sure a restoration was of each voxel.
+"""A band for the porosity, from the deviation of each restored voxel.
 
 All voxels of the sample are moved by the same number of their own standard deviations,
 first to brighter and then to darker values, and the pores are found with the same
@@ -24,7 +24,7 @@ from napari_geosr.measure.segment import phase_mask
 
 @dataclass(frozen=True)
 class Deviation:
-    """How sure a restoration was.
+    """The deviation of a restoration.
 
     Attributes
     ----------
@@ -43,7 +43,7 @@ class Deviation:
 
 @dataclass(frozen=True)
 class Band:
-    """What the porosity may be.
+    """The interval of the porosity.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Band:
 
 @dataclass
 class BandCounter:
-    """Counts the pores of moved voxels, slab by slab.
+    """Counts the pores of shifted grey values, slab by slab.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ class BandCounter:
         self._voxels = dict.fromkeys(moves, 0)
 
     def add(self, slab: slice, sample: np.ndarray | None) -> None:
-        """Take in the next slab; `sample` is the mask of what counts, None for all.
+        """Add the next slab; `sample` is the mask of what counts, None for all.
 
         Raises
         ------
@@ -114,7 +114,7 @@ class BandCounter:
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
-                "The uncertainty has negative values, so it holds no standard "
+                "The uncertainty has negative values, so it does not hold standard "
                 "deviations. Give the STEM_std file that the restoration wrote."
             )
         for move in self._voxels:
@@ -127,7 +127,7 @@ class BandCounter:
                 self._labellers[move].add(pores, sample)
 
     def result(self, porosity: float, pore_count: int, min_voxels: int) -> Band:
-        """The band around what was measured on the voxels as they are."""
+        """The band around the porosity of the unshifted voxels."""
         share = {move: n / self._n_sample for move, n in self._voxels.items()}
         ends, counts = None, None
         if self.deviation.factor is not None:
@@ -157,7 +157,7 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """How many deviations a band needs to hold a known porosity, with its sign.
+    """Signed number of deviations at which the band reaches a known porosity.
 
     Positive where the measured porosity is too high: a voxel is a pore until it is
     moved by ``(threshold - mean) / deviation``, so the answer is a quantile of that.

@@ -1,4 +1,4 @@
-"""Labelling by slabs, joined across their faces: equal to labelling the whole.
+"""Labelling slab by slab, joined across slabs: identical to labelling the whole.
 
 Pass 1 labels each slab (`cc3d`), sums its table and joins labels of neighbouring
 slabs in a union-find; pass 2 is one look-up per voxel. What is kept between slabs is
@@ -76,7 +76,7 @@ class RawTable:
 
 
 class SlabLabeller:
-    """Takes the slabs of a volume in order and gives the table of the whole.
+    """Labels the slabs of a volume in order and gives the table of all pores.
 
     Parameters
     ----------
@@ -243,7 +243,7 @@ class SlabLabeller:
         self._last_sample = None if sample is None else sample[-1].copy()
 
     def _take_out_complete(self) -> None:
-        """Merge the rows of pores that do not reach the last plane, and forget theirs.
+        """Merge and release the rows of pores that do not reach the last plane.
 
         The rows of a pore are merged in the order in which they were kept, whenever
         that is done: rounding does not depend on it.
@@ -276,7 +276,7 @@ class SlabLabeller:
     def _add_complete(
         self, rows: np.ndarray, boundary: np.ndarray, row_of: np.ndarray
     ) -> None:
-        """Keep the rows of large pores, and note which labels are theirs."""
+        """Keep the rows of large pores and record their labels."""
         large = rows[:, column.COUNT] >= self.smallest
         self._small.add(rows[~large], boundary[~large])
         self._complete.append((rows[large], boundary[large]))
@@ -289,7 +289,7 @@ class SlabLabeller:
         self._row_of[self._provisional[done]] = number[row_of[done]]
 
     def _forget(self, kept: np.ndarray, roots: np.ndarray) -> None:
-        """Number the labels in `kept` anew, in their order, and drop all others."""
+        """Renumber the labels in `kept` in order, and drop all others."""
         new = np.cumsum(kept) - 1
         self._n_open = int(new[-1])
         parent = new[roots[kept]]
@@ -314,7 +314,7 @@ class SlabLabeller:
             self._last_labels = new[self._last_labels * kept[self._last_labels]]
 
     def finish(self) -> RawTable:
-        """Merge what is left; to be called after the last slab."""
+        """Merge the remaining rows; call this after the last slab."""
         if self._z != self.shape[0]:
             raise VolumeError(
                 f"Only {self._z} of {self.shape[0]} planes were labelled; "

@@ -1,4 +1,4 @@
-"""How much memory a measurement may take, and the least that it needs."""
+"""Memory budget of a measurement, and the minimum it needs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BYTES_PER_VOXEL, _FIXED_BYTES = 24, 60 * 10**6
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes that a run may take: of its budget, or of what is free."""
+    """Bytes that a run may use: its budget, or a share of the free memory."""
     if config.memory is not None:
         return int(parse_bytes(config.memory) / MEMORY_SHARE)
     return free_host_memory()
@@ -28,7 +28,7 @@ def available_bytes(config: PorosityConfig) -> int:
 def check_budget(
     config: PorosityConfig, source: Any, thickness: int, name: str
 ) -> None:
-    """Raise `VolumeError` where not even the slabs fit into the budget."""
+    """Raise `VolumeError` if even the slabs do not fit into the budget."""
     if config.memory is None:
         return
     budget = parse_bytes(config.memory)
@@ -37,6 +37,6 @@ def check_budget(
     needed = slab + _FIXED_BYTES
     if needed > budget:
         raise VolumeError(
-            f"The memory of {format_bytes(budget)} is too little to measure {name!r}, "
-            f"which needs at least {format_bytes(needed)} (--memory)."
+            f"Measuring {name!r} needs at least {format_bytes(needed)} of memory, but "
+            f"the budget is {format_bytes(budget)}. Raise it (--memory)."
         )

@@ -1,4 +1,4 @@
-"""How well a thin network is connected as the true one is: centrelines and loops.
+"""Compares the connectivity of a thin network with the ground truth.
 
 References
 ----------
@@ -20,7 +20,7 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class CentrelineAgreement:
-    """Shares of centrelines that lie in the other phase.
+    """Shares of the centrelines that lie in the wrong phase.
 
     Attributes
     ----------

@@ -13,7 +13,7 @@ ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 
 class PorosityConfig(Config):
-    """How pores are told from solid, which pores count and where the sample lies."""
+    """Segmentation, pore size limit and sample mask of a porosity measurement."""
 
     threshold: ThresholdRule | float = Field(
         default="otsu",
@@ -84,7 +84,7 @@ class PorosityConfig(Config):
     @field_validator("connectivity", mode="before")
     @classmethod
     def _number(cls, value: object) -> object:
-        """Take the words of a command line for numbers, as other fields do."""
+        """Accept numbers given as text on the command line, as other fields do."""
         return int(value) if isinstance(value, str) and value.isdigit() else value
 
     @field_validator("threshold", mode="after")

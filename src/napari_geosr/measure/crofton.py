@@ -52,7 +52,7 @@ PAIR_BITS = np.array([(bit(a), bit(b)) for a, b in PAIRS], dtype=np.int64)
 def pair_weights(
     voxel_size: tuple[float, float, float], *, flat: bool = False
 ) -> np.ndarray:
-    """Surface (flat: length) that one change of phase along each pair stands for.
+    """Surface (2D: length) represented by one phase change along each direction.
 
     A plane facet with unit normal n is met by lines along u in proportion to |n·u|. The
     weights are those, none negative, that come closest to the right area over facets of

@@ -1,4 +1,4 @@
-"""Blur, noise and grey scale of a coarse scan, against a fine one of the same material.
+"""Blur, noise and grey scale of a low-resolution scan, from a high-resolution one.
 
 The two need not show the same place. What both have in common is the power spectrum of
 the structure: that of the fine scan, blurred, averaged over coarse voxels and with
@@ -53,7 +53,7 @@ def degradation_steps(
     name: str = "the low-resolution scan",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ImagingEstimate]:
-    """Estimate how a coarse scan came about.
+    """Estimate the degradation of a low-resolution scan.
 
     Parameters
     ----------
@@ -98,8 +98,8 @@ def degradation_steps(
     expected, weights = np.array(table), spectrum.weights()
     if (observed[weights > 0] <= 0).any() or (expected[:, weights > 0] <= 0).any():
         raise VolumeError(
-            f"Blur and noise of {name} cannot be measured: one of the scans is flat "
-            "where it was looked at. Give them as settings (--blur, --noise)."
+            f"Blur and noise of {name} cannot be measured: one of the scans is "
+            "uniform where it was sampled. Give them as settings (--blur, --noise)."
         )
     fits = [
         fit_spectrum(shape, spectrum, observed, expected, weights) for shape in shapes
@@ -130,7 +130,7 @@ def _window(
     factors: tuple[int, int, int],
     name: str,
 ) -> tuple[int, int]:
-    """Depth and edge of the windows, in coarse voxels; depth 1 where slices are few."""
+    """Depth and edge of the windows (low-resolution voxels); depth 1 for few slices."""
     shapes = [block.shape for block in low]
     shapes += [
         tuple(n // f for n, f in zip(block.shape, factors, strict=True))
@@ -140,15 +140,15 @@ def _window(
     depth = min(LARGEST_DEPTH, *(shape[0] for shape in shapes)) // 2 * 2
     if edge < LEAST_WINDOW:
         raise VolumeError(
-            f"Blur and noise of {name} cannot be measured in {edge} × {edge} coarse "
-            f"voxels: at least {LEAST_WINDOW} × {LEAST_WINDOW} of both scans are "
-            "needed. Give them as settings (--blur, --noise)."
+            f"Blur and noise of {name} cannot be measured in {edge} × {edge} "
+            f"low-resolution voxels: at least {LEAST_WINDOW} × {LEAST_WINDOW} are "
+            "needed in both scans. Give them as settings (--blur, --noise)."
         )
     return (depth if depth >= _LEAST_DEPTH else 1), edge
 
 
 class _Coarse:
-    """A part of the fine scan as coarse systems would see it without noise.
+    """A part of the high-resolution scan, averaged to the low resolution, noise-free.
 
     The blur is a product of cosine transforms: mirrored at the borders, and as quick
     for a long point-spread function as for a short one.
@@ -165,7 +165,7 @@ class _Coarse:
         self.spectrum = fft.dctn(kept.astype(np.float32, copy=False), norm="ortho")
 
     def seen(self, blur: float) -> FloatArray:
-        """With a point-spread function of that many coarse voxels in the plane."""
+        """Apply an in-plane blur, given in low-resolution voxels."""
         from scipy import fft
 
         blurred = self.spectrum
@@ -178,7 +178,7 @@ class _Coarse:
 
 
 def _choose(fits: Sequence[SpectrumFit]) -> SpectrumFit:
-    """The fit that explains most, where the simple ones have some credit."""
+    """The best fit, with a preference for simple ones."""
     return min(fits, key=lambda fit: fit.cost * _PARSIMONY[fit.shape])
 
 

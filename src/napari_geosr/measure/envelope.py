@@ -57,7 +57,7 @@ def envelope_steps(
     """
 
     def check() -> None:
-        """Raise `Cancelled` on the wish to stop."""
+        """Raise `Cancelled` if the measurement is to stop."""
         if should_stop():
             raise Cancelled(
                 f"Measuring {name!r} was cancelled while finding the sample."
@@ -106,7 +106,7 @@ def _chosen_bodies(
     choose: Callable[[RawTable], np.ndarray],
     check: Callable[[], None],
 ) -> Generator[Step, None, np.ndarray]:
-    """The voxels of those connected bodies of `mask` that `choose` takes."""
+    """The voxels of the connected bodies of `mask` selected by `choose`."""
     z, y, x = mask.shape
     labeller = SlabLabeller((z, y, x), (1.0, 1.0, 1.0), connectivity, flat=z == 1)
     slabs = blocks_along_z(mask.shape, slab_thickness(mask))

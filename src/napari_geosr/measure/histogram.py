@@ -72,7 +72,7 @@ class GreyHistogram:
 
     @property
     def centres(self) -> np.ndarray:
-        """Grey value that stands for each bin (float64); the value itself if exact."""
+        """Grey value of each bin (float64): its centre, or the exact value."""
         shift = 0.0 if self.is_exact else 0.5
         bins = np.arange(self.first, self.first + len(self.counts), dtype=np.float64)
         return (bins + shift) * self.width
@@ -108,7 +108,7 @@ class GreyHistogram:
         self.maximum = max(self.maximum, float(high))
 
     def plausible_range(self) -> tuple[float, float] | None:
-        """Range without values that are few and far from the others; None: no such.
+        """Range without outliers; None if there are none.
 
         Few: 1 in 10 000 voxels at either end. Far: further away than all the others
         are spread. A hot voxel of a detector draws a threshold to itself otherwise.
@@ -205,7 +205,7 @@ def histogram_steps(
     may_be_constant: bool = False,
     mask: Any = None,
 ) -> Generator[Step, None, GreyHistogram]:
-    """Sweep `source`; the result is its `GreyHistogram`.
+    """Read `source` once and compute its `GreyHistogram`.
 
     Once, but again where single values far from all the others would leave these in
     a few bins.
@@ -279,18 +279,19 @@ def _check_values(
     if histogram.minimum == histogram.maximum and not may_be_constant:
         where = " inside the sample mask" if masked else ""
         raise VolumeError(
-            f"{name!r} holds one grey value only{where} ({histogram.minimum:g}), so "
-            "pores cannot be told from solid. Choose another volume or region."
+            f"{name!r} holds only one grey value{where} ({histogram.minimum:g}), so "
+            "pores cannot be distinguished from solid. Choose another volume or "
+            "region."
         )
 
 
 def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
-    """Neighbouring integers beyond 2⁵³ are one number to all that follows."""
+    """Refuse integers beyond 2⁵³, which float64 cannot distinguish."""
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
     if histogram.is_integer and largest >= _LARGEST_EXACT:
         raise VolumeError(
-            f"{name!r} holds integers of up to {largest:.3g}, which cannot be told "
-            f"apart beyond 2⁵³ ({_LARGEST_EXACT:.3g}). Subtract an offset or divide "
+            f"{name!r} holds integers of up to {largest:.3g}; beyond 2⁵³ "
+            f"({_LARGEST_EXACT:.3g}) they are not exact. Subtract an offset or divide "
             "them first."
         )
 
@@ -299,7 +300,7 @@ def _without_outliers(
     whole: GreyHistogram,
     sweep: Callable[[tuple[float, float] | None], Generator[Step, None, GreyHistogram]],
 ) -> Generator[Step, None, GreyHistogram]:
-    """The histogram of what is left when few, far values are gone; it may be all."""
+    """The histogram without outliers, if there are any."""
     histogram = whole
     for _ in range(_MOST_SWEEPS):
         limits = histogram.plausible_range()

@@ -1,4 +1,4 @@
-"""The report page: HTML with style and pictures inside, for light and dark screens."""
+"""The report page: self-contained HTML, in light and dark style."""
 
 from __future__ import annotations
 
@@ -132,8 +132,8 @@ def _figures(
     below = ""
     if len(names) > 1:
         below = (
-            "<p><small>Small: change against "
-            f"{escape(names[reference])}, relative to it.</small></p>"
+            "<p><small>Small print: relative change against "
+            f"{escape(names[reference])}.</small></p>"
         )
     return (
         '<div class="scroll"><table><thead><tr><th scope="col"></th>'
@@ -192,36 +192,36 @@ def _voxel_size(report: PorosityReport) -> str:
 def _notes(report: PorosityReport) -> str:
     border = "surface areas" if not report.is_flat else "perimeters"
     return (
-        "<p><small>Porosity is pore voxels ÷ sample voxels, pores of every size. "
-        "Threshold sensitivity: the porosity with the threshold moved down and up "
-        "by 5 % of the distance between the mean grey values of both phases. It is "
-        "not an uncertainty of the measurement: noise and artefacts are not in it. "
-        "Pores below the smallest size are not "
-        f"counted. Open pores reach the border of the sample; {border} leave out what "
-        "the border cuts.</small></p>"
+        "<p><small>Porosity is pore voxels ÷ sample voxels, including pores of all "
+        "sizes. Threshold sensitivity: the porosity with the threshold lowered and "
+        "raised by 5 % of the distance between the mean grey values of the two "
+        "phases. It is not a measurement uncertainty: noise and artefacts are not "
+        "included. Pores below the smallest size are not counted. Open pores reach "
+        f"the border of the sample; {border} exclude faces on the border.</small></p>"
     )
 
 
 def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
-    """How the band was found, and what it does not cover."""
+    """How the band was determined, and what it does not cover."""
     report = next((r for r in reports if r.band is not None), None)
     if report is None or report.band is None:
         return []
     band = report.band
     if band.factor is None:
-        reach = "one standard deviation of the restoration, which was not calibrated"
+        reach = "one standard deviation of the restoration (not calibrated)"
     else:
         reach = f"{number_text(band.factor)} standard deviations of the restoration"
     word = "spread" if band.porosity is None else "band"
     often = ""
     if band.nominal is not None:
         often = (
-            f" With so many, {100 * band.nominal:g} % of simulated scans like those "
-            "that the model was calibrated on had their true porosity in the band."
+            " At this width, the band contained the true porosity of "
+            f"{100 * band.nominal:g} % of simulated scans like those used for "
+            "calibration."
         )
     return [
-        f"<p><small>Porosity {word}: all voxels moved together by {reach}, with the "
-        f"same threshold.{often} It covers no error that all members of the "
-        "restoration make alike, such as in a material that the model never saw, and "
-        "not the choice of the threshold.</small></p>"
+        f"<p><small>Porosity {word}: all voxels are shifted together by {reach}, with "
+        f"the same threshold.{often} It covers neither errors that all members of the "
+        "restoration share (as with a material missing from the training data) nor "
+        "the choice of the threshold.</small></p>"
     ]

@@ -1,4 +1,4 @@
-"""Convex hulls of slices: how much an envelope that follows the surface leaves out."""
+"""Compares an envelope with the convex hulls of its slices."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def left_out_of_hull(
     *,
     most_slices: int = 32,
 ) -> float:
-    """How much of slice-wise convex hulls an envelope leaves out, 0 … 1.
+    """Share of the slice-wise convex hulls outside an envelope, 0 … 1.
 
     The hull of a slice is that of its part of the envelope and of all bodies of solid
     but specks. An envelope that is convex in each slice leaves nothing out; one that
@@ -79,7 +79,7 @@ def left_out_of_hull(
 
 
 def without_specks(solid: Mask) -> Mask:
-    """The bodies of a slice that are not much smaller than its largest one."""
+    """The bodies of a slice of a size similar to its largest one."""
     from scipy import ndimage
 
     labels, n = ndimage.label(solid)

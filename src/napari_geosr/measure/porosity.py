@@ -52,7 +52,7 @@ from napari_geosr.measure.table import pore_table
 
 @dataclass
 class SampleCounts:
-    """What the sweep counts besides pores."""
+    """Voxel counts besides pores."""
 
     sample: int = 0
     pores: int = 0
@@ -73,7 +73,7 @@ class _SweepProgress:
 
 @dataclass
 class _PorosityRun:
-    """One measurement: what its stages share."""
+    """State shared by the stages of one measurement."""
 
     source: Any
     name: str
@@ -98,7 +98,7 @@ class _PorosityRun:
         return blocks_along_z(self.shape, self.thickness)
 
     def check(self, doing: str) -> None:
-        """Raise `Cancelled` on the wish to stop, saying at what."""
+        """Raise `Cancelled` if the measurement is to stop, naming the stage."""
         if self.should_stop():
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
@@ -245,7 +245,7 @@ def porosity_steps(
         if found.missing_voxels:
             warnings.append(
                 f"{found.missing_voxels} voxels of {volume.name!r} have no standard "
-                "deviation: the band takes them as sure."
+                "deviation: the band treats them as exact."
             )
             yield Warned(message=warnings[-1])
     labels = run.target.array if isinstance(run.target, _AsStack) else run.target
@@ -337,8 +337,8 @@ def _prepare(
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
-                f"No label picture was made: it needs {format_bytes(needed)} of memory "
-                f"and {format_bytes(free)} are free. Give a file for it."
+                f"No label image was made: it needs {format_bytes(needed)} of memory, "
+                f"but {format_bytes(free)} are free. Give a file to write it to."
             )
     size, origin = volume.voxel_size, volume.origin
     if len(size) == 2:
@@ -419,7 +419,7 @@ def _threshold_inside(
 def _envelope(
     run: _PorosityRun, threshold: float
 ) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
-    """The automatic sample mask, and how it lies in the material."""
+    """The automatic sample mask, and how well it outlines the material."""
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
@@ -459,7 +459,7 @@ def _label(
         if run.target is not None:
             run.target[slab] = labels
         yield progress.step()
-    run.check("adding up the pores")
+    run.check("summing up the pores")
     return labeller.finish()
 
 
@@ -498,7 +498,7 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 def _renumber(
     run: _PorosityRun, raw: RawTable, progress: _SweepProgress
 ) -> Generator[Step, None, None]:
-    """Give the pores that count the labels 1..n, and the others 0."""
+    """Renumber the counted pores 1..n; all others become 0."""
     from napari_geosr.measure.kernels import joining
 
     for slab, offset in zip(run.slabs, run.offsets, strict=True):

@@ -1,4 +1,4 @@
-"""How good a restored volume is, against a known truth.
+"""Quality of a restored volume, compared with the ground truth.
 
 Figures that papers on porosity need stand beside those for tuning. All relative errors
 are signed: ``(found - true) / true``.
@@ -220,8 +220,9 @@ def _repeat_to(mask: Mask, shape: tuple[int, ...]) -> Mask:
     for axis, (n, wanted) in enumerate(zip(mask.shape, shape, strict=True)):
         if wanted % n:
             raise VolumeError(
-                f"Masks of shapes {mask.shape} and {shape} do not cover one field of "
-                "view: each length must be a multiple of the other's."
+                f"Masks of shapes {mask.shape} and {shape} do not cover the same "
+                "field of view: along each axis, one length must be a multiple of "
+                "the other."
             )
         mask = mask.repeat(wanted // n, axis=axis)
     return mask

@@ -1,4 +1,4 @@
-"""A restored volume, seen again as the scanner saw it: blurred, averaged, subtracted.
+"""Simulates the scan from a restored volume: blur, average, subtract.
 
 Works on boxes of the scan with as much of the surroundings as the filters reach, so
 that memory stays bounded and the result does not depend on the boxes.
@@ -31,7 +31,7 @@ _SHORTEST = 8
 
 @dataclass(frozen=True)
 class Pair:
-    """A scan and what was made of it, on a grid that is finer by whole numbers.
+    """A scan and its restoration, on a grid finer by integer factors.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Pair:
         return z, y, x
 
     def boxes(self, reach: Sequence[int], longest: int | None = None) -> list[Box]:
-        """Boxes of the scan, in order, that memory has room for with `reach` around.
+        """Boxes of the scan, in order, that fit into memory with a margin of `reach`.
 
         Parameters
         ----------
@@ -72,7 +72,7 @@ class Pair:
         ]
 
     def widened(self, box: Box, reach: Sequence[int]) -> Box:
-        """`box` with `reach` voxels of the scan around it, where there are some."""
+        """`box` enlarged by `reach` voxels, clipped to the scan."""
         return _box(
             slice(max(0, b.start - r), min(n, b.stop + r))
             for b, r, n in zip(box, reach, self.shape, strict=True)

@@ -1,4 +1,4 @@
-"""What a person should know of the grey values before trusting the figures."""
+"""Warnings about grey values that make the figures unreliable."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def looks_like_labels(data: ArrayLike) -> bool:
 def remarks(
     histogram: GreyHistogram, config: PorosityConfig, threshold: float, name: str
 ) -> Iterator[str]:
-    """Sentences on missing, odd and ambiguous grey values.
+    """Messages about missing, unusual and ambiguous grey values.
 
     Parameters
     ----------
@@ -72,17 +72,17 @@ def remarks(
         )
     if histogram.n_outliers:
         yield (
-            f"{histogram.n_outliers} voxels of {name!r} lie far from all the others, "
-            f"which go from {number_text(histogram.minimum)} to "
-            f"{number_text(histogram.maximum)}. They were left out when the threshold "
-            "was sought."
+            f"{histogram.n_outliers} voxels of {name!r} are outliers: all others "
+            f"range from {number_text(histogram.minimum)} to "
+            f"{number_text(histogram.maximum)}. They were ignored when the threshold "
+            "was determined."
         )
     filled = histogram.centres[histogram.counts > 0]
     if len(filled) == 2:
         pore = filled[0] if config.phase == "dark" else filled[1]
         yield (
-            f"{name!r} holds two values only; {pore:g} was taken as pore. If it is the "
-            "solid, choose the other phase."
+            f"{name!r} holds only two values; {pore:g} was taken as pore. If it is "
+            "the solid, choose the other phase."
         )
     elif isinstance(config.threshold, str):
         yield from _doubts(histogram, threshold, name)
@@ -90,14 +90,14 @@ def remarks(
         above = threshold >= histogram.maximum
         what = "pore" if above == (config.phase == "dark") else "solid"
         yield (
-            f"The threshold {number_text(threshold)} tells nothing apart in {name!r}: "
-            f"its grey values go from {number_text(histogram.minimum)} to "
-            f"{number_text(histogram.maximum)}, so that all of it is {what}."
+            f"The threshold {number_text(threshold)} does not separate two phases in "
+            f"{name!r}: its grey values range from {number_text(histogram.minimum)} "
+            f"to {number_text(histogram.maximum)}, so all of it is {what}."
         )
 
 
 def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[str]:
-    """Whether a threshold that a rule found tells two phases apart."""
+    """Check whether an automatic threshold separates two phases."""
     low = int(histogram.counts[histogram.centres <= threshold].sum())
     few = min(low, histogram.n - low)
     text = number_text(threshold)
@@ -105,19 +105,20 @@ def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[s
         side = "at or below" if few == low else "above"
         yield (
             f"Only {few} of {histogram.n} voxels of {name!r} are {side} the threshold "
-            f"{text}: a few odd voxels may have drawn it to themselves. Look at the "
-            "labels, or give the threshold as a number."
+            f"{text}: a few outliers may have shifted it. Look at the labels, or give "
+            "the threshold as a number."
         )
     elif has_one_phase(histogram, threshold):
         yield (
-            f"The commonest grey values of {name!r} lie at the threshold {text}: pores "
-            "and solid do not stand apart, and the porosity may mean nothing. Give the "
-            "threshold as a number, or measure a region that holds both."
+            f"The most frequent grey values of {name!r} are at the threshold {text}: "
+            "the histogram is not bimodal, so the porosity is unreliable. Give the "
+            "threshold as a number, or measure a region that contains both pores and "
+            "solid."
         )
 
 
 def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
-    """Whether grey values at the threshold are commoner than at either phase's mean.
+    """Whether grey values are more frequent at the threshold than at a phase's mean.
 
     A rule such as Otsu's always splits: a single peak near its middle.
     """
@@ -162,13 +163,13 @@ def speck_remarks(
     if single < max(_MANY, _DENSE * sample_voxels, _MOST * n):
         return
     counted = (
-        f"they are not counted (smallest pore: {min_voxels} voxels), but are part of "
-        "the porosity"
+        f"they are not counted as pores (smallest pore: {min_voxels} voxels) but are "
+        "part of the porosity"
         if min_voxels > 1
         else "they are counted as pores"
     )
     yield (
-        f"{number_text(single)} of the {number_text(n)} objects in the pore "
-        f"phase of {name!r} are single voxels, as noise makes them; {counted}. Restore "
+        f"{number_text(single)} of the {number_text(n)} objects in the pore phase of "
+        f"{name!r} are single voxels, which is typical of noise; {counted}. Restore "
         "the scan first."
     )

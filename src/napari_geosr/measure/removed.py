@@ -1,4 +1,4 @@
-"""What a restoration takes out of a scan: noise alone, or structure as well.
+"""Checks whether a restoration removed only noise or also structure.
 
 The removed part is the scan minus the result. It is held against the noise that was
 measured in the scan, never against noise that is measured in the removed part itself:
@@ -92,7 +92,7 @@ class RemovedPart:
 
     @property
     def has_places(self) -> bool:
-        """Whether something stands out of what noise explains."""
+        """Whether the removed part exceeds what noise explains."""
         return self.strongest > self.limit
 
 
@@ -169,7 +169,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
 
 
 def _at_least(noise: Noise) -> Noise:
-    """The noise, or where none was measured the most that could be there."""
+    """The noise level, or its upper limit if none was measured."""
     if noise.level > 0:
         return noise
     hidden = max(noise.interval[1], FLOOR * noise.contrast)

@@ -1,4 +1,4 @@
-"""What a porosity measurement found: figures, table, labels and histograms."""
+"""Result of a porosity measurement: figures, table, labels and histograms."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Histogram:
     unit: str = ""
 
     def to_json_dict(self) -> AnyDict:
-        """The histogram as what JSON can hold."""
+        """The histogram as JSON-serialisable values."""
         return {
             "counts": [int(n) for n in self.counts],
             "edges": [float(e) for e in self.edges],
@@ -309,7 +309,7 @@ def build_report(
     warnings: tuple[str, ...],
     noise: NoiseCheck | None = None,
 ) -> PorosityReport:
-    """Evaluate every statistic of what the sweep found.
+    """Evaluate every statistic from the accumulated sums.
 
     Raises
     ------

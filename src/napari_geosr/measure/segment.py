@@ -1,4 +1,4 @@
-"""From grey values to pores: the threshold rules and the phase mask."""
+"""Segmentation of pores: threshold rules and phase mask."""
 
 from __future__ import annotations
 

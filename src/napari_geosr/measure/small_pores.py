@@ -1,4 +1,4 @@
-"""Pores too small to count, added up: noise makes millions of them."""
+"""Sums over pores too small to count: noise creates millions of them."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class SmallPores:
     _surfaces: dict[float, int] = field(default_factory=dict)
 
     def add(self, rows: np.ndarray, boundary: np.ndarray) -> None:
-        """Take in pores, with the columns of `RawTable`."""
+        """Add pores, with the columns of `RawTable`."""
         count = rows[:, column.COUNT]
         self.n += len(rows)
         self.single += int(np.count_nonzero(count == 1))

@@ -1,4 +1,4 @@
-"""A power spectrum as blurred structure and noise: which blur, and how much noise."""
+"""Fits a power spectrum by blurred structure and noise."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ SHAPES: dict[str, tuple[_Power, tuple[float, float]]] = {
 
 @dataclass(frozen=True, eq=False)
 class SpectrumFit:
-    """A spectrum explained: parameters and what is left unexplained."""
+    """Fit of a spectrum: parameters and unexplained part."""
 
     shape: str
     blur: float
@@ -138,7 +138,7 @@ class _Model:
         self.tables = [spectrum.of_noise(power, value) for value in self.values]
 
     def first(self) -> list[tuple[float, float, float]]:
-        """What is tried at first: blur, place of the noise's parameter, its width."""
+        """Initial values: blur, position of the noise parameter, its width."""
         last = len(self.values) - 1
         places = np.linspace(0, last, _FIRST_VALUES) if last else np.zeros(1)
         widths = _FIRST_WIDTHS if self.spectrum.depth > 1 else (0.0,)

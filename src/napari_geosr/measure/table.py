@@ -34,7 +34,7 @@ def pore_table(pores: Pores) -> Table:
             raise ConfigError(
                 f"The statistic {statistic.name!r} gave values of shape "
                 f"{values.shape} for {n} pores. Update or uninstall the package that "
-                "brings it."
+                "provides it."
             )
         table[statistic.name] = values
     return table

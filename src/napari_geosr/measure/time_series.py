@@ -80,8 +80,8 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     if likeness is not None and likeness.stays:
         certain = certain or (n >= _MANY and n >= _LONG * longest)
         reasons.append(
-            f"fine detail stays in its place, with a correlation of "
-            f"{likeness.far:.2f} over {likeness.lag} planes"
+            f"fine detail stays in place (correlation {likeness.far:.2f} over "
+            f"{likeness.lag} planes)"
         )
     is_even = likeness is not None and likeness.even
     if n >= _VERY_MANY and n >= _DEEP * longest and not is_even:

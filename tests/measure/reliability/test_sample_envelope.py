@@ -63,7 +63,7 @@ def test_open_material_with_air_around_it(kind: str) -> None:
 def test_yarns_that_do_not_touch() -> None:
     sentences = said(weave(SHAPE, gap=2.0, seed=0).mask)
     assert "of the solid" in sentences[0]
-    assert "largest connected body" in sentences[0]
+    assert "largest connected solid" in sentences[0]
     assert "cuts through the material" in sentences[1]
 
 

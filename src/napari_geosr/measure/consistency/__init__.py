@@ -1,4 +1,4 @@
-"""Whether a restored volume agrees with the scan that it was made from.
+"""Checks whether a restored volume is consistent with its scan.
 
 The restored volume is blurred and averaged to the voxels of the scan. What the scan has
 beside that, the residual, should be noise. Where it is more, something was added that
@@ -143,12 +143,12 @@ class Consistency:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether nothing beyond the limits was found; they leave noise some room."""
+        """Whether nothing exceeds the limits, which allow for noise."""
         return not self.faults
 
     @property
     def faults(self) -> tuple[Fault, ...]:
-        """What was found beyond the limits, gravest first."""
+        """Findings beyond the limits, most serious first."""
         found: dict[Fault, bool] = {
             "uniform": self.is_uniform,
             "shows too much": self._slope_is_beyond(SLOPE_LIMITS[0], -1),
@@ -169,7 +169,7 @@ class Consistency:
 
 @dataclass
 class _ResidualSums:
-    """What the sweep adds up."""
+    """Sums accumulated over the volume."""
 
     slope: SlopeSums
     n: int = 0
@@ -284,7 +284,7 @@ def _estimate(
     known = np.isfinite(rest)
     grey, rest = grey[known], rest[known]
     if not len(rest):
-        raise VolumeError(f"{name!r} and its result have no known voxel in common.")
+        raise VolumeError(f"{name!r} and its result have no finite voxel in common.")
     varied: list[Windows] = [windows(s, s - again, inner) for inner, s, again in parts]
     edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
     centres, levels = [float(grey.mean())], [_spread(rest)]
@@ -315,12 +315,12 @@ def _estimate(
 def _best_blur(
     pair: Pair, sample: Sequence[Box], should_stop: ShouldStop
 ) -> tuple[float, float, float]:
-    """The blur, along Z and in the plane, that leaves the least residual."""
+    """The blur, along Z and in the plane, with the smallest residual."""
     deep = pair.shape[0] > 1
 
     @cache
     def power(along: int, plane: int) -> float:
-        """Mean square of the residual, by the numbers of two blurs."""
+        """Mean squared residual, by the indices of the two blurs."""
         blur = (_BLURS[along] if deep else 0.0, _BLURS[plane], _BLURS[plane])
         if should_stop():
             raise Cancelled("Comparing with the scan was cancelled.")
@@ -355,7 +355,7 @@ def _smoothed(
     widths: tuple[float, float, float],
     noise: _ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """The residual in units of the noise, smoothed; what edges explain of it.
+    """The smoothed residual in units of the noise, and its part explained by edges.
 
     The third is the result, smoothed alike, less the middle of its grey values.
     """
@@ -372,7 +372,7 @@ def _smoothed(
 
 
 def _gradient(values: FloatArray) -> FloatArray:
-    """Magnitude of the gradient; axes of one voxel have none."""
+    """Magnitude of the gradient; axes of one voxel are ignored."""
     axes = tuple(i for i, n in enumerate(values.shape) if n > 1)
     if not axes:
         return np.zeros_like(values)
@@ -391,7 +391,7 @@ def _sweep(
     limit: float,
     sums: _ResidualSums,
 ) -> FloatArray:
-    """Add a box to the sums; its residual."""
+    """Add a box to the sums and return its residual."""
     from scipy import ndimage
 
     around = pair.widened(box, reach)

@@ -1,4 +1,4 @@
-"""How much a residual varies from place to place, beside the quietest of the scan.
+"""Variation of a residual relative to the quietest regions of the scan.
 
 What a wrong result leaves is taken for noise by any figure that is drawn from the
 residual alone. The scan knows better: where its sample is uniform, it varies by its
@@ -79,7 +79,7 @@ def windows(scan: FloatArray, rest: FloatArray, inner: Box) -> Windows:
 
 
 def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
-    """Standard deviation that a residual has in loud windows, over that of noise.
+    """Standard deviation of a residual in its loudest windows, relative to noise.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """A piece with the edges of `shape`, as far as they matter."""
+    """An array like one of `shape`, limited to the lengths that matter."""
     z, y, x = (min(n, most) for n, most in zip(shape, _WHITE, strict=True))
     if z == 1:  # an image has few windows
         return 1, min(shape[1], 4 * _WHITE[1]), min(shape[2], 4 * _WHITE[2])
@@ -146,7 +146,7 @@ def _local(
 
 
 def _parts(found: Sequence[Windows]) -> Iterator[Windows]:
-    """Boxes that follow each other, put together until there is enough of them."""
+    """Consecutive boxes, merged until they are large enough."""
     waiting: list[Windows] = []
     left = sum(part.shape[1] for part in found)
     for part in found:

@@ -1,4 +1,4 @@
-"""Voxels where a result does not fit its scan, put together to places."""
+"""Groups voxels that are inconsistent with the scan into regions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _TOGETHER = 2.0
 
 @dataclass(frozen=True)
 class MismatchRegion:
-    """A spot where the result does not fit the scan.
+    """A region where the result is inconsistent with the scan.
 
     Attributes
     ----------
@@ -39,7 +39,7 @@ class MismatchRegion:
 def places(
     spots: Sequence[npt.NDArray[np.int64]], values: Sequence[FloatArray]
 ) -> tuple[MismatchRegion, ...]:
-    """Flagged voxels that lie together, strongest place first.
+    """Group flagged voxels into regions, strongest first.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How much of what a result shows is in its scan: a regression, with its error."""
+"""Contrast of a result relative to its scan: regression slope with its error."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SlopeSums:
 
     @property
     def shows_nothing(self) -> bool:
-        """Whether the result is uniform, beside what it leaves of the scan."""
+        """Whether the result is uniform compared with its residual."""
         whole = self._sums.reshape(-1, 6).sum(axis=0)
         if not whole[0]:
             return False

@@ -1,4 +1,4 @@
-"""How strong the noise of a scan is, at which grey values, and how it is correlated."""
+"""Noise of a scan: level, dependence on grey value, and correlation."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Small blocks in an orthonormal basis of polynomials, and what noise looks like in it.
+"""Small blocks in an orthonormal polynomial basis, and how noise appears in it.
 
 The coefficient of degree n along an axis does not see any polynomial of lower degree:
 smooth structure ends up in the low degrees, noise in all of them.
@@ -75,7 +75,7 @@ def blurred(n: int, width: float) -> Array:
 
 
 def reconstructed(ny: int, nx: int, cutoff: float) -> Array:
-    """Expected energy by degree (Y, X) of noise that back-projection leaves."""
+    """Expected energy by degree (Y, X) of noise after back-projection."""
     return _between(_reconstruction_table(ny, nx), cutoff, CUTOFFS)
 
 

@@ -33,7 +33,7 @@ class NoiseCurve:
         return np.asarray(np.interp(greys, self.greys, self.variances), np.float64)
 
     def levels(self) -> tuple[tuple[float, ...], tuple[float, ...]]:
-        """Grey values and standard deviations, without knots that change nothing."""
+        """Grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], 17)
         levels = np.sqrt(self.variance(greys))
         if levels.max() <= (1 + _SAME) * levels.min() or greys[0] == greys[-1]:
@@ -114,7 +114,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array) -> list[int]:
-    """Indices without the knots that straight lines explain."""
+    """Indices without the knots that lie on a straight line."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

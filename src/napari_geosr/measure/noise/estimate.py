@@ -1,4 +1,4 @@
-"""The noise of a scan, measured from the scan alone or from two scans of one object."""
+"""Measures the noise of a scan, from one scan or two scans of the same object."""
 
 from __future__ import annotations
 
@@ -100,8 +100,8 @@ def noise_steps(
     ):
         raise VolumeError(
             f"{second.title} has {second.shape} voxels ({second.axes}) and "
-            f"{volume.title} {volume.shape} ({volume.axes}): noise is measured from "
-            "two scans with the same voxels. Give two that match."
+            f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
+            "scans needs the same voxels in both. Give two scans that match."
         )
     sample = yield from sample_steps(volume, second, should_stop)
     if sample is None or should_stop():
@@ -117,7 +117,7 @@ def noise_steps(
 
 
 def _is_structure(quiet: QuietBlocks) -> bool:
-    """Whether even the quietest blocks vary as structure does, and not as noise."""
+    """Whether even the quietest blocks contain structure rather than noise."""
     misfit = quiet.spectrum.deviance - 1 / quiet.blocks
     differing = float(quiet.doubts.min()) > _DIFFERING
     return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
@@ -249,7 +249,7 @@ def remarks(
     structured: bool,
     coarse: bool,
 ) -> tuple[str, ...]:
-    """What a person should know about the estimate."""
+    """Notes for the user about the estimate."""
     found = []
     is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
     if is_constant:
@@ -259,7 +259,7 @@ def remarks(
     elif 0 < sample.levels <= 4:
         found.append(
             f"There are only {sample.levels} different grey values, as in a segmented "
-            "volume: it has no noise that could be measured."
+            "volume: its noise cannot be measured."
         )
     elif coarse and not structured:
         found.append(
@@ -268,8 +268,8 @@ def remarks(
         )
     if structured:
         found.append(
-            "There is no uniform region: even the quietest places vary as structure "
-            f"does. The noise is below {upper:.3g}, and how far below is not known."
+            "There is no uniform region: even the most uniform places contain "
+            f"structure. The noise is below {upper:.3g}; how far below is not known."
         )
     if sample.clipped > _CLIPPED and not (is_constant or 0 < sample.levels <= 4):
         found.append(_clipped(sample))
@@ -311,18 +311,18 @@ def remarks(
 def doubts(
     sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
 ) -> tuple[str, ...]:
-    """What should be known by whoever sees the level alone."""
+    """Notes that matter even where only the noise level is shown."""
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:
         found.append(_clipped(sample))
     if coarse:
-        found.append("Its noise is lost in the steps between grey values.")
+        found.append("Its noise is smaller than the steps between grey values.")
     return tuple(found)
 
 
 def _clipped(sample: NoiseSample) -> str:
     return (
         f"{sample.clipped:.1%} of the voxels are clipped at an end of the grey scale. "
-        "They were excluded from the estimate, and noise elsewhere may be stronger "
+        "They were excluded from the estimate; the noise elsewhere may be higher "
         "than measured."
     )

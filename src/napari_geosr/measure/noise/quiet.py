@@ -1,4 +1,4 @@
-"""The quietest blocks of each grey value, found without favouring quiet noise.
+"""The quietest blocks of each grey value, selected without bias in the noise.
 
 The coefficients of a block are dealt out to two groups of all degrees that hardly
 correlate in noise. Blocks are chosen by the energy of one group and measured by the
@@ -141,7 +141,7 @@ class _Class:
 
 
 def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
-    """Choose by one group of coefficients, measure the other; then the other way."""
+    """Select by one group of coefficients and measure the other; then swap them."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
     used = _used(noise)

@@ -1,4 +1,4 @@
-"""Small blocks from all over a scan, and what its grey values say about themselves."""
+"""Samples small blocks of a scan; finds rounding and clipping of grey values."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ class NoiseSample:
     clipped: float
 
     def is_coarse(self, level: float) -> bool:
-        """Whether noise of that level is lost in the steps between grey values."""
+        """Whether noise of that level is hidden by the rounding of grey values."""
         return level < _ROUNDED * self.step
 
 
@@ -132,8 +132,8 @@ def block_edges(volume: Volume) -> Edges:
     """Edges of a block (Z, Y, X)."""
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
-            f"{volume.title} has axes {volume.axes}; noise is measured in one volume "
-            "or image. Choose a time point and a channel."
+            f"{volume.title} has the axes {volume.axes}; noise is measured in a "
+            "single volume or image. Choose a time point and a channel."
         )
     deep = volume.axes == "ZYX" and volume.shape[0] > 1
     edge = _EDGE if deep else _EDGE_2D
@@ -197,7 +197,7 @@ def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
 
 
 def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
-    """Leave out what says nothing about noise, and count it."""
+    """Drop and count blocks that hold no information about noise."""
     known = np.isfinite(blocks)
     if repeats is not None:
         known &= np.isfinite(repeats)
@@ -234,8 +234,8 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
         kept = (kept - pair) / np.sqrt(2)
         if not kept.any():
             raise VolumeError(
-                f"The second scan holds the same values as {volume.title}: noise shows "
-                "only between two scans that were recorded separately."
+                f"The second scan holds the same values as {volume.title}: noise can "
+                "be measured only from two scans that were recorded separately."
             )
     inner = kept - kept.mean((1, 2, 3), keepdims=True)
     extreme = not _SMALL <= highest - lowest <= _LARGE
@@ -285,7 +285,7 @@ def _steps(values: Array) -> tuple[float, int]:
 
 
 def _is_clipped(values: Array, end: float, step: float) -> bool:
-    """Whether voxels pile up at an end of the grey scale."""
+    """Whether voxels are clipped at an end of the grey scale."""
     share = float((values == end).mean())
     if share < _PILE:
         return False

@@ -38,7 +38,7 @@ _ROUNDS = 3
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
-    """Noise of variance 1 in the basis of polynomials, and what structure adds.
+    """Noise of variance 1 in the polynomial basis, and the contribution of structure.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""How far the figures of a measurement can be relied on, and sentences that say so."""
+"""Reliability of a measurement, with messages for the user."""

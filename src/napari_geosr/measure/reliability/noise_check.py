@@ -1,4 +1,4 @@
-"""How many voxels of a scan its noise misclassifies: measured as part of a porosity.
+"""Estimates how many voxels noise misclassifies in a porosity measurement.
 
 References
 ----------
@@ -118,7 +118,7 @@ def noise_check_steps(
 
 
 def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
-    """Whether voxels beyond `ends` are all over the sample, not around it."""
+    """Whether voxels beyond `ends` lie within the sample rather than around it."""
     planes = [data]
     if data.ndim == 3:
         chosen = np.linspace(0, data.shape[0] - 1, min(data.shape[0], _PLANES))
@@ -274,7 +274,7 @@ def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
 def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
-    """Bins that are fine for the noise and, for integers, hold as many values each."""
+    """Bins narrower than the noise; for integers, with equally many values each."""
     wanted = np.clip(
         _BINS_PER_DEVIATION * (high - low) / deviation, _FEWEST_BINS, _MOST_BINS
     )
@@ -288,7 +288,7 @@ def _edges(
 
 
 def _noise_free_values(edges: Array, noise: Noise) -> Array:
-    """Centres of the bins, and values beyond: padding is no noise, however common.
+    """Centres of the bins, and the values beyond, where padding is not noise.
 
     Many voxels of one value at an end of the histogram are clipped noise if a part of
     a bell lies beside them, and constant if not. Of values well beyond the end all

@@ -37,7 +37,7 @@ _CHANGE, _LEAST_CHANGE = 0.15, 0.01
 
 @dataclass(frozen=True)
 class EnvelopeFit:
-    """How an envelope lies in the material.
+    """How well an envelope outlines the material.
 
     Attributes
     ----------
@@ -134,7 +134,7 @@ def _count(mask: Mask) -> int:
 
 
 def _fills_volume(solid: Mask) -> bool:
-    """Whether the hull of the solid on each face of the volume is most of the face."""
+    """Whether the hull of the solid covers most of each face of the volume."""
     axes = [axis for axis, n in enumerate(solid.shape) if n > 1]
     for axis in axes:
         for end in (0, -1):
@@ -145,12 +145,12 @@ def _fills_volume(solid: Mask) -> bool:
 
 
 def envelope_remarks(fit: EnvelopeFit, name: str) -> Iterator[str]:
-    """Sentences if the envelope is not the outline of the sample."""
+    """Messages if the envelope does not outline the sample."""
     if fit.solid_outside > _MUCH_SOLID:
         yield (
-            f"{_percent(fit.solid_outside)} of the solid of {name!r} lies outside of "
-            "the automatic sample mask, which holds the largest connected body alone. "
-            "If that is part of the sample, measure without a sample mask or with one "
+            f"{_percent(fit.solid_outside)} of the solid of {name!r} lies outside the "
+            "automatic sample mask, which covers only the largest connected solid. "
+            "If it is part of the sample, measure without a sample mask or with one "
             "of your own."
         )
     if fit.cuts_a_cube:

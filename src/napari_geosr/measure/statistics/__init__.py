@@ -64,7 +64,7 @@ def _refuse_twice(names: Iterable[str]) -> None:
     for name in names:
         if name in known:
             raise ConfigError(
-                f"Two statistics are called {name!r}. Uninstall the package that "
-                "brings one of them."
+                f"Two statistics are called {name!r}. Uninstall the package that adds "
+                "one of them."
             )
         known.add(name)

@@ -40,7 +40,8 @@ STATISTICS = (
             "Mean equivalent diameter",
             order=120,
             value=lambda figures: figures[NAME]["mean"],
-            help="Diameter of a ball (in 2D: a disc) of the same volume as the pore.",
+            help="Diameter of the sphere (circle in 2D) of the same volume as the "
+            "pore.",
         ),
     ),
 )

@@ -30,7 +30,7 @@ STATISTICS = (
         row=Row(
             "Euler number",
             order=140,
-            help="Pores − tunnels + enclosed pieces of solid. Very negative: well "
+            help="Pores − tunnels + enclosed solid particles. Strongly negative: well "
             "connected.",
         ),
     ),

@@ -19,7 +19,7 @@ STATISTICS = (
         row=Row(
             "Pores",
             order=70,
-            help="Number of pores that have at least the smallest size counted.",
+            help="Number of pores of at least the minimum size.",
         ),
     ),
 )

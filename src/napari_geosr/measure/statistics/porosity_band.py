@@ -78,12 +78,12 @@ def _reach(figures: Figures) -> str:
 def _help(compared: Sequence[Figures]) -> str:
     if _is_band(compared):
         return (
-            "Porosity when all voxels move together by so many standard deviations of "
-            "the restoration as were calibrated for its model."
+            "Porosity when all voxels are shifted together by the number of standard "
+            "deviations calibrated for the model."
         )
     return (
-        "Porosity when all voxels move together by one standard deviation of the "
-        "restoration, which was not calibrated: no promise."
+        "Porosity when all voxels are shifted together by one standard deviation of "
+        "the restoration. It is not calibrated, so it is only a rough guide."
     )
 
 
@@ -114,8 +114,8 @@ STATISTICS = (
             order=40,
             text=range_text,
             compares=False,
-            help="Fewest and most pores within the band (counted at its ends and its "
-            "middle).",
+            help="Smallest and largest number of pores within the band (counted at "
+            "its ends and its middle).",
         ),
     ),
     VolumeStatistic(

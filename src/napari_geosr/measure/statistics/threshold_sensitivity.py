@@ -49,8 +49,8 @@ STATISTICS = (
             text=_text,
             compares=False,
             help="Porosity with the threshold lowered and raised by 5 % of the "
-            "contrast. It shows how much the result depends on the threshold; it does "
-            "not include noise and is no measurement uncertainty.",
+            "contrast. It shows how much the result depends on the threshold; it "
+            "does not include noise and is not a measurement uncertainty.",
         ),
     ),
     # Its name in reports of earlier versions, for programs that read them.
