@@ -36,7 +36,7 @@ def test_a_folder_that_is_not_empty_is_left_alone(tmp_path: Path) -> None:
 
 
 def test_some_folder_is_no_job(tmp_path: Path) -> None:
-    with pytest.raises(JobError, match="no job folder"):
+    with pytest.raises(JobError, match="not a job folder"):
         JobFolder(tmp_path)
 
 

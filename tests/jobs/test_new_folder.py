@@ -1,4 +1,4 @@
-"""The folder of a new job: nobody else's, and gone if the job cannot be made."""
+"""The folder of a new job: nobody else's, and gone if the job cannot be created."""
 
 from __future__ import annotations
 
@@ -55,5 +55,5 @@ def test_a_volume_is_written_into_a_folder_of_the_job(tmp_path: Path) -> None:
 def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "job").write_text("a file")
     volume = Volume(np.zeros((2, 3, 4), np.uint8), "ZYX")
-    with pytest.raises(FileError, match="cannot be made"):
+    with pytest.raises(FileError, match="cannot be created"):
         write_into_job(volume, tmp_path / "job" / "data" / "mask.ome.zarr")

@@ -165,7 +165,7 @@ def test_a_result_outside_of_the_folder_is_not_taken(
         assert status.result == bad.path / "~"
         return
     assert status.result is None
-    assert "outside of the job's folder" in status.message
+    assert "outside the job folder" in status.message
     assert {s.path for s in index.list_jobs()} == {good.path, bad.path}
 
 
@@ -199,7 +199,7 @@ def test_a_job_of_others_writes_nothing_outside_of_its_folder(
         )
     refuse_outputs_elsewhere(bad)  # whoever made it wanted it there
     shutil.move(bad.path, tmp_path / "moved")
-    with pytest.raises(JobError, match="outside of the job's folder"):
+    with pytest.raises(JobError, match="outside the job folder"):
         run_to_end(run_steps(JobFolder(tmp_path / "moved")))
     inside = {"restore": str(tmp_path / "moved" / "denoised.ome.tif")}
     moved = JobFolder(tmp_path / "moved")

@@ -55,17 +55,17 @@ def test_a_job_that_is_held_is_refused_and_left_as_it_is(
         second = process(job)
         assert run(["jobs", "resume", str(job.path)]) != 0
         error = capsys.readouterr().err
-        assert "another process works on it" in error.lower()
+        assert "already running in another process" in error.lower()
         assert "Traceback" not in error
-        with pytest.raises(JobError, match="works on it"):
+        with pytest.raises(JobError, match="running in another process"):
             local.start(job)
-        with pytest.raises(JobError, match="works on it"):
+        with pytest.raises(JobError, match="running in another process"):
             run_to_end(run_steps(job))
-        with pytest.raises(JobError, match="works on it"):
+        with pytest.raises(JobError, match="running in another process"):
             index.remove(job)
         _, error = second.communicate(timeout=60)
         assert second.returncode != 0
-        assert "works on it" in error
+        assert "running in another process" in error
     assert facts(job) == before
 
 
@@ -75,7 +75,7 @@ def test_a_kill_lets_go(job: JobFolder) -> None:
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == b"held\n"
-        with pytest.raises(JobError, match="works on it"), job.hold():
+        with pytest.raises(JobError, match="running in another process"), job.hold():
             pass
         os.kill(holder.pid, signal.SIGKILL)
         holder.wait(10)

@@ -1,4 +1,4 @@
-"""The folder that a new job gets, and the data that have to be written into it."""
+"""Creates the folder of a new job and writes unsaved input data into it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _COMPARED_BYTES = 2**24
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Make ``parent/name``, or with a number, and return it: nobody else has it.
+    """Create and return ``parent/name``, with a number if it exists, free of races.
 
     Raises
     ------
@@ -42,14 +42,14 @@ def new_folder(parent: Path, name: str) -> Path:
                 return path
     except OSError as error:
         raise FileError(
-            f"The job's folder {path} cannot be made: {error.strerror}. Choose "
+            f"The job folder {path} cannot be created: {error.strerror}. Choose "
             "another folder."
         ) from error
 
 
 @contextmanager
 def removed_on_failure(folder: Path) -> Iterator[Path]:
-    """Delete a new folder, with what is in it, if making the job there fails.
+    """Delete a new folder and its contents if creating the job there fails.
 
     Yields
     ------
@@ -66,7 +66,7 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
 def write_into_job(
     volume: Volume, path: Path, should_stop: ShouldStop = never_stop
 ) -> Path:
-    """Write a volume that is in no file to `path` in the folder of a job.
+    """Write an in-memory volume to `path` in the folder of a job.
 
     Returns
     -------
@@ -84,14 +84,14 @@ def write_into_job(
         path.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The job's folder {path.parent} cannot be made: {error.strerror}. Choose "
-            "another folder."
+            f"The job folder {path.parent} cannot be created: {error.strerror}. "
+            "Choose another folder."
         ) from error
     return io.write(volume, path, should_stop=should_stop)
 
 
 def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
-    """Whether the file that a layer came from holds the very volume that it shows.
+    """Whether the source file of a layer holds exactly the volume it shows.
 
     Geometry and all voxels must agree: a layer may have been changed since, be a
     channel or time point of its file, or have been given a voxel size.
@@ -119,7 +119,7 @@ def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
 
 
 def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
-    """Compare by slabs of some MB: neither may fit into memory."""
+    """Compare slab by slab: neither array may fit into memory."""
     per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
     for first in range(0, one.shape[0], depth):

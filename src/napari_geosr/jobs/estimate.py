@@ -1,4 +1,4 @@
-"""How long a training will take and how much memory: by really doing a few steps.
+"""Time and memory of a training, measured by running a few steps.
 
 They are done in a process of their own, at once even where another job runs, and
 nothing of it is kept.
@@ -36,7 +36,7 @@ _LONGEST, _GRACE, _LOOK = 1800.0, 10.0, 1.0
 
 @dataclass(frozen=True)
 class TrainingEstimate:
-    """What a training will take on this machine as busy as it is now.
+    """Cost of a training on this machine under its present load.
 
     Attributes
     ----------
@@ -108,7 +108,7 @@ def _command(job: JobFolder) -> list[str]:
 
 
 def _running_here() -> tuple[str, ...]:
-    """Names of the trainings that run on this machine."""
+    """Names of the trainings running on this machine."""
     return tuple(
         status.name
         for status in list_jobs()
@@ -130,7 +130,7 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
     events, _ = job.events()
     reports = [e for e in events if e["event"] == "progress"]
     if not reports:
-        reason = job.status().message or "its process ended without a word"
+        reason = job.status().message or "its process ended without a message"
         raise JobError(reason)
     first, last = reports[0], reports[-1]
     stages = [e["time"] for e in events if e["event"] == "stage"]
@@ -148,7 +148,7 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
 
 
 class _Alone:
-    """Whether nobody waits for this process any more, or it takes too long.
+    """Whether the parent process is gone or the time limit is exceeded.
 
     A thread looks, as a step may take long, and ends the process where that is asked
     to stop and does not: who begins it kills it, unless killed before.
@@ -190,7 +190,7 @@ class _Alone:
 
 
 def main(folder: str, parent: int) -> int:
-    """Run the job in `folder` without waiting for others, as long as `parent` lives."""
+    """Run the job in `folder` at once, for as long as the process `parent` lives."""
     alone = _Alone(parent)
 
     try:

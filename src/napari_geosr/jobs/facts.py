@@ -1,4 +1,4 @@
-"""Facts and events of jobs, read as far as they make sense.
+"""Reads facts and events of jobs, ignoring invalid values.
 
 A folder may come from another release, another program or a damaged disk: one odd value
 must not keep the other jobs from being listed, run or shown.
@@ -30,7 +30,7 @@ def mapping(text: str | bytes) -> AnyDict:
     """
     found = load_json(text)  # whose ConfigError is a ValueError
     if not isinstance(found, dict):
-        raise ValueError("it is no JSON object")
+        raise ValueError("it is not a JSON object")
     return found
 
 
@@ -45,7 +45,7 @@ def count(value: Any) -> int:
 
 
 def event(line: bytes) -> AnyDict | None:
-    """Return the event of a line, or None where it lacks what its kind is to say."""
+    """Return the event on a line, or None if a field of its kind is missing."""
     try:
         found = mapping(line)
     except ValueError:
@@ -92,7 +92,7 @@ def _is_step(value: object) -> bool:
 def result(
     facts: AnyMapping, values: AnyMapping, folder: Path
 ) -> tuple[Path | None, str]:
-    """Where a job's result is; or None, and why it is not to be had.
+    """Path of a job's result; or None and the reason why there is none.
 
     A job file that a stranger wrote may name any place on the computer. A training
     that made nothing better ends with the model that it began with, and that alone may
@@ -116,13 +116,13 @@ def result(
     except (OSError, RuntimeError, ValueError):  # a circle of links, odd letters
         pass
     return None, (
-        f"{folder / 'job.json'} names a result outside of the job's folder, {named}, "
+        f"{folder / 'job.json'} refers to a result outside the job folder ({named}), "
         "which is not opened."
     )
 
 
 def _is_model_before(path: Path, values: AnyMapping) -> bool:
-    """Whether it is the model that a training began with, by its path or in the zoo."""
+    """Whether this is the initial model of a training, by its path or in the zoo."""
     from napari_geosr.models import zoo
 
     begun = values.get("training", {}).get("from_model")
@@ -133,7 +133,7 @@ def _is_model_before(path: Path, values: AnyMapping) -> bool:
 
 
 def moved(values: object, old: str, new: str) -> Any:
-    """`values` with every path that lies in the folder `old` put into `new`.
+    """`values` with every path inside the folder `old` moved to `new`.
 
     Parameters
     ----------

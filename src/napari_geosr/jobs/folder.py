@@ -1,4 +1,4 @@
-"""The folder of a job: what it is to do, how far it is, what came of it.
+"""The folder of a job: its settings, progress and result.
 
 ``config.yaml``
     What to do.
@@ -65,7 +65,7 @@ _SILENCE = 180.0
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What is known of a job without asking its process.
+    """What its folder tells about a job.
 
     Attributes
     ----------
@@ -101,7 +101,7 @@ class JobStatus:
 
     @property
     def can_resume(self) -> bool:
-        """Whether there is something to go on with."""
+        """Whether the job can be resumed."""
         return self.state in ("paused", "failed", "cancelled", "interrupted")
 
 
@@ -123,8 +123,8 @@ class JobFolder:
         self.path = Path(path).expanduser().resolve()
         if not (self.path / _CONFIG_FILE).is_file():
             raise JobError(
-                f"{path} is no job folder: it has no {_CONFIG_FILE}. "
-                "`napari-geosr jobs list` shows the jobs that are known."
+                f"{path} is not a job folder: it has no {_CONFIG_FILE}. `napari-geosr "
+                "jobs list` shows the known jobs."
             )
         self._writing = threading.Lock()
         self._written: AnyDict = {}
@@ -138,7 +138,7 @@ class JobFolder:
         name: str,
         is_mine: bool = False,
     ) -> JobFolder:
-        """Make the folder of a new job that is to do what `values` say.
+        """Create the folder of a new job with the settings `values`.
 
         Parameters
         ----------
@@ -154,8 +154,8 @@ class JobFolder:
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
         if taken and not is_mine:
             raise FileError(
-                f"{path} exists already and is not empty. Choose another folder, or "
-                "resume what is in it (napari-geosr jobs resume)."
+                f"{path} already exists and is not empty. Choose another folder, or "
+                "resume the job in it (napari-geosr jobs resume)."
             )
         with atomic.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -169,7 +169,7 @@ class JobFolder:
     # What to do
 
     def values(self) -> AnyDict:
-        """What ``config.yaml`` says, with paths in this folder where it lies now.
+        """Contents of ``config.yaml``, with paths adjusted to where the folder is now.
 
         Raises
         ------
@@ -182,16 +182,19 @@ class JobFolder:
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise JobError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise JobError(f"{path} holds no settings: a mapping was expected.")
+            raise JobError(f"{path} does not hold settings: a mapping was expected.")
         if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
-            raise JobError(f"{path} was written by another release; start anew.")
+            raise JobError(
+                f"{path} was written by another release of napari-geosr: start a new "
+                "job."
+            )
         if not isinstance(values.get("training", {}), dict):
-            raise JobError(f"{path}: training is no mapping of settings.")
+            raise JobError(f"{path}: 'training' is not a mapping of settings.")
         found: AnyDict = moved(values, self._place(), str(self.path))
         return found
 
     def replace_values(self, values: AnyMapping) -> None:
-        """Replace what ``config.yaml`` says in one step; call it while holding.
+        """Replace ``config.yaml`` atomically; call this while holding the job.
 
         Raises
         ------
@@ -204,31 +207,31 @@ class JobFolder:
 
     @property
     def is_where_it_was_made(self) -> bool:
-        """Whether the folder lies where its job was made: it may be a stranger's."""
+        """Whether the job was created here, rather than copied from elsewhere."""
         return self._place() == str(self.path)
 
     def _place(self) -> str:
-        """Where the folder lay when it was made; empty where that is not known."""
+        """Path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
         return place if isinstance(place, str) and _is_place(place) else ""
 
     # How far it is
 
     def _facts(self) -> AnyDict:
-        """What ``job.json`` says; nothing where it cannot be read."""
+        """Contents of ``job.json``; empty if it cannot be read."""
         return self._facts_or_fault()[0]
 
     def _facts_or_fault(self) -> tuple[AnyDict, str]:
-        """What ``job.json`` says; or nothing, and why."""
+        """Contents of ``job.json``; or nothing and the reason."""
         try:
             return self._read_facts(), ""
         except OSError:
             return {}, ""
         except ValueError:
             return {}, (
-                f"{self.path / _STATE_FILE} is damaged, so it is not known whether the "
-                "job was done. Resume it to be sure; a model that was made is in "
-                f"{self.path / 'result'}."
+                f"{self.path / _STATE_FILE} is damaged, so it is not known whether "
+                "the job has finished. Resume it to be sure; if it made a model, "
+                f"that is in {self.path / 'result'}."
             )
 
     def _read_facts(self) -> AnyDict:
@@ -236,7 +239,7 @@ class JobFolder:
         return reading.mapping(atomic.patiently(path.read_bytes))
 
     def _facts_to_keep(self) -> AnyDict:
-        """What ``job.json`` says, for being written again.
+        """Contents of ``job.json``, in order to update it.
 
         Raises
         ------
@@ -250,8 +253,8 @@ class JobFolder:
             return dict(self._written)
         except OSError as error:
             raise FileError(
-                f"{path} cannot be read ({error.strerror or error}), so it is left as "
-                "it is. Check its permissions."
+                f"{path} cannot be read ({error.strerror or error}), so it was not "
+                "changed. Check its permissions."
             ) from error
         except ValueError:  # damaged: nobody can read it any more
             aside = path.with_name(f"{_STATE_FILE}.damaged")
@@ -259,7 +262,7 @@ class JobFolder:
             return dict(self._written)
 
     def is_certain(self) -> bool:
-        """Whether this was made as a job: others keep a config.yaml as well."""
+        """Whether this folder is a job: other programs write a config.yaml too."""
         facts = self._facts()
         return (
             _state(facts) is not None
@@ -268,11 +271,11 @@ class JobFolder:
         )
 
     def set_state(self, state: State, **facts: Any) -> None:
-        """Replace state and some facts in one step; others stay."""
+        """Update the state and some facts atomically; other facts are kept."""
         self._replace({"state": state, **facts})
 
     def beat(self, **facts: Any) -> None:
-        """Give a sign of life; note facts, such as steps done, in the same step."""
+        """Update the heartbeat and facts, such as steps done, in one write."""
         self._replace(facts)
 
     def _replace(self, facts: AnyMapping) -> None:
@@ -284,7 +287,7 @@ class JobFolder:
             self._written = known
 
     def status(self) -> JobStatus:
-        """Read the state; a process that is gone makes a running job interrupted.
+        """Read the state; a running job without its process is interrupted.
 
         Whatever stands in the folder, this raises nothing: what makes no sense counts
         as not said.
@@ -357,12 +360,12 @@ class JobFolder:
         status = self.status()
         which = f" (process {status.pid} on {status.host})" if status.pid else ""
         return (
-            f"{status.name} is left alone: another process works on it{which}. Watch "
-            "it or cancel it instead."
+            f"{status.name} is already running in another process{which}. Watch it or "
+            "cancel it instead."
         )
 
     def take(self, state: State) -> None:
-        """Say that this process works on the job now; to be called while holding it.
+        """Record that this process runs the job; call this while holding it.
 
         Raises
         ------
@@ -374,8 +377,8 @@ class JobFolder:
         status = self.status()
         if status.is_alive and status.pid and status.host != socket.gethostname():
             raise JobError(
-                f"{status.name} is {status.state} already, as process {status.pid} on "
-                f"{status.host}."
+                f"{status.name} is already {status.state} (process {status.pid} on "
+                f"{status.host})."
             )
         if not status.is_alive:  # what was asked of a process that is gone
             self.clear_request()
@@ -388,7 +391,7 @@ class JobFolder:
         )
 
     def refuse_done(self) -> None:
-        """Raise `JobError` if there is nothing left to do, or no saying what."""
+        """Raise `JobError` if the job has finished or its state is unreadable."""
         status = self.status()
         if status.state == "unreadable":
             raise JobError(status.message)
@@ -398,19 +401,19 @@ class JobFolder:
     # What a person asks for
 
     def request(self, what: Request) -> None:
-        """Ask the process of the job for something; it looks several times a second."""
+        """Send a request to the job's process, which polls several times a second."""
         path = self.path / "request"
         atomic.write_text(path, what, overwrite=True, durable=False)
 
     def requested(self) -> str:
-        """Return what was asked for, or an empty string."""
+        """Return the current request, or an empty string."""
         try:
             return (self.path / "request").read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError):
             return ""
 
     def clear_request(self) -> None:
-        """Forget what was asked for."""
+        """Delete the current request."""
         path = self.path / "request"
         with atomic.explained(path):
             atomic.patiently(lambda: path.unlink(missing_ok=True))
@@ -425,7 +428,7 @@ class JobFolder:
             stream.write(line.encode() + b"\n")
 
     def events(self, offset: int = 0, most: int = -1) -> tuple[list[AnyDict], int]:
-        """Return the events from byte `offset` on, and where to go on next time.
+        """Return the events from byte `offset` on, and the next offset.
 
         A line that is still being written is left for the next time; damaged and odd
         lines are passed over.
@@ -448,12 +451,12 @@ class JobFolder:
 
     @property
     def preview(self) -> Path:
-        """The latest preview, a TIFF in its place in space."""
+        """Path of the latest preview, a TIFF with voxel size and origin."""
         return self.path / "previews" / "latest.tif"
 
 
 def _is_place(text: str) -> bool:
-    """Whether it names a folder on any system: absolute, and no root."""
+    """Whether this is an absolute path on any system, and not a root."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     return any(path.is_absolute() and path.name for path in kinds)
 
@@ -472,7 +475,7 @@ def _yaml(values: AnyMapping) -> str:
 
 
 def _state(facts: AnyMapping) -> State | None:
-    """The state that facts name, if they do."""
+    """The state in the facts, if there is a valid one."""
     state = facts.get("state")
     known = isinstance(state, str) and state in _WRITTEN
     return cast("State", state) if known else None

@@ -1,4 +1,4 @@
-"""Which jobs there are on this machine: one small file for each, naming its folder."""
+"""Index of the jobs on this machine: one small file per job with its path."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ STATE_WORDS = {
 
 
 def index_folder() -> Path:
-    """Where the list of known jobs is kept."""
+    """Folder of the list of known jobs."""
     from platformdirs import user_state_path
 
     return user_state_path("napari-geosr", appauthor=False) / "jobs"
 
 
 def register(job: JobFolder) -> None:
-    """Remember a job, in place of where it lay before it was moved."""
+    """Add a job to the list, replacing its entry from before it was moved."""
     folder = index_folder()
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -56,12 +56,12 @@ def register(job: JobFolder) -> None:
 
 
 def _is_same(one: JobStatus, other: JobStatus) -> bool:
-    """Whether it is one job, wherever it lies: no two begin at the same moment."""
+    """Whether both are the same job, moved or not: creation times are unique."""
     return (one.name, one.created) == (other.name, other.created)
 
 
 def forget(path: Path) -> None:
-    """Take a job off the list; its folder stays."""
+    """Remove a job from the list; its folder is kept."""
     _entry(path).unlink(missing_ok=True)
 
 
@@ -88,9 +88,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     """
     if not job.is_certain():
         raise JobError(
-            f"{job.path} is not deleted: its job.json is missing or damaged, or its "
-            "config.yaml asks for no operation, so it may be no job. Delete it by hand "
-            "if it is one."
+            f"{job.path} was not deleted: its job.json is missing or damaged, or its "
+            "config.yaml names no operation, so it may not be a job. If it is one, "
+            "delete it by hand."
         )
     status = job.status()
     if status.is_alive and status.pid:
@@ -98,9 +98,9 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:
         raise JobError(
-            f"{job.path} also holds what is not the job's: {names_of(foreign)}. Move "
-            "it to another folder first, or delete the job's own files and keep the "
-            "others (--force)."
+            f"{job.path} also holds files that are not part of the job: "
+            f"{names_of(foreign)}. Move them to another folder first, or delete only "
+            "the job's own files (--force)."
         )
     with job.hold():
         pass  # its process may only just have begun, or be about to end
@@ -111,22 +111,22 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             shutil.rmtree(job.path)
     except OSError as error:
         raise JobError(
-            f"{job.path} could not be deleted whole: {error.strerror}. Check its "
-            "permissions, and whether another program has files of it open."
+            f"{job.path} could not be deleted completely: {error.strerror}. Check its "
+            "permissions, and whether another program has any of its files open."
         ) from error
     forget(job.path)
     return foreign
 
 
 def names_of(files: Sequence[Path]) -> str:
-    """The first of some files, and how many more there are, for a sentence."""
+    """The first of some files and the number of others, for messages."""
     first = ", ".join(str(path) for path in files[:_SHOWN])
     more = len(files) - _SHOWN
     return first if more <= 0 else f"{first} and {more} more"
 
 
 def _delete_own(folder: Path) -> None:
-    """Delete what jobs write, and the folders that are empty then."""
+    """Delete the files that jobs write, and folders left empty."""
     for path in own_files(folder):
         (folder / path).unlink(missing_ok=True)
     for here, folders, _ in os.walk(folder, topdown=False):
@@ -153,7 +153,7 @@ def list_jobs() -> list[JobStatus]:
 
 
 def _facts(entry: Path) -> AnyDict:
-    """What an entry says of a job; those of earlier releases hold the path alone.
+    """Parse an entry; entries of earlier releases hold only the path.
 
     Raises
     ------
@@ -164,7 +164,7 @@ def _facts(entry: Path) -> AnyDict:
     facts = reading.mapping(text) if text.startswith("{") else {"path": text}
     path = facts.get("path")
     if not isinstance(path, str) or not Path(path).is_absolute():
-        raise ValueError("it names no folder")
+        raise ValueError("it does not name a folder")
     return facts
 
 
@@ -181,14 +181,14 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
             created=reading.number(facts.get("created")),
             updated=0.0,
             message=f"There is no job in {path} any more: it was deleted or moved, or "
-            "its drive is not there. If it was moved, give its new folder once "
+            "its drive is not connected. If it was moved, give its new folder once "
             "(napari-geosr jobs show FOLDER, or Add job… in the Jobs dock); "
-            f"`napari-geosr jobs remove {path}` takes it off the list.",
+            f"`napari-geosr jobs remove {path}` removes it from the list.",
         )
 
 
 def find(text: str | Path) -> JobFolder:
-    """Return a job by its folder, or by the name that one known job has.
+    """Return a job by its folder, or by its name if that is unique.
 
     A job that is given by its folder is known from then on.
 
@@ -213,8 +213,8 @@ def find(text: str | Path) -> JobFolder:
     if named:
         raise JobError(named[0].message)
     raise JobError(
-        f"There is no job {str(text)!r}. Give its folder, or a name that "
-        "`napari-geosr jobs list` shows."
+        f"There is no job {str(text)!r}. Give its folder, or a name listed by "
+        "`napari-geosr jobs list`."
     )
 
 
@@ -240,7 +240,7 @@ def find_missing(text: str | Path) -> JobStatus | None:
 
 
 def _called(text: str | Path) -> list[JobStatus]:
-    """Known jobs with this name, or with this folder though it is gone."""
+    """Known jobs with this name or this folder, even if the folder is gone."""
     path = Path(text).expanduser().resolve()
     return [
         status

@@ -1,4 +1,4 @@
-"""What kinds of jobs there are: how each reads its ``config.yaml``, and runs."""
+"""The kinds of jobs: how each validates its ``config.yaml`` and runs."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 
 
 class Job(Protocol):
-    """What a folder asks for, validated."""
+    """The validated settings of a job."""
 
     def check(self) -> Any:
-        """Refuse what can be seen to be wrong before a process is started."""
+        """Raise an error for invalid settings before a process is started."""
 
     def to_values(self) -> AnyDict:
-        """What ``config.yaml`` holds."""
+        """Contents of ``config.yaml``."""
 
 
 class RunSteps(Protocol):
-    """How a kind of job is run; the path of its result is returned, if there is one."""
+    """Runs a kind of job and returns the path of its result, if there is one."""
 
     def __call__(
         self,
@@ -43,12 +43,12 @@ _MAKE_OTHERS = {"ganrec": "volume", "study projections": "report"}
 
 
 def result_word(operation: str) -> str:
-    """What a job of this kind makes: a ``"model"``, ``"volume"`` or ``"report"``."""
+    """Result of this kind of job: a ``"model"``, ``"volume"`` or ``"report"``."""
     return _MAKE_OTHERS.get(operation, "model")
 
 
 def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
-    """What the values of a ``config.yaml`` ask for, and how it is run.
+    """The validated job of a ``config.yaml`` and the function that runs it.
 
     Raises
     ------
@@ -80,6 +80,6 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
 
         return StudyJob.from_values(values), study_job_steps
     raise JobError(
-        f"{where} asks for the operation {operation!r}, which this release does not "
-        "run as a job."
+        f"{where} names the operation {operation!r}, which this release cannot run as "
+        "a job."
     )

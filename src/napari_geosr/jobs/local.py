@@ -1,4 +1,4 @@
-"""Start a job in a process of its own on this machine; one after the other."""
+"""Runs jobs as separate processes on this machine, one at a time."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def start(job: JobFolder) -> int:
         job.refuse_done()
         status = job.status()
         if status.is_alive and status.pid:
-            raise JobError(f"{status.name} is {status.state} already.")
+            raise JobError(f"{status.name} is already {status.state}.")
         index.register(job)
         job.clear_request()
         job.set_state("queued", pid=0, host="", message="")
@@ -80,13 +80,13 @@ def _begin(job: JobFolder) -> subprocess.Popen[bytes]:
 
 
 def _let_go() -> None:
-    """Python would complain of processes that outlive it; these are meant to."""
+    """Suppress Python's warning: these processes are meant to outlive it."""
     for process in _begun:
         process.returncode = process.poll() or 0
 
 
 def turn_file() -> Path:
-    """The lock that the job holds whose turn it is on this machine.
+    """The lock held by the job that is running on this machine.
 
     The home folder, and the list with it, may be that of many machines.
     """
@@ -138,7 +138,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
 
 
 def _is_next(job: JobFolder) -> bool:
-    """Whether no job that waits on this machine was asked for earlier."""
+    """Whether no job waiting on this machine was requested earlier."""
     mine, here = job.status(), socket.gethostname()
     queued = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
     waiting = [s for s in queued if s.host == here]

@@ -1,4 +1,4 @@
-"""Names that a new model should not have: those of other models and trainings."""
+"""Names already taken by other models and trainings."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from napari_geosr.operations.models import catalogue
 
 
 def taken_names() -> set[str]:
-    """Return the names of all models at hand and of all known jobs.
+    """Return the names of all available models and known jobs.
 
     Reads their cards and folders.
     """

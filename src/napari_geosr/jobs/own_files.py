@@ -1,4 +1,4 @@
-"""Which files are a job's own: it writes nothing else, and nothing else is removed."""
+"""The files that belong to a job: it writes and deletes no others."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ _TEMPORARY = ".*.partial*"
 
 
 def refuse_outputs_elsewhere(job: JobFolder) -> None:
-    """Refuse a job that would write outside of its folder, where a stranger made it.
+    """Refuse a job from elsewhere that would write outside its folder.
 
     A person who makes a job may have its volume put anywhere; whoever gets the folder
     has not said so.
@@ -59,8 +59,8 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():
             raise JobError(
-                f"{job.path / name} is a link, so the job would write elsewhere. Put a "
-                "folder or file in its place."
+                f"{job.path / name} is a link, so the job would write outside its "
+                "folder. Replace it by a real folder or file."
             )
     scans = job.values().get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None
@@ -69,19 +69,19 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
     path = job.path / str(named)
     if not path.resolve().is_relative_to(job.path):
         raise JobError(
-            f"{job.path / 'config.yaml'} asks for a volume outside of the job's folder "
-            f"({named}), and the job was made elsewhere. Remove `restore` from it, and "
-            "restore with the model yourself."
+            f"{job.path / 'config.yaml'} names a volume outside the job folder "
+            f"({named}), but the job was created elsewhere. Remove `restore` from it, "
+            "and restore the volume with the model yourself."
         )
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """Files, and links, in a job's folder that no job writes; relative to it."""
+    """Files and links in a job folder that no job writes, as relative paths."""
     return sorted(path for path in _files(folder) if not _is_own(path))
 
 
 def own_files(folder: Path) -> list[Path]:
-    """Files in a job's folder that jobs write; relative to it, the job's state last."""
+    """Files in a job folder that jobs write, as relative paths, the state last."""
     own = [path for path in _files(folder) if _is_own(path)]
     # While the state is there, the rest can still be removed.
     return sorted(own, key=lambda path: (len(path.parts) == 1, path))
@@ -102,7 +102,7 @@ def _is_own(path: Path) -> bool:
 
 
 def _fits(parts: tuple[str, ...], pattern: list[str]) -> bool:
-    """Whether a path is one that a pattern means."""
+    """Whether a path matches a pattern."""
     *fixed, last = pattern
     if last == "**":
         below = len(parts) > len(fixed)

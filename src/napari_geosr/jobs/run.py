@@ -1,4 +1,4 @@
-"""Do what a job folder says, in this process, and write down what happens."""
+"""Runs the job of a folder in this process and records its events."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
 
 
 def is_helper() -> bool:
-    """Whether this is one of several processes, and not the one that writes down."""
+    """Whether this is a worker process, which records nothing."""
     return int(os.environ.get("RANK", "0")) > 0
 
 
 class _Requests:
-    """Whether a person, or the caller, wants the job to stop; and how."""
+    """Watches for requests of the user or the caller to stop the job."""
 
     def __init__(self, job: JobFolder, should_stop: ShouldStop) -> None:
         self.job, self.should_stop = job, should_stop
@@ -66,7 +66,7 @@ class _Requests:
 
 
 class _Unasked(_Requests):
-    """Stops only where the caller wants it: somebody else looks for requests."""
+    """Stops only for the caller: another process watches for requests."""
 
     def _look(self) -> None:
         if self.should_stop():
@@ -76,7 +76,7 @@ class _Unasked(_Requests):
 def run_steps(
     job: JobFolder, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, Path | None]:
-    """Run the job to its end, or until somebody asks it to stop, passing its steps on.
+    """Run the job until it ends or is asked to stop, yielding its steps.
 
     A job that was begun before goes on from its last checkpoint.
 
@@ -104,7 +104,7 @@ def run_steps(
 
 @contextmanager
 def _signs_of_life(job: JobFolder) -> Iterator[None]:
-    """Tell other hosts that the process lives, in stages without steps as well."""
+    """Send heartbeats to other hosts, also in stages without steps."""
     end = threading.Event()
 
     def beat() -> None:
@@ -121,7 +121,7 @@ def _signs_of_life(job: JobFolder) -> Iterator[None]:
 
 
 def _beat(job: JobFolder, **facts: Any) -> None:
-    """Give a sign of life; one that cannot be written ends no training.
+    """Send a heartbeat; a failed write does not stop the job.
 
     On a full disk the training itself complains, where it is heard.
     """
@@ -179,7 +179,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
 
 
 def _how_far(step: Step, stage: str) -> str:
-    what = "Judging the model" if isinstance(step, JudgingProgress) else stage
+    what = "Evaluating the model" if isinstance(step, JudgingProgress) else stage
     return f"{what}: {100 * step.done // step.total} %"
 
 
@@ -204,7 +204,7 @@ def _end(job: JobFolder, state: State, **facts: Any) -> None:
 
 
 def _note_failure(job: JobFolder, error: BaseException) -> None:
-    """Write down why it failed, or on a full disk what of it can be written."""
+    """Record why the job failed, as far as a full disk allows."""
     message = system_sentence(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
@@ -227,7 +227,7 @@ def _log(job: JobFolder, text: str) -> None:
 
 
 def _write_down(job: JobFolder, step: Step) -> str:
-    """Turn a step into an event; previews into a file.
+    """Convert a step to an event; write previews to a file.
 
     Returns
     -------
@@ -247,7 +247,7 @@ def _write_down(job: JobFolder, step: Step) -> str:
     except FileError as error:
         if not isinstance(step, PreviewReady):
             raise
-        return f"The training goes on without new previews. {error}"
+        return f"Training continues without new previews. {error}"
     return ""
 
 

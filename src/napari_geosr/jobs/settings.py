@@ -1,4 +1,4 @@
-"""Other settings for the rest of a job that has stopped."""
+"""Changes settings of a stopped job before it is resumed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ CHANGEABLE = ("learning_rate", "batch_size", "steps")
 
 
 def change_training(job: JobFolder, **changes: Any) -> None:
-    """Write settings of the training into ``config.yaml``, and what they were before.
+    """Write new training settings into ``config.yaml``, and record the old ones.
 
     They hold from the last checkpoint on; ``events.jsonl`` says when they were changed.
 
@@ -42,7 +42,7 @@ def change_training(job: JobFolder, **changes: Any) -> None:
             return
         if new.get("steps", status.done) < status.done:
             raise JobError(
-                f"{status.name} has done {status.done} steps already: give at least "
+                f"{status.name} has already done {status.done} steps: give at least "
                 "as many."
             )
         values["training"] = {**before, **new}
