@@ -94,7 +94,7 @@ def test_openvino_gives_the_numbers_of_torch_in_any_tile(
         theirs, said = restored(network, source, statistics, choice, tile=tile)
         assert np.abs(theirs - ours).max() <= 1e-5 * source.std()
         [sentence] = said
-        assert sentence.startswith("Computed by openvino")
+        assert sentence.startswith("Computed with openvino")
         facts = choice.facts()
         assert facts["name"] == "openvino"
         assert facts["largest_difference"] <= 1e-5
@@ -137,7 +137,7 @@ def test_auto_takes_the_faster_one(parts, monkeypatch):
     assert choice.name == "torch"
     assert "not faster" in choice.facts()["reason"]
     [sentence] = said
-    assert "Computed by torch instead of openvino" in sentence
+    assert "Computed with torch instead of openvino" in sentence
 
 
 @needs_openvino
@@ -261,7 +261,7 @@ def test_a_network_whose_trace_holds_on_to_a_size_is_found(make_network, parts):
     network = Sized(make_network("conv")).eval()
     _, [sentence] = restored(network, source, statistics, choice)
     assert choice.name == "torch"
-    assert "converted, it differs" in sentence
+    assert "after conversion its output differs" in sentence
 
 
 @needs_openvino

@@ -140,5 +140,5 @@ def test_tiles_off_the_stride_grid_are_seen(make_network, statistics_of, rng):
     network = make_network("strided", double=True)
     array = rng.normal(size=(64, 64))
     network.spec = dataclasses.replace(network.spec, stride=(2, 2))
-    with pytest.raises(ModelError, match="its spec promises"):
+    with pytest.raises(ModelError, match="its spec declares"):
         tiled(network, array, statistics_of(array), (18, 18))

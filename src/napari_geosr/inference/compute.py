@@ -1,4 +1,4 @@
-"""One forward: settings that make it exact, and its errors in our words."""
+"""A forward pass: settings that make it exact, and readable errors."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _flags_before: list[tuple[Any, str, Any]] = []
 
 
 class OutOfMemoryError(Exception):
-    """A tile did not fit; caught by the runner, never seen by people."""
+    """A tile did not fit into memory; caught by the runner, never shown to users."""
 
 
 def usable_cores() -> int:
@@ -55,7 +55,7 @@ def default_threads() -> int:
 
 
 def threads_used(threads: int | None) -> int:
-    """Threads for a setting: more than cores only wait for each other, or hang."""
+    """Number of threads for a setting, limited to the number of cores."""
     return min(threads or default_threads(), usable_cores())
 
 
@@ -142,7 +142,7 @@ _INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def interrupt(*_: Any) -> None:
-    """Ask whether to stop, inside of :func:`interruptible`; may raise."""
+    """Check for a request to stop within :func:`interruptible`; may raise."""
     stop_if_asked = getattr(_waiting_for, "stop_if_asked", None)
     if stop_if_asked is not None:
         stop_if_asked()
@@ -235,7 +235,7 @@ def restore_window(
 
 
 def _explained(error: Exception, network: nn.Module, window: Any) -> Exception:
-    """What to raise instead of an error from inside a network."""
+    """Convert an error raised inside a network."""
     if isinstance(error, GeoSRError):
         return error
     if is_out_of_memory(error):
@@ -259,14 +259,14 @@ def _forward(
     expected = (1, network_spec(network).n_outputs, *size)
     if tuple(y.shape) != expected:
         raise ModelError(
-            f"The network {type(network).__name__} gave shape {tuple(y.shape)} where "
-            f"its spec promises {expected}."
+            f"The network {type(network).__name__} gave the shape {tuple(y.shape)} "
+            f"instead of {expected}, which its spec declares."
         )
     return y
 
 
 def release_memory(device: str) -> None:
-    """Give back what torch and the C library hold in reserve."""
+    """Release memory held in reserve by torch and the C library."""
     import torch
 
     if device.startswith("cuda"):
@@ -281,7 +281,7 @@ def release_memory(device: str) -> None:
 
 @contextmanager
 def frugal_allocator(device: str) -> Iterator[None]:
-    """Make the C library return large blocks at once, so that a budget can be kept.
+    """Make the C library return large blocks at once, to keep the memory budget.
 
     By default glibc keeps freed blocks of up to 32 MB for reuse, and a process grows to
     twice what it needs. Afterwards the thresholds are those which glibc's own dynamic
@@ -317,7 +317,7 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
-    """Time per input voxel if it was measured or learnt before."""
+    """Time per input voxel, if known from an earlier run."""
     known = _SPEEDS.get(network, {})
     return known.get((device, threads or default_threads()))
 
@@ -352,8 +352,8 @@ def seconds_per_voxel(
         except OutOfMemoryError:
             if not speed:
                 raise DeviceMemoryError(
-                    f"Memory ran out on {device} for a window of just {window} voxels. "
-                    "Close other programs or use another device."
+                    f"{device} has too little memory even for a window of {window} "
+                    "voxels. Close other programs or use another device."
                 ) from None
             break
         speed, voxels_before = elapsed / voxels, voxels
@@ -377,5 +377,5 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
 def learn_speed(
     network: nn.Module, device: str, threads: int | None, speed: float
 ) -> None:
-    """Remember the speed that a real tile had."""
+    """Store the speed of a real tile."""
     _SPEEDS.setdefault(network, {})[(device, threads or default_threads())] = speed

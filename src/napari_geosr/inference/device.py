@@ -1,4 +1,4 @@
-"""Which device computes, what it is called, and how much memory it has free."""
+"""Chooses the device; gives its name and free memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_geosr.core.memory import free_host_memory
 
 
 def pick_device(wanted: str = "auto") -> str:
-    """Name the torch device to compute on.
+    """Return the name of the torch device to compute on.
 
     Parameters
     ----------
@@ -37,16 +37,18 @@ def pick_device(wanted: str = "auto") -> str:
             return wanted
         found = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
         raise ConfigError(
-            f"Device {wanted!r} was asked for, but this machine has {found}. "
-            "Use auto or cpu."
+            f"Device {wanted!r} is not available: this machine has {found}. Use auto "
+            "or cpu."
         )
     if wanted == "mps":
         raise ConfigError("Device 'mps' needs an Apple GPU. Use auto or cpu.")
-    raise ConfigError(f"{wanted!r} is no device. Use auto, cpu, cuda, cuda:1 … or mps.")
+    raise ConfigError(
+        f"{wanted!r} is not a device. Use auto, cpu, cuda, cuda:1 … or mps."
+    )
 
 
 def device_name(device: str) -> str:
-    """What people call the device, e.g. ``"NVIDIA H200"`` or the processor's name."""
+    """Readable name of the device, e.g. ``"NVIDIA H200"`` or the processor's name."""
     import torch
 
     if device.startswith("cuda"):
@@ -57,7 +59,7 @@ def device_name(device: str) -> str:
 
 
 def free_memory(device: str = "cpu") -> int:
-    """Bytes that a job on `device` may still take.
+    """Bytes still available to a job on `device`.
 
     For the processor: see :func:`napari_geosr.core.memory.free_host_memory`.
     """

@@ -23,7 +23,7 @@ _HUGE_PLANES = 16
 
 @dataclass(frozen=True)
 class IntensityStatistics:
-    """Statistics of the finite voxels of a whole volume, hot ones left out.
+    """Statistics of the finite voxels of a whole volume, without hot voxels.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ def scan_steps(
     *,
     sample_above: int = SAMPLE_ABOVE,
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Find mean, spread and range of a 2D or 3D array of any real dtype.
+    """Find mean, standard deviation and range of a 2D or 3D array of any real dtype.
 
     Reads everything once up to `sample_above` voxels. A larger array is sampled:
     about `sample_above` voxels in whole planes (rows, in 2D and where a single plane is
@@ -108,17 +108,17 @@ def scan_steps(
     dtype = np.dtype(source.dtype)
     if dtype.kind not in "buif":
         raise VolumeError(
-            f"Voxels of type {dtype} cannot be restored: use real numbers."
+            f"Voxels of type {dtype} cannot be restored: convert them to real numbers."
         )
     n_total = math.prod(source.shape)
     if n_total == 0:
-        raise VolumeError(f"The volume of shape {tuple(source.shape)} holds no voxels.")
+        raise VolumeError(f"The volume is empty (shape {tuple(source.shape)}).")
     blocks = list(_blocks(tuple(source.shape), sample_above))
     sampled = n_total > sample_above
     sums, sample = _IntensitySums(), GreySample(_kept(tuple(source.shape), blocks))
     for done, block in enumerate(blocks, start=1):
         if should_stop():
-            raise Cancelled("Stopped while the grey values were read.")
+            raise Cancelled("Stopped while reading the grey values.")
         voxels = np.asarray(source[block])
         sums.add(voxels)
         sample.add(voxels)
@@ -134,7 +134,7 @@ def scan_steps(
     look = HotVoxelFilter(source, hot).look
     for done, block in enumerate(blocks, start=1):
         if should_stop():
-            raise Cancelled("Stopped while hot voxels were looked for.")
+            raise Cancelled("Stopped while searching for hot voxels.")
         whole = tuple(slice(0, n) for n in source.shape[len(block) :])
         voxels, places = look((*block, *whole))
         n_hot += len(places)
@@ -148,7 +148,7 @@ def scan_steps(
 
 
 def _left(voxels: AnyArray, places: AnyArray) -> AnyArray:
-    """The voxels that are not at the places; the block itself where there are none."""
+    """The voxels outside the given positions; the block itself if there are none."""
     if not len(places):
         return voxels
     kept = np.ones(voxels.shape, bool)
@@ -213,7 +213,7 @@ class _IntensitySums:
         self.minimum, self.maximum = math.inf, -math.inf
 
     def add(self, block: AnyArray) -> None:
-        """Take in the voxels of one more block."""
+        """Add the voxels of a block."""
         values = block.reshape(-1)
         if block.dtype.kind == "f":
             finite = np.isfinite(values)
@@ -240,8 +240,7 @@ class _IntensitySums:
         n_bad = self.n_nan + self.n_inf
         if self.n == 0:
             raise VolumeError(
-                f"None of the {n_bad} voxels is a finite number (NaN or infinite "
-                "throughout): nothing can be restored."
+                f"All {n_bad} voxels are NaN or infinite: there is nothing to restore."
             )
         if self.minimum == self.maximum:
             raise VolumeError(

@@ -21,7 +21,7 @@ _POLL_SECONDS = 0.05
 
 @dataclass(frozen=True)
 class _End:
-    """No more items will come."""
+    """Marks the end of the items."""
 
 
 class Pipeline(Generic[Item, Block, Result, Written]):
@@ -78,7 +78,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self._writer.join()
 
     def start_reading(self, items: Iterable[Item]) -> None:
-        """Read `items` from now on; what was read ahead before is dropped."""
+        """Start reading `items`; earlier read-ahead is dropped."""
         self.stop_reading()
         self._read_error = None
         stop = self._stop_reading = threading.Event()
@@ -93,7 +93,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self._reader.start()
 
     def stop_reading(self) -> None:
-        """End the reader thread and drop what it read ahead."""
+        """Stop the reader thread and drop its read-ahead."""
         self._stop_reading.set()
         if self._reader is not None:
             while self._reader.is_alive():
@@ -117,7 +117,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             return got
 
     def put(self, item: Item, result: Result) -> None:
-        """Hand a result to the writer; waits while `depth` others are in its way."""
+        """Hand a result to the writer; waits while `depth` others are queued."""
         while True:
             # Not the reader's errors: the result at hand must not be lost to them.
             self._raise_write_error()
@@ -129,7 +129,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             return
 
     def written(self) -> list[tuple[Item, Written]]:
-        """What was written since the last call."""
+        """Items written since the last call."""
         found = []
         while not self._written.empty():
             found.append(self._written.get())
@@ -137,7 +137,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         return found
 
     def n_unwritten(self) -> int:
-        """How many results handed in are not reported by :meth:`written` yet."""
+        """Number of results not yet reported by :meth:`written`."""
         return self._n_put - self._n_reported
 
     def flush(self) -> None:

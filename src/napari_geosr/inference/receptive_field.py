@@ -1,4 +1,4 @@
-"""Find a network's receptive field by putting a NaN in and seeing where it comes out.
+"""Finds the receptive field of a network by tracing a NaN through it.
 
 Gradients underestimate it (dead rectifiers, maxima); a NaN passes through every layer,
 zero weights included. A plane of NaN across a thin slab gives the reach along one axis;
@@ -30,7 +30,7 @@ _EQUAL = 1e-9
 
 @dataclass(frozen=True)
 class ReceptiveField:
-    """What probing found.
+    """Result of probing.
 
     Attributes
     ----------
@@ -90,7 +90,7 @@ def probe(network: nn.Module, *, longest: int = _LONGEST_WINDOW) -> ReceptiveFie
 
 
 def check_spec(network: nn.Module) -> ReceptiveField:
-    """Raise `ModelError` if a network promises more than probing finds.
+    """Raise `ModelError` if a network's spec contradicts the probe.
 
     A declared halo larger than found, or a stride that is a multiple of the one found,
     is wasteful but right, and passes.
@@ -106,7 +106,7 @@ def check_spec(network: nn.Module) -> ReceptiveField:
         if said < is_:
             raise ModelError(
                 f"{name} declares a halo of {said} along {letter}, but voxels {is_} "
-                "away have an effect: tiles would show seams."
+                "away affect the result: tiles would show seams."
             )
     for letter, said, is_ in zip(spec.axes, spec.stride, found.stride, strict=True):
         if said % is_:
@@ -141,7 +141,7 @@ class _Slab:
         return math.ceil(max(length, self.least[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:
-        """Largest distance between an input voxel and a voxel it has an effect on."""
+        """Largest distance between an input voxel and an output voxel it affects."""
         declared = self.spec.halo[self.axis] if self.spec.local else 0
         length = self.fits(2 * declared + 4 * self.step + 9)
         while True:
@@ -174,14 +174,14 @@ class _Slab:
         return reach
 
     def stride(self, halo: int) -> int | None:
-        """Smallest shift along the axis that the network follows; None if none does."""
+        """Smallest shift along the axis that the output follows; None if none."""
         for shift in sorted({*_STRIDES, self.step}):
             if self.follows(shift, halo):
                 return shift
         return None
 
     def follows(self, shift: int, halo: int) -> bool:
-        """Whether a shift of the input shifts the output, and does nothing else."""
+        """Whether shifting the input only shifts the output."""
         length = self.fits(2 * halo + 4 * max(shift, self.step) + 9)
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))
@@ -200,7 +200,7 @@ class _Slab:
         return x.narrow(2 + self.axis, position, 1)
 
     def output(self, x: torch.Tensor) -> torch.Tensor:
-        """What the network makes of a window."""
+        """Output of the network for a window."""
         try:
             y: torch.Tensor = self.network(x.contiguous())
         except RuntimeError as error:

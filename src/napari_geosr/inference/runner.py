@@ -1,4 +1,4 @@
-"""Restore a volume tile by tile: exact, within a memory budget, ready to stop."""
+"""Restores a volume tile by tile: exact, within a memory budget, cancellable."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ __all__ = [
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take.
+    """Estimated time and memory of a run.
 
     Attributes
     ----------
@@ -75,7 +75,7 @@ def restore_tiles(
     spread: object = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
-    """Restore `source` into `target`, with the same numbers as in one forward.
+    """Restore `source` into `target`, identical to a single forward pass.
 
     Parameters
     ----------
@@ -162,7 +162,7 @@ def choose_output(
     device: str = "cpu",
     threads: int | None = None,
 ) -> tuple[tuple[int, ...], int]:
-    """Say how a run will fill its result, so that a file can be laid out for it.
+    """Describe how a run fills its result, to choose a file's chunks.
 
     Parameters
     ----------
@@ -210,7 +210,7 @@ def restore_region(
     should_stop: ShouldStop = never_stop,
     tile_memory: TileMemory | None = None,
 ) -> AnyArray:
-    """Restore a region, to the same numbers as a run over the whole volume.
+    """Restore a region, identical to a run over the whole volume.
 
     Reads the region and its halo alone. Parameters and errors are those of
     :func:`restore_tiles`.
@@ -260,7 +260,7 @@ def estimate(
     threads: int | None = None,
     itemsize: int = 4,
 ) -> Estimate:
-    """Say what restoring an array of `shape` will take, from small timed windows.
+    """Estimate the cost of restoring an array of `shape` from small timed windows.
 
     Speed and memory are measured once per network, device and threads; later calls
     only plan. Raises as :func:`restore_tiles` does when nothing fits.

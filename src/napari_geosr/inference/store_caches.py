@@ -1,4 +1,4 @@
-"""What input and result keep in memory beside the tiles, out of a run's budget.
+"""Memory held by the input and output stores, as part of a run's budget.
 
 Arrays that live in files hold decoded blocks, unfinished shards or resident pages, and
 say how much at most in an attribute ``held_bytes``.
@@ -24,7 +24,7 @@ _MOST = 176 << 20
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """A result of which only the form is known yet."""
+    """A result known only by shape and dtype."""
 
     shape: tuple[int, ...]
     dtype: AnyDType
@@ -32,7 +32,7 @@ class PlannedArray:
 
 
 def share(budget: int) -> int:
-    """Bytes of a budget that either side may hold."""
+    """Bytes of a budget for each of input and output."""
     return min(_MOST, int(budget * _SHARE))
 
 
@@ -45,7 +45,7 @@ def held_bytes(array: object, budget: int) -> int:
 
 @contextmanager
 def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
-    """Make caches and buffers no larger than their share; as before when left."""
+    """Limit caches and buffers to their share; restored on exit."""
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):
         most = getattr(array, name, None)

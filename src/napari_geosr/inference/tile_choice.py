@@ -1,4 +1,4 @@
-"""Choose the tile: the least work that fits into the memory budget."""
+"""Chooses the tile with the least work within the memory budget."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _SECONDS_PER_STACK = 0.25
 
 @dataclass(frozen=True)
 class TileChoice:
-    """A tile with what it costs.
+    """A tile with its cost.
 
     Attributes
     ----------
@@ -115,7 +115,7 @@ def choose_tile(
 def budget_for(
     layout: Layout, box: Box, cost: CostModel, buffers: Buffers, most_factor: float
 ) -> int:
-    """Bytes of the smallest budget for which the halos cost no more than this.
+    """Smallest budget in bytes at which halos cost at most this share.
 
     Parameters
     ----------
@@ -155,11 +155,11 @@ def _best(
     accepted: float,
 ) -> TileChoice:
     def work(choice: TileChoice) -> tuple[float, int]:
-        """What a choice costs in all; the lower the better."""
+        """Total cost of a choice; lower is better."""
         return (round(choice.cost_factor, 2), choice.n_tiles)
 
     def seconds(choice: TileChoice) -> float:
-        """What a tile takes, as far as that is known."""
+        """Memory of a tile, as far as known."""
         planes = choice.tile[0] if layout.per_plane else 1
         return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
 
@@ -203,7 +203,7 @@ def _cut(layout: Layout, box: Box, axis: int, tile: int) -> _AxisCut:
 def weigh_tile(
     layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
 ) -> TileChoice:
-    """What a tile of this size (multiples of the stride) costs."""
+    """Cost of a tile of this size (multiples of the stride)."""
     z, y, x = (_cut(layout, box, axis, tile[axis]) for axis in range(3))
     return _combine(layout, z, y, x, cost, buffers)
 

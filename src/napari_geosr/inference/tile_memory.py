@@ -1,4 +1,4 @@
-"""Memory that windows took: measured as they run, remembered after an out-of-memory."""
+"""Measures the memory of windows and remembers sizes after running out."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _INTERVAL_SECONDS = 0.003
 
 
 def default_path() -> Path:
-    """Where sizes are remembered by default: the person's cache folder."""
+    """Default file of known sizes, in the user's cache folder."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("napari-geosr")) / "tiles.json"
@@ -40,7 +40,7 @@ class TileMemory:
     path: Path = field(default_factory=default_path)
 
     def most_voxels(self, key: str, free: int | None = None) -> int | None:
-        """The largest window known to work; None where a larger one may be tried.
+        """The largest window known to work; None if a larger one may be tried.
 
         Parameters
         ----------
@@ -60,7 +60,7 @@ class TileMemory:
         return voxels
 
     def remember(self, key: str, window_voxels: int, free: int | None = None) -> None:
-        """Note that windows of this size work where larger ones did not.
+        """Record that windows of this size work and larger ones do not.
 
         Parameters
         ----------
@@ -100,7 +100,7 @@ def memory_key(network: nn.Module, device: str) -> str:
 
 
 def free_memory(device: str) -> int | None:
-    """Bytes free on a device; None where nobody says."""
+    """Bytes free on a device; None if unknown."""
     if device.startswith("cuda"):
         import torch
 
@@ -109,7 +109,7 @@ def free_memory(device: str) -> int | None:
 
 
 def anonymous_memory() -> int | None:
-    """Bytes of the process that are no file's pages; None where nobody says."""
+    """Anonymous memory of the process in bytes; None if unknown."""
     try:
         text = _STATUS.read_bytes()
     except OSError:

@@ -1,4 +1,4 @@
-"""Exact halo tiling: which windows to read so that tiles equal the whole.
+"""Exact halo tiling: windows that make tiled and whole results identical.
 
 Tile starts are multiples of the network's stride; every window holds the tile's core
 and the halo (rounded up to the stride) and is clamped to the volume, so that the
@@ -94,7 +94,7 @@ class Tile:
         )
 
     def crop(self, layout: Layout) -> Box:
-        """Where the core lies in what the network makes of the window."""
+        """Position of the core in the network's output for the window."""
         return _box(
             slice((c.start - w.start) * s, (c.stop - w.start) * s)
             for c, w, s in zip(self.core, self.window, layout.scale, strict=True)
@@ -132,8 +132,8 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     ndim = len(sizes)
     if ndim not in (2, 3) or min(sizes) < 1:
         raise VolumeError(
-            f"An array of shape {sizes} cannot be restored: Y, X or Z, Y, X with at "
-            "least one voxel is needed. Choose one channel and one time point."
+            f"An array of shape {sizes} cannot be restored: it needs the axes Y, X or "
+            "Z, Y, X and at least one voxel. Choose one channel and one time point."
         )
     per_plane = spec.axes == "YX"
     if ndim == 2 and not per_plane:
@@ -279,7 +279,7 @@ def reflect(positions: AnyArray, n: int) -> AnyArray:
 
 
 def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
-    """A box given by a person, made of plain non-empty slices inside the input.
+    """Normalise a user's box to non-empty slices inside the input.
 
     Raises
     ------
@@ -315,7 +315,7 @@ def _factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Voxels along an axis that a network must at least compute for `part`."""
+    """Minimum number of voxels along an axis that a network computes for `part`."""
     stride = layout.stride[axis]
     stop = _up(part.stop, stride)
     if part.stop == layout.shape[axis]:

@@ -1,4 +1,4 @@
-"""From the source to normalised windows, and from the network back to grey values."""
+"""Reads normalised windows and converts network outputs to grey values."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Standardisation(Protocol):
 
 @dataclass
 class WindowReader:
-    """Read windows of a source, standardised, with odd voxels replaced.
+    """Read standardised windows of a source, with invalid voxels replaced.
 
     Those that are not finite by a fixed value, hot ones by the median around them.
 
@@ -138,8 +138,9 @@ class WindowReader:
             raise
         except Exception as error:  # whatever the file library raises
             raise FileError(
-                f"Reading planes {indices[0].min()} to {indices[0].max()} of the input "
-                f"failed: {error}. Check that the file is complete and reachable."
+                f"Reading planes {indices[0].min()} to {indices[0].max()} of the "
+                f"input failed: {error}. Check that the file is complete and "
+                "accessible."
             ) from error
 
     def _standardise(self, raw: AnyArray, bad: AnyArray | None) -> AnyArray:
@@ -250,7 +251,7 @@ class ValueWriter:
         return self._put(self.target, tile, values)
 
     def _keep_hot(self, tile: Tile, values: AnyArray) -> None:
-        """Put hot voxels of the source, which are data, back into the result."""
+        """Copy hot voxels, which are data, from the source to the result."""
         hot = self.statistics.hot
         if hot is None or not hot.kept or self.source is None:
             return
@@ -290,7 +291,7 @@ class ValueWriter:
         except Exception as error:  # whatever the file library raises
             raise FileError(
                 f"Writing the restored voxels near {_place(tile)} failed: {error}. "
-                "Check that the disk has room."
+                "Check that the disk is not full."
             ) from error
         return values
 
@@ -324,7 +325,7 @@ class ValueWriter:
         values.reshape(sizes).transpose(0, 2, 4, 1, 3, 5)[missing] = np.nan
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
-        """Where the tile lies in the target."""
+        """Position of the tile in the target."""
         return tile.output(self.layout, self.origin)[3 - self.layout.ndim :]
 
 

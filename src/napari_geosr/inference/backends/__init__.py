@@ -1,4 +1,4 @@
-"""What computes windows in a network's place, checked against the network itself.
+"""Backends that replace torch, checked against the network itself.
 
 A run that may use another backend computes its first tile with torch. Then, if it is
 worth it, the network is converted, the same tile is computed once more, and the two are
@@ -53,12 +53,12 @@ def installed() -> bool:
 
 
 def check_available(setting: Setting, device: str) -> None:
-    """Raise `ConfigError` where a backend is demanded that cannot run at all."""
+    """Raise `ConfigError` if the chosen backend cannot run at all."""
     if setting != OPENVINO:
         return
     if device != "cpu":
         raise ConfigError(
-            f"The backend openvino computes on the CPU, not on {device}: set the "
+            f"The backend openvino runs on the CPU only, not on {device}: set the "
             "device to cpu (--device cpu), or choose --backend torch."
         )
     if not installed():
@@ -69,14 +69,14 @@ def check_available(setting: Setting, device: str) -> None:
 
 
 class TimedForward:
-    """A forward that knows how long its calls took."""
+    """A forward pass that records the time of its calls."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self.n_calls, self.total, self.best = 0, 0.0, math.inf
 
     def __call__(self, x: torch.Tensor) -> torch.Tensor:
-        """Call the forward and take the time."""
+        """Call the forward pass and record its time."""
         start = time.perf_counter()
         y = self._forward(x)
         elapsed = time.perf_counter() - start
@@ -88,7 +88,7 @@ class TimedForward:
 
 @dataclass(frozen=True)
 class FirstTile:
-    """The first tile of a run as torch computed it, and what there is left to do.
+    """The first tile of a run, computed by torch, and the remaining work.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class FirstTile:
 
 
 class Choice:
-    """Which backend computes a run; open until the first tile was computed.
+    """The backend of a run, chosen after the first tile has been computed.
 
     Parameters
     ----------
@@ -143,7 +143,7 @@ class Choice:
 
     @property
     def fixed_bytes(self) -> int:
-        """What a run must set aside for a backend that it will take."""
+        """Memory to reserve for a backend."""
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
     def facts(self) -> AnyDict:
@@ -152,14 +152,14 @@ class Choice:
         return {"name": self.name or undecided, **self._facts}
 
     def release(self) -> None:
-        """Give back the memory of windows: between the runs that share a choice."""
+        """Release the memory of windows between runs that share a choice."""
         if self._converted is not None:
             self._converted.release()
 
     def settle(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> tuple[Array, str]:
-        """Decide; returns the tile's values, and a sentence for people (or ``""``).
+        """Choose; returns the tile's values and a message for the user (or ``""``).
 
         Raises
         ------
@@ -183,16 +183,16 @@ class Choice:
                 ) from error
             reason = str(error)
         self._take_torch(reason)
-        return tile.ours, f"Computed by torch instead of openvino: {reason}."
+        return tile.ours, f"Computed with torch instead of openvino: {reason}."
 
     def _not_meant(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> str | None:
-        """Why `auto` does not even try; ``""`` where there is no reason to name."""
+        """Reason why `auto` does not try the backend; ``""`` if none is shown."""
         if not installed():
             return ""
         if device != "cpu":
-            return f"openvino does not compute on {device}"
+            return f"openvino does not run on {device}"
         if next(network.parameters(), None) is None:
             return "a filter without weights"
         if tile.torch.total * tile.n_left * self.n_runs < WORTHWHILE_SECONDS:
@@ -201,7 +201,7 @@ class Choice:
 
     def _tried(self, network: nn.Module, tile: FirstTile) -> tuple[Array, str]:
         if self.setting == AUTO and tile.room < FIXED_BYTES:
-            raise NotConvertible("the memory of the run leaves no room for it")
+            raise NotConvertible("the memory budget is too small for it")
         converted = _converted(network, self.threads)
         forward = TimedForward(converted)
         try:
@@ -235,9 +235,9 @@ class Choice:
         self.name, self.forward, self._converted = OPENVINO, converted, converted
         self._facts = {"version": openvino_version(), **facts}
         return theirs, (
-            f"Computed by openvino {openvino_version()}, {gain:.2g} × as fast as torch "
-            f"on the first tile; the two differ by {largest:.1g} standard deviations "
-            "at most."
+            f"Computed with openvino {openvino_version()}, {gain:.2g} × as fast as "
+            f"torch on the first tile; results differ by at most {largest:.1g} "
+            "standard deviations."
         )
 
     def _take_torch(self, reason: str = "") -> None:
@@ -246,7 +246,7 @@ class Choice:
 
 
 def openvino_version() -> str:
-    """As installed; the record of a run names it."""
+    """Installed version, for the record of a run."""
     try:
         return version("openvino")
     except PackageNotFoundError:
@@ -269,5 +269,5 @@ def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
     if compute.network_dtype(network) != "float32":
         raise NotConvertible("it computes in double precision")
     if spec.at_once is not None:
-        raise NotConvertible("it cuts windows into pieces of its own")
+        raise NotConvertible("it splits windows itself")
     return convert(network, compute.threads_used(threads), compute.interrupt)

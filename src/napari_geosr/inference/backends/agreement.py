@@ -1,4 +1,4 @@
-"""Whether another backend computes what the network does, but for rounding."""
+"""Checks that a backend agrees with the network up to rounding."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
 
 
 def agree(largest: float, rms: float) -> bool:
-    """Whether differences are those of rounding; not so for NaN."""
+    """Whether differences are due to rounding; False for NaN."""
     return largest <= MOST_DIFFERENCE and rms <= MOST_RMS

@@ -1,4 +1,4 @@
-"""A network as openvino computes it on the CPU, in single precision."""
+"""Runs a network with openvino on the CPU in single precision."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class ConvertedNetwork:
         self._request: Any = None
 
     def release(self) -> None:
-        """Give back what is held for the next window."""
+        """Release memory held for the next window."""
         self._request = None
         self._compiled.release_memory()
 
@@ -71,7 +71,7 @@ class ConvertedNetwork:
 def convert(
     network: nn.Module, threads: int, interrupt: Callable[[], None] = lambda: None
 ) -> ConvertedNetwork:
-    """Convert a network as it is now, with the noise that it was told.
+    """Convert a network in its current state, including the noise set on it.
 
     It takes windows of any size. On small windows of sizes other than that of the trace
     it was found equal to the network.
@@ -117,8 +117,8 @@ def convert(
             found = differences(converted(x).numpy(), ours)
             if not agree(*found):
                 raise NotConvertible(
-                    f"converted, it differs by up to {found[0]:.2g} on a window of "
-                    f"{size} voxels"
+                    f"after conversion its output differs by up to {found[0]:.2g} on "
+                    f"a window of {size} voxels"
                 )
     except (NotConvertible, MemoryError):
         raise
@@ -131,7 +131,7 @@ def convert(
 
 
 def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
-    """Structure and noise of about the grey values that networks see."""
+    """Structure and noise with grey values typical of network inputs."""
     import torch
 
     waves = torch.ones(size)

@@ -1,4 +1,4 @@
-"""Members: several answers to one volume, whose spread says how sure models are.
+"""Members: several predictions for one volume, to estimate the deviation.
 
 One file a kind, found by file name. A kind's module offers ``TITLE``, ``HELP`` (a line
 for people), ``NEEDS_OTHERS`` (whether further models are given) and
@@ -31,7 +31,7 @@ KINDS = Registry(
 
 @dataclass(frozen=True)
 class EnsembleInputs:
-    """What members are made for.
+    """The run that members are created for.
 
     Attributes
     ----------
@@ -52,12 +52,13 @@ class EnsembleInputs:
 
 
 def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
-    """Raise `ConfigError` unless the settings of a spread go together."""
+    """Raise `ConfigError` unless the uncertainty settings are consistent."""
     if kind == NONE:
         if n_others or n_members is not None:
             raise ConfigError(
-                "Further models and a number of members belong to an uncertainty: "
-                "choose its kind (--uncertainty tta or ensemble), or leave them out."
+                "Additional models and the number of members are used only with an "
+                "uncertainty: choose its kind (--uncertainty tta or ensemble), or "
+                "remove them."
             )
         return
     needs_others = load(kind).NEEDS_OTHERS
@@ -68,13 +69,13 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
         )
     if needs_others and n_members is not None:
         raise ConfigError(
-            f"The uncertainty {kind!r} has as many members as models: leave the number "
-            "of members out."
+            f"The uncertainty {kind!r} has one member per model: remove the number of "
+            "members."
         )
     if n_others and not needs_others:
         raise ConfigError(
-            f"Further models belong to an ensemble, not to the uncertainty {kind!r}: "
-            "choose --uncertainty ensemble, or leave them out."
+            "Additional models are used by the uncertainty 'ensemble', not by "
+            f"{kind!r}: choose --uncertainty ensemble, or remove them."
         )
 
 

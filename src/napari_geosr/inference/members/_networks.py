@@ -1,4 +1,4 @@
-"""Networks of members: each on its window, and mean and deviation of all of them.
+"""Networks of the members, and mean and deviation over all members.
 
 Mean and deviation are summed one member after the other: Welford. Note on a method for
 calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
@@ -24,7 +24,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class Members(nn.Module):
-    """Runs each member on the same window; keeps sums, never all their outputs.
+    """Runs each member on the same window; keeps sums rather than all outputs.
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ class Members(nn.Module):
 
 
 class AdaptedNetwork(nn.Module):
-    """A model's network on windows of a run: its own planes and its own grey scale.
+    """Runs a model's network on windows, with its own planes and grey scale.
 
     Parameters
     ----------
@@ -105,12 +105,12 @@ class AdaptedNetwork(nn.Module):
             )
 
     def set_noise(self, noise: Noise) -> None:
-        """Tell the network the noise of the run, on its own grey scale."""
+        """Set the noise of the run, converted to the network's grey scale."""
         factor, offset = self._into
         tell_noise(self.network, noise.standardised(-offset / factor, 1 / factor))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """What the model makes of the window, on the run's scale."""
+        """Output of the model for a window, on the run's grey scale."""
         if not self._volumes:
             x = x[:, self._planes]
         if self._into != (1.0, 0.0):
@@ -120,7 +120,7 @@ class AdaptedNetwork(nn.Module):
 
 
 class SymmetryView(nn.Module):
-    """A network on a mirrored or turned window; its output is turned back."""
+    """Runs a network on a mirrored or rotated window and reverts its output."""
 
     def __init__(self, network: nn.Module, symmetry: Symmetry) -> None:
         super().__init__()
@@ -128,14 +128,14 @@ class SymmetryView(nn.Module):
         self._volumes = network_spec(network).axes == "ZYX"
 
     def set_noise(self, noise: Noise) -> None:
-        """Tell the network the noise of the window as it lies for it."""
+        """Set the noise, transformed like the window."""
         found = dict(noise.correlation)
         if self.symmetry.quarter_turns % 2 and {"y", "x"} <= found.keys():
             found["y"], found["x"] = found["x"], found["y"]
         tell_noise(self.network, replace(noise, correlation=found))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Turn, run, turn back."""
+        """Transform, run, and transform back."""
         how = self.symmetry
         if how.mirrored:
             x = x.flip(-1)

@@ -1,4 +1,4 @@
-"""Mirror images and turns of a window."""
+"""Reflections and rotations of a window."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Symmetry:
-    """One way to lay a window: first mirror, then turn, then upside down.
+    """A symmetry of a window: mirror, then rotate, then flip along Z.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""Several models of one task: what one of them learned by chance, the others did not.
+"""Ensembles of several models for the same task.
 
 Lakshminarayanan, Pritzel, Blundell. Simple and scalable predictive uncertainty
 estimation using deep ensembles. NeurIPS (2017). arXiv:1612.01474
@@ -19,12 +19,12 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 TITLE = "several models"
-HELP = "models of the same task, e.g. trained from other seeds"
+HELP = "models of the same task, e.g. trained with different seeds"
 NEEDS_OTHERS = True
 
 
 def make(question: EnsembleInputs) -> Members:
-    """One member a model.
+    """One member per model.
 
     Raises
     ------
@@ -37,8 +37,8 @@ def make(question: EnsembleInputs) -> Members:
     for model in question.models:
         if not model.card.has_weights:
             raise ConfigError(
-                f"{model.card.name!r} is a classical filter: an ensemble shows how far "
-                "trained models differ. Name trained models."
+                f"{model.card.name!r} is a classical filter: an ensemble measures how "
+                "much trained models differ. Name trained models."
             )
     for i, model in enumerate(others, start=1):
         _check(first, model)
@@ -47,8 +47,8 @@ def make(question: EnsembleInputs) -> Members:
             for known in question.models[:i]
         ):
             raise ConfigError(
-                f"The model {model.card.name!r} is given twice: an ensemble of equal "
-                "models has no spread. Name other ones."
+                f"The model {model.card.name!r} is given twice: the models of an "
+                "ensemble must differ. Name another one."
             )
     specs = [network_spec(model.restorer()) for model in question.models]
     spec = _spec_of(specs)
@@ -68,13 +68,14 @@ def _check(first: Model, other: Model) -> None:
     ):
         if a != b:
             raise ConfigError(
-                f"The models {ours.name!r} and {theirs.name!r} are no ensemble: their "
-                f"{what} differs ({a} and {b}). Name models that do the same."
+                f"The models {ours.name!r} and {theirs.name!r} cannot form an "
+                f"ensemble: their {what} differs ({a} and {b}). Name models of the "
+                "same kind."
             )
 
 
 def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
-    """What suits each of the networks."""
+    """Requirements common to all networks."""
     axes = range(len(specs[0].axes))
     pieces = [s.at_once for s in specs if s.at_once is not None]
     return NetworkSpec(

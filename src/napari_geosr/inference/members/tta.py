@@ -31,7 +31,7 @@ _SQUARE = 1e-3
 
 
 def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetry]:
-    """All ways to lay a volume that the network and the voxels allow.
+    """All symmetries allowed by the network and the voxel size.
 
     Quarter turns need square pixels, and a network that treats rows and columns alike;
     turning planes upside down one that sees several planes. The first half of the list,
@@ -80,7 +80,7 @@ def make(question: EnsembleInputs) -> Members:
 
 
 def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:
-    """What suits the network in every position: rows and columns change places."""
+    """Requirements for every symmetry, which may swap rows and columns."""
     halo, least = spec.halo, spec.minimum_size
     if any(symmetry.quarter_turns % 2 for symmetry in chosen):
         halo = (*halo[:-2], *(max(halo[-2:]),) * 2)

@@ -1,4 +1,4 @@
-"""What a denoiser does to sample blocks of a scan, and to noise added to them."""
+"""Response of a denoiser to sample blocks of a scan and to added noise."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _CELLS = 3
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """A piece of a volume with some voxels around it.
+    """A block of a volume with a margin.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Block:
 
 
 def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
-    """Draw up to `n` blocks spread over a volume, the same ones every time.
+    """Draw up to `n` blocks spread over a volume, reproducibly.
 
     Places that hold hardly anything but padding (a constant grey value) or voxels that
     are not finite are passed over, unless there are no others.
@@ -111,14 +111,14 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
         found = sparse[:n]
     if not found:
         raise VolumeError(
-            "No part of the volume holds enough voxels that differ from each other: "
-            "nothing can be estimated from it."
+            "No part of the volume has enough voxels with different values to "
+            "estimate the error."
         )
     return found
 
 
 def block_like(source: ArrayLike, block: Block) -> FloatArray:
-    """The grey values of another volume where `block` lies, float64."""
+    """Grey values of another volume at the position of `block`, float64."""
     return np.asarray(source[block.box], np.float64)
 
 
@@ -158,7 +158,7 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
 
 @dataclass(frozen=True, eq=False)
 class EvaluationSample:
-    """Sample blocks of a scan, with the probes that all denoisers get alike.
+    """Sample blocks of a scan, with the noise probes used for all denoisers.
 
     Attributes
     ----------
@@ -177,7 +177,7 @@ class EvaluationSample:
     seconds: Sequence[FloatArray] = ()
 
     def first(self, n: int) -> EvaluationSample:
-        """The first `n` blocks alone."""
+        """The first `n` blocks only."""
         return EvaluationSample(
             self.blocks[:n], self.probes[:n], self.variances[:n], self.seconds[:n]
         )
@@ -191,7 +191,7 @@ def draw_sample(
     n: int = N_BLOCKS,
     seed: int = _SEED,
 ) -> EvaluationSample:
-    """Draw blocks of a scan and probes like its noise; the same ones every time.
+    """Draw blocks of a scan and probes like its noise, reproducibly.
 
     Parameters
     ----------
@@ -218,8 +218,8 @@ def draw_sample(
             seconds.append(np.where(known, again, 0.0))
     if not any(block.valid.any() for block in checked):
         raise VolumeError(
-            "The two scans have no part in which both hold values: nothing can be "
-            "compared. Choose a second scan that covers the same place."
+            "The two scans share no region where both have values, so they cannot be "
+            "compared. Choose a second scan of the same region."
         )
     return EvaluationSample(checked, probes, variances, seconds)
 

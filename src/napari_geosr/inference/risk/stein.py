@@ -38,7 +38,7 @@ _LEAST = 1e-3
 
 @dataclass(frozen=True)
 class CellMeans:
-    """What a denoiser does in each cell of the sample, per voxel.
+    """Response of a denoiser in each cell of the sample, per voxel.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class CellMeans:
 
     @property
     def most_noise(self) -> float:
-        """Largest scale of the noise's variance that what was removed allows.
+        """Largest scale of the noise variance consistent with the removed part.
 
         The noise that the denoiser takes away, ``tr((I − J) C (I − J)ᵀ)``, cannot be
         more than all that it takes away.
@@ -85,7 +85,7 @@ class CellMeans:
         return self.mean(self.removed) / taken
 
     def left_alone(self, scale: float = 1.0) -> FloatArray:
-        """The same of the scan as it is."""
+        """The same for the unchanged scan."""
         if self.second is not None:
             return self.second - self.noise
         return scale * self.noise
@@ -106,7 +106,7 @@ class CellMeans:
 
 @dataclass(frozen=True)
 class Risk:
-    """Expected error of a denoiser on a scan, beside that of leaving the scan.
+    """Expected error of a denoiser on a scan, and that of the unchanged scan.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ def common_scale(compared: Iterable[CellMeans]) -> float:
 def estimate(
     cells: CellMeans, scales: tuple[float, float] = (1.0, 1.0), scale: float = 1.0
 ) -> Risk:
-    """Turn what a denoiser did to the sample into its expected error.
+    """Estimate the expected error from a denoiser's response to the sample.
 
     Parameters
     ----------
