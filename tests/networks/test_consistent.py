@@ -210,7 +210,7 @@ def test_a_sharp_result_is_compared_after_the_blur():
 
 
 def test_refuses_what_is_no_upscaling():
-    with pytest.raises(ConfigError, match="finer"):
+    with pytest.raises(ConfigError, match="upscale factor"):
         ConsistentUpscaling(build_network("msdnet"))
     with pytest.raises(ConfigError, match="positive"):
         ConsistentUpscaling(Anything(2, 2), bound=0)

@@ -191,7 +191,7 @@ def test_variants_that_torch_has_not_are_refused() -> None:
     )
     with pytest.raises(ModelError, match="linear interpolation by asymmetric"):
         run(nodes, {"s": torch.tensor([1.0, 1.0, 2.0, 2.0])})
-    with pytest.raises(ConfigError, match="no type or name"):
+    with pytest.raises(ConfigError, match="not a valid type or name"):
         run(one("Relu"), constants={"c": ("object", (1,), (1,))})
 
 

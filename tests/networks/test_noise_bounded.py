@@ -137,7 +137,7 @@ def test_interpolation_is_that_of_numpy(places):
 
 def test_only_denoisers_can_be_bounded():
     finer = build_network("light_sr", upscale_factor=2, features=4, blocks=1, ndim=2)
-    with pytest.raises(ModelError, match="keeps the voxels"):
+    with pytest.raises(ModelError, match="keeps the voxel size"):
         NoiseBound(finer, 4.0)
 
 

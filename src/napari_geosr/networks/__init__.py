@@ -1,4 +1,4 @@
-"""Network architectures, one a file, found by file name.
+"""Network architectures, one per file, found by file name.
 
 A network module offers ``NetworkConfig`` (a `napari_geosr.core.config.Config`) and
 ``build(config) -> torch.nn.Module`` whose result has a ``spec`` attribute, a
@@ -75,7 +75,7 @@ FOREIGN = "foreign"
 
 
 def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
-    """All settings of a network of which `kwargs`, those of a card, name some.
+    """All settings of a network, completing those of a card (`kwargs`).
 
     Raises
     ------
@@ -89,8 +89,8 @@ def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
         )
     if name == FOREIGN:
         raise ConfigError(
-            "A network that others made restores, but cannot be trained here. Choose a "
-            "model that napari-geosr trained."
+            "A third-party network can restore, but cannot be trained. Choose a "
+            "model that was trained with napari-geosr."
         )
     config = NETWORKS.load(name).NetworkConfig.from_mapping(kwargs)
     values: AnyDict = config.model_dump(mode="json")
@@ -98,12 +98,12 @@ def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
 
 
 def wants_noise(network: nn.Module) -> bool:
-    """Whether a network, or one within it, restores by the noise that it is told."""
+    """Whether a network, or a part of it, uses the noise of the scan."""
     return any(getattr(module, "wants_noise", False) for module in network.modules())
 
 
 def tell_noise(network: nn.Module, noise: Noise) -> None:
-    """Tell a network, and those within it, the noise of the scan that it will restore.
+    """Set the noise of the scan on a network and its parts.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The bound of the noise around a denoiser that was trained without it."""
+"""Adds a noise bound to a denoiser trained without one."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ class NoiseBound(nn.Module):
         spec = cast(NetworkSpec, network.spec)
         if set(spec.upscale_factor) != {1} or spec.n_outputs != 1:
             raise ModelError(
-                "Only a network that keeps the voxels, and gives one value for each, "
-                "can be bounded by the noise."
+                "The noise bound needs a network that keeps the voxel size and has "
+                "one output channel."
             )
         self.network, self.bound, self.noise = network, bound, NoiseMap()
         self.spec = replace(
@@ -47,7 +47,7 @@ class NoiseBound(nn.Module):
         self.train(network.training)
 
     def set_noise(self, noise: Noise) -> None:
-        """Take over the noise of a scan, in the grey values that the network sees."""
+        """Set the noise of a scan, in the network's grey values."""
         self.noise.set_noise(noise)
 
     def forward(

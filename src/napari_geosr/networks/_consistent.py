@@ -1,4 +1,4 @@
-"""Around a super-resolution network: its result, averaged back, is the scan again.
+"""Makes super-resolution consistent: averaged back, the result equals the scan.
 
 What a network makes of a scan must agree with the scan. The average of the fine voxels
 of each coarse voxel is compared with that voxel, and what the noise does not explain is
@@ -63,7 +63,7 @@ _WINDOW = {2: 5, 3: 3}
 
 @dataclass(frozen=True)
 class Sharpness:
-    """How the sharpness of a network's result relates to that of the scan.
+    """Sharpness of a network's result relative to that of the scan.
 
     Attributes
     ----------
@@ -82,13 +82,13 @@ class Sharpness:
     def __post_init__(self) -> None:
         if not 0 <= self.excess <= LARGEST_EXCESS:
             raise ConfigError(
-                f"An excess of sharpness is a standard deviation of 0 to "
+                "The excess sharpness must be a standard deviation of 0 to "
                 f"{LARGEST_EXCESS} voxels of the scan, not {self.excess:g}."
             )
 
 
 class ConsistentUpscaling(nn.Module):
-    """An upscaling network with a data-consistency layer behind it.
+    """An upscaling network followed by a data-consistency layer.
 
     Parameters
     ----------
@@ -117,12 +117,11 @@ class ConsistentUpscaling(nn.Module):
         factors = set(inner.upscale_factor)
         if len(factors) != 1 or max(factors) < 2 or inner.n_outputs != 1:
             raise ConfigError(
-                "Data consistency needs a network with one output that makes voxels "
-                f"finer by the same factor along all axes, not by "
-                f"{inner.upscale_factor}."
+                "Data consistency needs a network with one output and the same "
+                f"upscale factor along all axes, not {inner.upscale_factor}."
             )
         if not bound > 0:
-            raise ConfigError("The bound of a difference is a positive number.")
+            raise ConfigError("The bound of a difference must be a positive number.")
         self.network, self.bound, self.sharpness = network, bound, Sharpness()
         self.factor = max(factors)
         self._ndim = len(inner.axes)
@@ -142,11 +141,11 @@ class ConsistentUpscaling(nn.Module):
         self.eval()
 
     def set_sharpness(self, sharpness: Sharpness) -> None:
-        """Say how much sharper than the scan the network's result is."""
+        """Set how much sharper than the scan the network's result is."""
         self.sharpness = sharpness
 
     def set_noise(self, noise: Noise) -> None:
-        """Say how noisy the scan is, in the units that the network sees.
+        """Set the noise of the scan, in the network's grey values.
 
         Correlation along axes that the network does not work on is ignored.
         """

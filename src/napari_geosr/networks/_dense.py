@@ -151,7 +151,7 @@ def dense_maps(
 
 
 class _Inference:
-    """Finished maps and, in the slots of the others, what is known of their sums."""
+    """Finished maps and, for the others, their partial sums."""
 
     def __init__(
         self,

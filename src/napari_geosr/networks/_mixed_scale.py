@@ -1,4 +1,4 @@
-"""The hidden layers of mixed-scale dense networks, whatever comes behind them."""
+"""The hidden layers of mixed-scale dense networks."""
 
 from __future__ import annotations
 

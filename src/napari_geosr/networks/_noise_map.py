@@ -1,4 +1,4 @@
-"""What a network is told of the noise, and the bound that this puts on its result.
+"""Noise input of a network, and the bound it sets on the result.
 
 A network that knows the level of the noise can be kept from moving a voxel by more than
 a multiple of it: what stands out of the noise cannot be removed, and at level zero the
@@ -74,7 +74,7 @@ class NoiseMap(nn.Module):
         self.register_buffer("correlation", torch.zeros(3), persistent=False)
 
     def set_noise(self, noise: Noise) -> None:
-        """Take over the noise of a scan, in the grey values that the network sees."""
+        """Set the noise of a scan, in the network's grey values."""
         like = self.greys
         self.greys = torch.tensor(noise.greys, dtype=like.dtype, device=like.device)
         self.levels = torch.tensor(noise.levels, dtype=like.dtype, device=like.device)

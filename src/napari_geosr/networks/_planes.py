@@ -1,4 +1,4 @@
-"""What all networks on planes, slabs of planes and volumes are asked."""
+"""Shared settings of 2D, 2.5D and 3D networks."""
 
 from __future__ import annotations
 
@@ -22,5 +22,5 @@ class PlanesConfig(Config):
         if self.adjacent_slices % 2 == 0:
             raise ValueError("adjacent slices must be an odd number")
         if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a network on volumes takes no adjacent slices")
+            raise ValueError("a 3D network takes no adjacent slices")
         return self

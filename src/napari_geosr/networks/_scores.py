@@ -1,4 +1,4 @@
-"""Networks that tell labels apart: a map of scores for each, and the likeliest one.
+"""Networks that predict labels: one score map each, and the most likely label.
 
 In training such a network gives the scores, from which cross-entropy is computed; in
 evaluation it gives one number per voxel like any other, so that it is tiled alike. The
@@ -20,7 +20,7 @@ MOST_LABELS = 256
 
 
 class ScoresConfig(PlanesConfig):
-    """What is asked of a network that gives grey values or scores of labels."""
+    """Settings of a network that outputs grey values or label scores."""
 
     residual: bool = True
     """Add the (centre) input plane to the output."""
@@ -33,14 +33,13 @@ class ScoresConfig(PlanesConfig):
     def _check_scores(self) -> Self:
         if self.out_channels > 1 and self.residual:
             raise ValueError(
-                "the input cannot be added to the scores of labels: set residual to "
-                "false"
+                "the input cannot be added to label scores: set residual to false"
             )
         return self
 
 
 def likeliest(scores: torch.Tensor) -> torch.Tensor:
-    """Turn scores ``(N, n, …)`` into the likeliest label ``(N, 1, …)``.
+    """Convert scores ``(N, n, …)`` to the most likely label ``(N, 1, …)``.
 
     Of equal scores the first label is taken; where a score is no number, neither is
     the label.

@@ -39,7 +39,7 @@ _LARGEST_SHUFFLE = 4
 
 
 class UpscalingConfig(PlanesConfig):
-    """What every network is asked that makes voxels finer."""
+    """Shared settings of super-resolution networks."""
 
     ndim: Literal[2, 3] = 3
     """Planes (2) or volumes (3)."""
@@ -205,7 +205,7 @@ class UpscalingNetwork(nn.Module):
     def _end(
         self, make: MakeLayer, features: int, reach: int, end: int | None = None
     ) -> None:
-        """Add what comes behind a trunk of `features` maps that reaches so far.
+        """Add the layers after a trunk with `features` maps and the given reach.
 
         `end` is how far the layers that `make` gives reach on top of it; by default as
         far as convolutions of 3ⁿ voxels do.

@@ -1,4 +1,4 @@
-"""A network that others made, behind the contract of ours.
+"""Third-party networks behind the interface of our own.
 
 It is built from settings and tensors alone (`foreign_formats`). What it lacks is done
 here: one channel becomes three and three become one, sizes it does not accept are
@@ -53,7 +53,7 @@ _POINTWISE: dict[str, tuple[int, Callable[..., Tensor]]] = {
 
 
 class NetworkConfig(Config):
-    """What has to be known of a foreign network beside its weights."""
+    """Description of a third-party network besides its weights."""
 
     format: str
     """Which of `foreign_formats` builds it."""
@@ -162,8 +162,8 @@ class ForeignNetwork(nn.Module):
         expected = (x.shape[0], config.out_channels, *(s * n for n in accepted))
         if tuple(y.shape) != expected:
             raise ModelError(
-                f"The network gave shape {tuple(y.shape)} where its card promises "
-                f"{expected}. The card does not belong to these weights."
+                f"The network gave the shape {tuple(y.shape)} instead of {expected}, "
+                "which its card declares. The card does not belong to these weights."
             )
         y = _pointwise(y, config.after)
         k = config.output_channel

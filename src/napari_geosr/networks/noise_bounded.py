@@ -1,4 +1,4 @@
-"""Denoiser that is told the noise, and moves no voxel by more than a multiple of it.
+"""Denoiser that uses the noise level and limits changes to a multiple of it.
 
 The network sees the scan, a map of the noise level and the correlation of the noise
 along each axis [1]_ [2]_, and gives what it takes for noise in units of the level. The
@@ -79,7 +79,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _other(config: NetworkConfig) -> tuple[Any, Any]:
-    """Module and settings of a network that takes the place of the body."""
+    """Module and settings of a network that replaces the body."""
     from napari_geosr.networks import NETWORKS
 
     module = NETWORKS.load(config.body)
@@ -139,7 +139,7 @@ class MergedBody(nn.Module):
         self.halo = 2 * half + 1
 
     def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        """What is noise in `x` ``(N, C, …)``, in units of the level.
+        """Predicted noise in `x` ``(N, C, …)``, in units of the noise level.
 
         Parameters
         ----------
@@ -160,7 +160,7 @@ class MergedBody(nn.Module):
 
 
 class _OtherBody(nn.Module):
-    """Another network in the body's place: it sees what is told as more channels."""
+    """Another network as the body, with the noise as additional channels."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -175,7 +175,7 @@ class _OtherBody(nn.Module):
 
 
 class NoiseBounded(nn.Module):
-    """A body that finds the noise, and the bound on what it may take away."""
+    """A body that predicts the noise, and the bound on its removal."""
 
     #: `set_noise` is to be called before it restores.
     wants_noise = True
@@ -196,7 +196,7 @@ class NoiseBounded(nn.Module):
         )
 
     def set_noise(self, noise: Noise) -> None:
-        """Take over the noise of a scan, in the grey values that the network sees."""
+        """Set the noise of a scan, in the network's grey values."""
         self.noise.set_noise(noise)
 
     def forward(

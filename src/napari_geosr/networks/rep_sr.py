@@ -180,12 +180,12 @@ class RepSR(UpscalingNetwork):
 
     @property
     def remark(self) -> str:
-        """What a person should know who trains it further; nothing of branches."""
+        """Note about further training; empty for layers with branches."""
         if not self.config.merged:
             return ""
         return (
             "The branches of its layers were merged into plain convolutions when it "
-            "was saved: training goes on with those, of the same numbers, and without "
+            "was saved: training resumes with these equivalent convolutions, without "
             "branches."
         )
 
@@ -197,7 +197,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """The same network of plain convolutions; itself where it is one."""
+        """The same network with plain convolutions; itself if it has no branches."""
         if self.config.merged:
             return self
         first = next(self.parameters())

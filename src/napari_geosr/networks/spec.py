@@ -1,4 +1,4 @@
-"""What the tiler has to know about a network."""
+"""Properties of a network that tiling needs."""
 
 from __future__ import annotations
 
@@ -75,11 +75,12 @@ class NetworkSpec:
             values = getattr(self, name)
             if len(values) != n or min(values) < (0 if name == "halo" else 1):
                 raise ConfigError(
-                    f"{name} {values} of a network on {self.axes}: one whole number "
-                    "for each axis is needed."
+                    f"{name} {values} does not fit a network on the axes {self.axes}: "
+                    "give one whole number for each axis."
                 )
         if self.axes not in ("YX", "ZYX") or self.adjacent_slices % 2 != 1:
             raise ConfigError(
-                f"A network on axes {self.axes!r} with {self.adjacent_slices} adjacent "
-                "slices: axes are YX or ZYX, and the number of slices is odd."
+                f"Invalid axes {self.axes!r} or number of adjacent slices "
+                f"{self.adjacent_slices}: axes must be YX or ZYX, and the number of "
+                "slices must be odd."
             )

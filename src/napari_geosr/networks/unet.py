@@ -75,8 +75,7 @@ class NetworkConfig(ScoresConfig):
     def _check_factor(self) -> Self:
         if self.upscale_factor > 1 and self.out_channels > 1:
             raise ValueError(
-                "labels are told apart at the voxels of the input: set the upscale "
-                "factor to 1"
+                "labels have the voxels of the input: set the upscale factor to 1"
             )
         return self
 
@@ -96,7 +95,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def reach(config: NetworkConfig) -> int:
-    """Voxels that the furthest voxel with an effect lies away, for the worst place.
+    """Distance in voxels to the furthest voxel with an effect, in the worst case.
 
     Walks from an output voxel down the longest way and up to the input.
     """
@@ -235,13 +234,13 @@ class UNet(nn.Module):
         return y + x[:, centre : centre + 1]
 
     def _check_room(self, shape: torch.Size) -> None:
-        """Refuse what leaves the norms of the lowest level a single voxel."""
+        """Refuse patches that leave one voxel for the norms of the lowest level."""
         if shape[0] * math.prod(n >> self.config.levels for n in shape[2:]) < 2:
             raise ConfigError(
                 f"Patches of {' × '.join(map(str, shape[2:]))} voxels are too small "
-                f"for batch norms behind {self.config.levels} halvings. Choose larger "
-                "patches, a larger batch or fewer layers, or set the network's option "
-                "batch_norm to false."
+                f"for batch norm after halving them {self.config.levels} times. "
+                "Choose larger patches, a larger batch or fewer layers, or set the "
+                "network's option batch_norm to false."
             )
 
     def _halve(self, x: torch.Tensor) -> torch.Tensor:

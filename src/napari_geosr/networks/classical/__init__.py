@@ -1,4 +1,4 @@
-"""Classical filters behind the contract of networks, one a file.
+"""Classical filters with the interface of networks, one per file.
 
 A module offers ``NetworkConfig`` and ``build(config)`` as networks do, and
 ``STRENGTHS``, those that are tried on a scan. A filter has no

@@ -1,4 +1,4 @@
-"""What all classical filters have in common: axes, a strength, the noise."""
+"""Shared parts of classical filters: axes, strength, noise."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class FilterConfig(Config):
-    """Axes and strength of a filter; each filter says what its strength is."""
+    """Axes and strength of a filter; each filter defines its strength."""
 
     ndim: Literal[2, 3] = 2
     """Planes (2) or volumes (3)."""
@@ -25,7 +25,7 @@ class FilterConfig(Config):
 
 
 class Filter(nn.Module):
-    """A filter without weights that may need to know how strong the noise is.
+    """A filter without weights that may need the noise level.
 
     Parameters
     ----------
@@ -56,10 +56,10 @@ class Filter(nn.Module):
         )
 
     def set_noise(self, noise: Noise) -> None:
-        """Take over the noise of a scan, in the units of the filter's input."""
+        """Set the noise of a scan, in the units of the filter's input."""
         self.level = noise.level
 
     def pause(self) -> None:
-        """Let whoever runs the filter end it here."""
+        """Allow the run to be cancelled here."""
         if self.between_strips is not None:
             self.between_strips()

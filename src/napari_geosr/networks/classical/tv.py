@@ -1,4 +1,4 @@
-"""Total variation: the image nearest to the scan that has few and sharp edges.
+"""Total variation: the image closest to the scan with few, sharp edges.
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
 number of iterations of the fast gradient projection of Beck and Teboulle (2009). The

@@ -1,4 +1,4 @@
-"""How networks that others made are built again, one format a file.
+"""Builders for third-party networks, one format per file.
 
 A module offers ``build(settings, weights) -> torch.nn.Module``: from settings of plain
 values and the tensors of the network, as its ``state_dict()`` names them, a network

@@ -107,19 +107,21 @@ def check(graph: GraphConfig, weights: Sequence[str]) -> None:
     """Raise `ConfigError` unless every value is there before it is used."""
     unknown = unknown_operators([node[0] for node in graph.nodes])
     if unknown:
-        raise ConfigError(f"operators that are not known: {', '.join(unknown)}.")
+        raise ConfigError(f"unknown operators: {', '.join(unknown)}.")
     bad = [kind for kind, _, _ in graph.constants.values() if kind not in _DTYPES]
     bad += [name for name in weights if not name.isidentifier()]
     if bad:
-        raise ConfigError(f"{bad[0]!r} is no type or name of a graph's values.")
+        raise ConfigError(f"{bad[0]!r} is not a valid type or name of a graph value.")
     there = {"", graph.input, *graph.constants, *weights}
     for op, takes, gives, _ in graph.nodes:
         missing = set(takes) - there
         if missing:
-            raise ConfigError(f"{op} takes {sorted(missing)[0]!r}, which is not there.")
+            raise ConfigError(
+                f"{op} takes {sorted(missing)[0]!r}, which no operator produces."
+            )
         there.update(gives)
     if graph.output not in there - {""}:
-        raise ConfigError(f"nothing gives the graph's output {graph.output!r}.")
+        raise ConfigError(f"no operator produces the graph's output {graph.output!r}.")
 
 
 def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
