@@ -1,1 +1,1 @@
-"""How images come about: phantoms, blur, sampling, noise, projections."""
+"""Image formation: phantoms, blur, sampling, noise, projections."""

@@ -1,4 +1,4 @@
-"""How loops over rays are compiled, and run in threads, on the CPU.
+"""Compiles loops over rays and runs them in threads on the CPU.
 
 Torch alone takes about twenty times as long there for one slice of 512², and five to
 ten times for eight of them: it writes the places and weights of all taps to memory and

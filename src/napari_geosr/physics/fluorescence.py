@@ -27,7 +27,7 @@ BRIGHT = 99.5
 
 @dataclass(frozen=True)
 class Microscope:
-    """How a phantom is seen.
+    """Imaging settings of a phantom.
 
     Attributes
     ----------
@@ -220,7 +220,7 @@ def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
 def counted(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
-    """What the camera gives for an image without noise, in photons."""
+    """Camera image of a noise-free image, in photons."""
     noisy = poisson_gaussian_noise(
         clean, microscope.photons, microscope.read_noise, rng
     )

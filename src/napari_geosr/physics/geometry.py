@@ -1,4 +1,4 @@
-"""How a slice was seen: angles, detector and rotation axis of a tomographic scan."""
+"""Scan geometry: angles, detector and rotation axis of a tomographic scan."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class ParallelGeometry:
-    """Parallel rays through square slices that turn about their middle.
+    """Parallel rays through square slices that rotate about their centre.
 
     A pixel in row ``j`` and column ``i`` of a slice lies at x = i - (N - 1) / 2,
     y = j - (N - 1) / 2 voxels. Its shadow under the angle θ falls on the detector at
@@ -59,8 +59,8 @@ class ParallelGeometry:
         if not np.isfinite(angles).all():
             bad = int(np.flatnonzero(~np.isfinite(angles))[0])
             raise ProjectionsError(
-                f"The angle of projection {bad} is {angles[bad]}, not a number of "
-                "degrees. Correct the list of angles."
+                f"The angle of projection {bad} is {angles[bad]}, which is not a "
+                "valid angle in degrees. Correct the list of angles."
             )
         angles.flags.writeable = False
         self._set("angles", angles)
@@ -113,7 +113,7 @@ class ParallelGeometry:
 
     @property
     def key(self) -> tuple[Hashable, ...]:
-        """What two geometries share that are the same."""
+        """Key that identical geometries share."""
         values = ((f.name, getattr(self, f.name)) for f in fields(self))
         return type(self).__name__, *(
             value.tobytes() if name == "angles" else value for name, value in values
@@ -152,19 +152,20 @@ class FanGeometry(ParallelGeometry):
         self._length("source_distance")
         if not (math.isfinite(self.detector_distance) and self.detector_distance >= 0):
             raise ProjectionsError(
-                f"detector_distance must not be below 0, not {self.detector_distance}."
+                f"detector_distance must be 0 or greater, not {self.detector_distance}."
             )
         reach = self.size * self.voxel_size / math.sqrt(2)
         if reach >= self.source_distance:
             raise ProjectionsError(
                 f"The source, {self.source_distance:g} from the axis, lies inside the "
-                f"slices, whose corners are {reach:g} from it. Choose a smaller size, "
-                "or check distances and pixel size: they must be in the same unit."
+                f"slices: their corners are {reach:g} from the axis. Choose a smaller "
+                "size, or check distances and pixel size: they must be in the same "
+                "unit."
             )
 
     @property
     def magnification(self) -> float:
-        """How much wider than on the axis things appear on the detector."""
+        """Magnification on the detector relative to the axis."""
         return (self.source_distance + self.detector_distance) / self.source_distance
 
     @property

@@ -22,7 +22,10 @@ def poisson_noise(
 ) -> FloatArray:
     """Counted photons, scaled back: grey level 1 is `photons` counts on average."""
     if photons <= 0:
-        raise ConfigError(f"Poisson noise needs more than zero photons, not {photons}.")
+        raise ConfigError(
+            "The number of photons for Poisson noise must be greater than 0, not "
+            f"{photons}."
+        )
     counts = rng.poisson(np.maximum(volume, 0) * photons)
     return (counts / photons).astype(np.float32)
 
@@ -53,7 +56,7 @@ def reconstruction_noise(
     *,
     cutoff: float = 1.0,
 ) -> FloatArray:
-    """Noise as filtered back-projection of many views leaves it, made by its spectrum.
+    """Noise of filtered back-projection from many views, made from its spectrum.
 
     White noise of the projections gets the filter's square, and back-projection brings
     a density of 1/f samples in the plane: with a ramp the power is ∝ ``f · w(f)²``

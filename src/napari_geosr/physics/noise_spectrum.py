@@ -54,7 +54,7 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane: the same whatever planes are asked for.
+    """Gaussian noise, plane by plane, independent of the planes requested.
 
     Parameters
     ----------

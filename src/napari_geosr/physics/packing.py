@@ -1,4 +1,4 @@
-"""Pack balls on: where a placement at random ends early, more of them fit between.
+"""Dense packing of balls, continuing where random placement ends.
 
 Lengths are in voxels; a ball is (z, y, x, radius), as `place_balls` gives them.
 """
@@ -54,7 +54,7 @@ def pack_on(
     gap: float,
     seed: int,
 ) -> Array:
-    """Add balls between those that are there, the largest that fit first.
+    """Add balls between existing ones, the largest that fit first.
 
     Parameters
     ----------

@@ -101,7 +101,9 @@ def place_balls(
     _require_porosity(porosity)
     smallest, largest = radius
     if not 0 < smallest <= largest:
-        raise ConfigError(f"Radii must grow from above zero, not {radius}.")
+        raise ConfigError(
+            f"Radii must be greater than 0 and in ascending order, not {radius}."
+        )
     rng = np.random.default_rng(seed)
     margin = largest / 2
     low = np.full(3, -margin)

@@ -142,7 +142,7 @@ def _batch(tensor: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
     """Check the last axes; flatten those before them into one."""
     if tuple(tensor.shape[-len(shape) :]) != shape:
         raise ProjectionsError(
-            f"{what} shape {tuple(tensor.shape)}; the geometry wants their last axes "
-            f"to be {shape}."
+            f"{what} shape {tuple(tensor.shape)}; the geometry needs {shape} as their "
+            "last axes."
         )
     return tensor.to(torch.float32).reshape(-1, *shape)

@@ -1,4 +1,4 @@
-"""Sample volumes for people to try things on: the same voxels every time."""
+"""Reproducible sample volumes for users to try."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ def area_downsample(
     if any(n % f for n, f in zip(volume.shape, factors, strict=True)):
         raise VolumeError(
             f"A volume of shape {volume.shape} cannot be averaged over blocks of "
-            f"{factor}: crop every length to a multiple of it."
+            f"{factor}: crop each axis to a multiple of the factor."
         )
     pairs = zip(volume.shape, factors, strict=True)
     split = [part for n, f in pairs for part in (n // f, f)]
@@ -40,7 +40,7 @@ def area_downsample(
 def coarse_scan(
     volume: npt.NDArray[np.float32], factor: int, sigma: float
 ) -> npt.NDArray[np.float32]:
-    """What a system of `factor` times coarser voxels sees, noise not included.
+    """Image of a system with voxels `factor` times larger, without noise.
 
     Parameters
     ----------

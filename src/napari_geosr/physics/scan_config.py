@@ -8,7 +8,7 @@ from napari_geosr.core.config import Config
 
 
 class ScanConfig(Config):
-    """A parallel-beam scan: its views, its beam, and what the detector does wrong."""
+    """A parallel-beam scan: views, beam and detector imperfections."""
 
     projections: int = Field(
         default=180,
@@ -94,7 +94,7 @@ class ScanConfig(Config):
         default=0.02,
         ge=0,
         le=0.3,
-        title="Spread of the gains",
+        title="Gain variation",
         description="Standard deviation of the gain between pixels, as seen in flat "
         "fields.",
     )
@@ -138,7 +138,7 @@ class ScanConfig(Config):
         default=2.0,
         ge=0,
         le=1e4,
-        title="Read-out noise (counts)",
+        title="Read noise (counts)",
         description="Standard deviation of the camera's read noise, in counts.",
     )
 

@@ -1,4 +1,4 @@
-"""Whole scans: a phantom with grey levels, blur and noise, beside its ideal."""
+"""Simulated scans: a phantom with grey values, blur and noise, and its ideal."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ NoiseKind = Literal["independent", "reconstruction", "few-photons"]
 
 @dataclass(frozen=True)
 class Imaging:
-    """How an object is seen.
+    """Imaging settings of an object.
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Imaging:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A simulated scan and what it should have been.
+    """A simulated scan and its ground truth.
 
     Attributes
     ----------

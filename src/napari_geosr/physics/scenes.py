@@ -1,4 +1,4 @@
-"""Scenes of any kind, to learn denoising from: dead leaves with all that scans show.
+"""Random scenes to train denoisers: dead leaves with features of real scans.
 
 Random shapes of power-law sizes occlude each other, which gives images the statistics
 of natural ones [1]_, and networks that learn from them denoise what they never saw

@@ -279,7 +279,7 @@ KINDS = {
 
 
 class Cache:
-    """What was simulated last, up to a number of bytes."""
+    """Cache of recent simulations, up to a number of bytes."""
 
     def __init__(self, most: int = CACHE_BYTES) -> None:
         self._most, self._held = most, 0
@@ -287,7 +287,7 @@ class Cache:
         self._lock = threading.Lock()
 
     def get(self, kind: str, number: int) -> tuple[FloatArray, ...]:
-        """All versions of a number, simulated if they are not at hand."""
+        """All versions of a number, simulated unless cached."""
         with self._lock:
             key = (kind, number)
             if key in self._kept:
@@ -329,7 +329,7 @@ class SimulatedArray:
 
 
 def is_simulated(path: str | Path) -> bool:
-    """Whether `path` is no file but names simulated volumes."""
+    """Whether `path` names simulated volumes rather than a file."""
     return str(path).startswith(PREFIX)
 
 
@@ -349,8 +349,9 @@ def open_simulated(path: str | Path) -> list[Volume]:
     }
     if found is None or found[1] not in names:
         raise ConfigError(
-            f"{path} names no simulated volumes: the kinds are {', '.join(names)}, and "
-            "their numbers follow, e.g. simulated:ct-scan:0-127."
+            f"{path} is not a valid name of simulated volumes: give a kind "
+            f"({', '.join(names)}) and the range of numbers, e.g. "
+            "simulated:ct-scan:0-127."
         )
     first, last = (-1, -1) if found[2] is None else (int(found[2]), int(found[3]))
     if first < 0 or last < first or last - first >= _MOST:

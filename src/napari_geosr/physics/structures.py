@@ -227,8 +227,8 @@ def lacunae(
     share = math.prod(_LACUNA)
     if porosity / share > 0.3:
         raise ConfigError(
-            f"Lacunae that do not touch fill {0.3 * share:.3f} of a bone at most, not "
-            f"{porosity}. Choose a smaller porosity."
+            f"Lacunae that do not touch can fill at most {0.3 * share:.3f} of a bone, "
+            f"not {porosity}. Choose a smaller porosity."
         )
     balls = place_balls(
         shape, porosity=porosity / share, radius=radius, seed=seed, gap=1.0

@@ -121,8 +121,8 @@ def _apart(
     low, high = np.full(3, margin), np.array(shape) - 1 - margin
     if (high <= low).any():
         raise ConfigError(
-            f"A network of cells needs more than {2 * margin + 1:.0f} voxels along "
-            f"every axis, not {' × '.join(map(str, shape))}."
+            f"A cell network needs more than {2 * margin + 1:.0f} voxels along each "
+            f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
     tries = _TRIES * (1 + math.prod(shape) / spacing**3)

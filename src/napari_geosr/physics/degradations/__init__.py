@@ -1,4 +1,4 @@
-"""Kinds of coarse imaging, one a file, found by file name.
+"""Kinds of low-resolution imaging, one per file, found by file name.
 
 A module of a kind offers, without importing torch:
 
@@ -38,7 +38,7 @@ _BOX = 1 / math.sqrt(12)
 
 
 class DegradationConfig(Config):
-    """What all kinds have: blur, grey scale and seed."""
+    """Settings shared by all kinds: blur, grey scale and seed."""
 
     blur: float = Field(
         0.5,
@@ -75,7 +75,9 @@ class DegradationConfig(Config):
     @model_validator(mode="after")
     def _check_gain(self) -> DegradationConfig:
         if self.grey_gain == 0 or not math.isfinite(self.grey_gain + self.grey_offset):
-            raise ValueError("grey gain: a number other than zero is needed")
+            raise ValueError(
+                "grey gain and offset must be finite, and the gain not zero"
+            )
         return self
 
 
@@ -98,7 +100,7 @@ class ContrastLevels:
 
 @dataclass(frozen=True)
 class ImagingEstimate:
-    """What was measured of a real coarse scan, against a fine one of the same material.
+    """Measurements of a low-resolution scan against a high-resolution one.
 
     Attributes
     ----------
@@ -139,7 +141,7 @@ def config_class(kind: str) -> type[DegradationConfig]:
 
 
 def titles() -> dict[str, str]:
-    """What people call each kind, by name."""
+    """Title of each kind, by name."""
     return {name: str(DEGRADATIONS.load(name).TITLE) for name in DEGRADATIONS.names()}
 
 
@@ -188,8 +190,8 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
     if whole < _BOX:
         raise ConfigError(
-            f"Voxels of {voxel_mm:g} mm alone blur more than a resolution of "
-            f"{config.mtf10:g} line pairs per mm allows. Check the number, or choose a "
-            "smaller upscale factor."
+            f"A resolution of {config.mtf10:g} line pairs per mm cannot be reached "
+            f"with voxels of {voxel_mm:g} mm. Check the number, or choose a smaller "
+            "upscale factor."
         )
     return math.sqrt(whole**2 - _BOX**2)

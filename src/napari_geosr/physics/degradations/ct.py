@@ -1,4 +1,4 @@
-"""X-ray CT: an isotropic blur, and noise as reconstructed slices have it."""
+"""X-ray CT: isotropic blur and the noise of reconstructed slices."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class Config(DegradationConfig):
     @classmethod
     def _check_spectrum(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if value and (len(value) < 2 or min(value) < 0 or max(value) <= 0):
-            raise ValueError("two or more numbers, none below zero, are needed")
+            raise ValueError("two or more numbers are needed, none of them negative")
         return value
 
 
@@ -109,7 +109,7 @@ Noise = ReconstructionNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
-    """Settings that make what was measured."""
+    """Settings that reproduce the measurements."""
     return {
         "blur": measured.blur,
         "grey_gain": measured.gain,

@@ -101,7 +101,7 @@ Noise = PhotonNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
-    """Settings that make what was measured: blur, grey scale, photons, read-out."""
+    """Settings that reproduce the measured blur, grey scale, photons, read noise."""
     ends = [g * measured.gain + measured.offset for g in (levels.dark, levels.bright)]
     dark, light = min(ends), abs(ends[1] - ends[0])
     found: AnyDict = {
