@@ -1,4 +1,4 @@
-"""Two volumes of one object into one place: coarse start, refinement, figures.
+"""Registration of two volumes: initial search, refinement, quality figures.
 
 Positions are physical, along (Z, Y, X) or (Y, X), in one unit for both volumes. A
 `Transform` leads from a position in the high-resolution volume to the same piece of the

@@ -1,4 +1,4 @@
-"""From two volumes to the transform that lays one over the other, in steps."""
+"""Finds the transform between two volumes, step by step."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ _WORTH = 0.85
 
 @dataclass(frozen=True, eq=False)
 class Alignment:
-    """Where a small volume lies in a large one.
+    """Position of a small volume in a large one.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ def align_steps(
     kind: TransformKind = "rigid",
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Alignment]:
-    """Find where `high` lies in `low`.
+    """Find the position of `high` in `low`.
 
     Parameters
     ----------
@@ -180,9 +180,9 @@ def _around(low: Grid, high: Grid, start: Transform) -> Box:
     misses = (last < -0.5) | (first > shape - 0.5)
     if misses.any() or (stop - begin < 2).any():
         raise VolumeError(
-            "The two scans do not overlap where they were laid over each other. Check "
-            "voxel sizes and units, let the whole scan be searched (--start search), "
-            "or say where the high-resolution one lies (--offset)."
+            "The two scans do not overlap at the initial position. Check voxel sizes "
+            "and units, search the whole scan (--start search), or give the position "
+            "of the high-resolution scan (--offset)."
         )
     return tuple(slice(int(a), int(b)) for a, b in zip(begin, stop, strict=True))
 
@@ -196,14 +196,17 @@ def _search(
     ratio = np.floor(large.grid.voxel_size / small.grid.voxel_size + 0.01)
     again = tuple(int(max(1, r)) for r in np.minimum(ratio, small.grid.shape))
     coarse = SampledVolume(_means(small.data, again), small.grid.coarsened(again))
-    yield StageStarted(message="Searching for the high-resolution scan in the other")
+    yield StageStarted(
+        message="Searching for the high-resolution scan in the low-resolution one"
+    )
     found = yield from search_steps(
         large, coarse, degrees=degrees, should_stop=should_stop
     )
     if not found:
         raise VolumeError(
-            "The high-resolution scan was not found in the low-resolution one: one of "
-            "them has no contrast. Check the files, or say where it lies (--offset)."
+            "The high-resolution scan was not found in the low-resolution one: one "
+            "of them has no contrast. Check the files, or give its position "
+            "(--offset)."
         )
     best = abs(found[0].correlation)
     return [c for c in found if abs(c.correlation) >= _WORTH * best]
@@ -236,8 +239,8 @@ def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
     few = high.extent / voxel < _LEAST_SEARCHED
     if (few & (factors > 1)).any():
         raise VolumeError(
-            "The high-resolution scan is too small beside the low-resolution one to be "
-            "searched for in all of it. Say where it lies (--offset), or crop the "
-            "low-resolution scan around it."
+            "The high-resolution scan is too small compared with the low-resolution "
+            "one for a search of the whole scan. Give its position (--offset), or "
+            "crop the low-resolution scan around it."
         )
     return tuple(int(f) for f in np.minimum(factors, low.shape))

@@ -1,4 +1,4 @@
-"""How well two volumes lie over each other: figures that need no truth."""
+"""Quality of an alignment, without ground truth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _LEAST_CORRELATION = 0.2
 
 @dataclass(frozen=True)
 class BlockShift:
-    """What is left of a shift in one part of the volume.
+    """Residual shift in one part of the volume.
 
     Attributes
     ----------
@@ -88,7 +88,7 @@ def correlation(
     other: npt.NDArray[np.floating],
     mask: Mask | None = None,
 ) -> float:
-    """Correlation coefficient; 0 where one of them is flat."""
+    """Correlation coefficient; 0 if either is uniform."""
     kept = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     a, b = (values - values.mean(dtype=np.float64) for values in kept)
     power = math.sqrt(float(a @ a) * float(b @ b)) if a.size else 0.0

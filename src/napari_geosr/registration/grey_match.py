@@ -1,4 +1,4 @@
-"""Grey values of one scan in those of another."""
+"""Maps the grey values of one scan to those of another."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _QUANTILES = 201
 
 @dataclass(frozen=True, eq=False)
 class GreyMatch:
-    """What turns grey values of the high-resolution scan into those of the other.
+    """Mapping from grey values of the high- to the low-resolution scan.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class GreyMatch:
         return mapped.astype(np.float32)
 
     def to_json_dict(self) -> AnyDict:
-        """The mapping as what JSON can hold."""
+        """The mapping as JSON-serialisable values."""
         values: AnyDict = {
             "kind": self.kind,
             "low_blur": self.blur,
@@ -114,14 +114,14 @@ def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> Gre
 
 
 def _middle(volume: FloatArray) -> FloatArray:
-    """The middle of a volume that is large."""
+    """The central part of a large volume."""
     most = _MIDDLE[volume.ndim]
     starts = [max(0, (n - most) // 2) for n in volume.shape]
     return volume[tuple(slice(s, s + most) for s in starts)]
 
 
 def _less_sharp(low: FloatArray, high: FloatArray) -> float:
-    """The blur of `high` under which it correlates best with `low`."""
+    """The blur of `high` that correlates best with `low`."""
     y = _inner(low)
     alike = [abs(correlation(y, _inner(gaussian_blur(high, b)))) for b in _SHARPNESS]
     best = int(np.argmax(alike))

@@ -43,7 +43,7 @@ _FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
 
 @dataclass(frozen=True, eq=False)
 class Refinement:
-    """Where the search for the best agreement ended.
+    """Result of the optimisation.
 
     Attributes
     ----------
@@ -58,12 +58,12 @@ class Refinement:
 
 
 def is_installed() -> bool:
-    """Whether the extra is there; imports nothing."""
+    """Whether the extra is installed; imports nothing."""
     return find_spec("SimpleITK") is not None
 
 
 def require() -> None:
-    """Raise `ConfigError` with what installs SimpleITK, where it is missing."""
+    """Raise `ConfigError` with the install command if SimpleITK is missing."""
     if not is_installed():
         raise ConfigError(
             "Aligning two scans needs SimpleITK, which is not installed. Install it "
@@ -161,7 +161,7 @@ def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float
     stopped = False
 
     def ask() -> None:
-        """Look at every iteration whether to stop."""
+        """Check at each iteration whether to stop."""
         nonlocal stopped
         if should_stop() and not stopped:
             stopped = True
@@ -175,9 +175,9 @@ def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float
             raise Cancelled("Stopped while aligning.") from error
         if "overlap" in str(error) or "outside" in str(error):
             raise VolumeError(
-                "The two scans do not overlap where they were laid over each other. "
-                "Check voxel sizes and units, let the whole scan be searched (--start "
-                "search), or say where the high-resolution one lies (--offset)."
+                "The two scans do not overlap at the initial position. Check voxel "
+                "sizes and units, search the whole scan (--start search), or give "
+                "the position of the high-resolution scan (--offset)."
             ) from error
         line = str(error).strip().splitlines()[-1]
         raise EngineError(f"SimpleITK could not align the scans ({line}).") from error

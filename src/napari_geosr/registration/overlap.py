@@ -1,4 +1,4 @@
-"""The largest upright box in what two fields of view have in common."""
+"""The largest axis-aligned box common to two fields of view."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.registration.transform import Transform
 def common_box(
     low: Grid, high: Grid, to_high: Transform, factors: Sequence[int]
 ) -> Box | None:
-    """Voxels of `low` whose refined voxels all have their centre inside `high`.
+    """Voxels of `low` for which all refined voxel centres lie inside `high`.
 
     Of such boxes, the one of (nearly) the largest volume: the logarithm of the volume
     is concave in the faces, and both fields of view are convex.

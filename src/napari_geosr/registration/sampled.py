@@ -1,4 +1,4 @@
-"""Large volumes on other grids: small copies, values between voxels, block by block."""
+"""Resamples large volumes: small copies and interpolation, block by block."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _READ_BYTES, _MADE_BYTES = 24, 8
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Where voxels lie.
+    """Positions of voxels.
 
     Attributes
     ----------
@@ -58,7 +58,7 @@ class Grid:
         return cls(volume.shape, size, origin)
 
     def to_record(self) -> AnyDict:
-        """What a report keeps of it."""
+        """Values for the report."""
         return {
             "shape": list(self.shape),
             "voxel_size": self.voxel_size.tolist(),
@@ -87,14 +87,14 @@ class Grid:
         return Grid(shape, self.voxel_size, self.origin + start * self.voxel_size)
 
     def refined(self, factors: Sequence[int]) -> Grid:
-        """The grid with voxels so many times smaller, in the same field of view."""
+        """The grid with voxels `factors` times smaller and the same field of view."""
         factor = np.array(factors)
         shape = tuple(n * f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin - (factor - 1) / (2 * factor) * self.voxel_size
         return Grid(shape, self.voxel_size / factor, first)
 
     def coarsened(self, factors: Sequence[int]) -> Grid:
-        """The grid of means over so many voxels; what is over at the end is dropped."""
+        """The grid of means over `factors` voxels; incomplete blocks are dropped."""
         factor = np.array(factors)
         shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
         first = self.origin + (factor - 1) / 2 * self.voxel_size
@@ -203,7 +203,7 @@ def copy_steps(
         yield BlockDone(stop, grid.shape[0])
     if data.size == 0 or not data.min() < data.max():
         raise VolumeError(
-            f"{volume.title} has one grey value only: there is nothing to align. Check "
+            f"{volume.title} has only one grey value, so it cannot be aligned. Check "
             "that it is the right file."
         )
     return SampledVolume(data, grid)
@@ -221,9 +221,8 @@ def finite(volume: Volume, key: object) -> FloatArray:
     if not np.isfinite(block).all():
         wrong = int((~np.isfinite(block)).sum())
         raise VolumeError(
-            f"{volume.title} holds voxels that are NaN or infinite ({wrong} among the "
-            f"{block.size} looked at): crop it to the part that was measured, or fill "
-            "them."
+            f"{volume.title} holds NaN or infinite voxels ({wrong} of {block.size} "
+            "sampled): crop it to the measured part, or replace them."
         )
     return block
 
@@ -276,7 +275,7 @@ class Resampling:
         return sampled.on(grid, self.to_source, order=_ORDER)
 
     def read_voxels(self, box: Box) -> int:
-        """How many voxels of the source a block needs."""
+        """Number of source voxels that a block needs."""
         key = self._read_box(self.grid.cut(box))
         return math.prod(s.stop - s.start for s in key)
 

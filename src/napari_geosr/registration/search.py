@@ -1,4 +1,4 @@
-"""Find a small field of view in a large one: normalised correlation at every place.
+"""Finds a small field of view in a large one by normalised correlation.
 
 References
 ----------
@@ -33,7 +33,7 @@ _APART = 3
 
 @dataclass(frozen=True, eq=False)
 class Candidate:
-    """A place where the small volume may lie.
+    """A candidate position of the small volume.
 
     Attributes
     ----------
@@ -55,7 +55,7 @@ def search_steps(
     most: int = 3,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, list[Candidate]]:
-    """Try every place, and angles in the plane, by masked correlation [1]_.
+    """Search all positions and in-plane angles by masked correlation [1]_.
 
     Parameters
     ----------
@@ -94,7 +94,7 @@ def search_steps(
 
 
 def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
-    """Angles so close to each other that one of them is nearly right."""
+    """Angles spaced closely enough that one is nearly correct."""
     if degrees <= 0:
         return np.zeros(1)
     radius = max(2.0, math.hypot(*small.shape[-2:]) / 2)
@@ -207,7 +207,7 @@ class _Finder:
         return zip((int(p) for p in place), self.grid.shape, self.full, strict=True)
 
     def _forget(self, score: npt.NDArray[np.float32], place: Any) -> None:
-        """Leave out the neighbourhood of a candidate, across the ends as well."""
+        """Exclude the neighbourhood of a candidate, with wrap-around."""
         near = [
             (np.arange(p - _APART, p + _APART + 1) % n)
             for p, n in zip((int(p) for p in place), score.shape, strict=True)

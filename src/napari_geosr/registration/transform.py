@@ -33,7 +33,7 @@ class Transform:
     def around(
         cls, matrix: npt.ArrayLike, centre: npt.ArrayLike, goes_to: npt.ArrayLike
     ) -> Transform:
-        """Apply `matrix` around `centre`, and lay that position over `goes_to`."""
+        """Apply `matrix` around `centre`, and move that position to `goes_to`."""
         turned = np.asarray(matrix, np.float64)
         return cls(turned, np.asarray(goes_to) - turned @ np.asarray(centre))
 
@@ -43,17 +43,17 @@ class Transform:
         return moved
 
     def inverse(self) -> Transform:
-        """Give the way back."""
+        """Return the inverse."""
         back: FloatArray = np.asarray(np.linalg.inv(self.matrix), np.float64)
         return Transform(back, -back @ self.shift)
 
     def after(self, first: Transform) -> Transform:
-        """Give `first`, and then this."""
+        """Return the composition: `first`, then this."""
         return Transform(self.matrix @ first.matrix, self.apply(first.shift))
 
     @property
     def scale(self) -> float:
-        """How many times longer things become."""
+        """Scale factor of lengths."""
         n = len(self.shift)
         return float(abs(np.linalg.det(self.matrix)) ** (1 / n))
 
@@ -70,7 +70,7 @@ class Transform:
         return math.degrees(math.atan2(sine, cosine))
 
     def to_json_dict(self) -> AnyDict:
-        """The transform as what JSON can hold."""
+        """The transform as JSON-serialisable values."""
         return {
             "matrix": self.matrix.tolist(),
             "shift": self.shift.tolist(),
@@ -80,12 +80,12 @@ class Transform:
 
 
 def identity(n: int) -> Transform:
-    """Leave positions along `n` axes where they are."""
+    """Return the identity for `n` axes."""
     return Transform(np.eye(n), np.zeros(n))
 
 
 def turn_in_plane(degrees: float, n: int) -> FloatArray:
-    """Give the rotation of the last two of `n` axes, from Y towards X."""
+    """Return the rotation of the last two of `n` axes, from Y towards X."""
     angle = math.radians(degrees)
     matrix = np.eye(n)
     matrix[-2:, -2:] = [
