@@ -31,7 +31,9 @@ MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
 
 def run_command(
-    make_steps: MakeSteps[T], *, stopping: str = "stopping after this tile …"
+    make_steps: MakeSteps[T],
+    *,
+    stopping: str = "stopping after this tile (Ctrl-C again stops at once)",
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 

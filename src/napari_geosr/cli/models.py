@@ -138,7 +138,7 @@ def rank_models(
         lambda should_stop: ranking.rank_steps(
             volume, config, should_stop, second=other
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json({**ranked.to_json_dict(), "warnings": warnings})
@@ -192,7 +192,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
     if json:
         print_json({"path": str(path), "name": card.name, "valid": True})
     else:
-        print(f"{path}: {card.name} is sound.")
+        print(f"{path}: {card.name} is complete and undamaged.")
     return 0
 
 
@@ -222,7 +222,7 @@ def import_models(
         lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json({"name": found.name, "path": str(found.path), "notes": notes})
@@ -237,7 +237,7 @@ def export_models(
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
-        str, Parameter(help=f"What it becomes: {about_formats()}.")
+        str, Parameter(help=f"Format to write: {about_formats()}.")
     ],
     out: Annotated[
         Path,
@@ -266,7 +266,7 @@ def export_models(
         lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json(
@@ -279,7 +279,7 @@ def export_models(
         )
     else:
         print(
-            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.path}: on a test patch, its results agree with ours to within "
             f"{found.difference:.1g}"
         )
     return 0

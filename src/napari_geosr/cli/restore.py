@@ -94,7 +94,7 @@ def restore(
     if others and not average:
         raise ConfigError(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
-            "show the same object; else restore one after the other."
+            "show the same object; otherwise restore them one by one."
         )
     io.check_output(out, overwrite=overwrite, continues=go_on)
     if check_consistency:
@@ -147,8 +147,8 @@ def restore(
             _print_check(checked)
     else:
         print(
-            f"Stopped; the finished part is in {_names(result)}. The same command with "
-            "--continue goes on from there."
+            f"Stopped; the finished part is in {_names(result)}. To resume, "
+            "repeat the command with --continue."
         )
     return 0 if result.complete else 130
 
@@ -164,7 +164,7 @@ def _unfinished(out: Path, average: bool) -> Volume:
     """What an earlier run to `out` left."""
     if average:
         raise ConfigError(
-            "The mean over several scans cannot be continued: leave --continue out."
+            "A mean over several scans cannot be continued. Leave --continue out."
         )
     return find_unfinished(out)
 
@@ -178,8 +178,8 @@ def _print_check(checked: ConsistencyCheck) -> None:
     )
     if found.slope is not None:
         print(
-            f"Of the result's contrast the scan shows {found.slope:.2f} "
-            f"± {found.slope_error:.2g} (a true result: 1)"
+            f"Contrast relative to the scan: {found.slope:.2f} "
+            f"± {found.slope_error:.2g} (expected: 1)"
         )
     if not checked.sentences:
         print(restoration.NOTHING_FOUND)
