@@ -136,3 +136,14 @@ def test_the_tab_key_knows_commands_and_options(app: App, shell: str) -> None:
     script = app.generate_completion(shell=shell)
     for word in ("restore", "noise2void", "check-consistency"):
         assert word in script, word
+
+
+def test_the_list_of_models_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["models", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = (line for line in lines if " ct-denoise " in line)
+    assert line.split() == "ct-denoise denoise ct 2D, 3D 230,180 bundled".split()

@@ -132,6 +132,8 @@ class _Bars:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
+                # A bar that stays would stand between the lines of the result.
+                transient=True,
             )
             self._progress.start()
         return self

@@ -57,6 +57,9 @@ def list_models(
         print_json({"models": rows, "damaged": damaged})
         return 0
     Console().print(_table(entries))
+    folders = sorted({str(e.path.parent) for e in entries if not e.bundled})
+    for folder in folders:
+        print(f"Your own models are in {folder}")
     for reason in damaged.values():
         print(f"! damaged: {reason}", file=sys.stderr)
     return 0
@@ -69,23 +72,22 @@ def _table(entries: list[ZooEntry]) -> Any:
     table = Table(
         Column("name", no_wrap=True),  # what has to be typed is never cut
         Column("task", no_wrap=True),
-        Column("of", no_wrap=True),
-        "for",
-        "×",
-        "parameters",
-        Column("where", overflow="fold"),
+        Column("images", no_wrap=True),
+        Column("works on", no_wrap=True),
+        Column("weights", justify="right", no_wrap=True),
+        Column("source", no_wrap=True),
         box=None,
     )
     for entry in entries:
         card = entry.card
+        finer = f" ×{card.upscale_factor}" if card.upscale_factor > 1 else ""
         table.add_row(
             escape(card.name),
-            card.task,
-            ", ".join(card.modalities) or "–",
-            "volumes" if card.axes == "ZYX" else "slices and volumes",
-            str(card.upscale_factor),
+            f"{card.task}{finer}",
+            ", ".join(card.modalities) or "any",
+            "3D" if card.axes == "ZYX" else "2D, 3D",
             f"{card.n_parameters:,}" if card.has_weights else "–",
-            escape(entry.where),
+            "bundled" if entry.bundled else "own",
         )
     return table
 
