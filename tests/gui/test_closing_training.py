@@ -318,7 +318,7 @@ def test_closing_the_dock_tells_it(viewer, qtbot, running, monkeypatch):
     monkeypatch.setattr(_closing, "show_info", told.append)
     dock_of(opened(viewer, JOBS).view).destroyOnClose()
     qtbot.waitUntil(lambda: told != [], timeout=5000)
-    assert "'foam' goes on training in a process of its own" in told[0]
+    assert "'foam' will keep training in the background" in told[0]
     window = viewer.window._qt_window
     assert not closing.eventFilter(window, Close(spontaneous=True))
     assert running.requested() == ""
@@ -337,4 +337,4 @@ def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):
 
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert _closing.ask([running], viewer.window._qt_window) == answer
-    assert "'foam' goes on training in a process of its own" in texts[0]
+    assert "'foam' will keep training in the background" in texts[0]

@@ -127,7 +127,7 @@ def test_a_study_runs_by_itself_and_opens_its_report(
     assert box.report == tmp_path / "discs" / "result" / "report.html"
     assert urls == [str(box.report)]
     assert box.report_button.isVisibleTo(box)
-    assert "right porosity" in box.stage.text()
+    assert "correct porosity" in box.stage.text()
     assert box.result.table.topLevelItemCount() == 2
     assert [x for x, _ in box.result.plot.curves()["FBP"]] == [10, 20]
     kept = json.loads((tmp_path / "discs" / "result" / "study.json").read_text())

@@ -69,7 +69,7 @@ def test_an_estimate_names_what_trained_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
     assert "meanwhile" not in estimate_text(alone)
     text = estimate_text(replace(alone, beside=("foam", "sand")))
-    assert "'foam' and 'sand' train on it meanwhile" in text
+    assert "'foam' and 'sand' are training at the same time" in text
 
 
 def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):

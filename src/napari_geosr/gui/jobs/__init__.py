@@ -74,18 +74,19 @@ class JobsDock(Dock):
         self.tree = list_tree(
             ["Job", "State", "Steps"],
             "Jobs",
-            "All trainings that are known here; choose several to see their curves "
-            "over each other.",
+            "All trainings on this machine. Select several to compare their curves.",
             heights=(90, 190),
         )
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.remove_button: QPushButton = button(
-            "&Delete…", "Delete the folder of the job, with its model; asks first."
+            "&Delete…",
+            "Delete the job's folder, including its model. You are asked first.",
         )
         self.remove_button.setEnabled(False)
         self.add_button = button(
             "Add &job…",
-            "Add a job by its folder: one that was moved, or made elsewhere.",
+            "Add a job from its folder, for example one that was moved or comes from "
+            "another computer.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
@@ -205,7 +206,7 @@ class JobsDock(Dock):
         if foreign := foreign_files(path):
             text += f" What is not the job's is kept: {index.names_of(foreign)}."
         if gone:
-            text = f"Take it off the list? There is no job in {path} any more."
+            text = f"Remove it from the list? {path} no longer holds a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No

@@ -88,12 +88,11 @@ class ModelsDock(Dock):
         self.tree = list_tree(
             ["Model", "Task", "×", "Where"],
             "Models",
-            "The models that come with the package and your own. Drop a file here to "
-            "import it.",
+            "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 230),
         )
         self.use_button = button(
-            "Restore &with it", "Open the Restore dock with this model chosen."
+            "Restore &with it", "Open the Restore dock with this model selected."
         )
         self.import_button = button(
             "&Import…",
@@ -102,22 +101,23 @@ class ModelsDock(Dock):
         )
         self.zoo_button = button(
             "From &BioImage.IO…",
-            "Download a model by its name in the BioImage.IO zoo, or by its address.",
+            "Download a model from the BioImage.IO zoo by its name, or from an "
+            "address.",
         )
         self.export_button = button(
             "E&xport…",
-            "Write the model for other programs, as a BioImage.IO package or ONNX; its "
-            "result there is compared with the one here.",
+            "Export the model for other programs, as a BioImage.IO package or as "
+            "ONNX. Its results are checked against the original.",
         )
         self.remove_button = button(
-            "&Remove…", "Delete this model of your own; asks first."
+            "&Remove…", "Delete this model. You are asked first."
         )
         self._log = MessageLog(self.message)
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("At work")
         self.bar.setToolTip("At work")
-        self.cancel_button = button("&Cancel", "Stop; nothing is kept.")
+        self.cancel_button = button("&Cancel", "Stop and keep nothing.")
         self.stage = text_label("What is being done")
         self.card = text_label("Card of the model")
         self.card.setTextFormat(Qt.TextFormat.RichText)
@@ -230,7 +230,7 @@ class ModelsDock(Dock):
                 f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
             )
         else:
-            self.card.setText(html.escape(reason) or "No model is like this.")
+            self.card.setText(html.escape(reason) or "No matching model.")
         self._enable()
 
     # Work
@@ -367,7 +367,7 @@ class ModelsDock(Dock):
     def _on_exported(self, found: Any) -> None:
         notes = " ".join(self._notes)
         self._log.add(
-            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.path}: on a test patch, its results agree with ours to within "
             f"{found.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
         )

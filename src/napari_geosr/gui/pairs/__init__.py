@@ -44,7 +44,7 @@ class PairsChoices(Config):
 
     have: str = Field(TWO, title="Have", description="What a person had last.")
     folder: Path | None = Field(
-        None, title="Folder", description="Where the folders of pairs are made."
+        None, title="Folder", description="Folder in which pairs are saved."
     )
 
 

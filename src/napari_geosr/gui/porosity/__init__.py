@@ -293,7 +293,7 @@ class PorosityDock(PorosityWidgets):
             )
             self.message.show_message(self._farewell)
         elif not self.message.text:
-            self.message.show_message("Cancelled; nothing was changed.")
+            self.message.show_message("Cancelled. Nothing was changed.")
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show what was found. The layers may have gone meanwhile."""

@@ -309,7 +309,7 @@ def denoise_steps(
     GeoSRError
         With one sentence; nothing is left then.
     """
-    yield StageStarted(message="Looking at the projections")
+    yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])
     with removed_on_failure(new_folder(parent, name)) as folder:
         scans = scans_config(

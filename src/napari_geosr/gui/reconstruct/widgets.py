@@ -103,7 +103,7 @@ class ReconstructWidgets(Dock):
             "From the slice that was previewed last.",
             NO_ESTIMATE,
         )
-        self.progress = progress_bar("Progress", "Progress of what runs now.")
+        self.progress = progress_bar("Progress", "Progress.")
         self.progress_label = text_label("Progress in words", "What runs now.")
         self.save_button = SaveButton("&Save result…")
         self.measure_button = button(

@@ -97,7 +97,7 @@ class RestoreWidgets(Dock):
         self.cancel_button = _button(
             "&Cancel", "Stop within a second; finished tiles are kept."
         )
-        self.progress = progress_bar("Progress", "Progress of what runs now.")
+        self.progress = progress_bar("Progress", "Progress.")
         self.progress_label = QLabel()
         self.progress_label.setWordWrap(True)
         self.progress_label.setAccessibleName("Progress in words")

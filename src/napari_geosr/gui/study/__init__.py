@@ -176,8 +176,8 @@ class StudyBox(StudyWidgets):
         if opened is self._scan:
             self._show_job(job)
         self.said.emit(
-            "The study goes on when napari is closed; it is shown here again, and in "
-            "the list of jobs.",
+            "The study continues when napari is closed. You will find it here and in "
+            "the Jobs dock.",
             "ok",
         )
 
@@ -224,7 +224,9 @@ class StudyBox(StudyWidgets):
             self.said.emit(status.message, "error")
         else:
             self.said.emit(
-                "Stopped. What is finished is kept; Go on adds to it.", "info"
+                "Stopped. Finished reconstructions are kept; press Resume for "
+                "the others.",
+                "info",
             )
 
     def _show(self, _what: str = "") -> None:
