@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
+TRAIN, RECONSTRUCT = "Train a model", "Reconstruct (tomography)"
 #: Milliseconds: the target.
 TARGET = 50.0
 
@@ -67,6 +68,14 @@ def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> 
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
 
 
+def opened(viewer: Any, name: str) -> Any:
+    """Open a dock, and wait until it is shown whole."""
+    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    wait_until(name, lambda: frame.dock is not None)
+    wait(0.2)
+    return frame.dock
+
+
 def volume(planes: int) -> np.ndarray:
     """Pores in a noisy solid; the same planes again and again."""
     from scipy import ndimage
@@ -93,7 +102,7 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
             viewer.dims.set_point(0, plane)
             wait(0.05)
     with Gaps() as found["open the Restore dock"]:
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, RESTORE)
+        dock = opened(viewer, RESTORE)
     restoring = dock.activity
     ready: list[Any] = []
     previewed: list[Any] = []
@@ -114,9 +123,13 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     with Gaps() as found["stop"]:
         dock.cancel_button.click()
         wait_until("stopped", lambda: restoring.busy == "")
-    viewer.window.remove_dock_widget(dock)
+    viewer.window.remove_dock_widget(dock.parent())
+    for name in (TRAIN, RECONSTRUCT):
+        with Gaps() as found[f"open the dock: {name}"]:
+            dock = opened(viewer, name)
+        viewer.window.remove_dock_widget(dock.parent())
     with Gaps() as found["open the Porosity dock"]:
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, POROSITY)
+        dock = opened(viewer, POROSITY)
     levels: list[Any] = []
     dock.levels.levelsRead.connect(lambda *said: levels.append(said))
     with Gaps() as found["read grey values, show the threshold"]:

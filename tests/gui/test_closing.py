@@ -7,6 +7,7 @@ import sys
 import time
 
 import pytest
+from opening import environment
 
 SCRIPT = """
 import sys, time
@@ -20,9 +21,8 @@ panel.run_anyway = lambda *_: True
 viewer = napari.Viewer()
 rng = np.random.default_rng(0)
 viewer.add_image(rng.normal(100, 10, (64, 256, 256)).astype("f4"), units="um")
-_, dock = viewer.window.add_plugin_dock_widget(
-    "napari-geosr", "Restore (denoise, super-resolve)"
-)
+from opening import opened
+dock = opened(viewer)
 if moment != "prepare":
     getattr(dock, moment + "_button").click()
 
@@ -57,6 +57,7 @@ def test_the_window_closes_in_the_middle(moment):
     began = time.perf_counter()
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SCRIPT, moment],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=400,  # start of napari and torch; twice that of a slow machine

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +12,9 @@ from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.places import POROSITY, open_dock
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers import (
     chosen_position,
@@ -23,7 +26,9 @@ from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
+from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
+from napari_geosr.operations.restore.config import kinds
 from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
@@ -66,6 +71,13 @@ class RestoreDock(RestoreWidgets):
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Read the cards of the models, and the kinds of uncertainty."""
+        yield StageStarted(message="Reading the models")
+        catalogue.look()
+        kinds()
 
     def _make_activity(self) -> RestoreActivity:
         return RestoreActivity(self._viewer, self)
