@@ -325,7 +325,7 @@ def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     run = dock.activity._task
     assert run.is_running
     with qtbot.captureExceptions() as raised:
-        viewer.window.remove_dock_widget(dock)
+        viewer.window.remove_dock_widget(dock.parent())
         qtbot.waitUntil(run.control.ended.is_set, timeout=60_000)
         qtbot.waitUntil(lambda: not run.is_running, timeout=60_000)
         qtbot.wait(50)

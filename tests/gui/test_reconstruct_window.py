@@ -82,8 +82,9 @@ def test_a_destroyed_dock_ends_its_run(viewer, qtbot, path):
     dock = opened(viewer, path)
     working = running(dock, qtbot)
     control = working._task.control
-    viewer.window.remove_dock_widget(dock)
-    dock.deleteLater()
+    frame = dock.parent()
+    viewer.window.remove_dock_widget(frame)
+    frame.deleteLater()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     qtbot.waitUntil(control.ended.is_set, timeout=10_000)
     qtbot.wait(100)

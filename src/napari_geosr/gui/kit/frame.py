@@ -6,7 +6,7 @@ from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
-from qtpy.QtWidgets import QLabel, QMainWindow, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.notify import MessageRow
@@ -64,10 +64,11 @@ class DockFrame(QWidget):
         self.label.setAccessibleName("What is being done")
         self.label.setToolTip("The dock is on its way.")
         self.message = MessageRow()
-        layout = QVBoxLayout(self)
+        # Not a column of boxes: napari would put an empty stretch below the dock.
+        layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
-        layout.addWidget(self.label)
-        layout.addWidget(self.message)
+        layout.addWidget(self.label, 0, 0)
+        layout.addWidget(self.message, 1, 0)
         if self._is_loaded:
             self._make(self.dock_class())
             self._fill()
@@ -117,7 +118,7 @@ class DockFrame(QWidget):
         self.dock, self._made = self._made, None
         self.label.hide()
         layout: Any = self.layout()
-        layout.addWidget(self.dock, 1)  # all of it: napari puts a stretch below
+        layout.addWidget(self.dock, 2, 0)
         self.dock.show()  # not when the layout comes to it
         self.filled.emit(self.dock)
 

@@ -259,7 +259,7 @@ class RestoreDock(RestoreWidgets):
             # What it does is asked about before it is done.
             self._runs_after_look = True
             self.message.show_message("Looking at what the model does before the run…")
-            self.cancel_button.setEnabled(True)
+            self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
                 self.activity.reconsider()
@@ -269,12 +269,14 @@ class RestoreDock(RestoreWidgets):
         name = config.model if card is None else card.name
         self.message.clear()
         if not self.outlook.approves(config.model, name):
+            self.show_busy(self.activity.busy)
             return
         self._show_result(None)
         self._time_left.restart()
         self.preview_button.setChecked(False)
         self.activity.set_config(config)
         self.activity.run()
+        self.show_busy(self.activity.busy)
 
     def _on_look_ended(self) -> None:
         if self._runs_after_look:
@@ -294,10 +296,10 @@ class RestoreDock(RestoreWidgets):
         if self._runs_after_look:
             self._runs_after_look = False
             self.message.clear()
-            self.show_busy(self.activity.busy)
-        self.progress_label.setText("Stopping…")
         self.preview_button.setChecked(False)
         self.activity.cancel()
+        self.show_busy(self.activity.busy)
+        self.progress_label.setText("Stopping…")
 
     def _on_measure(self) -> None:
         layer = None if self._result is None else self._result()
@@ -395,20 +397,23 @@ class RestoreDock(RestoreWidgets):
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
+        # Asked for, but something has to be found out first.
+        awaited = self._runs_after_look or self.activity.wants_run
+        shows = awaited or what in ("run", "prepare")
         self.outlook.activity.set_paused(bool(what))
         has_layer = self.activity.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
-        self.run_button.setEnabled(has_layer and not running)
+        self.run_button.setEnabled(has_layer and not (running or awaited))
         self._name_run_button()
-        self.cancel_button.setEnabled(what in ("run", "prepare"))
+        self.cancel_button.setEnabled(shows)
         for widget in (self.layer_combo, self.extent, self.model_box, self.form):
             widget.setEnabled(not running)
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
-        self.progress.setVisible(what in ("run", "prepare"))
-        self.progress_label.setVisible(what in ("run", "prepare"))
-        self.progress.setRange(0, 0 if what else 1)
-        self.progress_label.setText("")
+        self.progress.setVisible(shows)
+        self.progress_label.setVisible(shows)
+        self.progress.setRange(0, 0 if what or awaited else 1)
+        self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:
         """Run, or go on with what was stopped."""
@@ -440,6 +445,7 @@ class RestoreDock(RestoreWidgets):
     def show_failure(self, error: Exception) -> None:
         self._runs_after_look = False
         self.preview_button.setChecked(False)
+        self.show_busy(self.activity.busy)
         super().show_failure(error)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:

@@ -136,6 +136,11 @@ class RestoreActivity(Activity):
         except GeoSRError:
             return False
 
+    @property
+    def wants_run(self) -> bool:
+        """Whether a run was asked for that has not begun."""
+        return RUN in self._wishes
+
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
         return None if self._source is None else self._source()
