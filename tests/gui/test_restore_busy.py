@@ -11,10 +11,12 @@ from napari_geosr.gui.restore import activity as restoring
 
 
 @pytest.fixture
-def dock(viewer, rng):
+def dock(viewer, qtbot, rng):
     scan = rng.normal(100, 10, (4, 48, 48)).astype(np.float32)
     viewer.add_image(scan, name="scan", units="um")
-    return opened(viewer)
+    made = opened(viewer)
+    qtbot.waitUntil(made.isVisible)
+    return made
 
 
 def shows_work(dock) -> bool:
@@ -74,6 +76,7 @@ def test_a_run_that_cannot_be_prepared_gives_the_button_back(
     monkeypatch.setattr(restoring, "ready_steps", fails)
     viewer.add_image(np.zeros((4, 48, 48), np.float32), name="scan", units="um")
     dock = opened(viewer)
+    qtbot.waitUntil(dock.isVisible)
     dock.run_button.click()
     assert shows_work(dock)
     qtbot.waitUntil(lambda: "cannot be used" in dock.message.text, timeout=60_000)

@@ -454,6 +454,8 @@ class RestoreDock(RestoreWidgets):
             done = f"Done in {duration(seconds)}."
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([done, *warnings]), kind)
+        elif warnings and self.activity.source_change:
+            self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
                 "Stopped. The finished tiles are kept; Continue restores the others."
@@ -462,7 +464,9 @@ class RestoreDock(RestoreWidgets):
         # Labels lie over the scan as they are: there are no grey values to compare.
         grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
-        if grey and source is not None and source in self._viewer.layers:
+        changed = bool(self.activity.source_change)  # not what was restored any more
+        is_there = source is not None and source in self._viewer.layers
+        if grey and is_there and not changed:
             self.compare.set_pair(source, layer)
             if restored.complete:
                 self.check_button.set_pair(source, layer)

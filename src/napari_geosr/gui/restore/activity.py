@@ -58,6 +58,8 @@ if TYPE_CHECKING:
 
 #: What runs, beside previews.
 PREPARE, RUN = "prepare", "run"
+#: At most so often a run looks whether its source has changed: it takes milliseconds.
+_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class RestoreActivity(Activity):
@@ -67,6 +69,8 @@ class RestoreActivity(Activity):
     ----------
     run_file : Path or None
         The file of what the last run restored.
+    source_change : str
+        How the source was changed while the last run restored it, in a sentence.
 
     Signals
     -------
@@ -106,6 +110,9 @@ class RestoreActivity(Activity):
         self._target: weakref.ref[Image | Labels] | None = None
         self._spread = SpreadLayer(viewer)
         self._restored_from: AnyDict = {}
+        self._contents: Key = ()  # of the source, as the run began
+        self.source_change = ""
+        self._looked = 0.0
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
         # Of a layer that goes: the list must not change while it changes.
@@ -363,6 +370,8 @@ class RestoreActivity(Activity):
         self._stopped = self._spread.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
+        self._contents, self.source_change = contents_key(layer), ""
+        self._looked = time.monotonic()
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {"source_layer": layer.name}
         if ready.series is None:
@@ -407,6 +416,8 @@ class RestoreActivity(Activity):
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
+            if time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
+                self._look_for_change()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
@@ -417,12 +428,16 @@ class RestoreActivity(Activity):
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
+        self._look_for_change()
+        if self.source_change:
+            self._restored_from["source_change"] = self.source_change
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
         elif target.name == self._name_given:
-            target.name = restored.volume.name
+            earlier = " (of earlier data)" if self.source_change else ""
+            target.name = f"{restored.volume.name}{earlier}"
         if restored.spread is not None:
             self._spread.finish(
                 restored.spread,
@@ -431,6 +446,26 @@ class RestoreActivity(Activity):
                 complete=restored.complete,
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
+
+    def _look_for_change(self) -> None:
+        """Find out whether the source still holds what the run has restored."""
+        layer = self.run_source()
+        if self.source_change or layer is None or layer not in self._viewer.layers:
+            return
+        self._looked = time.monotonic()
+        was, now = self._contents, contents_key(layer)
+        if was[0] != now[0]:
+            self.source_change = (
+                f"The data of {layer.name!r} was replaced during the run: this is the "
+                "result of the earlier data. Run again for the new data."
+            )
+        elif was[-1] != now[-1]:
+            self.source_change = (
+                f"The data of {layer.name!r} was changed during the run: the result "
+                "mixes earlier and new data. Run again."
+            )
+        if self.source_change:
+            self.warned.emit(self.source_change)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned) and self._busy != RUN:
