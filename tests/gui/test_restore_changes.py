@@ -8,7 +8,7 @@ from opening import opened
 
 from napari_geosr import restore
 from napari_geosr.gui.layers import METADATA, volume_from_layer
-from napari_geosr.gui.restore import activity as restoring
+from napari_geosr.gui.restore import source_watch
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
@@ -53,7 +53,7 @@ def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng):
 
 
 def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch):
-    monkeypatch.setattr(restoring, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(source_watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
     source = viewer.layers["scan"]
     running(dock, qtbot)
     source.data += 7
@@ -71,6 +71,18 @@ def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot):
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.run_button.click()
     layer = finished.args[0]
-    assert dock.activity.source_change == ""
+    assert dock.activity.watch.said == ""
     assert "source_change" not in layer.metadata[METADATA]
     assert "earlier" not in layer.name
+
+
+def test_a_run_whose_source_goes_stops_with_a_sentence(dock, viewer, qtbot):
+    source = viewer.layers["scan"]
+    running(dock, qtbot)
+    with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
+        viewer.layers.remove(source)
+    layer, restored, _ = finished.args
+    assert layer in viewer.layers
+    if not restored.complete:
+        assert "Stopped. 'scan' was removed during the run" in dock.message.text
+    assert np.isfinite(layer.data).any()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,8 +48,10 @@ from napari_geosr.gui.restore.ready import (
     restrengthened,
     run_of,
 )
+from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
 from napari_geosr.operations import restore as operation
+from napari_geosr.operations import storage
 from napari_geosr.operations.restore import RestorationResult, RestoreConfig
 
 if TYPE_CHECKING:
@@ -56,10 +59,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
     from napari.utils.events import Event
 
+    from napari_geosr.operations.restore.continued import KeptPart
+
 #: What runs, beside previews.
 PREPARE, RUN = "prepare", "run"
-#: At most so often a run looks whether its source has changed: it takes milliseconds.
-_SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class RestoreActivity(Activity):
@@ -69,8 +72,8 @@ class RestoreActivity(Activity):
     ----------
     run_file : Path or None
         The file of what the last run restored.
-    source_change : str
-        How the source was changed while the last run restored it, in a sentence.
+    watch : SourceWatch
+        Says how the source was changed while the last run restored it.
 
     Signals
     -------
@@ -110,9 +113,8 @@ class RestoreActivity(Activity):
         self._target: weakref.ref[Image | Labels] | None = None
         self._spread = SpreadLayer(viewer)
         self._restored_from: AnyDict = {}
-        self._contents: Key = ()  # of the source, as the run began
-        self.source_change = ""
-        self._looked = 0.0
+        self._takes_left = False
+        self.watch = SourceWatch()
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
         # Of a layer that goes: the list must not change while it changes.
@@ -220,8 +222,26 @@ class RestoreActivity(Activity):
         if self._busy == PREVIEW:
             self.cancel()
 
-    def run(self) -> None:
-        """Restore the whole layer, or what an unfinished run left of it."""
+    def left(self) -> KeptPart | None:
+        """Return what a program that was killed has finished of this very run."""
+        return self._ready.left if self._ready is not None and self.is_ready else None
+
+    def discard_left(self) -> None:
+        """Delete it from the disk."""
+        left = self.left()
+        if left is not None and self._ready is not None:
+            self._ready = replace(self._ready, left=None)
+            storage.discard(left.volume)
+
+    def run(self, *, takes_left: bool = False) -> None:
+        """Restore the whole layer, or what an unfinished run left of it.
+
+        Parameters
+        ----------
+        takes_left : bool
+            Also what a program left that was killed: see :meth:`left`.
+        """
+        self._takes_left = takes_left
         self._wish(RUN)
         if self._busy == PREVIEW:
             self.cancel(keep_wishes=True)
@@ -251,7 +271,10 @@ class RestoreActivity(Activity):
         if layer is self.target():
             self._stopped = self._spread.stopped = None  # and this the result's
         if self._busy == RUN:
-            if layer in (self.run_source(), self.target()):
+            if layer is self.run_source():
+                self.warned.emit(self.watch.end(layer))
+                self.cancel()
+            elif layer is self.target():
                 self.cancel()
         elif layer is self.source():
             self.cancel()  # also a run that was only wished for
@@ -367,11 +390,14 @@ class RestoreActivity(Activity):
         else:
             self._target = None
             self._spread.forget()
+            if self._takes_left and ready.left is not None:
+                stopped = ready.left.volume
+                self._ready = replace(ready, left=None)
+        self._takes_left = False
         self._stopped = self._spread.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
-        self._contents, self.source_change = contents_key(layer), ""
-        self._looked = time.monotonic()
+        self.watch.begin(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {"source_layer": layer.name}
         if ready.series is None:
@@ -416,8 +442,7 @@ class RestoreActivity(Activity):
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
-            if time.monotonic() - self._looked > _SECONDS_BETWEEN_LOOKS:
-                self._look_for_change()
+            self._look_at_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
@@ -428,15 +453,15 @@ class RestoreActivity(Activity):
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
-        self._look_for_change()
-        if self.source_change:
-            self._restored_from["source_change"] = self.source_change
+        self._look_at_source(now=True)
+        if self.watch.said:
+            self._restored_from["source_change"] = self.watch.said
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
         elif target.name == self._name_given:
-            earlier = " (of earlier data)" if self.source_change else ""
+            earlier = " (of earlier data)" if self.watch.said else ""
             target.name = f"{restored.volume.name}{earlier}"
         if restored.spread is not None:
             self._spread.finish(
@@ -447,25 +472,9 @@ class RestoreActivity(Activity):
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
-    def _look_for_change(self) -> None:
-        """Find out whether the source still holds what the run has restored."""
-        layer = self.run_source()
-        if self.source_change or layer is None or layer not in self._viewer.layers:
-            return
-        self._looked = time.monotonic()
-        was, now = self._contents, contents_key(layer)
-        if was[0] != now[0]:
-            self.source_change = (
-                f"The data of {layer.name!r} was replaced during the run: this is the "
-                "result of the earlier data. Run again for the new data."
-            )
-        elif was[-1] != now[-1]:
-            self.source_change = (
-                f"The data of {layer.name!r} was changed during the run: the result "
-                "mixes earlier and new data. Run again."
-            )
-        if self.source_change:
-            self.warned.emit(self.source_change)
+    def _look_at_source(self, *, now: bool = False) -> None:
+        if said := self.watch.look(now=now):
+            self.warned.emit(said)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned) and self._busy != RUN:
