@@ -104,12 +104,10 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     with Gaps() as found["open the Restore dock"]:
         dock = opened(viewer, RESTORE)
     restoring = dock.activity
-    ready: list[Any] = []
     previewed: list[Any] = []
-    restoring.ready.connect(lambda *said: ready.append(said))
     restoring.previewed.connect(lambda *said: previewed.append(said))
     with Gaps() as found["load torch, read intensities"]:
-        wait_until("ready", lambda: bool(ready))
+        wait_until("ready", lambda: restoring.is_ready)
     with Gaps() as found["preview 512 × 512"]:
         dock.preview_button.click()
         wait_until("previewed", lambda: bool(previewed))
@@ -130,10 +128,8 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
         viewer.window.remove_dock_widget(dock.parent())
     with Gaps() as found["open the Porosity dock"]:
         dock = opened(viewer, POROSITY)
-    levels: list[Any] = []
-    dock.levels.levelsRead.connect(lambda *said: levels.append(said))
     with Gaps() as found["read grey values, show the threshold"]:
-        wait_until("grey values", lambda: bool(levels))
+        wait_until("grey values", lambda: dock.settings.threshold is not None)
         wait(1.0)
     dock.measure_button.click()
     with Gaps() as found["measure to the end, show the pores"]:

@@ -128,6 +128,15 @@ def test_a_frame_may_be_closed_before_it_is_filled(viewer, qtbot, frame_class):
     qtbot.wait(200)
 
 
+def test_a_dock_that_is_made_goes_with_its_frame(viewer, qtbot, frame_class):
+    SlowDock.may_go_on.set()
+    frame = frame_class(viewer)
+    viewer.window.add_dock_widget(frame)
+    qtbot.waitUntil(lambda: frame._made is not None or frame.dock is not None)
+    made = frame._made or frame.dock
+    assert made.parent() is frame
+
+
 def test_the_manifest_opens_a_frame(viewer):
     dock = opened(viewer, MODELS)
     _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, MODELS)

@@ -60,6 +60,7 @@ class DockFrame(QWidget):
         self.dock: Dock | None = None
         self._made: Dock | None = None  # but not in its place yet
         self.label = QLabel("Opening…")
+        self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self.label.setAccessibleName("What is being done")
         self.label.setToolTip("The dock is on its way.")
@@ -110,6 +111,7 @@ class DockFrame(QWidget):
         """Make the dock now, and show it in the next turn: each takes a moment."""
         type(self)._is_loaded = True
         self._made = kind(self._viewer)
+        self._made.setParent(self)  # it goes with the frame, from now on
         QTimer.singleShot(0, self._fill)
 
     def _fill(self) -> None:

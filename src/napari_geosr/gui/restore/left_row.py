@@ -37,11 +37,15 @@ class LeftRow(QWidget):
         self.continue_button = QPushButton("Continue")
         self.continue_button.setAccessibleName("Continue the interrupted run")
         self.continue_button.setToolTip(
-            "Restore the tiles that the interrupted run lacks."
+            "Restore the tiles that the interrupted run lacks (Alt+Shift+I)."
         )
+        self.continue_button.setShortcut("Alt+Shift+I")
         self.discard_button = QPushButton("Discard")
         self.discard_button.setAccessibleName("Discard the interrupted run")
-        self.discard_button.setToolTip("Delete the finished tiles from the disk.")
+        self.discard_button.setToolTip(
+            "Delete the finished tiles from the disk (Alt+Shift+X)."
+        )
+        self.discard_button.setShortcut("Alt+Shift+X")
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.label, 1)
