@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from opening import opened
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -34,8 +35,7 @@ def controls(dock: QWidget):
 @pytest.mark.parametrize("name", WIDGETS)
 def test_every_dock_opens_and_fits_a_small_screen(make_napari_viewer, name, qtbot):
     viewer = make_napari_viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-geosr", name)
-    native = getattr(widget, "native", widget)
+    native = opened(viewer, name)
     qtbot.waitUntil(native.isVisible)
     assert native.minimumSizeHint().width() <= 300
     unnamed = [c for c in controls(native) if not c.toolTip()]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtWidgets import QComboBox
 
@@ -30,9 +31,7 @@ def series(viewer, rng):
 
 
 def opened(viewer) -> RestoreDock:
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     dock.model_box.set_model("ct-denoise")
     return dock
 

@@ -7,6 +7,7 @@ import shlex
 import threading
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
@@ -57,9 +58,7 @@ def models() -> list[str]:
 
 
 def opened(viewer, model):
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     dock.model_box.set_model(model)
     return dock
 

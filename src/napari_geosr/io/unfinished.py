@@ -12,6 +12,7 @@ from napari_geosr.core.boxes import (
     n_voxels,
 )
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.hidden import asked_for, is_abandoned, leftovers
@@ -147,7 +148,26 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
             f"What the earlier run left of {asked_for(part.name)} cannot be read. "
             f"Delete it ({part.name}) and start from the beginning."
         ) from error
-    history = entry.stamp.get("provenance") or volume.provenance
+    return volume.replace(provenance=history_of(entry, volume.provenance))
+
+
+def history_of(
+    entry: JournalEntry, otherwise: Sequence[AnyMapping] = ()
+) -> tuple[AnyMapping, ...]:
+    """The records of a file of a killed run; the last says what is ``finished``.
+
+    Parameters
+    ----------
+    otherwise : sequence of mapping
+        Its records, where the journal has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    part = entry.part
+    history = tuple(entry.stamp.get("provenance") or otherwise)
     if not history:
         raise ConfigError(
             f"What the earlier run left of {asked_for(part.name)} does not say what it "
@@ -155,7 +175,7 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
         )
     last = {**history[-1], **entry.facts, "complete": False}
     last["finished"] = boxes_for_the_record(entry.boxes)
-    return volume.replace(provenance=(*history[:-1], last))
+    return (*history[:-1], last)
 
 
 def _n_finished(stopped: Volume) -> int:

@@ -173,6 +173,8 @@ class BackgroundTask:
 
     def _on_yielded(self, steps: list[Step]) -> None:
         last = steps[-1]
+        if self.control.silent.is_set():
+            return  # the window, and its bar, may be gone
         if self._bar is not None and last.total:
             self._bar.total = last.total
             self._bar.n = last.done

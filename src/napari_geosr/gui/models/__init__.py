@@ -26,8 +26,9 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
 from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
-from napari_geosr.gui.kit.places import RESTORE, open_dock
+from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.gui.kit.worker import MakeSteps
@@ -67,6 +68,7 @@ class ModelsDock(Dock):
         self._again = False
         self._waiting: list[str] = []
         self._choose_next = ""
+        self._used: ZooEntry | None = None  # in the Restore dock, when it is there
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -82,6 +84,13 @@ class ModelsDock(Dock):
         self._listing.idle.connect(self._on_listing_idle)
         self.show_busy("")
         self.refresh()
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Read the cards of the models, and what can be imported."""
+        yield StageStarted(message="Reading the models")
+        catalogue.look()
+        about_sources()
 
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
@@ -280,7 +289,13 @@ class ModelsDock(Dock):
         entry = self._entries.get(self.chosen())
         if entry is None:
             return
-        restore = open_dock(self._viewer, RESTORE)
+        self._used = entry
+        open_dock(self._viewer, RESTORE, self._use_in)
+
+    def _use_in(self, restore: Any) -> None:
+        entry = self._used
+        if entry is None:
+            return
         try:
             if entry.bundled:
                 restore.model_box.set_model(entry.name)

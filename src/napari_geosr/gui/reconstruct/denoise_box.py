@@ -18,7 +18,8 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view
@@ -181,9 +182,9 @@ class DenoiseBox(QWidget):
         )
 
     def _on_jobs(self) -> None:
-        jobs = open_dock(self._viewer, JOBS)
-        if self.job is not None:
-            jobs.show_job(self.job)
+        job = self.job
+        show = None if job is None else lambda jobs: jobs.show_job(job)
+        open_dock(self._viewer, JOBS, show)
 
     # The job
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -47,14 +48,18 @@ from napari_geosr.gui.restore.ready import (
     restrengthened,
     run_of,
 )
+from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
 from napari_geosr.operations import restore as operation
+from napari_geosr.operations import storage
 from napari_geosr.operations.restore import RestorationResult, RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
     from napari.utils.events import Event
+
+    from napari_geosr.operations.restore.continued import KeptPart
 
 #: What runs, beside previews.
 PREPARE, RUN = "prepare", "run"
@@ -67,6 +72,8 @@ class RestoreActivity(Activity):
     ----------
     run_file : Path or None
         The file of what the last run restored.
+    watch : SourceWatch
+        Says how the source was changed while the last run restored it.
 
     Signals
     -------
@@ -106,6 +113,8 @@ class RestoreActivity(Activity):
         self._target: weakref.ref[Image | Labels] | None = None
         self._spread = SpreadLayer(viewer)
         self._restored_from: AnyDict = {}
+        self._takes_left = False
+        self.watch = SourceWatch()
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
         # Of a layer that goes: the list must not change while it changes.
@@ -135,6 +144,11 @@ class RestoreActivity(Activity):
             return self._ready.key == self._key(layer)
         except GeoSRError:
             return False
+
+    @property
+    def wants_run(self) -> bool:
+        """Whether a run was asked for that has not begun."""
+        return RUN in self._wishes
 
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
@@ -208,8 +222,26 @@ class RestoreActivity(Activity):
         if self._busy == PREVIEW:
             self.cancel()
 
-    def run(self) -> None:
-        """Restore the whole layer, or what an unfinished run left of it."""
+    def left(self) -> KeptPart | None:
+        """Return what a program that was killed has finished of this very run."""
+        return self._ready.left if self._ready is not None and self.is_ready else None
+
+    def discard_left(self) -> None:
+        """Delete it from the disk."""
+        left = self.left()
+        if left is not None and self._ready is not None:
+            self._ready = replace(self._ready, left=None)
+            storage.discard(left.volume)
+
+    def run(self, *, takes_left: bool = False) -> None:
+        """Restore the whole layer, or what an unfinished run left of it.
+
+        Parameters
+        ----------
+        takes_left : bool
+            Also what a program left that was killed: see :meth:`left`.
+        """
+        self._takes_left = takes_left
         self._wish(RUN)
         if self._busy == PREVIEW:
             self.cancel(keep_wishes=True)
@@ -239,7 +271,10 @@ class RestoreActivity(Activity):
         if layer is self.target():
             self._stopped = self._spread.stopped = None  # and this the result's
         if self._busy == RUN:
-            if layer in (self.run_source(), self.target()):
+            if layer is self.run_source():
+                self.warned.emit(self.watch.end(layer))
+                self.cancel()
+            elif layer is self.target():
                 self.cancel()
         elif layer is self.source():
             self.cancel()  # also a run that was only wished for
@@ -355,9 +390,14 @@ class RestoreActivity(Activity):
         else:
             self._target = None
             self._spread.forget()
+            if self._takes_left and ready.left is not None:
+                stopped = ready.left.volume
+                self._ready = replace(ready, left=None)
+        self._takes_left = False
         self._stopped = self._spread.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
+        self.watch.begin(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {"source_layer": layer.name}
         if ready.series is None:
@@ -402,6 +442,7 @@ class RestoreActivity(Activity):
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
+            self._look_at_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
@@ -412,12 +453,16 @@ class RestoreActivity(Activity):
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
+        self._look_at_source(now=True)
+        if self.watch.said:
+            self._restored_from["source_change"] = self.watch.said
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
         elif target.name == self._name_given:
-            target.name = restored.volume.name
+            earlier = " (of earlier data)" if self.watch.said else ""
+            target.name = f"{restored.volume.name}{earlier}"
         if restored.spread is not None:
             self._spread.finish(
                 restored.spread,
@@ -426,6 +471,10 @@ class RestoreActivity(Activity):
                 complete=restored.complete,
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
+
+    def _look_at_source(self, *, now: bool = False) -> None:
+        if said := self.watch.look(now=now):
+            self.warned.emit(said)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned) and self._busy != RUN:

@@ -33,6 +33,7 @@ from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton
+from napari_geosr.gui.restore.left_row import LeftRow
 from napari_geosr.gui.restore.outlook.panel import OutlookPanel
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.operations.restore import RestoreConfig
@@ -83,6 +84,7 @@ class RestoreWidgets(Dock):
         self.strength = StrengthSlider()
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
+        self.left = LeftRow()
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
         self.estimate.setAccessibleName("Estimate of time and memory")
@@ -167,6 +169,7 @@ class RestoreWidgets(Dock):
             self.frames,
             self.file_warnings,
             self.outlook,
+            self.left,
             self.estimate,
         ):
             column.addWidget(widget)

@@ -16,7 +16,9 @@ from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeE
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
-from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.words import estimate_text
 from napari_geosr.gui.kit.worker import BackgroundTask
@@ -28,7 +30,7 @@ from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.naming import taken_names
-from napari_geosr.operations.train import config_class, needs, roles
+from napari_geosr.operations.train import config_class, needs, networks, roles
 from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
@@ -76,6 +78,14 @@ class TrainDock(TrainWidgets):
         self._connect()
         self._recall()
         self._list_names()
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import all methods, and what draws charts; look which networks there are."""
+        yield StageStarted(message="Reading the methods")
+        needs()
+        networks()
+        load_pyqtgraph()
 
     def _connect(self) -> None:
         self.have.currentIndexChanged.connect(self._on_have)

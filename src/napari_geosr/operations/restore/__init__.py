@@ -29,7 +29,11 @@ if TYPE_CHECKING:
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
-    from napari_geosr.operations.restore.run import RestorationResult, run_steps
+    from napari_geosr.operations.restore.run import (
+        RestorationResult,
+        left_of,
+        run_steps,
+    )
     from napari_geosr.operations.restore.series.plan import (
         Point,
         is_series,
@@ -60,6 +64,7 @@ __all__ = [
     "estimate_series_steps",
     "estimate_steps",
     "is_series",
+    "left_of",
     "outlook_steps",
     "prepare_series_steps",
     "prepare_steps",
@@ -91,7 +96,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "outlook.steps": ["outlook_steps", "removed_steps"],
         "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
         "preview": ["estimate_steps", "preview_steps"],
-        "run": ["RestorationResult", "run_steps"],
+        "run": ["RestorationResult", "left_of", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],

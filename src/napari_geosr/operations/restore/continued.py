@@ -16,6 +16,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import COPY_BYTES, Output, blocks
+from napari_geosr.operations.storage import CachedResult, left_results
 
 #: Settings that change how a run goes, but not one voxel of its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
@@ -138,6 +139,29 @@ def kept_part(
     )
 
 
+def left_by_a_killed_run(
+    shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
+) -> KeptPart | None:
+    """What a program that was killed has finished of this very result, in the cache.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the result.
+    facts : mapping
+        What is known of its record before the run. Whether the input has the same
+        checksum is found out when the run begins.
+    """
+    for volume in left_results():
+        before = volume.provenance[-1]
+        known = {**facts, "inputs": before.get("inputs")}
+        try:
+            return kept_part(volume, known, shape, dtype)
+        except ConfigError:
+            continue  # of another scan, model or setting
+    return None
+
+
 def _backend(record: AnyMapping) -> str:
     """What computed a run; before there was a choice, torch."""
     return str((record.get("backend") or {}).get("name", "torch"))
@@ -177,7 +201,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     return next((what for what in ours if ours[what] != theirs[what]), "")
 
 
-def begin_journal(output: Output, kept: KeptPart | None) -> Journal:
+def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journal:
     """A journal of a file to be filled, with what is `kept` of it in the file.
 
     A file that was reopened has it already; into another one it is copied.

@@ -34,6 +34,7 @@ from napari_geosr.operations.restore.continued import (
     KeptPart,
     begin_journal,
     kept_part,
+    left_by_a_killed_run,
     noted_steps,
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
@@ -202,9 +203,13 @@ def work_steps(
         for sentence in work.doubts():
             yield Warned(message=sentence)
         first_kept = None if kept is None else kept[0]
+        journals = _journals(targets, kept)
         filled = yield from noted_steps(
-            work.fill(targets, first, first_kept, should_stop), _journals(targets, kept)
+            work.fill(targets, first, first_kept, should_stop), journals
         )
+        if any(target.cached for target in targets.all):
+            for journal in journals:
+                journal.commit()  # it stays: the whole is lost with this program, too
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -290,9 +295,9 @@ def _journals(targets: Targets, kept: Sequence[KeptPart] | None) -> list[Journal
     parts: Sequence[KeptPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
     return [
-        begin_journal(target.output, part)
+        begin_journal(filled, part)
         for target, part in reversed(list(pairs))
-        if target.output is not None
+        if (filled := target.output or target.cached) is not None
     ]
 
 
@@ -450,6 +455,17 @@ def _record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
     """Make the record of the run; the input is read once more for its checksum."""
+    steps = provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": prepared.volume},
+        **_facts(prepared),
+    )
+    return (yield from steps)
+
+
+def _facts(prepared: PreparedRestoration) -> AnyDict:
+    """What the record says of the run beside its input."""
     import torch
 
     card = prepared.model.card
@@ -473,22 +489,32 @@ def _record_steps(
         more["outlook"] = prepared.outlook.to_json_dict()
     if facts := agreement(prepared.network):
         more["data_consistency"] = facts
-    steps = provenance.record_steps(
-        "restore",
-        should_stop=should_stop,
-        inputs={"input": prepared.volume},
-        settings=prepared.config.model_dump(mode="json"),
-        model=model,
-        device=prepared.device,
-        torch=torch.__version__,
-        output_dtype=str(prepared.output_dtype),
-        intensities=_intensities(prepared),
-        likeness={
+    return {
+        "settings": prepared.config.model_dump(mode="json"),
+        "model": model,
+        "device": prepared.device,
+        "torch": torch.__version__,
+        "output_dtype": str(prepared.output_dtype),
+        "intensities": _intensities(prepared),
+        "likeness": {
             "level": prepared.verdict.level,
             "reasons": list(prepared.verdict.reasons),
         },
         # Only the end of the run says otherwise: whatever stops it, this stays true.
-        complete=False,
+        "complete": False,
         **more,
-    )
-    return (yield from steps)
+    }
+
+
+def left_of(prepared: PreparedRestoration) -> KeptPart | None:
+    """What a program that was killed has finished of this run without a file.
+
+    It is to be given to :func:`run_steps` as `unfinished`, which compares the inputs.
+    Runs with an uncertainty, and those of a series, are not found.
+    """
+    if prepared.has_spread:
+        return None
+    facts = _facts(prepared)
+    volume = prepared.volume
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    return left_by_a_killed_run(shape, prepared.output_dtype, facts)

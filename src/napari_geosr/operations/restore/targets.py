@@ -18,7 +18,7 @@ from napari_geosr.inference.runner import choose_output
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.preparation import PreparedRestoration
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
 
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
@@ -44,11 +44,14 @@ class Target:
         The array in its place, with the provenance as it is before the run.
     path : Path or None
         Where its file is when the run has ended.
+    cached : CachedResult or None
+        Where nobody asked for a file, but the array is too large for memory.
     """
 
     volume: Volume
     output: Output | None = None
     path: Path | None = None
+    cached: CachedResult | None = None
 
     @property
     def array(self) -> Any:
@@ -118,7 +121,9 @@ def open_targets(
         for i, volume in enumerate(volumes):
             part = None if kept is None else kept[i]
             if laid_out is None:
-                made.append(Target(volume.replace(data=_array(volume, part))))
+                filled = volume.replace(data=_array(volume, part))
+                cached = in_cache(filled, is_reopened=part is not None)
+                made.append(Target(filled, cached=cached))
                 continue
             assert out is not None
             path = Path(out) if i == 0 else spread_path(out)
@@ -150,7 +155,9 @@ def open_targets(
 
 def _array(volume: Volume, kept: KeptPart | None) -> Any:
     if kept is not None:
-        return kept.writable()
+        array = kept.writable()
+        own(array)  # also what a program that was killed left
+        return array
     # NaN is seen through in napari and left out by statistics: what is not restored
     # yet, or never was, is not taken for pores.
     blank = np.nan if volume.dtype.kind == "f" else 0
