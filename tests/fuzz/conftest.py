@@ -13,7 +13,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 
-from reading_process import ReadingProcess  # noqa: E402
+from reading_process import ReadingProcess
 
 
 @pytest.fixture(scope="module")

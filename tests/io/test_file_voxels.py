@@ -169,6 +169,30 @@ def test_a_file_that_is_written_over_is_no_longer_read(
         np.asarray(lazy.data[1])
 
 
+def test_a_file_that_is_touched_is_read_on(
+    lazy: Volume, path: Path, stack: Array
+) -> None:
+    """Backups and copies over itself change its time alone."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    np.testing.assert_array_equal(np.asarray(lazy.data), stack)
+
+
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.7, 0.99])
+def test_another_scan_in_the_same_file_is_noticed(tmp_path: Path, place: float) -> None:
+    """A part of it is enough, if it is no smaller than a few per cent."""
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(10**6))
+    voxels = FileVoxels(path, "u1", 0, (1000, 1000))
+    stat = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(int(place * 960_000))
+        stream.write(b"\1" * 40_000)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    with pytest.raises(FileError, match="was changed while it was in use"):
+        voxels[slice(0, 1), slice(0, 1)]
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file stays there")
 @pytest.mark.parametrize("how", ["deleted", "replaced"])
 def test_a_file_that_is_replaced_is_read_to_its_end(

@@ -41,7 +41,7 @@ _METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 #: A volume of more voxels does not exist: its metadata are damaged.
 _MOST_VOXELS = 10**15
 #: More chunks than this, each with fewer voxels than that, take minutes to read.
-_MANY_CHUNKS, _SMALL_CHUNK = 10**6, 64
+_MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
 
 
 class OmeZarrFormat(WritableFileFormat):
