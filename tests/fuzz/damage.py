@@ -13,9 +13,9 @@ import tifffile
 
 #: Values that no program should write, and some will.
 _ODD: list[Any] = [
-    None, True, -1, 0, 1, 2, 3, 7, 10**6, 2**31, 2**63, 10**18, 10**30, 0.5, -2.5, 1e308,
-    float("nan"), float("inf"), "", "x", "NaN", "µm", "..", "/", [], {}, [[]], [None],
-    ["x", "y"], [1, 2, 3], {"name": "x"}, "\ud800", "a" * 5000, [0] * 300,
+    None, True, -1, 0, 1, 2, 3, 7, 10**6, 2**31, 2**63, 10**18, 10**30, 0.5, -2.5,
+    1e308, float("nan"), float("inf"), "", "x", "NaN", "µm", "..", "/", [], {}, [[]],
+    [None], ["x", "y"], [1, 2, 3], {"name": "x"}, "\ud800", "a" * 5000, [0] * 300,
 ]  # fmt: skip
 _ODD_NUMBERS = [0, 1, 2, 3, 7, 8, 255, 65535, 2**31 - 1, 2**31, 2**32 - 1]
 

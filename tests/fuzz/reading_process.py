@@ -1,4 +1,4 @@
-"""A process that reads damaged files: it may be killed, hang or want too much memory."""
+"""A process that reads damaged files: it may die, hang or want too much memory."""
 
 from __future__ import annotations
 
