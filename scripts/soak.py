@@ -401,7 +401,7 @@ class Soak:
             print(f"{self.step} {action.__name__}", flush=True)
             try:
                 action()
-            except Exception:
+            except Exception:  # noqa: BLE001  # told at the end; go on
                 self.failures.append(f"step {self.step} {action.__name__} raised")
                 traceback.print_exc()
             if self.step % _STEPS == 0:

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.skipif(
 seeds = st.integers(0, 2**32)
 
 
-@examples(40)
+@examples(25)
 @given(
     data=st.data(),
     seed=seeds,
@@ -44,7 +44,7 @@ def test_tiff(data: st.DataObject, seed: int, damage, reader: ReadingProcess) ->
         assert reader.faults(path) == []
 
 
-@examples(30)
+@examples(15)
 @given(data=st.data(), seed=seeds)
 def test_zarr(data: st.DataObject, seed: int, reader: ReadingProcess) -> None:
     with tempfile.TemporaryDirectory() as folder:
@@ -53,7 +53,7 @@ def test_zarr(data: st.DataObject, seed: int, reader: ReadingProcess) -> None:
         assert reader.faults(path) == []
 
 
-@examples(40)
+@examples(25)
 @given(data=st.data(), seed=seeds, damage=st.sampled_from([damage_bytes, damage_hdf5]))
 def test_hdf5(data: st.DataObject, seed: int, damage, reader: ReadingProcess) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -48,6 +49,23 @@ def test_missing_chunks_of_a_huge_grid(tmp_path: Path) -> None:
     (said,) = file_warnings(volume.metadata)
     assert said.startswith("999,999,999,998 of 1,000,000,000,000 chunks are not in")
     assert "(Y 20–29; Y 30–39; Y 40–49; and" in said
+
+
+def test_a_link_elsewhere_does_not_hide_the_coordinates(tmp_path: Path) -> None:
+    """They lie beside the dataset, and the link comes first in the alphabet."""
+    path = tmp_path / "a.nxs"
+    with h5py.File(path, "w") as file:
+        group = file.create_group("entry/data")
+        group["values"] = np.ones((3, 4), "u1")
+        file["again"] = h5py.SoftLink("/entry/data/values")
+        for name, n in (("y", 3), ("x", 4)):
+            group[name] = 5 + 2.5 * np.arange(n)
+            group[name].attrs["units"] = "um"
+        group.attrs["axes"] = ["y", "x"]
+    volume = io.read(path)
+    assert (volume.voxel_size, volume.unit) == ((2.5, 2.5), "µm")
+    assert volume.origin == (5.0, 5.0)
+    assert volume.metadata["dataset"] == "entry/data/values"
 
 
 def test_a_width_that_is_no_whole_number(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from variants import check, examples
 
 
-@examples(40)
+@examples(25)
 @given(data=st.data())
 def test_every_kind_of_hdf5(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from tiff_files import tiff_files
 from variants import check, examples
 
 
-@examples(60)
+@examples(40)
 @given(data=st.data())
 def test_every_kind_of_tiff(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -11,7 +11,7 @@ from variants import check, examples
 from zarr_folders import zarr_folders
 
 
-@examples(30)
+@examples(15)
 @given(data=st.data())
 def test_every_kind_of_zarr(data: st.DataObject) -> None:
     with tempfile.TemporaryDirectory() as folder:
