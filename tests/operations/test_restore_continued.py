@@ -288,6 +288,31 @@ def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, c
     assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
 
 
+def test_the_command_says_that_there_is_a_stopped_run(volume, tmp_path, capsys):
+    scan = io.write(volume, tmp_path / "scan.tif")
+    out = tmp_path / "out" / "result.tif"
+    out.parent.mkdir()
+    part, _ = restore(prepare(io.read(scan)), stop_after=1, out=out)
+    assert not part.complete
+    words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
+    assert command([*words, "--threads", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "was stopped has finished" in said
+    assert "% of result.tif (result.incomplete.tif)" in said
+    assert "--continue" in said
+    assert "--overwrite" in said
+    assert [path.name for path in out.parent.iterdir()] == ["result.incomplete.tif"]
+    assert command([*words, "--threads", "1", "--overwrite"]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
+
+
+def test_a_volume_can_be_saved_beside_a_stopped_run(volume, tmp_path):
+    out = tmp_path / "result.tif"
+    part, _ = restore(prepare(volume), stop_after=1, out=out)
+    kept = io.write(io.read(part.path), out)
+    assert {path.name for path in tmp_path.iterdir()} == {kept.name, part.path.name}
+
+
 def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
     volume, tmp_path, monkeypatch
 ):

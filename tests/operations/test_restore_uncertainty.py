@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import journal, writing
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import (
     RestoreConfig,
@@ -182,6 +185,61 @@ def test_the_command_writes_both_files_and_goes_on(
     assert command(words) == 2
     assert "r_std.ome.tif" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.usefixtures("many_tiles")
+def test_killed_between_its_two_files_it_goes_on(
+    restored, tiny, volume, tmp_path, suffix, monkeypatch, capsys
+):
+    """The deviations have their name then, and the result has not."""
+    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    scan = str(io.write(volume, tmp_path / "scan.tif"))
+    folder = tmp_path / "running"
+    folder.mkdir()
+    real, kept = writing.move_into_place, tmp_path / "killed"
+
+    def killed_after(temporary, path, overwrite):
+        real(temporary, path, overwrite)
+        if not kept.exists():
+            shutil.copytree(folder, kept)
+
+    monkeypatch.setattr(writing, "move_into_place", killed_after)
+    restored(io.read(scan), more={"out": folder / f"r{suffix}"}, threads=None)
+    monkeypatch.setattr(writing, "move_into_place", real)
+    for file in kept.glob(".*.journal.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"pid": 2**22 + 1}))
+    for file in kept.glob(".*"):
+        dead = file.name.replace(f"{os.getpid():08x}", f"{2**22 + 1:08x}")
+        file.rename(file.with_name(dead))
+    out = kept / f"r{suffix}"
+    names = {p.name for p in kept.iterdir() if not p.name.startswith(".")}
+    assert names == {f"r_std{suffix}"}
+    words = ["restore", scan, "--model", tiny, "--out", str(out)]
+    words += ["--uncertainty", "tta", "--uncertainty-members", "2"]
+    assert command([*words, "--continue"]) == 0, capsys.readouterr().err
+    whole = folder / f"r{suffix}"
+    for one, other in ((out, whole), (spread_path(out), spread_path(whole))):
+        np.testing.assert_array_equal(io.read(one).data[:], io.read(other).data[:])
+        assert io.read(one).provenance[-1]["complete"] is True
+    assert {p.name for p in kept.iterdir()} == {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("many_tiles")
+def test_deviations_of_something_else_do_not_go_on(
+    restored, tiny, volume, tmp_path, capsys
+):
+    scan = str(io.write(volume, tmp_path / "scan.tif"))
+    out = tmp_path / "r.ome.tif"
+    restored(io.read(scan), 1, {"out": out}, threads=None)
+    other = io.write(volume, spread_path(out))
+    before = other.read_bytes()
+    words = ["restore", scan, "--model", tiny, "--out", str(out)]
+    words += ["--uncertainty", "tta", "--uncertainty-members", "2", "--continue"]
+    assert command(words) == 2
+    assert "r_std.ome.tif" in capsys.readouterr().err
+    assert other.read_bytes() == before
 
 
 def test_super_resolution_says_it_on_the_finer_grid(restored, volume):

@@ -109,8 +109,7 @@ def restore(
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)
         if wanted.uncertainty != "none":
-            spread = restoration.spread_path(out)
-            unfinished["unfinished_spread"] = _unfinished(spread, average)
+            unfinished["unfinished_spread"] = restoration.find_unfinished_spread(out)
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorationResult]:
         more: AnyDict = {

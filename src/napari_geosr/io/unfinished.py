@@ -14,6 +14,7 @@ from napari_geosr.core.boxes import (
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import remove
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.hidden import asked_for, is_abandoned, leftovers
 from napari_geosr.io.journal import (
@@ -110,6 +111,34 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
         )
 
 
+def refuse_stopped(out: Path, overwrite: bool) -> None:
+    """Raise `FileError` if a run that was stopped left a part of `out`.
+
+    Raises
+    ------
+    FileError
+        Unless `overwrite` says that it may be lost; it is removed then.
+    """
+    path = incomplete_path(out)
+    if not path.exists():
+        return
+    try:
+        stopped = read_file(path, ReadOptions())
+    except FileError:  # someone's own, or no use to anybody
+        return
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    if last.get("complete") is not False or "finished" not in last:
+        return
+    if overwrite:
+        remove(path)
+        return
+    share = _percent(_n_finished(stopped), stopped.shape)
+    raise FileError(
+        f"A run that was stopped has finished {share}{out.name} ({path.name}). Resume "
+        "it (--continue), or start again from the beginning (--overwrite)."
+    )
+
+
 def clear(out: Path) -> None:
     """Remove what dead processes left of `out` and nobody can go on with."""
     suffix = suffix_of(out)
@@ -186,5 +215,9 @@ def _n_finished(stopped: Volume) -> int:
 
 def _share(entry: JournalEntry) -> str:
     """How much is finished, in words."""
-    n = math.prod(entry.stamp.get("shape") or (0,))
-    return f"{100 * entry.n_finished / n:.0f} % of " if n else "a part of "
+    return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
+
+
+def _percent(n_finished: int, shape: Sequence[int]) -> str:
+    n = math.prod(shape)
+    return f"{100 * n_finished / n:.0f} % of " if n else "a part of "

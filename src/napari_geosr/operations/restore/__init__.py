@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         refuse_check,
         residual_path,
     )
+    from napari_geosr.operations.restore.continued import (
+        find_unfinished_spread,
+        spread_path,
+    )
     from napari_geosr.operations.restore.outlook.steps import (
         outlook_steps,
         removed_steps,
@@ -50,7 +54,6 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.steps import (
         restore_steps,
     )
-    from napari_geosr.operations.restore.targets import spread_path
 
 __all__ = [
     "NOTHING_FOUND",
@@ -63,6 +66,7 @@ __all__ = [
     "consistency_steps",
     "estimate_series_steps",
     "estimate_steps",
+    "find_unfinished_spread",
     "is_series",
     "left_of",
     "outlook_steps",
@@ -93,6 +97,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "refuse_check",
             "residual_path",
         ],
+        "continued": ["find_unfinished_spread", "spread_path"],
         "outlook.steps": ["outlook_steps", "removed_steps"],
         "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
         "preview": ["estimate_steps", "preview_steps"],
@@ -101,6 +106,5 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],
         "steps": ["restore_steps"],
-        "targets": ["spread_path"],
     },
 )

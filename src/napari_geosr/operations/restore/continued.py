@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import (
+    Box,
+    boxes_for_the_record,
+    boxes_of_the_record,
+)
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, Warned
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
@@ -16,13 +21,24 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import COPY_BYTES, Output, blocks
+from napari_geosr.io.reading import read_file
+from napari_geosr.io.suffixes import sibling_path
+from napari_geosr.io.unfinished import clear, find_unfinished
 from napari_geosr.operations.storage import CachedResult, left_results
+
+#: Ends the name of standard deviations, and of their file.
+SPREAD = "std"
 
 #: Settings that change how a run goes, but not one voxel of its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 
 T = TypeVar("T")
+
+
+def spread_path(out: str | Path) -> Path:
+    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
+    return sibling_path(Path(out), SPREAD)
 
 
 @dataclass(frozen=True)
@@ -199,6 +215,33 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         return f"another backend ({ran})"
     ours, theirs = seen(now), seen(before)
     return next((what for what in ours if ours[what] != theirs[what]), "")
+
+
+def find_unfinished_spread(out: Path) -> Volume:
+    """Standard deviations that belong to what an earlier run left of `out`.
+
+    They get their name before the result does. A run that was killed in between leaves
+    them whole; then all of them can be kept.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    path = spread_path(out)
+    if not path.exists():
+        return find_unfinished(path)
+    clear(path)
+    whole = read_file(path)
+    last = whole.provenance[-1] if whole.provenance else {}
+    if last.get("operation") != "restore" or last.get("complete") is not True:
+        raise ConfigError(
+            f"{path.name} holds no standard deviations of a restoration, so that there "
+            "is nothing to go on with. Choose another output."
+        )
+    box = tuple(slice(0, n) for n in whole.shape)
+    record = {**last, "complete": False, "finished": boxes_for_the_record([box])}
+    return whole.replace(provenance=(*whole.provenance[:-1], record))
 
 
 def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journal:

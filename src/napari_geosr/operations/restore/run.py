@@ -31,6 +31,7 @@ from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import (
+    SPREAD,
     KeptPart,
     begin_journal,
     kept_part,
@@ -40,7 +41,6 @@ from napari_geosr.operations.restore.continued import (
 from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
 from napari_geosr.operations.restore.targets import (
-    SPREAD,
     SPREAD_DTYPE,
     Targets,
     open_targets,

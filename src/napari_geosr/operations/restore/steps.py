@@ -21,6 +21,7 @@ from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.continued import spread_path
 from napari_geosr.operations.restore.outlook import (
     looked_steps,
 )
@@ -33,7 +34,6 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
-from napari_geosr.operations.restore.targets import spread_path
 from napari_geosr.operations.scan import file_doubts
 
 if TYPE_CHECKING:
@@ -79,8 +79,13 @@ def restore_steps(
         outputs = [Path(out)]
         if config.uncertainty != NO_MEMBERS:
             outputs.append(spread_path(out))
+        whole = None if unfinished_spread is None else unfinished_spread.source
         for path in outputs:
-            io.check_output(path, overwrite=overwrite, continues=unfinished is not None)
+            io.check_output(
+                path,
+                overwrite=overwrite or path == whole,
+                continues=unfinished is not None,
+            )
         refuse_own_source(volume, *outputs)
     ranking: Ranking | None = None
     if config.model == AUTO:

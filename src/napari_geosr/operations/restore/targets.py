@@ -15,23 +15,15 @@ from napari_geosr.core.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
-from napari_geosr.io.suffixes import sibling_path
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.continued import KeptPart, spread_path
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
 
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
-#: Ends the name of standard deviations, and of their file.
-SPREAD = "std"
 #: Of standard deviations, whatever the type of the result.
 SPREAD_DTYPE = np.dtype(np.float32)
-
-
-def spread_path(out: str | Path) -> Path:
-    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
-    return sibling_path(Path(out), SPREAD)
 
 
 @dataclass
@@ -127,6 +119,7 @@ def open_targets(
                 continue
             assert out is not None
             path = Path(out) if i == 0 else spread_path(out)
+            before = None if part is None else part.volume.source
             tile, memory = laid_out
             tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
             file = stack.enter_context(
@@ -145,8 +138,9 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    overwrite=overwrite,
-                    continues=None if part is None else part.volume.source,
+                    # Deviations that are whole already give way to the same again.
+                    overwrite=overwrite or before == path,
+                    continues=before,
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))
