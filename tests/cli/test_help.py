@@ -146,4 +146,12 @@ def test_the_list_of_models_fits_80_columns(
     lines = capsys.readouterr().out.splitlines()
     assert max(map(len, lines)) <= 80
     (line,) = (line for line in lines if " ct-denoise " in line)
-    assert line.split() == "ct-denoise denoise ct 2D, 3D 230,180 bundled".split()
+    assert line.split() == [
+        "ct-denoise",
+        "denoise",
+        "ct",
+        "2D,",
+        "3D",
+        "230,180",
+        "bundled",
+    ]
