@@ -16,7 +16,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_slice,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.reconstruct.scan import given_centre, ready_scan
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.physics.projector import project
@@ -74,9 +74,8 @@ def test_a_cone_beam_goes_to_fdk(balls):
 
 
 def blocks_of(monkeypatch, rows: int) -> None:
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", rows)
-    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
-    monkeypatch.setattr(reconstruct_blocks, "_PATIENCE", 100.0)
+    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", rows)
+    monkeypatch.setattr(reconstruct_scan, "_SLAB", rows)
 
 
 def run(scan, **more):
