@@ -27,6 +27,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory the run may take, e.g. 4GB; by default from what is free.",
+        description="Memory the run may take on top of program and model, e.g. 4GB; by "
+        "default from what is free.",
     ),
 ]

@@ -10,7 +10,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import Config, format_bytes, parse_bytes
+from napari_geosr.core.config import Config, format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
@@ -37,6 +37,9 @@ _TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 32
 _PLACES = 17
 #: Part of the budget for rows that are read ahead.
 _BAND_SHARE = 0.3
+#: Bytes that a run takes whatever its slices: threads, tables of the rays, buffers of
+#: files (up to 14 MB were seen).
+_FIXED_BYTES = 16 * 10**6
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +245,7 @@ class ReadyScan:
             If not one does.
         """
         n_slices = self.n_slices
-        budget = int(self.budget * (1 - _BAND_SHARE))
+        budget = int((self.budget - _FIXED_BYTES) * (1 - _BAND_SHARE))
 
         def needed(n: int) -> int:
             # Slices farther off the middle of a cone are seen by more rows, but for
@@ -254,11 +257,12 @@ class ReadyScan:
         if needed(least) > budget:
             what = "The volume" if self.whole else "A slice"
             remedy = ", or use fdk, which goes by some slices" if self.whole else ""
+            enough = needed(least) / (1 - _BAND_SHARE) + _FIXED_BYTES
             raise DeviceMemoryError(
                 f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
-                f"projections needs about {format_bytes(needed(least))} "
-                f"of memory, and {format_bytes(budget)} may be used for it. Allow more "
-                f"(--memory), or make the slices smaller (--size){remedy}."
+                f"projections needs {format_enough(enough)} of memory, but the run may "
+                f"take {format_bytes(self.budget)}. Allow more (--memory), or make the "
+                f"slices smaller (--size){remedy}."
             )
         fits = range(least, n_slices + 1)
         return bisect_right(fits, budget, key=needed) + least - 1
@@ -268,7 +272,8 @@ class ReadyScan:
         scan = self.scan
         frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
         row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
-        return int(max(1, self.budget * _BAND_SHARE // row))
+        share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
+        return int(max(1, share // row))
 
 
 def len_of(frames: Any) -> int:
