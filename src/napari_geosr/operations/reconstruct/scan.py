@@ -32,7 +32,7 @@ _OFF_MIDDLE = 0.05
 #: its slice: spectra and their padding; estimate, update, dual variables, weights.
 _SINOGRAMS, _SLICES = 12, 10
 #: Slices that belong together: on a processor, elsewhere, and of a cone.
-_TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 32
+_TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 64
 #: Places in a volume where the memory of a block is worked out.
 _PLACES = 17
 #: Part of the budget for rows that are read ahead.
