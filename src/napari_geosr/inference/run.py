@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -36,13 +36,20 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.store_caches import held_bytes, limited_caches
+from napari_geosr.inference.store_caches import (
+    PlannedArray,
+    held_bytes,
+    limited_caches,
+    share,
+)
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,
     budget_for,
     choose_tile,
+    cut_to_budget,
     weigh_tile,
+    work_of,
 )
 from napari_geosr.inference.tile_memory import (
     GrowthMeter,
@@ -75,6 +82,8 @@ Array = AnyArray
 _GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
 #: Work ÷ voxels from which on a run says what it costs.
 _DEAR_FACTOR = 3.0
+#: Times that a budget is looked for: what is held is half of it at most.
+_ROUNDS = 40
 #: Growth ÷ prediction with the C library's usual reserves (1.2 to 2.3 were seen).
 _USUAL_EXCESS = 2.5
 
@@ -148,21 +157,7 @@ class TiledRun:
         network.to(device)
         self.tile_memory = tile_memory or TileMemory()
         self.dtype = compute.network_dtype(network)
-        self.buffers = Buffers(
-            source=np.dtype(source.dtype).itemsize,
-            target=np.dtype(target.dtype).itemsize,
-            network=np.dtype(self.dtype).itemsize,
-            chunks=self._chunks(),
-            held=held_bytes(source, budget)
-            + held_bytes(target, budget)
-            + self.backend.fixed_bytes,
-        )
-        if spread is not None:
-            self.buffers = replace(
-                self.buffers,
-                spread=np.dtype(spread.dtype).itemsize,
-                held=self.buffers.held + held_bytes(spread, budget),
-            )
+        self.buffers = self._buffers(budget)
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
         )
@@ -176,6 +171,35 @@ class TiledRun:
         self.free_then: int | None = None
         self.known_most: int | None = None
         self.started = time.perf_counter()
+
+    def _buffers(self, budget: int) -> Buffers:
+        """What the pipeline keeps when a run may take `budget` bytes."""
+        held = self.backend.fixed_bytes
+        for array in (self.source, self.target, self.spread):
+            if isinstance(array, PlannedArray):  # takes its part of any budget
+                held += array.held_bytes * share(budget) // max(1, share(self.budget))
+            elif array is not None:
+                held += held_bytes(array, budget)
+        spread = 0 if self.spread is None else np.dtype(self.spread.dtype).itemsize
+        return Buffers(
+            source=np.dtype(self.source.dtype).itemsize,
+            target=np.dtype(self.target.dtype).itemsize,
+            network=np.dtype(self.dtype).itemsize,
+            chunks=self._chunks(),
+            held=held,
+            spread=spread,
+        )
+
+    def _enough(self) -> float:
+        """Bytes of the smallest budget that has room for a tile and what is held."""
+        box, found, budget = clip_box(self.layout, self.region), 0, 0
+        for _ in range(_ROUNDS):
+            budget = found
+            buffers = self._buffers(budget)
+            found = budget_for(self.layout, box, self.cost, buffers, math.inf)
+            if found <= budget:
+                break
+        return found
 
     def _chunks(self) -> tuple[int, int, int] | None:
         """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
@@ -323,6 +347,7 @@ class TiledRun:
             chunks=self.buffers.chunks,
             most_voxels=most,
             box=self.region,
+            enough=self._enough,
         )
 
     def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
@@ -476,7 +501,10 @@ class TiledRun:
                     failed_before = False
                 yield from self._finished(pipe, len(waiting))
                 if grew_by is not None and self._correct(tile, grew_by):
-                    waiting[:] = self._halved(waiting, must=False)
+                    waiting[:] = cut_to_budget(
+                        waiting, self.layout, self.cost, self.buffers, self.budget
+                    )
+                    yield from self._dearer(waiting)
                     return
         except (compute.OutOfMemoryError, MemoryError):
             pipe.stop_reading()
@@ -486,7 +514,17 @@ class TiledRun:
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_then = free_memory(self.device)
-        waiting[:] = self._halved(waiting, must=True)
+        waiting[:] = self._halved(waiting)
+
+    def _dearer(self, waiting: Sequence[Tile]) -> Iterator[Step]:
+        """Tell that tiles became so small that the run takes much longer."""
+        factor = work_of(waiting)
+        if factor > max(_DEAR_FACTOR, self.choice.cost_factor if self.choice else 0.0):
+            yield Warned(
+                message="The first tile took more memory than was expected, so the "
+                f"others are smaller: the run takes about {factor:.0f} times as long "
+                "as one with enough. Raise the setting Memory (--memory)."
+            )
 
     def _settle(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
@@ -561,11 +599,11 @@ class TiledRun:
         peak = tile_peak(self.layout, self.cost, self.buffers, tile.core_shape, window)
         return peak > self.budget
 
-    def _halved(self, waiting: Sequence[Tile], *, must: bool) -> list[Tile]:
+    def _halved(self, waiting: Sequence[Tile]) -> list[Tile]:
         found: list[Tile] = []
         for position, tile in enumerate(waiting):
             halves = split(tile, self.layout)
-            if not halves and must and position == 0:
+            if not halves and position == 0:
                 self._refuse(tile)
             found += halves or (tile,)
         return found

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes, parse_bytes
+from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.measure.config import PorosityConfig
@@ -38,5 +38,5 @@ def check_budget(
     if needed > budget:
         raise VolumeError(
             f"The memory of {format_bytes(budget)} is too little to measure {name!r}, "
-            f"which needs at least {format_bytes(needed)} (--memory)."
+            f"which needs at least {format_enough(needed)} (--memory)."
         )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -56,19 +56,22 @@ class KeptPart:
     backend : str or None
         What computed them (`napari_geosr.inference.backends`), to go on with; None
         where nothing was restored by a model.
+    run : mapping
+        What the record says of how that run went.
     """
 
     volume: Volume
     places: tuple[Box, ...]
     tile: tuple[int, ...] | None
     backend: str | None = None
+    run: AnyMapping = field(default_factory=dict)
 
     @property
     def facts(self) -> AnyDict:
         """What the rest has to be made with, as it stands in a record."""
-        found: AnyDict = {}
+        found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
-            found["run"] = {"tile": list(self.tile)}
+            found["run"] = {**self.run, "tile": list(self.tile)}
         if self.backend is not None:
             found["backend"] = {"name": self.backend}
         return found
