@@ -147,11 +147,3 @@ def test_the_list_of_models_fits_80_columns(
     assert max(map(len, lines)) <= 80
     (line,) = (line for line in lines if " ct-denoise " in line)
     assert line.split()[:3] == ["ct-denoise", "denoise", "ct"]
-        "ct-denoise",
-        "denoise",
-        "ct",
-        "2D,",
-        "3D",
-        "230,180",
-        "bundled",
-    ]
