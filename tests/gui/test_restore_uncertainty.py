@@ -198,7 +198,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         residual = [x for x in viewer.layers if x.name.endswith("(residual)")][-1]
         np.testing.assert_array_equal(residual.scale, source.scale)
         np.testing.assert_array_equal(residual.translate, source.translate)
-        marks = [x for x in viewer.layers if "odd places" in x.name]
+        marks = [x for x in viewer.layers if "suspicious regions" in x.name]
         assert len(marks) == painted
         words = "does not fit the scan" if painted else "Nothing beyond the limits"
         assert words in dock.message.text

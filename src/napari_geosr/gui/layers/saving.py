@@ -54,7 +54,8 @@ class SaveButton(QPushButton):
     def __init__(self, text: str, parent: QWidget | None = None) -> None:
         super().__init__(text, parent)
         self.setToolTip(
-            "Save the restored layer with voxel size, unit, origin and how it was made."
+            "Save the restored layer with voxel size, unit, origin and a record of "
+            "how it was made."
         )
         self.setAccessibleName(text.replace("&", "").removesuffix("…"))
         self._layer: weakref.ref[Layer] | None = None

@@ -356,7 +356,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_stopped(self) -> None:
         unfinished = self.activity.target()
         self.message.show_message(
-            "Stopped before the first slice was finished: nothing is kept."
+            "Stopped before the first slice was finished. Nothing is kept."
             if unfinished is None
             else f"Stopped before another slice was finished; {unfinished.name!r} is "
             "as it was."

@@ -131,7 +131,7 @@ class RestoreDock(RestoreWidgets):
             self.model_box.set_model(config.model)
         except GeoSRError:
             # A model of one's own that was moved since: start with the first one.
-            remark = f"The last model, {config.model}, is not there any more."
+            remark = f"The last model, {config.model}, no longer exists."
         self.model_box.set_by_hand(False)  # not for the scan that comes
         self.strength.set_value(config.strength)
         self.strength.set_card(self.model_box.card())
@@ -140,7 +140,7 @@ class RestoreDock(RestoreWidgets):
             self.uncertainty.set_values(config)
         except GeoSRError:
             names = ", ".join(config.ensemble_with)
-            remark = f"Models of the last ensemble, {names}, are not there any more."
+            remark = f"Models of the last ensemble, {names}, no longer exist."
         return remark
 
     def config(self) -> RestoreConfig:
@@ -168,7 +168,7 @@ class RestoreDock(RestoreWidgets):
         """
         if self.activity.busy == "run":
             raise ConfigError(
-                f"{path.name} is kept, but the Restore dock is at work. Choose the "
+                f"{path.name} is kept, but the Restore dock is busy. Choose the "
                 "model there when it is done."
             )
         self.model_box.set_model(str(path))
@@ -268,7 +268,7 @@ class RestoreDock(RestoreWidgets):
         if not (self.activity.is_ready and self.outlook.activity.has_looked):
             # What it does is asked about before it is done.
             self._runs_after_look = True
-            self.message.show_message("Looking at what the model does before the run…")
+            self.message.show_message("Checking what the model does before the run…")
             self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
@@ -327,7 +327,7 @@ class RestoreDock(RestoreWidgets):
     def _copy(self, make: Any, what: str) -> None:
         layer = self.layer_combo.layer()
         if layer is None:
-            self.message.show_message("Open an image first: no layer is chosen.")
+            self.message.show_message("Open an image first: no layer is selected.")
             return
         result = None if self._result is None else self._result()
         try:
@@ -431,7 +431,8 @@ class RestoreDock(RestoreWidgets):
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
         elif self.model_box.model() == NONE:
             tip = (
-                "Nothing is run: the scan is left as it is. Choose a model to run one."
+                "Nothing to run: the scan is left as it is. Choose a model to restore "
+                "it."
             )
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
@@ -466,7 +467,7 @@ class RestoreDock(RestoreWidgets):
             self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
-                "Stopped. The finished tiles are kept; Continue restores the others."
+                "Stopped. Finished tiles are kept; press Continue for the others."
             )
         source = self.activity.run_source()
         # Labels lie over the scan as they are: there are no grey values to compare.

@@ -31,13 +31,13 @@ class LeftRow(QWidget):
         self.label.setWordWrap(True)
         self.label.setAccessibleName("Interrupted run")
         self.label.setToolTip(
-            "napari ended during a run over this scan with these settings. Its "
-            "finished tiles are still on disk."
+            "napari ended during a run on this scan with these settings. The finished "
+            "tiles are still on disk."
         )
         self.continue_button = QPushButton("Continue")
         self.continue_button.setAccessibleName("Continue the interrupted run")
         self.continue_button.setToolTip(
-            "Restore the tiles that the interrupted run lacks (Alt+Shift+I)."
+            "Restore the tiles that are missing (Alt+Shift+I)."
         )
         self.continue_button.setShortcut("Alt+Shift+I")
         self.discard_button = QPushButton("Discard")
