@@ -6,7 +6,7 @@ of the training specimen. Adversarial methods have generators of their own, and 
 for three times the seconds of the supervised row. Prints Markdown tables and whether
 the methods come in the expected order, or writes both into a document with ``--out``.
 
-    python benchmarks/bench_methods.py --steps 400 --out docs/methods.md
+    python benchmarks/bench_methods.py --steps 400 --out docs/evidence/methods_tables.md
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
 

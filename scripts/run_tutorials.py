@@ -13,6 +13,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 PAGES = Path(__file__).resolve().parents[1] / "docs" / "tutorials"
 
@@ -22,10 +23,11 @@ def blocks(page: Path) -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     language, lines = "", [""]
     for line in page.read_text(encoding="utf-8").splitlines():
-        if line.startswith("```"):
+        # Blocks in tabs are indented.
+        if line.lstrip().startswith("```"):
             if language:
-                found.append((language, "\n".join(lines)))
-            language = "" if language else line[3:].strip() or "text"
+                found.append((language, dedent("\n".join(lines))))
+            language = "" if language else line.strip()[3:] or "text"
             lines = []
         else:
             lines.append(line)
@@ -42,7 +44,9 @@ def run_words(words: list[str], folder: Path) -> str:
     """Run one command in a folder; give what it printed, or stop with its error."""
     if words[0] == "napari-geosr":
         words = [sys.executable, "-m", "napari_geosr", *words[1:]]
-    environment = {**os.environ, "COLUMNS": "88"}
+    # Without the person's own models and jobs.
+    own = {"COLUMNS": "88", "XDG_DATA_HOME": str(folder / "data")}
+    environment = {**os.environ, **own}
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, check=False
     )
