@@ -21,7 +21,6 @@ SCANS = {
     "cement": ("ct_volumes/cement_128x128x128.tif", 0.0),
     "bone": ("ct_volumes/bone_128x128x128.tif", 0.0),
     "bone_noisy": ("ct_volumes/bone_128x128x128.tif", 0.2),
-    "banana": ("microscopy/mri_banana_sequence", 0.0),
 }
 
 
