@@ -17,7 +17,10 @@ PAGES = [
     *sorted((ROOT / ".github").rglob("*.yml")),
     *sorted((ROOT / ".github").rglob("*.md")),
     *sorted(
-        page for page in (ROOT / "docs").rglob("*.md") if page.parent.name != "adr"
+        page
+        for page in (ROOT / "docs").rglob("*.md")
+        # The glossary lists the words that are not used.
+        if page.parent.name != "adr" and page.name != "glossary.md"
     ),
 ]
 
