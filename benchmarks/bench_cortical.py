@@ -218,8 +218,8 @@ def main() -> None:
             f"{TRAINED_ON} others. Widths are those of the largest sphere in the pore. "
             "*Found*: share of the true pore voxels that are pores in the result. "
             "*Invented*: wrong pore voxels, by their own width, relative to the true "
-            "pore voxels of that class. *Porosity*: error of the porosity of the class, by the widths "
-            "in the result.\n",
+            "pore voxels of that class. *Porosity*: error of the porosity of "
+            "the class, by the widths in the result.\n",
             summary(rows),
             table(found),
         )

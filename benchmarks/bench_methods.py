@@ -286,7 +286,8 @@ def head(command: str) -> str:
         "were tuned with the truth of the training specimen, which favours them. "
         "Errors are signed and relative to the known mask, with Otsu's threshold "
         "throughout; *volumes* is the Wasserstein-1 distance of the log10 pore "
-        "volumes. There is no row for bicubic interpolation: at a factor of 1 it is the input.\n"
+        "volumes. There is no row for bicubic interpolation: at a factor of 1 "
+        "it is the input.\n"
     )
 
 
