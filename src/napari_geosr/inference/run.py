@@ -221,8 +221,8 @@ class TiledRun:
         mean, std = self.statistics.input_mean, self.statistics.input_std
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
             raise VolumeError(
-                f"The grey values have mean {mean:g} and standard deviation {std:g}: there is "
-                "nothing to restore."
+                f"The grey values have mean {mean:g} and standard deviation "
+                f"{std:g}: there is nothing to restore."
             )
         expected, found = self.layout.output_shape, tuple(self.target.shape)
         if self.region is None and found != expected:

@@ -21,9 +21,9 @@ NonFinite = Literal["mean", "zero", "refuse"]
 class Standardisation(Protocol):
     """The grey scales of a run; `IntensityStatistics` is one.
 
-    The mean of the *whole* input, and mean and standard deviation that the network's input and
-    output are scaled by: those of the whole input, or the model's own. And how its hot
-    voxels are told, if it has any.
+    The mean of the *whole* input, and the mean and standard deviation by which the
+    network's input and output are scaled: those of the whole input, or the model's own.
+    And how its hot voxels are told, if it has any.
     """
 
     @property

@@ -396,8 +396,8 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
     step = float(np.spacing(largest))
     if step > _COARSE * statistics.std and not prepared.labels:
         yield (
-            f"The grey values of {title} are large against their deviation: {step:g} is "
-            f"the smallest difference that a result in float32 can hold near "
+            f"The grey values of {title} are large compared with their standard "
+            f"deviation: {step:g} is the smallest difference that a result in float32 can hold near "
             f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
             "Subtract a constant from the voxels first."
         )
