@@ -397,9 +397,9 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
     if step > _COARSE * statistics.std and not prepared.labels:
         yield (
             f"The grey values of {title} are large compared with their standard "
-            f"deviation: {step:g} is the smallest difference that a result in float32 can hold near "
-            f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
-            "Subtract a constant from the voxels first."
+            f"deviation: {step:g} is the smallest difference that a result in "
+            f"float32 can hold near {float(largest):g}, and the standard deviation is "
+            f"{statistics.std:g}. Subtract a constant from the voxels first."
         )
 
 
