@@ -20,10 +20,10 @@ from napari_geosr.io import journal
 from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations.restore import (
     RestoreConfig,
+    deviation_path,
     prepare_steps,
     restore_steps,
     run_steps,
-    spread_path,
 )
 from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.run import RestorationResult
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_in_its_file(
     assert 0 < finished < n
     more = {}
     if uncertainty != "none":
-        more["unfinished_spread"] = find_unfinished(spread_path(out))
+        more["unfinished_deviation"] = find_unfinished(deviation_path(out))
     monkeypatch.setattr(KeptPart, "copy_into", lambda *_: pytest.fail("copied"))
     result, after = restore(prepared, out=out, unfinished=left, **more)
     assert result.complete
@@ -217,8 +217,8 @@ def test_a_killed_run_goes_on_in_its_file(
     assert record["run"]["tile"] == left.provenance[-1]["run"]["tile"]
     names = [out.name]
     if uncertainty != "none":
-        names.append(spread_path(out).name)
-        np.testing.assert_array_equal(result.spread.data[:], whole.spread.data[:])
+        names.append(deviation_path(out).name)
+        np.testing.assert_array_equal(result.deviation.data[:], whole.deviation.data[:])
     assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
 
 

@@ -109,7 +109,9 @@ def restore(
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)
         if wanted.uncertainty != "none":
-            unfinished["unfinished_spread"] = restoration.find_unfinished_spread(out)
+            unfinished["unfinished_deviation"] = restoration.find_unfinished_deviation(
+                out
+            )
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorationResult]:
         more: AnyDict = {
@@ -154,8 +156,8 @@ def restore(
 
 def _names(result: RestorationResult) -> str:
     paths = [result.path]
-    if result.spread is not None:
-        paths.append(result.spread.source)
+    if result.deviation is not None:
+        paths.append(result.deviation.source)
     return " and ".join(str(path) for path in paths)
 
 
@@ -191,8 +193,8 @@ def _describe(
     return {
         "output": str(result.path),
         "standard_deviation": None
-        if result.spread is None
-        else str(result.spread.source),
+        if result.deviation is None
+        else str(result.deviation.source),
         "complete": result.complete,
         "shape": list(volume.shape),
         "axes": volume.axes,

@@ -125,7 +125,7 @@ class TiledRun:
     """One run over a volume, or over a region of it.
 
     See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
-    `region`, target and spread hold that region alone.
+    `region`, target and deviation hold that region alone.
     """
 
     def __init__(
@@ -142,11 +142,11 @@ class TiledRun:
         should_stop: ShouldStop = never_stop,
         tile_memory: TileMemory | None = None,
         region: Sequence[slice] | None = None,
-        spread: Any = None,
+        deviation: Any = None,
         backend: Choice | None = None,
     ) -> None:
         self.network, self.source, self.target = network, source, target
-        self.spread = spread
+        self.deviation = deviation
         self.backend = backend or Choice()
         self.statistics, self.budget, self.device = statistics, budget, device
         self.threads, self.should_stop = threads, should_stop
@@ -175,19 +175,21 @@ class TiledRun:
     def _buffers(self, budget: int) -> Buffers:
         """What the pipeline keeps when a run may take `budget` bytes."""
         held = self.backend.fixed_bytes
-        for array in (self.source, self.target, self.spread):
+        for array in (self.source, self.target, self.deviation):
             if isinstance(array, PlannedArray):  # takes its part of any budget
                 held += array.held_bytes * share(budget) // max(1, share(self.budget))
             elif array is not None:
                 held += held_bytes(array, budget)
-        spread = 0 if self.spread is None else np.dtype(self.spread.dtype).itemsize
+        deviation = (
+            0 if self.deviation is None else np.dtype(self.deviation.dtype).itemsize
+        )
         return Buffers(
             source=np.dtype(self.source.dtype).itemsize,
             target=np.dtype(self.target.dtype).itemsize,
             network=np.dtype(self.dtype).itemsize,
             chunks=self._chunks(),
             held=held,
-            spread=spread,
+            deviation=deviation,
         )
 
     def _enough(self) -> float:
@@ -219,31 +221,31 @@ class TiledRun:
         mean, std = self.statistics.input_mean, self.statistics.input_std
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
             raise VolumeError(
-                f"The grey values have mean {mean:g} and spread {std:g}: there is "
-                "nothing to restore."
+                f"The grey values have mean {mean:g} and standard deviation "
+                f"{std:g}: there is nothing to restore."
             )
         expected, found = self.layout.output_shape, tuple(self.target.shape)
         if self.region is None and found != expected:
             raise VolumeError(f"The result needs shape {expected}, not {found}.")
-        self._check_spread(found)
+        self._check_deviation(found)
 
-    def _check_spread(self, shape: tuple[int, ...]) -> None:
+    def _check_deviation(self, shape: tuple[int, ...]) -> None:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
-        if (self.spread is not None) != (n_outputs == 2):
+        if (self.deviation is not None) != (n_outputs == 2):
             raise ModelError(
                 f"The network {name} gives {n_outputs} volumes: a place for standard "
                 "deviations goes with a network of several members, and only with one."
             )
-        if self.spread is None:
+        if self.deviation is None:
             return
-        if np.dtype(self.spread.dtype).kind != "f":
+        if np.dtype(self.deviation.dtype).kind != "f":
             raise VolumeError(
-                f"Standard deviations cannot be stored as {self.spread.dtype}."
+                f"Standard deviations cannot be stored as {self.deviation.dtype}."
             )
-        if tuple(self.spread.shape) != shape:
+        if tuple(self.deviation.shape) != shape:
             raise VolumeError(
                 f"The standard deviations need the result's shape {shape}, not "
-                f"{tuple(self.spread.shape)}."
+                f"{tuple(self.deviation.shape)}."
             )
 
     def plan(
@@ -381,7 +383,7 @@ class TiledRun:
             self.layout,
             self.statistics,
             (origin[0], origin[1], origin[2]),
-            spread=self.spread,
+            deviation=self.deviation,
             source=self.source,
         )
         kept, waiting = self._sorted(tiles, BoxIndex(map(tuple, finished)))
@@ -458,7 +460,10 @@ class TiledRun:
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()
-        for target in (self.target, *([] if self.spread is None else [self.spread])):
+        for target in (
+            self.target,
+            *([] if self.deviation is None else [self.deviation]),
+        ):
             stack.enter_context(limited_caches(self.source, target, self.budget))
         return stack
 

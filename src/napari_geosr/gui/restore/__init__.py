@@ -484,8 +484,8 @@ class RestoreDock(RestoreWidgets):
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
-        spread = None if layer is None else self.activity.spread()
-        self.save_button.set_layer(layer, self.activity.run_file, spread)
+        deviation = None if layer is None else self.activity.deviation()
+        self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)
 
     def _on_checked(self, words: str, fits: bool) -> None:

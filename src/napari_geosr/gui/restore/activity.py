@@ -34,6 +34,7 @@ from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_highest
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
     PreviewLayer,
@@ -49,7 +50,6 @@ from napari_geosr.gui.restore.ready import (
     run_of,
 )
 from napari_geosr.gui.restore.source_watch import SourceWatch
-from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations import storage
 from napari_geosr.operations.restore import RestorationResult, RestoreConfig
@@ -111,7 +111,7 @@ class RestoreActivity(Activity):
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
-        self._spread = SpreadLayer(viewer)
+        self._deviation = DeviationLayer(viewer)
         self._restored_from: AnyDict = {}
         self._takes_left = False
         self.watch = SourceWatch()
@@ -165,9 +165,9 @@ class RestoreActivity(Activity):
         """Return the layer that the last run filled, if it still exists."""
         return None if self._target is None else self._target()
 
-    def spread(self) -> Image | None:
+    def deviation(self) -> Image | None:
         """Return the layer of standard deviations of the last run, if there is one."""
-        return self._spread.layer()
+        return self._deviation.layer()
 
     def unfinished(self) -> Image | Labels | None:
         """Return the layer that :meth:`run` would fill further, if there is one.
@@ -179,7 +179,7 @@ class RestoreActivity(Activity):
             return None
         if target is None or target not in self._viewer.layers:
             return None
-        if not self._spread.can_go_on():
+        if not self._deviation.can_go_on():
             return None
         try:
             same = self._key(layer) == self._run_key
@@ -269,7 +269,7 @@ class RestoreActivity(Activity):
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if layer is self.target():
-            self._stopped = self._spread.stopped = None  # and this the result's
+            self._stopped = self._deviation.stopped = None  # and this the result's
         if self._busy == RUN:
             if layer is self.run_source():
                 self.warned.emit(self.watch.end(layer))
@@ -384,17 +384,17 @@ class RestoreActivity(Activity):
         first = region_on_screen(layer, self._viewer)
         position = chosen_position(layer, self._viewer)
         make_steps = run_of(ready, layer, first, position)
-        stopped = stopped_spread = None
+        stopped = stopped_deviation = None
         if self.unfinished() is not None:
-            stopped, stopped_spread = self._stopped, self._spread.stopped
+            stopped, stopped_deviation = self._stopped, self._deviation.stopped
         else:
             self._target = None
-            self._spread.forget()
+            self._deviation.forget()
             if self._takes_left and ready.left is not None:
                 stopped = ready.left.volume
                 self._ready = replace(ready, left=None)
         self._takes_left = False
-        self._stopped = self._spread.stopped = None
+        self._stopped = self._deviation.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
         self.watch.begin(layer)
@@ -409,7 +409,7 @@ class RestoreActivity(Activity):
             lambda stop: with_highest(
                 make_steps(
                     unfinished=stopped,
-                    unfinished_spread=stopped_spread,
+                    unfinished_deviation=stopped_deviation,
                     should_stop=stop,
                 )
             ),
@@ -434,11 +434,11 @@ class RestoreActivity(Activity):
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)
             self._refreshers = [Refresher(self._viewer, target)]
-            if step.spread is not None:
-                spread = self._spread.show(
-                    step.spread, target, layer, self._restored_from
+            if step.deviation is not None:
+                deviation = self._deviation.show(
+                    step.deviation, target, layer, self._restored_from
                 )
-                self._refreshers.append(Refresher(self._viewer, spread))
+                self._refreshers.append(Refresher(self._viewer, deviation))
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
@@ -463,9 +463,9 @@ class RestoreActivity(Activity):
         elif target.name == self._name_given:
             earlier = " (of earlier data)" if self.watch.said else ""
             target.name = f"{restored.volume.name}{earlier}"
-        if restored.spread is not None:
-            self._spread.finish(
-                restored.spread,
+        if restored.deviation is not None:
+            self._deviation.finish(
+                restored.deviation,
                 self._restored_from,
                 highest,
                 complete=restored.complete,

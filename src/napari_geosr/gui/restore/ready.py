@@ -66,7 +66,7 @@ class ReadyRun:
         volume, card = self.prepared.volume, self.prepared.model.card
         itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)
-        if self.prepared.has_spread:
+        if self.prepared.has_deviation:
             itemsize += 4  # deviations are float32
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 

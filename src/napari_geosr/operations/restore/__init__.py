@@ -20,8 +20,8 @@ if TYPE_CHECKING:
         residual_path,
     )
     from napari_geosr.operations.restore.continued import (
-        find_unfinished_spread,
-        spread_path,
+        deviation_path,
+        find_unfinished_deviation,
     )
     from napari_geosr.operations.restore.outlook.steps import (
         outlook_steps,
@@ -64,9 +64,10 @@ __all__ = [
     "RestorationResult",
     "RestoreConfig",
     "consistency_steps",
+    "deviation_path",
     "estimate_series_steps",
     "estimate_steps",
-    "find_unfinished_spread",
+    "find_unfinished_deviation",
     "is_series",
     "left_of",
     "outlook_steps",
@@ -81,7 +82,6 @@ __all__ = [
     "restore_steps",
     "run_series_steps",
     "run_steps",
-    "spread_path",
     "with_strength",
 ]
 
@@ -97,7 +97,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "refuse_check",
             "residual_path",
         ],
-        "continued": ["find_unfinished_spread", "spread_path"],
+        "continued": ["find_unfinished_deviation", "deviation_path"],
         "outlook.steps": ["outlook_steps", "removed_steps"],
         "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
         "preview": ["estimate_steps", "preview_steps"],

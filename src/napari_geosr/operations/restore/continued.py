@@ -27,7 +27,7 @@ from napari_geosr.io.unfinished import clear, find_unfinished
 from napari_geosr.operations.storage import CachedResult, left_results
 
 #: Ends the name of standard deviations, and of their file.
-SPREAD = "std"
+DEVIATION = "std"
 
 #: Settings that change how a run goes, but not one voxel of its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
@@ -36,9 +36,9 @@ _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 T = TypeVar("T")
 
 
-def spread_path(out: str | Path) -> Path:
+def deviation_path(out: str | Path) -> Path:
     """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
-    return sibling_path(Path(out), SPREAD)
+    return sibling_path(Path(out), DEVIATION)
 
 
 @dataclass(frozen=True)
@@ -220,7 +220,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     return next((what for what in ours if ours[what] != theirs[what]), "")
 
 
-def find_unfinished_spread(out: Path) -> Volume:
+def find_unfinished_deviation(out: Path) -> Volume:
     """Standard deviations that belong to what an earlier run left of `out`.
 
     They get their name before the result does. A run that was killed in between leaves
@@ -231,7 +231,7 @@ def find_unfinished_spread(out: Path) -> Volume:
     ConfigError
         If there are none.
     """
-    path = spread_path(out)
+    path = deviation_path(out)
     if not path.exists():
         return find_unfinished(path)
     clear(path)

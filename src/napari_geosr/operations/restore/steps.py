@@ -21,7 +21,7 @@ from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.continued import spread_path
+from napari_geosr.operations.restore.continued import deviation_path
 from napari_geosr.operations.restore.outlook import (
     looked_steps,
 )
@@ -48,7 +48,7 @@ def restore_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
-    unfinished_spread: Volume | None = None,
+    unfinished_deviation: Volume | None = None,
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
@@ -78,8 +78,8 @@ def restore_steps(
     if out is not None:
         outputs = [Path(out)]
         if config.uncertainty != NO_MEMBERS:
-            outputs.append(spread_path(out))
-        whole = None if unfinished_spread is None else unfinished_spread.source
+            outputs.append(deviation_path(out))
+        whole = None if unfinished_deviation is None else unfinished_deviation.source
         for path in outputs:
             io.check_output(
                 path,
@@ -118,7 +118,7 @@ def restore_steps(
             overwrite=overwrite,
             first=first,
             unfinished=unfinished,
-            unfinished_spread=unfinished_spread,
+            unfinished_deviation=unfinished_deviation,
             should_stop=should_stop,
         )
         return (yield from steps)
@@ -135,7 +135,7 @@ def restore_steps(
         overwrite=overwrite,
         first=first,
         unfinished=unfinished,
-        unfinished_spread=unfinished_spread,
+        unfinished_deviation=unfinished_deviation,
         should_stop=should_stop,
     )
     return (yield from steps)

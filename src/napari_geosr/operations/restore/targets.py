@@ -15,7 +15,7 @@ from napari_geosr.core.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
-from napari_geosr.operations.restore.continued import KeptPart, spread_path
+from napari_geosr.operations.restore.continued import KeptPart, deviation_path
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
 
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
 #: Of standard deviations, whatever the type of the result.
-SPREAD_DTYPE = np.dtype(np.float32)
+DEVIATION_DTYPE = np.dtype(np.float32)
 
 
 @dataclass
@@ -76,12 +76,12 @@ class Targets:
     """The restored volume and, of several members, their standard deviation."""
 
     result: Target
-    spread: Target | None = None
+    deviation: Target | None = None
 
     @property
     def all(self) -> list[Target]:
         """Those that there are."""
-        return [self.result, *([] if self.spread is None else [self.spread])]
+        return [self.result, *([] if self.deviation is None else [self.deviation])]
 
     @property
     def notes(self) -> list[str]:
@@ -118,7 +118,7 @@ def open_targets(
                 made.append(Target(filled, cached=cached))
                 continue
             assert out is not None
-            path = Path(out) if i == 0 else spread_path(out)
+            path = Path(out) if i == 0 else deviation_path(out)
             before = None if part is None else part.volume.source
             tile, memory = laid_out
             tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
