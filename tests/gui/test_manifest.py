@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -64,3 +65,22 @@ def test_every_sample_opens_in_its_place(make_napari_viewer, key):
     ]
     for one, other in zip(*edges, strict=True):
         assert one == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "restore:RestoreDock",
+        "train:TrainDock",
+        "jobs:JobsDock",
+        "models:ModelsDock",
+        "pairs:PairsDock",
+        "reconstruct:ReconstructDock",
+        "porosity:PorosityDock",
+    ],
+)
+def test_names_that_the_manifest_once_had_stay(place):
+    module, name = place.split(":")
+    assert issubclass(
+        getattr(import_module(f"napari_geosr.gui.{module}"), name), QWidget
+    )

@@ -87,7 +87,7 @@ def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
     assert "fluorescence" in dock.card.text()
     dock.find.words.setText("no such word")
     qtbot.waitUntil(lambda: names(dock) == [], timeout=2000)
-    assert "No model" in dock.card.text()
+    assert "No matching model" in dock.card.text()
     assert not dock.use_button.isEnabled()
     dock.find.words.clear()
     qtbot.waitUntil(lambda: names(dock) == everything, timeout=2000)

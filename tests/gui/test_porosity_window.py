@@ -89,9 +89,8 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
     for index in (0, 1):
         dock.tabs.setCurrentIndex(index)
         for width in (360, 300):
-            window.resizeDocks(
-                [dock.parentWidget()], [width], Qt.Orientation.Horizontal
-            )
+            frame = dock.parentWidget().parentWidget()
+            window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
             qtbot.wait(50)
             assert dock.width() <= width
             assert dock.height() <= 680

@@ -141,7 +141,7 @@ class ResumeSettings(Section):
         self._shown: AnyDict = {}
         self.form: ConfigForm | None = None
         self.resume_button = button(
-            "&Resume with these",
+            "Resume &with these",
             "Resume the job with these settings, which apply from the last "
             "checkpoint on.",
         )
