@@ -87,7 +87,7 @@ def test_pages_fit_80_columns_and_defaults_can_be_typed(pages: dict[str, str]) -
         ("models lst", '"list"'),
         ("restor", '"restore"'),
         ("models show foam-denois", "'foam-denoise'"),
-        ("restore scan.tif --modle x -o y.tif", "--model"),
+        ("restore scan.tif --modelx x -o y.tif", "--model"),
     ],
 )
 def test_typos_are_guessed(
