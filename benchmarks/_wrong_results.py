@@ -55,5 +55,5 @@ WRONG: dict[str, Callable[[Scene], Array]] = {
     "noise": Scene.of_noise,
     "contrast × 0.5": lambda scene: scene.around_mean(0.5),
     "contrast × 1.2": lambda scene: scene.around_mean(1.2),
-    "dark and bright turned over": lambda scene: scene.around_mean(-1.0),
+    "dark and bright swapped": lambda scene: scene.around_mean(-1.0),
 }

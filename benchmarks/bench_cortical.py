@@ -114,7 +114,7 @@ def limit(widths: Widths) -> float:
 
 def table(found: Mapping[str, Widths]) -> str:
     """A row for each class of width."""
-    head = " | ".join(f"{way}: found | made up | porosity" for way in found)
+    head = " | ".join(f"{way}: found | invented | porosity" for way in found)
     lines = [
         f"| width (µm) | share of the pores | {head} |",
         "|---|---|" + "---|" * 3 * len(found),
@@ -215,11 +215,11 @@ def main() -> None:
             f"of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, from voxels of "
             f"{COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
             f"{IMAGING.noise:.0%} of the contrast); the networks learned from "
-            f"{TRAINED_ON} others. Widths are those of the largest ball in the pore. "
-            "Found: share of the pores' voxels that are pores in the result; made up: "
-            "voxels that are no pores, by their own width, over the pores' voxels of "
-            "that class; porosity: error of the class's porosity, by the widths that "
-            "are measured in the result.\n",
+            f"{TRAINED_ON} others. Widths are those of the largest sphere in the pore. "
+            "*Found*: share of the true pore voxels that are pores in the result. "
+            "*Invented*: wrong pore voxels, by their own width, relative to the true "
+            "pore voxels of that class. *Porosity*: error of the porosity of "
+            "the class, by the widths in the result.\n",
             summary(rows),
             table(found),
         )

@@ -291,8 +291,8 @@ def main() -> None:
         command += f" with `--steps {options.steps}`"
     head = (
         f"{command}: {options.steps} steps of 8 patches of {PATCH}² voxels of the "
-        "result, one thread; processor seconds, taken beside other work. ± is half of "
-        "what lies between two seeds.\n\n"
+        "result, one thread; processor seconds, on a busy computer. ± is half the "
+        "difference between two seeds.\n\n"
     )
     finer = [r for r in bench.rows if "finer" in r["case"]]
     rest = [r for r in bench.rows if "finer" not in r["case"]]

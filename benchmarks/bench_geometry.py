@@ -509,8 +509,8 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
             f"--aware {arguments.aware}{adversarial}`. Light "
             f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "
             f"volumes and judged on {JUDGED_ON} others; mean ± standard deviation over "
-            "seeds. Figures of errors are relative and without sign; one threshold for "
-            "all, that between the phases of the training targets; seconds of training "
+            "seeds. Errors are relative, without sign. One threshold, midway between "
+            "the phases of the training targets, is used for all. Seconds of training "
             "are processor time on one thread.\n",
             "### Does it hold?\n",
             claim(bench, cases, arguments.aware),

@@ -1,6 +1,7 @@
 """Judge models on scans where earlier ones went wrong without a word.
 
-    python benchmarks/bench_hard_cases.py --data FOLDER [--out docs/trust.md]
+    python benchmarks/bench_hard_cases.py --data FOLDER
+        [--out docs/evidence/verdicts.md]
 
 `FOLDER` has ``berea.zip`` (a segmented sandstone). Three kinds of scans: its pores,
 blurred by 0.7 voxel, with noise that is correlated along all axes or in the plane; the

@@ -6,7 +6,7 @@ of the training specimen. Adversarial methods have generators of their own, and 
 for three times the seconds of the supervised row. Prints Markdown tables and whether
 the methods come in the expected order, or writes both into a document with ``--out``.
 
-    python benchmarks/bench_methods.py --steps 400 --out docs/methods.md
+    python benchmarks/bench_methods.py --steps 400 --out docs/evidence/methods_tables.md
 
 Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on.
 
@@ -279,15 +279,15 @@ def head(command: str) -> str:
     return (
         f"Written by `{command}`. Trained on one simulated specimen of "
         f"{' × '.join(map(str, SHAPE))} voxels, judged on another of the same kind; "
-        "noise of 35 % of the contrast; the same MSD-net, batch of 8 patches of 64², "
-        "and seed for all but the adversarial methods, which have generators of "
-        f"their own and steps for {ADVERSARIAL_BUDGET:g} times the seconds of the "
+        "noise of 35 % of the contrast; all methods have the same MSD-net, batch of 8 "
+        "patches of 64² and seed, except the adversarial ones, which have generators "
+        f"of their own and train for {ADVERSARIAL_BUDGET:g} times as long as the "
         "supervised row. *Seconds* are processor time on one thread. Classical methods "
         "were tuned with the truth of the training specimen, which favours them. "
-        "Errors are signed and relative to the known mask, Otsu's threshold for all; "
-        "*volumes* is the Wasserstein-1 distance of the log10 pore volumes. There is "
-        "no row for bicubic interpolation: it enlarges, and at a factor of 1 it is the "
-        "input.\n"
+        "Errors are signed and relative to the known mask, with Otsu's threshold "
+        "throughout; *volumes* is the Wasserstein-1 distance of the log10 pore "
+        "volumes. There is no row for bicubic interpolation: at a factor of 1 "
+        "it is the input.\n"
     )
 
 

@@ -1,6 +1,6 @@
 """How well the noise of a scan is measured: known noise added to known structures.
 
-    python benchmarks/bench_noise_estimation.py [--quick] [--out docs/trust.md]
+    python benchmarks/bench_noise_estimation.py [--quick] [--out docs/evidence/noise.md]
         [--data ../shared/data] [--pairs ../shared/real_pairs]
 
 Real volumes are crops of 48 × 128 × 128 voxels; levels are parts of the contrast (2nd

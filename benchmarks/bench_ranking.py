@@ -6,7 +6,7 @@ structure) and simulated ones. `models rank` then ranks what there is from the n
 version alone; the true error of each candidate is measured on the same blocks. Prints
 Markdown tables, or writes them into a document with ``--out``.
 
-    python benchmarks/bench_ranking.py --out docs/trust.md
+    python benchmarks/bench_ranking.py --out docs/evidence/ranking.md
 
 One thread by default. Real volumes are read from ``--data`` and left out where they are
 absent. Rows are kept in ``--work`` as they come, so that an interrupted run goes on.

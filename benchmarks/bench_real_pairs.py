@@ -1,6 +1,7 @@
 """Denoisers on pairs of one exposure and the mean of 400, of real fluorescence images.
 
-    python benchmarks/bench_real_pairs.py --data FOLDER [--adapt] [--out docs/trust.md]
+    python benchmarks/bench_real_pairs.py --data FOLDER [--adapt]
+        [--out docs/evidence/denoisers.md]
 
 `FOLDER` has ``input_avg1_ID.tif`` and ``target_avg400_ID.tif`` (W2S wide-field images,
 512 × 512). Both were stretched to 8 bit separately, so gain and offset are fitted

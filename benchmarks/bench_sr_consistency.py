@@ -9,7 +9,8 @@ percentile) and the error of the porosity by Otsu's threshold, in points. The la
 columns are what `sr_outlook` says before the run. Prints Markdown, or writes it into a
 document with ``--out``.
 
-    python benchmarks/bench_sr_consistency.py --data ../shared/data --out docs/trust.md
+    python benchmarks/bench_sr_consistency.py --data ../shared/data \
+        --out docs/evidence/agreement.md
 
 ``--spread`` prints another table: without noise, differences spread as equal values and
 along parabolas.

@@ -488,7 +488,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{options.patch} --device {options.device}"
     )
     things = (
-        "parts of a real sandstone, scanned by computation"
+        "parts of a real sandstone, with a simulated scan"
         if options.rock
         else "simulated foams"
     )
@@ -500,10 +500,10 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"{100 * IMAGING.noise:g} % of the contrast), mean squared error, batches of "
         f"{options.batch} patches of {options.patch}³ coarse voxels, {options.steps} "
         f"steps (of the U-Net, on the fine grid, a third); judged on {JUDGED_ON} "
-        f"others. Means of {options.seeds} seeds, ± half of what lies between the best "
-        "and the worst. Errors are means of sizes over the specimens, relative to the "
-        "known mask, with the sign that most have. MACs are multiplications per voxel "
-        "of the input. Seconds "
+        f"others. Number of seeds: {options.seeds}; ± is half the difference between "
+        "the best and the worst. Errors are mean absolute values over the specimens, "
+        "relative to the known mask, with the sign of the majority. MACs are "
+        "multiplications per input voxel. Seconds "
         f"({where}) and joules are per million voxels of the result, tile by tile, "
         f"measured on {2 * EDGE}³ voxels (of the U-Net on {EDGE}³).{joules}\n"
     )

@@ -5,10 +5,10 @@ at two resolutions, noise, blur, contrast and porosity at random
 (``scripts/pretraining/uncertain_scans.py``). Each is restored with eight flips and
 turns and measured with its standard deviations, as ``restore --uncertainty tta`` and
 ``measure --uncertainty`` do, with the calibration on the model's card. Prints Markdown
-tables, or writes them into a document with ``--out``.
+tables, or writes them into the documents of a folder with ``--out``.
 
-    python benchmarks/bench_uncertainty.py --out docs/trust.md
-    python benchmarks/bench_uncertainty.py --only-check --out docs/trust.md
+    python benchmarks/bench_uncertainty.py --out docs/evidence
+    python benchmarks/bench_uncertainty.py --only-check --out docs/evidence
 
 The second leaves the band out, which takes longest. Scans are kept in the folder
 ``--work`` as they come, so that an interrupted run goes on; after a model was
@@ -67,7 +67,7 @@ def main() -> int:
     parser.add_argument("--of-each", type=int, default=7, help="scans of each sort")
     parser.add_argument("--checked", type=int, default=2, help="of each, for the check")
     parser.add_argument("--work", type=Path, default=Path("build/uncertainty"))
-    parser.add_argument("--out", type=Path, help="document to write the tables into")
+    parser.add_argument("--out", type=Path, help="folder of documents to write into")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--only-check", action="store_true", help="leave the band of porosities out"
@@ -88,7 +88,8 @@ def main() -> int:
     for name, text in sections.items():
         print(f"\n{text}")
         if options.out is not None:
-            replace_section(options.out, name, text)
+            page = "consistency.md" if name.startswith("check") else "intervals.md"
+            replace_section(options.out / page, name, text)
     return 0
 
 

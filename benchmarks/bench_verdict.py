@@ -3,7 +3,7 @@
 Usage::
 
     python benchmarks/bench_verdict.py --data FOLDER --half b --rows rows.jsonl
-    python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/trust.md
+    python benchmarks/bench_verdict.py --rows rows.jsonl --out docs/evidence/verdicts.md
 
 The first line restores noisy versions of known volumes and appends one line of figures
 each to ``rows.jsonl`` (it may be stopped and started again); the second makes the

@@ -23,6 +23,7 @@ from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
+TRAIN, RECONSTRUCT = "Train a model", "Reconstruct (tomography)"
 #: Milliseconds: the target.
 TARGET = 50.0
 
@@ -32,17 +33,21 @@ class Gaps:
 
     def __init__(self) -> None:
         self.found: list[float] = []
-        self._last = time.perf_counter()
+        #: Of these, what this thread has worked: other programs do not count.
+        self.worked: list[float] = []
+        self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer = QTimer()
         self._timer.timeout.connect(self._tick)
 
     def _tick(self) -> None:
         now = time.perf_counter()
         self.found.append(1000 * (now - self._last))
-        self._last = now
+        worked = time.thread_time()
+        self.worked.append(1000 * (worked - self._last_worked))
+        self._last, self._last_worked = now, worked
 
     def __enter__(self) -> Gaps:
-        self._last = time.perf_counter()
+        self._last, self._last_worked = time.perf_counter(), time.thread_time()
         self._timer.start(2)
         return self
 
@@ -65,6 +70,14 @@ def wait_until(what: str, is_so: Callable[[], bool], seconds: float = 120.0) -> 
         if time.perf_counter() > end:
             raise TimeoutError(f"{what}: not in {seconds:g} s")
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 5)
+
+
+def opened(viewer: Any, name: str) -> Any:
+    """Open a dock, and wait until it is shown whole."""
+    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    wait_until(name, lambda: frame.dock is not None)
+    wait(0.2)
+    return frame.dock
 
 
 def volume(planes: int) -> np.ndarray:
@@ -93,14 +106,12 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
             viewer.dims.set_point(0, plane)
             wait(0.05)
     with Gaps() as found["open the Restore dock"]:
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, RESTORE)
+        dock = opened(viewer, RESTORE)
     restoring = dock.activity
-    ready: list[Any] = []
     previewed: list[Any] = []
-    restoring.ready.connect(lambda *said: ready.append(said))
     restoring.previewed.connect(lambda *said: previewed.append(said))
     with Gaps() as found["load torch, read intensities"]:
-        wait_until("ready", lambda: bool(ready))
+        wait_until("ready", lambda: restoring.is_ready)
     with Gaps() as found["preview 512 × 512"]:
         dock.preview_button.click()
         wait_until("previewed", lambda: bool(previewed))
@@ -114,13 +125,15 @@ def measure(planes: int, seconds: float) -> dict[str, Gaps]:
     with Gaps() as found["stop"]:
         dock.cancel_button.click()
         wait_until("stopped", lambda: restoring.busy == "")
-    viewer.window.remove_dock_widget(dock)
+    viewer.window.remove_dock_widget(dock.parent())
+    for name in (TRAIN, RECONSTRUCT):
+        with Gaps() as found[f"open the dock: {name}"]:
+            dock = opened(viewer, name)
+        viewer.window.remove_dock_widget(dock.parent())
     with Gaps() as found["open the Porosity dock"]:
-        _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, POROSITY)
-    levels: list[Any] = []
-    dock.levels.levelsRead.connect(lambda *said: levels.append(said))
+        dock = opened(viewer, POROSITY)
     with Gaps() as found["read grey values, show the threshold"]:
-        wait_until("grey values", lambda: bool(levels))
+        wait_until("grey values", lambda: dock.settings.threshold is not None)
         wait(1.0)
     dock.measure_button.click()
     with Gaps() as found["measure to the end, show the pores"]:
@@ -138,12 +151,18 @@ def main() -> int:
     options = parser.parse_args()
     found = measure(64 if options.quick else 256, 2.0 if options.quick else 6.0)
     alone = max(next(iter(found.values())).found)
-    print("| | 95 % below (ms) | longest (ms) | longest over napari's alone |")
-    print("|---|---|---|---|")
+    print(
+        "| | 95 % below (ms) | longest (ms) | longest over napari's alone | most work "
+        "in one (ms of processor time) |"
+    )
+    print("|---|---|---|---|---|")
     for name, gaps in found.items():
         longest = max(gaps.found)
         high = float(np.percentile(gaps.found, 95))
-        print(f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} |")
+        print(
+            f"| {name} | {high:.0f} | {longest:.0f} | {longest / alone:.2f} "
+            f"| {max(gaps.worked):.0f} |"
+        )
     high = float(np.percentile(found["restore"].found, 95))
     print(f"while restoring, 95 % are below {high:.0f} ms (target {TARGET:.0f} ms)")
     return 0

@@ -8,44 +8,59 @@ from typing import Any
 
 import numpy as np
 
-HEAD = """# Real volumes
+HEAD = """# Real scans: summary
 
-Every denoiser on real scans that no model was trained on: as they are, and with noise
-of known level added, independent or correlated between voxels. Made by
+How the bundled denoisers do on real scans that no model was trained on: as they are,
+and with noise of a known level added, independent or correlated between voxels.
 
     python scripts/real_volumes.py --data FOLDER
 
-with the files and licences of the data's manifest: bone and cement paste (qim3d, MIT),
-Berea sandstone (PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C.
-elegans* (sdeconv, BSD-3), a banana by MRI (BioImageAnalysisNotebooks, CC BY 4.0). Parts
-of 24 × 96 × 96 voxels (256 × 256 for the image); the data are not part of this
+The scans and their licences: bone and cement paste (qim3d, MIT), Berea sandstone
+(PorousMediaGan, MIT; segmented, blurred by 0.7 voxel), pollen and *C. elegans*
+(sdeconv, BSD-3), a banana by MRI (BioImageAnalysisNotebooks, CC BY 4.0). Parts of
+24 × 96 × 96 voxels are used (256 × 256 for the image). The scans are not part of this
 project.
 
-The scan without *added* noise is the reference. Some scans have noise of their own
-(cement paste: 3.9 % of the contrast), which a good restoration removes as well: errors
-are corrected for it (*fair* PSNR; a result keeps as much of the scan's own noise as it
-keeps of the noise that was added, which is known). Where the added noise is not above
-the scan's own, figures are given in italics and not judged. *Best classical* is a
-Gaussian, total variation or non-local means, whichever setting of 17 is best **knowing
-the truth**; nobody has that choice on a real scan. *auto* is `--model auto`, which
-chooses without the truth. *Verdict*: what `restore` and the dock report before the run;
-harm is an error above the input's by more than 0.1 dB.
+## How to read the tables
+
+- **Reference.** The scan without *added* noise is the reference.
+- **Fair PSNR.** Some scans have noise of their own (cement paste: 3.9 % of the
+  contrast), and a good restoration removes that as well. Errors are corrected for it: a
+  result keeps as much of the scan's own noise as of the added noise, which is known.
+- **Italics.** If the added noise is not above the scan's own, figures are in italics
+  and not judged.
+- **Best classical** is a Gaussian, total variation or non-local means, whichever of 17
+  settings is best **knowing the truth**. Nobody has that choice on a real scan.
+- **auto** is `--model auto`, which chooses without the truth.
+- **Verdict** is what `restore` and the dock report before the run. A restoration does
+  harm if its error is more than 0.1 dB above that of the input.
 """
+
+#: Heads of the pages of single scans.
+TITLES = {
+    "banana (MRI)": ("banana", "Banana (MRI)"),
+    "berea": ("berea", "Berea sandstone"),
+    "bone": ("bone", "Bone"),
+    "celegans": ("celegans", "C. elegans"),
+    "cement": ("cement", "Cement"),
+    "pollen": ("pollen", "Pollen"),
+}
 
 _MODELS = ("ct-denoise", "porous-denoise", "foam-denoise", "fluo-denoise", "auto")
 
 
 def write_page(rows: Path, docs: Path) -> None:
-    """Write ``docs/real_volumes.md`` from the JSON files in the folder `rows`."""
+    """Write the summary and a page for each scan from the JSON files in `rows`."""
     made = [json.loads(path.read_text()) for path in sorted(rows.glob("*.json"))]
     volumes = list(dict.fromkeys(row["volume"] for row in made))
-    parts = [HEAD, _summary(made), _untouched(made)]
+    text = "\n".join([HEAD, _summary(made), _untouched(made)])
+    (docs / "real_volumes.md").write_text(text.rstrip() + "\n", encoding="utf-8")
     for name in volumes:
         of = [row for row in made if row["volume"] == name and row["level"]]
         of.sort(key=lambda row: (row["kind"], row["level"]))
-        parts.append(_table(name, of))
-    text = "\n".join(parts)
-    (docs / "real_volumes.md").write_text(text.rstrip() + "\n", encoding="utf-8")
+        stem, title = TITLES.get(name, (name, name.capitalize()))
+        page = docs / "evidence" / f"real_{stem}.md"
+        page.write_text(_table(title, of).rstrip() + "\n", encoding="utf-8")
 
 
 def _judged(row: dict[str, Any]) -> bool:
@@ -61,8 +76,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## In short",
         "",
-        "Gain over the input in dB, mean over all volumes and kinds of noise that are "
-        "judged (in brackets, the least):",
+        "Gain over the input in dB: mean over all scans and kinds of noise that are "
+        "judged (in brackets, the smallest):",
         "",
         "| added noise | best classical | ct-denoise | porous-denoise | foam-denoise "
         "| fluo-denoise | auto |",
@@ -98,10 +113,10 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     if both:
         lines += [
             "",
-            f"From 5 % on, *auto* is {np.mean(both):+.2f} dB from the best classical "
-            f"filter on the mean ({min(both):+.2f} at worst). Restorations that did "
-            f"harm: {harmful}, of which {unflagged} without a warning before the run; "
-            f"of the other {good}, {refused} were called harmful.",
+            f"From 5 % noise, *auto* differs from the best classical filter by "
+            f"{np.mean(both):+.2f} dB on average ({min(both):+.2f} dB at worst). "
+            f"{harmful} restorations did harm, {unflagged} of them without a warning "
+            f"before the run; of the other {good}, {refused} were called harmful.",
             "",
             _by_kind(strong),
         ]
@@ -126,21 +141,21 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
                 f"{max(leads):+.2f})"
             )
     return (
-        f"*auto* against the best classical filter by kind of scan: {'; '.join(said)}. "
-        "The losses are on scans whose own noise is nearly as strong as that which was "
-        "added, and where noise is correlated along all axes and nearly as coarse as "
+        f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
+        "The losses occur on scans whose own noise is nearly as strong as the added "
+        "one, and with noise that is correlated along all axes and nearly as coarse as "
         "the structures, so that its level is measured too low."
     )
 
 
 def _untouched(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## As they are",
+        "## Scans as they are",
         "",
-        "What the models do to the scans without added noise (*change*: root mean "
+        "What the models change in the scans without added noise (*change*: root mean "
         "square, in per cent of the contrast).",
         "",
-        "| scan | noise measured | model | change | verdict | else |",
+        "| scan | noise measured | model | change | verdict | structure |",
         "|---|---|---|---|---|---|",
     ]
     for row in rows:
@@ -169,15 +184,19 @@ def _untouched(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _table(name: str, rows: list[dict[str, Any]]) -> str:
+def _table(title: str, rows: list[dict[str, Any]]) -> str:
     models = [m for m in _MODELS if any(m in row["methods"] for row in rows)]
     porous = any("porosity_error" in row["methods"]["input"] for row in rows)
     lines = [
-        f"## {name.capitalize()}",
+        f"# Evidence: {title}",
         "",
-        "Fair PSNR in dB, then SSIM"
-        + (", then error of pores per mm³ and of the Euler number" if porous else "")
-        + ".",
+        "Each cell holds the fair PSNR in dB, then SSIM"
+        + (
+            ", then the error of pores per mm³ and of the Euler number"
+            if porous
+            else ""
+        )
+        + ". [How to read the table](../real_volumes.md#how-to-read-the-tables).",
         "",
         "| noise | measured | input | best classical | "
         + " | ".join(models)

@@ -49,11 +49,12 @@ def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
 
 def open_dock(viewer, name: str) -> QWidget:
     """Open one of our docks at the width that the documentation shows."""
-    area, widget = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    area, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     window = viewer.window._qt_window
     window.resizeDocks([area], [DOCK_WIDTH], Qt.Orientation.Horizontal)
+    wait(until=lambda: frame.dock is not None)
     wait()
-    return getattr(widget, "native", widget)
+    return frame.dock
 
 
 def show_only(viewer, name: str) -> None:
@@ -443,7 +444,7 @@ def overview() -> None:
     run_restore(dock)
     restored = viewer.layers[-1]
     dock.measure_button.click()
-    _, porosity_dock = viewer.window.add_plugin_dock_widget(PLUGIN, "Measure porosity")
+    porosity_dock = open_dock(viewer, "Measure porosity")
     porosity_dock.settings.image.set_layer(restored)
     wait(until=lambda: porosity_dock.settings.threshold is not None)
     porosity_dock.measure()

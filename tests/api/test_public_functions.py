@@ -174,7 +174,7 @@ STEPS = {
 def test_what_a_verb_warns_of_reaches_its_caller(name, monkeypatch):
     def steps(*_: Any, **__: Any) -> Any:
         yield Warned(message="Something is odd.")
-        return types.SimpleNamespace(volume="volume", spread="deviation")
+        return types.SimpleNamespace(volume="volume", deviation="deviation")
 
     function = getattr(geosr, name)
     monkeypatch.setattr(sys.modules[function.__module__], STEPS[name], steps)

@@ -25,7 +25,7 @@ def test_every_command_takes_both_spellings(command, capsys, monkeypatch):
     assert run([*command.split(), "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "--center --centre" in said
-    assert "Column of the rotation axis, 0 in the middle of the first" in said
+    assert "Detector column of the rotation axis; 0 is the middle of the first" in said
 
 
 @pytest.mark.parametrize("spelling", ["--center-offset", "--centre-offset"])

@@ -87,7 +87,7 @@ def test_pages_fit_80_columns_and_defaults_can_be_typed(pages: dict[str, str]) -
         ("models lst", '"list"'),
         ("restor", '"restore"'),
         ("models show foam-denois", "'foam-denoise'"),
-        ("restore scan.tif --modle x -o y.tif", "--model"),
+        ("restore scan.tif --modelx x -o y.tif", "--model"),
     ],
 )
 def test_typos_are_guessed(
@@ -136,3 +136,14 @@ def test_the_tab_key_knows_commands_and_options(app: App, shell: str) -> None:
     script = app.generate_completion(shell=shell)
     for word in ("restore", "noise2void", "check-consistency"):
         assert word in script, word
+
+
+def test_the_list_of_models_fits_80_columns(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert run(["models", "list"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= 80
+    (line,) = (line for line in lines if " ct-denoise " in line)
+    assert line.split()[:3] == ["ct-denoise", "denoise", "ct"]

@@ -34,10 +34,10 @@ def test_it_says_what_was_made(tmp_path, capsys):
     assert run(words) == 0
     said = capsys.readouterr().out
     kept = json.loads((tmp_path / "truth.json").read_text(encoding="utf-8"))
-    assert f"Porosity {100 * kept['porosity']:.3f} %, exactly known" in said
-    assert "about 20 % asked for" in said
+    assert f"True porosity: {100 * kept['porosity']:.3f} %" in said
+    assert "20 % requested" in said
     at_half = kept["porosity_at_half_contrast"]
-    assert f"{100 * at_half:.3f} % of its voxels" in said
+    assert f"half the contrast gives {100 * at_half:.3f} %" in said
 
 
 def test_threads_change_nothing(tmp_path):

@@ -62,8 +62,9 @@ def test_a_second_ctrl_c_says_how_to_go_on(
     assert run(["jobs", "resume", "mine"]) == 130
     out, err = capsys.readouterr()
     assert "stopping after this step" in err
-    assert f"Stopped after step 7; go on with: napari-geosr jobs resume {job.path}" in (
-        out
+    assert (
+        f"Stopped after step 7. Resume with: napari-geosr jobs resume {job.path}"
+        in (out)
     )
     status = job.status()
     assert (status.state, status.can_resume) == ("interrupted", True)
@@ -72,4 +73,6 @@ def test_a_second_ctrl_c_says_how_to_go_on(
 def test_help_says_that_it_does_not_wait(capsys: Any) -> None:
     for words in (["train", "noise2noise"], ["jobs", "resume"]):
         assert run([*words, "--help"]) == 0
-        assert "waits for its turn" in " ".join(capsys.readouterr().out.split())
+        assert "until other jobs have finished" in " ".join(
+            capsys.readouterr().out.split()
+        )

@@ -41,7 +41,7 @@ def test_the_pictures_are_made_afresh(tmp_path):
 
 
 def test_every_picture_and_page_of_the_documents_exists():
-    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for page in [ROOT / "README.md", *(ROOT / "docs").rglob("*.md")]:
         text = page.read_text(encoding="utf-8")
         for part in text.split("](")[1:]:
             target = part.split(")")[0].split("#")[0]

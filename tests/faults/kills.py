@@ -22,8 +22,7 @@ from napari_geosr.io.journal import read_journal
 
 #: Runs commands, each in a process of its own, which has imported everything at birth.
 #: Every tile is said, then noted in the journal at once. Speeds are fixed, as tiles and
-#: chunks follow from them; so are blocks of a reconstruction, which decide about the
-#: last digits.
+#: chunks follow from them. Groups of slices are small, that there are some of them.
 _SERVER = """
 import json, os, sys
 import matplotlib.figure, tifffile, torch, zarr
@@ -32,10 +31,10 @@ from napari_geosr.inference import compute
 from napari_geosr.io import journal, ome_zarr_writer, tiff_writer
 from napari_geosr.operations import measure, study
 from napari_geosr.operations.measure import files
-from napari_geosr.operations.reconstruct import blocks
+from napari_geosr.operations.reconstruct import scan
 from napari_geosr.operations.restore import outlook, run as restoring
 journal._INTERVAL = journal._PATIENCE = 0.0
-blocks._FIRST_ROWS, blocks._GROWTH, blocks._PATIENCE = 2, 1, 100.0
+scan._TOGETHER = 2
 compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
 note = journal.Journal.note
 

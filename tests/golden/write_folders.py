@@ -189,9 +189,9 @@ def write_left(home: Path) -> None:
     from napari_geosr.operations.inputs import open_volume
     from napari_geosr.operations.reconstruct import (
         ReconstructConfig,
-        blocks,
         reconstruct_steps,
     )
+    from napari_geosr.operations.reconstruct import scan as scanning
     from napari_geosr.operations.reconstruct.inputs import open_projections
     from napari_geosr.operations.restore import RestoreConfig, restore_steps
 
@@ -218,7 +218,7 @@ def write_left(home: Path) -> None:
     shutil.copy(home / "study" / "data" / "scan.h5", folder / "data" / "scan.h5")
     scan = open_projections(folder / "data" / "scan.h5")
     settings = ReconstructConfig.create(centre=CENTRE, threads=1)
-    blocks._FIRST_ROWS, blocks._GROWTH = 2, 1
+    scanning._TOGETHER = 2
     out = folder / "volume.ome.tif"
     stopped(lambda stop: reconstruct_steps(scan, settings, out=out, should_stop=stop))
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+from opening import opened
 
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.porosity import PorosityDock
 
@@ -33,7 +35,7 @@ def add(viewer, volume: Volume):
 
 def open_dock(viewer, qtbot) -> PorosityDock:
     """Open the dock as a person does; napari then hands it a proxy of the viewer."""
-    _, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Measure porosity")
+    dock = opened(viewer, POROSITY)
     qtbot.waitUntil(dock.isVisible)
     return dock
 

@@ -46,7 +46,7 @@ def test_what_is_found_lies_over_the_scan_that_was_checked(
     assert said.args[0].startswith("result: ")
     assert not said.args[1]
     [residual] = [x for x in viewer.layers if x.name.endswith("(residual)")]
-    [marks] = [x for x in viewer.layers if "odd places" in x.name]
+    [marks] = [x for x in viewer.layers if "suspicious regions" in x.name]
     for layer in (residual, marks):
         for voxel in ((0, 0, 0), (1, 20, 30)):
             np.testing.assert_allclose(

@@ -14,6 +14,7 @@ import numpy as np
 import psutil
 import pytest
 import tifffile
+from opening import environment
 from qtpy.QtCore import QEvent
 from qtpy.QtWidgets import QApplication
 from train_helpers import JOBS, SMALL, opened
@@ -155,7 +156,8 @@ from napari_geosr.jobs.folder import JobFolder
 
 job = JobFolder(sys.argv[1])
 viewer = napari.Viewer()
-_, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Jobs")
+from opening import opened
+dock = opened(viewer, "Jobs")
 local.start(job)
 
 def watch():
@@ -183,7 +185,12 @@ def test_napari_ends_well_and_the_training_goes_on(tmp_path):
     job = JobFolder.create(tmp_path / "job", values, name="foam")
     command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(job.path)]
     ended = subprocess.run(
-        command, capture_output=True, text=True, timeout=300, check=False
+        command,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
     try:
         assert ended.returncode == 0, ended.stderr[-3000:]
@@ -230,7 +237,8 @@ closing.ask = ask
 qt_main_window.ConfirmCloseDialog = napari_asks
 viewer = napari.Viewer()
 viewer.add_image(np.zeros((4, 8, 8)))
-_, dock = viewer.window.add_plugin_dock_widget("napari-geosr", "Jobs")
+from opening import opened
+dock = opened(viewer, "Jobs")
 window = viewer.window._qt_window
 
 class ClientMessage(ctypes.Structure):
@@ -292,6 +300,7 @@ def test_napari_asks_about_a_job_in_our_words_and_closes(tmp_path, way):
     command = [sys.executable, "-X", "faulthandler", "-c", CLOSE_SCRIPT]
     done = subprocess.run(
         [*command, str(tmp_path / "foam"), way],
+        env=environment(),
         capture_output=True,
         text=True,
         timeout=300,
@@ -318,7 +327,7 @@ def test_closing_the_dock_tells_it(viewer, qtbot, running, monkeypatch):
     monkeypatch.setattr(_closing, "show_info", told.append)
     dock_of(opened(viewer, JOBS).view).destroyOnClose()
     qtbot.waitUntil(lambda: told != [], timeout=5000)
-    assert "'foam' goes on training in a process of its own" in told[0]
+    assert "'foam' will keep training in the background" in told[0]
     window = viewer.window._qt_window
     assert not closing.eventFilter(window, Close(spontaneous=True))
     assert running.requested() == ""
@@ -337,4 +346,4 @@ def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):
 
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert _closing.ask([running], viewer.window._qt_window) == answer
-    assert "'foam' goes on training in a process of its own" in texts[0]
+    assert "'foam' will keep training in the background" in texts[0]

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from opening import in_front
 from qtpy.QtCore import Qt
 from train_helpers import JOBS, TRAIN, opened
 
-from napari_geosr.gui.kit.places import POROSITY, RESTORE, dock_of, open_dock
+from napari_geosr.gui.kit.places import POROSITY, RESTORE, dock_of
 
 
 @pytest.fixture
@@ -31,16 +32,16 @@ def test_docks_from_the_menu_become_tabs(viewer, qtbot, names):
 def test_a_dock_that_another_opens_is_in_front(viewer, qtbot):
     train = opened(viewer, TRAIN)
     qtbot.wait(50)
-    restore = open_dock(viewer, RESTORE)
+    restore = in_front(viewer, RESTORE)
     qtbot.wait(200)
     dock, window = dock_of(restore), viewer.window._qt_window
     assert window.tabifiedDockWidgets(dock) == [dock_of(train)]
     qtbot.waitUntil(lambda: dock.height() > 700, timeout=5000)
     assert dock.width() >= 360
     button = restore.run_button
-    assert not button.visibleRegion().isEmpty()
+    qtbot.waitUntil(lambda: not button.visibleRegion().isEmpty(), timeout=5000)
     assert button.mapTo(window, button.rect().bottomLeft()).y() < window.height()
-    assert open_dock(viewer, TRAIN) is train
+    assert in_front(viewer, TRAIN) is train
     button = train.start_button
     qtbot.waitUntil(lambda: not button.visibleRegion().isEmpty(), timeout=5000)
 

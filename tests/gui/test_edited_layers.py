@@ -6,6 +6,7 @@ import dask.array as da
 import numpy as np
 import pytest
 from napari.layers import Image
+from opening import opened
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 
 from napari_geosr import restore
@@ -16,9 +17,7 @@ from napari_geosr.gui.layers.contents import contents_key, is_unfinished
 def test_a_run_uses_the_statistics_of_what_is_there_now(viewer, qtbot, rng):
     data = rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
     layer = viewer.add_image(data, name="scan", scale=(2, 1, 1), units="um")
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opened(viewer)
     with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
         pass
     layer.data *= 1000

@@ -124,7 +124,7 @@ def test_a_moved_job_is_said_to_be_gone_until_it_is_added(
     monkeypatch.setattr(QMessageBox, "question", question)
     dock.remove_button.click()
     qtbot.waitUntil(lambda: listed(dock) == {"lost": "paused"}, timeout=10_000)
-    assert "off the list" in asked[0]
+    assert "from the list" in asked[0]
 
 
 @pytest.mark.parametrize("name", [TRAIN, JOBS])

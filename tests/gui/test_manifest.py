@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 import yaml
+from opening import opened
 from qtpy.QtWidgets import (
     QAbstractButton,
     QAbstractSpinBox,
@@ -34,8 +36,7 @@ def controls(dock: QWidget):
 @pytest.mark.parametrize("name", WIDGETS)
 def test_every_dock_opens_and_fits_a_small_screen(make_napari_viewer, name, qtbot):
     viewer = make_napari_viewer(show=True)
-    _, widget = viewer.window.add_plugin_dock_widget("napari-geosr", name)
-    native = getattr(widget, "native", widget)
+    native = opened(viewer, name)
     qtbot.waitUntil(native.isVisible)
     assert native.minimumSizeHint().width() <= 300
     unnamed = [c for c in controls(native) if not c.toolTip()]
@@ -64,3 +65,22 @@ def test_every_sample_opens_in_its_place(make_napari_viewer, key):
     ]
     for one, other in zip(*edges, strict=True):
         assert one == pytest.approx(other, abs=1e-6)
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "restore:RestoreDock",
+        "train:TrainDock",
+        "jobs:JobsDock",
+        "models:ModelsDock",
+        "pairs:PairsDock",
+        "reconstruct:ReconstructDock",
+        "porosity:PorosityDock",
+    ],
+)
+def test_names_that_the_manifest_once_had_stay(place):
+    module, name = place.split(":")
+    assert issubclass(
+        getattr(import_module(f"napari_geosr.gui.{module}"), name), QWidget
+    )

@@ -12,6 +12,7 @@ from types import ModuleType
 
 import numpy as np
 import pytest
+from opening import in_front
 from qtpy.QtCore import QMimeData, QPointF, Qt, QUrl
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
@@ -21,7 +22,7 @@ from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import Warned
 from napari_geosr.gui import models
 from napari_geosr.gui.kit.notify import MessageLog, MessageRow, details
-from napari_geosr.gui.kit.places import MODELS, RESTORE, open_dock
+from napari_geosr.gui.kit.places import MODELS, RESTORE
 from napari_geosr.models import bundle, zoo
 
 
@@ -34,7 +35,7 @@ def own(tmp_path, monkeypatch):
 
 @pytest.fixture
 def dock(viewer, qtbot, own):
-    made = open_dock(viewer, MODELS)
+    made = in_front(viewer, MODELS)
     qtbot.waitUntil(lambda: bool(names(made)), timeout=20_000)
     return made
 
@@ -86,7 +87,7 @@ def test_models_are_found_and_their_cards_read(viewer, qtbot, dock):
     assert "fluorescence" in dock.card.text()
     dock.find.words.setText("no such word")
     qtbot.waitUntil(lambda: names(dock) == [], timeout=2000)
-    assert "No model" in dock.card.text()
+    assert "No matching model" in dock.card.text()
     assert not dock.use_button.isEnabled()
     dock.find.words.clear()
     qtbot.waitUntil(lambda: names(dock) == everything, timeout=2000)
@@ -136,7 +137,7 @@ def test_a_dropped_file_is_imported_and_removed_again(
     assert (own / "mine" / "card.yaml").is_file()
     restore = None
     dock.use_button.click()
-    restore = open_dock(viewer, RESTORE)
+    restore = in_front(viewer, RESTORE)
     assert restore.model_box.model() == str(own / "mine")
     asked = []
 
@@ -274,7 +275,7 @@ def test_export(viewer, qtbot, dock, tmp_path, monkeypatch):
         assert "pip install 'napari-geosr[zoo]'" in dock.message.text
         assert not list(tmp_path.glob("foam*"))
     else:
-        assert "the same piece gives the same as here" in dock.message.text
+        assert "its results agree with ours to within" in dock.message.text
         assert "mean and standard deviation of the input" in dock.message.text
         assert out.with_suffix(".onnx").stat().st_size > 10_000
 
@@ -324,7 +325,7 @@ def test_closing_it_at_work_is_safe(viewer, qtbot, dock, own, tmp_path):
     run = dock.activity._task
     assert run.is_running
     with qtbot.captureExceptions() as raised:
-        viewer.window.remove_dock_widget(dock)
+        viewer.window.remove_dock_widget(dock.parent())
         qtbot.waitUntil(run.control.ended.is_set, timeout=60_000)
         qtbot.waitUntil(lambda: not run.is_running, timeout=60_000)
         qtbot.wait(50)

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtWidgets import QLineEdit
 
@@ -47,7 +48,7 @@ def scans(viewer, foam):
 
 
 def opened(viewer, tmp_path):
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    dock = opening.opened(viewer, DOCK)
     dock.folder.set_path(tmp_path / "pairs")
     return dock
 
@@ -142,7 +143,7 @@ def test_the_pair_goes_to_the_train_dock(viewer, scans, tmp_path, qtbot):
     scans["high"].translate = np.array([7, 9, 12]) * 2 - 1.0
     built(dock, qtbot)
     dock.train_button.click()
-    _, train = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
+    train = opening.opened(viewer, TRAIN)
     rows = {row.name: row for row in train.findChildren(DataRow)}
     folder = tmp_path / "pairs" / "spot"
     assert rows["Low resolution"].parts() == (folder / "low.ome.tif",)

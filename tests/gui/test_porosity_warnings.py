@@ -48,5 +48,8 @@ def test_the_sensitivity_to_the_threshold_has_its_name(viewer, qtbot):
     measure(dock, qtbot)
     figures = dock.result.figures
     labels = {label.text(): label for label in figures.findChildren(QLabel)}
-    assert "not an uncertainty" in labels["Threshold sensitivity"].toolTip().lower()
+    assert (
+        "no measurement uncertainty"
+        in labels["Threshold sensitivity"].toolTip().lower()
+    )
     assert not any("±" in text for text in labels)

@@ -8,6 +8,7 @@ import time
 import numpy as np
 import pytest
 from event_loop import Turns
+from opening import opened
 from porosity_helpers import add, measure, open_dock, physical, wait_for_levels
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
@@ -88,9 +89,8 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
     for index in (0, 1):
         dock.tabs.setCurrentIndex(index)
         for width in (360, 300):
-            window.resizeDocks(
-                [dock.parentWidget()], [width], Qt.Orientation.Horizontal
-            )
+            frame = dock.parentWidget().parentWidget()
+            window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
             qtbot.wait(50)
             assert dock.width() <= width
             assert dock.height() <= 680
@@ -121,9 +121,7 @@ def test_dock_fits_and_says_what_everything_is(viewer, qtbot):
 def test_nothing_overlaps_in_a_low_window(make_napari_viewer, qtbot, height):
     viewer = make_napari_viewer(show=True)  # nothing else makes it higher
     add(viewer, physical())
-    viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    opened(viewer)
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)
     measure(dock, qtbot)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import tifffile
+from opening import opened
 from porosity_helpers import measure, open_dock, wait_for_levels
 from scipy.ndimage import gaussian_filter
 
@@ -168,9 +169,7 @@ def test_the_restore_dock_refuses_frames_until_they_are_called_slices(
     viewer, qtbot, frames
 ):
     viewer.open(frames, plugin="napari-geosr")
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opened(viewer)
     qtbot.waitUntil(lambda: not dock.frames.isHidden(), timeout=60_000)
     qtbot.waitUntil(lambda: "mix points in time" in dock.message.text, timeout=60_000)
     with qtbot.waitSignal(dock.activity.ready, timeout=300_000):

@@ -227,7 +227,7 @@ def test_a_run_stopped_before_its_first_slice_leaves_nothing(viewer, qtbot, path
     idle(dock, qtbot)
     assert list(viewer.layers) == before
     assert [layer.visible for layer in viewer.layers] == [True, False]
-    assert "nothing is kept" in dock.message.text
+    assert "Nothing is kept" in dock.message.text
     assert dock.run_button.text() == RUN[0]
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 
+import opening
 import pytest
 from event_loop import Turns
 from qtpy.QtCore import QCoreApplication, QEvent
@@ -32,7 +33,7 @@ def running(dock, qtbot):
 def test_the_window_goes_on(viewer, qtbot, tmp_path):
     path = scan_file(tmp_path, n=256, rows=8, angles=180)
     viewer.open(str(path), plugin=PLUGIN)
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    dock = opening.opened(viewer, DOCK)
     working = dock.activity
     with Turns() as finding, qtbot.waitSignal(working.centreFound, timeout=120_000):
         dock.centre.find_button.click()
@@ -81,8 +82,9 @@ def test_a_destroyed_dock_ends_its_run(viewer, qtbot, path):
     dock = opened(viewer, path)
     working = running(dock, qtbot)
     control = working._task.control
-    viewer.window.remove_dock_widget(dock)
-    dock.deleteLater()
+    frame = dock.parent()
+    viewer.window.remove_dock_widget(frame)
+    frame.deleteLater()
     QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     qtbot.waitUntil(control.ended.is_set, timeout=10_000)
     qtbot.wait(100)
@@ -95,9 +97,8 @@ from qtpy.QtCore import QTimer
 
 viewer = napari.Viewer()
 viewer.open(sys.argv[2], plugin="napari-geosr")
-_, dock = viewer.window.add_plugin_dock_widget(
-    "napari-geosr", "Reconstruct (tomography)"
-)
+from opening import opened
+dock = opened(viewer, "Reconstruct (tomography)")
 dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("tv"))
 dock.algorithm.form.set_values({"iterations": 5000})
 moment = sys.argv[1]
@@ -163,6 +164,7 @@ def test_the_application_ends_after_a_worker_that_cannot_be_stopped():
 def test_the_window_closes_in_the_middle(moment, path):
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SCRIPT, moment, str(path)],
+        env=opening.environment(),
         capture_output=True,
         text=True,
         timeout=120,

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from event_loop import Turns
-
-PLUGIN, DOCK = "napari-geosr", "Restore (denoise, super-resolve)"
+from opening import opened
 
 
 @pytest.fixture
@@ -18,7 +17,7 @@ def viewer(make_napari_viewer, rng):
 
 
 def test_the_window_goes_on(viewer, qtbot):
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    dock = opened(viewer)
     restoring = dock.activity
     with Turns() as preparing, qtbot.waitSignal(restoring.ready, timeout=120_000):
         pass

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
@@ -32,9 +33,7 @@ def scan(rng) -> np.ndarray:
 
 
 def opened(viewer) -> RestoreDock:
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     return dock
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from opening import opened
 
 from napari_geosr.gui.restore.widgets import CONTINUE, RUN
 
@@ -14,9 +15,7 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 def dock(viewer, rng):
     scan = rng.normal(100, 10, (160, 96, 96)).astype(np.float32)
     viewer.add_image(scan, name="scan", **PLACE)
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opened(viewer)
     return dock
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from opening import in_front
 
-from napari_geosr.gui.kit.places import RESTORE, open_dock
+from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.models import bundle, zoo
 
 #: Odd sizes of a layer that is neither at the origin nor has cubic voxels.
@@ -66,7 +67,7 @@ def test_both_layers_show_the_same_place(
     # Not symmetric, and two voxels or more from every border.
     data[2:5, 3:7, 4:9] = [[[1, 2, 4, 3, 1]]]
     source = viewer.add_image(data, name="scan", **PLACE)
-    dock = open_dock(viewer, RESTORE)
+    dock = in_front(viewer, RESTORE)
     dock.use_model(own)
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
@@ -89,7 +90,7 @@ def test_a_run_after_a_preview_stays_where_it_was(make_napari_viewer, qtbot) -> 
     interpolating(fine, "light_sr", 3, 2)
     data = np.arange(np.prod(SHAPE), dtype=np.float32).reshape(SHAPE)
     source = viewer.add_image(data, name="scan", scale=(8.0,) * 3, units="um")
-    dock = open_dock(viewer, RESTORE)
+    dock = in_front(viewer, RESTORE)
     dock.use_model(finer)
     point = 40.0  # more steps of the previews than there are slices
     viewer.dims.set_point(0, point)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from opening import opened
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 
@@ -15,9 +16,7 @@ def scan(rng) -> np.ndarray:
 
 def previewed(viewer, qtbot, source):
     """Open the dock and preview `source`."""
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opened(viewer)
     dock.layer_combo.set_layer(source)
     with qtbot.waitSignal(dock.activity.previewed, timeout=60_000):
         dock.preview_button.click()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtWidgets import QDockWidget, QFileDialog
 
@@ -20,9 +21,7 @@ def scan(rng) -> np.ndarray:
 
 
 def opened(viewer):
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     return dock
 
 

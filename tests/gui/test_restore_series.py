@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtWidgets import QComboBox
 
@@ -30,9 +31,7 @@ def series(viewer, rng):
 
 
 def opened(viewer) -> RestoreDock:
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     dock.model_box.set_model("ct-denoise")
     return dock
 
@@ -147,11 +146,11 @@ def test_deviations_have_the_same_axes(viewer, qtbot, series):
     combo.setCurrentIndex(combo.findData("tta"))
     dock.uncertainty.members.setValue(2)
     result = run(dock, qtbot)
-    spread = dock.activity.spread()
-    assert spread.data.shape == result.data.shape == (4, 48, 56)
-    np.testing.assert_allclose(spread.scale, series.scale)
-    np.testing.assert_allclose(spread.translate, series.translate)
-    assert spread.contrast_limits[1] < np.ptp(series.data)
+    deviation = dock.activity.deviation()
+    assert deviation.data.shape == result.data.shape == (4, 48, 56)
+    np.testing.assert_allclose(deviation.scale, series.scale)
+    np.testing.assert_allclose(deviation.translate, series.translate)
+    assert deviation.contrast_limits[1] < np.ptp(series.data)
 
 
 def test_the_choice_is_there_for_series_alone(viewer, qtbot, rng):

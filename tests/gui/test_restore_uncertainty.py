@@ -7,6 +7,7 @@ import shlex
 import threading
 
 import numpy as np
+import opening
 import pytest
 from qtpy.QtCore import Qt
 from qtpy.QtGui import QGuiApplication
@@ -14,7 +15,7 @@ from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr import io
 from napari_geosr.gui.layers.saving import FILTERS
-from napari_geosr.gui.restore import spread_layer as _spread_layer
+from napari_geosr.gui.restore import deviation_layer as _deviation_layer
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -57,9 +58,7 @@ def models() -> list[str]:
 
 
 def opened(viewer, model):
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     dock.model_box.set_model(model)
     return dock
 
@@ -90,21 +89,21 @@ def test_a_second_layer_holds_the_deviations(
     dock.uncertainty.members.setValue(4)
     restored = finished(dock, qtbot)
     assert restored.complete
-    result, spread = dock.activity.target(), dock.activity.spread()
+    result, deviation = dock.activity.target(), dock.activity.deviation()
     assert [layer.name for layer in viewer.layers] == [
         "scan",
         "scan · one",
         "scan · one (std)",
     ]
-    for layer in (result, spread):
+    for layer in (result, deviation):
         np.testing.assert_array_equal(layer.scale, source.scale)
         np.testing.assert_array_equal(layer.translate, source.translate)
         assert layer.units == source.units
     assert viewer.layers.selection.active is result
-    assert not spread.visible
-    assert spread.data.min() >= 0
-    assert 0 < spread.contrast_limits[1] <= spread.data.max() * 1.01
-    assert spread.metadata["geosr"]["source_layer"] == "scan"
+    assert not deviation.visible
+    assert deviation.data.min() >= 0
+    assert 0 < deviation.contrast_limits[1] <= deviation.data.max() * 1.01
+    assert deviation.metadata["geosr"]["source_layer"] == "scan"
     # Neither is offered to be restored in place of a scan, nor is it compared.
     assert dock.layer_combo.findText("scan · one (std)") < 0
     assert dock.compare.pair() == (source, result)
@@ -126,7 +125,7 @@ def test_a_second_layer_holds_the_deviations(
     with qtbot.waitSignal(dock.save_button.saved, timeout=10_000):
         dock.save_button.click()
     saved = io.read(tmp_path / "a_std.ome.tif")
-    np.testing.assert_array_equal(saved.data[:], spread.data)
+    np.testing.assert_array_equal(saved.data[:], deviation.data)
     assert saved.voxel_size == PLACE["scale"]
 
 
@@ -137,13 +136,13 @@ def test_a_stopped_run_goes_on_in_both_layers(viewer, qtbot, scan, models, monke
     dock = opened(viewer, models[0])
     choose(dock, "tta")
     assert not finished(dock, qtbot, stop=True).complete
-    layers = dock.activity.target(), dock.activity.spread()
+    layers = dock.activity.target(), dock.activity.deviation()
     reached = [np.isfinite(layer.data) for layer in layers]
     np.testing.assert_array_equal(*reached)
     assert 0 < reached[0].mean() < 1
     before = [np.where(reached[0], layer.data, 0) for layer in layers]
     assert finished(dock, qtbot).complete
-    assert (dock.activity.target(), dock.activity.spread()) == layers
+    assert (dock.activity.target(), dock.activity.deviation()) == layers
     assert len(viewer.layers) == 3
     for layer, kept in zip(layers, before, strict=True):
         assert np.isfinite(layer.data).all()
@@ -164,7 +163,7 @@ def test_several_models_are_ticked_and_remembered(viewer, qtbot, scan, models):
     listed["two"].setCheckState(Qt.CheckState.Checked)
     assert dock.config().ensemble_with == (models[1],)
     assert finished(dock, qtbot).complete
-    facts = dock.activity.spread().metadata["geosr"]["provenance"][-1]["uncertainty"]
+    facts = dock.activity.deviation().metadata["geosr"]["provenance"][-1]["uncertainty"]
     assert facts["members"] == ["one", "two"]
     again = opened(viewer, models[0])
     assert again.config().uncertainty == "ensemble"
@@ -199,7 +198,7 @@ def test_a_painted_pore_is_marked(viewer, qtbot, scan, models):
         residual = [x for x in viewer.layers if x.name.endswith("(residual)")][-1]
         np.testing.assert_array_equal(residual.scale, source.scale)
         np.testing.assert_array_equal(residual.translate, source.translate)
-        marks = [x for x in viewer.layers if "odd places" in x.name]
+        marks = [x for x in viewer.layers if "suspicious regions" in x.name]
         assert len(marks) == painted
         words = "does not fit the scan" if painted else "Nothing beyond the limits"
         assert words in dock.message.text
@@ -219,7 +218,7 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
     dock = opened(viewer, models[0])
     choose(dock, "tta")
     finished(dock, qtbot)
-    for layer in (dock.activity.target(), dock.activity.spread()):
+    for layer in (dock.activity.target(), dock.activity.deviation()):
         records = layer.metadata["geosr"]["provenance"]
         kept = json.loads(json.dumps(records))
         assert json.dumps(kept) == json.dumps(records)
@@ -230,13 +229,13 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
 def test_the_window_goes_on_while_the_contrast_is_found(
     viewer, qtbot, scan, models, monkeypatch
 ):
-    look, threads = _spread_layer.nearly_most, []
+    look, threads = _deviation_layer.nearly_most, []
 
     def looked(data):
         threads.append(threading.current_thread())
         return look(data)
 
-    monkeypatch.setattr(_spread_layer, "nearly_most", looked)
+    monkeypatch.setattr(_deviation_layer, "nearly_most", looked)
     viewer.add_image(scan, name="scan", **PLACE)
     dock = opened(viewer, models[0])
     choose(dock, "tta")
@@ -244,8 +243,8 @@ def test_the_window_goes_on_while_the_contrast_is_found(
     finished(dock, qtbot)
     assert len(threads) == 1
     assert threads[0] is not threading.main_thread()
-    spread = dock.activity.spread()
-    assert spread.contrast_limits[1] == pytest.approx(look(spread.data))
+    deviation = dock.activity.deviation()
+    assert deviation.contrast_limits[1] == pytest.approx(look(deviation.data))
 
 
 class Counted:
@@ -267,12 +266,12 @@ class Counted:
 )
 def test_few_voxels_say_how_far_deviations_reach(shape):
     data = Counted(shape)
-    assert _spread_layer.nearly_most(data) == pytest.approx(0.998, abs=0.01)
+    assert _deviation_layer.nearly_most(data) == pytest.approx(0.998, abs=0.01)
     assert data.n_read <= 9 * 256**2
 
 
 def test_deviations_of_what_was_not_restored_are_left_out():
     data = np.full((20, 300, 300), np.nan, np.float32)
-    assert _spread_layer.nearly_most(data) == 0
+    assert _deviation_layer.nearly_most(data) == 0
     data[:, 100:] = 3
-    assert _spread_layer.nearly_most(data) == 3
+    assert _deviation_layer.nearly_most(data) == 3

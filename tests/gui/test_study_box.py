@@ -9,6 +9,7 @@ import socket
 import numpy as np
 import psutil
 import pytest
+from opening import filled
 from tomography_helpers import opened, scan_file
 
 from napari_geosr.gui import study as _study_box
@@ -127,7 +128,7 @@ def test_a_study_runs_by_itself_and_opens_its_report(
     assert box.report == tmp_path / "discs" / "result" / "report.html"
     assert urls == [str(box.report)]
     assert box.report_button.isVisibleTo(box)
-    assert "right porosity" in box.stage.text()
+    assert "correct porosity" in box.stage.text()
     assert box.result.table.topLevelItemCount() == 2
     assert [x for x, _ in box.result.plot.curves()["FBP"]] == [10, 20]
     kept = json.loads((tmp_path / "discs" / "result" / "study.json").read_text())
@@ -256,7 +257,7 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     qtbot.waitUntil(lambda: dock.study.job == job.path, timeout=30_000)
     dock.study.jobs_button.click()
     (name,) = [n for n in viewer.window.dock_widgets if "Jobs" in n]
-    jobs = viewer.window.dock_widgets[name]
+    jobs = filled(viewer.window.dock_widgets[name])
     qtbot.waitUntil(lambda: jobs.view.state == "running", timeout=10_000)
     text = state_text(jobs.view._watch)
     assert text == "2 of 3: FBP, 15 projections… 1 of 3 are done."

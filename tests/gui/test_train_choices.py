@@ -69,7 +69,7 @@ def test_an_estimate_names_what_trained_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
     assert "meanwhile" not in estimate_text(alone)
     text = estimate_text(replace(alone, beside=("foam", "sand")))
-    assert "'foam' and 'sand' train on it meanwhile" in text
+    assert "'foam' and 'sand' are training at the same time" in text
 
 
 def test_what_a_training_started_from_is_not_kept(viewer, qtbot, tmp_path):
@@ -157,20 +157,20 @@ def test_an_estimate_is_for_the_settings_that_it_was_made_of(
 
     estimated()
     dock.steps.setValue(50)
-    assert "outdated" in dock.estimate.text()
+    assert "out of date" in dock.estimate.text()
     for field, value in (("batch_size", 3), ("patch", 40)):
         estimated()
         dock.settings.form.editor(field).setValue(value)
-        assert "outdated" in dock.estimate.text()
+        assert "out of date" in dock.estimate.text()
     estimated()
     line = dock.settings.form.editor("patch").lineEdit()
     line.textEdited.emit("4")  # typed, with the cursor still in the field
-    assert "outdated" in dock.estimate.text()
+    assert "out of date" in dock.estimate.text()
     dock.estimate_button.click()
     dock.steps.setValue(60)  # while the steps are timed
     qtbot.waitUntil(dock.start_button.isEnabled, timeout=10_000)
     qtbot.wait(50)
-    assert "outdated" in dock.estimate.text()
+    assert "out of date" in dock.estimate.text()
 
 
 def test_a_layer_that_goes_is_not_replaced_by_its_own_target(viewer, qtbot):

@@ -7,6 +7,7 @@ import sys
 import numpy as np
 import pytest
 from event_loop import Turns
+from opening import filled
 from train_helpers import JOBS, TRAIN, noisy_scans, opened, preview_layer, set_small
 
 from napari_geosr.jobs.folder import JobFolder
@@ -40,7 +41,7 @@ def test_from_layers_to_a_restored_scan(viewer, qtbot, tmp_path):
     view.use_button.click()
     names = viewer.window.dock_widgets
     qtbot.waitUntil(lambda: any("Restore" in n for n in names), timeout=10_000)
-    restore = next(w for n, w in names.items() if "Restore" in n)
+    restore = filled(next(w for n, w in names.items() if "Restore" in n))
     qtbot.waitUntil(lambda: "mine" in restore.model_box.model(), timeout=10_000)
     assert "chosen in the Restore dock" in view.message.text
     with qtbot.waitSignal(restore.activity.ready, timeout=60_000):

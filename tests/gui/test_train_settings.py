@@ -115,7 +115,7 @@ def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
     assert "of memory" in dock.estimate.text()
     qtbot.waitUntil(lambda: list(tmp_path.iterdir()) == [], timeout=5000)
     dock.steps.setValue(50)
-    assert "outdated" in dock.estimate.text()
+    assert "out of date" in dock.estimate.text()
 
 
 def test_an_estimate_that_has_just_come_is_outdated_as_well(
@@ -133,7 +133,7 @@ def test_an_estimate_that_has_just_come_is_outdated_as_well(
     begun[0](TrainingEstimate(seconds=60.0, memory=10**8, steps=5))
     assert "timed on" in dock.estimate.text()
     dock.steps.setValue(50)
-    assert "outdated" in dock.estimate.text()
+    assert "out of date" in dock.estimate.text()
 
 
 def test_settings_come_back(viewer, qtbot, tmp_path):

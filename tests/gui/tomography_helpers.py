@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import opening
 
 from napari_geosr.core.projections import Projections
 from napari_geosr.io.projections import write_projections
@@ -49,7 +50,7 @@ def opened(viewer, path: Path | None = None):
     """Open the dock, on a scan if one is given."""
     if path is not None:
         viewer.open(str(path), plugin=PLUGIN)
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    dock = opening.opened(viewer, DOCK)
     dock.form.set_values({"threads": 1})
     return dock
 

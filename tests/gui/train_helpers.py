@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
+from opening import PLUGIN as PLUGIN
+from opening import opened as opened
 
 from napari_geosr.physics.phantoms import sphere_foam
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 32, "threads": 1}
-PLUGIN, TRAIN, JOBS = "napari-geosr", "Train a model", "Jobs"
+TRAIN, JOBS = "Train a model", "Jobs"
 
 
 def noisy_scans(viewer, seed: int = 0):
@@ -25,11 +27,6 @@ def noisy_scans(viewer, seed: int = 0):
         )
         for name in ("first", "second")
     ]
-
-
-def opened(viewer, name: str):
-    _, dock = viewer.window.add_plugin_dock_widget(PLUGIN, name)
-    return getattr(dock, "native", dock)
 
 
 def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):

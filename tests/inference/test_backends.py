@@ -30,7 +30,7 @@ def any_run_is_worth_it(monkeypatch):
 def restored(network, source, statistics, choice, **settings):
     """The result, and what was said on the way."""
     target = np.zeros(lay_out(source.shape, network.spec).output_shape, "float32")
-    spread = np.zeros_like(target) if network.spec.n_outputs > 1 else None
+    deviation = np.zeros_like(target) if network.spec.n_outputs > 1 else None
     said: list[str] = []
 
     def listen(step):
@@ -44,12 +44,12 @@ def restored(network, source, statistics, choice, **settings):
         statistics=statistics,
         budget=2 * 10**9,
         threads=1,
-        spread=spread,
+        deviation=deviation,
         backend=choice,
         **settings,
     )
     run_to_end(steps, listen)
-    both = target if spread is None else np.stack([target, spread])
+    both = target if deviation is None else np.stack([target, deviation])
     return both, said
 
 

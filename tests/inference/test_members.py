@@ -40,20 +40,20 @@ def made(kind, models, statistics, voxel_size=(1.0, 1.0, 1.0), n=None):
 
 def filled(members, array, statistics, tile, **more):
     shape = lay_out(array.shape, members.spec).output_shape
-    target, spread = np.full(shape, np.nan), np.full(shape, np.nan)
+    target, deviation = np.full(shape, np.nan), np.full(shape, np.nan)
     run_to_end(
         restore_tiles(
             members,
             array,
             target,
-            spread=spread,
+            deviation=deviation,
             statistics=statistics,
             budget=GB,
             tile=tile,
             **more,
         )
     )
-    return target, spread
+    return target, deviation
 
 
 def by_hand(run, array, ways):
@@ -97,9 +97,9 @@ def test_tiles_give_mean_and_deviation_of_whole_runs(
         lambda laid: restore_whole(network, laid, statistics), array, ways
     )
     assert deviation.max() > 1e-3
-    target, spread = filled(members, array, statistics, tile)
+    target, deviation = filled(members, array, statistics, tile)
     np.testing.assert_allclose(target, mean, atol=1e-11)
-    np.testing.assert_allclose(spread, deviation, atol=1e-7)
+    np.testing.assert_allclose(deviation, deviation, atol=1e-7)
     region = tuple(slice(1, s - 1) for s in shape)
     scale = lay_out(shape, network.spec).scale[3 - len(shape) :]
     part = tuple(slice(s, (m - 1) * s) for m, s in zip(shape, scale, strict=True))
@@ -119,9 +119,9 @@ def test_single_precision_is_as_good_as_torch_on_the_whole(
         array,
         symmetries(network.spec, (1.0, 1.0)),
     )
-    target, spread = filled(members, array, statistics, (5, 6, 12))
+    target, deviation = filled(members, array, statistics, (5, 6, 12))
     assert np.abs(target - mean).max() / statistics.std <= 1e-5
-    assert np.abs(spread - deviation).max() / statistics.std <= 1e-5
+    assert np.abs(deviation - deviation).max() / statistics.std <= 1e-5
 
 
 def test_the_order_of_tiles_changes_nothing(make_network, statistics_of, rng):
@@ -148,8 +148,8 @@ def test_an_equivariant_network_has_no_deviation(statistics_of, rng):
     array = rng.normal(size=(2, 9, 11)).astype(np.float32)
     statistics = statistics_of(array)
     members = made("tta", [model_of(network)], statistics)
-    target, spread = filled(members, array, statistics, (1, 4, 4))
-    assert (spread == 0).all()
+    target, deviation = filled(members, array, statistics, (1, 4, 4))
+    assert (deviation == 0).all()
     assert target.std() > 0.1
 
 
@@ -236,9 +236,9 @@ def test_models_of_other_planes_and_scales_make_an_ensemble(
     scaled = replace(statistics, mean=30.0, std=5.0)
     second = (restore_whole(two, array, scaled) - 30) / 5 * 2 + 3
     answers = [restore_whole(one, array, statistics), second]
-    target, spread = filled(members, array, statistics, (2, 7, 15))
+    target, deviation = filled(members, array, statistics, (2, 7, 15))
     np.testing.assert_allclose(target, np.mean(answers, 0), atol=1e-9)
-    np.testing.assert_allclose(spread, np.std(answers, 0, ddof=1), atol=1e-9)
+    np.testing.assert_allclose(deviation, np.std(answers, 0, ddof=1), atol=1e-9)
     two.float()
 
 
@@ -300,14 +300,14 @@ def test_a_run_needs_a_place_for_what_the_network_gives(
     statistics = statistics_of(array)
     members = made("tta", [model_of(network)], statistics)
     target = np.empty_like(array)
-    for given, spread in ((members, None), (network, target.copy())):
+    for given, deviation in ((members, None), (network, target.copy())):
         with pytest.raises(ModelError, match="a place for standard deviations"):
             run_to_end(
                 restore_tiles(
                     given,
                     array,
                     target,
-                    spread=spread,
+                    deviation=deviation,
                     statistics=statistics,
                     budget=GB,
                 )

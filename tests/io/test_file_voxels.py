@@ -86,6 +86,66 @@ def test_every_box_is_as_in_memory(
     np.testing.assert_array_equal(read, voxels[box])
 
 
+@pytest.fixture
+def n_bytes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Bytes of each read of a file."""
+    found: list[int] = []
+    original = file_voxels._OpenFile.read_into
+
+    def noted(file: Any, target: memoryview, at: int) -> None:
+        found.append(len(target))
+        original(file, target, at)
+
+    monkeypatch.setattr(file_voxels._OpenFile, "read_into", noted)
+    return found
+
+
+def test_rows_of_neighbours_are_read_once(
+    tmp_path: Path, n_bytes: list[int], rng: np.random.Generator
+) -> None:
+    stack = rng.integers(0, 60000, (6, 40, 200), np.uint16)
+    path = tmp_path / "a.raw"
+    path.write_bytes(stack.tobytes())
+    voxels = FileVoxels(path, "<u2", 0, stack.shape)
+    for x in range(0, 200, 20):  # tiles with a halo
+        key = slice(1, 4), slice(5, 30), slice(max(0, x - 5), min(200, x + 25))
+        np.testing.assert_array_equal(voxels[key], stack[key])
+    assert sum(n_bytes) == 3 * 40 * 200 * 2  # small gaps between rows as well
+    for x in range(200):  # slices
+        whole = slice(0, 6), slice(0, 40), slice(x, x + 1)
+        np.testing.assert_array_equal(voxels[whole], stack[whole])
+    assert sum(n_bytes) == (3 * 40 + 6 * 40) * 200 * 2
+
+
+def test_slices_of_a_large_file_are_read_in_groups(
+    tmp_path: Path,
+    n_bytes: list[int],
+    rng: np.random.Generator,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stack = rng.integers(0, 60000, (6, 40, 50), np.uint16)
+    path = tmp_path / "a.raw"
+    path.write_bytes(stack.tobytes())
+    voxels = FileVoxels(path, "<u2", 0, stack.shape)
+    monkeypatch.setattr(file_voxels._BAND, "nbytes", 6 * 40 * 2 * 20)
+    for x in range(50):
+        whole = slice(0, 6), slice(0, 40), slice(x, x + 1)
+        np.testing.assert_array_equal(voxels[whole], stack[whole])
+    assert sum(n_bytes) == 3 * stack.nbytes
+
+
+def test_a_run_with_a_budget_keeps_no_rows(path: Path, stack: Array) -> None:
+    voxels = FileVoxels(path, "<u2", 0, stack.shape)
+    key = slice(0, 7), slice(0, 13), slice(2, 4)
+    with file_voxels.no_bands():
+        voxels[key]
+        assert file_voxels._BAND.find(voxels.place, key) is None
+    voxels[key]
+    assert file_voxels._BAND.find(voxels.place, key) is not None
+    del voxels  # closed, the file needs none
+    assert file_voxels._BAND._voxels is None
+
+
 def test_a_large_tiff_is_read_where_it_is_asked_for(lazy: Volume, stack: Array) -> None:
     assert isinstance(lazy.data, FileArray)
     assert lazy.is_lazy
@@ -167,6 +227,30 @@ def test_a_file_that_is_written_over_is_no_longer_read(
     os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
     with pytest.raises(FileError, match="scan.tif was changed while it was in use"):
         np.asarray(lazy.data[1])
+
+
+def test_a_file_that_is_touched_is_read_on(
+    lazy: Volume, path: Path, stack: Array
+) -> None:
+    """Backups and copies over itself change its time alone."""
+    stat = path.stat()
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    np.testing.assert_array_equal(np.asarray(lazy.data), stack)
+
+
+@pytest.mark.parametrize("place", [0.01, 0.3, 0.5, 0.7, 0.99])
+def test_another_scan_in_the_same_file_is_noticed(tmp_path: Path, place: float) -> None:
+    """A part of it is enough, if it is no smaller than a few per cent."""
+    path = tmp_path / "a.raw"
+    path.write_bytes(bytes(10**6))
+    voxels = FileVoxels(path, "u1", 0, (1000, 1000))
+    stat = path.stat()
+    with path.open("r+b") as stream:
+        stream.seek(int(place * 960_000))
+        stream.write(b"\1" * 40_000)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns + 10**9))
+    with pytest.raises(FileError, match="was changed while it was in use"):
+        voxels[slice(0, 1), slice(0, 1)]
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="an open file stays there")

@@ -115,7 +115,7 @@ def test_one_that_is_gone_is_taken_off_the_list(
     with pytest.raises(JobError, match="deleted or moved"):
         index.find(job.path)
     assert run(["jobs", "remove", "foam"]) == 0
-    assert "off the list" in capsys.readouterr().out
+    assert "from the list" in capsys.readouterr().out
     assert states() == {other.path: "queued"}
     assert run(["jobs", "remove", "foam"]) == 2
 

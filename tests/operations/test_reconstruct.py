@@ -29,12 +29,12 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.reconstruct.preview import KeptRow, slice_steps
 from napari_geosr.operations.reconstruct.rows import RowBands
 from napari_geosr.operations.reconstruct.scan import given_centre
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
-from napari_geosr.tomography.iterations import Iteration
 
 N, ROWS = 48, 6
 
@@ -151,11 +151,9 @@ def test_blocks_give_what_the_whole_gives(scan, monkeypatch, algorithm):
     settings = {"algorithm": algorithm, "centre": scan_centre(scan)}
     if algorithm != "fbp":
         settings["iterations"] = 5
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", ROWS)
     whole, steps = run(scan, **settings)
     assert [s.slices[0] for s in tiles(steps)] == [slice(0, ROWS)]
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 1)
-    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 2)
+    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)
     blocks, steps = run(scan, **settings)
     assert len(tiles(steps)) > 1
     a, b = (done.volume.data for done in (whole, blocks))
@@ -214,7 +212,7 @@ def test_memory_that_runs_out_halves_the_block(scan, monkeypatch):
 
     monkeypatch.setattr(reconstruct_blocks, "reconstruct_slices", greedy)
     done, _ = run(scan, centre=scan_centre(scan))
-    assert asked[:3] == [4, 2, 1]
+    assert asked[:3] == [6, 3, 1]
     assert set(asked[2:]) == {1}
     assert done.summary["retries"] == 2
     assert np.isfinite(done.volume.data).all()
@@ -322,19 +320,3 @@ def test_the_output_may_not_be_the_input(scan, tmp_path):
     given = read_projections(folder, angle_range=(0, 180))
     with pytest.raises(FileError, match="is the input"):
         run(given, out=folder / "new.tif", centre=20)
-
-
-@pytest.mark.parametrize(
-    ("iterations", "seconds", "rows"), [(1, 0.5, 16), (100, 0.5, 1), (10, 0.5, 16)]
-)
-def test_blocks_are_short_enough_to_be_kept_often(
-    monkeypatch, iterations, seconds, rows
-):
-    """Of eight rows now: one iteration is heard soon, all of them are soon done."""
-    now = [0.0]
-    monkeypatch.setattr(reconstruct_blocks.time, "monotonic", lambda: now[0])
-    watch = reconstruct_blocks._Watch()
-    for done in range(iterations):
-        now[0] += seconds
-        watch.tick(Iteration(done + 1, iterations))
-    assert reconstruct_blocks._next_rows(8, 100, watch) == rows

@@ -16,7 +16,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_slice,
     reconstruct_steps,
 )
-from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.reconstruct.scan import given_centre, ready_scan
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.physics.projector import project
@@ -74,9 +74,8 @@ def test_a_cone_beam_goes_to_fdk(balls):
 
 
 def blocks_of(monkeypatch, rows: int) -> None:
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", rows)
-    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
-    monkeypatch.setattr(reconstruct_blocks, "_PATIENCE", 100.0)
+    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", rows)
+    monkeypatch.setattr(reconstruct_scan, "_SLAB", rows)
 
 
 def run(scan, **more):
@@ -128,7 +127,7 @@ def test_a_cone_larger_than_the_memory_goes_by_slabs(balls):
     ready = ready_scan(
         scan,
         scan,
-        ReconstructConfig.create(threads=1, algorithm="fdk", memory="6MB"),
+        ReconstructConfig.create(threads=1, algorithm="fdk", memory="22MB"),
         given_centre(scan.centre, "given"),
         "cpu",
         0,
@@ -136,14 +135,14 @@ def test_a_cone_larger_than_the_memory_goes_by_slabs(balls):
     most = ready.most_rows()
     assert 1 < most < 16
     assert ready.bytes_of((15, 15 + most)) <= 0.7 * 6e6 < ready.bytes_of((0, 40))
-    tight, rows, _ = run(scan, settings={"memory": "6MB"})
+    tight, rows, _ = run(scan, settings={"memory": "22MB"})
     assert max(stop - start for start, stop in rows) <= most
     a, b = (np.asarray(r.volume.data) for r in (whole, tight))
     np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
     with pytest.raises(DeviceMemoryError, match="The volume .* fdk, which goes by"):
-        run(scan, settings={"memory": "6MB", "algorithm": "sirt"})
+        run(scan, settings={"memory": "22MB", "algorithm": "sirt"})
     with pytest.raises(DeviceMemoryError, match="A slice of"):
-        run(scan, settings={"memory": "1MB"})
+        run(scan, settings={"memory": "17MB"})
 
 
 @pytest.mark.parametrize("suffix", ["", ".tif"])

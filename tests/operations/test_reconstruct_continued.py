@@ -39,6 +39,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
@@ -56,9 +57,7 @@ def scan() -> Projections:
 
 @pytest.fixture(autouse=True)
 def blocks_of_two(monkeypatch):
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 2)
-    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
-    monkeypatch.setattr(reconstruct_blocks, "_PATIENCE", 100.0)
+    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)
 
 
 def run(projections, stop_after=None, **more):
@@ -199,11 +198,10 @@ def test_a_generator_that_is_closed_leaves_nothing(scan, tmp_path):
 _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import TileDone
-from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
-reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
-reconstruct_blocks._PATIENCE = 100.0
+reconstruct_scan._TOGETHER = 2
 journal._INTERVAL = journal._PATIENCE = 0.0
 config = ReconstructConfig.create(centre=20.5, threads=1)
 n = 0

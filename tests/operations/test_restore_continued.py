@@ -20,10 +20,10 @@ from napari_geosr.io import journal
 from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations.restore import (
     RestoreConfig,
+    deviation_path,
     prepare_steps,
     restore_steps,
     run_steps,
-    spread_path,
 )
 from napari_geosr.operations.restore.continued import KeptPart
 from napari_geosr.operations.restore.run import RestorationResult
@@ -206,7 +206,7 @@ def test_a_killed_run_goes_on_in_its_file(
     assert 0 < finished < n
     more = {}
     if uncertainty != "none":
-        more["unfinished_spread"] = find_unfinished(spread_path(out))
+        more["unfinished_deviation"] = find_unfinished(deviation_path(out))
     monkeypatch.setattr(KeptPart, "copy_into", lambda *_: pytest.fail("copied"))
     result, after = restore(prepared, out=out, unfinished=left, **more)
     assert result.complete
@@ -217,8 +217,8 @@ def test_a_killed_run_goes_on_in_its_file(
     assert record["run"]["tile"] == left.provenance[-1]["run"]["tile"]
     names = [out.name]
     if uncertainty != "none":
-        names.append(spread_path(out).name)
-        np.testing.assert_array_equal(result.spread.data[:], whole.spread.data[:])
+        names.append(deviation_path(out).name)
+        np.testing.assert_array_equal(result.deviation.data[:], whole.deviation.data[:])
     assert sorted(path.name for path in out.parent.iterdir()) == sorted(names)
 
 
@@ -286,6 +286,31 @@ def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, c
     whole, _ = restore(prepare(opened))
     np.testing.assert_array_equal(io.read(out).data[:], whole.volume.data[:])
     assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
+
+
+def test_the_command_says_that_there_is_a_stopped_run(volume, tmp_path, capsys):
+    scan = io.write(volume, tmp_path / "scan.tif")
+    out = tmp_path / "out" / "result.tif"
+    out.parent.mkdir()
+    part, _ = restore(prepare(io.read(scan)), stop_after=1, out=out)
+    assert not part.complete
+    words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
+    assert command([*words, "--threads", "1"]) == 2
+    said = capsys.readouterr().err
+    assert "was stopped has finished" in said
+    assert "% of result.tif (result.incomplete.tif)" in said
+    assert "--continue" in said
+    assert "--overwrite" in said
+    assert [path.name for path in out.parent.iterdir()] == ["result.incomplete.tif"]
+    assert command([*words, "--threads", "1", "--overwrite"]) == 0
+    assert [path.name for path in out.parent.iterdir()] == ["result.tif"]
+
+
+def test_a_volume_can_be_saved_beside_a_stopped_run(volume, tmp_path):
+    out = tmp_path / "result.tif"
+    part, _ = restore(prepare(volume), stop_after=1, out=out)
+    kept = io.write(io.read(part.path), out)
+    assert {path.name for path in tmp_path.iterdir()} == {kept.name, part.path.name}
 
 
 def test_a_journal_that_cannot_be_written_does_not_stop_the_run(

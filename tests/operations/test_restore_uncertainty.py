@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 
 import numpy as np
 import pytest
@@ -16,12 +18,13 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
+from napari_geosr.io import journal, writing
 from napari_geosr.models import bundle, zoo
 from napari_geosr.operations.restore import (
     RestoreConfig,
+    deviation_path,
     prepare_steps,
     run_steps,
-    spread_path,
 )
 
 PLACE = {"voxel_size": (4.0, 2.0, 2.0), "unit": "µm", "origin": (1.0, 2.0, 3.0)}
@@ -111,8 +114,8 @@ def test_a_result_in_integers_has_deviations_in_floats(restored, volume):
     scan = volume.replace(data=np.clip(volume.data * 200, 0, 255).astype(np.uint8))
     result = restored(scan, output_dtype="input")
     assert result.volume.dtype == np.uint8
-    assert result.spread.dtype == np.float32
-    assert (result.spread.data % 1 != 0).any()
+    assert result.deviation.dtype == np.float32
+    assert (result.deviation.data % 1 != 0).any()
 
 
 @pytest.mark.parametrize("suffix", ["", ".ome.tif", ".ome.zarr"])
@@ -123,10 +126,10 @@ def test_a_stopped_run_goes_on_in_both(restored, volume, tmp_path, suffix):
     whole = restored(volume)
     part = restored(volume, 1, more)
     assert not part.complete
-    reached = [np.isfinite(v.data[:]).mean() for v in (part.volume, part.spread)]
+    reached = [np.isfinite(v.data[:]).mean() for v in (part.volume, part.deviation)]
     assert reached[0] == reached[1]
     assert 0 < reached[0] < 1
-    left = {"unfinished": part.volume, "unfinished_spread": part.spread}
+    left = {"unfinished": part.volume, "unfinished_deviation": part.deviation}
     if suffix:
         assert sorted(p.name for p in tmp_path.iterdir()) == [
             f"x.incomplete{suffix}",
@@ -135,22 +138,22 @@ def test_a_stopped_run_goes_on_in_both(restored, volume, tmp_path, suffix):
     result = restored(volume, more=more | left)
     assert result.complete
     np.testing.assert_array_equal(result.volume.data[:], whole.volume.data[:])
-    np.testing.assert_array_equal(result.spread.data[:], whole.spread.data[:])
+    np.testing.assert_array_equal(result.deviation.data[:], whole.deviation.data[:])
     if suffix:
         names = sorted(p.name for p in tmp_path.iterdir())
         assert names == [f"x{suffix}", f"x_std{suffix}"]
-        assert result.spread.source == spread_path(out)
+        assert result.deviation.source == deviation_path(out)
 
 
 @pytest.mark.usefixtures("many_tiles")
 def test_another_uncertainty_does_not_go_on(restored, volume):
     part = restored(volume, 1)
-    left = {"unfinished": part.volume, "unfinished_spread": part.spread}
+    left = {"unfinished": part.volume, "unfinished_deviation": part.deviation}
     with pytest.raises(ConfigError, match="made with other settings"):
         restored(volume, more=left, uncertainty_members=4)
     with pytest.raises(ConfigError, match="comes without standard deviations"):
         restored(volume, more={"unfinished": part.volume})
-    swapped = {"unfinished": part.spread, "unfinished_spread": part.volume}
+    swapped = {"unfinished": part.deviation, "unfinished_deviation": part.volume}
     with pytest.raises(ConfigError, match="other standard deviations"):
         restored(volume, more=swapped)
 
@@ -169,13 +172,13 @@ def test_the_command_writes_both_files_and_goes_on(
     assert command([*words, "--continue"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert said["standard_deviation"] == str(tmp_path / "r_std.ome.tif")
-    mean, deviation = io.read(out), io.read(spread_path(out))
+    mean, deviation = io.read(out), io.read(deviation_path(out))
     for found in (mean, deviation):
         assert found.voxel_size == PLACE["voxel_size"]
         assert found.origin == PLACE["origin"]
     both = restored(volume)
     np.testing.assert_array_equal(mean.data[:], both.volume.data)
-    np.testing.assert_array_equal(deviation.data[:], both.spread.data)
+    np.testing.assert_array_equal(deviation.data[:], both.deviation.data)
     assert command(words) == 2
     assert "r.ome.tif" in capsys.readouterr().err
     out.unlink()
@@ -184,12 +187,67 @@ def test_the_command_writes_both_files_and_goes_on(
     assert not out.exists()
 
 
+@pytest.mark.parametrize("suffix", [".ome.tif", ".ome.zarr"])
+@pytest.mark.usefixtures("many_tiles")
+def test_killed_between_its_two_files_it_goes_on(
+    restored, tiny, volume, tmp_path, suffix, monkeypatch, capsys
+):
+    """The deviations have their name then, and the result has not."""
+    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    scan = str(io.write(volume, tmp_path / "scan.tif"))
+    folder = tmp_path / "running"
+    folder.mkdir()
+    real, kept = writing.move_into_place, tmp_path / "killed"
+
+    def killed_after(temporary, path, overwrite):
+        real(temporary, path, overwrite)
+        if not kept.exists():
+            shutil.copytree(folder, kept)
+
+    monkeypatch.setattr(writing, "move_into_place", killed_after)
+    restored(io.read(scan), more={"out": folder / f"r{suffix}"}, threads=None)
+    monkeypatch.setattr(writing, "move_into_place", real)
+    for file in kept.glob(".*.journal.json"):
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"pid": 2**22 + 1}))
+    for file in kept.glob(".*"):
+        dead = file.name.replace(f"{os.getpid():08x}", f"{2**22 + 1:08x}")
+        file.rename(file.with_name(dead))
+    out = kept / f"r{suffix}"
+    names = {p.name for p in kept.iterdir() if not p.name.startswith(".")}
+    assert names == {f"r_std{suffix}"}
+    words = ["restore", scan, "--model", tiny, "--out", str(out)]
+    words += ["--uncertainty", "tta", "--uncertainty-members", "2"]
+    assert command([*words, "--continue"]) == 0, capsys.readouterr().err
+    whole = folder / f"r{suffix}"
+    for one, other in ((out, whole), (deviation_path(out), deviation_path(whole))):
+        np.testing.assert_array_equal(io.read(one).data[:], io.read(other).data[:])
+        assert io.read(one).provenance[-1]["complete"] is True
+    assert {p.name for p in kept.iterdir()} == {p.name for p in folder.iterdir()}
+
+
+@pytest.mark.usefixtures("many_tiles")
+def test_deviations_of_something_else_do_not_go_on(
+    restored, tiny, volume, tmp_path, capsys
+):
+    scan = str(io.write(volume, tmp_path / "scan.tif"))
+    out = tmp_path / "r.ome.tif"
+    restored(io.read(scan), 1, {"out": out}, threads=None)
+    other = io.write(volume, deviation_path(out))
+    before = other.read_bytes()
+    words = ["restore", scan, "--model", tiny, "--out", str(out)]
+    words += ["--uncertainty", "tta", "--uncertainty-members", "2", "--continue"]
+    assert command(words) == 2
+    assert "r_std.ome.tif" in capsys.readouterr().err
+    assert other.read_bytes() == before
+
+
 def test_super_resolution_says_it_on_the_finer_grid(restored, volume):
     low = volume.replace(data=volume.data[:, ::2, ::2])
     result = restored(low, model="foam-sr-x2")
-    assert result.spread.shape == (10, 24, 28)
-    assert result.spread.voxel_size == result.volume.voxel_size
-    assert result.spread.origin == result.volume.origin
+    assert result.deviation.shape == (10, 24, 28)
+    assert result.deviation.voxel_size == result.volume.voxel_size
+    assert result.deviation.origin == result.volume.origin
 
 
 def test_two_models_make_an_ensemble(restored, volume, tiny, tmp_path):
@@ -200,11 +258,11 @@ def test_two_models_make_an_ensemble(restored, volume, tiny, tmp_path):
     np.testing.assert_allclose(result.volume.data, (one + two) / 2, atol=1e-5)
     expected = np.abs(one - two) / np.sqrt(2)
     assert expected.max() > 0.01
-    np.testing.assert_allclose(result.spread.data, expected, atol=1e-5)
+    np.testing.assert_allclose(result.deviation.data, expected, atol=1e-5)
     facts = result.volume.provenance[-1]["uncertainty"]
     assert facts["members"] == ["tiny", "second"]
     twice = restored(volume, ensemble_with=[second], **both)
-    np.testing.assert_array_equal(twice.spread.data, result.spread.data)
+    np.testing.assert_array_equal(twice.deviation.data, result.deviation.data)
 
 
 @pytest.mark.parametrize(

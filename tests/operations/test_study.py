@@ -28,7 +28,7 @@ from napari_geosr.core.steps import StageStarted, Warned, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
 from napari_geosr.io.unfinished import StillWrittenError
-from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study import algorithms as study_algorithms
 from napari_geosr.operations.study import cell as study_cells
@@ -188,14 +188,14 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
 _KILLED = """
 import os, signal, sys
 from napari_geosr.core.steps import StepIterator, TileDone
-from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
+from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
 from napari_geosr.io.unfinished import StillWrittenError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells
 
-reconstruct_blocks._FIRST_ROWS, reconstruct_blocks._GROWTH = 2, 1
+reconstruct_scan._TOGETHER = 2
 journal._INTERVAL = journal._PATIENCE = 0.0
 counted, cells = study_cells.recount, []
 
@@ -237,8 +237,7 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
         "left_unfinished",
         lambda path: gone_on.append(left(path)) or gone_on[-1],
     )
-    monkeypatch.setattr(reconstruct_blocks, "_FIRST_ROWS", 2)  # for the same rounding
-    monkeypatch.setattr(reconstruct_blocks, "_GROWTH", 1)
+    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)  # for the same rounding
     result, _ = run(scan, out, config)
     (part,) = gone_on  # of the SIRT alone, with the rows that were finished
     assert part.provenance[-1]["finished"]

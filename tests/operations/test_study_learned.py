@@ -8,7 +8,7 @@ import pytest
 
 from napari_geosr import simulate
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import BlockDone, run_to_end
+from napari_geosr.core.steps import BlockDone, Warned, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations.study import StudyConfig, study_steps
@@ -80,3 +80,19 @@ def test_a_training_that_is_stopped_goes_on(scan, tmp_path):
     done = run_to_end(study_steps(scan, tmp_path, config))
     assert done.rows[1]["settings"]["steps"] == 30
     assert not (tmp_path / "work").exists()
+
+
+@pytest.mark.parametrize("file", [bundle.WEIGHTS_FILE, bundle.CARD_FILE])
+def test_a_kept_model_that_is_damaged_is_trained_again(scan, tmp_path, file):
+    config = StudyConfig.create(algorithms=("msdnet",), **TINY)
+    first = run_to_end(study_steps(scan, tmp_path, config)).rows[1]
+    (tmp_path / "cells" / "12-msdnet.json").unlink()
+    (tmp_path / first["settings"]["model"] / file).write_text("[" * 100)
+    said = []
+    done = run_to_end(
+        study_steps(scan, tmp_path, config),
+        lambda step: said.append(step.message) if isinstance(step, Warned) else None,
+    )
+    assert "failed" not in done.rows[1]
+    assert done.rows[1]["psnr"] == pytest.approx(first["psnr"], rel=1e-4)
+    assert any(file in text and "trained again" in text for text in said)

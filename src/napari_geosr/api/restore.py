@@ -208,8 +208,8 @@ def restore_with_uncertainty(
         ensemble_with=_names_of(ensemble_with),
     )
     restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
-    assert restored.spread is not None
-    return restored.volume, restored.spread
+    assert restored.deviation is not None
+    return restored.volume, restored.deviation
 
 
 def _names_of(models: object) -> object:

@@ -31,7 +31,9 @@ MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
 
 def run_command(
-    make_steps: MakeSteps[T], *, stopping: str = "stopping after this tile …"
+    make_steps: MakeSteps[T],
+    *,
+    stopping: str = "stopping after this tile (Ctrl-C again stops at once)",
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
@@ -130,6 +132,8 @@ class _Bars:
                 MofNCompleteColumn(),
                 TimeRemainingColumn(),
                 console=self._console,
+                # A bar that stays would stand between the lines of the result.
+                transient=True,
             )
             self._progress.start()
         return self

@@ -36,7 +36,7 @@ def demo(
     """Restore a simulated noisy foam scan and report its pores before and after."""
     if show and find_spec("napari") is None:
         raise ConfigError(
-            "napari is not installed, so --show has nothing to show with. Install it "
+            "napari is not installed, so --show cannot open the result. Install it "
             'with: pip install "napari-geosr[pyqt6]"'
         )
     result, _ = run_command(

@@ -94,7 +94,7 @@ def _projections(path: Path) -> Projections | None:
     try:
         return read_projections(path)
     except GeoSRError as error:
-        print(f"note: as projections it cannot be used: {error}", file=sys.stderr)
+        print(f"note: it cannot be used as projections: {error}", file=sys.stderr)
         return None
 
 

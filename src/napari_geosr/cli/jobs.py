@@ -34,9 +34,9 @@ _POLL_SECONDS = 0.3
 _LONGEST_NAME, _SHORTEST = 12, 10
 #: Below a list that has such jobs.
 _ABOUT_MISSING = (
-    "A job that was moved is found again when its new folder is given once "
-    "(napari-geosr jobs show FOLDER); `jobs remove` takes one that is gone off the "
-    "list."
+    "To find a job that was moved, name its new folder once "
+    "(napari-geosr jobs show FOLDER); `jobs remove` removes one from the list whose "
+    "folder no longer exists."
 )
 #: States at which following a job ends in an error.
 _TROUBLE = ("failed", "interrupted", "unreadable")
@@ -109,7 +109,7 @@ def watch_jobs(
         return 1 if folder.status().state in _TROUBLE else 0
     run_command(
         lambda should_stop: _watch(folder, should_stop),
-        stopping="watching no longer; the job goes on …",
+        stopping="stopped watching; the job keeps running",
     )
     status = folder.status()
     print(f"{status.name}: {status.state}")
@@ -171,7 +171,7 @@ def resume_jobs(
     folder.clear_request()  # what was asked before is not meant any more
     index.register(folder)
     if detach:
-        print(f"Going on as process {local.start(folder)}.")
+        print(f"Resumed as process {local.start(folder)}.")
         return 0
     return run_here(folder, json=json)
 
@@ -191,13 +191,13 @@ def remove_jobs(
 ) -> int:
     """Delete a job's folder with its checkpoints and its model.
 
-    A job whose folder is gone is taken off the list. Where the folder holds files that
-    are not the job's, nothing is deleted without --force.
+    A job whose folder no longer exists is removed from the list. If the folder holds
+    files that are not the job's, nothing is deleted without --force.
     """
     gone = index.find_missing(job)
     if gone is not None:
         index.forget(gone.path)
-        print(f"{gone.name} is off the list; nothing was left in {gone.path}.")
+        print(f"Removed {gone.name} from the list; {gone.path} no longer existed.")
         return 0
     folder = index.find(job)
     kept = index.remove(folder, keep_foreign=force)
@@ -210,8 +210,8 @@ def remove_jobs(
 
 def _how_to_go_on(status: JobStatus) -> str:
     return (
-        f"Go on with: napari-geosr jobs resume {status.path}; with --learning-rate, "
-        "--batch-size or --steps these are other ones from there on."
+        f"Resume it with: napari-geosr jobs resume {status.path}. --learning-rate, "
+        "--batch-size and --steps change these settings from there on."
     )
 
 

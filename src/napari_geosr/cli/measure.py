@@ -157,4 +157,4 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
         table.add_row(row.label, *row.texts, *changes)
     Console().print(table, highlight=False)
     if compared:  # as in the dock and on the page
-        print("change: second volume against the first, relative to the first")
+        print("change: (second volume − first) / first")

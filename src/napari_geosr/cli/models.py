@@ -57,6 +57,9 @@ def list_models(
         print_json({"models": rows, "damaged": damaged})
         return 0
     Console().print(_table(entries))
+    folders = sorted({str(e.path.parent) for e in entries if not e.bundled})
+    for folder in folders:
+        print(f"Your own models are in {folder}")
     for reason in damaged.values():
         print(f"! damaged: {reason}", file=sys.stderr)
     return 0
@@ -69,23 +72,22 @@ def _table(entries: list[ZooEntry]) -> Any:
     table = Table(
         Column("name", no_wrap=True),  # what has to be typed is never cut
         Column("task", no_wrap=True),
-        Column("of", no_wrap=True),
-        "for",
-        "×",
-        "parameters",
-        Column("where", overflow="fold"),
+        Column("images", no_wrap=True),
+        Column("works on", no_wrap=True),
+        Column("weights", justify="right", no_wrap=True),
+        Column("source", no_wrap=True),
         box=None,
     )
     for entry in entries:
         card = entry.card
+        finer = f" ×{card.upscale_factor}" if card.upscale_factor > 1 else ""
         table.add_row(
             escape(card.name),
-            card.task,
-            ", ".join(card.modalities) or "–",
-            "volumes" if card.axes == "ZYX" else "slices and volumes",
-            str(card.upscale_factor),
+            f"{card.task}{finer}",
+            ", ".join(card.modalities) or "any",
+            "3D" if card.axes == "ZYX" else "2D, 3D",
             f"{card.n_parameters:,}" if card.has_weights else "–",
-            escape(entry.where),
+            "bundled" if entry.bundled else "own",
         )
     return table
 
@@ -138,7 +140,7 @@ def rank_models(
         lambda should_stop: ranking.rank_steps(
             volume, config, should_stop, second=other
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json({**ranked.to_json_dict(), "warnings": warnings})
@@ -192,7 +194,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
     if json:
         print_json({"path": str(path), "name": card.name, "valid": True})
     else:
-        print(f"{path}: {card.name} is sound.")
+        print(f"{path}: {card.name} is complete and undamaged.")
     return 0
 
 
@@ -222,7 +224,7 @@ def import_models(
         lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json({"name": found.name, "path": str(found.path), "notes": notes})
@@ -237,7 +239,7 @@ def export_models(
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
-        str, Parameter(help=f"What it becomes: {about_formats()}.")
+        str, Parameter(help=f"Format to write: {about_formats()}.")
     ],
     out: Annotated[
         Path,
@@ -266,7 +268,7 @@ def export_models(
         lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json(
@@ -279,7 +281,7 @@ def export_models(
         )
     else:
         print(
-            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.path}: on a test patch, its results agree with ours to within "
             f"{found.difference:.1g}"
         )
     return 0

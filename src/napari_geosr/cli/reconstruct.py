@@ -102,7 +102,9 @@ def reconstruct(
             should_stop=should_stop,
         )
 
-    result, warnings = run_command(steps, stopping="stopping …")
+    result, warnings = run_command(
+        steps, stopping="stopping (Ctrl-C again stops at once)"
+    )
     if json:
         print_json(_describe(result, warnings))
     elif result.complete:
@@ -111,8 +113,8 @@ def reconstruct(
         suggest(f"restore {quoted(result.path)} -m auto -o restored.ome.tif")
     else:
         print(
-            f"Stopped; the finished part is in {result.path}. The same command with "
-            "--continue goes on from there."
+            f"Stopped; the finished part is in {result.path}. To resume, "
+            "repeat the command with --continue."
         )
     return 0 if result.complete else 130
 

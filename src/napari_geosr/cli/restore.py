@@ -94,7 +94,7 @@ def restore(
     if others and not average:
         raise ConfigError(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
-            "show the same object; else restore one after the other."
+            "show the same object; otherwise restore them one by one."
         )
     io.check_output(out, overwrite=overwrite, continues=go_on)
     if check_consistency:
@@ -109,8 +109,9 @@ def restore(
     if go_on:
         unfinished["unfinished"] = _unfinished(out, average)
         if wanted.uncertainty != "none":
-            spread = restoration.spread_path(out)
-            unfinished["unfinished_spread"] = _unfinished(spread, average)
+            unfinished["unfinished_deviation"] = restoration.find_unfinished_deviation(
+                out
+            )
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, RestorationResult]:
         more: AnyDict = {
@@ -147,16 +148,16 @@ def restore(
             _print_check(checked)
     else:
         print(
-            f"Stopped; the finished part is in {_names(result)}. The same command with "
-            "--continue goes on from there."
+            f"Stopped; the finished part is in {_names(result)}. To resume, "
+            "repeat the command with --continue."
         )
     return 0 if result.complete else 130
 
 
 def _names(result: RestorationResult) -> str:
     paths = [result.path]
-    if result.spread is not None:
-        paths.append(result.spread.source)
+    if result.deviation is not None:
+        paths.append(result.deviation.source)
     return " and ".join(str(path) for path in paths)
 
 
@@ -164,7 +165,7 @@ def _unfinished(out: Path, average: bool) -> Volume:
     """What an earlier run to `out` left."""
     if average:
         raise ConfigError(
-            "The mean over several scans cannot be continued: leave --continue out."
+            "A mean over several scans cannot be continued. Leave --continue out."
         )
     return find_unfinished(out)
 
@@ -178,8 +179,8 @@ def _print_check(checked: ConsistencyCheck) -> None:
     )
     if found.slope is not None:
         print(
-            f"Of the result's contrast the scan shows {found.slope:.2f} "
-            f"± {found.slope_error:.2g} (a true result: 1)"
+            f"Contrast relative to the scan: {found.slope:.2f} "
+            f"± {found.slope_error:.2g} (expected: 1)"
         )
     if not checked.sentences:
         print(restoration.NOTHING_FOUND)
@@ -192,8 +193,8 @@ def _describe(
     return {
         "output": str(result.path),
         "standard_deviation": None
-        if result.spread is None
-        else str(result.spread.source),
+        if result.deviation is None
+        else str(result.deviation.source),
         "complete": result.complete,
         "shape": list(volume.shape),
         "axes": volume.axes,

@@ -76,8 +76,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     with suppress(KeyboardInterrupt):
         result, warnings = run_command(
             lambda should_stop: _at_once(folder, should_stop),
-            stopping="stopping after this step … (once more: at once, to go on from "
-            "the last checkpoint)",
+            stopping="stopping after this step (Ctrl-C again stops at once and "
+            "loses what came after the last checkpoint)",
         )
     values = {
         "job": str(folder.path),
@@ -87,8 +87,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     }
     if result is None:
         text = (
-            f"Stopped after step {folder.status().done}; go on with: napari-geosr jobs "
-            f"resume {folder.path}"
+            f"Stopped after step {folder.status().done}. Resume with: napari-geosr "
+            f"jobs resume {folder.path}"
         )
         return _say(json, values, text) or 130
     words = ("model", "volume", "report", "restored")
@@ -125,8 +125,8 @@ def _at_once(
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
             yield Warned(
-                message=f"{other.name} runs on this machine as well, so both are "
-                "slower; with --detach a job waits for its turn."
+                message=f"{other.name} is running on this machine too, which slows "
+                "both down. With --detach a job waits until the others have finished."
             )
     return (yield from run_steps(folder, should_stop=should_stop))
 

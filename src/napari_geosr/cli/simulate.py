@@ -54,7 +54,7 @@ def simulate(
         lambda should_stop: simulate_steps(
             structure, out, wanted, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     files = {key: str(path) for key, path in made.files.items()}
     if json:
@@ -62,13 +62,13 @@ def simulate(
         return 0
     asked = 100 * wanted.pores(structure)["porosity"]
     print(
-        f"Porosity {100 * made.truth['porosity']:.3f} %, exactly known: volume of "
-        f"the pores per volume of the sample (about {asked:g} % asked for)"
+        f"True porosity: {100 * made.truth['porosity']:.3f} % of the sample's volume "
+        f"({asked:g} % requested)"
     )
     at_half = 100 * made.truth["porosity_at_half_contrast"]
     print(
-        f"  {at_half:.3f} % of its voxels are pore by half or more: what a threshold "
-        "at half the contrast gives on the true object"
+        f"  A threshold at half the contrast gives {at_half:.3f} % on the true object, "
+        "because voxels at the surface are only partly pore"
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")

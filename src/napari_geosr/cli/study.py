@@ -78,7 +78,7 @@ def study_projections(
         lambda should_stop: study_steps(
             scan, out, wanted, **given, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping …",
+        stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
         print_json(
@@ -105,5 +105,5 @@ def _print(done: StudySummary) -> None:
     console.print(terminal_table(done), highlight=False)
     for name, least in done.least.items():
         text = "none of these" if least is None else ScanSubset.of(least).title
-        console.print(f"{escape(name)}: right porosity from {text}", highlight=False)
+        console.print(f"{escape(name)}: correct porosity from {text}", highlight=False)
     print(f"report: {done.files['html']}")

@@ -202,10 +202,14 @@ def _training_of(settings: Path) -> AnyDict:
             f"{settings} is not a readable YAML config: {error}"
         ) from error
     if not isinstance(values, dict):
-        raise ConfigError(f"{settings} holds no settings: a mapping was expected.")
+        raise ConfigError(
+            f"{settings} holds no settings: lines such as 'name: value' were expected."
+        )
     found = values.get("training", values)
     if not isinstance(found, dict):
-        raise ConfigError(f"{settings}: training is no mapping of settings.")
+        raise ConfigError(
+            f"{settings}: training must hold lines such as 'name: value'."
+        )
     return {k: v for k, v in found.items() if k != "schema_version"}
 
 

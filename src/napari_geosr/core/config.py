@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -173,3 +174,15 @@ def format_bytes(n: float) -> str:
             return f"{n:.0f} {unit}" if n >= 100 or unit == "B" else f"{n:.3g} {unit}"
         n /= 1000
     return f"{n:.3g} TB"
+
+
+def format_enough(n: float) -> str:
+    """Bytes that something needs, rounded up: what is said will do.
+
+    Examples
+    --------
+    >>> format_enough(169_050_000)
+    '170 MB'
+    """
+    step = 10.0 ** max(0, math.floor(math.log10(max(n, 1))) - 2)
+    return format_bytes(math.ceil(n / step) * step)

@@ -27,7 +27,7 @@ MemoryBudget = Annotated[
     AfterValidator(_checked),
     Field(
         title="Memory",
-        description="Memory that the run may use, such as 4GB; by default a share of "
-        "what is free.",
+        description="Memory that the run may use on top of the program and the model, "
+        "such as 4GB; by default a share of what is free.",
     ),
 ]

@@ -62,12 +62,12 @@ class TargetReady(Step):
 
     Attributes
     ----------
-    spread : Volume or None
+    deviation : Volume or None
         Standard deviations that the same tiles fill, where they are wanted.
     """
 
     volume: Any = None
-    spread: Any = None
+    deviation: Any = None
 
 
 @dataclass(frozen=True)

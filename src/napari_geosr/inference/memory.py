@@ -104,7 +104,7 @@ class Buffers:
         that a tile touches, all at the same time.
     held : int
         What source and target hold however large the tiles are.
-    spread : int
+    deviation : int
         Bytes of one voxel in a second target for standard deviations; 0: there is none.
     """
 
@@ -114,7 +114,7 @@ class Buffers:
     depth: int = DEPTH
     chunks: Size | None = None
     held: int = 0
-    spread: int = 0
+    deviation: int = 0
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
         """Peak bytes of the tiles waiting before and behind the network."""
@@ -123,8 +123,8 @@ class Buffers:
         # One block is being made (raw, mask, floats), `depth` wait, one is computed.
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
         # One result is being made, `depth` wait, one is converted and handed on.
-        values = (self.depth + 2) * self.network * (2 if self.spread else 1)
-        written = n_core * (values + 2 * (self.target + self.spread) + 2)
+        values = (self.depth + 2) * self.network * (2 if self.deviation else 1)
+        written = n_core * (values + 2 * (self.target + self.deviation) + 2)
         return read + written + self._store(layout, core) + self.held
 
     def _store(self, layout: Layout, core: Size) -> int:
@@ -137,7 +137,7 @@ class Buffers:
             # A tile off the chunks' grid touches one more at either end.
             most = math.ceil(size * scale / chunk)
             touched *= min(most, math.ceil(n * scale / chunk) + 1) * chunk
-        return 2 * touched * (self.target + self.spread)
+        return 2 * touched * (self.target + self.deviation)
 
 
 def tile_peak(

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import AbstractContextManager, ExitStack, nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, NoReturn, get_args
 
 import numpy as np
@@ -36,13 +36,20 @@ from napari_geosr.inference.memory import (
     tile_peak,
 )
 from napari_geosr.inference.pipeline import Pipeline
-from napari_geosr.inference.store_caches import held_bytes, limited_caches
+from napari_geosr.inference.store_caches import (
+    PlannedArray,
+    held_bytes,
+    limited_caches,
+    share,
+)
 from napari_geosr.inference.tile_choice import (
     SECONDS_PER_TILE,
     TileChoice,
     budget_for,
     choose_tile,
+    cut_to_budget,
     weigh_tile,
+    work_of,
 )
 from napari_geosr.inference.tile_memory import (
     GrowthMeter,
@@ -75,6 +82,8 @@ Array = AnyArray
 _GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
 #: Work ÷ voxels from which on a run says what it costs.
 _DEAR_FACTOR = 3.0
+#: Times that a budget is looked for: what is held is half of it at most.
+_ROUNDS = 40
 #: Growth ÷ prediction with the C library's usual reserves (1.2 to 2.3 were seen).
 _USUAL_EXCESS = 2.5
 
@@ -116,7 +125,7 @@ class TiledRun:
     """One run over a volume, or over a region of it.
 
     See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
-    `region`, target and spread hold that region alone.
+    `region`, target and deviation hold that region alone.
     """
 
     def __init__(
@@ -133,11 +142,11 @@ class TiledRun:
         should_stop: ShouldStop = never_stop,
         tile_memory: TileMemory | None = None,
         region: Sequence[slice] | None = None,
-        spread: Any = None,
+        deviation: Any = None,
         backend: Choice | None = None,
     ) -> None:
         self.network, self.source, self.target = network, source, target
-        self.spread = spread
+        self.deviation = deviation
         self.backend = backend or Choice()
         self.statistics, self.budget, self.device = statistics, budget, device
         self.threads, self.should_stop = threads, should_stop
@@ -148,21 +157,7 @@ class TiledRun:
         network.to(device)
         self.tile_memory = tile_memory or TileMemory()
         self.dtype = compute.network_dtype(network)
-        self.buffers = Buffers(
-            source=np.dtype(source.dtype).itemsize,
-            target=np.dtype(target.dtype).itemsize,
-            network=np.dtype(self.dtype).itemsize,
-            chunks=self._chunks(),
-            held=held_bytes(source, budget)
-            + held_bytes(target, budget)
-            + self.backend.fixed_bytes,
-        )
-        if spread is not None:
-            self.buffers = replace(
-                self.buffers,
-                spread=np.dtype(spread.dtype).itemsize,
-                held=self.buffers.held + held_bytes(spread, budget),
-            )
+        self.buffers = self._buffers(budget)
         self.reader = WindowReader(
             source, self.layout, statistics, nonfinite, self.dtype
         )
@@ -176,6 +171,37 @@ class TiledRun:
         self.free_then: int | None = None
         self.known_most: int | None = None
         self.started = time.perf_counter()
+
+    def _buffers(self, budget: int) -> Buffers:
+        """What the pipeline keeps when a run may take `budget` bytes."""
+        held = self.backend.fixed_bytes
+        for array in (self.source, self.target, self.deviation):
+            if isinstance(array, PlannedArray):  # takes its part of any budget
+                held += array.held_bytes * share(budget) // max(1, share(self.budget))
+            elif array is not None:
+                held += held_bytes(array, budget)
+        deviation = (
+            0 if self.deviation is None else np.dtype(self.deviation.dtype).itemsize
+        )
+        return Buffers(
+            source=np.dtype(self.source.dtype).itemsize,
+            target=np.dtype(self.target.dtype).itemsize,
+            network=np.dtype(self.dtype).itemsize,
+            chunks=self._chunks(),
+            held=held,
+            deviation=deviation,
+        )
+
+    def _enough(self) -> float:
+        """Bytes of the smallest budget that has room for a tile and what is held."""
+        box, found, budget = clip_box(self.layout, self.region), 0, 0
+        for _ in range(_ROUNDS):
+            budget = found
+            buffers = self._buffers(budget)
+            found = budget_for(self.layout, box, self.cost, buffers, math.inf)
+            if found <= budget:
+                break
+        return found
 
     def _chunks(self) -> tuple[int, int, int] | None:
         """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
@@ -195,31 +221,31 @@ class TiledRun:
         mean, std = self.statistics.input_mean, self.statistics.input_std
         if not (np.isfinite(mean) and np.isfinite(std) and std > 0):
             raise VolumeError(
-                f"The grey values have mean {mean:g} and spread {std:g}: there is "
-                "nothing to restore."
+                f"The grey values have mean {mean:g} and standard deviation "
+                f"{std:g}: there is nothing to restore."
             )
         expected, found = self.layout.output_shape, tuple(self.target.shape)
         if self.region is None and found != expected:
             raise VolumeError(f"The result needs shape {expected}, not {found}.")
-        self._check_spread(found)
+        self._check_deviation(found)
 
-    def _check_spread(self, shape: tuple[int, ...]) -> None:
+    def _check_deviation(self, shape: tuple[int, ...]) -> None:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
-        if (self.spread is not None) != (n_outputs == 2):
+        if (self.deviation is not None) != (n_outputs == 2):
             raise ModelError(
                 f"The network {name} gives {n_outputs} volumes: a place for standard "
                 "deviations goes with a network of several members, and only with one."
             )
-        if self.spread is None:
+        if self.deviation is None:
             return
-        if np.dtype(self.spread.dtype).kind != "f":
+        if np.dtype(self.deviation.dtype).kind != "f":
             raise VolumeError(
-                f"Standard deviations cannot be stored as {self.spread.dtype}."
+                f"Standard deviations cannot be stored as {self.deviation.dtype}."
             )
-        if tuple(self.spread.shape) != shape:
+        if tuple(self.deviation.shape) != shape:
             raise VolumeError(
                 f"The standard deviations need the result's shape {shape}, not "
-                f"{tuple(self.spread.shape)}."
+                f"{tuple(self.deviation.shape)}."
             )
 
     def plan(
@@ -323,6 +349,7 @@ class TiledRun:
             chunks=self.buffers.chunks,
             most_voxels=most,
             box=self.region,
+            enough=self._enough,
         )
 
     def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
@@ -356,7 +383,7 @@ class TiledRun:
             self.layout,
             self.statistics,
             (origin[0], origin[1], origin[2]),
-            spread=self.spread,
+            deviation=self.deviation,
             source=self.source,
         )
         kept, waiting = self._sorted(tiles, BoxIndex(map(tuple, finished)))
@@ -433,7 +460,10 @@ class TiledRun:
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()
-        for target in (self.target, *([] if self.spread is None else [self.spread])):
+        for target in (
+            self.target,
+            *([] if self.deviation is None else [self.deviation]),
+        ):
             stack.enter_context(limited_caches(self.source, target, self.budget))
         return stack
 
@@ -476,7 +506,10 @@ class TiledRun:
                     failed_before = False
                 yield from self._finished(pipe, len(waiting))
                 if grew_by is not None and self._correct(tile, grew_by):
-                    waiting[:] = self._halved(waiting, must=False)
+                    waiting[:] = cut_to_budget(
+                        waiting, self.layout, self.cost, self.buffers, self.budget
+                    )
+                    yield from self._dearer(waiting)
                     return
         except (compute.OutOfMemoryError, MemoryError):
             pipe.stop_reading()
@@ -486,7 +519,17 @@ class TiledRun:
         compute.release_memory(self.device)
         self.n_retries += 1
         self.free_then = free_memory(self.device)
-        waiting[:] = self._halved(waiting, must=True)
+        waiting[:] = self._halved(waiting)
+
+    def _dearer(self, waiting: Sequence[Tile]) -> Iterator[Step]:
+        """Tell that tiles became so small that the run takes much longer."""
+        factor = work_of(waiting)
+        if factor > max(_DEAR_FACTOR, self.choice.cost_factor if self.choice else 0.0):
+            yield Warned(
+                message="The first tile took more memory than was expected, so the "
+                f"others are smaller: the run takes about {factor:.0f} times as long "
+                "as one with enough. Raise the setting Memory (--memory)."
+            )
 
     def _settle(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
@@ -561,11 +604,11 @@ class TiledRun:
         peak = tile_peak(self.layout, self.cost, self.buffers, tile.core_shape, window)
         return peak > self.budget
 
-    def _halved(self, waiting: Sequence[Tile], *, must: bool) -> list[Tile]:
+    def _halved(self, waiting: Sequence[Tile]) -> list[Tile]:
         found: list[Tile] = []
         for position, tile in enumerate(waiting):
             halves = split(tile, self.layout)
-            if not halves and must and position == 0:
+            if not halves and position == 0:
                 self._refuse(tile)
             found += halves or (tile,)
         return found

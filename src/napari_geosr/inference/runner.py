@@ -72,7 +72,7 @@ def restore_tiles(
     tile: Sequence[int] | None = None,
     finished: Sequence[Sequence[slice]] = (),
     preferred_tile: Sequence[int] | None = None,
-    spread: object = None,
+    deviation: object = None,
     backend: Choice | None = None,
 ) -> Generator[Step, None, RunSummary]:
     """Restore `source` into `target`, identical to a single forward pass.
@@ -106,7 +106,7 @@ def restore_tiles(
         earlier run: tiles within one of them are left as they are.
     preferred_tile : sequence of int, optional
         Core size to take if it fits the budget: that of the earlier run.
-    spread : array-like, optional
+    deviation : array-like, optional
         Of the target's shape, floating: takes the standard deviations of a network of
         several members (`napari_geosr.inference.members`), whose means fill `target`.
     backend : Choice, optional
@@ -145,7 +145,7 @@ def restore_tiles(
         threads=threads,
         should_stop=should_stop,
         tile_memory=tile_memory,
-        spread=spread,
+        deviation=deviation,
         backend=backend,
     )
     plan = run.plan(priority_region, tile, preferred_tile)
@@ -179,14 +179,14 @@ def choose_output(
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
     memory = share(budget) // spec.n_outputs
-    spread = None
+    deviation = None
     if spec.n_outputs > 1:
-        spread = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)
+        deviation = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)
     run = TiledRun(
         network,
         source,
         PlannedArray(layout.output_shape, np.dtype(dtype), memory),
-        spread=spread,
+        deviation=deviation,
         statistics=statistics,
         budget=budget,
         device=device,
@@ -245,7 +245,7 @@ def restore_region(
         should_stop=should_stop,
         tile_memory=tile_memory,
         region=box[3 - layout.ndim :],
-        spread=np.empty_like(target) if spec.n_outputs > 1 else None,
+        deviation=np.empty_like(target) if spec.n_outputs > 1 else None,
     )
     run_to_end(run.steps(run.plan_region()))
     return target
@@ -272,7 +272,7 @@ def estimate(
     speed = compute.seconds_per_voxel(
         network, device, threads, cost.most_voxels(budget)
     )
-    buffers = Buffers(source=itemsize, spread=4 if spec.n_outputs > 1 else 0)
+    buffers = Buffers(source=itemsize, deviation=4 if spec.n_outputs > 1 else 0)
     choice = choose_tile(
         shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed
     )

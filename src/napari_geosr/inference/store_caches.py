@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.types import AnyDType
+from napari_geosr.io.file_voxels import no_bands
 from napari_geosr.io.mapping import MappedFile
 
 #: Of the budget for the input's cache, and as much for the result's buffer.
@@ -57,7 +58,8 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
         excess = array.held_bytes - share(budget)
         setattr(array, name, max(0, most - excess // times))
     try:
-        yield
+        with no_bands():
+            yield
     finally:
         for array, name, most in before:
             setattr(array, name, most)

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
-from napari_geosr.core.config import format_bytes
+from napari_geosr.core.config import format_bytes, format_enough
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
 from napari_geosr.inference.tiling import (
     Box,
     Layout,
     Size,
+    Tile,
     clip_box,
     cut_axis,
     lay_out,
     padded_span,
+    split,
 )
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -26,6 +28,8 @@ from napari_geosr.networks.spec import NetworkSpec
 SECONDS_PER_TILE = 2.0
 #: … unless that would make the whole run dearer than this factor.
 ACCEPTED_FACTOR = 1.25
+#: A budget is held if no more than so many times of it is used.
+TOLERANCE = 1.1
 #: Planes of a 2D network are gathered into one tile up to about this time.
 _SECONDS_PER_STACK = 0.25
 
@@ -65,6 +69,7 @@ def choose_tile(
     chunks: Sequence[int] | None = None,
     most_voxels: int | None = None,
     box: Sequence[slice] | None = None,
+    enough: Callable[[], float] | None = None,
 ) -> TileChoice:
     """Find the tile of least total work whose peak stays below `budget` bytes.
 
@@ -87,6 +92,9 @@ def choose_tile(
         Largest window known to fit (from an earlier out-of-memory).
     box : sequence of slice, optional
         Part of the input to restore.
+    enough : callable, optional
+        Bytes of the smallest budget that would do, where what buffers hold depends on
+        the budget; by default the peak of the smallest tile.
 
     Raises
     ------
@@ -105,7 +113,8 @@ def choose_tile(
         limit = max(most_voxels, smallest)
         fitting = [c for c in fitting if c.window_voxels <= limit]
     if not fitting:
-        _refuse(min(choices, key=lambda c: c.peak_bytes), spec, budget)
+        smallest_peak = min(c.peak_bytes for c in choices)
+        _refuse(smallest_peak if enough is None else enough(), spec, budget)
     least = min(c.cost_factor for c in fitting)
     # The halo around a small region is work that no tile avoids.
     accepted = ACCEPTED_FACTOR * (1.0 if box is None else least)
@@ -259,8 +268,48 @@ def _planes_together(
     return together
 
 
-def _refuse(smallest: TileChoice, spec: NetworkSpec, budget: int) -> NoReturn:
-    needed, given = format_bytes(smallest.peak_bytes), format_bytes(budget)
+def cut_to_budget(
+    tiles: Sequence[Tile],
+    layout: Layout,
+    cost: CostModel,
+    buffers: Buffers,
+    budget: int,
+) -> list[Tile]:
+    """Halve tiles until each fits, now that a tile has shown what it takes.
+
+    Raises
+    ------
+    DeviceMemoryError
+        If the smallest tiles need more than `TOLERANCE` times the budget.
+    """
+    found = list(tiles)
+    while True:
+        sizes = {(tile.core_shape, tile.window_shape) for tile in found}
+        most = max((tile_peak(layout, cost, buffers, *s) for s in sizes), default=0)
+        if most <= budget:
+            return found
+        halves = [half for tile in found for half in split(tile, layout) or (tile,)]
+        if len(halves) > len(found):
+            found = halves
+            continue
+        if most <= TOLERANCE * budget:
+            return found
+        raise DeviceMemoryError(
+            f"The first tile took more memory than was expected: with "
+            f"{format_bytes(budget)} not even the smallest tile fits, which needs "
+            f"{format_enough(most)}. Raise the setting Memory (--memory), close other "
+            "programs, or choose another model."
+        )
+
+
+def work_of(tiles: Sequence[Tile]) -> float:
+    """Voxels computed ÷ voxels of the tiles."""
+    computed = sum(math.prod(tile.window_shape) for tile in tiles)
+    return computed / max(1, sum(math.prod(tile.core_shape) for tile in tiles))
+
+
+def _refuse(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
+    needed, given = format_enough(enough), format_bytes(budget)
     if not spec.local:
         raise ModelError(
             "This model uses statistics of the whole image and cannot be tiled "

@@ -21,9 +21,9 @@ NonFinite = Literal["mean", "zero", "refuse"]
 class Standardisation(Protocol):
     """The grey scales of a run; `IntensityStatistics` is one.
 
-    The mean of the *whole* input, and mean and spread that the network's input and
-    output are scaled by: those of the whole input, or the model's own. And how its hot
-    voxels are told, if it has any.
+    The mean of the *whole* input, and the mean and standard deviation by which the
+    network's input and output are scaled: those of the whole input, or the model's own.
+    And how its hot voxels are told, if it has any.
     """
 
     @property
@@ -202,7 +202,7 @@ class ValueWriter:
     ----------
     clipped : int
         Voxels so far that an integer target could not hold.
-    spread : array-like or None
+    deviation : array-like or None
         Of the target's shape, floating: takes the standard deviations that a network
         of several members gives beside the mean.
     source : ArrayLike or None
@@ -215,24 +215,24 @@ class ValueWriter:
     statistics: Standardisation
     origin: tuple[int, int, int] = (0, 0, 0)
     clipped: int = 0
-    spread: Any = None
+    deviation: Any = None
     source: ArrayLike | None = None
 
     def write(self, tile: Tile, values: AnyArray) -> AnyArray:
         """Scale `values` (Z, Y, X; changed in place), write and return them.
 
-        With a `spread` they have a leading axis: means, then standard deviations.
+        With a `deviation` they have a leading axis: means, then standard deviations.
 
         Returns
         -------
         ndarray
             With as many axes and the dtype of the target; of two, the means.
         """
-        if self.spread is not None:
+        if self.deviation is not None:
             values, deviations = values
             deviations *= deviations.dtype.type(self.statistics.output_std)
-            deviations = deviations.astype(self.spread.dtype, copy=False)
-            self._put(self.spread, tile, deviations)
+            deviations = deviations.astype(self.deviation.dtype, copy=False)
+            self._put(self.deviation, tile, deviations)
         values *= values.dtype.type(self.statistics.output_std)
         values += values.dtype.type(self.statistics.output_mean)
         dtype = np.dtype(self.target.dtype)
@@ -303,13 +303,13 @@ class ValueWriter:
         Parameters
         ----------
         values : ndarray of shape (Z, Y, X)
-            The core, in output voxels; with a `spread`, of means and deviations.
+            The core, in output voxels; with a `deviation`, of means and deviations.
         missing : ndarray of bool, or None
             The core, in input voxels, as :meth:`WindowReader.read` gives it.
         """
         if missing is None:
             return
-        if self.spread is not None:
+        if self.deviation is not None:
             self._blank(values[1], missing)
             values = values[0]
         if np.dtype(self.target.dtype).kind == "f":

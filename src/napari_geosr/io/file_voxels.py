@@ -6,12 +6,14 @@ word. A plain read says that there is nothing more to read.
 
 from __future__ import annotations
 
+import hashlib
 import math
 import os
 import threading
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,11 +32,75 @@ if TYPE_CHECKING:
 _GAP = 16 * 1024
 #: Most that is read at once where only parts are wanted.
 _SCRATCH = 2**20
+#: Places of a file that tell whether it was written to, and bytes of each.
+_N_SAMPLES, _SAMPLE = 32, 4096
 #: Bytes of a block of a dask array.
 _DASK_BYTES = 64 * 2**20
 #: Bytes that one thread reads, and threads that share what is more.
 _ALONE, _MOST_THREADS = 16 * 2**20, 8
 _READS_INTO = hasattr(os, "preadv")
+
+
+class _Band:
+    """The rows that were read last, of one file: never more for all files together.
+
+    Attributes
+    ----------
+    nbytes : int
+        Most that is kept.
+    unwanted : list
+        An item for each run that wants none to be kept.
+    key : tuple of slice
+        What it is of the file's voxels.
+    """
+
+    def __init__(self) -> None:
+        self.nbytes = 64 * 2**20
+        self.unwanted: list[None] = []
+        self.lock = threading.Lock()
+        self.key: Slices = ()
+        self._place: object = None
+        self._voxels: AnyArray | None = None
+        self._owner: weakref.ref[_OpenFile] | None = None
+
+    def find(self, place: object, key: Slices) -> AnyArray | None:
+        """The band, if `key` lies in it."""
+        if self._voxels is None or place != self._place:
+            return None
+        inside = all(
+            b.start <= k.start and k.stop <= b.stop
+            for b, k in zip(self.key, key, strict=True)
+        )
+        return self._voxels if inside else None
+
+    def keep(
+        self, owner: _OpenFile, place: object, key: Slices, voxels: AnyArray
+    ) -> None:
+        """Keep a band in place of the last one, as long as the file is open."""
+        self._place, self.key, self._voxels = place, key, voxels
+        self._owner = weakref.ref(owner, self._forget)
+
+    def _forget(self, _owner: object) -> None:
+        if self._owner is _owner:
+            self.clear()
+
+    def clear(self) -> None:
+        """Give the memory back."""
+        self._place, self._voxels, self._owner = None, None, None
+
+
+_BAND = _Band()
+
+
+@contextmanager
+def no_bands() -> Iterator[None]:
+    """Keep no rows: for runs that keep to a budget and take long for what they read."""
+    _BAND.unwanted.append(None)  # as often as there are runs
+    _BAND.clear()
+    try:
+        yield
+    finally:
+        _BAND.unwanted.pop()
 
 
 class FileVoxels:
@@ -74,6 +140,11 @@ class FileVoxels:
         return other
 
     @property
+    def place(self) -> tuple[int, int, tuple[int, ...]]:
+        """Which voxels of which open file these are."""
+        return id(self._open), self.offset, self.shape
+
+    @property
     def nbytes(self) -> int:
         """Bytes of all voxels."""
         return math.prod(self.shape) * self.dtype.itemsize
@@ -83,13 +154,62 @@ class FileVoxels:
         out = np.empty(lengths, self.dtype)
         if out.size:
             self._open.check(self.offset + self.nbytes)
-            self._fill(out, key)
+            if not self._fill_from_band(out, key):
+                self._fill(out, key)
         return out
 
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
+
+    def _fill_from_band(self, out: AnyArray, key: Slices) -> bool:
+        """Fill from a band of whole rows that is kept for the next read beside it.
+
+        Rows are read whole where gaps are small: tiles in a row, and slices along X one
+        after the other, would read the same rows again and again.
+        """
+        # Who would have to wait for another thread's band reads for himself.
+        if not _BAND.lock.acquire(blocking=False):
+            return False
+        try:
+            wanted = self._band_of(key)
+            band = _BAND.find(self.place, key)
+            if band is None and wanted is not None:
+                band = np.empty([p.stop - p.start for p in wanted], self.dtype)
+                self._fill(band, wanted)
+                _BAND.keep(self._open, self.place, wanted, band)
+            if band is None:
+                return False
+            starts = [part.start for part in _BAND.key]
+            out[...] = band[
+                tuple(
+                    slice(p.start - s, p.stop - s)
+                    for p, s in zip(key, starts, strict=True)
+                )
+            ]
+            return True
+        finally:
+            _BAND.lock.release()
+
+    def _band_of(self, key: Slices) -> Slices | None:
+        """What is read to fill `key` and what comes beside it along X; None for no."""
+        if len(key) < 2:
+            return None
+        n_rows = math.prod(part.stop - part.start for part in key[:-1])
+        width = key[-1].stop - key[-1].start
+        row = self.shape[-1] * self.dtype.itemsize
+        if row > _SCRATCH or row - width * self.dtype.itemsize > _GAP:
+            return None  # then the gaps are left out
+        room = 0 if _BAND.unwanted else _BAND.nbytes
+        most = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
+        if most < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
+            return None  # a block of something larger: others come before it is again
+        start = key[-1].start // max(1, most) * most
+        stop = min(start + most, self.shape[-1])
+        if most < 2 * width or stop < key[-1].stop:
+            return None
+        return (*key[:-1], slice(start, stop))
 
     def _fill(self, out: AnyArray, key: Slices) -> None:
         """Read the runs of bytes that lie side by side, or rows with small gaps."""
@@ -174,12 +294,24 @@ class _OpenFile:
         self.path = path
         self._number = os.open(path, os.O_RDONLY | getattr(os, "O_BINARY", 0))
         weakref.finalize(self, os.close, self._number)
-        self._before = self._state()
         self._lock = threading.Lock()
+        self._before = self._state()
+        self._sample = self._sampled(self._before[0])
 
     def _state(self) -> tuple[int, int]:
         status = os.fstat(self._number)
         return status.st_size, status.st_mtime_ns
+
+    def _sampled(self, size: int) -> bytes:
+        """A checksum of places all over the file, its beginning and its end."""
+        checksum = hashlib.blake2b(digest_size=16)
+        last = max(0, size - _SAMPLE)
+        step = max(1, last // _N_SAMPLES)
+        scratch = memoryview(bytearray(_SAMPLE))
+        for place in (*range(0, last, step), last):
+            n = self._read(scratch, place)
+            checksum.update(scratch[:n])
+        return checksum.digest()
 
     def check(self, needed: int) -> None:
         """Raise `FileError` if the file is not any more what it was when opened."""
@@ -192,6 +324,9 @@ class _OpenFile:
                 f"{format_bytes(needed)} but has {format_bytes(now[0])}. Copy "
                 "it again, then open it again."
             )
+        if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
+            self._before = now  # touched, copied over itself: its bytes are the same
+            return
         raise FileError(
             f"{self.path.name} was changed while it was in use, so what is read now "
             "does not belong to what was read before. Open it again."

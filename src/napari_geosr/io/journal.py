@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 from napari_geosr.core import processes
 from napari_geosr.core.boxes import (
@@ -24,7 +25,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.atomic import explained, remove, write_text
 from napari_geosr.io.hidden import leftovers
-from napari_geosr.io.output import Output
+from napari_geosr.io.stamp import Stamp
 
 #: Ends the name of a file in the making: its journal.
 JOURNAL = ".journal.json"
@@ -36,6 +37,25 @@ _PATIENCE = 100.0
 _SILENCE = 600.0
 
 
+class JournaledFile(Protocol):
+    """What a journal is kept of: a file in the making."""
+
+    @property
+    def path(self) -> Path:
+        """What a person calls it."""
+
+    @property
+    def temporary(self) -> Path:
+        """Where it is while it is made; the journal lies beside it."""
+
+    @property
+    def stamp(self) -> Stamp:
+        """What it says of itself."""
+
+    def secure(self) -> None:
+        """Have everything that was written so far on the disk."""
+
+
 class Journal:
     """Which boxes of a file in the making a killed run leaves in it, and who writes.
 
@@ -44,7 +64,7 @@ class Journal:
 
     Parameters
     ----------
-    output : Output
+    output : JournaledFile
     boxes : iterable of tuple of slice
         What the file has already, of a run that is gone on with.
     facts : mapping, optional
@@ -53,7 +73,7 @@ class Journal:
 
     def __init__(
         self,
-        output: Output,
+        output: JournaledFile,
         boxes: Iterable[Box] = (),
         facts: AnyMapping | None = None,
     ) -> None:

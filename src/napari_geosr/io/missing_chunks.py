@@ -50,8 +50,7 @@ def missing_chunks(
     n_missing = n_all - len(there)
     if not n_missing:
         return ""
-    every = itertools.product(*map(range, grid))
-    first = itertools.islice((i for i in every if i not in there), _SHOWN)
+    first = itertools.islice((i for i in _indices(grid) if i not in there), _SHOWN)
     places = "; ".join(_place(index, size, shape, names) for index in first)
     more = f"; and {n_missing - _SHOWN:,} more" if n_missing > _SHOWN else ""
     fill = array.fill_value if array.fill_value is not None else 0
@@ -65,6 +64,16 @@ def missing_chunks(
         f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
         f"{float(fill):g} ({places}{more}). {why}"
     )
+
+
+def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
+    """All indices, the last axis fastest; a grid that is only claimed fits, too."""
+    for number in range(math.prod(grid)):
+        index = list[int]()
+        for n in reversed(grid):
+            number, i = divmod(number, n)
+            index.append(i)
+        yield tuple(reversed(index))
 
 
 def _folder_of(array: Any) -> Path | None:

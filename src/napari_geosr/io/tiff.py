@@ -112,7 +112,7 @@ def read_tiff(
             return _volume(tif, series, path, axes)
 
 
-def _damaged(path: Path, error: Exception) -> FileError:
+def _damaged(path: Path, error: Exception | str) -> FileError:
     return FileError(
         f"{path.name} is a damaged TIFF file: its structure cannot be read ({error}). "
         "Copy or export the file again."
@@ -121,7 +121,8 @@ def _damaged(path: Path, error: Exception) -> FileError:
 
 def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     """The image to read; refuses to choose silently among images of unequal shape."""
-    found = [s for s in tif.series if math.prod(s.shape) > 0]
+    # Damaged tags give lengths that are no whole numbers.
+    found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:
         raise FileError(
             f"{path.name} holds no pixels: its images have zero size. Export it again."
@@ -276,10 +277,12 @@ def _source(
         chunks = (1,) * (len(shape) - 2) + shape[-2:]
     else:
         _check_ratio(page, path)
-        if nbytes <= EAGER_BYTES:
+        if nbytes <= EAGER_BYTES or not Pages.fit(series):
             with decoding(path):
                 source = series.asarray(maxworkers=1)
-            shape, chunks = source.shape, source.shape
+            if source.shape != shape:  # tifffile gives what it has
+                raise _damaged(path, "its voxels do not fill its shape")
+            chunks = source.shape
         else:
             source = Pages(series, path)
             n = len(shape) - len(page.shape)
@@ -308,6 +311,15 @@ def _check_ratio(page: TiffPage, path: Path) -> None:
 
 class Pages:
     """A `VoxelSource` that decodes the pages of a TIFF series, one by one."""
+
+    @staticmethod
+    def fit(series: TiffPageSeries) -> bool:
+        """Whether each page is a part of the image as it is stored.
+
+        tifffile stores images one voxel wide with their axes exchanged.
+        """
+        page = tuple(series.keyframe.shape)
+        return tuple(series.shape[len(series.shape) - len(page) :]) == page
 
     def __init__(self, series: TiffPageSeries, path: Path) -> None:
         self.shape = tuple(int(n) for n in series.shape)

@@ -12,7 +12,9 @@ from napari_geosr.core.boxes import (
     n_voxels,
 )
 from napari_geosr.core.errors import ConfigError, FileError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import remove
 from napari_geosr.io.formats import ReadOptions
 from napari_geosr.io.hidden import asked_for, is_abandoned, leftovers
 from napari_geosr.io.journal import (
@@ -109,6 +111,34 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
         )
 
 
+def refuse_stopped(out: Path, overwrite: bool) -> None:
+    """Raise `FileError` if a run that was stopped left a part of `out`.
+
+    Raises
+    ------
+    FileError
+        Unless `overwrite` says that it may be lost; it is removed then.
+    """
+    path = incomplete_path(out)
+    if not path.exists():
+        return
+    try:
+        stopped = read_file(path, ReadOptions())
+    except FileError:  # someone's own, or no use to anybody
+        return
+    last = stopped.provenance[-1] if stopped.provenance else {}
+    if last.get("complete") is not False or "finished" not in last:
+        return
+    if overwrite:
+        remove(path)
+        return
+    share = _percent(_n_finished(stopped), stopped.shape)
+    raise FileError(
+        f"A run that was stopped has finished {share}{out.name} ({path.name}). Resume "
+        "it (--continue), or start again from the beginning (--overwrite)."
+    )
+
+
 def clear(out: Path) -> None:
     """Remove what dead processes left of `out` and nobody can go on with."""
     suffix = suffix_of(out)
@@ -147,7 +177,26 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
             f"What the earlier run left of {asked_for(part.name)} cannot be read. "
             f"Delete it ({part.name}) and start from the beginning."
         ) from error
-    history = entry.stamp.get("provenance") or volume.provenance
+    return volume.replace(provenance=history_of(entry, volume.provenance))
+
+
+def history_of(
+    entry: JournalEntry, otherwise: Sequence[AnyMapping] = ()
+) -> tuple[AnyMapping, ...]:
+    """The records of a file of a killed run; the last says what is ``finished``.
+
+    Parameters
+    ----------
+    otherwise : sequence of mapping
+        Its records, where the journal has none.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    part = entry.part
+    history = tuple(entry.stamp.get("provenance") or otherwise)
     if not history:
         raise ConfigError(
             f"What the earlier run left of {asked_for(part.name)} does not say what it "
@@ -155,7 +204,7 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
         )
     last = {**history[-1], **entry.facts, "complete": False}
     last["finished"] = boxes_for_the_record(entry.boxes)
-    return volume.replace(provenance=(*history[:-1], last))
+    return (*history[:-1], last)
 
 
 def _n_finished(stopped: Volume) -> int:
@@ -166,5 +215,9 @@ def _n_finished(stopped: Volume) -> int:
 
 def _share(entry: JournalEntry) -> str:
     """How much is finished, in words."""
-    n = math.prod(entry.stamp.get("shape") or (0,))
-    return f"{100 * entry.n_finished / n:.0f} % of " if n else "a part of "
+    return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
+
+
+def _percent(n_finished: int, shape: Sequence[int]) -> str:
+    n = math.prod(shape)
+    return f"{100 * n_finished / n:.0f} % of " if n else "a part of "

@@ -23,7 +23,7 @@ from napari_geosr.io.journal import JournalEntry, read_journal, remove_with_jour
 from napari_geosr.io.output import Output, copy_blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.suffixes import incomplete_path, stem_of, suffix_of
-from napari_geosr.io.unfinished import refuse_unfinished
+from napari_geosr.io.unfinished import refuse_stopped, refuse_unfinished
 
 
 def check_output(
@@ -41,7 +41,7 @@ def check_output(
     ----------
     path : str or Path
     overwrite : bool
-        Whether an existing file, or what a killed run has finished, may be lost.
+        Whether an existing file, or what an earlier run has finished, may be lost.
     nbytes : int
         Size of what is to be written.
     continues : bool
@@ -52,8 +52,19 @@ def check_output(
     FileError
         If it exists and `overwrite` is false, it is a folder but no OME-Zarr, its
         suffix is unknown, its folder is missing or not writable, the disk has less
-        than `nbytes` left, or a killed run has finished a part of it.
+        than `nbytes` left, or a run that was stopped or killed has finished a part of
+        it.
     """
+    target = _checked_output(path, overwrite, nbytes, continues)
+    if not continues:
+        refuse_stopped(target, overwrite)
+    return target
+
+
+def _checked_output(
+    path: str | Path, overwrite: bool, nbytes: int, continues: bool
+) -> Path:
+    """The same for a file that holds no run's result, too."""
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
         raise FileError(
@@ -131,7 +142,7 @@ def _begun(
     """A file to be filled, new or as a killed run left it."""
     entry = None if continues is None else _resumable(path, spec, continues)
     needed = spec.nbytes if entry is None else 0
-    target = check_output(path, overwrite, needed, continues=continues is not None)
+    target = _checked_output(path, overwrite, needed, continues is not None)
     written_as = format_that_writes(target)
     assert written_as is not None  # `check_output` has refused other suffixes
     suffix = suffix_of(target)

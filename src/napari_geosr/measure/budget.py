@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes, parse_bytes
+from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.measure.config import PorosityConfig
@@ -37,6 +37,6 @@ def check_budget(
     needed = slab + _FIXED_BYTES
     if needed > budget:
         raise VolumeError(
-            f"Measuring {name!r} needs at least {format_bytes(needed)} of memory, but "
+            f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
             f"the budget is {format_bytes(budget)}. Raise it (--memory)."
         )

@@ -3,22 +3,35 @@
 from __future__ import annotations
 
 import math
-import shutil
-import tempfile
+import os
 import time
 import weakref
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDType
+from napari_geosr.core.volume import Volume
+from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
+from napari_geosr.io.journal import (
+    JournalEntry,
+    read_journal,
+    remove_with_journal,
+)
+from napari_geosr.io.stamp import Stamp
+from napari_geosr.io.unfinished import history_of
 
 #: A result above this share of the free memory goes to disk instead.
 _RESULT_SHARE = 0.4
 #: Results left behind by a program that was killed are removed after this many days.
 _DAYS = 7
+_SUFFIX = ".zarr"
+#: Folders of results that are removed with their arrays.
+_owned: set[Path] = set()
 
 
 def array_for(
@@ -58,12 +71,11 @@ def cached_zarr(
     ends: a result that is to stay is saved to a file.
     """
     import zarr
-    from platformdirs import user_cache_path
 
-    folder = user_cache_path("napari-geosr", ensure_exists=True) / "results"
-    folder.mkdir(exist_ok=True)
-    _remove_leftovers(folder)
-    path = tempfile.mkdtemp(suffix=".zarr", dir=folder)
+    folder = _folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    _remove_leftovers()
+    path = temporary_sibling(folder / f"result{_SUFFIX}", _SUFFIX)
     chunks = tuple(
         min(n, c)
         for n, c in zip(shape, (1, 1, depth, 512, 512)[-len(shape) :], strict=True)
@@ -71,12 +83,139 @@ def cached_zarr(
     array = zarr.create_array(
         path, shape=shape, dtype=dtype, chunks=chunks, fill_value=fill, overwrite=True
     )
-    weakref.finalize(array, shutil.rmtree, path, ignore_errors=True)
+    own(array)
     return array
 
 
-def _remove_leftovers(folder: Path) -> None:
+@dataclass(frozen=True)
+class CachedResult:
+    """A result in the cache folder, as a journal needs it.
+
+    Attributes
+    ----------
+    temporary : Path
+        Its folder.
+    stamp : Stamp
+        What it will say of itself.
+    is_reopened : bool
+        Whether a run that was killed has begun it.
+    """
+
+    array: Any
+    temporary: Path
+    stamp: Stamp
+    is_reopened: bool
+
+    @property
+    def path(self) -> Path:
+        """Named in errors."""
+        return self.temporary
+
+    def secure(self) -> None:
+        """Have everything that was written so far on the disk."""
+        sync = getattr(os, "sync", None)  # of chunks nobody knows which are new
+        if sync is not None:
+            sync()
+
+
+def in_cache(volume: Volume, *, is_reopened: bool = False) -> CachedResult | None:
+    """The volume as a result in the cache folder; None if it is elsewhere."""
+    path = _path_of(volume.data)
+    if path is None:
+        return None
+    stamp = Stamp(
+        tuple(volume.shape),
+        volume.axes,
+        volume.voxel_size,
+        volume.unit,
+        volume.origin,
+        tuple(volume.provenance),
+    )
+    return CachedResult(volume.data, path, stamp, is_reopened)
+
+
+def own(array: Any) -> None:
+    """Remove a result in the cache folder when nobody holds its array any more."""
+    path = _path_of(array)
+    if path is not None and path not in _owned:
+        _owned.add(path)
+        weakref.finalize(array, _drop, path)
+
+
+def left_results() -> list[Volume]:
+    """What programs that were killed have finished of results in the cache folder.
+
+    The last record of each says which boxes are finished.
+    """
+    import zarr
+
+    found = []
+    for entry in _entries():
+        try:
+            array: Any = zarr.open_array(entry.part, mode="r+")
+            found.append(_as_volume(entry, array))
+        except (OSError, ValueError, KeyError, TypeError, GeoSRError):
+            continue  # it is damaged, or was removed meanwhile
+    return found
+
+
+def _as_volume(entry: JournalEntry, array: Any) -> Volume:
+    stamp = entry.stamp
+    return Volume(
+        array,
+        stamp["axes"],
+        tuple(stamp["voxel_size"]),
+        stamp["unit"],
+        tuple(stamp["origin"]),
+        name="result",
+        provenance=history_of(entry),
+    )
+
+
+def discard(volume: Volume) -> None:
+    """Remove a result that a program that was killed left in the cache folder."""
+    path = _path_of(volume.data)
+    if path is not None:
+        _drop(path)
+
+
+def _entries() -> list[JournalEntry]:
+    """Journals of results that nobody fills any more."""
+    entries = map(read_journal, leftovers(_folder() / f"result{_SUFFIX}", _SUFFIX))
+    return [
+        entry
+        for entry in entries
+        if entry is not None and entry.boxes and not (entry.is_own or entry.is_running)
+    ]
+
+
+def _folder() -> Path:
+    from platformdirs import user_cache_path
+
+    return Path(user_cache_path("napari-geosr")) / "results"
+
+
+def _path_of(array: Any) -> Path | None:
+    """The folder of a zarr in the cache; None for another array."""
+    store = getattr(array, "store", None)
+    root = getattr(store, "root", None)
+    if root is None or Path(root).parent != _folder():
+        return None
+    return Path(root)
+
+
+def _drop(path: Path) -> None:
+    _owned.discard(path)
+    remove_with_journal(path)
+
+
+def _remove_leftovers() -> None:
+    """Remove what is old, and what nobody can go on with as its program is gone."""
     oldest = time.time() - _DAYS * 86400
-    for left in folder.glob("*.zarr"):
-        if left.stat().st_mtime < oldest:
-            shutil.rmtree(left, ignore_errors=True)
+    for left in _folder().glob(f"*{_SUFFIX}"):
+        entry = read_journal(left)
+        if left in _owned or (entry is not None and entry.is_running):
+            continue
+        useless = is_abandoned(left) if entry is None else entry.is_useless
+        if useless or left.stat().st_mtime < oldest:
+            _drop(left)

@@ -11,14 +11,19 @@ of them come from different threads of the caller, as in a dock with a preview.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar, cast
 
 import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
+#: Parts that even one thread has, between which it is asked whether to stop.
+_LEAST_PARTS = 16
+_caller = threading.local()
 
 
 def compiled(function: F) -> F:
@@ -30,6 +35,23 @@ def compiled(function: F) -> F:
     return cast("F", numba.njit(cache=True, nogil=True, fastmath=fast)(function))
 
 
+@contextmanager
+def interruptible(stop_if_asked: Callable[[], None]) -> Iterator[None]:
+    """Call `stop_if_asked` (which may raise) now and then while this thread waits."""
+    before = getattr(_caller, "stop_if_asked", None)
+    _caller.stop_if_asked = stop_if_asked
+    try:
+        yield
+    finally:
+        _caller.stop_if_asked = before
+
+
+def _stop_if_asked() -> None:
+    ask = getattr(_caller, "stop_if_asked", None)
+    if ask is not None:
+        ask()
+
+
 def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None:
     """Call ``kernel(start, stop, *arguments)`` for parts of ``range(total)``.
 
@@ -38,15 +60,19 @@ def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None
     import torch
 
     threads = min(torch.get_num_threads(), total)
+    parts = min(total, max(threads * _PARTS_PER_THREAD, _LEAST_PARTS))
+    bounds = itertools.pairwise(total * part // parts for part in range(parts + 1))
     if threads <= 1:
-        kernel(0, total, *arguments)
+        for start, stop in bounds:
+            _stop_if_asked()
+            kernel(start, stop, *arguments)
         return
-    parts = min(total, threads * _PARTS_PER_THREAD)
-    bounds = [total * part // parts for part in range(parts + 1)]
     with ThreadPoolExecutor(threads) as pool:
-        running = [
-            pool.submit(kernel, start, stop, *arguments)
-            for start, stop in itertools.pairwise(bounds)
-        ]
-        for part in running:
-            part.result()
+        running = [pool.submit(kernel, *bound, *arguments) for bound in bounds]
+        try:
+            for part in running:
+                _stop_if_asked()
+                part.result()
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise

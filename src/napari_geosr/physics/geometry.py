@@ -41,6 +41,9 @@ class ParallelGeometry:
     unseen : tuple of (float, float)
         Begin and width, in degrees of half a turn, of what is known to be missing, as
         few angles do not tell.
+    batch : int
+        How many slices those that are given are a part of, for which the same loops are
+        chosen: in smaller parts they come out the same. 0 if they are all.
     """
 
     angles: FloatArray
@@ -49,6 +52,7 @@ class ParallelGeometry:
     size: int = 0
     pixel_size: float = 1.0
     unseen: tuple[Arc, ...] = field(default=(), kw_only=True)
+    batch: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         angles = np.array(self.angles, np.float64)
@@ -189,6 +193,8 @@ class ConeGeometry(FanGeometry):
         Height of a detector row; by default `pixel_size`.
     slice_centre : float, optional
         Slice at the height of the source; by default the middle of the volume.
+    first_row, first_slice : int
+        Of a slab: its first row and slice in the whole, which centres do not count.
     """
 
     n_rows: int = 0
@@ -196,6 +202,8 @@ class ConeGeometry(FanGeometry):
     n_slices: int = 0
     row_size: float = math.nan
     slice_centre: float = math.nan
+    first_row: int = field(default=0, kw_only=True)
+    first_slice: int = field(default=0, kw_only=True)
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -257,4 +265,6 @@ class ConeGeometry(FanGeometry):
             slice_centre=self.slice_centre - first,
             n_rows=stop_row - first_row,
             row_centre=self.row_centre - first_row,
+            first_row=self.first_row + first_row,
+            first_slice=self.first_slice + first,
         )

@@ -7,6 +7,7 @@ is the gradient of the other, so that losses on projections train networks on sl
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -104,6 +105,8 @@ def operator_norm(
         Called before each iteration, which takes as long as one of an algorithm; what
         it raises ends them.
     """
+    # The same number for all parts of a scan, whatever they are a part of.
+    geometry = replace(geometry, batch=0)
     key = (*geometry.key, iterations)
     if key not in _norms:
         found = _power_iteration(geometry, device, iterations, before_each)

@@ -14,15 +14,13 @@ import torch
 from torch import Tensor
 
 from napari_geosr.core.types import AnyArray
+from napari_geosr.physics.batches import passes
 from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.rays import rays_of
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-#: Slices that one pass over the rays serves, side by side in memory.
-_TOGETHER = 16
-#: Fewer of them are quicker one by one.
-_FEW = 4
-_GROUP_BYTES = 64 * 2**20
+#: How often a slice lies in memory while it is projected.
+COPIES = 2
 
 
 def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
@@ -42,25 +40,23 @@ def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _by_groups(
     source: Tensor,
     shape: tuple[int, ...],
-    work: Callable[[Any, ParallelGeometry], Any],
+    work: Callable[[Any, ParallelGeometry, bool], Any],
     geometry: ParallelGeometry,
 ) -> Tensor:
     """Apply `work` to groups of slices, the slice being the last axis in it."""
     out = torch.empty((len(source), *shape), dtype=torch.float32)
-    together = min(_TOGETHER, max(1, _GROUP_BYTES // (8 * geometry.size**2)))
-    start = 0
-    while start < len(source):
-        left = len(source) - start
-        count = 1 if min(left, together) < _FEW else min(left, together)
-        group = source[start : start + count].detach().movedim(0, -1)
-        out[start : start + count] = torch.from_numpy(
-            work(group.contiguous().numpy(), geometry)
+    parts = passes(len(source), geometry.size, COPIES, geometry.batch)
+    for part, is_many in parts:
+        group = source[part].detach().movedim(0, -1)
+        out[part] = torch.from_numpy(
+            work(group.contiguous().numpy(), geometry, is_many)
         ).movedim(-1, 0)
-        start += count
     return out
 
 
-def _project_loops(slices: AnyArray, geometry: ParallelGeometry) -> AnyArray:
+def _project_loops(
+    slices: AnyArray, geometry: ParallelGeometry, is_many: bool
+) -> AnyArray:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
@@ -70,7 +66,7 @@ def _project_loops(slices: AnyArray, geometry: ParallelGeometry) -> AnyArray:
     both[1, :, loops.LEFT : -loops.RIGHT] = slices
     out = np.zeros((*geometry.sinogram_shape, batch), np.float32)
     lines = (rays.runs, rays.offset, rays.slope)
-    if batch == 1:
+    if not is_many:
         in_threads(loops.project_one, len(rays.runs), *lines, both[..., 0], out[..., 0])
     else:
         in_threads(loops.project_many, len(rays.runs), *lines, both, out)
@@ -78,7 +74,7 @@ def _project_loops(slices: AnyArray, geometry: ParallelGeometry) -> AnyArray:
     return out
 
 
-def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry) -> Any:
+def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry, is_many: bool) -> Any:
     from napari_geosr.physics import joseph_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
@@ -86,7 +82,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry) -> Any:
     both = np.zeros((2, n, n + loops.LEFT + loops.RIGHT, batch), np.float32)
     values = sinogram * rays.step[..., None]
     lines = (rays.runs, rays.offset, rays.slope)
-    if batch == 1:
+    if not is_many:
         in_threads(loops.spread_one, n, *lines, values[..., 0], both[..., 0])
     else:
         in_threads(loops.spread_many, n, *lines, values, both)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from napari_geosr.core.types import AnyArray
+from napari_geosr.physics.batches import passes
 from napari_geosr.physics.geometry import (
     ConeGeometry,
     FanGeometry,
@@ -20,9 +21,8 @@ from napari_geosr.physics.geometry import (
 )
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-_TOGETHER = 16
-_FEW = 4
-_GROUP_BYTES = 64 * 2**20
+#: How often a slice lies in memory meanwhile.
+COPIES = 1
 
 
 def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
@@ -46,14 +46,9 @@ def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
     if isinstance(geometry, ConeGeometry):
         return torch.from_numpy(_cone_loops(values, geometry))
     out = torch.empty((len(values), *geometry.volume_shape), dtype=torch.float32)
-    together = min(_TOGETHER, max(1, _GROUP_BYTES // (4 * geometry.size**2)))
-    start = 0
-    while start < len(values):
-        left = min(len(values) - start, together)
-        count = 1 if left < _FEW else left
-        group = _loops(values[start : start + count], geometry)
-        out[start : start + count] = torch.from_numpy(group)
-        start += count
+    parts = passes(len(values), geometry.size, COPIES, geometry.batch)
+    for part, is_many in parts:
+        out[part] = torch.from_numpy(_loops(values[part], geometry, is_many))
     return out
 
 
@@ -73,12 +68,12 @@ def _turns(
     )
 
 
-def _loops(values: AnyArray, geometry: ParallelGeometry) -> AnyArray:
+def _loops(values: AnyArray, geometry: ParallelGeometry, is_many: bool) -> AnyArray:
     from napari_geosr.physics import smear_compiled as loops
     from napari_geosr.physics.compiled import in_threads
 
     n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
-    if len(values) == 1:
+    if not is_many:
         padded = np.pad(values[0], ((0, 0), margin))
         out = np.zeros((n, n), np.float32)
         in_threads(loops.smear_one, n, *_turns(geometry), padded, out)
@@ -96,10 +91,13 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
     n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
     padded = np.pad(values.transpose(1, 2, 0), ((0, 0), margin, margin))
     out = np.zeros((n, n, geometry.n_slices), np.float32)
+    # Of the whole cone: places within a slab would be rounded in another way.
     rise = (
-        np.float32(geometry.row_centre),
-        np.float32(geometry.slice_centre),
+        np.float32(geometry.row_centre + geometry.first_row),
+        np.float32(geometry.slice_centre + geometry.first_slice),
         np.float32(geometry.pixel_size / geometry.row_size),
+        np.int32(geometry.first_row),
+        np.int32(geometry.first_slice),
     )
     in_threads(loops.smear_cone, n, *_turns(geometry), *rise, padded, out)
     return np.ascontiguousarray(out.transpose(2, 0, 1))
@@ -148,7 +146,8 @@ def _places(
     n_rows, n_slices = geometry.n_rows, geometry.n_slices
     z = torch.arange(n_slices, device=device)[:, None, None] - geometry.slice_centre
     height = z * over * (geometry.pixel_size / geometry.row_size)
-    row, row_share = linear_taps(geometry.row_centre + height, n_rows, dim=-1)
+    place = geometry.row_centre + geometry.first_row + height
+    row, row_share = linear_taps(place, n_rows, dim=-1, first=geometry.first_row)
     line = (number[..., None] * n_rows + row) * n_columns  # (Z, pixel, angle, 2)
     index = line[..., None] + column[..., None, :]
     weight = row_share[..., None] * weight[..., None, :]

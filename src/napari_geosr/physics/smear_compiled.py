@@ -108,6 +108,20 @@ def smear_many(
 
 
 @compiled
+def _row(
+    place: np.float32, first_row: np.int32, top: np.float32
+) -> tuple[np.int32, np.float32]:
+    """As :func:`_sample`, of rows of which the first is `first_row` of the detector.
+
+    Share and rounding are those of the whole detector.
+    """
+    low, high = np.float32(first_row), np.float32(first_row) + top
+    place = min(max(place + np.float32(LEFT), low), high)
+    m = np.int32(place)
+    return m - first_row, place - np.float32(m)
+
+
+@compiled
 def smear_cone(
     start: int,
     stop: int,
@@ -118,10 +132,16 @@ def smear_cone(
     row_centre: np.float32,
     slice_centre: np.float32,
     rows_per_voxel: np.float32,
+    first_row: np.int32,
+    first_slice: np.int32,
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Projections (angle, column + margin, row + margin) into (N, N, Z)."""
+    """Projections (angle, column + margin, row + margin) into (N, N, Z).
+
+    Centres are those of the whole detector and volume, of which rows and slices from
+    `first_row` and `first_slice` on are given.
+    """
     n, n_slices = out.shape[0], out.shape[2]
     middle = np.float32((n - 1) / 2)
     high = np.float32(projections.shape[1] - RIGHT)
@@ -139,11 +159,13 @@ def smear_cone(
                 left, right = projections[angle, m], projections[angle, m + 1]
                 rise = rows_per_voxel * over
                 first = row_centre - slice_centre * rise
-                low, _ = _sample(first, top)
-                up, _ = _sample(first + rise * np.float32(n_slices - 1), top)
+                last = first_slice + n_slices - 1
+                low, _ = _row(first + rise * np.float32(first_slice), first_row, top)
+                up, _ = _row(first + rise * np.float32(last), first_row, top)
                 for v in range(low, up + 2):  # the rows that these slices see
                     mixed[v] = near * left[v] + far * right[v]
                 sums = out[j, i]
                 for z in range(n_slices):
-                    r, g = _sample(first + rise * np.float32(z), top)
+                    at = first + rise * np.float32(z + first_slice)
+                    r, g = _row(at, first_row, top)
                     sums[z] += mixed[r] + g * (mixed[r + 1] - mixed[r])

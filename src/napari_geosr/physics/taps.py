@@ -9,16 +9,18 @@ _CPU_BYTES = 64 * 2**20
 _DEVICE_BYTES = 2**30
 
 
-def linear_taps(place: Tensor, n: int, dim: int) -> tuple[Tensor, Tensor]:
+def linear_taps(
+    place: Tensor, n: int, dim: int, first: int = 0
+) -> tuple[Tensor, Tensor]:
     """Both neighbours of places on a grid of `n`, and their weights.
 
     Both stand in a new axis `dim`. Beyond the grid is zero: such neighbours have weight
-    0 and any place on the grid.
+    0 and any place on the grid. The grid begins at the place `first`.
     """
     low = place.floor()
     share = place - low
-    first = low.clamp(-2, n).long()
-    both = torch.stack([first, first + 1], dim=dim)
+    left = (low - first).clamp(-2, n).long()
+    both = torch.stack([left, left + 1], dim=dim)
     weight = torch.stack([1 - share, share], dim=dim)
     weight *= (both >= 0) & (both < n)
     return both.clamp(0, n - 1), weight

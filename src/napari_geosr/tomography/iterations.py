@@ -101,5 +101,14 @@ def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 def residual_of(difference: Tensor, sinogram: Tensor) -> float:
     """Norm of `difference` over that of `sinogram`; 0 where there is no signal."""
-    norm = float(sinogram.norm())
-    return float(difference.norm()) / norm if norm else 0.0
+    norm = norm_of(sinogram)
+    return norm_of(difference) / norm if norm else 0.0
+
+
+def norm_of(tensor: Tensor) -> float:
+    """Norm in double precision, row by row: the same however rows are grouped."""
+    import torch
+
+    wide = torch.float32 if tensor.device.type == "mps" else torch.float64
+    rows = [row.to(wide).norm() for row in tensor]
+    return float(torch.stack(rows).norm())

@@ -196,19 +196,23 @@ class LineIntegrals:
             values[wrong] = 1
             fill(values, wrong)
         self._require_light(values, dead, start)
-        some = values.ravel()[:: max(1, values.size // 10_000)]
-        if scan.flats is not None and float(np.median(some)) > _TOO_BRIGHT:
+        # Row by row: what is said must not depend on how many are looked at together.
+        some = values.reshape(len(values), -1)
+        some = some[:, :: max(1, some.shape[1] // 10_000)]
+        if scan.flats is not None and (np.median(some, axis=1) > _TOO_BRIGHT).any():
             notes += (
-                "Most pixels have more light behind the sample than in the flat "
-                "fields, so most attenuation is below zero: check that the flat "
-                "fields belong to these projections (exposure, energy, detector).",
+                "In at least one detector row, most pixels have more light behind the "
+                "sample than in the flat fields, so most attenuation is below zero: "
+                "check that the flat fields belong to these projections (exposure, "
+                "energy, detector).",
             )
         shaded = dead.all(axis=1)
-        if dead[~shaded].size and dead[~shaded].mean() > _MANY_DEAD:
+        if (dead[~shaded].mean(axis=1) > _MANY_DEAD).any():
             notes += (
-                "More than a twentieth of the detector got no light in the flat "
-                "field; what is interpolated over wide gaps is not measured. Check "
-                "flat and dark fields, or crop the projections to what was lit.",
+                "In at least one row, more than a twentieth of the detector got no "
+                "light in the flat field; what is interpolated over wide gaps is not "
+                "measured. Check flat and dark fields, or crop the projections to what "
+                "was lit.",
             )
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)

@@ -123,7 +123,8 @@ def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     activity = np.abs(sinogram - slow).sum(axis=1)
     window = (1, _wide(sinogram, settings))
     usual = ndimage.median_filter(activity, size=window, mode="nearest")
-    ratio = activity / np.maximum(usual, max(1e-6 * float(usual.max()), 1e-12))
+    least = np.maximum(1e-6 * usual.max(axis=1, keepdims=True), 1e-12)
+    ratio = activity / np.maximum(usual, least)
     repaired = sinogram.copy()
     for row, values in enumerate(ratio):
         found = _widened(stands_out(values, settings.contrast))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from opening import opened
 from scipy import ndimage
 
 from napari_geosr.gui.restore import RestoreDock
@@ -19,9 +20,7 @@ def dock(make_napari_viewer, rng, qtbot, tmp_path) -> RestoreDock:
     data = ndimage.gaussian_filter(rng.normal(size=(12, 96, 96)), 2) > 0
     noisy = 100 * data + rng.normal(0, 15, data.shape)
     viewer.add_image(noisy.astype(np.float32), name="scan", scale=(2.0, 0.5, 0.5))
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opened(viewer)
     button = dock.outlook.adapt_button
     button.folder, button.minutes = tmp_path / "jobs", 0.1
     dock.outlook.activity.set_volume(None, rank=False)

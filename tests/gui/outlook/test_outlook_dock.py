@@ -6,6 +6,7 @@ import shutil
 from types import SimpleNamespace
 
 import numpy as np
+import opening
 import pytest
 import yaml
 from napari.components import ViewerModel
@@ -37,9 +38,7 @@ def noisy(clean, rng) -> np.ndarray:
 
 
 def opened(viewer) -> RestoreDock:
-    _, dock = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", "Restore (denoise, super-resolve)"
-    )
+    dock = opening.opened(viewer)
     return dock
 
 

@@ -19,6 +19,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.probes import noise_like
+from napari_geosr.models import zoo
 from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
@@ -123,6 +124,17 @@ def test_a_scan_without_noise_is_left_alone(tmp_path: Path) -> None:
     assert np.array_equal(np.asarray(written.data), clean.data)
     assert (written.voxel_size, written.unit) == ((2, 2, 2), "µm")
     assert written.provenance[-1]["ranking"]["choice"] == "none"
+
+
+def test_damaged_models_are_said_and_end_no_ranking(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "card.yaml").write_text("[" * 1000)
+    monkeypatch.setattr(zoo, "user_folder", lambda: tmp_path)
+    clean = Volume((1000 + 200 * foam()).astype(np.uint16), "ZYX", (2, 2, 2), "µm")
+    found = ranked(clean, config=RankConfig(threads=1))
+    assert "card.yaml" in found.skipped["broken"]
 
 
 def test_nothing_is_chosen_unless_it_clearly_helps() -> None:

@@ -316,7 +316,7 @@ def test_each_point_has_its_deviations():
     prepared = prepare(volume, uncertainty="tta", uncertainty_members=2)
     one = run_to_end(run_steps(prepared.at(Point(1, None))))
     np.testing.assert_array_equal(mean.data[1], one.volume.data)
-    np.testing.assert_array_equal(deviation.data[1], one.spread.data)
+    np.testing.assert_array_equal(deviation.data[1], one.deviation.data)
 
 
 def test_the_input_is_never_the_output(tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, QTimer
 from qtpy.QtWidgets import (
@@ -19,17 +19,21 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError, JobError
-from napari_geosr.core.steps import Step
+from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.jobs.compare import JobComparison
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.places import TRAIN, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.own_files import foreign_files
+from napari_geosr.operations.models import catalogue
+from napari_geosr.operations.train import needs
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -58,7 +62,7 @@ class JobsDock(Dock):
         self.tree.itemSelectionChanged.connect(self._on_selected)
         self.remove_button.clicked.connect(self._on_remove)
         self.add_button.clicked.connect(self._on_add)
-        self.train_button.clicked.connect(self._open_train)
+        self.train_button.clicked.connect(self._on_train)
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
@@ -70,22 +74,31 @@ class JobsDock(Dock):
         self._timer.timeout.connect(self.refresh)
         self.refresh()
 
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import what draws charts and names losses; read the cards of the models."""
+        yield StageStarted(message="Reading the models")
+        catalogue.look()
+        needs()
+        load_pyqtgraph()
+
     def _make_widgets(self) -> None:
         self.tree = list_tree(
             ["Job", "State", "Steps"],
             "Jobs",
-            "All trainings that are known here; choose several to see their curves "
-            "over each other.",
+            "All trainings on this machine. Select several to compare their curves.",
             heights=(90, 190),
         )
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.remove_button: QPushButton = button(
-            "&Delete…", "Delete the folder of the job, with its model; asks first."
+            "&Delete…",
+            "Delete the job's folder, including its model. You are asked first.",
         )
         self.remove_button.setEnabled(False)
         self.add_button = button(
             "Add &job…",
-            "Add a job by its folder: one that was moved, or made elsewhere.",
+            "Add a job from its folder, for example one that was moved or comes from "
+            "another computer.",
         )
         self.train_button = button("&Train…", "Open the Train dock.")
         self.offer = ResumeOffer(self)
@@ -205,7 +218,7 @@ class JobsDock(Dock):
         if foreign := foreign_files(path):
             text += f" What is not the job's is kept: {index.names_of(foreign)}."
         if gone:
-            text = f"Take it off the list? There is no job in {path} any more."
+            text = f"Remove it from the list? {path} no longer holds a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
@@ -240,11 +253,11 @@ class JobsDock(Dock):
             return
         self.show_job(job.path)
 
-    def _open_train(self) -> Any:
-        return open_dock(self._viewer, TRAIN)
+    def _on_train(self) -> None:
+        open_dock(self._viewer, TRAIN)
 
     def _on_tune(self, job: Path) -> None:
-        self._open_train().fine_tune(job)
+        open_dock(self._viewer, TRAIN, lambda train: train.fine_tune(job))
 
 
 def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:

@@ -63,8 +63,8 @@ class JobComparison(QWidget):
         self._run: BackgroundTask | None = None
         self.button = button(
             "Com&pare both on this slice",
-            "Restore the slice on screen with both models, a layer each; a job that "
-            "still trains shows its last preview.",
+            "Restore the current slice with both models, one layer each. A job that "
+            "is still training shows its last preview.",
         )
         self.box = CompareBox(viewer)
         # Letters that the dock has not given away.
@@ -72,10 +72,12 @@ class JobComparison(QWidget):
         self.box.difference_button.setText("Differen&ce")
         self.box.link_box.setText("&Link contrast")
         self.box.curtain_button.setToolTip(
-            "Show the first model's slice left of the slider, the second's right of it."
+            "Show the first model left of the slider and the second right of it."
         )
-        self.box.blink_button.setToolTip("Show both models' slices in turn.")
-        self.box.difference_button.setToolTip("Add a layer with second minus first.")
+        self.box.blink_button.setToolTip("Show the two results in turn.")
+        self.box.difference_button.setToolTip(
+            "Add a layer with the difference: second minus first."
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.button)
@@ -103,7 +105,7 @@ class JobComparison(QWidget):
         layers = self._viewer.layers
         images: list[Any] = [la for la in layers if can_be_learned_from(la)]
         if not images:
-            raise ConfigError("Open the image on which the models are to be compared.")
+            raise ConfigError("Open the image on which to compare the models.")
         active = layers.selection.active
         return active if active in images else images[0]
 
@@ -185,7 +187,10 @@ def compare_steps(
     }
     shown = {_slice_of(preview, volume) for preview in previews.values()}
     if len(shown) > 1:
-        raise JobError("Their previews show different slices: wait for a model.")
+        raise JobError(
+            "The previews of the two jobs show different slices. Wait "
+            "until one of them has finished."
+        )
     place = shown.pop() if shown else place
     region = tuple(slice(0, n) for n in volume.shape)
     if place is not None:

@@ -116,7 +116,7 @@ def start_steps(
     """
     plan.check()
     with removed_on_failure(new_folder(parent, name)) as folder:
-        yield StageStarted(message="Looking at the data")
+        yield StageStarted(message="Inspecting the data")
         paths = yield from _on_disk(plan, folder / "data", should_stop)
         train_job = TrainJob.from_values(
             {"method": plan.method, "training": _plain(plan, paths)}

@@ -37,41 +37,39 @@ class JobWidgets(QWidget):
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
-        self.state_label = text_label("State", "What the training does now.")
+        self.state_label = text_label("State", "What the training is doing.")
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress of the training")
-        self.progress.setToolTip("Steps done of all steps.")
+        self.progress.setToolTip("Steps done out of all steps.")
         self.progress.setTextVisible(False)
         self.progress.setMaximumHeight(10)
-        self.figures = text_label(
-            "Figures", "Time left, memory and speed of the training."
-        )
+        self.figures = text_label("Figures", "Time left, memory and speed.")
         self.plot = LossPlot()
         self.message = MessageRow(shortcut="Alt+Shift+J")
         self.pause_button = button(
-            "Pa&use", "Stop after the current step; can be resumed at any time."
+            "Pa&use", "Stop after the current step. You can resume at any time."
         )
         self.resume_button = button(
-            "Resu&me", "Go on from the last checkpoint, in a process of its own."
+            "Resu&me", "Resume from the last checkpoint, in the background."
         )
         self.resume_with = ResumeSettings()
         self.finish_button = button(
             "Stop and &keep the model",
-            "Stop after the current step, and make a model of what was learned.",
+            "Stop after the current step and keep the model as it is then.",
         )
         self.use_button = button(
             "Use this m&odel",
-            "Keep the model among your models and choose it in the Restore dock.",
+            "Copy the model to your models and select it in the Restore dock.",
         )
         self.tune_button = button(
             "&Fine-tune this model",
-            "Start another training from this model, e.g. on other data.",
+            "Start a new training from this model, for example on other data.",
         )
         self.show_preview = QCheckBox("Show pre&view")
         self.show_preview.setChecked(True)
         self.show_preview.setAccessibleName("Show preview")
         self.show_preview.setToolTip(
-            "A layer with one slice as the network restores it now."
+            "Show one slice as the network restores it now, in a layer of its own."
         )
         self.folder_label = ElidedLabel("")
         self.folder_label.setAccessibleName("Folder of the job")
@@ -133,17 +131,19 @@ class ResumeSettings(Section):
         super().__init__(
             "Resume w&ith…",
             QWidget(),
-            tool_tip="Go on from the last checkpoint with another learning rate, batch "
-            "or number of steps.",
+            tool_tip=(
+                "Resume from the last checkpoint with another learning rate, "
+                "batch size or number of steps."
+            ),
             parent=parent,
         )
         self._folder: JobFolder | None = None
         self._shown: AnyDict = {}
         self.form: ConfigForm | None = None
         self.resume_button = button(
-            "&Go on with these",
-            "Write these into the job's settings and resume it; they hold from the "
-            "last checkpoint on.",
+            "Resume &with these",
+            "Resume the job with these settings, which apply from the last "
+            "checkpoint on.",
         )
         self.resume_button.clicked.connect(self._on_resume)
         self._column = QVBoxLayout(self.content)

@@ -29,12 +29,12 @@ def state_text(watch: JobWatch) -> str:
             return f"{watch.stage}… {done} of {total} are done."
         return f"Training: {at} ({100 * done // total} %)"
     return {
-        "queued": "Waiting for its turn, or starting…",
-        "finishing": f"{status.message or 'Judging the model'}…",
+        "queued": "Waiting for other jobs, or starting…",
+        "finishing": f"{status.message or 'Validating the model'}…",
         "paused": f"Paused at {at}.",
         "cancelled": f"Stopped at {at}; it can be resumed.",
-        "interrupted": f"Interrupted at {at}: its process is gone. Resume goes on "
-        "from the last checkpoint.",
+        "interrupted": f"Interrupted at {at}. Resume continues from the last "
+        "checkpoint.",
         "failed": f"Failed at {at}.",
         "unreadable": "It cannot be read.",
         "done": f"Done after {done} steps.",

@@ -99,7 +99,7 @@ class Activity(QObject):
         """
         if self._busy:
             raise EngineError(
-                f"{what!r} cannot start while {self._busy!r} runs. This is our fault: "
+                f"{what!r} cannot start while {self._busy!r} runs. This is a bug: "
                 "please report it. Wait until it has ended, or cancel it."
             )
         self._began = time.monotonic()

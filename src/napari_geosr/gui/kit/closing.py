@@ -201,8 +201,8 @@ def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
     box.setWindowTitle(f"Close while {_doing(jobs)}?")
     box.setAccessibleName(box.windowTitle())
     box.setText(f"{_sentence(jobs)} Close the window?")
-    box.setInformativeText("The Jobs dock shows it again the next time.")
-    close = box.addButton(f"&Close, go on {_doing(jobs)}", roles.AcceptRole)
+    box.setInformativeText("You will find it in the Jobs dock next time.")
+    close = box.addButton(f"&Close and keep {_doing(jobs)}", roles.AcceptRole)
     pause = box.addButton("&Pause and close", roles.AcceptRole)
     box.addButton(buttons.StandardButton.Cancel)
     box.setDefaultButton(close)
@@ -212,8 +212,7 @@ def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
 
 def _sentence(jobs: list[JobFolder]) -> str:
     names = " and ".join(repr(job.status().name) for job in jobs)
-    goes = "goes" if len(jobs) == 1 else "go"
-    return f"{names} {goes} on {_doing(jobs)} in a process of its own."
+    return f"{names} will keep {_doing(jobs)} in the background."
 
 
 def _doing(jobs: list[JobFolder]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow, show_error
@@ -58,6 +60,11 @@ class Dock(QWidget):
         self.activity = self._make_activity()
         self.activity.busyChanged.connect(self.show_busy)
         self.activity.failed.connect(self.show_failure)
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Read what takes long and is kept; runs in a worker, before the first dock."""
+        yield from ()
 
     def _make_activity(self) -> Activity:
         """Make what runs the dock's operations."""

@@ -150,14 +150,14 @@ class LossPlot(Chart):
         super().__init__(
             parent,
             height=height,
-            empty_text="The curves appear with the first steps.",
+            empty_text="Curves appear after the first steps.",
         )
         self._legend = Legend(2, Qt.TextElideMode.ElideMiddle)
         self._rows.addWidget(self._legend)
         self.setAccessibleName("Loss curves")
         self.setToolTip(
-            "Loss on the training data (line) and on the block kept apart (dashed); "
-            "lower is better. Where only the dashed one rises, stop."
+            "Loss on the training data (solid) and on the validation block (dashed). "
+            "Lower is better. Stop when only the dashed line rises."
         )
         self.refresh()
 

@@ -3,13 +3,9 @@
 from __future__ import annotations
 
 import itertools
-from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Qt, QTimer
 from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
-
-if TYPE_CHECKING:
-    import napari.viewer
 
 TRAIN, JOBS, MODELS = "Train a model", "Jobs", "Models"
 RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
@@ -17,20 +13,7 @@ RECONSTRUCT = "Reconstruct (tomography)"
 #: Docks in the order in which they were opened.
 _numbers = itertools.count()
 #: Width that all docks are made for.
-_WIDTH = 360
-
-
-def open_dock(viewer: napari.viewer.Viewer, name: str) -> Any:
-    """Show the dock called `name`, in front, and return its widget."""
-    dock, widget = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", name, tabify=True
-    )
-    dock.show()
-    dock.raise_()
-    window = dock.parent()
-    if isinstance(window, QMainWindow) and dock.width() < _WIDTH:
-        window.resizeDocks([dock], [_WIDTH], Qt.Orientation.Horizontal)
-    return getattr(widget, "native", widget)
+WIDTH = 360
 
 
 class DockTabifier(QObject):
@@ -52,8 +35,8 @@ class DockTabifier(QObject):
 
     def _join(self) -> None:
         dock = dock_of(self.parent())
-        if dock is None or dock.isFloating():
-            return
+        if dock is None or dock.isFloating() or dock.widget() is not self.parent():
+            return  # in a frame, which has a tabifier of its own
         window = dock.parent()
         if not isinstance(window, QMainWindow):
             return

@@ -48,13 +48,13 @@ def estimate_text(estimate: TrainingEstimate) -> str:
     text = (
         f"Estimate: {duration(estimate.seconds)} and "
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
-        "timed on this machine as busy as it is now"
+        "timed on this machine under its present load"
     )
     if not estimate.beside:
         return text
     names = " and ".join(repr(name) for name in estimate.beside)
-    trains = "trains" if len(estimate.beside) == 1 else "train"
+    trains = "is training" if len(estimate.beside) == 1 else "are training"
     return (
-        f"{text}. {names} {trains} on it meanwhile: alone it is faster, and when "
-        "started it waits for its turn"
+        f"{text}. {names} {trains} at the same time. Alone it is faster, and once "
+        "started it waits until the others have finished"
     )

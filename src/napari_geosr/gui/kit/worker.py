@@ -36,7 +36,7 @@ _LONGEST_WAIT = 3.0
 _LAST_WAIT = 30.0
 #: Milliseconds for what a worker signals when it has ended.
 _SIGNALS = 1000
-_WAITS = "napari-geosr waits for workers"
+_WAITS = "napari-geosr is waiting for its workers"
 
 
 @dataclass(eq=False)
@@ -173,6 +173,8 @@ class BackgroundTask:
 
     def _on_yielded(self, steps: list[Step]) -> None:
         last = steps[-1]
+        if self.control.silent.is_set():
+            return  # the window, and its bar, may be gone
         if self._bar is not None and last.total:
             self._bar.total = last.total
             self._bar.n = last.done
@@ -226,7 +228,7 @@ def _guarded(
             return "error", GeoSRError(said)
         fault = EngineError(
             f"Something went wrong inside napari-geosr ({type(error).__name__}: "
-            f"{error}). This is our fault: please report it with the details."
+            f"{error}). This is a bug: please report it with the details."
         )
         fault.__cause__ = error
         return "error", fault

@@ -70,7 +70,7 @@ class CompareBox(QWidget):
             "C&urtain", "Show the source left of the slider and the result right of it."
         )
         self.blink_button = _toggle(
-            "&Blink", "Show source and result in turn, twice a second or so."
+            "&Blink", "Show source and result in turn, about twice a second."
         )
         self.difference_button = QPushButton("&Difference")
         self.difference_button.setToolTip("Add a layer with result minus source.")
@@ -78,14 +78,17 @@ class CompareBox(QWidget):
         self.link_box = QCheckBox("Lin&k contrast")
         self.link_box.setChecked(True)
         self.link_box.setToolTip(
-            "Contrast limits, gamma and colours of source and result change together."
+            "Change contrast limits, gamma and colours of source and result together."
         )
         self.link_box.setAccessibleName("Link contrast")
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(0, _SLIDER_STEPS)
         self.slider.setValue(_SLIDER_STEPS // 2)
         self.slider.setAccessibleName("Position of the curtain")
-        self.slider.setToolTip("Left of this position: before; right of it: after.")
+        self.slider.setToolTip(
+            "Left of this position the image is shown before, "
+            "right of it after restoration."
+        )
         self.slider.setVisible(False)
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)

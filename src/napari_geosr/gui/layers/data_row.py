@@ -99,7 +99,7 @@ class DataRow(QWidget):
         column.addWidget(self._file_part)
         self.part = text_label(
             f"Part of {name}",
-            "Move the sliders of the viewer to learn from another part.",
+            "Move the viewer's sliders to learn from another part.",
         )
         column.addWidget(self.part)
         self._connections = Connections(self)

@@ -22,7 +22,7 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.operations.restore import spread_path
+from napari_geosr.operations.restore import deviation_path
 
 if TYPE_CHECKING:
     from napari.layers import Layer
@@ -54,11 +54,12 @@ class SaveButton(QPushButton):
     def __init__(self, text: str, parent: QWidget | None = None) -> None:
         super().__init__(text, parent)
         self.setToolTip(
-            "Save the restored layer with voxel size, unit, origin and how it was made."
+            "Save the restored layer with voxel size, unit, origin and a record of "
+            "how it was made."
         )
         self.setAccessibleName(text.replace("&", "").removesuffix("…"))
         self._layer: weakref.ref[Layer] | None = None
-        self._spread: weakref.ref[Layer] | None = None
+        self._deviation: weakref.ref[Layer] | None = None
         self._source: Path | None = None
         self._run: BackgroundTask | None = None
         self.clicked.connect(self.save)
@@ -68,14 +69,14 @@ class SaveButton(QPushButton):
         self,
         layer: Layer | None,
         source: Path | None = None,
-        spread: Layer | None = None,
+        deviation: Layer | None = None,
     ) -> None:
         """Offer to save `layer`, which was made from the file `source`, if any.
 
         Its standard deviations, if there are some, are saved beside it.
         """
         self._layer = None if layer is None else weakref.ref(layer)
-        self._spread = None if spread is None else weakref.ref(spread)
+        self._deviation = None if deviation is None else weakref.ref(deviation)
         self._source = source
         self.setVisible(layer is not None)
 
@@ -89,10 +90,10 @@ class SaveButton(QPushButton):
         if target is None:
             return
         layers = {target: layer}
-        spread = None if self._spread is None else self._spread()
-        if spread is not None:
-            layers[spread_path(target)] = spread
-            beside = spread_path(target)
+        deviation = None if self._deviation is None else self._deviation()
+        if deviation is not None:
+            layers[deviation_path(target)] = deviation
+            beside = deviation_path(target)
             if beside.exists() and not may_replace(self, beside.parent, [beside.name]):
                 return
         try:

@@ -167,7 +167,7 @@ class VoxelSizeRow(QWidget):
         self.button.setEnabled(True)
 
     def _say(
-        self, text: str, tool_tip: str = "The file does not say how large a voxel is."
+        self, text: str, tool_tip: str = "The file does not give the voxel size."
     ) -> None:
         self.question.setText(text)
         self.question.setAccessibleName(text.removesuffix(":"))
@@ -201,7 +201,7 @@ class VoxelSizeRow(QWidget):
         self._fill(stored.voxel_size, stored.unit)
         self._say(
             f"The file says {stored}. Click Set to use it:",
-            "The reader that opened the file left its voxel size out.",
+            "The reader that opened the file ignored its voxel size.",
         )
 
     def values(self) -> tuple[float, ...] | None:

@@ -26,8 +26,9 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
 from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
-from napari_geosr.gui.kit.places import RESTORE, open_dock
+from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
 from napari_geosr.gui.kit.worker import MakeSteps
@@ -67,6 +68,7 @@ class ModelsDock(Dock):
         self._again = False
         self._waiting: list[str] = []
         self._choose_next = ""
+        self._used: ZooEntry | None = None  # in the Restore dock, when it is there
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -83,17 +85,23 @@ class ModelsDock(Dock):
         self.show_busy("")
         self.refresh()
 
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Read the cards of the models, and what can be imported."""
+        yield StageStarted(message="Reading the models")
+        catalogue.look()
+        about_sources()
+
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
         self.tree = list_tree(
             ["Model", "Task", "×", "Where"],
             "Models",
-            "The models that come with the package and your own. Drop a file here to "
-            "import it.",
+            "Bundled models and your own. Drop a file here to import it.",
             heights=(110, 230),
         )
         self.use_button = button(
-            "Restore &with it", "Open the Restore dock with this model chosen."
+            "Restore &with it", "Open the Restore dock with this model selected."
         )
         self.import_button = button(
             "&Import…",
@@ -102,22 +110,23 @@ class ModelsDock(Dock):
         )
         self.zoo_button = button(
             "From &BioImage.IO…",
-            "Download a model by its name in the BioImage.IO zoo, or by its address.",
+            "Download a model from the BioImage.IO zoo by its name, or from an "
+            "address.",
         )
         self.export_button = button(
             "E&xport…",
-            "Write the model for other programs, as a BioImage.IO package or ONNX; its "
-            "result there is compared with the one here.",
+            "Export the model for other programs, as a BioImage.IO package or as "
+            "ONNX. Its results are checked against the original.",
         )
         self.remove_button = button(
-            "&Remove…", "Delete this model of your own; asks first."
+            "&Remove…", "Delete this model. You are asked first."
         )
         self._log = MessageLog(self.message)
         self.bar = QProgressBar()
         self.bar.setRange(0, 0)
         self.bar.setAccessibleName("At work")
         self.bar.setToolTip("At work")
-        self.cancel_button = button("&Cancel", "Stop; nothing is kept.")
+        self.cancel_button = button("&Cancel", "Stop and keep nothing.")
         self.stage = text_label("What is being done")
         self.card = text_label("Card of the model")
         self.card.setTextFormat(Qt.TextFormat.RichText)
@@ -230,7 +239,7 @@ class ModelsDock(Dock):
                 f"<h3>{html.escape(entry.card.title)}</h3>" + card_html(entry.card)
             )
         else:
-            self.card.setText(html.escape(reason) or "No model is like this.")
+            self.card.setText(html.escape(reason) or "No matching model.")
         self._enable()
 
     # Work
@@ -280,7 +289,13 @@ class ModelsDock(Dock):
         entry = self._entries.get(self.chosen())
         if entry is None:
             return
-        restore = open_dock(self._viewer, RESTORE)
+        self._used = entry
+        open_dock(self._viewer, RESTORE, self._use_in)
+
+    def _use_in(self, restore: Any) -> None:
+        entry = self._used
+        if entry is None:
+            return
         try:
             if entry.bundled:
                 restore.model_box.set_model(entry.name)
@@ -367,7 +382,7 @@ class ModelsDock(Dock):
     def _on_exported(self, found: Any) -> None:
         notes = " ".join(self._notes)
         self._log.add(
-            f"{found.path}: the same piece gives the same as here but for "
+            f"{found.path}: on a test patch, its results agree with ours to within "
             f"{found.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
         )

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 #: Entry of leaving the scan as it is, and what it does.
-LEAVE_IT, LEAVING = "Leave it as it is", "Nothing is restored."
+LEAVE_IT, LEAVING = "Leave it as it is", "Leave the scan as it is."
 _Order = tuple[bool, float, bool, bool, bool, str]
 
 
@@ -60,7 +60,7 @@ class ModelBox(QWidget):
         self.combo = QComboBox()
         self.combo.setAccessibleName("Model")
         self.combo.setToolTip(
-            "The model that restores; those that fit the layer come first."
+            "Model for the restoration. Those that suit the layer come first."
         )
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -72,9 +72,9 @@ class ModelBox(QWidget):
         self.open_button.setShortcut("Alt+Shift+O")
         self.open_button.setAccessibleName("Open model")
         self.open_button.setToolTip(
-            "Open model… (Alt+Shift+O): the card.yaml or the zip of a model bundle."
+            "Open a model (Alt+Shift+O): its card.yaml or its zip file."
         )
-        self.summary = text_label("What the model does")
+        self.summary = text_label("About the model")
         self.card_label = text_label("Card of the model")
         self.card_label.setTextFormat(Qt.TextFormat.RichText)
         row = QHBoxLayout()
@@ -187,7 +187,9 @@ class ModelBox(QWidget):
         before = min((i for i in places if i >= 0), default=len(ranking.rows) - 1)
         self.combo.insertItem(before, LEAVE_IT, NONE)
         item = self.combo.model().item(before)
-        item.setToolTip("Nothing is restored: the scan is the best result there is.")
+        item.setToolTip(
+            "The scan is left as it is: no model is expected to improve it."
+        )
 
     def _gain_text(self, name: str) -> str:
         row = self._ranked_row(name)

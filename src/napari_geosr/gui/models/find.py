@@ -50,22 +50,20 @@ class ModelSearch(QWidget):
         self.words.setPlaceholderText("Search models")
         self.words.setClearButtonEnabled(True)
         self.words.setAccessibleName("Search models")
-        self.words.setToolTip(
-            "Words of a model's name, purpose or description; own or bundled."
-        )
+        self.words.setToolTip("Search names, purposes and descriptions.")
         clear = self.words.findChild(QToolButton)
-        clear.setToolTip("Search for nothing: show all models.")
+        clear.setToolTip("Clear the search and show all models.")
         clear.setAccessibleName("Clear search")
-        self.task = combo("Task", "What the model does.")
+        self.task = combo("Task", "Task of the model.")
         self.modality = combo(
             "Modality",
-            "How the images are made. Models that do not say are listed as well.",
+            "Kind of image. Models whose kind is unknown are listed too.",
         )
         self.for_layer = QCheckBox("For the selected &layer")
         self.for_layer.setAccessibleName("For the selected layer")
         self.for_layer.setToolTip(
             "Only models that can restore the selected layer and were trained for "
-            "about its voxel size, or for any."
+            "about its voxel size, or for any voxel size."
         )
         for box, names, any_ in (
             (self.task, TASKS, "Any task"),

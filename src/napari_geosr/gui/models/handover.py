@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
-from napari_geosr.gui.kit.places import RESTORE, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 
@@ -36,6 +37,7 @@ class ModelHandover(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._run: BackgroundTask | None = None
+        self._kept: Path | None = None  # what the Restore dock is to choose
 
     def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
         """Keep the bundle and choose it; a copy is made in a worker.
@@ -62,7 +64,13 @@ class ModelHandover(QObject):
         self.done.emit(f"{kept.name} is kept among your models in {kept.parent}.")
 
     def _choose(self, kept: Path) -> None:
-        restore = open_dock(self._viewer, RESTORE)
+        self._kept = kept
+        open_dock(self._viewer, RESTORE, self._choose_in)
+
+    def _choose_in(self, restore: Any) -> None:
+        kept = self._kept
+        if kept is None:
+            return
         try:
             restore.use_model(kept)
         except GeoSRError as error:

@@ -13,7 +13,8 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.places import TRAIN, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import (
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtCore import QEvent
 
-    from napari_geosr.gui.layers.data_row import DataRow
+    from napari_geosr.gui.train import TrainDock
     from napari_geosr.operations.pairs import Pairs
 
 
@@ -44,7 +45,7 @@ class PairsChoices(Config):
 
     have: str = Field(TWO, title="Have", description="What a person had last.")
     folder: Path | None = Field(
-        None, title="Folder", description="Where the folders of pairs are made."
+        None, title="Folder", description="Folder in which pairs are saved."
     )
 
 
@@ -214,7 +215,8 @@ class PairsDock(PairsWidgets):
 
     def _on_train(self) -> None:
         if self._built is not None:
-            send_to_train(self._viewer, self._built.pairs)
+            pairs = self._built.pairs
+            open_dock(self._viewer, TRAIN, lambda train: send_to_train(train, pairs))
 
     # What comes back
 
@@ -282,14 +284,19 @@ def _part(row: DataRow) -> Path | Volume:
 _METHOD = "supervised"
 
 
-def send_to_train(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
-    """Open the Train dock and choose the files of a pair; return the dock."""
+def send_to_train(dock: TrainDock, pairs: Pairs) -> None:
+    """Choose the files of a pair in the Train dock.
+
+    Raises
+    ------
+    GeoSRError
+        If they cannot be read.
+    """
     report = pairs.report
     factor = int(report["upscale_factor"])
     is_flat = report["dimensions"] == "2D" or len(report["low"]["shape"]) == 2
     known = scenarios.training_scenarios()
     index = scenarios.find(known, _METHOD, "finer" if factor > 1 else "")
-    dock = open_dock(viewer, TRAIN)
     dock.have.setCurrentIndex(index)
     dock.method.setCurrentText(_METHOD)
     settings: AnyDict = {"dimensions": "2D"} if is_flat else {}
@@ -303,4 +310,3 @@ def send_to_train(viewer: napari.viewer.Viewer, pairs: Pairs) -> Any:
     rows = {row.name: row for row in dock.findChildren(DataRow)}
     for name, key in zip(known[index].names, ("low", "high"), strict=True):
         rows[name].set_files((pairs.files[key],))
-    return dock

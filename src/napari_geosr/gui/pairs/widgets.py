@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     import napari.viewer
 
 
-TWO = "A low- and a high-resolution scan of one object"
-ONE = "A high-resolution scan alone"
+TWO = "A low- and a high-resolution scan of the same object"
+ONE = "Only a high-resolution scan"
 #: Settings of all pairs, of two scans, and of two scans for few people.
 _SHARED = ("upscale_factor", "dimensions")
 _ALIGNING = ("start", "offset", "transform")
@@ -54,18 +54,19 @@ class PairsWidgets(Dock):
     def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
         self.have = combo(
             "What do you have?",
-            "Two scans are aligned; of one alone a coarse scan is simulated.",
+            "Two scans are aligned. From a single one, a low-resolution scan is "
+            "simulated.",
         )
         self.have.addItems([TWO, ONE])
         self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
         self.high = DataRow(viewer, "High resolution", keys=("3", "4"))
-        self.like = DataRow(viewer, "Real scan to be like", keys=("5", "6"))
+        self.like = DataRow(viewer, "Reference low-resolution scan", keys=("5", "6"))
         self.like.touched = True  # nothing is suggested: it may stay empty
         self.like_note = text_label(
-            "About the real scan",
-            "What you set below is not measured.",
-            "A real low-resolution scan of the same material, if there is one: blur, "
-            "noise and grey values are then measured there.",
+            "About the reference scan",
+            "Values that you set below are used instead of measured ones.",
+            "A real low-resolution scan of the same material, if you have one. Blur, "
+            "noise and grey values are then measured on it.",
         )
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
 
@@ -77,29 +78,29 @@ class PairsWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             self.rare,
-            tool_tip="Angles that are searched, grey values, memory.",
+            tool_tip="Search angles, grey values and memory.",
         )
         self.folder = FolderRow("pairs")
 
     def _make_actions(self) -> None:
         self.build_button = button(
             "&Build pair",
-            "Align or simulate, and write both volumes into a new folder.",
+            "Align or simulate, and save both volumes in a new folder.",
         )
         self.build_button.setDefault(True)
-        self.cancel_button = button("&Cancel", "Stop; no file is left.")
-        self.progress = progress_bar("Progress", "Progress of what runs now.")
+        self.cancel_button = button("&Cancel", "Stop and keep no files.")
+        self.progress = progress_bar("Progress", "Progress.")
         self.progress_label = text_label("Progress in words", "What runs now.")
         self.figures = text_label(
-            "How good the pair is", "Figures of the pair; all are in pairs.json."
+            "Quality of the pair", "Quality of the pair. All figures are in pairs.json."
         )
         self.blink_button = button(
             "Show &before",
-            "Change between the high-resolution scan as it was and as it is aligned.",
+            "Switch between the high-resolution scan before and after alignment.",
         )
         self.blink_button.setCheckable(True)
         self.train_button = button(
-            "&Train with these pairs…", "Open the Train dock with both files chosen."
+            "&Train with these pairs…", "Open the Train dock with both files selected."
         )
         self.train_button.setAccessibleName("Train with these pairs")
 
@@ -177,7 +178,7 @@ class ImagingBox(QWidget):
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
-        self.combo = combo("Imaging", "What the low-resolution scan is taken with.")
+        self.combo = combo("Imaging", "Instrument of the low-resolution scan.")
         for name, title in imaging_titles().items():
             self.combo.addItem(title, name)
         self.form: ConfigForm | None = None

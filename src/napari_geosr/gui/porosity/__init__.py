@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
@@ -53,6 +55,12 @@ class PorosityDock(PorosityWidgets):
         self._recall()
         self._on_theme()
         self._on_source()
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import what draws charts."""
+        yield from ()
+        load_pyqtgraph()
 
     def _connect(self) -> None:
         settings, result = self.settings, self.result
@@ -293,7 +301,7 @@ class PorosityDock(PorosityWidgets):
             )
             self.message.show_message(self._farewell)
         elif not self.message.text:
-            self.message.show_message("Cancelled; nothing was changed.")
+            self.message.show_message("Cancelled. Nothing was changed.")
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show what was found. The layers may have gone meanwhile."""

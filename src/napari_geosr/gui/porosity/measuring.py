@@ -90,7 +90,7 @@ def measured_steps(
         volumes, config, mask, deviation=deviation, should_stop=should_stop
     )
     reports = yield from steps
-    yield StageStarted(message="Noting what was measured")
+    yield StageStarted(message="Saving the measurement record")
     record = measure_record(volumes, config)
     known = {key: without_voxels(v) for key, v in volumes.items()}
     tables = {key: pore_layers.features(r) for key, r in reports.items()}

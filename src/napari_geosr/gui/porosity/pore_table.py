@@ -213,8 +213,8 @@ class PoreTable(QTableView):
         self.setSortingEnabled(True)
         self.setAccessibleName("Table of pores")
         self.setToolTip(
-            "One row per pore. Click a row to go to the pore in the picture, the head "
-            "of a column to sort; Ctrl+C copies all rows."
+            "One row per pore. Click a row to go to the pore, a column header to "
+            "sort. Ctrl+C copies all rows."
         )
         self.setCornerButtonEnabled(False)
         corner = self.findChild(QAbstractButton)

@@ -46,7 +46,7 @@ class FiguresTable(QWidget):
         self._grid.setHorizontalSpacing(8)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setAccessibleName("Figures")
-        self.setToolTip("Figures of the measurement; select them to copy.")
+        self.setToolTip("Results of the measurement. Select them to copy.")
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
         """Show one column per report."""
@@ -56,7 +56,7 @@ class FiguresTable(QWidget):
                 widget.deleteLater()
         several = len(reports) > 1
         if several:
-            self._add(0, 0, "(change below)", "Second against first image.")
+            self._add(0, 0, "(change below)", "Second image compared with the first.")
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
         for i, row in enumerate(figure_rows(reports), start=1):
@@ -159,7 +159,7 @@ class PorosityResult(QWidget):
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
         self.histogram = HistogramView(log_x=True, height=104)
-        self.histogram.empty_text = "No pores of the smallest size or larger."
+        self.histogram.empty_text = "No pore is as large as the smallest size counted."
         self.colour = QComboBox()
         self.least = QSpinBox()
         self.least.setRange(0, 10**9)
@@ -189,32 +189,33 @@ class PorosityResult(QWidget):
 
     def _describe(self) -> None:
         for widget, name, tip in (
-            (self.which, "Pores of", "Whose pores the table and the picture show."),
+            (self.which, "Pores of", "Image whose pores are shown."),
             (
                 self.histogram,
                 "Histogram of pore sizes",
-                "Number of pores over their size, on a logarithmic axis.",
+                "Number of pores by size, on a logarithmic axis.",
             ),
             (
                 self.colour,
                 "Colour by",
-                "What a pore's colour shows: dark is little, bright is much. 'label' "
-                "gives every pore a colour of its own.",
+                "Property shown by the colour of a pore, from dark (small) to bright "
+                "(large). 'label' gives every pore its own colour.",
             ),
             (
                 self.least,
                 "Smallest pore listed",
-                "List only pores of at least so many voxels; figures do not change.",
+                "List only pores with at least this many voxels. The results do not "
+                "change.",
             ),
             (
                 self.only_selected,
                 "Only the selected pore",
-                "Show the selected pore alone in the picture.",
+                "Hide all pores but the selected one.",
             ),
             (
                 self.export,
                 "Export",
-                "Save the figures and the table as CSV, JSON, PNG and HTML.",
+                "Save the results and the table as CSV, JSON, PNG and HTML.",
             ),
             (self.which_label, "Label of Pores of", "Whose pores are shown."),
         ):
@@ -267,7 +268,7 @@ class PorosityResult(QWidget):
         self.table.setMinimumHeight(_LEAST_TABLE)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setAccessibleName("Figures and table")
-        self._splitter.setToolTip("Drag the handle to give figures or table more room.")
+        self._splitter.setToolTip("Drag the handle to resize results and table.")
         self._splitter.setChildrenCollapsible(False)
         self._splitter.addWidget(self._above)
         self._splitter.addWidget(pores)

@@ -140,50 +140,52 @@ class PorositySettings(QWidget):
             (
                 self.method,
                 "Threshold method",
-                "Rule that finds the grey value between pore and solid from the whole "
-                "volume, or 'Manual' to set it yourself.",
+                "Method that finds the threshold between pore and solid from the "
+                "whole volume, or 'Manual' to set it yourself.",
             ),
             (
                 self.value,
                 "Threshold value",
-                "Grey value between pore and solid, in the image's own grey values. "
-                "Changing it switches to 'Manual'.",
+                "Grey value that separates pore from solid. Changing it switches to "
+                "'Manual'.",
             ),
             (
                 self.histogram,
                 "Histogram of grey values",
-                "Grey values of the image (heights are square roots of counts). Drag "
-                "the line, or press ← and →, to move the threshold.",
+                "Grey values of the image, on a square-root scale. Drag the line, or "
+                "press ← and →, to move the threshold.",
             ),
             (
                 self.preview,
                 "Show pores on the slice",
-                "Overlay what is below (or above) the threshold on the slice shown; "
-                "follows the slider. Small pores are dropped only when measuring.",
+                "Highlight the pores in the current slice, that is, everything below "
+                "(or above) the threshold. Small pores are only left out when "
+                "measuring.",
             ),
             (
                 self.sample,
                 "Sample",
-                "What counts as sample: everything, the envelope of the solid found "
-                "automatically, or a Labels layer (all that is not 0).",
+                "What counts as sample: everything, the automatic envelope of the "
+                "solid, or a Labels layer (all labels but 0).",
             ),
             (
                 self.other,
                 "Compare with",
-                "A second image to measure by the same rules: before restoration, or a "
-                "reference. Its smallest pore has the same physical size.",
+                "Second image to measure with the same settings, such as the scan "
+                "before restoration. Its smallest pore has the same physical size.",
             ),
             (
                 self.deviation,
                 "Uncertainty",
-                "The layer of standard deviations that a restoration with uncertainty "
-                "added: the porosity gets a band. That of the image is chosen for you.",
+                "Layer of standard deviations from a restoration with uncertainty. "
+                "The porosity is then given with a band. The layer that belongs to "
+                "the image is selected automatically.",
             ),
             (
                 self.smallest,
                 "Size of the smallest pore",
-                "The smallest pore that is counted, in physical units; Ø is the "
-                "diameter of a ball (in 2D: disc) of that size.",
+                "Smallest pore that is counted, in physical units. Ø is the diameter "
+                "of a sphere (in 2D: a circle) of that size.",
             ),
         ):
             widget.setAccessibleName(name)

@@ -39,16 +39,16 @@ class PorosityWidgets(Dock):
     def _make_buttons(self) -> None:
         self.measure_button = QPushButton("&Measure")
         self.measure_button.setToolTip(
-            "Find the pores of the whole volume, count and measure them."
+            "Find, count and measure the pores of the whole volume."
         )
         self.measure_button.setAccessibleName("Measure")
         self.cancel_button = QPushButton("Ca&ncel")
-        self.cancel_button.setToolTip("Stop measuring; stops within a second.")
+        self.cancel_button.setToolTip("Stop measuring.")
         self.cancel_button.setAccessibleName("Cancel")
         self.cancel_button.setVisible(False)
         self.progress = QProgressBar()
         self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("How much of the volume is measured.")
+        self.progress.setToolTip("Progress of the measurement.")
         self.progress.setVisible(False)
 
     def _lay_out(self) -> None:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
+from napari_geosr.core.steps import Step
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.kit.places import POROSITY, open_dock
+from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.kit.proxies import unwrapped
 from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers.projections import (
@@ -25,7 +28,7 @@ from napari_geosr.gui.reconstruct.widgets import (
     RUN,
     ReconstructWidgets,
 )
-from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.operations.reconstruct.config import ReconstructConfig, algorithms_for
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -59,6 +62,13 @@ class ReconstructDock(ReconstructWidgets):
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import the algorithms, and what draws charts."""
+        yield from ()
+        algorithms_for("parallel")
+        load_pyqtgraph()
 
     def _make_activity(self) -> ReconstructActivity:
         return ReconstructActivity(self._viewer, self)
@@ -346,7 +356,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_stopped(self) -> None:
         unfinished = self.activity.target()
         self.message.show_message(
-            "Stopped before the first slice was finished: nothing is kept."
+            "Stopped before the first slice was finished. Nothing is kept."
             if unfinished is None
             else f"Stopped before another slice was finished; {unfinished.name!r} is "
             "as it was."

@@ -20,8 +20,8 @@ from napari_geosr.gui.kit.widgets import text_label
 #: Columns to either side that the slider reaches, and its steps in a column.
 _REACH, _STEPS = 20, 10
 _TIP = (
-    "Column of the rotation axis, 0 in the middle of the first; automatic: as the file "
-    "says, or found."
+    "Detector column of the rotation axis; 0 is the middle of the first column. "
+    "Automatic: taken from the file, or found from the projections."
 )
 
 
@@ -58,7 +58,7 @@ class CentreBox(QWidget):
         self.spin.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.find_button = QPushButton("&Find")
         self.find_button.setAccessibleName("Find the rotation centre")
-        self.find_button.setToolTip("Find the axis from the projections themselves.")
+        self.find_button.setToolTip("Find the rotation axis from the projections.")
         self.slider = QSlider(Qt.Orientation.Horizontal)
         self.slider.setRange(-_REACH * _STEPS, _REACH * _STEPS)
         self.slider.setPageStep(_STEPS)
@@ -67,7 +67,7 @@ class CentreBox(QWidget):
             f"Move the axis by up to {_REACH} columns; the preview follows."
         )
         self.known = text_label(
-            "What is known of the axis", "Where the axis was found."
+            "Source of the rotation axis", "Where the rotation axis comes from."
         )
         row = QHBoxLayout()
         row.addWidget(self.spin, 1)
@@ -119,7 +119,7 @@ class CentreBox(QWidget):
         if found is not None and given in (None, round(found[0], 2)):
             self.known.setText(f"Column {found[0]:.2f}, {found[1]}.")
         elif given is None:
-            self.known.setText("Not known yet: found when it is needed.")
+            self.known.setText("Not known yet. It is found when needed.")
         elif found is None:
             self.known.setText(f"Column {given:.2f}, as given here.")
         else:

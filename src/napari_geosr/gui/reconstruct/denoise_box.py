@@ -18,7 +18,8 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view
@@ -40,9 +41,9 @@ _PAUSE = 1000
 #: Fewer parts than there can be: as many as fit the projections.
 _AUTO = 1
 _ABOUT = (
-    "A network learns from the noisy projections alone: the scan is split, each part "
-    "reconstructed, and each predicted from the others. It trains in a process of its "
-    "own, which goes on when napari is closed."
+    "Train a network on the noisy projections alone: the scan is split, each part is "
+    "reconstructed, and the network learns to predict one from the others. Training "
+    "runs in the background and continues when napari is closed."
 )
 METHOD = "noise2inverse"
 #: The denoised volume in the folder of its job.
@@ -91,19 +92,21 @@ class DenoiseBox(QWidget):
         self.job: Path | None = None
         self.name = QLineEdit("denoised")
         self.name.setAccessibleName("Name of the model")
-        self.name.setToolTip("Name of the model: small letters, digits, - and _.")
-        about = "Parts that the projections are dealt out to; auto: two to four."
+        self.name.setToolTip("Name of the model: lower-case letters, digits, - and _.")
+        about = "Number of projection subsets; auto: two to four."
         self.parts = _spin("Parts", about, _AUTO)
         self.parts.setMaximum(64)
         self.parts.setSpecialValueText("auto")
-        self.steps = _spin("Training steps", "More take longer and learn more.", 1)
+        self.steps = _spin(
+            "Training steps", "More steps take longer and learn more.", 1
+        )
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
         self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
         self.jobs_button.setAccessibleName("Jobs")
-        self.state = text_label("State of the denoising", "What the job does now.")
+        self.state = text_label("State of the denoising", "What the job is doing.")
         self.open_button = button(
-            "Open denoised &volume", "Add what the job made, beside the other layers."
+            "Open denoised &volume", "Add the denoised volume as a layer."
         )
         self.about = text_label("About Noise2Inverse", _ABOUT, _ABOUT)
         self._lay_out()
@@ -177,13 +180,13 @@ class DenoiseBox(QWidget):
         self._show_job(job)
         self._on_jobs()
         self.said.emit(
-            "The denoising goes on when napari is closed; Jobs… shows it again."
+            "Denoising continues when napari is closed. You will find it under Jobs."
         )
 
     def _on_jobs(self) -> None:
-        jobs = open_dock(self._viewer, JOBS)
-        if self.job is not None:
-            jobs.show_job(self.job)
+        job = self.job
+        show = None if job is None else lambda jobs: jobs.show_job(job)
+        open_dock(self._viewer, JOBS, show)
 
     # The job
 
@@ -309,7 +312,7 @@ def denoise_steps(
     GeoSRError
         With one sentence; nothing is left then.
     """
-    yield StageStarted(message="Looking at the projections")
+    yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])
     with removed_on_failure(new_folder(parent, name)) as folder:
         scans = scans_config(

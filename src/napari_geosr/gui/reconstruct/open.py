@@ -55,7 +55,9 @@ class OpenProjections(QWidget):
         self.file_button = button(
             "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
         )
-        self.folder_button = button("Open fol&der…", "A folder with one image a view.")
+        self.folder_button = button(
+            "Open fol&der…", "A folder with one image per projection."
+        )
         for opening in (self.file_button, self.folder_button):
             opening.setAccessibleName(opening.accessibleName().removesuffix("…"))
         self.path_label = ElidedLabel("No file is chosen.")
@@ -64,11 +66,11 @@ class OpenProjections(QWidget):
         self.angles_button = small_button(
             "Angle file…",
             "Choose the file with the angles",
-            "Choose a text file with one angle a line",
+            "Choose a text file with one angle per line",
             "Alt+Shift+A",
         )
         self.again_button = button(
-            "Read a&gain", "Open the same file with what is said here."
+            "Read a&gain", "Open the same file with these settings."
         )
         # Here, and not with what is said of reconstructions, which the form moves away.
         self.message = MessageRow(shortcut="Alt+Shift+O")
@@ -92,7 +94,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xels of the file",
             inner,
-            tool_tip="What the file does not say about the scan, or says wrongly.",
+            tool_tip="What the file does not say about the scan, or has wrong.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)

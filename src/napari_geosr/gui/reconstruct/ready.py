@@ -42,7 +42,7 @@ def ready_steps(
         If `should_stop` says so.
     """
     if not is_ready(config, beam):
-        yield StageStarted(message="Loading what is needed")
+        yield StageStarted(message="Loading")
         with without_collections():
             _load(should_stop)
             try:

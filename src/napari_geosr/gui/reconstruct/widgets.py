@@ -52,7 +52,7 @@ NO_ESTIMATE = "Preview a slice to see how long all of them take."
 RUN = "&Reconstruct", "Reconstruct the whole volume into a new layer."
 CONTINUE = (
     "Contin&ue",
-    "Reconstruct the slices that {!r} lacks. Remove that layer to begin anew.",
+    "Reconstruct the missing slices of {!r}. Remove that layer to start again.",
 )
 
 
@@ -73,7 +73,9 @@ class ReconstructWidgets(Dock):
         self.layer_combo.setToolTip(
             "The projections to reconstruct. Open a file, or drag it into the viewer."
         )
-        self.facts = text_label("About the projections", "What the file says.")
+        self.facts = text_label(
+            "About the projections", "What the file says about the scan."
+        )
         self.algorithm = AlgorithmBox()
         self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
         # Flashes are many times as bright as the noise: nobody counts millionths.
@@ -90,20 +92,18 @@ class ReconstructWidgets(Dock):
 
     def _make_actions(self) -> None:
         self.preview_button = button(
-            "Pr&eview slice", "Reconstruct the slice on screen, and follow all changes."
+            "Pr&eview slice", "Reconstruct the current slice, and follow all changes."
         )
         self.preview_button.setCheckable(True)
         self.run_button = button(*RUN)
         self.run_button.setDefault(True)
-        self.cancel_button = button(
-            "&Cancel", "Stop within a second; finished slices are kept."
-        )
+        self.cancel_button = button("&Cancel", "Stop. Finished slices are kept.")
         self.estimate = text_label(
             "Estimate of time and memory",
-            "From the slice that was previewed last.",
+            "Estimated from the last preview.",
             NO_ESTIMATE,
         )
-        self.progress = progress_bar("Progress", "Progress of what runs now.")
+        self.progress = progress_bar("Progress", "Progress.")
         self.progress_label = text_label("Progress in words", "What runs now.")
         self.save_button = SaveButton("&Save result…")
         self.measure_button = button(
@@ -121,7 +121,10 @@ class ReconstructWidgets(Dock):
         self.settings = Section(
             "More sett&ings",
             self.form,
-            tool_tip="Rows, size, device and repairs; what is not set is chosen.",
+            tool_tip=(
+                "Rows, size, device and corrections. What you leave open is "
+                "chosen for you."
+            ),
         )
         self.denoise = DenoiseBox(viewer)
         self.denoise_section = Section(
@@ -133,7 +136,7 @@ class ReconstructWidgets(Dock):
         self.study_section = Section(
             "Stud&y projections…",
             self.study,
-            tool_tip="How few projections still give the right pores.",
+            tool_tip="Find how few projections still give correct pores.",
         )
 
     def _lay_out(self) -> None:
@@ -190,7 +193,7 @@ class AlgorithmBox(QWidget):
         super().__init__(parent)
         self.combo = combo(
             "Algorithm",
-            "FBP is quick; SIRT, CGLS and TV iterate, and do better with few "
+            "FBP is fast; SIRT, CGLS and TV iterate and give better results from few "
             "projections.",
         )
         self.form: ConfigForm | None = None

@@ -3,27 +3,27 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QTimer
-from qtpy.QtGui import QGuiApplication
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.places import POROSITY, open_dock
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.kit.words import TimeLeft, duration
-from napari_geosr.gui.layers import (
-    chosen_position,
-    part_of_file,
-    provenance_of,
-    volume_from_layer,
-)
+from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
+from napari_geosr.gui.restore.copying import as_it_ran, copy_run
 from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
+from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
+from napari_geosr.operations.restore.config import kinds
 from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class RestoreDock(RestoreWidgets):
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
-        self._runs_after_look = False
+        self._runs_after_look = self._takes_left = False
         self._run_timer = QTimer(self)
         self._run_timer.setSingleShot(True)
         self._run_timer.timeout.connect(self._run_after_look)
@@ -66,6 +66,13 @@ class RestoreDock(RestoreWidgets):
         self._on_layer_chosen()
         if remark:
             self.message.show_message(remark, "warning")
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Read the cards of the models, and the kinds of uncertainty."""
+        yield StageStarted(message="Reading the models")
+        catalogue.look()
+        kinds()
 
     def _make_activity(self) -> RestoreActivity:
         return RestoreActivity(self._viewer, self)
@@ -93,7 +100,9 @@ class RestoreDock(RestoreWidgets):
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self.activity.set_preview)
-        self.run_button.clicked.connect(self._on_run)
+        self.run_button.clicked.connect(self._on_run_anew)
+        self.left.continued.connect(self._on_continue)
+        self.left.discarded.connect(self._on_discard)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
@@ -122,7 +131,7 @@ class RestoreDock(RestoreWidgets):
             self.model_box.set_model(config.model)
         except GeoSRError:
             # A model of one's own that was moved since: start with the first one.
-            remark = f"The last model, {config.model}, is not there any more."
+            remark = f"The last model, {config.model}, no longer exists."
         self.model_box.set_by_hand(False)  # not for the scan that comes
         self.strength.set_value(config.strength)
         self.strength.set_card(self.model_box.card())
@@ -131,7 +140,7 @@ class RestoreDock(RestoreWidgets):
             self.uncertainty.set_values(config)
         except GeoSRError:
             names = ", ".join(config.ensemble_with)
-            remark = f"Models of the last ensemble, {names}, are not there any more."
+            remark = f"Models of the last ensemble, {names}, no longer exist."
         return remark
 
     def config(self) -> RestoreConfig:
@@ -159,7 +168,7 @@ class RestoreDock(RestoreWidgets):
         """
         if self.activity.busy == "run":
             raise ConfigError(
-                f"{path.name} is kept, but the Restore dock is at work. Choose the "
+                f"{path.name} is kept, but the Restore dock is busy. Choose the "
                 "model there when it is done."
             )
         self.model_box.set_model(str(path))
@@ -235,6 +244,19 @@ class RestoreDock(RestoreWidgets):
 
     # Actions
 
+    def _on_run_anew(self) -> None:
+        self._takes_left = False
+        self._on_run()
+
+    def _on_continue(self) -> None:
+        """Go on with what a program that was killed has left."""
+        self._takes_left = True
+        self._on_run()
+
+    def _on_discard(self) -> None:
+        self.activity.discard_left()
+        self.left.set_left(None)
+
     def _on_run(self) -> None:
         try:
             config = self.config()
@@ -246,8 +268,8 @@ class RestoreDock(RestoreWidgets):
         if not (self.activity.is_ready and self.outlook.activity.has_looked):
             # What it does is asked about before it is done.
             self._runs_after_look = True
-            self.message.show_message("Looking at what the model does before the run…")
-            self.cancel_button.setEnabled(True)
+            self.message.show_message("Checking what the model does before the run…")
+            self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
                 self.activity.reconsider()
@@ -257,12 +279,14 @@ class RestoreDock(RestoreWidgets):
         name = config.model if card is None else card.name
         self.message.clear()
         if not self.outlook.approves(config.model, name):
+            self.show_busy(self.activity.busy)
             return
         self._show_result(None)
         self._time_left.restart()
         self.preview_button.setChecked(False)
         self.activity.set_config(config)
-        self.activity.run()
+        self.activity.run(takes_left=self._takes_left)
+        self.show_busy(self.activity.busy)
 
     def _on_look_ended(self) -> None:
         if self._runs_after_look:
@@ -282,10 +306,10 @@ class RestoreDock(RestoreWidgets):
         if self._runs_after_look:
             self._runs_after_look = False
             self.message.clear()
-            self.show_busy(self.activity.busy)
-        self.progress_label.setText("Stopping…")
         self.preview_button.setChecked(False)
         self.activity.cancel()
+        self.show_busy(self.activity.busy)
+        self.progress_label.setText("Stopping…")
 
     def _on_measure(self) -> None:
         layer = None if self._result is None else self._result()
@@ -303,34 +327,28 @@ class RestoreDock(RestoreWidgets):
     def _copy(self, make: Any, what: str) -> None:
         layer = self.layer_combo.layer()
         if layer is None:
-            self.message.show_message("Open an image first: no layer is chosen.")
+            self.message.show_message("Open an image first: no layer is selected.")
             return
+        result = None if self._result is None else self._result()
         try:
-            whole = self._all_points()
-            volume, part = part_of_file(layer, self._viewer, whole=whole)
-            text = make(volume, self._config_as_it_ran(), **part)
+            said = copy_run(
+                make,
+                what,
+                layer,
+                self._viewer,
+                as_it_ran(self.config(), result),
+                whole=self._all_points(),
+            )
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        QGuiApplication.clipboard().setText(text)
-        said = f"The {what} was copied to the clipboard."
-        if volume.source is None:
-            said += (
-                f" {layer.name!r} is not in a file yet: save it first ('Save result…', "
-                "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
-            )
         self.message.show_message(said)
-
-    def _config_as_it_ran(self) -> RestoreConfig:
-        """The settings; of the run that gave the last result, with its backend."""
-        result = None if self._result is None else self._result()
-        made = () if result is None else provenance_of(result)
-        return reproduce.as_it_ran(self.config(), made)
 
     # What comes back
 
     def _on_not_ready(self) -> None:
         self._name_run_button()
+        self.left.set_left(None)
         self.estimate.setText("Estimate: –")
         self.outlook.set_not_ready()
         if self.model_box.model() == NONE:
@@ -370,6 +388,7 @@ class RestoreDock(RestoreWidgets):
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
+        self.left.set_left(ready.left)
         source = self.activity.source()
         if source is not None:
             # Of a series the point on screen is looked at.
@@ -383,20 +402,26 @@ class RestoreDock(RestoreWidgets):
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
+        # Asked for, but something has to be found out first.
+        awaited = self._runs_after_look or self.activity.wants_run
+        shows = awaited or what in ("run", "prepare")
         self.outlook.activity.set_paused(bool(what))
+        self.left.setEnabled(not (running or awaited))
+        if running:
+            self.left.set_left(None)
         has_layer = self.activity.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
-        self.run_button.setEnabled(has_layer and not running)
+        self.run_button.setEnabled(has_layer and not (running or awaited))
         self._name_run_button()
-        self.cancel_button.setEnabled(what in ("run", "prepare"))
+        self.cancel_button.setEnabled(shows)
         for widget in (self.layer_combo, self.extent, self.model_box, self.form):
             widget.setEnabled(not running)
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
-        self.progress.setVisible(what in ("run", "prepare"))
-        self.progress_label.setVisible(what in ("run", "prepare"))
-        self.progress.setRange(0, 0 if what else 1)
-        self.progress_label.setText("")
+        self.progress.setVisible(shows)
+        self.progress_label.setVisible(shows)
+        self.progress.setRange(0, 0 if what or awaited else 1)
+        self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:
         """Run, or go on with what was stopped."""
@@ -406,7 +431,8 @@ class RestoreDock(RestoreWidgets):
             text, tip = CONTINUE[0], CONTINUE[1].format(unfinished.name)
         elif self.model_box.model() == NONE:
             tip = (
-                "Nothing is run: the scan is left as it is. Choose a model to run one."
+                "Nothing to run: the scan is left as it is. Choose a model to restore "
+                "it."
             )
         self.run_button.setText(text)
         self.run_button.setToolTip(tip)
@@ -428,6 +454,7 @@ class RestoreDock(RestoreWidgets):
     def show_failure(self, error: Exception) -> None:
         self._runs_after_look = False
         self.preview_button.setChecked(False)
+        self.show_busy(self.activity.busy)
         super().show_failure(error)
 
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
@@ -436,15 +463,19 @@ class RestoreDock(RestoreWidgets):
             done = f"Done in {duration(seconds)}."
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([done, *warnings]), kind)
+        elif warnings and self.activity.watch.said:
+            self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
-                "Stopped. The finished tiles are kept; Continue restores the others."
+                "Stopped. Finished tiles are kept; press Continue for the others."
             )
         source = self.activity.run_source()
         # Labels lie over the scan as they are: there are no grey values to compare.
         grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
-        if grey and source is not None and source in self._viewer.layers:
+        changed = bool(self.activity.watch.said)  # not what was restored any more
+        is_there = source is not None and source in self._viewer.layers
+        if grey and is_there and not changed:
             self.compare.set_pair(source, layer)
             if restored.complete:
                 self.check_button.set_pair(source, layer)
@@ -453,8 +484,8 @@ class RestoreDock(RestoreWidgets):
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
-        spread = None if layer is None else self.activity.spread()
-        self.save_button.set_layer(layer, self.activity.run_file, spread)
+        deviation = None if layer is None else self.activity.deviation()
+        self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)
 
     def _on_checked(self, words: str, fits: bool) -> None:

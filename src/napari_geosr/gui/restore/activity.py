@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import weakref
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,7 @@ from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher
+from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_highest
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
     PreviewLayer,
@@ -47,14 +49,17 @@ from napari_geosr.gui.restore.ready import (
     restrengthened,
     run_of,
 )
-from napari_geosr.gui.restore.spread_layer import SpreadLayer, with_highest
+from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.operations import restore as operation
+from napari_geosr.operations import storage
 from napari_geosr.operations.restore import RestorationResult, RestoreConfig
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Labels, Layer
     from napari.utils.events import Event
+
+    from napari_geosr.operations.restore.continued import KeptPart
 
 #: What runs, beside previews.
 PREPARE, RUN = "prepare", "run"
@@ -67,6 +72,8 @@ class RestoreActivity(Activity):
     ----------
     run_file : Path or None
         The file of what the last run restored.
+    watch : SourceWatch
+        Says how the source was changed while the last run restored it.
 
     Signals
     -------
@@ -104,8 +111,10 @@ class RestoreActivity(Activity):
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
-        self._spread = SpreadLayer(viewer)
+        self._deviation = DeviationLayer(viewer)
         self._restored_from: AnyDict = {}
+        self._takes_left = False
+        self.watch = SourceWatch()
         self._name_given = ""  # to the target, which a person may rename
         self._refreshers: list[Refresher] = []
         # Of a layer that goes: the list must not change while it changes.
@@ -136,6 +145,11 @@ class RestoreActivity(Activity):
         except GeoSRError:
             return False
 
+    @property
+    def wants_run(self) -> bool:
+        """Whether a run was asked for that has not begun."""
+        return RUN in self._wishes
+
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
         return None if self._source is None else self._source()
@@ -151,9 +165,9 @@ class RestoreActivity(Activity):
         """Return the layer that the last run filled, if it still exists."""
         return None if self._target is None else self._target()
 
-    def spread(self) -> Image | None:
+    def deviation(self) -> Image | None:
         """Return the layer of standard deviations of the last run, if there is one."""
-        return self._spread.layer()
+        return self._deviation.layer()
 
     def unfinished(self) -> Image | Labels | None:
         """Return the layer that :meth:`run` would fill further, if there is one.
@@ -165,7 +179,7 @@ class RestoreActivity(Activity):
             return None
         if target is None or target not in self._viewer.layers:
             return None
-        if not self._spread.can_go_on():
+        if not self._deviation.can_go_on():
             return None
         try:
             same = self._key(layer) == self._run_key
@@ -208,8 +222,26 @@ class RestoreActivity(Activity):
         if self._busy == PREVIEW:
             self.cancel()
 
-    def run(self) -> None:
-        """Restore the whole layer, or what an unfinished run left of it."""
+    def left(self) -> KeptPart | None:
+        """Return what a program that was killed has finished of this very run."""
+        return self._ready.left if self._ready is not None and self.is_ready else None
+
+    def discard_left(self) -> None:
+        """Delete it from the disk."""
+        left = self.left()
+        if left is not None and self._ready is not None:
+            self._ready = replace(self._ready, left=None)
+            storage.discard(left.volume)
+
+    def run(self, *, takes_left: bool = False) -> None:
+        """Restore the whole layer, or what an unfinished run left of it.
+
+        Parameters
+        ----------
+        takes_left : bool
+            Also what a program left that was killed: see :meth:`left`.
+        """
+        self._takes_left = takes_left
         self._wish(RUN)
         if self._busy == PREVIEW:
             self.cancel(keep_wishes=True)
@@ -237,9 +269,12 @@ class RestoreActivity(Activity):
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if layer is self.target():
-            self._stopped = self._spread.stopped = None  # and this the result's
+            self._stopped = self._deviation.stopped = None  # and this the result's
         if self._busy == RUN:
-            if layer in (self.run_source(), self.target()):
+            if layer is self.run_source():
+                self.warned.emit(self.watch.end(layer))
+                self.cancel()
+            elif layer is self.target():
                 self.cancel()
         elif layer is self.source():
             self.cancel()  # also a run that was only wished for
@@ -349,15 +384,20 @@ class RestoreActivity(Activity):
         first = region_on_screen(layer, self._viewer)
         position = chosen_position(layer, self._viewer)
         make_steps = run_of(ready, layer, first, position)
-        stopped = stopped_spread = None
+        stopped = stopped_deviation = None
         if self.unfinished() is not None:
-            stopped, stopped_spread = self._stopped, self._spread.stopped
+            stopped, stopped_deviation = self._stopped, self._deviation.stopped
         else:
             self._target = None
-            self._spread.forget()
-        self._stopped = self._spread.stopped = None
+            self._deviation.forget()
+            if self._takes_left and ready.left is not None:
+                stopped = ready.left.volume
+                self._ready = replace(ready, left=None)
+        self._takes_left = False
+        self._stopped = self._deviation.stopped = None
         self._run_key = self._key(layer)
         self._run_of = weakref.ref(layer)
+        self.watch.begin(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {"source_layer": layer.name}
         if ready.series is None:
@@ -369,7 +409,7 @@ class RestoreActivity(Activity):
             lambda stop: with_highest(
                 make_steps(
                     unfinished=stopped,
-                    unfinished_spread=stopped_spread,
+                    unfinished_deviation=stopped_deviation,
                     should_stop=stop,
                 )
             ),
@@ -394,14 +434,15 @@ class RestoreActivity(Activity):
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)
             self._refreshers = [Refresher(self._viewer, target)]
-            if step.spread is not None:
-                spread = self._spread.show(
-                    step.spread, target, layer, self._restored_from
+            if step.deviation is not None:
+                deviation = self._deviation.show(
+                    step.deviation, target, layer, self._restored_from
                 )
-                self._refreshers.append(Refresher(self._viewer, spread))
+                self._refreshers.append(Refresher(self._viewer, deviation))
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
+            self._look_at_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
@@ -412,20 +453,28 @@ class RestoreActivity(Activity):
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
+        self._look_at_source(now=True)
+        if self.watch.said:
+            self._restored_from["source_change"] = self.watch.said
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
         elif target.name == self._name_given:
-            target.name = restored.volume.name
-        if restored.spread is not None:
-            self._spread.finish(
-                restored.spread,
+            earlier = " (of earlier data)" if self.watch.said else ""
+            target.name = f"{restored.volume.name}{earlier}"
+        if restored.deviation is not None:
+            self._deviation.finish(
+                restored.deviation,
                 self._restored_from,
                 highest,
                 complete=restored.complete,
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
+
+    def _look_at_source(self, *, now: bool = False) -> None:
+        if said := self.watch.look(now=now):
+            self.warned.emit(said)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned) and self._busy != RUN:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Contrast limits of the residual, in standard deviations of the noise.
 _LIMIT = 4.0
-#: Diameter of the marks of odd places, in voxels of the scan.
+#: Diameter of the marks of suspicious regions, in voxels of the scan.
 _MARK = 9
 
 
@@ -54,12 +54,12 @@ class CheckButton(QPushButton):
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
     ) -> None:
-        super().__init__("Check against the scan", parent)
+        super().__init__("Check consistency with the scan", parent)
         self.setToolTip(
-            "See the result as the scanner saw the sample and add what is left as a "
-            "layer; marks what noise does not explain (Alt+Shift+C)."
+            "Simulate the scan from the result and show the residual as a layer. "
+            "Regions that noise does not explain are marked (Alt+Shift+C)."
         )
-        self.setAccessibleName("Check against the scan")
+        self.setAccessibleName("Check consistency with the scan")
         self.setShortcut("Alt+Shift+C")
         self._viewer = viewer
         self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
@@ -135,7 +135,7 @@ class CheckButton(QPushButton):
             np.array([place.index[-ndim:] for place in places], float),
             **geometry(volume),
             **place_over(source),
-            name=f"{volume.name}: odd places",
+            name=f"{volume.name}: suspicious regions",
             size=_MARK,
             symbol="disc",
             face_color="transparent",

@@ -21,12 +21,15 @@ from napari_geosr.operations.restore import (
     RestorationResult,
     RestoreConfig,
 )
+from napari_geosr.operations.restore.continued import KeptPart
 
 if TYPE_CHECKING:
     from napari.layers import Image
 
     from napari_geosr.inference.runner import Estimate
 
+#: What is found out before a run: see `ready_steps`.
+Found = tuple[PreparedRestoration, "Estimate", PreparedSeries | None, KeptPart | None]
 #: A preview that would take longer, by the estimate, shows a smaller region.
 _PREVIEW_SECONDS = 3.0
 
@@ -41,12 +44,15 @@ class ReadyRun:
         Of a series, with all its axes.
     series : PreparedSeries or None
         Where all points of a series are restored.
+    left : KeptPart or None
+        What a program that was killed has finished of the result.
     """
 
     key: tuple[Any, ...]
     prepared: PreparedRestoration
     estimate: Any
     series: PreparedSeries | None = None
+    left: KeptPart | None = None
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
         """The same for the part at `position`, which is on screen."""
@@ -60,7 +66,7 @@ class ReadyRun:
         volume, card = self.prepared.volume, self.prepared.model.card
         itemsize = self.prepared.output_dtype.itemsize
         n_voxels = math.prod(volume.shape)
-        if self.prepared.has_spread:
+        if self.prepared.has_deviation:
             itemsize += 4  # deviations are float32
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
@@ -104,7 +110,7 @@ def restrengthened(ready: ReadyRun, key: tuple[Any, ...]) -> ReadyRun | None:
         series = ready.series.with_strength(wanted.strength)
         return replace(ready, key=key, prepared=series.whole, series=series)
     changed = operation.with_strength(prepared, wanted.strength)
-    return replace(ready, key=key, prepared=changed)
+    return replace(ready, key=key, prepared=changed, left=None)
 
 
 def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
@@ -142,7 +148,7 @@ def point_at(position: Mapping[str, int]) -> Point:
 
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
-) -> Generator[Step, None, tuple[PreparedRestoration, Estimate, PreparedSeries | None]]:
+) -> Generator[Step, None, Found]:
     """Prepare and estimate, with torch loaded first; runs in the worker.
 
     Returns
@@ -151,6 +157,8 @@ def ready_steps(
     estimate : Estimate
     series : PreparedSeries or None
         None for a single volume.
+    left : KeptPart or None
+        What a program that was killed has finished of the result.
     """
     yield StageStarted(message="Starting")
     load_torch_libraries()
@@ -161,11 +169,11 @@ def ready_steps(
         if should_stop():
             raise Cancelled("Cancelled.")
         estimate = yield from operation.estimate_series_steps(series)
-        return series.whole, estimate, series
+        return series.whole, estimate, series, None
     prepared = yield from operation.prepare_steps(
         volume, config, should_stop=should_stop
     )
     if should_stop():
         raise Cancelled("Cancelled.")
     estimate = yield from operation.estimate_steps(prepared)
-    return prepared, estimate, None
+    return prepared, estimate, None, operation.left_of(prepared)

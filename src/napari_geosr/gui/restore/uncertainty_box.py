@@ -56,8 +56,9 @@ class UncertaintyBox(QWidget):
             self.combo.setItemData(last, kind.help, Qt.ItemDataRole.ToolTipRole)
         self.combo.setAccessibleName("Uncertainty")
         self.combo.setToolTip(
-            "Restore several times and add a second layer with the standard deviation "
-            "of each voxel (Alt+Shift+U): how sure the result is, not how right."
+            "Restore several times and add a layer with the standard deviation of "
+            "each voxel (Alt+Shift+U). It shows how much the results vary, not how "
+            "correct they are."
         )
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -71,8 +72,8 @@ class UncertaintyBox(QWidget):
         self.members.setKeyboardTracking(False)
         self.members.setAccessibleName("Members")
         self.members.setToolTip(
-            "How many flips and turns; each takes as long as a plain run. Automatic: "
-            "8, or as many as the voxels allow."
+            "Number of mirrored and rotated copies, each of which takes as long as "
+            "one run. Automatic: 8, or as many as the voxels allow."
         )
         entry = self.members.lineEdit()
         entry.setAccessibleName(self.members.accessibleName())
@@ -80,8 +81,8 @@ class UncertaintyBox(QWidget):
         self.others = QListWidget()
         self.others.setAccessibleName("Together with")
         self.others.setToolTip(
-            "Models that restore as well: the result is the mean of all, its standard "
-            "deviation says where they differ."
+            "Additional models. The result is the mean of all; the standard deviation "
+            "shows where they differ."
         )
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -152,7 +153,7 @@ class UncertaintyBox(QWidget):
                 item.setCheckState(state)
                 self.others.addItem(item)
             if not self.others.count():
-                item = QListWidgetItem("no other model of the same task and factor")
+                item = QListWidgetItem("no other model with the same task and factor")
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
                 self.others.addItem(item)
         rows = min(_ROWS, self.others.count())

@@ -33,6 +33,7 @@ from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton
+from napari_geosr.gui.restore.left_row import LeftRow
 from napari_geosr.gui.restore.outlook.panel import OutlookPanel
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.operations.restore import RestoreConfig
@@ -49,7 +50,7 @@ _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", 
 RUN = "&Run", "Restore the whole layer into a new layer."
 CONTINUE = (
     "Contin&ue",
-    "Restore the tiles that {!r} lacks. Remove that layer to begin anew.",
+    "Restore the missing tiles of {!r}. Remove that layer to start again.",
 )
 _ALL = {
     "T": "All time points",
@@ -73,7 +74,7 @@ class RestoreWidgets(Dock):
         viewer = self._viewer
         self.layer_combo = LayerCombo(viewer, _can_be_restored)
         self.layer_combo.setAccessibleName("Image layer")
-        self.layer_combo.setToolTip("The image layer to restore; it stays as it is.")
+        self.layer_combo.setToolTip("Image layer to restore. It is not changed.")
         self.model_box = ModelBox()
         self.extent = SeriesChoice()
         self.uncertainty = UncertaintyBox()
@@ -83,21 +84,20 @@ class RestoreWidgets(Dock):
         self.strength = StrengthSlider()
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
+        self.left = LeftRow()
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
         self.estimate.setAccessibleName("Estimate of time and memory")
-        self.estimate.setToolTip("Time and memory that a run will take on this device.")
+        self.estimate.setToolTip("Time and memory of a run on this device.")
         self.preview_button = _button(
             "Pr&eview",
-            "Restore what is on screen, and follow the slider.",
+            "Restore the current slice, and follow the slider.",
             checkable=True,
         )
         self.run_button = _button(*RUN)
         self.run_button.setDefault(True)
-        self.cancel_button = _button(
-            "&Cancel", "Stop within a second; finished tiles are kept."
-        )
-        self.progress = progress_bar("Progress", "Progress of what runs now.")
+        self.cancel_button = _button("&Cancel", "Stop. Finished tiles are kept.")
+        self.progress = progress_bar("Progress", "Progress.")
         self.progress_label = QLabel()
         self.progress_label.setWordWrap(True)
         self.progress_label.setAccessibleName("Progress in words")
@@ -114,12 +114,16 @@ class RestoreWidgets(Dock):
         self.card = Section(
             "C&ard of the model",
             self.model_box.card_label,
-            tool_tip="What the model is for, not for, its figures and its licence.",
+            tool_tip=(
+                "What the model is for, its limits, its figures and its licence."
+            ),
         )
         self.settings = Section(
             "Settin&gs",
             self.form,
-            tool_tip="Device, memory and output; what is not set is chosen for you.",
+            tool_tip=(
+                "Device, memory and output. What you leave open is chosen for you."
+            ),
         )
         self.copy_command = _button(
             "Cop&y as command", "Copy the command line that does the same run."
@@ -167,6 +171,7 @@ class RestoreWidgets(Dock):
             self.frames,
             self.file_warnings,
             self.outlook,
+            self.left,
             self.estimate,
         ):
             column.addWidget(widget)
@@ -235,10 +240,9 @@ class SeriesChoice(QComboBox):
         self.addItem(_ONE, False)
         self.setAccessibleName("Time points and channels")
         self.setToolTip(
-            "Restore the whole series in one run, or only the time point and channel "
-            "on screen. The preview shows what is on screen. Grey values "
-            "are standardised by each channel over all time points of the series, or "
-            "by the one on screen."
+            "Restore the whole series in one run, or only the current time point and "
+            "channel. The preview shows the current one. Grey values are standardised "
+            "per channel, over all time points or over the current one."
         )
         self.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon

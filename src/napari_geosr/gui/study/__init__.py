@@ -14,7 +14,8 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
-from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -176,8 +177,8 @@ class StudyBox(StudyWidgets):
         if opened is self._scan:
             self._show_job(job)
         self.said.emit(
-            "The study goes on when napari is closed; it is shown here again, and in "
-            "the list of jobs.",
+            "The study continues when napari is closed. You will find it here and in "
+            "the Jobs dock.",
             "ok",
         )
 
@@ -224,7 +225,9 @@ class StudyBox(StudyWidgets):
             self.said.emit(status.message, "error")
         else:
             self.said.emit(
-                "Stopped. What is finished is kept; Go on adds to it.", "info"
+                "Stopped. Finished reconstructions are kept; press Resume for "
+                "the others.",
+                "info",
             )
 
     def _show(self, _what: str = "") -> None:
@@ -289,9 +292,9 @@ class StudyBox(StudyWidgets):
             self._look()
 
     def _on_jobs(self) -> None:
-        jobs = open_dock(self._viewer, JOBS)
-        if self.job is not None:
-            jobs.show_job(self.job)
+        job = self.job
+        show = None if job is None else lambda jobs: jobs.show_job(job)
+        open_dock(self._viewer, JOBS, show)
 
     def _on_report(self) -> None:
         if self.report is not None:

@@ -90,7 +90,7 @@ class StudyPlot(Chart):
         super().__init__(
             parent,
             height=_HEIGHT,
-            empty_text="The curves appear with the first reconstructions.",
+            empty_text="Curves appear with the first reconstructions.",
         )
         self._title = self._title_label()
         self._legend = Legend(2, Qt.TextElideMode.ElideRight)
@@ -98,7 +98,7 @@ class StudyPlot(Chart):
         self._rows.addWidget(self._legend)
         self.setAccessibleName("Curves of the study")
         self.setToolTip(
-            "A figure over the number of projections, or their exposure, by algorithm."
+            "One quantity by number of projections, or exposure, for each algorithm."
         )
         self.refresh()
 

@@ -70,7 +70,7 @@ def start_steps(
     GeoSRError
         With one sentence; nothing is left then.
     """
-    yield StageStarted(message="Looking at the projections")
+    yield StageStarted(message="Inspecting the projections")
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)

@@ -121,7 +121,7 @@ class StudyWatch:
         ]
         words = ", ".join(found) if found else "none of these numbers"
         what = "Least light" if shorter else "Fewest projections"
-        return f"{what} with the right porosity: {words}."
+        return f"{what} with the correct porosity: {words}."
 
 
 def _taken(found: AnyDict | int) -> ScanSubset:

@@ -48,16 +48,16 @@ _FACTORS = (
     "kilograms_per_kilowatt_hour",
 )
 _ABOUT = (
-    "Reconstructs from fewer or shorter projections, by several algorithms, and "
-    "compares porosity, pores and image with what all projections give, or with a "
-    "reference. It runs in a process of its own, which goes on when napari is closed."
+    "Reconstruct from fewer or shorter projections with several algorithms, and "
+    "compare porosity, pores and images with the full scan or a reference. The study "
+    "runs in the background and continues when napari is closed."
 )
 _COLUMNS = (
-    ("Views", "Number of projections, and their exposure where it is shorter."),
+    ("Views", "Number of projections and, if shortened, their exposure."),
     ("Algorithm", "Algorithm."),
-    ("Porosity", "Share of pores in the sample."),
+    ("Porosity", "Porosity of the sample."),
     ("Error", "Relative to the reference."),
-    ("PSNR", "Of the contrast between solid and pores, in dB."),
+    ("PSNR", "In dB, relative to the contrast between solid and pores."),
 )
 
 
@@ -97,33 +97,33 @@ class StudyWidgets(QWidget):
         self.reference = LayerCombo(viewer, accept, fixed=("all projections",))
         self.reference.setAccessibleName("Reference of the study")
         self.reference.setToolTip(
-            "What is compared with: what all projections give, or a layer with the "
-            "truth, slice by slice in the place of the reconstruction."
+            "What results are compared with: the reconstruction from all projections, "
+            "or a layer with the ground truth that has the same slices."
         )
-        self.mask = LayerCombo(viewer, accept, fixed=("as Sample says below",))
+        self.mask = LayerCombo(viewer, accept, fixed=("use the sample setting below",))
         self.mask.setAccessibleName("Mask of the study")
         self.mask.setToolTip(
-            "Where pores are looked for: a layer that is not zero inside of the "
-            "sample, or what Sample says among the other settings."
+            "Where pores are counted: a mask layer (not 0 inside the sample), or the "
+            "sample setting under Other settings."
         )
 
     def _make_actions(self) -> None:
         self.folder = FolderRow("studies", text="Folder…", shortcut="Alt+Shift+F")
         self.start_button = button(
             "Start study",
-            "Start; with other numbers or algorithms alone, what the study before has "
-            "finished is kept (Alt+Shift+S).",
+            "Start the study (Alt+Shift+S). If you only add numbers or algorithms, "
+            "earlier results are kept.",
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(
-            "Pause study", "Stop; what is finished is kept (Alt+Shift+T)."
+            "Pause study", "Stop and keep what is finished (Alt+Shift+T)."
         )
         self.pause_button.setShortcut("Alt+Shift+T")
         self.resume_button = button(
-            "Go on", "Go on with the study that was stopped, as it was (Alt+Shift+G)."
+            "Resume", "Resume the study with the same settings (Alt+Shift+G)."
         )
         self.resume_button.setShortcut("Alt+Shift+G")
-        self.resume_button.setAccessibleName("Go on with the study")
+        self.resume_button.setAccessibleName("Resume the study")
         self.jobs_button = button(
             "All jobs…", "Open the list of studies and trainings (Alt+Shift+L)."
         )
@@ -131,17 +131,17 @@ class StudyWidgets(QWidget):
         self.report_button = button(
             "Loo&k at report", "Show tables, curves and savings in the web browser."
         )
-        self.open_report = QCheckBox("Open the report when it is done")
+        self.open_report = QCheckBox("Open the report at the end")
         self.open_report.setShortcut("Alt+Shift+R")
         self.open_report.setChecked(True)
-        self.open_report.setAccessibleName("Open the report when it is done")
+        self.open_report.setAccessibleName("Open the report at the end")
         self.open_report.setToolTip(
-            "Show the report in the web browser as soon as it is there (Alt+Shift+R)."
+            "Show the report in the web browser as soon as it is ready (Alt+Shift+R)."
         )
         self.progress = progress_bar(
-            "Progress of the study", "Reconstructions that are judged, of all."
+            "Progress of the study", "Reconstructions compared so far."
         )
-        self.stage = text_label("What the study does", "What the study does now.")
+        self.stage = text_label("State of the study", "What the study is doing.")
         self.result = StudyResult()
 
     def _lay_out(self) -> None:
@@ -157,12 +157,12 @@ class StudyWidgets(QWidget):
             (
                 "Energy &budget and CO₂eq",
                 self.factors,
-                "Published factors; set your own.",
+                "Published values, which you can replace by your own.",
             ),
             (
                 "Ot&her settings of the study",
                 self.more,
-                "Threshold, sample, trainings, seed.",
+                "Threshold, sample, training and seed.",
             ),
         ):
             column.addWidget(Section(title, form, tool_tip=tip))
@@ -199,7 +199,7 @@ class StudyResult(QWidget):
         self._rows: list[AnyMapping] = []
         self._tolerance = 0.0
         self._over_exposure = False
-        self.which = combo("Curves", "The figure that is drawn.")
+        self.which = combo("Curves", "Quantity shown in the plot.")
         for name, metric in METRICS.items():
             self.which.addItem(metric.title, name)
         self.plot = StudyPlot()
@@ -211,7 +211,7 @@ class StudyResult(QWidget):
         self.table.setUniformRowHeights(True)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.table.setAccessibleName("Table of the study")
-        self.table.setToolTip("All figures are in the report, and in study.csv.")
+        self.table.setToolTip("All results are in the report and in study.csv.")
         header = self.table.header()
         header.setStretchLastSection(False)
         for column in range(len(_COLUMNS)):

@@ -16,7 +16,9 @@ from napari_geosr.core.errors import ConfigError, FileError, GeoSRError, VolumeE
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
-from napari_geosr.gui.kit.places import JOBS, open_dock
+from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import add_row
 from napari_geosr.gui.kit.words import estimate_text
 from napari_geosr.gui.kit.worker import BackgroundTask
@@ -28,14 +30,14 @@ from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.naming import taken_names
-from napari_geosr.operations.train import config_class, needs, roles
+from napari_geosr.operations.train import config_class, needs, networks, roles
 from napari_geosr.operations.train.name import proposed_name
 
 if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtCore import QEvent
 
-_OUTDATED = "Estimate: outdated, as something was changed since"
+_OUTDATED = "Estimate: out of date, because something has changed"
 _TIMING = "Estimate: timing a few steps…"
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
@@ -45,10 +47,10 @@ class TrainChoices(Config):
 
     method: str = Field("noise2noise", title="Method", description="The last method.")
     use: str = Field(
-        "", title="Use", description="What it is used for, where it has several uses."
+        "", title="Use", description="Use of the layer, if it has several."
     )
     folder: Path | None = Field(
-        None, title="Folder", description="Where the folders of jobs are made."
+        None, title="Folder", description="Folder in which jobs are saved."
     )
 
 
@@ -76,6 +78,14 @@ class TrainDock(TrainWidgets):
         self._connect()
         self._recall()
         self._list_names()
+
+    @classmethod
+    def load_steps(cls) -> Generator[Step, None, None]:
+        """Import all methods, and what draws charts; look which networks there are."""
+        yield StageStarted(message="Reading the methods")
+        needs()
+        networks()
+        load_pyqtgraph()
 
     def _connect(self) -> None:
         self.have.currentIndexChanged.connect(self._on_have)
@@ -151,7 +161,9 @@ class TrainDock(TrainWidgets):
     def fine_tune(self, job: Path) -> None:
         """Fill the dock for a training that starts from the model of a job."""
         if self.activity.busy:
-            self.message.show_message("Wait for what is being prepared, or cancel it.")
+            self.message.show_message(
+                "Preparation is still running. Wait or cancel it."
+            )
             return
         try:
             folder = JobFolder(job)
@@ -346,7 +358,9 @@ class TrainDock(TrainWidgets):
         self.data_message.clear()
         self.settings_message.clear()
         if self.settings.is_reading:
-            self.message.show_message("The model to start from is being read: wait.")
+            self.message.show_message(
+                "The model to start from is still being read. Please wait."
+            )
             return None
         try:
             return self.plan()
@@ -387,7 +401,7 @@ class TrainDock(TrainWidgets):
         self.view.set_job(job, source=None if row is None else row.layer())
         self.show_view()
         self.message.show_message(
-            "The training goes on when napari is closed; Jobs… shows it again."
+            "Training continues when napari is closed. You will find it under Jobs."
         )
 
     def _on_jobs(self) -> None:

@@ -46,7 +46,7 @@ _SCENARIOS = (
         "A noisy scan and a clean one", ("supervised",), ("Noisy scan", "Clean scan")
     ),
     TrainingScenario(
-        "A scan and its labels (pore, solid, grain, …)",
+        "A scan and its labels (pore, solid, grain and so on)",
         ("supervised",),
         ("Scan", "Labels"),
         defaults={"supervised": {"labels": 2}},
@@ -70,7 +70,7 @@ _SCENARIOS = (
         ("Few / short", "Many / long"),
     ),
     TrainingScenario(
-        "Low- and high-resolution scans that match",
+        "Low- and high-resolution scans of the same object",
         ("pix2pix", "supervised"),
         ("Low resolution", "High resolution"),
         defaults={
@@ -84,7 +84,7 @@ _SCENARIOS = (
         use="finer",
     ),
     TrainingScenario(
-        "Two sets of images that do not match",
+        "Two sets of images of different objects",
         ("cyclegan",),
         ("From", "To"),
         several=True,

@@ -54,23 +54,25 @@ class TrainWidgets(Dock):
 
     def _make_widgets(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
         self.have = combo(
-            "What do you have?", "What you have decides how a model can be learned."
+            "What do you have?", "What you have decides which methods can be used."
         )
         self.have.addItems(questions)
-        self.method = combo("Method", "The learning method; the first fits best.")
+        self.method = combo(
+            "Method", "Training method. The first one suits your data best."
+        )
         self.need = text_label("What the method needs", "What the method needs.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
         self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
         self.name.setToolTip(
-            "Name of the model: small letters, digits, - and _. Unless you give it "
-            "another one it is called after the method and the data."
+            "Name of the model: lower-case letters, digits, - and _. By default made "
+            "from the method and the data."
         )
         self.steps = QSpinBox()
         self.steps.setRange(1, 10**7)
         self.steps.setAccessibleName("Steps")
         self.steps.setToolTip(
-            "Updates of the network's weights: more take longer and learn more."
+            "Number of training steps. More steps take longer and learn more."
         )
         for inner in self.steps.findChildren(QLineEdit):
             inner.setAccessibleName("Steps")
@@ -79,15 +81,15 @@ class TrainWidgets(Dock):
         self.settings_message = MessageRow(shortcut="Alt+Shift+L")
         self.estimate = text_label(
             "Estimate of time and memory",
-            "Time and memory of the training, from a few steps really done.",
+            "Time and memory of the training, measured on a few real steps.",
             NO_ESTIMATE,
         )
         self.estimate_button = button(
-            "&Estimate", "Time a few steps, in a process of their own."
+            "&Estimate", "Time a few steps in the background."
         )
         self.start_button = button(
             "&Start",
-            "Train in a process of its own, which goes on when napari is closed.",
+            "Train in the background. Training continues when napari is closed.",
         )
         self.start_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop estimating or preparing.")
@@ -99,7 +101,9 @@ class TrainWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             self.settings,
-            tool_tip="Every setting of the method; what you leave is chosen for you.",
+            tool_tip=(
+                "All settings of the method. What you leave open is chosen for you."
+            ),
         )
 
     def _lay_out(self) -> None:

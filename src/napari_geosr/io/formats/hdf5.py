@@ -129,7 +129,10 @@ def _find(file: object, path: Path) -> str:
     found: dict[tuple[str, int], tuple[str, Any]] = {}
     missing: list[str] = []
     for name, item in walk(file, "", missing, 0, set()):
-        found.setdefault(identity(item), (name, item))
+        known = found.setdefault(identity(item), (name, item))
+        # Of several links to one dataset, the one beside its coordinates.
+        if "axes" in item.parent.attrs and "axes" not in known[1].parent.attrs:
+            found[identity(item)] = name, item
     candidates = list(found.values())
     volumes = [c for c in candidates if c[1].ndim >= 3]
     for some in (candidates, volumes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,10 @@ if TYPE_CHECKING:
 
 #: Files of metadata, of which a zarr of version 2 or 3 has at least one.
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
+#: A volume of more voxels does not exist: its metadata are damaged.
+_MOST_VOXELS = 10**15
+#: More chunks than this, each with fewer voxels than that, take minutes to read.
+_MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
 
 
 class OmeZarrFormat(WritableFileFormat):
@@ -257,4 +262,17 @@ def _check(array: Any, path: Path) -> None:
         raise FileError(
             f"{path.name} holds an array of shape {tuple(array.shape)} and type "
             f"{array.dtype}: no image or volume."
+        )
+    n_voxels = math.prod(array.shape)
+    if n_voxels > _MOST_VOXELS:
+        raise FileError(
+            f"{path.name} is damaged: it claims to have {n_voxels:.3g} voxels. Copy or "
+            "export it again."
+        )
+    per_chunk = math.prod(array.chunks)
+    if n_voxels > _MANY_CHUNKS * per_chunk and per_chunk < _SMALL_CHUNK:
+        raise FileError(
+            f"{path.name} is stored in {n_voxels / per_chunk:,.0f} chunks of "
+            f"{per_chunk} voxels, which takes too long to read. Save it with larger "
+            "chunks, such as 64 × 64 × 64."
         )

@@ -1,12 +1,14 @@
-"""Blocks of detector rows, one after the other: prepared, reconstructed, told of."""
+"""Blocks of detector rows, one after the other: prepared, reconstructed, told of.
+
+A block is a group of slices (`ReadyScan.group`), or as much of one as memory allows.
+"""
 
 from __future__ import annotations
 
 import queue
 import threading
-import time
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -14,25 +16,25 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
 from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.memory import is_out_of_memory
 from napari_geosr.operations.reconstruct.rows import PreparedRows, in_bands
 from napari_geosr.operations.reconstruct.scan import ReadyScan
 from napari_geosr.tomography.engines import reconstruct_slices
-from napari_geosr.tomography.iterations import Iteration, OnIteration
+from napari_geosr.tomography.iterations import (
+    Iteration,
+    OnIteration,
+    check_stop,
+    norm_of,
+)
 from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Rows of the first block, which tells how long others will take.
-_FIRST_ROWS = 4
-#: Seconds between two moments at which a run can be stopped, about.
-_PATIENCE = 1.0
-#: Seconds of a block, about: what a kill or a stop costs, of all its iterations.
-_BLOCK_SECONDS = 10.0
-#: A block has at most so many times the rows of the one before it.
-_GROWTH = 4
+#: Digits of a figure that do not depend on the order in which it was summed up.
+_DIGITS = 6
 
 
 @dataclass
@@ -49,15 +51,61 @@ class BlockRun:
         Rows of the largest block.
     retries : int
         How often memory ran out and the block was halved.
-    residual : float or None
-        Largest share of the projections of a block that is not explained.
+    unexplained, measured : float or None
+        Sums of squares of what iterations do not explain of the projections, and of
+        those themselves; None where nothing iterates.
     """
 
     rows: list[Rows] = field(default_factory=list)
     report: ClippingReport = field(default_factory=ClippingReport)
     block: int = 0
     retries: int = 0
-    residual: float | None = None
+    unexplained: float | None = None
+    measured: float | None = None
+
+    @classmethod
+    def resumed(cls, before: AnyMapping) -> BlockRun:
+        """Go on counting from what an unfinished run noted (:meth:`for_the_record`)."""
+        report = dict(before.get("preparation") or {})
+        known = {f.name for f in fields(ClippingReport)} & report.keys()
+        values = {name: report[name] for name in known}
+        if "notes" in values:
+            values["notes"] = tuple(values["notes"])
+        sums = before.get("sums") or {}
+        return cls(
+            report=ClippingReport(**values),
+            unexplained=sums.get("unexplained"),
+            measured=sums.get("measured"),
+        )
+
+    def add(self, rows: Rows, block: _Block) -> None:
+        """Count a finished block."""
+        self.rows.append(rows)
+        self.report += block.report
+        self.block = max(self.block, rows[1] - rows[0])
+        if block.residual is not None:
+            found = block.residual**2 * block.measured
+            self.unexplained = (self.unexplained or 0.0) + found
+            self.measured = (self.measured or 0.0) + block.measured
+
+    @property
+    def residual(self) -> float | None:
+        """Share of the projections that is not explained; None without iterations."""
+        if self.unexplained is None or self.measured is None:
+            return None
+        share = self.unexplained / self.measured if self.measured else 0.0
+        return float(f"{share**0.5:.{_DIGITS}g}")
+
+    def for_the_record(self, complete: bool) -> AnyDict:
+        """What does not depend on memory, time, or how often the run was resumed."""
+        found: AnyDict = {
+            "residual": self.residual,
+            "preparation": asdict(self.report),
+        }
+        if not complete:
+            sums = {"unexplained": self.unexplained, "measured": self.measured}
+            found["sums"] = sums
+        return found
 
 
 def block_steps(
@@ -92,37 +140,29 @@ def block_steps(
         overlapping=ready.is_cone and not ready.whole,
     )
     progress = _RowProgress(ready, finished)
-    n = most if ready.whole else min(_FIRST_ROWS, most)
     said: set[str] = set()
     for start, end in gaps(finished, ready.n_slices):
         while start < end:
-            stop = min(start + n, end)
-            watch = _Watch()
+            stop = min(start + most, end, ready.group_of(start)[1])
             try:
-                slices = yield from _one_block(
-                    ready, prepared, (start, stop), progress, watch, should_stop
+                block = yield from _one_block(
+                    ready, prepared, (start, stop), progress, should_stop
                 )
             except _OutOfMemoryError:
-                n = most = _halved(ready, stop - start)
+                most = _halved(ready, stop - start)
+                prepared.forget()
                 run.retries += 1
                 continue
-            write((start, stop), slices)
-            run.rows.append((start, stop))
-            report = prepared.take_report()
-            run.report += report
-            run.block = max(run.block, stop - start)
-            if watch.residual is not None:
-                run.residual = max(watch.residual, run.residual or 0.0)
-            for note in report.notes:
+            write((start, stop), block.slices)
+            run.add((start, stop), block)
+            for note in block.report.notes:
                 if note not in said:
                     said.add(note)
                     yield Warned(message=note)
             done, total = progress.finish(stop - start)
             where = (slice(start, stop), slice(0, ready.size), slice(0, ready.size))
-            yield TileDone(done, total, where, slices)
+            yield TileDone(done, total, where, block.slices)
             start = stop
-            if not ready.whole:
-                n = _next_rows(n, most, watch)
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
@@ -147,21 +187,60 @@ def reconstruct_rows(
 
     `slices` are needed for a cone beam alone; see :meth:`ReadyScan.sinogram`.
     """
+    return _reconstructed(ready, rows, should_stop, on_iteration, slices)[0]
+
+
+def _reconstructed(
+    ready: ReadyScan,
+    rows: npt.NDArray[np.float32],
+    should_stop: ShouldStop,
+    on_iteration: OnIteration,
+    slices: Rows | None = None,
+    batch: int = 0,
+) -> tuple[Slices, float]:
+    """Slices, and the sum of squares of their line integrals."""
     import torch
 
-    with exact_settings(ready.config.threads):
-        sinogram, geometry = ready.sinogram(rows, slices)
+    from napari_geosr.physics.compiled import interruptible
+
+    with (
+        exact_settings(ready.config.threads),
+        interruptible(lambda: check_stop(should_stop)),
+    ):
+        sinogram, geometry = ready.sinogram(rows, slices, batch)
+        given = torch.from_numpy(np.ascontiguousarray(sinogram)).to(ready.device)
         made = reconstruct_slices(
             ready.config.engine,
             ready.config.algorithm,
-            torch.from_numpy(np.ascontiguousarray(sinogram)).to(ready.device),
+            given,
             geometry,
             ready.algorithm,
             should_stop=should_stop,
             on_iteration=on_iteration,
         )
+        measured = norm_of(given) ** 2 if ready.iterates else 0.0
         found: Slices = made.cpu().numpy()
-    return found
+    return found, measured
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Slices of some rows, and what is to be said of them.
+
+    Attributes
+    ----------
+    slices : ndarray of shape (row, N, N)
+    report : ClippingReport
+    residual : float or None
+        Share of the line integrals that is not explained.
+    measured : float
+        Sum of their squares.
+    """
+
+    slices: Slices
+    report: ClippingReport
+    residual: float | None
+    measured: float
 
 
 class _OutOfMemoryError(Exception):
@@ -187,35 +266,6 @@ class _RowProgress:
         return self.rows * self.steps, self.total
 
 
-class _Watch:
-    """The time between two iterations, i.e. two chances to stop."""
-
-    def __init__(self) -> None:
-        self.began = self.last = time.monotonic()
-        self.seconds: list[float] = []
-        self.residual: float | None = None
-
-    def tick(self, iteration: Iteration) -> None:
-        """Note an iteration; what comes before the first of several is no measure."""
-        now = time.monotonic()
-        if iteration.done > 1 or iteration.total == 1:
-            self.seconds.append(now - self.last)
-        self.last = now
-        self.residual = iteration.residual
-
-    @property
-    def usual(self) -> float:
-        """Median: other programs make single iterations long."""
-        return float(np.median(self.seconds)) if self.seconds else _PATIENCE
-
-
-def _next_rows(n: int, most: int, watch: _Watch) -> int:
-    """Rows of the next block: heard once a second, and kept every ten, about."""
-    heard = _PATIENCE / max(watch.usual, 1e-6)
-    kept = _BLOCK_SECONDS / max(watch.last - watch.began, 1e-6)
-    return max(1, min(int(n * min(heard, kept, _GROWTH)), most))
-
-
 def _halved(ready: ReadyScan, n: int) -> int:
     """Half as many rows; raises `DeviceMemoryError` where that cannot be."""
     if ready.whole or n < 2:
@@ -233,18 +283,22 @@ def _one_block(
     prepared: PreparedRows,
     slices: Rows,
     progress: _RowProgress,
-    watch: _Watch,
     should_stop: ShouldStop,
-) -> Generator[Step, None, Slices]:
+) -> Generator[Step, None, _Block]:
     """Prepare and reconstruct; yields an `IterationDone` for each iteration."""
+    first, end = ready.group_of(slices[0])
+    residual: float | None = None
 
-    def work(stop: ShouldStop, on_iteration: OnIteration) -> Slices:
+    def work(stop: ShouldStop, on_iteration: OnIteration) -> tuple[Any, ...]:
         try:
-            sinogram = prepared.rows(*ready.detector_rows(slices))
+            told = ready.told_before(slices[0])
+            sinogram, report = prepared.rows(*ready.detector_rows(slices), told)
             if stop():
                 raise Cancelled("Reconstruction stopped; slices begun are not kept.")
-            watch.last = time.monotonic()
-            return reconstruct_rows(ready, sinogram, stop, on_iteration, slices)
+            made, measured = _reconstructed(
+                ready, sinogram, stop, on_iteration, slices, end - first
+            )
+            return made, report, measured
         except (MemoryError, RuntimeError) as error:
             if not is_out_of_memory(error):
                 raise
@@ -258,12 +312,12 @@ def _one_block(
         while True:
             try:
                 iteration = next(steps)
-            except StopIteration as end:
-                made: Slices = end.value
-                return made
-            watch.tick(iteration)
+            except StopIteration as end_of_block:
+                made, report, measured = end_of_block.value
+                return _Block(made, report, residual, measured)
+            residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
-            yield IterationDone(done, total, iteration.residual)
+            yield IterationDone(done, total, residual)
     finally:
         steps.close()
 

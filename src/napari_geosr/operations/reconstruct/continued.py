@@ -79,7 +79,9 @@ def kept_part(
             "rest. Take the same again, or reconstruct from the start."
         )
     places = tuple(boxes_of_the_record(before["finished"]))
-    return KeptPart(unfinished, places, None)
+    run = before.get("run") or {}
+    counted = {name: run[name] for name in ("preparation", "sums") if name in run}
+    return KeptPart(unfinished, places, None, run=counted)
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:

@@ -115,31 +115,41 @@ class PreparedRows:
         self.overlapping = overlapping
         self._kept: npt.NDArray[np.float32] | None = None
         self._start = 0
-        self._told = 0
-        self._report = ClippingReport()
 
-    def rows(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Line integrals (row, angle, column) of the rows `start` … `stop` - 1."""
-        parts = []
+    def rows(
+        self, start: int, stop: int, told: int = 0
+    ) -> tuple[npt.NDArray[np.float32], ClippingReport]:
+        """Line integrals of the rows `start` … `stop` - 1.
+
+        Parameters
+        ----------
+        told : int
+            Rows before this one are not reported: they were with earlier ones.
+
+        Returns
+        -------
+        rows : ndarray of shape (row, angle, column)
+        report : ClippingReport
+            What was clipped or repaired in the rows from `told` on.
+        """
+        parts: list[npt.NDArray[np.float32]] = []
+        report = ClippingReport()
         at = start
         kept, self._kept = self._kept, None
         if kept is not None and self._start <= start < self._start + len(kept):
             parts.append(kept[start - self._start : stop - self._start])
             at += len(parts[0])
-        # What was prepared before, and not kept, is not told of again.
-        for first, end in ((at, min(stop, self._told)), (max(at, self._told), stop)):
+        for first, end in ((at, min(stop, told)), (max(at, told), stop)):
             if first < end:
-                part, report = self.prepared.rows(first, end)
+                part, found_there = self.prepared.rows(first, end)
                 parts.append(part)
-                if end > self._told:
-                    self._told = end
-                    self._report += report
+                if first >= told:
+                    report += found_there
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.overlapping:
             self._kept, self._start = found, start
-        return found
+        return found, report
 
-    def take_report(self) -> ClippingReport:
-        """What was clipped or repaired in the rows since the last report."""
-        report, self._report = self._report, ClippingReport()
-        return report
+    def forget(self) -> None:
+        """Keep no rows: they are prepared, and reported, once more."""
+        self._kept = None

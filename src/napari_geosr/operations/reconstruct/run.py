@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Generator, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +20,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TargetReady,
+    TileDone,
     Warned,
     never_stop,
 )
@@ -58,7 +59,7 @@ class ReconstructionResult:
         Attenuation per unit of the voxel size, (Z, Y, X), float32.
     centre : Centre
     summary : mapping
-        Seconds, blocks, what was clipped; as it stands in the provenance.
+        Seconds, blocks, what was clipped.
     path : Path or None
         The file, if one was asked for.
     complete : bool
@@ -164,7 +165,7 @@ def run_steps(
         if line not in filled.run.report.notes:  # those were said on the way
             yield Warned(message=line)
     return ReconstructionResult(
-        result, ready.centre, done["run"], path, complete=filled.complete
+        result, ready.centre, filled.summary, path, complete=filled.complete
     )
 
 
@@ -178,15 +179,20 @@ class _BlockProgress:
     seconds: float
     error: GeoSRError | None = None
 
-    def for_the_record(self, ready: ReadyScan) -> AnyDict:
-        """What the provenance says of how the run went."""
-        run = {
+    @property
+    def summary(self) -> AnyDict:
+        """How the run went, for people: with what differs from run to run."""
+        return {
             "seconds": round(self.seconds, 3),
             "rows_per_block": self.run.block,
             "retries": self.run.retries,
-            "residual": self.run.residual,
-            "preparation": asdict(self.run.report),
+            **self.run.for_the_record(complete=True),
         }
+
+    def for_the_record(self, ready: ReadyScan) -> AnyDict:
+        """What the provenance says of how the run went."""
+        counted = self.run.for_the_record(self.complete)
+        run = {"seconds": round(self.seconds, 3), **counted}
         record: AnyDict = {"run": run, "complete": self.complete}
         if not self.complete:
             boxes = boxes_of(self.rows, ready.shape)
@@ -204,13 +210,10 @@ def _fill(
     """Fill `array`; a wish to stop, or an error, ends it early."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
-    run = BlockRun()
+    run = BlockRun() if kept is None else BlockRun.resumed(kept.run)
 
     def write(rows: tuple[int, int], slices: Slices) -> None:
         array[slice(*rows)] = slices
-        if journal is not None:
-            (box,) = boxes_of([rows], ready.shape)
-            journal.note(box)
 
     def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
         seconds = time.monotonic() - begun
@@ -219,7 +222,10 @@ def _fill(
     blocks = block_steps(ready, before, run, write, should_stop)
     try:
         with frugal_if_tight(ready.device, ready.budget):
-            yield from blocks
+            for step in blocks:
+                if isinstance(step, TileDone) and journal is not None:
+                    journal.note(step.slices, {"run": run.for_the_record(False)})
+                yield step
     except Cancelled:
         return so_far(False)
     except GeoSRError as error:
@@ -286,7 +292,8 @@ def record_steps(
         "reconstruct",
         should_stop=should_stop,
         inputs={},
-        settings=ready.config.model_dump(mode="json"),
+        # The result does not depend on memory: it need not be told to make it again.
+        settings=ready.config.model_dump(mode="json", exclude={"memory"}),
         algorithm=ready.algorithm.model_dump(mode="json"),
         centre={
             "column": float(ready.centre.column),

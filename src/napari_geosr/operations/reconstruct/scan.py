@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.config import Config, format_bytes, parse_bytes
+from napari_geosr.core.config import Config, format_bytes, format_enough, parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import free_memory
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
+from napari_geosr.physics import batches
 from napari_geosr.physics.geometry import ConeGeometry, FanGeometry, ParallelGeometry
 from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.full_turn import fold_full_turn
@@ -30,10 +31,15 @@ _OFF_MIDDLE = 0.05
 #: What a row takes at most while it is reconstructed, in units of its sinogram and of
 #: its slice: spectra and their padding; estimate, update, dual variables, weights.
 _SINOGRAMS, _SLICES = 12, 10
+#: Slices that belong together: on a processor, elsewhere, and of a cone.
+_TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 64
 #: Places in a volume where the memory of a block is worked out.
 _PLACES = 17
 #: Part of the budget for rows that are read ahead.
 _BAND_SHARE = 0.3
+#: Bytes that a run takes whatever its slices: threads, tables of the rays, buffers of
+#: files (up to 14 MB were seen).
+_FIXED_BYTES = 16 * 10**6
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,6 +115,28 @@ class ReadyScan:
         return min(max(nearest, 0), self.n_slices - 1)
 
     @property
+    def group(self) -> int:
+        """Slices that are reconstructed together, from the first one on.
+
+        It follows from settings, shape and device alone, never from memory or time, as
+        it decides about the last digits. Memory decides how many of them are computed
+        at once: such parts come out the same.
+        """
+        if self.whole:
+            return self.n_slices
+        if self.is_cone:
+            return _SLAB
+        if self.device != "cpu":
+            return _TOGETHER_ELSEWHERE
+        copies = 2 if self.iterates else 1
+        return min(_TOGETHER, batches.most_together(self.size, copies))
+
+    def group_of(self, at: int) -> Rows:
+        """First slice of the group that the slice `at` is in, and the one after it."""
+        start = at - at % self.group
+        return start, min(start + self.group, self.n_slices)
+
+    @property
     def iterates(self) -> bool:
         """Whether the algorithm iterates."""
         return "iterations" in type(self.algorithm).model_fields
@@ -169,8 +197,15 @@ class ReadyScan:
             return 0, self.scan.n_rows
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
+    def told_before(self, at: int) -> int:
+        """Row before which all were reported with slices before `at`."""
+        return self.detector_rows((0, at))[1] if at else 0
+
     def sinogram(
-        self, rows: npt.NDArray[np.float32], slices: Rows | None = None
+        self,
+        rows: npt.NDArray[np.float32],
+        slices: Rows | None = None,
+        batch: int = 0,
     ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
         """Line integrals as they are reconstructed, and their geometry.
 
@@ -180,6 +215,8 @@ class ReadyScan:
             The :meth:`detector_rows` of the slices.
         slices : (int, int), optional
             First slice and the slice after the last, for a cone beam; by default all.
+        batch : int
+            Slices of their group; by default those of `rows`.
         """
         if self.is_cone:
             geometry = cast("ConeGeometry", self.geometry)
@@ -189,7 +226,8 @@ class ReadyScan:
         angles, centre = self.scan.angles, self.centre.column
         if self.joined:
             rows, angles, centre = fold_full_turn(rows, angles, centre)
-        return rows, make_geometry(self.scan, angles, centre, rows.shape, self.size)
+        made = make_geometry(self.scan, angles, centre, rows.shape, self.size)
+        return rows, replace(made, batch=batch)
 
     def bytes_of(self, slices: Rows) -> int:
         """Memory that some slices take while they are reconstructed, at most."""
@@ -207,7 +245,7 @@ class ReadyScan:
             If not one does.
         """
         n_slices = self.n_slices
-        budget = int(self.budget * (1 - _BAND_SHARE))
+        budget = int((self.budget - _FIXED_BYTES) * (1 - _BAND_SHARE))
 
         def needed(n: int) -> int:
             # Slices farther off the middle of a cone are seen by more rows, but for
@@ -219,11 +257,12 @@ class ReadyScan:
         if needed(least) > budget:
             what = "The volume" if self.whole else "A slice"
             remedy = ", or use fdk, which goes by some slices" if self.whole else ""
+            enough = needed(least) / (1 - _BAND_SHARE) + _FIXED_BYTES
             raise DeviceMemoryError(
                 f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
-                f"projections needs about {format_bytes(needed(least))} "
-                f"of memory, and {format_bytes(budget)} may be used for it. Allow more "
-                f"(--memory), or make the slices smaller (--size){remedy}."
+                f"projections needs {format_enough(enough)} of memory, but the run may "
+                f"take {format_bytes(self.budget)}. Allow more (--memory), or make the "
+                f"slices smaller (--size){remedy}."
             )
         fits = range(least, n_slices + 1)
         return bisect_right(fits, budget, key=needed) + least - 1
@@ -233,7 +272,8 @@ class ReadyScan:
         scan = self.scan
         frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
         row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
-        return int(max(1, self.budget * _BAND_SHARE // row))
+        share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
+        return int(max(1, share // row))
 
 
 def len_of(frames: Any) -> int:

@@ -19,6 +19,10 @@ if TYPE_CHECKING:
         refuse_check,
         residual_path,
     )
+    from napari_geosr.operations.restore.continued import (
+        deviation_path,
+        find_unfinished_deviation,
+    )
     from napari_geosr.operations.restore.outlook.steps import (
         outlook_steps,
         removed_steps,
@@ -29,7 +33,11 @@ if TYPE_CHECKING:
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
-    from napari_geosr.operations.restore.run import RestorationResult, run_steps
+    from napari_geosr.operations.restore.run import (
+        RestorationResult,
+        left_of,
+        run_steps,
+    )
     from napari_geosr.operations.restore.series.plan import (
         Point,
         is_series,
@@ -46,7 +54,6 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.steps import (
         restore_steps,
     )
-    from napari_geosr.operations.restore.targets import spread_path
 
 __all__ = [
     "NOTHING_FOUND",
@@ -57,9 +64,12 @@ __all__ = [
     "RestorationResult",
     "RestoreConfig",
     "consistency_steps",
+    "deviation_path",
     "estimate_series_steps",
     "estimate_steps",
+    "find_unfinished_deviation",
     "is_series",
+    "left_of",
     "outlook_steps",
     "prepare_series_steps",
     "prepare_steps",
@@ -72,7 +82,6 @@ __all__ = [
     "restore_steps",
     "run_series_steps",
     "run_steps",
-    "spread_path",
     "with_strength",
 ]
 
@@ -88,14 +97,14 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "refuse_check",
             "residual_path",
         ],
+        "continued": ["find_unfinished_deviation", "deviation_path"],
         "outlook.steps": ["outlook_steps", "removed_steps"],
         "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
         "preview": ["estimate_steps", "preview_steps"],
-        "run": ["RestorationResult", "run_steps"],
+        "run": ["RestorationResult", "left_of", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],
         "steps": ["restore_steps"],
-        "targets": ["spread_path"],
     },
 )

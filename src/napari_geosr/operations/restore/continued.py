@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import (
+    Box,
+    boxes_for_the_record,
+    boxes_of_the_record,
+)
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, Warned
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
@@ -16,12 +21,24 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import COPY_BYTES, Output, blocks
+from napari_geosr.io.reading import read_file
+from napari_geosr.io.suffixes import sibling_path
+from napari_geosr.io.unfinished import clear, find_unfinished
+from napari_geosr.operations.storage import CachedResult, left_results
+
+#: Ends the name of standard deviations, and of their file.
+DEVIATION = "std"
 
 #: Settings that change how a run goes, but not one voxel of its result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 
 T = TypeVar("T")
+
+
+def deviation_path(out: str | Path) -> Path:
+    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
+    return sibling_path(Path(out), DEVIATION)
 
 
 @dataclass(frozen=True)
@@ -39,19 +56,22 @@ class KeptPart:
     backend : str or None
         What computed them (`napari_geosr.inference.backends`), to go on with; None
         where nothing was restored by a model.
+    run : mapping
+        What the record says of how that run went.
     """
 
     volume: Volume
     places: tuple[Box, ...]
     tile: tuple[int, ...] | None
     backend: str | None = None
+    run: AnyMapping = field(default_factory=dict)
 
     @property
     def facts(self) -> AnyDict:
         """What the rest has to be made with, as it stands in a record."""
-        found: AnyDict = {}
+        found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
-            found["run"] = {"tile": list(self.tile)}
+            found["run"] = {**self.run, "tile": list(self.tile)}
         if self.backend is not None:
             found["backend"] = {"name": self.backend}
         return found
@@ -138,6 +158,29 @@ def kept_part(
     )
 
 
+def left_by_a_killed_run(
+    shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
+) -> KeptPart | None:
+    """What a program that was killed has finished of this very result, in the cache.
+
+    Parameters
+    ----------
+    shape, dtype
+        Of the result.
+    facts : mapping
+        What is known of its record before the run. Whether the input has the same
+        checksum is found out when the run begins.
+    """
+    for volume in left_results():
+        before = volume.provenance[-1]
+        known = {**facts, "inputs": before.get("inputs")}
+        try:
+            return kept_part(volume, known, shape, dtype)
+        except ConfigError:
+            continue  # of another scan, model or setting
+    return None
+
+
 def _backend(record: AnyMapping) -> str:
     """What computed a run; before there was a choice, torch."""
     return str((record.get("backend") or {}).get("name", "torch"))
@@ -177,7 +220,34 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
     return next((what for what in ours if ours[what] != theirs[what]), "")
 
 
-def begin_journal(output: Output, kept: KeptPart | None) -> Journal:
+def find_unfinished_deviation(out: Path) -> Volume:
+    """Standard deviations that belong to what an earlier run left of `out`.
+
+    They get their name before the result does. A run that was killed in between leaves
+    them whole; then all of them can be kept.
+
+    Raises
+    ------
+    ConfigError
+        If there are none.
+    """
+    path = deviation_path(out)
+    if not path.exists():
+        return find_unfinished(path)
+    clear(path)
+    whole = read_file(path)
+    last = whole.provenance[-1] if whole.provenance else {}
+    if last.get("operation") != "restore" or last.get("complete") is not True:
+        raise ConfigError(
+            f"{path.name} holds no standard deviations of a restoration, so that there "
+            "is nothing to go on with. Choose another output."
+        )
+    box = tuple(slice(0, n) for n in whole.shape)
+    record = {**last, "complete": False, "finished": boxes_for_the_record([box])}
+    return whole.replace(provenance=(*whole.provenance[:-1], record))
+
+
+def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journal:
     """A journal of a file to be filled, with what is `kept` of it in the file.
 
     A file that was reopened has it already; into another one it is copied.

@@ -90,7 +90,7 @@ class PreparedRestoration:
         return without_hot_voxels(self.volume, self.statistics)
 
     @property
-    def has_spread(self) -> bool:
+    def has_deviation(self) -> bool:
         """Whether a run gives standard deviations as well."""
         return bool(self.network.spec.n_outputs > 1)
 
@@ -396,10 +396,10 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
     step = float(np.spacing(largest))
     if step > _COARSE * statistics.std and not prepared.labels:
         yield (
-            f"The grey values of {title} are large against their spread: {step:g} is "
-            f"the smallest difference that a result in float32 can hold near "
-            f"{float(largest):g}, and the standard deviation is {statistics.std:g}. "
-            "Subtract a constant from the voxels first."
+            f"The grey values of {title} are large compared with their standard "
+            f"deviation: {step:g} is the smallest difference that a result in "
+            f"float32 can hold near {float(largest):g}, and the standard deviation is "
+            f"{statistics.std:g}. Subtract a constant from the voxels first."
         )
 
 

@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
-from napari_geosr.operations.restore.targets import spread_path
+from napari_geosr.operations.restore.continued import deviation_path
 
 #: Stands for the input in texts about a layer that was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"
@@ -101,7 +101,7 @@ def as_python(
     names = "restored" if is_plain else "restored, deviation"
     lines += [f"{names} = {function}({arguments})", f"write(restored, {str(target)!r})"]
     if not is_plain:
-        lines.append(f"write(deviation, {str(spread_path(target))!r})")
+        lines.append(f"write(deviation, {str(deviation_path(target))!r})")
     lines.append("")
     return _save_first(volume) + "\n".join(lines)
 

@@ -31,16 +31,17 @@ from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import (
+    DEVIATION,
     KeptPart,
     begin_journal,
     kept_part,
+    left_by_a_killed_run,
     noted_steps,
 )
 from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
 from napari_geosr.operations.restore.targets import (
-    SPREAD,
-    SPREAD_DTYPE,
+    DEVIATION_DTYPE,
     Targets,
     open_targets,
 )
@@ -57,7 +58,7 @@ class RestorationResult:
 
     Attributes
     ----------
-    spread : Volume or None
+    deviation : Volume or None
         Standard deviations over the members of an uncertainty; `volume` is their mean.
     outlook : Outlook or None
         What was expected of the run; None where nobody looked before it.
@@ -68,7 +69,7 @@ class RestorationResult:
     summary: RunSummary | None
     path: Path | None = None
     complete: bool = True
-    spread: Volume | None = None
+    deviation: Volume | None = None
     outlook: Outlook | None = None
 
 
@@ -79,7 +80,7 @@ def run_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
-    unfinished_spread: Volume | None = None,
+    unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Restore the whole volume tile by tile.
@@ -98,7 +99,7 @@ def run_steps(
         What an earlier run with the same input, model and settings left when it was
         stopped: its finished tiles are taken over. Without `out` its own array is
         filled further; with `out`, the file that it is in is removed at the end.
-    unfinished_spread : Volume, optional
+    unfinished_deviation : Volume, optional
         The standard deviations that belong to `unfinished`.
 
     Yields
@@ -128,7 +129,7 @@ def run_steps(
         overwrite=overwrite,
         first=first,
         unfinished=unfinished,
-        unfinished_spread=unfinished_spread,
+        unfinished_deviation=unfinished_deviation,
         should_stop=should_stop,
     )
     return (yield from steps)
@@ -181,7 +182,7 @@ def work_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
-    unfinished_spread: Volume | None = None,
+    unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Do the work, on record and into memory or a file; see :func:`run_steps`."""
@@ -190,21 +191,25 @@ def work_steps(
     promised = _promised(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
-        kept = _kept(unfinished, unfinished_spread, promised)
+        kept = _kept(unfinished, unfinished_deviation, promised)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
     # To the end: what comes after the tiles (coarser levels) counts as well.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(work.single, promised, out, overwrite, kept) as targets,
     ):
-        spread = None if targets.spread is None else targets.spread.volume
-        yield TargetReady(volume=targets.result.volume, spread=spread)
+        deviation = None if targets.deviation is None else targets.deviation.volume
+        yield TargetReady(volume=targets.result.volume, deviation=deviation)
         for sentence in work.doubts():
             yield Warned(message=sentence)
         first_kept = None if kept is None else kept[0]
+        journals = _journals(targets, kept)
         filled = yield from noted_steps(
-            work.fill(targets, first, first_kept, should_stop), _journals(targets, kept)
+            work.fill(targets, first, first_kept, should_stop), journals
         )
+        if any(target.cached for target in targets.all):
+            for journal in journals:
+                journal.commit()  # it stays: the whole is lost with this program, too
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -216,7 +221,7 @@ def work_steps(
         raise type(filled.error)(sentence) from filled.error
     volumes = [target.from_file() for target in targets.all]
     if filled.complete:
-        _remove_parts((unfinished, unfinished_spread), targets)
+        _remove_parts((unfinished, unfinished_deviation), targets)
     for note in targets.notes:
         yield Warned(message=note)
     yield from _remarks(prepared, filled.summary)
@@ -238,16 +243,16 @@ def _promised(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
     wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
-    if prepared.has_spread:
-        name = f"{prepared.result_name} ({SPREAD})"
-        wanted.append((name, SPREAD_DTYPE, "standard deviation"))
+    if prepared.has_deviation:
+        name = f"{prepared.result_name} ({DEVIATION})"
+        wanted.append((name, DEVIATION_DTYPE, "standard deviation"))
     metadata = prepared.metadata
     if "C" in volume.axes and "channels" in volume.metadata:
         metadata["channels"] = volume.metadata["channels"]
     promised = []
     for name, dtype, which in wanted:
         own = dict(record)
-        if prepared.has_spread:
+        if prepared.has_deviation:
             own["uncertainty"] = {**record["uncertainty"], "this": which}
         promised.append(
             Volume(
@@ -265,10 +270,13 @@ def _promised(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]
 
 
 def _kept(
-    unfinished: Volume, unfinished_spread: Volume | None, promised: Sequence[Volume]
+    unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
 ) -> list[KeptPart]:
     """What an earlier run left of each volume, for the tiles that both have."""
-    given = [unfinished, *([] if unfinished_spread is None else [unfinished_spread])]
+    given = [
+        unfinished,
+        *([] if unfinished_deviation is None else [unfinished_deviation]),
+    ]
     if len(given) != len(promised):
         missing = len(given) < len(promised)
         raise ConfigError(
@@ -290,9 +298,9 @@ def _journals(targets: Targets, kept: Sequence[KeptPart] | None) -> list[Journal
     parts: Sequence[KeptPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
     return [
-        begin_journal(target.output, part)
+        begin_journal(filled, part)
         for target, part in reversed(list(pairs))
-        if target.output is not None
+        if (filled := target.output or target.cached) is not None
     ]
 
 
@@ -316,7 +324,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
 def _models_text(prepared: PreparedRestoration) -> str:
     names = [model.card.name for model in (prepared.model, *prepared.others)]
     text = " and ".join(names)
-    if prepared.has_spread and not prepared.others:
+    if prepared.has_deviation and not prepared.others:
         text += f", {len(prepared.network)} times"
     return text
 
@@ -389,7 +397,7 @@ def fill_tiles(
         should_stop=should_stop,
         finished=() if kept is None else kept.places,
         preferred_tile=None if kept is None else kept.tile,
-        spread=None if targets.spread is None else targets.spread.array,
+        deviation=None if targets.deviation is None else targets.deviation.array,
         backend=backend,
     )
     places = [] if kept is None else list(kept.places)
@@ -450,11 +458,22 @@ def _record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
     """Make the record of the run; the input is read once more for its checksum."""
+    steps = provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": prepared.volume},
+        **_facts(prepared),
+    )
+    return (yield from steps)
+
+
+def _facts(prepared: PreparedRestoration) -> AnyDict:
+    """What the record says of the run beside its input."""
     import torch
 
     card = prepared.model.card
     more: AnyDict = {}
-    if prepared.has_spread:
+    if prepared.has_deviation:
         more["uncertainty"] = {
             "kind": prepared.config.uncertainty,
             "members": list(prepared.network.facts),
@@ -473,22 +492,32 @@ def _record_steps(
         more["outlook"] = prepared.outlook.to_json_dict()
     if facts := agreement(prepared.network):
         more["data_consistency"] = facts
-    steps = provenance.record_steps(
-        "restore",
-        should_stop=should_stop,
-        inputs={"input": prepared.volume},
-        settings=prepared.config.model_dump(mode="json"),
-        model=model,
-        device=prepared.device,
-        torch=torch.__version__,
-        output_dtype=str(prepared.output_dtype),
-        intensities=_intensities(prepared),
-        likeness={
+    return {
+        "settings": prepared.config.model_dump(mode="json"),
+        "model": model,
+        "device": prepared.device,
+        "torch": torch.__version__,
+        "output_dtype": str(prepared.output_dtype),
+        "intensities": _intensities(prepared),
+        "likeness": {
             "level": prepared.verdict.level,
             "reasons": list(prepared.verdict.reasons),
         },
         # Only the end of the run says otherwise: whatever stops it, this stays true.
-        complete=False,
+        "complete": False,
         **more,
-    )
-    return (yield from steps)
+    }
+
+
+def left_of(prepared: PreparedRestoration) -> KeptPart | None:
+    """What a program that was killed has finished of this run without a file.
+
+    It is to be given to :func:`run_steps` as `unfinished`, which compares the inputs.
+    Runs with an uncertainty, and those of a series, are not found.
+    """
+    if prepared.has_deviation:
+        return None
+    facts = _facts(prepared)
+    volume = prepared.volume
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    return left_by_a_killed_run(shape, prepared.output_dtype, facts)

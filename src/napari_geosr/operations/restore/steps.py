@@ -21,6 +21,7 @@ from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.continued import deviation_path
 from napari_geosr.operations.restore.outlook import (
     looked_steps,
 )
@@ -33,7 +34,6 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
-from napari_geosr.operations.restore.targets import spread_path
 from napari_geosr.operations.scan import file_doubts
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def restore_steps(
     overwrite: bool = False,
     first: tuple[slice, ...] | None = None,
     unfinished: Volume | None = None,
-    unfinished_spread: Volume | None = None,
+    unfinished_deviation: Volume | None = None,
     look: bool = False,
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
@@ -78,9 +78,14 @@ def restore_steps(
     if out is not None:
         outputs = [Path(out)]
         if config.uncertainty != NO_MEMBERS:
-            outputs.append(spread_path(out))
+            outputs.append(deviation_path(out))
+        whole = None if unfinished_deviation is None else unfinished_deviation.source
         for path in outputs:
-            io.check_output(path, overwrite=overwrite, continues=unfinished is not None)
+            io.check_output(
+                path,
+                overwrite=overwrite or path == whole,
+                continues=unfinished is not None,
+            )
         refuse_own_source(volume, *outputs)
     ranking: Ranking | None = None
     if config.model == AUTO:
@@ -113,7 +118,7 @@ def restore_steps(
             overwrite=overwrite,
             first=first,
             unfinished=unfinished,
-            unfinished_spread=unfinished_spread,
+            unfinished_deviation=unfinished_deviation,
             should_stop=should_stop,
         )
         return (yield from steps)
@@ -130,7 +135,7 @@ def restore_steps(
         overwrite=overwrite,
         first=first,
         unfinished=unfinished,
-        unfinished_spread=unfinished_spread,
+        unfinished_deviation=unfinished_deviation,
         should_stop=should_stop,
     )
     return (yield from steps)

@@ -15,23 +15,15 @@ from napari_geosr.core.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
-from napari_geosr.io.suffixes import sibling_path
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.continued import KeptPart, deviation_path
 from napari_geosr.operations.restore.preparation import PreparedRestoration
-from napari_geosr.operations.storage import array_for
+from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
 
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
-#: Ends the name of standard deviations, and of their file.
-SPREAD = "std"
 #: Of standard deviations, whatever the type of the result.
-SPREAD_DTYPE = np.dtype(np.float32)
-
-
-def spread_path(out: str | Path) -> Path:
-    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
-    return sibling_path(Path(out), SPREAD)
+DEVIATION_DTYPE = np.dtype(np.float32)
 
 
 @dataclass
@@ -44,11 +36,14 @@ class Target:
         The array in its place, with the provenance as it is before the run.
     path : Path or None
         Where its file is when the run has ended.
+    cached : CachedResult or None
+        Where nobody asked for a file, but the array is too large for memory.
     """
 
     volume: Volume
     output: Output | None = None
     path: Path | None = None
+    cached: CachedResult | None = None
 
     @property
     def array(self) -> Any:
@@ -81,12 +76,12 @@ class Targets:
     """The restored volume and, of several members, their standard deviation."""
 
     result: Target
-    spread: Target | None = None
+    deviation: Target | None = None
 
     @property
     def all(self) -> list[Target]:
         """Those that there are."""
-        return [self.result, *([] if self.spread is None else [self.spread])]
+        return [self.result, *([] if self.deviation is None else [self.deviation])]
 
     @property
     def notes(self) -> list[str]:
@@ -118,10 +113,13 @@ def open_targets(
         for i, volume in enumerate(volumes):
             part = None if kept is None else kept[i]
             if laid_out is None:
-                made.append(Target(volume.replace(data=_array(volume, part))))
+                filled = volume.replace(data=_array(volume, part))
+                cached = in_cache(filled, is_reopened=part is not None)
+                made.append(Target(filled, cached=cached))
                 continue
             assert out is not None
-            path = Path(out) if i == 0 else spread_path(out)
+            path = Path(out) if i == 0 else deviation_path(out)
+            before = None if part is None else part.volume.source
             tile, memory = laid_out
             tile = (1,) * (len(volume.axes) - len(tile)) + tile  # points of a series
             file = stack.enter_context(
@@ -140,8 +138,9 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    overwrite=overwrite,
-                    continues=None if part is None else part.volume.source,
+                    # Deviations that are whole already give way to the same again.
+                    overwrite=overwrite or before == path,
+                    continues=before,
                 )
             )
             made.append(Target(volume.replace(data=file.array), file, path))
@@ -150,7 +149,9 @@ def open_targets(
 
 def _array(volume: Volume, kept: KeptPart | None) -> Any:
     if kept is not None:
-        return kept.writable()
+        array = kept.writable()
+        own(array)  # also what a program that was killed left
+        return array
     # NaN is seen through in napari and left out by statistics: what is not restored
     # yet, or never was, is not taken for pores.
     blank = np.nan if volume.dtype.kind == "f" else 0

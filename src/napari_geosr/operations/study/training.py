@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from napari_geosr import io
-from napari_geosr.core.errors import Cancelled, ConfigError
-from napari_geosr.core.steps import ShouldStop, Step, recount
+from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
+from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.learning.methods import config_class
@@ -124,7 +124,10 @@ def _train(
     """Train, or go on where it was stopped: the bundle, and how it went."""
     config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
     kept = cell.context.models / name
-    if not (kept.exists() and _is_trained_on(kept, settings["source"][0])):
+    is_usable, damage = _is_usable(kept, settings["source"][0])
+    if damage:
+        yield Warned(message=f"{damage} It is trained again.")
+    if not is_usable:
         source = io.read(settings["source"][0])
         shared = {
             "name": name,
@@ -157,11 +160,21 @@ def _train(
     return kept, {**how, "parameters": card.n_parameters}
 
 
-def _is_trained_on(model: Path, source: Path) -> bool:
-    """Whether a kept model learned from such files; earlier releases gave others."""
-    inputs = bundle.load(model).card.provenance.get("inputs") or {}
+def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
+    """Whether there is a kept model that learned from such files, and its damage.
+
+    Earlier releases gave others to learn from.
+    """
+    if not model.exists():
+        return False, ""
+    try:
+        loaded = bundle.load(model)
+        bundle.check_weights(loaded)
+    except ModelError as error:
+        return False, str(error)
+    inputs = loaded.card.provenance.get("inputs") or {}
     given = str((inputs.get("source 1") or {}).get("path", ""))
-    return Path(given).name == source.name
+    return Path(given).name == source.name, ""
 
 
 def _restore(

@@ -157,7 +157,7 @@ class OutlookActivity(Activity):
         if isinstance(error, Cancelled) or prepared is not self._prepared:
             return
         self._has_looked, self._looks_first = True, False
-        self.missed.emit(f"What the model does is not known: {sentence(error)}")
+        self.missed.emit(f"What the model does could not be checked: {sentence(error)}")
         self.lookEnded.emit()
 
     def _on_not_ranked(self, error: Exception, volume: Volume) -> None:

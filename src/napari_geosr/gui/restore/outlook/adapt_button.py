@@ -129,7 +129,7 @@ class AdaptButton(QPushButton):
     def _on_started(self, job: Path) -> None:
         self._watch = JobWatch(job)
         self._timer.start()
-        self.told.emit("Adapting the model; napari can be used meanwhile…")
+        self.told.emit("Adapting the model. You can keep working in napari…")
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
@@ -157,7 +157,7 @@ class AdaptButton(QPushButton):
         if status.state == "failed":
             self.failed.emit(GeoSRError(status.message or "The adaptation failed."))
         elif status.state != "done" or status.result is None:
-            self.told.emit("The adaptation was stopped; the model is as it was.")
+            self.told.emit("The adaptation was stopped. The model is unchanged.")
         elif status.result.is_relative_to(watch.folder.path):
             self.adapted.emit(status.result)
         else:

@@ -123,7 +123,7 @@ class OutlookPanel(QWidget):
         self._outlook = None
         prepared = on_screen()
         if prepared.verdict.level == "ok":
-            self.verdict.show_message("Looking at what this model does to the scan…")
+            self.verdict.show_message("Checking what this model does to the scan…")
         else:
             self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, edge)
@@ -190,7 +190,7 @@ def run_anyway(model: str, outlook: Outlook, parent: QWidget | None) -> bool:
     box.setWindowTitle(f"Restore with {model}?")
     box.setAccessibleName(box.windowTitle())
     box.setText(outlook.sentence)
-    box.setInformativeText("The scan itself is kept as it is.")
+    box.setInformativeText("The scan itself is not changed.")
     anyway = box.addButton("&Run anyway", QMessageBox.ButtonRole.AcceptRole)
     cancel = box.addButton(QMessageBox.StandardButton.Cancel)
     box.setDefaultButton(cancel)

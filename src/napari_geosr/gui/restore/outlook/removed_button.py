@@ -54,8 +54,8 @@ class RemovedButton(QPushButton):
     ) -> None:
         super().__init__("Show what is removed", parent)
         self.setToolTip(
-            "Add a layer with the scan minus its restoration, for what is on screen: "
-            "it should look like noise (Alt+Shift+R)."
+            "Show scan minus restoration for the current view. It should look like "
+            "noise (Alt+Shift+R)."
         )
         self.setAccessibleName("Show what is removed")
         self.setShortcut("Alt+Shift+R")

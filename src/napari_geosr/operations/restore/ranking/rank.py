@@ -155,8 +155,9 @@ def _candidates(
             if reason:
                 raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
         return named, {}
-    found, skipped = [], {}
-    for entry in zoo.list_models():
+    entries, faults = zoo.look()
+    found, skipped = [], {path.stem: reason for path, reason in faults.items()}
+    for entry in entries:
         if entry.card.task != "denoise":
             continue
         model = Model(entry.card, entry.path)

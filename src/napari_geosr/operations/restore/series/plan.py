@@ -254,5 +254,5 @@ def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
             target.volume.replace(data=view_at(target.array, index), axes=axes)
         )
 
-    spread = None if targets.spread is None else part(targets.spread)
-    return Targets(part(targets.result), spread)
+    deviation = None if targets.deviation is None else part(targets.deviation)
+    return Targets(part(targets.result), deviation)

@@ -257,7 +257,7 @@ def told_of_channels(
 def _refuse_mixture(series: PreparedSeries) -> None:
     """All channels go into one file of one voxel size and type."""
     kinds = {
-        (each.factors, each.output_dtype, each.has_spread, each.labels)
+        (each.factors, each.output_dtype, each.has_deviation, each.labels)
         for each in series.channels.values()
     }
     if len(kinds) > 1:

@@ -79,7 +79,7 @@ def run_series_steps(
     first: tuple[slice, ...] | None = None,
     first_point: Point | None = None,
     unfinished: Volume | None = None,
-    unfinished_spread: Volume | None = None,
+    unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
     """Restore every point of a series, one after the other, into one result.
@@ -100,7 +100,7 @@ def run_series_steps(
         overwrite=overwrite,
         first=first,
         unfinished=unfinished,
-        unfinished_spread=unfinished_spread,
+        unfinished_deviation=unfinished_deviation,
         should_stop=should_stop,
     )
     return (yield from steps)

@@ -32,7 +32,7 @@ _PLANES, _PLANE_VOXELS = 8, 1 << 16
 _NEARLY_ALL = 99.8
 
 
-class SpreadLayer:
+class DeviationLayer:
     """Standard deviations in the place of the result, hidden at first."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
@@ -118,8 +118,8 @@ def with_highest(
         0 where nothing is known.
     """
     restored = yield from steps
-    spread = restored.spread
-    highest = 0.0 if spread is None else nearly_most(spread.data)
+    deviation = restored.deviation
+    highest = 0.0 if deviation is None else nearly_most(deviation.data)
     return restored, highest
 
 

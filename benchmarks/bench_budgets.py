@@ -1,0 +1,246 @@
+"""Memory asked for and used, and work, for small budgets: held, or refused.
+
+Each row is a process of its own. It imports what the command imports, loads the model
+as the command does and lets it restore 32 voxels, so that libraries, weights and
+kernels are there: that is the program, which the budget does not cover. It gives free
+memory back (malloc_trim), resets the kernel's high-water mark (VmHWM), notes what it
+holds (VmRSS), and runs the command on a volume of noise. "Used" is the high-water mark
+above that; "work" is the voxels computed ÷ the voxels of the volume. A budget that
+would not do is refused, with the smallest that would: that one is tried as well.
+
+    python benchmarks/bench_budgets.py [--quick] [--only TEXT] [--write]
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import io as text_io
+import json
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from _document import replace_section
+
+MB = 10**6
+#: Used ÷ asked that still holds the budget.
+TARGET = 1.10
+BUDGETS = (85, 150, 300, 600)
+MODELS = ("ct-denoise", "foam-sr-x2")
+SHAPES = {"ct-denoise": (24, 256, 256), "foam-sr-x2": (24, 48, 48)}
+DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
+
+
+@dataclass(frozen=True)
+class Row:
+    """One process: an operation, what it is done with, and the budgets in MB."""
+
+    operation: str
+    case: str
+    suffix: str
+    budgets: tuple[float, ...]
+
+    @property
+    def title(self) -> str:
+        """What it is called in the table."""
+        return f"`{self.operation}` {self.case} {self.suffix}".strip()
+
+
+def make_volume(path: Path, shape: tuple[int, int, int]) -> None:
+    """Noise around two grey levels, as a scan of blobs."""
+    import numpy as np
+    import tifffile
+
+    rng = np.random.default_rng(0)
+    z, y, x = np.indices((8, *shape[1:]))
+    solid = (np.sin(y / 9) * np.sin(x / 11) + np.sin(z / 5)) > 0
+    with tifffile.TiffWriter(path, bigtiff=True) as tif:
+        for i in range(shape[0]):
+            plane = 2000 + 1500 * solid[i % 8] + rng.normal(0, 300, shape[1:])
+            tif.write(plane.astype("uint16"), contiguous=True)
+
+
+def make_projections(path: Path, n: int, rows: int, views: int) -> None:
+    """Line integrals of noise; what memory is needed does not depend on them."""
+    import numpy as np
+
+    from napari_geosr.core.projections import Projections
+    from napari_geosr.io.projections import write_projections
+
+    rng = np.random.default_rng(0)
+    data = rng.random((views, rows, n), np.float32)
+    angles = np.linspace(0, 180, views, endpoint=False)
+    scan = Projections(
+        data=data, angles=angles, centre=(n - 1) / 2, is_line_integrals=True
+    )
+    write_projections(scan, path)
+
+
+def arguments(row: Row, given: Path, out: Path) -> list[str]:
+    """Of the command."""
+    words = [row.operation, str(given), "--out", str(out)]
+    if row.operation == "restore":
+        words += ["--model", row.case, "--device", "cpu"]
+    if row.operation == "reconstruct":
+        words += ["--algorithm", row.case]
+        if row.case not in ("fbp", "fdk"):
+            words += ["--iterations", "3"]
+    return words
+
+
+def inputs(row: Row, folder: Path) -> tuple[Path, Path]:
+    """A tiny input, and the one that is measured."""
+    if row.operation == "reconstruct":
+        tiny, big = folder / "tiny.h5", folder / "big.h5"
+        make_projections(tiny, 32, 4, 16)
+        make_projections(big, 256, 32, 64)
+        return tiny, big
+    tiny, big = folder / "tiny.tif", folder / "big.tif"
+    make_volume(tiny, (6, 32, 32))
+    make_volume(big, SHAPES.get(row.case, (128, 256, 256)))
+    return tiny, big
+
+
+def child(row: Row) -> None:
+    """All budgets in this process, the smallest that is refused last."""
+    from napari_geosr.cli.app import run
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        tiny, big = inputs(row, folder)
+        said = text_io.StringIO()
+
+        def command(given: Path, *more: str) -> int:
+            out = folder / f"{given.stem}-out{row.suffix}"
+            words = [*arguments(row, given, out), "--overwrite", *more]
+            with contextlib.redirect_stdout(said), contextlib.redirect_stderr(said):
+                return run(words)
+
+        if command(tiny):
+            raise SystemExit(said.getvalue())
+        waiting, refused = [*row.budgets], False
+        while waiting:
+            budget = waiting.pop(0)
+            said.seek(0)
+            said.truncate(0)
+            ctypes.CDLL(None).malloc_trim(0)
+            Path("/proc/self/clear_refs").write_text("5")
+            before, start = status("VmRSS"), time.perf_counter()
+            code = command(big, "--memory", f"{budget:g}MB")
+            found: dict[str, Any] = {
+                "budget": budget,
+                "used": status("VmHWM") - before,
+                "seconds": time.perf_counter() - start,
+                "code": code,
+                "said": " ".join(said.getvalue().split()),
+            }
+            if row.operation == "restore" and not code:
+                from napari_geosr import io
+
+                volume = io.read(folder / f"big-out{row.suffix}")
+                found["work"] = volume.provenance[-1]["run"]["cost_factor"]
+            print(json.dumps(found), flush=True)
+            least = smallest(found["said"]) if code else None
+            if least is not None and not refused:
+                refused = True
+                waiting.insert(0, least)
+
+
+def status(key: str) -> int:
+    """A figure of the kernel about this process, in bytes."""
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1]) * 1024
+    raise SystemExit(f"no {key} in /proc/self/status")
+
+
+def measure(row: Row) -> Iterator[dict[str, Any]]:
+    """Run a row in a process of its own."""
+    with subprocess.Popen(
+        [sys.executable, __file__, "--child", json.dumps(asdict(row))],
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            yield json.loads(line)
+    if process.returncode:
+        raise SystemExit(f"{row.title} failed")
+
+
+def smallest(said: str) -> float | None:
+    """MB that a refusal says would do, rounded up to its last digit."""
+    found = re.search(r"needs (?:at least |about )?([\d.]+) (kB|MB|GB)", said)
+    if found is None:
+        return None
+    return float(found[1]) * {"kB": 1e-3, "MB": 1.0, "GB": 1e3}[found[2]]
+
+
+def rows(quick: bool, budgets: tuple[float, ...]) -> list[Row]:
+    """What is measured."""
+    suffixes = (".ome.tif",) if quick else (".ome.tif", ".ome.zarr")
+    models = MODELS[:1] if quick else MODELS
+    found = [Row("restore", m, suffix, budgets) for m in models for suffix in suffixes]
+    found.append(Row("measure", "", "", budgets))
+    algorithms = ("fbp",) if quick else ("fbp", "sirt", "tv")
+    return found + [Row("reconstruct", a, ".ome.tif", budgets) for a in algorithms]
+
+
+def line_of(row: Row, found: dict[str, Any]) -> str:
+    """A line of the table."""
+    asked = f"| {row.title} | {found['budget']:g} MB |"
+    if found["code"]:
+        least = smallest(found["said"])
+        told = found["said"] if least is None else f"refused: {least:g} MB would do"
+        return f"{asked} {told} | – | – |"
+    used = found["used"] / MB
+    work = f"{found['work']:.2f}" if "work" in found else "–"
+    return f"{asked} {used:.0f} MB | {used / found['budget']:.2f} | {work} |"
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--quick", action="store_true", help="few rows")
+    parser.add_argument("--only", default="", help="rows whose title holds this text")
+    parser.add_argument("--budgets", default="", help="MB, instead of the usual ones")
+    parser.add_argument("--write", action="store_true", help=f"into {DOCUMENT.name}")
+    parser.add_argument("--child", help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.child:
+        child(Row(**json.loads(options.child)))
+        return 0
+    budgets: tuple[float, ...] = BUDGETS[:2] if options.quick else BUDGETS
+    if options.budgets:
+        budgets = tuple(float(b) for b in options.budgets.split(","))
+    head = ["| run | asked | used | used ÷ asked | work |", "|---|---|---|---|---|"]
+    print("\n".join(head), flush=True)
+    lines, missed = [], 0
+    for row in rows(options.quick, budgets):
+        if options.only not in row.title:
+            continue
+        said: list[float | None] = []
+        for found in measure(row):
+            lines.append(line_of(row, found))
+            print(lines[-1], flush=True)
+            if found["code"]:
+                # What is said to do has to do.
+                missed += found["code"] != 2 or found["budget"] in said
+                said.append(smallest(found["said"]))
+            else:
+                missed += found["used"] > TARGET * found["budget"] * MB
+    if options.write:
+        replace_section(DOCUMENT, "budgets", "\n".join([*head, *lines]))
+    print(f"{missed} rows are beyond {TARGET} of what was asked for")
+    return int(missed > 0)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,487 @@
+"""Use napari at random for half an hour, and find what grows: ``tox -e soak``.
+
+Files are opened, docks opened and closed, scans previewed, restored, measured, trained
+on and removed, runs cancelled, in random order from a printed seed. Every eight steps
+everything is closed, and what must not grow then is looked at: memory, threads, open
+files, child processes, objects of this package, hidden files beside the results. Exit
+code 1 and a sentence say what grew; ``--seed`` and the printed steps do it again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ctypes
+import gc
+import os
+import random
+import statistics
+import sys
+import tempfile
+import time
+import traceback
+import tracemalloc
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import psutil
+
+from soak_scans import make_files
+
+PLUGIN = "napari-geosr"
+DOCKS = (
+    "Restore (denoise, super-resolve)",
+    "Measure porosity",
+    "Train a model",
+    "Jobs",
+    "Models",
+    "Build training pairs",
+    "Reconstruct (tomography)",
+)
+RESTORE, POROSITY, TRAIN = DOCKS[:3]
+#: Steps between two looks at what grew.
+_STEPS = 8
+#: Looks that are not judged: what is loaded and compiled once comes with them.
+_WARM_UP = 3
+#: What may grow, from the first judged looks to the last: bytes, then numbers. With
+#: ``--without-plugin``, napari and the programs of the graphics card that are kept here
+#: (`_answers`) grow by 0.5 MB in each step.
+_BYTES, _BYTES_PER_STEP = 60e6, 0.8e6
+_THREADS, _FILES = 4, 8
+_PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
+
+
+@dataclass
+class Look:
+    """What there is when everything is closed."""
+
+    step: int
+    nbytes: int
+    threads: int
+    files: list[str]
+    children: list[str]
+    objects: Counter[str] = field(default_factory=Counter)
+
+    def row(self) -> str:
+        """One line, for people."""
+        n = sum(self.objects.values())
+        return (
+            f"after {self.step} steps: {self.nbytes / 1e6:.0f} MB, {self.threads} "
+            f"threads, {len(self.files)} files, {len(self.children)} children, "
+            f"{n} objects"
+        )
+
+
+class Soak:
+    """A window that is used at random.
+
+    Parameters
+    ----------
+    folder : Path
+        For files that are made and results that are written.
+    seed : int
+    with_plugin : bool
+        Whether our docks and readers are used; else layers alone, for comparison.
+    """
+
+    def __init__(self, folder: Path, seed: int, *, with_plugin: bool = True) -> None:
+        import napari
+
+        self.folder, self.rng = folder, random.Random(seed)
+        self.with_plugin = with_plugin
+        self.step, self.looks = 0, list[Look]()
+        self.failures = list[str]()
+        self._first: tracemalloc.Snapshot
+        self.process = psutil.Process()
+        self.viewer = napari.Viewer(show=True)
+        self.files = make_files(folder / "scans")
+        self.wait(1.0)
+
+    # The window
+
+    def wait(self, seconds: float, until: Callable[[], bool] | None = None) -> bool:
+        """Let the window live for a while, or until something is so."""
+        from qtpy.QtWidgets import QApplication
+
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            QApplication.processEvents()
+            if until is not None and until():
+                return True
+            time.sleep(0.005)
+        return until is None
+
+    def docks(self) -> list[tuple[Any, Any]]:
+        """Our docks that are open, each with its widget."""
+        from qtpy.QtWidgets import QDockWidget
+
+        window = self.viewer.window._qt_window
+        pairs = [(dock, dock.widget()) for dock in window.findChildren(QDockWidget)]
+        return [p for p in pairs if type(p[1]).__module__.startswith("napari_geosr")]
+
+    def dock(self, name: str) -> Any:
+        """The widget of a dock, which is opened if it is not there."""
+        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        self.wait(0.2)
+        return getattr(widget, "native", widget)
+
+    def close_dock(self, pair: tuple[Any, Any]) -> None:
+        """Close a dock as its button does: napari deletes it."""
+        dock, widget = pair
+        self.viewer.window.remove_dock_widget(dock)
+        widget.close()
+        widget.deleteLater()
+        self.wait(0.1)
+
+    # What a person does
+
+    def open_file(self) -> None:
+        """Open one of the files, damaged ones included."""
+        if len(self.viewer.layers) > 6:
+            self.remove_layer()
+        path = self.rng.choice(self.files)
+        plugin = PLUGIN if self.with_plugin else None
+        if plugin is None:
+            self.add_layer()
+            return
+        try:
+            self.viewer.open(str(path), plugin=plugin)
+        except Exception as error:
+            if "damaged" not in path.name:
+                raise
+            if type(error).__module__.partition(".")[0] != "napari_geosr":
+                raise
+        self.wait(0.2)
+
+    def add_layer(self) -> None:
+        """Add an array that is in no file."""
+        noise = np.random.default_rng(self.rng.randrange(9)).normal(
+            100, 10, (8, 64, 64)
+        )
+        self.viewer.add_image(noise.astype(np.float32), name="noise", **_PLACE)
+        self.wait(0.1)
+
+    def remove_layer(self) -> None:
+        """Remove a layer, whatever is done with it."""
+        if self.viewer.layers:
+            self.viewer.layers.pop(self.rng.randrange(len(self.viewer.layers)))
+        self.wait(0.1)
+
+    def scroll(self) -> None:
+        """Look at some slices."""
+        for axis in range(max(0, self.viewer.dims.ndim - 2)):
+            n = self.viewer.dims.nsteps[axis]
+            self.viewer.dims.set_current_step(axis, self.rng.randrange(max(1, n)))
+            self.wait(0.1)
+
+    def open_dock(self) -> None:
+        """Open any dock."""
+        self.dock(self.rng.choice(DOCKS))
+
+    def close_any_dock(self) -> None:
+        """Close one of the docks, whatever it does."""
+        docks = self.docks()
+        if docks:
+            self.close_dock(self.rng.choice(docks))
+
+    def preview(self) -> None:
+        """Switch the preview of a restoration on, look at slices, and off again."""
+        dock = self._with_layer(RESTORE)
+        if dock is None or not dock.preview_button.isEnabled():
+            return
+        dock.preview_button.setChecked(True)
+        for _ in range(2):
+            self.wait(self.rng.uniform(0.1, 3.0))
+            self.scroll()
+        dock.preview_button.setChecked(False)
+        self.wait(0.2)
+
+    def restore(self) -> None:
+        """Restore; sometimes cancel, sometimes take the layer away, or the dock."""
+        dock = self._with_layer(RESTORE)
+        if dock is None or not dock.run_button.isEnabled():
+            return
+        dock.run_button.click()
+        self._interfere(dock, lambda: not dock.activity.busy, dock._on_cancel)
+
+    def measure(self) -> None:
+        """Measure the porosity; sometimes cancel, or take away what is measured."""
+        dock = self._with_layer(POROSITY)
+        if dock is None:
+            return
+        if not self.wait(20, lambda: dock.settings.threshold is not None):
+            return
+        dock.measure()
+        self._interfere(dock, lambda: not dock.is_running, dock.cancel)
+
+    def train(self) -> None:
+        """Train for some steps, in a process of its own, and sometimes stop that."""
+        while len(self.viewer.layers) < 2:
+            self.add_layer()
+        dock = self.dock(TRAIN)
+        small = {"layers": 3, "width": 2, "batch_size": 2, "patch": 32, "threads": 1}
+        dock.settings.form.set_values(small)
+        dock.steps.setValue(self.rng.choice([5, 20, 100_000]))
+        dock.folder.set_path(self.folder / "jobs")
+        dock._on_start()
+        self.wait(self.rng.uniform(0.5, 10), lambda: dock.view.state == "done")
+        self._stop_jobs()
+
+    def save(self) -> None:
+        """Write a layer to a file and delete it."""
+        images = [la for la in self.viewer.layers if la._type_string == "image"]
+        if not images:
+            return
+        suffix = self.rng.choice([".tif", ".ome.tif", ".ome.zarr"])
+        path = self.folder / f"saved{self.step}{suffix}"
+        self.rng.choice(images).save(str(path), plugin=PLUGIN)
+        self.wait(0.1)
+
+    def _with_layer(self, name: str) -> Any:
+        """A dock with an image chosen; None where its layer cannot be used."""
+        if not self.viewer.layers:
+            self.add_layer()
+        self.viewer.layers.selection.active = self.rng.choice(list(self.viewer.layers))
+        dock = self.dock(name)
+        self.wait(self.rng.uniform(0.1, 2.0))
+        return dock
+
+    def _interfere(
+        self, dock: Any, is_done: Callable[[], bool], cancel: Callable[[], None]
+    ) -> None:
+        """Wait for the end of a run, or disturb it at a random moment."""
+        how = self.rng.choice(["wait", "wait", "cancel", "layer", "close", "scroll"])
+        if how == "wait":
+            self.wait(30, is_done)
+            return
+        self.wait(self.rng.uniform(0.0, 2.0))
+        if how == "cancel":
+            cancel()
+        elif how == "layer":
+            self.remove_layer()
+        elif how == "scroll":
+            self.scroll()
+        else:
+            for pair in self.docks():
+                if pair[1] is dock:
+                    self.close_dock(pair)
+        self.wait(0.5)
+
+    # What must not grow
+
+    def look(self) -> Look:
+        """Close everything, wait for what runs, and count what is left."""
+        from qtpy.QtCore import QEvent, QThreadPool
+        from qtpy.QtWidgets import QApplication
+
+        self._stop_jobs()
+        for pair in self.docks():
+            self.close_dock(pair)
+        self.viewer.layers.clear()
+        self.wait(0.5)
+        QThreadPool.globalInstance().waitForDone(60_000)
+        self.wait(30, lambda: not self._children())
+        for _ in range(3):
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+            QApplication.processEvents()
+            gc.collect()
+        _give_back()
+        found = Look(
+            self.step,
+            self.process.memory_info().rss,
+            self.process.num_threads(),
+            sorted(f.path for f in self.process.open_files()),
+            self._children(),
+            _own_objects(),
+        )
+        self.looks.append(found)
+        print(found.row(), flush=True)
+        if tracemalloc.is_tracing():
+            self._print_growth()
+        return found
+
+    def _print_growth(self) -> None:
+        """Where the memory was allocated that came since the first judged look."""
+        now = tracemalloc.take_snapshot()
+        print(f"traced: {tracemalloc.get_traced_memory()[0] / 1e6:.0f} MB", flush=True)
+        if len(self.looks) == _WARM_UP + 1:
+            self._first = now
+        if len(self.looks) > _WARM_UP + 1:
+            for row in now.compare_to(self._first, "traceback")[:6]:
+                lines = row.traceback.format()[-6:]
+                print(f"  {row.size_diff / 1e6:+.1f} MB", *lines, sep="\n    ")
+
+    def _children(self) -> list[str]:
+        return [
+            " ".join(child.cmdline()[:4])
+            for child in self.process.children(recursive=True)
+            if child.status() != psutil.STATUS_ZOMBIE
+        ]
+
+    def _stop_jobs(self) -> None:
+        """Ask trainings to stop, and wait until their processes have ended."""
+        from napari_geosr.core.errors import JobError
+        from napari_geosr.jobs.folder import JobFolder
+
+        jobs = self.folder / "jobs"
+        for path in jobs.iterdir() if jobs.is_dir() else ():
+            try:
+                job = JobFolder(path)
+            except JobError:
+                continue  # it is being made
+            if job.status().is_alive:
+                job.request(self.rng.choice(["pause", "finish", "cancel"]))
+        self.wait(60, lambda: not self._children())
+
+    def grown(self) -> list[str]:
+        """Sentences on what is more at the end than it was at first."""
+        judged = self.looks[_WARM_UP:]
+        if len(judged) < 4:
+            return ["it was too short to say what grows: run it for longer"]
+        part = max(1, len(judged) // 3)
+        first, last = judged[:part], judged[-part:]
+        said = []
+
+        def rise(of: Callable[[Look], float]) -> float:
+            before, after = (statistics.median(map(of, ls)) for ls in (first, last))
+            return after - before
+
+        n_steps = last[-1].step - first[0].step
+        memory = rise(lambda look: look.nbytes)
+        allowed = _BYTES + _BYTES_PER_STEP * n_steps
+        print(
+            f"memory: {memory / 1e6:+.0f} MB in {n_steps} steps "
+            f"({allowed / 1e6:.0f} MB allowed)"
+        )
+        if memory > allowed:
+            said.append(f"memory grew by {memory / 1e6:.0f} MB in {n_steps} steps")
+        if rise(lambda look: look.threads) > _THREADS:
+            said.append(f"threads: {first[0].threads} became {last[-1].threads}")
+        if rise(lambda look: len(look.files)) > _FILES:
+            more = Counter(last[-1].files) - Counter(first[0].files)
+            said.append(f"open files: {dict(more)}")
+        if last[-1].children:
+            said.append(f"child processes: {last[-1].children}")
+        for name, n in last[-1].objects.items():
+            counts = [look.objects[name] for look in judged]
+            if n - counts[0] >= len(judged) - 1 and counts == sorted(counts):
+                said.append(f"objects: {counts[0]} {name} became {n}")
+        hidden = sorted(p.name for p in self.folder.rglob(".*") if "partial" in p.name)
+        if hidden:
+            said.append(f"hidden files were left: {hidden[:10]}")
+        return said
+
+    # All of it
+
+    def run(self, minutes: float) -> list[str]:
+        """Do random things for so long; return what is wrong."""
+        actions = [
+            *[self.open_file] * 3,
+            self.add_layer,
+            *[self.remove_layer] * 2,
+            *[self.scroll] * 2,
+        ]
+        if self.with_plugin:
+            actions += [
+                *[self.open_dock] * 2,
+                *[self.close_any_dock] * 2,
+                *[self.preview] * 2,
+                *[self.restore] * 3,
+                *[self.measure] * 2,
+                self.train,
+                self.save,
+            ]
+        end = time.monotonic() + 60 * minutes
+        pending = list(actions) if self.with_plugin else []
+        while time.monotonic() < end:
+            action = pending.pop() if pending else self.rng.choice(actions)
+            self.step += 1
+            print(f"{self.step} {action.__name__}", flush=True)
+            try:
+                action()
+            except Exception:  # noqa: BLE001  # told at the end; go on
+                self.failures.append(f"step {self.step} {action.__name__} raised")
+                traceback.print_exc()
+            if self.step % _STEPS == 0:
+                self.look()
+        return [*dict.fromkeys(self.failures), *self.grown()]
+
+
+def _own_objects() -> Counter[str]:
+    """Objects of classes of this package that are alive, by class."""
+    names: Counter[str] = Counter()
+    for item in gc.get_objects():
+        kind = type(item)
+        if str(getattr(kind, "__module__", "")).startswith("napari_geosr."):
+            names[f"{kind.__module__}.{kind.__qualname__}"] += 1
+    return names
+
+
+def _give_back() -> None:
+    """Give the system what caches and malloc keep: memory means what is in use.
+
+    napari keeps what dask computed for it, up to a tenth of the computer's memory.
+    """
+    from napari.utils import _dask_utils
+
+    if _dask_utils._DASK_CACHE is not None:
+        _dask_utils._DASK_CACHE.cache.clear()
+    if sys.platform == "linux":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
+def main() -> int:
+    """Run it as the command says."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--minutes", type=float, default=30)
+    parser.add_argument("--seed", type=int, default=None)
+    parser.add_argument(
+        "--without-plugin", action="store_true", help="napari alone, for comparison"
+    )
+    parser.add_argument(
+        "--trace", action="store_true", help="say where what grows was allocated (slow)"
+    )
+    asked = parser.parse_args()
+    if asked.trace:
+        tracemalloc.start(12)
+    seed = random.SystemRandom().randrange(10**6) if asked.seed is None else asked.seed
+    print(f"seed {seed}", flush=True)
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        for name in ("CONFIG", "CACHE", "DATA", "STATE"):
+            os.environ[f"XDG_{name}_HOME"] = str(folder / name.lower())
+        with _answers():
+            soak = Soak(folder, seed, with_plugin=not asked.without_plugin)
+            wrong = soak.run(asked.minutes)
+        soak.viewer.close()
+    for sentence in wrong:
+        print(f"FAULT {sentence}; --seed {seed}, {soak.step} steps", flush=True)
+    return 1 if wrong else 0
+
+
+def _answers() -> Any:
+    """Answer what would be asked; keep programs of the graphics card.
+
+    Mesa's software renderer (22.3) can crash at the next drawing after a program was
+    deleted, as happens whenever a layer goes, with or without this plugin.
+    """
+    from contextlib import ExitStack
+
+    from vispy.gloo.glir import GlirProgram
+
+    from napari_geosr.gui.kit import closing
+    from napari_geosr.gui.restore.outlook import panel
+
+    stack = ExitStack()
+    stack.enter_context(patch.object(GlirProgram, "delete"))
+    stack.enter_context(patch.object(panel, "run_anyway", lambda *_: True))
+    stack.enter_context(patch.object(closing, "ask", lambda *_: "pause"))
+    return stack
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,48 @@
+"""Puts the command or the script of a run into the clipboard."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from qtpy.QtGui import QGuiApplication
+
+from napari_geosr.gui.layers import part_of_file, provenance_of
+from napari_geosr.operations.restore import RestoreConfig, reproduce
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image
+
+
+def as_it_ran(config: RestoreConfig, result: Image | None) -> RestoreConfig:
+    """The settings; of the run that gave `result`, with its backend."""
+    made = () if result is None else provenance_of(result)
+    return reproduce.as_it_ran(config, made)
+
+
+def copy_run(
+    make: Callable[..., str],
+    what: str,
+    layer: Image,
+    viewer: napari.viewer.Viewer,
+    config: RestoreConfig,
+    *,
+    whole: bool,
+) -> str:
+    """Copy what `make` makes of a run, called `what`; return what to say of it.
+
+    Raises
+    ------
+    GeoSRError
+        If the layer cannot be read, or the settings cannot be written down.
+    """
+    volume, part = part_of_file(layer, viewer, whole=whole)
+    QGuiApplication.clipboard().setText(make(volume, config, **part))
+    said = f"The {what} was copied to the clipboard."
+    if volume.source is None:
+        said += (
+            f" {layer.name!r} is not in a file yet: save it first ('Save result…', "
+            "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
+        )
+    return said

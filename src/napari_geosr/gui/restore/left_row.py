@@ -1,0 +1,65 @@
+"""Offers to go on with a run that a program that was killed has left on disk."""
+
+from __future__ import annotations
+
+import math
+
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+
+from napari_geosr.core.boxes import n_voxels
+from napari_geosr.operations.restore.continued import KeptPart
+
+
+class LeftRow(QWidget):
+    """Says how much of the result is finished; hidden where nothing was left.
+
+    Signals
+    -------
+    continued
+        A person wants the rest to be restored.
+    discarded
+        A person wants the finished part to be deleted.
+    """
+
+    continued = Signal()
+    discarded = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setAccessibleName("Interrupted run")
+        self.label.setToolTip(
+            "napari ended during a run on this scan with these settings. The finished "
+            "tiles are still on disk."
+        )
+        self.continue_button = QPushButton("Continue")
+        self.continue_button.setAccessibleName("Continue the interrupted run")
+        self.continue_button.setToolTip(
+            "Restore the tiles that are missing (Alt+Shift+I)."
+        )
+        self.continue_button.setShortcut("Alt+Shift+I")
+        self.discard_button = QPushButton("Discard")
+        self.discard_button.setAccessibleName("Discard the interrupted run")
+        self.discard_button.setToolTip(
+            "Delete the finished tiles from the disk (Alt+Shift+X)."
+        )
+        self.discard_button.setShortcut("Alt+Shift+X")
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        row.addWidget(self.continue_button)
+        row.addWidget(self.discard_button)
+        self.continue_button.clicked.connect(lambda: self.continued.emit())
+        self.discard_button.clicked.connect(lambda: self.discarded.emit())
+        self.set_left(None)
+
+    def set_left(self, left: KeptPart | None) -> None:
+        """Offer what was left; None: nothing."""
+        self.setVisible(left is not None)
+        if left is not None:
+            share = sum(map(n_voxels, left.places)) / math.prod(left.volume.shape)
+            self.label.setText(
+                f"An interrupted run has finished {100 * share:.0f} % of this result."
+            )

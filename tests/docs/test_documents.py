@@ -1,0 +1,112 @@
+"""What the documents say works: links, commands, tutorials, and their length."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import yaml
+from cyclopts import CycloptsError
+
+from napari_geosr.cli.app import build_app
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+GUIDES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted(DOCS.rglob("*.md"))]
+# The notebook is a doctest.
+TUTORIALS = sorted(
+    page.stem
+    for page in (DOCS / "tutorials").glob("*.md")
+    if page.stem not in ("index", "notebook")
+)
+LONGEST = 1500
+
+
+def load_script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+TUTORIAL_RUNNER = load_script("run_tutorials")
+
+
+def page_name(page: Path) -> str:
+    return str(page.relative_to(ROOT))
+
+
+def commands_of(page: Path) -> list[list[str]]:
+    """Every command of ours that stands in a block on a line of its own."""
+    found = []
+    for language, text in TUTORIAL_RUNNER.blocks(page):
+        if language != "python":
+            lines = text.replace("\\\n", " ").splitlines()
+            ours = [line for line in lines if line.startswith("napari-geosr ")]
+            found += TUTORIAL_RUNNER.commands("\n".join(ours))
+    return found
+
+
+def test_every_command_of_the_documents_is_understood():
+    """A renamed option or a mistyped one is found without running anything."""
+    app = build_app()
+    said = {" ".join(words) for page in GUIDES for words in commands_of(page)}
+    assert len(said) > 60
+    wrong = {}
+    for words in sorted(said):
+        try:
+            app.parse_args(words.split()[1:], print_error=False, exit_on_error=False)
+        except CycloptsError as error:
+            wrong[words] = str(error)
+    assert not wrong
+
+
+@pytest.mark.parametrize("page", GUIDES, ids=page_name)
+def test_pages_are_short(page):
+    """Words in tables and in code are not counted: they are looked up, not read."""
+    prose = re.sub(r"(?ms)^ *```.*?^ *```$", "", page.read_text(encoding="utf-8"))
+    lines = [line for line in prose.splitlines() if not line.lstrip().startswith("|")]
+    words = " ".join(lines).split()
+    # The changelog and the guide for contributors are lists.
+    if page.name != "CONTRIBUTING.md":
+        assert len(words) <= LONGEST
+
+
+def test_every_page_is_in_the_navigation():
+    text = (ROOT / "mkdocs.yml").read_text(encoding="utf-8")
+    named = set(re.findall(r"[\w/.-]+\.md", str(yaml.safe_load(text)["nav"])))
+    there = {str(page.relative_to(DOCS)) for page in DOCS.rglob("*.md")}
+    assert named == there
+
+
+def test_blocks_in_tabs_are_found(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text('=== "In Python"\n\n    ```python\n    print(1)\n    ```\n')
+    assert TUTORIAL_RUNNER.blocks(page) == [("python", "print(1)")]
+
+
+def test_a_failing_command_stops_a_tutorial(tmp_path):
+    with pytest.raises(SystemExit, match="nowhere"):
+        TUTORIAL_RUNNER.run_words(["napari-geosr", "info", "nowhere.tif"], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("name", TUTORIALS)
+def test_tutorials_run_as_they_are_written(name, tmp_path):
+    script = ROOT / "scripts" / "run_tutorials.py"
+    done = subprocess.run(
+        [sys.executable, str(script), "--work", str(tmp_path), name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert (tmp_path / name / "log.txt").read_text(encoding="utf-8")

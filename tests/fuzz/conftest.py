@@ -1,0 +1,24 @@
+"""How long the readers are fuzzed, and what makes the helpers importable.
+
+A few examples by default. ``GEOSR_FUZZ=2000`` asks for so many of each test.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from reading_process import ReadingProcess
+
+
+@pytest.fixture(scope="module")
+def reader() -> Iterator[ReadingProcess]:
+    """A process that reads damaged files, and may die of them."""
+    started = ReadingProcess()
+    yield started
+    started.close()

@@ -1,0 +1,43 @@
+"""Opens docks as a person does, and waits until they are there."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+from qtpy.QtCore import QEventLoop
+from qtpy.QtWidgets import QApplication
+
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import RESTORE
+
+PLUGIN = "napari-geosr"
+
+
+def opened(viewer, name: str = RESTORE):
+    """Open the dock called `name`, and return what fills its frame."""
+    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    return filled(frame)
+
+
+def in_front(viewer, name: str):
+    """The same as from another dock: in front of it."""
+    open_dock(viewer, name)
+    return opened(viewer, name)
+
+
+def filled(frame):
+    """Wait for the dock of a frame."""
+    deadline = time.monotonic() + 60
+    while frame.dock is None:
+        assert not frame.message.text, frame.message.text
+        assert time.monotonic() < deadline, "the dock was not imported in a minute"
+        QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
+    return frame.dock
+
+
+def environment() -> dict[str, str]:
+    """Variables for a script in a process of its own, to which this module is known."""
+    paths = str(Path(__file__).parent), os.environ.get("PYTHONPATH")
+    return os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -1,0 +1,83 @@
+"""The Restore dock shows at once that it works, from the click on Run on."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from opening import opened
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.restore import activity as restoring
+
+
+@pytest.fixture
+def dock(viewer, qtbot, rng):
+    scan = rng.normal(100, 10, (4, 48, 48)).astype(np.float32)
+    viewer.add_image(scan, name="scan", units="um")
+    made = opened(viewer)
+    qtbot.waitUntil(made.isVisible)
+    return made
+
+
+def shows_work(dock) -> bool:
+    return (
+        not dock.run_button.isEnabled()
+        and dock.cancel_button.isEnabled()
+        and dock.progress.isVisible()
+        and "Preparing" in dock.progress_label.text()
+    )
+
+
+def shows_rest(dock) -> bool:
+    return (
+        dock.run_button.isEnabled()
+        and not dock.cancel_button.isEnabled()
+        and not dock.progress.isVisible()
+    )
+
+
+def test_a_run_that_is_prepared_first_is_seen_at_once(dock, qtbot):
+    dock.activity.reconsider()
+    assert not dock.activity.is_ready
+    dock.run_button.click()
+    assert shows_work(dock)  # before any turn of the event loop
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        pass
+    qtbot.waitUntil(lambda: shows_rest(dock))
+
+
+def test_a_run_that_can_begin_is_seen_at_once(dock, qtbot):
+    qtbot.waitUntil(lambda: dock.activity.is_ready, timeout=60_000)
+    dock.run_button.click()
+    assert shows_work(dock)
+    with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
+        pass
+    qtbot.waitUntil(lambda: shows_rest(dock))
+
+
+def test_a_run_that_is_prepared_can_be_cancelled(dock, qtbot):
+    dock.activity.reconsider()
+    dock.run_button.click()
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: shows_rest(dock), timeout=60_000)
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+    qtbot.wait(300)
+    assert not dock.activity.busy
+    assert dock.activity.target() is None
+
+
+def test_a_run_that_cannot_be_prepared_gives_the_button_back(
+    viewer, qtbot, monkeypatch
+):
+    def fails(*_):
+        yield from ()
+        raise GeoSRError("The model cannot be used.")
+
+    monkeypatch.setattr(restoring, "ready_steps", fails)
+    viewer.add_image(np.zeros((4, 48, 48), np.float32), name="scan", units="um")
+    dock = opened(viewer)
+    qtbot.waitUntil(dock.isVisible)
+    dock.run_button.click()
+    assert shows_work(dock)
+    qtbot.waitUntil(lambda: "cannot be used" in dock.message.text, timeout=60_000)
+    qtbot.waitUntil(lambda: shows_rest(dock))
