@@ -416,7 +416,7 @@ MUTATIONS = (
     ),
     Mutation(
         "imagej-resolution",
-        "io/tiff_metadata.py",
+        "io/formats/tiff/metadata.py",
         "space.size[axis] = 1 / resolution",
         "space.size[axis] = resolution",
         "voxel sizes of ImageJ files are upside down",
@@ -424,7 +424,7 @@ MUTATIONS = (
     ),
     Mutation(
         "inches",
-        "io/tiff_metadata.py",
+        "io/formats/tiff/metadata.py",
         "25400.0 / (resolution * inch)",
         "2540.0 / (resolution * inch)",
         "voxel sizes from resolution tags are ten times too small",

@@ -28,7 +28,8 @@ import json, os, sys
 import matplotlib.figure, tifffile, torch, zarr
 from napari_geosr.cli.app import run
 from napari_geosr.inference import compute
-from napari_geosr.io import journal, ome_zarr_writer, tiff_writer
+from napari_geosr.io import journal
+import napari_geosr.io.formats.ome_zarr.writer, napari_geosr.io.formats.tiff.writer
 from napari_geosr.operations import measure, study
 from napari_geosr.operations.measure import files
 from napari_geosr.operations.reconstruct import scan

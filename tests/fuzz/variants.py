@@ -76,7 +76,7 @@ def ordered(array: Array, axes: str) -> tuple[Array, str]:
 def nothing_at_once() -> Iterator[None]:
     """Read lazily whatever the size."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+        patch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
         patch.setattr("napari_geosr.io.arrangement.EAGER_BYTES", 0)
         yield
 

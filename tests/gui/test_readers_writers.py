@@ -141,7 +141,7 @@ def test_large_files_stay_on_disk(
 ) -> None:
     import tifffile
 
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     path = tmp_path / "a.tif"
     stack = np.zeros((5, 20, 30), np.uint16)
     tifffile.imwrite(

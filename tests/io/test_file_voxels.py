@@ -38,7 +38,7 @@ def path(stack: Array, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def lazy(path: Path, monkeypatch: pytest.MonkeyPatch) -> Volume:
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     return io.read(path)
 
 
@@ -177,7 +177,7 @@ def test_a_slice_in_napari_reads_its_own_voxels_alone(
 def test_a_time_point_is_read_alone(
     rng: np.random.Generator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     series = (rng.random((3, 4, 5, 6)) * 255).astype(np.uint8)
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, series, imagej=True, metadata={"axes": "TZYX"})
@@ -189,7 +189,7 @@ def test_a_time_point_is_read_alone(
 _CHILD = """
     import os, sys
     import numpy as np
-    import napari_geosr.io.tiff as tiff
+    import napari_geosr.io.formats.tiff.reading as tiff
     from napari_geosr import io
     from napari_geosr.core.errors import FileError
     tiff.EAGER_BYTES = 0

@@ -12,8 +12,8 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.ome_zarr_writer import ZarrOutput
-from napari_geosr.io.tiff_writer import TiffOutput
+from napari_geosr.io.formats.ome_zarr.writer import ZarrOutput
+from napari_geosr.io.formats.tiff.writer import TiffOutput
 
 _SPEC: dict[str, Any] = {
     "shape": (4, 300, 310),

@@ -261,7 +261,7 @@ def test_contradictions_are_told_before(tmp_path: Path) -> None:
 def test_a_volume_is_not_written_over_itself(
     tmp_path: Path, make_volume: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     path = io.write(make_volume(), tmp_path / "a.tif")
     with pytest.raises(ConfigError, match="another name"):
         io.write(io.read(path), path, overwrite=True)

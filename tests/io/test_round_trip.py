@@ -170,7 +170,7 @@ def test_ome_tiff_is_what_ome_readers_understand(
     assert pixels["Plane"]["PositionZ"] == -1.5
     assert pixels["Plane"]["PositionZUnit"] == "µm"
     with tifffile.TiffFile(path) as tif:
-        from napari_geosr.io.tiff_writer import _OME_NAMESPACE
+        from napari_geosr.io.formats.tiff.writer import _OME_NAMESPACE
 
         assert _OME_NAMESPACE in tif.ome_metadata
 
@@ -188,7 +188,7 @@ def test_what_imagej_cannot_hold_is_not_cast(
 def test_large_files_are_bigtiff(
     tmp_path: Path, make_volume: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.io.tiff_writer.BIGTIFF_BYTES", 100)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.writer.BIGTIFF_BYTES", 100)
     volume = make_volume()
     with io.create(
         tmp_path / "big.tif",

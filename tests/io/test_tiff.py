@@ -24,7 +24,7 @@ def stack(rng: np.random.Generator) -> np.ndarray[Any, Any]:
 @pytest.fixture
 def all_lazy(monkeypatch: pytest.MonkeyPatch) -> None:
     """Treat small files as if they were too large to be read at once."""
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     monkeypatch.setattr("napari_geosr.io.arrangement.EAGER_BYTES", 0)
 
 
@@ -68,7 +68,7 @@ def test_uncompressed_is_read_at_once_or_as_it_is_asked_for(
     volume = io.read(path)
     assert type(volume.data) is np.ndarray
     assert not volume.is_lazy
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     volume = io.read(path)
     assert isinstance(volume.data, FileArray)
     assert volume.is_lazy

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.tiff import _quiet
+from napari_geosr.io.formats.tiff.reading import _quiet
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"metadata": None},
@@ -74,7 +74,7 @@ def test_flipped_bytes_never_escape(
 def test_corrupt_pages_are_named_when_they_are_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.io.tiff.EAGER_BYTES", 0)
+    monkeypatch.setattr("napari_geosr.io.formats.tiff.reading.EAGER_BYTES", 0)
     path = a_file(tmp_path, "zlib")
     with tifffile.TiffFile(path) as tif:
         offset, count = tif.pages[5].dataoffsets[0], tif.pages[5].databytecounts[0]

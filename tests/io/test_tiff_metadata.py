@@ -10,7 +10,7 @@ import pytest
 import tifffile
 
 from napari_geosr import io
-from napari_geosr.io.tiff_metadata import escaped, is_common_dpi, unescaped
+from napari_geosr.io.formats.tiff.metadata import escaped, is_common_dpi, unescaped
 
 STACK = np.zeros((4, 5, 6), np.uint8)
 

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.scan import noise_in_words, noise_steps
+from napari_geosr.operations.inputs.scan import noise_in_words, noise_steps
 
 
 def test_words() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
@@ -48,6 +49,9 @@ class DockFrame(QWidget):
         The dock is there.
     """
 
+    #: Module and name of the class of the dock, as entry points are written.
+    dock_name: ClassVar[str]
+
     filled = Signal(object)
 
     #: Whether a dock of this kind can be made without waiting.
@@ -86,7 +90,8 @@ class DockFrame(QWidget):
     @classmethod
     def dock_class(cls) -> type[Dock]:
         """Import and return the class of the dock; called in a worker first."""
-        raise NotImplementedError
+        module, _, name = cls.dock_name.partition(":")
+        return getattr(import_module(module), name)
 
     def when_filled(self, then: Callable[[Any], None]) -> None:
         """Call `then` with the dock: now, or as soon as it is there."""

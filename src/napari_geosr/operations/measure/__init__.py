@@ -32,7 +32,7 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:

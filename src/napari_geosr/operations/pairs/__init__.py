@@ -55,7 +55,7 @@ from napari_geosr.operations.pairs.quality import (
     times,
     warnings_of,
 )
-from napari_geosr.operations.scan import file_doubts
+from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
 from napari_geosr.registration.grey_match import GreyMatch, match_grey_values

@@ -46,7 +46,7 @@ from napari_geosr.operations.pairs.inputs import (
 )
 from napari_geosr.operations.pairs.measured import levels_of, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
-from napari_geosr.operations.scan import file_doubts
+from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
     ContrastLevels,

@@ -30,7 +30,7 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
-from napari_geosr.operations.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import reading_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics

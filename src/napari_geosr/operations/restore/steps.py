@@ -34,7 +34,7 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
-from napari_geosr.operations.scan import file_doubts
+from napari_geosr.operations.inputs.scan import file_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise

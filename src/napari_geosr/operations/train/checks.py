@@ -17,7 +17,7 @@ from napari_geosr.learning.energy import known_countries
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.statistics import grey_scale
 from napari_geosr.networks import NETWORKS
-from napari_geosr.operations.scan import questions_about
+from napari_geosr.operations.inputs.scan import questions_about
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:

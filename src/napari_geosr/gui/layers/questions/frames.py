@@ -15,7 +15,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.layers.questions.record import call_frames, call_slices
-from napari_geosr.operations.scan import frames_question
+from napari_geosr.operations.inputs.scan import frames_question
 
 if TYPE_CHECKING:
     from napari.layers import Layer

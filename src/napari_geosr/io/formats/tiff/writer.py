@@ -20,7 +20,7 @@ from napari_geosr.io.output import Output
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.tiff_metadata import escaped
+from napari_geosr.io.formats.tiff.metadata import escaped
 
 #: From here on a classic TIFF could not address its end.
 BIGTIFF_BYTES = 3_900_000_000

@@ -18,7 +18,7 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, refuse_absurd
-from napari_geosr.io.angles import GivenAngles, stored_in
+from napari_geosr.io.projections.angles import GivenAngles, stored_in
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
 from napari_geosr.io.hdf5_items import opened
@@ -110,7 +110,7 @@ def read_projections(
             )
         found = _read_hdf5(given, inner, wanted)
     else:
-        from napari_geosr.io.projection_images import read_images
+        from napari_geosr.io.projections.images import read_images
 
         found = read_images(given, wanted, flats=flats, darks=darks, dataset=inner)
     return _with_words(found, pixel_size, unit, centre, line_integrals)
@@ -131,8 +131,8 @@ def _check_there(path: Path) -> None:
 
 
 def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projections:
-    from napari_geosr.io.data_exchange import read_data_exchange
-    from napari_geosr.io.nxtomo import detectors, read_nxtomo
+    from napari_geosr.io.projections.data_exchange import read_data_exchange
+    from napari_geosr.io.projections.nxtomo import detectors, read_nxtomo
 
     with opened(path) as file, decoding(path, "its structure"):
         given = _inner_angles(file, path, given)
@@ -243,7 +243,7 @@ def is_projections(path: str | Path) -> bool:
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False
-    from napari_geosr.io.nxtomo import detectors
+    from napari_geosr.io.projections.nxtomo import detectors
 
     try:
         with opened(given) as file, decoding(given, "its structure"):
@@ -268,7 +268,7 @@ def write_projections(
         folder is missing or not writable, or the disk is full.
     """
     from napari_geosr.io.atomic import check_folder, replacing
-    from napari_geosr.io.data_exchange import write_data_exchange
+    from napari_geosr.io.projections.data_exchange import write_data_exchange
 
     target = Path(path).expanduser()
     if suffix_of(target) not in PROJECTION_SUFFIXES:

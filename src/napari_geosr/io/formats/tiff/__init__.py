@@ -26,17 +26,17 @@ class TiffFormat(WritableFileFormat):
     }
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
-        from napari_geosr.io.tiff import read_tiff
+        from napari_geosr.io.formats.tiff.reading import read_tiff
 
         return read_tiff(path, axes=options.axes, dataset=options.dataset)
 
     def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
-        from napari_geosr.io.tiff_writer import TiffOutput
+        from napari_geosr.io.formats.tiff.writer import TiffOutput
 
         return TiffOutput(paths, spec)
 
     def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output:
-        from napari_geosr.io.tiff_writer import TiffOutput
+        from napari_geosr.io.formats.tiff.writer import TiffOutput
 
         return TiffOutput(paths, spec, reopen=True)
 

@@ -1,4 +1,4 @@
-"""OME-Zarr: NGFF 0.4 (zarr v2) and 0.5 (zarr v3), and plain zarr arrays."""
+"""Reads OME-Zarr images and plain zarr arrays, lazily."""
 
 from __future__ import annotations
 
@@ -14,16 +14,15 @@ from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import ngff
+from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.arrangement import (
     arrangement,
     channel_names,
     finish,
     restore_singletons,
 )
-from napari_geosr.io.formats import ReadOptions, WritableFileFormat
 from napari_geosr.io.lazy import decoding
-from napari_geosr.io.missing_chunks import ALL_CHUNKS, missing_chunks
+from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS, missing_chunks
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     stored_letters,
@@ -32,48 +31,11 @@ from napari_geosr.io.reader_questions import (
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
 
-if TYPE_CHECKING:
-    from napari_geosr.io.output import Output
-    from napari_geosr.io.spec import OutputPaths, OutputSpec
-
-#: Files of metadata, of which a zarr of version 2 or 3 has at least one.
-_METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 #: A volume of more voxels does not exist: its metadata are damaged.
 _MOST_VOXELS = 10**15
 #: More chunks than this, each with fewer voxels than that, take minutes to read.
 _MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
 
-
-class OmeZarrFormat(WritableFileFormat):
-    """A folder of chunks, at several resolutions."""
-
-    title = "OME-Zarr"
-    suffixes = (".ome.zarr", ".zarr")
-    rank = 20
-    is_folder = True
-    file_types = {"OME-Zarr": (".ome.zarr", ".zarr")}  # noqa: RUF012
-
-    def accepts(self, path: Path, options: ReadOptions) -> bool:
-        return any((path / name).exists() for name in _METADATA_FILES)
-
-    def read(self, path: Path, options: ReadOptions) -> Volume:
-        return read_zarr(path, axes=options.axes, dataset=options.dataset)
-
-    def read_levels(self, path: Path) -> list[Volume]:
-        return read_levels(path)
-
-    def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
-        from napari_geosr.io.ome_zarr_writer import ZarrOutput
-
-        return ZarrOutput(paths, spec)
-
-    def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output:
-        from napari_geosr.io.ome_zarr_writer import ZarrOutput
-
-        return ZarrOutput(paths, spec, reopen=True)
-
-
-FORMAT = OmeZarrFormat()
 
 
 def read_zarr(

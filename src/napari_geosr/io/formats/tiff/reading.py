@@ -33,8 +33,8 @@ from napari_geosr.io.reader_questions import (
 )
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
-from napari_geosr.io.tiff_checks import check_page_chain, check_segments
-from napari_geosr.io.tiff_metadata import read_space
+from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
+from napari_geosr.io.formats.tiff.metadata import read_space
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
@@ -265,7 +265,7 @@ def _source(
     tif: TiffFile, series: TiffPageSeries, path: Path
 ) -> tuple[VoxelSource, str, tuple[int, ...]]:
     """The voxels of a series as stored, their axes, and what decodes as a block."""
-    from napari_geosr.io.tiff_colours import colour_map, inverted
+    from napari_geosr.io.formats.tiff.colours import colour_map, inverted
 
     page = series.keyframe
     shape = tuple(int(n) for n in series.shape)
