@@ -14,8 +14,8 @@ import zarr
 from napari_geosr import io
 from napari_geosr.core.file_warnings import file_warnings
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.formats.ome_zarr.reading import read_levels
 from napari_geosr.io.formats.ome_zarr.missing_chunks import missing_chunks
+from napari_geosr.io.formats.ome_zarr.reading import read_levels
 
 DATA = np.arange(1, 6 * 8 * 10 + 1, dtype=np.uint16).reshape(6, 8, 10)
 LAYOUTS: dict[str, dict[str, Any]] = {

@@ -9,8 +9,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from napari_geosr.core.errors import FileError, ProjectionsError
-from napari_geosr.io.projections.angles import GivenAngles, StoredAngles, in_degrees, read_angles
 from napari_geosr.io.projections import read_projections
+from napari_geosr.io.projections.angles import (
+    GivenAngles,
+    StoredAngles,
+    in_degrees,
+    read_angles,
+)
 
 STACK = np.arange(4 * 3 * 5, dtype=np.uint16).reshape(4, 3, 5)
 

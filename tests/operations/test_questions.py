@@ -14,8 +14,8 @@ from napari_geosr import io, measure_porosity
 from napari_geosr.cli.app import run as main
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step, Warned, run_to_end
-from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.inputs.scan import open_questions
+from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.train.checks import doubts_of_reading
 
 

@@ -27,7 +27,11 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.operations.inputs import InputConfig, open_volume
-from napari_geosr.operations.inputs.scan import noise_in_words, noise_steps, open_questions
+from napari_geosr.operations.inputs.scan import (
+    noise_in_words,
+    noise_steps,
+    open_questions,
+)
 
 
 def info(

@@ -91,7 +91,8 @@ class DockFrame(QWidget):
     def dock_class(cls) -> type[Dock]:
         """Import and return the class of the dock; called in a worker first."""
         module, _, name = cls.dock_name.partition(":")
-        return getattr(import_module(module), name)
+        found: type[Dock] = getattr(import_module(module), name)
+        return found
 
     def when_filled(self, then: Callable[[Any], None]) -> None:
         """Call `then` with the dock: now, or as soon as it is there."""

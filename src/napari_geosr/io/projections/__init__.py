@@ -18,11 +18,11 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, refuse_absurd
-from napari_geosr.io.projections.angles import GivenAngles, stored_in
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
 from napari_geosr.io.hdf5_items import opened
 from napari_geosr.io.lazy import decoding
+from napari_geosr.io.projections.angles import GivenAngles, stored_in
 from napari_geosr.io.reading import check_readable
 from napari_geosr.io.suffixes import looks_like, suffix_of
 

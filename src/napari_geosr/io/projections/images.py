@@ -19,9 +19,9 @@ from napari_geosr.core.questions import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
-from napari_geosr.io.projections.angles import GivenAngles
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.lazy import ArrangedSource, LazyArray
+from napari_geosr.io.projections.angles import GivenAngles
 from napari_geosr.io.slices import read_slices
 from napari_geosr.io.suffixes import suffix_of
 

@@ -21,9 +21,9 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyDict
+from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
 from napari_geosr.io.projections.angles import GivenAngles, StoredAngles, stored_in
 from napari_geosr.io.projections.data_exchange import lazy_frames, pixel_size_in
-from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
 from napari_geosr.io.suffixes import stem_of
 
 if TYPE_CHECKING:

@@ -33,6 +33,7 @@ from napari_geosr.models.foreign.package_files import (
 from napari_geosr.models.foreign.tensors import read_file, state_in
 
 if TYPE_CHECKING:
+    from bioimageio.spec import ModelDescr
     from torch import Tensor, nn
 
     from napari_geosr.networks.foreign import NetworkConfig
@@ -110,7 +111,7 @@ def draft(
         return _draft(description, source, channel)
 
 
-def _draft(description: Any, source: str, channel: int | None) -> Draft:
+def _draft(description: ModelDescr, source: str, channel: int | None) -> Draft:
     axes = _Axes.of(description, source)
     config, weights = _network(description, axes, source)
     tags = {str(tag).lower() for tag in description.tags}
@@ -170,7 +171,7 @@ def is_package(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _wanted(description: Any) -> list[Any]:
+def _wanted(description: ModelDescr) -> list[Any]:
     """The files that are going to be read."""
     weights = description.weights
     state, onnx = weights.pytorch_state_dict, weights.onnx
@@ -195,7 +196,7 @@ class _Axes:
     unit: str | None
 
     @classmethod
-    def of(cls, description: Any, source: str) -> _Axes:
+    def of(cls, description: ModelDescr, source: str) -> _Axes:
         inputs, outputs = description.inputs, description.outputs
         if len(inputs) != 1 or len(outputs) != 1:
             raise ModelError(
@@ -247,7 +248,7 @@ _UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "
 
 
 def _network(
-    description: Any, axes: _Axes, source: str
+    description: ModelDescr, axes: _Axes, source: str
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
     """Config and weights from the first supported kind of weights."""
     reasons = []
@@ -294,7 +295,7 @@ def _is_known(architecture: Any) -> bool:
 
 
 def _graph_network(
-    entry: Any, description: Any, axes: _Axes
+    entry: Any, description: ModelDescr, axes: _Axes
 ) -> tuple[networks.foreign.NetworkConfig, dict[str, Tensor]]:
     from napari_geosr.models.foreign.onnx_graph import read_graph
 
@@ -332,7 +333,7 @@ def _channels(tensor: Any) -> int:
     )
 
 
-def _factor(description: Any) -> int:
+def _factor(description: ModelDescr) -> int:
     """Output voxels per input voxel, the same along all axes."""
     entering = {str(a.id): float(a.scale) for a in description.inputs[0].axes[2:]}
     factors = set()
@@ -354,7 +355,7 @@ def _factor(description: Any) -> int:
 
 
 def _with_channels(
-    config: NetworkConfig, description: Any, channel: int | None, source: str
+    config: NetworkConfig, description: ModelDescr, channel: int | None, source: str
 ) -> NetworkConfig:
     n_in, n_out = config.in_channels, config.out_channels
     if channel is not None:
@@ -376,7 +377,7 @@ def _with_channels(
     return config
 
 
-def _refuse_custom(description: Any, source: str) -> None:
+def _refuse_custom(description: ModelDescr, source: str) -> None:
     tensors = (*description.inputs, *description.outputs)
     for tensor in tensors:
         operations = getattr(tensor, "preprocessing", None) or getattr(
@@ -407,7 +408,7 @@ def _trained_on(description: object) -> str:
     return str(name) if name else "unknown: the package does not say"
 
 
-def _test_tensors(description: Any) -> _Tensors | None:
+def _test_tensors(description: ModelDescr) -> _Tensors | None:
     """Test input and expected output of the package; None if it has none."""
     tensors = (description.inputs[0].test_tensor, description.outputs[0].test_tensor)
     return None if None in tensors else (array_of(tensors[0]), array_of(tensors[1]))

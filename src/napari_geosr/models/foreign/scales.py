@@ -19,6 +19,8 @@ from napari_geosr.models.card import Normalisation
 
 Array = AnyArray
 Operation = tuple[str, Any]
+#: An operation by value, as networks keep it: its name, and numbers.
+Applied = tuple[Any, ...]
 
 _EPS = 1e-6
 #: Stands for no limit.
@@ -46,8 +48,8 @@ class GreyScaling:
     """
 
     normalisation: Normalisation
-    before: tuple[tuple[Any, ...], ...]
-    after: tuple[tuple[Any, ...], ...]
+    before: tuple[Applied, ...]
+    after: tuple[Applied, ...]
     remarks: tuple[str, ...] = ()
     back: bool = False
     like_input: str = ""
@@ -73,7 +75,7 @@ def scales_of(
     first = _Before()
     for name, kwargs in before:
         first.add(name, kwargs)
-    last: list[tuple[Any, ...]] = []
+    last: list[Applied] = []
     like_input = ""
     for name, kwargs in after:
         if name in ("scale_range", "scale_mean_variance"):
@@ -141,7 +143,7 @@ class _Before:
         self.kind = "stored"
         self.mean, self.std = 0.0, 1.0
         self.percentiles: tuple[float, float] | None = None
-        self.by_value: list[tuple[Any, ...]] = []
+        self.by_value: list[Applied] = []
 
     def add(self, name: str, kwargs: object) -> None:
         """Add the next operation."""
@@ -177,7 +179,7 @@ class _Before:
             self.percentiles = (kwargs.min_percentile, kwargs.max_percentile)
 
 
-def _by_value(name: str, kwargs: Any, where: str) -> list[tuple[Any, ...]]:
+def _by_value(name: str, kwargs: Any, where: str) -> list[Applied]:
     if name == "scale_linear":
         return [("linear", _one(kwargs.gain, where), _one(kwargs.offset, where))]
     if name == "fixed_zero_mean_unit_variance":
@@ -200,12 +202,12 @@ def _by_value(name: str, kwargs: Any, where: str) -> list[tuple[Any, ...]]:
     raise _unknown(name, where)
 
 
-def _inverse(operation: tuple[Any, ...]) -> tuple[Any, ...]:
+def _inverse(operation: Applied) -> Applied:
     _, gain, offset = operation
     return ("linear", 1 / gain, -offset / gain)
 
 
-def _affine(operations: Sequence[tuple[Any, ...]]) -> bool:
+def _affine(operations: Sequence[Applied]) -> bool:
     """Whether values were rescaled, apart from clipping."""
     return any(operation[0] != "clip" for operation in operations)
 

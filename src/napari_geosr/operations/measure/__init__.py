@@ -24,6 +24,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -32,7 +33,6 @@ from napari_geosr.operations.measure.deviation import (
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.measure.mask import align_mask
 from napari_geosr.operations.measure.pore_size import same_smallest_pore
-from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:

@@ -32,6 +32,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.output import Output
+from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (
     made_folder,
@@ -55,7 +56,6 @@ from napari_geosr.operations.pairs.quality import (
     times,
     warnings_of,
 )
-from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
 from napari_geosr.registration.grey_match import GreyMatch, match_grey_values

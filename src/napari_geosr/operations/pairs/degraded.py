@@ -28,6 +28,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
+from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
 from napari_geosr.operations.pairs.config import DegradeConfig
@@ -46,7 +47,6 @@ from napari_geosr.operations.pairs.inputs import (
 )
 from napari_geosr.operations.pairs.measured import levels_of, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
-from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
     ContrastLevels,

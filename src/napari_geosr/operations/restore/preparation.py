@@ -22,6 +22,7 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import draw_sample, judge
 from napari_geosr.networks import tell_noise, wants_noise
+from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 from napari_geosr.operations.restore.ranking.tune import tune_steps
@@ -30,7 +31,6 @@ from napari_geosr.operations.restore.scale import (
     scale_doubts,
     scaled,
 )
-from napari_geosr.operations.inputs.scan import reading_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics

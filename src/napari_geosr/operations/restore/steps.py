@@ -20,6 +20,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import Verdict
 from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import deviation_path
 from napari_geosr.operations.restore.outlook import (
@@ -34,7 +35,6 @@ from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_se
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
-from napari_geosr.operations.inputs.scan import file_doubts
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise

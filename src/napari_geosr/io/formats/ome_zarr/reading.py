@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -14,15 +14,15 @@ from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.arrangement import (
     arrangement,
     channel_names,
     finish,
     restore_singletons,
 )
-from napari_geosr.io.lazy import decoding
+from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS, missing_chunks
+from napari_geosr.io.lazy import decoding
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
     stored_letters,
@@ -35,7 +35,6 @@ from napari_geosr.io.suffixes import stem_of
 _MOST_VOXELS = 10**15
 #: More chunks than this, each with fewer voxels than that, take minutes to read.
 _MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
-
 
 
 def read_zarr(

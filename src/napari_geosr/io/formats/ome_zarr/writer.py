@@ -14,11 +14,15 @@ import numpy as np
 
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType
-from napari_geosr.io.formats.ome_zarr import ngff
 from napari_geosr.io.atomic import explained, remove, sync_file
-from napari_geosr.io.formats.ome_zarr.chunking import SHARD_BYTES, chunk_shapes, fitted_shapes
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.formats.ome_zarr import ngff
+from napari_geosr.io.formats.ome_zarr.chunking import (
+    SHARD_BYTES,
+    chunk_shapes,
+    fitted_shapes,
+)
 from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS
+from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp

@@ -24,6 +24,8 @@ from napari_geosr.io.arrangement import (
     finish,
 )
 from napari_geosr.io.file_voxels import FileVoxels
+from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
+from napari_geosr.io.formats.tiff.metadata import read_space
 from napari_geosr.io.lazy import VoxelSource, decoding
 from napari_geosr.io.reader_questions import (
     ask_voxel_size,
@@ -33,8 +35,6 @@ from napari_geosr.io.reader_questions import (
 )
 from napari_geosr.io.stamp import Stamp, stored_axes
 from napari_geosr.io.suffixes import looks_like, stem_of
-from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
-from napari_geosr.io.formats.tiff.metadata import read_space
 
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries

@@ -15,12 +15,12 @@ import numpy as np
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.indexing import Slices
 from napari_geosr.core.types import AnyDict, AnyDType
+from napari_geosr.io.formats.tiff.metadata import escaped
 from napari_geosr.io.mapping import MappedFile, map_file
 from napari_geosr.io.output import Output
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.formats.tiff.metadata import escaped
 
 #: From here on a classic TIFF could not address its end.
 BIGTIFF_BYTES = 3_900_000_000
