@@ -98,7 +98,7 @@ def test_a_second_click_begins_nothing(
     try:
         pid = local.start(job)
         assert (job.status().state, job.status().pid) == ("queued", pid)
-        with pytest.raises(JobError, match="queued already"):
+        with pytest.raises(JobError, match="already queued"):
             local.start(job)
         assert len(begun) == 1
     finally:

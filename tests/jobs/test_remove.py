@@ -88,7 +88,8 @@ def test_files_of_others_are_named_and_nothing_is_deleted(
     assert run(["jobs", "remove", str(shared.path)]) == 2
     said = capsys.readouterr().err
     assert (
-        "not the job's: data/raw/scan.raw, link, result/a/notes.txt and 1 more" in said
+        "not part of the job: data/raw/scan.raw, link, result/a/notes.txt and 1 more"
+        in said
     )
     assert "--force" in said
     assert sorted(shared.path.rglob("*")) == before

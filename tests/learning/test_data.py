@@ -276,7 +276,7 @@ def test_voxel_sizes_that_differ_are_noted() -> None:
     data = np.random.default_rng(0).normal(size=(8, 16, 16))
     one = Volume(data, "ZYX", (1.0,) * 3, "µm")
     two = Volume(data, "ZYX", (0.002,) * 3, "mm")
-    assert any("voxels" in w for w in check_pair(one, two).warnings)
+    assert any("voxel size" in w for w in check_pair(one, two).warnings)
 
 
 def test_a_file_that_vanishes_is_named(tmp_path: Path) -> None:

@@ -64,12 +64,12 @@ def test_hyphens_are_taken_everywhere() -> None:
     [
         (
             {"network": "msdnet", "upscale_factor": 8},
-            r"msdnet keeps the voxels as they are: "
+            r"msdnet does not change the voxel size: "
             r".*--network (bottleneck_sr|resnet) \(or ",
         ),
         (
             {"network": "light_sr", "upscale_factor": 1},
-            "light_sr makes voxels 2, 4 or 8 times finer, not 1: set --upscale-factor",
+            "factors of 2, 4 or 8, not 1: set --upscale-factor",
         ),
         (
             {
@@ -81,7 +81,7 @@ def test_hyphens_are_taken_everywhere() -> None:
         ),
         (
             {"network": "light_sr", "network_options": {"upscale_factor": 3}},
-            "2, 4 or 8 times finer, not 3",
+            "upscale factors of 2, 4 or 8, not 3",
         ),
     ],
 )
@@ -140,9 +140,9 @@ def test_a_new_network_declares_what_it_can(own_network: Any) -> None:
     )
     check("supervised", network=name, dimensions="2D")
     check("supervised", network=name, dimensions="3D", upscale_factor=4)
-    with pytest.raises(ConfigError, match="mine sees no adjacent slices"):
+    with pytest.raises(ConfigError, match="mine does not use adjacent slices"):
         check("supervised", network=name, upscale_factor=4)
-    with pytest.raises(ConfigError, match="mine makes voxels 4 or 16 times finer"):
+    with pytest.raises(ConfigError, match="mine supports upscale factors of 4 or 16"):
         check("supervised", network=name, dimensions="2D", upscale_factor=2)
     with pytest.raises(ConfigError, match=r"set --network .*mine"):
         check("supervised", network="msdnet", upscale_factor=4)

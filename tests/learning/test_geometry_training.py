@@ -110,7 +110,7 @@ def test_the_ramp() -> None:
     assert loss.share("euler") == pytest.approx(0.5)
     at_once = TargetLoss(TargetLossConfig(loss="l1,euler", ramp_from=0, ramp_to=0))
     assert at_once.share("euler", 0.0) == 1
-    with pytest.raises(ConfigError, match="begin at 0.5 of the steps, so they cannot"):
+    with pytest.raises(ConfigError, match="starts at 0.5 of the steps, so it cannot"):
         TargetLossConfig.create(ramp_from=0.5, ramp_to=0.3)
 
 
@@ -148,7 +148,7 @@ def test_whoever_needs_the_radius_has_it_measured(
     assert TargetLoss(config).look([target]) == []
     monkeypatch.setattr(TERMS.load("euler"), "NEEDS_RADIUS", True, raising=False)
     (sentence,) = TargetLoss(config).look([target])
-    assert "--radius up to 14" in sentence
+    assert "--radius to as much as 14" in sentence
 
 
 def test_what_is_odd_about_phases_is_said() -> None:
@@ -161,13 +161,13 @@ def test_what_is_odd_about_phases_is_said() -> None:
     wide = np.pad(np.zeros((4, 40, 30)), ((0, 0), (5, 5), (5, 5)), constant_values=9)
     (sentence,) = said("l1,cldice", wide)
     assert "dark phase is up to 29 voxels wide" in sentence
-    assert "--radius up to 14" in sentence
+    assert "--radius to as much as 14" in sentence
     assert said("l1,cldice", wide, radius=3) == []
     assert said("l2", wide) == []
     rare = np.ones((4, 40, 40))
     rare[0, 5, 5] = 0
     (sentence,) = said("l1,porosity", rare)
-    assert sentence.startswith("Hardly anything of the targets (0.016 %) is dark")
+    assert sentence.startswith("Only 0.016 % of the targets is dark")
 
 
 @pytest.mark.parametrize("phase", ["dark", "bright"])
@@ -252,7 +252,9 @@ def test_boxes_larger_than_patches_are_refused(name: str) -> None:
     config = config_class(name).create(
         **PAIR, loss="l1,porosity", patch=32, window=64, dimensions="2D"
     )
-    with pytest.raises(ConfigError, match="64 voxels is larger than the patches"):
+    with pytest.raises(
+        ConfigError, match="64 voxels is larger than the target patches"
+    ):
         METHODS.load(name).Method.check(config)
     METHODS.load(name).Method.check(config.model_copy(update={"loss": "l1"}))
 
@@ -260,13 +262,15 @@ def test_boxes_larger_than_patches_are_refused(name: str) -> None:
 def test_volumes_of_few_slices_have_flat_patches(build_trainer: Any) -> None:
     """Of 16 slices no box of 24 can be cut: seen when the volumes are known."""
     settings = {**SMALL, "dimensions": "3D", "loss": "l1,porosity", "window": 24}
-    with pytest.raises(ConfigError, match="24 voxels .* 16 × 32 × 32: set --window to"):
+    with pytest.raises(
+        ConfigError, match=r"24 voxels .* \(16 × 32 × 32\): set --window to"
+    ):
         build_trainer("supervised", **settings, patch=32)
 
 
 def test_labels_have_no_phases_in_grey_values() -> None:
     config = config_class("supervised").create(**PAIR, labels=2, loss="l1,cldice")
-    with pytest.raises(ConfigError, match="^cldice: losses of geometry find"):
+    with pytest.raises(ConfigError, match="^cldice: geometric losses find"):
         METHODS.load("supervised").Method.check(config)
 
 

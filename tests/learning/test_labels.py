@@ -117,7 +117,7 @@ def test_labels_that_are_not_there_are_said() -> None:
     volume = Volume(np.eye(4, dtype=np.uint8)[None], "ZYX")
     assert check_labels([volume], 2) == []
     [said] = check_labels([volume], 4)
-    assert "2, 3 was not found" in said
+    assert "2, 3 (of 4)" in said
 
 
 def test_a_loss_that_does_not_apply_is_said(phases: Path) -> None:

@@ -124,7 +124,7 @@ def test_models_on_volumes_tell_of_uneven_voxels(foam: np.ndarray) -> None:
     uneven = _judge(card, foam, voxel_size=(8, 2, 2), unit="µm")
     assert uneven.level == "caution"
     (reason,) = (r for r in uneven.reasons if "Voxels are" in r)
-    assert "Voxels are 8 × 2 × 2 µm: as far as its card tells, foam-sr-x2" in reason
+    assert "Voxels are 8 × 2 × 2 µm: according to its card, foam-sr-x2" in reason
     assert "Resample" in reason
     assert "slice by slice" in reason
     tiny = _judge(card, foam[:, :8, :8], voxel_size=(8, 2, 2), unit="µm")

@@ -133,7 +133,7 @@ def test_a_file_that_says_to_be_too_large_is_not_read(
             200, headers={"content-length": str(10**12)}, content=body()
         )
     )
-    with pytest.raises(ModelError, match=r"more than 2 GB"):
+    with pytest.raises(ModelError, match=r"larger than 2 GB"):
         fetch("https://example.org/a", tmp_path)
     assert not read
 

@@ -91,7 +91,7 @@ def test_what_comes_between_is_undone_on_the_way_back() -> None:
             "over channel",
         ),
         ([op("clip", min=0, max=1, min_percentile=1.0)], [], "percentiles"),
-        ([op("scale_linear", gain=[1.0, 2.0], offset=0.0)], [], "every channel"),
+        ([op("scale_linear", gain=[1.0, 2.0], offset=0.0)], [], "each channel"),
         ([], [op("zero_mean_unit_variance", axes=None, eps=1e-6)], "zero_mean"),
         ([], [op("scale_range", reference_tensor=None)], "scale_range"),
     ],

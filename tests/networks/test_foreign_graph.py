@@ -176,8 +176,8 @@ def test_values_and_sizes() -> None:
     ("nodes", "what"),
     [
         (one("Explode"), "Explode"),
-        (one("Add", "nowhere"), "'nowhere', which is not there"),
-        ([("Relu", ("x",), ("z",), {})], "nothing gives"),
+        (one("Add", "nowhere"), "'nowhere', which no operator produces"),
+        ([("Relu", ("x",), ("z",), {})], "no operator produces"),
     ],
 )
 def test_graphs_that_do_not_hold_together(nodes: list[Any], what: str) -> None:

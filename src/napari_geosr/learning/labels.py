@@ -37,11 +37,13 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
             seen[np.unique(plane).astype(int)] = True
     if seen.all():
         return []
-    absent = ", ".join(map(str, np.flatnonzero(~seen)))
-    return [
-        f"Label {absent} (of {labels}) does not occur in the targets: the model "
-        "cannot learn it."
-    ]
+    absent = np.flatnonzero(~seen)
+    named = ", ".join(map(str, absent))
+    if len(absent) == 1:
+        said = f"Label {named} (of {labels}) does not occur in the targets"
+        return [f"{said}: the model cannot learn it."]
+    said = f"Labels {named} (of {labels}) do not occur in the targets"
+    return [f"{said}: the model cannot learn them."]
 
 
 def wrong_label(values: AnyArray, labels: int) -> str:

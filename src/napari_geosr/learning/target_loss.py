@@ -219,7 +219,7 @@ class TargetLoss:
                     f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
                     "centre lines are found only in parts up to "
                     f"{2 * MOST_RADIUS + 1} voxels wide: for wider ones set --radius "
-                    f"to up to {widest}, which takes longer."
+                    f"to as much as {widest}, which takes longer."
                 )
         return said
 

@@ -369,7 +369,7 @@ def is_member(filename: str, name: str) -> bool:
 
 def _too_large(file: Path, size: int, limit: int) -> str:
     return (
-        f"{file} has {format_bytes(size)}; in a model bundle it has at most "
+        f"{file} has {format_bytes(size)}; the limit in a model bundle is "
         f"{format_bytes(limit)}. It is not a napari-geosr model."
     )
 

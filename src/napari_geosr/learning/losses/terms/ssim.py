@@ -9,7 +9,7 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "structural dissimilarity"
+TITLE = "structure off"
 ABOUT = "structure"
 KIND = "voxels"
 WEIGHT = 1.0
