@@ -102,7 +102,7 @@ def test_train_alone_says_what_each_method_needs(
 ) -> None:
     assert run(["train"]) == 2
     said = capsys.readouterr().err
-    assert "noise2noise        two noisy scans of the same object" in said
+    assert "noise2noise        two aligned noisy scans of the same object" in said
     assert "train METHOD --help" in said
 
 

@@ -68,7 +68,7 @@ def test_the_rest_is_trained_with_other_settings(job: JobFolder) -> None:
     [
         (["--learning-rate", "7"], "learning rate"),
         (["--batch-size", "0"], "batch size"),
-        (["--steps", "2"], "3 steps already"),
+        (["--steps", "2"], "already done 3 steps"),
     ],
 )
 def test_what_is_not_allowed_changes_nothing(

@@ -146,7 +146,7 @@ def test_import_and_remove(
     assert str(own / "mine") in capsys.readouterr().out
     assert list(own.iterdir()) == []
     assert run(["models", "remove", "mine"]) == 2
-    assert "no model 'mine' of your own" in capsys.readouterr().err
+    assert "no model 'mine' among your own" in capsys.readouterr().err
     assert run(["models", "remove", "foam-denoise"]) == 2
     assert "is part of napari-geosr" in capsys.readouterr().err
     assert (source / "card.yaml").exists()

@@ -127,7 +127,7 @@ def test_bad_files_are_one_sentence(files, foam, tmp_path, capsys):
         "NaN or infinite": Volume(data, "ZYX", (2.0,) * 3, "µm"),
         "is a single image": Volume(foam[0], "YX", (2.0,) * 2, "µm"),
         "--high-voxel-size": Volume(foam, "ZYX"),
-        "one grey value only": Volume(np.ones_like(foam), "ZYX", (2.0,) * 3, "µm"),
+        "only one grey value": Volume(np.ones_like(foam), "ZYX", (2.0,) * 3, "µm"),
     }
     for says, volume in bad.items():
         path = io.write(volume, tmp_path / "bad.tif", overwrite=True)

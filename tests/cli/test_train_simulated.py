@@ -60,7 +60,7 @@ def test_a_config_says_all_about_the_data(config: Path, capsys: Any) -> None:
     ("words", "says"),
     [
         (["--target", "simulated:fluo-again:0-2"], "4 source volumes and 3 target"),
-        (["--target", "simulated:flu:0-3"], "the kinds are ct-scan"),
+        (["--target", "simulated:flu:0-3"], "give a kind (ct-scan"),
         (["--target", "simulated:fluo-again"], "first and the last number"),
     ],
 )

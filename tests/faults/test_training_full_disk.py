@@ -82,7 +82,7 @@ def test_a_preview_without_room_costs_the_preview_alone(
     for messages in (told, noted):
         # Once, however many previews are lost.
         (said,) = (text for text in messages if "preview" in text)
-        assert said.startswith("The training goes on without new previews. latest.tif")
+        assert said.startswith("Training continues without new previews. latest.tif")
         assert "Free some space" in said
 
 

@@ -74,7 +74,7 @@ def test_what_is_refused_changes_nothing(viewer, qtbot, job, monkeypatch):
     view.resume_with.set_open(True)
     view.resume_with.form.set_values({"steps": 2})
     view.resume_with.resume_button.click()
-    assert "3 steps already" in view.message.text
+    assert "already done 3 steps" in view.message.text
     assert view.resume_with.content.isVisible()
     assert (changes(job), begun) == ([], [])
     # Untouched fields are no changes, whatever the form rounds.

@@ -67,10 +67,10 @@ def test_a_large_volume_is_sampled_alike_every_time(rng):
 @pytest.mark.parametrize(
     ("array", "message"),
     [
-        (np.full((2, 3, 3), np.nan), "None of the 18 voxels"),
+        (np.full((2, 3, 3), np.nan), "All 18 voxels"),
         (np.full((3, 3), 7, "uint16"), r"same grey value \(7\)"),
         (np.zeros((2, 2), complex), "complex"),
-        (np.zeros((0, 4, 4)), "no voxels"),
+        (np.zeros((0, 4, 4)), "is empty"),
     ],
 )
 def test_what_cannot_be_normalised_is_refused(array, message):

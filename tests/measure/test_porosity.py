@@ -176,7 +176,7 @@ def test_nan_is_neither_pore_nor_sample(spheres) -> None:
     [
         (np.nan, "otsu", "no finite value"),
         (np.nan, 3.0, "no finite value"),
-        (5.0, "otsu", "one grey value only \\(5\\)"),
+        (5.0, "otsu", "only one grey value \\(5\\)"),
     ],
 )
 def test_hopeless_volumes_are_refused_after_one_look(value, threshold, match) -> None:

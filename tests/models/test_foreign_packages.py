@@ -184,7 +184,7 @@ def test_a_package_that_unpacks_to_too_much_is_refused(
     folder.mkdir()
     for name, part in content.items():
         (folder / name).write_bytes(part)
-    with pytest.raises(ModelError, match=r"given\.npy has more than 100 kB"):
+    with pytest.raises(ModelError, match=r"given\.npy is larger than 100 kB"):
         foreign.read(str(folder))
 
 

@@ -145,10 +145,10 @@ def test_checksums_need_one_volume_alone(counted: list[int]) -> None:
     ("name", "says"),
     [
         ("simulated:foam:0-3", "ct-scan, ct-scan-again, ct-scan-clean, fluo"),
-        ("simulated:", "kinds are"),
+        ("simulated:", "give a kind"),
         ("simulated:fluo", "first and the last"),
         ("simulated:fluo:5-3", "first and the last"),
-        ("simulated:fluo:3", "kinds are"),
+        ("simulated:fluo:3", "give a kind"),
     ],
 )
 def test_wrong_names_are_explained(name: str, says: str) -> None:
