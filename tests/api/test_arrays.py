@@ -137,7 +137,9 @@ def test_a_simulation_is_repeated_on_request(tmp_path):
 
 
 def test_what_a_command_would_warn_of_is_a_warning_at_the_callers_line(noisy):
-    with pytest.warns(GeoSRWarning, match="differs from the training data of ct-denoise") as caught:
+    with pytest.warns(
+        GeoSRWarning, match="differs from the training data of ct-denoise"
+    ) as caught:
         geosr.restore(noisy, threads=1)
     assert {Path(each.filename).name for each in caught} == {Path(__file__).name}
 

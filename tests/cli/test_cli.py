@@ -121,7 +121,7 @@ def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
     assert "(second volume − first) / first" in shown
     assert "+66.1 %" in shown.splitlines()[1]  # 314 voxels of 189
     page = (out / "report.html").read_text()
-    assert "relative change against pores (input)" in page
+    assert "change relative to pores (input)" in page
     assert page.index("pores (input)") < page.index("pores (reference)")
 
 

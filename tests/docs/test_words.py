@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 from pathlib import Path
 
@@ -50,6 +51,35 @@ def test_cards_use_none_of_the_banned_phrases(card):
     fields = yaml.safe_load(card.read_text(encoding="utf-8"))
     text = " ".join(str(fields[name]) for name in PROSE)
     assert BANNED.findall(text) == []
+
+
+SOURCES = sorted((ROOT / "src" / "napari_geosr").rglob("*.py"))
+
+
+def texts_in(source: str) -> list[tuple[int, str]]:
+    """Messages, labels, help and docstrings: line and text of all string constants."""
+    return [
+        (node.lineno, " ".join(node.value.split()))
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    ]
+
+
+def test_no_text_in_the_code_uses_a_banned_phrase():
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {phrase}"
+        for path in SOURCES
+        for line, text in texts_in(path.read_text(encoding="utf-8"))
+        for phrase in BANNED.findall(text)
+    ]
+    assert len(SOURCES) > 500
+    assert found == []
+
+
+def test_texts_of_code_are_docstrings_and_parts_of_messages():
+    source = '"""Go on\nwith it."""\nraise ValueError(f"{1} was said")'
+    texts = [text for _, text in texts_in(source)]
+    assert [BANNED.findall(text) for text in texts] == [["Go on with"], ["was said"]]
 
 
 def test_the_check_finds_a_phrase_across_lines():

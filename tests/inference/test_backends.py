@@ -162,7 +162,9 @@ def test_auto_without_openvino_takes_torch_and_says_nothing(parts, monkeypatch):
 
 
 def test_openvino_computes_on_the_cpu_alone():
-    with pytest.raises(ConfigError, match=r"on the CPU only, not on cuda.*--device cpu"):
+    with pytest.raises(
+        ConfigError, match=r"on the CPU only, not on cuda.*--device cpu"
+    ):
         backends.check_available("openvino", "cuda:1")
     backends.check_available("auto", "cuda:1")
 

@@ -153,7 +153,7 @@ def test_one_grey_value_stays_what_it_is(tmp_path: Path) -> None:
     [
         (
             {"network_kwargs": {**MSDNET, "adjacent_slices": 3}},
-            "of the piece that is given (3 neighbouring slices); restore here uses "
+            "input given at once (3 neighbouring slices); the command restore uses "
             "those of the whole volume",
         ),
         ({"network_kwargs": {**MSDNET, "ndim": 3}}, "Give whole volumes"),
@@ -344,7 +344,7 @@ def test_a_package_whose_test_fails_is_not_kept(own: Path, tmp_path: Path) -> No
     np.save(folder / "test_output.npy", expected + expected.std())
     values = yaml.safe_load((folder / "rdf.yaml").read_text())
     tensor = values["outputs"][0]["test_tensor"]
-    with pytest.raises(ModelError, match=r"test_output\.npy is not there or damaged"):
+    with pytest.raises(ModelError, match=r"test_output\.npy is missing or damaged"):
         run_to_end(import_steps(_packed(folder, tmp_path / "b.zip")))
     tensor["sha256"] = str(get_sha256(folder / "test_output.npy"))
     (folder / "rdf.yaml").write_text(yaml.safe_dump(values))

@@ -124,7 +124,7 @@ def test_names(own: Path, tmp_path: Path) -> None:
     checkpoint(path, seed=1)
     assert take(path)[0].name == "a-2"
     assert take(path, name="mine")[0].name == "mine"
-    with pytest.raises(ModelError, match="a model 'mine' already"):
+    with pytest.raises(ModelError, match="model 'mine' already exists"):
         take(path, name="mine")
     with pytest.raises(ModelError, match="'foam-denoise' already"):
         take(path, name="foam-denoise")

@@ -31,7 +31,7 @@ def _small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
         "restore_tiles",
         lambda *args, **kwargs: original(*args, **kwargs, tile=(4, 64, 64)),
     )
-    for module in ("tiff", "arrangement"):
+    for module in ("formats.tiff.reading", "arrangement"):
         monkeypatch.setattr(f"napari_geosr.io.{module}.EAGER_BYTES", 0)
 
 

@@ -123,5 +123,5 @@ def test_settings_that_the_network_has_not_got_are_refused_at_once(stack: Path) 
     training = config_class("tomogan").create(
         source=(stack,), target=(stack,), network="tomogan", layers=4
     )
-    with pytest.raises(ConfigError, match="has no layers"):
+    with pytest.raises(ConfigError, match="has no setting layers"):
         TrainJob(method="tomogan", training=training).check()

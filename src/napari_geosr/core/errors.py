@@ -21,7 +21,7 @@ class GeoSRError(Exception):
     Attributes
     ----------
     exit_code : int
-        What the command line returns: 2 for the user's input, 1 for our fault.
+        What the command line returns: 2 for the user's input, 1 for a bug.
     """
 
     exit_code = 2
@@ -78,7 +78,7 @@ class Cancelled(GeoSRError):  # noqa: N818  # it is no error
 
 
 class EngineError(GeoSRError):
-    """Something failed inside an engine: our fault or the library's."""
+    """Something failed inside an engine: a bug, here or in a library."""
 
     exit_code = 1
 

@@ -41,7 +41,7 @@ class StageStarted(Step):
 
 @dataclass(frozen=True)
 class JudgingStarted(StageStarted):
-    """The last stage of a training: the model is judged on what was kept apart."""
+    """The last stage of a training: the model is judged on the held-out block."""
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ class TileDone(Step):
     array : ndarray or None
         The finished voxels (a view; copy it to keep it).
     facts : mapping
-        What a run that is gone on with has to do alike, as it stands in its record.
+        What a resumed run has to do in the same way, as it stands in its record.
     """
 
     slices: tuple[slice, ...] = ()

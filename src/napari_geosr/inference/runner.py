@@ -88,7 +88,7 @@ def restore_tiles(
     statistics : Standardisation
         Of the *whole* source, never of a part.
     budget : int
-        Bytes that may be taken beside network, source and target: growth of the
+        Bytes that may be used on top of network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
         What the network sees in place of NaN and infinite voxels. A floating target

@@ -164,7 +164,7 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_band(self, out: AnyArray, key: Slices) -> bool:
-        """Fill from a band of whole rows that is kept for the next read beside it.
+        """Fill from a band of whole rows that is kept for the next read nearby.
 
         Rows are read whole where gaps are small: tiles in a row, and slices along X one
         after the other, would read the same rows again and again.

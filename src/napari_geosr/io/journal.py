@@ -66,7 +66,7 @@ class Journal:
     ----------
     output : JournaledFile
     boxes : iterable of tuple of slice
-        What the file has already, of a run that is gone on with.
+        What the file has already, of a resumed run.
     facts : mapping, optional
         What the rest has to be made with, as it stands in a record.
     """
@@ -220,7 +220,7 @@ def read_journal(part: Path) -> JournalEntry | None:
 
 
 def remove_with_journal(part: Path) -> None:
-    """Remove a file in the making and what was said of it."""
+    """Remove an unfinished file and its journal."""
     remove(part)
     remove_journal(part)
 

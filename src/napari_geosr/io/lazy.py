@@ -62,9 +62,9 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
-    Reading a rectangle decodes the block-aligned hull of what is not cached in one
-    call, so that neighbouring tiles with halos do not decode a block again. Safe to
-    read from several threads.
+    Reading a rectangle decodes all blocks that are not cached in one call, with
+    those between them, so that neighbouring tiles with halos do not decode a block
+    again. Safe to read from several threads.
 
     Parameters
     ----------

@@ -64,8 +64,9 @@ def find_unfinished(out: Path) -> Volume:
             return kept
     if best is None:
         raise ConfigError(
-            f"There is no {stopped.name} beside {out.name} to go on with, and no run "
-            "was killed after it had finished a part of it: leave --continue out."
+            f"There is no unfinished run of {out.name} to resume: neither "
+            f"{stopped.name} nor a killed run that had finished a part of it. "
+            "Leave --continue out."
         )
     return _of_a_killed_run(best)
 
@@ -140,7 +141,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def clear(out: Path) -> None:
-    """Remove what dead processes left of `out` and nobody can go on with."""
+    """Remove what dead processes left of `out` and cannot be resumed."""
     suffix = suffix_of(out)
     for part in leftovers(out, suffix):
         entry = read_journal(part)
@@ -153,7 +154,7 @@ def clear(out: Path) -> None:
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:
-    """Delete the file of the part, now that what is left for `finished` holds it."""
+    """Delete the file of the part, as the file of `finished` holds all of it."""
     path = unfinished.source
     if path is None:
         return

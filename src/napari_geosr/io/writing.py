@@ -35,7 +35,7 @@ def check_output(
 ) -> Path:
     """Find out early whether `path` can be written.
 
-    What dead processes left of it and nobody can go on with is removed.
+    What dead processes left of it and cannot be resumed is removed.
 
     Parameters
     ----------
@@ -45,7 +45,7 @@ def check_output(
     nbytes : int
         Size of what is to be written.
     continues : bool
-        Whether the run goes on with what an earlier one left.
+        Whether the run resumes an earlier one.
 
     Raises
     ------
@@ -97,7 +97,7 @@ def create(
     overwrite : bool
         Whether an existing file is replaced (only once the new one is complete).
     continues : Path, optional
-        What an earlier run left and this one goes on with. Where a killed run left it
+        What an earlier run left and this one resumes. Where a killed run left it
         and the format allows, the file is filled further in its place; else a new one
         is begun, see :attr:`Output.is_reopened`.
 

@@ -232,7 +232,7 @@ def _write_down(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written and may be missing: a preview is worth no training.
+        What could not be written and may be missing: no preview may end a training.
 
     Raises
     ------

@@ -49,7 +49,7 @@ class Updater(Protocol):
 
         The batches are parts of one batch that do not fit into memory together; their
         gradients are added up. Where memory runs out they are cut into smaller ones
-        and `loss` is called for all patches anew. Returns the means of the named
+        and `loss` is called again for all patches. Returns the means of the named
         losses.
         """
         ...
@@ -78,7 +78,7 @@ class Method:
     labels : int
         How many labels the model tells apart; 1: it gives grey values.
     stops_by_risk : bool
-        Whether it ends where the expected error on blocks kept apart falls no more, and
+        Whether it ends when the expected error on held-out blocks stops falling, and
         gives the model that it began with where that is as good.
     judged_on : str
         Voxels that it hides and whose guess is the first figure of :meth:`validate`, a

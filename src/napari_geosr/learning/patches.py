@@ -52,7 +52,7 @@ class Patches:
     factors : mapping of str to int
         Voxels of a role per voxel of the source, along every axis; 1 by default.
     one_object : bool
-        Whether all scenes show the same object: one block of it is kept apart.
+        Whether all scenes show the same object: one block of it is held out.
     labels : sequence of str
         Roles whose values are labels and stay as they are.
     """

@@ -23,7 +23,7 @@ class Split:
     train : tuple of (start, stop)
         Intervals along `axis`.
     validation : (start, stop)
-        The block kept apart.
+        The held-out block.
     """
 
     axis: int

@@ -1,7 +1,7 @@
 """The training loop: one for all methods, on any device, exact when resumed.
 
 `accelerate` knows devices, precision and processes. What happens in a step depends on
-(seed, step) alone: samples, and torch's own random numbers, which are seeded anew at
+(seed, step) alone: samples, and torch's own random numbers, which are seeded again at
 every step. So a checkpoint needs no state of any generator.
 """
 
@@ -395,7 +395,7 @@ class Trainer:
     def _that_fits(self, work: Callable[[], _Result]) -> _Result:
         """Result of `work`, retried in more parts until it fits in every process.
 
-        Nothing may move in `work`: it is done anew in all processes.
+        Nothing may move in `work`: it is repeated in all processes.
         """
         while True:
             failure: Exception | None = None
@@ -492,7 +492,7 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in more parts if memory runs out.
 
-        Nothing has moved until all are there, so it is this alone that begins anew,
+        Nothing has moved until all are there, so only this is repeated,
         and not the step, in which other optimisers may have moved.
         """
         moved, self._moved = self._moved, False

@@ -132,7 +132,7 @@ def _figures(
     below = ""
     if len(names) > 1:
         below = (
-            "<p><small>Small print: relative change against "
+            "<p><small>In small figures: the change relative to "
             f"{escape(names[reference])}.</small></p>"
         )
     return (

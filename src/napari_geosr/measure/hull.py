@@ -17,7 +17,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Pixels whose centres lie in the convex hull of those of a slice.
+    """Pixels whose centres lie in the convex hull around the pixels of a slice.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Corners of the lower convex hull of points that go along x."""
+    """Corners of the lower convex hull around points that go along x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
@@ -57,7 +57,7 @@ def left_out_of_hull(
 ) -> float:
     """Share of the slice-wise convex hulls outside an envelope, 0 … 1.
 
-    The hull of a slice is that of its part of the envelope and of all bodies of solid
+    A slice's hull is that of its part of the envelope and of all bodies of solid
     but specks. An envelope that is convex in each slice leaves nothing out; one that
     follows the walls of large pores open to the surface leaves those out.
 

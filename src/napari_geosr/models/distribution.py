@@ -1,8 +1,8 @@
 """Checks whether a volume resembles a model's training data.
 
 Judged from a sample of planes: the percentiles of the standardised grey levels, the
-radial power spectrum (blur and noise show there), and whether anything stands out of
-the noise at all. Grey scale and offset play no role, as the model standardises them.
+radial power spectrum (blur and noise show there), and whether any structure exceeds the
+noise. Grey scale and offset play no role, as the model standardises them.
 """
 
 from __future__ import annotations

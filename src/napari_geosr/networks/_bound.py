@@ -19,8 +19,8 @@ class NoiseBound(nn.Module):
     """A denoiser whose result stays within a multiple of the noise around its input.
 
     What the denoiser would take away is kept below ``bound · level`` at every voxel:
-    its result where it removes noise, the scan where it would remove what stands out of
-    the noise.
+    its result where it removes noise, the scan where it would remove structure that
+    exceeds the noise.
 
     Parameters
     ----------

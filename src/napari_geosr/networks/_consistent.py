@@ -7,7 +7,7 @@ put back [1]_ [2]_::
     e  = x - D(y)                    D: blur, then average over blocks
     y' = y + U(e - b(e))             D(U(e)) = e
 
-Two parts of the difference `e` go back. First, what stands out of the noise around it:
+Two parts of the difference `e` go back. First, what exceeds the noise around it:
 the difference is split into detail and a smooth part, and each is weighted by the share
 of its local power that exceeds the power of the noise (a local Wiener filter [3]_).
 Then the rest is bounded: ``b(r) = k σ tanh(r / (k σ))``. So the averaged result differs

@@ -1,9 +1,9 @@
 """Noise input of a network, and the bound it sets on the result.
 
 A network that knows the level of the noise can be kept from moving a voxel by more than
-a multiple of it: what stands out of the noise cannot be removed, and at level zero the
-result is the input. The same bound serves networks that were trained with the level as
-an input [1]_ [2]_ and those that never heard of it.
+a multiple of it: structure that exceeds the noise cannot be removed, and at level zero
+the result is the input. The same bound serves networks that were trained with the level
+as an input [1]_ [2]_ and those that never heard of it.
 
 References
 ----------

@@ -210,7 +210,7 @@ def _drop(path: Path) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove what is old, and what nobody can go on with as its program is gone."""
+    """Remove what is old, and what cannot be resumed because its program is gone."""
     oldest = time.time() - _DAYS * 86400
     for left in _folder().glob(f"*{_SUFFIX}"):
         entry = read_journal(left)

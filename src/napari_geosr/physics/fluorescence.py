@@ -1,7 +1,7 @@
 """Fluorescence phantoms: nuclei, membranes, filaments and spots on a background.
 
 Lengths are in voxels of the plane. A phantom is the light that a perfect microscope
-would collect; blur and noise are laid over it.
+would collect; blur and noise are added to it.
 """
 
 from __future__ import annotations

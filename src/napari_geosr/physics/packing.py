@@ -1,4 +1,4 @@
-"""Dense packing of balls, continuing where random placement ends.
+"""Dense packing of spheres, continuing where random placement ends.
 
 Lengths are in voxels; a ball is (z, y, x, radius), as `place_balls` gives them.
 """

@@ -1,7 +1,7 @@
 """Seeded porous phantoms: foams, random blobs, bicontinuous structures, rare pores.
 
 Lengths are in voxels. A phantom is free of grey levels: it says which fraction of each
-voxel is pore, so that any contrast, blur and noise can be laid over it.
+voxel is pore, so that any contrast, blur and noise can be added.
 
 References
 ----------
@@ -177,7 +177,7 @@ def render_balls(
     balls: npt.NDArray[np.float64],
     flatten: npt.NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Pore fraction of balls (or ellipsoids flattened along z) on the voxel grid.
+    """Pore fraction of spheres (or ellipsoids flattened along z) on the voxel grid.
 
     The fraction follows the signed distance to the surface, which is within a few
     percent of the exact overlap for radii of two voxels and more.

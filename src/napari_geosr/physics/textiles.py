@@ -1,6 +1,6 @@
 """Phantoms that are neither balls nor blobs: felts, weaves, rocks of several phases.
 
-Lengths are in voxels. All are clean: blur and noise can be laid over them.
+Lengths are in voxels. All are clean: blur and noise can be added.
 
 References
 ----------

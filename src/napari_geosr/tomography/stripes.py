@@ -56,7 +56,7 @@ class StripeSettings:
     large_size : int
         The same for wide stripes and dead columns; at most 1/8 of the detector.
     contrast : float
-        How far a column must stand out of the others to be a large or dead stripe, in
+        How much a column must differ from the others to be a large or dead stripe, in
         units of what columns differ by; lower finds more.
     """
 
@@ -68,8 +68,8 @@ class StripeSettings:
 def remove_sorting(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     """Take out narrow stripes: sort each column, smooth across columns, sort back.
 
-    Neighbouring columns see the same values in another order, so that what is left
-    between sorted columns is the stripe (algorithm 3 of [1]_).
+    Neighbouring columns see the same values in another order, so the remaining
+    difference between sorted columns is the stripe (algorithm 3 of [1]_).
     """
     return _across_sorted(sinogram, _narrow(sinogram, settings))[0]
 
@@ -210,7 +210,7 @@ def interpolate_columns(sinogram: FloatArray, columns: npt.NDArray[np.bool_]) ->
 def stands_out(
     values: npt.NDArray[np.floating[Any]], contrast: float
 ) -> npt.NDArray[np.bool_]:
-    """Which columns stand out of the others (algorithm 4 of [1]_).
+    """Which columns differ from the others (algorithm 4 of [1]_).
 
     Sorted values of ordinary columns lie on a line; those that leave it at either end
     by more than `contrast` times its rise are told from the others half way there.

@@ -40,7 +40,7 @@ class TimeSeriesQuestion:
         What speaks for time.
     certain : bool
         True where treating the frames as depth would most likely be wrong; False where
-        it is worth a look.
+        somebody should look.
     """
 
     n_planes: int

@@ -1,4 +1,4 @@
-"""The Jobs dock: all trainings, running, waiting and done; watch or go on with one."""
+"""The Jobs dock: all trainings, running, waiting and done; watch or resume one."""
 
 from __future__ import annotations
 

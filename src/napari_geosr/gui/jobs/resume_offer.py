@@ -1,4 +1,4 @@
-"""Offers to go on with trainings whose process is gone."""
+"""Offers to resume trainings whose process is gone."""
 
 from __future__ import annotations
 

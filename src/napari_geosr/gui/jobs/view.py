@@ -156,11 +156,11 @@ class JobView(JobWidgets):
         )
 
     def resume(self) -> None:
-        """Go on with the job as it is."""
+        """Resume the job with its settings."""
         self._go_on({})
 
     def _go_on(self, changes: AnyMapping) -> None:
-        """Go on with the job; from its last checkpoint on with other settings."""
+        """Resume the job; from its last checkpoint on, with other settings."""
         if self._watch is None:
             return
         self._watch.forget_wish()

@@ -50,7 +50,7 @@ class Closing(QObject):
             dock.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Answer the end of a dock, and a person's wish to close the window."""
+        """Answer the end of a dock, and a request to close the window."""
         if watched is self.parent():
             if event.type() == QEvent.Type.Close and event.spontaneous():
                 return self._on_close(event)

@@ -183,7 +183,7 @@ class MessageLog:
         self._message.clear()
 
     def add(self, text: str, kind: str) -> None:
-        """Show `text` with what was said before; `kind` as in `MessageRow`."""
+        """Show `text` with the messages before it; `kind` as in `MessageRow`."""
         self._said.append((kind, text))
         self._show()
 

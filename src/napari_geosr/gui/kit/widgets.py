@@ -169,7 +169,7 @@ class Section(QWidget):
     """A title to click and, below it, a widget that is hidden while closed.
 
     superqt's ``QCollapsible`` fixes the content's height when it opens, which cuts
-    texts that wrap anew when the dock changes its width.
+    texts that wrap differently when the dock changes its width.
     """
 
     def __init__(

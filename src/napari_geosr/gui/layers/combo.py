@@ -30,7 +30,7 @@ class LayerCombo(QComboBox):
     -------
     layerChanged
         Another entry was chosen, by a person or because the layer was removed. In the
-        latter case it comes when the list of layers is at rest: napari goes on with
+        latter case it comes when the list of layers is at rest: napari still uses
         indices of its own, so whoever adds or removes a layer meanwhile hits others.
     """
 
@@ -107,7 +107,7 @@ class LayerCombo(QComboBox):
             self._telling.start(0)
 
     def _list_again(self) -> bool:
-        """Fill the list anew; return whether another entry is chosen now."""
+        """Fill the list again; return whether another entry is chosen now."""
         before, entry = self.layer(), self.currentText()
         self.blockSignals(True)
         self._fill(before)

@@ -114,7 +114,7 @@ class LevelsReader(QObject):
         return None if self._mask is None else self._mask()
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Choose the layer, and hear from now on when it is drawn anew."""
+        """Choose the layer, and hear from now on when it is redrawn."""
         self._layer = self._follow(layer)
 
     def set_mask(self, mask: Layer | None) -> None:

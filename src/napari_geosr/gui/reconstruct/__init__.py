@@ -287,7 +287,7 @@ class ReconstructDock(ReconstructWidgets):
         self.progress_label.setText("")
 
     def _name_run_button(self) -> None:
-        """Run, or go on with what was stopped."""
+        """Run, or resume the stopped run."""
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:

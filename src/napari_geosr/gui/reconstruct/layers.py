@@ -226,7 +226,7 @@ class VolumeLayer:
     def abandon(self) -> None:
         """A run gave nothing: take a layer without any slice away.
 
-        What an earlier run left may still be gone on with.
+        An earlier run can still be resumed.
         """
         self._refresher = None
         if self._gone_on_with is not None:

@@ -249,7 +249,7 @@ class RestoreDock(RestoreWidgets):
         self._on_run()
 
     def _on_continue(self) -> None:
-        """Go on with what a program that was killed has left."""
+        """Resume a run that a killed program left unfinished."""
         self._takes_left = True
         self._on_run()
 
@@ -424,7 +424,7 @@ class RestoreDock(RestoreWidgets):
         self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:
-        """Run, or go on with what was stopped."""
+        """Run, or resume the stopped run."""
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:

@@ -1,4 +1,4 @@
-"""Offers to go on with a run that a program that was killed has left on disk."""
+"""Offers to resume a run that a killed program left on disk."""
 
 from __future__ import annotations
 

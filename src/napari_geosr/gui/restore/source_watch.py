@@ -37,7 +37,8 @@ class SourceWatch:
         self._looked = time.monotonic()
 
     def look(self, *, now: bool = False) -> str:
-        """Return how the layer was changed, once; "" if it was not, or was said.
+        """Return how the layer was changed, once; "" if it was not, or if this was
+        reported before.
 
         Parameters
         ----------

@@ -208,7 +208,7 @@ class TrainDock(TrainWidgets):
         self._show_missing()
 
     def _show_missing(self) -> None:
-        """Say what has to be chosen anew where a layer was removed."""
+        """Say what has to be chosen again where a layer was removed."""
         names = missing(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""

@@ -1,8 +1,8 @@
 """Backends that replace torch, checked against the network itself.
 
-A run that may use another backend computes its first tile with torch. Then, if it is
-worth it, the network is converted, the same tile is computed once more, and the two are
-compared. Whatever is decided holds to the end of the run and is in its record.
+A run that may use another backend computes its first tile with torch. Then, if that
+saves time, the network is converted, the same tile is computed once more, and the two
+are compared. Whatever is decided holds to the end of the run and is in its record.
 """
 
 from __future__ import annotations

@@ -3,8 +3,8 @@
 No clean data are needed. Of two scans of the object one is guessed from the other
 (Noise2Noise). Of a single scan more noise like its own is added, as
 `napari_geosr.learning.recorruption` says, or voxels are hidden and guessed (Noise2Void)
-together with the neighbours that share their noise. The training ends where the error
-that is expected on blocks kept apart falls no more.
+together with the neighbours that share their noise. The training ends when the expected
+error on held-out blocks stops falling.
 """
 
 from __future__ import annotations

@@ -6,11 +6,12 @@ judgement. The distance that the critic stands for is that of Jensen and Shannon
 published, or of Wasserstein with gradient penalty.
 
 The published weights (20, 0.5 and 2) belong to grey values from 0 to 255. Here data are
-standardised, and the defaults are set anew so that the terms have the same order. On a
-foam in noise (standard deviation 0.3 of the contrast), 200 steps of a small generator
-leave a pixel term of 0.08, a perceptual one of 0.07, a cross-entropy of 1 to 16 and a
-Wasserstein term (a distance over the root of the number of voxels) of 0.6: with 1, 0.5
-and 0.01 (Jensen-Shannon) or 0.1 that is 0.08, 0.04 and 0.01 to 0.16, or 0.06.
+standardised, and the defaults are chosen so that the terms have the same order of
+magnitude. On a foam in noise (standard deviation 0.3 of the contrast), 200 steps of a
+small generator leave a pixel term of 0.08, a perceptual one of 0.07, a cross-entropy of
+1 to 16 and a Wasserstein term (a distance over the root of the number of voxels) of
+0.6: with 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 that is 0.08, 0.04 and 0.01 to 0.16,
+or 0.06.
 
 References
 ----------

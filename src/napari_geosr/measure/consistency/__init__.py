@@ -93,8 +93,8 @@ class Consistency:
     residual_rms : float
         Root mean square of scan minus result, seen alike, in grey values.
     noise : float
-        Of the scan: robust standard deviation of the residual, which edges and odd
-        places hardly change.
+        Of the scan: robust standard deviation of the residual, which edges and outliers
+        hardly change.
     beyond_3_sigma : float
         Share of voxels whose residual is more than three standard deviations of the
         noise at their grey value; of Gaussian noise 0.0027.

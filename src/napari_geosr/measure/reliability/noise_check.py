@@ -64,8 +64,8 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None where it is not known: a phase has one grey value, so that what was
-        measured in the others is rather their structure.
+        None where it is not known: a phase has one grey value, so what was measured
+        in the others is rather their structure.
     """
 
     noise: Noise

@@ -134,7 +134,7 @@ def _count(mask: Mask) -> int:
 
 
 def _fills_volume(solid: Mask) -> bool:
-    """Whether the hull of the solid covers most of each face of the volume."""
+    """Whether the solid's hull covers most of each face of the volume."""
     axes = [axis for axis, n in enumerate(solid.shape) if n > 1]
     for axis in axes:
         for end in (0, -1):

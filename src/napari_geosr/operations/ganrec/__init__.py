@@ -1,8 +1,8 @@
 """GANrec: reconstruct by fitting networks to the projections alone, as a job.
 
 Rows are worked through in blocks, each by a fit of its own that begins with the
-networks of the block before. A job that is stopped or killed goes on with the iteration
-of its last checkpoint and gives the numbers that it would have given.
+networks of the block before. A job that is stopped or killed continues from the
+iteration of its last checkpoint and gives the numbers that it would have given.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Take a model of others into the zoo: read, measure, compare, keep.
+"""Import a foreign model: read, measure, compare and keep it.
 
 Reading runs nothing of what came with it (`models.foreign`). How far the network sees
 is measured, so that tiles are exact or known not to be; its result is compared with the

@@ -1,7 +1,7 @@
 """Build training pairs of a low- and a high-resolution scan of the same object.
 
 The low-resolution scan stays as it was measured, cut to what both show. The other one
-is laid over it and resampled onto its voxels, each divided by the upscale factor, so
+is aligned with it and resampled onto its voxels, each divided by the upscale factor, so
 that the two are aligned by their voxels' outer edges. Large volumes stay in their files
 but for copies with coarse voxels, and blocks.
 """

@@ -138,7 +138,7 @@ class PairConfig(Config):
 
 
 class PairsConfig(PairConfig):
-    """Settings of a pair of two scans, which are laid over each other."""
+    """Settings of a pair of two scans, which are aligned with each other."""
 
     start: Literal["search", "centres", "positions"] = Field(
         "search",

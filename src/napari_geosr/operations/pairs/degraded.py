@@ -199,7 +199,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
         )
         raise VolumeError(
             f"The voxels of {one.title} are not {factor} times as large as those of "
-            f"{high.title}, but so many times: {shown}. Choose another upscale factor "
+            f"{high.title}; the ratios are {shown}. Choose another upscale factor "
             "(--upscale-factor), or leave it out."
         )
     return factor

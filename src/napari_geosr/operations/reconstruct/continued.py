@@ -1,4 +1,4 @@
-"""Go on with a reconstruction that was stopped or killed: which rows are finished."""
+"""Resume a reconstruction that was stopped or killed: which rows are finished."""
 
 from __future__ import annotations
 
@@ -67,8 +67,8 @@ def kept_part(
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "reconstruct" or "finished" not in before:
         raise ConfigError(
-            f"{title} is no unfinished reconstruction, so there is nothing to go on "
-            "with."
+            f"{title} is not an unfinished reconstruction, so there is nothing to "
+            "resume."
         )
     other = _differing(before, record)
     if tuple(unfinished.shape) != shape:

@@ -210,7 +210,7 @@ class ProjectionsInput(Config):
         return self.model_dump(exclude=set(_BEAM))
 
     def described(self, scan: Projections) -> Projections:
-        """Put in what was said about the beam.
+        """Set what the settings say about the beam.
 
         Raises
         ------

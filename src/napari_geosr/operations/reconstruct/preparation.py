@@ -147,7 +147,7 @@ def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
 
 
 def _same_directions(ready: ReadyScan) -> list[str]:
-    """What to say of every so-many-th view where opposite ones show the same."""
+    """Text for thinned views where opposite ones show the same."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined
     if every == 1 or not alone or not scan.is_full_turn:
@@ -169,7 +169,7 @@ def _centre_steps(
     incident: float | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Centre]:
-    """The rotation axis: as it was said, as the file says it, or found."""
+    """The rotation axis: as given, as stated in the file, or found."""
     if config.centre != "auto":
         return given_centre(float(config.centre), "given")
     if known is not None:

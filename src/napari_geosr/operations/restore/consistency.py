@@ -1,4 +1,4 @@
-"""Check a restored volume against its scan: a residual, figures, odd places."""
+"""Check a restored volume against its scan: residual, figures and suspicious places."""
 
 from __future__ import annotations
 
@@ -299,8 +299,9 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
     if slope < -_UNRELATED:
         return (
             "The result does not fit the scan: it is bright where the scan is dark "
-            f"(the scan follows it with slope {slope:.2f}; a true one: 1). Its grey "
-            "values were turned over, or it shows another object: do not measure it."
+            f"(the scan follows it with slope {slope:.2f}; a correct result has 1). "
+            "Its grey values are inverted, or it shows another object: "
+            "do not measure it."
         )
     if slope < _UNRELATED:
         return (

@@ -1,4 +1,4 @@
-"""Go on with a restoration that was stopped: what of it can be kept, and whether."""
+"""Resume a restoration that was stopped: what of it can be kept, and whether."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ class KeptPart:
     tile : tuple of int or None
         Core size of that run's tiles, where it is known.
     backend : str or None
-        What computed them (`napari_geosr.inference.backends`), to go on with; None
+        What computed them (`napari_geosr.inference.backends`), for resuming; None
         where nothing was restored by a model.
     run : mapping
         What the record says of how that run went.
@@ -136,7 +136,7 @@ def kept_part(
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "restore" or before.get("complete") is not False:
         raise ConfigError(
-            f"{title} is no unfinished restoration, so there is nothing to go on with."
+            f"{title} is not an unfinished restoration, so there is nothing to resume."
         )
     if "finished" not in before:
         raise ConfigError(
@@ -239,8 +239,8 @@ def find_unfinished_deviation(out: Path) -> Volume:
     last = whole.provenance[-1] if whole.provenance else {}
     if last.get("operation") != "restore" or last.get("complete") is not True:
         raise ConfigError(
-            f"{path.name} holds no standard deviations of a restoration, so that there "
-            "is nothing to go on with. Choose another output."
+            f"{path.name} does not hold the standard deviations of a restoration, so "
+            "there is nothing to resume. Choose another output."
         )
     box = tuple(slice(0, n) for n in whole.shape)
     record = {**last, "complete": False, "finished": boxes_for_the_record([box])}

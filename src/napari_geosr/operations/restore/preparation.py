@@ -284,7 +284,7 @@ def _tell(
 def with_strength(
     prepared: PreparedRestoration, strength: float
 ) -> PreparedRestoration:
-    """The same run with another strength, without preparing it anew.
+    """The same run with another strength, without preparing it again.
 
     Parameters
     ----------

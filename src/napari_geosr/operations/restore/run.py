@@ -361,7 +361,7 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
-    """What may compute a run: a run that is gone on with keeps its backend."""
+    """What may compute a run: a resumed run keeps its backend."""
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 
@@ -380,7 +380,7 @@ def fill_tiles(
     ----------
     backend : Choice, optional
         What computes them, where runs share it; by default as the settings say, or as
-        the run did that is gone on with.
+        the run that is resumed did.
     """
     if backend is None:
         backend = chosen_backend(prepared.config, kept)

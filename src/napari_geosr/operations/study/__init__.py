@@ -89,15 +89,15 @@ def study_steps(
     projections : Projections or path
         The whole scan.
     out : path
-        Folder for the results. A study of the same scan and settings that is there is
-        gone on with; numbers of projections, exposures and algorithms may be added.
+        Folder for the results. An existing study of the same scan and settings is
+        resumed; numbers of projections, exposures and algorithms may be added.
     reference : Volume, optional
         The truth, (row, N, N) in the place of the reconstruction; by default what all
         projections give by filtered back-projection is compared with.
     mask : Volume, optional
         The sample: voxels that are not zero; same shape as the reference.
     overwrite : bool
-        Begin anew where another study is.
+        Start again where there is another study.
 
     Yields
     ------
@@ -241,8 +241,8 @@ def _cells_steps(
     rows = []
     for i, cell in enumerate(cells, start=1):
         stopped = (
-            f"Stopped after {i - 1} of {len(cells)} cells, which are kept: the same "
-            "study goes on with the others."
+            f"Stopped after {i - 1} of {len(cells)} cells, which are kept. Run the "
+            "same study again to compute the others."
         )
         if should_stop():
             raise Cancelled(stopped)

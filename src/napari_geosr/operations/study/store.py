@@ -99,7 +99,7 @@ class StudyStore:
         *,
         overwrite: bool,
     ) -> None:
-        """Make the folder, or go on with the study that is in it.
+        """Make the folder, or resume the study in it.
 
         Raises
         ------
@@ -182,7 +182,7 @@ class StudyStore:
             ) from error
 
     def let_go(self) -> None:
-        """Let others go on with the study."""
+        """Let others resume the study."""
         self._lock.release()
 
     @cached_property
@@ -212,7 +212,7 @@ class StudyStore:
             return dict(values["essential"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise FileError(
-                f"{path} is no study that can be gone on with. Choose another folder, "
+                f"{path} is not a study that can be resumed. Choose another folder, "
                 "or remove the file."
             ) from error
 
@@ -273,7 +273,7 @@ class StudyStore:
 
     @property
     def said(self) -> list[str]:
-        """What was said of the whole scan when it was reconstructed."""
+        """The messages about the whole scan when it was reconstructed."""
         try:
             return self._said.read_text(encoding="utf-8").splitlines()
         except OSError:

@@ -190,7 +190,7 @@ def finer_targets(
     Returns
     -------
     str
-        A sentence or two; empty where the target is not so many times finer.
+        A sentence or two; empty where the target has other voxels.
     """
     found = _times_finer(source, target)
     if found is None:

@@ -164,7 +164,7 @@ def _data_sentence(job: TrainJob, patches: Patches) -> str:
     return (
         f"{len(patches.scenes)} volume(s) of {', '.join(sorted(shapes)[:4])} voxels "
         f"given by the person who trained it; {100 * job.training.validation:.0f} % of "
-        "each kept apart as a block."
+        "each held out as a block."
     )
 
 

@@ -3,7 +3,7 @@
 Noise2Inverse gets reconstructions of disjoint parts of the projections; methods that
 learn from pairs get reconstructions from fewer views or less light beside that of the
 whole scan. They are kept in the folder of the job and reconstructed once: a job that is
-stopped or killed goes on with the block of slices that it was at.
+stopped or killed continues from the block of slices it was working on.
 """
 
 from __future__ import annotations

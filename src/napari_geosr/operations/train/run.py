@@ -75,7 +75,7 @@ def train_steps(
     Path or None
         Of the bundle; None if `should_stop` ended it before the last step, or while the
         model was judged: the same call then trains to the last step, if that was not
-        done, and judges anew.
+        done, and judges again.
 
     Raises
     ------

@@ -206,7 +206,7 @@ class ZarrOutput(Output):
     Parameters
     ----------
     reopen : bool
-        Whether to go on with the group that is there.
+        Whether to resume the existing group.
     """
 
     def __init__(

@@ -67,7 +67,7 @@ class TiffOutput(Output):
     Parameters
     ----------
     reopen : bool
-        Whether to go on with the file that is there.
+        Whether to resume the existing file.
     """
 
     def __init__(

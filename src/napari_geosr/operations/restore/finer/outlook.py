@@ -7,7 +7,7 @@ The error of a finer result has two parts, and the scan tells something of both:
   and taken from what its averaged result is compared with (``x - n / a``). The noise of
   the two is then independent, and its share can be subtracted [1]_.
 - Of the detail within these voxels. The scan itself is the truth for a scan that is
-  coarser by the model's factor: parts of it are averaged, made finer again, and
+  coarser by the model's factor: parts of it are averaged, upscaled again, and
   compared with what was there, with noise drawn in the same way so that the averaged
   scan is as noisy as the scan. Detail gets weaker from scale to scale; how much is
   taken from the two scales that the scan has.

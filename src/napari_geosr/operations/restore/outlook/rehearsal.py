@@ -1,7 +1,7 @@
 """A rehearsal on blocks that are known: the pores that the model invents or loses.
 
 The scan is smoothed as much as its noise asks for and taken for the truth. Noise like
-that of the scan is laid over it, the model is run, and pores are counted before and
+that of the scan is added, the model is run, and pores are counted before and
 after. Then small test pores of known sizes are put into the solid, and the same is done
 again: from which size on are they found, and how many objects does the model invent?
 """
@@ -170,7 +170,7 @@ def _test_pores(
 def _balls(
     solid: npt.NDArray[np.bool_], core: tuple[slice, ...], rng: np.random.Generator
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
-    """Voxels of balls (in an image discs) that lie apart from each other in solid."""
+    """Voxels of spheres (in an image discs) that lie apart from each other in solid."""
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)

@@ -173,7 +173,7 @@ def cautions(facts: Facts) -> Iterator[Finding]:
         if removed.has_places:
             yield Finding(
                 "caution",
-                "Some of what would be removed stands out of the noise, by up to "
+                "Some of what would be removed exceeds the noise, by up to "
                 f"{removed.strongest:.0f} standard deviations: look at it.",
             )
         yield from _range(facts)

@@ -1,4 +1,4 @@
-"""Train until the expected error on blocks kept apart falls no more, or time is up."""
+"""Train until the expected error on held-out blocks stops falling, or time is up."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Adaptation:
 
     @property
     def is_better(self) -> bool:
-        """Whether the adapted model is worth having."""
+        """Whether the adapted model is better."""
         gain = self.gain
         return gain is not None and gain.is_sure and gain.decibels >= _LEAST_GAIN
 
@@ -212,7 +212,7 @@ class _Keeper:
         return max(1, (self.trainer.steps - self.trainer.first_step) // _LOOKS)
 
     def adaptation(self) -> Adaptation:
-        """Put the best weights back, and say what they are worth."""
+        """Restore the best weights, and say how good they are."""
         trainer, method = self.trainer, self.trainer.method
         assert self.before is not None
         assert self.best is not None
@@ -234,7 +234,7 @@ class _Keeper:
             "model": after.mean(after.risks()),
         }
         least = 1e-3 * before.mean(before.noise)
-        where = "blocks kept apart, expected without knowing the noise-free scan"
+        where = "held-out blocks, estimated without the noise-free scan"
         return tuple(
             FigureRow(
                 test_set=where,

@@ -45,7 +45,7 @@ class _Watched:
 class RiskWatch:
     """Estimates how far a network is from the noise-free scans, without knowing them.
 
-    Stein's estimate on blocks kept apart, or the distance to a second scan there.
+    Stein's estimate on held-out blocks, or the distance to a second scan there.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""How good a model just trained is, on the blocks that were kept apart.
+"""How good a model just trained is, on the held-out blocks.
 
 On the device that it was trained on, tile by tile, as people will restore with it.
 """

@@ -1,4 +1,4 @@
-"""The blocks kept apart in training, as models are judged on them."""
+"""The held-out blocks on which models are judged."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def blocks_text(scenes: Sequence[Scene], n: int, role: str, kind: str = "") -> s
 def validation_block(
     scene: Scene, patches: Patches, role: str, n_scenes: int = 1
 ) -> Array:
-    """The block kept apart, standardised; a middle part of it where it is large.
+    """The held-out block, standardised; a middle part of it where it is large.
 
     Parameters
     ----------

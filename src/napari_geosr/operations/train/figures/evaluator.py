@@ -62,8 +62,8 @@ class Evaluator:
         """Raise `Cancelled` where the person asked to stop."""
         if self.should_stop():
             raise Cancelled(
-                "The judging of the model was stopped; it begins anew after what is "
-                "left of the training."
+                "Evaluation of the model was stopped; it starts again when training is "
+                "resumed."
             )
 
     def to_processor(self) -> Warned:

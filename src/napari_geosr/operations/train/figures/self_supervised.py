@@ -1,8 +1,8 @@
 """How good a model is by its method's own measure, where there is no target.
 
 A method that learns from noisy volumes alone guesses voxels that it does not see, so
-that is what its model can be judged by: against voxels of the block kept apart that
-were hidden from it. They are noisy, so figures lie below those against a clean object
+that is what its model can be judged by: against voxels of the held-out block that were
+hidden from it. They are noisy, so figures lie below those against a clean object
 and serve to compare: with the input, and with the Gaussian filter that guesses best.
 """
 
