@@ -348,7 +348,7 @@ def test_a_package_whose_test_fails_is_not_kept(own: Path, tmp_path: Path) -> No
         run_to_end(import_steps(_packed(folder, tmp_path / "b.zip")))
     tensor["sha256"] = str(get_sha256(folder / "test_output.npy"))
     (folder / "rdf.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(ModelError, match="own test differs by 1"):
+    with pytest.raises(ModelError, match="differs from the expected one by 1"):
         run_to_end(import_steps(_packed(folder, tmp_path / "c.zip")))
     assert not own.exists()
 

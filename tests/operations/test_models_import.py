@@ -128,7 +128,7 @@ def test_names(own: Path, tmp_path: Path) -> None:
         take(path, name="mine")
     with pytest.raises(ModelError, match="'foam-denoise' already"):
         take(path, name="foam-denoise")
-    with pytest.raises(ModelError, match="cannot be called 'My Model'"):
+    with pytest.raises(ModelError, match="Invalid model name 'My Model'"):
         take(path, name="My Model")
     assert sorted(p.name for p in own.iterdir()) == ["a", "a-2", "mine"]
 

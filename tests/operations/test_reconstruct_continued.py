@@ -335,7 +335,7 @@ def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
 
 
 def test_there_must_be_something_to_go_on_with(tmp_path: Path):
-    with pytest.raises(ConfigError, match="leave --continue out"):
+    with pytest.raises(ConfigError, match="Leave --continue out"):
         find_unfinished(tmp_path / "v.tif")
 
 
@@ -392,5 +392,7 @@ def test_what_a_killed_run_left_is_called_by_the_name_of_the_result(scan, tmp_pa
     part.unlink()
     io.write(unknown, part)
     unfinished = io.read(part)
-    with pytest.raises(ConfigError, match=r"^v\.tif is no unfinished reconstruction"):
+    with pytest.raises(
+        ConfigError, match=r"^v\.tif is not an unfinished reconstruction"
+    ):
         run(scan, out=tmp_path / "v.tif", unfinished=unfinished)

@@ -141,10 +141,10 @@ def test_another_input_model_or_setting_is_refused(volume):
         with pytest.raises(ConfigError, match=what):
             restore(prepared, unfinished=part.volume)
     same = replace(part.volume, provenance=())
-    with pytest.raises(ConfigError, match="no unfinished restoration"):
+    with pytest.raises(ConfigError, match="not an unfinished restoration"):
         restore(prepare(volume), unfinished=same)
     whole, _ = restore(prepare(volume))
-    with pytest.raises(ConfigError, match="no unfinished restoration"):
+    with pytest.raises(ConfigError, match="not an unfinished restoration"):
         restore(prepare(volume), unfinished=whole.volume)
 
 
@@ -162,7 +162,7 @@ def test_the_command_goes_on(volume, tmp_path, capsys):
     out.unlink()
     capsys.readouterr()
     assert command([*words, "--continue"]) == 2
-    assert "no result.incomplete.tif beside result.tif" in capsys.readouterr().err
+    assert "no unfinished run of result.tif" in capsys.readouterr().err
 
 
 @pytest.fixture
