@@ -40,7 +40,7 @@ _MAX_LISTED = 8
 
 
 class Hdf5Format(FileFormat):
-    """Read through h5py; `io/projections.py` reads projections from such files."""
+    """Read through h5py; `io/projections/` reads projections from such files."""
 
     title = "HDF5"
     suffixes = (".hdf5", ".h5", ".nxs", ".nx5", ".hdf")
