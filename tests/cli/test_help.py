@@ -106,6 +106,31 @@ def test_train_alone_says_what_each_method_needs(
     assert "train METHOD --help" in said
 
 
+@pytest.mark.parametrize(
+    ("command", "earlier", "name"),
+    [
+        ("measure", "--sample-mask", "--sample"),
+        ("measure", "--labels", "--write-labels"),
+        ("train supervised", "--labels", "--n-labels"),
+        ("train noise2inverse", "--scan-dataset", "--projections-dataset"),
+        ("pairs", "--noise", "--noise-level"),
+        ("reconstruct", "--centre", "--center"),
+        ("simulate", "--centre-offset", "--center-offset"),
+    ],
+)
+def test_earlier_names_work_and_help_leaves_them_out(
+    app: App, capsys: pytest.CaptureFixture[str], command: str, earlier: str, name: str
+) -> None:
+    for word in command.split():
+        app = app[word]
+    [argument] = [a for a in app.assemble_argument_collection() if name in a.names]
+    assert earlier in argument.names
+    assert run([*command.split(), "--help"]) == 0
+    shown = capsys.readouterr().out.split()
+    assert name in shown
+    assert earlier not in shown
+
+
 def test_quiet_leaves_out_progress_and_hints(
     tmp_path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

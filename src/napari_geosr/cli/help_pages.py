@@ -24,9 +24,9 @@ _ADVANCED = "Advanced"
 #: named nowhere is part of the method.
 _GROUPS: dict[str, str] = {
     "Input": "source target projections low high second reference mask sample "
-    "sample-mask voxel-size low-voxel-size high-voxel-size "
-    "unit channel time axes dataset scan-dataset shape dtype nonfinite like config "
-    "from-model",
+    "voxel-size low-voxel-size high-voxel-size "
+    "unit channel time axes dataset projections-dataset shape dtype nonfinite like "
+    "config from-model",
     "Geometry of the scan": "angles angle-range angle-unit endpoint full-turn geometry "
     "center source-distance detector-distance pixel-size pixel-unit rows every frames "
     "splits exposure short acquisition",
@@ -55,6 +55,17 @@ _GROUP_OF = {
 }
 
 
+#: Earlier names and other spellings of options: they work, and help leaves them out.
+_OTHER_NAMES = {
+    "--centre",
+    "--centre-offset",
+    "--labels",
+    "--noise",
+    "--sample-mask",
+    "--scan-dataset",
+}
+
+
 class GroupedFormatter(DefaultFormatter):
     """Prints options in groups instead of in one long table."""
 
@@ -71,7 +82,7 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
 
     A table of commands, or of a few options, stays whole.
     """
-    entries = [_with_readable_default(entry) for entry in panel.entries]
+    entries = [_with_one_name(_with_readable_default(entry)) for entry in panel.entries]
     options = [entry for entry in entries if entry.names and not entry.positional_label]
     if panel.format != "parameter" or len(options) < 6:
         yield panel.copy(entries=entries)
@@ -95,6 +106,13 @@ def with_examples(*lines: str) -> str:
 def _group(entry: HelpEntry) -> str:
     groups = (_GROUP_OF.get(name) for name in entry.names)
     return next((title for title in groups if title), _METHOD)
+
+
+def _with_one_name(entry: HelpEntry) -> HelpEntry:
+    """Leave out the earlier names of an option."""
+    first, *others = entry.positive_names or ("",)
+    names = (first, *(name for name in others if name not in _OTHER_NAMES))
+    return entry.copy(positive_names=names) if first else entry
 
 
 def _with_readable_default(entry: HelpEntry) -> HelpEntry:

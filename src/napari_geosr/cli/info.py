@@ -35,7 +35,7 @@ from napari_geosr.operations.inputs.scan import (
 
 
 def info(
-    path: InputPath,
+    input: InputPath,  # noqa: A002  # the name that people see
     /,
     *,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
@@ -62,7 +62,7 @@ def info(
     if (
         not noise
         and reading == InputConfig()
-        and (scan := _projections(path)) is not None
+        and (scan := _projections(input)) is not None
     ):
         if json:
             print_json(_describe_projections(scan))
@@ -70,7 +70,7 @@ def info(
         for label, value in _projection_lines(scan):
             print(f"{label:<12} {value}")
         return 0
-    volume = io.read(path, **reading.reading())
+    volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.select(time=reading.time, channel=reading.channel)
     found = _noise(volume, second, reading) if noise else None
@@ -82,7 +82,7 @@ def info(
         print(f"{label:<12} {value}")
     if found is not None:
         print(f"{'noise':<12} {noise_in_words(found)}")
-        suggest(f"models rank {quoted(path)}")
+        suggest(f"models rank {quoted(input)}")
     return 0
 
 

@@ -66,7 +66,9 @@ def measure(
     labels: Annotated[
         bool,
         Parameter(
-            negative="", help="Also write a volume of labels, one number per pore."
+            name=["--write-labels", "--labels"],
+            negative="",
+            help="Also write a volume of labels, one number per pore.",
         ),
     ] = False,
     config: Annotated[MeasureConfig | None, AS_FLAGS] = None,

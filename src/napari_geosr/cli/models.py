@@ -113,7 +113,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
 
 
 def rank_models(
-    scan: InputPath,
+    input: InputPath,  # noqa: A002  # the name that people see
     /,
     *,
     second: Annotated[
@@ -129,12 +129,12 @@ def rank_models(
 ) -> int:
     """Compare models, classical filters and leaving the scan as it is.
 
-    The expected error of each on this very scan is estimated on a few blocks, without
+    The expected error of each on this scan is estimated on a few blocks, without
     a ground truth; the best is what `restore --model auto` takes.
     """
     from rich.console import Console
 
-    volume = open_volume(scan, reading)
+    volume = open_volume(input, reading)
     other = None if second is None else open_volume(second, reading)
     ranked, warnings = run_command(
         lambda should_stop: ranking.rank_steps(
@@ -153,7 +153,7 @@ def rank_models(
     for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
     print(ranked.why)
-    suggest(f"restore {quoted(scan)} -m auto -o restored.ome.tif")
+    suggest(f"restore {quoted(input)} -m auto -o restored.ome.tif")
     return 0
 
 

@@ -30,6 +30,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
+#: `info --noise` measures it and `simulate --no-noise` leaves it out; this is a number.
+_NAMES = {"noise": ("--noise-level", "--noise")}
+
+
 def _imaging_flags() -> type[Config]:
     """A flag for each setting of the kinds of imaging, third parties' too.
 
@@ -37,7 +41,7 @@ def _imaging_flags() -> type[Config]:
     """
     fields: AnyDict = {
         name: (
-            Annotated[kind | None, Parameter(negative="")],
+            Annotated[kind | None, Parameter(name=_NAMES.get(name), negative="")],
             Field(None, title=title, description=help_),
         )
         for name, (kind, title, help_) in imaging_options().items()

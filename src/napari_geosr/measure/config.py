@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field, field_validator
 
 from napari_geosr.core.config import Config
@@ -46,7 +47,9 @@ class PorosityConfig(Config):
         "at a corner, 6 only those that share a face (in 2D: 8 or 4).",
     )
 
-    sample_mask: Literal["none", "auto"] = Field(
+    sample_mask: Annotated[
+        Literal["none", "auto"], Parameter(name=["--sample", "--sample-mask"])
+    ] = Field(
         default="none",
         title="Sample mask",
         description="none: the whole volume is sample; auto: the envelope of the "

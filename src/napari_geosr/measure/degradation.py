@@ -99,7 +99,8 @@ def degradation_steps(
     if (observed[weights > 0] <= 0).any() or (expected[:, weights > 0] <= 0).any():
         raise VolumeError(
             f"Blur and noise of {name} cannot be measured: one of the scans is "
-            "uniform where it was sampled. Give them as settings (--blur, --noise)."
+            "uniform where it was sampled. Give them as settings "
+            "(--blur, --noise-level)."
         )
     fits = [
         fit_spectrum(shape, spectrum, observed, expected, weights) for shape in shapes
@@ -142,7 +143,7 @@ def _window(
         raise VolumeError(
             f"Blur and noise of {name} cannot be measured in {edge} × {edge} "
             f"low-resolution voxels: at least {LEAST_WINDOW} × {LEAST_WINDOW} are "
-            "needed in both scans. Give them as settings (--blur, --noise)."
+            "needed in both scans. Give them as settings (--blur, --noise-level)."
         )
     return (depth if depth >= _LEAST_DEPTH else 1), edge
 

@@ -9,8 +9,9 @@ as far apart as they are. Or the target is a label image, and the model learns t
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
+from cyclopts import Parameter
 from pydantic import Field
 
 from napari_geosr.core.errors import ConfigError, VolumeError
@@ -47,7 +48,7 @@ NEEDS = (
 class Config(TargetLossConfig):
     """Settings of supervised learning."""
 
-    labels: int = Field(
+    labels: Annotated[int, Parameter(name=["--n-labels", "--labels"])] = Field(
         1,
         ge=1,
         le=256,

@@ -129,7 +129,9 @@ class ProjectionsConfig(PreparationConfig):
     angle_unit: AngleUnit = None
     pixel_size: PixelSize = None
     pixel_unit: PixelUnit = None
-    scan_dataset: InnerPath = None
+    scan_dataset: Annotated[
+        InnerPath, Parameter(name=["--projections-dataset", "--scan-dataset"])
+    ] = None
     flats: Flats = None
     darks: Darks = None
     line_integrals: AreLineIntegrals = None
