@@ -110,7 +110,7 @@ class Output(ABC):
 
 
 def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
-    """Copy boxes from one array to another of the same shape, a few megabytes at a time.
+    """Copy boxes from one array to another, a few megabytes at a time.
 
     Parameters
     ----------

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from napari.qt.threading import create_worker
+from napari.qt.threading import GeneratorWorker
 from napari.utils import progress
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 
@@ -67,6 +67,8 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 )
 
 
+#: Tasks with a description: a person waits for them.
+_described: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
 #: Those of all docks that have not ended.
 _unfinished: list[Control] = []
 
@@ -111,6 +113,12 @@ def _before_quit() -> None:
     QThreadPool.globalInstance().waitForDone(_SIGNALS)
 
 
+def described_tasks() -> list[BackgroundTask]:
+    """Tasks that run and that a person knows by their description."""
+    tasks = [task for task in _described if task.is_running]
+    return sorted(tasks, key=lambda task: task.description)
+
+
 def _register(owner: QObject, control: Control) -> None:
     if owner not in _controls:
         controls = _controls[owner] = []
@@ -146,8 +154,14 @@ class BackgroundTask:
             "error": on_error,
             "finished": on_finished,
         }
+        self.description = description
+        self.owner = None if owner is None else weakref.ref(owner)
+        if description:
+            _described.add(self)
         self._bar: Any = progress(total=0, desc=description) if description else None
-        self._worker: Any = create_worker(_guarded, make_steps, self.control)
+        # Not by `create_worker`, which has napari ask about the worker, in words that
+        # mean nothing to a person, before it closes the window: see `Closing`.
+        self._worker: Any = GeneratorWorker(_guarded, make_steps, self.control)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
