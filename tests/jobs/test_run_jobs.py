@@ -1,4 +1,4 @@
-"""Restorations, reconstructions and measurements as jobs: begun, stopped, gone on with."""
+"""Restorations, reconstructions and measurements as jobs, stopped and resumed."""
 
 from __future__ import annotations
 
