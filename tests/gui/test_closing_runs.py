@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tifffile
-from opening import opened
+from opening import environment, opened
 from porosity_helpers import open_dock, wait_for_levels
 from qtpy.QtWidgets import QMessageBox
 from test_closing_training import Close
@@ -73,16 +76,13 @@ def close_window(viewer, monkeypatch, asked, answer: str) -> list[str]:
     window = viewer.window._qt_window
     closed: list[str] = []
 
-    class Timer:
-        @staticmethod
-        def singleShot(_ms, call):
-            closed.append(call.__name__)
+    timer = SimpleNamespace(singleShot=lambda _ms, call: closed.append(call.__name__))
 
     def ask(runs, tasks, _jobs, _parent):
         asked.append([run.doing for run in runs] + [t.description for t in tasks])
         return answer
 
-    monkeypatch.setattr(_closing, "QTimer", Timer)
+    monkeypatch.setattr(_closing, "QTimer", timer)
     monkeypatch.setattr(_closing, "ask_about_runs", ask)
     event = Close(spontaneous=True)
     assert closing_of(window).eventFilter(window, event)
@@ -301,3 +301,94 @@ def test_what_ends_with_the_window_is_asked_about(viewer, qtbot, monkeypatch, as
     finally:
         task.cancel()
         qtbot.waitUntil(lambda: not task.is_running, timeout=10_000)
+
+
+SCRIPT = """
+import sys, time
+import napari
+from napari._qt import qt_main_window
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QMessageBox
+from window_button import press_close_button
+
+file, way = sys.argv[1:]
+from napari_geosr.gui.restore.outlook import panel
+from napari_geosr.gui.restore.outlook.activity import OutlookActivity
+panel.run_anyway = lambda *_: True  # nobody is there to be asked
+OutlookActivity._next = lambda _: ""
+OutlookActivity.has_looked = property(lambda _: True)
+
+def napari_asks(*_args, **_how):
+    print("napari asked", flush=True)
+    raise SystemExit(3)
+
+qt_main_window.ConfirmCloseDialog = napari_asks
+
+def exec_(box):
+    print("asked", box.text(), flush=True)
+    found = {b.text().replace("&", ""): b for b in box.buttons()}
+    found["Keep running in the background"].click()
+
+QMessageBox.exec = exec_
+viewer = napari.Viewer()
+viewer.open(file, plugin="napari-geosr")
+from opening import opened
+dock = opened(viewer)
+dock.form.set_values({"threads": 1})
+shown = []
+dock.activity.progressed.connect(lambda stage, *_: shown.append(stage))
+dock.run_button.click()
+
+def watch():
+    if "tiles" not in shown:
+        return
+    timer.stop()
+    assert dock.activity.busy == "run"
+    global began
+    began = time.perf_counter()
+    if way == "button":
+        press_close_button(viewer.window._qt_window)
+    else:
+        viewer.close()
+
+timer = QTimer()
+timer.timeout.connect(watch)
+timer.start(10)
+napari.run()
+print(f"ended {time.perf_counter() - began:.2f} s", flush=True)
+"""
+
+
+@pytest.mark.parametrize("way", ["button", "script"])
+def test_the_job_goes_on_when_napari_has_ended(tmp_path, way):
+    file = file_of(tmp_path)
+    command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(file), way]
+    began = time.monotonic()
+    done = subprocess.run(
+        command,
+        env=environment(),
+        capture_output=True,
+        text=True,
+        timeout=400,
+        check=False,
+    )
+    print(done.stdout, f"{time.monotonic() - began:.1f} s in all")
+    assert done.returncode == 0, done.stderr[-3000:] + done.stdout
+    assert "Traceback" not in done.stderr, done.stderr[-3000:]
+    assert "napari asked" not in done.stdout
+    if way == "script":
+        assert "asked" not in done.stdout
+        assert index.list_jobs() == []
+        return
+    assert done.stdout.count("asked Restoring scan has not finished.") == 1
+    (status,) = index.list_jobs()
+    job = JobFolder(status.path)
+    deadline = time.monotonic() + 300
+    while job.status().is_alive:
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+    status = job.status()
+    assert status.state == "done", (job.path / "log.txt").read_text()
+    config = operation.RestoreConfig(threads=1)
+    whole = run_to_end(operation.restore_steps(io.read(file), config)).volume
+    np.testing.assert_array_equal(io.read(status.result).data, whole.data)

@@ -88,9 +88,7 @@ class ResultOpener(QObject):
         first, *others = result.volumes
         like = self._layer_of(result.source)
         if result.status.operation == "measure":
-            layer = add_labels_result(
-                self._viewer, first.data, first, name=first.name
-            )
+            layer = add_labels_result(self._viewer, first.data, first, name=first.name)
             said = f"The pores are in {layer.name!r}; the report is "
             said += f"{result.status.result}."
         else:
