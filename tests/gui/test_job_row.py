@@ -1,4 +1,4 @@
-"""Docks show the job that goes on with one of their runs, and open its result."""
+"""Docks show the job that one of their runs has become, and open its result."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     dock = opened(viewer)
     row = dock.job_row
     qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
-    said = "foam is paused at 25 %; it continues from the finished tiles."
+    said = "foam is paused at 25 %; it resumes from the finished tiles."
     assert row.label.text() == said
     started = []
 

@@ -209,9 +209,12 @@ def remove_jobs(
 
 
 def _how_to_go_on(status: JobStatus) -> str:
+    said = f"Resume it with: napari-geosr jobs resume {status.path}."
+    if status.operation not in MAKE_MODELS:
+        return said
     return (
-        f"Resume it with: napari-geosr jobs resume {status.path}. --learning-rate, "
-        "--batch-size and --steps change these settings from there on."
+        f"{said} --learning-rate, --batch-size and --steps change these settings from "
+        "there on."
     )
 
 

@@ -46,8 +46,8 @@ _MAKE_OTHERS = {
     "measure": "report",
     "study projections": "report",
 }
-#: What a job goes on from, where that is no checkpoint; empty: it begins anew.
-_GO_ON_FROM = {
+#: What a job resumes from, where that is no checkpoint; empty: it starts again.
+_RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
     "measure": "",
@@ -60,12 +60,12 @@ def result_word(operation: str) -> str:
     return _MAKE_OTHERS.get(operation, "model")
 
 
-def how_it_goes_on(operation: str) -> str:
-    """How a job of this kind goes on after it was stopped, as the end of a sentence."""
-    from_what = _GO_ON_FROM.get(operation, "the last checkpoint")
+def how_it_resumes(operation: str) -> str:
+    """How a stopped job of this kind resumes, as the end of a sentence."""
+    from_what = _RESUME_FROM.get(operation, "the last checkpoint")
     if not from_what:
         return "starts again from the beginning"
-    return f"continues from {from_what}"
+    return f"resumes from {from_what}"
 
 
 def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:

@@ -18,11 +18,13 @@ from napari_geosr.core.steps import (
     CheckpointSaved,
     JudgingProgress,
     JudgingStarted,
+    PartDone,
     PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
     StepIterator,
+    TileDone,
     TrainingProgress,
     Warned,
     never_stop,
@@ -132,7 +134,7 @@ def _beat(job: JobFolder, **facts: Any) -> None:
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
-    last, stage = Step(), ""
+    last, stage, pace = Step(), "", _Pace()
     told = False  # that there are no previews
     try:
         with StepIterator(_operation(job, requests)) as iterator:
@@ -155,6 +157,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                 if step.total and now - last_beat > _BEAT_SECONDS:
                     message = _how_far(step, stage) if aside else ""
                     _beat(job, done=last.done, total=last.total, message=message)
+                    pace.write_down(job, step)
                     last_beat = now
                 if type(step) is not Step:  # which is a count for the folder alone
                     yield step
@@ -176,6 +179,31 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
         where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
     return result
+
+
+class _Pace:
+    """How fast tiles, or parts, are done; trainings say so themselves."""
+
+    def __init__(self) -> None:
+        self._began, self._first = time.monotonic(), -1
+
+    def write_down(self, job: JobFolder, step: Step) -> None:
+        """Append how far the job is; what cannot be written is in its state as well."""
+        if not isinstance(step, TileDone | PartDone):
+            return
+        now = time.monotonic()
+        if not 0 <= self._first < step.done:  # resumed, or the next stage
+            self._began, self._first = now, step.done
+        seconds = (now - self._began) / max(step.done - self._first, 1)
+        left = round(seconds * (step.total - step.done), 1)
+        with suppress(FileError):
+            job.append(
+                "progress",
+                step=step.done,
+                total=step.total,
+                losses={},
+                seconds_left=left,
+            )
 
 
 def _how_far(step: Step, stage: str) -> str:

@@ -17,7 +17,7 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
-from napari_geosr.jobs.kinds import how_it_goes_on
+from napari_geosr.jobs.kinds import how_it_resumes
 
 #: What a run has left when it was stopped; called on the main thread.
 TakeStopped = Callable[[], Any]
@@ -102,7 +102,7 @@ class RunHandover(QObject):
     @property
     def remark(self) -> str:
         """How it goes on as a job."""
-        return f"In the background it {how_it_goes_on(self._operation)}."
+        return f"In the background it {how_it_resumes(self._operation)}."
 
     @property
     def is_running(self) -> bool:

@@ -1,4 +1,4 @@
-"""A row of a dock about the job that goes on with one of its runs."""
+"""A row of a dock about the job that one of its runs has become."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import small_button
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.kinds import how_it_goes_on
+from napari_geosr.jobs.kinds import how_it_resumes
 
 if TYPE_CHECKING:
     import napari.viewer
 
 #: Milliseconds between two looks at a job that runs.
 _PAUSE = 1000
-_RESUME = "Continue", "Continue it in the background (Alt+Shift+N)."
+_RESUME = "Resume", "Resume it in the background (Alt+Shift+N)."
 _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
@@ -168,7 +168,7 @@ def sentence(status: JobStatus) -> str:
     """What a job is doing, or what can be done with it."""
     name = status.name
     at = f" at {100 * status.done // status.total} %" if status.total else ""
-    on = how_it_goes_on(status.operation)
+    on = how_it_resumes(status.operation)
     return {
         "queued": f"{name} waits to run in the background.",
         "running": f"{name} is running in the background{at.replace(' at', ':')}.",
