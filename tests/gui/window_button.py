@@ -25,8 +25,10 @@ def press_close_button(window) -> None:
     x.XOpenDisplay.restype = ctypes.c_void_p
     x.XInternAtom.restype = ctypes.c_ulong
     display = ctypes.c_void_p(x.XOpenDisplay(None))
+
     def atom(name):
         return x.XInternAtom(display, name, 0)
+
     target = ctypes.c_ulong(int(window.winId()))
     event = ClientMessage(
         33,

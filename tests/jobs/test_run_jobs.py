@@ -11,7 +11,8 @@ import pytest
 import tifffile
 
 from napari_geosr import io
-from napari_geosr.core.errors import ConfigError
+from napari_geosr.cli.app import run as command
+from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import StepIterator, TileDone, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import journal as journals
@@ -237,7 +238,7 @@ def test_settings_of_a_training_are_refused(own_home: Path, scan: Path) -> None:
     values = {"operation": "restore", "name": "scan", "data": {"volume": str(scan)}}
     job = JobFolder.create(own_home / "job", values, name="scan")
     job.set_state("paused")
-    with pytest.raises(ConfigError, match="training"):
+    with pytest.raises(JobError, match="is no training, so steps cannot"):
         change_training(job, steps=5)
 
 
@@ -265,3 +266,26 @@ def test_a_file_that_holds_something_else_is_not_taken(
 )
 def test_names_of_jobs_are_plain(text: str, name: str) -> None:
     assert plain_name(text) == name
+
+
+def test_the_command_line_shows_and_resumes_such_jobs(
+    own_home: Path, scan: Path, capsys: Any
+) -> None:
+    volumes = {"data": LayerVolume(io.read(scan))}
+    stopped = StoppedMeasurement(volumes, MeasureConfig())
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    assert command(["jobs", "list"]) == 0
+    said = capsys.readouterr().out
+    assert "scan_pores" in said
+    assert "paused" in said
+    assert command(["jobs", "resume", "scan_pores"]) == 0
+    assert f"Report: {folder}" in capsys.readouterr().out
+    assert command(["jobs", "show", "scan_pores"]) == 0
+    assert "report.html" in capsys.readouterr().out
+    assert command(["jobs", "show", "scan_pores", "--json"]) == 0
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["operation"], shown["state"]) == ("measure", "done")
+    assert shown["progress"]["step"] == shown["progress"]["total"]
+    assert command(["jobs", "watch", "scan_pores"]) == 0
+    assert command(["jobs", "remove", "scan_pores"]) == 0
+    assert not folder.exists()

@@ -127,7 +127,7 @@ def watch_jobs(
 
 
 def cancel_jobs(job: Job, /) -> int:
-    """Stop a job; its last checkpoint is kept, so that it can be resumed."""
+    """Stop a job; what it has finished is kept, so that it can be resumed."""
     folder = find(job)
     status = folder.status()
     if not status.is_alive:
@@ -189,7 +189,7 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with its checkpoints and its model.
+    """Delete a job's folder with all that the job has made.
 
     A job whose folder no longer exists is removed from the list. If the folder holds
     files that are not the job's, nothing is deleted without --force.

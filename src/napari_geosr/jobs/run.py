@@ -157,8 +157,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                 if step.total and now - last_beat > _BEAT_SECONDS:
                     message = _how_far(step, stage) if aside else ""
                     _beat(job, done=last.done, total=last.total, message=message)
-                    pace.write_down(job, step)
                     last_beat = now
+                pace.write_down(job, step)
                 if type(step) is not Step:  # which is a count for the folder alone
                     yield step
     except GeneratorExit:
@@ -186,12 +186,19 @@ class _Pace:
 
     def __init__(self) -> None:
         self._began, self._first = time.monotonic(), -1
+        self._due = 0.0
 
     def write_down(self, job: JobFolder, step: Step) -> None:
-        """Append how far the job is; what cannot be written is in its state as well."""
+        """Append how far the job is, now and then and at the end.
+
+        What cannot be written is in the job's state as well.
+        """
         if not isinstance(step, TileDone | PartDone):
             return
         now = time.monotonic()
+        if now < self._due and step.done < step.total:
+            return
+        self._due = now + _BEAT_SECONDS
         if not 0 <= self._first < step.done:  # resumed, or the next stage
             self._began, self._first = now, step.done
         seconds = (now - self._began) / max(step.done - self._first, 1)

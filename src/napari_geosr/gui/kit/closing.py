@@ -16,7 +16,7 @@ from qtpy.QtWidgets import QApplication, QMainWindow, QMenu, QMessageBox, QWidge
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.places import dock_of
-from napari_geosr.gui.kit.worker import BackgroundTask, described_tasks
+from napari_geosr.gui.kit.worker import BackgroundTask, running_tasks
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS
 
@@ -103,6 +103,12 @@ class Closing(QObject):
         if watched is self.parent():
             if event.type() == QEvent.Type.Close and event.spontaneous():
                 return self._on_close(event)
+            if event.type() == QEvent.Type.Close:
+                # From a script. Docks are only destroyed by the event loop, which may
+                # not run any more; their workers must not keep the process alive.
+                for task in running_tasks():
+                    if task.window() is watched:
+                        task.cancel()
         elif event.type() == QEvent.Type.DeferredDelete:
             self._docks.discard(id(watched))
             self._tell()
@@ -133,8 +139,8 @@ class Closing(QObject):
         window: Any = self.parent()
         tasks = [
             task
-            for task in described_tasks()
-            if task.description not in doing and _window_of(task) is window
+            for task in running_tasks()
+            if task.description not in ("", *doing) and task.window() is window
         ]
         return sorted(runs, key=lambda run: run.doing), tasks
 
@@ -289,16 +295,6 @@ def watch_window_of(part: QObject) -> None:
         widget = widget.parent()
     if widget is not None:
         closing_of(widget)
-
-
-def _window_of(task: BackgroundTask) -> QWidget | None:
-    """The window of who has started a task."""
-    part: Any = None if task.owner is None else task.owner()
-    if part is None or not isalive(part):
-        return None
-    while part is not None and not isinstance(part, QWidget):
-        part = part.parent()
-    return None if part is None else part.window()
 
 
 def _both(
