@@ -202,7 +202,8 @@ class _Pace:
         if not 0 <= self._first < step.done:  # resumed, or the next stage
             self._began, self._first = now, step.done
         seconds = (now - self._began) / max(step.done - self._first, 1)
-        left = round(seconds * (step.total - step.done), 1)
+        known = step.done > self._first
+        left = round(seconds * (step.total - step.done), 1) if known else None
         with suppress(FileError):
             job.append(
                 "progress",
