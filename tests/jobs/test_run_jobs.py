@@ -289,3 +289,53 @@ def test_the_command_line_shows_and_resumes_such_jobs(
     assert command(["jobs", "watch", "scan_pores"]) == 0
     assert command(["jobs", "remove", "scan_pores"]) == 0
     assert not folder.exists()
+
+
+def test_a_series_goes_on_as_a_job(own_home: Path, tmp_path: Path) -> None:
+    path = tmp_path / "movie.ome.tif"
+    io.write(Volume(noise((3, 40, 40)), "TYX", (2.0, 2.0), "µm"), path)
+    volume = io.read(path).replace(name="movie")
+    config = RestoreConfig.create(model="gaussian", device="cpu", threads=1)
+    whole = run_to_end(restoration.restore_steps(volume, config))
+    said: list[int] = []
+    steps = restoration.restore_steps(
+        volume, config, should_stop=lambda: len(said) >= 1
+    )
+    done = stopped_at(steps, 1, said)
+    assert not done.complete
+    stopped = StoppedRestoration(
+        LayerVolume(volume, whole=True), config, known_by_voxels=False, left=done.volume
+    )
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    assert tiles_of(JobFolder(folder)) == 2
+    result = JobFolder(folder).status().result
+    assert result is not None
+    made = io.read(result)
+    assert made.axes == "TYX"
+    np.testing.assert_array_equal(made.data, whole.volume.data)
+
+
+def test_standard_deviations_go_on_as_well(
+    own_home: Path, scan: Path, small_tiles: None
+) -> None:
+    volume = io.read(scan)
+    config = SETTINGS.model_copy(
+        update={"model": "gaussian", "uncertainty": "tta", "uncertainty_members": 2}
+    )
+    whole = run_to_end(restoration.restore_steps(volume, config))
+    assert whole.deviation is not None
+    stopped = StoppedRestoration(
+        LayerVolume(volume),
+        config,
+        known_by_voxels=False,
+        left=whole.volume,
+        left_deviation=whole.deviation,
+    )
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    assert tiles_of(JobFolder(folder)) == 0
+    result = JobFolder(folder).status().result
+    assert result is not None
+    np.testing.assert_array_equal(io.read(result).data, whole.volume.data)
+    deviation = io.read(restoration.deviation_path(result))
+    np.testing.assert_array_equal(deviation.data, whole.deviation.data)
+    assert foreign_files(folder) == []

@@ -1,4 +1,4 @@
-"""From a run in napari to a job that another process goes on with. No Qt here."""
+"""From a run in napari to a job that another process resumes. No Qt here."""
 
 from __future__ import annotations
 

@@ -170,7 +170,7 @@ def left_results() -> list[Volume]:
 
 
 def keep_part(volume: Volume, path: Path) -> Path | None:
-    """Keep what a run has finished without a file, for another process to go on with.
+    """Keep what a run has finished without a file, for another process to resume.
 
     A result in the cache folder is moved to `path`; of one in memory the finished boxes
     are copied. Whoever holds the array must not use it any more.

@@ -101,7 +101,7 @@ class RunHandover(QObject):
 
     @property
     def remark(self) -> str:
-        """How it goes on as a job."""
+        """How it continues as a job."""
         return f"In the background it {how_it_resumes(self._operation)}."
 
     @property

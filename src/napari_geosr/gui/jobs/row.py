@@ -158,7 +158,7 @@ class JobRow(QWidget):
 
 
 def is_offered(status: JobStatus) -> bool:
-    """Whether a dock speaks of a job: it runs, can go on, or nobody saw its result."""
+    """Whether a dock speaks of a job: it runs, can resume, or nobody saw its result."""
     if status.is_alive:
         return True
     return not status.seen and (status.can_resume or status.state == "done")

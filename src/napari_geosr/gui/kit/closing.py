@@ -40,7 +40,7 @@ class DockRun(Protocol):
 
     @property
     def remark(self) -> str:
-        """How it goes on as a job, in a sentence."""
+        """How it continues as a job, in a sentence."""
 
     @property
     def keeps_part(self) -> bool:
@@ -65,7 +65,7 @@ class DockRun(Protocol):
 
 
 class Closing(QObject):
-    """Watches a window, and its docks, for being closed while jobs or runs go on.
+    """Watches a window, and its docks, for being closed while jobs or runs are on.
 
     A person is told of a job once: in a notification when its dock is closed, else in a
     question when the window is, in place of napari's own. An event filter sees the
@@ -342,7 +342,7 @@ def ask_about_runs(
     Parameters
     ----------
     runs : sequence of DockRun
-        What may go on as jobs.
+        What may continue as jobs.
     tasks : sequence of BackgroundTask
         What ends with the window.
     jobs : sequence of JobFolder

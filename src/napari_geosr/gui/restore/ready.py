@@ -149,7 +149,7 @@ def stopped_run(
     layer: Image,
     viewer: napari.viewer.Viewer,
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
-    """Give what makes of the result of a run, if it has one, what a job goes on with.
+    """Give what makes of the result of a run, if it has one, what a job resumes.
 
     To be called when the run begins: the layer may change.
     """

@@ -22,7 +22,7 @@ OPERATION = "reconstruct"
 
 
 class ReconstructJob(Config):
-    """All that a reconstruction needs to be done, or gone on with, elsewhere."""
+    """All that a reconstruction needs to be done, or resumed, elsewhere."""
 
     name: str
     """Of the result's file."""
@@ -73,7 +73,7 @@ def reconstruct_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Reconstruct a volume in the folder of a job, or go on where it was stopped.
+    """Reconstruct a volume in the folder of a job, or resume it where it was stopped.
 
     Parameters
     ----------

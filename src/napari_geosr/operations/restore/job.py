@@ -51,7 +51,7 @@ class RestoreInput(Config):
 
 
 class RestoreJob(Config):
-    """All that a restoration needs to be done, or gone on with, by another process."""
+    """All that a restoration needs to be done, or resumed, by another process."""
 
     name: str
     """Of the result's file."""
@@ -102,7 +102,7 @@ def restore_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Restore a volume in the folder of a job, or go on where it was stopped.
+    """Restore a volume in the folder of a job, or resume it where it was stopped.
 
     Parameters
     ----------
