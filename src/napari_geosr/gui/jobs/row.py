@@ -59,8 +59,8 @@ class JobRow(QWidget):
         self.label.setWordWrap(True)
         self.label.setAccessibleName("Job")
         self.label.setToolTip("A run that was moved into the background, or stopped.")
-        self.button = QPushButton(_RESUME[0])
-        self.button.setAccessibleName(_RESUME[0])
+        self.button = QPushButton()
+        self._name_button(*_RESUME)
         self.jobs_button = small_button(
             "…", "Jobs", "Show it in the Jobs dock", "Alt+Shift+H"
         )
@@ -121,14 +121,16 @@ class JobRow(QWidget):
         if status is None or not offered:
             return
         self.label.setText(sentence(status))
-        text, tip = _SHOW if status.state == "done" else _RESUME
-        self.button.setText(text)
-        self.button.setAccessibleName(text)
-        self.button.setToolTip(tip)
-        self.button.setShortcut("Alt+Shift+N")
+        self._name_button(*(_SHOW if status.state == "done" else _RESUME))
         self.button.setVisible(not status.is_alive)
         if status.is_alive:
             self._timer.start(_PAUSE)
+
+    def _name_button(self, text: str, tool_tip: str) -> None:
+        self.button.setText(text)
+        self.button.setAccessibleName(text)
+        self.button.setToolTip(tool_tip)
+        self.button.setShortcut("Alt+Shift+N")  # lost with the old text
 
     def _on_button(self) -> None:
         status = self._status
