@@ -208,7 +208,7 @@ def test_napari_ends_well_and_the_training_goes_on(tmp_path):
 
 
 CLOSE_SCRIPT = """
-import ctypes, os, socket, sys
+import os, socket, sys
 import napari, numpy as np, psutil
 from napari._qt import qt_main_window
 from qtpy.QtCore import QTimer
@@ -238,32 +238,13 @@ qt_main_window.ConfirmCloseDialog = napari_asks
 viewer = napari.Viewer()
 viewer.add_image(np.zeros((4, 8, 8)))
 from opening import opened
+from window_button import press_close_button
 dock = opened(viewer, "Jobs")
 window = viewer.window._qt_window
 
-class ClientMessage(ctypes.Structure):
-    _fields_ = [("type", ctypes.c_int), ("serial", ctypes.c_ulong),
-                ("send_event", ctypes.c_int), ("display", ctypes.c_void_p),
-                ("window", ctypes.c_ulong), ("message_type", ctypes.c_ulong),
-                ("format", ctypes.c_int), ("data", ctypes.c_long * 5),
-                ("padding", ctypes.c_long * 24)]
-
-def press_close_button():
-    # What a window manager sends; a close() of Qt is not told from a script's.
-    x = ctypes.CDLL("libX11.so.6")
-    x.XOpenDisplay.restype = ctypes.c_void_p
-    x.XInternAtom.restype = ctypes.c_ulong
-    display = ctypes.c_void_p(x.XOpenDisplay(None))
-    atom = lambda name: x.XInternAtom(display, name, 0)
-    target = ctypes.c_ulong(int(window.winId()))
-    event = ClientMessage(33, 0, 1, display, target, atom(b"WM_PROTOCOLS"), 32,
-                          (ctypes.c_long * 5)(atom(b"WM_DELETE_WINDOW")))
-    x.XSendEvent(display, target, 0, 0, ctypes.byref(event))
-    x.XCloseDisplay(display)
-
 def close():
     if way == "button":
-        press_close_button()
+        press_close_button(window)
         return
     (action,) = {
         action

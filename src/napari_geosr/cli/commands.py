@@ -92,7 +92,7 @@ COMMANDS = {
 #: Commands in groups: the group's help, and its commands.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
-        "List, watch, stop and resume trainings.",
+        "List, watch, stop and resume jobs: trainings and other long runs.",
         {
             "list": Command(
                 "jobs:list_jobs",
@@ -111,7 +111,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "cancel": Command(
                 "jobs:cancel_jobs",
-                "Stop a job and keep its last checkpoint.",
+                "Stop a job and keep what it has finished.",
                 ("jobs cancel job",),
             ),
             "resume": Command(
@@ -121,7 +121,7 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "remove": Command(
                 "jobs:remove_jobs",
-                "Delete a job's folder. First copy any model that you still need.",
+                "Delete a job's folder. First copy any result that you still need.",
                 ("jobs remove job",),
             ),
         },

@@ -127,7 +127,7 @@ def watch_jobs(
 
 
 def cancel_jobs(job: Job, /) -> int:
-    """Stop a job; its last checkpoint is kept, so that it can be resumed."""
+    """Stop a job; what it has finished is kept, so that it can be resumed."""
     folder = find(job)
     status = folder.status()
     if not status.is_alive:
@@ -189,7 +189,7 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with its checkpoints and its model.
+    """Delete a job's folder with all that the job has made.
 
     A job whose folder no longer exists is removed from the list. If the folder holds
     files that are not the job's, nothing is deleted without --force.
@@ -209,9 +209,12 @@ def remove_jobs(
 
 
 def _how_to_go_on(status: JobStatus) -> str:
+    said = f"Resume it with: napari-geosr jobs resume {status.path}."
+    if status.operation not in MAKE_MODELS:
+        return said
     return (
-        f"Resume it with: napari-geosr jobs resume {status.path}. --learning-rate, "
-        "--batch-size and --steps change these settings from there on."
+        f"{said} --learning-rate, --batch-size and --steps change these settings from "
+        "there on."
     )
 
 

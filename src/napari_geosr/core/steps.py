@@ -90,6 +90,11 @@ class TileDone(Step):
 
 
 @dataclass(frozen=True)
+class PartDone(Step):
+    """A part of work is done of which nothing can be shown, such as a measurement."""
+
+
+@dataclass(frozen=True)
 class BlockDone(Step):
     """A block of the input was swept (measuring, statistics, copying)."""
 

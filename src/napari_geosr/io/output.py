@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,25 @@ class Output(ABC):
     @abstractmethod
     def close(self) -> None:
         """Close the file as it is; what is still held back is dropped."""
+
+
+def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
+    """Copy boxes from one array to another, a few megabytes at a time.
+
+    Parameters
+    ----------
+    source, target : array-like
+        Arrays of the same shape and dtype.
+    """
+    itemsize = np.dtype(source.dtype).itemsize
+    for place in boxes:
+        shape = [part.stop - part.start for part in place]
+        for key in blocks(shape, (1,) * len(shape), itemsize, COPY_BYTES):
+            part = tuple(
+                slice(p.start + k.start, p.start + k.stop)
+                for p, k in zip(place, key, strict=True)
+            )
+            target[part] = np.asarray(source[part])
 
 
 def blocks(

@@ -21,6 +21,13 @@ from napari_geosr.core.volume import Volume
 _COMPARED_BYTES = 2**24
 
 
+def jobs_folder() -> Path:
+    """Where folders of jobs are made that nobody has chosen a place for."""
+    from platformdirs import user_data_path
+
+    return user_data_path("napari-geosr", appauthor=False) / "jobs"
+
+
 def new_folder(parent: Path, name: str) -> Path:
     """Create and return ``parent/name``, with a number if it exists, free of races.
 

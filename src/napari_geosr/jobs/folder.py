@@ -78,7 +78,10 @@ class JobStatus:
     message : str
         Why it failed, or what it does now.
     result : Path or None
-        Where the model lies, once it is made.
+        Where the model, volume or report lies, once it is made.
+    seen : bool
+        Whether docks need not offer it any more: a person has opened its result, or
+        does not want to now.
     """
 
     path: Path
@@ -94,6 +97,7 @@ class JobStatus:
     total: int = 0
     message: str = ""
     result: Path | None = None
+    seen: bool = False
 
     @property
     def is_alive(self) -> bool:
@@ -316,6 +320,7 @@ class JobFolder:
             total=reading.count(facts.get("total")),
             message=message or outside,
             result=result,
+            seen=facts.get("seen") is True,
         )
 
     # Who works on it
@@ -388,6 +393,7 @@ class JobFolder:
             host=socket.gethostname(),
             started=processes.own_start(),
             message="",
+            seen=False,
         )
 
     def refuse_done(self) -> None:

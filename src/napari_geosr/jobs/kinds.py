@@ -39,12 +39,33 @@ MAKE_MODELS = ("train", "train from projections")
 #: Operations that fit networks: with losses and previews, and a result at any time.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
 #: What other operations make.
-_MAKE_OTHERS = {"ganrec": "volume", "study projections": "report"}
+_MAKE_OTHERS = {
+    "ganrec": "volume",
+    "restore": "volume",
+    "reconstruct": "volume",
+    "measure": "report",
+    "study projections": "report",
+}
+#: What a job resumes from, where that is no checkpoint; empty: it starts again.
+_RESUME_FROM = {
+    "restore": "the finished tiles",
+    "reconstruct": "the finished slices",
+    "measure": "",
+    "study projections": "the finished cells",
+}
 
 
 def result_word(operation: str) -> str:
     """Result of this kind of job: a ``"model"``, ``"volume"`` or ``"report"``."""
     return _MAKE_OTHERS.get(operation, "model")
+
+
+def how_it_resumes(operation: str) -> str:
+    """How a stopped job of this kind resumes, as the end of a sentence."""
+    from_what = _RESUME_FROM.get(operation, "the last checkpoint")
+    if not from_what:
+        return "starts again from the beginning"
+    return f"resumes from {from_what}"
 
 
 def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
@@ -79,6 +100,21 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
         from napari_geosr.operations.study.job import StudyJob, study_job_steps
 
         return StudyJob.from_values(values), study_job_steps
+    if operation == "restore":
+        from napari_geosr.operations.restore.job import RestoreJob, restore_job_steps
+
+        return RestoreJob.from_values(values), restore_job_steps
+    if operation == "reconstruct":
+        from napari_geosr.operations.reconstruct.job import (
+            ReconstructJob,
+            reconstruct_job_steps,
+        )
+
+        return ReconstructJob.from_values(values), reconstruct_job_steps
+    if operation == "measure":
+        from napari_geosr.operations.measure.job import MeasureJob, measure_job_steps
+
+        return MeasureJob.from_values(values), measure_job_steps
     raise JobError(
         f"{where} names the operation {operation!r}, which this release cannot run as "
         "a job."

@@ -18,11 +18,13 @@ from napari_geosr.core.steps import (
     CheckpointSaved,
     JudgingProgress,
     JudgingStarted,
+    PartDone,
     PreviewReady,
     ShouldStop,
     StageStarted,
     Step,
     StepIterator,
+    TileDone,
     TrainingProgress,
     Warned,
     never_stop,
@@ -132,7 +134,7 @@ def _beat(job: JobFolder, **facts: Any) -> None:
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
-    last, stage = Step(), ""
+    last, stage, pace = Step(), "", _Pace()
     told = False  # that there are no previews
     try:
         with StepIterator(_operation(job, requests)) as iterator:
@@ -156,6 +158,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     message = _how_far(step, stage) if aside else ""
                     _beat(job, done=last.done, total=last.total, message=message)
                     last_beat = now
+                pace.write_down(job, step)
                 if type(step) is not Step:  # which is a count for the folder alone
                     yield step
     except GeneratorExit:
@@ -176,6 +179,39 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
         where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
     return result
+
+
+class _Pace:
+    """How fast tiles, or parts, are done; trainings say so themselves."""
+
+    def __init__(self) -> None:
+        self._began, self._first = time.monotonic(), -1
+        self._due = 0.0
+
+    def write_down(self, job: JobFolder, step: Step) -> None:
+        """Append how far the job is, now and then and at the end.
+
+        What cannot be written is in the job's state as well.
+        """
+        if not isinstance(step, TileDone | PartDone):
+            return
+        now = time.monotonic()
+        if now < self._due and step.done < step.total:
+            return
+        self._due = now + _BEAT_SECONDS
+        if not 0 <= self._first < step.done:  # resumed, or the next stage
+            self._began, self._first = now, step.done
+        seconds = (now - self._began) / max(step.done - self._first, 1)
+        known = step.done > self._first
+        left = round(seconds * (step.total - step.done), 1) if known else None
+        with suppress(FileError):
+            job.append(
+                "progress",
+                step=step.done,
+                total=step.total,
+                losses={},
+                seconds_left=left,
+            )
 
 
 def _how_far(step: Step, stage: str) -> str:

@@ -28,15 +28,20 @@ def change_training(job: JobFolder, **changes: Any) -> None:
     ConfigError
         If one is not allowed; nothing is changed then.
     JobError
-        If a process works on the job, it is done, or has done more steps than it is
-        to do.
+        If a process works on the job, it is done or no training, or has done more
+        steps than it is to do.
     """
     with job.hold():
         job.refuse_done()
         status, values = job.status(), job.values()
         if status.is_alive and status.pid:
             raise JobError(f"{status.name} is {status.state}: pause it first.")
-        before = values.get("training", {})
+        if "training" not in values:
+            raise JobError(
+                f"{status.name} is no training, so {' and '.join(changes)} cannot be "
+                "changed. Resume it as it is, or start it again with other settings."
+            )
+        before = values["training"]
         new = {k: v for k, v in changes.items() if before.get(k) != v}
         if not new:
             return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
 import time
 import weakref
 from dataclasses import dataclass
@@ -12,16 +13,21 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.memory import free_host_memory
-from napari_geosr.core.types import AnyDType
+from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
+from napari_geosr.io.atomic import explained
 from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
 from napari_geosr.io.journal import (
+    Journal,
     JournalEntry,
     read_journal,
+    remove_journal,
     remove_with_journal,
 )
+from napari_geosr.io.output import copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished import history_of
 
@@ -76,12 +82,13 @@ def cached_zarr(
     folder.mkdir(parents=True, exist_ok=True)
     _remove_leftovers()
     path = temporary_sibling(folder / f"result{_SUFFIX}", _SUFFIX)
-    chunks = tuple(
-        min(n, c)
-        for n, c in zip(shape, (1, 1, depth, 512, 512)[-len(shape) :], strict=True)
-    )
     array = zarr.create_array(
-        path, shape=shape, dtype=dtype, chunks=chunks, fill_value=fill, overwrite=True
+        path,
+        shape=shape,
+        dtype=dtype,
+        chunks=_chunks(shape, depth),
+        fill_value=fill,
+        overwrite=True,
     )
     own(array)
     return array
@@ -123,7 +130,11 @@ def in_cache(volume: Volume, *, is_reopened: bool = False) -> CachedResult | Non
     path = _path_of(volume.data)
     if path is None:
         return None
-    stamp = Stamp(
+    return CachedResult(volume.data, path, _stamp_of(volume), is_reopened)
+
+
+def _stamp_of(volume: Volume) -> Stamp:
+    return Stamp(
         tuple(volume.shape),
         volume.axes,
         volume.voxel_size,
@@ -131,7 +142,6 @@ def in_cache(volume: Volume, *, is_reopened: bool = False) -> CachedResult | Non
         volume.origin,
         tuple(volume.provenance),
     )
-    return CachedResult(volume.data, path, stamp, is_reopened)
 
 
 def own(array: Any) -> None:
@@ -157,6 +167,105 @@ def left_results() -> list[Volume]:
         except (OSError, ValueError, KeyError, TypeError, GeoSRError):
             continue  # it is damaged, or was removed meanwhile
     return found
+
+
+def keep_part(volume: Volume, path: Path) -> Path | None:
+    """Keep what a run has finished without a file, for another process to resume.
+
+    A result in the cache folder is moved to `path`; of one in memory the finished boxes
+    are copied. Whoever holds the array must not use it any more.
+
+    Parameters
+    ----------
+    volume : Volume
+        What a run has left; its last record says what is ``finished``, or that it is
+        ``complete``.
+    path : Path
+        A folder that does not exist: a zarr, with its journal beside it.
+
+    Returns
+    -------
+    Path or None
+        `path`; None where nothing is finished.
+
+    Raises
+    ------
+    FileError
+        If it cannot be written.
+
+    See Also
+    --------
+    open_part : the same volume again
+    """
+    record, boxes = _finished(volume)
+    if not boxes:
+        return None
+    with explained(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        cached = _path_of(volume.data)
+        if cached is None:
+            array = _new_zarr(path, volume)
+            copy_boxes(volume.data, array, boxes)
+        else:
+            remove_journal(cached)
+            shutil.move(cached, path)
+            _owned.discard(cached)
+            array = _open_zarr(path)
+    stamp = _stamp_of(volume.replace(provenance=(*volume.provenance[:-1], record)))
+    Journal(CachedResult(array, path, stamp, is_reopened=False)).add(boxes)
+    return path
+
+
+def open_part(path: Path) -> Volume | None:
+    """What :func:`keep_part` has kept; None where there is nothing, or no longer."""
+    entry = read_journal(path)
+    if entry is None or not entry.boxes:
+        return None
+    try:
+        return _as_volume(entry, _open_zarr(path))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise FileError(
+            f"The finished part in {path} cannot be read: {error}. Delete it to start "
+            "from the beginning."
+        ) from error
+
+
+def remove_part(path: Path) -> None:
+    """Remove what :func:`keep_part` has kept, if it is there."""
+    remove_with_journal(path)
+
+
+def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
+    """The last record of a volume, as unfinished, and the boxes that are finished."""
+    last = dict(volume.provenance[-1]) if volume.provenance else {}
+    boxes = list(boxes_of_the_record(last.get("finished") or ()))
+    if last.get("complete") is True:
+        boxes = [tuple(slice(0, n) for n in volume.shape)]
+    return {**last, "complete": False}, boxes
+
+
+def _new_zarr(path: Path, volume: Volume) -> Any:
+    import zarr
+
+    shape = volume.shape
+    return zarr.create_array(
+        path,
+        shape=shape,
+        dtype=volume.dtype,
+        chunks=_chunks(shape, 8),
+        fill_value=np.nan if volume.dtype.kind == "f" else 0,
+    )
+
+
+def _open_zarr(path: Path) -> Any:
+    import zarr
+
+    return zarr.open_array(path, mode="r+")
+
+
+def _chunks(shape: tuple[int, ...], depth: int) -> tuple[int, ...]:
+    most = (1, 1, depth, 512, 512)[-len(shape) :]
+    return tuple(min(n, c) for n, c in zip(shape, most, strict=True))
 
 
 def _as_volume(entry: JournalEntry, array: Any) -> Volume:

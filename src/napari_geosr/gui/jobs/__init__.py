@@ -1,4 +1,4 @@
-"""The Jobs dock: all trainings, running, waiting and done; watch or resume one."""
+"""The Jobs dock: all jobs, running, waiting and done; watch or resume one."""
 
 from __future__ import annotations
 
@@ -86,13 +86,13 @@ class JobsDock(Dock):
         self.tree = list_tree(
             ["Job", "State", "Steps"],
             "Jobs",
-            "All trainings on this machine. Select several to compare their curves.",
+            "All jobs on this computer. Select several trainings to compare them.",
             heights=(90, 190),
         )
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.remove_button: QPushButton = button(
             "&Delete…",
-            "Delete the job's folder, including its model. You are asked first.",
+            "Delete the job's folder, including its result. You are asked first.",
         )
         self.remove_button.setEnabled(False)
         self.add_button = button(
@@ -211,8 +211,8 @@ class JobsDock(Dock):
             return
         path = Path(items[0].data(0, _PATH))
         text = (
-            f"Delete {path} with its checkpoints and its model? This cannot be undone. "
-            "A copy that you use in the Restore dock stays."
+            f"Delete {path} with all that it has made? This cannot be undone. A copy "
+            "of its model that you use in the Restore dock stays."
         )
         gone = self._missing(path) is not None
         if foreign := foreign_files(path):

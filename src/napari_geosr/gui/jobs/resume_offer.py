@@ -1,4 +1,4 @@
-"""Offers to resume trainings whose process is gone."""
+"""Offers to resume jobs that are paused, or whose process is gone."""
 
 from __future__ import annotations
 
@@ -13,10 +13,11 @@ from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.kinds import FIT_NETWORKS
 
 
 class ResumeOffer(QWidget):
-    """A row that names the newest interrupted job; hidden where there is none.
+    """A row that names the newest interrupted or paused job; hidden where none is.
 
     The jobs are listed in a worker when the dock opens.
 
@@ -33,11 +34,11 @@ class ResumeOffer(QWidget):
         self._job: JobStatus | None = None
         self.label = QLabel()
         self.label.setWordWrap(True)
-        self.label.setAccessibleName("Interrupted training")
-        self.label.setToolTip("A training that was interrupted.")
+        self.label.setAccessibleName("Stopped job")
+        self.label.setToolTip("A job that was paused or interrupted.")
         self.button = QPushButton("&Resume")
-        self.button.setAccessibleName("Resume the interrupted training")
-        self.button.setToolTip("Resume from the last checkpoint.")
+        self.button.setAccessibleName("Resume the stopped job")
+        self.button.setToolTip("Resume from what is finished.")
         self.later = QToolButton()
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")
@@ -49,7 +50,7 @@ class ResumeOffer(QWidget):
         row.addWidget(self.button)
         row.addWidget(self.later)
         self.button.clicked.connect(self._on_resume)
-        self.later.clicked.connect(self.hide)
+        self.later.clicked.connect(self._on_later)
         self.setVisible(False)
         self._run: BackgroundTask | None = BackgroundTask(
             lambda _stop: _list_steps(), owner=self, on_result=self._on_listed
@@ -57,14 +58,19 @@ class ResumeOffer(QWidget):
 
     def _on_listed(self, jobs: list[JobStatus]) -> None:
         self._run = None
-        stopped = [job for job in jobs if job.state == "interrupted"]
+        stopped = [
+            job
+            for state in ("interrupted", "paused")
+            for job in jobs
+            if job.state == state and not job.seen
+        ]
         if not stopped:
             return
-        self._job = stopped[0]
-        self.label.setText(
-            f"{self._job.name} was interrupted at step {self._job.done} of "
-            f"{self._job.total}."
-        )
+        job = self._job = stopped[0]
+        how = "was interrupted" if job.state == "interrupted" else "is paused"
+        step = "step " if job.operation in FIT_NETWORKS else ""
+        at = f" at {step}{job.done} of {job.total}" if job.total else ""
+        self.label.setText(f"{job.name} {how}{at}.")
         self.setVisible(True)
 
     def _on_resume(self) -> None:
@@ -77,6 +83,15 @@ class ResumeOffer(QWidget):
             show_error(error, self)
             return
         self.resumed.emit(self._job.path)
+
+    def _on_later(self) -> None:
+        self.setVisible(False)
+        if self._job is None:
+            return
+        try:
+            JobFolder(self._job.path).beat(seen=True)
+        except GeoSRError as error:
+            show_error(error, self)
 
 
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:

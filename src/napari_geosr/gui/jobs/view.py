@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QWidget
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.jobs.preview import JobPreview
+from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.widgets import JobWidgets
 from napari_geosr.gui.jobs.words import (
@@ -63,6 +64,7 @@ class JobView(JobWidgets):
         self._warned = 0
         self.preview = JobPreview(viewer, self)
         self.handover = ModelHandover(viewer, self)
+        self.opener = ResultOpener(viewer, self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -76,6 +78,9 @@ class JobView(JobWidgets):
         self.resume_with.chosen.connect(self._go_on)
         self.resume_with.failed.connect(self.message.show_error)
         self.use_button.clicked.connect(self._on_use)
+        self.show_button.clicked.connect(self._on_show_result)
+        self.opener.said.connect(lambda text: self.message.show_message(text, "ok"))
+        self.opener.failed.connect(self.message.show_error)
         self.tune_button.clicked.connect(self._on_tune)
         self.show_preview.toggled.connect(self._on_show_preview)
         self.folder_button.clicked.connect(self._on_folder)
@@ -189,6 +194,10 @@ class JobView(JobWidgets):
         if self._watch is not None and self._watch.status.result is not None:
             self.handover.use(self._watch.status.result)
 
+    def _on_show_result(self) -> None:
+        if self.job is not None:
+            self.opener.open(self.job)
+
     def _on_tune(self) -> None:
         if self._watch is not None:
             self.fineTune.emit(self._watch.folder.path)
@@ -277,6 +286,8 @@ class JobView(JobWidgets):
         has_model = has_result and status.operation in MAKE_MODELS
         self.use_button.setVisible(has_model)
         self.tune_button.setVisible(has_model)
+        shown = has_result and status.operation in SHOWN_AS_LAYER
+        self.show_button.setVisible(shown)
         self.show_preview.setVisible(fits)
         self.folder_button.setEnabled(True)
         if status.is_alive and (closing := closing_of(self)) is not None:

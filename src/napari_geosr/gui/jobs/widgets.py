@@ -37,9 +37,9 @@ class JobWidgets(QWidget):
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
-        self.state_label = text_label("State", "What the training is doing.")
+        self.state_label = text_label("State", "What the job is doing.")
         self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of the training")
+        self.progress.setAccessibleName("Progress of the job")
         self.progress.setToolTip("Steps done out of all steps.")
         self.progress.setTextVisible(False)
         self.progress.setMaximumHeight(10)
@@ -50,7 +50,7 @@ class JobWidgets(QWidget):
             "Pa&use", "Stop after the current step. You can resume at any time."
         )
         self.resume_button = button(
-            "Resu&me", "Resume from the last checkpoint, in the background."
+            "Resu&me", "Resume in the background from what is finished."
         )
         self.resume_with = ResumeSettings()
         self.finish_button = button(
@@ -60,6 +60,9 @@ class JobWidgets(QWidget):
         self.use_button = button(
             "Use this m&odel",
             "Copy the model to your models and select it in the Restore dock.",
+        )
+        self.show_button = button(
+            "&Show result", "Add the volume, or the labelled pores, as a layer."
         )
         self.tune_button = button(
             "&Fine-tune this model",
@@ -89,6 +92,7 @@ class JobWidgets(QWidget):
         buttons.addWidget(self.resume_with, 1, 0, 1, 2)
         buttons.addWidget(self.finish_button, 2, 0, 1, 2)
         buttons.addWidget(self.use_button, 3, 0, 1, 2)
+        buttons.addWidget(self.show_button, 3, 0, 1, 2)
         buttons.addWidget(self.tune_button, 4, 0, 1, 2)
         folder = QHBoxLayout()
         folder.addWidget(self.folder_label, 1)
@@ -109,6 +113,7 @@ class JobWidgets(QWidget):
             self.resume_with,
             self.finish_button,
             self.use_button,
+            self.show_button,
             self.tune_button,
         )
 

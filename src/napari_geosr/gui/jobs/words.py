@@ -8,7 +8,7 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.loss_plot import Line
 from napari_geosr.gui.kit.words import duration
-from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
@@ -19,13 +19,14 @@ def state_text(watch: JobWatch) -> str:
     """What a job does, in a sentence."""
     status = watch.status
     done, total = steps_of(watch)
-    at = f"step {done} of {total}" if total else "the beginning"
+    fits = status.operation in FIT_NETWORKS
+    at = f"{'step ' if fits else ''}{done} of {total}" if total else "the beginning"
     if watch.wish and status.is_alive:
         return _ASKED[watch.wish]
     if status.state == "running":
         if not total:
             return f"{watch.stage or 'Starting'}…"
-        if status.operation not in FIT_NETWORKS:
+        if not fits:
             return f"{watch.stage}… {done} of {total} are done."
         return f"Training: {at} ({100 * done // total} %)"
     return {
@@ -33,11 +34,10 @@ def state_text(watch: JobWatch) -> str:
         "finishing": f"{status.message or 'Validating the model'}…",
         "paused": f"Paused at {at}.",
         "cancelled": f"Stopped at {at}; it can be resumed.",
-        "interrupted": f"Interrupted at {at}. Resume continues from the last "
-        "checkpoint.",
+        "interrupted": f"Interrupted at {at}; it {how_it_resumes(status.operation)}.",
         "failed": f"Failed at {at}.",
         "unreadable": "It cannot be read.",
-        "done": f"Done after {done} steps.",
+        "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
 
 
@@ -47,8 +47,8 @@ def figures_text(watch: JobWatch) -> str:
     if not progress or watch.status.state not in ("running", "finishing"):
         return ""
     parts = []
-    if watch.status.state == "running":
-        parts.append(f"{duration(float(progress.get('seconds_left', 0)))} left")
+    if watch.status.state == "running" and progress.get("seconds_left"):
+        parts.append(f"{duration(float(progress['seconds_left']))} left")
     if progress.get("memory"):
         parts.append(f"{format_bytes(progress['memory'])} of memory")
     if progress.get("images_per_second"):
@@ -58,6 +58,9 @@ def figures_text(watch: JobWatch) -> str:
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:
     """Steps done and in all, from whichever source knows more."""
+    status = watch.status
+    if status.operation not in FIT_NETWORKS and not status.is_alive:
+        return status.done, status.total
     done = int(watch.progress.get("step", watch.status.done))
     return done, int(watch.progress.get("total", watch.status.total))
 

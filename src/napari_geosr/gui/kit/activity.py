@@ -10,6 +10,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui.kit.closing import watch_window_of
 from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class Activity(QObject):
                 "please report it. Wait until it has ended, or cancel it."
             )
         self._began = time.monotonic()
+        watch_window_of(self)
         self._task = BackgroundTask(
             make_steps,
             owner=self,

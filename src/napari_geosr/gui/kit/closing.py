@@ -1,17 +1,22 @@
-"""Tell once that jobs go on when their dock, or the window, is closed."""
+"""Ask once what is to become of jobs and runs when their window is closed."""
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from napari.utils.notifications import show_info
+from qtpy.compat import isalive
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu, QMessageBox, QWidget
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.gui.kit.places import dock_of
+from napari_geosr.gui.kit.worker import BackgroundTask, running_tasks
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS
 
@@ -26,8 +31,41 @@ _COMMANDS = {
 }
 
 
+class DockRun(Protocol):
+    """A run in a dock that ends with its window, unless it is made a job."""
+
+    @property
+    def doing(self) -> str:
+        """What it does, as the beginning of a sentence: ``Restoring 'foam'``."""
+
+    @property
+    def remark(self) -> str:
+        """How it continues as a job, in a sentence."""
+
+    @property
+    def keeps_part(self) -> bool:
+        """Whether what it has finished can be kept when it stops."""
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs at this moment."""
+
+    def hand_over(
+        self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
+    ) -> None:
+        """Stop it and keep it as a job, which a process begins to work on at once.
+
+        Parameters
+        ----------
+        start : bool
+            False: the job is paused; what keeps no part is only stopped.
+        then, failed : callable
+            One of them is called when that is done.
+        """
+
+
 class Closing(QObject):
-    """Watches a window, and its docks, for being closed while jobs run.
+    """Watches a window, and its docks, for being closed while jobs or runs are on.
 
     A person is told of a job once: in a notification when its dock is closed, else in a
     question when the window is, in place of napari's own. An event filter sees the
@@ -38,6 +76,8 @@ class Closing(QObject):
         super().__init__(window)
         self._jobs: set[Path] = set()
         self._docks: set[int] = set()
+        self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
+        self._leaving: list[DockRun] = []
         window.installEventFilter(self)
         _ask_before_commands(window)
 
@@ -49,11 +89,26 @@ class Closing(QObject):
             self._docks.add(id(dock))
             dock.installEventFilter(self)
 
+    @property
+    def is_leaving(self) -> bool:
+        """Whether runs are being made jobs before the window closes."""
+        return bool(self._leaving)
+
+    def watch_run(self, run: DockRun) -> None:
+        """Speak of `run` if it still runs at the end."""
+        self._runs.add(run)
+
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
         """Answer the end of a dock, and a request to close the window."""
         if watched is self.parent():
             if event.type() == QEvent.Type.Close and event.spontaneous():
                 return self._on_close(event)
+            if event.type() == QEvent.Type.Close:
+                # From a script. Docks are only destroyed by the event loop, which may
+                # not run any more; their workers must not keep the process alive.
+                for task in running_tasks():
+                    if task.window() is watched:
+                        task.cancel()
         elif event.type() == QEvent.Type.DeferredDelete:
             self._docks.discard(id(watched))
             self._tell()
@@ -77,7 +132,22 @@ class Closing(QObject):
         if jobs:
             show_info(f"{_sentence(jobs)} The Jobs dock shows it again.")
 
+    def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
+        """Runs that can become jobs, and tasks that end with the window."""
+        runs = [run for run in self._runs if isalive(run) and run.is_running]
+        doing = {run.doing for run in runs}
+        window: Any = self.parent()
+        tasks = [
+            task
+            for task in running_tasks()
+            if task.description not in ("", *doing) and task.window() is window
+        ]
+        return sorted(runs, key=lambda run: run.doing), tasks
+
     def _on_close(self, event: QEvent) -> bool:
+        if self._leaving:
+            event.ignore()  # it closes by itself, as soon as the runs are jobs
+            return True
         answer = self.ask()
         if not answer:
             return False
@@ -85,11 +155,11 @@ class Closing(QObject):
         if answer != _STAY:
             # From a script, as it seems: napari would ask a second time.
             window: Any = self.parent()
-            QTimer.singleShot(0, window.close)
+            self.leave(answer, partial(QTimer.singleShot, 0, window.close))
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about the jobs of this window, or of all; do what a person answers.
+        """Ask about jobs and runs of this window, or of all; do it to the jobs.
 
         Returns
         -------
@@ -99,10 +169,14 @@ class Closing(QObject):
         asking = _all_closings() if everywhere else [self]
         untold = {id(closing): closing._untold() for closing in asking}
         jobs = {job.path: job for found in untold.values() for job in found}
-        if not jobs:
+        runs, tasks = _both(closing._running() for closing in asking)
+        if not (jobs or runs or tasks):
             return ""
         window: Any = self.parent()
-        answer = ask(list(jobs.values()), window)
+        if runs or tasks:
+            answer = ask_about_runs(runs, tasks, list(jobs.values()), window)
+        else:
+            answer = ask(list(jobs.values()), window)
         if answer == _STAY:
             for closing in asking:
                 closing._jobs.update(job.path for job in untold[id(closing)])
@@ -110,6 +184,30 @@ class Closing(QObject):
             for job in jobs.values():
                 job.request("pause")
         return answer
+
+    def leave(
+        self, answer: str, close: Callable[[], None], *, everywhere: bool = False
+    ) -> None:
+        """Make jobs of the runs as was answered, then close."""
+        asking = _all_closings() if everywhere else [self]
+        runs, _ = _both(closing._running() for closing in asking)
+        self._leaving = list(runs)
+        if not runs:
+            close()
+            return
+
+        def handed_over(run: DockRun) -> None:
+            if run in self._leaving:
+                self._leaving.remove(run)
+                if not self._leaving:
+                    close()
+
+        for run in runs:
+            run.hand_over(
+                start=answer == _CLOSE,
+                then=partial(handed_over, run),
+                failed=self._leaving.clear,  # the dock says why; the window stays
+            )
 
 
 class CloseCommand(QObject):
@@ -134,6 +232,8 @@ class CloseCommand(QObject):
 
     def _on_triggered(self, _checked: bool = False) -> None:
         closing = self._closing()
+        if closing is not None and closing.is_leaving:
+            return
         answer = "" if closing is None else closing.ask(everywhere=self._quits)
         if answer == _STAY:
             return
@@ -143,7 +243,8 @@ class CloseCommand(QObject):
             return
         window: Any = closing.parent()
         # Without napari's question: this one was answered.
-        window.close(quit_app=self._quits, confirm_need=False)
+        close = partial(window.close, quit_app=self._quits, confirm_need=False)
+        closing.leave(answer, close, everywhere=self._quits)
 
     def _closing(self) -> Closing | None:
         """What watches the window in front; to end napari, any that is watched."""
@@ -187,6 +288,26 @@ def closing_of(widget: QWidget) -> Closing | None:
     return window.findChild(Closing) or Closing(window)
 
 
+def watch_window_of(part: QObject) -> None:
+    """Watch the window that `part` of a dock is in, if it is in one."""
+    widget: Any = part
+    while widget is not None and not isinstance(widget, QWidget):
+        widget = widget.parent()
+    if widget is not None:
+        closing_of(widget)
+
+
+def _both(
+    found: Iterable[tuple[list[DockRun], list[BackgroundTask]]],
+) -> tuple[list[DockRun], list[BackgroundTask]]:
+    """Runs and tasks of all windows."""
+    runs, tasks = [], []
+    for some_runs, some_tasks in found:
+        runs += some_runs
+        tasks += some_tasks
+    return runs, tasks
+
+
 def _all_closings() -> list[Closing]:
     """What watches the windows of this process."""
     found = [window.findChild(Closing) for window in QApplication.topLevelWidgets()]
@@ -208,6 +329,51 @@ def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
     box.setDefaultButton(close)
     box.exec()
     return {close: _CLOSE, pause: _PAUSE}.get(box.clickedButton(), _STAY)
+
+
+def ask_about_runs(
+    runs: Sequence[DockRun],
+    tasks: Sequence[BackgroundTask],
+    jobs: Sequence[JobFolder],
+    parent: QWidget | None,
+) -> str:
+    """Ask what is to become of runs: ``"close"``, ``"pause"`` or ``"stay"``.
+
+    Parameters
+    ----------
+    runs : sequence of DockRun
+        What may continue as jobs.
+    tasks : sequence of BackgroundTask
+        What ends with the window.
+    jobs : sequence of JobFolder
+        Jobs that run already.
+    """
+    buttons, roles = QMessageBox, QMessageBox.ButtonRole
+    box = buttons(parent)
+    box.setIcon(buttons.Icon.Question)
+    box.setWindowTitle("Close while something is running?")
+    box.setAccessibleName(box.windowTitle())
+    said = [f"{run.doing} has not finished." for run in runs]
+    said += [f"{task.description} has not finished and would stop." for task in tasks]
+    said += [_sentence(list(jobs))] if jobs else []
+    box.setText(" ".join(said))
+    answers: dict[object, str] = {}
+    if runs:
+        remarks = list(dict.fromkeys(run.remark for run in runs))
+        box.setInformativeText(" ".join([*remarks, "The Jobs dock shows it."]))
+        keep = box.addButton("&Keep running in the background", roles.AcceptRole)
+        kept = any(run.keeps_part for run in runs)
+        stop = box.addButton(
+            "&Stop and keep what is finished" if kept else "&Stop", roles.AcceptRole
+        )
+        answers = {keep: _CLOSE, stop: _PAUSE}
+    else:
+        keep = box.addButton("&Close and stop it", roles.AcceptRole)
+        answers = {keep: _CLOSE}
+    box.addButton(buttons.StandardButton.Cancel)
+    box.setDefaultButton(keep)
+    box.exec()
+    return answers.get(box.clickedButton(), _STAY)
 
 
 def _sentence(jobs: list[JobFolder]) -> str:

@@ -16,9 +16,11 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any, TypeVar
 
-from napari.qt.threading import create_worker
+from napari.qt.threading import GeneratorWorker
 from napari.utils import progress
+from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
+from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError, system_sentence
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
@@ -67,6 +69,8 @@ _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
 )
 
 
+#: All tasks that somebody still holds.
+_tasks: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
 #: Those of all docks that have not ended.
 _unfinished: list[Control] = []
 
@@ -111,6 +115,12 @@ def _before_quit() -> None:
     QThreadPool.globalInstance().waitForDone(_SIGNALS)
 
 
+def running_tasks() -> list[BackgroundTask]:
+    """All tasks that run, those with a description in the order of these."""
+    tasks = [task for task in _tasks if task.is_running]
+    return sorted(tasks, key=lambda task: task.description)
+
+
 def _register(owner: QObject, control: Control) -> None:
     if owner not in _controls:
         controls = _controls[owner] = []
@@ -146,8 +156,13 @@ class BackgroundTask:
             "error": on_error,
             "finished": on_finished,
         }
+        self.description = description
+        self.owner = None if owner is None else weakref.ref(owner)
+        _tasks.add(self)
         self._bar: Any = progress(total=0, desc=description) if description else None
-        self._worker: Any = create_worker(_guarded, make_steps, self.control)
+        # Not by `create_worker`, which has napari ask about the worker, in words that
+        # mean nothing to a person, before it closes the window: see `Closing`.
+        self._worker: Any = GeneratorWorker(_guarded, make_steps, self.control)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
@@ -155,6 +170,15 @@ class BackgroundTask:
         self.is_running = True
         _wait_at_quit(self.control)
         self._worker.start()
+
+    def window(self) -> Any:
+        """The window of its owner; None where there is none, or not any more."""
+        part: Any = None if self.owner is None else self.owner()
+        if part is None or not isalive(part):
+            return None
+        while part is not None and not isinstance(part, QWidget):
+            part = part.parent()
+        return None if part is None else part.window()
 
     def cancel(self) -> None:
         """Ask the engine to stop at its next tile or block."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
@@ -17,6 +18,7 @@ from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
     export_dialog,
     measured_steps,
+    stopped_measurement,
 )
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
@@ -42,6 +44,8 @@ class PorosityDock(PorosityWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._exporting = Activity(self)
+        self.handover = RunHandover(self.activity, self, "measure")
+        self.handover.keeps_part = False
         self._measured_at: Key = ()
         self._measured: PoreMeasurement | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
@@ -248,6 +252,18 @@ class PorosityDock(PorosityWidgets):
             for chosen in (layer, other)
             if chosen is not None
         }
+        description = f"Measuring {layer.name}"
+        stopped = stopped_measurement(
+            {
+                "data": layer,
+                "reference": other,
+                "mask": mask_layer,
+                "deviation": self.settings.deviation.layer(),
+            },
+            config,
+            self._viewer,
+        )
+        self.handover.begin("measure", description, lambda: stopped)
         earlier = {name: made_before(self._viewer, name) for name in volumes}
         self.activity.start(
             "measure",
@@ -257,7 +273,7 @@ class PorosityDock(PorosityWidgets):
             self._on_measured,
             on_step=self._on_step,
             on_error=self._on_error,
-            description="Measuring pores",
+            description=description,
         )
 
     def cancel(self) -> None:

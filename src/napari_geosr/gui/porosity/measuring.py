@@ -13,8 +13,10 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.layers.saving import may_replace
 from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
@@ -24,7 +26,8 @@ from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.grey_levels import histogram_steps
 
 if TYPE_CHECKING:
-    from napari.layers import Labels
+    import napari.viewer
+    from napari.layers import Labels, Layer
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
@@ -118,6 +121,20 @@ def _with_layers(
                 break
             kept.append(layer.name)
     return replace(measured, checksums=checksums, into=into, kept=tuple(kept))
+
+
+def stopped_measurement(
+    layers: Mapping[str, Layer | None],
+    config: MeasureConfig,
+    viewer: napari.viewer.Viewer,
+) -> StoppedMeasurement:
+    """What a job measures that takes the place of a measurement of these layers."""
+    found = {
+        role: LayerVolume(*part_of_file(layer, viewer))
+        for role, layer in layers.items()
+        if layer is not None
+    }
+    return StoppedMeasurement(found, config)
 
 
 def without_voxels(volume: Volume) -> Volume:

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
 )
 
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
@@ -33,6 +34,7 @@ class PorosityWidgets(Dock):
         self.setMinimumWidth(0)  # tabs and table scroll
         self.settings = PorositySettings(self._viewer)
         self.result = PorosityResult()
+        self.job_row = JobRow(self._viewer, "measure", self)
         self._make_buttons()
         self._lay_out()
 
@@ -75,6 +77,7 @@ class PorosityWidgets(Dock):
         actions.addWidget(self.progress, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(4, 4, 4, 4)
+        layout.addWidget(self.job_row)
         layout.addWidget(self.tabs, 1)
         layout.addWidget(self.message)
         layout.addLayout(actions)

@@ -156,6 +156,7 @@ class ReconstructDock(ReconstructWidgets):
         self.activity.set_scan(opened)
         self.denoise.set_scan(opened)
         self.study.set_scan(opened)
+        self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
             self.facts.setText("Open projections to begin.")

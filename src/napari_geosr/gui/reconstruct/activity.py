@@ -16,6 +16,7 @@ from napari_geosr.core.steps import (
     TargetReady,
     TileDone,
 )
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers.projections import OpenedScan
@@ -32,6 +33,7 @@ from napari_geosr.gui.reconstruct.steps import (
     slice_steps,
     volume_steps,
 )
+from napari_geosr.jobs.handover import StoppedReconstruction
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ class ReconstructActivity(Activity):
         self._not_loaded: set[str] = set()  # algorithms that could not be
         self._run_of: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
+        self.handover = RunHandover(self, parent, "reconstruct")
+        self._ended: ReconstructionResult | None = None
         Connections(parent).connect(viewer.layers.events.removed, self._on_removed)
 
     # What a person asks for.
@@ -276,13 +280,23 @@ class ReconstructActivity(Activity):
         self._views.hide()
         self._shown_key = None
         config = self._config
+        description = f"Reconstructing {opened.scan.name}"
+        path = opened.path
+        if path is not None:  # else no other process could read it
+            title, reading = opened.scan.name, opened.reading
+
+            def stopped_run() -> StoppedReconstruction:
+                left = None if self._ended is None else self._ended.volume
+                return StoppedReconstruction(title, path, reading, config, left)
+
+            self.handover.begin(RUN, description, stopped_run)
         self.start(
             RUN,
             lambda stop: volume_steps(opened.scan, config, known, stopped, stop),
             self._on_reconstructed,
             on_step=self._on_run_step,
             on_error=self._on_run_error,
-            description=f"Reconstructing {opened.scan.name}",
+            description=description,
         )
 
     def _on_run_step(self, step: Step) -> None:
@@ -292,6 +306,8 @@ class ReconstructActivity(Activity):
             self._views.fit(layer)
         if isinstance(step, TileDone):  # there is something to look at in their place
             self._views.forget()
+        if isinstance(step, TileDone):
+            self.handover.set_progress(step.done, step.total)
         if isinstance(step, TileDone | IterationDone):
             self.progressed.emit("slices", step.done, step.total)
         elif isinstance(step, CentreFound):
@@ -307,6 +323,7 @@ class ReconstructActivity(Activity):
         self._on_error(error)
 
     def _on_reconstructed(self, done: ReconstructionResult) -> None:
+        self._ended = done
         layer = self._volume.finish(done)
         if layer is not None:
             self.finished.emit(layer, done, time.monotonic() - self._began)
@@ -315,3 +332,4 @@ class ReconstructActivity(Activity):
         if self._busy == RUN:
             self._volume.end()
         super()._on_finished()
+        self._ended = None

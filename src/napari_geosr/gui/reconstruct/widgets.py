@@ -14,6 +14,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import (
@@ -68,6 +69,7 @@ class ReconstructWidgets(Dock):
 
     def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
         self.open = OpenProjections(viewer)
+        self.job_row = JobRow(viewer, "reconstruct", self)
         self.layer_combo = LayerCombo(viewer, shows_projections)
         self.layer_combo.setAccessibleName("Projections")
         self.layer_combo.setToolTip(
@@ -150,6 +152,7 @@ class ReconstructWidgets(Dock):
         actions = QHBoxLayout()
         for action in (self.preview_button, self.run_button, self.cancel_button):
             actions.addWidget(action, 1)
+        column.addWidget(self.job_row)
         column.addWidget(self.open)
         column.addLayout(choice)
         for widget in (self.facts, self.algorithm, self.above):

@@ -194,10 +194,9 @@ class RestoreDock(RestoreWidgets):
         if layer is not self.activity.source():
             self.model_box.set_by_hand(False)
         self.model_box.set_volume(volume)
-        self.voxel_size.set_layer(layer)
-        self.frames.set_layer(layer)
-        self.file_warnings.set_layer(layer)
-        self.extent.set_layer(layer)
+        for row in (self.voxel_size, self.frames, self.file_warnings, self.extent):
+            row.set_layer(layer)
+        self.job_row.set_source(None if volume is None else volume.source)
         self._usable = None if layer is None else weakref.ref(layer)
         self._volume = volume
         self._offer_adapting(volume)

@@ -19,6 +19,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers import (
@@ -48,6 +49,7 @@ from napari_geosr.gui.restore.ready import (
     ready_steps,
     restrengthened,
     run_of,
+    stopped_run,
 )
 from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.operations import restore as operation
@@ -113,6 +115,8 @@ class RestoreActivity(Activity):
         self._target: weakref.ref[Image | Labels] | None = None
         self._deviation = DeviationLayer(viewer)
         self._restored_from: AnyDict = {}
+        self.handover = RunHandover(self, parent, "restore")
+        self._ended: RestorationResult | None = None
         self._takes_left = False
         self.watch = SourceWatch()
         self._name_given = ""  # to the target, which a person may rename
@@ -404,6 +408,9 @@ class RestoreActivity(Activity):
             self._restored_from["position"] = position
         else:
             self._restored_from["series"] = True
+        stopped_as = stopped_run(ready, layer, self._viewer)
+        description = f"Restoring {layer.name}"
+        self.handover.begin(RUN, description, lambda: stopped_as(self._ended))
         self.start(
             RUN,
             lambda stop: with_highest(
@@ -415,7 +422,7 @@ class RestoreActivity(Activity):
             ),
             lambda result: self._on_restored(*result),
             on_step=self._on_run_step,
-            description=f"Restoring {layer.name}",
+            description=description,
         )
 
     def _on_run_step(self, step: Step) -> None:
@@ -442,12 +449,14 @@ class RestoreActivity(Activity):
         elif isinstance(step, TileDone):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
+            self.handover.set_progress(step.done, step.total)
             self._look_at_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
 
     def _on_restored(self, restored: RestorationResult, highest: float) -> None:
+        self._ended = restored
         for refresher in self._refreshers:
             refresher.finish()
         target = self.target()
@@ -484,3 +493,4 @@ class RestoreActivity(Activity):
     def _on_finished(self) -> None:
         self._refreshers = []
         super()._on_finished()
+        self._ended = None

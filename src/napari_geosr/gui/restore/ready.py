@@ -12,7 +12,9 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.restore.preview import PREVIEW_EDGES, Region
+from napari_geosr.jobs.handover import LayerVolume, StoppedRestoration
 from napari_geosr.operations import restore as operation
 from napari_geosr.operations.restore import (
     Point,
@@ -24,6 +26,7 @@ from napari_geosr.operations.restore import (
 from napari_geosr.operations.restore.continued import KeptPart
 
 if TYPE_CHECKING:
+    import napari.viewer
     from napari.layers import Image
 
     from napari_geosr.inference.runner import Estimate
@@ -139,6 +142,30 @@ def run_of(
         first=first,
         first_point=point_at(position),
     )
+
+
+def stopped_run(
+    ready: ReadyRun,
+    layer: Image,
+    viewer: napari.viewer.Viewer,
+) -> Callable[[RestorationResult | None], StoppedRestoration]:
+    """Give what makes of the result of a run, if it has one, what a job resumes.
+
+    To be called when the run begins: the layer may change.
+    """
+    whole = ready.series is not None
+    found, position = part_of_file(layer, viewer, whole=whole)
+    volume = ready.prepared.volume.replace(name=layer.name, source=found.source)
+    of = LayerVolume(volume, position, whole)
+    settings = ready.prepared.config
+    by_voxels = ready.prepared.volume.source is None
+
+    def stopped(left: RestorationResult | None) -> StoppedRestoration:
+        part = None if left is None else left.volume
+        deviation = None if left is None else left.deviation
+        return StoppedRestoration(of, settings, by_voxels, part, deviation)
+
+    return stopped
 
 
 def point_at(position: Mapping[str, int]) -> Point:

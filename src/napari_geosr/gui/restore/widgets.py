@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import VolumeError
+from napari_geosr.gui.jobs.row import JobRow
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling, progress_bar
@@ -85,6 +86,7 @@ class RestoreWidgets(Dock):
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
         self.left = LeftRow()
+        self.job_row = JobRow(viewer, "restore", self)
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
         self.estimate.setAccessibleName("Estimate of time and memory")
@@ -164,6 +166,7 @@ class RestoreWidgets(Dock):
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.job_row)
         column.addLayout(choices)
         for widget in (
             self.model_box.summary,

@@ -20,7 +20,7 @@ from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
 from napari_geosr.io.journal import Journal
-from napari_geosr.io.output import COPY_BYTES, Output, blocks
+from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
@@ -78,15 +78,7 @@ class KeptPart:
 
     def copy_into(self, array: Any) -> None:
         """Copy the finished voxels, box by box, a few megabytes at a time."""
-        itemsize = np.dtype(self.volume.dtype).itemsize
-        for place in self.places:
-            shape = [part.stop - part.start for part in place]
-            for key in blocks(shape, (1,) * len(shape), itemsize, COPY_BYTES):
-                part = tuple(
-                    slice(p.start + k.start, p.start + k.stop)
-                    for p, k in zip(place, key, strict=True)
-                )
-                array[part] = np.asarray(self.volume.data[part])
+        copy_boxes(self.volume.data, array, self.places)
 
     def writable(self) -> Any:
         """The volume's own array, to be filled further.

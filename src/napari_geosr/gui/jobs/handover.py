@@ -1,0 +1,171 @@
+"""Makes a job of what a dock does, when its window is closed."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Generator
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QWidget
+
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.jobs.data import jobs_folder
+from napari_geosr.jobs.handover import job_from_run_steps
+from napari_geosr.jobs.kinds import how_it_resumes
+
+#: What a run has left when it was stopped; called on the main thread.
+TakeStopped = Callable[[], Any]
+
+
+class RunHandover(QObject):
+    """Turns the run of a dock into a job of its own, or into a paused one.
+
+    The dock says when it begins a run, and how what was stopped is found. The window
+    asks when it is closed: see `napari_geosr.gui.kit.closing`.
+
+    Parameters
+    ----------
+    activity : Activity
+        What runs it.
+    widget : QWidget
+        The dock.
+    operation : str
+        Kind of the job.
+
+    Signals
+    -------
+    said : str
+        What is being done, for the person.
+    failed : object
+        The error that kept the run from becoming a job; it is stopped by then.
+    """
+
+    said = Signal(str)
+    failed = Signal(object)
+
+    def __init__(self, activity: Activity, widget: QWidget, operation: str) -> None:
+        super().__init__(widget)
+        self._activity, self._operation = activity, operation
+        self._widget = weakref.ref(widget)
+        self._doing = ""
+        self._what = ""  # the activity's name of the run
+        self._take: TakeStopped | None = None
+        self._progress = (0, 0)
+        self._answer: tuple[bool, Callable[[], None], Callable[[], None]] | None = None
+        self._task: BackgroundTask | None = None
+        self.folder = jobs_folder()
+        self.keeps_part = True
+        activity.busyChanged.connect(self._on_busy)
+        if isinstance(widget, Dock):
+            self.said.connect(widget.message.show_message)
+            self.failed.connect(widget.show_failure)
+
+    # What the dock says
+
+    def begin(self, what: str, doing: str, take: TakeStopped) -> None:
+        """Say that a run has begun.
+
+        Parameters
+        ----------
+        what : str
+            Its name, as `Activity.busy` gives it.
+        doing : str
+            Its description.
+        take : callable
+            Called when the run was stopped: returns what
+            `napari_geosr.jobs.handover.job_from_run_steps` makes a job of.
+        """
+        self._what, self._doing, self._take = what, doing, take
+        self._progress = (0, 0)
+        widget = self._widget()
+        closing = None if widget is None else closing_of(widget)
+        if closing is not None:
+            closing.watch_run(self)
+
+    def set_progress(self, done: int, total: int) -> None:
+        """Say how far the run is."""
+        self._progress = (done, total)
+
+    # What the window asks
+
+    @property
+    def doing(self) -> str:
+        """What it does, as the beginning of a sentence."""
+        return self._doing
+
+    @property
+    def remark(self) -> str:
+        """How it continues as a job."""
+        return f"In the background it {how_it_resumes(self._operation)}."
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it runs, or is being made a job."""
+        busy = bool(self._what) and self._activity.busy == self._what
+        return busy or self._answer is not None
+
+    def hand_over(
+        self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
+    ) -> None:
+        """Stop the run and make a job of it; one that waits, unless it is to start."""
+        self._answer = (start, then, failed)
+        if start:
+            self.said.emit("Moving the run into the background…")
+        else:
+            self.said.emit("Stopping…")
+        if self._activity.busy == self._what:
+            self._activity.cancel()
+        else:
+            self._on_busy("")
+
+    def _on_busy(self, what: str) -> None:
+        if what or self._task is not None:
+            return
+        if self._answer is None:
+            self._take = None  # a run that has ended keeps no voxels
+            return
+        start, then, _ = self._answer
+        stopped = None if self._take is None else self._take()
+        if stopped is None or not (start or self.keeps_part):
+            self._end()
+            then()
+            return
+        parent, progress = self.folder, self._progress
+
+        def steps(stop: ShouldStop) -> Generator[Step, None, Path]:
+            return job_from_run_steps(
+                stopped, parent, start=start, progress=progress, should_stop=stop
+            )
+
+        self._task = BackgroundTask(
+            steps,
+            owner=self,
+            on_step=self._on_step,
+            on_result=lambda _folder: self._on_made(then),
+            on_error=self._on_error,
+        )
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.said.emit(f"{step.message}…")
+
+    def _on_made(self, then: Callable[[], None]) -> None:
+        self._end()
+        then()
+
+    def _on_error(self, error: Exception) -> None:
+        failed = None if self._answer is None else self._answer[2]
+        self._end()
+        self.failed.emit(error)
+        if failed is not None:
+            failed()
+
+    def _end(self) -> None:
+        self._answer, self._task, self._take = None, None, None
+        self._what = ""

@@ -1,0 +1,214 @@
+"""A row of a dock about the job that one of its runs has become."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QTimer
+from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import Step
+from napari_geosr.gui.jobs.result import ResultOpener, source_of
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import JOBS
+from napari_geosr.gui.kit.widgets import small_button
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.kinds import how_it_resumes
+
+if TYPE_CHECKING:
+    import napari.viewer
+
+#: Milliseconds between two looks at a job that runs.
+_PAUSE = 1000
+_RESUME = "Resume", "Resume it in the background (Alt+Shift+N)."
+_SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
+
+
+class JobRow(QWidget):
+    """Says how far a job of the dock's kind is, and offers what can be done with it.
+
+    Of several the newest, and rather one of the scan that the dock shows. Hidden where
+    there is none, or a person has seen its result.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+    operation : str
+        Kind of the jobs.
+    dock : Dock
+        Shows what is said.
+    """
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, operation: str, dock: Dock
+    ) -> None:
+        super().__init__(dock)
+        self._viewer, self._operation = viewer, operation
+        self._source: Path | None = None
+        self._job: Path | None = None
+        self._status: JobStatus | None = None
+        self._finding = Activity(self)
+        self.opener = ResultOpener(viewer, self)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setAccessibleName("Job")
+        self.label.setToolTip("A run that was moved into the background, or stopped.")
+        self.button = QPushButton()
+        self._name_button(*_RESUME)
+        self.jobs_button = small_button(
+            "…", "Jobs", "Show it in the Jobs dock", "Alt+Shift+H"
+        )
+        self.later_button = small_button(
+            "✕", "Not now", "Not now. It stays in the Jobs dock", "Alt+Shift+Z"
+        )
+        row = QHBoxLayout(self)
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.label, 1)
+        for button in (self.button, self.jobs_button, self.later_button):
+            row.addWidget(button)
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.timeout.connect(self._look)
+        self.button.clicked.connect(self._on_button)
+        self.jobs_button.clicked.connect(self._on_jobs)
+        self.later_button.clicked.connect(self._on_later)
+        self.opener.opened.connect(lambda _status: self._show(None))
+        self.opener.said.connect(lambda text: dock.message.show_message(text, "ok"))
+        self.opener.failed.connect(dock.show_failure)
+        self._dock_failed = dock.show_failure
+        self.setVisible(False)
+        self.find()
+
+    @property
+    def job(self) -> Path | None:
+        """Folder of the job that is shown."""
+        return self._job
+
+    def set_source(self, source: Path | None) -> None:
+        """Prefer jobs about this file."""
+        if source != self._source:
+            self._source = source
+            self.find()
+
+    def find(self) -> None:
+        """Look for the job in a worker."""
+        source, operation = self._source, self._operation
+        if self._finding.busy:
+            return
+        self._finding.start(
+            "find", lambda _stop: find_steps(operation, source), self._on_found
+        )
+
+    def _on_found(self, status: JobStatus | None) -> None:
+        self._show(None if status is None else status.path)
+
+    def _show(self, job: Path | None) -> None:
+        self._job, self._status = job, None
+        self._timer.stop()
+        self._look()
+
+    def _look(self) -> None:
+        status = None if self._job is None else _status_of(self._job)
+        self._status = status
+        offered = status is not None and is_offered(status)
+        self.setVisible(offered)
+        if status is None or not offered:
+            return
+        self.label.setText(sentence(status))
+        self._name_button(*(_SHOW if status.state == "done" else _RESUME))
+        self.button.setVisible(not status.is_alive)
+        if status.is_alive:
+            self._timer.start(_PAUSE)
+
+    def _name_button(self, text: str, tool_tip: str) -> None:
+        self.button.setText(text)
+        self.button.setAccessibleName(text)
+        self.button.setToolTip(tool_tip)
+        self.button.setShortcut("Alt+Shift+N")  # lost with the old text
+
+    def _on_button(self) -> None:
+        status = self._status
+        if status is None:
+            return
+        if status.state == "done":
+            self.opener.open(status.path)
+            return
+        try:
+            local.start(JobFolder(status.path))
+        except (GeoSRError, OSError) as error:
+            self._dock_failed(error)
+        self._look()
+
+    def _on_jobs(self) -> None:
+        job = self._job
+        show = None if job is None else lambda jobs: jobs.show_job(job)
+        open_dock(self._viewer, JOBS, show)
+
+    def _on_later(self) -> None:
+        if self._job is not None:
+            try:
+                JobFolder(self._job).beat(seen=True)
+            except GeoSRError as error:
+                self._dock_failed(error)
+        self._show(None)
+
+
+def is_offered(status: JobStatus) -> bool:
+    """Whether a dock speaks of a job: it runs, can resume, or nobody saw its result."""
+    if status.is_alive:
+        return True
+    return not status.seen and (status.can_resume or status.state == "done")
+
+
+def sentence(status: JobStatus) -> str:
+    """What a job is doing, or what can be done with it."""
+    name = status.name
+    at = f" at {100 * status.done // status.total} %" if status.total else ""
+    on = how_it_resumes(status.operation)
+    return {
+        "queued": f"{name} waits to run in the background.",
+        "running": f"{name} is running in the background{at.replace(' at', ':')}.",
+        "finishing": f"{name} is running in the background{at.replace(' at', ':')}.",
+        "paused": f"{name} is paused{at}; it {on}.",
+        "cancelled": f"{name} was stopped{at}; it {on}.",
+        "interrupted": f"{name} was interrupted{at}; it {on}.",
+        "failed": f"{name} failed{at}: {status.message}",
+        "done": f"{name} was finished in the background.",
+    }.get(status.state, name)
+
+
+def find_steps(
+    operation: str, source: Path | None
+) -> Generator[Step, None, JobStatus | None]:
+    """Find the job of a kind that a dock offers: rather one about the file `source`."""
+    yield from ()
+    wanted = None if source is None else source.resolve()
+    found = [
+        status
+        for status in index.list_jobs()
+        if status.operation == operation and is_offered(status)
+    ]
+    for status in found:
+        if wanted is not None and _source_of(status) == wanted:
+            return status
+    return found[0] if found else None
+
+
+def _source_of(status: JobStatus) -> Path | None:
+    try:
+        return source_of(JobFolder(status.path))
+    except GeoSRError:
+        return None
+
+
+def _status_of(job: Path) -> JobStatus | None:
+    try:
+        return JobFolder(job).status()
+    except GeoSRError:
+        return None  # deleted since

@@ -1,0 +1,168 @@
+"""Docks show the job that one of their runs has become, and open its result."""
+
+from __future__ import annotations
+
+import os
+import socket
+
+import numpy as np
+import psutil
+import pytest
+from opening import opened
+from tomography_helpers import DOCK as RECONSTRUCT
+from train_helpers import JOBS
+
+from napari_geosr import io
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.places import POROSITY
+from napari_geosr.jobs import index, local
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.kinds import read_job
+
+
+def make_job(folder, name: str, state: str, scan, **facts) -> JobFolder:
+    values = {"operation": "restore", "method": "gaussian", "name": name}
+    values |= {"data": {"volume": str(scan)}, "settings": {"model": "gaussian"}}
+    job = JobFolder.create(folder / name, values, name=name)
+    job.set_state(state, **{"done": 3, "total": 12} | facts)
+    index.register(job)
+    return job
+
+
+@pytest.fixture
+def scan(tmp_path, rng):
+    volume = Volume(rng.random((6, 20, 20), np.float32), "ZYX", (2.0,) * 3, "µm")
+    return io.write(volume, tmp_path / "scan.ome.tif")
+
+
+def finished(folder, scan, **facts) -> JobFolder:
+    job = make_job(folder, "done", "done", scan, **facts)
+    result = job.path / "result" / "done.ome.tif"
+    result.parent.mkdir()
+    io.write(io.read(scan).replace(name="done"), result)
+    job.set_state("done", result="result/done.ome.tif")
+    return job
+
+
+def test_a_paused_run_is_offered_when_the_dock_opens(
+    viewer, qtbot, tmp_path, scan, monkeypatch
+):
+    job = make_job(tmp_path, "foam", "paused", scan)
+    dock = opened(viewer)
+    row = dock.job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    said = "foam is paused at 25 %; it resumes from the finished tiles."
+    assert row.label.text() == said
+    started = []
+
+    def start(found):
+        started.append(found.path)
+        facts = {"pid": os.getpid(), "host": socket.gethostname()}
+        found.set_state("running", started=psutil.Process().create_time(), **facts)
+
+    monkeypatch.setattr(local, "start", start)
+    row.button.click()
+    assert started == [job.path]
+    assert row.label.text() == "foam is running in the background: 25 %."
+    assert row.button.isHidden()
+    job.set_state("running", done=6)
+    qtbot.waitUntil(lambda: "50 %" in row.label.text(), timeout=10_000)
+
+
+def test_not_now_is_remembered(viewer, qtbot, tmp_path, scan):
+    job = make_job(tmp_path, "foam", "interrupted", scan)
+    row = opened(viewer).job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    row.later_button.click()
+    assert row.isHidden()
+    assert job.status().seen
+    row.find()
+    qtbot.wait(200)
+    assert row.isHidden()
+
+
+def test_the_job_of_the_scan_comes_first(viewer, qtbot, tmp_path, scan):
+    mine = make_job(tmp_path, "mine", "paused", scan)
+    other = make_job(tmp_path, "other", "paused", tmp_path / "other.tif")
+    dock = opened(viewer)
+    qtbot.waitUntil(lambda: dock.job_row.job == other.path, timeout=10_000)
+    viewer.open(str(scan), plugin="napari-geosr")
+    qtbot.waitUntil(lambda: dock.job_row.job == mine.path, timeout=20_000)
+
+
+def test_jobs_of_other_kinds_are_not_offered(viewer, qtbot, tmp_path, scan):
+    make_job(tmp_path, "foam", "paused", scan)
+    for name in (RECONSTRUCT, POROSITY):
+        row = opened(viewer, name).job_row
+        qtbot.waitUntil(lambda row=row: not row._finding.busy, timeout=10_000)
+        assert row.isHidden()
+
+
+def test_the_result_is_shown_over_its_scan(viewer, qtbot, tmp_path, scan):
+    job = finished(tmp_path, scan)
+    (layer,) = viewer.open(str(scan), plugin="napari-geosr")
+    layer.contrast_limits = (0.1, 0.2)
+    layer.colormap = "viridis"
+    row = opened(viewer).job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    assert row.label.text() == "done was finished in the background."
+    assert row.button.text() == "Show result"
+    with qtbot.waitSignal(row.opener.opened, timeout=20_000):
+        row.button.click()
+    result = viewer.layers[-1]
+    assert result.name == "done"
+    assert tuple(result.contrast_limits) == (0.1, 0.2)
+    assert result.colormap.name == "viridis"
+    np.testing.assert_allclose(result.scale, (2, 2, 2))
+    assert job.status().seen
+    assert row.isHidden()
+
+
+def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):
+    finished(tmp_path, scan)
+    dock = opened(viewer, JOBS)
+    view = dock.view
+    qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
+    assert not view.show_button.isHidden()
+    assert view.use_button.isHidden()
+    assert view.state_label.text() == "Done."
+    with qtbot.waitSignal(view.opener.opened, timeout=20_000):
+        view.show_button.click()
+    assert [layer.name for layer in viewer.layers] == ["done"]
+
+
+def test_a_result_that_is_gone_is_said(viewer, qtbot, tmp_path, scan):
+    job = finished(tmp_path, scan)
+    (job.path / "result" / "done.ome.tif").unlink()
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.state == "done", timeout=10_000)
+    dock.view.show_button.click()
+    qtbot.waitUntil(lambda: "moved or deleted" in dock.view.message.text, timeout=9000)
+
+
+def test_a_measurement_is_shown_as_its_pores(viewer, qtbot, tmp_path, scan):
+    from napari_geosr.jobs.run import run_steps
+
+    values = {"operation": "measure", "method": "otsu", "name": "foam_pores"}
+    values["data"] = {"volume": str(scan)}
+    job = JobFolder.create(tmp_path / "pores", values, name="foam_pores")
+    assert read_job(job.values(), job.path)[0].name == "foam_pores"
+    for _ in run_steps(job):
+        pass
+    index.register(job)
+    row = opened(viewer, POROSITY).job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    with qtbot.waitSignal(row.opener.opened, timeout=20_000):
+        row.button.click()
+    layer = viewer.layers[-1]
+    assert type(layer).__name__ == "Labels"
+    assert layer.data.shape == (6, 20, 20)
+
+
+def test_a_paused_job_is_offered_in_the_jobs_dock(viewer, qtbot, tmp_path, scan):
+    make_job(tmp_path, "foam", "paused", scan)
+    offer = opened(viewer, JOBS).offer
+    qtbot.waitUntil(lambda: not offer.isHidden(), timeout=10_000)
+    assert offer.label.text() == "foam is paused at 3 of 12."
+    offer.later.click()
+    assert offer.isHidden()
