@@ -22,13 +22,14 @@ from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.jobs.compare import JobComparison
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
-from napari_geosr.gui.jobs.view import JobView
+from napari_geosr.gui.jobs.view import NO_JOB, JobView
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import TRAIN
-from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
+from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.own_files import foreign_files
@@ -66,6 +67,7 @@ class JobsDock(Dock):
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
+        self.view.progressed.connect(self.bar.show_job)
         self.compare.failed.connect(self.message.show_error)
         self.activity.idle.connect(self.refresh)
         self._listing.idle.connect(self._on_listing_idle)
@@ -116,11 +118,11 @@ class JobsDock(Dock):
         column.addWidget(self.offer)
         column.addWidget(self.tree)
         column.addLayout(buttons)
-        column.addWidget(self.message)
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        self.bar = ActionBar(self.view.actions, idle=NO_JOB)
+        fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
 

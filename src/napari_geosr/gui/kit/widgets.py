@@ -33,9 +33,18 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.kit.elided import ElidedLabel
 
 
-def button(text: str, tool_tip: str) -> QPushButton:
-    """A button as wide as there is room."""
+def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
+    """A button as wide as there is room.
+
+    Parameters
+    ----------
+    shortcut : str
+        Where no letter of `text` is free; the tool tip names it.
+    """
     made = QPushButton(text)
+    if shortcut:
+        made.setShortcut(shortcut)
+        tool_tip = f"{tool_tip.removesuffix('.')} ({shortcut})."
     made.setToolTip(tool_tip)
     made.setAccessibleName(text.replace("&", ""))
     made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -93,17 +102,14 @@ def add_row(
     form.addRow(label, widget)
 
 
-def fill_with_scrolling(dock: QWidget, inner: QWidget) -> QScrollArea:
-    """Put `inner` into a scroll area that fills `dock`, and return the area."""
+def scrolling(inner: QWidget) -> QScrollArea:
+    """Put `inner` into an area that scrolls up and down, and return the area."""
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     scroll.setWidget(inner)
-    outer = QVBoxLayout(dock)
-    outer.setContentsMargins(0, 0, 0, 0)
-    outer.addWidget(scroll)
     return scroll
 
 
@@ -178,12 +184,16 @@ class Section(QWidget):
         content: QWidget,
         *,
         tool_tip: str,
+        shortcut: str = "",
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.content = content
         self.button = QToolButton()
         self.button.setText(title)
+        if shortcut:
+            self.button.setShortcut(shortcut)
+            tool_tip = f"{tool_tip.removesuffix('.')} ({shortcut})."
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)
