@@ -7,13 +7,13 @@ import time
 import pytest
 from opening import opened
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtWidgets import QPushButton
+from qtpy.QtWidgets import QPushButton, QScrollArea
 from test_manifest import WIDGETS
 from train_helpers import JOBS, TRAIN, noisy_scans
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone
-from napari_geosr.gui.kit.places import POROSITY, RESTORE
+from napari_geosr.gui.kit.places import POROSITY, RECONSTRUCT, RESTORE
 
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360
@@ -44,7 +44,7 @@ def small(viewer):
 
 
 @pytest.mark.parametrize("name", WIDGETS)
-def test_actions_stay_in_sight_and_in_place(small, qtbot, name):
+def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock = small(name)
     qtbot.waitUntil(lambda: dock.bar.isVisible() and dock.width() <= WIDTH)
     qtbot.wait(50)
@@ -61,6 +61,15 @@ def test_actions_stay_in_sight_and_in_place(small, qtbot, name):
     qtbot.wait(50)
     assert dock.message.isVisible()
     assert places(dock) == before
+    window, frame = viewer.window._qt_window, dock.parentWidget().parentWidget()
+    window.resizeDocks([frame], [300], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() <= 300)
+    for area in dock.findChildren(QScrollArea):
+        inner = area.widget()
+        if area.isVisible() and inner is not None:
+            assert inner.minimumSizeHint().width() <= area.viewport().width()
+    window.resizeDocks([frame], [WIDTH], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: places(dock) == before)
     dock.show_busy("run")
     qtbot.wait(20)
     assert places(dock) == before
@@ -119,6 +128,17 @@ def test_what_can_be_asked_of_a_job_is_in_the_bar(small, qtbot, name):
     qtbot.waitUntil(dock.bar.isVisible)
     assert {"Pause", "Resume", "Use this model"} <= places(dock).keys()
     assert not dock.view.use_button.isEnabled()
+
+
+def test_empty_docks_say_what_to_do(small, qtbot):
+    for name, said in (
+        (RESTORE, "Open an image to restore it."),
+        (POROSITY, "Open an image to measure its pores."),
+        (RECONSTRUCT, "Open projections to begin."),
+        (JOBS, "No jobs yet. Press Train… to start one."),
+    ):
+        dock = small(name)
+        qtbot.waitUntil(lambda d=dock, s=said: d.bar.state.text() == s, timeout=5000)
 
 
 def test_cancel_of_a_measurement_is_there_before_it(small, qtbot):

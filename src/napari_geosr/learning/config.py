@@ -123,7 +123,7 @@ class TrainingConfig(Config):
         title="Final rate",
         description="Learning rate at the end, as a fraction of the first; it falls "
         "along a cosine.",
-        json_schema_extra={"unit": "× the first"},
+        json_schema_extra={"unit": "× first"},
     )
     warm_up: int = Field(
         50,
@@ -171,7 +171,6 @@ class TrainingConfig(Config):
         title="Validation",
         description="Fraction of each volume held out, as one block, to judge the "
         "model.",
-        json_schema_extra={"unit": "of the volume"},
     )
     validate_every: int | None = Field(
         None,

@@ -39,6 +39,7 @@ from napari_geosr.operations.train import needs
 if TYPE_CHECKING:
     import napari.viewer
 
+NO_JOBS = "No jobs yet. Press Train… to start one."
 #: Milliseconds between two looks at the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
@@ -154,6 +155,7 @@ class JobsDock(Dock):
                 self.tree.insertTopLevelItem(i, item)
             _fill(item, job)
         self.tree.blockSignals(False)
+        self._say_what_to_do(bool(known))
         there = [job for job in jobs if job.state != "missing"]
         if not self._chosen and there:
             # What runs comes first, else the newest.
@@ -161,6 +163,14 @@ class JobsDock(Dock):
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
             self._on_selected()
+
+    def _say_what_to_do(self, has_jobs: bool) -> None:
+        hint = NO_JOB if has_jobs else NO_JOBS
+        if hint != self.view.hint:
+            self.view.set_hint(hint)
+            self.bar.state.idle = hint
+            if not self.view.line[0]:
+                self.bar.state.setText("")
 
     def _items(self) -> list[QTreeWidgetItem]:
         return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]

@@ -72,6 +72,7 @@ class JobView(JobWidgets):
         self._state = ""
         self._warned = 0
         self.line = "", 0, 0
+        self.hint = NO_JOB  # what to do while no job is shown
         self.preview = JobPreview(viewer, self)
         self.handover = ModelHandover(viewer, self)
         self._timer = QTimer(self)
@@ -166,6 +167,12 @@ class JobView(JobWidgets):
             else (),
         )
 
+    def set_hint(self, text: str) -> None:
+        """Say what to do while no job is shown."""
+        self.hint = text
+        if self._watch is None:
+            self.state_label.setText(text)
+
     def resume(self) -> None:
         """Go on with the job as it is."""
         self._go_on({})
@@ -248,7 +255,7 @@ class JobView(JobWidgets):
 
     def _show_nothing(self) -> None:
         self.title.setText("")
-        self.state_label.setText(NO_JOB)
+        self.state_label.setText(self.hint)
         self.figures.setText("")
         self.folder_label.setText("")
         self.plot.set_lines([], 1)

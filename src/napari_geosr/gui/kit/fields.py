@@ -360,7 +360,7 @@ def _name(part: str) -> str:
 
 def _narrow(menu: QComboBox) -> None:
     """Let a long entry not make the dock wider."""
-    menu.setMinimumContentsLength(8)
+    menu.setMinimumContentsLength(4)
     menu.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets.bases import ValueWidget
 from pydantic import ValidationError
@@ -15,12 +15,27 @@ from qtpy.QtWidgets import QFormLayout, QLabel, QLineEdit, QSizePolicy, QWidget
 from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
-from napari_geosr.gui.kit.widgets import text_label
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
 
 #: Frame of a field that is wrong; what is wrong is said below it.
 _WRONG = "border: 1px solid #d9534f;"
 
 __all__ = ["AUTOMATIC", "ConfigForm"]
+
+
+class FaultLabel(QLabel):
+    """A text of several lines that a form gives as much room as it needs."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Be as high as the text at this width."""
+        super().resizeEvent(event)
+        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 class ConfigForm(QWidget):
@@ -137,8 +152,11 @@ class ConfigForm(QWidget):
 
     def add_fault(self, name: str, text: str) -> None:
         """Say below a field what is wrong with it."""
-        text = text.removesuffix(".")
-        label = text_label(f"Error in {name}", text, f"\N{WARNING SIGN} {text}.")
+        title = name.replace("_", " ")
+        text = text.removesuffix(".").removeprefix(f"{title}: ")
+        label = FaultLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
+        label.setAccessibleName(f"Error in {title}")
+        label.setToolTip(text)
         rows: Any = self.layout()
         row, _ = rows.getWidgetPosition(self.editor(name))
         rows.insertRow(row + 1, label)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -78,7 +78,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     made.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
-    made.setMinimumContentsLength(8)
+    made.setMinimumContentsLength(6)
     return made
 
 
@@ -100,6 +100,48 @@ def add_row(
     label.setToolTip(buddy.toolTip())
     label.setAccessibleName(f"Label of {buddy.accessibleName()}")
     form.addRow(label, widget)
+
+
+class FormAligner(QObject):
+    """Lines up the fields of all forms of a body; of each section by itself.
+
+    Parameters
+    ----------
+    body : QWidget
+        Its forms may come and go.
+    """
+
+    def __init__(self, body: QWidget) -> None:
+        super().__init__(body)
+        body.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Measure the labels again when the body is laid out again."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
+            groups: dict[int, list[QWidget]] = {}
+            for form in watched.findChildren(QFormLayout):
+                labels = [la for la in _labels_of(form) if la.isVisibleTo(watched)]
+                groups.setdefault(_section_of(form), []).extend(labels)
+            for labels in groups.values():
+                widest = max((la.sizeHint().width() for la in labels), default=0)
+                for label in labels:
+                    if label.minimumWidth() != widest:
+                        label.setMinimumWidth(widest)
+        return False
+
+
+def _section_of(form: QFormLayout) -> int:
+    """Which section a form is in; 0 outside all."""
+    widget = form.parentWidget()
+    while widget is not None and not isinstance(widget, Section):
+        widget = widget.parentWidget()
+    return id(widget) if widget is not None else 0
+
+
+def _labels_of(form: QFormLayout) -> list[QWidget]:
+    role = QFormLayout.ItemRole.LabelRole
+    items = (form.itemAt(row, role) for row in range(form.rowCount()))
+    return [item.widget() for item in items if item is not None]
 
 
 def scrolling(inner: QWidget) -> QScrollArea:

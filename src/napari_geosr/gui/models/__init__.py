@@ -129,7 +129,7 @@ class ModelsDock(Dock):
         self.bar = ActionBar(
             (self.use_button, self.export_button, self.remove_button),
             (self.import_button, self.zoo_button, self.cancel_button),
-            idle="Choose a model to read about it.",
+            idle="Drop a model file here to import it.",
         )
         self.stage = self.bar.state
         inner = QWidget()

@@ -14,6 +14,7 @@ from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
+    FormAligner,
     Section,
     add_row,
     button,
@@ -120,6 +121,7 @@ class PairsWidgets(Dock):
         results.addWidget(self.blink_button, 1)
         results.addWidget(self.train_button, 1)
         inner = QWidget()
+        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(question)
@@ -138,7 +140,10 @@ class PairsWidgets(Dock):
         column.addWidget(self.figures)
         column.addLayout(results)
         column.addStretch(1)
-        self.bar = ActionBar((self.build_button, self.cancel_button))
+        self.bar = ActionBar(
+            (self.build_button, self.cancel_button),
+            idle="Choose the scans, then press Build pair.",
+        )
         self.progress, self.progress_label = self.bar.progress, self.bar.state
         fill_dock(self, scrolling(inner), self.message, self.bar)
 

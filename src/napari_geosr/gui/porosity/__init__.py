@@ -21,6 +21,7 @@ from napari_geosr.gui.porosity.measuring import (
 )
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
+from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
@@ -113,6 +114,9 @@ class PorosityDock(PorosityWidgets):
         rows = self.settings
         for row in (rows.voxel_size, rows.frames, rows.file_warnings):
             row.set_layer(None if volume is None else layer)
+        self.stage.idle = NO_IMAGE if layer is None else "Ready."
+        if not self.is_running:
+            self.stage.setText("")
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)
 

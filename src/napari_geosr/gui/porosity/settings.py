@@ -55,6 +55,7 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
+NO_IMAGE = "Open an image to measure its pores."
 _SURROUNDED = (
     "Background reaches the faces of the volume, so pores are counted inside the "
     f"envelope of the solid. Choose “{WHOLE}” to count everything."
@@ -264,8 +265,9 @@ class PorositySettings(QWidget):
         self._volume, self._levels = volume, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
-        none = "Open an image to measure its pores."
-        self.histogram.empty_text = none if volume is None else "Reading grey values…"
+        self.histogram.empty_text = (
+            NO_IMAGE if volume is None else "Reading grey values…"
+        )
         if volume is not None:
             self._set_decimals(_decimals(volume))
         self._show_smallest()

@@ -314,6 +314,7 @@ class MethodSettings(QWidget):
         )
         if old is not None:
             self.layout().removeWidget(old)
+            old.hide()  # until it is deleted it would lie below the new one
             old.deleteLater()
         self.layout().addWidget(self.form)
         self.form.changed.connect(self._on_changed)

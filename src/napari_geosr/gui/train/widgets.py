@@ -20,6 +20,7 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
+    FormAligner,
     Section,
     add_row,
     button,
@@ -119,6 +120,7 @@ class TrainWidgets(Dock):
         add_row(naming, "S&teps", self.steps)
         add_row(naming, "Folder", self.folder, self.folder.button)
         inner = QWidget()
+        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.offer)
