@@ -22,8 +22,8 @@ from qtpy.QtCore import QEventLoop, QTimer
 from qtpy.QtWidgets import QApplication
 
 PLUGIN = "napari-geosr"
-RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
-TRAIN, RECONSTRUCT = "Train a model", "Reconstruct (tomography)"
+RESTORE, POROSITY = "Restore", "Porosity"
+TRAIN, RECONSTRUCT = "Train", "Reconstruct"
 #: Milliseconds: the target.
 TARGET = 50.0
 

@@ -20,6 +20,8 @@ import napari
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_geosr.gui.kit.frame import open_dock as show_dock
+from napari_geosr.gui.kit.places import dock_of
 from napari_geosr.jobs.folder import JobFolder
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"
@@ -49,7 +51,8 @@ def new_viewer(theme: str = "dark", size: tuple[int, int] = (1280, 820)):
 
 def open_dock(viewer, name: str) -> QWidget:
     """Open one of our docks at the width that the documentation shows."""
-    area, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    frame = show_dock(viewer, name)
+    area = dock_of(frame)
     window = viewer.window._qt_window
     window.resizeDocks([area], [DOCK_WIDTH], Qt.Orientation.Horizontal)
     wait(until=lambda: frame.dock is not None)
@@ -77,7 +80,7 @@ def porosity_settings(theme: str = "dark", name: str = "porosity_settings") -> N
     viewer = new_viewer(theme)
     viewer.open_sample(PLUGIN, "noisy_foam")
     show_only(viewer, "clean foam")
-    dock = open_dock(viewer, "Measure porosity")
+    dock = open_dock(viewer, "Porosity")
     wait(until=lambda: dock.settings.threshold is not None)
     viewer.reset_view()
     save(viewer, name)
@@ -93,7 +96,7 @@ def porosity_measured(theme: str = "dark", name: str = "porosity_measured") -> N
     viewer = new_viewer(theme)
     viewer.open_sample(PLUGIN, "noisy_foam")
     show_only(viewer, "clean foam")
-    dock = open_dock(viewer, "Measure porosity")
+    dock = open_dock(viewer, "Porosity")
     wait(until=lambda: dock.settings.threshold is not None)
     dock.measure()
     wait(until=lambda: not dock.is_running)
@@ -119,7 +122,7 @@ def porosity() -> None:
     restored = napari_geosr.restore(volume_from_layer(noisy), "foam-denoise")
     layer = add_image_result(viewer, restored, noisy, name="restored foam")
     viewer.layers.selection.active = noisy
-    dock = open_dock(viewer, "Measure porosity")
+    dock = open_dock(viewer, "Porosity")
     dock.settings.other.set_layer(layer)
     wait(until=lambda: dock.settings.threshold is not None)
     dock.measure()
@@ -132,7 +135,7 @@ def porosity() -> None:
 def open_restore(viewer, layer: str, model: str = "foam-denoise") -> QWidget:
     """Open the Restore dock on a layer, ready to run."""
     show_only(viewer, layer)
-    dock = open_dock(viewer, "Restore (denoise, super-resolve)")
+    dock = open_dock(viewer, "Restore")
     dock.model_box.set_model(model)
     wait(0.2)
     wait(until=lambda: dock.estimate.text() != "Estimate: –")
@@ -217,7 +220,7 @@ def open_pairs(viewer, folder: Path) -> QWidget:
     from napari_geosr.gui.layers.camera import fit_camera
 
     two_scans(viewer)
-    dock = open_dock(viewer, "Build training pairs")
+    dock = open_dock(viewer, "Pairs")
     dock.folder.set_path(folder)
     wait(until=lambda: dock.low.layer() is viewer.layers["part"])
     dock.build_button.click()
@@ -275,7 +278,7 @@ def noisy_pair(viewer) -> None:
 
 def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QWidget:
     """Open the Train dock with the settings of a small network."""
-    dock = open_dock(viewer, "Train a model")
+    dock = open_dock(viewer, "Train")
     dock.settings.form.set_values(
         {"layers": 6, "width": 3, "batch_size": 4, "patch": 48, "threads": 1} | settings
     )
@@ -286,7 +289,7 @@ def open_train(viewer, steps: int, name: str = "foam", **settings: object) -> QW
 
 def steps_done(view) -> int:
     """Steps that a training has made, as its view shows them."""
-    return view.progress.value()
+    return view.line[1]
 
 
 def train(theme: str = "dark", name: str = "train") -> None:
@@ -385,7 +388,7 @@ def open_reconstruct(
     """The Reconstruct dock on a simulated scan."""
     viewer = new_viewer(size=(1280, 940))
     viewer.open(str(simulated_scan(folder, size, projections)), plugin=PLUGIN)
-    return viewer, open_dock(viewer, "Reconstruct (tomography)")
+    return viewer, open_dock(viewer, "Reconstruct")
 
 
 def reconstruct() -> None:
@@ -427,7 +430,7 @@ def reconstruct_dock() -> None:
     assert DATA is not None
     viewer = new_viewer(size=(1280, 760))
     viewer.open(str(DATA / "tooth.h5"), plugin=PLUGIN)
-    dock = open_dock(viewer, "Reconstruct (tomography)")
+    dock = open_dock(viewer, "Reconstruct")
     dock.centre.find_button.click()
     wait(until=lambda: dock.centre.value() is not None)
     dock.preview_button.click()
@@ -444,7 +447,7 @@ def overview() -> None:
     run_restore(dock)
     restored = viewer.layers[-1]
     dock.measure_button.click()
-    porosity_dock = open_dock(viewer, "Measure porosity")
+    porosity_dock = open_dock(viewer, "Porosity")
     porosity_dock.settings.image.set_layer(restored)
     wait(until=lambda: porosity_dock.settings.threshold is not None)
     porosity_dock.measure()

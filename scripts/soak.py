@@ -34,13 +34,13 @@ from soak_scans import make_files
 
 PLUGIN = "napari-geosr"
 DOCKS = (
-    "Restore (denoise, super-resolve)",
-    "Measure porosity",
-    "Train a model",
+    "Restore",
+    "Porosity",
+    "Train",
     "Jobs",
     "Models",
-    "Build training pairs",
-    "Reconstruct (tomography)",
+    "Pairs",
+    "Reconstruct",
 )
 RESTORE, POROSITY, TRAIN = DOCKS[:3]
 #: Steps between two looks at what grew.
@@ -125,7 +125,10 @@ class Soak:
 
     def dock(self, name: str) -> Any:
         """The widget of a dock, which is opened if it is not there."""
-        _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        # A dock that a button has opened goes by the name that menus give it.
+        widget = self.viewer.window.dock_widgets.get(f"{name} (GeoSR)")
+        if widget is None:
+            _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
         self.wait(0.2)
         return getattr(widget, "native", widget)
 

@@ -10,21 +10,20 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import RESTORE
-
-PLUGIN = "napari-geosr"
+from napari_geosr.gui.kit.places import PLUGIN, RESTORE, shown_name
 
 
 def opened(viewer, name: str = RESTORE):
     """Open the dock called `name`, and return what fills its frame."""
-    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
+    frame = viewer.window.dock_widgets.get(shown_name(name))  # from another dock
+    if frame is None:
+        _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     return filled(frame)
 
 
 def in_front(viewer, name: str):
     """The same as from another dock: in front of it."""
-    open_dock(viewer, name)
-    return opened(viewer, name)
+    return filled(open_dock(viewer, name))
 
 
 def filled(frame):

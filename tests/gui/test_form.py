@@ -7,12 +7,20 @@ from typing import Annotated, Literal
 import pytest
 from pydantic import Field
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QCheckBox, QComboBox, QDoubleSpinBox, QLineEdit, QSpinBox
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QDoubleSpinBox,
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QSpinBox,
+)
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
-from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm
+from napari_geosr.gui.kit.form import AUTOMATIC, ConfigForm, fields_of_options
 from napari_geosr.operations.restore import RestoreConfig
 
 
@@ -131,3 +139,67 @@ def test_listed_names_are_typed_or_ticked_and_keep_their_weights(qtbot):
     assert form.values() == {"parts": "euler:0.3"}
     form.set_values({"parts": "l1"})
     assert form.config() == Losses()
+
+
+class Measures(Config):
+    length: float = Field(
+        0.002,
+        gt=0,
+        title="Length",
+        description="L.",
+        json_schema_extra={"unit": "mm"},
+    )
+    count: int = Field(
+        4, ge=1, title="Count", description="C.", json_schema_extra={"unit": "steps"}
+    )
+    odd: int | None = Field(None, ge=1, title="Odd", description="O.")
+
+
+def test_numbers_have_their_digits_and_units(qtbot):
+    form = ConfigForm(Measures)
+    qtbot.addWidget(form)
+    assert form.editor("length").text() == "0.002 mm"
+    assert form.editor("count").text() == "4 steps"
+    assert form.editor("odd").text() == AUTOMATIC
+    form.set_values({"length": 1e-6})
+    assert form.editor("length").text() == "0.000001 mm"
+    form.editor("length").lineEdit().setText("0.25 mm")
+    form.editor("length").interpretText()
+    assert form.values()["length"] == 0.25
+    form.set_values({"length": 30.0})
+    assert form.editor("length").text() == "30 mm"
+
+
+def test_fields_stand_in_groups(qtbot):
+    groups = {"Most": (), "Few": ("odd",), "None": ("missing",)}
+    form = ConfigForm(Measures, groups=groups)
+    qtbot.addWidget(form)
+    titles = [
+        label.accessibleName()
+        for label in form.findChildren(QLabel)
+        if label.accessibleName().startswith("Group")
+    ]
+    assert titles == ["Group Most", "Group Few"]
+    assert form.names == ("length", "count", "odd")
+
+
+def test_what_is_wrong_is_said_below_its_field(form):
+    with pytest.raises(ConfigError) as raised:
+        form.config(number=20, share=3.0)
+    wrong = form.show_faults(raised.value)
+    assert wrong == [form.editor("number"), form.editor("share")]
+    assert set(form.faults) == {"number", "share"}
+    assert "9" in form.faults["number"]
+    rows = form.layout()
+    row, _ = rows.getWidgetPosition(form.editor("number"))
+    assert rows.itemAt(row + 1, QFormLayout.ItemRole.SpanningRole) is not None
+    form.set_values({"number": 5})
+    assert not form.faults
+    assert form.show_faults(ConfigError("Something else.")) == []
+
+
+def test_options_of_the_command_line_become_fields(form):
+    said = "Choose less (--number). Or leave it out (--share 1) here (--other)."
+    text, found = fields_of_options(said, [form])
+    assert text == "Choose less (Number). Or leave it out (Share: 1) here."
+    assert found == [(form, "number"), (form, "share")]

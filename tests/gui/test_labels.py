@@ -16,7 +16,7 @@ from napari_geosr.gui.train import scenarios
 from napari_geosr.io import read, write
 from napari_geosr.physics.phantoms import sphere_foam
 
-RESTORE = "Restore (denoise, super-resolve)"
+RESTORE = "Restore"
 
 
 @pytest.fixture(scope="module")

@@ -122,7 +122,8 @@ def test_a_dropped_file_is_imported_and_removed_again(
     assert enter.isAccepted()
     drop = QDropEvent(QPointF(5, 5), Qt.DropAction.CopyAction, data, *keys)
     dock.dropEvent(drop)
-    assert dock.busy.isVisible()
+    assert dock.bar.progress.isVisible()
+    assert dock.cancel_button.isEnabled()
     assert not dock.remove_button.isEnabled()
     qtbot.waitUntil(lambda: "mine" in names(dock) and idle(dock), timeout=60_000)
     assert dock.chosen() == "mine"
@@ -133,7 +134,8 @@ def test_a_dropped_file_is_imported_and_removed_again(
     dock.find.words.setText("own")
     qtbot.waitUntil(lambda: names(dock) == ["mine"], timeout=2000)
     dock.find.words.clear()
-    assert not dock.busy.isVisible()
+    assert not dock.bar.progress.isVisible()
+    assert not dock.cancel_button.isEnabled()
     assert (own / "mine" / "card.yaml").is_file()
     restore = None
     dock.use_button.click()

@@ -1,4 +1,4 @@
-"""The *Build training pairs* dock: two scans aligned, or one made poor."""
+"""The *Pairs* dock: two scans aligned, or one made poor."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 from napari_geosr.registration import itk
 
-PLUGIN, DOCK, TRAIN = "napari-geosr", "Build training pairs", "Train a model"
+PLUGIN, DOCK, TRAIN = "napari-geosr", "Pairs", "Train"
 
 
 @pytest.fixture(scope="module")

@@ -98,7 +98,7 @@ from qtpy.QtCore import QTimer
 viewer = napari.Viewer()
 viewer.open(sys.argv[2], plugin="napari-geosr")
 from opening import opened
-dock = opened(viewer, "Reconstruct (tomography)")
+dock = opened(viewer, "Reconstruct")
 dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("tv"))
 dock.algorithm.form.set_values({"iterations": 5000})
 moment = sys.argv[1]

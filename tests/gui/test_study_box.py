@@ -20,6 +20,7 @@ from napari_geosr.gui.study import start as _study_start
 from napari_geosr.gui.study.plot import StudyPlot
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.study.config import counts_for
 from napari_geosr.operations.study.job import StudyInput, StudyJob
 
 ROWS = 12
@@ -127,7 +128,7 @@ def test_a_study_runs_by_itself_and_opens_its_report(
     assert "done" in dock.message.text, (box.job / "log.txt").read_text()
     assert box.report == tmp_path / "discs" / "result" / "report.html"
     assert urls == [str(box.report)]
-    assert box.report_button.isVisibleTo(box)
+    assert box.report_button.isEnabled()
     assert "correct porosity" in box.stage.text()
     assert box.result.table.topLevelItemCount() == 2
     assert [x for x, _ in box.result.plot.curves()["FBP"]] == [10, 20]
@@ -188,7 +189,7 @@ def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     assert not box.pause_button.isEnabled()
     finish_cell(job, 15, porosity=0.2, porosity_error=0.1)
     job.set_state("paused")
-    qtbot.waitUntil(lambda: box.resume_button.isVisibleTo(box), timeout=10_000)
+    qtbot.waitUntil(box.resume_button.isEnabled, timeout=10_000)
     assert box.result.table.topLevelItemCount() == 2
     assert box.start_button.isEnabled()
     assert urls == []
@@ -200,7 +201,7 @@ def test_what_was_stopped_goes_on_as_it_was(viewer, qtbot, path, tmp_path, start
     dock = opened(viewer, path)
     box = dock.study
     dock.study_section.set_open(True)
-    qtbot.waitUntil(lambda: box.resume_button.isVisibleTo(box), timeout=30_000)
+    qtbot.waitUntil(box.resume_button.isEnabled, timeout=30_000)
     box.resume_button.click()
     assert started == [job.path]
 
@@ -261,7 +262,7 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     qtbot.waitUntil(lambda: jobs.view.state == "running", timeout=10_000)
     text = state_text(jobs.view._watch)
     assert text == "2 of 3: FBP, 15 projections… 1 of 3 are done."
-    assert not jobs.view.finish_button.isVisibleTo(jobs)
+    assert not jobs.view.finish_button.isEnabled()
     assert not jobs.view.plot.isVisibleTo(jobs)
     (job.path / "result").mkdir()
     job.set_state("done", pid=0, done=3, result="result/report.html")
@@ -269,3 +270,30 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     assert jobs.view.figures.text() == (
         "The report is result/report.html in the job's folder."
     )
+
+
+def test_numbers_are_proposed_that_the_scan_has(viewer, qtbot, path, tmp_path):
+    dock = opened(viewer, path)
+    box = dock.study
+    assert box.above.values()["counts"] == "8, 15, 30, 45"
+    assert counts_for(181) == (50, 75, 100, 150)
+    assert counts_for(1000) == (50, 75, 100, 150, 250)
+    box.above.set_values({"counts": "20"})
+    box.set_scan(opened_scan(dock.layer_combo.layer()))
+    assert box.above.values()["counts"] == "20"
+
+
+def test_a_fault_is_said_beside_its_field(viewer, qtbot, path, tmp_path, started):
+    dock, box = study_of(viewer, path, qtbot, tmp_path, counts="250", algorithms="fbp")
+    dock.preview_button.setChecked(False)
+    box.start_button.click()
+    qtbot.waitUntil(lambda: bool(box.above.faults), timeout=30_000)
+    assert "has 60 projections" in box.above.faults["counts"]
+    for said in (dock.message.text, *box.above.faults.values()):
+        assert "--" not in said
+    assert "(Projections)" in dock.message.text
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=10_000)
+    box.above.set_values({"counts": "20", "algorithms": "magic"})
+    box.start_button.click()
+    assert set(box.above.faults) == {"algorithms"}
+    assert not started

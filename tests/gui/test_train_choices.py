@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from qtpy.QtWidgets import QLabel
 from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import train as train_dock
@@ -191,3 +192,37 @@ def test_a_layer_that_goes_is_not_replaced_by_its_own_target(viewer, qtbot):
     viewer.layers.remove(second)
     qtbot.waitUntil(lambda: "'second' was removed" in dock.data_message.text)
     assert [row.layer() for row in rows.values()] == [third, None]
+
+
+def test_settings_go_back_to_their_defaults(viewer):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    dock.name.setText("mine")
+    dock.steps.setValue(77)
+    form = dock.settings.form
+    form.set_values({"patch": 16, "learning_rate": 0.5, "device": "cpu"})
+    assert form.editor("patch").text() == "16 voxels"
+    dock.settings.reset_button.click()
+    values = form.values()
+    kind = config_class("noise2noise")()
+    assert {name: values[name] for name in ("patch", "learning_rate", "device")} == {
+        "patch": kind.patch,
+        "learning_rate": kind.learning_rate,
+        "device": kind.device,
+    }
+    assert (dock.name.text(), dock.steps.value()) == ("mine", 77)
+
+
+def test_settings_stand_in_groups(viewer):
+    dock = opened(viewer, TRAIN)
+    dock.have.setCurrentText("One noisy scan only")
+    titles = [
+        label.accessibleName()
+        for label in dock.settings.form.findChildren(QLabel)
+        if label.accessibleName().startswith("Group")
+    ]
+    assert titles[:3] == ["Group Method", "Group Data", "Group Network"]
+    dock.have.setCurrentText("Two noisy scans of the same object")
+    assert "Group Method" not in [
+        label.accessibleName() for label in dock.settings.form.findChildren(QLabel)
+    ]

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
     QProgressBar,
     QWidget,
 )
+from scipy.ndimage import gaussian_filter
 from train_helpers import JOBS, TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.cli.app import run
@@ -28,6 +29,7 @@ from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
+from napari_geosr.physics.phantoms import sphere_foam
 
 
 def test_every_method_answers_a_question():
@@ -61,6 +63,12 @@ def test_wrong_settings_are_refused_beside_the_field(
     dock.start_button.click()
     assert "odd number" in dock.settings_message.text
     assert not dock.advanced.content.isHidden()
+    form = dock.settings.form
+    assert "odd number" in form.faults["adjacent_slices"]
+    editor = form.editor("adjacent_slices")
+    qtbot.waitUntil(lambda: not editor.visibleRegion().isEmpty(), timeout=5000)
+    editor.setValue(7)
+    assert not form.faults
     dock.settings.form.set_values({"adjacent_slices": 5, "network": "magic"})
     dock.start_button.click()
     qtbot.waitUntil(
@@ -82,6 +90,38 @@ def test_wrong_settings_are_refused_beside_the_field(
     qtbot.waitUntil(lambda: dock.view.job is not None, timeout=20_000)
     assert [job.path for job in begun] == [dock.view.job]
     assert not dock.data_message.text
+
+
+def test_the_selected_layer_is_learned_from(viewer, qtbot):
+    first, second = noisy_scans(viewer)
+    third = viewer.add_image(second.data + 1, name="third")
+    viewer.layers.selection.active = second
+    dock = opened(viewer, TRAIN)
+    assert dock._rows["source"].layer() is second
+    assert dock._rows["target"].layer() is first
+    dock.have.setCurrentText("One noisy scan only")
+    viewer.layers.selection.active = third
+    dock.have.setCurrentText("Two noisy scans of the same object")
+    assert dock._rows["source"].layer() is third
+
+
+def test_correlated_noise_is_said_before_start(viewer, qtbot, tmp_path, rng):
+    foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
+    noise = gaussian_filter(rng.normal(0, 1, foam.fraction.shape), (0, 0, 0.8))
+    viewer.add_image(1 - foam.fraction + noise, name="shared")
+    viewer.add_image(
+        1 - foam.fraction + rng.normal(0, 0.5, noise.shape), name="separate"
+    )
+    viewer.layers.selection.active = viewer.layers["shared"]
+    dock = opened(viewer, TRAIN)
+    dock.have.setCurrentText("One noisy scan only")
+    said = "correlated between neighbouring voxels"
+    qtbot.waitUntil(lambda: said in dock.data_message.text, timeout=20_000)
+    dock.steps.setValue(dock.steps.value() + 1)
+    assert said in dock.data_message.text  # nothing jumps while one types
+    dock._rows["source"].combo.set_layer(viewer.layers["separate"])
+    qtbot.waitUntil(lambda: not dock.data_message.text, timeout=20_000)
+    assert dock.view.job is None
 
 
 def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ from napari_geosr.io.projections import write_projections
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
 
-PLUGIN, DOCK = "napari-geosr", "Reconstruct (tomography)"
+PLUGIN, DOCK = "napari-geosr", "Reconstruct"
 N, ROWS, ANGLES, OFFSET = 48, 6, 60, 1.3
 PIXEL = (3.0, 2.0)
 

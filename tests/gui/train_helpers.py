@@ -10,15 +10,15 @@ from napari_geosr.physics.phantoms import sphere_foam
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 32, "threads": 1}
-TRAIN, JOBS = "Train a model", "Jobs"
+TRAIN, JOBS = "Train", "Jobs"
 
 
 def noisy_scans(viewer, seed: int = 0):
-    """Add two noisy scans of a 16 × 64 × 64 foam."""
+    """Add two noisy scans of a 16 × 64 × 64 foam; the first one is selected."""
     foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(4, 9), gap=1.0, seed=3)
     clean = 100 * (1 - foam.fraction)
     rng = np.random.default_rng(seed)
-    return [
+    scans = [
         viewer.add_image(
             (clean + rng.normal(0, 30, clean.shape)).astype(np.float32),
             name=name,
@@ -27,6 +27,8 @@ def noisy_scans(viewer, seed: int = 0):
         )
         for name in ("first", "second")
     ]
+    viewer.layers.selection.active = scans[0]
+    return scans
 
 
 def set_small(dock, *, steps: int, name: str = "mine", folder=None, **more):

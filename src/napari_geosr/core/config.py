@@ -121,6 +121,14 @@ def _choices(annotation: object) -> tuple[Any, ...]:
 
 def explain(error: ValidationError) -> str:
     """Turn pydantic's report into one sentence for a person."""
+    return "; ".join(explain_fields(error).values()) + "."
+
+
+def explain_fields(error: ValidationError) -> dict[str, str]:
+    """What is wrong with each setting, by its name; without a full stop.
+
+    A fault of several settings together stands under ``"settings"``.
+    """
     parts: dict[str, list[AnyMapping]] = {}
     for item in error.errors(include_url=False):
         # Behind the name: places in a list, or pydantic's word for a part of a union.
@@ -128,7 +136,7 @@ def explain(error: ValidationError) -> str:
         union = len(path) > 1 and path[-1] in _KINDS
         where = ".".join(path[:-1] if union else path)
         parts.setdefault(where or "settings", []).append(item)
-    return "; ".join(_complaint(*part) for part in parts.items()) + "."
+    return {where: _complaint(where, items) for where, items in parts.items()}
 
 
 def _complaint(where: str, items: Sequence[AnyMapping]) -> str:

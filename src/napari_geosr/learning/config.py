@@ -53,7 +53,12 @@ class TrainingConfig(Config):
         description="Number of training steps (updates of the weights).",
     )
     batch_size: int = Field(
-        8, ge=1, le=1024, title="Batch", description="Patches per training step."
+        8,
+        ge=1,
+        le=1024,
+        title="Batch",
+        description="Patches per training step.",
+        json_schema_extra={"unit": "patches"},
     )
     patch: int = Field(
         64,
@@ -61,6 +66,7 @@ class TrainingConfig(Config):
         le=1024,
         title="Patch",
         description="Edge length of a training patch, in voxels.",
+        json_schema_extra={"unit": "voxels"},
     )
     dimensions: Literal["2D", "2.5D", "3D"] = Field(
         "2.5D",
@@ -74,6 +80,7 @@ class TrainingConfig(Config):
         le=31,
         title="Adjacent slices",
         description="Slices that a 2.5D network sees at once, an odd number.",
+        json_schema_extra={"unit": "slices"},
     )
     network: str = Field(
         "msdnet",
@@ -116,12 +123,14 @@ class TrainingConfig(Config):
         title="Final rate",
         description="Learning rate at the end, as a fraction of the first; it falls "
         "along a cosine.",
+        json_schema_extra={"unit": "× first"},
     )
     warm_up: int = Field(
         50,
         ge=0,
         title="Warm-up",
         description="Steps over which the learning rate rises to its full value.",
+        json_schema_extra={"unit": "steps"},
     )
     averaging: float = Field(
         0.999,
@@ -168,6 +177,7 @@ class TrainingConfig(Config):
         ge=1,
         title="Validate every",
         description="Steps between validations; by default there are 40 per run.",
+        json_schema_extra={"unit": "steps"},
     )
     from_model: str | None = Field(
         None,
@@ -199,6 +209,7 @@ class TrainingConfig(Config):
         title="Checkpoint",
         description="Save a checkpoint this often, in seconds: a crash costs no more "
         "than that.",
+        json_schema_extra={"unit": "s"},
     )
     preview_slice: int | None = Field(
         None,

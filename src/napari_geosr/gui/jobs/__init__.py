@@ -22,13 +22,14 @@ from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.jobs.compare import JobComparison
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
-from napari_geosr.gui.jobs.view import JobView
+from napari_geosr.gui.jobs.view import NO_JOB, JobView
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import TRAIN
-from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
+from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.own_files import foreign_files
@@ -38,6 +39,7 @@ from napari_geosr.operations.train import needs
 if TYPE_CHECKING:
     import napari.viewer
 
+NO_JOBS = "No jobs yet. Press Train… to start one."
 #: Milliseconds between two looks at the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
@@ -66,6 +68,7 @@ class JobsDock(Dock):
         self.offer.resumed.connect(self.show_job)
         self.view.stateChanged.connect(self._on_state)
         self.view.fineTune.connect(self._on_tune)
+        self.view.progressed.connect(self.bar.show_job)
         self.compare.failed.connect(self.message.show_error)
         self.activity.idle.connect(self.refresh)
         self._listing.idle.connect(self._on_listing_idle)
@@ -116,11 +119,11 @@ class JobsDock(Dock):
         column.addWidget(self.offer)
         column.addWidget(self.tree)
         column.addLayout(buttons)
-        column.addWidget(self.message)
         column.addWidget(self.compare)
         column.addWidget(self.view)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        self.bar = ActionBar(self.view.actions, idle=NO_JOB)
+        fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
 
@@ -152,6 +155,7 @@ class JobsDock(Dock):
                 self.tree.insertTopLevelItem(i, item)
             _fill(item, job)
         self.tree.blockSignals(False)
+        self._say_what_to_do(bool(known))
         there = [job for job in jobs if job.state != "missing"]
         if not self._chosen and there:
             # What runs comes first, else the newest.
@@ -159,6 +163,14 @@ class JobsDock(Dock):
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
             self._on_selected()
+
+    def _say_what_to_do(self, has_jobs: bool) -> None:
+        hint = NO_JOB if has_jobs else NO_JOBS
+        if hint != self.view.hint:
+            self.view.set_hint(hint)
+            self.bar.state.idle = hint
+            if not self.view.line[0]:
+                self.bar.state.setText("")
 
     def _items(self) -> list[QTreeWidgetItem]:
         return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]

@@ -62,7 +62,7 @@ class JobComparison(QWidget):
         self._jobs: tuple[Path, ...] = ()
         self._run: BackgroundTask | None = None
         self.button = button(
-            "Com&pare both on this slice",
+            "Compare both on thi&s slice",
             "Restore the current slice with both models, one layer each. A job that "
             "is still training shows its last preview.",
         )
@@ -70,7 +70,7 @@ class JobComparison(QWidget):
         # Letters that the dock has not given away.
         self.box.curtain_button.setText("Curt&ain")
         self.box.difference_button.setText("Differen&ce")
-        self.box.link_box.setText("&Link contrast")
+        self.box.link_box.setText("Li&nk contrast")
         self.box.curtain_button.setToolTip(
             "Show the first model left of the slider and the second right of it."
         )

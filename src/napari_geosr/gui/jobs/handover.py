@@ -26,7 +26,7 @@ TakeStopped = Callable[[], Any]
 class RunHandover(QObject):
     """Turns the run of a dock into a job of its own, or into a paused one.
 
-    The dock says when it begins a run, and how what was stopped is found. The window
+    The dock says when it begins a run, and how a stopped run is found. The window
     asks when it is closed: see `napari_geosr.gui.kit.closing`.
 
     Parameters

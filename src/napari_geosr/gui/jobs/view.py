@@ -19,6 +19,7 @@ from napari_geosr.gui.jobs.widgets import JobWidgets
 from napari_geosr.gui.jobs.words import (
     curves_of,
     figures_text,
+    line_text,
     state_text,
     steps_of,
 )
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
+NO_JOB = "Choose a job above to see its curves."
 #: Milliseconds between two looks into the folder, and while there is more to read.
 _PAUSE, _BREATH = 500, 15
 
@@ -41,15 +43,23 @@ _PAUSE, _BREATH = 500, 15
 class JobView(JobWidgets):
     """Shows one job live, with its preview, and offers what can be done with it.
 
+    Attributes
+    ----------
+    line : (str, int, int)
+        What `progressed` said last; an empty text without a job.
+
     Signals
     -------
     stateChanged : str
         The job's state, when it changes.
     fineTune : object
         The folder of the job whose model is to be trained on.
+    progressed : str, int, int
+        One line about the job, and how much of how much it has done.
     """
 
     stateChanged = Signal(str)
+    progressed = Signal(str, int, int)
     fineTune = Signal(object)
 
     def __init__(
@@ -62,6 +72,8 @@ class JobView(JobWidgets):
         self._drawn: tuple[int, ...] = ()
         self._state = ""
         self._warned = 0
+        self.line = "", 0, 0
+        self.hint = NO_JOB  # what to do while no job is shown
         self.preview = JobPreview(viewer, self)
         self.handover = ModelHandover(viewer, self)
         self.opener = ResultOpener(viewer, self)
@@ -160,6 +172,12 @@ class JobView(JobWidgets):
             else (),
         )
 
+    def set_hint(self, text: str) -> None:
+        """Say what to do while no job is shown."""
+        self.hint = text
+        if self._watch is None:
+            self.state_label.setText(text)
+
     def resume(self) -> None:
         """Resume the job with its settings."""
         self._go_on({})
@@ -246,14 +264,15 @@ class JobView(JobWidgets):
 
     def _show_nothing(self) -> None:
         self.title.setText("")
-        self.state_label.setText("No job is chosen.")
+        self.state_label.setText(self.hint)
         self.figures.setText("")
         self.folder_label.setText("")
-        self.progress.setVisible(False)
         self.plot.set_lines([], 1)
         for button in self._buttons():
-            button.setVisible(False)
-        self.show_preview.setVisible(False)
+            button.setEnabled(False)
+        self.resume_with.setVisible(False)
+        self.show_preview.setEnabled(False)
+        self._tell("", 0, 0)
         self.plot.setVisible(True)
         self.folder_button.setEnabled(False)
 
@@ -263,32 +282,28 @@ class JobView(JobWidgets):
         status = watch.status
         self.title.setText(f"{status.name} ({status.method})")
         done, total = steps_of(watch)
-        self.progress.setVisible(True)
-        self.progress.setRange(0, max(total, 1))
-        self.progress.setValue(done)
         self.state_label.setText(state_text(watch))
+        self._tell(line_text(watch), done, max(total, 1))
         self._show_curves(watch, total)
         waiting = watch.wish != ""
         fits = status.operation in FIT_NETWORKS
         self.plot.setVisible(fits)
         in_steps = fits and status.state in ("queued", "running")
-        self.pause_button.setVisible(status.is_alive)
-        self.pause_button.setEnabled(not waiting)
-        self.finish_button.setVisible(in_steps)
+        self.pause_button.setEnabled(status.is_alive and not waiting)
         self.finish_button.setEnabled(
-            not waiting and status.state == "running" and done > 0
+            in_steps and not waiting and status.state == "running" and done > 0
         )
         waits = status.state == "queued" and not status.pid
         can_go_on = status.can_resume or waits
-        self.resume_button.setVisible(can_go_on)
+        self.resume_button.setEnabled(can_go_on)
         self.resume_with.setVisible(can_go_on and status.operation in MAKE_MODELS)
         has_result = status.state == "done" and status.result is not None
         has_model = has_result and status.operation in MAKE_MODELS
-        self.use_button.setVisible(has_model)
-        self.tune_button.setVisible(has_model)
+        self.use_button.setEnabled(has_model)
+        self.tune_button.setEnabled(has_model)
         shown = has_result and status.operation in SHOWN_AS_LAYER
-        self.show_button.setVisible(shown)
-        self.show_preview.setVisible(fits)
+        self.show_button.setEnabled(shown)
+        self.show_preview.setEnabled(fits)
         self.folder_button.setEnabled(True)
         if status.is_alive and (closing := closing_of(self)) is not None:
             closing.watch(status.path, self)
@@ -300,6 +315,10 @@ class JobView(JobWidgets):
             return
         else:
             self.figures.setText(figures_text(watch))
+
+    def _tell(self, text: str, done: int, total: int) -> None:
+        self.line = text, done, total
+        self.progressed.emit(text, done, total)
 
     def _on_state(self, state: str) -> None:
         self._state = state

@@ -9,7 +9,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QGridLayout,
     QHBoxLayout,
-    QProgressBar,
     QVBoxLayout,
     QWidget,
 )
@@ -27,7 +26,13 @@ from napari_geosr.jobs.settings import CHANGEABLE
 
 
 class JobWidgets(QWidget):
-    """The parts of a `JobView`, laid out."""
+    """The parts of a `JobView`, laid out.
+
+    Attributes
+    ----------
+    actions : tuple of QPushButton
+        For the action bar of the dock that shows the view: enabled in turn.
+    """
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -38,11 +43,6 @@ class JobWidgets(QWidget):
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
         self.state_label = text_label("State", "What the job is doing.")
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress of the job")
-        self.progress.setToolTip("Steps done out of all steps.")
-        self.progress.setTextVisible(False)
-        self.progress.setMaximumHeight(10)
         self.figures = text_label("Figures", "Time left, memory and speed.")
         self.plot = LossPlot()
         self.message = MessageRow(shortcut="Alt+Shift+J")
@@ -50,7 +50,7 @@ class JobWidgets(QWidget):
             "Pa&use", "Stop after the current step. You can resume at any time."
         )
         self.resume_button = button(
-            "Resu&me", "Resume in the background from what is finished."
+            "&Resume", "Resume in the background from what is finished."
         )
         self.resume_with = ResumeSettings()
         self.finish_button = button(
@@ -65,15 +65,18 @@ class JobWidgets(QWidget):
             "&Show result", "Add the volume, or the labelled pores, as a layer."
         )
         self.tune_button = button(
-            "&Fine-tune this model",
+            "Fine-tune this model",
             "Start a new training from this model, for example on other data.",
+            "Alt+Shift+N",
         )
-        self.show_preview = QCheckBox("Show pre&view")
+        self.show_preview = QCheckBox("Show preview")
         self.show_preview.setChecked(True)
         self.show_preview.setAccessibleName("Show preview")
         self.show_preview.setToolTip(
-            "Show one slice as the network restores it now, in a layer of its own."
+            "Show one slice as the network restores it now, in a layer of its own "
+            "(Alt+Shift+V)."
         )
+        self.show_preview.setShortcut("Alt+Shift+V")
         self.folder_label = ElidedLabel("")
         self.folder_label.setAccessibleName("Folder of the job")
         self.folder_button = small_button(
@@ -84,35 +87,30 @@ class JobWidgets(QWidget):
         )
 
     def _lay_out(self) -> None:
+        self.actions = (self.pause_button, self.resume_button, self.use_button)
         buttons = QGridLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
-        buttons.addWidget(self.pause_button, 0, 0)
-        buttons.addWidget(self.resume_button, 0, 0)
-        buttons.addWidget(self.show_preview, 0, 1)
-        buttons.addWidget(self.resume_with, 1, 0, 1, 2)
-        buttons.addWidget(self.finish_button, 2, 0, 1, 2)
-        buttons.addWidget(self.use_button, 3, 0, 1, 2)
-        buttons.addWidget(self.show_button, 3, 0, 1, 2)
-        buttons.addWidget(self.tune_button, 4, 0, 1, 2)
+        buttons.addWidget(self.finish_button, 0, 0, 1, 2)
+        buttons.addWidget(self.tune_button, 1, 0)
+        buttons.addWidget(self.show_preview, 1, 1)
+        buttons.addWidget(self.show_button, 2, 0, 1, 2)
         folder = QHBoxLayout()
         folder.addWidget(self.folder_label, 1)
         folder.addWidget(self.folder_button)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
-        for widget in (self.title, self.state_label, self.progress, self.figures):
+        for widget in (self.title, self.state_label, self.figures):
             column.addWidget(widget)
         column.addWidget(self.plot)
         column.addWidget(self.message)
         column.addLayout(buttons)
+        column.addWidget(self.resume_with)
         column.addLayout(folder)
 
     def _buttons(self) -> tuple[QWidget, ...]:
         return (
-            self.pause_button,
-            self.resume_button,
-            self.resume_with,
+            *self.actions,
             self.finish_button,
-            self.use_button,
             self.show_button,
             self.tune_button,
         )
@@ -146,9 +144,10 @@ class ResumeSettings(Section):
         self._shown: AnyDict = {}
         self.form: ConfigForm | None = None
         self.resume_button = button(
-            "Resume &with these",
+            "Resume with these",
             "Resume the job with these settings, which apply from the last "
             "checkpoint on.",
+            "Alt+Shift+W",
         )
         self.resume_button.clicked.connect(self._on_resume)
         self._column = QVBoxLayout(self.content)

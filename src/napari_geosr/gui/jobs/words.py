@@ -56,6 +56,15 @@ def figures_text(watch: JobWatch) -> str:
     return ", ".join(parts)
 
 
+def line_text(watch: JobWatch) -> str:
+    """One line for an action bar: the job, what it does, and the time left."""
+    left = watch.progress.get("seconds_left") if watch.progress else None
+    text = f"{watch.status.name}: {state_text(watch)}"
+    if watch.status.state != "running" or left is None:
+        return text
+    return f"{text}, {duration(float(left))} left"
+
+
 def steps_of(watch: JobWatch) -> tuple[int, int]:
     """Steps done and in all, from whichever source knows more."""
     status = watch.status

@@ -17,7 +17,7 @@ from annotated_types import Ge, Gt, Le, Lt
 
 # magicgui has no public name for the base of a Qt widget of one's own.
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget, QBaseValueWidget
-from magicgui.widgets import CheckBox, ComboBox, FloatSpinBox, LineEdit, create_widget
+from magicgui.widgets import CheckBox, ComboBox, LineEdit, create_widget
 from magicgui.widgets.bases import RangedWidget, ValueWidget
 from pydantic.fields import FieldInfo
 from qtpy.QtCore import QLocale, Qt, Signal
@@ -85,12 +85,20 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
         low, high = _bounds(field, kind, optional)
         made = IntegerField if kind is int else NumberField
         widget = made(min=low, max=high, nullable=optional)
+        if unit := unit_of(field):
+            widget.native.setSuffix(f" {unit}")
     elif dict in (kind, get_origin(kind)):
         widget = MappingField()
     else:
         widget = TextField(nullable=optional)
     show(widget, field.get_default(call_default_factory=True))
     return widget
+
+
+def unit_of(field: FieldInfo) -> str:
+    """The unit in the `json_schema_extra` of a field of a config; often none."""
+    extra = field.json_schema_extra
+    return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:
@@ -140,8 +148,28 @@ class _NumberMixin:
         super()._on_value_change(self.get_value())  # type: ignore[misc]
 
 
-class NumberField(_NumberMixin, FloatSpinBox):
+class NumberBox(QDoubleSpinBox):
+    """Shows a number with the digits that it has: 0.002 and not 0.002000."""
+
+    def textFromValue(self, value: float) -> str:
+        """Leave out zeros at the end."""
+        text = f"{value:.{self.decimals()}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+class _QtNumberBox(QBaseRangedWidget):
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(NumberBox, **kwargs)
+
+    def _pre_set_hook(self, value: Any) -> float:
+        return float(value)
+
+
+class NumberField(_NumberMixin, RangedWidget[Any]):
     """A number; the larger it is, the larger are the steps."""
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(widget_type=_QtNumberBox, **kwargs)
 
 
 class _QtIntegerBox(QBaseRangedWidget):
@@ -332,7 +360,7 @@ def _name(part: str) -> str:
 
 def _narrow(menu: QComboBox) -> None:
     """Let a long entry not make the dock wider."""
-    menu.setMinimumContentsLength(8)
+    menu.setMinimumContentsLength(4)
     menu.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )

@@ -2,18 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import html
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from magicgui.widgets.bases import ValueWidget
+from pydantic import ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtWidgets import QFormLayout, QLabel, QLineEdit, QSizePolicy, QWidget
 
-from napari_geosr.core.config import Config
+from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
 
+if TYPE_CHECKING:
+    from qtpy.QtGui import QResizeEvent
+
+#: Frame of a field that is wrong; what is wrong is said below it.
+_WRONG = "border: 1px solid #d9534f;"
+
 __all__ = ["AUTOMATIC", "ConfigForm"]
+
+
+class FaultLabel(QLabel):
+    """A text of several lines that a form gives as much room as it needs."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(text)
+        self.setWordWrap(True)
+
+    def resizeEvent(self, event: QResizeEvent) -> None:
+        """Be as high as the text at this width."""
+        super().resizeEvent(event)
+        self.setMinimumHeight(self.heightForWidth(self.width()))
 
 
 class ConfigForm(QWidget):
@@ -30,6 +52,8 @@ class ConfigForm(QWidget):
         Fields that the dock shows elsewhere.
     choices : mapping
         Suggestions for text fields; the person may still type something else.
+    groups : mapping of str to sequence of str
+        Titles, and the fields below each; an empty sequence stands for all others.
 
     Signals
     -------
@@ -45,24 +69,51 @@ class ConfigForm(QWidget):
         *,
         skip: Sequence[str] = (),
         choices: Mapping[str, Sequence[str]] | None = None,
+        groups: Mapping[str, Sequence[str]] | None = None,
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self._type = config_type
         self._fields: dict[str, ValueWidget[Any]] = {}
+        self._faults: dict[str, QLabel] = {}
         layout = QFormLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
-        for name, field in config_type.model_fields.items():
-            if name in skip:
-                continue
-            title = field.title or name.replace("_", " ").capitalize()
-            widget = field_widget(field, (choices or {}).get(name, ()))
-            widget.tooltip = field.description or title
-            widget.changed.connect(self._on_changed, check_nargs=False)
-            self._fields[name] = widget
-            self._add_row(name, title, widget.native)
+        shown = [name for name in config_type.model_fields if name not in skip]
+        for title, names in _grouped(shown, groups or {"": ()}).items():
+            if title:
+                self._add_title(title)
+            for name in names:
+                self._add_field(name, (choices or {}).get(name, ()))
+
+    def _add_field(self, name: str, suggestions: Sequence[str]) -> None:
+        field = self._type.model_fields[name]
+        title = self.title(name)
+        widget = field_widget(field, suggestions)
+        widget.tooltip = field.description or title
+        widget.changed.connect(self._on_changed, check_nargs=False)
+        self._fields[name] = widget
+        self._add_row(name, title, widget.native)
+
+    def _add_title(self, title: str) -> None:
+        label = QLabel(f"<b>{html.escape(title)}</b>")
+        label.setAccessibleName(f"Group {title}")
+        label.setToolTip(f"Settings of the group {title.lower()}.")
+        label.setContentsMargins(0, 6, 0, 0)
+        rows: Any = self.layout()
+        rows.addRow(label)
+
+    def title(self, name: str) -> str:
+        """What a field is called."""
+        return (
+            self._type.model_fields[name].title or name.replace("_", " ").capitalize()
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The fields that the form has, from the top."""
+        return tuple(self._fields)
 
     def _add_row(self, name: str, title: str, editor: QWidget) -> None:
         editor.setObjectName(name)
@@ -78,7 +129,52 @@ class ConfigForm(QWidget):
         label.setAccessibleName(f"Label of {title}")
 
     def _on_changed(self, _value: object) -> None:
+        self.clear_faults()
         self.changed.emit()
+
+    def show_faults(self, error: BaseException) -> list[QWidget]:
+        """Say below each field what validation found wrong with it.
+
+        Returns
+        -------
+        list of QWidget
+            The widgets of the wrong fields that the form has, from the top.
+        """
+        self.clear_faults()
+        cause = error.__cause__
+        if not isinstance(cause, ValidationError):
+            return []
+        found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+        wrong = [name for name in self._fields if name in found]
+        for name in wrong:
+            self.add_fault(name, found[name])
+        return [self.editor(name) for name in wrong]
+
+    def add_fault(self, name: str, text: str) -> None:
+        """Say below a field what is wrong with it."""
+        title = name.replace("_", " ")
+        text = text.removesuffix(".").removeprefix(f"{title}: ")
+        label = FaultLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
+        label.setAccessibleName(f"Error in {title}")
+        label.setToolTip(text)
+        rows: Any = self.layout()
+        row, _ = rows.getWidgetPosition(self.editor(name))
+        rows.insertRow(row + 1, label)
+        self.editor(name).setStyleSheet(_WRONG)
+        self._faults[name] = label
+
+    def clear_faults(self) -> None:
+        """Take away what :meth:`show_faults` said."""
+        rows: Any = self.layout()
+        for name, label in self._faults.items():
+            rows.removeRow(label)
+            self.editor(name).setStyleSheet("")
+        self._faults = {}
+
+    @property
+    def faults(self) -> dict[str, str]:
+        """What is said below fields, by their names."""
+        return {name: label.text() for name, label in self._faults.items()}
 
     def editor(self, name: str) -> QWidget:
         """Return the Qt widget of one field."""
@@ -103,3 +199,53 @@ class ConfigForm(QWidget):
             With one sentence that names the setting.
         """
         return self._type.create(**(self.values() | others))
+
+
+def _grouped(
+    names: Sequence[str], groups: Mapping[str, Sequence[str]]
+) -> dict[str, list[str]]:
+    """Deal fields out to groups; a group without any is left out."""
+    taken = {name for listed in groups.values() for name in listed}
+    others = [name for name in names if name not in taken]
+    found = {
+        title: [name for name in listed if name in names] if listed else others
+        for title, listed in groups.items()
+    }
+    return {title: listed for title, listed in found.items() if listed}
+
+
+#: An option of the command line in brackets, as messages of operations name it.
+_OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)( [^)]*)?\)")
+
+
+def fields_of_options(
+    text: str, forms: Iterable[ConfigForm]
+) -> tuple[str, list[tuple[ConfigForm, str]]]:
+    """Name fields of a dock in place of options of the command line.
+
+    Parameters
+    ----------
+    text : str
+        A message, such as ``"Choose numbers up to 40 (--counts)."``
+    forms : iterable of ConfigForm
+        All that may have the fields.
+
+    Returns
+    -------
+    text : str
+        Such as ``"Choose numbers up to 40 (Projections)."`` Options without a field
+        are left out.
+    found : list of (ConfigForm, str)
+        The fields that it names.
+    """
+    known = {name: form for form in forms for name in form.names}
+    found = []
+    for option, value in _OPTION.findall(text):
+        name = option.replace("-", "_")
+        shown = ""
+        if name in known:
+            form = known[name]
+            found.append((form, name))
+            shown = f" ({form.title(name)}{':' + value if value else ''})"
+        text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
+    return text, found

@@ -6,13 +6,20 @@ from collections.abc import Callable, Generator
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from npe2 import PluginManager
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.places import WIDTH, DockTabifier
-from napari_geosr.gui.kit.proxies import unwrapped
+from napari_geosr.gui.kit.places import (
+    PLUGIN,
+    WIDTH,
+    DockTabifier,
+    dock_of,
+    shown_name,
+)
 from napari_geosr.gui.kit.warm_up import without_collections
 from napari_geosr.gui.kit.worker import BackgroundTask
 
@@ -140,17 +147,24 @@ def _load_steps(frame: type[DockFrame]) -> Generator[Step, None, type[Dock]]:
 
 def open_dock(
     viewer: napari.viewer.Viewer, name: str, then: Callable[[Any], None] | None = None
-) -> None:
-    """Show the dock called `name`, in front.
+) -> DockFrame:
+    """Show the dock called `name`, in front: the one that is there, else a new one.
 
     Parameters
     ----------
     then : callable, optional
         Called with the dock when it is there, which may be a moment later.
+
+    Returns
+    -------
+    DockFrame
     """
-    dock, frame = viewer.window.add_plugin_dock_widget(
-        "napari-geosr", name, tabify=True
-    )
+    frame = _find(viewer, name)
+    if frame is None:
+        frame = _frame_class(name)(viewer)
+        # As napari's menus call it, which then know it.
+        viewer.window.add_dock_widget(frame, name=shown_name(name), tabify=True)
+    dock: Any = dock_of(frame)
     dock.show()
     dock.raise_()
     window = dock.parent()
@@ -158,3 +172,25 @@ def open_dock(
         window.resizeDocks([dock], [WIDTH], Qt.Orientation.Horizontal)
     if then is not None:
         frame.when_filled(then)
+    return frame
+
+
+def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
+    """The frame of a dock that is open, from a menu or from a script."""
+    docks = viewer.window.dock_widgets
+    for known in (shown_name(name), f"{name} ({PLUGIN})"):
+        frame = docks.get(known)
+        if isinstance(frame, DockFrame):
+            return frame
+    return None
+
+
+def _frame_class(name: str) -> Any:
+    """What the manifest names for a dock."""
+    found = PluginManager.instance().iter_widgets()
+    (contribution,) = (
+        widget
+        for widget in found
+        if (widget.plugin_name, widget.display_name) == (PLUGIN, name)
+    )
+    return contribution.get_callable()

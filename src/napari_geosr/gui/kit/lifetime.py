@@ -1,4 +1,4 @@
-"""What to do when a widget goes, without keeping it, or the viewer, alive."""
+"""Widgets that go without keeping a viewer alive, and viewers behind proxies."""
 
 from __future__ import annotations
 
@@ -7,6 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 from qtpy.QtCore import QObject
+
+
+def unwrapped(thing: object) -> Any:
+    """Give the viewer or layer behind the proxy that napari hands to plugins.
+
+    Each access makes a new proxy, so neither identity nor weak references hold.
+    """
+    return getattr(thing, "__wrapped__", thing)
 
 
 def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:

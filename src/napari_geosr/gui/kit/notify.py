@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from typing import Any
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
     QHBoxLayout,
     QLabel,
@@ -83,7 +83,14 @@ class MessageRow(QWidget):
 
     Hidden while there is nothing to say. `show_error` adds a *Details* button, whose
     shortcut may be changed where a dock has several rows.
+
+    Signals
+    -------
+    changed
+        It says something else, or nothing any more.
     """
+
+    changed = Signal()
 
     def __init__(
         self, parent: QWidget | None = None, *, shortcut: str = "Alt+Shift+D"
@@ -129,6 +136,7 @@ class MessageRow(QWidget):
         self._error = None
         self.label.clear()
         self.setVisible(False)
+        self.changed.emit()
 
     def show_message(self, text: str, kind: str = "info") -> None:
         """Say `text`.
@@ -144,6 +152,7 @@ class MessageRow(QWidget):
         self.label.setText(f"{word}: {text}" if kind in _NAMED else text)
         self.details_button.setVisible(False)
         self.setVisible(True)
+        self.changed.emit()
 
     def show_error(self, error: BaseException) -> None:
         """Say what went wrong, unless the person only cancelled."""
@@ -153,6 +162,7 @@ class MessageRow(QWidget):
         self.show_message(sentence(error), "error")
         self._error = error
         self.details_button.setVisible(True)
+        self.changed.emit()
 
     def _on_details(self) -> None:
         if self._error is not None:

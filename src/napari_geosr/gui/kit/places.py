@@ -5,11 +5,12 @@ from __future__ import annotations
 import itertools
 
 from qtpy.QtCore import QObject, Qt, QTimer
-from qtpy.QtWidgets import QDockWidget, QMainWindow, QWidget
+from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
 
-TRAIN, JOBS, MODELS = "Train a model", "Jobs", "Models"
-RESTORE, POROSITY = "Restore (denoise, super-resolve)", "Measure porosity"
-RECONSTRUCT = "Reconstruct (tomography)"
+#: Titles of docks, as in the manifest, in the order of the work.
+RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
+POROSITY, MODELS, JOBS = "Porosity", "Models", "Jobs"
+PLUGIN = "napari-geosr"
 #: Docks in the order in which they were opened.
 _numbers = itertools.count()
 #: Width that all docks are made for.
@@ -17,7 +18,7 @@ WIDTH = 360
 
 
 class DockTabifier(QObject):
-    """Makes a new dock a tab of ours that is there, as soon as it is docked.
+    """Titles a new dock, and makes it a tab of ours that is there, once it is docked.
 
     napari stacks docks, and the lower one is then too low to be used. Where a person
     moves them afterwards they stay.
@@ -35,8 +36,14 @@ class DockTabifier(QObject):
 
     def _join(self) -> None:
         dock = dock_of(self.parent())
-        if dock is None or dock.isFloating() or dock.widget() is not self.parent():
+        if dock is None or dock.widget() is not self.parent():
             return  # in a frame, which has a tabifier of its own
+        self._retitle()
+        # napari makes the title bar again when a dock floats or changes sides.
+        dock.topLevelChanged.connect(self._retitle)
+        dock.dockLocationChanged.connect(self._retitle)
+        if dock.isFloating():
+            return
         window = dock.parent()
         if not isinstance(window, QMainWindow):
             return
@@ -54,6 +61,11 @@ class DockTabifier(QObject):
             window.tabifyDockWidget(max(beside, key=lambda d: d.height()), dock)
             # The tabs are there when the window has been laid out anew.
             QTimer.singleShot(0, self._raise)
+
+    def _retitle(self, _place: object = None) -> None:
+        dock = dock_of(self.parent())
+        if dock is not None:
+            _shorten_title(dock)
 
     def _raise(self) -> None:
         dock = dock_of(self.parent())
@@ -75,3 +87,24 @@ def dock_of(widget: QWidget) -> QDockWidget | None:
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()
     return parent
+
+
+def shown_name(name: str) -> str:
+    """What napari's menus call the dock called `name`."""
+    return f"{name} (GeoSR)"
+
+
+def _shorten_title(dock: QDockWidget) -> None:
+    """Leave the name of the plugin out of a dock's title: tabs have little room.
+
+    napari adds that name, which is another one from its menus than from its API. The
+    object keeps both: napari finds docks by them.
+    """
+    title = str(dock.objectName()).rpartition(" (")[0]
+    if not title:
+        return
+    dock.setWindowTitle(title)
+    bar = dock.titleBarWidget()
+    for label in () if bar is None else bar.findChildren(QLabel):
+        if label.text() == dock.objectName():
+            label.setText(title)

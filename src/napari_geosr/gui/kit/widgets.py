@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from platformdirs import user_data_path
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QObject, Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QComboBox,
@@ -33,9 +33,18 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.kit.elided import ElidedLabel
 
 
-def button(text: str, tool_tip: str) -> QPushButton:
-    """A button as wide as there is room."""
+def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
+    """A button as wide as there is room.
+
+    Parameters
+    ----------
+    shortcut : str
+        Where no letter of `text` is free; the tool tip names it.
+    """
     made = QPushButton(text)
+    if shortcut:
+        made.setShortcut(shortcut)
+        tool_tip = f"{tool_tip.removesuffix('.')} ({shortcut})."
     made.setToolTip(tool_tip)
     made.setAccessibleName(text.replace("&", ""))
     made.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
@@ -69,7 +78,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
     made.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
     )
-    made.setMinimumContentsLength(8)
+    made.setMinimumContentsLength(6)
     return made
 
 
@@ -93,17 +102,56 @@ def add_row(
     form.addRow(label, widget)
 
 
-def fill_with_scrolling(dock: QWidget, inner: QWidget) -> QScrollArea:
-    """Put `inner` into a scroll area that fills `dock`, and return the area."""
+class FormAligner(QObject):
+    """Lines up the fields of all forms of a body; of each section by itself.
+
+    Parameters
+    ----------
+    body : QWidget
+        Its forms may come and go.
+    """
+
+    def __init__(self, body: QWidget) -> None:
+        super().__init__(body)
+        body.installEventFilter(self)
+
+    def eventFilter(self, watched: Any, event: QEvent) -> bool:
+        """Measure the labels again when the body is laid out again."""
+        if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
+            groups: dict[int, list[QWidget]] = {}
+            for form in watched.findChildren(QFormLayout):
+                labels = [la for la in _labels_of(form) if la.isVisibleTo(watched)]
+                groups.setdefault(_section_of(form), []).extend(labels)
+            for labels in groups.values():
+                widest = max((la.sizeHint().width() for la in labels), default=0)
+                for label in labels:
+                    if label.minimumWidth() != widest:
+                        label.setMinimumWidth(widest)
+        return False
+
+
+def _section_of(form: QFormLayout) -> int:
+    """Which section a form is in; 0 outside all."""
+    widget = form.parentWidget()
+    while widget is not None and not isinstance(widget, Section):
+        widget = widget.parentWidget()
+    return id(widget) if widget is not None else 0
+
+
+def _labels_of(form: QFormLayout) -> list[QWidget]:
+    role = QFormLayout.ItemRole.LabelRole
+    items = (form.itemAt(row, role) for row in range(form.rowCount()))
+    return [item.widget() for item in items if item is not None]
+
+
+def scrolling(inner: QWidget) -> QScrollArea:
+    """Put `inner` into an area that scrolls up and down, and return the area."""
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
     scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
     scroll.setFocusPolicy(Qt.FocusPolicy.NoFocus)
     scroll.setWidget(inner)
-    outer = QVBoxLayout(dock)
-    outer.setContentsMargins(0, 0, 0, 0)
-    outer.addWidget(scroll)
     return scroll
 
 
@@ -178,12 +226,16 @@ class Section(QWidget):
         content: QWidget,
         *,
         tool_tip: str,
+        shortcut: str = "",
         parent: QWidget | None = None,
     ) -> None:
         super().__init__(parent)
         self.content = content
         self.button = QToolButton()
         self.button.setText(title)
+        if shortcut:
+            self.button.setShortcut(shortcut)
+            tool_tip = f"{tool_tip.removesuffix('.')} ({shortcut})."
         self.button.setCheckable(True)
         self.button.setAutoRaise(True)
         self.button.setToolButtonStyle(Qt.ToolButtonStyle.ToolButtonTextBesideIcon)

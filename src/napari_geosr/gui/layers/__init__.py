@@ -14,7 +14,7 @@ from napari_geosr.core.layer_data import METADATA as METADATA
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.proxies import unwrapped
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.layers.questions.record import doubts_of

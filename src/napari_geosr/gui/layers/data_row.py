@@ -27,6 +27,7 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.place import geometry_of_layer
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class DataRow(QWidget):
         self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
         self.combo.setAccessibleName(name)
         self.combo.setToolTip(f"{name}: an open layer, or files and folders of slices.")
-        self.label = ElidedLabel("No file is chosen.")
+        self.label = ElidedLabel("No file yet")
         self.label.setAccessibleName(f"Files of {name}")
         files, folder = keys
         self.files_button = _small(
@@ -137,10 +138,16 @@ class DataRow(QWidget):
         self._files = files
         self.touched = True
         names = ", ".join(path.name for path in files)
-        self.label.setText(names or "No file is chosen.")
+        self.label.setText(names or "No file yet")
         self.label.setToolTip("\n".join(map(str, files)))
         self.combo.setCurrentIndex(0)
         self.changed.emit()
+
+    def identity(self) -> Any:
+        """What tells the volumes chosen from others, as far as can be seen quickly."""
+        if self.combo.fixed_entry() == FROM_FILES:
+            return self._files
+        return tuple(contents_key(layer) for layer in self._layers())
 
     def parts(self) -> tuple[Path | Volume, ...]:
         """Return what is chosen: paths, or volumes of layers.
@@ -205,7 +212,10 @@ class DataRow(QWidget):
 
 
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
-    """Choose a layer for each row that no person has touched, each another one."""
+    """Choose a layer for each row that no person has touched, each another one.
+
+    The first row gets the selected layer if that can be learned from.
+    """
     for row in rows:
         # Several volumes are wanted: one layer alone would be refused.
         if not row.touched and row.takes_several and len(rows) == 1:
@@ -216,6 +226,8 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         if marked and not row.touched and row.layer() not in marked:
             row.combo.set_layer(marked[0])
     layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
+    # The one that a person has selected comes first.
+    layers.sort(key=lambda layer: layer is not viewer.layers.selection.active)
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]
     for row in rows:

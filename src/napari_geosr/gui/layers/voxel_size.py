@@ -76,10 +76,12 @@ class VoxelSizeRow(QWidget):
         self.unit.setCurrentText("µm")
         self.unit.setToolTip("Unit of the voxel size.")
         self.unit.setAccessibleName("Unit of the voxel size")
-        self.button = QPushButton("Se&t")
+        self.button = QPushButton("Set")
         self.button.setToolTip(
-            "Give the layer this voxel size; results are then in physical units."
+            "Give the layer this voxel size; results are then in physical units "
+            "(Alt+Shift+U)."
         )
+        self.button.setShortcut("Alt+Shift+U")
         self.button.setAccessibleName("Set the voxel size")
         self.button.setEnabled(False)
         self.button.clicked.connect(self.apply)

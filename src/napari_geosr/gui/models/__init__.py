@@ -12,10 +12,8 @@ from qtpy.QtCore import Qt
 from qtpy.QtGui import QDragEnterEvent, QDropEvent
 from qtpy.QtWidgets import (
     QFileDialog,
-    QHBoxLayout,
     QInputDialog,
     QMessageBox,
-    QProgressBar,
     QTreeWidgetItem,
     QVBoxLayout,
     QWidget,
@@ -24,13 +22,14 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
 from napari_geosr.core.vocabulary import TASKS
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
-from napari_geosr.gui.kit.widgets import button, fill_with_scrolling, list_tree
+from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch
@@ -101,7 +100,7 @@ class ModelsDock(Dock):
             heights=(110, 230),
         )
         self.use_button = button(
-            "Restore &with it", "Open the Restore dock with this model selected."
+            "&Use in Restore", "Open the Restore dock with this model selected."
         )
         self.import_button = button(
             "&Import…",
@@ -122,42 +121,25 @@ class ModelsDock(Dock):
             "&Remove…", "Delete this model. You are asked first."
         )
         self._log = MessageLog(self.message)
-        self.bar = QProgressBar()
-        self.bar.setRange(0, 0)
-        self.bar.setAccessibleName("At work")
-        self.bar.setToolTip("At work")
         self.cancel_button = button("&Cancel", "Stop and keep nothing.")
-        self.stage = text_label("What is being done")
         self.card = text_label("Card of the model")
         self.card.setTextFormat(Qt.TextFormat.RichText)
 
     def _lay_out(self) -> None:
-        first, second = QHBoxLayout(), QHBoxLayout()
-        first.addWidget(self.use_button, 1)
-        first.addWidget(self.export_button, 1)
-        first.addWidget(self.remove_button, 1)
-        second.addWidget(self.import_button, 1)
-        second.addWidget(self.zoo_button, 1)
-        self.busy = QWidget()
-        busy = QVBoxLayout(self.busy)
-        busy.setContentsMargins(0, 0, 0, 0)
-        row = QHBoxLayout()
-        row.addWidget(self.bar, 2)
-        row.addWidget(self.cancel_button, 1)
-        busy.addWidget(self.stage)
-        busy.addLayout(row)
+        self.bar = ActionBar(
+            (self.use_button, self.export_button, self.remove_button),
+            (self.import_button, self.zoo_button, self.cancel_button),
+            idle="Drop a model file here to import it.",
+        )
+        self.stage = self.bar.state
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.find)
         column.addWidget(self.tree)
-        column.addLayout(first)
-        column.addLayout(second)
-        column.addWidget(self.busy)
-        column.addWidget(self.message)
         column.addWidget(self.card)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        fill_dock(self, scrolling(inner), self.message, self.bar)
 
     # The list
 
@@ -256,7 +238,9 @@ class ModelsDock(Dock):
 
     def show_busy(self, what: str) -> None:
         self.stage.setText(what)
-        self.busy.setVisible(bool(what))
+        self.cancel_button.setEnabled(bool(what))
+        self.bar.progress.setRange(0, 0)
+        self.bar.progress.setVisible(bool(what))
         self._enable()
 
     def _start(

@@ -59,7 +59,7 @@ class ModelSearch(QWidget):
             "Modality",
             "Kind of image. Models whose kind is unknown are listed too.",
         )
-        self.for_layer = QCheckBox("For the selected &layer")
+        self.for_layer = QCheckBox("For the selected la&yer")
         self.for_layer.setAccessibleName("For the selected layer")
         self.for_layer.setToolTip(
             "Only models that can restore the selected layer and were trained for "

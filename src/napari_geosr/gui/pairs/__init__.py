@@ -1,4 +1,4 @@
-"""The *Build training pairs* dock: two scans aligned, or one made poor."""
+"""The *Pairs* dock: two scans aligned, or one made poor."""
 
 from __future__ import annotations
 
@@ -260,9 +260,8 @@ class PairsDock(PairsWidgets):
     def show_busy(self, what: str) -> None:
         busy = bool(what)
         self.build_button.setEnabled(not busy)
-        self.cancel_button.setVisible(busy)
+        self.cancel_button.setEnabled(busy)
         self.progress.setVisible(busy)
-        self.progress_label.setVisible(busy)
         self.progress.setRange(0, 0 if busy else 1)
         self.progress_label.setText("")
 

@@ -1,4 +1,4 @@
-"""The widgets of the *Build training pairs* dock, and where they stand."""
+"""The widgets of the *Pairs* dock, and where they stand."""
 
 from __future__ import annotations
 
@@ -8,18 +8,19 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
 from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
+    FormAligner,
     Section,
     add_row,
     button,
     combo,
-    fill_with_scrolling,
     form_layout,
-    progress_bar,
+    scrolling,
     text_label,
 )
 from napari_geosr.gui.layers.data_row import DataRow
@@ -89,13 +90,11 @@ class PairsWidgets(Dock):
         )
         self.build_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop and keep no files.")
-        self.progress = progress_bar("Progress", "Progress.")
-        self.progress_label = text_label("Progress in words", "What runs now.")
         self.figures = text_label(
             "Quality of the pair", "Quality of the pair. All figures are in pairs.json."
         )
         self.blink_button = button(
-            "Show &before",
+            "Show b&efore",
             "Switch between the high-resolution scan before and after alignment.",
         )
         self.blink_button.setCheckable(True)
@@ -105,7 +104,7 @@ class PairsWidgets(Dock):
         self.train_button.setAccessibleName("Train with these pairs")
 
     def _lay_out(self) -> None:
-        question = QLabel("&What do you have?")
+        question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
         question.setAccessibleName("Label of What do you have?")
@@ -118,12 +117,11 @@ class PairsWidgets(Dock):
             add_row(self._data, title, row, row.combo)
         place = form_layout()
         add_row(place, "Folder", self.folder, self.folder.button)
-        actions, results = QHBoxLayout(), QHBoxLayout()
-        actions.addWidget(self.build_button, 1)
-        actions.addWidget(self.cancel_button, 1)
+        results = QHBoxLayout()
         results.addWidget(self.blink_button, 1)
         results.addWidget(self.train_button, 1)
         inner = QWidget()
+        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(question)
@@ -139,17 +137,15 @@ class PairsWidgets(Dock):
         ):
             column.addWidget(widget)
         column.addLayout(place)
-        column.addLayout(actions)
-        for widget in (
-            self.progress,
-            self.progress_label,
-            self.message,
-            self.figures,
-        ):
-            column.addWidget(widget)
+        column.addWidget(self.figures)
         column.addLayout(results)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        self.bar = ActionBar(
+            (self.build_button, self.cancel_button),
+            idle="Choose the scans, then press Build pair.",
+        )
+        self.progress, self.progress_label = self.bar.progress, self.bar.state
+        fill_dock(self, scrolling(inner), self.message, self.bar)
 
     def show_kind(self, aligned: bool) -> None:
         """Show what two scans need, or what one does."""

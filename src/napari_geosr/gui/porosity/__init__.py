@@ -1,4 +1,4 @@
-"""The *Measure porosity* dock."""
+"""The *Porosity* dock."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
+from napari_geosr.gui.kit.words import TimeLeft
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
@@ -22,6 +23,7 @@ from napari_geosr.gui.porosity.measuring import (
 )
 from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
+from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
 from napari_geosr.gui.porosity.widgets import PorosityWidgets
 from napari_geosr.operations.measure import MeasureConfig
@@ -52,6 +54,7 @@ class PorosityDock(PorosityWidgets):
         self._removed = ""
         self._farewell = ""
         self._complains = False
+        self._time_left, self._stage = TimeLeft(), "Measuring"
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
@@ -109,11 +112,15 @@ class PorosityDock(PorosityWidgets):
         layer = self.settings.image.layer()
         self.preview.hide()
         self.settings.choose_deviation()
+        self.settings.choose_source()
         self.levels.set_layer(layer)
         volume = self._volume(layer)
         rows = self.settings
         for row in (rows.voxel_size, rows.frames, rows.file_warnings):
             row.set_layer(None if volume is None else layer)
+        self.stage.idle = NO_IMAGE if layer is None else "Ready."
+        if not self.is_running:
+            self.stage.setText("")
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)
 
@@ -240,12 +247,13 @@ class PorosityDock(PorosityWidgets):
                 None if chosen is None else volume_from_layer(chosen, self._viewer)
                 for chosen in (mask_layer, self.settings.deviation.layer())
             )
-            self.remember(config)
+            self.remember(self.settings.lasting)
         except GeoSRError as error:
             self.message.show_error(error)
             return
         self.message.clear()
         self._removed = ""
+        self._time_left.restart()
         self._measured_at = self.levels.key()
         self._sources = {
             chosen.name: weakref.ref(chosen)
@@ -280,7 +288,7 @@ class PorosityDock(PorosityWidgets):
         """Ask the measurement to stop."""
         if self.is_running:
             self.activity.cancel()
-            self.progress.setFormat("Stopping…")
+            self.stage.setText("Stopping…")
 
     def show_busy(self, what: str) -> None:
         running = bool(what)
@@ -288,21 +296,25 @@ class PorosityDock(PorosityWidgets):
             not running and self.settings.image.layer() is not None
         )
         self.settings.setEnabled(not running)
-        self.cancel_button.setVisible(running)
+        self.cancel_button.setEnabled(running)
         self.progress.setVisible(running)
+        self.stage.setText("Measuring…" if running else "")
         if running:
             self.progress.setRange(0, 0)
-            self.progress.setFormat("%p %")
             self.preview.pause()
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned):
             self.message.show_message(step.message, "warning")
         elif isinstance(step, StageStarted):
-            self.progress.setToolTip(step.message)
+            self._stage = step.message
+            self.stage.setText(f"{step.message}…")
         elif step.total:
-            self.progress.setRange(0, step.total)
-            self.progress.setValue(step.done)
+            self.bar.show_progress(step.done, step.total)
+            left = self._time_left.text(step.done, step.total)
+            self.stage.setText(
+                f"{self._stage}: {100 * step.done // step.total} %{left}"
+            )
 
     def _on_idle(self) -> None:
         self._update_preview()

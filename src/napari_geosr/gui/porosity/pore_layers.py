@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 #: The colouring that gives every pore a colour of its own.
 BY_LABEL = "label"
 _COLORMAP = "viridis"
+#: Of the selected pore: in no part of that colormap.
+HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
 #: Key of the checksum of what we put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
@@ -176,6 +178,22 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
     # Colour 0 is the background; label i takes colour i.
     table = np.concatenate([np.zeros((1, 4)), colours]).astype(np.float32)
     return CyclicLabelColormap(colors=table, background_value=0)
+
+
+def highlighted(report: PorosityReport, column: str, label: int) -> Any:
+    """The colormap of `colormap_by`, in which one pore stands out.
+
+    With more pores than `MOST_COLOURED`, which share colours, none does.
+    """
+    from napari.utils.colormaps import CyclicLabelColormap
+
+    plain = colormap_by(report, column)
+    if not 0 < label <= report.pore_count <= MOST_COLOURED:
+        return plain
+    colours = np.array(plain.map(np.arange(report.pore_count + 1)), np.float32)
+    colours[0] = 0
+    colours[label] = HIGHLIGHT
+    return CyclicLabelColormap(colors=colours, background_value=0)
 
 
 def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 LABEL = "label"
+#: Figures of a column that its digits are chosen by; the most of them after the point,
+#: and from which on figures are not lined up.
+_SAMPLE, _MOST_DECIMALS, _MOST_ALIGNED = 10_000, 6, 1e10
 
 
 class PoreTableModel(QAbstractTableModel):
@@ -35,6 +39,7 @@ class PoreTableModel(QAbstractTableModel):
         self._units: Mapping[str, str] = {}
         self._order = np.zeros(0, np.int64)
         self._row_of: AnyArray = np.zeros(0, np.int64)
+        self._decimals: dict[str, int | None] = {}
         self._minimum = (LABEL, 0.0)
         self._sorted = (0, Qt.SortOrder.AscendingOrder)
 
@@ -44,6 +49,7 @@ class PoreTableModel(QAbstractTableModel):
         """Show other pores; the filter is cleared, the sorting kept if it can be."""
         self.beginResetModel()
         self._names, self._columns, self._units = list(columns), dict(columns), units
+        self._decimals = {name: decimals_of(values) for name, values in columns.items()}
         self._minimum = (LABEL, 0.0)
         if self._sorted[0] >= len(self._names):
             self._sorted = (0, Qt.SortOrder.AscendingOrder)
@@ -94,6 +100,10 @@ class PoreTableModel(QAbstractTableModel):
         self.changePersistentIndexList(kept, moved)
         self.layoutChanged.emit()
 
+    def decimals(self, name: str) -> int | None:
+        """Digits after the point of a column: see `decimals_of`."""
+        return self._decimals.get(name)
+
     def as_text(self) -> str:
         """All rows shown, separated by tabs, below their names and units."""
         units = self._units
@@ -130,8 +140,9 @@ class PoreTableModel(QAbstractTableModel):
 
     def data(self, index: QModelIndex, role: int = Qt.ItemDataRole.DisplayRole) -> Any:
         if role == Qt.ItemDataRole.DisplayRole:
-            column = self._columns[self._names[index.column()]]
-            return cell_text(column[self._order[index.row()]])
+            name = self._names[index.column()]
+            value = self._columns[name][self._order[index.row()]]
+            return cell_text(value, self._decimals.get(name))
         if role == Qt.ItemDataRole.TextAlignmentRole:
             return int(Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter)
         return None
@@ -155,8 +166,29 @@ class PoreTableModel(QAbstractTableModel):
         return None
 
 
-def cell_text(value: object) -> str:
-    """A figure for people: integers whole, others with four significant digits."""
+def decimals_of(values: AnyArray) -> int | None:
+    """Digits after the point that suit all figures of a column, so that they line up.
+
+    The smaller ones (the tenth of a hundred) have three significant digits. None for
+    columns of integers, and where the smallest would need more than six digits.
+    """
+    if values.dtype.kind != "f":
+        return None
+    # A sample is enough: looking at every value would block the event loop.
+    some = np.abs(values[:: max(1, len(values) // _SAMPLE)])
+    some = some[np.isfinite(some) & (some > 0)]
+    if not len(some) or some.max() >= _MOST_ALIGNED:
+        return None
+    digits = 2 - math.floor(math.log10(float(np.quantile(some, 0.1, method="lower"))))
+    return max(0, digits) if digits <= _MOST_DECIMALS else None
+
+
+def cell_text(value: object, decimals: int | None = None) -> str:
+    """A figure for people.
+
+    Integers are whole; others have the digits of their column, or four significant
+    ones where `decimals` is None.
+    """
     if isinstance(value, np.bool_ | bool):
         return "yes" if value else "no"
     if isinstance(value, np.integer | int):
@@ -165,6 +197,9 @@ def cell_text(value: object) -> str:
         number = float(value)
         if not np.isfinite(number):
             return "–"
+        if decimals is not None:
+            text = f"{number:,.{decimals}f}".replace(",", "\N{NARROW NO-BREAK SPACE}")
+            return text.replace("-", "\N{MINUS SIGN}")
         if 1e3 <= abs(number) < 1e10:
             return _grouped(round(number))
         return f"{number:.4g}".replace("-", "\N{MINUS SIGN}", 1)
@@ -242,7 +277,11 @@ class PoreTable(QTableView):
         for i, name in enumerate(columns):
             words = column_title(name, units.get(name, "")).split("\n")
             # A sample is enough: looking at every cell would block the event loop.
-            cells = [cell_text(value) for value in columns[name][:50]]
+            some = [*columns[name][:50]]
+            if columns[name].dtype.kind in "fiu":
+                some.append(columns[name].max(initial=0))
+            decimals = self.pores.decimals(name)
+            cells = [cell_text(value, decimals) for value in some]
             widest = max(metrics.horizontalAdvance(w) for w in [*words, *cells])
             self.setColumnWidth(i, widest + 24)
         self._quiet = False

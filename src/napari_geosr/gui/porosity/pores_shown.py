@@ -37,6 +37,7 @@ class PoreDisplay(QObject):
         self._viewer = viewer
         self._result = result
         self._measured: PoreMeasurement | None = None
+        self._chosen = 0  # the pore that stands out
         self._layers: dict[str, weakref.ref[Labels]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
@@ -50,6 +51,7 @@ class PoreDisplay(QObject):
         """Add the labels that were measured over the layers that they were found in."""
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
+        self._chosen = 0
         first = next(iter(measured.reports))
         # The first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
@@ -94,6 +96,16 @@ class PoreDisplay(QObject):
             pore_layers.centre_on(self._viewer, shown, index)
         if layer is not None:
             layer.selected_label = label
+            self._highlight(layer, label)
+
+    def _highlight(self, layer: Labels, label: int) -> None:
+        """Give one pore a colour that no other has."""
+        report = self._result.report
+        self._chosen = label
+        if report is not None:
+            column = self._result.colour_column
+            layer.colormap = pore_layers.highlighted(report, column, label)
+            self._on_only_selected(self._result.only_selected.isChecked())
 
     def pick(self, position: object) -> None:
         """Select the row of the pore under a position of the viewer."""
@@ -104,10 +116,12 @@ class PoreDisplay(QObject):
         if not label:
             return
         layer.selected_label = label
+        self._highlight(layer, label)
         if self._result.table.select_label(label):
             self.picked.emit()
 
     def _on_report(self, name: str) -> None:
+        self._chosen = 0
         for key in self._layers:
             layer = self.layer(key)
             if layer is not None:
@@ -121,7 +135,7 @@ class PoreDisplay(QObject):
         layer, report = self.layer(), self._result.report
         if layer is not None and report is not None:
             column = self._result.colour_column
-            layer.colormap = pore_layers.colormap_by(report, column)
+            layer.colormap = pore_layers.highlighted(report, column, self._chosen)
             self._on_only_selected(self._result.only_selected.isChecked())
 
     def _on_only_selected(self, only: bool) -> None:

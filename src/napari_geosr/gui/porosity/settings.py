@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,7 +13,6 @@ from qtpy.QtWidgets import (
     QComboBox,
     QDoubleSpinBox,
     QFormLayout,
-    QHBoxLayout,
     QLabel,
     QSizePolicy,
     QSpinBox,
@@ -24,7 +24,13 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
-from napari_geosr.gui.layers import holds_deviations, is_helper, provenance_of
+from napari_geosr.gui.kit.widgets import text_label
+from napari_geosr.gui.layers import (
+    METADATA,
+    holds_deviations,
+    is_helper,
+    provenance_of,
+)
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
@@ -49,6 +55,11 @@ METHODS: dict[str, str | None] = {
     "Manual": None,
 }
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
+NO_IMAGE = "Open an image to measure its pores."
+_SURROUNDED = (
+    "Background reaches the faces of the volume, so pores are counted inside the "
+    f"envelope of the solid. Choose “{WHOLE}” to count everything."
+)
 _SHOWN_ELSEWHERE = (
     "threshold",
     "sample_mask",
@@ -116,7 +127,7 @@ class PorositySettings(QWidget):
         self.method.setMinimumWidth(64)
         self.histogram = ThresholdView()
         self.histogram.empty_text = "Reading grey values…"
-        self.preview = QCheckBox("Sh&ow pores on the slice")
+        self.preview = QCheckBox("Show pores on the sli&ce")
         self.preview.setChecked(True)
         self.form = ConfigForm(MeasureConfig, skip=_SHOWN_ELSEWHERE)
         self.smallest = ElidedLabel("")
@@ -124,6 +135,10 @@ class PorositySettings(QWidget):
         self.sample = LayerCombo(viewer, is_labels, fixed=(WHOLE, AUTOMATIC))
         self.other = LayerCombo(viewer, self._can_compare, fixed=(NOTHING,))
         self.deviation = LayerCombo(viewer, is_deviation, fixed=(NOTHING,))
+        self.sample_note = text_label("About the sample", _SURROUNDED, _SURROUNDED)
+        self.sample_note.setVisible(False)
+        self._sample_by_hand = self._sample_proposed = False
+        self._source: weakref.ref[Layer] | None = None  # that we chose to compare with
         self._describe()
         self._lay_out()
         self.image.layerChanged.connect(self._on_image)
@@ -133,6 +148,7 @@ class PorositySettings(QWidget):
         self.preview.toggled.connect(lambda _: self.thresholdChanged.emit())
         self.form.changed.connect(self._on_form)
         self.sample.layerChanged.connect(self.thresholdChanged)
+        self.sample.activated.connect(self._on_sample_by_hand)
 
     def _describe(self) -> None:
         for widget, name, tip in (
@@ -198,23 +214,19 @@ class PorositySettings(QWidget):
         assert isinstance(editor, QSpinBox)
         label = rows.labelForField(editor)
         assert isinstance(label, QLabel)
-        label.setText("Smallest &pore")
+        label.setText("Smallest por&e")
         label.setBuddy(editor)
         editor.setSuffix(" voxels")
         row, _ = rows.getWidgetPosition(editor)
         rows.insertRow(row + 1, "", self.smallest)
 
     def _lay_out(self) -> None:
-        threshold = QHBoxLayout()
-        threshold.setContentsMargins(0, 0, 0, 0)
-        self.method.setSizePolicy(
-            QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed
-        )
-        threshold.addWidget(self.method, 1)
-        threshold.addWidget(self.value, 1)
+        for field in (self.method, self.value):
+            field.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         rows = (
             ("&Image", self.image, self.image),
-            ("&Threshold", threshold, self.method),
+            ("Th&reshold", self.method, self.method),
+            ("Grey value", self.value, self.value),
         )
         top, bottom = (
             _form(rows),
@@ -235,6 +247,7 @@ class PorositySettings(QWidget):
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)
+        bottom.insertRow(1, "", self.sample_note)
         layout.addLayout(bottom)
         layout.addStretch(1)
         self._forms = [top, self.form.layout(), bottom]
@@ -252,8 +265,9 @@ class PorositySettings(QWidget):
         self._volume, self._levels = volume, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
-        none = "Open an image to measure its pores."
-        self.histogram.empty_text = none if volume is None else "Reading grey values…"
+        self.histogram.empty_text = (
+            NO_IMAGE if volume is None else "Reading grey values…"
+        )
         if volume is not None:
             self._set_decimals(_decimals(volume))
         self._show_smallest()
@@ -269,6 +283,7 @@ class PorositySettings(QWidget):
             self._set_decimals(min(digits, 9))
         self.histogram.set_series([Bars(counts, edges)], title)
         self._follow_rule()
+        self._propose_sample(levels)
 
     def _set_decimals(self, n: int) -> None:
         """Round the value for display; that is no choice of a person's."""
@@ -284,6 +299,45 @@ class PorositySettings(QWidget):
             known = (layer for layer in self._viewer.layers if holds_deviations(layer))
             mine = next((x for x in known if belongs_to(provenance_of(x), made)), None)
         self.deviation.set_layer(mine)
+
+    def choose_source(self) -> None:
+        """Compare a restored image with what it was made from, if that is there."""
+        image = self.image.layer()
+        made = {} if image is None else image.metadata.get(METADATA, {})
+        name = made.get("source_layer") if made.get("provenance") else None
+        source = next((la for la in self._viewer.layers if la.name == name), None)
+        earlier = None if self._source is None else self._source()
+        if source is not None and self._can_compare(source):
+            self.other.set_layer(source)
+            self._source = weakref.ref(source)
+        elif earlier is not None and self.other.layer() is earlier:
+            self.other.set_layer(None)
+            self._source = None
+
+    def _propose_sample(self, levels: GreyLevels) -> None:
+        """Measure in the envelope where background surrounds the sample, and say so."""
+        if self._sample_by_hand or self.threshold is None:
+            return
+        surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
+        if surrounded and self.sample.fixed_entry() == WHOLE:
+            self.sample.setCurrentText(AUTOMATIC)
+            self._sample_proposed = True
+        elif self._sample_proposed and not surrounded:
+            self.sample.setCurrentText(WHOLE)
+            self._sample_proposed = False
+        self.sample_note.setVisible(self._sample_proposed)
+
+    def _on_sample_by_hand(self, _index: int) -> None:
+        self._sample_by_hand, self._sample_proposed = True, False
+        self.sample_note.setVisible(False)
+
+    @property
+    def lasting(self) -> MeasureConfig:
+        """The settings that hold for other images, too."""
+        config = self.config()
+        if not self._sample_proposed:
+            return config
+        return config.model_copy(update={"sample_mask": "none"})
 
     @property
     def threshold(self) -> float | None:
@@ -346,6 +400,7 @@ class PorositySettings(QWidget):
         self._draw_threshold(value)
 
     def _on_image(self) -> None:
+        self._sample_by_hand = False
         with QSignalBlocker(self.other):
             self.other.refresh()
         self.sourceChanged.emit()

@@ -4,19 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
-from qtpy.QtWidgets import (
-    QHBoxLayout,
-    QProgressBar,
-    QPushButton,
-    QScrollArea,
-    QTabWidget,
-    QToolButton,
-    QVBoxLayout,
-)
+from qtpy.QtCore import QSize
+from qtpy.QtWidgets import QPushButton, QTabWidget, QToolButton
 
 from napari_geosr.gui.jobs.row import JobRow
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.widgets import scrolling
 from napari_geosr.gui.porosity.result import PorosityResult
 from napari_geosr.gui.porosity.settings import PorositySettings
 
@@ -47,20 +41,14 @@ class PorosityWidgets(Dock):
         self.cancel_button = QPushButton("Ca&ncel")
         self.cancel_button.setToolTip("Stop measuring.")
         self.cancel_button.setAccessibleName("Cancel")
-        self.cancel_button.setVisible(False)
-        self.progress = QProgressBar()
-        self.progress.setAccessibleName("Progress")
-        self.progress.setToolTip("Progress of the measurement.")
-        self.progress.setVisible(False)
+        self.cancel_button.setEnabled(False)
+        self.bar = ActionBar((self.measure_button, self.cancel_button))
+        self.progress, self.stage = self.bar.progress, self.bar.state
 
     def _lay_out(self) -> None:
-        self.scroll = QScrollArea()
-        self.scroll.setWidgetResizable(True)
-        self.scroll.setFrameShape(QScrollArea.Shape.NoFrame)
-        self.scroll.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
         self.scroll.setToolTip("Settings of the measurement.")
-        self.scroll.setWidget(self.settings)
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
@@ -71,16 +59,7 @@ class PorosityWidgets(Dock):
         self.tabs.setToolTip("Settings and result of the measurement.")
         for button in self.tabs.tabBar().findChildren(QToolButton):
             button.setToolTip("Scroll the tabs.")
-        actions = QHBoxLayout()
-        actions.addWidget(self.measure_button, 1)
-        actions.addWidget(self.cancel_button)
-        actions.addWidget(self.progress, 1)
-        layout = QVBoxLayout(self)
-        layout.setContentsMargins(4, 4, 4, 4)
-        layout.addWidget(self.job_row)
-        layout.addWidget(self.tabs, 1)
-        layout.addWidget(self.message)
-        layout.addLayout(actions)
+        fill_dock(self, self.tabs, self.message, self.bar, above=self.job_row)
 
     def minimumSizeHint(self) -> QSize:
         """Ask for some rows of the table, also below another dock."""

@@ -11,9 +11,10 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.units import PIXEL
 from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.proxies import unwrapped
 from napari_geosr.gui.kit.words import TimeLeft, duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,
@@ -25,6 +26,7 @@ from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.reconstruct.widgets import (
     CONTINUE,
     NO_ESTIMATE,
+    NO_SCAN,
     RUN,
     ReconstructWidgets,
 )
@@ -159,7 +161,7 @@ class ReconstructDock(ReconstructWidgets):
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
-            self.facts.setText("Open projections to begin.")
+            self.facts.setText(NO_SCAN)
             self._on_active()
         else:
             scan = opened.scan
@@ -283,7 +285,7 @@ class ReconstructDock(ReconstructWidgets):
         # A preview comes and goes with every move: a bar would flicker.
         shown = what in ("run", "centre")
         self.progress.setVisible(shown)
-        self.progress_label.setVisible(shown)
+        self.bar.state.idle = "Ready." if has_scan else NO_SCAN
         self.progress.setRange(0, 0 if what else 1)
         self.progress_label.setText("")
 
@@ -336,6 +338,12 @@ class ReconstructDock(ReconstructWidgets):
 
     def show_failure(self, error: Exception) -> None:
         self.preview_button.setChecked(False)
+        if isinstance(error, GeoSRError):
+            text, _ = fields_of_options(str(error), self.findChildren(ConfigForm))
+            if text != str(error):
+                said = type(error)(text)
+                said.__cause__ = error
+                error = said
         super().show_failure(error)
 
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:

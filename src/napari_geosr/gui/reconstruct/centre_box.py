@@ -56,7 +56,7 @@ class CentreBox(QWidget):
             inner.setAccessibleName("Rotation centre")
             inner.setToolTip(_TIP)
         self.spin.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-        self.find_button = QPushButton("&Find")
+        self.find_button = QPushButton("Fi&nd")
         self.find_button.setAccessibleName("Find the rotation centre")
         self.find_button.setToolTip("Find the rotation axis from the projections.")
         self.slider = QSlider(Qt.Orientation.Horizontal)

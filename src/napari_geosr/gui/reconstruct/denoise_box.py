@@ -102,11 +102,15 @@ class DenoiseBox(QWidget):
         )
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
-        self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
+        self.jobs_button = button(
+            "Jobs…", "Open the list of all trainings.", "Alt+Shift+J"
+        )
         self.jobs_button.setAccessibleName("Jobs")
         self.state = text_label("State of the denoising", "What the job is doing.")
         self.open_button = button(
-            "Open denoised &volume", "Add the denoised volume as a layer."
+            "Open denoised volume",
+            "Add the denoised volume as a layer.",
+            "Alt+Shift+V",
         )
         self.about = text_label("About Noise2Inverse", _ABOUT, _ABOUT)
         self._lay_out()
@@ -122,7 +126,7 @@ class DenoiseBox(QWidget):
 
     def _lay_out(self) -> None:
         form = form_layout()
-        add_row(form, "Model &name", self.name)
+        add_row(form, "Model name", self.name)
         add_row(form, "Parts", self.parts)
         add_row(form, "Steps", self.steps)
         buttons = QHBoxLayout()

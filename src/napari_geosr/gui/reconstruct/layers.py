@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.steps import Step, TargetReady, TileDone
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.proxies import unwrapped
+from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,

@@ -60,7 +60,7 @@ class OpenProjections(QWidget):
         )
         for opening in (self.file_button, self.folder_button):
             opening.setAccessibleName(opening.accessibleName().removesuffix("…"))
-        self.path_label = ElidedLabel("No file is chosen.")
+        self.path_label = ElidedLabel("No file yet")
         self.path_label.setAccessibleName("File of the projections")
         self.form = ConfigForm(ProjectionsInput)
         self.angles_button = small_button(
@@ -70,7 +70,7 @@ class OpenProjections(QWidget):
             "Alt+Shift+A",
         )
         self.again_button = button(
-            "Read a&gain", "Open the same file with these settings."
+            "Read again", "Open the same file with these settings.", "Alt+Shift+E"
         )
         # Here, and not with what is said of reconstructions, which the form moves away.
         self.message = MessageRow(shortcut="Alt+Shift+O")

@@ -15,6 +15,7 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.jobs.row import JobRow
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.widgets import (
@@ -22,9 +23,8 @@ from napari_geosr.gui.kit.widgets import (
     add_row,
     button,
     combo,
-    fill_with_scrolling,
     form_layout,
-    progress_bar,
+    scrolling,
     text_label,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -47,6 +47,7 @@ if TYPE_CHECKING:
 #: Settings that are seen at once, and those that have widgets of their own.
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", *SHARED_SETTINGS)
+NO_SCAN = "Open projections to begin."
 NO_ESTIMATE = "Preview a slice to see how long all of them take."
 
 #: Text and tool tip of the button that starts a run.
@@ -105,8 +106,6 @@ class ReconstructWidgets(Dock):
             "Estimated from the last preview.",
             NO_ESTIMATE,
         )
-        self.progress = progress_bar("Progress", "Progress.")
-        self.progress_label = text_label("Progress in words", "What runs now.")
         self.save_button = SaveButton("&Save result…")
         self.measure_button = button(
             "&Measure porosity…", "Open the Porosity dock with the reconstructed layer."
@@ -121,7 +120,7 @@ class ReconstructWidgets(Dock):
             choices={"device": ("auto", "cpu", "cuda")},
         )
         self.settings = Section(
-            "More sett&ings",
+            "More settin&gs",
             self.form,
             tool_tip=(
                 "Rows, size, device and corrections. What you leave open is "
@@ -130,7 +129,7 @@ class ReconstructWidgets(Dock):
         )
         self.denoise = DenoiseBox(viewer)
         self.denoise_section = Section(
-            "Denoise &with Noise2Inverse…",
+            "Denoise with Noise&2Inverse…",
             self.denoise,
             tool_tip="Learn to denoise from the projections alone.",
         )
@@ -146,26 +145,16 @@ class ReconstructWidgets(Dock):
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         choice, place = form_layout(), form_layout()
-        add_row(choice, "&Projections", self.layer_combo)
+        add_row(choice, "Pro&jections", self.layer_combo)
         add_row(place, "Centre", self.centre, self.centre.spin)
-        add_row(place, "S&lice", self.row)
-        actions = QHBoxLayout()
-        for action in (self.preview_button, self.run_button, self.cancel_button):
-            actions.addWidget(action, 1)
+        add_row(place, "Sl&ice", self.row)
         column.addWidget(self.job_row)
         column.addWidget(self.open)
         column.addLayout(choice)
         for widget in (self.facts, self.algorithm, self.above):
             column.addWidget(widget)
         column.addLayout(place)
-        column.addLayout(actions)
-        for widget in (
-            self.estimate,
-            self.progress,
-            self.progress_label,
-            self.message,
-        ):
-            column.addWidget(widget)
+        column.addWidget(self.estimate)
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
         results.addWidget(self.measure_button, 1)
@@ -174,7 +163,9 @@ class ReconstructWidgets(Dock):
         column.addWidget(self.denoise_section)
         column.addWidget(self.study_section)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
+        self.progress, self.progress_label = self.bar.progress, self.bar.state
+        fill_dock(self, scrolling(inner), self.message, self.bar)
 
 
 def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.copying import as_it_ran, copy_run
 from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
-from napari_geosr.gui.restore.widgets import CONTINUE, RUN, RestoreWidgets
+from napari_geosr.gui.restore.widgets import CONTINUE, NO_IMAGE, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
 from napari_geosr.operations.restore.config import kinds
@@ -418,8 +418,8 @@ class RestoreDock(RestoreWidgets):
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
         self.progress.setVisible(shows)
-        self.progress_label.setVisible(shows)
         self.progress.setRange(0, 0 if what or awaited else 1)
+        self.bar.state.idle = "Ready." if has_layer else NO_IMAGE
         self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:

@@ -21,9 +21,10 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.gui.jobs.row import JobRow
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
-from napari_geosr.gui.kit.widgets import Section, fill_with_scrolling, progress_bar
+from napari_geosr.gui.kit.widgets import Section, scrolling
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
@@ -50,9 +51,10 @@ _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", 
 #: Text and tool tip of the button that starts a run.
 RUN = "&Run", "Restore the whole layer into a new layer."
 CONTINUE = (
-    "Contin&ue",
+    "Co&ntinue",
     "Restore the missing tiles of {!r}. Remove that layer to start again.",
 )
+NO_IMAGE = "Open an image to restore it."
 _ALL = {
     "T": "All time points",
     "C": "All channels",
@@ -99,10 +101,6 @@ class RestoreWidgets(Dock):
         self.run_button = _button(*RUN)
         self.run_button.setDefault(True)
         self.cancel_button = _button("&Cancel", "Stop. Finished tiles are kept.")
-        self.progress = progress_bar("Progress", "Progress.")
-        self.progress_label = QLabel()
-        self.progress_label.setWordWrap(True)
-        self.progress_label.setAccessibleName("Progress in words")
         self.measure_button = _button(
             "&Measure porosity…", "Open the Porosity dock with the restored layer."
         )
@@ -131,8 +129,10 @@ class RestoreWidgets(Dock):
             "Cop&y as command", "Copy the command line that does the same run."
         )
         self.copy_python = _button(
-            "Copy as Pytho&n", "Copy the Python script that does the same run."
+            "Copy as Python",
+            "Copy the Python script that does the same run (Alt+Shift+P).",
         )
+        self.copy_python.setShortcut("Alt+Shift+P")
 
     def _lay_out(self) -> None:
         choices = QFormLayout()
@@ -153,10 +153,8 @@ class RestoreWidgets(Dock):
             label.setAccessibleName(f"Label of {buddy.accessibleName()}")
             choices.addRow(label, widget)
         choices.insertRow(1, self.extent.label, self.extent)
-        actions = QHBoxLayout()
-        for button in (self.preview_button, self.run_button, self.cancel_button):
-            button.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
-            actions.addWidget(button, 1)
+        self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
+        self.progress, self.progress_label = self.bar.progress, self.bar.state
         results = QHBoxLayout()
         results.addWidget(self.save_button, 1)
         results.addWidget(self.measure_button, 1)
@@ -178,9 +176,6 @@ class RestoreWidgets(Dock):
             self.estimate,
         ):
             column.addWidget(widget)
-        column.addLayout(actions)
-        for widget in (self.progress, self.progress_label, self.message):
-            column.addWidget(widget)
         column.addLayout(results)
         for widget in (
             self.check_button,
@@ -193,7 +188,7 @@ class RestoreWidgets(Dock):
             column.addWidget(widget)
         column.addLayout(copies)
         column.addStretch(1)
-        fill_with_scrolling(self, inner)
+        fill_dock(self, scrolling(inner), self.message, self.bar)
         self.measure_button.setVisible(False)
 
 

@@ -14,6 +14,7 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.layers import is_helper, volume_from_layer
@@ -26,7 +27,7 @@ from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.index import STATE_WORDS
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.study.config import StudyConfig
+from napari_geosr.operations.study.config import StudyConfig, counts_for
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -67,11 +68,12 @@ class StudyBox(StudyWidgets):
         self._sought: Path | None = None
         self._watch: StudyWatch | None = None
         self._was_alive = False
+        self._counts = self.above.values()["counts"]  # as they were proposed
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
         self.activity.busyChanged.connect(self._show)
-        self.activity.failed.connect(self.failed)
+        self.activity.failed.connect(self._on_failed)
         self.activity.idle.connect(self._on_idle)
         self.start_button.clicked.connect(self.wanted)
         self.pause_button.clicked.connect(self._on_pause)
@@ -99,9 +101,18 @@ class StudyBox(StudyWidgets):
     def set_scan(self, opened: OpenedScan | None) -> None:
         """Show the newest study of another scan; what runs goes on by itself."""
         self._scan = opened
+        self._propose_counts()
+        self.clear_faults()
         self._sought = None if opened is None else opened.path
         self._show_job(None)
         self._seek()
+
+    def _propose_counts(self) -> None:
+        """Try numbers of projections that the scan has, unless a person chose some."""
+        if self._scan is None or self.above.values()["counts"] != self._counts:
+            return
+        self._counts = ", ".join(map(str, counts_for(self._scan.scan.n_angles)))
+        self.above.set_values({"counts": self._counts})
 
     def _seek(self) -> None:
         """Look for the newest study of the scan, as soon as nothing else runs."""
@@ -140,12 +151,13 @@ class StudyBox(StudyWidgets):
         """Begin the study of a scan, or add to the one that is shown."""
         if self.is_running:
             return
+        self.clear_faults()
         try:
             config = self.config(dock, column)
             reference = self._volume(self.reference)
             mask = self._volume(self.mask)
         except GeoSRError as error:
-            self.failed.emit(error)
+            self._on_failed(error)
             return
         plan = StudyPlan(opened, config, reference, mask)
         folder, before = self.folder.path, self.job
@@ -155,6 +167,21 @@ class StudyBox(StudyWidgets):
             lambda job: self._on_started(opened, job),
         )
         self.stage.setText("Starting…")
+
+    def _on_failed(self, error: Exception) -> None:
+        """Say what is wrong beside its field, in the words of the dock."""
+        forms = (self.above, self.factors, self.more)
+        for form in forms:
+            form.show_faults(error)
+        if not isinstance(error, GeoSRError):
+            self.failed.emit(error)
+            return
+        text, found = fields_of_options(str(error), forms)
+        for form, name in found:
+            form.add_fault(name, text)
+        said = type(error)(text)
+        said.__cause__ = error
+        self.failed.emit(said)
 
     def _volume(self, combo: LayerCombo) -> Volume | None:
         layer = combo.layer()
@@ -234,11 +261,11 @@ class StudyBox(StudyWidgets):
         watch, running = self._watch, self.is_running
         alive = watch is not None and watch.status.is_alive
         self.start_button.setEnabled(self._scan is not None and not running)
-        self.pause_button.setVisible(alive)
-        self.pause_button.setEnabled(watch is not None and not watch.is_asked_to_stop)
+        stops = watch is not None and watch.is_asked_to_stop
+        self.pause_button.setEnabled(alive and not stops)
         can_resume = watch is not None and watch.status.can_resume
-        self.resume_button.setVisible(can_resume and not running)
-        self.report_button.setVisible(self.report is not None)
+        self.resume_button.setEnabled(can_resume and not running)
+        self.report_button.setEnabled(self.report is not None)
         self.progress.setVisible(alive)
         for widget in (self.above, self.factors, self.more, self.reference, self.mask):
             widget.setEnabled(not running)

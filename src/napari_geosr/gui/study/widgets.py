@@ -9,7 +9,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QCheckBox,
-    QGridLayout,
+    QHBoxLayout,
     QHeaderView,
     QTreeWidget,
     QTreeWidgetItem,
@@ -116,9 +116,10 @@ class StudyWidgets(QWidget):
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(
-            "Pause study", "Stop and keep what is finished (Alt+Shift+T)."
+            "Pause", "Stop and keep what is finished (Alt+Shift+T)."
         )
         self.pause_button.setShortcut("Alt+Shift+T")
+        self.pause_button.setAccessibleName("Pause the study")
         self.resume_button = button(
             "Resume", "Resume the study with the same settings (Alt+Shift+G)."
         )
@@ -144,6 +145,11 @@ class StudyWidgets(QWidget):
         self.stage = text_label("State of the study", "What the study is doing.")
         self.result = StudyResult()
 
+    def clear_faults(self) -> None:
+        """Take away what was said beside fields."""
+        for form in (self.above, self.factors, self.more):
+            form.clear_faults()
+
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -153,28 +159,30 @@ class StudyWidgets(QWidget):
         add_row(layers, "Reference", self.reference)
         add_row(layers, "Mask", self.mask)
         column.addLayout(layers)
-        for title, form, tip in (
+        for title, form, tip, keys in (
             (
                 "Energy &budget and CO₂eq",
                 self.factors,
                 "Published values, which you can replace by your own.",
+                "",
             ),
             (
-                "Ot&her settings of the study",
+                "Other settings of the study",
                 self.more,
                 "Threshold, sample, training and seed.",
+                "Alt+Shift+H",
             ),
         ):
-            column.addWidget(Section(title, form, tool_tip=tip))
+            column.addWidget(Section(title, form, tool_tip=tip, shortcut=keys))
         column.addWidget(self.folder)
         column.addWidget(self.open_report)
-        buttons = QGridLayout()
-        buttons.addWidget(self.start_button, 0, 0)
-        buttons.addWidget(self.jobs_button, 0, 1)
-        buttons.addWidget(self.pause_button, 1, 0)
-        buttons.addWidget(self.resume_button, 1, 0)
-        buttons.addWidget(self.report_button, 1, 1)
-        column.addLayout(buttons)
+        actions, looks = QHBoxLayout(), QHBoxLayout()
+        for action in (self.start_button, self.pause_button, self.resume_button):
+            actions.addWidget(action, 1)
+        for look in (self.jobs_button, self.report_button):
+            looks.addWidget(look, 1)
+        column.addLayout(actions)
+        column.addLayout(looks)
         for widget in (self.progress, self.stage, self.result):
             column.addWidget(widget)
 

@@ -26,6 +26,7 @@ from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
+from napari_geosr.gui.train.noise_check import NoiseCheck, NoiseQuestion
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
@@ -95,10 +96,13 @@ class TrainDock(TrainWidgets):
         self.cancel_button.clicked.connect(self._on_cancel)
         self.jobs_button.clicked.connect(self._on_jobs)
         self.view.fineTune.connect(self.fine_tune)
+        self.view.progressed.connect(self._on_progress)
         self.offer.resumed.connect(self._watch_job)
         self.advanced.button.toggled.connect(self.settings.list_models)
         self.settings.changed.connect(self._on_settings)
         self.settings.failed.connect(self.message.show_error)
+        self._noise = NoiseCheck(self._noise_question, self)
+        self._noise.changed.connect(self._show_doubts)
         self._suggesting = QTimer(self)
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
@@ -205,13 +209,17 @@ class TrainDock(TrainWidgets):
 
     def _suggest(self) -> None:
         suggest(list(self._rows.values()), self._viewer)
-        self._show_missing()
+        self._show_doubts()
 
-    def _show_missing(self) -> None:
-        """Say what has to be chosen again where a layer was removed."""
+    def _show_doubts(self) -> None:
+        """Say what has to be chosen again where a layer was removed, or what is odd."""
         names = missing(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""
+            if self._noise.text:
+                self.data_message.show_message(self._noise.text, "warning")
+            else:
+                self.data_message.clear()
             return
         self.data_message.show_message(
             f"{self._gone!r} was removed: choose another layer or a file as "
@@ -227,10 +235,22 @@ class TrainDock(TrainWidgets):
         # What is being timed is looked at when it is there.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
-        self.data_message.clear()
         self.settings_message.clear()
-        self._show_missing()
+        self.settings.clear_faults()
+        self._show_doubts()
+        self._noise.look_soon()
         self._propose_name()
+
+    def _noise_question(self) -> NoiseQuestion | None:
+        """What is chosen to learn from, for a look at its noise."""
+        row, method = self._rows.get("source"), self.settings.method
+        if row is None or row.is_empty():
+            return None
+        try:
+            training = config_class(method).create(**self.settings.values())
+            return NoiseQuestion(method, training, row.parts(), row.identity())
+        except GeoSRError:
+            return None  # Start says what is wrong
 
     def _list_names(self) -> None:
         """Look, in a worker, which names models and trainings have already."""
@@ -307,9 +327,12 @@ class TrainDock(TrainWidgets):
         if about_data:
             self.data_message.show_error(error)
             return
+        self.settings_message.show_error(error)
         if not fields or fields - set(ABOVE):
             self.advanced.set_open(True)
-        self.settings_message.show_error(error)
+        fault = self.settings.show_faults(error)
+        if fault is not None:
+            self.show_part(fault)
 
     def _on_estimate(self) -> None:
         plan = self._checked_plan()
@@ -357,6 +380,7 @@ class TrainDock(TrainWidgets):
         self.message.clear()
         self.data_message.clear()
         self.settings_message.clear()
+        self.settings.clear_faults()
         if self.settings.is_reading:
             self.message.show_message(
                 "The model to start from is still being read. Please wait."
@@ -368,11 +392,16 @@ class TrainDock(TrainWidgets):
             return None  # said beside the field
 
     def _on_cancel(self) -> None:
+        self.bar.state.setText("Stopping…")
         self.activity.cancel()
+
+    def _on_progress(self, text: str, done: int, total: int) -> None:
+        if not self.activity.busy:
+            self.bar.show_job(text, done, total)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
-            self.message.show_message(f"{step.message}…")
+            self.bar.state.setText(f"{step.message}…")
 
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
@@ -409,9 +438,13 @@ class TrainDock(TrainWidgets):
 
     def show_busy(self, what: str) -> None:
         busy = bool(what)
-        self.cancel_button.setVisible(busy)
-        self.estimate_button.setVisible(not busy)
+        self.cancel_button.setEnabled(busy)
+        self.estimate_button.setEnabled(not busy)
         self.start_button.setEnabled(not busy)
+        if busy:
+            self.bar.show_progress(0, 0)
+        else:
+            self.bar.show_job(*self.view.line)
 
 
 def _names_steps() -> Generator[Step, None, set[str]]:

@@ -16,6 +16,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.remembered import recall, remember
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
+from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import config_class, networks
@@ -100,6 +101,41 @@ TUNED = "-tuned"
 ABOVE = ("source", "target", "name", "steps")
 
 
+#: Titles of groups of settings; the empty one takes those of the method itself.
+_GROUPS: dict[str, tuple[str, ...]] = {
+    "Method": (),
+    "Data": (
+        "dimensions",
+        "adjacent_slices",
+        "patch",
+        "batch_size",
+        "sampling",
+        "augment",
+        "normalisation",
+        "validation",
+        "validate_every",
+        "upscale_factor",
+        "labels",
+    ),
+    "Network": (
+        "network",
+        "layers",
+        "width",
+        "network_options",
+        "from_model",
+    ),
+    "Learning": (
+        "learning_rate",
+        "final_rate",
+        "warm_up",
+        "averaging",
+        "gradient_clip",
+    ),
+    "Computer": ("device", "precision", "threads", "checkpoint_seconds", "seed"),
+    "Record": ("preview_slice", "country", "licence"),
+}
+
+
 class MethodSettings(QWidget):
     """A form of a method's config, with the name and the steps that stand elsewhere.
 
@@ -131,6 +167,14 @@ class MethodSettings(QWidget):
         self.form: Any = None
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
+        self._defaults: AnyDict = {}
+        self.reset_button = button(
+            "Reset to defaults",
+            "Give all settings below their default values for this method and data.",
+            "Alt+Shift+Z",
+        )
+        layout.addWidget(self.reset_button)
+        self.reset_button.clicked.connect(self._on_reset)
         name.textEdited.connect(self._on_changed)
         steps.valueChanged.connect(self._on_changed)
 
@@ -162,6 +206,7 @@ class MethodSettings(QWidget):
         except ConfigError as error:
             kept = {}
             self.failed.emit(error)
+        self._defaults = start
         shown = start | _lasting(kept)
         shown.pop("preview_slice")  # that on the screen
         self.set_values(self._memory.enter(key, kind, shown))
@@ -235,6 +280,21 @@ class MethodSettings(QWidget):
         combo.setCurrentText(text)
         combo.blockSignals(False)
 
+    def _on_reset(self) -> None:
+        """Show the defaults, but of what stands above the form."""
+        self.set_values({k: v for k, v in self._defaults.items() if k not in ABOVE})
+        self.changed.emit()
+
+    def show_faults(self, error: BaseException) -> QWidget | None:
+        """Say beside its fields what is wrong; return the first of them."""
+        faults = self.form.show_faults(error)
+        return faults[0] if faults else None
+
+    def clear_faults(self) -> None:
+        """Take away what was said beside fields."""
+        if self.form is not None:
+            self.form.clear_faults()
+
     def _make_form(self, kind: type[Config]) -> None:
         old = self.form
         files = [
@@ -245,6 +305,7 @@ class MethodSettings(QWidget):
         self.form = ConfigForm(
             kind,
             skip=(*ABOVE, *files),
+            groups=_GROUPS,
             choices={
                 "network": networks(),
                 "device": ("auto", "cpu", "cuda"),
@@ -253,6 +314,7 @@ class MethodSettings(QWidget):
         )
         if old is not None:
             self.layout().removeWidget(old)
+            old.hide()  # until it is deleted it would lie below the new one
             old.deleteLater()
         self.layout().addWidget(self.form)
         self.form.changed.connect(self._on_changed)

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import (
-    QHBoxLayout,
     QLabel,
     QLineEdit,
     QSpinBox,
@@ -16,16 +15,18 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.gui.jobs.resume_offer import ResumeOffer
 from napari_geosr.gui.jobs.view import JobView
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
+    FormAligner,
     Section,
     add_row,
     button,
     combo,
-    fill_with_scrolling,
     form_layout,
+    scrolling,
     text_label,
 )
 from napari_geosr.gui.train.method_settings import MethodSettings
@@ -108,20 +109,18 @@ class TrainWidgets(Dock):
 
     def _lay_out(self) -> None:
         choices = form_layout()
-        question = QLabel("&What do you have?")
+        question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
         question.setAccessibleName("Label of What do you have?")
-        add_row(choices, "Met&hod", self.method)
+        add_row(choices, "&Method", self.method)
         self._data = form_layout()
         naming = form_layout()
         add_row(naming, "Model &name", self.name)
         add_row(naming, "S&teps", self.steps)
         add_row(naming, "Folder", self.folder, self.folder.button)
-        actions = QHBoxLayout()
-        for action in (self.estimate_button, self.start_button, self.cancel_button):
-            actions.addWidget(action, 1)
         inner = QWidget()
+        FormAligner(inner)
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
         column.addWidget(self.offer)
@@ -134,21 +133,32 @@ class TrainWidgets(Dock):
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
-        column.addLayout(actions)
         # The curves above all that opens: there are thirty settings.
-        for widget in (self.message, self.view, self.advanced, self.jobs_button):
+        for widget in (self.view, self.advanced, self.jobs_button):
             column.addWidget(widget)
         column.addStretch(1)
-        self._scroll = fill_with_scrolling(self, inner)
+        self.bar = ActionBar(
+            (self.estimate_button, self.start_button, self.cancel_button),
+            self.view.actions,
+            idle="Choose the data, then press Start.",
+        )
+        self._scroll = scrolling(inner)
+        fill_dock(self, self._scroll, self.message, self.bar)
         self.view.setVisible(False)
+        self._wanted: QWidget = self.view.plot
         self._showing = QTimer(self)
         self._showing.setSingleShot(True)
-        self._showing.timeout.connect(self._scroll_to_curves)
+        self._showing.timeout.connect(self._scroll_to_part)
 
     def show_view(self) -> None:
         """Show the job, and scroll to its curves when it is laid out."""
         self.view.setVisible(True)
+        self.show_part(self.view.plot)
+
+    def show_part(self, part: QWidget) -> None:
+        """Scroll to a part of the dock when what has changed is laid out."""
+        self._wanted = part
         self._showing.start(0)
 
-    def _scroll_to_curves(self) -> None:
-        self._scroll.ensureWidgetVisible(self.view.plot, 0, _MARGIN)
+    def _scroll_to_part(self) -> None:
+        self._scroll.ensureWidgetVisible(self._wanted, 0, _MARGIN)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -26,6 +26,11 @@ _MOST_READ = 2**29
 _MOST_COUNTED = 2**32
 #: Voxels per block: a few milliseconds between two looks at `should_stop`.
 _BLOCK_VOXELS = 1 << 22
+#: Planes whose rims are looked at, and the edge of their corners as a part of a plane.
+_RIM_PLANES, _CORNER = 9, 0.02
+#: Part of the corners, and of the rims, that background fills where it surrounds a
+#: sample; of a single image more of the rim, as four corners may be pores by chance.
+_IN_CORNERS, _IN_RIMS, _IN_RIM_2D = 0.97, 0.3, 0.6
 
 
 @dataclass(frozen=True)
@@ -38,12 +43,40 @@ class GreyLevels:
     sampled : bool
         Whether only evenly spread planes were read; thresholds are then close to
         those of a measurement, which reads every voxel, but not the same.
+    rims : sequence of (ndarray, ndarray)
+        Grey values of the four corners, shape (4, n), and of the rim of some planes;
+        none where a mask says what the sample is.
     """
 
     histogram: GreyHistogram
     dtype: AnyDType
     name: str
     sampled: bool
+    rims: tuple[tuple[AnyArray, AnyArray], ...] = ()
+
+    def is_surrounded(self, threshold: float, phase: Literal["dark", "bright"]) -> bool:
+        """Whether what counts as pores lies around the sample, as air does.
+
+        Parameters
+        ----------
+        threshold : float
+            Between pores and solid.
+        phase : {"dark", "bright"}
+            What pores are.
+
+        Returns
+        -------
+        bool
+            True where that phase fills the corners of all planes looked at, and a good
+            part of their rims. Porosity of the whole volume would count that as well.
+        """
+        if not self.rims:
+            return False
+        corners = [phase_mask(c, threshold, phase).mean(axis=1) for c, _ in self.rims]
+        rims = [phase_mask(rim, threshold, phase).mean() for _, rim in self.rims]
+        least = _IN_RIM_2D if len(self.rims) == 1 else _IN_RIMS
+        in_corners = np.mean(corners, axis=0).min()
+        return bool(in_corners >= _IN_CORNERS and np.mean(rims) >= least)
 
     def threshold(self, config: PorosityConfig) -> float:
         """Give the threshold that `config` asks for.
@@ -122,8 +155,24 @@ def histogram_steps(
         mask=sample,
     )
     histogram = yield from steps
-    levels = GreyLevels(histogram, volume.dtype, volume.name, sampled)
-    return levels
+    rims = _rims(source) if sample is None else ()
+    return GreyLevels(histogram, volume.dtype, volume.name, sampled, rims)
+
+
+def _rims(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
+    """Corners and rims of evenly spread planes: see `GreyLevels`."""
+    depth, height, width = source.shape
+    n = max(2, round(_CORNER * min(height, width)))
+    if min(height, width) < 4 * n:
+        return ()
+    found = []
+    for z in np.unique(np.linspace(0, depth - 1, _RIM_PLANES).astype(int)):
+        plane = np.asarray(source[int(z) : int(z) + 1])[0]
+        ends = (slice(None, n), slice(-n, None))
+        corners = np.stack([plane[y, x].ravel() for y in ends for x in ends])
+        rim = np.concatenate([plane[0], plane[-1], plane[:, 0], plane[:, -1]])
+        found.append((corners, rim))
+    return tuple(found)
 
 
 def _some_planes(

@@ -108,7 +108,7 @@ def measure_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Measure in the folder of a job; what was stopped begins anew.
+    """Measure in the folder of a job; a stopped measurement starts again.
 
     Parameters
     ----------

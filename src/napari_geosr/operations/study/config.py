@@ -40,6 +40,10 @@ _LATE = (
 _SHORTEST, _LONGEST = 0.001, 0.9
 
 
+#: Fewer numbers of projections than this make no curve.
+_LEAST_COUNTS = 3
+
+
 def _variants(word: str) -> list[str]:
     """An algorithm, or all that begin with its name: tomogan has two critics."""
     known = algorithm_names()
@@ -262,3 +266,31 @@ class StudyConfig(Config):
     def essential(self) -> AnyDict:
         """Settings that finished cells depend on."""
         return self.model_dump(mode="json", exclude=set(_LATE))
+
+
+def counts_for(n_angles: int) -> tuple[int, ...]:
+    """Numbers of projections that are worth a try on a scan.
+
+    Parameters
+    ----------
+    n_angles : int
+        Projections of the scan.
+
+    Returns
+    -------
+    tuple of int
+        The default ones that are fewer than the scan has; where those are not three,
+        an eighth, a quarter, a half and three quarters of them.
+
+    Examples
+    --------
+    >>> counts_for(181)
+    (50, 75, 100, 150)
+    >>> counts_for(60)
+    (8, 15, 30, 45)
+    """
+    fewer = tuple(n for n in StudyConfig().counts if n < n_angles)
+    if len(fewer) >= _LEAST_COUNTS:
+        return fewer
+    parts = {max(2, round(n_angles * part)) for part in (0.125, 0.25, 0.5, 0.75)}
+    return tuple(sorted(n for n in parts if n < n_angles))

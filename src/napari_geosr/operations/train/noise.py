@@ -13,10 +13,12 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import StageStarted, Step, Warned
 from napari_geosr.core.volume import Volume
+from napari_geosr.learning.methods import METHODS
 from napari_geosr.measure.noise import estimate_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
+    from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.method import Method
     from napari_geosr.learning.patches import Patches
 
@@ -55,6 +57,32 @@ def correlated_noise(volume: Volume, method: str, along: str = "xyz") -> str:
         "keeps it. Training on two scans (noise2noise) or on parts of the projections "
         "(noise2inverse) is not affected."
     )
+
+
+def doubts_about_noise(
+    method: str, training: TrainingConfig, volumes: Sequence[Volume]
+) -> list[str]:
+    """What `correlated_noise` says of the scans that a method is to learn from.
+
+    Parameters
+    ----------
+    method : str
+        Name of the method.
+    training : TrainingConfig
+        Its settings.
+    volumes : sequence of Volume
+        The sources, with axes ZYX or YX.
+
+    Returns
+    -------
+    list of str
+        A sentence for each volume whose noise the method would keep.
+    """
+    along = METHODS.load(method).Method(training).independent_noise_along()
+    if not along:
+        return []
+    said = (correlated_noise(volume, method, along) for volume in volumes)
+    return [sentence for sentence in said if sentence]
 
 
 Noises = dict[str, list["Noise"]]

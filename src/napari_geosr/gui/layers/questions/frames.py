@@ -46,10 +46,14 @@ class FramesRow(QWidget):
         self.frames_button = QPushButton("Time series")
         self.frames_button.setShortcut("Alt+Shift+T")
         self.frames_button.setToolTip(
-            "The planes are frames: each is an image of its own, at another time."
+            "The planes are frames: each is an image of its own, at another time "
+            "(Alt+Shift+T)."
         )
-        self.slices_button = QPushButton("S&lices")
-        self.slices_button.setToolTip("The planes are slices (Z) of one volume.")
+        self.slices_button = QPushButton("Slices")
+        self.slices_button.setToolTip(
+            "The planes are slices (Z) of one volume (Alt+Shift+S)."
+        )
+        self.slices_button.setShortcut("Alt+Shift+S")
         for button in (self.frames_button, self.slices_button):
             button.setAccessibleName(button.text())
         self.frames_button.clicked.connect(lambda: self._answer(call_frames))

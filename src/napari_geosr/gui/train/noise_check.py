@@ -1,0 +1,113 @@
+"""Say before a training whether the noise of its scans suits the method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from qtpy.QtCore import QObject, QTimer, Signal
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import Step
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.operations.inputs import open_to_learn
+from napari_geosr.operations.train import TrainingConfig
+from napari_geosr.operations.train.noise import doubts_about_noise
+
+#: Milliseconds without a change until the noise is measured.
+_PAUSE = 400
+#: Settings that decide along which axes a method takes noise to be independent.
+_SETTINGS = ("mask_axis", "dimensions")
+
+
+@dataclass(frozen=True)
+class NoiseQuestion:
+    """What is chosen: a method with its settings, and the scans to learn from.
+
+    Attributes
+    ----------
+    identity : hashable
+        Tells these scans from others.
+    """
+
+    method: str
+    training: TrainingConfig
+    parts: tuple[Path | Volume, ...] = field(repr=False)
+    identity: Any
+
+    @property
+    def key(self) -> tuple[Any, ...]:
+        """What the answer depends on."""
+        settings = (str(getattr(self.training, name, "")) for name in _SETTINGS)
+        return self.method, tuple(settings), self.identity
+
+
+class NoiseCheck(QObject):
+    """Measures the noise of the scans chosen, in a worker, and keeps what it found.
+
+    Parameters
+    ----------
+    ask : callable
+        Gives what is chosen now; None where that is nothing, or wrong.
+
+    Signals
+    -------
+    changed
+        `text` is another one.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, ask: Callable[[], NoiseQuestion | None], parent: QObject
+    ) -> None:
+        super().__init__(parent)
+        self._ask = ask
+        self._answers: dict[Any, str] = {}
+        self._task: BackgroundTask | None = None
+        self.text = ""
+        self._timer = QTimer(self)
+        self._timer.setSingleShot(True)
+        self._timer.setInterval(_PAUSE)
+        self._timer.timeout.connect(self._look)
+
+    def look_soon(self) -> None:
+        """Look at what is chosen when nothing has changed for a while."""
+        self._timer.start()
+
+    def _look(self) -> None:
+        question = self._ask()
+        self._say("" if question is None else self._answers.get(question.key, ""))
+        if question is None or question.key in self._answers or self._task is not None:
+            return
+        self._task = BackgroundTask(
+            lambda _stop: _look_steps(question),
+            owner=self,
+            on_result=lambda said: self._answers.update({question.key: said}),
+            on_finished=self._on_finished,
+        )
+
+    def _on_finished(self) -> None:
+        self._task = None
+        self._look()
+
+    def _say(self, text: str) -> None:
+        if text != self.text:
+            self.text = text
+            self.changed.emit()
+
+
+def _look_steps(question: NoiseQuestion) -> Generator[Step, None, str]:
+    yield from ()
+    try:
+        flat = question.training.dimensions == "2D"
+        volumes = [
+            open_to_learn(part, flat=flat) if isinstance(part, Path) else part
+            for part in question.parts
+        ]
+        return " ".join(doubts_about_noise(question.method, question.training, volumes))
+    except GeoSRError:
+        return ""  # Start says what is wrong with them

@@ -1,0 +1,148 @@
+"""Actions of every dock stand at its bottom: always in sight, and never moved."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+from opening import opened
+from qtpy.QtCore import QPoint, QRect, Qt
+from qtpy.QtWidgets import QPushButton, QScrollArea
+from test_manifest import WIDGETS
+from train_helpers import JOBS, TRAIN, noisy_scans
+
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone
+from napari_geosr.gui.kit.places import POROSITY, RECONSTRUCT, RESTORE
+
+#: A laptop's screen, and how wide docks are made for.
+SCREEN, WIDTH = (1366, 768), 360
+LONG = "A message that is said at some length, and then again. " * 12
+
+
+def places(dock) -> dict[str, QRect]:
+    """Where the buttons of a dock's bar are, in the dock."""
+    return {
+        button.accessibleName(): QRect(button.mapTo(dock, QPoint()), button.size())
+        for button in dock.bar.findChildren(QPushButton)
+    }
+
+
+@pytest.fixture
+def small(viewer):
+    """A function that opens a dock on a small screen."""
+    window = viewer.window._qt_window
+    window.resize(*SCREEN)
+
+    def open_small(name: str):
+        dock = opened(viewer, name)
+        frame = dock.parentWidget().parentWidget()
+        window.resizeDocks([frame], [WIDTH], Qt.Orientation.Horizontal)
+        return dock
+
+    return open_small
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
+    dock = small(name)
+    qtbot.waitUntil(lambda: dock.bar.isVisible() and dock.width() <= WIDTH)
+    qtbot.wait(50)
+    before = places(dock)
+    assert before
+    for button in dock.bar.findChildren(QPushButton):
+        assert button.isVisible(), button.text()
+        assert dock.rect().contains(places(dock)[button.accessibleName()])
+        needed = button.fontMetrics().horizontalAdvance(button.text().replace("&", ""))
+        assert needed < button.width(), button.text()
+    dock.message.show_message(LONG)
+    dock.bar.state.setText(LONG)
+    dock.bar.show_progress(1, 2)
+    qtbot.wait(50)
+    assert dock.message.isVisible()
+    assert places(dock) == before
+    window, frame = viewer.window._qt_window, dock.parentWidget().parentWidget()
+    window.resizeDocks([frame], [300], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: dock.width() <= 300)
+    for area in dock.findChildren(QScrollArea):
+        inner = area.widget()
+        if area.isVisible() and inner is not None:
+            assert inner.minimumSizeHint().width() <= area.viewport().width()
+    window.resizeDocks([frame], [WIDTH], Qt.Orientation.Horizontal)
+    qtbot.waitUntil(lambda: places(dock) == before)
+    dock.show_busy("run")
+    qtbot.wait(20)
+    assert places(dock) == before
+    dock.show_busy("")
+
+
+def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
+    dock = small(RESTORE)
+    dock.message.show_message(LONG * 20)
+    qtbot.wait(50)
+    pane = dock.bar.parentWidget().layout().itemAt(1).widget()
+    assert pane.height() < 0.4 * dock.height()
+    dock.message.show_message("Short.")
+    qtbot.wait(50)
+    assert pane.height() < 60
+    dock.message.clear()
+    assert pane.isHidden()
+
+
+def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):
+    from napari_geosr.gui import train
+
+    noisy_scans(viewer)
+    dock = small(TRAIN)
+    qtbot.waitUntil(dock.bar.isVisible)
+    qtbot.wait(50)
+    assert not dock.cancel_button.isEnabled()
+    before = places(dock)
+    begun, stops = [], []
+
+    def endless(_plan, _folder, *, should_stop):
+        begun.append(True)
+        while not should_stop():
+            time.sleep(0.01)
+            yield BlockDone(1, 2)
+        stops.append(True)
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr(train, "time_steps", endless)
+    dock.estimate_button.click()
+    assert places(dock) == before
+    assert dock.cancel_button.isEnabled()
+    assert not dock.start_button.isEnabled()
+    dock.start_button.click()  # as somebody does who has not looked
+    assert not stops
+    qtbot.waitUntil(lambda: bool(begun), timeout=5000)
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: bool(stops) and not dock.activity.busy, timeout=5000)
+    assert dock.start_button.isEnabled()
+    assert not dock.cancel_button.isEnabled()
+
+
+@pytest.mark.parametrize("name", [TRAIN, JOBS])
+def test_what_can_be_asked_of_a_job_is_in_the_bar(small, qtbot, name):
+    dock = small(name)
+    qtbot.waitUntil(dock.bar.isVisible)
+    assert {"Pause", "Resume", "Use this model"} <= places(dock).keys()
+    assert not dock.view.use_button.isEnabled()
+
+
+def test_empty_docks_say_what_to_do(small, qtbot):
+    for name, said in (
+        (RESTORE, "Open an image to restore it."),
+        (POROSITY, "Open an image to measure its pores."),
+        (RECONSTRUCT, "Open projections to begin."),
+        (JOBS, "No jobs yet. Press Train… to start one."),
+    ):
+        dock = small(name)
+        qtbot.waitUntil(lambda d=dock, s=said: d.bar.state.text() == s, timeout=5000)
+
+
+def test_cancel_of_a_measurement_is_there_before_it(small, qtbot):
+    dock = small(POROSITY)
+    qtbot.waitUntil(dock.bar.isVisible)
+    assert dock.cancel_button.isVisible()
+    assert not dock.cancel_button.isEnabled()

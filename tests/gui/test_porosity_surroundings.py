@@ -1,0 +1,157 @@
+"""Air around a sample is no pore; the selected pore stands out; figures line up."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import (
+    add,
+    measure,
+    open_dock,
+    physical,
+    wait_for_levels,
+)
+from qtpy.QtCore import Qt
+
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.remembered import recall
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.porosity.pore_layers import HIGHLIGHT
+from napari_geosr.gui.porosity.pore_table import cell_text, decimals_of
+from napari_geosr.gui.porosity.settings import AUTOMATIC, METHODS, WHOLE
+from napari_geosr.operations.measure import MeasureConfig
+from napari_geosr.operations.measure.grey_levels import histogram_steps
+from napari_geosr.physics.phantoms import sphere_foam
+
+
+def cylinder(rng, background: float = 20.0) -> Volume:
+    """A bone in air: bright, with pores, in a box that is larger."""
+    foam = sphere_foam((16, 64, 64), porosity=0.3, radius=(3, 6), gap=1.0, seed=3)
+    y, x = np.mgrid[:64, :64] - 31.5
+    data = 200 - 180 * foam.fraction
+    data[:, np.hypot(y, x) > 28] = background
+    noise = rng.normal(0, 5, data.shape)
+    return Volume((data + noise).astype(np.float32), "ZYX", name="bone")
+
+
+def surrounded(volume: Volume, threshold: float = 100, phase="dark") -> bool:
+    return run_to_end(histogram_steps(volume)).is_surrounded(threshold, phase)
+
+
+def test_air_around_a_sample_is_told_from_pores(rng):
+    bone = cylinder(rng)
+    assert surrounded(bone)
+    assert not surrounded(bone, phase="bright")
+    assert not surrounded(cylinder(rng, background=200.0))
+    assert surrounded(Volume(bone.data[3], "YX", name="plane"))
+    for seed in range(5):
+        foam = sphere_foam((16, 64, 64), porosity=0.6, radius=(4, 9), seed=seed)
+        rock = Volume(200 - 180 * foam.fraction, "ZYX", name="rock")
+        assert not surrounded(rock)
+        for plane in rock.data[::5]:
+            assert not surrounded(Volume(plane, "YX", name="plane"))
+    everywhere = bone.replace(data=np.ones(bone.shape, np.uint8))
+    levels = run_to_end(histogram_steps(bone, everywhere))
+    assert levels.rims == ()
+
+
+def test_the_envelope_is_proposed_and_said(viewer, qtbot, rng):
+    add(viewer, cylinder(rng))
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    settings = dock.settings
+    assert settings.sample.currentText() == AUTOMATIC
+    assert settings.sample_note.isVisible()
+    measure(dock, qtbot)
+    assert dock.result.report.porosity < 0.4
+    kept = recall("porosity", MeasureConfig)
+    assert kept.sample_mask == "none"  # of this image alone
+    dock.tabs.setCurrentIndex(0)
+    settings.sample.setCurrentText(WHOLE)
+    settings.sample.activated.emit(0)
+    assert not settings.sample_note.isVisible()
+    settings.form.set_values({"min_voxels": 9})
+    dock.levels.outdated.emit()
+    wait_for_levels(dock, qtbot)
+    assert settings.sample.currentText() == WHOLE
+    measure(dock, qtbot)
+    assert dock.result.report.porosity > 0.4
+    # Another image that fills its box.
+    layer = add(viewer, physical())
+    settings.image.set_layer(layer)
+    wait_for_levels(dock, qtbot)
+    assert settings.sample.currentText() == WHOLE
+    settings.image.set_layer(viewer.layers["bone"])
+    wait_for_levels(dock, qtbot)
+    assert settings.sample.currentText() == AUTOMATIC
+    settings.image.set_layer(layer)
+    wait_for_levels(dock, qtbot)
+    assert settings.sample.currentText() == WHOLE
+    assert not settings.sample_note.isVisible()
+
+
+def test_the_selected_pore_stands_out(viewer, qtbot):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    layer, table = dock.pores.layer(), dock.result.table
+    for column in range(dock.result.colour.count()):
+        dock.result.colour.setCurrentIndex(column)
+        for row in range(2):
+            table.selectRow(row)
+            label = table.pores.label_at(row)
+            others = [i for i in (1, 2, 3) if i != label]
+            np.testing.assert_allclose(layer.get_color(label), HIGHLIGHT, atol=0.01)
+            for other in others:
+                assert np.abs(layer.get_color(other) - np.array(HIGHLIGHT)).max() > 0.2
+            assert layer.get_color(0) is None or layer.get_color(0)[3] == 0
+
+
+def test_digits_of_a_column_line_up():
+    column = np.array([9.93, 57.2, 101.25, 12.0, np.nan])
+    decimals = decimals_of(column)
+    texts = [cell_text(value, decimals) for value in column]
+    assert texts == ["9.93", "57.20", "101.25", "12.00", "–"]
+    volumes = np.array([512.0, 1_234_567.0, 900.5])
+    assert [cell_text(v, decimals_of(volumes)) for v in volumes][1].endswith("567")
+    assert decimals_of(np.array([1, 2])) is None
+    assert decimals_of(np.array([1e-9, 2e-9])) is None
+    assert decimals_of(np.array([np.nan])) is None
+
+
+def test_a_restored_layer_is_compared_with_its_source(viewer, qtbot):
+    source = add(viewer, physical())
+    data = source.data
+    result = viewer.add_image(data + 1, name="result", scale=source.scale)
+    result.metadata[METADATA] = {
+        "provenance": [{"operation": "restore"}],
+        "source_layer": "scan",
+    }
+    viewer.layers.selection.active = result
+    dock = open_dock(viewer, qtbot)
+    assert dock.settings.image.layer() is result
+    assert dock.settings.other.layer() is source
+    dock.settings.image.set_layer(source)
+    assert dock.settings.other.layer() is None
+    dock.settings.other.set_layer(result)
+    third = viewer.add_image(data + 2, name="third")
+    dock.settings.image.set_layer(third)
+    assert dock.settings.other.layer() is result  # a person's choice stays
+
+
+@pytest.mark.parametrize("width", [300, 360])
+def test_texts_of_the_settings_are_not_cut(viewer, qtbot, width):
+    add(viewer, physical())
+    dock = open_dock(viewer, qtbot)
+    wait_for_levels(dock, qtbot)
+    window = viewer.window._qt_window
+    frame = dock.parentWidget().parentWidget()
+    window.resizeDocks([frame], [width], Qt.Orientation.Horizontal)
+    qtbot.wait(50)
+    metrics = dock.settings.method.fontMetrics()
+    for text in METHODS:
+        dock.settings.method.setCurrentText(text)
+        wanted = metrics.horizontalAdvance(text) + 30  # padding and arrow
+        assert dock.settings.method.width() >= wanted, text

@@ -1,0 +1,137 @@
+"""Docks have one short title each, and letters that napari's menus do not take."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from napari._app_model import get_app_model
+from opening import filled, opened
+from qtpy.QtCore import QEvent
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QApplication,
+    QLabel,
+    QTabBar,
+    QTabWidget,
+    QWidget,
+)
+from test_manifest import MANIFEST, WIDGETS
+from train_helpers import JOBS, TRAIN
+
+from napari_geosr.gui.kit import places
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import MODELS, PLUGIN, POROSITY, RESTORE, dock_of
+
+#: A letter after an ampersand, unless that stands for itself.
+_LETTER = re.compile(r"&([^&\s])")
+
+
+def letters(widget: QWidget) -> list[tuple[str, str]]:
+    """Letters that work with Alt in a dock, and the texts that have them."""
+    texts = []
+    for part in widget.findChildren(QWidget):
+        if isinstance(part, QAbstractButton) or (
+            isinstance(part, QLabel) and part.buddy() is not None
+        ):
+            texts.append(part.text())
+        elif isinstance(part, QTabWidget | QTabBar):
+            texts += [part.tabText(i) for i in range(part.count())]
+    found = ((_LETTER.search(text), text) for text in dict.fromkeys(texts))
+    return [(match[1].lower(), text) for match, text in found if match]
+
+
+def shortcuts(widget: QWidget) -> list[tuple[str, str]]:
+    """Keys of buttons that are no mnemonics, and the names of the buttons."""
+    buttons = widget.findChildren(QAbstractButton)
+    keys = ((b.shortcut().toString(), b.accessibleName()) for b in buttons)
+    return [(key, name) for key, name in keys if key.startswith("Alt+Shift")]
+
+
+def test_menus_name_docks_in_the_order_of_the_work():
+    assert WIDGETS == [
+        places.RECONSTRUCT,
+        places.RESTORE,
+        places.POROSITY,
+        places.PAIRS,
+        places.TRAIN,
+        places.MODELS,
+        places.JOBS,
+    ]
+    assert all(len(name) <= 11 and " " not in name for name in WIDGETS)
+    commands = {c["id"]: c["title"] for c in MANIFEST["contributions"]["commands"]}
+    for widget in MANIFEST["contributions"]["widgets"]:
+        assert commands[widget["command"]] == widget["display_name"]
+
+
+@pytest.mark.parametrize("name", WIDGETS)
+def test_no_letter_is_used_twice_or_by_a_menu(viewer, qtbot, name):
+    dock = opened(viewer, name)
+    bar = viewer.window._qt_window.menuBar()
+    taken = {
+        match[1].lower()
+        for action in bar.actions()
+        if (match := _LETTER.search(action.text()))
+    }
+    assert {"f", "v", "l", "p", "w", "h"} <= taken
+    found = letters(dock)
+    assert not [text for letter, text in found if letter in taken]
+    used: dict[str, list[str]] = {}
+    for letter, text in [*found, *shortcuts(dock)]:
+        used.setdefault(letter, []).append(text)
+    assert not {k: texts for k, texts in used.items() if len(texts) > 1}
+
+
+def menu(viewer, qtbot, name: str):
+    """Open a dock as napari's menu does, and return its frame."""
+    (command,) = (
+        widget["command"]
+        for widget in MANIFEST["contributions"]["widgets"]
+        if widget["display_name"] == name
+    )
+    get_app_model().commands.execute_command(command)
+    qtbot.waitUntil(lambda: places.shown_name(name) in viewer.window.dock_widgets)
+    return viewer.window.dock_widgets[places.shown_name(name)]
+
+
+def test_a_title_is_the_same_from_menu_script_and_dock(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    from_menu = dock_of(filled(menu(viewer, qtbot, RESTORE)))
+    from_script, _ = viewer.window.add_plugin_dock_widget(PLUGIN, TRAIN)
+    from_dock = dock_of(open_dock(viewer, MODELS))
+    for dock, title in (
+        (from_menu, RESTORE),
+        (from_script, TRAIN),
+        (from_dock, MODELS),
+    ):
+        qtbot.waitUntil(lambda d=dock, t=title: d.windowTitle() == t)
+        assert dock.title.title.text() == title
+    from_menu.setFloating(True)
+    from_menu.setFloating(False)
+    QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
+    assert from_menu.title.title.text() == RESTORE
+
+
+def test_a_dock_is_there_once(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    first = menu(viewer, qtbot, JOBS)
+    assert open_dock(viewer, JOBS) is first
+    second = open_dock(viewer, MODELS)
+    menu(viewer, qtbot, MODELS)  # which hides what is there
+    assert viewer.window.dock_widgets[places.shown_name(MODELS)] is second
+    assert len(viewer.window.dock_widgets) == 2
+    assert opened(viewer, JOBS).parentWidget() is first
+
+
+def test_tabs_of_four_docks_can_be_read(make_napari_viewer, qtbot):
+    viewer = make_napari_viewer(show=True)
+    window = viewer.window._qt_window
+    window.resize(1366, 768)
+    for name in (RESTORE, POROSITY, TRAIN, JOBS):
+        opened(viewer, name)
+        qtbot.wait(20)
+    (bar,) = (b for b in window.findChildren(QTabBar) if b.count() == 4)
+    metrics = bar.fontMetrics()
+    for i in range(4):
+        assert metrics.horizontalAdvance(bar.tabText(i)) < bar.tabRect(i).width()
+        assert bar.tabRect(i).right() <= bar.width()
