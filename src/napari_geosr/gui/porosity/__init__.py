@@ -108,7 +108,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.set_layer(layer)
         volume = self._volume(layer)
         rows = self.settings
-        for row in (rows.voxel_size, rows.frames, rows.file_warnings):
+        for row in (rows.voxel_size, rows.frames, rows.notes):
             row.set_layer(None if volume is None else layer)
         self.measure_button.setEnabled(volume is not None and not self.is_running)
         self._read_levels(volume)

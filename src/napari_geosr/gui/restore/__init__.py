@@ -111,7 +111,6 @@ class RestoreDock(RestoreWidgets):
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
         self.check_button.failed.connect(self.show_failure)
-        self.check_button.checked_result.connect(self._on_checked)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
         self.activity.progressed.connect(self._on_progress)
@@ -196,7 +195,7 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_volume(volume)
         self.voxel_size.set_layer(layer)
         self.frames.set_layer(layer)
-        self.file_warnings.set_layer(layer)
+        self.notes.set_layer(layer)
         self.extent.set_layer(layer)
         self._usable = None if layer is None else weakref.ref(layer)
         self._volume = volume
@@ -484,12 +483,10 @@ class RestoreDock(RestoreWidgets):
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
+        self.check_verdict.clear()
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)
-
-    def _on_checked(self, words: str, fits: bool) -> None:
-        self.message.show_message(words, "ok" if fits else "warning")
 
     def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")
