@@ -113,6 +113,7 @@ class RestoreDock(RestoreWidgets):
         self.check_button.failed.connect(self.show_failure)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
+        self.activity.previewed.connect(self.compare.set_preview)
         self.activity.progressed.connect(self._on_progress)
         self.activity.warned.connect(self._on_warned)
         self.activity.finished.connect(self._on_finished)
