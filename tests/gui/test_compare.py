@@ -12,6 +12,7 @@ from qtpy.QtWidgets import QApplication
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import never_stop, run_to_end
+from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox, difference_steps
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
 
@@ -137,6 +138,21 @@ def test_the_line_in_the_canvas_is_dragged(viewer, box, qtbot):
     qtbot.waitUntil(line.isVisible)
     box.curtain_button.click()
     qtbot.waitUntil(lambda: line_of(box) is None)
+
+
+def test_names_differ_when_they_are_shortened(viewer, qtbot, rng):
+    scan = "a_scan_of_a_sample_with_a_long_name_0001_rec"
+    names = [scan, f"{scan} · foam-denoise", f"{scan} · tv"]
+    combo = LayerCombo(viewer, lambda _layer: True)
+    qtbot.addWidget(combo)
+    combo.resize(160, 24)
+    shown = []
+    for name in names:
+        combo.set_layer(viewer.add_image(rng.random((4, 4)), name=name))
+        combo.grab()
+        shown.append(combo.shown_text())
+    assert len(set(shown)) == 3
+    assert all("…" in text and text.startswith("a_scan") for text in shown)
 
 
 def test_there_is_no_line_over_a_turned_layer(viewer, box):

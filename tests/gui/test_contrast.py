@@ -42,6 +42,7 @@ def test_limits_are_those_of_the_whole(viewer, qtbot, data, tmp_path, kind):
     low, high = layer.contrast_limits
     assert low < 120
     assert 1990 <= high <= 2000
+    assert layer.contrast_limits_range[1] <= 3000  # the slider can be used
 
 
 def test_limits_of_a_person_stay(viewer, qtbot, data, tmp_path, monkeypatch):

@@ -136,6 +136,16 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Show a range; the slider reaches at least as far."""
-    if limits is not None:
-        layer.contrast_limits = limits
+    """Show a range; the slider reaches as far again, and not over all 65,536 values."""
+    if limits is None:
+        return
+    room = (limits[1] - limits[0]) / 2
+    lowest, highest = layer.contrast_limits_range
+    if np.dtype(layer.dtype).kind in "biu":
+        lowest = max(lowest, limits[0] - room)
+        highest = min(highest, limits[1] + room)
+        layer.contrast_limits_range = (
+            min(lowest, limits[0]),
+            max(highest, limits[1]),
+        )
+    layer.contrast_limits = limits

@@ -52,6 +52,7 @@ class CurtainLine(QWidget):
         self.setToolTip("Drag to move the border between before and after.")
         canvas.installEventFilter(self)
         self._arrange()
+        self.raise_()  # once: notifications that come later lie above it
         self.hide()
 
     @property
@@ -65,7 +66,6 @@ class CurtainLine(QWidget):
             self._arrange()
         self.move(round(x) - self.width() // 2, 0)
         self.show()
-        self.raise_()
 
     def _arrange(self) -> None:
         """Take the canvas's height; only line, handle and labels are ours."""
