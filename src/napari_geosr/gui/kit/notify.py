@@ -185,7 +185,8 @@ class MessageRow(QWidget):
         if self._error is None:
             what, name = "what is behind this message", "Details of the message"
         self.details_button.setAccessibleName(name)
-        self.details_button.setToolTip(f"Show {what} ({self._shortcut}).")
+        key = f" ({self._shortcut})" if self._shortcut else ""
+        self.details_button.setToolTip(f"Show {what}{key}.")
 
     def _on_details(self) -> None:
         if self._error is not None:

@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-#: Planes that are looked at, voxels of a plane that are read and that are counted,
-#: along an axis.
-_PLANES, _READ, _COUNTED = 9, 2048, 256
+#: Planes that are looked at; voxels along an axis of a plane that are read, and that
+#: are counted; the latter for whole volumes in memory.
+_PLANES, _READ, _COUNTED, _COUNTED_3D = 9, 2048, 256, 48
 #: Shares of the voxels below and above which single values may be outliers.
 _TAIL = 0.1
 #: Outliers are farther out than this part of the range of all others.
@@ -79,18 +79,18 @@ class _LimitsLater:
     def _on_changed(self, _event: Event) -> None:
         self._changes += 1
 
-    def _on_sampled(self, values: AnyArray) -> None:
+    def _on_sampled(self, limits: Limits | None) -> None:
         layer = self._layer()
         if layer is None:
             return
         layer.events.contrast_limits.disconnect(self._on_changed)
         if self._changes <= self._most:
-            set_limits(layer, limits_of(values))
+            set_limits(layer, limits)
 
 
 def _sample_steps(
     data: Any, should_stop: ShouldStop
-) -> Generator[Step, None, AnyArray]:
+) -> Generator[Step, None, Limits | None]:
     """Read planes that are spread over the whole; the window of each in the middle."""
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
@@ -104,7 +104,7 @@ def _sample_steps(
         key = (*(index or (0,) * len(leading)), *window)
         found.append(_sample(np.asarray(data[key])))
         yield BlockDone(done, len(places))
-    return np.concatenate(found) if found else np.empty(0, data.dtype)
+    return limits_of(np.concatenate(found)) if found else None
 
 
 def _middle(size: int) -> slice:
@@ -114,7 +114,7 @@ def _middle(size: int) -> slice:
 
 def _sample(data: AnyArray) -> AnyArray:
     """Finite values spread over an array; about as many of any array."""
-    most = _COUNTED if data.ndim <= 2 else 64
+    most = _COUNTED if data.ndim <= 2 else _COUNTED_3D
     steps = tuple(slice(None, None, max(1, n // most)) for n in data.shape)
     values: AnyArray = data[steps].ravel()
     if values.dtype.kind == "b":

@@ -107,7 +107,7 @@ class DataRow(QWidget):
         column.addWidget(self.part)
         self.voxel_size = VoxelSizeRow(viewer, keys=False)
         self.frames = FramesRow(keys=False)
-        self.notes = NotesRow(self.voxel_size, self.frames)
+        self.notes = NotesRow(self.voxel_size, self.frames, keys=False)
         for widget in (self.notes, self.voxel_size, self.frames):
             column.addWidget(widget)
         self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())

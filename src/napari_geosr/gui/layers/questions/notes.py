@@ -38,6 +38,8 @@ class NotesRow(QWidget):
     ----------
     voxel_size, frames : VoxelSizeRow, FramesRow
         Of the dock, which stand below this row.
+    keys : bool
+        Whether its buttons have keys: those of one row in a dock.
     """
 
     def __init__(
@@ -45,19 +47,23 @@ class NotesRow(QWidget):
         voxel_size: VoxelSizeRow,
         frames: FramesRow,
         parent: QWidget | None = None,
+        *,
+        keys: bool = True,
     ) -> None:
         super().__init__(parent)
         self._layer: weakref.ref[Layer] | None = None
         self._voxel_size, self._frames = voxel_size, frames
         self._connections = Connections(self)
         self._field = ""
-        self.message = MessageRow(shortcut="")
+        self.message = MessageRow(shortcut="Alt+Shift+N" if keys else "")
         self.message.label.setAccessibleName("Notes on the file")
         self.message.label.setToolTip(
             "What the file leaves open, and what can make results wrong."
         )
         self.button = QToolButton()
         self.button.setText("Correct…")
+        self._key = " (Alt+Shift+W)" if keys else ""
+        self.button.setShortcut(self._key.strip(" ()"))
         self.button.clicked.connect(self._on_correct)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -106,9 +112,9 @@ class NotesRow(QWidget):
 
     def _name_button(self) -> None:
         what = {"axes": "what the axis is", "slice distance": "the slice distance"}
-        text = f"Say {what.get(self._field, '')}"
+        text = f"Say {what.get(self._field, 'what was assumed')}"
         self.button.setAccessibleName(text)
-        self.button.setToolTip(f"{text}.")
+        self.button.setToolTip(f"{text}{self._key}.")
         self.button.setVisible(self._field in what)
 
     def _on_correct(self) -> None:
