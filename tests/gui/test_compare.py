@@ -140,6 +140,19 @@ def test_the_line_in_the_canvas_is_dragged(viewer, box, qtbot):
     qtbot.waitUntil(lambda: line_of(box) is None)
 
 
+def test_the_line_goes_with_the_dock(viewer, qtbot, rng):
+    source, result = (viewer.add_image(rng.random((4, 20, 30))) for _ in range(2))
+    box = CompareBox(viewer)
+    viewer.window.add_dock_widget(box)
+    box.set_pair(source, result)
+    box.curtain_button.click()
+    canvas = canvas_of(box)
+    assert canvas.findChild(CurtainLine) is not None
+    viewer.window.remove_dock_widget(box)
+    box.deleteLater()
+    qtbot.waitUntil(lambda: canvas.findChild(CurtainLine) is None)
+
+
 def test_names_differ_when_they_are_shortened(viewer, qtbot, rng):
     scan = "a_scan_of_a_sample_with_a_long_name_0001_rec"
     names = [scan, f"{scan} · foam-denoise", f"{scan} · tv"]

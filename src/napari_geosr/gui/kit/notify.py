@@ -101,7 +101,8 @@ class MessageRow(QWidget):
     """A line of text inside a dock, with an icon that also has a word.
 
     Hidden while there is nothing to say. Errors, and messages with more to read, have a
-    *Details* button, whose shortcut may be changed where a dock has several rows.
+    *Details* button, whose shortcut may be changed where a dock has several rows;
+    without a shortcut, there is no such button.
     """
 
     def __init__(
@@ -130,7 +131,8 @@ class MessageRow(QWidget):
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self.label, 1)
-        row.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignTop)
+        if shortcut:
+            row.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
@@ -166,7 +168,7 @@ class MessageRow(QWidget):
         self.icon.setToolTip(word)
         self.label.setText(f"{word}: {text}" if kind in _NAMED else text)
         self._describe_details()
-        self.details_button.setVisible(bool(more))
+        self.details_button.setVisible(bool(more and self._shortcut))
         self.setVisible(True)
 
     def show_error(self, error: BaseException) -> None:
@@ -177,7 +179,7 @@ class MessageRow(QWidget):
         self.show_message(sentence(error), "error")
         self._error = error
         self._describe_details()
-        self.details_button.setVisible(True)
+        self.details_button.setVisible(bool(self._shortcut))
 
     def _describe_details(self) -> None:
         """Say what the *Details* button opens."""
@@ -185,8 +187,7 @@ class MessageRow(QWidget):
         if self._error is None:
             what, name = "what is behind this message", "Details of the message"
         self.details_button.setAccessibleName(name)
-        key = f" ({self._shortcut})" if self._shortcut else ""
-        self.details_button.setToolTip(f"Show {what}{key}.")
+        self.details_button.setToolTip(f"Show {what} ({self._shortcut}).")
 
     def _on_details(self) -> None:
         if self._error is not None:

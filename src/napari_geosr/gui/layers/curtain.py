@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.experimental import link_layers, unlink_layers
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -22,7 +24,7 @@ from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
-from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.lifetime import Connections, when_destroyed
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -87,6 +89,9 @@ class CompareBox(QWidget):
         self._kept: _References | None = None  # while a preview is compared
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
+        # The canvas would keep it when the dock goes.
+        self._lines: list[CurtainLine] = []
+        when_destroyed(self, partial(_remove_lines, self._lines))
         self._edge = (-1, 0)
         self._difference: weakref.ref[Layer] | None = None
         self._linked = False
@@ -220,10 +225,8 @@ class CompareBox(QWidget):
             self._draw()
             return
         self._edge = (-1, 0)
-        if self._line is not None:
-            self._line.hide()
-            self._line.deleteLater()
-            self._line = None
+        _remove_lines(self._lines)
+        self._line = None
         curtain, self._curtain = self._curtain, None
         if curtain is not None and curtain in self._viewer.layers:
             remove_in_place(self._viewer, curtain)
@@ -292,6 +295,7 @@ class CompareBox(QWidget):
             return
         if self._line is None:
             self._line = CurtainLine(canvas, *self._labels)
+            self._lines.append(self._line)
             self._line.dragged.connect(self._on_dragged)
             self._line.resized.connect(self._draw_soon)
         index = np.zeros(source.ndim)
@@ -441,6 +445,14 @@ class CompareBox(QWidget):
             self.clear()
         else:
             self._exchange(*before)
+
+
+def _remove_lines(lines: list[CurtainLine]) -> None:
+    while lines:
+        line = lines.pop()
+        if isalive(line):  # not gone with the window
+            line.hide()
+            line.deleteLater()
 
 
 def _toggle(text: str, tool_tip: str) -> QPushButton:

@@ -105,9 +105,10 @@ class DataRow(QWidget):
             "Move the viewer's sliders to learn from another part.",
         )
         column.addWidget(self.part)
-        self.voxel_size = VoxelSizeRow(viewer, keys=False)
-        self.frames = FramesRow(keys=False)
-        self.notes = NotesRow(self.voxel_size, self.frames, keys=False)
+        self.voxel_size = VoxelSizeRow(viewer, key=f"Ctrl+Alt+{folder}")
+        answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
+        self.frames = FramesRow(keys=answers)
+        self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
         for widget in (self.notes, self.voxel_size, self.frames):
             column.addWidget(widget)
         self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())

@@ -53,8 +53,8 @@ class VoxelSizeRow(QWidget):
 
     Parameters
     ----------
-    keys : bool
-        Whether its button has a key: that of one row in a dock.
+    key : str
+        Of its button, where a dock has several rows.
 
     Signals
     -------
@@ -69,7 +69,7 @@ class VoxelSizeRow(QWidget):
         viewer: napari.viewer.Viewer,
         parent: QWidget | None = None,
         *,
-        keys: bool = True,
+        key: str = "",
     ) -> None:
         super().__init__(parent)
         self._connections = Connections(self)
@@ -87,7 +87,9 @@ class VoxelSizeRow(QWidget):
         self.unit.setCurrentText("µm")
         self.unit.setToolTip("Unit of the voxel size.")
         self.unit.setAccessibleName("Unit of the voxel size")
-        self.button = QPushButton("Se&t" if keys else "Set")
+        self.button = QPushButton("Set" if key else "Se&t")
+        if key:
+            self.button.setShortcut(key)
         self.button.setToolTip(
             "Give the layer this voxel size; results are then in physical units."
         )

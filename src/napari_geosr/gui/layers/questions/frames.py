@@ -32,8 +32,8 @@ class FramesRow(QWidget):
 
     Parameters
     ----------
-    keys : bool
-        Whether its buttons have keys: those of one row in a dock.
+    keys : (str, str), optional
+        Of its buttons, where a dock has several rows.
 
     Signals
     -------
@@ -46,7 +46,9 @@ class FramesRow(QWidget):
     answered = Signal(object)
     asked = Signal()
 
-    def __init__(self, parent: QWidget | None = None, *, keys: bool = True) -> None:
+    def __init__(
+        self, parent: QWidget | None = None, *, keys: tuple[str, str] | None = None
+    ) -> None:
         super().__init__(parent)
         self._connections = Connections(self)
         self._layer: weakref.ref[Layer] | None = None
@@ -58,9 +60,11 @@ class FramesRow(QWidget):
         self.frames_button.setToolTip(
             "The planes are frames: each is an image of its own, at another time."
         )
-        self.slices_button = QPushButton("S&lices" if keys else "Slices")
-        if keys:
-            self.frames_button.setShortcut("Alt+Shift+T")
+        self.slices_button = QPushButton("Slices" if keys else "S&lices")
+        frames, slices = keys or ("Alt+Shift+T", "")
+        self.frames_button.setShortcut(frames)
+        if slices:
+            self.slices_button.setShortcut(slices)
         self.slices_button.setToolTip("The planes are slices (Z) of one volume.")
         for button in (self.frames_button, self.slices_button):
             button.setAccessibleName(button.text().replace("&", ""))

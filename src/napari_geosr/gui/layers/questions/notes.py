@@ -38,8 +38,8 @@ class NotesRow(QWidget):
     ----------
     voxel_size, frames : VoxelSizeRow, FramesRow
         Of the dock, which stand below this row.
-    keys : bool
-        Whether its buttons have keys: those of one row in a dock.
+    key : str
+        Of its button.
     """
 
     def __init__(
@@ -48,22 +48,22 @@ class NotesRow(QWidget):
         frames: FramesRow,
         parent: QWidget | None = None,
         *,
-        keys: bool = True,
+        key: str = "Alt+Shift+W",
     ) -> None:
         super().__init__(parent)
         self._layer: weakref.ref[Layer] | None = None
         self._voxel_size, self._frames = voxel_size, frames
         self._connections = Connections(self)
         self._field = ""
-        self.message = MessageRow(shortcut="Alt+Shift+N" if keys else "")
+        self.message = MessageRow(shortcut="")
         self.message.label.setAccessibleName("Notes on the file")
         self.message.label.setToolTip(
             "What the file leaves open, and what can make results wrong."
         )
         self.button = QToolButton()
         self.button.setText("Correct…")
-        self._key = " (Alt+Shift+W)" if keys else ""
-        self.button.setShortcut(self._key.strip(" ()"))
+        self._key = key
+        self.button.setShortcut(key)
         self.button.clicked.connect(self._on_correct)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
@@ -114,7 +114,7 @@ class NotesRow(QWidget):
         what = {"axes": "what the axis is", "slice distance": "the slice distance"}
         text = f"Say {what.get(self._field, 'what was assumed')}"
         self.button.setAccessibleName(text)
-        self.button.setToolTip(f"{text}{self._key}.")
+        self.button.setToolTip(f"{text} ({self._key}).")
         self.button.setVisible(self._field in what)
 
     def _on_correct(self) -> None:
