@@ -36,7 +36,7 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
 from napari_geosr.gui.layers.place import geometry_of_layer
-from napari_geosr.gui.layers.position import indices_at, position_of
+from napari_geosr.gui.layers.position import edge_at, edges_in_canvas, pixel_of
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -243,7 +243,7 @@ class CompareBox(QWidget):
         source, result = pair
         data = sliceable(finest(source))
         axis = self._axis(source)
-        low, high = self._visible(source, axis)
+        low, high = edges_in_canvas(self._viewer, source, axis)
         share = self.slider.value() / _SLIDER_STEPS
         edge = int(np.clip(round(low + share * (high - low)), 1, data.shape[axis]))
         if self._curtain is None or self._edge != (edge, axis):
@@ -265,26 +265,6 @@ class CompareBox(QWidget):
         axis = self._viewer.dims.displayed[-1] - self._viewer.dims.ndim
         return int(axis) if -axis <= source.ndim else -1
 
-    def _visible(self, source: Image, axis: int) -> tuple[float, float]:
-        """Ends of what is in the canvas of an axis, in edges of voxels."""
-        size = finest(source).shape[axis]
-        ends = sorted(self._edge_at(source, axis, x) for x in (0, self._width()))
-        low, high = max(0.0, ends[0]), min(float(size), ends[1])
-        if self._viewer.dims.ndisplay == 3 or high <= low:
-            return 0.0, float(size)
-        return low, high
-
-    def _width(self) -> float:
-        """Of the canvas, in pixels."""
-        return float(self._viewer.canvas.viewbox_size(self._viewer.layers)[1])
-
-    def _edge_at(self, source: Image, axis: int, x: float) -> float:
-        """Edge of voxels, as a fraction, at so many pixels from the canvas's left."""
-        camera = self._viewer.scene.camera
-        place = np.array(self._viewer.dims.point, dtype=np.float64)
-        place[axis] = camera.center[-1] + (x - self._width() / 2) / camera.zoom
-        return float(indices_at(self._viewer, source, place)[axis]) + 0.5
-
     # The line at the cut
 
     def _draw_line(self, source: Image, axis: int, edge: int) -> None:
@@ -298,11 +278,7 @@ class CompareBox(QWidget):
             self._lines.append(self._line)
             self._line.dragged.connect(self._on_dragged)
             self._line.resized.connect(self._draw_soon)
-        index = np.zeros(source.ndim)
-        index[axis] = edge - 0.5
-        camera = self._viewer.scene.camera
-        place = position_of(self._viewer, source, index)[axis]
-        self._line.put(self._width() / 2 + (place - camera.center[-1]) * camera.zoom)
+        self._line.put(pixel_of(self._viewer, source, axis, edge))
 
     def _can_show_line(self, source: Image) -> bool:
         """Whether the cut is upright, and stands once in the canvas."""
@@ -316,8 +292,9 @@ class CompareBox(QWidget):
         if pair is None:
             return
         axis = self._axis(pair[0])
-        low, high = self._visible(pair[0], axis)
-        share = (self._edge_at(pair[0], axis, x) - low) / (high - low)
+        low, high = edges_in_canvas(self._viewer, pair[0], axis)
+        edge = edge_at(self._viewer, pair[0], axis, x)
+        share = (edge - low) / (high - low)
         self.slider.setValue(round(_SLIDER_STEPS * min(max(share, 0.0), 1.0)))
 
     def _add_curtain(self, source: Image, part: object) -> Image:
