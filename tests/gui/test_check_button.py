@@ -43,8 +43,9 @@ def test_what_is_found_lies_over_the_scan_that_was_checked(
             button.set_pair(None, None)
             viewer.layers.remove(source)
     qtbot.waitUntil(button.isEnabled)
-    assert said.args[0].startswith("result: ")
-    assert not said.args[1]
+    checked, name = said.args
+    assert name == "result"
+    assert not checked.figures.is_consistent
     [residual] = [x for x in viewer.layers if x.name.endswith("(residual)")]
     [marks] = [x for x in viewer.layers if "suspicious regions" in x.name]
     for layer in (residual, marks):

@@ -6,10 +6,15 @@ import dask.array as da
 import numpy as np
 import pytest
 import zarr
+from qtpy.QtCore import QEvent, QPoint, QPointF, Qt
+from qtpy.QtGui import QMouseEvent
+from qtpy.QtWidgets import QApplication
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import never_stop, run_to_end
+from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox, difference_steps
+from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
 
 
 @pytest.fixture
@@ -66,11 +71,139 @@ def test_the_difference_becomes_a_layer(viewer, box, qtbot):
     _, result = box.pair()
     box.difference_button.click()
     qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
-    layer = viewer.layers["result − source"]
+    layer = viewer.layers["result · difference"]
     np.testing.assert_allclose(np.asarray(layer.data), 1, rtol=1e-6)
     np.testing.assert_array_equal(layer.translate, result.translate)
     low, high = layer.contrast_limits
     assert low == -high
+
+
+def test_a_second_click_takes_the_difference_away(viewer, box, qtbot):
+    for _ in range(2):
+        box.difference_button.click()
+        qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
+        qtbot.waitUntil(box.difference_button.isEnabled)
+        assert box.difference_button.isChecked()
+        box.difference_button.click()
+        assert len(viewer.layers) == 2
+    box.difference_button.click()
+    qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
+    viewer.layers.remove(viewer.layers["result · difference"])
+    assert not box.difference_button.isChecked()
+
+
+def moved(line, x):
+    """Drag the line to `x` pixels from the left edge of the canvas."""
+    place = QPointF(line.mapFromParent(QPoint(x, 50)))
+    none, left = Qt.MouseButton.NoButton, Qt.MouseButton.LeftButton
+    keys = Qt.KeyboardModifier.NoModifier
+    for kind, button in (
+        (QEvent.Type.MouseButtonPress, left),
+        (QEvent.Type.MouseMove, none),
+    ):
+        where = line.mapToGlobal(place)
+        QApplication.sendEvent(
+            line, QMouseEvent(kind, place, where, button, left, keys)
+        )
+
+
+def line_of(box):
+    canvas = canvas_of(box)
+    return canvas.findChild(CurtainLine) if canvas is not None else None
+
+
+def test_the_line_in_the_canvas_is_dragged(viewer, box, qtbot):
+    viewer.window.add_dock_widget(box)
+    viewer.reset_view()
+    assert line_of(box) is None
+    box.curtain_button.click()
+    line = line_of(box)
+    canvas = line.parentWidget()
+    assert line.isVisible()
+    assert abs(line.position - canvas.width() / 2) <= 1  # the image is in the middle
+    assert line._labels == ("before", "after")
+    zoom = viewer.scene.camera.zoom
+    moved(line, round(canvas.width() / 2 + 5 * zoom))
+    assert curtain(viewer).data.shape == (6, 20, 20)
+    assert abs(line.position - (canvas.width() / 2 + 5 * zoom)) <= 1
+    moved(line, -100)
+    assert curtain(viewer).data.shape == (6, 20, 1)
+    box.slider.setValue(500)
+    center = viewer.scene.camera.center
+    viewer.scene.camera.center = (*center[:-1], center[-1] + 3)
+    qtbot.waitUntil(lambda: curtain(viewer).data.shape[-1] > 15)
+    viewer.dims.ndisplay = 3
+    qtbot.waitUntil(line.isHidden)
+    viewer.dims.ndisplay = 2
+    qtbot.waitUntil(line.isVisible)
+    box.curtain_button.click()
+    qtbot.waitUntil(lambda: line_of(box) is None)
+
+
+def test_the_line_goes_with_the_dock(viewer, qtbot, rng):
+    source, result = (viewer.add_image(rng.random((4, 20, 30))) for _ in range(2))
+    box = CompareBox(viewer)
+    viewer.window.add_dock_widget(box)
+    box.set_pair(source, result)
+    box.curtain_button.click()
+    canvas = canvas_of(box)
+    assert canvas.findChild(CurtainLine) is not None
+    viewer.window.remove_dock_widget(box)
+    box.deleteLater()
+    qtbot.waitUntil(lambda: canvas.findChild(CurtainLine) is None)
+
+
+def test_names_differ_when_they_are_shortened(viewer, qtbot, rng):
+    scan = "a_scan_of_a_sample_with_a_long_name_0001_rec"
+    names = [scan, f"{scan} · foam-denoise", f"{scan} · tv"]
+    combo = LayerCombo(viewer, lambda _layer: True)
+    qtbot.addWidget(combo)
+    combo.resize(160, 24)
+    shown = []
+    for name in names:
+        combo.set_layer(viewer.add_image(rng.random((4, 4)), name=name))
+        combo.grab()
+        shown.append(combo.shown_text())
+    assert len(set(shown)) == 3
+    assert all("…" in text and text.startswith("a_scan") for text in shown)
+
+
+def test_there_is_no_line_over_a_turned_layer(viewer, box):
+    viewer.window.add_dock_widget(box)
+    for layer in box.pair():
+        layer.rotate = 30
+    box.curtain_button.click()
+    assert line_of(box) is None
+    assert curtain(viewer) is not None
+
+
+def test_a_preview_is_compared_until_it_goes(viewer, box, qtbot, rng):
+    source, result = box.pair()
+    part = rng.random((1, 10, 10)).astype(np.float32)
+    preview = viewer.add_image(part, name="source · preview", units="um")
+    box.curtain_button.click()
+    box.set_preview(source, preview)
+    assert box.pair() == (source, preview)
+    assert box.curtain_button.isChecked()
+    assert viewer.layers[-1] is curtain(viewer)
+    assert not box.difference_button.isEnabled()
+    box.set_preview(source, preview)
+    viewer.layers.remove(preview)
+    qtbot.waitUntil(lambda: box.pair() == (source, result))
+    assert box.curtain_button.isChecked()
+    assert box.difference_button.isEnabled()
+
+
+def test_a_preview_alone_is_compared(viewer, qtbot, rng):
+    source = viewer.add_image(rng.random((6, 20, 30)), name="source")
+    box = CompareBox(viewer)
+    qtbot.addWidget(box)
+    assert not box.isEnabled()
+    preview = viewer.add_image(rng.random((1, 10, 10)), name="preview")
+    box.set_preview(source, preview)
+    assert box.isEnabled()
+    viewer.layers.remove(preview)
+    qtbot.waitUntil(lambda: not box.isEnabled())
 
 
 @pytest.mark.parametrize("position", [{"time": 2}, None])
@@ -94,7 +227,7 @@ def test_the_difference_of_a_series_is_to_what_was_restored(
         viewer.dims.set_point(0, 1)
     box.difference_button.click()
     qtbot.waitUntil(lambda: len(viewer.layers) == 3, timeout=10_000)
-    layer = viewer.layers["result − series"]
+    layer = viewer.layers["result · difference"]
     np.testing.assert_allclose(np.asarray(layer.data), 1, rtol=1e-6)
 
 

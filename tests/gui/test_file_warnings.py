@@ -8,7 +8,7 @@ import zarr
 from napari.utils.notifications import notification_manager
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
+from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.restore import RestoreDock
 
 
@@ -30,9 +30,9 @@ def test_it_is_said_on_opening_and_in_docks(make_napari_viewer, qtbot, holey):
     restore = RestoreDock(viewer)
     qtbot.addWidget(restore)
     for dock in (open_dock(viewer, qtbot), restore):
-        label = dock.findChild(FileWarningLabel)
-        qtbot.waitUntil(lambda label=label: "1 of 2 chunks" in label.text())
-        assert label.text().startswith("Caution: scan: ")
+        label = dock.findChild(NotesRow)
+        qtbot.waitUntil(lambda label=label: "1 of 2 chunks" in label.text)
+        assert label.text.startswith("Caution: scan: ")
         assert not label.isHidden()
     label.set_layer(None)
     assert label.isHidden()

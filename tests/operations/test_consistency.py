@@ -45,6 +45,7 @@ def test_a_painted_pore_is_said_with_its_place(scan, fine):
     honest = geosr.check_consistency(scan, result_of(scan, fine))
     assert honest.sentences == ()
     assert honest.figures.is_consistent
+    assert honest.verdict.level == "ok"
     solid = np.argwhere(fine[12:20, 20:-20, 20:-20] > 0.79) + np.array([12, 20, 20])
     changed = fine.copy()
     grid = np.ogrid[tuple(slice(0, n) for n in fine.shape)]
@@ -53,6 +54,12 @@ def test_a_painted_pore_is_said_with_its_place(scan, fine):
     checked = geosr.check_consistency(scan, result_of(scan, changed))
     (sentence,) = checked.sentences
     assert "the result is darker than the scan" in sentence
+    assert checked.verdict.level == "harmful"  # it is large for such a small scan
+    assert " % of the volume" in checked.verdict.sentence
+    few = replace(checked.figures, flagged_voxels=100)
+    verdict = replace(checked, figures=few).verdict
+    assert verdict.level == "caution"
+    assert "except in one region" in verdict.sentence
     position = checked.position(checked.figures.places[0])
     true = np.array([10.0, 20.0, 30.0]) + (np.array([z, y, x]) - 0.5) / 2 * 4
     assert np.abs(np.array(position) - true).max() <= 8
@@ -107,6 +114,8 @@ def test_what_is_wrong_all_over_is_said(scan, fine, change, words):
     said = json.loads(json.dumps(checked.to_json_dict(), allow_nan=False))
     assert said["consistent"] is False
     assert said["faults"]
+    assert said["verdict"] == "harmful"
+    assert "Do not measure it." in checked.verdict.sentence
 
 
 @pytest.mark.every(2)
@@ -128,6 +137,8 @@ def test_a_copy_of_the_scan_is_said(scan, capsys):
     checked = geosr.check_consistency(scan, scan)
     (sentence,) = checked.sentences
     assert "the result is the scan itself" in sentence
+    assert checked.verdict.level == "caution"
+    assert "a copy of the scan" in checked.verdict.sentence
     _print_check(checked)
     assert NOTHING_FOUND not in capsys.readouterr().out
 

@@ -171,17 +171,8 @@ def _unfinished(out: Path, average: bool) -> Volume:
 
 
 def _print_check(checked: ConsistencyCheck) -> None:
-    found = checked.figures
-    print(
-        f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
-        f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % of voxels beyond "
-        f"3 standard deviations (noise alone: 0.27 %), in {checked.path}"
-    )
-    if found.slope is not None:
-        print(
-            f"Contrast relative to the scan: {found.slope:.2f} "
-            f"± {found.slope_error:.2g} (expected: 1)"
-        )
+    residual, *others = checked.figure_lines()
+    print("\n".join([f"{residual}, in {checked.path}", *others]))
     if not checked.sentences:
         print(restoration.NOTHING_FOUND)
 

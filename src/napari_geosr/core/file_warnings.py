@@ -2,7 +2,7 @@
 
 A reader notes it in the metadata of the volume or the projections; operations warn of
 it, docks show it, and reports have it among their warnings. What is merely worth
-knowing goes under ``"notes"``, which `info` shows.
+knowing, and what was assumed, goes under ``"notes"``, which `info` and docks show.
 """
 
 from __future__ import annotations
@@ -11,6 +11,46 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 
 #: Key in the metadata of volumes and projections.
 FILE_WARNINGS = "warnings"
+#: The same for notes.
+NOTES = "notes"
+
+
+class Note(str):
+    """A note on what a reader assumed, with what a person can correct.
+
+    Parameters
+    ----------
+    text : str
+        One sentence.
+    corrected_by : str
+        ``"axes"``, ``"slice distance"`` or ``"unit"``; empty if nothing was assumed.
+
+    Examples
+    --------
+    >>> Note("The slice distance was taken as 1 µm.", "slice distance").corrected_by
+    'slice distance'
+    """
+
+    corrected_by: str
+
+    def __new__(cls, text: str, corrected_by: str = "") -> Note:
+        note = super().__new__(cls, text)
+        note.corrected_by = corrected_by
+        return note
+
+
+def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
+    """Give the notes; those of strangers' files count as corrected by nothing.
+
+    Examples
+    --------
+    >>> notes_of({"notes": ["The file is old."]})
+    ('The file is old.',)
+    """
+    found = metadata.get(NOTES, ())
+    if not isinstance(found, list | tuple):
+        return ()
+    return tuple(n if isinstance(n, Note) else Note(str(n)) for n in found)
 
 
 def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:

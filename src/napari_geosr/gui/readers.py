@@ -6,12 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from napari.utils.notifications import show_warning
+from napari.utils.notifications import show_info, show_warning
 
 from napari_geosr import io
 from napari_geosr.core.arrays import sliceable
-from napari_geosr.core.file_warnings import file_warnings
-from napari_geosr.core.types import AnyDict
+from napari_geosr.core.file_warnings import file_warnings, notes_of
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.io.formats import format_of, format_that_reads
 from napari_geosr.io.projections import is_projections, read_projections
@@ -87,13 +87,23 @@ def _views(path: Path) -> list[LayerData]:
     from napari_geosr.gui.layers.scan_views import read_scans_later
 
     read_scans_later(current_viewer())
-    return projection_layers(OpenedScan(read_projections(path)))
+    scan = read_projections(path)
+    _tell(path.name, scan.metadata)
+    return projection_layers(OpenedScan(scan))
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:
     """Layers of a volume given at one or more resolutions, the finest first."""
+    from napari import current_viewer
+
     first = levels[0]
-    _warn(first)
+    viewer = current_viewer()
+    if viewer is not None:
+        # Here: it loads Qt, which files can be read without.
+        from napari_geosr.gui.layers.contrast import sample_later
+
+        sample_later(viewer)
+    _tell(first.title, first.metadata)
     if "C" not in first.axes:
         return [_layer(levels, first.name, {})]
     layers = []
@@ -115,10 +125,14 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
     return layers
 
 
-def _warn(volume: Volume) -> None:
-    """Show what makes results of the file doubtful, before anybody uses it."""
-    for said in file_warnings(volume.metadata):
-        show_warning(f"{volume.title}: {said}")
+def _tell(title: str, metadata: AnyMapping) -> None:
+    """Show what makes results doubtful, and what was assumed, in one notification."""
+    warned, notes = file_warnings(metadata), notes_of(metadata)
+    if not warned and not notes:
+        return
+    text = f"{title}: {' '.join([*warned, *notes])}"
+    doubtful = warned or any(note.corrected_by == "slice distance" for note in notes)
+    (show_warning if doubtful else show_info)(text)
 
 
 def _layer(levels: list[Volume], name: str, options: AnyDict) -> LayerData:

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
+from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.volume import AXES
 from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
@@ -68,8 +69,11 @@ def arrangement(
             names[i] = free[0]
             word = {"Z": "slices (Z)", "T": "time (T)", "C": "channels (C)"}[free[0]]
             notes.append(
-                f"The file does not say what its axis of {shape[i]} is; it was taken "
-                f"as {word}. Give the axes to change that, e.g. TYX for a time-lapse."
+                Note(
+                    f"The file does not name its axis of length {shape[i]}; it was "
+                    f"taken as {word}.",
+                    "axes",
+                )
             )
     final = "".join(a for a in AXES if a in [names[i] for i in kept])
     by_letter = {names[i]: i for i in kept}

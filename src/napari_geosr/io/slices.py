@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.file_warnings import with_file_warnings
+from napari_geosr.core.file_warnings import Note, with_file_warnings
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import PIXEL
@@ -131,12 +131,13 @@ def _geometry(
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)
-    notes = []
+    notes = list[str]()
     if first.unit != PIXEL:
-        notes.append(
+        text = (
             "The slices do not say their distance; it was taken equal to the pixel "
             f"size, {size[0]:g} {first.unit}."
         )
+        notes.append(Note(text, "slice distance"))
     return size, (0.0, *first.origin), notes
 
 

@@ -66,18 +66,17 @@ class JobComparison(QWidget):
             "Restore the current slice with both models, one layer each. A job that "
             "is still training shows its last preview.",
         )
-        self.box = CompareBox(viewer)
+        self.box = CompareBox(viewer, labels=("first", "second"))
         # Letters that the dock has not given away.
         self.box.curtain_button.setText("Curt&ain")
         self.box.difference_button.setText("Differen&ce")
         self.box.link_box.setText("Li&nk contrast")
         self.box.curtain_button.setToolTip(
-            "Show the first model left of the slider and the second right of it."
+            "Show the first model left of a line and the second right of it. Drag "
+            "the line."
         )
         self.box.blink_button.setToolTip("Show the two results in turn.")
-        self.box.difference_button.setToolTip(
-            "Add a layer with the difference: second minus first."
-        )
+        self.box.difference_button.setToolTip("Show second minus first as a layer.")
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.button)

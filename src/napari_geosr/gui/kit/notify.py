@@ -22,6 +22,7 @@ _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
     "warning": (QStyle.StandardPixmap.SP_MessageBoxWarning, "Caution"),
     "harm": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Harmful"),
+    "misfit": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Does not fit"),
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
@@ -78,11 +79,30 @@ def show_details(error: BaseException, parent: QWidget | None = None) -> QMessag
     return box
 
 
+def show_more(
+    text: str, more: str, parent: QWidget | None = None, *, title: str = "Details"
+) -> QMessageBox:
+    """Open a window with what is behind a message; does not block."""
+    box = QMessageBox(parent)
+    box.setIcon(QMessageBox.Icon.Information)
+    box.setWindowTitle(title)
+    box.setAccessibleName(title)
+    box.setTextFormat(Qt.TextFormat.PlainText)
+    box.setText(text)
+    box.setInformativeText(more)
+    box.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
+    box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
+    box.setModal(False)
+    box.show()
+    return box
+
+
 class MessageRow(QWidget):
     """A line of text inside a dock, with an icon that also has a word.
 
-    Hidden while there is nothing to say. `show_error` adds a *Details* button, whose
-    shortcut may be changed where a dock has several rows.
+    Hidden while there is nothing to say. Errors, and messages with more to read, have a
+    *Details* button, whose shortcut may be changed where a dock has several rows;
+    without a shortcut, there is no such button.
 
     Signals
     -------
@@ -97,6 +117,7 @@ class MessageRow(QWidget):
     ) -> None:
         super().__init__(parent)
         self._error: BaseException | None = None
+        self._more, self._shortcut = "", shortcut
         self.icon = QLabel()
         self.icon.setAccessibleName("Kind of message")
         self.icon.setToolTip("Kind of message")
@@ -110,17 +131,15 @@ class MessageRow(QWidget):
         )
         self.details_button = QToolButton()
         self.details_button.setText("Details")
-        self.details_button.setAccessibleName("Details of the error")
-        self.details_button.setToolTip(
-            f"Show the traceback, for a bug report ({shortcut})."
-        )
+        self._describe_details()
         self.details_button.setShortcut(shortcut)
         self.details_button.clicked.connect(self._on_details)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)
         row.addWidget(self.icon, 0, Qt.AlignmentFlag.AlignTop)
         row.addWidget(self.label, 1)
-        row.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignTop)
+        if shortcut:
+            row.addWidget(self.details_button, 0, Qt.AlignmentFlag.AlignTop)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addLayout(row)
@@ -133,24 +152,31 @@ class MessageRow(QWidget):
 
     def clear(self) -> None:
         """Say nothing and take no room."""
-        self._error = None
+        self._error, self._more = None, ""
         self.label.clear()
         self.setVisible(False)
         self.changed.emit()
 
-    def show_message(self, text: str, kind: str = "info") -> None:
+    def show_message(self, text: str, kind: str = "info", more: str = "") -> None:
         """Say `text`.
 
-        `kind` is ``"info"``, ``"ok"``, ``"warning"``, ``"harm"`` or ``"error"``.
+        Parameters
+        ----------
+        kind : str
+            ``"info"``, ``"ok"``, ``"warning"``, ``"harm"``, ``"misfit"`` or
+            ``"error"``.
+        more : str
+            What the *Details* button shows; without it, there is no button.
         """
         pixmap, word = _ICONS[kind]
-        self._error = None
+        self._error, self._more = None, more
         style: Any = self.style()
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
         self.icon.setToolTip(word)
         self.label.setText(f"{word}: {text}" if kind in _NAMED else text)
-        self.details_button.setVisible(False)
+        self._describe_details()
+        self.details_button.setVisible(bool(more and self._shortcut))
         self.setVisible(True)
         self.changed.emit()
 
@@ -161,12 +187,23 @@ class MessageRow(QWidget):
             return
         self.show_message(sentence(error), "error")
         self._error = error
-        self.details_button.setVisible(True)
+        self._describe_details()
+        self.details_button.setVisible(bool(self._shortcut))
         self.changed.emit()
+
+    def _describe_details(self) -> None:
+        """Say what the *Details* button opens."""
+        what, name = "the traceback, for a bug report", "Details of the error"
+        if self._error is None:
+            what, name = "what is behind this message", "Details of the message"
+        self.details_button.setAccessibleName(name)
+        self.details_button.setToolTip(f"Show {what} ({self._shortcut}).")
 
     def _on_details(self) -> None:
         if self._error is not None:
             show_details(self._error, self)
+        elif self._more:
+            show_more(self.text, self._more, self)
 
 
 #: Kinds of message from the one that matters most.

@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
-from napari_geosr.gui.layers.questions.record import doubts_of
+from napari_geosr.gui.layers.questions.record import doubts_of, open_notes
 from napari_geosr.operations.measure.deviation import is_deviation
 
 if TYPE_CHECKING:
@@ -212,6 +212,9 @@ def add_image_result(
         options["contrast_limits"] = tuple(like.contrast_limits)
         options["gamma"] = like.gamma
     if like is not None:
+        assumed = [n for n in open_notes(like) if n.corrected_by == "slice distance"]
+        if assumed:  # the result is measured with it, too
+            options["metadata"][METADATA]["info"] = {"notes": tuple(assumed)}
         options |= place_over(like)
     options = geometry(volume) | options | kwargs
     return unwrapped(viewer.add_image(volume.data, **options))

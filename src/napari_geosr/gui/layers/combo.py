@@ -6,8 +6,16 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QTimer, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy, QWidget
+from qtpy.QtCore import Qt, QTimer, Signal
+from qtpy.QtGui import QPaintEvent
+from qtpy.QtWidgets import (
+    QComboBox,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+    QWidget,
+)
 
 from napari_geosr.gui.kit.lifetime import Connections
 
@@ -18,6 +26,9 @@ if TYPE_CHECKING:
 
 class LayerCombo(QComboBox):
     """Lists the layers that `accept` takes; keeps the choice while layers come and go.
+
+    Long names are shortened in the middle, as in napari's list: a scan and its results
+    begin alike.
 
     Parameters
     ----------
@@ -55,6 +66,7 @@ class LayerCombo(QComboBox):
         )
         self.setMinimumContentsLength(8)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+        self.view().setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self._connections = Connections(self)
         events = viewer.layers.events
         for name in ("inserted", "removed", "reordered"):
@@ -62,6 +74,34 @@ class LayerCombo(QComboBox):
         self._connections.connect(events.renamed, self._on_layers)
         self._fill(None)
         self.currentIndexChanged.connect(self._on_index)
+
+    def shown_text(self) -> str:
+        """The chosen entry as far as there is room for it."""
+        option = self._option()
+        style = self.style()
+        assert style is not None
+        field = QStyle.SubControl.SC_ComboBoxEditField
+        complex_control = QStyle.ComplexControl.CC_ComboBox
+        room = style.subControlRect(complex_control, option, field, self).width()
+        return str(
+            self.fontMetrics().elidedText(
+                self.currentText(), Qt.TextElideMode.ElideMiddle, room - 2
+            )
+        )
+
+    def paintEvent(self, _event: QPaintEvent | None) -> None:
+        """Draw it as usual, but for the name."""
+        painter = QStylePainter(self)
+        option = self._option()
+        option.currentText = self.shown_text()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+        painter.end()
+
+    def _option(self) -> QStyleOptionComboBox:
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        return option
 
     def layer(self) -> Layer | None:
         """Return the layer chosen; None for a fixed entry or an empty list."""

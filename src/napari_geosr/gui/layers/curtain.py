@@ -1,13 +1,15 @@
-"""Before and after: a curtain, blinking, and the difference as a layer."""
+"""Before and after: a curtain, blinking, and the difference, each a toggle."""
 
 from __future__ import annotations
 
 import weakref
 from collections.abc import Generator
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from napari.experimental import link_layers, unlink_layers
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt, QTimer, Signal
 from qtpy.QtWidgets import (
     QCheckBox,
@@ -22,7 +24,7 @@ from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import Cancelled, GeoSRError, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
-from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.lifetime import Connections, when_destroyed
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -31,15 +33,26 @@ from napari_geosr.gui.layers import (
     same_place,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.camera import remove_in_place
+from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
+from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.position import edge_at, edges_in_canvas, pixel_of
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image
+    from napari.layers import Image, Layer
     from napari.utils.events import Event
 
 _LINKED = ("contrast_limits", "gamma", "colormap")
 _BLINK_MS = 600
 _SLIDER_STEPS = 1000
+#: Milliseconds between two cuts while the camera moves.
+_CUT_MS = 30
+_DIFFERENCE = "Show result minus source as a layer."
+_NO_DIFFERENCE = "Available for the result of a run, not for a preview."
+
+
+_References = tuple[weakref.ref[Any], weakref.ref[Any]]
 
 
 class CompareBox(QWidget):
@@ -47,7 +60,13 @@ class CompareBox(QWidget):
 
     The curtain is a third layer over both that shows the source up to the slider's
     position: a view of the source's own array, so nothing is computed or copied and it
-    follows every slider of the viewer. It is cut between voxels of the source.
+    follows every slider of the viewer. It is cut between voxels of the source. In a
+    window, there is a line at the cut, which can be dragged.
+
+    Parameters
+    ----------
+    labels : (str, str)
+        What the line is labelled with, left and right.
 
     Signals
     -------
@@ -58,23 +77,33 @@ class CompareBox(QWidget):
     failed = Signal(object)
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+        self,
+        viewer: napari.viewer.Viewer,
+        parent: QWidget | None = None,
+        *,
+        labels: tuple[str, str] = ("before", "after"),
     ) -> None:
         super().__init__(parent)
-        self._viewer = viewer
-        self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
+        self._viewer, self._labels = viewer, labels
+        self._pair: _References | None = None
+        self._kept: _References | None = None  # while a preview is compared
         self._curtain: Image | None = None
+        self._line: CurtainLine | None = None
+        # The canvas would keep it when the dock goes.
+        self._lines: list[CurtainLine] = []
+        when_destroyed(self, partial(_remove_lines, self._lines))
+        self._edge = (-1, 0)
+        self._difference: weakref.ref[Layer] | None = None
         self._linked = False
         self._run: BackgroundTask | None = None
         self.curtain_button = _toggle(
-            "C&urtain", "Show the source left of the slider and the result right of it."
+            "C&urtain",
+            "Show the source left of a line and the result right of it. Drag the line.",
         )
         self.blink_button = _toggle(
             "&Blink", "Show source and result in turn, about twice a second."
         )
-        self.difference_button = QPushButton("&Difference")
-        self.difference_button.setToolTip("Add a layer with result minus source.")
-        self.difference_button.setAccessibleName("Difference")
+        self.difference_button = _toggle("&Difference", _DIFFERENCE)
         self.link_box = QCheckBox("Lin&k contrast")
         self.link_box.setChecked(True)
         self.link_box.setToolTip(
@@ -105,38 +134,82 @@ class CompareBox(QWidget):
         self._blinker.timeout.connect(self._on_blink)
         self.curtain_button.toggled.connect(self._on_curtain)
         self.blink_button.toggled.connect(self._on_blink_toggled)
-        self.difference_button.clicked.connect(self._on_difference)
+        self.difference_button.toggled.connect(self._on_difference)
         self.link_box.toggled.connect(self._update_link)
         self.slider.valueChanged.connect(self._draw)
         # Of another layer that goes: the list must not change while it changes.
         self._ending = QTimer(self)
         self._ending.setSingleShot(True)
         self._ending.timeout.connect(self._end)
+        self._cutting = QTimer(self)
+        self._cutting.setSingleShot(True)
+        self._cutting.setInterval(_CUT_MS)
+        self._cutting.timeout.connect(self._draw)
         connections = Connections(self)
         connections.connect(viewer.layers.events.removed, self._on_removed)
+        connections.connect(viewer.layers.events.inserted, self._draw_soon)
         connections.connect(viewer.dims.events.order, self._draw)
+        connections.connect(viewer.dims.events.ndisplay, self._draw_soon)
+        for name in ("center", "zoom"):
+            event = getattr(viewer.scene.camera.events, name)
+            connections.connect(event, self._draw_soon)
         self.setEnabled(False)
 
     def set_pair(self, source: Image, result: Image) -> None:
         """Compare these two layers from now on."""
         self.clear()
-        self._pair = weakref.ref(source), weakref.ref(result)
-        self.setEnabled(True)
-        self._update_link()
+        self._compare(source, result)
+
+    def set_preview(self, source: Image, preview: Layer) -> None:
+        """Compare a layer with its preview, until that is taken away.
+
+        Curtain and blinking stay as they are; afterwards, the pair of before is back.
+        """
+        pair = self.pair()
+        if pair == (source, preview) or not hasattr(preview, "contrast_limits"):
+            return
+        if pair is not None and self._kept is None:
+            self._kept = self._pair
+        self._exchange(source, preview)
+        self.difference_button.setEnabled(False)
+        self.difference_button.setToolTip(_NO_DIFFERENCE)
 
     def clear(self) -> None:
-        """Stop comparing and take the curtain away."""
-        self.curtain_button.setChecked(False)
-        self.blink_button.setChecked(False)
+        """Stop comparing and take away what was added."""
+        for button in self._toggles():
+            button.setChecked(False)
         self._unlink()
-        self._pair = None
+        self._pair = self._kept = None
         self.setEnabled(False)
+
+    def _compare(self, source: Image, result: Any) -> None:
+        self._pair = weakref.ref(source), weakref.ref(result)
+        self.setEnabled(True)
+        self.difference_button.setEnabled(True)
+        self.difference_button.setToolTip(_DIFFERENCE)
+        self._update_link()
+
+    def _exchange(self, source: Image, result: Any) -> None:
+        """Compare others in the same way; a difference is not theirs."""
+        shown = [button.isChecked() for button in self._toggles()[:2]]
+        kept = self._kept
+        self.clear()
+        self._kept = kept
+        self._compare(source, result)
+        for button, was_shown in zip(self._toggles(), shown, strict=False):
+            button.setChecked(was_shown)
+
+    def _toggles(self) -> tuple[QPushButton, ...]:
+        return self.curtain_button, self.blink_button, self.difference_button
 
     def pair(self) -> tuple[Image, Image] | None:
         """Return source and result while both are in the viewer."""
-        if self._pair is None:
+        return self._alive(self._pair)
+
+    def _alive(self, pair: _References | None) -> tuple[Image, Image] | None:
+        if pair is None:
             return None
-        source, result = self._pair[0](), self._pair[1]()
+        source, result = pair[0](), pair[1]()
         layers = self._viewer.layers
         if source is None or result is None:
             return None
@@ -146,36 +219,83 @@ class CompareBox(QWidget):
 
     def _on_curtain(self, wanted: bool) -> None:
         self.slider.setVisible(wanted)
-        if wanted:
+        pair = self.pair()
+        if wanted and pair is not None:
+            pair[1].visible = True
             self._draw()
             return
+        self._edge = (-1, 0)
+        _remove_lines(self._lines)
+        self._line = None
         curtain, self._curtain = self._curtain, None
         if curtain is not None and curtain in self._viewer.layers:
-            self._viewer.layers.remove(curtain)
+            remove_in_place(self._viewer, curtain)
+
+    def _draw_soon(self, _event: object = None) -> None:
+        """Cut again after the camera moved, not at its every step."""
+        if self.curtain_button.isChecked() and not self._cutting.isActive():
+            self._cutting.start()
 
     def _draw(self, _event: object = None) -> None:
         pair = self.pair()
         if pair is None or not self.curtain_button.isChecked():
             return
         source, result = pair
-        result.visible = True
-        part = self._left_part(source)
-        if self._curtain is None:
-            self._curtain = self._add_curtain(source, part)
-        self._curtain.data = part
-
-    def _left_part(self, source: Image) -> Any:
-        """Cut the source's array at the slider's place in what is visible."""
         data = sliceable(finest(source))
-        axis = self._viewer.dims.displayed[-1] - (self._viewer.dims.ndim - data.ndim)
-        low, high = source.corner_pixels[:, axis]
-        if self._viewer.dims.ndisplay == 3 or high <= low:
-            low, high = 0, data.shape[axis] - 1
+        axis = self._axis(source)
+        low, high = edges_in_canvas(self._viewer, source, axis)
         share = self.slider.value() / _SLIDER_STEPS
-        edge = int(np.clip(round(low + share * (high + 1 - low)), 1, data.shape[axis]))
-        key = [slice(None)] * data.ndim
-        key[axis] = slice(0, edge)
-        return data[tuple(key)]
+        edge = int(np.clip(round(low + share * (high - low)), 1, data.shape[axis]))
+        if self._curtain is None or self._edge != (edge, axis):
+            key = [slice(None)] * data.ndim
+            key[axis] = slice(0, edge)
+            part = data[tuple(key)]
+            if self._curtain is None:
+                self._curtain = self._add_curtain(source, part)
+            self._curtain.data = part
+            self._edge = edge, axis
+        layers = self._viewer.layers
+        above = layers.index(result) + 1
+        if layers.index(self._curtain) < above:  # a preview came later
+            layers.move(layers.index(self._curtain), above)
+        self._draw_line(source, axis, edge)
+
+    def _axis(self, source: Image) -> int:
+        """The layer's axis that runs from left to right."""
+        axis = self._viewer.dims.displayed[-1] - self._viewer.dims.ndim
+        return int(axis) if -axis <= source.ndim else -1
+
+    # The line at the cut
+
+    def _draw_line(self, source: Image, axis: int, edge: int) -> None:
+        canvas = canvas_of(self)
+        if canvas is None or not self._can_show_line(source):
+            if self._line is not None:
+                self._line.hide()
+            return
+        if self._line is None:
+            self._line = CurtainLine(canvas, *self._labels)
+            self._lines.append(self._line)
+            self._line.dragged.connect(self._on_dragged)
+            self._line.resized.connect(self._draw_soon)
+        self._line.put(pixel_of(self._viewer, source, axis, edge))
+
+    def _can_show_line(self, source: Image) -> bool:
+        """Whether the cut is upright, and stands once in the canvas."""
+        viewer = self._viewer
+        is_usual = viewer.scene.camera.orientation2d[-1] == "right"
+        is_single = viewer.dims.ndisplay == 2 and not viewer.canvas.grid.enabled
+        return is_usual and is_single and geometry_of_layer(source).is_upright
+
+    def _on_dragged(self, x: float) -> None:
+        pair = self.pair()
+        if pair is None:
+            return
+        axis = self._axis(pair[0])
+        low, high = edges_in_canvas(self._viewer, pair[0], axis)
+        edge = edge_at(self._viewer, pair[0], axis, x)
+        share = (edge - low) / (high - low)
+        self.slider.setValue(round(_SLIDER_STEPS * min(max(share, 0.0), 1.0)))
 
     def _add_curtain(self, source: Image, part: object) -> Image:
         active = self._viewer.layers.selection.active
@@ -212,7 +332,13 @@ class CompareBox(QWidget):
 
     # Difference
 
-    def _on_difference(self) -> None:
+    def _on_difference(self, wanted: bool) -> None:
+        if not wanted:
+            layer = None if self._difference is None else self._difference()
+            self._difference = None
+            if layer is not None and layer in self._viewer.layers:
+                remove_in_place(self._viewer, layer)
+            return
         pair = self.pair()
         if pair is None:
             return
@@ -227,11 +353,12 @@ class CompareBox(QWidget):
                 whole=record.get("series", False),
             ).data
         except GeoSRError as error:
-            self.failed.emit(error)
+            self._on_no_difference(error)
             return
         after = sliceable(finest(result))
         options = {
-            "name": f"{result.name} − {source.name}",
+            # At its end, where long names still differ when they are elided.
+            "name": f"{result.name} · difference",
             "colormap": "twilight_shifted",
             "metadata": helper_metadata("difference"),
             **same_place(result),
@@ -241,13 +368,25 @@ class CompareBox(QWidget):
             lambda should_stop: difference_steps(before, after, should_stop),
             owner=self,
             on_result=lambda found: self._add_difference(found, options),
-            on_error=self.failed.emit,
-            on_finished=lambda: self.difference_button.setEnabled(True),
+            on_error=self._on_no_difference,
+            on_finished=self._on_difference_ended,
         )
 
     def _add_difference(self, found: tuple[Any, float], options: AnyDict) -> None:
+        if not self.difference_button.isChecked():
+            return  # others are compared by now
         data, limit = found
-        self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
+        active = self._viewer.layers.selection.active
+        layer = self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
+        self._difference = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
+
+    def _on_no_difference(self, error: Exception) -> None:
+        self.difference_button.setChecked(False)
+        self.failed.emit(error)
+
+    def _on_difference_ended(self) -> None:
+        self.difference_button.setEnabled(self._kept is None)
 
     # Contrast, and layers that go
 
@@ -269,12 +408,28 @@ class CompareBox(QWidget):
         if event.value is self._curtain:
             self._curtain = None
             self.curtain_button.setChecked(False)
+        elif self._difference is not None and event.value is self._difference():
+            self._difference = None
+            self.difference_button.setChecked(False)
         elif self._pair is not None and self.pair() is None:
             self._ending.start(0)
 
     def _end(self) -> None:
-        if self.pair() is None:
+        if self.pair() is not None:
+            return
+        before, self._kept = self._alive(self._kept), None
+        if before is None:
             self.clear()
+        else:
+            self._exchange(*before)
+
+
+def _remove_lines(lines: list[CurtainLine]) -> None:
+    while lines:
+        line = lines.pop()
+        if isalive(line):  # not gone with the window
+            line.hide()
+            line.deleteLater()
 
 
 def _toggle(text: str, tool_tip: str) -> QPushButton:

@@ -29,6 +29,9 @@ from napari_geosr.gui.layers import (
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.questions.notes import NotesRow
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -103,6 +106,14 @@ class DataRow(QWidget):
             "Move the viewer's sliders to learn from another part.",
         )
         column.addWidget(self.part)
+        self.voxel_size = VoxelSizeRow(viewer, key=f"Ctrl+Alt+{folder}")
+        answers = f"Ctrl+Alt+Shift+{files}", f"Ctrl+Alt+Shift+{folder}"
+        self.frames = FramesRow(keys=answers)
+        self.notes = NotesRow(self.voxel_size, self.frames, key=f"Ctrl+Alt+{files}")
+        for widget in (self.notes, self.voxel_size, self.frames):
+            column.addWidget(widget)
+        self.voxel_size.voxelSizeSet.connect(lambda _layer: self.changed.emit())
+        self.frames.answered.connect(lambda _layer: self._on_chosen())
         self._connections = Connections(self)
         self._connections.connect(viewer.dims.events.point, self._show_part)
         if several:
@@ -197,6 +208,9 @@ class DataRow(QWidget):
 
     def _on_chosen(self) -> None:
         self._file_part.setVisible(self.combo.fixed_entry() == FROM_FILES)
+        self.voxel_size.set_layer(None)
+        self.frames.set_layer(None)
+        self.notes.set_layer(self.layer())
         self._show_part()
         self.changed.emit()
 

@@ -76,3 +76,46 @@ def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> 
     """Give the plane shown along one of the layer's axes, between 0 and `size` - 1."""
     index = round(index_on_screen(viewer, layer, axis))
     return min(max(index, 0), size - 1)
+
+
+def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
+    """Give the edge of voxels, as a fraction, at a pixel of the canvas.
+
+    Parameters
+    ----------
+    axis : int
+        Of the layer, from its end (negative): the one that runs from left to right.
+    x : float
+        Pixels from the left edge of the canvas.
+    """
+    camera, middle = viewer.scene.camera, _width(viewer) / 2
+    place = np.array(viewer.dims.point, dtype=np.float64)
+    place[axis] = camera.center[-1] + (x - middle) / camera.zoom
+    return float(indices_at(viewer, layer, place)[axis]) + 0.5
+
+
+def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float:
+    """Give the pixel of the canvas at an edge of voxels; reverse of `edge_at`."""
+    index = np.zeros(layer.ndim)
+    index[axis] = edge - 0.5
+    camera = viewer.scene.camera
+    place = float(position_of(viewer, layer, index)[axis])
+    return float(_width(viewer) / 2 + (place - camera.center[-1]) * camera.zoom)
+
+
+def edges_in_canvas(
+    viewer: ViewerModel, layer: Layer, axis: int
+) -> tuple[float, float]:
+    """Ends of what is in the canvas of an axis; the whole where there is nothing."""
+    data: Any = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
+    size = float(data.shape[axis])
+    ends = sorted(edge_at(viewer, layer, axis, x) for x in (0, _width(viewer)))
+    low, high = max(0.0, ends[0]), min(size, ends[1])
+    if viewer.dims.ndisplay == 3 or high <= low:
+        return 0.0, size
+    return low, high
+
+
+def _width(viewer: ViewerModel) -> float:
+    """Of the canvas, in pixels."""
+    return float(viewer.canvas.viewbox_size(viewer.layers)[1])

@@ -23,6 +23,7 @@ from napari_geosr import io
 from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import sentence
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
@@ -50,6 +51,11 @@ class VoxelSizeRow(QWidget):
     remembers the answer, so the question comes once. Where another reader left out what
     the file says, the file's figures are filled in, to be taken by one click.
 
+    Parameters
+    ----------
+    key : str
+        Of its button, where a dock has several rows.
+
     Signals
     -------
     voxelSizeSet : object
@@ -59,9 +65,14 @@ class VoxelSizeRow(QWidget):
     voxelSizeSet = Signal(object)
 
     def __init__(
-        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+        self,
+        viewer: napari.viewer.Viewer,
+        parent: QWidget | None = None,
+        *,
+        key: str = "Alt+Shift+U",
     ) -> None:
         super().__init__(parent)
+        self._connections = Connections(self)
         self._viewer = viewer
         self._layer: weakref.ref[Layer] | None = None
         self._n = 3
@@ -79,9 +90,9 @@ class VoxelSizeRow(QWidget):
         self.button = QPushButton("Set")
         self.button.setToolTip(
             "Give the layer this voxel size; results are then in physical units "
-            "(Alt+Shift+U)."
+            f"({key})."
         )
-        self.button.setShortcut("Alt+Shift+U")
+        self.button.setShortcut(key)
         self.button.setAccessibleName("Set the voxel size")
         self.button.setEnabled(False)
         self.button.clicked.connect(self.apply)
@@ -121,7 +132,7 @@ class VoxelSizeRow(QWidget):
         self._stop_asking()
         if layer is not None:
             self._layer = weakref.ref(layer)
-            layer.events.units.connect(self._on_units)
+            self._connections.connect(layer.events.units, self._on_units)
         self._touched.clear()
         for edge in self.edges:
             edge.clear()
@@ -147,6 +158,20 @@ class VoxelSizeRow(QWidget):
             self._say(f"Voxel size unknown. Edges {axes}:")
             self._ask_file(layer)
         self.setVisible(True)
+
+    def correct(self, layer: Layer) -> None:
+        """Show the voxel size that the layer has, for a person to correct."""
+        self.set_layer(layer)
+        place = geometry_of_layer(layer)
+        self._fill(place.voxel_size, place.unit)
+        axes = "Z, Y, X" if self._n == 3 else "Y, X"
+        self._say(
+            f"Correct the voxel size, or click Set to keep it. Edges {axes}:",
+            "The file does not give all edges of the voxels.",
+        )
+        self.setVisible(True)
+        self.edges[-self._n].setFocus()
+        self.edges[-self._n].selectAll()
 
     def _ask_again(self, asked: VoxelSizeQuestion, axes: str) -> None:
         """Ask for a size in place of one that is implausible, or to confirm it."""
@@ -225,6 +250,8 @@ class VoxelSizeRow(QWidget):
         _show_slice(self._viewer, layer, index)
         if layer in self._viewer.layers and len(self._viewer.layers) == 1:
             self._viewer.reset_view()
+        # The unit may be what it was: then no event has told of the size.
+        self._on_units()
 
     def _on_units(self, _event: object = None) -> None:
         """Ask no more when the layer got its size elsewhere, e.g. in another dock."""

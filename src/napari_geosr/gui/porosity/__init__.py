@@ -116,7 +116,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.set_layer(layer)
         volume = self._volume(layer)
         rows = self.settings
-        for row in (rows.voxel_size, rows.frames, rows.file_warnings):
+        for row in (rows.voxel_size, rows.frames, rows.notes):
             row.set_layer(None if volume is None else layer)
         self.stage.idle = NO_IMAGE if layer is None else "Ready."
         if not self.is_running:

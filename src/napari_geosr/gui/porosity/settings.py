@@ -33,7 +33,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.questions.frames import FramesRow
-from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
+from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.operations.measure import MeasureConfig, number_text
 from napari_geosr.operations.measure.deviation import belongs_to
@@ -115,7 +115,7 @@ class PorositySettings(QWidget):
         self.image = LayerCombo(viewer, is_image)
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
-        self.file_warnings = FileWarningLabel()
+        self.notes = NotesRow(self.voxel_size, self.frames)
         self.method = QComboBox()
         self.method.addItems(list(METHODS))
         self.value = QDoubleSpinBox()
@@ -241,9 +241,9 @@ class PorositySettings(QWidget):
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 6, 6)
         layout.addLayout(top)
-        layout.insertWidget(1, self.voxel_size)
-        layout.insertWidget(2, self.frames)
-        layout.insertWidget(3, self.file_warnings)
+        layout.insertWidget(1, self.notes)
+        layout.insertWidget(2, self.voxel_size)
+        layout.insertWidget(3, self.frames)
         layout.addWidget(self.histogram)
         layout.addWidget(self.preview)
         layout.addWidget(self.form)

@@ -111,9 +111,9 @@ class RestoreDock(RestoreWidgets):
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
         self.check_button.failed.connect(self.show_failure)
-        self.check_button.checked_result.connect(self._on_checked)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
+        self.activity.previewed.connect(self.compare.set_preview)
         self.activity.progressed.connect(self._on_progress)
         self.activity.warned.connect(self._on_warned)
         self.activity.finished.connect(self._on_finished)
@@ -194,7 +194,7 @@ class RestoreDock(RestoreWidgets):
         if layer is not self.activity.source():
             self.model_box.set_by_hand(False)
         self.model_box.set_volume(volume)
-        for row in (self.voxel_size, self.frames, self.file_warnings, self.extent):
+        for row in (self.voxel_size, self.frames, self.notes, self.extent):
             row.set_layer(layer)
         self.job_row.set_source(None if volume is None else volume.source)
         self._usable = None if layer is None else weakref.ref(layer)
@@ -483,12 +483,10 @@ class RestoreDock(RestoreWidgets):
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
+        self.check_verdict.clear()
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)
-
-    def _on_checked(self, words: str, fits: bool) -> None:
-        self.message.show_message(words, "ok" if fits else "warning")
 
     def _on_saved(self, path: object) -> None:
         self.message.show_message(f"Saved as {path}.", "ok")

@@ -83,15 +83,15 @@ class RestoreActivity(Activity):
         The layer and the model fit; estimate and verdict are known.
     notReady
         Layer, model or settings changed: estimate and verdict hold no more.
-    previewed
-        The preview layer shows what is on screen.
+    previewed : Image, Layer
+        A layer, and the preview of it that shows what is on screen.
     finished : object, object, float
         The result layer, the `RestorationResult`, and the seconds that it took.
     """
 
     ready = Signal(object)
     notReady = Signal()
-    previewed = Signal()
+    previewed = Signal(object, object)
     finished = Signal(object, object, float)
 
     _debounce = 120
@@ -379,7 +379,7 @@ class RestoreActivity(Activity):
         if not self._is_outdated(layer):
             self._preview_key = key
             self._preview.show(volume, layer)
-            self.previewed.emit()
+            self.previewed.emit(layer, self._preview.layer)
 
     def _start_run(self, layer: Image, ready: ReadyRun) -> None:
         self._wishes.discard(RUN)

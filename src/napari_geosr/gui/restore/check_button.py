@@ -11,6 +11,7 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -20,18 +21,23 @@ from napari_geosr.gui.layers import (
     place_over,
     volume_from_layer,
 )
+from napari_geosr.gui.layers.camera import remove_in_place
+from napari_geosr.gui.layers.questions.record import mark
 from napari_geosr.operations.restore.consistency import (
-    NOTHING_FOUND,
     ConsistencyCheck,
     consistency_steps,
 )
 
 if TYPE_CHECKING:
     import napari.viewer
-    from napari.layers import Image
+    from napari.layers import Image, Layer, Points
+
+    _References = tuple[weakref.ref[Image], weakref.ref[Image]]
 
 #: Contrast limits of the residual, in standard deviations of the noise.
 _LIMIT = 4.0
+#: Kinds of message by the level of a verdict.
+_KINDS = {"ok": "ok", "caution": "warning", "harmful": "misfit"}
 #: Diameter of the marks of suspicious regions, in voxels of the scan.
 _MARK = 9
 
@@ -41,14 +47,13 @@ class CheckButton(QPushButton):
 
     Signals
     -------
-    checked_result : str, bool
-        What was found of which result, in words, and whether nothing is beyond the
-        check's limits.
+    checked_result : ConsistencyCheck, str
+        What was found, and the name of the result if it is not the one offered now.
     failed : object
         The error that kept it from being found.
     """
 
-    checked_result = Signal(str, bool)
+    checked_result = Signal(object, str)
     failed = Signal(object)
 
     def __init__(
@@ -62,8 +67,10 @@ class CheckButton(QPushButton):
         self.setAccessibleName("Check consistency with the scan")
         self.setShortcut("Alt+Shift+C")
         self._viewer = viewer
-        self._pair: tuple[weakref.ref[Image], weakref.ref[Image]] | None = None
+        self._pair: _References | None = None
         self._run: BackgroundTask | None = None
+        #: The result that was checked, and a layer that this has added.
+        self._added: list[tuple[weakref.ref[Image], weakref.ref[Layer]]] = []
         self.clicked.connect(self.check)
         self.setVisible(False)
 
@@ -95,13 +102,20 @@ class CheckButton(QPushButton):
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
             owner=self,
             # Those compared now: another pair may be set until they are.
-            on_result=partial(self._on_checked, source, restored.name),
+            on_result=partial(self._on_checked, self._pair, source, restored.name),
             on_error=self._on_error,
             on_finished=self._on_finished,
             description=f"Checking {result.name}",
         )
 
-    def _on_checked(self, source: Image, name: str, checked: ConsistencyCheck) -> None:
+    def _on_checked(
+        self,
+        pair: _References,
+        source: Image,
+        name: str,
+        checked: ConsistencyCheck,
+    ) -> None:
+        self._remove_earlier(pair[1])
         limit = _LIMIT * (checked.figures.noise or checked.figures.residual_rms) or 1.0
         active = self._viewer.layers.selection.active
         layer = add_image_result(
@@ -112,26 +126,31 @@ class CheckButton(QPushButton):
             contrast_limits=(-limit, limit),
             gamma=1.0,
         )
+        self._added.append((pair[1], weakref.ref(layer)))
         if checked.figures.places:
-            self._mark(checked, source)
+            marks = self._circle(checked, source)
+            self._added.append((pair[1], weakref.ref(marks)))
         if active in self._viewer.layers:
             self._viewer.layers.selection.active = active
         layer.refresh()
-        found = checked.figures
-        words = (
-            f"Residual {found.residual_rms:.3g} (rms; noise alone: "
-            f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % beyond 3 "
-            "standard deviations (noise alone: 0.27 %)."
-        )
-        if found.slope is not None:
-            words += f" The scan shows {found.slope:.2f} of its contrast (truth: 1)."
-        said = " ".join([*(checked.sentences or (NOTHING_FOUND,)), words])
-        self.checked_result.emit(f"{name}: {said}", found.is_consistent)
+        restored = pair[1]()
+        if restored is not None:
+            verdict = checked.verdict
+            mark(restored, verdict.sentence if verdict.level == "harmful" else "")
+        self.checked_result.emit(checked, "" if self._pair == pair else name)
 
-    def _mark(self, checked: ConsistencyCheck, source: Image) -> None:
+    def _remove_earlier(self, result: weakref.ref[Image]) -> None:
+        """Take away what an earlier check of the same result has added."""
+        for checked, reference in self._added:
+            layer = reference()
+            if checked is result and layer in self._viewer.layers:
+                remove_in_place(self._viewer, layer)
+        self._added = [each for each in self._added if each[1]() is not None]
+
+    def _circle(self, checked: ConsistencyCheck, source: Image) -> Points:
         volume, places = checked.residual, checked.figures.places
         ndim = len(volume.shape)
-        self._viewer.add_points(
+        marks: Points = self._viewer.add_points(
             np.array([place.index[-ndim:] for place in places], float),
             **geometry(volume),
             **place_over(source),
@@ -148,6 +167,7 @@ class CheckButton(QPushButton):
             },
             metadata=layer_metadata(volume),
         )
+        return marks
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
@@ -156,3 +176,36 @@ class CheckButton(QPushButton):
     def _on_finished(self) -> None:
         self._run = None  # it holds both volumes
         self.setEnabled(True)
+
+
+class CheckVerdict(MessageRow):
+    """The one verdict of the check; everything else is behind its *Details*.
+
+    Signals
+    -------
+    contradicted
+        The result that is offered does not fit the scan as it should.
+    """
+
+    contradicted = Signal()
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent, shortcut="Alt+Shift+E")
+
+    def show_check(self, checked: ConsistencyCheck, name: str = "") -> None:
+        """Show what was found.
+
+        Parameters
+        ----------
+        name : str
+            Of the result, where it is not the one offered.
+        """
+        verdict = checked.verdict
+        figures = "\n".join(f"{line}." for line in checked.figure_lines())
+        self.show_message(
+            f"{name}: {verdict.sentence}" if name else verdict.sentence,
+            _KINDS[verdict.level],
+            "\n\n".join([*checked.sentences, figures]),
+        )
+        if not name and verdict.level != "ok":
+            self.contradicted.emit()

@@ -30,11 +30,11 @@ from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
-from napari_geosr.gui.layers.questions.warnings import FileWarningLabel
+from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
-from napari_geosr.gui.restore.check_button import CheckButton
+from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
 from napari_geosr.gui.restore.left_row import LeftRow
 from napari_geosr.gui.restore.outlook.panel import OutlookPanel
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
@@ -83,7 +83,7 @@ class RestoreWidgets(Dock):
         self.uncertainty = UncertaintyBox()
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
-        self.file_warnings = FileWarningLabel()
+        self.notes = NotesRow(self.voxel_size, self.frames)
         self.strength = StrengthSlider()
         self.outlook = OutlookPanel(viewer)
         self.verdict = self.outlook.verdict
@@ -106,6 +106,9 @@ class RestoreWidgets(Dock):
         )
         self.save_button = SaveButton("&Save result…")
         self.check_button = CheckButton(viewer)
+        self.check_verdict = CheckVerdict()
+        self.check_button.checked_result.connect(self.check_verdict.show_check)
+        self.check_verdict.contradicted.connect(self.outlook.take_back)
         self.compare = CompareBox(viewer)
         shown_above = ("model", "strength", *self.uncertainty.values())
         self.form = ConfigForm(
@@ -168,9 +171,9 @@ class RestoreWidgets(Dock):
         column.addLayout(choices)
         for widget in (
             self.model_box.summary,
+            self.notes,
             self.voxel_size,
             self.frames,
-            self.file_warnings,
             self.outlook,
             self.left,
             self.estimate,
@@ -179,6 +182,7 @@ class RestoreWidgets(Dock):
         column.addLayout(results)
         for widget in (
             self.check_button,
+            self.check_verdict,
             _line(),
             self.compare,
             _line(),

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -37,6 +38,10 @@ RESIDUAL = "residual"
 _LISTED = 20
 #: With a slope between this and its negative, a result has nothing of the scan.
 _UNRELATED = 0.2
+#: Faults of a result that is wrong all over: it must not be measured.
+_FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
+#: Share of the voxels from which on suspicious regions count as wrong all over.
+_MANY_FLAGGED = 0.01
 #: Differences of edges of the field of view that do not matter, in voxels of the scan.
 _SAME_PLACE = 0.05
 
@@ -44,6 +49,23 @@ _SAME_PLACE = 0.05
 def residual_path(out: str | Path) -> Path:
     """Where the residual of a result is written: ``STEM_residual.SUFFIX``."""
     return sibling_path(Path(out), RESIDUAL)
+
+
+@dataclass(frozen=True)
+class ConsistencyVerdict:
+    """What a check found, in one word and one sentence.
+
+    Attributes
+    ----------
+    level : str
+        ``"ok"``; ``"caution"``: look at the residual before relying on the result;
+        ``"harmful"``: the result does not fit the scan and should not be measured.
+    sentence : str
+        The most important finding.
+    """
+
+    level: Literal["ok", "caution", "harmful"]
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -79,6 +101,27 @@ class ConsistencyCheck:
             ),
         )
 
+    @property
+    def verdict(self) -> ConsistencyVerdict:
+        """The one verdict on the result; `sentences` and `figures` are its details."""
+        return _verdict(self)
+
+    def figure_lines(self) -> tuple[str, ...]:
+        """The figures in words, each beside what a true result would have."""
+        found = self.figures
+        residual = (
+            f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
+            f"{found.noise_rms:.3g}), {100 * found.beyond_3_sigma:.2g} % of voxels "
+            "beyond 3 standard deviations (noise alone: 0.27 %)"
+        )
+        if found.slope is None:
+            return (residual,)
+        return (
+            residual,
+            f"Contrast relative to the scan: {found.slope:.2f} "
+            f"± {found.slope_error:.2g} (expected: 1)",
+        )
+
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
         """Where a place lies, in the unit of the volume."""
         volume = self.residual
@@ -103,6 +146,7 @@ class ConsistencyCheck:
             "excess": found.excess,
             "blur": list(found.blur),
             "consistent": found.is_consistent,
+            "verdict": self.verdict.level,
             "faults": list(found.faults),
             "flagged_voxels": found.flagged_voxels,
             "places": [
@@ -264,6 +308,57 @@ def _check_place(
                 f"{theirs[0]:g} to {theirs[1]:g} and {ends[0]:g} to {ends[1]:g} "
                 f"{scan.unit}. Give the scan that the result was made from."
             )
+
+
+def _verdict(checked: ConsistencyCheck) -> ConsistencyVerdict:
+    """The gravest finding; what a copy of the scan leaves is no noise to judge by."""
+    found = checked.figures
+    fatal = next((fault for fault in found.faults if fault in _FATAL), None)
+    if fatal is not None:
+        return ConsistencyVerdict("harmful", f"{_WRONG[fatal]} Do not measure it.")
+    share = found.flagged_voxels / max(1, math.prod(checked.residual.shape))
+    if share > _MANY_FLAGGED:
+        return ConsistencyVerdict(
+            "harmful",
+            f"In {100 * share:.1f} % of the volume, the result differs from the scan "
+            "by more than noise explains. Do not measure it.",
+        )
+    if "places" in found.faults:
+        n = len(found.places)
+        where = "one region" if n == 1 else f"{n or 'some'} regions"
+        return ConsistencyVerdict(
+            "caution",
+            f"The result fits the scan except in {where}: look there before you rely "
+            "on it.",
+        )
+    if found.noise == 0:
+        return ConsistencyVerdict(
+            "caution",
+            "The result is almost a copy of the scan, so there is nothing to check.",
+        )
+    for fault, text in _DOUBTFUL.items():
+        if fault in found.faults:
+            return ConsistencyVerdict("caution", text)
+    return ConsistencyVerdict(
+        "ok", "The result fits the scan: what was removed looks like noise."
+    )
+
+
+_WRONG: dict[Fault, str] = {
+    "uniform": "The result does not fit the scan: it is uniform.",
+    "shows too much": "The result does not fit the scan: it shows structure or "
+    "contrast that the scan does not have.",
+    "shows too little": "The result does not fit the scan: structure or contrast of "
+    "the scan is missing.",
+    "excess": "The result does not fit the scan: structure was added or is missing "
+    "throughout the volume.",
+}
+_DOUBTFUL: dict[Fault, str] = {
+    "structure": "The result roughly fits the scan, but more than noise was changed: "
+    "look at the residual before you rely on it.",
+    "large": "The result roughly fits the scan, but differs from it by more than "
+    "noise: look at the residual before you rely on it.",
+}
 
 
 def _sentences(checked: ConsistencyCheck) -> list[str]:

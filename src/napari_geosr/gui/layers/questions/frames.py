@@ -12,8 +12,10 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QVBoxLayout, QWidge
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.questions import UNNAMED_AXIS, TimeSeriesQuestion
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers import finest, volume_from_layer
+from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import call_frames, call_slices
 from napari_geosr.operations.inputs.scan import frames_question
 
@@ -28,32 +30,48 @@ class FramesRow(QWidget):
 
     A few planes are compared in a worker. The layer remembers the answer.
 
+    Parameters
+    ----------
+    keys : (str, str), optional
+        Of its buttons, where a dock has several rows.
+
     Signals
     -------
     answered : object
         The layer, after a person said what its planes are, in this dock or another.
+    asked
+        The question is shown.
     """
 
     answered = Signal(object)
+    asked = Signal()
 
-    def __init__(self, parent: QWidget | None = None) -> None:
+    def __init__(
+        self,
+        parent: QWidget | None = None,
+        *,
+        keys: tuple[str, str] = ("Alt+Shift+T", "Alt+Shift+S"),
+    ) -> None:
         super().__init__(parent)
+        self._connections = Connections(self)
         self._layer: weakref.ref[Layer] | None = None
         self._looking: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.question.setAccessibleName("Are the planes slices or frames?")
         self.frames_button = QPushButton("Time series")
-        self.frames_button.setShortcut("Alt+Shift+T")
         self.frames_button.setToolTip(
             "The planes are frames: each is an image of its own, at another time "
-            "(Alt+Shift+T)."
+            f"({keys[0]})."
         )
         self.slices_button = QPushButton("Slices")
         self.slices_button.setToolTip(
-            "The planes are slices (Z) of one volume (Alt+Shift+S)."
+            f"The planes are slices (Z) of one volume ({keys[1]})."
         )
-        self.slices_button.setShortcut("Alt+Shift+S")
+        for button, key in zip(
+            (self.frames_button, self.slices_button), keys, strict=True
+        ):
+            button.setShortcut(key)
         for button in (self.frames_button, self.slices_button):
             button.setAccessibleName(button.text())
         self.frames_button.clicked.connect(lambda: self._answer(call_frames))
@@ -85,8 +103,8 @@ class FramesRow(QWidget):
         if layer is None:
             return
         self._layer = weakref.ref(layer)
-        layer.events.axis_labels.connect(self._on_answered)
-        layer.events.metadata.connect(self._on_answered)
+        for event in (layer.events.axis_labels, layer.events.metadata):
+            self._connections.connect(event, self._on_answered)
         try:
             volume = volume_from_layer(layer, position={})
         except GeoSRError:
@@ -112,9 +130,22 @@ class FramesRow(QWidget):
             return
         look = "look like" if asked.certain else "may be"
         text = f"The {asked.n_planes} planes {look} frames of a time series."
+        self._ask(text, f"{text} Reason: {asked.why}.")
+
+    def ask_anyway(self, layer: Layer) -> None:
+        """Ask although the planes look like slices: a person wants to say."""
+        self.set_layer(layer)
+        self._stop_looking()
+        self._layer = weakref.ref(layer)
+        n = finest(layer).shape[geometry_of_layer(layer).axes.index("Z")]
+        text = f"The file does not say what its {n} planes are."
+        self._ask(text, text)
+
+    def _ask(self, text: str, tool_tip: str) -> None:
         self.question.setText(f"{text} They are:")
-        self.question.setToolTip(f"{text} Reason: {asked.why}.")
+        self.question.setToolTip(tool_tip)
         self.setVisible(True)
+        self.asked.emit()
 
     def _answer(self, call: Callable[[Layer], None]) -> None:
         layer = None if self._layer is None else self._layer()

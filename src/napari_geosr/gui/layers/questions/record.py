@@ -4,7 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from napari_geosr.core.file_warnings import file_warnings, with_file_warnings
+from napari_geosr.core.file_warnings import (
+    Note,
+    file_warnings,
+    notes_of,
+    with_file_warnings,
+)
+from napari_geosr.core.layer_data import METADATA
 from napari_geosr.core.questions import (
     AXES_GIVEN,
     UNNAMED_AXIS,
@@ -14,13 +20,20 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.layers.place import LayerGeometry
+from napari_geosr.gui.layers.place import LayerGeometry, geometry_of_layer
 
 if TYPE_CHECKING:
     from napari.layers import Layer
+    from napari.utils.events import Event
 
 #: Key in a layer's metadata: a person said what its first axis is.
 _ANSWERED = "geosr_axes"
+#: Key in a layer's metadata: why it must not be measured.
+_MISFIT = "geosr_misfit"
+#: Begins the name of a layer that must not be measured.
+_MARK = "⚠ "
+#: Key in a layer's metadata: a person gave or confirmed its voxel size.
+_DISTANCE = "geosr_distance"
 
 
 def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> AnyDict:
@@ -35,7 +48,7 @@ def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> 
         Our record in the layer's metadata; None for a layer that is not ours.
     """
     info = {} if record is None else record.get("info", {})
-    found = with_file_warnings({}, *file_warnings(info))
+    found = with_file_warnings({}, *file_warnings(info), misfit_of(layer))
     question = voxel_size_question(info)
     if question is not None and place.unit == PIXEL:
         found[VOXEL_SIZE_QUESTION] = question
@@ -60,6 +73,54 @@ def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
 def is_answered(layer: Layer) -> bool:
     """Whether a person said what the planes of a layer are."""
     return _ANSWERED in layer.metadata
+
+
+def open_notes(layer: Layer) -> list[Note]:
+    """Give the notes of the layer's file that nobody has answered.
+
+    Without those on the unit: `VoxelSizeRow` asks for it.
+
+    Raises
+    ------
+    VolumeError
+        If the layer's axes cannot be understood.
+    """
+    record = layer.metadata.get(METADATA, {})
+    place = geometry_of_layer(layer)
+    settled = {"unit"}
+    if is_answered(layer) or "Z" not in place.axes:
+        settled.add("axes")
+    is_known = place.unit != PIXEL and "Z" in place.axes
+    if _DISTANCE in layer.metadata or not is_known:
+        settled.add("slice distance")
+    notes = notes_of(record.get("info", {}))
+    return [note for note in notes if note.corrected_by not in settled]
+
+
+def settle_distance(layer: Layer) -> None:
+    """Note that a person gave or confirmed the layer's voxel size."""
+    layer.metadata = {**layer.metadata, _DISTANCE: True}
+
+
+def misfit_of(layer: Layer) -> str:
+    """Why a layer must not be measured, as the check against its scan found; or ""."""
+    return str(layer.metadata.get(_MISFIT, ""))
+
+
+def mark(layer: Layer, misfit: str) -> None:
+    """Note why a layer must not be measured, also in its name; ``""``: it may be.
+
+    The mark goes when the layer is given other voxels.
+    """
+    known = {key: value for key, value in layer.metadata.items() if key != _MISFIT}
+    layer.metadata = known | ({_MISFIT: misfit} if misfit else {})
+    layer.name = (_MARK if misfit else "") + layer.name.removeprefix(_MARK)
+    if misfit:
+        layer.events.data.connect(_unmark)
+
+
+def _unmark(event: Event) -> None:
+    mark(event.source, "")
 
 
 def call_slices(layer: Layer) -> None:

@@ -166,6 +166,11 @@ class OutlookPanel(QWidget):
         self._approved.add(key)
         return True
 
+    def take_back(self) -> None:
+        """Show no green light any more: the result turned out not to fit the scan."""
+        if self._outlook is not None and self._outlook.level == "ok":
+            self.verdict.show_message(f"Before the run: {self._outlook.sentence}")
+
     def _on_looked(self, outlook: Outlook) -> None:
         self._outlook = outlook
         self.verdict.show_message(outlook.sentence, _KINDS[outlook.level])

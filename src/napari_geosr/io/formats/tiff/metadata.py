@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
+from napari_geosr.core.file_warnings import Note
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.units import PIXEL, convert_length, parse_unit
 from napari_geosr.io import stamp as stamps
@@ -96,10 +97,11 @@ class PhysicalSpace:
         sizes = []
         for axis in spatial_axes:
             if axis not in self.size and known and self.unit != PIXEL:
-                self.notes.append(
+                text = (
                     f"The voxel size along {axis} is not in the file; it was taken "
                     f"equal to the pixel size, {known[0]:g} {self.unit}."
                 )
+                self.notes.append(Note(text, "slice distance"))
             sizes.append(self.size.get(axis, known[0] if known else 1.0))
         return tuple(sizes), tuple(self.origin.get(a, 0.0) for a in spatial_axes)
 
@@ -138,7 +140,8 @@ def _take_unit(space: PhysicalSpace, text: Any) -> bool:
     unit = parse_unit(text)
     if unit is None or unit == PIXEL:
         if text and unit is None:
-            space.notes.append(f"The unit {str(text)!r} is not a length unit.")
+            said = f"The unit {str(text)!r} is not a length unit."
+            space.notes.append(Note(said, "unit"))
         return False
     space.unit = unit
     return True
@@ -171,14 +174,14 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         space.size["Z"] = spacing
     elif n_slices > 1 and has_unit:
         space.size["Z"] = 1.0
-        space.notes.append(
+        text = (
             f"The slice distance is not in the file; it was taken as 1 {space.unit}, "
             "which is what ImageJ means by that."
         )
+        space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:
-        space.notes.append(
-            "The file gives a voxel size without a unit; it was kept as a number."
-        )
+        text = "The file gives a voxel size without a unit; it was kept as a number."
+        space.notes.append(Note(text, "unit"))
     for axis in "XYZ":
         place = _finite(metadata.get(f"{axis.lower()}origin"))
         if place is not None:
@@ -291,7 +294,10 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             doubt = f"{dpi:g} dots per inch is a default of image editors"
             edge = 25.4 / dpi
             return PhysicalSpace(
-                dict.fromkeys("ZYX", edge), unit="mm", notes=[note], doubts=(doubt,)
+                dict.fromkeys("ZYX", edge),
+                unit="mm",
+                notes=[Note(note, "unit")],
+                doubts=(doubt,),
             )
         space.size[axis] = 25400.0 / (resolution * inch)
     space.unit = "µm"

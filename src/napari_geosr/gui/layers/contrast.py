@@ -1,0 +1,151 @@
+"""Contrast limits from a sample of a whole volume, not from the slice shown first.
+
+Arrays in memory are sampled at once, in milliseconds. Of arrays on disk, a worker reads
+a few planes: until then napari's own limits hold, and those of a person stay.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step
+from napari_geosr.core.types import AnyArray
+from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.layers import METADATA
+
+if TYPE_CHECKING:
+    from napari.components import ViewerModel
+    from napari.layers import Image
+    from napari.utils.events import Event
+
+#: Planes that are looked at; voxels along an axis of a plane that are read, and that
+#: are counted; the latter for whole volumes in memory.
+_PLANES, _READ, _COUNTED, _COUNTED_3D = 9, 2048, 256, 48
+#: Shares of the voxels below and above which single values may be outliers.
+_TAIL = 0.1
+#: Outliers are farther out than this part of the range of all others.
+_OUTLYING = 0.5
+
+Limits = tuple[float, float]
+
+#: What runs now; a worker that nobody refers to would not report.
+_running: set[BackgroundTask] = set()
+
+
+def sample_later(viewer: ViewerModel) -> None:
+    """Set the contrast of our readers' layers when they are added to a viewer."""
+    viewer.layers.events.inserted.connect(_on_inserted)
+
+
+def _on_inserted(event: Event) -> None:
+    layer = event.value
+    if METADATA not in layer.metadata or not hasattr(layer, "contrast_limits"):
+        return
+    if layer.source.reader_plugin is None:  # a result, or a view of another layer
+        return
+    if layer.metadata[METADATA].get("view"):
+        return  # projections have limits of their own
+    data = layer.data[-1] if layer.multiscale else layer.data
+    if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
+        set_limits(layer, limits_of(_sample(data)))
+        return
+    _LimitsLater(layer, data)
+
+
+class _LimitsLater:
+    """Reads a few planes in a worker; sets the limits unless a person did."""
+
+    def __init__(self, layer: Image, data: Any) -> None:
+        self._layer = weakref.ref(layer)
+        # napari takes the first slice's limits: once, now or as soon as it is drawn.
+        lowest, highest = layer.contrast_limits_range
+        self._most = int(tuple(layer.contrast_limits) == (lowest, highest))
+        self._changes = 0
+        layer.events.contrast_limits.connect(self._on_changed)
+        task = BackgroundTask(
+            partial(_sample_steps, data),
+            on_result=self._on_sampled,
+            # What cannot be read is said when it is drawn.
+            on_error=lambda _error: None,
+            on_finished=lambda: _running.discard(task),
+        )
+        _running.add(task)
+
+    def _on_changed(self, _event: Event) -> None:
+        self._changes += 1
+
+    def _on_sampled(self, limits: Limits | None) -> None:
+        layer = self._layer()
+        if layer is None:
+            return
+        layer.events.contrast_limits.disconnect(self._on_changed)
+        if self._changes <= self._most:
+            set_limits(layer, limits)
+
+
+def _sample_steps(
+    data: Any, should_stop: ShouldStop
+) -> Generator[Step, None, Limits | None]:
+    """Read planes that are spread over the whole; the window of each in the middle."""
+    leading = tuple(int(n) for n in data.shape[:-2])
+    n = int(np.prod(leading)) if leading else 1
+    places = np.unique(np.linspace(0, n - 1, min(n, _PLANES)).round().astype(int))
+    window = tuple(_middle(int(size)) for size in data.shape[-2:])
+    found = []
+    for done, place in enumerate(places, start=1):
+        if should_stop():
+            break
+        index = tuple(int(i) for i in np.unravel_index(place, leading)) if n > 1 else ()
+        key = (*(index or (0,) * len(leading)), *window)
+        found.append(_sample(np.asarray(data[key])))
+        yield BlockDone(done, len(places))
+    return limits_of(np.concatenate(found)) if found else None
+
+
+def _middle(size: int) -> slice:
+    start = max(0, (size - _READ) // 2)
+    return slice(start, min(size, start + _READ))
+
+
+def _sample(data: AnyArray) -> AnyArray:
+    """Finite values spread over an array; about as many of any array."""
+    most = _COUNTED if data.ndim <= 2 else _COUNTED_3D
+    steps = tuple(slice(None, None, max(1, n // most)) for n in data.shape)
+    values: AnyArray = data[steps].ravel()
+    if values.dtype.kind == "b":
+        return values.astype(np.uint8)
+    return values[np.isfinite(values)] if values.dtype.kind == "f" else values
+
+
+def limits_of(values: AnyArray) -> Limits | None:
+    """Lowest and highest value, without outliers; None where there is no range."""
+    if not values.size:
+        return None
+    ends = np.percentile(values, (0, _TAIL, 100 - _TAIL, 100))
+    lowest, low, high, highest = (float(v) for v in ends)
+    room = _OUTLYING * (high - low)
+    if room > 0:
+        lowest = lowest if low - lowest <= room else low
+        highest = highest if highest - high <= room else high
+    return (lowest, highest) if highest > lowest else None
+
+
+def set_limits(layer: Image, limits: Limits | None) -> None:
+    """Show a range; the slider reaches as far again, and not over all 65,536 values."""
+    if limits is None:
+        return
+    room = (limits[1] - limits[0]) / 2
+    lowest, highest = layer.contrast_limits_range
+    if np.dtype(layer.dtype).kind in "biu":
+        lowest = max(lowest, limits[0] - room)
+        highest = min(highest, limits[1] + room)
+        layer.contrast_limits_range = (
+            min(lowest, limits[0]),
+            max(highest, limits[1]),
+        )
+    layer.contrast_limits = limits

@@ -1,0 +1,131 @@
+"""The line in the canvas between before and after, to be dragged with the mouse."""
+
+from __future__ import annotations
+
+from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt, Signal
+from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QRegion
+from qtpy.QtWidgets import QMainWindow, QWidget
+
+#: Pixels: half the width in which the mouse takes the line; radius of its handle; room
+#: around a label, between label and line, and above it.
+_REACH, _HANDLE, _ROOM, _GAP, _TOP = 6, 9, 6, 8, 10
+_WHITE, _SHADE = QColor(255, 255, 255), QColor(0, 0, 0, 170)
+
+
+def canvas_of(widget: QWidget) -> QWidget | None:
+    """The canvas of the window that a dock's widget is in; None outside of one."""
+    window: QWidget | None = widget
+    while window is not None and not isinstance(window, QMainWindow):
+        window = window.parentWidget()
+    if window is None or window.centralWidget() is None:
+        return None
+    inner = window.centralWidget().findChildren(QWidget)
+    return next((each for each in inner if each.inherits("QOpenGLWidget")), None)
+
+
+class CurtainLine(QWidget):
+    """A vertical line over the canvas, labelled on both sides.
+
+    Parameters
+    ----------
+    canvas : QWidget
+        Which it is a child of.
+    before, after : str
+        What is shown left of it and right of it.
+
+    Signals
+    -------
+    dragged : float
+        Pixels from the left edge of the canvas.
+    resized
+        The canvas has another size.
+    """
+
+    dragged = Signal(float)
+    resized = Signal()
+
+    def __init__(self, canvas: QWidget, before: str, after: str) -> None:
+        super().__init__(canvas)
+        self._canvas, self._labels = canvas, (before, after)
+        self.setCursor(Qt.CursorShape.SplitHCursor)
+        self.setAccessibleName("Line between before and after")
+        self.setToolTip("Drag to move the border between before and after.")
+        canvas.installEventFilter(self)
+        self._arrange()
+        self.raise_()  # once: notifications that come later lie above it
+        self.hide()
+
+    @property
+    def position(self) -> float:
+        """Pixels from the left edge of the canvas."""
+        return float(self.x() + self.width() // 2)
+
+    def put(self, x: float) -> None:
+        """Show the line at `x` pixels from the left edge of the canvas."""
+        if self.height() != self._canvas.height():
+            self._arrange()
+        self.move(round(x) - self.width() // 2, 0)
+        self.show()
+
+    def _arrange(self) -> None:
+        """Take the canvas's height; only line, handle and labels are ours."""
+        boxes = [self.fontMetrics().boundingRect(text) for text in self._labels]
+        widest = max(box.width() for box in boxes) + 2 * _ROOM
+        half, height = widest + _GAP + 1, self._canvas.height()
+        self.resize(2 * half + 1, height)
+        self._label_boxes = []
+        for box, side in zip(boxes, (-1, 1), strict=True):
+            width = box.width() + 2 * _ROOM
+            left = half - _GAP - width if side < 0 else half + _GAP
+            self._label_boxes.append(QRect(left, _TOP, width, box.height() + _ROOM))
+        region = QRegion(half - _REACH, 0, 2 * _REACH + 1, height)
+        region += QRegion(self._handle_box())
+        for rectangle in self._label_boxes:
+            region += QRegion(rectangle)
+        self.setMask(region)
+
+    def _handle_box(self) -> QRect:
+        middle = QPoint(self.width() // 2, self.height() // 2)
+        size = 2 * _HANDLE + 2
+        return QRect(middle.x() - _HANDLE - 1, middle.y() - _HANDLE - 1, size, size)
+
+    def paintEvent(self, event: QPaintEvent) -> None:
+        """Draw white on a dark shade, to be seen on any image."""
+        painter = QPainter(self)
+        painter.setRenderHint(QPainter.RenderHint.Antialiasing)
+        x = self.width() // 2
+        for pen in (QPen(_SHADE, 4), QPen(_WHITE, 2)):
+            painter.setPen(pen)
+            painter.drawLine(x, 0, x, self.height())
+        painter.setPen(QPen(_SHADE, 1))
+        painter.setBrush(_WHITE)
+        painter.drawEllipse(self._handle_box().adjusted(1, 1, -1, -1))
+        painter.setPen(QPen(QColor(60, 60, 60), 1.6))
+        middle = self.height() // 2
+        for side in (-1, 1):
+            tip = QPoint(x + side * 6, middle)
+            painter.drawLine(tip, QPoint(x + side * 3, middle - 3))
+            painter.drawLine(tip, QPoint(x + side * 3, middle + 3))
+        for text, box in zip(self._labels, self._label_boxes, strict=True):
+            painter.setPen(Qt.PenStyle.NoPen)
+            painter.setBrush(_SHADE)
+            painter.drawRoundedRect(box, 4, 4)
+            painter.setPen(_WHITE)
+            painter.drawText(box, Qt.AlignmentFlag.AlignCenter, text)
+        painter.end()
+
+    def mousePressEvent(self, event: QMouseEvent) -> None:
+        """Take the line; the canvas below does not pan meanwhile."""
+        event.accept()
+
+    def mouseMoveEvent(self, event: QMouseEvent) -> None:
+        """Follow the mouse, within the canvas."""
+        place = self.mapToParent(event.position().toPoint()).x()
+        self.dragged.emit(float(min(max(place, 0), self._canvas.width())))
+        event.accept()
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Notice that the canvas has another size."""
+        if event.type() == QEvent.Type.Resize:
+            self.resized.emit()
+        return bool(super().eventFilter(watched, event))

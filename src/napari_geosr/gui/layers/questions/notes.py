@@ -1,0 +1,140 @@
+"""The row that says what a layer's file leaves open, and opens what corrects it."""
+
+from __future__ import annotations
+
+import weakref
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QHBoxLayout, QToolButton, QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.file_warnings import Note, file_warnings
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.layers import volume_from_layer
+from napari_geosr.gui.layers.questions.frames import FramesRow
+from napari_geosr.gui.layers.questions.record import (
+    misfit_of,
+    open_notes,
+    settle_distance,
+)
+from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
+
+if TYPE_CHECKING:
+    from napari.layers import Layer
+    from napari.utils.events import Event
+
+#: Events of a layer after which other notes may be left.
+_EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
+
+
+class NotesRow(QWidget):
+    """Warnings and notes of a layer's file in one message; hidden without any.
+
+    *Correct…* opens the row below it that corrects what was assumed.
+
+    Parameters
+    ----------
+    voxel_size, frames : VoxelSizeRow, FramesRow
+        Of the dock, which stand below this row.
+    key : str
+        Of its button.
+    """
+
+    def __init__(
+        self,
+        voxel_size: VoxelSizeRow,
+        frames: FramesRow,
+        parent: QWidget | None = None,
+        *,
+        key: str = "Alt+Shift+W",
+    ) -> None:
+        super().__init__(parent)
+        self._layer: weakref.ref[Layer] | None = None
+        self._voxel_size, self._frames = voxel_size, frames
+        self._connections = Connections(self)
+        self._field = ""
+        self.message = MessageRow(shortcut="")
+        self.message.label.setAccessibleName("Notes on the file")
+        self.message.label.setToolTip(
+            "What the file leaves open, and what can make results wrong."
+        )
+        self.button = QToolButton()
+        self.button.setText("Correct…")
+        self._key = key
+        self.button.setShortcut(key)
+        self.button.clicked.connect(self._on_correct)
+        row = QHBoxLayout()
+        row.setContentsMargins(0, 0, 0, 0)
+        row.addWidget(self.message, 1)
+        row.addWidget(self.button, 0, Qt.AlignmentFlag.AlignTop)
+        layout = QVBoxLayout(self)
+        layout.setContentsMargins(0, 0, 0, 0)
+        layout.addLayout(row)
+        voxel_size.voxelSizeSet.connect(settle_distance)
+        frames.asked.connect(self._show)
+        self.set_layer(None)
+
+    @property
+    def text(self) -> str:
+        """What is said."""
+        return self.message.text
+
+    def set_layer(self, layer: Layer | None) -> None:
+        """Show what the file of a layer leaves open; hide where there is nothing."""
+        before = None if self._layer is None else self._layer()
+        self._layer = None if layer is None else weakref.ref(layer)
+        if layer is not None and layer is not before:
+            for name in _EVENTS:
+                self._connections.connect(getattr(layer.events, name), self._show)
+        self._show()
+
+    def _show(self, _event: Event | None = None) -> None:
+        layer = None if self._layer is None else self._layer()
+        warned, notes, misfit = _of(layer)
+        if not self._frames.isHidden():  # it asks already
+            notes = [note for note in notes if note.corrected_by != "axes"]
+        # A row that was opened by hand goes when its answer is given.
+        self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
+        self._name_button()
+        if not warned and not notes:
+            self.message.clear()
+            self.setVisible(False)
+            return
+        kind = "info"
+        if misfit:
+            kind = "misfit"
+        elif warned or any(n.corrected_by == "slice distance" for n in notes):
+            kind = "warning"
+        self.message.show_message("\n".join([*warned, *notes]), kind)
+        self.setVisible(True)
+
+    def _name_button(self) -> None:
+        what = {"axes": "what the axis is", "slice distance": "the slice distance"}
+        text = f"Say {what.get(self._field, 'what was assumed')}"
+        self.button.setAccessibleName(text)
+        self.button.setToolTip(f"{text} ({self._key}).")
+        self.button.setVisible(self._field in what)
+
+    def _on_correct(self) -> None:
+        layer = None if self._layer is None else self._layer()
+        if layer is None:
+            return
+        if self._field == "axes":
+            self._frames.ask_anyway(layer)
+        else:
+            self._voxel_size.correct(layer)
+
+
+def _of(layer: Layer | None) -> tuple[list[str], list[Note], str]:
+    """Warnings, notes, and whether the layer must not be measured."""
+    if layer is None:
+        return [], [], ""
+    try:
+        volume = volume_from_layer(layer, whole=True)
+        said = file_warnings(volume.metadata)
+        warned = [f"{layer.name}: {each}" for each in said]
+        return warned, open_notes(layer), misfit_of(layer)
+    except GeoSRError:
+        return [], [], ""  # what is wrong with the layer, the dock says itself

@@ -1,0 +1,115 @@
+"""One verdict on a result that was checked, with a mark where it is wrong."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from opening import opened
+from porosity_helpers import measure, open_dock, wait_for_levels
+from qtpy.QtWidgets import QMessageBox
+
+from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
+
+PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
+
+
+@pytest.fixture
+def clean():
+    clean = np.full((6, 36, 40), 100, np.float32)
+    clean[1:5, 10:20, 12:26] = 40
+    return clean
+
+
+@pytest.fixture
+def check(viewer, qtbot, rng, clean):
+    """Checks voxels against a noisy scan; gives the layer and the verdict."""
+    scan = clean + rng.normal(0, 8, clean.shape).astype(np.float32)
+    source = viewer.add_image(scan, name="scan", **PLACE)
+    result = viewer.add_image(clean, name="result", **PLACE)
+    button, row = CheckButton(viewer), CheckVerdict()
+    for widget in (button, row):
+        qtbot.addWidget(widget)
+    button.checked_result.connect(row.show_check)
+    button.set_pair(source, result)
+
+    def checked(data):
+        result.data = data
+        with qtbot.waitSignal(button.checked_result, timeout=60_000):
+            button.check()
+        qtbot.waitUntil(button.isEnabled)
+        return result, row
+
+    return checked
+
+
+def word(row):
+    return row.icon.accessibleDescription()
+
+
+def test_a_result_that_fits_gets_a_tick_and_one_sentence(check, clean):
+    result, row = check(clean)
+    assert word(row) == "Fine"
+    assert row.text == "The result fits the scan: what was removed looks like noise."
+    assert result.name == "result"
+    assert not row.details_button.isHidden()
+    assert row.details_button.accessibleName() == "Details of the message"
+
+
+def test_a_painted_pore_is_a_caution_with_its_details(check, clean, viewer):
+    painted = clean.copy()
+    painted[2:5, 26:30, 6:10] = 40
+    result, row = check(painted)
+    assert word(row) == "Caution"
+    assert "fits the scan except in one region" in row.text
+    assert row.text.count(".") == 1
+    assert result.name == "result"
+    row.details_button.click()
+    box = row.findChild(QMessageBox)
+    assert "the result is darker than the scan" in box.informativeText()
+    assert len(viewer.layers) == 4
+    check(painted)
+    assert len(viewer.layers) == 4  # those of the first check went
+    assert "noise alone: 0.27 %" in box.informativeText()
+    box.close()
+
+
+def test_a_wrong_result_is_marked_until_it_is_another(check, clean, viewer):
+    result, row = check(2 * clean - 80)
+    assert word(row) == "Does not fit"
+    assert row.text.startswith("The result does not fit the scan: ")
+    assert row.text.endswith("Do not measure it.")
+    assert result.name == "⚠ result"
+    assert viewer.layers["⚠ result"] is result
+    result.data = clean
+    assert result.name == "result"
+    result, row = check(2 * clean - 80)
+    assert result.name == "⚠ result"
+    result, row = check(clean)
+    assert result.name == "result"
+    assert word(row) == "Fine"
+
+
+def test_measuring_a_wrong_result_says_so(check, clean, viewer, qtbot):
+    dock = open_dock(viewer, qtbot)
+    result, _ = check(clean)
+    dock.settings.image.set_layer(result)
+    assert dock.settings.notes.isHidden()
+    check(2 * clean - 80)
+    qtbot.waitUntil(lambda: not dock.settings.notes.isHidden())
+    assert "does not fit the scan" in dock.settings.notes.text
+    wait_for_levels(dock, qtbot)
+    measure(dock, qtbot)
+    (report,) = dock._measured.reports.values()
+    assert any("does not fit the scan" in said for said in report.warnings)
+    assert "⚠ result" in dock.message.text
+
+
+def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean):
+    from napari_geosr.operations.restore.outlook import Outlook
+
+    dock = opened(viewer)
+    dock.outlook._on_looked(Outlook("ok", "It removes noise."))
+    assert word(dock.verdict) == "Fine"
+    dock.check_verdict.contradicted.emit()
+    assert dock.verdict.text == "Before the run: It removes noise."
+    assert word(dock.verdict) == "Note"

@@ -1,0 +1,141 @@
+"""What readers assumed is said on opening and in docks, with what corrects it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import tifffile
+from napari.utils.notifications import notification_manager
+from opening import opened
+from porosity_helpers import open_dock
+
+from napari_geosr.gui.kit.places import TRAIN
+from napari_geosr.gui.layers import add_image_result, volume_from_layer
+
+
+@pytest.fixture
+def slices(tmp_path, rng):
+    """A folder of slices that say their pixel size, but not their distance."""
+    folder = tmp_path / "scan"
+    folder.mkdir()
+    for i in range(8):
+        tifffile.imwrite(
+            folder / f"{i:03}.tif",
+            rng.integers(0, 255, (24, 26), np.uint8),
+            imagej=True,
+            resolution=(1 / 0.8, 1 / 0.8),
+            metadata={"unit": "um"},
+        )
+    return folder
+
+
+@pytest.fixture
+def unnamed(tmp_path, rng):
+    path = tmp_path / "stack.tif"
+    data = rng.integers(0, 255, (7, 24, 26), np.uint8)
+    tifffile.imwrite(path, data, photometric="minisblack", metadata=None)
+    return path
+
+
+def told(before):
+    return [(str(n.severity), n.message) for n in notification_manager.records[before:]]
+
+
+def open_file(viewer, path):
+    before = len(notification_manager.records)
+    (layer,) = viewer.open(path, plugin="napari-geosr")
+    return layer, told(before)
+
+
+def rows_of(viewer, qtbot, layer):
+    """The rows of three docks that use the layer, by the name of the dock."""
+    porosity, restore, train = open_dock(viewer, qtbot), opened(viewer), None
+    train = opened(viewer, TRAIN)
+    data = next(iter(train._rows.values()))
+    porosity.settings.image.set_layer(layer)
+    restore.layer_combo.set_layer(layer)
+    data.combo.set_layer(layer)
+    return porosity.settings, restore, data
+
+
+def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
+    layer, [(severity, said)] = open_file(viewer, slices)
+    assert "warning" in severity
+    assert said.startswith("scan: The slices do not say their distance")
+    rows = rows_of(viewer, qtbot, layer)
+    for row in rows:
+        assert "taken equal to the pixel size, 0.8 µm" in row.notes.text
+        assert row.notes.message.icon.accessibleDescription() == "Caution"
+        assert not row.notes.isHidden()
+        assert row.voxel_size.isHidden()
+    for row in rows:
+        row.notes.button.click()
+        assert not row.voxel_size.isHidden()
+        assert row.voxel_size.values() == (0.8, 0.8, 0.8)
+        row.voxel_size.set_layer(None)
+    rows[2].notes.button.click()
+    rows[2].voxel_size.edges[0].setText("2.5")
+    rows[2].voxel_size.button.click()
+    assert tuple(layer.scale) == (2.5, 0.8, 0.8)
+    for row in rows:
+        assert row.notes.isHidden()
+        assert row.voxel_size.isHidden()
+
+
+def test_keeping_the_slice_distance_answers_too(viewer, qtbot, slices):
+    layer, _ = open_file(viewer, slices)
+    settings, *_ = rows_of(viewer, qtbot, layer)
+    settings.notes.button.click()
+    settings.voxel_size.button.click()
+    assert tuple(layer.scale) == (0.8, 0.8, 0.8)
+    assert settings.notes.isHidden()
+    assert settings.voxel_size.isHidden()
+
+
+def test_a_result_inherits_the_assumption(viewer, qtbot, slices):
+    layer, _ = open_file(viewer, slices)
+    volume = volume_from_layer(layer)
+    result = add_image_result(viewer, volume.replace(name="result"), layer)
+    dock = open_dock(viewer, qtbot)
+    dock.settings.image.set_layer(result)
+    assert "taken equal to the pixel size" in dock.settings.notes.text
+
+
+def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):
+    layer, [(severity, said)] = open_file(viewer, unnamed)
+    assert "info" in severity
+    assert said == (
+        "stack.tif: The file does not name its axis of length 7; "
+        "it was taken as slices (Z)."
+    )
+    rows = rows_of(viewer, qtbot, layer)
+    qtbot.waitUntil(lambda: not any(row.frames.is_looking for row in rows))
+    for row in rows:
+        row.frames.setVisible(False)  # it may have asked by itself
+        row.notes._show()
+        assert "does not name its axis" in row.notes.text
+        assert row.notes.message.icon.accessibleDescription() == "Note"
+    rows[0].notes.button.click()
+    assert not rows[0].frames.isHidden()
+    assert rows[0].notes.isHidden()
+    rows[0].frames.frames_button.click()
+    assert tuple(layer.axis_labels) == ("t", "y", "x")
+    assert all(row.notes.isHidden() for row in rows)
+
+
+def test_a_file_without_doubts_says_nothing(viewer, qtbot, tmp_path, rng):
+    path = tmp_path / "good.ome.tif"
+    tifffile.imwrite(
+        path,
+        rng.integers(0, 255, (7, 24, 26), np.uint8),
+        metadata={
+            "axes": "ZYX",
+            "PhysicalSizeX": 1.0,
+            "PhysicalSizeY": 1.0,
+            "PhysicalSizeZ": 2.0,
+        },
+    )
+    layer, said = open_file(viewer, path)
+    assert said == []
+    for row in rows_of(viewer, qtbot, layer):
+        assert row.notes.isHidden()
