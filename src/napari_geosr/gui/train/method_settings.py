@@ -291,7 +291,7 @@ class MethodSettings(QWidget):
         return faults[0] if faults else None
 
     def clear_faults(self) -> None:
-        """Take away what was said beside fields."""
+        """Take away the messages beside fields."""
         if self.form is not None:
             self.form.clear_faults()
 

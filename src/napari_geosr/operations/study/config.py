@@ -269,7 +269,7 @@ class StudyConfig(Config):
 
 
 def counts_for(n_angles: int) -> tuple[int, ...]:
-    """Numbers of projections that are worth a try on a scan.
+    """Sensible numbers of projections to try on a scan.
 
     Parameters
     ----------
