@@ -169,8 +169,9 @@ class PoreTableModel(QAbstractTableModel):
 def decimals_of(values: AnyArray) -> int | None:
     """Digits after the point that suit all figures of a column, so that they line up.
 
-    The smaller ones (the tenth of a hundred) have three significant digits. None for
-    columns of integers, and where the smallest would need more than six digits.
+    The smaller ones (the tenth of a hundred) have four significant digits, whole
+    numbers none after the point. None for columns of integers, and where the smallest
+    would need more than six digits.
     """
     if values.dtype.kind != "f":
         return None
@@ -179,7 +180,9 @@ def decimals_of(values: AnyArray) -> int | None:
     some = some[np.isfinite(some) & (some > 0)]
     if not len(some) or some.max() >= _MOST_ALIGNED:
         return None
-    digits = 2 - math.floor(math.log10(float(np.quantile(some, 0.1, method="lower"))))
+    if (some == np.round(some)).all():
+        return 0
+    digits = 3 - math.floor(math.log10(float(np.quantile(some, 0.1, method="lower"))))
     return max(0, digits) if digits <= _MOST_DECIMALS else None
 
 

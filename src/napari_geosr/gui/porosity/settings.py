@@ -319,7 +319,9 @@ class PorositySettings(QWidget):
         if self._sample_by_hand or self.threshold is None:
             return
         surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
-        if surrounded and self.sample.fixed_entry() == WHOLE:
+        chosen = self.sample.fixed_entry()
+        self._sample_proposed &= chosen == AUTOMATIC  # else it was changed since
+        if surrounded and chosen == WHOLE:
             self.sample.setCurrentText(AUTOMATIC)
             self._sample_proposed = True
         elif self._sample_proposed and not surrounded:
