@@ -24,7 +24,8 @@ def test_every_command_takes_both_spellings(command, capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     assert run([*command.split(), "--help"]) == 0
     said = " ".join(capsys.readouterr().out.split())
-    assert "--center --centre" in said
+    assert "--center CHOICE|FLOAT" in said
+    assert "--centre" not in said
     assert "Detector column of the rotation axis; 0 is the middle of the first" in said
 
 

@@ -132,12 +132,12 @@ def test_what_files_do_not_say_is_said(scans: Path, capsys: Any) -> None:
     begin = ["train", "noise2inverse", "--source", *parts, "--steps", "2", *FAST]
     assert run([*begin, "--out", "job", "--name", "m"]) == 0
     said = capsys.readouterr().out
-    assert said.count("warning: part0.tif and 2 more: The file does not say") == 1
+    assert said.count("warning: part0.tif and 2 more: The file does not name") == 1
     assert "taken as slices (Z)" in said
     events = (scans / "job" / "events.jsonl").read_text()
     assert "taken as slices (Z)" in events
     assert run([*begin, "--axes", "ZYX", "--out", "other", "--name", "m"]) == 0
-    assert "does not say" not in capsys.readouterr().out
+    assert "does not name" not in capsys.readouterr().out
 
 
 def test_several_files_follow_one_flag(scans: Path, capsys: Any) -> None:

@@ -178,7 +178,7 @@ def test_what_cannot_be_kept_leaves_the_window_open(
     taken.write_text("")
     dock.activity.handover.folder = taken
     closed = close_window(viewer, monkeypatch, asked, "close")
-    qtbot.waitUntil(lambda: "cannot be made" in dock.message.text, timeout=60_000)
+    qtbot.waitUntil(lambda: "cannot be created" in dock.message.text, timeout=60_000)
     qtbot.wait(30)
     assert closed == []
     assert not closing_of(viewer.window._qt_window).is_leaving

@@ -123,8 +123,8 @@ def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):
     dock = opened(viewer, JOBS)
     view = dock.view
     qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
-    assert not view.show_button.isHidden()
-    assert view.use_button.isHidden()
+    assert view.show_button.isEnabled()
+    assert not view.use_button.isEnabled()
     assert view.state_label.text() == "Done."
     with qtbot.waitSignal(view.opener.opened, timeout=20_000):
         view.show_button.click()

@@ -49,7 +49,7 @@ def test_the_sensitivity_to_the_threshold_has_its_name(viewer, qtbot):
     figures = dock.result.figures
     labels = {label.text(): label for label in figures.findChildren(QLabel)}
     assert (
-        "no measurement uncertainty"
+        "not a measurement uncertainty"
         in labels["Threshold sensitivity"].toolTip().lower()
     )
     assert not any("±" in text for text in labels)

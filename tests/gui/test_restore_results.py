@@ -93,7 +93,7 @@ def test_a_result_is_saved_whole_and_measured_beside(
         d.windowTitle(): d for d in viewer.window._qt_window.findChildren(QDockWidget)
     }
     restore = next(d for name, d in docks.items() if "Restore" in name)
-    porosity = next(d for name, d in docks.items() if "porosity" in name)
+    porosity = next(d for name, d in docks.items() if "Porosity" in name)
     assert restore in viewer.window._qt_window.tabifiedDockWidgets(porosity)
     qtbot.waitUntil(lambda: not porosity.visibleRegion().isEmpty())
     restore.raise_()

@@ -16,7 +16,10 @@ def test_the_time_point_is_said_and_is_the_one_taken(viewer, qtbot, rng):
     dock = opened(viewer, TRAIN)
     assert dock.method.currentText() == "noise2noise"
     source, target = dock._rows.values()
-    assert (source.layer(), target.layer()) == (series, plain)
+    # The selected layer comes first.
+    assert (source.layer(), target.layer()) == (plain, series)
+    source.combo.set_layer(series)
+    target.combo.set_layer(plain)
     viewer.dims.set_point(0, 3)
     said = "Of 'series' only time point 3 (of 0 … 4) is learned from, as on screen."
     assert source.part.text() == said

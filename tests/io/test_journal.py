@@ -200,7 +200,9 @@ def test_what_cannot_be_used_goes_when_the_file_is_written_again(
 def test_nothing_to_go_on_with(tmp_path: Path) -> None:
     out = tmp_path / "v.tif"
     killed(out, noted=0)
-    with pytest.raises(ConfigError, match=r"no v\.incomplete\.tif .* leave --continue"):
+    with pytest.raises(
+        ConfigError, match=r"no unfinished run of v\.tif .* Leave --continue"
+    ):
         find_unfinished(out)
     assert names(tmp_path) == []
 

@@ -203,7 +203,7 @@ def test_page_is_self_contained(before, after, tmp_path: Path) -> None:
     assert "degraded &lt;1&gt;" in text
     assert "Foam &amp; scan" in text
     assert text.count("data:image/png") == 3
-    assert "change against truth" in text
+    assert "change relative to truth" in text
     assert percent_text(before.porosity) in text
     assert "Threshold sensitivity" in text
     assert "not a measurement uncertainty" in text

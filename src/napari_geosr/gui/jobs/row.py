@@ -62,7 +62,7 @@ class JobRow(QWidget):
         self.button = QPushButton()
         self._name_button(*_RESUME)
         self.jobs_button = small_button(
-            "…", "Jobs", "Show it in the Jobs dock", "Alt+Shift+H"
+            "…", "Jobs", "Show it in the Jobs dock", "Alt+Shift+Y"
         )
         self.later_button = small_button(
             "✕", "Not now", "Not now. It stays in the Jobs dock", "Alt+Shift+Z"

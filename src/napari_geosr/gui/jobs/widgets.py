@@ -62,7 +62,9 @@ class JobWidgets(QWidget):
             "Copy the model to your models and select it in the Restore dock.",
         )
         self.show_button = button(
-            "&Show result", "Add the volume, or the labelled pores, as a layer."
+            "Show result",
+            "Add the volume, or the labelled pores, as a layer.",
+            "Alt+Shift+Q",
         )
         self.tune_button = button(
             "Fine-tune this model",
