@@ -281,3 +281,11 @@ def test_the_installed_program_answers_help():
     assert out.returncode == 0
     for command in ("demo", "restore", "measure", "models", "info", "doctor"):
         assert command in out.stdout
+
+
+def test_info_says_how_to_correct_what_was_assumed(tmp_path, capsys):
+    pages = np.random.default_rng(0).random((8, 20, 20), np.float32)
+    tifffile.imwrite(tmp_path / "pages.tif", pages, metadata=None)
+    assert run(["info", str(tmp_path / "pages.tif")]) == 0
+    said = capsys.readouterr().out
+    assert "taken as slices (Z). If that is wrong, give --axes" in said

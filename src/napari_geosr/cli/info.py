@@ -15,7 +15,7 @@ from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
 from napari_geosr.cli.verbosity import quoted, suggest
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.file_warnings import FILE_WARNINGS, file_warnings
+from napari_geosr.core.file_warnings import FILE_WARNINGS, Note, file_warnings
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
@@ -32,6 +32,13 @@ from napari_geosr.operations.inputs.scan import (
     noise_steps,
     open_questions,
 )
+
+#: Options that correct what readers assume.
+_REMEDIES = {
+    "axes": "give --axes, such as TYX for a time-lapse",
+    "slice distance": "give --voxel-size and --unit",
+    "unit": "give --voxel-size and --unit",
+}
 
 
 def info(
@@ -217,12 +224,19 @@ def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
     return [(k, v) for k, v in data.metadata.items() if k not in elsewhere]
 
 
+def _remedy(value: object) -> str:
+    """How to correct what a reader assumed."""
+    if not isinstance(value, Note) or not value.corrected_by:
+        return ""
+    return f" If that is wrong, {_REMEDIES[value.corrected_by]}."
+
+
 def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
     """What else the file said, and what made it."""
     rows = []
     for key, value in _facts(data):
         several = value if isinstance(value, list | tuple) else [value]
-        rows += [(str(key), str(one)) for one in several]
+        rows += [(str(key), f"{one}{_remedy(one)}") for one in several]
     for entry in data.provenance:
         model = entry.get("model", {}).get("name", "")
         said = (entry.get("operation"), model, entry.get("time"))
