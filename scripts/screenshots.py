@@ -339,7 +339,7 @@ def jobs() -> None:
     listing.tree.selectAll()
     for part in list(viewer.window.dock_widgets.values()):
         if part is dock:
-            part.parent().close()
+            dock_of(part).close()
     wait(until=lambda: "preview" in viewer.layers[-1].name)
     viewer.reset_view()
     save(viewer, "jobs")
@@ -357,7 +357,7 @@ def jobs_resume() -> None:
     listing = open_dock(viewer, "Jobs")
     for part in list(viewer.window.dock_widgets.values()):
         if part is dock:
-            part.parent().close()
+            dock_of(part).close()
     wait(until=lambda: listing.view.state == "paused")
     listing.view.resume_with.set_open(True)
     wait(until=lambda: "preview" in viewer.layers[-1].name)
@@ -455,9 +455,9 @@ def overview() -> None:
     window = viewer.window._qt_window
     for name, part in viewer.window.dock_widgets.items():
         if "Restore" in name:
-            part.parent().close()
+            dock_of(part).close()
     window.resizeDocks(
-        [porosity_dock.parent()], [DOCK_WIDTH], Qt.Orientation.Horizontal
+        [dock_of(porosity_dock)], [DOCK_WIDTH], Qt.Orientation.Horizontal
     )
     for layer in list(viewer.layers):
         layer.visible = True

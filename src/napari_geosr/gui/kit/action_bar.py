@@ -163,7 +163,16 @@ class MessagePane(QScrollArea):
             return
         layout = self.widget().layout()
         wanted = layout.totalHeightForWidth(max(self.width(), _LEAST_WIDTH))
-        self.setFixedHeight(min(wanted, max(48, round(_MOST_OF_DOCK * dock.height()))))
+        wanted = max(wanted, layout.minimumSize().height())
+        most = max(48, round(_MOST_OF_DOCK * dock.height()))
+        # Two pixels short, as while a row is laid out, are no reason to scroll.
+        scrolls = wanted > most
+        self.setVerticalScrollBarPolicy(
+            Qt.ScrollBarPolicy.ScrollBarAsNeeded
+            if scrolls
+            else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+        )
+        self.setFixedHeight(most if scrolls else wanted)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit a message that is wrapped in another way."""
