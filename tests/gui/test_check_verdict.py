@@ -39,6 +39,7 @@ def check(viewer, qtbot, rng, clean):
         qtbot.waitUntil(button.isEnabled)
         return result, row
 
+    checked.button = button
     return checked
 
 
@@ -53,6 +54,15 @@ def test_a_result_that_fits_gets_a_tick_and_one_sentence(check, clean):
     assert result.name == "result"
     assert not row.details_button.isHidden()
     assert row.details_button.accessibleName() == "Details of the message"
+
+
+def test_residuals_do_not_lie_over_what_is_compared(check, clean, viewer):
+    check(clean)
+    residual = viewer.layers[-1]
+    check.button.hide_layers(False)
+    assert residual.visible
+    check.button.hide_layers(True)
+    assert not residual.visible
 
 
 def test_a_painted_pore_is_a_caution_with_its_details(check, clean, viewer):

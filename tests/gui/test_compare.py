@@ -78,6 +78,17 @@ def test_the_difference_becomes_a_layer(viewer, box, qtbot):
     assert low == -high
 
 
+def test_a_difference_and_a_curtain_are_not_shown_at_once(viewer, box, qtbot):
+    box.curtain_button.click()
+    box.difference_button.click()
+    assert curtain(viewer) is None
+    qtbot.waitUntil(lambda: "result · difference" in viewer.layers)
+    qtbot.waitUntil(box.difference_button.isEnabled)
+    box.curtain_button.click()
+    assert "result · difference" not in viewer.layers
+    assert curtain(viewer) is not None
+
+
 def test_a_second_click_takes_the_difference_away(viewer, box, qtbot):
     for _ in range(2):
         box.difference_button.click()

@@ -220,8 +220,10 @@ def test_a_3d_model_is_not_offered_for_a_single_image(viewer, scan):
 def test_settings_and_copies(viewer, qtbot, scan, tmp_path):
     layer = viewer.add_image(scan, name="scan", **PLACE)
     layer.metadata["geosr"] = {"source": tmp_path / "my scan.tif"}
-    _remembered.remember("restore", RestoreConfig(device="cpu", memory="2GB"))
+    last = RestoreConfig(device="cpu", memory="2GB", strength=1.5)
+    _remembered.remember("restore", last)
     dock = opened(viewer)
+    # The strength was chosen for another scan.
     assert dock.config() == RestoreConfig(device="cpu", memory="2GB")
     dock.copy_command.click()
     command = QGuiApplication.clipboard().text()

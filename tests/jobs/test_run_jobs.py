@@ -97,13 +97,16 @@ def tiles_of(job: JobFolder) -> int:
         return sum(isinstance(step, TileDone) for step in iterator)
 
 
-@pytest.mark.parametrize("where", ["file", "memory", "cache"])
+@pytest.mark.parametrize("where", ["file", "memory", "swapped", "cache"])
 def test_a_restoration_goes_on_as_a_job(
     own_home: Path, scan: Path, small_tiles: None, where: str, monkeypatch: Any
 ) -> None:
     volume = io.read(scan)
     if where == "memory":
         volume = volume.replace(data=np.asarray(volume.data), source=None)
+    if where == "swapped":  # as tifffile gives ImageJ's files: bytes of another order
+        swapped = np.asarray(volume.data).astype(">f4")
+        volume = volume.replace(data=swapped, source=None)
     if where == "cache":
         monkeypatch.setattr(storage, "free_host_memory", lambda: 1000)
     whole = run_to_end(restoration.restore_steps(volume, SETTINGS))
@@ -339,3 +342,51 @@ def test_standard_deviations_go_on_as_well(
     deviation = io.read(restoration.deviation_path(result))
     np.testing.assert_array_equal(deviation.data, whole.deviation.data)
     assert foreign_files(folder) == []
+
+
+@pytest.mark.parametrize(
+    "changes", [{"name": "../../elsewhere"}, {"part": "../precious"}]
+)
+def test_a_job_writes_and_removes_in_its_folder_alone(tmp_path, scan, changes):
+    (tmp_path / "precious").mkdir()
+    values = {
+        "operation": "restore",
+        "method": "ct-denoise",
+        "name": "mine",
+        "data": {"volume": str(scan)},
+        "settings": {"model": "ct-denoise"},
+    }
+    job = JobFolder.create(tmp_path / "job", values | changes, name="mine")
+    with pytest.raises(JobError, match="outside the job folder"):
+        run_to_end(run_steps(job))
+    assert (tmp_path / "precious").is_dir()
+    assert not (tmp_path / "elsewhere.ome.tif").exists()
+
+
+def test_voxels_painted_in_the_layer_are_not_those_of_the_file(scan):
+    volume = io.read(scan)
+    data = np.array(volume.data)
+    same = LayerVolume(volume.replace(data=data))
+    assert same.is_in_file()
+    data[5, 3, 3] += 1
+    assert not same.is_in_file()
+
+
+def test_tiles_are_still_there_when_no_job_could_be_made(
+    own_home, scan, small_tiles, monkeypatch
+):
+    monkeypatch.setattr(storage, "free_host_memory", lambda: 1000)
+    volume = io.read(scan)
+    done = stopped_restoration(volume)
+    before = np.array(done.volume.data)
+    stopped = StoppedRestoration(
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=done.volume
+    )
+
+    def full(*_args, **_kwargs):
+        raise JobError("The disk is full.")
+
+    monkeypatch.setattr(JobFolder, "create", full)
+    with pytest.raises(JobError, match="full"):
+        run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    np.testing.assert_array_equal(done.volume.data, before)

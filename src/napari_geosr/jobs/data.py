@@ -120,12 +120,12 @@ def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
             and file.unit == volume.unit
             and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
         )
-        return same and _same_voxels(file.data, volume.data, should_stop)
+        return same and same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):
         return False
 
 
-def _same_voxels(one: Any, other: Any, should_stop: ShouldStop) -> bool:
+def same_voxels(one: Any, other: Any, should_stop: ShouldStop = never_stop) -> bool:
     """Compare slab by slab: neither array may fit into memory."""
     per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)

@@ -17,7 +17,12 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import index, local
-from napari_geosr.jobs.data import new_folder, removed_on_failure, write_into_job
+from napari_geosr.jobs.data import (
+    new_folder,
+    removed_on_failure,
+    same_voxels,
+    write_into_job,
+)
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import Job
 from napari_geosr.operations import storage
@@ -86,6 +91,8 @@ class LayerVolume:
             )
             if not (same and np.allclose(file.origin, volume.origin)):
                 return False
+            if isinstance(volume.data, np.ndarray):  # a person may have painted in it
+                return same_voxels(file.data, volume.data)
             return array_checksum(file.data) == array_checksum(volume.data)
         except (FileError, VolumeError, ConfigError):
             return False
@@ -129,21 +136,30 @@ class StoppedRestoration:
         path, reading = yield from _file_steps(
             self.of, folder / "data" / "scan.ome.zarr", should_stop
         )
-        part = yield from _part_steps(self.left, folder / "data" / "part.zarr")
+        left, left_deviation = self.left, self.left_deviation
+        is_written = path != self.of.volume.source and path.is_relative_to(folder)
+        data = RestoreInput(
+            volume=path,
+            reading=reading,
+            title=self.of.volume.name,
+            whole=self.of.whole,
+            known_by_voxels=self.known_by_voxels or is_written,
+        )
+        if is_written:  # its voxels may be of another type than in the layer
+            known = array_checksum(data.open().data)
+            left, left_deviation = (
+                None if each is None else _of_input(each, known)
+                for each in (left, left_deviation)
+            )
+        part = yield from _part_steps(left, folder / "data" / "part.zarr")
         deviation = None
         if part is not None and self.settings.uncertainty != "none":
             deviation = yield from _part_steps(
-                self.left_deviation, folder / "data" / "deviation.zarr"
+                left_deviation, folder / "data" / "deviation.zarr"
             )
         return RestoreJob(
             name=self.name,
-            data=RestoreInput(
-                volume=path,
-                reading=reading,
-                title=self.of.volume.name,
-                whole=self.of.whole,
-                known_by_voxels=self.known_by_voxels,
-            ),
+            data=data,
             settings=self.settings,
             part=part,
             part_deviation=deviation,
@@ -300,6 +316,14 @@ def _writable(volume: Volume) -> Volume:
     marked = MappedSource(volume.data, lambda part: part.astype(dtype), dtype)
     chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
     return volume.replace(data=LazyArray(marked, Path(volume.name), chunks))
+
+
+def _of_input(left: Volume, checksum: str) -> Volume:
+    """A part whose record knows its input by the voxels that the job has."""
+    *earlier, last = left.provenance
+    inputs = dict(last.get("inputs") or {})
+    inputs["input"] = {**(inputs.get("input") or {}), "checksum": checksum}
+    return left.replace(provenance=(*earlier, {**last, "inputs": inputs}))
 
 
 def _part_steps(left: Volume | None, path: Path) -> Generator[Step, None, Path | None]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from pathlib import Path, PurePosixPath
+from pathlib import Path, PurePosixPath, PureWindowsPath
 
 from napari_geosr.core.errors import JobError
+from napari_geosr.core.types import AnyMapping
 from napari_geosr.jobs.folder import JobFolder
 
 #: What jobs of all kinds write, by their path in the folder; ``*`` is part of a name,
@@ -66,7 +67,10 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
                 f"{job.path / name} is a link, so the job would write outside its "
                 "folder. Replace it by a real folder or file."
             )
-    scans = job.values().get("scans")
+    values = job.values()
+    if values.get("operation") in ("restore", "reconstruct"):
+        _refuse_names_elsewhere(job, values)
+    scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None
     if named is None or job.is_where_it_was_made:
         return
@@ -76,6 +80,24 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
             f"{job.path / 'config.yaml'} names a volume outside the job folder "
             f"({named}), but the job was created elsewhere. Remove `restore` from it, "
             "and restore the volume with the model yourself."
+        )
+
+
+def _refuse_names_elsewhere(job: JobFolder, values: AnyMapping) -> None:
+    """Refuse a result, or a part that is removed at the end, outside of the folder."""
+    name = str(values.get("name", ""))
+    parts = (values.get(key) for key in ("part", "part_deviation"))
+    outside = [name] if PureWindowsPath(name).name != name else []
+    data = (job.path / "data").resolve()
+    outside += [
+        str(part)
+        for part in parts
+        if part is not None and (job.path / str(part)).resolve().parent != data
+    ]
+    if outside:
+        raise JobError(
+            f"{job.path / 'config.yaml'} names {outside[0]!r}, which is outside the "
+            "job folder. Start a new job."
         )
 
 

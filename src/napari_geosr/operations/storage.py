@@ -24,7 +24,6 @@ from napari_geosr.io.journal import (
     Journal,
     JournalEntry,
     read_journal,
-    remove_journal,
     remove_with_journal,
 )
 from napari_geosr.io.output import copy_boxes
@@ -207,13 +206,19 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
             array = _new_zarr(path, volume)
             copy_boxes(volume.data, array, boxes)
         else:
-            remove_journal(cached)
-            shutil.move(cached, path)
-            _owned.discard(cached)
+            shutil.copytree(cached, path, copy_function=_link_or_copy)
             array = _open_zarr(path)
     stamp = _stamp_of(volume.replace(provenance=(*volume.provenance[:-1], record)))
     Journal(CachedResult(array, path, stamp, is_reopened=False)).add(boxes)
     return path
+
+
+def _link_or_copy(source: str, target: str) -> None:
+    """One file under two names, where the folders are on one drive."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
 
 
 def open_part(path: Path) -> Volume | None:

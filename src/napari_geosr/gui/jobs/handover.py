@@ -128,7 +128,7 @@ class RunHandover(QObject):
         if what or self._task is not None:
             return
         if self._answer is None:
-            self._take = None  # a run that has ended keeps no voxels
+            self._take, self._what = None, ""  # a run that has ended keeps no voxels
             return
         start, then, _ = self._answer
         stopped = None if self._take is None else self._take()

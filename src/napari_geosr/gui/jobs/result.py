@@ -20,6 +20,7 @@ from napari_geosr.gui.layers import (
     add_labels_result,
     add_result,
     layer_metadata,
+    place_over,
     series_over,
 )
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -87,12 +88,16 @@ class ResultOpener(QObject):
     def _add(self, result: JobResult) -> None:
         first, *others = result.volumes
         like = self._layer_of(result.source)
+        over: dict[str, Any] = {}
         if result.status.operation == "measure":
-            layer = add_labels_result(self._viewer, first.data, first, name=first.name)
+            over = {} if like is None else place_over(like)
+            layer = add_labels_result(
+                self._viewer, first.data, first, name=first.name, **over
+            )
             said = f"The pores are in {layer.name!r}; the report is "
             said += f"{result.status.result}."
         else:
-            over: dict[str, Any] = {}
+            over = {}
             if first.axes not in ("YX", "ZYX") and like is not None:
                 over = series_over(first, like) if like.ndim == len(first.axes) else {}
             if not first.holds_labels and like is None:
@@ -101,7 +106,9 @@ class ResultOpener(QObject):
             record = layer_metadata(first)[METADATA]
             layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
             for volume in others:
-                add_result(self._viewer, volume, None, visible=False)
+                also = {} if like is None else place_over(like)
+                also |= {k: v for k, v in over.items() if k != "contrast_limits"}
+                add_result(self._viewer, volume, None, visible=False, **also)
             said = f"{layer.name!r} was opened."
         self._viewer.layers.selection.active = layer
         try:

@@ -53,7 +53,9 @@ class JobRow(QWidget):
         self._source: Path | None = None
         self._job: Path | None = None
         self._status: JobStatus | None = None
+        self._found_for: Path | None = None
         self._finding = Activity(self)
+        self._finding.idle.connect(self._find_again)
         self.opener = ResultOpener(viewer, self)
         self.label = QLabel()
         self.label.setWordWrap(True)
@@ -100,13 +102,19 @@ class JobRow(QWidget):
         """Look for the job in a worker."""
         source, operation = self._source, self._operation
         if self._finding.busy:
-            return
+            return  # looked for again when that has ended, if the scan is another one
+        self._found_for = source
         self._finding.start(
             "find", lambda _stop: find_steps(operation, source), self._on_found
         )
 
     def _on_found(self, status: JobStatus | None) -> None:
-        self._show(None if status is None else status.path)
+        if self._found_for == self._source:
+            self._show(None if status is None else status.path)
+
+    def _find_again(self) -> None:
+        if self._found_for != self._source:
+            self.find()
 
     def _show(self, job: Path | None) -> None:
         self._job, self._status = job, None
@@ -151,9 +159,10 @@ class JobRow(QWidget):
         open_dock(self._viewer, JOBS, show)
 
     def _on_later(self) -> None:
-        if self._job is not None:
+        status = None if self._job is None else _status_of(self._job)
+        if status is not None and not status.is_alive:  # else its process writes there
             try:
-                JobFolder(self._job).beat(seen=True)
+                JobFolder(status.path).beat(seen=True)
             except GeoSRError as error:
                 self._dock_failed(error)
         self._show(None)

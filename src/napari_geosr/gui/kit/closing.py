@@ -78,6 +78,7 @@ class Closing(QObject):
         self._docks: set[int] = set()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
         self._leaving: list[DockRun] = []
+        self._asked: list[DockRun] = []
         window.installEventFilter(self)
         _ask_before_commands(window)
 
@@ -172,6 +173,7 @@ class Closing(QObject):
         runs, tasks = _both(closing._running() for closing in asking)
         if not (jobs or runs or tasks):
             return ""
+        self._asked = runs
         window: Any = self.parent()
         if runs or tasks:
             answer = ask_about_runs(runs, tasks, list(jobs.values()), window)
@@ -189,6 +191,14 @@ class Closing(QObject):
         self, answer: str, close: Callable[[], None], *, everywhere: bool = False
     ) -> None:
         """Make jobs of the runs as was answered, then close."""
+        ended = [r.doing for r in self._asked if isalive(r) and not r.is_running]
+        self._asked = []
+        if ended:  # while the question was open: what it made is in this window only
+            show_info(
+                f"{' and '.join(ended)} has finished in the meantime. Save the result, "
+                "then close the window."
+            )
+            return
         asking = _all_closings() if everywhere else [self]
         runs, _ = _both(closing._running() for closing in asking)
         self._leaving = list(runs)

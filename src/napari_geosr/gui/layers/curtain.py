@@ -176,7 +176,7 @@ class CompareBox(QWidget):
 
     def clear(self) -> None:
         """Stop comparing and take away what was added."""
-        for button in self._toggles():
+        for button in self.toggles():
             button.setChecked(False)
         self._unlink()
         self._pair = self._kept = None
@@ -191,15 +191,16 @@ class CompareBox(QWidget):
 
     def _exchange(self, source: Image, result: Any) -> None:
         """Compare others in the same way; a difference is not theirs."""
-        shown = [button.isChecked() for button in self._toggles()[:2]]
+        shown = [button.isChecked() for button in self.toggles()[:2]]
         kept = self._kept
         self.clear()
         self._kept = kept
         self._compare(source, result)
-        for button, was_shown in zip(self._toggles(), shown, strict=False):
+        for button, was_shown in zip(self.toggles(), shown, strict=False):
             button.setChecked(was_shown)
 
-    def _toggles(self) -> tuple[QPushButton, ...]:
+    def toggles(self) -> tuple[QPushButton, ...]:
+        """Give the buttons that switch a comparison on and off."""
         return self.curtain_button, self.blink_button, self.difference_button
 
     def pair(self) -> tuple[Image, Image] | None:
@@ -221,6 +222,7 @@ class CompareBox(QWidget):
         self.slider.setVisible(wanted)
         pair = self.pair()
         if wanted and pair is not None:
+            self.difference_button.setChecked(False)  # it would lie over the curtain
             pair[1].visible = True
             self._draw()
             return
@@ -316,6 +318,7 @@ class CompareBox(QWidget):
 
     def _on_blink_toggled(self, wanted: bool) -> None:
         if wanted:
+            self.difference_button.setChecked(False)
             self._blinker.start()
             return
         self._blinker.stop()
@@ -342,6 +345,8 @@ class CompareBox(QWidget):
         pair = self.pair()
         if pair is None:
             return
+        self.curtain_button.setChecked(False)
+        self.blink_button.setChecked(False)
         source, result = pair
         # What was restored, which the sliders may have left since.
         record = result.metadata.get(METADATA, {})

@@ -286,7 +286,7 @@ class ReconstructActivity(Activity):
             title, reading = opened.scan.name, opened.reading
 
             def stopped_run() -> StoppedReconstruction:
-                left = None if self._ended is None else self._ended.volume
+                left = stopped if self._ended is None else self._ended.volume
                 return StoppedReconstruction(title, path, reading, config, left)
 
             self.handover.begin(RUN, description, stopped_run)

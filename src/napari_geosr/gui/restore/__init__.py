@@ -133,7 +133,7 @@ class RestoreDock(RestoreWidgets):
             # A model of one's own that was moved since: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
         self.model_box.set_by_hand(False)  # not for the scan that comes
-        self.strength.set_value(config.strength)
+        # Not the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
         try:
@@ -193,6 +193,7 @@ class RestoreDock(RestoreWidgets):
                 layer = None
         if layer is not self.activity.source():
             self.model_box.set_by_hand(False)
+            self.strength.set_value(1.0)
         self.model_box.set_volume(volume)
         for row in (self.voxel_size, self.frames, self.notes, self.extent):
             row.set_layer(layer)

@@ -408,7 +408,7 @@ class RestoreActivity(Activity):
             self._restored_from["position"] = position
         else:
             self._restored_from["series"] = True
-        stopped_as = stopped_run(ready, layer, self._viewer)
+        stopped_as = stopped_run(ready, layer, self._viewer, stopped, stopped_deviation)
         description = f"Restoring {layer.name}"
         self.handover.begin(RUN, description, lambda: stopped_as(self._ended))
         self.start(

@@ -139,6 +139,13 @@ class CheckButton(QPushButton):
             mark(restored, verdict.sentence if verdict.level == "harmful" else "")
         self.checked_result.emit(checked, "" if self._pair == pair else name)
 
+    def hide_layers(self, wanted: bool = True) -> None:
+        """Hide residuals and marks, which lie over what is to be compared."""
+        for _, reference in self._added if wanted else ():
+            layer = reference()
+            if layer is not None:
+                layer.visible = False
+
     def _remove_earlier(self, result: weakref.ref[Image]) -> None:
         """Take away what an earlier check of the same result has added."""
         for checked, reference in self._added:

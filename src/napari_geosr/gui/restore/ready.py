@@ -148,6 +148,8 @@ def stopped_run(
     ready: ReadyRun,
     layer: Image,
     viewer: napari.viewer.Viewer,
+    earlier: Volume | None = None,
+    earlier_deviation: Volume | None = None,
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
     """Give what makes of the result of a run, if it has one, what a job resumes.
 
@@ -161,8 +163,9 @@ def stopped_run(
     by_voxels = ready.prepared.volume.source is None
 
     def stopped(left: RestorationResult | None) -> StoppedRestoration:
-        part = None if left is None else left.volume
-        deviation = None if left is None else left.deviation
+        # Who stops it before its first tile keeps what it was to go on from.
+        part = earlier if left is None else left.volume
+        deviation = earlier_deviation if left is None else left.deviation
         return StoppedRestoration(of, settings, by_voxels, part, deviation)
 
     return stopped

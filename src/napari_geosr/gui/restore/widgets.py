@@ -110,6 +110,9 @@ class RestoreWidgets(Dock):
         self.check_button.checked_result.connect(self.check_verdict.show_check)
         self.check_verdict.contradicted.connect(self.outlook.take_back)
         self.compare = CompareBox(viewer)
+        for button in self.compare.toggles():
+            button.toggled.connect(self.check_button.hide_layers)
+        self.measure_button.clicked.connect(lambda: self.check_button.hide_layers())
         shown_above = ("model", "strength", *self.uncertainty.values())
         self.form = ConfigForm(
             RestoreConfig, skip=shown_above, choices={"device": _DEVICES}

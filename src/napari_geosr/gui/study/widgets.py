@@ -146,7 +146,7 @@ class StudyWidgets(QWidget):
         self.result = StudyResult()
 
     def clear_faults(self) -> None:
-        """Take away what was said beside fields."""
+        """Take away what was reported beside fields."""
         for form in (self.above, self.factors, self.more):
             form.clear_faults()
 

@@ -87,6 +87,7 @@ class NoiseCheck(QObject):
             lambda _stop: _look_steps(question),
             owner=self,
             on_result=lambda said: self._answers.update({question.key: said}),
+            on_error=lambda _error: self._answers.update({question.key: ""}),
             on_finished=self._on_finished,
         )
 

@@ -12,6 +12,9 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE
 from napari_geosr.io.atomic import explained
+from napari_geosr.io.hidden import leftovers
+from napari_geosr.io.journal import remove_with_journal
+from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import left_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -167,7 +170,9 @@ def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
         try:
             return own, find_unfinished_deviation(out)
         except ConfigError:
-            pass  # it was killed before the other file had anything
+            # It was killed before the other file had anything: neither is of use.
+            for left in leftovers(out, suffix_of(out)):
+                remove_with_journal(left)
     part, deviation = _part(job.part), _part(job.part_deviation)
     return (part, deviation) if part and deviation else (None, None)
 
