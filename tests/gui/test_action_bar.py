@@ -7,12 +7,14 @@ import time
 import pytest
 from opening import opened
 from qtpy.QtCore import QPoint, QRect, Qt
-from qtpy.QtWidgets import QPushButton, QScrollArea
+from qtpy.QtWidgets import QPushButton, QScrollArea, QWidget
 from test_manifest import WIDGETS
 from train_helpers import JOBS, TRAIN, noisy_scans
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone
+from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
+from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.places import POROSITY, RECONSTRUCT, RESTORE
 
 #: A laptop's screen, and how wide docks are made for.
@@ -87,6 +89,22 @@ def test_a_long_message_leaves_room_for_the_settings(small, qtbot):
     assert pane.height() < 60
     dock.message.clear()
     assert pane.isHidden()
+
+
+@pytest.mark.parametrize("width", [300, 360, 420])
+def test_a_message_is_shown_whole_whatever_was_shown_before(qtbot, width):
+    dock, message, body = QWidget(), MessageRow(), QScrollArea()
+    qtbot.addWidget(dock)
+    fill_dock(dock, body, message, ActionBar((QPushButton("Run"),)))
+    dock.resize(width, 700)
+    dock.show()
+    pane = dock.findChild(MessagePane)
+    for text in ("Done.", LONG[:90], LONG, "Done.", LONG[:90]):
+        message.show_message(text)
+        qtbot.wait(30)
+        needed = message.label.heightForWidth(message.label.width())
+        assert message.label.height() >= needed
+        assert pane.height() == pane.widget().height() <= needed + 12
 
 
 def test_start_and_cancel_are_two_buttons(viewer, small, qtbot, monkeypatch):

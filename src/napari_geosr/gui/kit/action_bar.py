@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from qtpy.QtCore import QSize, Qt
+from qtpy.QtCore import QEvent, QObject, QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QFrame,
     QHBoxLayout,
@@ -151,6 +151,10 @@ class MessagePane(QScrollArea):
         column.setContentsMargins(8, 4, 8, 0)
         column.addWidget(message)
         self.setWidget(inner)
+        self._settling = QTimer(self)
+        self._settling.setSingleShot(True)
+        self._settling.timeout.connect(self.fit)
+        inner.installEventFilter(self)
         message.changed.connect(self.fit)
         self.fit()
 
@@ -162,17 +166,23 @@ class MessagePane(QScrollArea):
         if not shown or dock is None:
             return
         layout = self.widget().layout()
+        # What they know of the last message is forgotten in a later turn only.
+        for known in (self._message.layout(), layout):
+            known.invalidate()
         wanted = layout.totalHeightForWidth(max(self.width(), _LEAST_WIDTH))
-        wanted = max(wanted, layout.minimumSize().height())
         most = max(48, round(_MOST_OF_DOCK * dock.height()))
-        # Two pixels short, as while a row is laid out, are no reason to scroll.
-        scrolls = wanted > most
+        # A bar that shows for a moment would wrap the text into one line more.
+        bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(
-            Qt.ScrollBarPolicy.ScrollBarAsNeeded
-            if scrolls
-            else Qt.ScrollBarPolicy.ScrollBarAlwaysOff
+            bar.ScrollBarAsNeeded if wanted > most else bar.ScrollBarAlwaysOff
         )
-        self.setFixedHeight(most if scrolls else wanted)
+        self.setFixedHeight(min(wanted, most))
+
+    def eventFilter(self, watched: QObject, event: QEvent) -> bool:
+        """Fit a message once it is laid out: a label wraps its text in a later turn."""
+        if event.type() == QEvent.Type.LayoutRequest:
+            self._settling.start(0)
+        return bool(super().eventFilter(watched, event))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
         """Fit a message that is wrapped in another way."""
