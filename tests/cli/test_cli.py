@@ -118,11 +118,11 @@ def test_columns_of_a_comparison_are_told_apart(pores, tmp_path, capsys):
     shown = capsys.readouterr().out
     assert "pores (input)" in shown
     assert "pores (reference)" in shown
-    assert "(second volume − first) / first" in shown
-    assert "+66.1 %" in shown.splitlines()[1]  # 314 voxels of 189
+    assert "change: relative to pores (reference)" in shown
+    assert "−39.8 %" in shown.splitlines()[1]  # 189 voxels instead of 314
     page = (out / "report.html").read_text()
-    assert "change relative to pores (input)" in page
-    assert page.index("pores (input)") < page.index("pores (reference)")
+    assert "change relative to pores (reference)" in page
+    assert page.index("pores (reference)") < page.index("pores (input)")
 
 
 def test_a_given_voxel_size_is_that_of_the_input_alone(pores, tmp_path, capsys):

@@ -24,7 +24,7 @@ from napari_geosr.io.journal import read_journal
 #: Every tile is said, then noted in the journal at once. Speeds are fixed, as tiles and
 #: chunks follow from them. Groups of slices are small, that there are some of them.
 _SERVER = """
-import json, os, sys
+import faulthandler, json, os, signal, sys
 import matplotlib.figure, tifffile, torch, zarr
 from napari_geosr.cli.app import run
 from napari_geosr.inference import compute
@@ -44,6 +44,7 @@ def noted(self, box, facts=None):
     note(self, box, facts)
 
 journal.Journal.note = noted
+faulthandler.register(signal.SIGUSR1, sys.stdout)
 for line in sys.stdin:
     child = os.fork()
     if not child:
@@ -57,6 +58,10 @@ for line in sys.stdin:
     _, status = os.waitpid(child, 0)
     print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
 """
+
+
+#: Seconds without a word from a command after which it hangs; a test has 600.
+_PATIENCE = float(os.environ.get("GEOSR_TEST_PATIENCE", "200"))
 
 
 class Commands:
@@ -101,12 +106,12 @@ class Commands:
                 deadline = time.monotonic() + seconds
             try:
                 line = self._lines.get(
-                    timeout=300
+                    timeout=_PATIENCE
                     if deadline is None
                     else max(0.0, deadline - time.monotonic())
                 )
             except queue.Empty:
-                assert deadline is not None, "\n".join(said)
+                assert deadline is not None, "\n".join([*said, *self._stacks(pid)])
                 os.kill(pid, signal.SIGKILL)
                 deadline = left = None
                 continue
@@ -118,6 +123,18 @@ class Commands:
                 left -= 1
             elif kind == "ended":
                 return int(rest), said
+
+    def _stacks(self, pid: int) -> list[str]:
+        """End a command that hangs; what each of its threads was doing."""
+        if not pid:
+            return ["The server did not begin the command."]
+        os.kill(pid, signal.SIGUSR1)
+        time.sleep(1)
+        os.kill(pid, signal.SIGKILL)
+        said: list[str] = []
+        while not said or not said[-1].startswith("ended"):
+            said.append(self._lines.get(timeout=_PATIENCE))
+        return said
 
     def close(self) -> None:
         """End the server."""

@@ -9,7 +9,11 @@ import numpy as np
 import pytest
 from event_loop import Turns
 
+from napari_geosr.core.errors import FileError
 from napari_geosr.gui import samples
+from napari_geosr.gui.layers import METADATA
+from napari_geosr.gui.layers.projections import PROJECTIONS, SINOGRAM
+from napari_geosr.operations import simulate as simulation
 from napari_geosr.physics import samples as physics
 
 
@@ -50,3 +54,41 @@ def test_napari_opens_samples(make_napari_viewer, name):
     assert viewer.layers[1].visible
     assert not viewer.layers[0].visible
     assert str(viewer.layers[1].units[0]) == "micrometer"
+
+
+def test_few_projections_are_simulated_once(make_napari_viewer, monkeypatch, tmp_path):
+    made = []
+    simulate = simulation.simulate_steps
+
+    def counted(*args, **settings):
+        made.append(args)
+        return simulate(*args, **settings)
+
+    monkeypatch.setattr(simulation, "simulate_steps", counted)
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _name: tmp_path)
+    monkeypatch.setattr(samples, "_FEW_SIZE", 32)
+    monkeypatch.setattr(samples, "_FEW_ROWS", 4)
+    viewer = make_napari_viewer(show=True)
+    for _ in range(2):
+        viewer.open_sample("napari-geosr", "few_projections")
+    assert len(made) == 1
+    truth, *views = list(viewer.layers)[:3]
+    assert truth.name == "true foam"
+    assert not truth.visible
+    assert truth.data.shape == (4, 32, 32)
+    assert [view.metadata[METADATA]["view"] for view in views] == [
+        SINOGRAM,
+        PROJECTIONS,
+    ]
+    scan = views[0].metadata[METADATA]["scan"].scan
+    assert scan.n_angles == 40
+    assert [str(unit) for unit in truth.units] == ["micrometer"] * 3
+    # Only what is whole is kept.
+    assert len(list(tmp_path.rglob("*"))) == 4
+
+
+def test_a_full_disk_is_one_sentence(monkeypatch, tmp_path):
+    (tmp_path / "samples").write_text("in the way")
+    monkeypatch.setattr("platformdirs.user_cache_path", lambda _name: tmp_path)
+    with pytest.raises(FileError, match=r"cannot be written to .*samples"):
+        samples.few_projections()

@@ -27,6 +27,7 @@ from napari_geosr.operations.measure import (
     MeasureConfig,
     figure_rows,
     measure_several_steps,
+    reference_first,
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
@@ -150,13 +151,14 @@ def _print(volumes: dict[str, Volume], reports: dict[str, PorosityReport]) -> No
     from rich.table import Table
 
     compared = len(reports) > 1
-    names = [escape(title) for title in column_titles(volumes).values()]
+    reports = reference_first(reports)
+    names = list(reference_first(column_titles(volumes)).values())
     table = Table("", box=None)
     for name in [*names, *(["change"] if compared else [])]:
-        table.add_column(name, overflow="fold")
+        table.add_column(escape(name), overflow="fold")
     for row in figure_rows(reports):
         changes = row.differences[1:] if compared else []
         table.add_row(row.label, *row.texts, *changes)
     Console().print(table, highlight=False)
     if compared:  # as in the dock and on the page
-        print("change: (second volume − first) / first")
+        print(f"change: relative to {names[0]}")

@@ -25,7 +25,7 @@ from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
 from napari_geosr.gui.porosity.pore_layers import MOST_COLOURED, colour_columns
 from napari_geosr.gui.porosity.pore_table import PoreTable
-from napari_geosr.operations.measure import figure_rows
+from napari_geosr.operations.measure import figure_rows, reference_first
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -49,14 +49,20 @@ class FiguresTable(QWidget):
         self.setToolTip("Results of the measurement. Select them to copy.")
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
-        """Show one column per report."""
+        """Show one column per report, that of the reference first."""
         while (item := self._grid.takeAt(0)) is not None:
             widget = item.widget()
             if widget is not None:
                 widget.deleteLater()
         several = len(reports) > 1
         if several:
-            self._add(0, 0, "(change below)", "Second image compared with the first.")
+            reports = reference_first(reports)
+            self._add(
+                0,
+                0,
+                "(change below)",
+                f"Small figures: the change relative to {next(iter(reports))}.",
+            )
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
         for i, row in enumerate(figure_rows(reports), start=1):

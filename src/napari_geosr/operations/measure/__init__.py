@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Generator, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -47,9 +47,12 @@ __all__ = [
     "measure_several_steps",
     "measure_steps",
     "number_text",
+    "reference_first",
 ]
 
 MeasureConfig = PorosityConfig
+
+T = TypeVar("T")
 
 
 def measure_steps(
@@ -275,6 +278,23 @@ def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
         f"{flat!r} is a single image and {deep!r} a volume: sections of pores cannot "
         "be compared with whole pores. Compare two images or two volumes."
     )
+
+
+def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
+    """Columns as people read them: what is compared with, then what was measured.
+
+    Parameters
+    ----------
+    columns : mapping
+        Of the volume that was measured and, where there is one, of its reference, in
+        the order of :func:`measure_several_steps`.
+
+    Examples
+    --------
+    >>> reference_first({"restored": 2, "scan": 1})
+    {'scan': 1, 'restored': 2}
+    """
+    return dict(reversed(columns.items()))
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:

@@ -14,7 +14,11 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.measure import export
 from napari_geosr.operations.inputs import refuse_own_source
-from napari_geosr.operations.measure import MeasureConfig, measure_record
+from napari_geosr.operations.measure import (
+    MeasureConfig,
+    measure_record,
+    reference_first,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
@@ -150,7 +154,7 @@ def write(
         for name in others:
             export.write_csv(made[files[f"csv {name}"]], reports[name])
         titles = column_titles(volumes)
-        shown = {titles[name]: reports[name] for name in reports}
+        shown = {titles[name]: reports[name] for name in reference_first(reports)}
         export.write_png(made[files["png"]], shown)
         export.write_html(
             made[files["html"]],
