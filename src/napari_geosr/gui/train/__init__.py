@@ -28,6 +28,7 @@ from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
 from napari_geosr.gui.train.noise_check import NoiseCheck, NoiseQuestion
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
+from napari_geosr.io.formats import formats
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.naming import taken_names
@@ -86,6 +87,7 @@ class TrainDock(TrainWidgets):
         yield StageStarted(message="Reading the methods")
         needs()
         networks()
+        formats()  # names of models are proposed without a file's suffix
         load_pyqtgraph()
 
     def _connect(self) -> None:
