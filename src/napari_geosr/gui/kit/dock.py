@@ -11,6 +11,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.canvas import CanvasContext
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
 from napari_geosr.gui.kit.places import DockTabifier
@@ -56,6 +57,7 @@ class Dock(QWidget):
         self.setMinimumWidth(_LEAST_WIDTH)
         self.message = MessageRow()
         self.connections = Connections(self)
+        self._canvas = CanvasContext(self._viewer.layers, self, self.connections)
         self.activity = self._make_activity()
         self.activity.busyChanged.connect(self.show_busy)
         self.activity.failed.connect(self.show_failure)
