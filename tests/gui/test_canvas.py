@@ -8,8 +8,7 @@ import numpy as np
 from napari.utils.colormaps import DirectLabelColormap
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
 
-from napari_geosr.gui.kit.canvas import CanvasContext
-from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock import CanvasContext, Dock
 
 
 def colours(colour: str) -> DirectLabelColormap:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -27,7 +26,7 @@ _SHOWN = 3
 _MAX_CHECKED = 300
 
 
-def natural_key(path: Path) -> list[Any]:
+def natural_key(path: Path) -> list[int | str]:
     """Sort key that counts: slice2 before slice10."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [int(p) if p.isdecimal() else p for p in parts]

@@ -19,7 +19,7 @@ References
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 import numpy as np
 
@@ -74,7 +74,7 @@ def begin(network: object, batches: Batches, ndim: int) -> bool:
         return False
     if not isinstance(network, LinearEnd):
         return False
-    moments: Any = 0.0
+    moments = torch.zeros((), dtype=torch.float64)
     wanted = _MOST
     trained, i = network.training, 0  # type: ignore[attr-defined]
     network.eval()  # type: ignore[attr-defined]

@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -162,6 +161,6 @@ def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
         yield boxes[int(i)]
 
 
-def _box(parts: Any) -> Box:
+def _box(parts: Iterable[slice]) -> Box:
     z, y, x = parts
     return z, y, x

@@ -9,8 +9,6 @@ References
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 import numpy.typing as npt
 
@@ -53,7 +51,7 @@ def local_thickness(mask: Mask, *, ratio: float = 1.06) -> npt.NDArray[np.float3
     for radius in np.geomspace(largest, 0.5, max(n, 1)):
         centres = distance >= radius
         reached = distance_transform_edt(~centres) < radius + _REACH
-        fresh: Any = reached & mask & (thickness == 0)
+        fresh = reached & mask & (thickness == 0)
         thickness[fresh] = 2 * radius
     # A voxel is as thick as itself where no ball of half a voxel's radius fits.
     thickness[mask & (thickness == 0)] = 1.0

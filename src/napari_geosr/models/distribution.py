@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -100,7 +100,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
         plane = round((i % n_planes + 0.5) / n_planes * (depth - 1)) if depth > 1 else 0
         y = int((i * golden[0] % 1) * (height - edge + 1))
         x = int((i * golden[1] % 1) * (width - edge + 1))
-        key: tuple[Any, ...] = (slice(y, y + edge), slice(x, x + edge))
+        key: tuple[int | slice, ...] = (slice(y, y + edge), slice(x, x + edge))
         key = (plane, *key) if volume.axes == "ZYX" else key
         patches.append(np.asarray(volume.data[key], dtype=np.float32))
         if depth <= n_planes and (height, width) == (edge, edge) and i + 1 == n_planes:

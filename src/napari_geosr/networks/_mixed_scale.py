@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import MethodType
-from typing import Any
 
 import torch
 from pydantic import Field, field_validator
@@ -140,7 +139,8 @@ def plain_layers(network: nn.Module) -> Iterator[None]:
 
 def _plain(module: MixedScale, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     n_axes = x.ndim - 2
-    convolve: Any = functional.conv3d if n_axes == 3 else functional.conv2d
+    convolve: Callable[..., torch.Tensor]
+    convolve = functional.conv3d if n_axes == 3 else functional.conv2d
     maps = x
     for d, w, b in zip(module.dilations, module.weights, module.biases, strict=True):
         new = torch.relu(convolve(maps, w, b, padding=d, dilation=d))

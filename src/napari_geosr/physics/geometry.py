@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import numpy.typing as npt
@@ -123,7 +123,7 @@ class ParallelGeometry:
             value.tobytes() if name == "angles" else value for name, value in values
         )
 
-    def subset(self, indices: Any) -> Self:
+    def subset(self, indices: slice | Sequence[int] | npt.NDArray[np.integer]) -> Self:
         """The geometry of some of the projections, e.g. ``slice(0, None, 4)``."""
         return replace(self, angles=self.angles[indices])
 

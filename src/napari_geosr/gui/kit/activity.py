@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import Any, ClassVar, TypeVar
+from typing import ClassVar, TypeVar
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -16,7 +16,7 @@ from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 T = TypeVar("T")
 
 #: What a result depends on: two equal keys give the same result.
-Key = tuple[Any, ...]
+Key = tuple[object, ...]
 #: The operation that a button of its own switches on and off: *Cancel* leaves it on.
 PREVIEW = "preview"
 

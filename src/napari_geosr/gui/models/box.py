@@ -6,7 +6,7 @@ import html
 import math
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import Qt, Signal
 from qtpy.QtWidgets import (
@@ -262,7 +262,7 @@ class ModelBox(QWidget):
             self.failed.emit(error)
 
 
-def text_label(name: str) -> Any:
+def text_label(name: str) -> QLabel:
     """A text of several lines that can be selected."""
     label = QLabel()
     label.setWordWrap(True)

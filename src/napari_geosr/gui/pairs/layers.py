@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from napari.utils.colormaps import Colormap
@@ -80,7 +80,7 @@ def is_of_pair(layer: Layer) -> bool:
     return _PAIR in layer.metadata.get(METADATA, {})
 
 
-def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Any]:
+def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
     """A person's images that are of no pair, from the largest voxels to the smallest.
 
     A pair is cropped, resampled and matched in grey values: no scan to build of.

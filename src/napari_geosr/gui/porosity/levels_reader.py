@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 #: Where and in which voxels grey values were counted.
-Key = tuple[Any, ...]
+Key = tuple[object, ...]
 #: So long after the last change on screen, grey values are compared with those known;
 #: longer where a result is being filled.
 _LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000

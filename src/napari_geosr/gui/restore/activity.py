@@ -6,7 +6,7 @@ import time
 import weakref
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QObject, QTimer, Signal
 
@@ -373,7 +373,7 @@ class RestoreActivity(Activity):
         region = region_on_screen(layer, self._viewer, self._preview_edge)
         return region, chosen_position(layer, self._viewer)
 
-    def _on_previewed(self, volume: Volume, layer: Image, key: Any) -> None:
+    def _on_previewed(self, volume: Volume, layer: Image, key: Key) -> None:
         if PREVIEW not in self._wishes or layer not in self._viewer.layers:
             return
         if not self._is_outdated(layer):

@@ -294,7 +294,7 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
     >>> reference_first({"restored": 2, "scan": 1})
     {'scan': 1, 'restored': 2}
     """
-    return dict(reversed(columns.items()))
+    return dict(reversed(list(columns.items())))
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:

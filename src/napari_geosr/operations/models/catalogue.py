@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias, get_args
+from typing import TYPE_CHECKING, TypeAlias, get_args
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import convert_length
@@ -293,7 +294,7 @@ _HEADINGS = {
 }
 
 
-def _row_text(first: str, cells: Any) -> str:
+def _row_text(first: str, cells: Iterable[str]) -> str:
     return f" {first:<25}" + "".join(f"{cell:>9}" for cell in cells)
 
 

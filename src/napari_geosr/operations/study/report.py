@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import Any
+from typing import TYPE_CHECKING
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.projections import Projections
@@ -23,6 +23,9 @@ from napari_geosr.operations.study.figures import (
 from napari_geosr.operations.study.judge import VOLUMES_PER_DECADE
 from napari_geosr.operations.study.result import StudySummary
 from napari_geosr.operations.study.subset import ScanSubset, all_subsets, share_text
+
+if TYPE_CHECKING:
+    from rich.table import Table
 
 PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
 #: Rows of pictures, at most.
@@ -387,7 +390,7 @@ def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
 
 
-def terminal_table(done: StudySummary) -> Any:
+def terminal_table(done: StudySummary) -> Table:
     """The main figures as a table of rich: errors, but for the porosity itself."""
     from rich.markup import escape
     from rich.table import Table

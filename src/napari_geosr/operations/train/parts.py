@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Generator, Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -180,6 +180,6 @@ def preview_of(path: Path, index: int | None) -> Generator[Step, None, None]:
     """Show a slice of a reconstruction while the training begins."""
     volume = io.read(path)
     z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
-    origin: Any = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])
+    origin = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])
     plane = np.asarray(volume.data[z : z + 1])
     yield PreviewReady(volume=volume.replace(data=plane, origin=origin, source=None))
