@@ -10,6 +10,7 @@ from napari.layers import Image, Labels
 from napari_geosr.core.units import convert_length, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import layers as _layers
+from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import (
     index_on_screen,
@@ -17,7 +18,7 @@ from napari_geosr.gui.layers.position import (
     position_of,
     unit_factors,
 )
-from napari_geosr.gui.porosity.pore_layers import centre_on, label_at
+from napari_geosr.gui.porosity.pore_layers import label_at
 from napari_geosr.gui.restore.preview import region_on_screen
 
 MOVED = np.eye(4)

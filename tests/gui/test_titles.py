@@ -53,6 +53,7 @@ def test_menus_name_docks_in_the_order_of_the_work():
         places.RECONSTRUCT,
         places.RESTORE,
         places.POROSITY,
+        places.COMPARE,
         places.PAIRS,
         places.TRAIN,
         places.MODELS,

@@ -45,3 +45,9 @@ class PorosityFrame(DockFrame):
     """The place of the Porosity dock."""
 
     dock_name = "napari_geosr.gui.porosity:PorosityDock"
+
+
+class CompareFrame(DockFrame):
+    """The place of the Compare dock."""
+
+    dock_name = "napari_geosr.gui.compare:CompareDock"

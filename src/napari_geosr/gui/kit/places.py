@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
 
 #: Titles of docks, as in the manifest, in the order of the work.
 RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
-POROSITY, MODELS, JOBS = "Porosity", "Models", "Jobs"
+POROSITY, COMPARE, MODELS, JOBS = "Porosity", "Compare", "Models", "Jobs"
 PLUGIN = "napari-geosr"
 #: Docks in the order in which they were opened.
 _numbers = itertools.count()

@@ -105,6 +105,13 @@ def helper_metadata(what: str) -> AnyDict:
     return {METADATA: {"helper": what}}
 
 
+def is_measurable(layer: Layer) -> bool:
+    """Whether a layer is an image of grey values: no RGB, helper or deviations."""
+    if layer._type_string != "image" or getattr(layer, "rgb", False):
+        return False
+    return not (is_helper(layer) or holds_deviations(layer))
+
+
 def _source_file(layer: Layer, record: AnyDict) -> Path | None:
     """The file that holds the layer's whole data, if we know one."""
     path = record.get("source")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.gui.layers.position import Floats, unit_factors
+from napari_geosr.gui.layers.position import Floats, position_of, unit_factors
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
@@ -43,6 +43,26 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
     camera = viewer.scene.camera
     camera.center = tuple((low + high) / 2)
     camera.zoom = float(_FILLED * (_room(viewer) / (high - low)).min())
+
+
+def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
+    """Move the slices and the camera to a voxel of a layer.
+
+    Parameters
+    ----------
+    index : sequence of float
+        Along the layer's last axes, in voxels; sliders of other axes stay.
+    """
+    place = position_of(viewer, layer, index)
+    displayed = list(viewer.dims.displayed)
+    centre = list(viewer.scene.camera.center)
+    for i in range(-len(index), 0):
+        axis = viewer.dims.ndim + i
+        if axis in displayed:
+            centre[displayed.index(axis) - len(displayed)] = float(place[i])
+        else:
+            viewer.dims.set_point(axis, float(place[i]))
+    viewer.scene.camera.center = tuple(centre)
 
 
 def _room(viewer: ViewerModel) -> Floats:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import weakref
 import zlib
-from collections.abc import Generator, Sequence
+from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,12 +14,12 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
-from napari_geosr.gui.layers.position import in_layer_units, position_of
+from napari_geosr.gui.layers.position import in_layer_units
 from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
     from napari.components import ViewerModel
-    from napari.layers import Labels, Layer
+    from napari.layers import Labels
     from napari.utils.events import Event
 
     from napari_geosr.core.volume import Volume
@@ -216,26 +216,6 @@ def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, 
         (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
         for letter, origin, size in places
     )
-
-
-def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
-    """Move the slices and the camera to a voxel of a layer.
-
-    Parameters
-    ----------
-    index : sequence of float
-        Along the layer's last axes, in voxels; sliders of other axes stay.
-    """
-    place = position_of(viewer, layer, index)
-    displayed = list(viewer.dims.displayed)
-    centre = list(viewer.scene.camera.center)
-    for i in range(-len(index), 0):
-        axis = viewer.dims.ndim + i
-        if axis in displayed:
-            centre[displayed.index(axis) - len(displayed)] = float(place[i])
-        else:
-            viewer.dims.set_point(axis, float(place[i]))
-    viewer.scene.camera.center = tuple(centre)
 
 
 def pick_with(picker: weakref.ref[Any]) -> Any:

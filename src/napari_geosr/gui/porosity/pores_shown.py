@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.gui.layers import place_over
+from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ class PoreDisplay(QObject):
         if shown is not None:
             volume = measured.volumes[self._result.which.currentText()]
             index = pore_layers.row_index(report, label - 1, volume)
-            pore_layers.centre_on(self._viewer, shown, index)
+            centre_on(self._viewer, shown, index)
         if layer is not None:
             layer.selected_label = label
             self._highlight(layer, label)

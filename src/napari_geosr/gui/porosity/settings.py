@@ -29,6 +29,7 @@ from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,
     is_helper,
+    is_measurable,
     provenance_of,
 )
 from napari_geosr.gui.layers.combo import LayerCombo
@@ -71,13 +72,6 @@ _SHOWN_ELSEWHERE = (
 _DEVIATIONS = ("(std)", "_std")
 
 
-def is_image(layer: Layer) -> bool:
-    """Whether pores can be looked for in `layer`."""
-    if layer._type_string != "image" or getattr(layer, "rgb", False):
-        return False
-    return not (is_helper(layer) or holds_deviations(layer))
-
-
 def is_deviation(layer: Layer) -> bool:
     """Whether `layer` may hold standard deviations, by its record or its name."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
@@ -112,7 +106,7 @@ class PorositySettings(QWidget):
         self._viewer = viewer
         self._levels: GreyLevels | None = None
         self._volume: Volume | None = None
-        self.image = LayerCombo(viewer, is_image)
+        self.image = LayerCombo(viewer, is_measurable)
         self.voxel_size = VoxelSizeRow(viewer)
         self.frames = FramesRow()
         self.notes = NotesRow(self.voxel_size, self.frames)
@@ -258,7 +252,7 @@ class PorositySettings(QWidget):
         _align(self._forms)
 
     def _can_compare(self, layer: Layer) -> bool:
-        return is_image(layer) and bool(layer is not self.image.layer())
+        return is_measurable(layer) and bool(layer is not self.image.layer())
 
     def set_volume(self, volume: Volume | None) -> None:
         """Say which volume the settings are for; its grey values come later."""

@@ -1,0 +1,372 @@
+"""The *Compare* dock: images side by side in one physical frame, with figures."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtWidgets import QFileDialog
+
+from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.units import convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.compare.widgets import CompareWidgets
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.layers import (
+    add_image_result,
+    helper_metadata,
+    place_over,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.camera import centre_on
+from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.operations.compare import (
+    CompareConfig,
+    QualityReport,
+    compare_steps,
+)
+from napari_geosr.operations.compare import files as report_files
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+    from napari.utils.events import Event
+
+#: Name of the layer with the difference, and its range in units of the noise.
+_DIFFERENCE, _RANGE = "difference ({}, in noise)", 5.0
+
+
+@dataclass(frozen=True)
+class ComparisonRequest:
+    """What is compared, as it was when *Compare* was pressed."""
+
+    volumes: dict[str, Volume]
+    reference: str | None
+    mask: Volume | None
+    halves: tuple[Volume, Volume] | None
+    config: CompareConfig
+
+
+class CompareDock(CompareWidgets):
+    """Compares two to six images of one object, whatever their voxel sizes.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        Given by napari.
+    """
+
+    settings_name = "compare"
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__(napari_viewer)
+        self._request: ComparisonRequest | None = None
+        self._report: QualityReport | None = None
+        self._layers: dict[str, weakref.ref[Layer]] = {}
+        self._difference: weakref.ref[Layer] | None = None
+        self._warnings: list[str] = []
+        self._time_left = TimeLeft()
+        self._stage = ""
+        self._exporting = Activity(self)
+        self._exporting.failed.connect(self.show_failure)
+        self._connect()
+        config, error = self.recall(CompareConfig)
+        for form in (self.common, self.rare):
+            form.set_values(config.model_dump())
+        if error is not None:
+            self.message.show_error(error)
+        self._on_settings()
+        self.show_busy("")
+
+    def _connect(self) -> None:
+        self.images.chosen.connect(self._on_chosen)
+        self.reference.layerChanged.connect(self._on_chosen)
+        self.rare.changed.connect(self._on_settings)
+        self.compare_button.clicked.connect(self.compare)
+        self.cancel_button.clicked.connect(self.cancel)
+        self.difference_button.toggled.connect(self._on_difference)
+        self.grid_button.toggled.connect(self._on_grid)
+        self.export_button.clicked.connect(self.export)
+        self.pores.positionChosen.connect(self._on_position)
+        self.pores.of.currentIndexChanged.connect(self._on_compared)
+        self.view.failed.connect(self.show_failure)
+        self.connections.connect(self._viewer.layers.events.removed, self._on_removed)
+
+    # Choices
+
+    def compared_layers(self) -> list[Image]:
+        """Layers to compare: the checked ones, and the ground truth where given.
+
+        The base comes first: the ground truth, or the lowest of the list.
+        """
+        chosen = list(reversed(self.images.layers()))
+        truth = self.reference.layer()
+        if truth is not None:
+            chosen = [truth, *(layer for layer in chosen if layer is not truth)]
+        return chosen
+
+    def config(self) -> CompareConfig:
+        """Return the settings as they are now.
+
+        Raises
+        ------
+        ConfigError
+            If one of them is wrong.
+        """
+        values = self.common.values() | self.rare.values()
+        return CompareConfig.create(**values)
+
+    def _on_settings(self) -> None:
+        self.halves.setVisible(self.rare.values()["fsc"] == "halves")
+
+    def _on_chosen(self) -> None:
+        self.show_busy(self.activity.busy)
+
+    def show_busy(self, what: str) -> None:
+        """Enable what can be used while `what` runs."""
+        running = bool(what)
+        n = len(self.compared_layers())
+        self.compare_button.setEnabled(not running and n >= 2)
+        self.cancel_button.setEnabled(running)
+        self.images.setEnabled(not running)
+        for widget in (self.reference, self.sample, self.common, self.advanced):
+            widget.setEnabled(not running)
+        if not running:
+            self.bar.progress.setVisible(False)
+            self.bar.state.setText("")
+
+    # The comparison
+
+    def compare(self) -> None:
+        """Compare the chosen images in a worker."""
+        if self.activity.busy:
+            return
+        self.message.clear()
+        for form in (self.common, self.rare):
+            form.clear_faults()
+        layers = self.compared_layers()
+        try:
+            config = self.config()
+            request = self._requested(layers, config)
+            self.remember(config)
+        except GeoSRError as error:
+            wrong = [w for f in (self.common, self.rare) for w in f.show_faults(error)]
+            if not wrong:
+                self.message.show_error(error)
+            return
+        self._request, self._warnings = request, []
+        self._layers = {layer.name: weakref.ref(layer) for layer in layers}
+        self._time_left.restart()
+        self.bar.show_progress(0, 0)
+        self.activity.start(
+            "compare",
+            lambda stop: compare_steps(
+                request.volumes,
+                request.config,
+                reference=request.reference,
+                mask=request.mask,
+                halves=request.halves,
+                should_stop=stop,
+            ),
+            self._on_compared_all,
+            on_step=self._on_step,
+            on_error=self._on_error,
+            description="Comparing " + ", ".join(request.volumes),
+        )
+
+    def cancel(self) -> None:
+        """Ask the comparison to stop."""
+        if self.activity.busy:
+            self.activity.cancel()
+            self.bar.state.setText("Stopping…")
+
+    def _requested(
+        self, layers: list[Image], config: CompareConfig
+    ) -> ComparisonRequest:
+        volumes = {la.name: volume_from_layer(la, self._viewer) for la in layers}
+        truth, mask = self.reference.layer(), self.sample.layer()
+        halves = None
+        if config.fsc == "halves":
+            first, second = self.first_half.layer(), self.second_half.layer()
+            if first is None or second is None or first is second:
+                raise ConfigError("Choose two different halves under Advanced.")
+            halves = (
+                volume_from_layer(first, self._viewer),
+                volume_from_layer(second, self._viewer),
+            )
+        return ComparisonRequest(
+            volumes,
+            None if truth is None else truth.name,
+            None if mask is None else volume_from_layer(mask, self._viewer),
+            halves,
+            config,
+        )
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, Warned):
+            self._warnings.append(step.message)
+            self.message.show_message(" ".join(self._warnings), "warning")
+        elif isinstance(step, StageStarted):
+            self._stage = step.message
+            self._time_left.restart()
+            self.bar.state.setText(f"{step.message}…")
+            self.bar.show_progress(0, 0)
+        elif step.total:
+            self.bar.show_progress(step.done, step.total)
+            left = self._time_left.text(step.done, step.total)
+            self.bar.state.setText(
+                f"{self._stage}: {100 * step.done // step.total} %{left}"
+            )
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            self.message.show_message("Cancelled. Nothing was changed.")
+        else:
+            self.show_failure(error)
+
+    def _on_compared_all(self, report: QualityReport) -> None:
+        self.difference_button.setChecked(False)
+        self._report = report
+        self.figures.set_report(report)
+        self.resolution.setText(
+            "\n".join(f"{what}: {text}" for what, text in report.resolution_rows())
+        )
+        self.resolution.setVisible(bool(self.resolution.text()))
+        self.remarks.setText(" ".join(report.remarks))
+        self.remarks.setVisible(bool(report.remarks))
+        self.pores.set_report(report)
+        self.tabs.setTabEnabled(1, True)
+        self.tabs.setCurrentIndex(1)
+        self.difference_button.setEnabled(bool(report.differences))
+        self._on_compared()
+        if report.warnings:
+            self.message.show_message(" ".join(report.warnings), "warning")
+
+    # Results in the viewer
+
+    def _layer(self, key: str) -> Layer | None:
+        reference = self._layers.get(key)
+        layer = None if reference is None else reference()
+        return layer if layer is not None and layer in self._viewer.layers else None
+
+    def _compared_key(self) -> str:
+        """Key of the image that is looked at: the one whose pores are listed."""
+        assert self._report is not None
+        chosen = self.pores.of.currentData()
+        return str(chosen) if chosen else self._report.compared[-1]
+
+    def _on_compared(self, _index: int = 0) -> None:
+        """Curtain and blinking are of the base and of the image that is looked at."""
+        if self._report is None:
+            return
+        base, other = self._layer(self._report.base), self._layer(self._compared_key())
+        if base is None or other is None:
+            self.view.clear()
+        elif self.view.pair() != (base, other):
+            self.view.set_pair(base, other)
+        if self.difference_button.isChecked():
+            self._on_difference(True)
+
+    def _on_difference(self, wanted: bool) -> None:
+        earlier = None if self._difference is None else self._difference()
+        self._difference = None
+        if earlier is not None and earlier in self._viewer.layers:
+            self._viewer.layers.remove(earlier)
+        if not wanted or self._report is None:
+            return
+        key = self._compared_key()
+        difference = self._report.differences.get(key)
+        if difference is None:
+            return
+        base = self._layer(self._report.base)
+        active = self._viewer.layers.selection.active
+        layer = add_image_result(
+            self._viewer,
+            difference,
+            None,
+            name=_DIFFERENCE.format(self._report.titles[key]),
+            colormap="twilight_shifted",
+            contrast_limits=(-_RANGE, _RANGE),
+            metadata=helper_metadata("difference"),
+            **({} if base is None else place_over(base)),
+        )
+        self._difference = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
+
+    def _on_grid(self, wanted: bool) -> None:
+        """Show each image in a cell of its own; napari moves their cameras together."""
+        grid = self._viewer.canvas.grid
+        if wanted:
+            grid.stride = 1
+            grid.shape = (1, -1)
+        grid.enabled = wanted
+
+    def _on_position(self, key: str, position: tuple[float, ...]) -> None:
+        """Move slices and camera to a pore."""
+        assert self._report is not None
+        for name in (key, self._report.base):
+            layer = self._layer(name)
+            if layer is not None:
+                break
+        else:
+            self.message.show_message("The compared images were removed.")
+            return
+        volume = volume_from_layer(layer, self._viewer)
+        factor = convert_length(1.0, self._report.frame.unit, volume.unit)
+        place = np.asarray(position) * factor
+        index = (place - volume.origin) / volume.voxel_size
+        centre_on(self._viewer, layer, tuple(float(x) for x in index))
+
+    def _on_removed(self, event: Event) -> None:
+        """A layer went: what shows it ends."""
+        gone = event.value
+        if self._difference is not None and self._difference() is gone:
+            self._difference = None
+            self.difference_button.setChecked(False)
+        if any(reference() is gone for reference in self._layers.values()):
+            self.view.clear()
+
+    # Export
+
+    def export(self) -> None:
+        """Ask for a folder, then write the report in a worker."""
+        report, request = self._report, self._request
+        if report is None or request is None:
+            return
+        chosen = QFileDialog.getExistingDirectory(self, "Folder for the report")
+        if not chosen:
+            return
+        files = report_files.plan(
+            Path(chosen), list(request.volumes), report.base, request.config
+        )
+        existing = [path.name for path in files.values() if path.exists()]
+        if existing and not may_replace(self, Path(chosen), existing):
+            return
+
+        def steps(_stop: ShouldStop) -> Generator[Step, None, Path]:
+            yield StageStarted(message="Writing the report")
+            report_files.write(
+                files, request.volumes, report, request.config, overwrite=True
+            )
+            return files["html"]
+
+        self.export_button.setEnabled(False)
+        self._exporting.start("export", steps, self._on_exported)
+        self._exporting.idle.connect(self._on_export_ended)
+
+    def _on_exported(self, page: Path) -> None:
+        self.message.show_message(f"The report is in {page}.", "ok")
+
+    def _on_export_ended(self) -> None:
+        self.export_button.setEnabled(True)
+
+
+def compare_with(dock: CompareDock, *layers: Image) -> None:
+    """Choose these layers in the dock, as another dock asks for it."""
+    dock.images.choose(*layers)

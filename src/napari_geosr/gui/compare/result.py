@@ -1,0 +1,232 @@
+"""Figures of a comparison side by side, and the pores that differ."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from qtpy.QtCore import QSignalBlocker, Qt, Signal
+from qtpy.QtGui import QGuiApplication, QKeySequence
+from qtpy.QtWidgets import (
+    QAbstractButton,
+    QAbstractItemView,
+    QHBoxLayout,
+    QHeaderView,
+    QTableWidget,
+    QTableWidgetItem,
+    QTreeWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_geosr.gui.kit.widgets import combo, list_tree, text_label
+from napari_geosr.operations.measure import number_text
+
+if TYPE_CHECKING:
+    from qtpy.QtGui import QKeyEvent
+
+    from napari_geosr.measure.comparison.pores import PoreMatch
+    from napari_geosr.operations.compare import QualityReport
+
+#: What pores may have become, as the list of choices says it.
+KINDS = {
+    "lost": "Lost pores",
+    "invented": "Invented pores",
+    "split": "Split pores",
+    "merged": "Merged pores",
+    "changed": "Regrouped pores",
+    "matched": "Matched pores",
+}
+#: Pores listed, the largest first: more would only slow the window down.
+MOST_LISTED = 1000
+_LEAST_HEIGHT = 160
+#: Room for the names of figures, in pixels; tool tips have them whole.
+_LABELS = 130
+#: Widest column of figures, in pixels: two of them fit into the dock.
+_COLUMN = 105
+
+
+class FiguresTable(QTableWidget):
+    """One row per figure, one column per volume; copied as text with tabs."""
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self.setAccessibleName("Figures")
+        self.setToolTip("Results of the comparison. Select cells to copy them.")
+        self.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
+        self.setWordWrap(False)
+        self.setCornerButtonEnabled(False)
+        corner = self.findChild(QAbstractButton)
+        if corner is not None:
+            corner.setAccessibleName("Corner of the table")
+            corner.setToolTip("Corner of the table.")
+        self.setMinimumHeight(_LEAST_HEIGHT)
+        header = self.horizontalHeader()
+        header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        header.setMaximumSectionSize(_COLUMN)
+        rows = self.verticalHeader()
+        rows.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
+        rows.setMaximumWidth(_LABELS)
+        rows.setDefaultAlignment(
+            Qt.AlignmentFlag.AlignLeft | Qt.AlignmentFlag.AlignVCenter
+        )
+
+    def set_report(self, report: QualityReport | None) -> None:
+        """Show the figures of a report, or none."""
+        rows = [] if report is None else report.rows()
+        titles = {} if report is None else dict(report.titles)
+        base = "" if report is None else report.base
+        # The base last: it has the fewest figures, and the dock is narrow.
+        keys = sorted(titles, key=lambda key: key == base)
+        places = [list(titles).index(key) for key in keys]
+        self.setRowCount(len(rows))
+        self.setColumnCount(len(titles))
+        for column, key in enumerate(keys):
+            title = titles[key]
+            head = QTableWidgetItem(title)
+            head.setToolTip(
+                f"{title}: the others are compared with it." if key == base else title
+            )
+            if key == base:
+                font = head.font()
+                font.setItalic(True)
+                head.setFont(font)
+            self.setHorizontalHeaderItem(column, head)
+        for number, row in enumerate(rows):
+            head = QTableWidgetItem(row.label)
+            head.setToolTip(f"{row.label}. {row.help}")
+            self.setVerticalHeaderItem(number, head)
+            for column, place in enumerate(places):
+                item = QTableWidgetItem(row.texts[place])
+                item.setToolTip(f"{row.label}: {row.texts[place]}. {row.help}")
+                item.setTextAlignment(
+                    Qt.AlignmentFlag.AlignRight | Qt.AlignmentFlag.AlignVCenter
+                )
+                self.setItem(number, column, item)
+
+    def selected_text(self) -> str:
+        """Return the selected cells as lines with tabs; all of them if none is."""
+        chosen = {(i.row(), i.column()) for i in self.selectedIndexes()} or {
+            (row, column)
+            for row in range(self.rowCount())
+            for column in range(self.columnCount())
+        }
+        lines = []
+        for row in sorted({row for row, _ in chosen}):
+            texts = [
+                self.item(row, column).text()
+                for column in range(self.columnCount())
+                if (row, column) in chosen
+            ]
+            lines.append("\t".join([self.verticalHeaderItem(row).text(), *texts]))
+        return "\n".join(lines)
+
+    def keyPressEvent(self, event: QKeyEvent | None) -> None:
+        """Copy the selected cells with the usual keys."""
+        if event is not None and event.matches(QKeySequence.StandardKey.Copy):
+            QGuiApplication.clipboard().setText(self.selected_text())
+            return
+        super().keyPressEvent(event)
+
+
+class PoreChanges(QWidget):
+    """Lists the pores that were lost, invented, split or merged; leads to each.
+
+    Signals
+    -------
+    positionChosen : str, tuple
+        Key of the volume, and a pore's centroid in the unit of its voxels.
+    """
+
+    positionChosen = Signal(str, tuple)
+
+    def __init__(self, parent: QWidget | None = None) -> None:
+        super().__init__(parent)
+        self._report: QualityReport | None = None
+        self.kind = combo("Pores to list", "Which pores are listed.")
+        self.of = combo("Image with the pores", "The image compared with the base.")
+        self.list = list_tree(
+            ["Position", "Base", "Image"],
+            "Pores that differ",
+            "Click on a pore to move the viewer to it.",
+            heights=(100, 260),
+        )
+        self.note = text_label("Note on the list", "How many pores are not listed.")
+        self.note.hide()
+        choices = QHBoxLayout()
+        choices.addWidget(self.kind, 1)
+        choices.addWidget(self.of, 1)
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addLayout(choices)
+        column.addWidget(self.list)
+        column.addWidget(self.note)
+        self.kind.currentIndexChanged.connect(self._show)
+        self.of.currentIndexChanged.connect(self._on_of)
+        self.list.currentItemChanged.connect(self._on_item)
+
+    def set_report(self, report: QualityReport | None) -> None:
+        """List the pores of a report; hidden where pores were not measured."""
+        self._report = report
+        matches = {} if report is None else dict(report.pores)
+        with QSignalBlocker(self.of):
+            self.of.clear()
+            for key in matches:
+                assert report is not None
+                self.of.addItem(report.titles[key], key)
+        self.of.setVisible(len(matches) > 1)
+        self.setVisible(bool(matches))
+        self._on_of()
+
+    def _on_of(self, _index: int = 0) -> None:
+        """Offer the kinds that there are."""
+        match = self._match()
+        counts: Mapping[str, int] = (
+            {} if match is None else {kind: match.count(kind) for kind in KINDS}
+        )
+        before = self.kind.currentData()
+        with QSignalBlocker(self.kind):
+            self.kind.clear()
+            for kind, title in KINDS.items():
+                if counts.get(kind):
+                    self.kind.addItem(f"{title} ({counts[kind]})", kind)
+            # Matched pores are looked at where there is nothing else.
+            kept = -1 if before == "matched" else self.kind.findData(before)
+            self.kind.setCurrentIndex(max(0, kept))
+        self._show()
+
+    def _match(self) -> PoreMatch | None:
+        key = self.of.currentData()
+        return None if self._report is None or key is None else self._report.pores[key]
+
+    def _show(self, _index: int = 0) -> None:
+        match, kind = self._match(), self.kind.currentData()
+        if match is not None and self._report is not None:
+            unit = self._report.frame.unit
+            self.list.setHeaderLabels(
+                [f"Position ({unit})", f"Base ({match.unit})", f"Image ({match.unit})"]
+            )
+        with QSignalBlocker(self.list):
+            self.list.clear()
+            changes = () if match is None or kind is None else match.of(kind)
+            for change in changes[:MOST_LISTED]:
+                place = ", ".join(number_text(x) for x in change.position)
+                item = QTreeWidgetItem(
+                    [place, _size(change.base_volume), _size(change.volume)]
+                )
+                item.setData(0, Qt.ItemDataRole.UserRole, change.position)
+                for column in (1, 2):
+                    item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
+                self.list.addTopLevelItem(item)
+        left = len(changes) - MOST_LISTED
+        self.note.setText(f"The {left} smallest are not listed; the export has them.")
+        self.note.setVisible(left > 0)
+
+    def _on_item(self, item: QTreeWidgetItem | None, _before: object = None) -> None:
+        if item is not None:
+            position = item.data(0, Qt.ItemDataRole.UserRole)
+            self.positionChosen.emit(self.of.currentData(), tuple(position))
+
+
+def _size(volume: float) -> str:
+    return number_text(volume) if volume else "\N{EN DASH}"

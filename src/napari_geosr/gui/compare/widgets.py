@@ -1,0 +1,163 @@
+"""The widgets of the *Compare* dock, and where they stand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from qtpy.QtWidgets import QHBoxLayout, QTabWidget, QToolButton, QVBoxLayout, QWidget
+
+from napari_geosr.gui.compare.layer_list import LayerChecklist
+from napari_geosr.gui.compare.result import FiguresTable, PoreChanges
+from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
+from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.widgets import (
+    FormAligner,
+    Section,
+    add_row,
+    button,
+    form_layout,
+    scrolling,
+    text_label,
+)
+from napari_geosr.gui.layers import is_measurable
+from napari_geosr.gui.layers.combo import LayerCombo
+from napari_geosr.gui.layers.curtain import CompareBox
+from napari_geosr.operations.compare import CompareConfig
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+#: First entries of the choices of layers.
+NO_REFERENCE, EVERYTHING = "none: the first image below", "everything"
+IDLE = "Check two to six images, then press Compare."
+#: Settings in sight; all others are under Advanced.
+_COMMON = ("affine", "pores", "phase")
+#: Of the command line alone: a threshold is a word or a number there.
+_HIDDEN = ("memory", "threshold", "difference")
+
+
+class CompareWidgets(Dock):
+    """Everything that is seen of the dock."""
+
+    def __init__(self, viewer: napari.viewer.Viewer) -> None:
+        super().__init__(viewer)
+        self._make_inputs()
+        self._make_settings()
+        self._make_results()
+        self._make_actions()
+        self._lay_out()
+
+    def _make_inputs(self) -> None:
+        self.images = LayerChecklist(self._viewer)
+        self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
+        self.reference.setAccessibleName("Ground truth")
+        self.reference.setToolTip(
+            "An image that is known to be right. Without one, all are compared with "
+            "the lowest checked image of the list."
+        )
+        self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
+        self.sample.setAccessibleName("Sample")
+        self.sample.setToolTip(
+            "Mask of the sample: only voxels where it is not zero are compared."
+        )
+
+    def _make_settings(self) -> None:
+        names = list(CompareConfig.model_fields)
+        self.common = ConfigForm(
+            CompareConfig, skip=[n for n in names if n not in _COMMON]
+        )
+        self.rare = ConfigForm(CompareConfig, skip=[*_COMMON, *_HIDDEN])
+        self.halves = QWidget()
+        rows = form_layout()
+        self.halves.setLayout(rows)
+        self.first_half = LayerCombo(self._viewer, is_measurable)
+        self.second_half = LayerCombo(self._viewer, is_measurable)
+        for combo, word in ((self.first_half, "First"), (self.second_half, "Second")):
+            combo.setAccessibleName(f"{word} half")
+            combo.setToolTip(
+                f"{word} of two halves of one scan, such as reconstructions from odd "
+                "and from even projections."
+            )
+            add_row(rows, f"{word} half", combo)
+        inner = QWidget()
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.rare)
+        column.addWidget(self.halves)
+        self.advanced = Section(
+            "&Advanced",
+            inner,
+            tool_tip="Fourier correlation, window of SSIM and size of pores.",
+        )
+
+    def _make_results(self) -> None:
+        self.figures = FiguresTable()
+        self.resolution = text_label(
+            "Resolution", "Resolution by Fourier correlation, for each criterion."
+        )
+        self.pores = PoreChanges()
+        self.remarks = text_label("Remarks", "What was done to compare the images.")
+        self.view = CompareBox(self._viewer, labels=("base", "compared"))
+        self.view.difference_button.hide()  # here it is in units of the noise
+        self.difference_button = button(
+            "Differe&nce",
+            "Show the difference from the base as a layer, in units of the noise.",
+        )
+        self.difference_button.setCheckable(True)
+        self.grid_button = button(
+            "&Side by side",
+            "Show the compared images next to each other, with one camera.",
+        )
+        self.grid_button.setCheckable(True)
+        self.export_button = button(
+            "E&xport…", "Write figures, tables, differences and a report page."
+        )
+
+    def _make_actions(self) -> None:
+        self.compare_button = button(
+            "Co&mpare", "Compare the checked images in one physical frame."
+        )
+        self.compare_button.setDefault(True)
+        self.cancel_button = button("&Cancel", "Stop the comparison.")
+
+    def _lay_out(self) -> None:
+        inputs = form_layout()
+        add_row(inputs, "Ground truth", self.reference)
+        add_row(inputs, "Sample", self.sample)
+        views = QHBoxLayout()
+        for made in (self.difference_button, self.grid_button, self.export_button):
+            views.addWidget(made, 1)
+        results = QWidget()
+        below = QVBoxLayout(results)
+        below.setContentsMargins(8, 8, 8, 8)
+        below.addWidget(self.view)
+        below.addLayout(views)
+        below.addWidget(self.figures, 1)
+        for widget in (self.resolution, self.pores, self.remarks):
+            below.addWidget(widget)
+        inner = QWidget()
+        FormAligner(inner)
+        column = QVBoxLayout(inner)
+        column.setContentsMargins(8, 8, 8, 8)
+        column.addWidget(self.images)
+        column.addLayout(inputs)
+        for widget in (self.common, self.advanced):
+            column.addWidget(widget)
+        column.addStretch(1)
+        self.tabs = QTabWidget()
+        self.tabs.addTab(scrolling(inner), "Ima&ges")
+        self.tabs.addTab(scrolling(results), "Resul&t")
+        for arrow in self.tabs.findChildren(QToolButton):
+            arrow.setAccessibleName("Scroll the tabs")
+            arrow.setToolTip("Scroll the tabs.")
+        self.tabs.setTabToolTip(0, "Which images are compared, and how.")
+        self.tabs.setTabToolTip(1, "Figures, pores and views of the last comparison.")
+        self.tabs.setTabEnabled(1, False)
+        self.bar = ActionBar((self.compare_button, self.cancel_button), idle=IDLE)
+        fill_dock(self, self.tabs, self.message, self.bar)
+
+
+def _is_mask(layer: Layer) -> bool:
+    return layer._type_string == "labels" or is_measurable(layer)

@@ -1,0 +1,166 @@
+"""The Compare dock: which images, which figures, and the way to each pore."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from porosity_helpers import add
+from qtpy.QtCore import Qt
+from qtpy.QtWidgets import QFileDialog, QMessageBox
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.compare import CompareDock, compare_with
+from napari_geosr.gui.layers import METADATA
+
+EDGE = 24
+
+
+def balls(voxel: float = 2.0, extra: bool = True) -> Volume:
+    """Two pores in a solid; the second may be missing."""
+    grid = np.stack(np.mgrid[:EDGE, :EDGE, :EDGE], -1)
+    data = np.full((EDGE,) * 3, 200, np.float32)
+    data[((grid - (8, 8, 8)) ** 2).sum(-1) < 25] = 50
+    if extra:
+        data[((grid - (16, 16, 17)) ** 2).sum(-1) < 16] = 50
+    return Volume(data, "ZYX", (voxel,) * 3, "µm", name="truth")
+
+
+def noisy(volume: Volume, rng, name: str) -> Volume:
+    data = volume.data + rng.normal(0, 5, volume.shape)
+    return volume.replace(data=data.astype(np.float32), name=name)
+
+
+@pytest.fixture
+def dock(viewer, qtbot):
+    made = CompareDock(viewer)
+    viewer.window.add_dock_widget(made, name="Compare")
+    return made
+
+
+def compare(dock, qtbot):
+    dock.compare_button.click()
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+
+
+def figure(dock, label: str) -> list[str]:
+    table = dock.figures
+    labels = [table.verticalHeaderItem(r).text() for r in range(table.rowCount())]
+    row = labels.index(label)
+    return [table.item(row, c).text() for c in range(table.columnCount())]
+
+
+def test_images_are_compared_with_the_truth(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    good = add(viewer, noisy(balls(), rng, "good"))
+    poor = add(viewer, noisy(balls(extra=False), rng, "poor"))
+    qtbot.wait(50)
+    dock.images.touched = True
+    dock.images.choose(good, poor)
+    dock.reference.set_layer(truth)
+    compare(dock, qtbot)
+    heads = [
+        dock.figures.horizontalHeaderItem(c).text()
+        for c in range(dock.figures.columnCount())
+    ]
+    assert set(heads[:2]) == {"good", "poor"}
+    assert heads[2] == "truth"
+    psnr = dict(zip(heads, figure(dock, "PSNR"), strict=True))
+    assert float(psnr["good"].split()[0]) == pytest.approx(29.5, abs=0.5)
+    lost = dict(zip(heads, figure(dock, "Pores lost"), strict=True))
+    assert (lost["good"], lost["poor"]) == ("0", "1")
+    # The lost pore is listed, and a click leads to it.
+    dock.pores.of.setCurrentIndex(dock.pores.of.findData("poor"))
+    assert dock.pores.kind.currentText() == "Lost pores (1)"
+    item = dock.pores.list.topLevelItem(0)
+    dock.pores.list.setCurrentItem(item)
+    assert viewer.dims.point[0] == pytest.approx(32.0, abs=1.5)
+    assert viewer.scene.camera.center[-2:] == pytest.approx((32.0, 34.0), abs=1.5)
+    assert dock.view.pair() == (truth, poor)
+
+
+def test_the_difference_is_a_layer_that_can_be_taken_away(viewer, qtbot, dock, rng):
+    truth = add(viewer, balls())
+    add(viewer, noisy(balls(), rng, "good"))
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    dock.difference_button.click()
+    layer = viewer.layers[-1]
+    assert layer.name.startswith("difference (good")
+    np.testing.assert_allclose(layer.extent.world, truth.extent.world)
+    assert np.std(np.asarray(layer.data)) == pytest.approx(1.0, rel=0.5)
+    dock.difference_button.click()
+    assert layer not in viewer.layers
+    dock.difference_button.click()
+    viewer.layers.remove(viewer.layers[-1])
+    assert not dock.difference_button.isChecked()
+
+
+def test_a_finer_result_needs_no_setting(viewer, qtbot, dock, rng):
+    scan = add(viewer, noisy(balls(), rng, "scan"))
+    fine = balls().data.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    size, origin = balls().upscaled_geometry(2)
+    result = add(viewer, Volume(fine, "ZYX", size, "µm", origin, name="result"))
+    result.metadata[METADATA] = {"source_layer": "scan"}
+    viewer.layers.selection.active = result
+    qtbot.waitUntil(lambda: dock.images.layers() == [result, scan])
+    assert dock.compare_button.isEnabled()
+    compare(dock, qtbot)
+    assert float(figure(dock, "PSNR")[0].split()[0]) > 28
+    assert dock.remarks.text()  # that the finer one was averaged
+
+
+def test_what_cannot_be_compared_is_said(viewer, qtbot, dock, rng):
+    one = add(viewer, balls())
+    assert not dock.compare_button.isEnabled()
+    far = balls().replace(origin=(1e4, 0, 0), name="far")
+    other = add(viewer, far)
+    compare_with(dock, one, other)
+    assert dock.compare_button.isEnabled()
+    compare(dock, qtbot)
+    assert dock.message.text
+    assert not dock.tabs.isTabEnabled(1)
+
+
+def test_removed_images_leave_their_figures(viewer, qtbot, dock, rng):
+    add(viewer, balls())
+    good = add(viewer, noisy(balls(), rng, "good"))
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    viewer.layers.remove(good)
+    assert dock.view.pair() is None
+    assert dock.figures.rowCount()
+    qtbot.waitUntil(lambda: not dock.compare_button.isEnabled())
+
+
+def test_a_comparison_can_be_cancelled(viewer, qtbot, dock, rng):
+    add(viewer, balls())
+    add(viewer, noisy(balls(), rng, "good"))
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    dock.compare_button.click()
+    assert dock.cancel_button.isEnabled()
+    dock.cancel_button.click()
+    qtbot.waitUntil(lambda: not dock.activity.busy, timeout=60_000)
+    assert "Cancelled" in dock.message.text
+    assert dock.compare_button.isEnabled()
+
+
+def test_the_report_is_written(viewer, qtbot, dock, rng, tmp_path, monkeypatch):
+    add(viewer, balls())
+    add(viewer, noisy(balls(), rng, "good"))
+    qtbot.waitUntil(lambda: dock.compare_button.isEnabled())
+    compare(dock, qtbot)
+    monkeypatch.setattr(
+        QFileDialog, "getExistingDirectory", lambda *_: f"{tmp_path / 'out'}"
+    )
+    for _ in range(2):
+        dock.export_button.click()
+        qtbot.waitUntil(lambda: dock.export_button.isEnabled(), timeout=60_000)
+        monkeypatch.setattr(
+            QMessageBox, "question", lambda *_: QMessageBox.StandardButton.Yes
+        )
+    assert (tmp_path / "out" / "report.html").exists()
+    assert "report.html" in dock.message.text
+    text = dock.figures.selected_text()
+    assert text.splitlines()[0].startswith("PSNR\t")
+    dock.figures.setFocus()
+    qtbot.keyClick(dock.figures, Qt.Key.Key_C, Qt.KeyboardModifier.ControlModifier)
