@@ -7,7 +7,8 @@ converts as it slices, but not in ``layer.world_to_data`` and ``data_to_world``.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import weakref
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ import numpy as np
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
+    from napari.utils.events import Event
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -119,3 +121,24 @@ def edges_in_canvas(
 def _width(viewer: ViewerModel) -> float:
     """Of the canvas, in pixels."""
     return float(viewer.canvas.viewbox_size(viewer.layers)[1])
+
+
+def pick_with(picker: weakref.ref[Any]) -> Any:
+    """Make a mouse callback of the viewer that calls `pick` of `picker` on a click.
+
+    A drag, which moves the picture, is no click.
+    """
+
+    def pick(viewer: Any, event: Event) -> Generator[None, None, None]:
+        """Follow one press of the mouse to its release."""
+        position = tuple(event.position)
+        yield
+        moved = False
+        while event.type == "mouse_move":
+            moved = True
+            yield
+        owner = picker()
+        if not moved and owner is not None and event.button in (1, None):
+            owner.pick(position)
+
+    return pick

@@ -14,6 +14,7 @@ from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.words import TimeLeft
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
+from napari_geosr.gui.layers.position import pick_with
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
@@ -21,7 +22,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import made_before, pick_with
+from napari_geosr.gui.porosity.pore_layers import made_before
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import weakref
 import zlib
-from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,7 +19,6 @@ from napari_geosr.operations import measure
 if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Labels
-    from napari.utils.events import Event
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
@@ -216,24 +214,3 @@ def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, 
         (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size
         for letter, origin, size in places
     )
-
-
-def pick_with(picker: weakref.ref[Any]) -> Any:
-    """Make a mouse callback of the viewer that calls `pick` of `picker` on a click.
-
-    A drag, which moves the picture, is no click.
-    """
-
-    def pick(viewer: Any, event: Event) -> Generator[None, None, None]:
-        """Follow one press of the mouse to its release."""
-        position = tuple(event.position)
-        yield
-        moved = False
-        while event.type == "mouse_move":
-            moved = True
-            yield
-        owner = picker()
-        if not moved and owner is not None and event.button in (1, None):
-            owner.pick(position)
-
-    return pick

@@ -111,6 +111,7 @@ class RestoreDock(RestoreWidgets):
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
         self.check_button.failed.connect(self.show_failure)
+        self.why.failed.connect(self.show_failure)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
         self.activity.previewed.connect(self.compare.set_preview)
@@ -479,12 +480,14 @@ class RestoreDock(RestoreWidgets):
             self.compare.set_pair(source, layer)
             if restored.complete:
                 self.check_button.set_pair(source, layer)
+                self.why.set_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Offer what can be done with the result; with None, nothing."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
         self.check_verdict.clear()
+        self.why.set_pair(None, None)
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)

@@ -38,6 +38,7 @@ from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
 from napari_geosr.gui.restore.left_row import LeftRow
 from napari_geosr.gui.restore.outlook.panel import OutlookPanel
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
+from napari_geosr.gui.restore.why import WhyBox
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
@@ -109,6 +110,7 @@ class RestoreWidgets(Dock):
         self.check_verdict = CheckVerdict()
         self.check_button.checked_result.connect(self.check_verdict.show_check)
         self.check_verdict.contradicted.connect(self.outlook.take_back)
+        self.why = WhyBox(viewer)
         self.compare = CompareBox(viewer)
         for button in self.compare.toggles():
             button.toggled.connect(self.check_button.hide_layers)
@@ -186,6 +188,7 @@ class RestoreWidgets(Dock):
         for widget in (
             self.check_button,
             self.check_verdict,
+            self.why,
             _line(),
             self.compare,
             _line(),

@@ -1,0 +1,248 @@
+"""Says where a place of the result comes from: a click, a sentence and a layer."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QVBoxLayout, QWidget
+
+from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.types import AnyMapping
+from napari_geosr.gui.kit.activity import Activity, Key
+from napari_geosr.gui.kit.lifetime import Connections
+from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.widgets import button
+from napari_geosr.gui.layers import (
+    METADATA,
+    add_image_result,
+    helper_metadata,
+    place_over,
+    provenance_of,
+    volume_from_layer,
+)
+from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.position import indices_at, pick_with
+from napari_geosr.operations.explain import (
+    ExplainConfig,
+    Explanation,
+    PreparedExplanation,
+    explain_place_steps,
+    prepare_steps,
+)
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Image, Layer
+
+    from napari_geosr.core.volume import Volume
+
+#: What is asked about a place, and what is shown of it, the best first.
+_METHODS = ("evidence", "reach")
+_SHOWN = ("reach", "occlusion", "lam", "filter")
+_HINT = "Click on a pore or a voxel of the result."
+#: Settings of a run that an explanation has to repeat.
+_REPEATED = ("device", "nonfinite", "strength", "sharpness")
+
+
+class WhyBox(QWidget):
+    """Explains the pore or voxel of a result that a person clicks on.
+
+    The very network, noise and grey scale of the run are used again. What they look at
+    is added as a layer over the scan, in its place.
+
+    Parameters
+    ----------
+    viewer : napari.viewer.Viewer
+
+    Signals
+    -------
+    failed : object
+        The error that kept a place from being explained.
+    """
+
+    failed = Signal(object)
+
+    def __init__(
+        self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        self._source: weakref.ref[Image] | None = None
+        self._result: weakref.ref[Layer] | None = None
+        self._overlay: weakref.ref[Layer] | None = None
+        self._prepared: tuple[Key, PreparedExplanation] | None = None
+        #: The newest run's; the prepared network asks it whether to stop.
+        self._should_stop: list[ShouldStop] = []
+        self.pick_button = button(
+            "Why? Pick a place",
+            "Click on a pore or voxel of the result to see which voxels of the scan "
+            "it comes from, and whether the scan supports it.",
+            "Alt+Shift+W",
+        )
+        self.pick_button.setCheckable(True)
+        self.answer = MessageRow(shortcut="Alt+Shift+Q")
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(self.pick_button)
+        column.addWidget(self.answer)
+        self.activity = Activity(self)
+        self.activity.failed.connect(self._on_error)
+        self.pick_button.toggled.connect(self._on_toggled)
+        self._connections = Connections(self)
+        self._connections.add_to(
+            viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self))
+        )
+        self.setVisible(False)
+
+    def set_pair(self, source: Image | None, result: Layer | None) -> None:
+        """Offer to explain `result`, which was made from `source`; with None, nothing.
+
+        Only results of one model can be explained: a filter has no network.
+        """
+        self.pick_button.setChecked(False)
+        self._prepared = None
+        known = source is not None and result is not None
+        self._source = weakref.ref(source) if known else None
+        self._result = weakref.ref(result) if known else None
+        self.setVisible(known and self._settings() is not None)
+
+    def _layers(self) -> tuple[Image, Layer] | None:
+        source = None if self._source is None else self._source()
+        result = None if self._result is None else self._result()
+        if source is None or result is None:
+            return None
+        layers = self._viewer.layers
+        return (source, result) if source in layers and result in layers else None
+
+    def _settings(self) -> ExplainConfig | None:
+        """The settings of the run that made the result, as its record has them."""
+        layers = self._layers()
+        records = () if layers is None else provenance_of(layers[1])
+        if not records or records[-1].get("operation") != "restore":
+            return None
+        record: AnyMapping = records[-1]
+        used = record.get("settings") or {}
+        model = used.get("model")
+        if model in (None, "auto"):
+            model = (record.get("model") or {}).get("name")
+        if model is None:
+            return None
+        repeated = {name: used[name] for name in _REPEATED if name in used}
+        try:
+            return ExplainConfig.create(model=model, method=_METHODS, **repeated)
+        except GeoSRError:
+            return None
+
+    def _on_toggled(self, wanted: bool) -> None:
+        if wanted:
+            self.answer.show_message(_HINT)
+            return
+        if self.activity.busy:
+            self.activity.cancel()
+        self.answer.clear()
+        overlay = None if self._overlay is None else self._overlay()
+        self._overlay = None
+        if overlay is not None and overlay in self._viewer.layers:
+            self._viewer.layers.remove(overlay)
+
+    # A click
+
+    def pick(self, position: object) -> None:
+        """Explain what lies at a position of the viewer, if that is wanted."""
+        layers = self._layers()
+        if not self.pick_button.isChecked() or layers is None or self.activity.busy:
+            return
+        source, result = layers
+        index = indices_at(self._viewer, result, position)  # type: ignore[arg-type]
+        n = len(geometry_of_layer(result).voxel_size)
+        at = tuple(int(x) for x in np.floor(index[-n:] + 0.5))
+        shape = result.data.shape[-n:]
+        if not all(0 <= i < length for i, length in zip(at, shape, strict=True)):
+            self.answer.show_message("This lies outside of the result. " + _HINT)
+            return
+        config = self._settings()
+        if config is None:
+            return
+        try:
+            point = result.metadata.get(METADATA, {}).get("position")
+            scan = volume_from_layer(source, self._viewer, point)
+        except GeoSRError as error:
+            self.failed.emit(error)
+            return
+        key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
+        z, y, x = (0,) * (3 - n) + at
+        self.answer.show_message("Looking where it comes from…")
+        self.activity.start(
+            "explain",
+            lambda stop: self._steps(key, scan, config, (z, y, x), stop),
+            lambda found: self._on_found(key, found),
+            on_step=self._on_step,
+            description=f"Explaining {result.name}",
+        )
+
+    def _steps(
+        self,
+        key: Key,
+        scan: Volume,
+        config: ExplainConfig,
+        at: tuple[int, int, int],
+        stop: ShouldStop,
+    ) -> Generator[Step, None, tuple[PreparedExplanation, Explanation]]:
+        self._should_stop[:] = [stop]
+        if self._prepared is not None and self._prepared[0] == key:
+            prepared = self._prepared[1]
+        else:
+            asked = self._should_stop
+            prepared = yield from prepare_steps(
+                scan, config, should_stop=lambda: asked[0]()
+            )
+        found = yield from explain_place_steps(prepared, at)
+        return prepared, found
+
+    def _on_step(self, step: Step) -> None:
+        if isinstance(step, StageStarted):
+            self.answer.show_message(f"{step.message}…")
+        elif isinstance(step, Warned):
+            self.answer.show_message(step.message, "warning")
+
+    def _on_error(self, error: Exception) -> None:
+        if isinstance(error, Cancelled):
+            return
+        self.answer.show_error(error)
+
+    def _on_found(
+        self, key: Key, found: tuple[PreparedExplanation, Explanation]
+    ) -> None:
+        prepared, explanation = found
+        self._prepared = key, prepared
+        sentence = " ".join([explanation.sentence, *explanation.notes])
+        self.answer.show_message(sentence, "ok" if not explanation.notes else "warning")
+        layers = self._layers()
+        names = [name for name in _SHOWN if name in explanation.overlays]
+        if layers is None or not names:
+            return
+        overlay = explanation.overlays[names[0]]
+        earlier = None if self._overlay is None else self._overlay()
+        if earlier is not None and earlier in self._viewer.layers:
+            self._viewer.layers.remove(earlier)
+        active = self._viewer.layers.selection.active
+        data = np.asarray(overlay.data)
+        top = float(np.nanmax(np.abs(data))) or 1.0
+        layer = add_image_result(
+            self._viewer,
+            overlay.replace(data=np.abs(data)),
+            None,
+            name=f"{layers[1].name} · why",
+            colormap="inferno",
+            blending="additive",
+            contrast_limits=(0.0, top),
+            metadata=helper_metadata("why"),
+            **place_over(layers[0]),
+        )
+        self._overlay = weakref.ref(layer)
+        self._viewer.layers.selection.active = active
