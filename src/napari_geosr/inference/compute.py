@@ -330,6 +330,21 @@ def seconds_per_voxel(
     Windows grow until one takes a tenth of a second, so that call overhead and caches
     do not mislead, or until they would have more than `most_voxels`; the first call,
     which warms up, does not count.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On `device` already.
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+    most_voxels : int
+        Voxels of the largest window that is timed.
+
+    Returns
+    -------
+    float
+        Seconds per voxel of the input.
     """
     import torch
 
@@ -377,5 +392,15 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
 def learn_speed(
     network: nn.Module, device: str, threads: int | None, speed: float
 ) -> None:
-    """Store the speed of a real tile."""
+    """Store the speed of a real tile.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+    speed : float
+        Seconds per voxel of the input.
+    """
     _SPEEDS.setdefault(network, {})[(device, threads or default_threads())] = speed

@@ -143,7 +143,18 @@ class Buffers:
 def tile_peak(
     layout: Layout, cost: CostModel, buffers: Buffers, core: Size, window: Size
 ) -> float:
-    """Peak bytes while tiles of this size run."""
+    """Peak bytes while tiles of this size run.
+
+    Parameters
+    ----------
+    layout : Layout
+    cost : CostModel
+        Of the network on its device.
+    buffers : Buffers
+        What the pipeline keeps besides.
+    core, window : (int, int, int)
+        Voxels of the input along Z, Y and X: of the tile, and with its halo.
+    """
     n_forward = math.prod(window[1:] if layout.per_plane else window)
     return cost.peak(n_forward) + buffers.bytes(layout, core, window)
 
