@@ -311,6 +311,21 @@ def build_report(
 ) -> PorosityReport:
     """Evaluate every statistic from the accumulated sums.
 
+    Parameters
+    ----------
+    totals : Totals
+    config : PorosityConfig
+    name : str
+        Of the volume.
+    shape : tuple of int
+        Of the volume along its spatial axes.
+    grey : GreyHistogram
+    labels : array-like or None
+        Numbers of the pores.
+    warnings : tuple of str
+    noise : NoiseCheck, optional
+        What the noise does at the threshold; None where it could not be measured.
+
     Raises
     ------
     ConfigError

@@ -56,6 +56,15 @@ def threshold_of(
 
     Integers with up to 2¹⁷ levels give the very value of `skimage.filters`; otherwise
     the result is the upper end of the bin in which that value lies.
+
+    Parameters
+    ----------
+    histogram : GreyHistogram
+    config : PorosityConfig
+    dtype : dtype
+        Of the grey values.
+    name : str
+        Of the volume, for messages.
     """
     rule = config.threshold
     if isinstance(rule, float | int):
