@@ -72,7 +72,26 @@ def identity(item: Any) -> tuple[str, int]:
 def walk(
     group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Datasets of numbers with an image's shape, through links, each group once."""
+    """Datasets of numbers with an image's shape, through links, each group once.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Where to begin.
+    prefix : str
+        Its path in the file, put before the names that are found.
+    missing : list of str
+        Gets the names of linked files that are gone.
+    depth : int
+        Of `group`; groups that are nested too deeply are left out.
+    seen : set
+        Groups that were visited, so that links cannot go round in circles.
+
+    Yields
+    ------
+    (str, Dataset)
+        Path in the file and dataset.
+    """
     import h5py
 
     key = identity(group)

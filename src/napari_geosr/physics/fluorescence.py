@@ -73,7 +73,17 @@ class Exposure:
 def nuclei(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 10.0
 ) -> FloatArray:
-    """Ellipsoids with chromatin-like texture, 0 to 1."""
+    """Ellipsoids with chromatin-like texture, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    radius : float
+        About that of a nucleus, in pixels.
+    """
     inside = _cells(shape, rng, step, radius)[0] < 1
     grain = rng.uniform(1.0, 2.5)
     field = gaussian_blur(
@@ -87,7 +97,17 @@ def nuclei(
 def membranes(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 14.0
 ) -> FloatArray:
-    """Thin shells around cells, 0 to 1."""
+    """Thin shells around cells, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    radius : float
+        About that of a cell, in pixels.
+    """
     depth, size = _cells(shape, rng, step, radius)
     thickness = rng.uniform(0.6, 1.2)
     return _scaled(np.exp(-0.5 * ((depth - 1) * size / thickness) ** 2))
@@ -119,7 +139,17 @@ def _cells(
 def filaments(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, number: int = 30
 ) -> FloatArray:
-    """Curved lines of varied brightness, 0 to 1."""
+    """Curved lines of varied brightness, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    number : int
+        Of filaments.
+    """
     light = np.zeros(shape, np.float32)
     length = int(2 * max(shape))
     stiffness = rng.uniform(0.02, 0.12)
@@ -180,7 +210,19 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Structures of one `kind`; `extent` multiplies how many there are."""
+    """Structures of one `kind`; `extent` multiplies how many there are.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of structure, such as ``"nuclei"``.
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    extent : float
+        Multiplies the number of filaments or spots.
+    """
     if kind == "nuclei":
         return nuclei(shape, rng, step=step, radius=rng.uniform(6, 18))
     if kind == "membranes":

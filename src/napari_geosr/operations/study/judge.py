@@ -156,7 +156,17 @@ def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
 def pore_mask(
     voxels: AnyArray, threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
-    """Voxels that are pore."""
+    """Voxels that are pore.
+
+    Parameters
+    ----------
+    voxels : ndarray
+    threshold : float
+    sample : ndarray of bool or None
+        Sample mask; None for everywhere.
+    config : StudyConfig
+        Says whether pores are dark or bright.
+    """
     pores: Mask = phase_mask(voxels, threshold, config.phase)
     return pores if sample is None else pores & sample
 

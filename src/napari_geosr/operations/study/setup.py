@@ -120,7 +120,16 @@ def record_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
-    """What the study is of, with checksums."""
+    """What the study is of, with checksums.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : StudyConfig
+    reference, mask : Volume or None
+        Given instead of being made from the whole scan.
+    should_stop : callable
+    """
     given = {"reference": reference, "mask": mask}
     entry = yield from scan_entry_steps(scan, should_stop)
     record = yield from provenance.record_steps(
@@ -142,7 +151,20 @@ def context_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudyContext]:
-    """Find the axis and the beam for all."""
+    """Find the axis and the beam for all.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : StudyConfig
+    store : StudyStore
+        Has the folders for work files and trained models.
+    shape : (int, int, int)
+        Of the reconstructions.
+    mask : Volume or None
+        Sample mask.
+    should_stop : callable
+    """
     wanted = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,

@@ -42,6 +42,14 @@ _INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
     """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
 
+    Parameters
+    ----------
+    name, suffix : str
+        Of the file.
+    dtype : dtype
+        Of the voxels.
+    shape : sequence of int
+
     Raises
     ------
     FileError
