@@ -317,7 +317,20 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
-    """Time per input voxel, if known from an earlier run."""
+    """Time per input voxel, if known from an earlier run.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+
+    Returns
+    -------
+    float or None
+        Seconds per voxel.
+    """
     known = _SPEEDS.get(network, {})
     return known.get((device, threads or default_threads()))
 

@@ -214,7 +214,14 @@ def _beyond(spec: NetworkSpec) -> float:
 
 
 def learn_cost(network: nn.Module, device: str, cost: CostModel) -> None:
-    """Remember a corrected model for later runs in this process."""
+    """Remember a corrected model for later runs in this process.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    cost : CostModel
+    """
     _CACHE.setdefault(network, {})[device.partition(":")[0]] = cost
 
 
@@ -240,6 +247,19 @@ def count_storage(
     network: nn.Module, window: Sequence[int], kind: str = "cpu"
 ) -> float:
     """Most bytes of storage alive at once in a forward over `window`.
+
+    Parameters
+    ----------
+    network : nn.Module
+    window : sequence of int
+        Voxels along the axes of the network.
+    kind : str
+        Type of the device, such as ``"cpu"``.
+
+    Returns
+    -------
+    float
+        Bytes.
 
     Raises
     ------

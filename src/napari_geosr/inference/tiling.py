@@ -339,7 +339,16 @@ def _factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Minimum number of voxels along an axis that a network computes for `part`."""
+    """Minimum number of voxels along an axis that a network computes for `part`.
+
+    Parameters
+    ----------
+    layout : Layout
+    axis : int
+        0, 1 or 2, for Z, Y or X.
+    part : slice
+        In voxels of the input.
+    """
     stride = layout.stride[axis]
     stop = _up(part.stop, stride)
     if part.stop == layout.shape[axis]:

@@ -102,7 +102,15 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """The entry of a volume's metadata for names of its channels, if they fit."""
+    """The entry of a volume's metadata for names of its channels, if they fit.
+
+    Parameters
+    ----------
+    names : sequence of str
+    axes : str
+    shape : sequence of int
+        Of the volume.
+    """
     at = axes.find("C")
     if at < 0 or len(names) != shape[at]:
         return {}

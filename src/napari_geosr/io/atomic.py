@@ -97,6 +97,14 @@ def patiently(action: Callable[[], T]) -> T:
 def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     """Rename `temporary` (a file or a folder) to `path` in one step.
 
+    Parameters
+    ----------
+    temporary : Path
+        On the same file system as `path`.
+    path : Path
+    overwrite : bool
+        Whether an existing file, or an existing zarr folder, is replaced.
+
     Raises
     ------
     FileError

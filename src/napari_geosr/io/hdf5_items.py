@@ -119,7 +119,21 @@ def text_of(value: object) -> str:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """The dataset `name`; says which linked file is missing, or what there is."""
+    """The dataset `name`; says which linked file is missing, or what there is.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        Path in the file.
+    path : Path
+        Of the file, for messages.
+
+    Raises
+    ------
+    FileError
+        If there is no such dataset.
+    """
     import h5py
 
     group, parts = file, [p for p in name.split("/") if p]

@@ -75,6 +75,13 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
     A window of the image's own number of axes is used, so the value for a volume is not
     the mean over its planes.
+
+    Parameters
+    ----------
+    image, truth : ndarray
+        (Y, X) or (Z, Y, X), of one shape.
+    data_range : float
+        Range of the grey values.
     """
     _require_same_shape(image, truth)
     from skimage.metrics import structural_similarity

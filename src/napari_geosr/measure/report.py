@@ -286,7 +286,15 @@ class PorosityReport:
 
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
-    """Counts in `n_bins` logarithmic bins over the values' own range."""
+    """Counts in `n_bins` logarithmic bins over the values' own range.
+
+    Parameters
+    ----------
+    values : ndarray
+        Sizes of the pores, greater than zero.
+    unit : str
+    n_bins : int
+    """
     if not len(values):
         return Histogram(np.zeros(0, np.int64), np.zeros(0), unit)
     low, high = float(values.min()), float(values.max())

@@ -166,6 +166,15 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
 
     Dark pores are ``block <= value``, bright ones ``block > value``, so that both
     share out all finite voxels.
+
+    Parameters
+    ----------
+    block : ndarray
+        Grey values.
+    value : float
+        Threshold.
+    phase : {"dark", "bright"}
+        Which of the two phases are pores.
     """
     bound: Any = float(value)
     if block.dtype == np.bool_:

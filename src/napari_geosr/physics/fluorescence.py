@@ -166,7 +166,15 @@ def filaments(
 
 
 def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> FloatArray:
-    """Points of light of varied brightness, 0 to 1."""
+    """Points of light of varied brightness, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    number : int
+        Of spots.
+    """
     light = np.zeros(shape, np.float32)
     _splat(light, rng.uniform(0, shape, (number, 3)), rng.lognormal(0, 0.5, number))
     return _scaled(light)
@@ -191,7 +199,15 @@ def _scaled(light: npt.NDArray[np.floating]) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0
 ) -> FloatArray:
-    """One or two kinds of structures, of sizes and numbers drawn at random."""
+    """One or two kinds of structures, of sizes and numbers drawn at random.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    """
     chosen = rng.choice(len(STRUCTURES), size=rng.integers(1, 3), replace=False)
     light = np.zeros(shape, np.float32)
     extent = math.prod(shape) / (16 * 128 * 128)
@@ -262,7 +278,15 @@ def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
 def counted(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
-    """Camera image of a noise-free image, in photons."""
+    """Camera image of a noise-free image, in photons.
+
+    Parameters
+    ----------
+    clean : ndarray
+        As a share of the microscope's photons.
+    microscope : Microscope
+    rng : numpy.random.Generator
+    """
     noisy = poisson_gaussian_noise(
         clean, microscope.photons, microscope.read_noise, rng
     )
@@ -272,7 +296,14 @@ def counted(
 def expose(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> Exposure:
-    """Image `light` twice through `microscope`."""
+    """Image `light` twice through `microscope`.
+
+    Parameters
+    ----------
+    light : ndarray of shape (Z, Y, X)
+    microscope : Microscope
+    rng : numpy.random.Generator
+    """
     clean = seen(light, microscope)
     noisy, again = (counted(clean, microscope, rng) for _ in range(2))
     return Exposure(noisy, again, clean * np.float32(microscope.photons))

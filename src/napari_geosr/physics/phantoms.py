@@ -181,6 +181,14 @@ def render_balls(
 
     The fraction follows the signed distance to the surface, which is within a few
     percent of the exact overlap for radii of two voxels and more.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    balls : ndarray of shape (n, 4)
+        Centres along Z, Y and X, and radii, in voxels.
+    flatten : ndarray of shape (n,), optional
+        Factor of each sphere's extent along Z.
     """
     fraction = np.zeros(shape, np.float32)
     for i, (z, y, x, r) in enumerate(balls):

@@ -187,7 +187,15 @@ def random_phantom(
 def small_pore_foam(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius."""
+    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    scale : float
+        Factor of all lengths.
+    """
     smallest = scale * rng.uniform(1.5, 3.0)
     return phantoms.sphere_foam(
         shape,

@@ -326,7 +326,13 @@ def remarks(
 def doubts(
     sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
 ) -> tuple[str, ...]:
-    """Notes that matter even where only the noise level is shown."""
+    """Notes that matter even where only the noise level is shown.
+
+    Parameters
+    ----------
+    sample, quiet, coarse
+        As in :func:`remarks`.
+    """
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:
         found.append(_clipped(sample))

@@ -28,6 +28,20 @@ FILES = {
 def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str, Path]:
     """Name the files in the folder `out`.
 
+    Parameters
+    ----------
+    out : path
+        A folder, which may be missing.
+    inputs : list of Volume
+        Whose files may not be replaced.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    dict of str to Path
+        By what they hold; see `FILES`.
+
     Raises
     ------
     FileError

@@ -323,7 +323,16 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
-    """What may compute a run: a resumed run keeps its backend."""
+    """What may compute a run: a resumed run keeps its backend.
+
+    Parameters
+    ----------
+    config : RestoreConfig
+    kept : KeptPart or None
+        What an earlier run left.
+    n_runs : int
+        Runs that share the backend.
+    """
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 

@@ -176,6 +176,18 @@ def choose_steps(
 
     A last `Warned` says what was chosen and why.
 
+    Parameters
+    ----------
+    volume : Volume
+    config : RestoreConfig
+    noise : Noise, optional
+        Of the volume, where it is known.
+    should_stop : callable
+
+    Returns
+    -------
+    Ranking
+
     Raises
     ------
     ConfigError

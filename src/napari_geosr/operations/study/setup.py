@@ -96,7 +96,24 @@ def _titles(algorithms: Sequence[Algorithm]) -> str:
 def shape_of(
     scan: Projections, reference: Volume | None, mask: Volume | None
 ) -> tuple[int, int, int]:
-    """Of the reconstruction, which given volumes must have."""
+    """Return the shape of the reconstructions, and check that given volumes have it.
+
+    Parameters
+    ----------
+    scan : Projections
+    reference, mask : Volume or None
+        Must have the shape of the reconstruction.
+
+    Returns
+    -------
+    (int, int, int)
+        Along Z, Y and X.
+
+    Raises
+    ------
+    VolumeError
+        If one of them has another shape.
+    """
     size = scan.n_columns
     for word, volume in (("reference", reference), ("mask", mask)):
         if volume is None:
@@ -120,7 +137,7 @@ def record_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
-    """What the study is of, with checksums.
+    """Make the record of a study: inputs with checksums, and settings.
 
     Parameters
     ----------
@@ -151,7 +168,7 @@ def context_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudyContext]:
-    """Find the axis and the beam for all.
+    """Find the rotation axis and the geometry that all reconstructions share.
 
     Parameters
     ----------

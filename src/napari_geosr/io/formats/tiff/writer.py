@@ -158,6 +158,7 @@ class TiffOutput(Output):
                     raise
 
     def secure(self) -> None:
+        """Have the voxels that were written on the disk."""
         if self._map is not None:
             self._map.flush()
 
@@ -175,6 +176,13 @@ class TiffOutput(Output):
             _blank(self.array[place], boxes)
 
     def complete(self, *, pyramid: bool) -> None:
+        """Write description and provenance, and close the file.
+
+        Parameters
+        ----------
+        pyramid : bool
+            Not used: TIFF files get one level.
+        """
         self.close()
         if self.provenance == self.stamp.provenance and not self._has_old_stamp:
             return
@@ -193,6 +201,7 @@ class TiffOutput(Output):
                 tags["ImageDescription"].overwrite(_plain_description(stamp))
 
     def close(self) -> None:
+        """Close the file as it is."""
         if self._map is not None:
             self._map.flush()
             self._map = None
