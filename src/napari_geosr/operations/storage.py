@@ -74,6 +74,15 @@ def cached_zarr(
 
     It is removed when nobody holds the array any more, at the latest when the program
     ends: a result that is to stay is saved to a file.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    fill : float
+        Value of voxels that are not written.
+    depth : int
+        Planes of a chunk.
     """
     import zarr
 

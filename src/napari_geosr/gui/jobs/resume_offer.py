@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
+from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
-from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
-from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.jobs.offer import JobOffer
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.jobs import index, local
-from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobStatus
 from napari_geosr.jobs.kinds import FIT_NETWORKS
 
 
-class ResumeOffer(QWidget):
+class ResumeOffer(JobOffer):
     """A row that names the newest interrupted or paused job; hidden where none is.
 
     The jobs are listed in a worker when the dock opens.
@@ -30,12 +29,8 @@ class ResumeOffer(QWidget):
     resumed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(parent, "Stopped job", "A job that was paused or interrupted.")
         self._job: JobStatus | None = None
-        self.label = QLabel()
-        self.label.setWordWrap(True)
-        self.label.setAccessibleName("Stopped job")
-        self.label.setToolTip("A job that was paused or interrupted.")
         self.button = QPushButton("Resume")
         self.button.setAccessibleName("Resume the stopped job")
         self.button.setShortcut("Alt+Shift+R")
@@ -45,14 +40,9 @@ class ResumeOffer(QWidget):
         self.later.setShortcut("Alt+Shift+X")
         self.later.setAccessibleName("Not now")
         self.later.setToolTip("Not now. It stays in the Jobs dock (Alt+Shift+X).")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.label, 1)
-        row.addWidget(self.button)
-        row.addWidget(self.later)
+        self.add_buttons(self.button, self.later)
         self.button.clicked.connect(self._on_resume)
         self.later.clicked.connect(self._on_later)
-        self.setVisible(False)
         self._run: BackgroundTask | None = BackgroundTask(
             lambda _stop: _list_steps(), owner=self, on_result=self._on_listed
         )
@@ -78,21 +68,13 @@ class ResumeOffer(QWidget):
         if self._job is None:
             return
         self.setVisible(False)
-        try:
-            local.start(JobFolder(self._job.path))
-        except (GeoSRError, OSError) as error:
-            show_error(error, self)
-            return
-        self.resumed.emit(self._job.path)
+        if self.resume(self._job.path):
+            self.resumed.emit(self._job.path)
 
     def _on_later(self) -> None:
         self.setVisible(False)
-        if self._job is None:
-            return
-        try:
-            JobFolder(self._job.path).beat(seen=True)
-        except GeoSRError as error:
-            show_error(error, self)
+        if self._job is not None:
+            self.set_aside(self._job.path)
 
 
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:

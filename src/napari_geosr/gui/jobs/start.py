@@ -104,6 +104,14 @@ def start_steps(
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent`, named `name`, and start its process.
 
+    Parameters
+    ----------
+    plan : TrainingPlan
+    parent : Path
+        Folder that gets the job's folder.
+    name : str
+    should_stop : callable
+
     Returns
     -------
     Path

@@ -187,6 +187,13 @@ def finer_targets(
 
     Every setting named was tried: the method accepts it, and makes voxels that fine.
 
+    Parameters
+    ----------
+    method : str
+        Name of a learning method.
+    training : TrainingConfig
+    source, target : Volume
+
     Returns
     -------
     str
