@@ -211,9 +211,10 @@ def find_steps(
 
 def _source_of(status: JobStatus) -> Path | None:
     try:
-        return source_of(JobFolder(status.path))
+        source = source_of(JobFolder(status.path))
     except GeoSRError:
         return None
+    return None if source is None else source.path
 
 
 def _status_of(job: Path) -> JobStatus | None:
