@@ -237,6 +237,19 @@ def test_a_measurement_starts_again_as_a_job(own_home: Path, scan: Path) -> None
     assert foreign_files(folder) == []
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint32, np.float64, bool])
+def test_no_voxel_changes_on_its_way_into_a_job(own_home: Path, dtype: Any) -> None:
+    """Numbers beyond 32 bits do not begin again at 0."""
+    values = np.arange(6 * 20 * 20).reshape(6, 20, 20) % 7
+    if np.dtype(dtype).itemsize == 8:
+        values = values + 2**40 + 1
+    given = Volume(values.astype(dtype), "ZYX", name="labels")
+    stopped = StoppedMeasurement({"data": LayerVolume(given)}, MeasureConfig())
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    job, _ = read_job(JobFolder(folder).values(), folder)
+    np.testing.assert_array_equal(job.data.open().data, given.data)  # type: ignore[attr-defined]
+
+
 def test_settings_of_a_training_are_refused(own_home: Path, scan: Path) -> None:
     values = {"operation": "restore", "name": "scan", "data": {"volume": str(scan)}}
     job = JobFolder.create(own_home / "job", values, name="scan")

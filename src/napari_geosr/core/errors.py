@@ -28,7 +28,19 @@ class GeoSRError(Exception):
 
 
 class ConfigError(GeoSRError, ValueError):
-    """A setting is out of range or settings contradict each other."""
+    """A setting is out of range or settings contradict each other.
+
+    Parameters
+    ----------
+    message : str
+    fields : sequence of str
+        Names of the settings, where a config was valid in itself: docks say it beside
+        them.
+    """
+
+    def __init__(self, message: str = "", *, fields: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 class VolumeError(GeoSRError, ValueError):

@@ -15,7 +15,6 @@ from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.data import (
     new_folder,
@@ -301,21 +300,9 @@ def _file_steps(
     if volume.source is not None and given.is_in_file():
         return volume.source.resolve(), given.reading()
     yield StageStarted(message=f"Writing {volume.name!r} into the job")
-    written = write_into_job(_writable(volume), path, should_stop)
+    # Every type of voxels is kept as it is: masks as 0 and 1, labels of 64 bits too.
+    written = write_into_job(volume.replace(source=None), path, should_stop)
     return written, InputConfig()
-
-
-def _writable(volume: Volume) -> Volume:
-    """Labels of 64 bits and masks of yes and no, which no file has, as others."""
-    kinds = {"b": np.uint8, "i": np.int32, "u": np.uint32}
-    kind = volume.dtype.kind
-    volume = volume.replace(source=None)
-    if kind != "b" and not (kind in "iu" and volume.dtype.itemsize > 4):
-        return volume
-    dtype = kinds[kind]
-    marked = MappedSource(volume.data, lambda part: part.astype(dtype), dtype)
-    chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
-    return volume.replace(data=LazyArray(marked, Path(volume.name), chunks))
 
 
 def _of_input(left: Volume, checksum: str) -> Volume:
