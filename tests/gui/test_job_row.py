@@ -135,8 +135,16 @@ def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):
     view = dock.view
     qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
     assert view.show_button.isEnabled()
-    assert not view.use_button.isEnabled()
     assert view.state_label.text() == "Done."
+    # What only trainings have is not there.
+    for part in (
+        view.use_button,
+        view.tune_button,
+        view.finish_button,
+        view.show_preview,
+        view.plot,
+    ):
+        assert part.isHidden(), part.accessibleName()
     with qtbot.waitSignal(view.opener.opened, timeout=20_000):
         view.show_button.click()
     assert [layer.name for layer in viewer.layers] == ["done"]

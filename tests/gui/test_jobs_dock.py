@@ -67,6 +67,24 @@ def test_all_jobs_are_listed_and_one_is_shown(viewer, qtbot, tmp_path):
     assert not dock.remove_button.isEnabled()
 
 
+def test_a_training_has_its_buttons_and_nothing_else(viewer, qtbot, tmp_path):
+    make_job(tmp_path, "mine", "paused")
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "paused", timeout=10_000)
+    for part in (view.use_button, view.tune_button, view.finish_button, view.plot):
+        assert not part.isHidden(), part.accessibleName()
+    assert view.show_button.isHidden()
+
+
+def test_without_jobs_one_sentence_says_what_to_do(viewer, qtbot):
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: "No jobs yet" in dock.view.state_label.text())
+    assert "Press Train…" in dock.view.state_label.text()
+    assert not dock.train_button.isHidden()
+    for part in (dock.tree, dock.remove_button, dock.view.plot, dock.view.folder_row):
+        assert part.isHidden(), part.accessibleName()
+
+
 def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
     make_job(tmp_path, "whole", "paused")
     odd = make_job(tmp_path, "odd", "paused")

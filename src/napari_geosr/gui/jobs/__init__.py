@@ -165,6 +165,8 @@ class JobsDock(Dock):
             self._on_selected()
 
     def _say_what_to_do(self, has_jobs: bool) -> None:
+        for widget in (self.tree, self.remove_button):
+            widget.setVisible(has_jobs)  # an empty table has nothing to say
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.view.hint:
             self.view.set_hint(hint)
