@@ -21,6 +21,7 @@ from napari_geosr.gui.jobs.result import JobSource, layer_of
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import contrast
+from napari_geosr.io.journal import journal_of
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
@@ -59,6 +60,7 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     viewer, qtbot, tmp_path, scan, monkeypatch
 ):
     job = make_job(tmp_path, "foam", "paused", scan)
+    leave_part(job, [[[0, 3], [0, 20], [0, 20]]])
     dock = opened(viewer)
     row = dock.job_row
     qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
@@ -78,6 +80,30 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     assert row.button.isHidden()
     job.set_state("running", done=6)
     qtbot.waitUntil(lambda: "50 %" in row.label.text(), timeout=10_000)
+
+
+def leave_part(job, boxes) -> None:
+    """What a run writes down of a part that it has finished."""
+    part = job.path / "data" / "part.zarr"
+    part.mkdir(parents=True)
+    journal_of(part).write_text(json.dumps({"boxes": boxes}))
+
+
+@pytest.mark.parametrize("boxes", [None, []])
+def test_nothing_is_promised_of_which_nothing_is_there(
+    viewer, qtbot, tmp_path, scan, boxes
+):
+    job = make_job(tmp_path, "foam", "paused", scan, done=0, total=0)
+    if boxes is not None:  # stopped before the first tile
+        leave_part(job, boxes)
+    row = opened(viewer).job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    on = "it starts again from the beginning."
+    assert row.label.text() == f"foam is paused; {on}"
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "paused", timeout=10_000)
+    assert view.state_label.text() == f"Paused; {on}"
+    assert "finished" not in view.resume_button.toolTip()
 
 
 def test_not_now_is_remembered(viewer, qtbot, tmp_path, scan):
@@ -278,6 +304,7 @@ def test_a_paused_job_is_offered_in_the_jobs_dock(viewer, qtbot, tmp_path, scan)
     make_job(tmp_path, "foam", "paused", scan)
     offer = opened(viewer, JOBS).offer
     qtbot.waitUntil(lambda: not offer.isHidden(), timeout=10_000)
-    assert offer.label.text() == "foam is paused at 3 of 12."
+    said = "foam is paused at 3 of 12; it starts again from the beginning."
+    assert offer.label.text() == said
     offer.later.click()
     assert offer.isHidden()

@@ -26,7 +26,7 @@ from napari_geosr.jobs.handover import (
     job_from_run_steps,
     plain_name,
 )
-from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.kinds import how_it_resumes, read_job
 from napari_geosr.jobs.own_files import foreign_files
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
@@ -135,6 +135,32 @@ def test_a_restoration_goes_on_as_a_job(
     assert 0 < n_tiles < status.total
     assert foreign_files(folder) == []
     assert not (folder / "data" / "part.zarr").exists()
+
+
+def test_a_job_killed_after_its_last_step_keeps_no_parts(
+    own_home: Path, scan: Path, small_tiles: None
+) -> None:
+    volume = io.read(scan)
+    done = stopped_restoration(volume)
+    stopped = StoppedRestoration(
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=done.volume
+    )
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    part = folder / "data" / "part.zarr"
+    assert part.exists()
+    assert how_it_resumes("restore", folder) == "resumes from the finished tiles"
+    (folder / "result").mkdir()
+    io.write(volume, folder / "result" / "scan_ct-denoise.ome.tif")
+    assert tiles_of(JobFolder(folder)) == 0
+    assert list((folder / "data").iterdir()) == []
+    assert how_it_resumes("restore", folder) == "starts again from the beginning"
+
+
+def test_only_parts_of_the_job_itself_are_removed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "mine"
+    elsewhere.mkdir()
+    storage.remove_parts(tmp_path / "job", elsewhere, None)
+    assert elsewhere.exists()
 
 
 def test_a_finished_result_is_kept_as_a_job_too(own_home: Path, scan: Path) -> None:

@@ -13,7 +13,7 @@ from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
 
 
 class ResumeOffer(QWidget):
@@ -39,7 +39,7 @@ class ResumeOffer(QWidget):
         self.button = QPushButton("Resume")
         self.button.setAccessibleName("Resume the stopped job")
         self.button.setShortcut("Alt+Shift+R")
-        self.button.setToolTip("Resume from what is finished (Alt+Shift+R).")
+        self.button.setToolTip("Resume it in the background (Alt+Shift+R).")
         self.later = QToolButton()
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")
@@ -71,7 +71,8 @@ class ResumeOffer(QWidget):
         how = "was interrupted" if job.state == "interrupted" else "is paused"
         step = "step " if job.operation in FIT_NETWORKS else ""
         at = f" at {step}{job.done} of {job.total}" if job.total else ""
-        self.label.setText(f"{job.name} {how}{at}.")
+        on = how_it_resumes(job.operation, job.path)
+        self.label.setText(f"{job.name} {how}{at}; it {on}.")
         self.setVisible(True)
 
     def _on_resume(self) -> None:

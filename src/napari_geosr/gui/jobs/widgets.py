@@ -50,9 +50,7 @@ class JobWidgets(QWidget):
         self.pause_button = button(
             "Pa&use", "Stop after the current step. You can resume at any time."
         )
-        self.resume_button = button(
-            "&Resume", "Resume in the background from what is finished."
-        )
+        self.resume_button = button("&Resume", "Resume in the background.")
         self.resume_with = ResumeSettings()
         self.finish_button = button(
             "Stop and &keep the model",

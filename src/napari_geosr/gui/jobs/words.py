@@ -20,7 +20,7 @@ def state_text(watch: JobWatch) -> str:
     status = watch.status
     done, total = steps_of(watch)
     fits = status.operation in FIT_NETWORKS
-    at = f"{'step ' if fits else ''}{done} of {total}" if total else "the beginning"
+    at = f" at {'step ' if fits else ''}{done} of {total}" if total else ""
     if watch.wish and status.is_alive:
         return _ASKED[watch.wish]
     if status.state == "running":
@@ -28,14 +28,17 @@ def state_text(watch: JobWatch) -> str:
             return f"{watch.stage or 'Starting'}…"
         if not fits:
             return f"{watch.stage}… {done} of {total} are done."
-        return f"Training: {at} ({100 * done // total} %)"
+        return f"Training: step {done} of {total} ({100 * done // total} %)"
+    how = ""
+    if status.can_resume:
+        how = how_it_resumes(status.operation, status.path)
     return {
         "queued": "Waiting for other jobs, or starting…",
         "finishing": f"{status.message or 'Validating the model'}…",
-        "paused": f"Paused at {at}.",
-        "cancelled": f"Stopped at {at}; it can be resumed.",
-        "interrupted": f"Interrupted at {at}; it {how_it_resumes(status.operation)}.",
-        "failed": f"Failed at {at}.",
+        "paused": f"Paused{at}; it {how}.",
+        "cancelled": f"Stopped{at}; it {how}.",
+        "interrupted": f"Interrupted{at}; it {how}.",
+        "failed": f"Failed{at}.",
         "unreadable": "It cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
