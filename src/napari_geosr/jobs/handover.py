@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
@@ -261,10 +261,21 @@ def job_from_run_steps(
 
     Parameters
     ----------
+    run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
+        What was run, and what it has finished. Nobody may use its arrays any more.
+    parent : Path
+        Is made if it does not exist; the folder is named after the run.
     start : bool
         Whether a process begins to work on it, or it is paused.
     progress : tuple of int
         Units of work done, and in all.
+    should_stop : callable
+        Asked while files are written.
+
+    Yields
+    ------
+    Step
+        A stage for each file that is written.
 
     Returns
     -------
@@ -273,11 +284,16 @@ def job_from_run_steps(
 
     Raises
     ------
+    Cancelled
+        If `should_stop` says so; the folder is removed.
     GeoSRError
-        With one sentence; nothing is left then.
+        With one sentence, if something cannot be written; the folder is removed. After
+        the job was made, it stays, also if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
+        if should_stop():  # the last moment: from now on there is a job
+            raise Cancelled("Cancelled.")
         job = JobFolder.create(folder, made.to_values(), name=run.name, is_mine=True)
         job.set_state("paused", done=progress[0], total=progress[1])
         index.register(job)
