@@ -304,7 +304,7 @@ def test_a_paused_job_is_offered_in_the_jobs_dock(viewer, qtbot, tmp_path, scan)
     make_job(tmp_path, "foam", "paused", scan)
     offer = opened(viewer, JOBS).offer
     qtbot.waitUntil(lambda: not offer.isHidden(), timeout=10_000)
-    said = "foam is paused at 3 of 12; it starts again from the beginning."
+    said = "foam is paused at 3 of 12 tiles; it starts again from the beginning."
     assert offer.label.text() == said
     offer.later.click()
     assert offer.isHidden()

@@ -233,6 +233,9 @@ def test_a_reconstruction_goes_on_as_a_job(
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     job = JobFolder(folder)
     assert 0 < tiles_of(job) < sum(1 for _ in range(24))
+    events, _ = job.events(0, 10**6)
+    whats = [event.get("what") for event in events if event["event"] == "progress"]
+    assert "iteration 1 of 3" in whats
     status = job.status()
     assert (status.operation, status.method, status.state) == (
         "reconstruct",

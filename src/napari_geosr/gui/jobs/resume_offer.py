@@ -9,11 +9,12 @@ from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidge
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
+from napari_geosr.gui.jobs.words import how_far
 from napari_geosr.gui.kit.notify import show_error
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
+from napari_geosr.jobs.kinds import how_it_resumes
 
 
 class ResumeOffer(QWidget):
@@ -69,8 +70,8 @@ class ResumeOffer(QWidget):
             return
         job = self._job = stopped[0]
         how = "was interrupted" if job.state == "interrupted" else "is paused"
-        step = "step " if job.operation in FIT_NETWORKS else ""
-        at = f" at {step}{job.done} of {job.total}" if job.total else ""
+        far = how_far(job.operation, job.done, job.total) if job.total else ""
+        at = f" at {far}" if far else ""
         on = how_it_resumes(job.operation, job.path)
         self.label.setText(f"{job.name} {how}{at}; it {on}.")
         self.setVisible(True)
