@@ -241,7 +241,9 @@ class StoppedMeasurement:
         """
         inputs = {}
         for role, given in self.volumes.items():
-            target = folder / "data" / f"{role}.ome.zarr"
+            # Messages call a volume as its file.
+            name = plain_name(given.volume.name)
+            target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from _file_steps(given, target, should_stop)
             inputs[role] = MeasureInput(
                 volume=path, reading=reading, title=given.volume.name
