@@ -164,7 +164,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sample-and-finite",
-        "measure/porosity.py",
+        "measure/preparation.py",
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
         "what is outside the mask counts as sample",
@@ -172,7 +172,7 @@ MUTATIONS = (
     ),
     Mutation(
         "pores-in-sample",
-        "measure/porosity.py",
+        "measure/preparation.py",
         "        if sample is not None:\n            pores &= sample\n        counts.s",
         "        counts.s",
         "air around the sample counts as pores",
@@ -458,7 +458,7 @@ MUTATIONS = (
     Mutation(
         "resume-parts",
         "learning/trainer.py",
-        'self.parts = state["parts"]',
+        'self.parts.count = state["parts"]',
         "pass",
         "memory runs out again after a resume",
         _TRAINER,
@@ -530,7 +530,7 @@ MUTATIONS = (
     # Memory
     Mutation(
         "first-tile",
-        "inference/run.py",
+        "inference/tile_planner.py",
         "return peak > self.budget",
         "return peak < self.budget",
         "the first tile teaches nothing, or the wrong thing",
@@ -539,8 +539,8 @@ MUTATIONS = (
     Mutation(
         "frugal-allocator",
         "inference/run.py",
-        "_USUAL_EXCESS * self.choice.peak_bytes <= self.budget",
-        "_USUAL_EXCESS * self.choice.peak_bytes >= self.budget",
+        "_USUAL_EXCESS * self.planner.choice.peak_bytes <= self.budget",
+        "_USUAL_EXCESS * self.planner.choice.peak_bytes >= self.budget",
         "the budget is broken by what the C library keeps",
         _RUNNER,
     ),

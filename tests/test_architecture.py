@@ -1,13 +1,14 @@
 """How modules of the package hang together, lazy and `TYPE_CHECKING` imports counted.
 
 No import circle, and few modules that only one other imports: such a pair is mostly one
-subject in two files.
+subject in two files. Files and folders are small enough to be looked through.
 """
 
 from __future__ import annotations
 
 import ast
 import re
+from collections import Counter
 from pathlib import Path
 
 import networkx as nx
@@ -28,11 +29,17 @@ from napari_geosr.physics.degradations import DEGRADATIONS
 from napari_geosr.tomography.algorithms import ALGORITHMS
 
 ROOT = Path(napari_geosr.__file__).parent
+FILES = sorted(ROOT.rglob("*.py"))
 
 #: Modules that only one other imports, at most.
 MOST_SINGLE_USES = 90
-#: Not counted among them: files that a registry finds by their names, which may be
-#: imported as well where one of them is meant,
+#: Lines of a file, and lines of a function without its signature and docstring.
+MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 70
+#: Modules of a folder: of a dock or a verb, and of an engine.
+MOST_FILES = {"gui": 20, "operations": 20}
+MOST_FILES_ELSEWHERE = 32
+#: Not counted among modules of one user: files that a registry finds by their names,
+#: which may be imported as well where one of them is meant,
 REGISTRIES = (
     KINDS_OF_MEMBERS,
     FILE_FORMATS,
@@ -126,6 +133,63 @@ def test_few_modules_are_imported_by_one_other_alone(whole: nx.DiGraph) -> None:
     pairs = [pair for pair in single_uses(whole) if not is_apart(pair[0])]
     listed = "\n".join(f"{module} by {user}" for module, user in pairs)
     assert len(pairs) <= MOST_SINGLE_USES, f"Fold some of them:\n{listed}"
+
+
+def test_files_are_short() -> None:
+    sizes = {path: len(path.read_text("utf-8").splitlines()) for path in FILES}
+    long = {str(path): n for path, n in sizes.items() if n > MOST_LINES}
+    assert not long, "Split them along their subjects."
+
+
+def test_functions_are_short() -> None:
+    lengths = {
+        f"{path}:{node.lineno} {node.name}": body_length(node)
+        for path in FILES
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.FunctionDef)
+    }
+    long = {name: n for name, n in lengths.items() if n > MOST_LINES_OF_A_FUNCTION}
+    assert not long, "Split them."
+
+
+def test_folders_are_small() -> None:
+    counts = Counter(path.parent for path in FILES)
+    large = {
+        str(folder): n
+        for folder, n in counts.items()
+        if n > MOST_FILES.get(top_of(folder), MOST_FILES_ELSEWHERE)
+    }
+    assert not large, "Make a folder of what belongs together."
+
+
+def top_of(folder: Path) -> str:
+    """The package's own folder that `folder` is, or lies in; "" of the package."""
+    return (*folder.relative_to(ROOT).parts, "")[0]
+
+
+def body_length(function: ast.FunctionDef) -> int:
+    """Lines from the first statement that is no docstring to the end."""
+    has_docstring = ast.get_docstring(function) is not None
+    body = function.body[1:] if has_docstring else function.body
+    if not body:
+        return 0
+    assert function.end_lineno is not None
+    return function.end_lineno - body[0].lineno + 1
+
+
+def test_only_what_a_function_does_counts() -> None:
+    long = (
+        'def f(\n    a,\n):\n    """Text.\n\n    More.\n    """\n    b = a\n    g(b)\n'
+    )
+    for n, source in ((2, long), (0, 'def f():\n    """Text."""\n')):
+        (found,) = ast.parse(source).body
+        assert isinstance(found, ast.FunctionDef)
+        assert body_length(found) == n
+
+
+def test_a_folder_in_a_dock_counts_as_one_of_docks() -> None:
+    assert top_of(ROOT / "gui" / "restore" / "outlook") == "gui"
+    assert top_of(ROOT) == ""
 
 
 @pytest.mark.parametrize(

@@ -87,8 +87,8 @@ def test_a_run_counts_what_both_files_hold_at_any_budget():
         statistics=STATISTICS,
         budget=60 * 10**6,
     )
-    assert run._buffers(60 * 10**6).held == 20 * 10**6
-    assert run._buffers(90 * 10**6).held == 30 * 10**6
+    assert run.planner.buffers_of(60 * 10**6).held == 20 * 10**6
+    assert run.planner.buffers_of(90 * 10**6).held == 30 * 10**6
 
 
 def test_a_budget_is_held_by_what_a_run_says_it_takes():

@@ -68,7 +68,7 @@ def test_a_resumed_training_gives_the_same_weights(
 
 def test_a_batch_in_parts_moves_the_weights_alike(noisy_pair: Any) -> None:
     whole, parts = make(noisy_pair), make(noisy_pair)
-    parts.parts = 4
+    parts.parts.count = 4
     for trainer in (whole, parts):
         finish(trainer)
     expected, found = weights(whole), weights(parts)
@@ -274,7 +274,7 @@ def test_checkpoints_keep_their_keys_and_are_taken_as_they_are(
     del state["settings"]
     resumed = build_trainer("noise2noise", steps=4)
     resumed.load_state_dict({**state, "parts": 2})
-    assert (resumed.step, resumed.first_step, resumed.parts) == (2, 2, 2)
+    assert (resumed.step, resumed.first_step, resumed.parts.count) == (2, 2, 2)
     for name, weights in trained.average.state_dict().items():
         assert torch.equal(weights, resumed.average.state_dict()[name])
 
@@ -308,7 +308,7 @@ def test_a_resumed_training_keeps_the_parts_that_fit(
     assert any(isinstance(s, Warned) for s in finish(first, stop_at=2))
     second = hungry(make(noisy_pair, tmp_path))
     assert second.resume()
-    assert second.parts == first.parts == 4
+    assert second.parts.count == first.parts.count == 4
     assert not any(isinstance(s, Warned) for s in finish(second))
 
 

@@ -59,7 +59,17 @@ def as_volume(
 def as_volumes(
     given: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Return several volumes; arrays are called by `name` and a number."""
+    """Return several volumes; arrays are called by `name` and a number.
+
+    Parameters
+    ----------
+    given : sequence of Volume or array
+        Volumes stay as they are.
+    axes : str or None
+        Letters of the arrays' axes, as in :func:`as_volume`.
+    name : str
+        Arrays are called ``NAME 1``, ``NAME 2``, …
+    """
     return [
         as_volume(each, None if isinstance(each, Volume) else axes, name=f"{name} {i}")
         for i, each in enumerate(given, start=1)
@@ -91,6 +101,14 @@ def as_pair(
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
     """Return two volumes of one object; an array lies where the other one does.
+
+    Parameters
+    ----------
+    first, second : Volume or array
+    axes : str or None
+        Letters of an array's axes, as in :func:`as_volume`.
+    names : (str, str)
+        What arrays are called.
 
     Raises
     ------

@@ -43,7 +43,7 @@ _TROUBLE = ("failed", "interrupted", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
-    """Run ``napari-geosr jobs list``."""
+    """List the jobs of this computer, with their states; return the exit code."""
     found = index.list_jobs()
     if json:
         print_json({"jobs": [_values(status) for status in found]})
@@ -57,7 +57,7 @@ def list_jobs(*, json: Json = False) -> int:
 
 
 def show_jobs(job: Job, /, *, json: Json = False) -> int:
-    """Run ``napari-geosr jobs show``."""
+    """Show state, figures and settings of a job; return the exit code."""
     folder = find(job)
     status, last = folder.status(), _last_progress(folder)
     if json:
@@ -159,7 +159,20 @@ def resume_jobs(
     steps: Annotated[int | None, Parameter(help="New total number of steps.")] = None,
     json: Json = False,
 ) -> int:
-    """Run ``napari-geosr jobs resume``."""
+    """Resume a job where it stopped, a training with other settings if asked.
+
+    Each option is described where it is declared.
+
+    Returns
+    -------
+    int
+        Exit code.
+
+    Raises
+    ------
+    JobError
+        If there is nothing to resume.
+    """
     folder = index.find(job)
     status = folder.status()
     if not status.can_resume and not (status.state == "queued" and not status.pid):

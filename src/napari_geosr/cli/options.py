@@ -44,6 +44,15 @@ def settings_from(
 ) -> AnyConfig:
     """Settings of a YAML file, overruled by the flags that were given.
 
+    Parameters
+    ----------
+    kind : type
+        The class of the settings.
+    flags : Config or None
+        What the command line gave.
+    path : Path or None
+        YAML file.
+
     Raises
     ------
     ConfigError

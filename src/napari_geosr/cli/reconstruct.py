@@ -86,7 +86,15 @@ def reconstruct(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr reconstruct``."""
+    """Reconstruct a volume from projections and write it to `out`.
+
+    Each option is described where it is declared.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     io.check_output(out, overwrite=overwrite, continues=go_on)
     wanted = _settings(config, special, settings)
     scan = open_projections(projections, reading)

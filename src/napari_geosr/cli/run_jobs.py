@@ -48,7 +48,23 @@ HOW_TO_RUN = {
 
 
 def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
-    """Run a job that was just made: here, in a process of its own, or not yet."""
+    """Run a job that was just made: here, in a process of its own, or not yet.
+
+    Parameters
+    ----------
+    folder : JobFolder
+    detach : bool
+        Run in the background.
+    prepare : bool
+        Do not run; say how to.
+    json : bool
+        Print JSON instead of sentences.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     if prepare:
         return _say(
             json,

@@ -48,7 +48,15 @@ def simulate(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Run ``napari-geosr simulate``."""
+    """Simulate the scan of a sample of known porosity and write it.
+
+    Each option is described where it is declared.
+
+    Returns
+    -------
+    int
+        Exit code.
+    """
     wanted = settings_from(SimulateConfig, config, settings)
     made, warnings = run_command(
         lambda should_stop: simulate_steps(

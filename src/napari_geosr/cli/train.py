@@ -216,7 +216,25 @@ def _training_of(settings: Path) -> AnyDict:
 def new_job_from_scans(
     method: str, out: Path, config: Any, scans: ScansConfig, settings: Path | None
 ) -> JobFolder:
-    """Make the folder of a job that learns from projections."""
+    """Make the folder of a job that learns from projections.
+
+    Parameters
+    ----------
+    method : str
+        Name of a learning method.
+    out : Path
+        Folder of the job.
+    config : TrainingConfig or None
+        Options of the command line; they take precedence over the file.
+    scans : ScansConfig
+        Projections, and how they are reconstructed.
+    settings : Path or None
+        YAML file with settings.
+
+    Returns
+    -------
+    JobFolder
+    """
     given = {} if config is None else config.model_dump(exclude_unset=True)
     kept = {} if settings is None else without_no_name(_training_of(settings))
     values = {k: v for k, v in kept.items() if k not in ("source", "target")} | given

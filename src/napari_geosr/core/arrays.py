@@ -131,7 +131,23 @@ def usual_axes(data: Any, name: str) -> str:
 def to_numpy(
     data: ArrayLike, title: str, dtype: npt.DTypeLike | None, copy: bool | None
 ) -> AnyArray:
-    """Give an array for ``__array__`` of its owner; what is not in memory is read."""
+    """Give an array for ``__array__`` of its owner; what is not in memory is read.
+
+    Parameters
+    ----------
+    data : ArrayLike
+    title : str
+        What the voxels are called in messages.
+    dtype : dtype or None
+        Of the result; None keeps that of `data`.
+    copy : bool or None
+        As numpy has it: False never copies, None only where it is needed.
+
+    Raises
+    ------
+    ValueError
+        If `copy` is False and the voxels are not in memory.
+    """
     if isinstance(data, np.ndarray):
         return np.array(data, dtype, copy=copy, subok=False)
     if copy is False:

@@ -38,7 +38,14 @@ def printable(text: str) -> str:
 
 
 def one_line(kind: str, name: str, facts: Iterable[str]) -> str:
-    """What an object is, as its `repr`: ``<KIND 'NAME': FACT, FACT>``."""
+    """What an object is, as its `repr`: ``<KIND 'NAME': FACT, FACT>``.
+
+    Parameters
+    ----------
+    kind, name : str
+    facts : iterable of str
+        Such as shape and voxel size.
+    """
     shown = repr(name)
     if len(shown) > _LONGEST_NAME:
         shown = f"{shown[: _LONGEST_NAME - 2]}…{shown[-1]}"
@@ -78,7 +85,16 @@ def array_facts(
 
 
 def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
-    """A picture of `plane`, where there is one, beside `text`, as HTML."""
+    """A picture of `plane`, where there is one, beside `text`, as HTML.
+
+    Parameters
+    ----------
+    text : str
+        HTML.
+    plane : ndarray of shape (Y, X) or None
+    caption : str
+        Below the picture.
+    """
     picture = ""
     if plane is not None:
         source = b64encode(plane_png(plane)).decode("ascii")

@@ -22,7 +22,21 @@ def pint_unit(unit: str) -> str:
 def geometry(
     axes: str, voxel_size: tuple[float, ...], unit: str, origin: tuple[float, ...]
 ) -> AnyDict:
-    """`scale`, `translate`, `units` and `axis_labels` of a layer."""
+    """`scale`, `translate`, `units` and `axis_labels` of a layer.
+
+    Parameters
+    ----------
+    axes : str
+        Letters of all axes of the array, spatial ones last.
+    voxel_size, origin : tuple of float
+        Along the spatial axes, in `unit`.
+    unit : str
+
+    Returns
+    -------
+    dict
+        Keyword arguments of a napari layer; axes that are not spatial are in pixels.
+    """
     n_space = len(voxel_size)
     n_other = len(axes) - n_space
     return {

@@ -183,7 +183,21 @@ def record(
     model: AnyMapping | None = None,
     **more: Any,
 ) -> AnyDict:
-    """One JSON-serialisable record of a run of `operation`."""
+    """One JSON-serialisable record of a run of `operation`.
+
+    Parameters
+    ----------
+    operation : str
+        Name of the command, such as ``"restore"``.
+    inputs : mapping of str to Volume
+        What the run reads, by its role; described with a checksum.
+    settings : mapping
+        All settings of the run.
+    model : mapping, optional
+        Name and checksum of the model.
+    **more
+        Further entries, all of which JSON can hold.
+    """
     steps = record_steps(
         operation, inputs=inputs, settings=settings, model=model, **more
     )
@@ -200,6 +214,13 @@ def record_steps(
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
     """Make a record as :func:`record` does, in steps: large inputs take seconds.
+
+    Parameters
+    ----------
+    operation, inputs, settings, model, **more
+        As in :func:`record`.
+    should_stop : callable
+        Asked while checksums are computed.
 
     Raises
     ------

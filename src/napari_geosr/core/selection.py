@@ -93,6 +93,14 @@ def select(
     """Take planes and rows of a 3D array without reading what is not in memory.
 
     Evenly spaced planes of a numpy array stay a view of it.
+
+    Parameters
+    ----------
+    data : array-like of shape (plane, row, column)
+    planes : ndarray of int
+        Numbers of the planes, in any order.
+    rows : (int, int), optional
+        First row and one after the last; all by default.
     """
     rows = rows or (0, int(data.shape[1]))
     in_memory = isinstance(data, np.ndarray)

@@ -216,6 +216,18 @@ class IterationDone(Step):
     ----------
     residual : float or None
         Share of the measurement that is not explained yet, where it is known.
+    iteration, iterations : int
+        Of the slices that are made now: which one, and how many in all. Both 0 where
+        an algorithm makes none.
     """
 
     residual: float | None = None
+    iteration: int = 0
+    iterations: int = 0
+
+    @property
+    def text(self) -> str:
+        """Such as ``iteration 24 of 200``; empty where there are none."""
+        if not self.iterations:
+            return ""
+        return f"iteration {self.iteration} of {self.iterations}"

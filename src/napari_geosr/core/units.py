@@ -92,7 +92,14 @@ def refuse_absurd(edges: Iterable[float], unit: str) -> None:
 
 
 def convert_length(value: float, unit: str, to: str) -> float:
-    """Convert `value` from `unit` to `to`; both must be physical units."""
+    """Convert `value` from `unit` to `to`; both must be physical units.
+
+    Parameters
+    ----------
+    value : float
+    unit, to : str
+        Names of units, such as ``"µm"``.
+    """
     if unit == to:
         return value
     try:

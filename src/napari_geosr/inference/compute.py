@@ -317,7 +317,20 @@ _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
 
 
 def known_speed(network: nn.Module, device: str, threads: int | None) -> float | None:
-    """Time per input voxel, if known from an earlier run."""
+    """Time per input voxel, if known from an earlier run.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+
+    Returns
+    -------
+    float or None
+        Seconds per voxel.
+    """
     known = _SPEEDS.get(network, {})
     return known.get((device, threads or default_threads()))
 
@@ -330,6 +343,21 @@ def seconds_per_voxel(
     Windows grow until one takes a tenth of a second, so that call overhead and caches
     do not mislead, or until they would have more than `most_voxels`; the first call,
     which warms up, does not count.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On `device` already.
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+    most_voxels : int
+        Voxels of the largest window that is timed.
+
+    Returns
+    -------
+    float
+        Seconds per voxel of the input.
     """
     import torch
 
@@ -377,5 +405,15 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
 def learn_speed(
     network: nn.Module, device: str, threads: int | None, speed: float
 ) -> None:
-    """Store the speed of a real tile."""
+    """Store the speed of a real tile.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    threads : int or None
+        CPU threads; all cores but one by default.
+    speed : float
+        Seconds per voxel of the input.
+    """
     _SPEEDS.setdefault(network, {})[(device, threads or default_threads())] = speed

@@ -143,7 +143,18 @@ class Buffers:
 def tile_peak(
     layout: Layout, cost: CostModel, buffers: Buffers, core: Size, window: Size
 ) -> float:
-    """Peak bytes while tiles of this size run."""
+    """Peak bytes while tiles of this size run.
+
+    Parameters
+    ----------
+    layout : Layout
+    cost : CostModel
+        Of the network on its device.
+    buffers : Buffers
+        What the pipeline keeps besides.
+    core, window : (int, int, int)
+        Voxels of the input along Z, Y and X: of the tile, and with its halo.
+    """
     n_forward = math.prod(window[1:] if layout.per_plane else window)
     return cost.peak(n_forward) + buffers.bytes(layout, core, window)
 
@@ -203,7 +214,14 @@ def _beyond(spec: NetworkSpec) -> float:
 
 
 def learn_cost(network: nn.Module, device: str, cost: CostModel) -> None:
-    """Remember a corrected model for later runs in this process."""
+    """Remember a corrected model for later runs in this process.
+
+    Parameters
+    ----------
+    network : nn.Module
+    device : str
+    cost : CostModel
+    """
     _CACHE.setdefault(network, {})[device.partition(":")[0]] = cost
 
 
@@ -229,6 +247,19 @@ def count_storage(
     network: nn.Module, window: Sequence[int], kind: str = "cpu"
 ) -> float:
     """Most bytes of storage alive at once in a forward over `window`.
+
+    Parameters
+    ----------
+    network : nn.Module
+    window : sequence of int
+        Voxels along the axes of the network.
+    kind : str
+        Type of the device, such as ``"cpu"``.
+
+    Returns
+    -------
+    float
+        Bytes.
 
     Raises
     ------

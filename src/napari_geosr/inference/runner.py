@@ -148,7 +148,7 @@ def restore_tiles(
         deviation=deviation,
         backend=backend,
     )
-    plan = run.plan(priority_region, tile, preferred_tile)
+    plan = run.planner.plan(priority_region, tile, preferred_tile)
     return (yield from run.steps(plan, finished))
 
 
@@ -192,7 +192,7 @@ def choose_output(
         device=device,
         threads=threads,
     )
-    core = run.plan().tile
+    core = run.planner.plan().tile
     tile = tuple(n * s for n, s in zip(core, layout.scale, strict=True))
     return tile[3 - layout.ndim :], memory
 
@@ -247,7 +247,7 @@ def restore_region(
         region=box[3 - layout.ndim :],
         deviation=np.empty_like(target) if spec.n_outputs > 1 else None,
     )
-    run_to_end(run.steps(run.plan_region()))
+    run_to_end(run.steps(run.planner.plan_region()))
     return target
 
 
@@ -264,6 +264,20 @@ def estimate(
 
     Speed and memory are measured once per network, device and threads; later calls
     only plan. Raises as :func:`restore_tiles` does when nothing fits.
+
+    Parameters
+    ----------
+    network : nn.Module
+        In evaluation mode; moved to `device`.
+    shape : sequence of int
+        Of the input, (Z, Y, X) or (Y, X).
+    budget : int
+        Bytes that the run may take.
+    device : str
+    threads : int, optional
+        CPU threads; all cores but one by default.
+    itemsize : int
+        Bytes of a voxel of the input.
     """
     spec = network_spec(network)
     compute.check_ready(network)

@@ -46,7 +46,14 @@ def held_bytes(array: object, budget: int) -> int:
 
 @contextmanager
 def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
-    """Limit caches and buffers to their share; restored on exit."""
+    """Limit caches and buffers to their share; restored on exit.
+
+    Parameters
+    ----------
+    source, target : array-like
+    budget : int
+        Bytes that the run may take.
+    """
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):
         most = getattr(array, name, None)

@@ -212,7 +212,20 @@ def _cut(layout: Layout, box: Box, axis: int, tile: int) -> _AxisCut:
 def weigh_tile(
     layout: Layout, box: Box, tile: Size, cost: CostModel, buffers: Buffers
 ) -> TileChoice:
-    """Cost of a tile of this size (multiples of the stride)."""
+    """Cost of a tile of this size (multiples of the stride).
+
+    Parameters
+    ----------
+    layout : Layout
+    box : tuple of slice
+        Part of the input that is restored, along Z, Y and X.
+    tile : (int, int, int)
+        Core size along Z, Y and X; multiples of the stride.
+    cost : CostModel
+        Memory of the network.
+    buffers : Buffers
+        What the pipeline keeps besides.
+    """
     z, y, x = (_cut(layout, box, axis, tile[axis]) for axis in range(3))
     return _combine(layout, z, y, x, cost, buffers)
 
@@ -276,6 +289,18 @@ def cut_to_budget(
     budget: int,
 ) -> list[Tile]:
     """Halve tiles until each fits, now that a tile has shown what it takes.
+
+    Parameters
+    ----------
+    tiles : sequence of Tile
+        Those that are left.
+    layout : Layout
+    cost : CostModel
+        Corrected by the tile that was measured.
+    buffers : Buffers
+        What the pipeline keeps besides.
+    budget : int
+        Bytes that the run may take.
 
     Raises
     ------

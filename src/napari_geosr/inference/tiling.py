@@ -219,7 +219,23 @@ def plan(
 def cut_axis(
     layout: Layout, axis: int, tile: int, span: slice
 ) -> list[tuple[slice, slice]]:
-    """Cores and windows along one axis; starts lie on the stride's grid."""
+    """Cores and windows along one axis; starts lie on the stride's grid.
+
+    Parameters
+    ----------
+    layout : Layout
+    axis : int
+        0, 1 or 2, for Z, Y or X.
+    tile : int
+        Core size, a multiple of the stride.
+    span : slice
+        Part of the axis that is cut, in voxels of the input.
+
+    Returns
+    -------
+    list of (slice, slice)
+        Core and window of every piece, in voxels of the input.
+    """
     stride = layout.stride[axis]
     start = span.start // stride * stride
     return [
@@ -235,6 +251,14 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
     """The window that gives exact values between `start` and `stop`.
 
     `start` is on the stride's grid. Windows smaller than the network's minimum grow.
+
+    Parameters
+    ----------
+    layout : Layout
+    axis : int
+        0, 1 or 2, for Z, Y or X.
+    start, stop : int
+        Voxels of the input; `start` is on the stride's grid.
     """
     halo, end = layout.halo[axis], layout.padded[axis]
     stride = layout.stride[axis]
@@ -315,7 +339,16 @@ def _factor(
 
 
 def padded_span(layout: Layout, axis: int, part: slice) -> int:
-    """Minimum number of voxels along an axis that a network computes for `part`."""
+    """Minimum number of voxels along an axis that a network computes for `part`.
+
+    Parameters
+    ----------
+    layout : Layout
+    axis : int
+        0, 1 or 2, for Z, Y or X.
+    part : slice
+        In voxels of the input.
+    """
     stride = layout.stride[axis]
     stop = _up(part.stop, stride)
     if part.stop == layout.shape[axis]:

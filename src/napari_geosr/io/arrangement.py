@@ -36,6 +36,25 @@ def arrangement(
     Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
     first axis of unknown meaning is Z (a stack of pages), noted in `notes`.
 
+    Parameters
+    ----------
+    shape : tuple of int
+        As stored.
+    letters : str
+        Of the stored axes; S (samples) counts as C, other letters are unknown.
+    axes : str or None
+        What the user says the axes are.
+    path : Path
+        Named in messages.
+    notes : list of str
+        Gets a sentence on what had to be supposed.
+
+    Returns
+    -------
+    order : list of int or None
+        Stored axis of each letter of the result; None for a new axis of length one.
+    axes : str
+
     Raises
     ------
     FileError
@@ -83,7 +102,15 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """The entry of a volume's metadata for names of its channels, if they fit."""
+    """The entry of a volume's metadata for names of its channels, if they fit.
+
+    Parameters
+    ----------
+    names : sequence of str
+    axes : str
+    shape : sequence of int
+        Of the volume.
+    """
     at = axes.find("C")
     if at < 0 or len(names) != shape[at]:
         return {}
@@ -93,7 +120,24 @@ def channel_names(
 def restore_singletons(
     order: list[int | None], final: str, shape: tuple[int, ...], axes: str
 ) -> tuple[list[int | None], str]:
-    """Put back the axes of length one that our own block says a file has."""
+    """Put back the axes of length one that our own block says a file has.
+
+    Parameters
+    ----------
+    order : list of int or None
+        As :func:`arrangement` returns it.
+    final : str
+        The letters of `order`.
+    shape : tuple of int
+        As stored.
+    axes : str
+        All letters, from our own block.
+
+    Returns
+    -------
+    order : list of int or None
+    axes : str
+    """
     wanted = [a for a in axes if a in final]
     if "".join(wanted) != final:
         return order, final
@@ -104,7 +148,21 @@ def restore_singletons(
 def finish(
     source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
 ) -> Any:
-    """The array of a volume: numpy as it is, else lazy; native byte order."""
+    """The array of a volume: numpy as it is, else lazy; native byte order.
+
+    Parameters
+    ----------
+    source : array-like
+        As stored.
+    order : list of int or None
+        As :func:`arrangement` returns it.
+    chunks : tuple of int
+        Blocks in which a lazy array is read, along the stored axes.
+    path : Path
+        Named in messages of a lazy array.
+    axes : str
+        Letters of the result.
+    """
     if isinstance(source, np.ndarray):
         data = arrange(source, order)
         if data.dtype.isnative:
@@ -124,7 +182,23 @@ def finish(
 def contiguous(
     path: Path, dtype: Any, offset: int, shape: Sequence[int], eager_bytes: int
 ) -> Any:
-    """Voxels that lie side by side in a file: read now if they are few, else lazy."""
+    """Voxels that lie side by side in a file: read now if they are few, else lazy.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        As stored, with byte order.
+    offset : int
+        Bytes before the first voxel.
+    shape : sequence of int
+    eager_bytes : int
+        Up to this size a volume is read now; images have a limit of their own.
+
+    Returns
+    -------
+    ndarray or FileVoxels
+    """
     source = FileVoxels(path, dtype, offset, shape)
     is_image = sum(n > 1 for n in shape) <= 2
     most = min(eager_bytes, EAGER_IMAGE_BYTES) if is_image else eager_bytes

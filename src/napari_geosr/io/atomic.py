@@ -97,6 +97,14 @@ def patiently(action: Callable[[], T]) -> T:
 def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     """Rename `temporary` (a file or a folder) to `path` in one step.
 
+    Parameters
+    ----------
+    temporary : Path
+        On the same file system as `path`.
+    path : Path
+    overwrite : bool
+        Whether an existing file, or an existing zarr folder, is replaced.
+
     Raises
     ------
     FileError
@@ -263,7 +271,23 @@ def check_folder(path: Path, nbytes: int = 0) -> None:
 def write_bytes(
     path: str | Path, content: bytes, *, overwrite: bool = False, durable: bool = True
 ) -> Path:
-    """Write `content` to `path` atomically and return the path."""
+    """Write `content` to `path` atomically and return the path.
+
+    Parameters
+    ----------
+    path : str or Path
+        Its folder must exist.
+    content : bytes
+    overwrite : bool
+        Whether an existing file is replaced.
+    durable : bool
+        Whether the bytes are on the disk when this returns.
+
+    Raises
+    ------
+    FileError
+        If the file exists and `overwrite` is false, or cannot be written.
+    """
     target = Path(path)
     check_folder(target)
     with replacing(target, overwrite=overwrite, durable=durable) as temporary:
@@ -274,7 +298,19 @@ def write_bytes(
 def write_text(
     path: str | Path, text: str, *, overwrite: bool = False, durable: bool = True
 ) -> Path:
-    """Write `text` as UTF-8 to `path` atomically and return the path."""
+    """Write `text` as UTF-8 to `path` atomically and return the path.
+
+    Parameters
+    ----------
+    path, overwrite, durable
+        As in :func:`write_bytes`.
+    text : str
+
+    Raises
+    ------
+    FileError
+        If the file exists and `overwrite` is false, or cannot be written.
+    """
     # Names of files may have any bytes; in JSON this is how such letters are written.
     content = text.encode("utf-8", "backslashreplace")
     return write_bytes(path, content, overwrite=overwrite, durable=durable)

@@ -72,7 +72,26 @@ def identity(item: Any) -> tuple[str, int]:
 def walk(
     group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Datasets of numbers with an image's shape, through links, each group once."""
+    """Datasets of numbers with an image's shape, through links, each group once.
+
+    Parameters
+    ----------
+    group : h5py.Group
+        Where to begin.
+    prefix : str
+        Its path in the file, put before the names that are found.
+    missing : list of str
+        Gets the names of linked files that are gone.
+    depth : int
+        Of `group`; groups that are nested too deeply are left out.
+    seen : set
+        Groups that were visited, so that links cannot go round in circles.
+
+    Yields
+    ------
+    (str, Dataset)
+        Path in the file and dataset.
+    """
     import h5py
 
     key = identity(group)
@@ -100,7 +119,21 @@ def text_of(value: object) -> str:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """The dataset `name`; says which linked file is missing, or what there is."""
+    """The dataset `name`; says which linked file is missing, or what there is.
+
+    Parameters
+    ----------
+    file : h5py.File
+    name : str
+        Path in the file.
+    path : Path
+        Of the file, for messages.
+
+    Raises
+    ------
+    FileError
+        If there is no such dataset.
+    """
     import h5py
 
     group, parts = file, [p for p in name.split("/") if p]

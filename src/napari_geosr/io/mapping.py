@@ -92,7 +92,19 @@ def map_file(
     offset: int,
     shape: Sequence[int],
 ) -> MappedFile:
-    """Map `shape` voxels of a file from byte `offset` on."""
+    """Map `shape` voxels of a file from byte `offset` on.
+
+    Parameters
+    ----------
+    path : Path
+    dtype : dtype
+        As stored, with byte order.
+    mode : str
+        Of `numpy.memmap`, such as ``"r"``.
+    offset : int
+        Bytes before the first voxel.
+    shape : sequence of int
+    """
     return MappedFile(path, dtype, mode, offset, tuple(shape))
 
 

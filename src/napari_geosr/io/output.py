@@ -134,6 +134,16 @@ def blocks(
     """Rectangles of about `nbytes` that cover `shape`, multiples of `unit_block`.
 
     The last axes are made long first, so that blocks are contiguous in the file.
+
+    Parameters
+    ----------
+    shape : sequence of int
+    unit_block : sequence of int
+        Smallest block, such as a chunk of the file.
+    itemsize : int
+        Bytes of a voxel.
+    nbytes : int
+        About how large a block may be.
     """
     size = [min(b, n) for b, n in zip(unit_block, shape, strict=True)]
     for axis in reversed(range(len(size))):

@@ -73,6 +73,15 @@ def read_slices(
 ) -> Volume:
     """Stack 2D files, in counting order, along Z (or the first letter of `axes`).
 
+    Parameters
+    ----------
+    files : sequence of Path
+        In any order.
+    folder : Path
+        The source of the volume.
+    axes : str, optional
+        Letters of the result's axes.
+
     Raises
     ------
     FileError

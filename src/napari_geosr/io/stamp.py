@@ -130,5 +130,12 @@ def from_dict(block: AnyMapping) -> Stamp | None:
 
 
 def agrees(exact: float, rounded: float, scale: float = 0.0) -> bool:
-    """Whether `rounded`, as another program shows it, still means `exact`."""
+    """Whether `rounded`, as another program shows it, still means `exact`.
+
+    Parameters
+    ----------
+    exact, rounded : float
+    scale : float
+        Size of the values that a difference is compared with, for values near zero.
+    """
     return math.isclose(exact, rounded, rel_tol=_SAME, abs_tol=_SAME * scale)

@@ -30,6 +30,7 @@ _PATTERNS = (
     "slices/*.npy",
     "inputs/*.ome.tif",
     "data/*.zarr/**",
+    "data/*/*.zarr/**",
     "data/*.zarr.journal.json",
     "result/*.ome.tif",
     "result/report.json",

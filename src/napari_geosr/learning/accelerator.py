@@ -9,16 +9,19 @@ again together; otherwise the others would wait for it for ever.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
 
 import torch
+from torch import nn
 
-from napari_geosr.core.errors import ConfigError, TrainingError
+from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Batch
+from napari_geosr.networks.spec import SupportsTrainingDtype
 
 _VARIABLE = "ACCELERATE_TORCH_DEVICE"
+T = TypeVar("T")
 
 
 def make_accelerator(device: str, precision: str) -> Any:
@@ -47,9 +50,20 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 def precision_on(config: TrainingConfig, device: str) -> str:
     """What accelerate calls the precision of the config on a device."""
-    # On a processor the network reduces its own hidden maps instead.
+    # On a processor the network reduces its own hidden maps instead, see below.
     wanted = config.precision in ("auto", "bfloat16")
     return "bf16" if wanted and device.startswith("cuda") else "no"
+
+
+def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
+    """Have networks that can keep their hidden maps in bfloat16, if this is asked for.
+
+    Autocast gains little on a CPU.
+    """
+    if config.precision == "bfloat16":
+        for module in modules:
+            if isinstance(module, SupportsTrainingDtype):
+                module.training_dtype = torch.bfloat16
 
 
 #: What failures of memory are among.
@@ -72,6 +86,14 @@ def is_out_of_memory(error: BaseException) -> bool:
         return True
     said = str(error).lower()
     return isinstance(error, RuntimeError) and any(p in said for p in _PHRASES)
+
+
+def empty_cache(device: torch.device) -> None:
+    """Give memory that torch keeps for later back to the device."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+    elif device.type == "mps":
+        torch.mps.empty_cache()
 
 
 def length_of(batch: Batch) -> int:
@@ -126,9 +148,7 @@ class Processes:
             return mine
         return bool(self._sum(torch.tensor([float(mine)])) > 0)
 
-    def share_gradients(
-        self, parameters: Sequence[torch.nn.Parameter], patches: int
-    ) -> None:
+    def share_gradients(self, parameters: Sequence[nn.Parameter], patches: int) -> None:
         """Average the gradients over all processes.
 
         Parameters
@@ -158,3 +178,97 @@ class Processes:
                 "cause. Resume from the last checkpoint."
             ) from error
         return total
+
+
+class BatchParts:
+    """In how many parts a batch is processed: more once memory has run out.
+
+    Parameters
+    ----------
+    processes : Processes
+
+    Attributes
+    ----------
+    count : int
+        Parts of a batch.
+    moved : bool
+        Whether an optimiser has moved in this step, which cannot be repeated then.
+    """
+
+    def __init__(self, processes: Processes) -> None:
+        self.processes = processes
+        self.count, self.moved = 1, False
+        self._step = 0
+
+    def begin(self, step: int) -> None:
+        """Note that a step begins, or begins again."""
+        self._step, self.moved = step, False
+
+    def fit(self, work: Callable[[], T]) -> T:
+        """Result of `work`, retried in more parts until it fits in every process.
+
+        Nothing may move in `work`: it is repeated in all processes.
+
+        Raises
+        ------
+        DeviceMemoryError
+            As :meth:`double`.
+        """
+        while True:
+            failure: Exception | None = None
+            try:
+                result = work()
+            except FAILURES as error:
+                if not is_out_of_memory(error):
+                    raise
+                failure = error
+            if not self.processes.any(failure is not None):
+                return result
+            self.double(failure)
+            del failure  # and the tensors that its traceback holds
+            empty_cache(self.processes.accelerator.device)
+
+    def repeat(self, error: Exception) -> None:
+        """Prepare to repeat a step that failed as a whole, in twice as many parts.
+
+        Raises
+        ------
+        DeviceMemoryError
+            Of several processes, as others may have moved on; or as :meth:`double`.
+        """
+        if self.processes.count > 1 and is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"Memory ran out in one of {self.processes.count} processes at step "
+                f"{self._step}, and they could not restart together. Resume from the "
+                "last checkpoint with a smaller batch."
+            ) from error
+        self.double(error)
+
+    def double(self, error: Exception | None) -> None:
+        """Process batches in twice as many parts from now on.
+
+        Parameters
+        ----------
+        error : Exception or None
+            What failed; None if it was in another process.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If they are single patches already, or some weights have moved already in
+            this step and would move twice.
+        """
+        if error is not None and not is_out_of_memory(error):
+            raise error
+        batch_size = self.processes.batch_size
+        if self.count >= batch_size:
+            raise DeviceMemoryError(
+                "Not even one patch fits into memory. Choose a smaller patch, fewer "
+                "layers or a smaller width."
+            ) from error
+        if self.moved:
+            raise DeviceMemoryError(
+                f"Memory ran out in the middle of step {self._step}. Resume from the "
+                "last checkpoint with a smaller batch."
+            ) from error
+        self.count = min(2 * self.count, batch_size)

@@ -119,6 +119,19 @@ def line_offsets(
     """Neighbours along a line of `length` voxels (odd), centred on the voxel.
 
     ``cross`` is lines along all axes that the network convolves over.
+
+    Parameters
+    ----------
+    axis : {"none", "x", "y", "z", "cross"}
+    length : int
+        Odd, in voxels.
+    ndim : int
+        Axes that the network convolves over: 2 or 3.
+
+    Returns
+    -------
+    tuple of (int, int, int)
+        Along Z, Y and X.
     """
     across = {"none": (), "cross": (0, 1, 2)[-ndim:]}.get(axis)
     axes = ("zyx".index(axis),) if across is None else across

@@ -143,3 +143,21 @@ def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
         if not all(torch.isfinite(p).all() for p in module.parameters()):
             return name
     return None
+
+
+def diverged(what: str, step: int, config: TrainingConfig) -> TrainingError:
+    """Return the error for a training in which `what` is no number any more.
+
+    Parameters
+    ----------
+    what : str
+        Subject of the sentence, such as ``"The loss"``.
+    step : int
+    config : TrainingConfig
+    """
+    return TrainingError(
+        f"{what} became NaN or infinite at step {step}. The last good checkpoint is "
+        "kept; resume with half the learning rate: 'Resume with…' in the Jobs dock, or "
+        "napari-geosr jobs resume JOB --learning-rate "
+        f"{config.learning_rate / 2:.6g}."
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from pathlib import Path
 from typing import Annotated, ClassVar, Literal
@@ -279,3 +280,10 @@ class TrainingConfig(Config):
     @property
     def steps_between_validations(self) -> int:
         return self.validate_every or max(10, self.steps // 40)
+
+    def rate_at(self, step: int) -> float:
+        """Learning rate at a step: warm-up, then a cosine."""
+        cosine = 0.5 + 0.5 * math.cos(math.pi * step / max(1, self.steps))
+        warm = min(1.0, (step + 1) / max(1, self.warm_up))
+        floor = self.final_rate
+        return self.learning_rate * warm * (floor + (1 - floor) * cosine)

@@ -45,6 +45,14 @@ def check_shapes(
 ) -> tuple[int, ...]:
     """Return the voxels of the target per voxel of the source along every axis.
 
+    Parameters
+    ----------
+    source, target : Volume
+    factor : int
+        By how much the network makes voxels finer.
+    ndim : int
+        Axes that the network works on: 2 or 3.
+
     Raises
     ------
     VolumeError

@@ -313,7 +313,17 @@ class Patches:
 
 
 def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
-    """Read `planes` slices around the one at ``key[0].start``, mirrored at the ends."""
+    """Read `planes` slices around the one at ``key[0].start``, mirrored at the ends.
+
+    Parameters
+    ----------
+    volume : Volume
+        (Z, Y, X), or (Y, X), of which the same slice is given `planes` times.
+    key : sequence of slice
+        Part of the volume, along its axes.
+    planes : int
+        Odd.
+    """
     if len(volume.shape) == 2:
         return np.repeat(_read(volume, key)[None], planes, axis=0)
     wanted = _numbers(volume.shape, (key[0].start,), planes)

@@ -106,6 +106,14 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
 
     Less one, so that the middle of the widest part remains: what its centre line needs.
     Volumes seen in planes may be thinner across them; then it is more than they need.
+
+    Parameters
+    ----------
+    targets : sequence of Volume
+    phases : GreyPhases
+        Grey levels of the phases.
+    phase : str
+        The one that is eroded.
     """
     from scipy.ndimage import distance_transform_cdt
 

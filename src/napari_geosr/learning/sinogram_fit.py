@@ -315,6 +315,19 @@ def fit_slices(
 ) -> Tensor:
     """Fit some slices to their projections at once; see :class:`SinogramFit`.
 
+    Parameters
+    ----------
+    sinogram : Tensor of shape (row, angle, column)
+        Line integrals.
+    geometry : ParallelGeometry
+    start : Tensor of shape (row, N, N)
+        Slices to start from.
+    settings : FitSettings, optional
+    should_stop : callable
+        Asked before every iteration.
+    on_iteration : callable
+        Called with the number of the iteration and its losses by name.
+
     Returns
     -------
     Tensor of shape (row, N, N)

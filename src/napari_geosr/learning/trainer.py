@@ -12,14 +12,14 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 import psutil
 import torch
 from torch import nn
 
-from napari_geosr.core.errors import DeviceMemoryError, TrainingError
+from napari_geosr.core.errors import TrainingError
 from napari_geosr.core.steps import (
     CheckpointSaved,
     PreviewReady,
@@ -34,16 +34,20 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import checkpoint, linear_start
 from napari_geosr.learning.accelerator import (
     FAILURES,
+    BatchParts,
     Processes,
+    empty_cache,
     in_parts,
     is_out_of_memory,
     length_of,
     make_accelerator,
     precision_on,
+    reduce_hidden_maps,
 )
 from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.checkpoint import (
     check_fixed_settings,
+    diverged,
     fixed_settings,
     not_finite,
 )
@@ -51,14 +55,12 @@ from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.patches import Patches
 from napari_geosr.networks import tell_noise
-from napari_geosr.networks.spec import SupportsTrainingDtype
 
 _VALIDATION_BATCHES = 4
 #: Beside seed and step, so that no other numbers are drawn with the same.
 _VALIDATE, _TORCH = 3, 4
 
 Preview = Callable[[nn.Module], Any]
-_Result = TypeVar("_Result")
 
 
 def _unknown() -> None:
@@ -108,7 +110,7 @@ class Trainer:
         method.prepare(patches)
         torch.manual_seed(config.seed)
         method.modules = method.build()
-        self._reduce_hidden_maps()
+        reduce_hidden_maps(config, method.modules.values())
         self._tell_noise()
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
@@ -117,11 +119,9 @@ class Trainer:
         #: of a checkpoint may have been another.
         self._rates: dict[str, list[float]] = {}
         self._prepare()
-        self.parts = 1
+        self.parts = BatchParts(self.processes)
         #: Whether there has been memory for every validation.
         self._judges = True
-        #: Whether an optimiser has moved in this step.
-        self._moved = False
         self.seconds = 0.0
         #: Where this process began; more than 0 when resumed.
         self.first_step = 0
@@ -147,13 +147,6 @@ class Trainer:
         )
         if noise is not None:
             tell_noise(self.method.modules[self.method.result], noise)
-
-    def _reduce_hidden_maps(self) -> None:
-        """Autocast gains little on a CPU; the MSD-net handles precision itself."""
-        if self.config.precision == "bfloat16":
-            for module in self.method.modules.values():
-                if isinstance(module, SupportsTrainingDtype):
-                    module.training_dtype = torch.bfloat16
 
     def _prepare(self) -> None:
         device = self.accelerator.device
@@ -193,7 +186,7 @@ class Trainer:
             "optimisers": {n: o.state_dict() for n, o in self.optimisers.items()},
             "step": self.step,
             "seconds": self.seconds,
-            "parts": self.parts,
+            "parts": self.parts.count,
             "method": self.method.state(),
             "settings": fixed_settings(self.config, self.patches.scenes),
         }
@@ -222,7 +215,7 @@ class Trainer:
         self.method.restore_state(state["method"])
         self.step, self.seconds = state["step"], state["seconds"]
         self.first_step = self.step
-        self.parts = state["parts"]
+        self.parts.count = state["parts"]
 
     def _unwrapped(self) -> dict[str, nn.Module]:
         """The method's modules without wrappers for several processes."""
@@ -257,7 +250,7 @@ class Trainer:
         """
         damaged = not_finite({**self.method.modules, "average": self.average})
         if damaged is not None:
-            raise self._no_number(f"A weight of {damaged}")
+            raise diverged(f"A weight of {damaged}", self.step, self.config)
         if self.folder is None or not self.accelerator.is_main_process:
             return None
         return checkpoint.save(self.folder, self.state_dict())
@@ -333,7 +326,8 @@ class Trainer:
             memory = int(torch.cuda.memory_reserved())
         else:
             memory = int(psutil.Process().memory_info().rss)
-        return clock.report(now, self.step, self.rate(), memory, self.watts())
+        rate = self.config.rate_at(self.step)
+        return clock.report(now, self.step, rate, memory, self.watts())
 
     def _preview(self, clock: Clock) -> Iterator[Step]:
         """A preview; training continues without it if memory is short."""
@@ -346,7 +340,7 @@ class Trainer:
             if not is_out_of_memory(error):
                 raise
             self.preview = None
-            self._empty_cache()
+            empty_cache(self.accelerator.device)
             message = (
                 "Not enough memory for a preview: previews are disabled from now on."
             )
@@ -358,93 +352,23 @@ class Trainer:
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
         """One step, in more parts if memory runs out, and a message about it."""
-        parts = self.parts
+        before = self.parts.count
         while True:
-            self._moved = False
+            self.parts.begin(self.step)
             try:
                 losses = self._one_step()
                 break
             except FAILURES as error:
-                self._alone(error)
-                self._halve(error)
+                self.parts.repeat(error)
             self.batches.forget()
-        if self.parts == parts:
+        if self.parts.count == before:
             return losses, ""
         return losses, (
             f"Out of memory at step {self.step}: from now on, the batch of "
-            f"{self.config.batch_size} patches is processed in {self.parts} parts, "
-            "which is slower. Results can differ slightly because of rounding, "
+            f"{self.config.batch_size} patches is processed in {self.parts.count} "
+            "parts, which is slower. Results can differ slightly because of rounding, "
             "random draws of the critic and the smaller groups that batch norms see."
         )
-
-    def _alone(self, error: Exception) -> None:
-        """Refuse to retry if other processes have moved on.
-
-        Raises
-        ------
-        DeviceMemoryError
-            Of several processes.
-        """
-        if self.processes.count > 1 and is_out_of_memory(error):
-            raise DeviceMemoryError(
-                f"Memory ran out in one of {self.processes.count} processes at step "
-                f"{self.step}, and they could not restart together. Resume from the "
-                "last checkpoint with a smaller batch."
-            ) from error
-
-    def _that_fits(self, work: Callable[[], _Result]) -> _Result:
-        """Result of `work`, retried in more parts until it fits in every process.
-
-        Nothing may move in `work`: it is repeated in all processes.
-        """
-        while True:
-            failure: Exception | None = None
-            try:
-                result = work()
-            except FAILURES as error:
-                if not is_out_of_memory(error):
-                    raise
-                failure = error
-            if not self.processes.any(failure is not None):
-                return result
-            self._halve(failure)
-            del failure  # and the tensors that its traceback holds
-            self._empty_cache()
-
-    def _halve(self, error: Exception | None) -> None:
-        """Process batches in twice as many parts from now on.
-
-        Parameters
-        ----------
-        error : Exception or None
-            What failed; None if it was in another process.
-
-        Raises
-        ------
-        DeviceMemoryError
-            If they are single patches already, or some weights have moved already in
-            this step and would move twice.
-        """
-        if error is not None and not is_out_of_memory(error):
-            raise error
-        if self.parts >= self.config.batch_size:
-            raise DeviceMemoryError(
-                "Not even one patch fits into memory. Choose a smaller patch, fewer "
-                "layers or a smaller width."
-            ) from error
-        if self._moved:
-            raise DeviceMemoryError(
-                f"Memory ran out in the middle of step {self.step}. Resume from the "
-                "last checkpoint with a smaller batch."
-            ) from error
-        self.parts = min(2 * self.parts, self.config.batch_size)
-
-    def _empty_cache(self) -> None:
-        kind = self.accelerator.device.type
-        if kind == "cuda":
-            torch.cuda.empty_cache()
-        elif kind == "mps":
-            torch.mps.empty_cache()
 
     def _one_step(self) -> dict[str, float]:
         seed = np.random.SeedSequence([self.config.seed, self.step, _TORCH])
@@ -453,11 +377,11 @@ class Trainer:
             module.train()
         self._set_rate()
         samples = self.batches.take(self.step)
-        given = self._that_fits(lambda: self.batches.in_parts(samples, self.parts))
+        given = self.parts.fit(lambda: self.batches.in_parts(samples, self.parts.count))
         losses = self.method.train_step(self, given)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise self._no_number(f"The {bad[0]}")
+            raise diverged(f"The {bad[0]}", self.step, self.config)
         self.step += 1
         self._average()
         return losses
@@ -479,8 +403,8 @@ class Trainer:
         if all(math.isfinite(value) for value in totals.values()):
             # Clipped by such a length, all gradients are no numbers either.
             if length is not None and not math.isfinite(float(length)):
-                raise self._no_number(f"The gradient of {group}")
-            self._moved = True
+                raise diverged(f"The gradient of {group}", self.step, self.config)
+            self.parts.moved = True
             optimiser.step()
         return totals
 
@@ -495,14 +419,14 @@ class Trainer:
         Nothing has moved until all are there, so only this is repeated,
         and not the step, in which other optimisers may have moved.
         """
-        moved, self._moved = self._moved, False
+        moved, self.parts.moved = self.parts.moved, False
 
         def gradients() -> dict[str, float]:
             self.optimisers[group].zero_grad(set_to_none=True)
-            return self._accumulate(in_parts(batches, self.parts), loss)
+            return self._accumulate(in_parts(batches, self.parts.count), loss)
 
-        totals = self._that_fits(gradients)
-        self._moved = moved
+        totals = self.parts.fit(gradients)
+        self.parts.moved = moved
         return totals
 
     def _accumulate(
@@ -521,27 +445,12 @@ class Trainer:
                 totals[name] = totals.get(name, 0.0) + float(part.detach()) * share
         return totals
 
-    def _no_number(self, what: str) -> TrainingError:
-        return TrainingError(
-            f"{what} became NaN or infinite at step {self.step}. The last good "
-            "checkpoint is kept; resume with half the learning rate: 'Resume with…' "
-            "in the Jobs dock, or napari-geosr jobs resume JOB --learning-rate "
-            f"{self.config.learning_rate / 2:.6g}."
-        )
-
-    def rate(self) -> float:
-        """Learning rate at this step: warm-up, then a cosine."""
-        config = self.config
-        cosine = 0.5 + 0.5 * math.cos(math.pi * self.step / max(1, self.steps))
-        warm = min(1.0, (self.step + 1) / max(1, config.warm_up))
-        floor = config.final_rate
-        return config.learning_rate * warm * (floor + (1 - floor) * cosine)
-
     def _set_rate(self) -> None:
+        rate = self.config.rate_at(self.step)
         for group, optimiser in self.optimisers.items():
             found = zip(optimiser.param_groups, self._rates[group], strict=True)
             for parameters, multiple in found:
-                parameters["lr"] = multiple * self.rate()
+                parameters["lr"] = multiple * rate
 
     def _average(self) -> None:
         keep = min(self.config.averaging, (1 + self.step) / (10 + self.step))
@@ -564,7 +473,7 @@ class Trainer:
             except FAILURES as error:
                 if not is_out_of_memory(error):
                     raise
-            self._empty_cache()
+            empty_cache(self.accelerator.device)
         return None
 
     def _validate(self) -> float:

@@ -140,7 +140,16 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
 
 
 def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> None:
-    """Raise `VolumeError` if the mask of a volume of `shape` does not fit in memory."""
+    """Raise `VolumeError` if the mask of a volume of `shape` does not fit in memory.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    available : int
+        Bytes that the mask may take.
+    name : str
+        Of the volume, for the message.
+    """
     needed = math.prod(shape) * _BYTES_PER_VOXEL
     if needed > available:
         raise VolumeError(

@@ -37,6 +37,13 @@ def write_csv(
 ) -> Path:
     """Write the pore table, one row per pore, units in the header.
 
+    Parameters
+    ----------
+    path : str or Path
+    report : PorosityReport
+    overwrite : bool
+        Whether an existing file is replaced.
+
     Raises
     ------
     FileError
@@ -71,6 +78,13 @@ def write_json(
 ) -> Path:
     """Write a report, or a mapping that may contain reports, as JSON.
 
+    Parameters
+    ----------
+    path : str or Path
+    values : PorosityReport or mapping
+    overwrite : bool
+        Whether an existing file is replaced.
+
     Raises
     ------
     FileError
@@ -101,6 +115,14 @@ def write_png(
     overwrite: bool = False,
 ) -> Path:
     """Draw the histograms of pore sizes of one or several reports, overlaid.
+
+    Parameters
+    ----------
+    path : str or Path
+    reports : mapping of str to PorosityReport
+        By their names in the legend.
+    overwrite : bool
+        Whether an existing file is replaced.
 
     Raises
     ------

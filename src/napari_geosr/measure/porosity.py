@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     ShouldStop,
@@ -23,18 +20,22 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
-from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
-from napari_geosr.measure.budget import MEMORY_SHARE, available_bytes, check_budget
+from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+from napari_geosr.measure.envelope import envelope_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
-    blocks_along_z,
-    check_real,
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.preparation import (
+    PlaneAsStack,
+    PorosityRun,
+    as_stack,
+    prepare_run,
+)
 from napari_geosr.measure.reliability.noise_check import (
+    NoiseCheck,
     noise_check_steps,
     noise_remarks,
 )
@@ -46,18 +47,8 @@ from napari_geosr.measure.reliability.sample_envelope import (
 from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
 from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
-from napari_geosr.measure.sums import Geometry, Pores, Totals
+from napari_geosr.measure.sums import Pores, Totals
 from napari_geosr.measure.table import pore_table
-
-
-@dataclass
-class SampleCounts:
-    """Voxel counts besides pores."""
-
-    sample: int = 0
-    pores: int = 0
-    at_low: int = 0
-    at_high: int = 0
 
 
 @dataclass
@@ -69,69 +60,6 @@ class _SweepProgress:
         """Count one block as done."""
         self.done += 1
         return BlockDone(self.done, self.total)
-
-
-@dataclass
-class _PorosityRun:
-    """State shared by the stages of one measurement."""
-
-    source: Any
-    name: str
-    config: PorosityConfig
-    geometry: Geometry
-    thickness: int
-    mask: Any
-    target: Any
-    should_stop: ShouldStop
-    counts: SampleCounts = field(default_factory=SampleCounts)
-    offsets: list[int] = field(default_factory=list)
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels along Z, Y and X."""
-        z, y, x = (int(n) for n in self.source.shape)
-        return z, y, x
-
-    @property
-    def slabs(self) -> list[slice]:
-        """The slabs along Z, in order."""
-        return blocks_along_z(self.shape, self.thickness)
-
-    def check(self, doing: str) -> None:
-        """Raise `Cancelled` if the measurement is to stop, naming the stage."""
-        if self.should_stop():
-            raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
-
-    def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Where the sample is in a slab that holds `block`; None: everywhere."""
-        sample: np.ndarray | None = None
-        if self.mask is not None:
-            sample = np.asarray(self.mask[slab]) != 0
-        if block.dtype.kind == "f":
-            finite = np.isfinite(block)
-            if not finite.all():
-                sample = finite if sample is None else sample & finite
-        return sample
-
-    def pores_and_sample(
-        self, slab: slice, threshold: float, band: tuple[float, float]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
-        block = np.asarray(self.source[slab])
-        sample = self.sample(slab, block)
-        counts, phase = self.counts, self.config.phase
-        pores = phase_mask(block, threshold, phase)
-        if sample is not None:
-            pores &= sample
-        counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
-        counts.pores += int(np.count_nonzero(pores))
-        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
-            moved = phase_mask(block, value, phase)
-            if sample is not None:
-                moved &= sample
-            n = getattr(counts, attribute) + int(np.count_nonzero(moved))
-            setattr(counts, attribute, n)
-        return pores, sample
 
 
 def porosity_steps(
@@ -193,62 +121,30 @@ def porosity_steps(
     """
     config = config or PorosityConfig()
     volume = volume.select()
-    run, warnings = _prepare(
+    run = prepare_run(
         volume, config, mask, deviation, labels_target, keep_labels, should_stop
     )
-    for message in warnings:
+    for message in run.warnings:
         yield Warned(message=message)
-    keeps = run.target is not None
-    sweeps = 2 + keeps + (deviation is not None)
+    sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = _SweepProgress(len(run.slabs) * sweeps)
-    yield StageStarted(0, progress.total, message="Reading the grey values")
-    histogram = yield from _histogram(run, progress)
-    dtype = np.dtype(run.source.dtype)
-    threshold = threshold_of(histogram, config, dtype, name=volume.name)
-    if config.sample_mask == "auto" and mask is None:
-        run.mask, fit = yield from _envelope(run, threshold)
-        for message in envelope_remarks(fit, volume.name):
-            warnings.append(message)
-            yield Warned(message=message)
-        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+    histogram, threshold = yield from _segment(run, progress)
     for message in remarks(histogram, config, threshold, volume.name):
-        warnings.append(message)
-        yield Warned(message=message)
+        yield run.warned(message)
     noise = yield from noise_check_steps(
         volume, histogram, threshold, config.phase, should_stop=should_stop
     )
     run.check("measuring the noise")
-    band = shifted_thresholds(histogram, threshold)
-    yield StageStarted(progress.done, progress.total, message="Labelling the pores")
-    raw = yield from _label(run, threshold, band, progress)
-    if run.counts.sample == 0:
-        raise VolumeError(
-            f"The sample mask of {volume.name!r} is empty, so there is nothing to "
-            "measure. Mark the sample with non-zero values, or use no mask."
-        )
-    voxels, counts = raw.rows[:, column.COUNT], run.counts
-    for message in (
-        *noise_remarks(noise, counts.pores / counts.sample, volume.name),
-        *speck_remarks(
-            voxels, counts.sample, config.min_voxels, volume.name, raw.small
-        ),
-    ):
-        warnings.append(message)
-        yield Warned(message=message)
-    if keeps:
-        yield StageStarted(progress.done, progress.total, message="Numbering the pores")
+    around = shifted_thresholds(histogram, threshold)
+    raw = yield from _label(run, threshold, around, progress)
+    pore_count, counts = len(raw.rows), run.counts
+    for message in _pore_remarks(run, raw, noise):
+        yield run.warned(message)
+    if run.target is not None:
         yield from _renumber(run, raw, progress)
-    found = None
+    band = None
     if deviation is not None:
-        yield StageStarted(progress.done, progress.total, message="Finding the band")
-        found = yield from _find_band(run, deviation, threshold, len(voxels), progress)
-        if found.missing_voxels:
-            warnings.append(
-                f"{found.missing_voxels} voxels of {volume.name!r} have no standard "
-                "deviation: the band treats them as exact."
-            )
-            yield Warned(message=warnings[-1])
-    labels = run.target.array if isinstance(run.target, _AsStack) else run.target
+        band = yield from _find_band(run, deviation, threshold, pore_count, progress)
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
         pores,
@@ -260,7 +156,7 @@ def porosity_steps(
         pore_voxels_high=counts.at_high,
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
-        band=found,
+        band=band,
     )
     return build_report(
         totals,
@@ -268,107 +164,30 @@ def porosity_steps(
         name=volume.name,
         shape=volume.spatial_shape,
         grey=histogram,
-        labels=labels,
-        warnings=tuple(warnings),
+        labels=run.target.array if isinstance(run.target, PlaneAsStack) else run.target,
+        warnings=tuple(run.warnings),
         noise=noise,
     )
 
 
-class _AsStack:
-    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape = (1, *array.shape)
-        self.dtype = array.dtype
-        self.ndim = 3
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        return np.asarray(self.array[:])[None]
-
-    def __setitem__(self, key: slice, value: np.ndarray) -> None:
-        self.array[:] = value[0]
-
-
-def _as_stack(array: Any) -> Any:
-    return _AsStack(array) if array is not None and array.ndim == 2 else array
-
-
-def _prepare(
-    volume: Volume,
-    config: PorosityConfig,
-    mask: Any,
-    deviation: Deviation | None,
-    target: Any,
-    keep_labels: bool,
-    should_stop: ShouldStop,
-) -> tuple[_PorosityRun, list[str]]:
-    """Check everything that can be checked before a voxel is read."""
-    check_real(volume.dtype, volume.name)
-    if 0 in volume.shape:
-        raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
-    certainty = None if deviation is None else deviation.data
-    for word, array in (
-        ("mask", mask),
-        ("uncertainty", certainty),
-        ("labels target", target),
-    ):
-        if array is not None and tuple(array.shape) != volume.shape:
-            raise VolumeError(
-                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
-                f"the volume has {volume.shape}. Give one of the same shape."
-            )
-    if target is not None and (
-        np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4
-    ):
-        raise VolumeError(
-            f"Labels do not fit into type {target.dtype}; use uint32 or int32."
-        )
-    warnings = []
-    flat = volume.spatial_shape[:-2] in ((), (1,))
-    if flat and len(volume.shape) == 3:
-        warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = available_bytes(config)
-    if config.sample_mask == "auto" and mask is None:
-        check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
-    if target is None and keep_labels:
-        needed = 4 * math.prod(volume.shape)
-        if needed <= free * MEMORY_SHARE:
-            target = np.zeros(volume.shape, np.uint32)
-        else:
-            warnings.append(
-                f"No label image was made: it needs {format_bytes(needed)} of memory, "
-                f"but {format_bytes(free)} are free. Give a file to write it to."
-            )
-    size, origin = volume.voxel_size, volume.origin
-    if len(size) == 2:
-        size, origin = (1.0, *size), (0.0, *origin)
-    if flat:
-        size = (1.0, *size[1:])
-    geometry = Geometry(
-        (size[0], size[1], size[2]),
-        (origin[0], origin[1], origin[2]),
-        volume.unit,
-        flat,
-    )
-    source = _as_stack(volume.data)
-    thickness = slab_thickness(source, _as_stack(target))
-    check_budget(config, source, thickness, volume.name)
-    run = _PorosityRun(
-        source,
-        volume.name,
-        config,
-        geometry,
-        thickness,
-        _as_stack(mask),
-        _as_stack(target),
-        should_stop,
-    )
-    return run, warnings
+def _segment(
+    run: PorosityRun, progress: _SweepProgress
+) -> Generator[Step, None, tuple[GreyHistogram, float]]:
+    """Histogram and threshold; finds the automatic sample mask on the way."""
+    yield StageStarted(0, progress.total, message="Reading the grey values")
+    histogram = yield from _histogram(run, progress)
+    dtype = np.dtype(run.source.dtype)
+    threshold = threshold_of(histogram, run.config, dtype, name=run.name)
+    if run.config.sample_mask == "auto" and run.mask is None:
+        run.mask, fit = yield from _envelope(run, threshold)
+        for message in envelope_remarks(fit, run.name):
+            yield run.warned(message)
+        histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
+    return histogram, threshold
 
 
 def _histogram(
-    run: _PorosityRun, progress: _SweepProgress
+    run: PorosityRun, progress: _SweepProgress
 ) -> Generator[Step, None, GreyHistogram]:
     steps = histogram_steps(
         run.source,
@@ -386,7 +205,7 @@ def _histogram(
 
 
 def _threshold_inside(
-    run: _PorosityRun, whole: GreyHistogram, threshold: float
+    run: PorosityRun, whole: GreyHistogram, threshold: float
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
     """Histogram and threshold from the voxels of the automatic sample mask alone.
 
@@ -417,7 +236,7 @@ def _threshold_inside(
 
 
 def _envelope(
-    run: _PorosityRun, threshold: float
+    run: PorosityRun, threshold: float
 ) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
     """The automatic sample mask, and how well it outlines the material."""
     yield StageStarted(message="Finding the sample")
@@ -438,19 +257,24 @@ def _envelope(
     return mask, fit
 
 
-def _label(
-    run: _PorosityRun,
-    threshold: float,
-    band: tuple[float, float],
-    progress: _SweepProgress,
-) -> Generator[Step, None, RawTable]:
-    labeller = SlabLabeller(
+def _labeller(run: PorosityRun) -> SlabLabeller:
+    return SlabLabeller(
         run.shape,
         run.geometry.voxel_size,
         run.config.connectivity,
         flat=run.geometry.flat,
         smallest=run.config.min_voxels,
     )
+
+
+def _label(
+    run: PorosityRun,
+    threshold: float,
+    band: tuple[float, float],
+    progress: _SweepProgress,
+) -> Generator[Step, None, RawTable]:
+    yield StageStarted(progress.done, progress.total, message="Labelling the pores")
+    labeller = _labeller(run)
     for slab in run.slabs:
         run.check("labelling the pores")
         pores, sample = run.pores_and_sample(slab, threshold, band)
@@ -460,35 +284,54 @@ def _label(
             run.target[slab] = labels
         yield progress.step()
     run.check("summing up the pores")
-    return labeller.finish()
+    raw = labeller.finish()
+    if run.counts.sample == 0:
+        raise VolumeError(
+            f"The sample mask of {run.name!r} is empty, so there is nothing to "
+            "measure. Mark the sample with non-zero values, or use no mask."
+        )
+    return raw
+
+
+def _pore_remarks(
+    run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
+) -> list[str]:
+    """What people should know of the pores that were found: noise, specks."""
+    voxels, counts = raw.rows[:, column.COUNT], run.counts
+    least = run.config.min_voxels
+    return [
+        *noise_remarks(noise, counts.pores / counts.sample, run.name),
+        *speck_remarks(voxels, counts.sample, least, run.name, raw.small),
+    ]
 
 
 def _find_band(
-    run: _PorosityRun,
+    run: PorosityRun,
     deviation: Deviation,
     threshold: float,
     pore_count: int,
     progress: _SweepProgress,
 ) -> Generator[Step, None, Band]:
+    yield StageStarted(progress.done, progress.total, message="Finding the band")
     counter = BandCounter(
         run.source,
-        replace(deviation, data=_as_stack(deviation.data)),
+        replace(deviation, data=as_stack(deviation.data)),
         threshold,
         run.config.phase,
-        lambda: SlabLabeller(
-            run.shape,
-            run.geometry.voxel_size,
-            run.config.connectivity,
-            flat=run.geometry.flat,
-            smallest=run.config.min_voxels,
-        ),
+        lambda: _labeller(run),
     )
     for slab in run.slabs:
         run.check("finding the band")
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample
-    return counter.result(porosity, pore_count, run.config.min_voxels)
+    band = counter.result(porosity, pore_count, run.config.min_voxels)
+    if band.missing_voxels:
+        yield run.warned(
+            f"{band.missing_voxels} voxels of {run.name!r} have no standard "
+            "deviation: the band treats them as exact."
+        )
+    return band
 
 
 def _is_view(block: np.ndarray, target: object) -> bool:
@@ -496,11 +339,12 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 
 
 def _renumber(
-    run: _PorosityRun, raw: RawTable, progress: _SweepProgress
+    run: PorosityRun, raw: RawTable, progress: _SweepProgress
 ) -> Generator[Step, None, None]:
     """Renumber the counted pores 1..n; all others become 0."""
     from napari_geosr.measure.kernels import joining
 
+    yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     for slab, offset in zip(run.slabs, run.offsets, strict=True):
         run.check("numbering the pores")
         block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)

@@ -75,6 +75,13 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
     A window of the image's own number of axes is used, so the value for a volume is not
     the mean over its planes.
+
+    Parameters
+    ----------
+    image, truth : ndarray
+        (Y, X) or (Z, Y, X), of one shape.
+    data_range : float
+        Range of the grey values.
     """
     _require_same_shape(image, truth)
     from skimage.metrics import structural_similarity
@@ -148,7 +155,15 @@ def pores_per_mm3_error(
     true_volumes: npt.NDArray[np.float64],
     true_extent: float,
 ) -> float:
-    """Relative error of the number of pores per volume of the sample."""
+    """Relative error of the number of pores per volume of the sample.
+
+    Parameters
+    ----------
+    volumes, true_volumes : ndarray of shape (n,)
+        Volumes of the pores.
+    extent, true_extent : float
+        Volume of the sample, in mm³.
+    """
     return relative_error(len(volumes) / extent, len(true_volumes) / true_extent)
 
 
@@ -176,7 +191,15 @@ def euler_number(mask: Mask) -> int:
 def euler_error(
     mask: Mask, truth: Mask, extent: float = 1.0, true_extent: float = 1.0
 ) -> float:
-    """Relative error of the Euler number per volume of the sample."""
+    """Relative error of the Euler number per volume of the sample.
+
+    Parameters
+    ----------
+    mask, truth : ndarray of bool
+        Pore voxels.
+    extent, true_extent : float
+        Volume of the sample, in one unit.
+    """
     return relative_error(
         euler_number(mask) / extent, euler_number(truth) / true_extent
     )

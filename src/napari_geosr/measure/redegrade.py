@@ -108,6 +108,14 @@ def blurred_means(
     """Blur a volume and average it over blocks of `factors` voxels.
 
     NaN spreads as far as the blur reaches.
+
+    Parameters
+    ----------
+    values : ndarray
+    factors : sequence of int
+        Voxels per block along each axis.
+    blur : sequence of float
+        Standard deviation along each axis, in voxels of `values`.
     """
     from scipy import ndimage
 

@@ -286,7 +286,15 @@ class PorosityReport:
 
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
-    """Counts in `n_bins` logarithmic bins over the values' own range."""
+    """Counts in `n_bins` logarithmic bins over the values' own range.
+
+    Parameters
+    ----------
+    values : ndarray
+        Sizes of the pores, greater than zero.
+    unit : str
+    n_bins : int
+    """
     if not len(values):
         return Histogram(np.zeros(0, np.int64), np.zeros(0), unit)
     low, high = float(values.min()), float(values.max())
@@ -310,6 +318,21 @@ def build_report(
     noise: NoiseCheck | None = None,
 ) -> PorosityReport:
     """Evaluate every statistic from the accumulated sums.
+
+    Parameters
+    ----------
+    totals : Totals
+    config : PorosityConfig
+    name : str
+        Of the volume.
+    shape : tuple of int
+        Of the volume along its spatial axes.
+    grey : GreyHistogram
+    labels : array-like or None
+        Numbers of the pores.
+    warnings : tuple of str
+    noise : NoiseCheck, optional
+        What the noise does at the threshold; None where it could not be measured.
 
     Raises
     ------

@@ -56,6 +56,15 @@ def threshold_of(
 
     Integers with up to 2¹⁷ levels give the very value of `skimage.filters`; otherwise
     the result is the upper end of the bin in which that value lies.
+
+    Parameters
+    ----------
+    histogram : GreyHistogram
+    config : PorosityConfig
+    dtype : dtype
+        Of the grey values.
+    name : str
+        Of the volume, for messages.
     """
     rule = config.threshold
     if isinstance(rule, float | int):
@@ -157,6 +166,15 @@ def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
 
     Dark pores are ``block <= value``, bright ones ``block > value``, so that both
     share out all finite voxels.
+
+    Parameters
+    ----------
+    block : ndarray
+        Grey values.
+    value : float
+        Threshold.
+    phase : {"dark", "bright"}
+        Which of the two phases are pores.
     """
     bound: Any = float(value)
     if block.dtype == np.bool_:

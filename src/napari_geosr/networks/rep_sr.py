@@ -57,7 +57,15 @@ def edge_filters(ndim: int) -> torch.Tensor:
 
 
 def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
-    """Number of parameters of a `BranchedLayer` in closed form."""
+    """Number of parameters of a `BranchedLayer` in closed form.
+
+    Parameters
+    ----------
+    ndim : int
+        2 or 3.
+    maps_in, maps_out : int
+        Feature maps.
+    """
     k, wide = 3**ndim, _WIDENING * min(maps_in, maps_out)
     single = k + 1 + (ndim + 1)  # 3ⁿ, 1 and the fixed filters
     return int(maps_out * (maps_in * single + 1) + wide * (maps_in + k * maps_out))

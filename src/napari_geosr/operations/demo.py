@@ -62,6 +62,20 @@ def demo_steps(
     Files are written to `out`: the scan and its clean twin, the restored volume, the
     report as JSON and HTML, and a picture.
 
+    Parameters
+    ----------
+    out : Path
+        Folder for the files; made if missing.
+    model : str
+        Name of a denoising model.
+    overwrite : bool
+        Whether existing files are replaced.
+    should_stop : callable
+
+    Returns
+    -------
+    DemoResult
+
     Raises
     ------
     FileError

@@ -73,7 +73,17 @@ class Exposure:
 def nuclei(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 10.0
 ) -> FloatArray:
-    """Ellipsoids with chromatin-like texture, 0 to 1."""
+    """Ellipsoids with chromatin-like texture, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    radius : float
+        About that of a nucleus, in pixels.
+    """
     inside = _cells(shape, rng, step, radius)[0] < 1
     grain = rng.uniform(1.0, 2.5)
     field = gaussian_blur(
@@ -87,7 +97,17 @@ def nuclei(
 def membranes(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, radius: float = 14.0
 ) -> FloatArray:
-    """Thin shells around cells, 0 to 1."""
+    """Thin shells around cells, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    radius : float
+        About that of a cell, in pixels.
+    """
     depth, size = _cells(shape, rng, step, radius)
     thickness = rng.uniform(0.6, 1.2)
     return _scaled(np.exp(-0.5 * ((depth - 1) * size / thickness) ** 2))
@@ -119,7 +139,17 @@ def _cells(
 def filaments(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0, number: int = 30
 ) -> FloatArray:
-    """Curved lines of varied brightness, 0 to 1."""
+    """Curved lines of varied brightness, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    number : int
+        Of filaments.
+    """
     light = np.zeros(shape, np.float32)
     length = int(2 * max(shape))
     stiffness = rng.uniform(0.02, 0.12)
@@ -136,7 +166,15 @@ def filaments(
 
 
 def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> FloatArray:
-    """Points of light of varied brightness, 0 to 1."""
+    """Points of light of varied brightness, 0 to 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    number : int
+        Of spots.
+    """
     light = np.zeros(shape, np.float32)
     _splat(light, rng.uniform(0, shape, (number, 3)), rng.lognormal(0, 0.5, number))
     return _scaled(light)
@@ -161,7 +199,15 @@ def _scaled(light: npt.NDArray[np.floating]) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0
 ) -> FloatArray:
-    """One or two kinds of structures, of sizes and numbers drawn at random."""
+    """One or two kinds of structures, of sizes and numbers drawn at random.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    """
     chosen = rng.choice(len(STRUCTURES), size=rng.integers(1, 3), replace=False)
     light = np.zeros(shape, np.float32)
     extent = math.prod(shape) / (16 * 128 * 128)
@@ -180,7 +226,19 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Structures of one `kind`; `extent` multiplies how many there are."""
+    """Structures of one `kind`; `extent` multiplies how many there are.
+
+    Parameters
+    ----------
+    kind : str
+        Kind of structure, such as ``"nuclei"``.
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    step : float
+        Distance of planes along Z, in pixels.
+    extent : float
+        Multiplies the number of filaments or spots.
+    """
     if kind == "nuclei":
         return nuclei(shape, rng, step=step, radius=rng.uniform(6, 18))
     if kind == "membranes":
@@ -220,7 +278,15 @@ def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
 def counted(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
-    """Camera image of a noise-free image, in photons."""
+    """Camera image of a noise-free image, in photons.
+
+    Parameters
+    ----------
+    clean : ndarray
+        As a share of the microscope's photons.
+    microscope : Microscope
+    rng : numpy.random.Generator
+    """
     noisy = poisson_gaussian_noise(
         clean, microscope.photons, microscope.read_noise, rng
     )
@@ -230,7 +296,14 @@ def counted(
 def expose(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> Exposure:
-    """Image `light` twice through `microscope`."""
+    """Image `light` twice through `microscope`.
+
+    Parameters
+    ----------
+    light : ndarray of shape (Z, Y, X)
+    microscope : Microscope
+    rng : numpy.random.Generator
+    """
     clean = seen(light, microscope)
     noisy, again = (counted(clean, microscope, rng) for _ in range(2))
     return Exposure(noisy, again, clean * np.float32(microscope.photons))

@@ -13,14 +13,35 @@ FloatArray = npt.NDArray[np.float32]
 def gaussian_noise(
     shape: tuple[int, ...], sd: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Independent Gaussian noise of standard deviation `sd`."""
+    """Independent Gaussian noise of standard deviation `sd`.
+
+    Parameters
+    ----------
+    shape : tuple of int
+    sd : float
+    rng : numpy.random.Generator
+    """
     return np.float32(sd) * rng.standard_normal(shape, dtype=np.float32)
 
 
 def poisson_noise(
     volume: FloatArray, photons: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Counted photons, scaled back: grey level 1 is `photons` counts on average."""
+    """Counted photons, scaled back: grey level 1 is `photons` counts on average.
+
+    Parameters
+    ----------
+    volume : ndarray
+        Not negative.
+    photons : float
+        At grey level 1.
+    rng : numpy.random.Generator
+
+    Raises
+    ------
+    ConfigError
+        If `photons` is not greater than 0.
+    """
     if photons <= 0:
         raise ConfigError(
             "The number of photons for Poisson noise must be greater than 0, not "

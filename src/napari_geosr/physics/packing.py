@@ -32,7 +32,15 @@ _NEIGHBOURS = 8
 
 
 def share_of_balls(shape: Shape, balls: Array, *, seed: int = 0) -> float:
-    """Part of a box (Z, Y, X) of voxels that balls which do not overlap fill."""
+    """Part of a box (Z, Y, X) of voxels that balls which do not overlap fill.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    balls : ndarray of shape (n, 4)
+        Centres along Z, Y and X, and radii, in voxels.
+    seed : int
+    """
     from scipy.spatial import cKDTree
 
     if not len(balls):

@@ -181,6 +181,14 @@ def render_balls(
 
     The fraction follows the signed distance to the surface, which is within a few
     percent of the exact overlap for radii of two voxels and more.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    balls : ndarray of shape (n, 4)
+        Centres along Z, Y and X, and radii, in voxels.
+    flatten : ndarray of shape (n,), optional
+        Factor of each sphere's extent along Z.
     """
     fraction = np.zeros(shape, np.float32)
     for i, (z, y, x, r) in enumerate(balls):
@@ -208,7 +216,19 @@ def sphere_foam(
     gap: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Foam of spherical pores that do not overlap [1]_ (see :func:`place_balls`)."""
+    """Foam of spherical pores that do not overlap [1]_ (see :func:`place_balls`).
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Least and largest radius, in voxels.
+    gap : float
+        Least distance of two pores, in voxels.
+    seed : int
+    """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
     return _phantom(render_balls(shape, balls), "sphere_foam")
 
@@ -220,7 +240,17 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """Few pores far apart, some of them flat: as in additively made metal."""
+    """Few pores far apart, some of them flat: as in additively made metal.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Least and largest radius, in voxels.
+    seed : int
+    """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=2.0)
     flatten = np.random.default_rng([seed, 1]).choice([1.0, 1.0, 0.6], len(balls))
     return _phantom(render_balls(shape, balls, flatten), "rare_pores")
@@ -260,6 +290,15 @@ def random_blobs(
 
     The porosity of the mask is exact (to one voxel). `radius` is the correlation length
     of the field, about the radius of a pore.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : float
+        In voxels.
+    seed : int
     """
     _require_porosity(porosity)
     field = _filtered_field(

@@ -187,7 +187,15 @@ def random_phantom(
 def small_pore_foam(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius."""
+    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    rng : numpy.random.Generator
+    scale : float
+        Factor of all lengths.
+    """
     smallest = scale * rng.uniform(1.5, 3.0)
     return phantoms.sphere_foam(
         shape,
@@ -211,6 +219,20 @@ def random_imaging(
 
     The noise level is log-uniform within `noise`, and uniform, which is stronger on
     average, for the share `strong_noise` of the draws.
+
+    Parameters
+    ----------
+    rng : numpy.random.Generator
+    noise : (float, float)
+        Range of the noise level, in units of the contrast.
+    blur : (float, float)
+        Range of the blur's standard deviation, in voxels of the scan.
+    downsample : int
+        Voxels of the object per voxel of the scan.
+    square : bool
+        Whether slices are square, as noise of few photons needs them.
+    strong_noise : float
+        Share of draws with uniform noise levels.
     """
     kinds: list[NoiseKind] = ["independent", "reconstruction", "few-photons"]
     chances = [0.35, 0.35, 0.3] if square else [0.5, 0.5, 0.0]
@@ -268,6 +290,20 @@ def random_scan(
     share `small_pores` of the draws it is a foam of small pores with noise from the
     upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by default
     the factor `downsample`. The other parameters are those of :func:`random_imaging`.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+        Of the scan.
+    rng : numpy.random.Generator
+    phantom : Phantom, optional
+        The object; by default one is drawn.
+    noise, blur, downsample, strong_noise
+        As in :func:`random_imaging`.
+    small_pores : float
+        Share of draws with small pores.
+    scale : float, optional
+        Factor of the lengths of the phantom.
     """
     scale = float(downsample) if scale is None else scale
     fine: Shape = (shape[0] * downsample, shape[1] * downsample, shape[2] * downsample)

@@ -66,7 +66,14 @@ def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
 def power_law_field(
     shape: Shape, exponent: float, rng: np.random.Generator
 ) -> FloatArray:
-    """A Gaussian field of power ∝ ``f^-exponent``, with mean 0 and deviation 1."""
+    """A Gaussian field of power ∝ ``f^-exponent``, with mean 0 and deviation 1.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    exponent : float
+    rng : numpy.random.Generator
+    """
     from scipy import fft
 
     spectrum = fft.rfftn(rng.standard_normal(shape, dtype=np.float32))

@@ -177,6 +177,17 @@ def foam(
     Where balls placed at random stay far below the porosity, smaller ones within
     `radius` are packed between them. Balls with walls of `gap` voxels between them do
     not reach every porosity: see `Balls.share`.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Least and largest radius, in voxels.
+    seed : int
+    gap : float
+        Least thickness of walls, in voxels.
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
     if share_of_balls(shape, balls) < ABOUT * porosity:
@@ -192,6 +203,15 @@ def blobs(
     """Irregular pores: a random field with a Gaussian correlation, cut at a quantile.
 
     The length of correlation is the middle of `radius`.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Range whose geometric mean is the correlation length, in voxels.
+    seed : int
     """
     rng = np.random.default_rng(seed)
     length = math.sqrt(radius[0] * radius[1])
@@ -206,6 +226,15 @@ def bone(
 
     The distance between struts is four times the middle of `radius`, which is about
     that of a pore between them.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Range whose geometric mean is about the radius of a pore, in voxels.
+    seed : int
     """
     rng = np.random.default_rng(seed)
     wavelength = 4 * math.sqrt(radius[0] * radius[1])
@@ -223,6 +252,20 @@ def lacunae(
 
     Half their length is within `radius`. Canaliculi are finer than a voxel and are not
     made.
+
+    Parameters
+    ----------
+    shape : (int, int, int)
+    porosity : float
+        Between 0 and 1.
+    radius : (float, float)
+        Least and largest half of the length, in voxels.
+    seed : int
+
+    Raises
+    ------
+    ConfigError
+        If lacunae cannot fill so much without touching.
     """
     share = math.prod(_LACUNA)
     if porosity / share > 0.3:

@@ -16,6 +16,22 @@ def linear_taps(
 
     Both stand in a new axis `dim`. Beyond the grid is zero: such neighbours have weight
     0 and any place on the grid. The grid begins at the place `first`.
+
+    Parameters
+    ----------
+    place : Tensor
+        Places on the grid, in voxels.
+    n : int
+        Length of the grid.
+    dim : int
+        Where the new axis of length 2 is put.
+    first : int
+        Place at which the grid begins.
+
+    Returns
+    -------
+    places : Tensor of int64
+    weights : Tensor
     """
     low = place.floor()
     share = place - low

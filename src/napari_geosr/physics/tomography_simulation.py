@@ -105,7 +105,17 @@ def simulate_scan(
     truth: AnyMapping | None = None,
     scale: float | None = None,
 ) -> Projections:
-    """Scan a sample; see :func:`scan_steps`."""
+    """Scan a sample; see :func:`scan_steps`.
+
+    Parameters
+    ----------
+    attenuation : ndarray of shape (Z, N, N)
+    config : ScanConfig, optional
+    truth : mapping, optional
+        What is known of the sample, for the record.
+    scale : float, optional
+        As in :func:`scan_steps`.
+    """
     steps = scan_steps(attenuation, config, truth=truth, scale=scale)
     return run_to_end(steps)
 

@@ -88,7 +88,15 @@ def correlation(
     other: npt.NDArray[np.floating],
     mask: Mask | None = None,
 ) -> float:
-    """Correlation coefficient; 0 if either is uniform."""
+    """Correlation coefficient; 0 if either is uniform.
+
+    Parameters
+    ----------
+    one, other : ndarray
+        Of one shape.
+    mask : ndarray of bool, optional
+        Voxels that count.
+    """
     kept = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     a, b = (values - values.mean(dtype=np.float64) for values in kept)
     power = math.sqrt(float(a @ a) * float(b @ b)) if a.size else 0.0

@@ -139,7 +139,14 @@ class SampledVolume:
 
 
 def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool_]:
-    """Which voxels of `grid` the field of view of `other` holds."""
+    """Which voxels of `grid` the field of view of `other` holds.
+
+    Parameters
+    ----------
+    grid, other : Grid
+    transform : Transform
+        From points of `grid` to points of `other`.
+    """
     way = grid.index_map(other, transform)
     axes = np.ogrid[tuple(slice(0, n) for n in grid.shape)]
     found = np.ones(grid.shape, bool)

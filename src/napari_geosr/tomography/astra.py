@@ -102,6 +102,15 @@ def reconstruct_slices(
 def require(name: str, beam: str, config: Config) -> None:
     """Raise if ASTRA cannot do this, before anything is prepared.
 
+    Parameters
+    ----------
+    name : str
+        Of the algorithm.
+    beam : str
+        ``"parallel"``, ``"fan"`` or ``"cone"``.
+    config : Config
+        Settings of the algorithm.
+
     Raises
     ------
     ConfigError

@@ -150,7 +150,13 @@ def _between(profile: Curve, low: Indices, high: Indices) -> Curve:
 
 
 def vertex(columns: Curve, scores: Curve, best: int) -> float:
-    """Place of the extremum at index `best`, by a parabola through its neighbours."""
+    """Place of the extremum at index `best`, by a parabola through its neighbours.
+
+    Parameters
+    ----------
+    columns, scores : ndarray of shape (n,)
+    best : int
+    """
     if not 0 < best < len(columns) - 1:
         return float(columns[best])
     left, middle, right = scores[best - 1 : best + 2]

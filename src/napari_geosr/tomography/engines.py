@@ -20,6 +20,15 @@ OWN, ASTRA = "own", "astra"
 def require(engine: str, name: str, geometry: ParallelGeometry, config: Config) -> None:
     """Raise what `engine` has against an algorithm, before anything is prepared.
 
+    Parameters
+    ----------
+    engine : str
+    name : str
+        Of the algorithm.
+    geometry : ParallelGeometry
+    config : Config
+        Settings of the algorithm.
+
     Raises
     ------
     ProjectionsError

@@ -321,7 +321,20 @@ def prepare_rows(
     stop: int,
     config: PreparationConfig | None = None,
 ) -> tuple[FloatArray, ClippingReport]:
-    """Line integrals of some detector rows; see :meth:`LineIntegrals.rows`."""
+    """Line integrals of some detector rows; see :meth:`LineIntegrals.rows`.
+
+    Parameters
+    ----------
+    projections : Projections
+    start, stop : int
+        Rows of the detector.
+    config : PreparationConfig, optional
+
+    Returns
+    -------
+    rows : ndarray of shape (row, angle, column)
+    report : ClippingReport
+    """
     return LineIntegrals(projections, config).rows(start, stop)
 
 

@@ -10,11 +10,8 @@ from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore.finer.outlook import (
-    FinerOutlook,
-    _Trial,
-    sr_outlook,
-)
+from napari_geosr.operations.restore.finer.outlook import FinerOutlook, sr_outlook
+from napari_geosr.operations.restore.finer.trial import ScanTrial
 
 
 def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
@@ -62,7 +59,7 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
 def test_given_and_known_have_independent_noise(rho):
     noise = Noise(level=0.2, contrast=1.0, correlation=dict.fromkeys("zyx", rho))
     flat = np.zeros((64, 64, 64), np.float32)
-    trial = _Trial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
+    trial = ScanTrial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
     rng = np.random.default_rng(1)
     scan = trial._drawn(flat, rng)
     assert scan.std() == pytest.approx(0.2, rel=0.05)

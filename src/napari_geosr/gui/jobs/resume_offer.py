@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Generator
 
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QToolButton, QWidget
+from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
-from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
-from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.gui.jobs.offer import JobOffer
+from napari_geosr.gui.jobs.words import how_far
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.jobs import index, local
-from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs import index
+from napari_geosr.jobs.folder import JobStatus
+from napari_geosr.jobs.kinds import how_it_resumes
 
 
-class ResumeOffer(QWidget):
+class ResumeOffer(JobOffer):
     """A row that names the newest interrupted or paused job; hidden where none is.
 
     The jobs are listed in a worker when the dock opens.
@@ -30,29 +30,20 @@ class ResumeOffer(QWidget):
     resumed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
+        super().__init__(parent, "Stopped job", "A job that was paused or interrupted.")
         self._job: JobStatus | None = None
-        self.label = QLabel()
-        self.label.setWordWrap(True)
-        self.label.setAccessibleName("Stopped job")
-        self.label.setToolTip("A job that was paused or interrupted.")
         self.button = QPushButton("Resume")
         self.button.setAccessibleName("Resume the stopped job")
         self.button.setShortcut("Alt+Shift+R")
-        self.button.setToolTip("Resume from what is finished (Alt+Shift+R).")
+        self.button.setToolTip("Resume it in the background (Alt+Shift+R).")
         self.later = QToolButton()
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")
         self.later.setAccessibleName("Not now")
         self.later.setToolTip("Not now. It stays in the Jobs dock (Alt+Shift+X).")
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.label, 1)
-        row.addWidget(self.button)
-        row.addWidget(self.later)
+        self.add_buttons(self.button, self.later)
         self.button.clicked.connect(self._on_resume)
         self.later.clicked.connect(self._on_later)
-        self.setVisible(False)
         self._run: BackgroundTask | None = BackgroundTask(
             lambda _stop: _list_steps(), owner=self, on_result=self._on_listed
         )
@@ -69,30 +60,23 @@ class ResumeOffer(QWidget):
             return
         job = self._job = stopped[0]
         how = "was interrupted" if job.state == "interrupted" else "is paused"
-        step = "step " if job.operation in FIT_NETWORKS else ""
-        at = f" at {step}{job.done} of {job.total}" if job.total else ""
-        self.label.setText(f"{job.name} {how}{at}.")
+        far = how_far(job.operation, job.done, job.total) if job.total else ""
+        at = f" at {far}" if far else ""
+        on = how_it_resumes(job.operation, job.path)
+        self.label.setText(f"{job.name} {how}{at}; it {on}.")
         self.setVisible(True)
 
     def _on_resume(self) -> None:
         if self._job is None:
             return
         self.setVisible(False)
-        try:
-            local.start(JobFolder(self._job.path))
-        except (GeoSRError, OSError) as error:
-            show_error(error, self)
-            return
-        self.resumed.emit(self._job.path)
+        if self.resume(self._job.path):
+            self.resumed.emit(self._job.path)
 
     def _on_later(self) -> None:
         self.setVisible(False)
-        if self._job is None:
-            return
-        try:
-            JobFolder(self._job.path).beat(seen=True)
-        except GeoSRError as error:
-            show_error(error, self)
+        if self._job is not None:
+            self.set_aside(self._job.path)
 
 
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:

@@ -7,17 +7,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from qtpy.QtCore import QTimer
-from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
+from qtpy.QtWidgets import QPushButton
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
+from napari_geosr.gui.jobs.offer import JobOffer
 from napari_geosr.gui.jobs.result import ResultOpener, source_of
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import small_button
-from napari_geosr.jobs import index, local
+from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.kinds import how_it_resumes
 
@@ -30,7 +31,7 @@ _RESUME = "Resume", "Resume it in the background (Alt+Shift+N)."
 _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
-class JobRow(QWidget):
+class JobRow(JobOffer):
     """Says how far a job of the dock's kind is, and offers what can be done with it.
 
     Of several the newest, and rather one of the scan that the dock shows. Hidden where
@@ -48,7 +49,9 @@ class JobRow(QWidget):
     def __init__(
         self, viewer: napari.viewer.Viewer, operation: str, dock: Dock
     ) -> None:
-        super().__init__(dock)
+        tip = "A run that was moved into the background, or stopped."
+        super().__init__(dock, "Job", tip)
+        self._dock = dock
         self._viewer, self._operation = viewer, operation
         self._source: Path | None = None
         self._job: Path | None = None
@@ -57,10 +60,6 @@ class JobRow(QWidget):
         self._finding = Activity(self)
         self._finding.idle.connect(self._find_again)
         self.opener = ResultOpener(viewer, self)
-        self.label = QLabel()
-        self.label.setWordWrap(True)
-        self.label.setAccessibleName("Job")
-        self.label.setToolTip("A run that was moved into the background, or stopped.")
         self.button = QPushButton()
         self._name_button(*_RESUME)
         self.jobs_button = small_button(
@@ -69,11 +68,7 @@ class JobRow(QWidget):
         self.later_button = small_button(
             "✕", "Not now", "Not now. It stays in the Jobs dock", "Alt+Shift+Z"
         )
-        row = QHBoxLayout(self)
-        row.setContentsMargins(0, 0, 0, 0)
-        row.addWidget(self.label, 1)
-        for button in (self.button, self.jobs_button, self.later_button):
-            row.addWidget(button)
+        self.add_buttons(self.button, self.jobs_button, self.later_button)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -83,8 +78,6 @@ class JobRow(QWidget):
         self.opener.opened.connect(lambda _status: self._show(None))
         self.opener.said.connect(lambda text: dock.message.show_message(text, "ok"))
         self.opener.failed.connect(dock.show_failure)
-        self._dock_failed = dock.show_failure
-        self.setVisible(False)
         self.find()
 
     @property
@@ -147,10 +140,7 @@ class JobRow(QWidget):
         if status.state == "done":
             self.opener.open(status.path)
             return
-        try:
-            local.start(JobFolder(status.path))
-        except (GeoSRError, OSError) as error:
-            self._dock_failed(error)
+        self.resume(status.path)
         self._look()
 
     def _on_jobs(self) -> None:
@@ -161,11 +151,12 @@ class JobRow(QWidget):
     def _on_later(self) -> None:
         status = None if self._job is None else _status_of(self._job)
         if status is not None and not status.is_alive:  # else its process writes there
-            try:
-                JobFolder(status.path).beat(seen=True)
-            except GeoSRError as error:
-                self._dock_failed(error)
+            self.set_aside(status.path)
         self._show(None)
+
+    def show_failure(self, error: Exception) -> None:
+        """Show it as a failure of the dock."""
+        self._dock.show_failure(error)
 
 
 def is_offered(status: JobStatus) -> bool:
@@ -179,7 +170,7 @@ def sentence(status: JobStatus) -> str:
     """What a job is doing, or what can be done with it."""
     name = status.name
     at = f" at {100 * status.done // status.total} %" if status.total else ""
-    on = how_it_resumes(status.operation)
+    on = how_it_resumes(status.operation, status.path) if status.can_resume else ""
     return {
         "queued": f"{name} waits to run in the background.",
         "running": f"{name} is running in the background{at.replace(' at', ':')}.",
@@ -211,9 +202,10 @@ def find_steps(
 
 def _source_of(status: JobStatus) -> Path | None:
     try:
-        return source_of(JobFolder(status.path))
+        source = source_of(JobFolder(status.path))
     except GeoSRError:
         return None
+    return None if source is None else source.path
 
 
 def _status_of(job: Path) -> JobStatus | None:

@@ -104,6 +104,14 @@ def start_steps(
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent`, named `name`, and start its process.
 
+    Parameters
+    ----------
+    plan : TrainingPlan
+    parent : Path
+        Folder that gets the job's folder.
+    name : str
+    should_stop : callable
+
     Returns
     -------
     Path
@@ -194,7 +202,8 @@ def _on_disk(
                 assert isinstance(part, Volume)
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
-                path = folder / f"{role}_{i + 1}_{name}.ome.zarr"
+                # The log and messages call it as the person does: by its last part.
+                path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"
                 files[role][i] = write_into_job(part, path, should_stop)
     return {
         role: tuple(path for path in found if path is not None)

@@ -10,11 +10,19 @@ from typing import TYPE_CHECKING, Any
 from magicgui.widgets.bases import ValueWidget
 from pydantic import ValidationError
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFormLayout, QLabel, QLineEdit, QSizePolicy, QWidget
+from qtpy.QtWidgets import (
+    QFormLayout,
+    QLabel,
+    QLineEdit,
+    QSizePolicy,
+    QVBoxLayout,
+    QWidget,
+)
 
 from napari_geosr.core.config import Config, explain_fields
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.kit.fields import AUTOMATIC, field_widget, show
+from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
@@ -22,7 +30,7 @@ if TYPE_CHECKING:
 #: Frame of a field that is wrong; what is wrong is said below it.
 _WRONG = "border: 1px solid #d9534f;"
 
-__all__ = ["AUTOMATIC", "ConfigForm"]
+__all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
 
 
 class FaultLabel(QLabel):
@@ -133,7 +141,7 @@ class ConfigForm(QWidget):
         self.changed.emit()
 
     def show_faults(self, error: BaseException) -> list[QWidget]:
-        """Say below each field what validation found wrong with it.
+        """Say below each field what is wrong with it, as the error says.
 
         Returns
         -------
@@ -142,9 +150,10 @@ class ConfigForm(QWidget):
         """
         self.clear_faults()
         cause = error.__cause__
-        if not isinstance(cause, ValidationError):
-            return []
-        found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+        if isinstance(cause, ValidationError):
+            found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+        else:
+            found = dict.fromkeys(getattr(error, "fields", ()), str(error))
         wrong = [name for name in self._fields if name in found]
         for name in wrong:
             self.add_fault(name, found[name])
@@ -199,6 +208,101 @@ class ConfigForm(QWidget):
             With one sentence that names the setting.
         """
         return self._type.create(**(self.values() | others))
+
+
+class KindForm(QWidget):
+    """A menu of kinds and the form of the chosen one; keeps what was set for each.
+
+    A subclass says with :meth:`config_type` which settings a kind has.
+
+    Parameters
+    ----------
+    title : str
+        Of the menu.
+    tool_tip : str
+
+    Signals
+    -------
+    changed
+        Another kind was chosen, or a setting of it.
+    """
+
+    changed = Signal()
+
+    def __init__(
+        self, title: str, tool_tip: str, parent: QWidget | None = None
+    ) -> None:
+        super().__init__(parent)
+        self.combo = combo(title, tool_tip)
+        self.form: ConfigForm | None = None
+        self._values: dict[str, AnyDict] = {}
+        self._shown = ""
+        row = form_layout()
+        add_row(row, f"&{title}", self.combo)
+        self._column = QVBoxLayout(self)
+        self._column.setContentsMargins(0, 0, 0, 0)
+        self._column.addLayout(row)
+        self.combo.currentIndexChanged.connect(self._on_chosen)
+
+    def config_type(self, kind: str) -> type[Config]:
+        """Return the class of the settings of a kind."""
+        raise NotImplementedError
+
+    def hidden_fields(self, config_type: type[Config]) -> list[str]:
+        """Return the settings that the form leaves out."""
+        return []
+
+    def kind(self) -> str:
+        """Return the kind chosen."""
+        return str(self.combo.currentData())
+
+    def set_kinds(self, titles: Mapping[str, str]) -> None:
+        """List these kinds; the chosen one stays, if it is among them."""
+        before, names = self.combo.currentData(), list(titles)
+        self.combo.blockSignals(True)
+        self.combo.clear()
+        for name in names:
+            self.combo.addItem(titles[name], name)
+        self.combo.setCurrentIndex(names.index(before) if before in names else 0)
+        self.combo.blockSignals(False)
+        self._show()
+
+    def replace_values(self, kind: str, values: AnyMapping) -> None:
+        """Keep these values for a kind, and show it, if it is listed."""
+        self._values[kind] = dict(values)
+        index = self.combo.findData(kind)
+        if index == self.combo.currentIndex():
+            self._shown = ""  # with the values of before
+            self._show()
+        elif index >= 0:
+            self.combo.setCurrentIndex(index)
+
+    def changed_values(self) -> AnyDict:
+        """Return what differs from the defaults of the kind chosen."""
+        assert self.form is not None
+        defaults = self.config_type(self.kind())().model_dump()
+        return {k: v for k, v in self.form.values().items() if v != defaults[k]}
+
+    def _on_chosen(self, _index: int) -> None:
+        self._show()
+        self.changed.emit()
+
+    def _show(self) -> None:
+        kind = self.kind()
+        if kind == self._shown:
+            return
+        if self.form is not None:
+            if self._shown:
+                self._values[self._shown] = self.form.values()
+            self._column.removeWidget(self.form)
+            self.form.hide()
+            self.form.deleteLater()
+        config_type = self.config_type(kind)
+        self.form = ConfigForm(config_type, skip=self.hidden_fields(config_type))
+        self.form.set_values(self._values.get(kind, {}))
+        self.form.changed.connect(self.changed)
+        self._column.addWidget(self.form)
+        self._shown = kind
 
 
 def _grouped(

@@ -82,7 +82,18 @@ def show_details(error: BaseException, parent: QWidget | None = None) -> QMessag
 def show_more(
     text: str, more: str, parent: QWidget | None = None, *, title: str = "Details"
 ) -> QMessageBox:
-    """Open a window with what is behind a message; does not block."""
+    """Open a window with what is behind a message; does not block.
+
+    Parameters
+    ----------
+    text : str
+        What is said at first.
+    more : str
+        Details.
+    parent : QWidget, optional
+    title : str
+        Of the window.
+    """
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Information)
     box.setWindowTitle(title)

@@ -52,7 +52,19 @@ def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
 
 
 def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolButton:
-    """A button of a letter or two, with a shortcut."""
+    """A button of a letter or two, with a shortcut.
+
+    Parameters
+    ----------
+    text : str
+        A letter or two.
+    name : str
+        For screen readers.
+    tool_tip : str
+        Gets the shortcut at its end.
+    shortcut : str
+        Such as ``"Alt+Shift+Y"``.
+    """
     made = QToolButton()
     made.setText(text)
     made.setShortcut(shortcut)
@@ -93,7 +105,17 @@ def form_layout() -> QFormLayout:
 def add_row(
     form: QFormLayout, title: str, widget: QWidget, buddy: QWidget | None = None
 ) -> None:
-    """Add a row whose label names `buddy`, the widget itself by default."""
+    """Add a row whose label names `buddy`, the widget itself by default.
+
+    Parameters
+    ----------
+    form : QFormLayout
+    title : str
+        With ``&`` before the letter of its shortcut.
+    widget : QWidget
+    buddy : QWidget, optional
+        What gets the focus by the shortcut.
+    """
     label = QLabel(title)
     buddy = buddy or widget
     label.setBuddy(buddy)

@@ -38,6 +38,16 @@ def volume_from_layer(
     one on screen in `viewer`; the `whole` of it if that is asked for. What a voxel size
     and an origin cannot say (rotation, shear) is left out: see :func:`place_over`.
 
+    Parameters
+    ----------
+    layer : Layer
+    viewer : ViewerModel, optional
+        Says which time point and channel is on screen.
+    position : mapping of str to int, optional
+        Time point and channel to take instead.
+    whole : bool
+        Whether all time points and channels are taken.
+
     Raises
     ------
     VolumeError
@@ -132,6 +142,19 @@ def part_of_file(
 
     Our reader makes a layer of each channel of a file. With `whole` no point is chosen
     of the axes that the layer has.
+
+    Parameters
+    ----------
+    layer : Layer
+    viewer : ViewerModel
+    whole : bool
+        Whether all time points and channels of the layer are taken.
+
+    Returns
+    -------
+    volume : Volume
+    part : dict of str to int
+        Such as ``{"time": 3}``; empty where the layer is all of its file.
     """
     volume = volume_from_layer(layer, viewer, whole=whole)
     part = {} if whole else chosen_position(layer, viewer)
@@ -197,7 +220,15 @@ def spatial_ndim(layer: Layer) -> int:
 
 
 def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:
-    """Give a layer the voxel size that a person typed; its origin moves with it."""
+    """Give a layer the voxel size that a person typed; its origin moves with it.
+
+    Parameters
+    ----------
+    layer : Layer
+    voxel_size : tuple of float
+        Along the last axes of the layer.
+    unit : str
+    """
     n = len(voxel_size)
     ratio = np.ones(layer.ndim)
     ratio[-n:] = np.divide(voxel_size, geometry_of_layer(layer).voxel_size)
@@ -212,7 +243,17 @@ def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> No
 def add_image_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image:
-    """Add `volume` as an image layer over `like`, with its colours and contrast."""
+    """Add `volume` as an image layer over `like`, with its colours and contrast.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    volume : Volume
+    like : Image or None
+        The layer that it was made from.
+    **kwargs
+        Options of the layer, which take precedence.
+    """
     options: AnyDict = {"name": volume.name, "metadata": layer_metadata(volume)}
     if like is not None and not volume.holds_labels:
         options["colormap"] = like.colormap
@@ -230,7 +271,13 @@ def add_image_result(
 def add_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image | Labels:
-    """Add `volume` over `like`: labels as such, all else as an image of its look."""
+    """Add `volume` over `like`: labels as such, all else as an image of its look.
+
+    Parameters
+    ----------
+    viewer, volume, like, **kwargs
+        As in :func:`add_image_result`.
+    """
     if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)
     over = {} if like is None else place_over(like)
@@ -241,6 +288,16 @@ def add_result(
 def add_labels_result(
     viewer: ViewerModel, labels: object, volume: Volume, **kwargs: Any
 ) -> Labels:
-    """Add an integer array as labels in the place of `volume`."""
+    """Add an integer array as labels in the place of `volume`.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    labels : array-like of int
+        Of the shape of `volume`.
+    volume : Volume
+    **kwargs
+        Options of the layer, which take precedence.
+    """
     options = geometry(volume) | {"metadata": layer_metadata(volume)} | kwargs
     return unwrapped(viewer.add_labels(labels, **options))

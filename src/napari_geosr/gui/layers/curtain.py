@@ -96,6 +96,19 @@ class CompareBox(QWidget):
         self._difference: weakref.ref[Layer] | None = None
         self._linked = False
         self._run: BackgroundTask | None = None
+        self._make_controls()
+        self._blinker = QTimer(self)
+        self._blinker.setInterval(_BLINK_MS)
+        # Of another layer that goes: the list must not change while it changes.
+        self._ending = QTimer(self)
+        self._ending.setSingleShot(True)
+        self._cutting = QTimer(self)
+        self._cutting.setSingleShot(True)
+        self._cutting.setInterval(_CUT_MS)
+        self._connect()
+        self.setEnabled(False)
+
+    def _make_controls(self) -> None:
         self.curtain_button = _toggle(
             "C&urtain",
             "Show the source left of a line and the result right of it. Drag the line.",
@@ -129,23 +142,17 @@ class CompareBox(QWidget):
         layout.addLayout(buttons)
         layout.addWidget(self.slider)
         layout.addWidget(self.link_box)
-        self._blinker = QTimer(self)
-        self._blinker.setInterval(_BLINK_MS)
+
+    def _connect(self) -> None:
         self._blinker.timeout.connect(self._on_blink)
         self.curtain_button.toggled.connect(self._on_curtain)
         self.blink_button.toggled.connect(self._on_blink_toggled)
         self.difference_button.toggled.connect(self._on_difference)
         self.link_box.toggled.connect(self._update_link)
         self.slider.valueChanged.connect(self._draw)
-        # Of another layer that goes: the list must not change while it changes.
-        self._ending = QTimer(self)
-        self._ending.setSingleShot(True)
         self._ending.timeout.connect(self._end)
-        self._cutting = QTimer(self)
-        self._cutting.setSingleShot(True)
-        self._cutting.setInterval(_CUT_MS)
         self._cutting.timeout.connect(self._draw)
-        connections = Connections(self)
+        viewer, connections = self._viewer, Connections(self)
         connections.connect(viewer.layers.events.removed, self._on_removed)
         connections.connect(viewer.layers.events.inserted, self._draw_soon)
         connections.connect(viewer.dims.events.order, self._draw)
@@ -153,7 +160,6 @@ class CompareBox(QWidget):
         for name in ("center", "zoom"):
             event = getattr(viewer.scene.camera.events, name)
             connections.connect(event, self._draw_soon)
-        self.setEnabled(False)
 
     def set_pair(self, source: Image, result: Image) -> None:
         """Compare these two layers from now on."""

@@ -75,7 +75,17 @@ def index_on_screen(viewer: ViewerModel, layer: Layer, axis: int) -> float:
 
 
 def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> int:
-    """Give the plane shown along one of the layer's axes, between 0 and `size` - 1."""
+    """Give the plane shown along one of the layer's axes, between 0 and `size` - 1.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Layer
+    axis : int
+        Of the layer.
+    size : int
+        Number of planes.
+    """
     index = round(index_on_screen(viewer, layer, axis))
     return min(max(index, 0), size - 1)
 
@@ -97,7 +107,17 @@ def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
 
 
 def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float:
-    """Give the pixel of the canvas at an edge of voxels; reverse of `edge_at`."""
+    """Give the pixel of the canvas at an edge of voxels; reverse of `edge_at`.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    layer : Layer
+    axis : int
+        Of the layer.
+    edge : float
+        0 is the edge before the first voxel.
+    """
     index = np.zeros(layer.ndim)
     index[axis] = edge - 0.5
     camera = viewer.scene.camera

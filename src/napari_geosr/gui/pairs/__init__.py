@@ -142,7 +142,7 @@ class PairsDock(PairsWidgets):
                 **shared, **self.aligning.values(), **self.rare.values()
             )
         return DegradeConfig.create(
-            **shared, degrade=self.imaging.kind(), options=self.imaging.options()
+            **shared, degrade=self.imaging.kind(), options=self.imaging.changed_values()
         )
 
     def request(self) -> PairRequest:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, get_origin
 
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QVBoxLayout, QWidget
 
+from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
-from napari_geosr.gui.kit.form import ConfigForm
+from napari_geosr.gui.kit.form import ConfigForm, KindForm
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import (
     FolderRow,
@@ -161,43 +161,21 @@ def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(name for name in PairsConfig.model_fields if name not in names)
 
 
-class ImagingBox(QWidget):
-    """Lists the kinds of imaging; keeps what was set for each.
-
-    Signals
-    -------
-    changed
-        Another kind was chosen, or a setting of it.
-    """
-
-    changed = Signal()
+class ImagingBox(KindForm):
+    """Lists the kinds of imaging; keeps what was set for each."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
-        super().__init__(parent)
-        self.combo = combo("Imaging", "Instrument of the low-resolution scan.")
-        for name, title in imaging_titles().items():
-            self.combo.addItem(title, name)
-        self.form: ConfigForm | None = None
-        self._values: dict[str, AnyDict] = {}
-        self._shown = ""
-        row = form_layout()
-        add_row(row, "&Imaging", self.combo)
-        self._column = QVBoxLayout(self)
-        self._column.setContentsMargins(0, 0, 0, 0)
-        self._column.addLayout(row)
-        self._show()
-        self.combo.currentIndexChanged.connect(self._on_chosen)
+        super().__init__("Imaging", "Instrument of the low-resolution scan.", parent)
+        self.set_kinds(imaging_titles())
 
-    def kind(self) -> str:
-        """Return the kind chosen."""
-        return str(self.combo.currentData())
+    def config_type(self, kind: str) -> type[Config]:
+        """Return the class of the settings of an instrument."""
+        return imaging_class(kind)
 
-    def options(self) -> AnyDict:
-        """Return what was changed from the default: the rest may be measured."""
-        assert self.form is not None
-        defaults = imaging_class(self.kind())().model_dump()
-        given = self.form.values()
-        return {k: v for k, v in given.items() if v != defaults[k]}
+    def hidden_fields(self, config_type: type[Config]) -> list[str]:
+        """Leave out lists of numbers."""
+        fields = config_type.model_fields.items()
+        return [name for name, known in fields if get_origin(known.annotation) is tuple]
 
     def set_kind(self, kind: str, options: AnyDict) -> None:
         """Show a kind, if it is listed, with settings."""
@@ -207,26 +185,3 @@ class ImagingBox(QWidget):
         self.combo.setCurrentIndex(index)
         assert self.form is not None
         self.form.set_values(options)
-
-    def _on_chosen(self, _index: int) -> None:
-        self._show()
-        self.changed.emit()
-
-    def _show(self) -> None:
-        name = self.kind()
-        if self.form is not None:
-            self._values[self._shown] = self.form.values()
-            self._column.removeWidget(self.form)
-            self.form.hide()
-            self.form.deleteLater()
-        kind = imaging_class(name)
-        lists = [
-            field
-            for field, known in kind.model_fields.items()
-            if get_origin(known.annotation) is tuple
-        ]
-        self.form = ConfigForm(kind, skip=lists)
-        self.form.set_values(self._values.get(name, {}))
-        self.form.changed.connect(self.changed)
-        self._column.addWidget(self.form)
-        self._shown = name

@@ -86,8 +86,18 @@ def measured_steps(
 ) -> Generator[Step, None, PoreMeasurement]:
     """Measure, and do all that the window need not wait for.
 
-    `earlier` are the layers that earlier measurements of each volume were shown in;
-    `deviation` has the standard deviations of the first volume.
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+        By the names of their layers.
+    config : MeasureConfig
+    mask : Volume or None
+        Sample mask.
+    earlier : mapping of str to sequence of weakref
+        Layers that earlier measurements of each volume were shown in.
+    should_stop : callable
+    deviation : Volume, optional
+        Standard deviations of the first volume.
     """
     steps = measure_several_steps(
         volumes, config, mask, deviation=deviation, should_stop=should_stop

@@ -73,8 +73,27 @@ def add_pores(
 ) -> Labels | None:
     """Add the labels over the volume, or put them into a layer made before.
 
-    `place` is what the layer needs besides the volume's geometry. Returns None if the
-    report has no labels.
+    Returns None if the report has no labels.
+
+    Parameters
+    ----------
+    viewer : ViewerModel
+    report : PorosityReport
+    volume : Volume
+        That was measured.
+    record : dict
+        Provenance of the measurement.
+    place : dict, optional
+        What the layer needs besides the volume's geometry.
+    table : object, optional
+        Features of the layer; those of the report by default.
+    colour_by : str
+        Column of the table, or the number of the pore.
+    visible : bool
+    into : Labels, optional
+        A layer made before, which gets the new labels.
+    checksum : int, optional
+        Of the labels, to tell later whether somebody has edited them.
     """
     if report.labels is None:
         return None

@@ -306,6 +306,20 @@ def denoise_steps(
 ) -> Generator[Step, None, Path]:
     """Make the job in a new folder of `parent` and start its process.
 
+    Parameters
+    ----------
+    opened : OpenedScan
+    config : ReconstructConfig
+    column : float or None
+        Of the rotation axis, where it is known.
+    training : mapping
+        Settings of the training.
+    splits : int or str
+        Subsets of the projections.
+    parent : Path
+        Folder that gets the job's folder.
+    should_stop : callable
+
     Returns
     -------
     Path

@@ -80,7 +80,20 @@ def slice_steps(
     kept: PreparedRows,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, SliceTried]:
-    """Reconstruct the slice of one row; `CoarseSlice` first where that takes long."""
+    """Reconstruct the slice of one row; `CoarseSlice` first where that takes long.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : ReconstructConfig
+    row : int
+        Of the detector.
+    known : Centre or None
+        The rotation axis, where it is known.
+    kept : dict
+        What earlier slices have left, such as prepared rows.
+    should_stop : callable
+    """
     yield from ready_steps(config, scan.geometry, should_stop)
     row_kept = kept.setdefault("row", preview.KeptRow())
     factor = coarseness(scan, config)
@@ -116,7 +129,18 @@ def volume_steps(
     unfinished: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructionResult]:
-    """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices."""
+    """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : ReconstructConfig
+    known : Centre or None
+        The rotation axis, where it is known.
+    unfinished : Volume or None
+        What an earlier run has left.
+    should_stop : callable
+    """
     yield from ready_steps(config, scan.geometry, should_stop)
     ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)
     steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)

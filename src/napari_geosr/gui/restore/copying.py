@@ -32,6 +32,18 @@ def copy_run(
 ) -> str:
     """Copy what `make` makes of a run, called `what`; return what to say of it.
 
+    Parameters
+    ----------
+    make : callable
+        From a volume and settings to text.
+    what : str
+        What the text is, for the message.
+    layer : Image
+    viewer : napari.viewer.Viewer
+    config : RestoreConfig
+    whole : bool
+        Whether all time points and channels are restored.
+
     Raises
     ------
     GeoSRError

@@ -154,6 +154,15 @@ def stopped_run(
     """Give what makes of the result of a run, if it has one, what a job resumes.
 
     To be called when the run begins: the layer may change.
+
+    Parameters
+    ----------
+    ready : ReadyRun
+    layer : Image
+        That is restored.
+    viewer : napari.viewer.Viewer
+    earlier, earlier_deviation : Volume, optional
+        What an earlier run has left.
     """
     whole = ready.series is not None
     found, position = part_of_file(layer, viewer, whole=whole)

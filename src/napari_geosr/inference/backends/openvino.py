@@ -76,6 +76,15 @@ def convert(
     It takes windows of any size. On small windows of sizes other than that of the trace
     it was found equal to the network.
 
+    Parameters
+    ----------
+    network : nn.Module
+        On the CPU.
+    threads : int
+        CPU threads that it may use.
+    interrupt : callable
+        Called many times a second while a window is computed; may raise to end it.
+
     Raises
     ------
     NotConvertible

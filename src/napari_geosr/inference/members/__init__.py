@@ -52,7 +52,17 @@ class EnsembleInputs:
 
 
 def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
-    """Raise `ConfigError` unless the uncertainty settings are consistent."""
+    """Raise `ConfigError` unless the uncertainty settings are consistent.
+
+    Parameters
+    ----------
+    kind : str
+        Of the uncertainty; ``"none"`` for none.
+    n_others : int
+        Further models.
+    n_members : int or None
+        Members that were asked for.
+    """
     if kind == NONE:
         if n_others or n_members is not None:
             raise ConfigError(

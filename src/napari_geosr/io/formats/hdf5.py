@@ -47,6 +47,13 @@ class Hdf5Format(FileFormat):
     rank = 30
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
+        """Read the dataset that `options` names, or the only one that is a volume.
+
+        Raises
+        ------
+        FileError
+            If the file is damaged, or has several volumes and none is named.
+        """
         return read_hdf5(path, axes=options.axes, dataset=options.dataset)
 
 

@@ -100,10 +100,20 @@ class RawFormat(FileFormat):
     states_shape = False
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
+        """Whether shape and type are given, whatever the suffix is."""
         described = options.shape is not None and options.dtype is not None
         return described and path.is_file()
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
+        """Read with the shape, type, offset and axes of `options`.
+
+        Raises
+        ------
+        FileError
+            If shape or type is missing, or the file has another size.
+        ConfigError
+            If they are no shape and type of a volume.
+        """
         return read_raw(
             path,
             shape=options.shape,

@@ -261,6 +261,18 @@ def write_projections(
     Everything is read back as it was: data type, angles, pixel size, centre, geometry
     and provenance.
 
+    Parameters
+    ----------
+    projections : Projections
+    path : str or Path
+        With a suffix of HDF5, such as ``.h5``.
+    overwrite : bool
+        Whether an existing file is replaced.
+
+    Returns
+    -------
+    Path
+
     Raises
     ------
     FileError

@@ -91,6 +91,13 @@ def read_data_exchange(
 def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
     """Frames of a dataset as a lazy array (frame, row, column).
 
+    Parameters
+    ----------
+    found : h5py.Dataset
+    name : str
+        Of the dataset, for messages.
+    path : Path
+
     Raises
     ------
     FileError

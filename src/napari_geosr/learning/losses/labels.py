@@ -30,6 +30,13 @@ def mean_dice(found: Tensor, target: Tensor, labels: int) -> float:
 
     Labels that are in neither do not count. Both are whole numbers 0 … labels - 1 of
     any dtype and the same shape.
+
+    Parameters
+    ----------
+    found, target : Tensor
+        Label maps of one shape.
+    labels : int
+        Number of labels.
     """
     pairs = target.flatten().long() * labels + found.flatten().long()
     counts = torch.bincount(pairs, minlength=labels**2).view(labels, labels).double()

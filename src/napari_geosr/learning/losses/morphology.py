@@ -58,7 +58,16 @@ class _Extreme(torch.autograd.Function):
 
 
 def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
-    """Largest (or smallest) of each value and of those at `offsets` from it."""
+    """Largest (or smallest) of each value and of those at `offsets` from it.
+
+    Parameters
+    ----------
+    x : Tensor
+    offsets : tuple of (int, int)
+        Axis, and by how many voxels the window reaches along it.
+    largest : bool
+        Largest (dilation) or smallest (erosion).
+    """
     found: Tensor = _Extreme.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
     return found
 

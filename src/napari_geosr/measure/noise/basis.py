@@ -75,7 +75,15 @@ def blurred(n: int, width: float) -> Array:
 
 
 def reconstructed(ny: int, nx: int, cutoff: float) -> Array:
-    """Expected energy by degree (Y, X) of noise after back-projection."""
+    """Expected energy by degree (Y, X) of noise after back-projection.
+
+    Parameters
+    ----------
+    ny, nx : int
+        Voxels of a block along Y and X.
+    cutoff : float
+        Where the reconstruction filter ends (Nyquist frequency = 1).
+    """
     return _between(_reconstruction_table(ny, nx), cutoff, CUTOFFS)
 
 

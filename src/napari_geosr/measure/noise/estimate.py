@@ -249,7 +249,22 @@ def remarks(
     structured: bool,
     coarse: bool,
 ) -> tuple[str, ...]:
-    """Notes for the user about the estimate."""
+    """Notes for the user about the estimate.
+
+    Parameters
+    ----------
+    volume : Volume
+    sample : NoiseSample
+        Grey values that were looked at.
+    quiet : QuietBlocks or None
+        The most uniform blocks; None where there are none.
+    upper : float
+        Upper limit of the noise level, in grey values.
+    structured : bool
+        Whether the quietest blocks show structure as well.
+    coarse : bool
+        Whether grey values are rounded to steps as large as the noise.
+    """
     found = []
     is_constant = sample.levels == 1 or not np.ptp(sample.values) > 0
     if is_constant:
@@ -311,7 +326,13 @@ def remarks(
 def doubts(
     sample: NoiseSample, quiet: QuietBlocks | None, coarse: bool
 ) -> tuple[str, ...]:
-    """Notes that matter even where only the noise level is shown."""
+    """Notes that matter even where only the noise level is shown.
+
+    Parameters
+    ----------
+    sample, quiet, coarse
+        As in :func:`remarks`.
+    """
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:
         found.append(_clipped(sample))

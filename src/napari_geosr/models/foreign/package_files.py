@@ -225,7 +225,17 @@ def _built(remote: RemoteDescription) -> Any:
 
 @contextmanager
 def on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
-    """A file of the package in a folder of its own, while it is read."""
+    """A file of the package in a folder of its own, while it is read.
+
+    Parameters
+    ----------
+    entry : object
+        A file of the package.
+    suffix : str
+        Of the file on disk.
+    beside : object, optional
+        A further file of the package that belongs in the same folder.
+    """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if beside is not None:
             name = Path(str(beside.source)).name

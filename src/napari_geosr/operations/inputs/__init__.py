@@ -21,7 +21,17 @@ COMMAS = Parameter(n_tokens=1, negative="")
 
 
 def numbers_from(value: Any, of: type, example: str) -> Any:
-    """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers."""
+    """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers.
+
+    Parameters
+    ----------
+    value : object
+        Numbers, text or a list; None stays None.
+    of : type
+        ``int`` or ``float``.
+    example : str
+        Shown where the text holds no numbers.
+    """
     if value is None:
         return None
     words = [value] if isinstance(value, str | int | float) else list(value)
@@ -141,7 +151,16 @@ def open_to_learn(
 
 
 def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
-    """Choose what is learned from an opened volume; see :func:`open_to_learn`."""
+    """Choose what is learned from an opened volume; see :func:`open_to_learn`.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : InputConfig
+        Says which time point and channel.
+    flat : bool
+        Whether the network restores planes, of which time points may be a stack.
+    """
     is_series = volume.axes in ("TYX", "TCYX") and volume.shape[0] > 1
     if not is_series or config.time is not None:
         return volume.select(time=config.time, channel=config.channel)
@@ -163,6 +182,14 @@ def open_companion(
     file leaves it open, and then noted: the voxel size where it has none and the same
     shape as the input, the channel and the time point where it has several. The shape
     and type of raw files are checked against its size anyway.
+
+    Parameters
+    ----------
+    path : str or Path
+    config : InputConfig or None
+        Settings of the input.
+    like : Volume
+        The input.
 
     Returns
     -------

@@ -54,6 +54,13 @@ def align_deviation(
     The number of deviations that the band reaches is the one of the settings, else the
     one that was calibrated for the model, as the record of the restoration says.
 
+    Parameters
+    ----------
+    deviation : Volume
+        Standard deviations, in the volume's place.
+    volume : Volume
+    config : PorosityConfig
+
     Raises
     ------
     VolumeError

@@ -214,14 +214,36 @@ def threshold_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, float]:
-    """Find the threshold of a volume."""
+    """Find the threshold of a volume.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : PorosityConfig
+    mask : Volume, optional
+        Sample mask.
+    should_stop : callable
+
+    Returns
+    -------
+    float
+        In grey values.
+    """
     yield StageStarted(message="Finding the threshold")
     levels = yield from histogram_steps(volume, mask, should_stop=should_stop)
     return levels.threshold(config)
 
 
 def preview_mask(plane: AnyArray, threshold: float, config: PorosityConfig) -> AnyArray:
-    """Pore voxels of one plane at a threshold, before small pores are dropped."""
+    """Pore voxels of one plane at a threshold, before small pores are dropped.
+
+    Parameters
+    ----------
+    plane : ndarray of shape (Y, X)
+    threshold : float
+    config : PorosityConfig
+        Says whether pores are dark or bright.
+    """
     mask: AnyArray = phase_mask(plane, threshold, config.phase)
     return mask
 

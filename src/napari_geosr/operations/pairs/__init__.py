@@ -30,7 +30,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
 from napari_geosr.io.output import Output
 from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.pairs.config import PairsConfig
@@ -38,7 +37,6 @@ from napari_geosr.operations.pairs.files import (
     made_folder,
     not_trained,
     plan,
-    train_command,
     write_report,
 )
 from napari_geosr.operations.pairs.inputs import (
@@ -180,12 +178,14 @@ def pairs_steps(
         picture = overlay_png(
             layers["low"], {key: layers[key] for key in ("before", "after")}
         )
-        atomic.write_bytes(files["picture"], picture, overwrite=overwrite)
-        flat = low.axes == "YX"
-        report["train"] = train_command(files, factor, config.dimensions, flat=flat)
-        report["files"] = {key: path.name for key, path in files.items()}
-        report["provenance"] = record
-        write_report(files["report"], report, overwrite=overwrite)
+        write_report(
+            files,
+            report,
+            picture,
+            record=record,
+            flat=low.axes == "YX",
+            overwrite=overwrite,
+        )
     return Pairs(files, report, layers)
 
 

@@ -27,7 +27,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io import atomic
 from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
@@ -36,7 +35,6 @@ from napari_geosr.operations.pairs.files import (
     made_folder,
     not_trained,
     plan,
-    train_command,
     write_report,
 )
 from napari_geosr.operations.pairs.inputs import (
@@ -156,12 +154,14 @@ def degrade_steps(
         if like is not None:
             panels["real scan"] = matching(whole, like)[1]
         picture = side_by_side_png(panels)
-        atomic.write_bytes(files["picture"], picture, overwrite=overwrite)
-        flat = high.axes == "YX"
-        report["train"] = train_command(files, factor, config.dimensions, flat=flat)
-        report["files"] = {key: path.name for key, path in files.items()}
-        report["provenance"] = record
-        write_report(files["report"], report, overwrite=overwrite)
+        write_report(
+            files,
+            report,
+            picture,
+            record=record,
+            flat=high.axes == "YX",
+            overwrite=overwrite,
+        )
     return Pairs(files, report, layers)
 
 

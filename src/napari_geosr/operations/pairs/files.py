@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.types import AnyMapping
+from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.inputs import refuse_own_source
@@ -27,6 +27,20 @@ FILES = {
 
 def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str, Path]:
     """Name the files in the folder `out`.
+
+    Parameters
+    ----------
+    out : path
+        A folder, which may be missing.
+    inputs : list of Volume
+        Whose files may not be replaced.
+    overwrite : bool
+        Whether existing files may be replaced.
+
+    Returns
+    -------
+    dict of str to Path
+        By what they hold; see `FILES`.
 
     Raises
     ------
@@ -99,7 +113,35 @@ def not_trained(factor: int) -> list[str]:
     ]
 
 
-def write_report(path: Path, values: AnyMapping, *, overwrite: bool) -> None:
-    """Write the report as JSON."""
-    text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    atomic.write_text(path, text, overwrite=overwrite)
+def write_report(
+    files: Mapping[str, Path],
+    report: AnyDict,
+    picture: bytes,
+    *,
+    record: AnyMapping,
+    flat: bool,
+    overwrite: bool,
+) -> None:
+    """Write the picture and, as JSON, the report, which is completed.
+
+    Parameters
+    ----------
+    files : mapping of str to Path
+        As :func:`plan` names them.
+    report : dict
+        Gets ``train``, ``files`` and ``provenance``.
+    picture : bytes
+        PNG of the pair.
+    record : mapping
+        Provenance of the pair.
+    flat : bool
+        Whether the pair is two images.
+    overwrite : bool
+    """
+    atomic.write_bytes(files["picture"], picture, overwrite=overwrite)
+    factor, dimensions = report["upscale_factor"], report["dimensions"]
+    report["train"] = train_command(files, factor, dimensions, flat=flat)
+    report["files"] = {key: path.name for key, path in files.items()}
+    report["provenance"] = record
+    text = json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    atomic.write_text(files["report"], text, overwrite=overwrite)

@@ -89,6 +89,12 @@ def real(volume: Volume) -> Volume:
 def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
     """The upscale factor of two scans in one unit: as asked for, or as they are.
 
+    Parameters
+    ----------
+    low, high : Volume
+        With voxel sizes in one unit.
+    config : PairConfig
+
     Raises
     ------
     VolumeError
@@ -140,7 +146,14 @@ def _too_coarse(
 
 
 def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
-    """A sentence where detail of the high resolution is averaged away, or ""."""
+    """A sentence where detail of the high resolution is averaged away, or "".
+
+    Parameters
+    ----------
+    low, high : Volume
+    factors : tuple of int
+        Upscale factor along each axis.
+    """
     ratio = np.divide(low.voxel_size, high.voxel_size)
     lost = [
         f"{found / wanted:.3g} times along {letter}"

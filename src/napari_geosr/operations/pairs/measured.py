@@ -83,6 +83,17 @@ def measure_steps(
 ) -> Generator[Step, None, ImagingEstimate]:
     """Measure blur, noise and grey scale of `like`.
 
+    Parameters
+    ----------
+    high : Volume
+        High-resolution scan, of which a coarse one is made.
+    like : Volume
+        Real coarse scan of the same material.
+    factors : tuple of int
+        Voxels of `high` per coarse voxel, along its axes.
+    config : DegradeConfig
+    should_stop : callable
+
     Raises
     ------
     VolumeError

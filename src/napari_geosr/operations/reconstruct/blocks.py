@@ -117,6 +117,17 @@ def block_steps(
 ) -> Generator[Step, None, None]:
     """Reconstruct all rows but those that are `finished`; fills `run` on the way.
 
+    Parameters
+    ----------
+    ready : ReadyScan
+    finished : list of (int, int)
+        Rows that need no reconstruction, first and one after the last.
+    run : BlockRun
+        Gets figures of how the run went.
+    write : callable
+        Called with rows and their slices, (row, N, N).
+    should_stop : callable
+
     Yields
     ------
     Step
@@ -186,6 +197,18 @@ def reconstruct_rows(
     """Slices of line integrals (row, angle, column), in memory of the host.
 
     `slices` are needed for a cone beam alone; see :meth:`ReadyScan.sinogram`.
+
+    Parameters
+    ----------
+    ready : ReadyScan
+    rows : ndarray of shape (row, angle, column)
+        Line integrals.
+    should_stop : callable
+    on_iteration : callable
+        Called after every iteration.
+    slices : (int, int), optional
+        Slices to reconstruct; needed for a cone beam alone, see
+        :meth:`ReadyScan.sinogram`.
     """
     return _reconstructed(ready, rows, should_stop, on_iteration, slices)[0]
 
@@ -317,7 +340,9 @@ def _one_block(
                 return _Block(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
-            yield IterationDone(done, total, residual)
+            # Algorithms without iterations tell of rows in the same way.
+            of = (iteration.done, iteration.total) if progress.steps > 1 else (0, 0)
+            yield IterationDone(done, total, residual, *of)
     finally:
         steps.close()
 

@@ -58,6 +58,14 @@ def kept_part(
 ) -> KeptPart:
     """Find what of `unfinished` a run with this `record` need not do again.
 
+    Parameters
+    ----------
+    unfinished : Volume
+    record : mapping
+        Provenance of the run that resumes.
+    shape : tuple of int
+        Of its result.
+
     Raises
     ------
     ConfigError

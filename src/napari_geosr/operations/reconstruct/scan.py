@@ -333,6 +333,21 @@ def ready_scan(
 ) -> ReadyScan:
     """Put together what is known; decide whether opposite views are joined.
 
+    Parameters
+    ----------
+    given : Projections
+        As opened.
+    scan : Projections
+        The selected projections of it.
+    config : ReconstructConfig
+    centre : Centre
+        Column of the rotation axis.
+    device : str
+    first_row : int
+        Row of the detector with which `scan` begins.
+    incident : float, optional
+        Intensity without a sample, where no open beam was measured.
+
     Raises
     ------
     ProjectionsError

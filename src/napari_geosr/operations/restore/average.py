@@ -17,7 +17,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -45,6 +45,9 @@ from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
 from napari_geosr.operations.restore.run import RestorationResult, run_steps
 from napari_geosr.operations.storage import array_for
+
+if TYPE_CHECKING:
+    from napari_geosr.models.card import ModelCard
 
 T = TypeVar("T")
 
@@ -109,16 +112,7 @@ def restore_average_steps(
             "of them (napari-geosr models rank) and name the model."
         )
     card = zoo.find(config.model).card
-    if config.uncertainty != NONE:
-        raise ConfigError(
-            "The mean over several scans and the uncertainty of one do not go "
-            "together: leave --average or --uncertainty out."
-        )
-    if card.labels > 1:
-        raise ConfigError(
-            f"The model {card.name!r} gives labels, and labels have no mean. Restore "
-            "one scan after the other."
-        )
+    _check_settings(config, card)
     if card.inputs not in (1, len(volumes)):
         yield Warned(
             message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
@@ -157,6 +151,19 @@ def restore_average_steps(
         )
     path = None if out is None else Path(out)
     return replace(first, volume=volume, path=path)
+
+
+def _check_settings(config: RestoreConfig, card: ModelCard) -> None:
+    if config.uncertainty != NONE:
+        raise ConfigError(
+            "The mean over several scans and the uncertainty of one do not go "
+            "together: leave --average or --uncertainty out."
+        )
+    if card.labels > 1:
+        raise ConfigError(
+            f"The model {card.name!r} gives labels, and labels have no mean. Restore "
+            "one scan after the other."
+        )
 
 
 def _mean_steps(

@@ -169,24 +169,13 @@ def prepare_steps(
 
     volume = volume.select()
     whole = volume if whole is None else whole
-    model = zoo.find(config.model) if ranking is None else _chosen(ranking)
+    model, others = _models(volume, config, ranking)
     noise = ranking.noise if noise is None and ranking is not None else noise
-    others = tuple(zoo.find(name) for name in config.ensemble_with)
-    members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
-    for each in (model, *others):
-        _check_fit(volume, each)
     for doubt in reading_doubts(volume, [each.card for each in (model, *others)]):
         yield Warned(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
-    yield StageStarted(message="Reading intensities")
-    statistics: IntensityStatistics
-    try:
-        statistics = yield from scan_steps(whole.data, should_stop=should_stop)
-    except VolumeError as error:
-        raise VolumeError(f"{volume.title}: {error}") from error
-    if statistics.n_nan or statistics.n_inf:
-        _refuse_nonfinite(volume, statistics, config.nonfinite)
+    statistics = yield from _statistics_steps(volume, whole, config, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
     if others:  # several models have scales of their own
@@ -206,14 +195,7 @@ def prepare_steps(
         )
     for doubt in scale_doubts(model.card, whole):
         yield Warned(message=doubt)
-    verdict = judge(model.card, draw_sample(whole), volume)
-    if verdict.level != "ok":
-        yield Warned(message=" ".join(verdict.reasons))
-    for other in others:
-        second = judge(other.card, draw_sample(whole), volume)
-        if second.level != "ok":
-            reasons = " ".join(second.reasons)
-            yield Warned(message=f"{other.card.name}: {reasons}")
+    verdict = yield from _verdict_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
         yield Warned(message=_wants_several(model))
     network: Any = model.restorer()
@@ -236,11 +218,7 @@ def prepare_steps(
             should_stop=should_stop,
         )
     elif config.strength != 1 and model.card.has_weights:
-        raise ConfigError(
-            f"The model {model.card.name!r} does not know the level of the noise, so "
-            "its strength cannot be set: leave --strength at 1, or choose a model that "
-            "is bounded by the noise."
-        )
+        raise _no_strength(model)
     return PreparedRestoration(
         volume,
         config,
@@ -253,6 +231,55 @@ def prepare_steps(
         noise,
         ranking,
     )
+
+
+def _models(
+    volume: Volume, config: RestoreConfig, ranking: Ranking | None
+) -> tuple[Model, tuple[Model, ...]]:
+    """The model, and the further ones of an ensemble, which must suit the volume."""
+    model = zoo.find(config.model) if ranking is None else _chosen(ranking)
+    others = tuple(zoo.find(name) for name in config.ensemble_with)
+    members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
+    for each in (model, *others):
+        _check_fit(volume, each)
+    return model, others
+
+
+def _no_strength(model: Model) -> ConfigError:
+    return ConfigError(
+        f"The model {model.card.name!r} does not know the level of the noise, so its "
+        "strength cannot be set: leave --strength at 1, or choose a model that is "
+        "bounded by the noise."
+    )
+
+
+def _statistics_steps(
+    volume: Volume, whole: Volume, config: RestoreConfig, should_stop: ShouldStop
+) -> Generator[Step, None, IntensityStatistics]:
+    """Read the statistics of the whole; refuse NaN where the settings say so."""
+    yield StageStarted(message="Reading intensities")
+    try:
+        statistics = yield from scan_steps(whole.data, should_stop=should_stop)
+    except VolumeError as error:
+        raise VolumeError(f"{volume.title}: {error}") from error
+    if statistics.n_nan or statistics.n_inf:
+        _refuse_nonfinite(volume, statistics, config.nonfinite)
+    return statistics
+
+
+def _verdict_steps(
+    volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
+) -> Generator[Step, None, Verdict]:
+    """Judge how like the training data of every model the volume is."""
+    verdict = judge(model.card, draw_sample(whole), volume)
+    if verdict.level != "ok":
+        yield Warned(message=" ".join(verdict.reasons))
+    for other in others:
+        second = judge(other.card, draw_sample(whole), volume)
+        if second.level != "ok":
+            reasons = " ".join(second.reasons)
+            yield Warned(message=f"{other.card.name}: {reasons}")
+    return verdict
 
 
 def _budget(config: RestoreConfig, device: str) -> int:

@@ -75,7 +75,18 @@ def as_python(
     time: int | None = None,
     channel: int | None = None,
 ) -> str:
-    """Give a Python script of a restoration; parameters as in :func:`as_command`."""
+    """Give a Python script of a restoration; parameters as in :func:`as_command`.
+
+    Parameters
+    ----------
+    volume : Volume
+        What was restored, from a file.
+    config : RestoreConfig
+    out : path, optional
+        File of the result.
+    time, channel : int, optional
+        The one of a series that was restored.
+    """
     reading = [repr(str(_source(volume)))]
     if volume.has_physical_size:
         reading.append(f"voxel_size={volume.voxel_size!r}")

@@ -7,9 +7,6 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-import numpy as np
-
-from napari_geosr.core import provenance
 from napari_geosr.core.boxes import BoxIndex, boxes_for_the_record
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
@@ -31,17 +28,19 @@ from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.continued import (
-    DEVIATION,
     KeptPart,
     begin_journal,
     kept_part,
     left_by_a_killed_run,
     noted_steps,
 )
-from napari_geosr.operations.restore.finer.sharpness import agreement
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
+from napari_geosr.operations.restore.record import (
+    promised_volumes,
+    record_steps,
+    run_facts,
+)
 from napari_geosr.operations.restore.targets import (
-    DEVIATION_DTYPE,
     Targets,
     open_targets,
 )
@@ -185,10 +184,17 @@ def work_steps(
     unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work, on record and into memory or a file; see :func:`run_steps`."""
+    """Do the work, on record and into memory or a file; see :func:`run_steps`.
+
+    Parameters
+    ----------
+    work : Work
+    out, overwrite, first, unfinished, unfinished_deviation, should_stop
+        As in :func:`run_steps`.
+    """
     prepared = work.prepared
-    record = yield from _record_steps(prepared, should_stop)
-    promised = _promised(prepared, record | work.facts())
+    record = yield from record_steps(prepared, should_stop)
+    promised = promised_volumes(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
         kept = _kept(unfinished, unfinished_deviation, promised)
@@ -236,39 +242,6 @@ def work_steps(
     )
 
 
-def _promised(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
-    """What the result, and the deviations, will say of themselves; without voxels."""
-    volume = prepared.volume
-    n_spatial = len(volume.spatial_axes)
-    voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
-    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
-    if prepared.has_deviation:
-        name = f"{prepared.result_name} ({DEVIATION})"
-        wanted.append((name, DEVIATION_DTYPE, "standard deviation"))
-    metadata = prepared.metadata
-    if "C" in volume.axes and "channels" in volume.metadata:
-        metadata["channels"] = volume.metadata["channels"]
-    promised = []
-    for name, dtype, which in wanted:
-        own = dict(record)
-        if prepared.has_deviation:
-            own["uncertainty"] = {**record["uncertainty"], "this": which}
-        promised.append(
-            Volume(
-                np.broadcast_to(np.zeros((), dtype), shape),
-                volume.axes,
-                voxel_size,
-                volume.unit,
-                origin,
-                name=name,
-                provenance=(*volume.provenance, own),
-                metadata=metadata,
-            )
-        )
-    return promised
-
-
 def _kept(
     unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
 ) -> list[KeptPart]:
@@ -308,17 +281,6 @@ def _remove_parts(parts: Sequence[Volume | None], targets: Targets) -> None:
     for part, target in zip(parts, targets.all, strict=False):
         if part is not None and target.path is not None:
             remove_unfinished(part, target.path)
-
-
-def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
-    """How far the deviations reach, by the card; None where that is not known."""
-    card = prepared.model.card
-    known = card.uncertainty
-    if known is None or known.weights_sha256 != card.weights_sha256:
-        return None
-    if known.kind != prepared.config.uncertainty or prepared.others:
-        return None
-    return known.model_dump(mode="json")
 
 
 def _models_text(prepared: PreparedRestoration) -> str:
@@ -361,7 +323,16 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
-    """What may compute a run: a resumed run keeps its backend."""
+    """What may compute a run: a resumed run keeps its backend.
+
+    Parameters
+    ----------
+    config : RestoreConfig
+    kept : KeptPart or None
+        What an earlier run left.
+    n_runs : int
+        Runs that share the backend.
+    """
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
 
@@ -436,79 +407,6 @@ def _remarks(
         )
 
 
-def _intensities(prepared: PreparedRestoration) -> AnyDict:
-    """The statistics, for records; of hot voxels where there are any."""
-    statistics = prepared.statistics
-    found: AnyDict = {
-        "mean": statistics.mean,
-        "std": statistics.std,
-        "input_scale": statistics.input,
-        "output_scale": statistics.output,
-        "sampled": statistics.sampled,
-        "n_nan": statistics.n_nan,
-        "n_inf": statistics.n_inf,
-    }
-    if statistics.hot is not None and statistics.hot.n:
-        found["n_hot"] = statistics.hot.n
-        found["hot_limits"] = statistics.hot.limits
-    return found
-
-
-def _record_steps(
-    prepared: PreparedRestoration, should_stop: ShouldStop
-) -> Generator[Step, None, AnyDict]:
-    """Make the record of the run; the input is read once more for its checksum."""
-    steps = provenance.record_steps(
-        "restore",
-        should_stop=should_stop,
-        inputs={"input": prepared.volume},
-        **_facts(prepared),
-    )
-    return (yield from steps)
-
-
-def _facts(prepared: PreparedRestoration) -> AnyDict:
-    """What the record says of the run beside its input."""
-    import torch
-
-    card = prepared.model.card
-    more: AnyDict = {}
-    if prepared.has_deviation:
-        more["uncertainty"] = {
-            "kind": prepared.config.uncertainty,
-            "members": list(prepared.network.facts),
-            "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
-            "calibration": _calibration(prepared),
-        }
-    if prepared.noise is not None:
-        more["noise"] = prepared.noise.to_json_dict()
-    if prepared.ranking is not None:
-        more["ranking"] = prepared.ranking.to_json_dict()
-    model: AnyDict = {"name": card.name}
-    model["weights_sha256"] = card.weights_sha256
-    if not card.has_weights:
-        model["settings"] = card.network_kwargs
-    if prepared.outlook is not None:
-        more["outlook"] = prepared.outlook.to_json_dict()
-    if facts := agreement(prepared.network):
-        more["data_consistency"] = facts
-    return {
-        "settings": prepared.config.model_dump(mode="json"),
-        "model": model,
-        "device": prepared.device,
-        "torch": torch.__version__,
-        "output_dtype": str(prepared.output_dtype),
-        "intensities": _intensities(prepared),
-        "likeness": {
-            "level": prepared.verdict.level,
-            "reasons": list(prepared.verdict.reasons),
-        },
-        # Only the end of the run says otherwise: whatever stops it, this stays true.
-        "complete": False,
-        **more,
-    }
-
-
 def left_of(prepared: PreparedRestoration) -> KeptPart | None:
     """What a program that was killed has finished of this run without a file.
 
@@ -517,7 +415,7 @@ def left_of(prepared: PreparedRestoration) -> KeptPart | None:
     """
     if prepared.has_deviation:
         return None
-    facts = _facts(prepared)
+    facts = run_facts(prepared)
     volume = prepared.volume
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
     return left_by_a_killed_run(shape, prepared.output_dtype, facts)

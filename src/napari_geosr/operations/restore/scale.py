@@ -75,6 +75,13 @@ def scaled(
     Stored: what the model was told to learn is kept on the card as training data have
     it. Else the scale is taken from the whole volume, never from a part.
 
+    Parameters
+    ----------
+    statistics : IntensityStatistics
+    card : ModelCard
+    volume : Volume
+        The whole volume.
+
     Raises
     ------
     VolumeError

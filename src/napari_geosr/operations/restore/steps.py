@@ -76,17 +76,7 @@ def restore_steps(
         written then.
     """
     if out is not None:
-        outputs = [Path(out)]
-        if config.uncertainty != NO_MEMBERS:
-            outputs.append(deviation_path(out))
-        whole = None if unfinished_deviation is None else unfinished_deviation.source
-        for path in outputs:
-            io.check_output(
-                path,
-                overwrite=overwrite or path == whole,
-                continues=unfinished is not None,
-            )
-        refuse_own_source(volume, *outputs)
+        _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
     ranking: Ranking | None = None
     if config.model == AUTO:
         ranking = yield from choose_steps(
@@ -141,6 +131,28 @@ def restore_steps(
     return (yield from steps)
 
 
+def _check_outputs(
+    volume: Volume,
+    config: RestoreConfig,
+    out: str | Path,
+    overwrite: bool,
+    unfinished: Volume | None,
+    unfinished_deviation: Volume | None,
+) -> None:
+    """Raise `FileError` unless all files can be written."""
+    outputs = [Path(out)]
+    if config.uncertainty != NO_MEMBERS:
+        outputs.append(deviation_path(out))
+    whole = None if unfinished_deviation is None else unfinished_deviation.source
+    for path in outputs:
+        io.check_output(
+            path,
+            overwrite=overwrite or path == whole,
+            continues=unfinished is not None,
+        )
+    refuse_own_source(volume, *outputs)
+
+
 def _example(volume: Volume) -> Volume:
     """What a model is chosen on: of a series, a typical point of its first channel."""
     if not is_series(volume):
@@ -163,6 +175,18 @@ def choose_steps(
     """Rank the models for a scan and say which one was chosen.
 
     A last `Warned` says what was chosen and why.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : RestoreConfig
+    noise : Noise, optional
+        Of the volume, where it is known.
+    should_stop : callable
+
+    Returns
+    -------
+    Ranking
 
     Raises
     ------
@@ -192,6 +216,17 @@ def unchanged_steps(
     """Hand the scan back as it is, on record.
 
     Voxels keep their values and their type.
+
+    Parameters
+    ----------
+    volume : Volume
+    config : RestoreConfig
+    ranking : Ranking
+        What says that the scan is best left as it is.
+    out : path, optional
+        File to write a copy to.
+    overwrite : bool
+    should_stop : callable
     """
     if not is_series(volume):
         volume = volume.select()

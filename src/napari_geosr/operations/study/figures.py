@@ -65,6 +65,16 @@ def curves_png(
     Shorter exposures have broken lines; where one number of projections alone was
     tried, figures are over the exposure. The porosity that is called right is shaded,
     up to the relative `tolerance`.
+
+    Parameters
+    ----------
+    rows : sequence of mapping
+        Finished cells of the study, with their figures.
+    names : sequence of str
+        Algorithms, in the order of the legend.
+    theme : {"light", "dark"}
+    tolerance : float
+        Relative error up to which a porosity is called right.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure

@@ -68,7 +68,16 @@ VOLUMES_PER_DECADE = 4
 def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
-    """Measure the pores by the rules of the study."""
+    """Measure the pores by the rules of the study.
+
+    Parameters
+    ----------
+    volume : Volume
+    sample : ndarray of bool or None
+        Sample mask; None for everywhere.
+    config : StudyConfig
+    should_stop : callable
+    """
     rules = PorosityConfig(
         threshold=config.threshold, phase=config.phase, min_voxels=config.min_voxels
     )
@@ -81,7 +90,16 @@ def measured_steps(
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, StudyReference]:
-    """Measure what others are compared with."""
+    """Measure the volume that others are compared with.
+
+    Parameters
+    ----------
+    volume : Volume
+    sample : ndarray of bool or None
+        Sample mask; None for everywhere.
+    config : StudyConfig
+    should_stop : callable
+    """
     report = yield from measured_steps(volume, sample, config, should_stop)
     voxels = np.asarray(volume.data)
     inside = voxels.ravel() if sample is None else voxels[sample]
@@ -97,9 +115,17 @@ def judged_steps(
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
-    """Compare, and return figures and pictures.
+    """Compare a reconstruction with the reference; return figures and pictures.
 
     Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
+
+    Parameters
+    ----------
+    voxels : ndarray of shape (Z, Y, X)
+        A reconstruction.
+    reference : StudyReference
+    config : StudyConfig
+    should_stop : callable
     """
     volume = reference.volume.replace(data=voxels, source=None)
     report = yield from measured_steps(volume, reference.sample, config, should_stop)
@@ -156,7 +182,17 @@ def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
 def pore_mask(
     voxels: AnyArray, threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
-    """Voxels that are pore."""
+    """Voxels that are pore.
+
+    Parameters
+    ----------
+    voxels : ndarray
+    threshold : float
+    sample : ndarray of bool or None
+        Sample mask; None for everywhere.
+    config : StudyConfig
+        Says whether pores are dark or bright.
+    """
     pores: Mask = phase_mask(voxels, threshold, config.phase)
     return pores if sample is None else pores & sample
 

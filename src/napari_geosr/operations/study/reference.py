@@ -39,7 +39,17 @@ def judge_steps(
     reference: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudyReference]:
-    """What is compared with, in the judged rows."""
+    """Measure the volume that reconstructions are compared with, in the judged rows.
+
+    Parameters
+    ----------
+    context : StudyContext
+    full : Volume
+        Reconstruction of the whole scan.
+    reference : Volume or None
+        Given instead of `full`.
+    should_stop : callable
+    """
     against = full
     if reference is not None:
         rows = slice(*context.judged)
@@ -128,7 +138,15 @@ def judge_pictures(judge: StudyReference, config: StudyConfig) -> AnyDict:
 
 
 def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> AnyDict:
-    """The row of the whole scan, compared with itself."""
+    """The row of the whole scan, compared with itself.
+
+    Parameters
+    ----------
+    context : StudyContext
+    judge : StudyReference
+    seconds : float
+        That the reconstruction took.
+    """
     zero = dict.fromkeys(
         (
             "porosity_error",

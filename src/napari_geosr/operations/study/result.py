@@ -133,6 +133,14 @@ def fewest(
 
     Right means within the tolerance, at this and at every larger number that was tried,
     with the longest exposure; None where no number will do.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Finished cells.
+    config : StudyConfig
+    n_angles : int
+        Projections of the whole scan.
     """
     longest = max(config.exposure)
     found: dict[str, int | None] = {}
@@ -150,6 +158,14 @@ def least(
     Right means within the tolerance, with these and with whatever had as many
     projections and as long an exposure, or more. Of equal light fewer projections.
     A slow continuous scan has as much light with few views as with many.
+
+    Parameters
+    ----------
+    rows : sequence of dict
+        Finished cells.
+    config : StudyConfig
+    n_angles : int
+        Projections of the whole scan.
     """
     found: dict[str, dict[str, float] | None] = {}
     for name, right in _right(rows, config, n_angles).items():
@@ -187,7 +203,15 @@ def _right(
 
 
 def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
-    """Light, and so time, as a share of that of the whole scan."""
+    """Light, and so time, as a share of that of the whole scan.
+
+    Parameters
+    ----------
+    subset : ScanSubset
+    config : StudyConfig
+    n_angles : int
+        Projections of the whole scan.
+    """
     # A slow continuous scan has fewer views, but takes as long.
     slow = config.acquisition == "continuous" and config.light == "all"
     return subset.exposure * (1.0 if slow else subset.projections / n_angles)

@@ -96,7 +96,24 @@ def _titles(algorithms: Sequence[Algorithm]) -> str:
 def shape_of(
     scan: Projections, reference: Volume | None, mask: Volume | None
 ) -> tuple[int, int, int]:
-    """Of the reconstruction, which given volumes must have."""
+    """Return the shape of the reconstructions, and check that given volumes have it.
+
+    Parameters
+    ----------
+    scan : Projections
+    reference, mask : Volume or None
+        Must have the shape of the reconstruction.
+
+    Returns
+    -------
+    (int, int, int)
+        Along Z, Y and X.
+
+    Raises
+    ------
+    VolumeError
+        If one of them has another shape.
+    """
     size = scan.n_columns
     for word, volume in (("reference", reference), ("mask", mask)):
         if volume is None:
@@ -120,7 +137,16 @@ def record_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
-    """What the study is of, with checksums."""
+    """Make the record of a study: inputs with checksums, and settings.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : StudyConfig
+    reference, mask : Volume or None
+        Given instead of being made from the whole scan.
+    should_stop : callable
+    """
     given = {"reference": reference, "mask": mask}
     entry = yield from scan_entry_steps(scan, should_stop)
     record = yield from provenance.record_steps(
@@ -142,7 +168,20 @@ def context_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudyContext]:
-    """Find the axis and the beam for all."""
+    """Find the rotation axis and the geometry that all reconstructions share.
+
+    Parameters
+    ----------
+    scan : Projections
+    config : StudyConfig
+    store : StudyStore
+        Has the folders for work files and trained models.
+    shape : (int, int, int)
+        Of the reconstructions.
+    mask : Volume or None
+        Sample mask.
+    should_stop : callable
+    """
     wanted = ReconstructConfig.create(
         filter=config.filter,
         stripes=config.stripes,

@@ -134,7 +134,19 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
 def take(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> tuple[Projections, str]:
-    """The scan that was taken so, and what is to be said of it.
+    """Return the subset of a scan, and a note on how it was made.
+
+    Parameters
+    ----------
+    scan : Projections
+    subset : ScanSubset
+    config : StudyConfig
+
+    Returns
+    -------
+    projections : Projections
+    note : str
+        A sentence, or "".
 
     Raises
     ------
@@ -148,12 +160,18 @@ def take(
 def training_pair(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> TrainingPair:
-    """What networks are given while they learn, and what they shall make of it.
+    """Return what networks learn from: source and target projections.
 
     Of one object, in all of its views, with noise of its own: of the views taken, the
     first has at most four fifths of the photons, the second those left out, and all of
     the other views. Where there are no counts, what was taken and the whole scan, as in
     the papers, which share noise.
+
+    Parameters
+    ----------
+    scan : Projections
+    subset : ScanSubset
+    config : StudyConfig
     """
     if why_no_counts(scan):
         return TrainingPair(take(scan, subset, config)[0], scan, _WHOLE)
@@ -181,7 +199,14 @@ def photon_note(scan: Projections, config: StudyConfig) -> str:
 def is_target_noisier(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> bool:
-    """Whether what networks shall make has less light than what they are given."""
+    """Whether the target projections have less light than the source.
+
+    Parameters
+    ----------
+    scan : Projections
+    subset : ScanSubset
+    config : StudyConfig
+    """
     share = min(_share(scan, subset, config), MOST_LIGHT)
     part = subset.projections / scan.n_angles if config.acquisition == "step" else 1.0
     return 1 - part + part / (1 - share) > 1 / (part * share)
@@ -190,13 +215,19 @@ def is_target_noisier(
 def tuning_pair(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> TrainingPair:
-    """What settings are tried on, and what their results are compared with.
+    """Return projections to tune settings on, and those to compare results with.
 
     Of one object with independent noise: noise that both share would be called right,
     and the settings that keep it the best. So the second scan has the views that were
     left out, or the photons of shorter exposures. Where few views were left out, which
     would tell of coarse structure more than of fine, photons are left out, as for
     networks; where there are no counts, some views of those taken are.
+
+    Parameters
+    ----------
+    scan : Projections
+    subset : ScanSubset
+    config : StudyConfig
     """
     n, step = scan.n_angles, config.acquisition == "step"
     if step and 2 * subset.projections <= n:

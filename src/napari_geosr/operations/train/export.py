@@ -193,7 +193,7 @@ def _record(
             "seed": job.training.seed,
             "device": str(trainer.accelerator.device),
             "processes": trainer.accelerator.num_processes,
-            "parts_per_batch": trainer.parts,
+            "parts_per_batch": trainer.parts.count,
             "training_seconds": round(trainer.seconds, 3),
             **meter.figures(),
             **({"adapted": adaptation.facts()} if adaptation else {}),

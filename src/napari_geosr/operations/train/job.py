@@ -195,6 +195,17 @@ def open_roles(
     ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes, and
     ``memory:NAME`` for one of `in_memory`.
 
+    Parameters
+    ----------
+    job : TrainJob
+    method : Method or type
+    in_memory : mapping of Path to Volume, optional
+        Volumes that are in no file.
+
+    Returns
+    -------
+    dict of str to list of Volume
+
     Raises
     ------
     ConfigError

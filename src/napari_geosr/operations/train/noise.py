@@ -93,6 +93,13 @@ def measured_steps(
 ) -> Generator[Step, None, Noises]:
     """Measure the noise of all volumes that the network restores.
 
+    Parameters
+    ----------
+    method : Method
+    volumes : mapping of str to sequence of Volume
+        By role.
+    patches : Patches
+
     Returns
     -------
     dict of list of Noise

@@ -61,6 +61,15 @@ def settings_for_all_steps(
 ) -> Generator[Step, None, ReconstructConfig]:
     """Find what all parts share in the whole scan.
 
+    Parameters
+    ----------
+    scan : Projections
+    scans : ProjectionsConfig
+    training : TrainingConfig
+    places : list of (ScanPart, Path)
+        Parts of the scan, and the files of their reconstructions.
+    should_stop : callable
+
     Raises
     ------
     FileError

@@ -26,9 +26,11 @@ class OmeZarrFormat(WritableFileFormat):
     file_types = {"OME-Zarr": (".ome.zarr", ".zarr")}  # noqa: RUF012
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
+        """Whether the folder has the metadata of a zarr."""
         return any((path / name).exists() for name in _METADATA_FILES)
 
     def read(self, path: Path, options: ReadOptions) -> Volume:
+        """Read the finest level, or the image that ``options.dataset`` names."""
         from napari_geosr.io.formats.ome_zarr.reading import read_zarr
 
         return read_zarr(path, axes=options.axes, dataset=options.dataset)

@@ -20,7 +20,17 @@ _LEAST_EDGE = 32
 def chunk_shapes(
     shape: Sequence[int], itemsize: int, shard_bytes: int = SHARD_BYTES
 ) -> tuple[Shape, Shape]:
-    """Shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB)."""
+    """Shapes of a chunk (about 1 MB, flat) and of a shard (about 16 MB).
+
+    Parameters
+    ----------
+    shape : sequence of int
+        Of the array.
+    itemsize : int
+        Bytes of a voxel.
+    shard_bytes : int
+        About how large a shard may be.
+    """
     chunk = [1] * len(shape)
     chunk[-2:] = [min(_EDGE, n) for n in shape[-2:]]
     flat = math.prod(chunk) * itemsize

@@ -121,6 +121,15 @@ def geometry(
     """Voxel size, origin by axis letter, and unit of one level.
 
     Transformations of the dataset come first, then those of the whole entry.
+
+    Parameters
+    ----------
+    entry : mapping
+        An entry of ``multiscales``.
+    level : int
+        0 is the finest.
+    axes : str
+        Letters of the stored axes.
     """
     n = len(axes)
     scale, place = [1.0] * n, [0.0] * n

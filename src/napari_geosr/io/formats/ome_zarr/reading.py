@@ -61,7 +61,21 @@ def read_zarr(
 def read_levels(
     path: Path, *, axes: str | None = None, dataset: str | None = None
 ) -> list[Volume]:
-    """All resolutions of an OME-Zarr image as volumes, the finest first."""
+    """All resolutions of an OME-Zarr image as volumes, the finest first.
+
+    Parameters
+    ----------
+    path : Path
+    axes : str, optional
+        Letters of the axes, where the file does not name them.
+    dataset : str, optional
+        Path of the image inside the zarr.
+
+    Raises
+    ------
+    FileError
+        If the zarr is damaged, or holds no such image.
+    """
     import zarr
 
     try:

@@ -305,9 +305,11 @@ class ZarrOutput(Output):
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
 
     def adopt(self, finished: Sequence[Slices]) -> None:
+        """Keep the `finished` boxes of a reopened file when shards are filled."""
         self.array.adopt(finished)
 
     def secure(self) -> None:
+        """Write out what is buffered, and have it on the disk."""
         self.array.flush()
         level = self.array.array
         for index in self.array.take_unsynced():
@@ -319,6 +321,13 @@ class ZarrOutput(Output):
         """Nothing to do: the fill value stands wherever nothing was written."""
 
     def complete(self, *, pyramid: bool) -> None:
+        """Write coarser levels, display range and provenance, and close the zarr.
+
+        Parameters
+        ----------
+        pyramid : bool
+            Whether coarser levels are made.
+        """
         self.array.flush()
         factors = [(1,) * len(self.stamp.shape)]
         if pyramid and self.multiscale:
@@ -394,6 +403,7 @@ class ZarrOutput(Output):
             target[key] = coarse
 
     def close(self) -> None:
+        """Drop what is buffered; a zarr needs no closing."""
         self.array = None
 
     def release(self) -> None:
@@ -404,6 +414,14 @@ def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     """Reduce by `step` along each axis: the mean of each cell, or its first voxel.
 
     An odd last row stands for itself.
+
+    Parameters
+    ----------
+    fine : ndarray
+    step : tuple of int
+        Along each axis; 1 or 2.
+    mean : bool
+        Whether cells are averaged, as grey values are; labels are not.
     """
     if not mean:
         return fine[tuple(slice(None, None, s) for s in step)]

@@ -22,7 +22,14 @@ _TYPE_BYTES = dict(
 
 
 def truncated(path: Path, needed: int, size: int) -> FileError:
-    """The error for a file that ends too early."""
+    """The error for a file that ends too early.
+
+    Parameters
+    ----------
+    path : Path
+    needed, size : int
+        Bytes that the file should have, and has.
+    """
     return FileError(
         f"{path.name} is truncated: it needs {format_bytes(needed)} but has "
         f"{format_bytes(size)}. Copy or download the file again."
@@ -81,6 +88,13 @@ def _check_values(
 
 def check_segments(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
     """Raise `FileError` unless all voxels of `series` lie inside the file.
+
+    Parameters
+    ----------
+    tif : tifffile.TiffFile
+    series : tifffile.TiffPageSeries
+    path : Path
+        Named in messages.
 
     Raises
     ------

@@ -162,6 +162,15 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
 
     ImageJ leaves `spacing` out of a stack's description when it is 1, and keeps the
     origin in pixels, as the position at which a coordinate is zero.
+
+    Parameters
+    ----------
+    page : tifffile.TiffPage
+        The first of the stack.
+    metadata : mapping
+        ImageJ's description.
+    n_slices : int
+        Slices along Z.
     """
     space = PhysicalSpace(stamp=stamps.parse(metadata.get("Info")))
     has_unit = _take_unit(space, unescaped(str(metadata.get("unit", ""))))
@@ -321,7 +330,15 @@ def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
 
 
 def read_space(tif: TiffFile, series: TiffPageSeries, n_slices: int) -> PhysicalSpace:
-    """The physical space of one series of an open `tifffile.TiffFile`."""
+    """The physical space of one series of an open `tifffile.TiffFile`.
+
+    Parameters
+    ----------
+    tif : tifffile.TiffFile
+    series : tifffile.TiffPageSeries
+    n_slices : int
+        Slices along Z.
+    """
     page = series.keyframe
     if tif.is_ome and series.kind == "ome":
         image = [s for s in tif.series if s.kind == "ome"].index(series)

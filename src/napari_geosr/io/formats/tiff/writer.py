@@ -42,6 +42,14 @@ _INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
     """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
 
+    Parameters
+    ----------
+    name, suffix : str
+        Of the file.
+    dtype : dtype
+        Of the voxels.
+    shape : sequence of int
+
     Raises
     ------
     FileError
@@ -150,6 +158,7 @@ class TiffOutput(Output):
                     raise
 
     def secure(self) -> None:
+        """Have the voxels that were written on the disk."""
         if self._map is not None:
             self._map.flush()
 
@@ -167,6 +176,13 @@ class TiffOutput(Output):
             _blank(self.array[place], boxes)
 
     def complete(self, *, pyramid: bool) -> None:
+        """Write description and provenance, and close the file.
+
+        Parameters
+        ----------
+        pyramid : bool
+            Not used: TIFF files get one level.
+        """
         self.close()
         if self.provenance == self.stamp.provenance and not self._has_old_stamp:
             return
@@ -185,6 +201,7 @@ class TiffOutput(Output):
                 tags["ImageDescription"].overwrite(_plain_description(stamp))
 
     def close(self) -> None:
+        """Close the file as it is."""
         if self._map is not None:
             self._map.flush()
             self._map = None

@@ -100,7 +100,17 @@ def look(
 def restored(
     prepared: PreparedRestoration, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
-    """What the model makes of the core of a window; of several members the mean."""
+    """What the model makes of the core of a window; of several members the mean.
+
+    Parameters
+    ----------
+    prepared : PreparedRestoration
+    window : ndarray
+        Grey values with the halo.
+    core : tuple of slice
+        Part of the window.
+    should_stop : callable
+    """
     found = restore_region(
         prepared.network,
         window,

@@ -22,7 +22,8 @@ from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.redegrade import blurred_means
 from napari_geosr.measure.removed import describe
-from napari_geosr.operations.restore.finer.outlook import Machine, sr_outlook_steps
+from napari_geosr.operations.restore.finer.outlook import sr_outlook_steps
+from napari_geosr.operations.restore.finer.trial import Machine
 from napari_geosr.operations.restore.outlook import rules
 from napari_geosr.operations.restore.outlook.looking import look, restored
 from napari_geosr.operations.restore.outlook.rehearsal import rehearse

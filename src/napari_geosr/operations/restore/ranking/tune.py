@@ -136,7 +136,17 @@ def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> in
 def refined(
     strengths: tuple[float, ...], i: int, risk: Callable[[float], float]
 ) -> float:
-    """Strength at the minimum of a parabola through a minimum and its neighbours."""
+    """Strength at the minimum of a parabola through a minimum and its neighbours.
+
+    Parameters
+    ----------
+    strengths : tuple of float
+        That were tried, ascending.
+    i : int
+        Index of the best one.
+    risk : callable
+        From a strength to its expected error.
+    """
     if not 0 < i < len(strengths) - 1:
         return strengths[i]
     x = [math.log(s) for s in strengths[i - 1 : i + 2]]

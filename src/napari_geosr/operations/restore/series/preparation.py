@@ -224,6 +224,16 @@ def channel_steps(
     """Steps and errors about one channel, which they name; returns the result.
 
     Warnings are kept in `said`, for :func:`told_of_channels`.
+
+    Parameters
+    ----------
+    plan : SeriesPlan
+    channel : int or None
+        None if there are no channels.
+    steps : generator
+        Prepares the channel.
+    said : dict
+        Gets the channels of every warning.
     """
     try:
         with StepIterator(steps) as iterator:

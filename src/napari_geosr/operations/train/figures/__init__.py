@@ -50,6 +50,14 @@ def judging_steps(
     Against the targets where they show the same place; else by the distance to unpaired
     targets, or by voxels that the method hides. None where there is no measure.
 
+    Parameters
+    ----------
+    trainer : Trainer
+    patches : Patches
+    labels : int
+        Number of labels of the result; 1 for grey values.
+    should_stop : callable
+
     Raises
     ------
     Cancelled

@@ -104,6 +104,13 @@ def spectrum_distance(
     """Mean difference of the log10 powers in rings of in-plane frequency.
 
     Contrast plays no role: both are brought to the same spread first.
+
+    Parameters
+    ----------
+    blocks, targets : sequence of ndarray
+        Grey values, (Z, Y, X).
+    edge : int
+        Edge of the squares that are compared, in voxels.
     """
     one, other = (signature(_patches(several, edge)) for several in (blocks, targets))
     if one is None or other is None:  # the same everywhere: no power at all

@@ -1,0 +1,59 @@
+"""What the rows of docks that offer a job have in common."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from qtpy.QtWidgets import QAbstractButton, QHBoxLayout, QLabel, QWidget
+
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.notify import show_error
+from napari_geosr.jobs import local
+from napari_geosr.jobs.folder import JobFolder
+
+
+class JobOffer(QWidget):
+    """A sentence on a job, with buttons; hidden until there is one to speak of.
+
+    Parameters
+    ----------
+    parent : QWidget, optional
+    name, tool_tip : str
+        Accessible name and tool tip of the sentence.
+    """
+
+    def __init__(self, parent: QWidget | None, name: str, tool_tip: str) -> None:
+        super().__init__(parent)
+        self.label = QLabel()
+        self.label.setWordWrap(True)
+        self.label.setAccessibleName(name)
+        self.label.setToolTip(tool_tip)
+        self._row = QHBoxLayout(self)
+        self._row.setContentsMargins(0, 0, 0, 0)
+        self._row.addWidget(self.label, 1)
+        self.setVisible(False)
+
+    def add_buttons(self, *buttons: QAbstractButton) -> None:
+        """Add buttons right of the sentence."""
+        for button in buttons:
+            self._row.addWidget(button)
+
+    def resume(self, job: Path) -> bool:
+        """Start the process of a job; False if that failed, which is shown."""
+        try:
+            local.start(JobFolder(job))
+        except (GeoSRError, OSError) as error:
+            self.show_failure(error)
+            return False
+        return True
+
+    def set_aside(self, job: Path) -> None:
+        """Note that a person has seen the job: it is not offered again."""
+        try:
+            JobFolder(job).beat(seen=True)
+        except GeoSRError as error:
+            self.show_failure(error)
+
+    def show_failure(self, error: Exception) -> None:
+        """Show why something could not be done."""
+        show_error(error, self)

@@ -1,0 +1,333 @@
+"""Sizes of the tiles of one run: within its budget, and as memory turns out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NoReturn
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import DeviceMemoryError
+from napari_geosr.core.steps import Step, Warned
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference import compute
+from napari_geosr.inference.memory import (
+    Buffers,
+    CostModel,
+    learn_cost,
+    measure_cost,
+    network_spec,
+    tile_peak,
+)
+from napari_geosr.inference.store_caches import PlannedArray, held_bytes, share
+from napari_geosr.inference.tile_choice import (
+    SECONDS_PER_TILE,
+    TileChoice,
+    budget_for,
+    choose_tile,
+    cut_to_budget,
+    weigh_tile,
+    work_of,
+)
+from napari_geosr.inference.tile_memory import TileMemory, free_memory, memory_key
+from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, plan, split
+
+if TYPE_CHECKING:
+    from torch import nn
+
+#: A preview that fits at this many bytes per voxel runs without measuring the network:
+#: of the input, or of the result, whichever is more.
+_GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
+#: Work ÷ voxels from which on a run says what it costs.
+_DEAR_FACTOR = 3.0
+#: Times that a budget is looked for: what is held is half of it at most.
+_ROUNDS = 40
+
+
+class TilePlanner:
+    """Chooses the tiles of a run, and smaller ones after memory ran short.
+
+    Parameters
+    ----------
+    network : nn.Module
+        On its device already.
+    source, target, deviation : array-like
+        As in `napari_geosr.inference.runner.restore_tiles`.
+    budget : int
+        Bytes that the run may take.
+    device : str
+    threads : int, optional
+    tile_memory : TileMemory
+        Where window sizes are remembered after an out-of-memory.
+    region : sequence of slice, optional
+        Part of the source that is restored.
+    fixed_bytes : int
+        What another backend takes whatever the tile is.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        source: ArrayLike,
+        target: Any,
+        deviation: Any = None,
+        *,
+        budget: int,
+        device: str,
+        tile_memory: TileMemory,
+        threads: int | None = None,
+        region: Sequence[slice] | None = None,
+        fixed_bytes: int = 0,
+    ) -> None:
+        self.network, self.budget, self.device = network, budget, device
+        self.source, self.target, self.deviation = source, target, deviation
+        self.threads, self.region = threads, region
+        self.tile_memory, self.fixed_bytes = tile_memory, fixed_bytes
+        self.spec = network_spec(network)
+        self.layout = lay_out(source.shape, self.spec)
+        self.buffers = self.buffers_of(budget)
+        fine = _GENEROUS_FINE * math.prod(self.layout.scale)
+        self._guess = CostModel(base=0.0, slope=max(_GENEROUS, fine))
+        self.cost = self._guess
+        self._choice: TileChoice | None = None
+        #: Window that an earlier run left.
+        self._known_most: int | None = None
+
+    @property
+    def choice(self) -> TileChoice:
+        """The tile that was chosen, once there is a plan."""
+        assert self._choice is not None
+        return self._choice
+
+    @property
+    def has_measured(self) -> bool:
+        """Whether the memory of the network was measured, not just guessed."""
+        return self.cost is not self._guess
+
+    def buffers_of(self, budget: int) -> Buffers:
+        """What the pipeline keeps when a run may take `budget` bytes."""
+        held = self.fixed_bytes
+        for array in (self.source, self.target, self.deviation):
+            if isinstance(array, PlannedArray):  # takes its part of any budget
+                held += array.held_bytes * share(budget) // max(1, share(self.budget))
+            elif array is not None:
+                held += held_bytes(array, budget)
+        deviation = (
+            0 if self.deviation is None else np.dtype(self.deviation.dtype).itemsize
+        )
+        return Buffers(
+            source=np.dtype(self.source.dtype).itemsize,
+            target=np.dtype(self.target.dtype).itemsize,
+            network=np.dtype(compute.network_dtype(self.network)).itemsize,
+            chunks=self._chunks(),
+            held=held,
+            deviation=deviation,
+        )
+
+    def _enough(self) -> float:
+        """Bytes of the smallest budget that has room for a tile and what is held."""
+        box, found, budget = clip_box(self.layout, self.region), 0, 0
+        for _ in range(_ROUNDS):
+            budget = found
+            buffers = self.buffers_of(budget)
+            found = budget_for(self.layout, box, self.cost, buffers, math.inf)
+            if found <= budget:
+                break
+        return found
+
+    def _chunks(self) -> tuple[int, int, int] | None:
+        """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
+        chunks = getattr(self.target, "chunks", None)
+        if not chunks or len(chunks) != self.layout.ndim:
+            return None
+        z, y, x = (1,) * (3 - len(chunks)) + tuple(int(n) for n in chunks)
+        return z, y, x
+
+    def plan(
+        self,
+        priority_region: Sequence[slice] | None = None,
+        tile: Sequence[int] | None = None,
+        preferred_tile: Sequence[int] | None = None,
+    ) -> TilePlan:
+        """Tiles of the least work, or of `tile`, or of `preferred_tile` if it fits."""
+        if tile is not None:
+            fixed = plan(
+                self.source.shape,
+                self.spec,
+                tile,
+                box=self.region,
+                priority_region=priority_region,
+            )
+            self._choice = weigh_tile(
+                self.layout, fixed.box, fixed.tile, self.cost, self.buffers
+            )
+            return fixed
+        self._known_most = most = self._most_known()
+        self.cost = measure_cost(self.network, self.device)
+        fitting = self._fitting(preferred_tile, most)
+        self._choice = fitting or self._choose(self.budget, most)
+        return self._tiles(priority_region)
+
+    def _fitting(
+        self, tile: Sequence[int] | None, most: int | None
+    ) -> TileChoice | None:
+        if tile is None:
+            return None
+        fixed = plan(self.source.shape, self.spec, tile, box=self.region)
+        choice = weigh_tile(self.layout, fixed.box, fixed.tile, self.cost, self.buffers)
+        if choice.peak_bytes > self.budget:
+            return None
+        return choice if most is None or choice.window_voxels <= most else None
+
+    def plan_region(self) -> TilePlan:
+        """As :meth:`plan`, but without measuring where memory is plentiful."""
+        speed = compute.known_speed(self.network, self.device, self.threads) or 0.0
+        box = clip_box(self.layout, self.region)
+        single = tuple(
+            1
+            if axis == 0 and self.layout.per_plane
+            else part.stop - part.start // s * s
+            for axis, (part, s) in enumerate(zip(box, self.layout.stride, strict=True))
+        )
+        one = plan(self.source.shape, self.spec, single, box=self.region)
+        choice = weigh_tile(self.layout, box, one.tile, self.cost, self.buffers)
+        if (
+            choice.peak_bytes > self.budget
+            or choice.window_voxels * speed > SECONDS_PER_TILE
+            or self._most_known()
+        ):
+            return self.plan()
+        self._choice = choice
+        return one
+
+    def _most_known(self) -> int | None:
+        """Voxels of a window that worked when memory ran out, if that still holds."""
+        key = memory_key(self.network, self.device)
+        return self.tile_memory.most_voxels(key, free_memory(self.device))
+
+    def remarks(self) -> Iterator[Step]:
+        """Tell why a run takes much longer than it would with more memory."""
+        factor = self.choice.cost_factor
+        if factor <= _DEAR_FACTOR or self.region is not None:
+            return
+        box = clip_box(self.layout, self.region)
+        enough = budget_for(self.layout, box, self.cost, self.buffers, _DEAR_FACTOR)
+        if enough > self.budget:
+            yield Warned(
+                message=f"With {format_bytes(self.budget)} of memory the tiles are so "
+                f"small that the run takes about {factor:.0f} times as long as one "
+                f"with enough. {format_bytes(enough)} would do: raise the setting "
+                "Memory (--memory)."
+            )
+        elif self._known_most is not None:
+            yield Warned(
+                message="Memory ran out in an earlier run, so the tiles are small and "
+                f"the run takes about {factor:.0f} times as long as it could. Close "
+                "other programs; larger tiles are tried when more memory is free."
+            )
+
+    def _choose(self, budget: int, most: int | None = None) -> TileChoice:
+        # A region is small: it should be there before its speed could be measured.
+        speed = compute.known_speed(self.network, self.device, self.threads)
+        if speed is None and self.region is None:
+            speed = compute.seconds_per_voxel(
+                self.network, self.device, self.threads, self.cost.most_voxels(budget)
+            )
+        return choose_tile(
+            self.source.shape,
+            self.spec,
+            self.cost,
+            budget,
+            buffers=self.buffers,
+            seconds_per_voxel=speed,
+            chunks=self.buffers.chunks,
+            most_voxels=most,
+            box=self.region,
+            enough=self._enough,
+        )
+
+    def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
+        return plan(
+            self.source.shape,
+            self.spec,
+            self.choice.tile,
+            box=self.region,
+            priority_region=priority_region,
+        )
+
+    def growth_remarks(self, waiting: Sequence[Tile]) -> Iterator[Step]:
+        """Tell that tiles became so small that the run takes much longer."""
+        factor = work_of(waiting)
+        if factor > max(_DEAR_FACTOR, self.choice.cost_factor):
+            yield Warned(
+                message="The first tile took more memory than was expected, so the "
+                f"others are smaller: the run takes about {factor:.0f} times as long "
+                "as one with enough. Raise the setting Memory (--memory)."
+            )
+
+    def correct(self, tile: Tile, grew_by: int) -> bool:
+        """Learn from the first tile; True if the others must be smaller."""
+        n_forward = self._window_voxels(tile)
+        if grew_by <= self.cost.peak(n_forward):
+            return False
+        self.cost = self.cost.corrected(n_forward, grew_by)
+        learn_cost(self.network, self.device, self.cost)
+        peak = tile_peak(
+            self.layout, self.cost, self.buffers, tile.core_shape, tile.window_shape
+        )
+        return peak > self.budget
+
+    def cut(self, waiting: Sequence[Tile]) -> list[Tile]:
+        """Halve tiles until each fits the budget, after :meth:`correct`."""
+        return cut_to_budget(waiting, self.layout, self.cost, self.buffers, self.budget)
+
+    def halved(self, waiting: Sequence[Tile]) -> list[Tile]:
+        """Halve the tiles that are left, after memory ran out.
+
+        Raises
+        ------
+        DeviceMemoryError
+            If the first of them cannot be halved.
+        """
+        found: list[Tile] = []
+        for position, tile in enumerate(waiting):
+            halves = split(tile, self.layout)
+            if not halves and position == 0:
+                self._refuse(tile)
+            found += halves or (tile,)
+        return found
+
+    def _refuse(self, tile: Tile) -> NoReturn:
+        needs = ""
+        if self.has_measured:
+            needed = tile_peak(
+                self.layout,
+                self.cost,
+                self.buffers,
+                tile.core_shape,
+                tile.window_shape,
+            )
+            needs = f", which needs about {format_bytes(needed)}"
+        raise DeviceMemoryError(
+            f"Memory ran out on {self.device} even for the smallest tile, a window of "
+            f"{tile.window_shape} voxels{needs}. Close other programs, use another "
+            "device, or choose another model."
+        )
+
+    def remember(self, tile: Tile, free: int | None) -> None:
+        """Keep that windows like this tile's work where larger ones did not.
+
+        Parameters
+        ----------
+        free : int or None
+            Bytes that were free when memory ran out.
+        """
+        key = memory_key(self.network, self.device)
+        self.tile_memory.remember(key, self._window_voxels(tile), free)
+
+    def _window_voxels(self, tile: Tile) -> int:
+        """Voxels that go through the network at once."""
+        window = tile.window_shape
+        return int(np.prod(window[1:] if self.layout.per_plane else window))

@@ -1,0 +1,317 @@
+"""A super-resolution model tried on parts of a scan, on two scales.
+
+On the scan's own scale, and on one that is coarser by the model's factor, where the
+scan itself is the truth; see `napari_geosr.operations.restore.finer.outlook`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, cast
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr import networks
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.volume import Volume
+from napari_geosr.inference.runner import restore_region
+from napari_geosr.networks import tell_noise
+from napari_geosr.operations.restore.finer.places import Place, places
+from napari_geosr.operations.restore.finer.sharpness import Choice, fit_sharpness
+
+if TYPE_CHECKING:
+    from napari_geosr.models.bundle import Model
+    from napari_geosr.networks.spec import NetworkSpec
+
+FloatArray = npt.NDArray[np.float32]
+
+#: Parts of the scan that are averaged, and their edge in averaged voxels by the axes of
+#: the network.
+_PARTS, _EDGE = 4, {2: 48, 3: 16}
+#: Averaged voxels along an axis that are needed at least.
+_LEAST_EDGE = 8
+#: Strength of the noise that is drawn on the scan's own scale, relative to its noise.
+_RATE = 0.6
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where parts are restored, and with how much.
+
+    Attributes
+    ----------
+    device : str
+        Such as ``"cpu"`` or ``"cuda:0"``.
+    budget : int
+        Bytes that a run of the model on a part may take.
+    threads : int, optional
+        CPU threads; by default all cores but one.
+    should_stop : callable
+        Asked while a part is restored.
+    """
+
+    device: str = "cpu"
+    budget: int = 2 * 10**9
+    threads: int | None = None
+    should_stop: ShouldStop = field(default=never_stop, compare=False)
+
+
+@dataclass(frozen=True)
+class _Pooled:
+    """Mean and spread of all parts on a scale; a `Standardisation`."""
+
+    mean: float
+    std: float
+
+    input_mean = property(lambda self: self.mean)
+    input_std = property(lambda self: self.std)
+    output_mean = property(lambda self: self.mean)
+    output_std = property(lambda self: self.std)
+    hot = property(lambda self: None)
+
+
+@dataclass(frozen=True)
+class TrialPart:
+    """What a model is given, and what its result is compared with.
+
+    Attributes
+    ----------
+    given, known : ndarray
+        `known` has independent noise; it is on the grid of the result or, on the scan's
+        own scale, on that of `given`.
+    noise : float
+        Mean variance of the noise of `known`.
+    """
+
+    given: FloatArray
+    known: FloatArray
+    noise: float
+
+
+class ScanTrial:
+    """One model on parts of a scan, on its own scale and one scale coarser."""
+
+    def __init__(
+        self,
+        model: Model,
+        volume: Volume,
+        noise: Noise,
+        choice: Choice,
+        machine: Machine | None = None,
+    ) -> None:
+        self.machine = machine or Machine()
+        self.card, self.volume, self.noise = model.card, volume, noise
+        self.choice = choice
+        # The run that is looked at has the same network, and other noise to be told.
+        self.network: Any = deepcopy(model.restorer())
+        spec = cast("NetworkSpec", self.network.spec)
+        self.ndim = len(spec.axes)
+        whole = len(volume.axes) - self.ndim
+        self.factors = (1,) * whole + tuple(spec.upscale_factor)
+        self.context = spec.adjacent_slices
+        self.excess = 0.0
+        #: Share of the noise's variance that is left in the mean over a block.
+        self.kept, self.kept_coarse = self._kept()
+        # The averaged scan gets as noisy as the scan; noise that hardly falls when it
+        # is averaged gets stronger by some all the same.
+        self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
+        self.own_noise = noise.scaled(math.hypot(1, _RATE))
+        self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
+        self.statistics = _Pooled(0.0, 1.0)
+
+    def _kept(self) -> tuple[float, float]:
+        """Of the scan's noise, and of the averaged scan's, which correlates less."""
+        own = coarse = 1.0
+        for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
+            rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
+            kept = _mean_variance(rho, f)
+            neighbours = rho * ((1 - rho**f) / (1 - rho) / f) ** 2
+            own *= kept
+            coarse *= _mean_variance(neighbours / kept, f)
+        return own, coarse
+
+    def boxes(self) -> list[Place]:
+        """Parts of the scan, whole numbers of averaged voxels."""
+        edges = []
+        for f, n in zip(self.factors, self.volume.shape, strict=True):
+            if f == 1:
+                edges.append(min(n, self.context))
+                continue
+            edges.append(min(_EDGE[self.ndim], n // f) * f)
+            if n // f < _LEAST_EDGE:
+                raise VolumeError(
+                    f"{self.volume.title} is too small to judge the model "
+                    f"{self.card.name!r} on it: at least {_LEAST_EDGE * f} voxels "
+                    f"along each axis are needed, not {n}."
+                )
+        found = places(self.volume, edges, _PARTS)
+        if not found:
+            raise VolumeError(
+                f"{self.volume.title} has no part with structure and without NaN to "
+                f"judge the model {self.card.name!r} on."
+            )
+        return found
+
+    def draw(self, box: Place, rng: np.random.Generator) -> tuple[TrialPart, TrialPart]:
+        """A part on the scan's own scale, and one scale coarser."""
+        values = np.asarray(self.volume.data[box], dtype=np.float32)
+        level = float(np.mean(self.noise.at(values) ** 2))
+        # As many voxels on either scale: the middle of the part.
+        middle = tuple(
+            slice((n - n // f) // 2, (n - n // f) // 2 + n // f)
+            if f > 1
+            else slice(None)
+            for n, f in zip(values.shape, self.factors, strict=True)
+        )
+        own, n = values[middle], self._drawn(values[middle], rng)
+        first = TrialPart(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
+        n = self._drawn(values, rng)
+        second = TrialPart(
+            self.averaged(values + self.rate * n),
+            values - n / self.rate,
+            level * (1 + 1 / self.rate**2),
+        )
+        return first, second
+
+    def averaged(self, values: FloatArray) -> FloatArray:
+        """Means over blocks as large as the factors."""
+        split = [
+            p
+            for n, f in zip(values.shape, self.factors, strict=True)
+            for p in (n // f, f)
+        ]
+        cut = tuple(
+            slice(0, n // f * f)
+            for n, f in zip(values.shape, self.factors, strict=True)
+        )
+        blocks = values[cut].reshape(split)
+        return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
+
+    def _drawn(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+        """Noise of the scan's level and correlation."""
+        from scipy import ndimage, signal
+
+        drawn = rng.standard_normal(values.shape)
+        for axis, letter in enumerate(self.volume.axes.lower()):
+            rho = min(0.95, max(0.0, self.noise.correlation.get(letter, 0.0)))
+            if not rho or values.shape[axis] == 1:
+                continue
+            # The first value has the variance of all others.
+            step = math.sqrt(1 - rho**2)
+            first = np.take(drawn, [0], axis) * (1 / step - 1)
+            drawn = step * signal.lfilter([1], [1, -rho], drawn, axis, zi=first)[0]
+        grey = values
+        if len(set(self.noise.levels)) > 1:
+            grey = ndimage.uniform_filter(values, 3, mode="nearest")
+        return np.asarray(drawn * self.noise.at(grey), np.float32)
+
+    def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
+        """Tell the network noise and sharpness of parts, as before a restoration."""
+        values = np.concatenate([part.given.ravel() for part in parts])
+        std = float(values.std(dtype=np.float64)) or 1.0
+        self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
+        tell_noise(self.network, noise.standardised(self.statistics.mean, std))
+        layer = (
+            self.network
+            if isinstance(self.network, networks.ConsistentUpscaling)
+            else None
+        )
+        plain = self.network if layer is None else layer.network
+        pairs = [(part.given, self.run(part.given, plain)) for part in parts]
+        fit = fit_sharpness(pairs, self.factors, noise)
+        self.excess = fit.excess
+        if layer is not None:
+            auto = self.choice == "auto" and fit.is_explained
+            keep = self.choice == "object" or auto
+            layer.set_sharpness(networks.Sharpness(fit.excess, keep))
+
+    def run(self, values: FloatArray, network: Any = None) -> FloatArray:
+        """What the model (or another network) makes of a part."""
+        found = restore_region(
+            self.network if network is None else network,
+            values,
+            tuple(slice(0, n) for n in values.shape),
+            statistics=self.statistics,
+            device=self.machine.device,
+            budget=self.machine.budget,
+            threads=self.machine.threads,
+            should_stop=self.machine.should_stop,
+        )
+        return np.asarray(found, np.float32)
+
+    def interpolated(self, values: FloatArray) -> FloatArray:
+        """The same by cubic interpolation."""
+        import torch
+
+        factor = max(self.factors)
+        planes = torch.from_numpy(values.reshape(-1, 1, *values.shape[-self.ndim :]))
+        kernel = networks.cubic_kernel(factor, self.ndim).float()
+        fine = networks.interpolated(planes, kernel, factor)
+        shape = [n * f for n, f in zip(values.shape, self.factors, strict=True)]
+        return np.asarray(fine.numpy().reshape(shape), np.float32)
+
+    def errors(self, part: TrialPart) -> list[tuple[float, float]]:
+        """Of the model and of cubic interpolation: of block averages, and of detail.
+
+        Mean squares without the noise. On the scan's own scale the second is 0.
+        """
+        found = []
+        for result in (self.run(part.given), self.interpolated(part.given)):
+            if part.known.shape == part.given.shape:
+                rest = self._inner(self.averaged(result) - part.known)
+                found.append((_mean_square(rest) - part.noise, 0.0))
+                continue
+            rest = result - part.known
+            means = self._inner(self.averaged(rest))
+            inner = self._inner(rest, fine=True)
+            of_means = _mean_square(means) - self.kept * part.noise
+            of_all = _mean_square(inner) - part.noise
+            found.append((of_means, of_all - of_means))
+        return found
+
+    def detail(self, part: TrialPart) -> tuple[float, float]:
+        """Variance within blocks of the scan, and within those of the coarser scan."""
+        found = []
+        coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
+        for values, noise, kept in (
+            (part.known, part.noise, self.kept),
+            (part.given, coarse, self.kept_coarse),
+        ):
+            means = self.averaged(values)
+            cut = tuple(
+                slice(0, n * f) for n, f in zip(means.shape, self.factors, strict=True)
+            )
+            total = _mean_square(values[cut] - float(means.mean()))
+            within = total - _mean_square(means - float(means.mean()))
+            found.append(within - noise * (1 - kept))
+        return found[0], found[1]
+
+    def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
+        """Without borders, which have no neighbours."""
+        return values[
+            tuple(
+                slice(2 * (f if fine else 1), -2 * (f if fine else 1))
+                if f > 1
+                else slice(None)
+                for f in self.factors
+            )
+        ]
+
+
+def _mean_variance(rho: float, n: int) -> float:
+    """Variance of the mean of `n` values in a row, in units of that of one.
+
+    Correlation falls by `rho` with every step.
+    """
+    lags = np.arange(1, n)
+    return (n + 2 * float(((n - lags) * rho**lags).sum())) / n**2
+
+
+def _mean_square(values: FloatArray) -> float:
+    return float(np.square(values, dtype=np.float64).mean())

@@ -1,0 +1,136 @@
+"""What a restoration puts on record, and what its result will say of itself."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core import provenance
+from napari_geosr.core.steps import ShouldStop, Step
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.restore.continued import DEVIATION
+from napari_geosr.operations.restore.finer.sharpness import agreement
+from napari_geosr.operations.restore.targets import DEVIATION_DTYPE
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
+
+
+def record_steps(
+    prepared: PreparedRestoration, should_stop: ShouldStop
+) -> Generator[Step, None, AnyDict]:
+    """Make the record of a run; the input is read once more for its checksum."""
+    steps = provenance.record_steps(
+        "restore",
+        should_stop=should_stop,
+        inputs={"input": prepared.volume},
+        **run_facts(prepared),
+    )
+    return (yield from steps)
+
+
+def run_facts(prepared: PreparedRestoration) -> AnyDict:
+    """Describe a run for its record: all but the input."""
+    import torch
+
+    card = prepared.model.card
+    more: AnyDict = {}
+    if prepared.has_deviation:
+        more["uncertainty"] = {
+            "kind": prepared.config.uncertainty,
+            "members": list(prepared.network.facts),
+            "weights_sha256": [other.card.weights_sha256 for other in prepared.others],
+            "calibration": _calibration(prepared),
+        }
+    if prepared.noise is not None:
+        more["noise"] = prepared.noise.to_json_dict()
+    if prepared.ranking is not None:
+        more["ranking"] = prepared.ranking.to_json_dict()
+    model: AnyDict = {"name": card.name}
+    model["weights_sha256"] = card.weights_sha256
+    if not card.has_weights:
+        model["settings"] = card.network_kwargs
+    if prepared.outlook is not None:
+        more["outlook"] = prepared.outlook.to_json_dict()
+    if facts := agreement(prepared.network):
+        more["data_consistency"] = facts
+    return {
+        "settings": prepared.config.model_dump(mode="json"),
+        "model": model,
+        "device": prepared.device,
+        "torch": torch.__version__,
+        "output_dtype": str(prepared.output_dtype),
+        "intensities": _intensities(prepared),
+        "likeness": {
+            "level": prepared.verdict.level,
+            "reasons": list(prepared.verdict.reasons),
+        },
+        # Only the end of the run says otherwise: whatever stops it, this stays true.
+        "complete": False,
+        **more,
+    }
+
+
+def _intensities(prepared: PreparedRestoration) -> AnyDict:
+    """The statistics, for records; of hot voxels where there are any."""
+    statistics = prepared.statistics
+    found: AnyDict = {
+        "mean": statistics.mean,
+        "std": statistics.std,
+        "input_scale": statistics.input,
+        "output_scale": statistics.output,
+        "sampled": statistics.sampled,
+        "n_nan": statistics.n_nan,
+        "n_inf": statistics.n_inf,
+    }
+    if statistics.hot is not None and statistics.hot.n:
+        found["n_hot"] = statistics.hot.n
+        found["hot_limits"] = statistics.hot.limits
+    return found
+
+
+def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
+    """How far the deviations reach, by the card; None where that is not known."""
+    card = prepared.model.card
+    known = card.uncertainty
+    if known is None or known.weights_sha256 != card.weights_sha256:
+        return None
+    if known.kind != prepared.config.uncertainty or prepared.others:
+        return None
+    return known.model_dump(mode="json")
+
+
+def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
+    """What the result, and the deviations, will say of themselves; without voxels."""
+    volume = prepared.volume
+    n_spatial = len(volume.spatial_axes)
+    voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])
+    shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
+    wanted = [(prepared.result_name, prepared.output_dtype, "mean")]
+    if prepared.has_deviation:
+        name = f"{prepared.result_name} ({DEVIATION})"
+        wanted.append((name, DEVIATION_DTYPE, "standard deviation"))
+    metadata = prepared.metadata
+    if "C" in volume.axes and "channels" in volume.metadata:
+        metadata["channels"] = volume.metadata["channels"]
+    promised = []
+    for name, dtype, which in wanted:
+        own = dict(record)
+        if prepared.has_deviation:
+            own["uncertainty"] = {**record["uncertainty"], "this": which}
+        promised.append(
+            Volume(
+                np.broadcast_to(np.zeros((), dtype), shape),
+                volume.axes,
+                voxel_size,
+                volume.unit,
+                origin,
+                name=name,
+                provenance=(*volume.provenance, own),
+                metadata=metadata,
+            )
+        )
+    return promised
