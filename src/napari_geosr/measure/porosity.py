@@ -215,7 +215,12 @@ def porosity_steps(
         warnings.append(message)
         yield Warned(message=message)
     noise = yield from noise_check_steps(
-        volume, histogram, threshold, config.phase, should_stop=should_stop
+        volume,
+        histogram,
+        threshold,
+        config.phase,
+        warnings=warnings,
+        should_stop=should_stop,
     )
     run.check("measuring the noise")
     band = shifted_thresholds(histogram, threshold)

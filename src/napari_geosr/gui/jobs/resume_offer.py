@@ -92,7 +92,7 @@ class ResumeOffer(QWidget):
         if self._job is None:
             return
         try:
-            JobFolder(self._job.path).beat(seen=True)
+            JobFolder(self._job.path).set_seen()
         except GeoSRError as error:
             show_error(error, self)
 

@@ -162,7 +162,7 @@ class JobRow(QWidget):
         status = None if self._job is None else _status_of(self._job)
         if status is not None and not status.is_alive:  # else its process writes there
             try:
-                JobFolder(status.path).beat(seen=True)
+                JobFolder(status.path).set_seen()
             except GeoSRError as error:
                 self._dock_failed(error)
         self._show(None)
