@@ -27,7 +27,7 @@ class TranslationConfig(AdversarialConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once, an odd number.",
+        description="Number of slices that a 2.5D network takes at once (odd).",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

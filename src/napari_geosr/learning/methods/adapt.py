@@ -110,8 +110,8 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="uniform: patches from everywhere; structure: more of them where "
-        "there is something to see.",
+        description="uniform: patches from everywhere; structure: more patches from "
+        "regions with structure.",
     )
     validation: float = Field(
         0.2,

@@ -71,7 +71,7 @@ class Config(AdversarialConfig, TargetLossConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once, an odd number.",
+        description="Number of slices that a 2.5D network takes at once (odd).",
     )
     pixel_weight: float = Field(
         1.0,
