@@ -78,7 +78,7 @@ def in_words(card: ModelCard) -> tuple[str, str]:
         takes += f"; {card.adjacent_slices} neighbouring slices as channels"
     gives = "grey values on the same scale" if card.labels == 1 else "labels"
     if card.labels == 1 and card.normalisation.output_mean is not None:
-        gives = "values on a scale of their own" if kind != "stored" else "grey values"
+        gives = "values on a different scale" if kind != "stored" else "grey values"
     return takes, gives
 
 

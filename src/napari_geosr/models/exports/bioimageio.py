@@ -242,7 +242,7 @@ def _readme(card: ModelCard) -> str:
         card.description,
         f"**Use it for:** {card.intended_use}",
         f"**Not for:** {card.not_for}",
-        f"**Takes:** {takes}. **Gives:** {gives}.",
+        f"**Input:** {takes}. **Output:** {gives}.",
         *remarks(card),
         *card.remarks,
         f"**Trained on:** {card.training.description}",

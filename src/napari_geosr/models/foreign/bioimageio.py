@@ -62,7 +62,7 @@ _MICROSCOPY: dict[str, Modality] = {
 }
 _SPACES = ("z", "y", "x")
 _DEPARTS = (
-    "The package gives its output the mean and standard deviation of its input; "
+    "The package scales its output to the mean and standard deviation of its input; "
     "napari-geosr inverts the scaling of the input instead."
 )
 _Tensors = tuple[AnyArray, AnyArray]
