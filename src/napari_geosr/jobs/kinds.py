@@ -148,5 +148,5 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
         return MeasureJob.from_values(values), measure_job_steps
     raise JobError(
         f"{where} names the operation {operation!r}, which this release cannot run as "
-        "a job."
+        "a job. Install the release that made it."
     )

@@ -19,6 +19,7 @@ _PATTERNS = (
     "job.json.damaged",
     "events.jsonl",
     "request",
+    "seen",
     "lock",
     "log.txt",
     "inputs.json",

@@ -28,8 +28,8 @@ def number_text(value: float, *, whole: bool = True) -> str:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     if value >= 1000:
-        whole = round(value, 2 - math.floor(math.log10(abs(value))))
-        return f"{int(whole):,}".replace(",", "\u202f")
+        rounded = round(value, 2 - math.floor(math.log10(abs(value))))
+        return f"{int(rounded):,}".replace(",", "\u202f")
     text = f"{value:#.3g}"
     return text.rstrip(".")
 

@@ -139,7 +139,7 @@ class ResultOpener(QObject):
 
     def _on_shown(self, status: JobStatus, said: str) -> None:
         try:
-            JobFolder(status.path).beat(seen=True)
+            JobFolder(status.path).set_seen()
         except GeoSRError as error:
             self.failed.emit(error)
         self.opened.emit(status)

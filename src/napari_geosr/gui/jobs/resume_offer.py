@@ -35,7 +35,7 @@ class ResumeOffer(JobOffer):
         self.button = QPushButton("Resume")
         self.button.setAccessibleName("Resume the stopped job")
         self.button.setShortcut("Alt+Shift+R")
-        self.button.setToolTip("Resume it in the background (Alt+Shift+R).")
+        self.button.setToolTip("Resume the job in the background (Alt+Shift+R).")
         self.later = QToolButton()
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two looks at a job that runs.
 _PAUSE = 1000
-_RESUME = "Resume", "Resume it in the background (Alt+Shift+N)."
+_RESUME = "Resume", "Resume the job in the background (Alt+Shift+N)."
 _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 

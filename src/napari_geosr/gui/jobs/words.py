@@ -43,7 +43,7 @@ def state_text(watch: JobWatch) -> str:
         "cancelled": f"Stopped{at}; it {how}.",
         "interrupted": f"Interrupted{at}; it {how}.",
         "failed": f"Failed{at}.",
-        "unreadable": "It cannot be read.",
+        "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
 
