@@ -64,6 +64,7 @@ COMMANDS = {
             "reconstruct scan.h5 -o volume.ome.tif",
             "reconstruct scan.h5 -o volume.ome.tif --stripes sorting --filter hann",
             "reconstruct few.h5 -o volume.ome.tif --algorithm sirt",
+            "reconstruct scan.h5 -o odd.ome.tif --half odd",
         ),
     ),
     "pairs": Command(
