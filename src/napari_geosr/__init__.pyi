@@ -13,6 +13,7 @@ from .api.train import train as train
 from .core.projections import Projections as Projections
 from .core.volume import Volume as Volume
 from .io import read as read
+from .measure.comparison.report import QualityReport as QualityReport
 from .measure.report import PorosityReport as PorosityReport
 
 __version__: str

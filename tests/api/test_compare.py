@@ -1,4 +1,4 @@
-"""Two volumes compared: grey values and pores."""
+"""Volumes compared from a script: grey values, pores, and what scripts relied on."""
 
 from __future__ import annotations
 
@@ -11,10 +11,8 @@ import pytest
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import napari_geosr as geosr
-from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.errors import ConfigError, GeoSRWarning, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.measure.comparison import compare_steps
 
 UM = ((2.0, 2.0, 2.0), "µm")
 
@@ -45,7 +43,8 @@ def test_figures_agree_with_scikit_image(noisy, true):
             gaussian_weights=True,
             sigma=1.5,
             use_sample_covariance=False,
-        )
+        ),
+        abs=1e-6,
     )
 
 
@@ -57,28 +56,48 @@ def test_pores_of_both_are_measured(noisy, true):
     assert found.reference.porosity == pytest.approx((true == 100).mean())
     assert found.volume.porosity == geosr.measure_porosity(noisy).porosity
     table = found.to_dataframe()
-    assert list(table.index) == ["volume", "reference"]
-    assert table.loc["reference", "pore_count"] == 1
-    assert table.loc["volume", "psnr"] == found.psnr
-    assert np.isnan(table.loc["reference", "psnr"])
+    assert list(table.index) == ["before", "after"]
+    assert table.loc["after", "pore_count"] == 1
+    assert table.loc["after", "psnr"] == found.psnr
+    assert np.isnan(table.loc["before", "psnr"])
     assert {"porosity", "pores_per_mm3", "mean_volume"} <= set(table.columns)
     assert "min_voxels" not in table.columns
     with pytest.raises(dataclasses.FrozenInstanceError):
-        found.psnr = 0
+        found.base = "after"
 
 
-def test_equal_volumes(true):
-    found = geosr.compare(true, true)
+def test_a_reference_is_what_both_are_compared_with(true, rng):
+    before, after = (true + rng.normal(0, s, true.shape) for s in (12, 4))
+    found = geosr.compare(before, after, true)
+    assert found.base == "reference"
+    assert found.compared == ("before", "after")
+    better = found.figures["after"].psnr - found.figures["before"].psnr
+    assert better == pytest.approx(20 * math.log10(3), abs=0.3)
+    assert found.psnr == found.figures["after"].psnr
+    assert found.volume is found.porosity["after"]
+    assert found.reference is found.porosity["reference"]
+    text = repr(found)
+    assert len(text) < 300
+    assert "PSNR" in text
+    assert "PSNR" in found._repr_html_()
+
+
+def test_equal_volumes_are_said_to_be_equal(true):
+    with pytest.warns(GeoSRWarning, match="hold the same grey values"):
+        found = geosr.compare(true, true)
     assert found.psnr == math.inf
     assert found.ssim == pytest.approx(1)
-    values = json.loads(json.dumps(found.to_dict()))
+    values = json.loads(json.dumps(found.to_dict(), allow_nan=False))
     assert values["psnr"] is None
     assert values["volume"]["porosity"] == values["reference"]["porosity"]
 
 
 def test_where_the_window_does_not_fit_there_is_no_ssim(noisy, true):
-    assert geosr.compare(noisy[:10], true[:10]).ssim is None
-    assert geosr.compare(noisy[:11], true[:11]).ssim is not None
+    few = geosr.compare(noisy[:10], true[:10])
+    assert few.ssim is not None
+    assert few.ssim_window.endswith("in each slice")
+    assert geosr.compare(noisy[:10], true[:10], ssim="volume").ssim is None
+    assert geosr.compare(noisy[:, :10], true[:, :10]).ssim is None
     assert geosr.compare(noisy[5], true[5]).ssim is not None
 
 
@@ -93,21 +112,31 @@ def test_the_range_may_be_told(noisy, true):
 def test_what_cannot_be_compared_is_refused(noisy, true):
     with pytest.raises(VolumeError, match="same voxels"):
         geosr.compare(noisy[:8], true)
-    fine = Volume(true, "ZYX", (1.0, 1.0, 1.0), "µm")
-    with pytest.raises(VolumeError, match="differ in size"):
-        geosr.compare(Volume(noisy, "ZYX", *UM), fine)
+    with pytest.raises(VolumeError, match="no voxel in common"):
+        geosr.compare(
+            Volume(noisy, "ZYX", *UM),
+            Volume(true, "ZYX", *UM, origin=(500.0, 0.0, 0.0)),
+        )
     same = Volume(true, "ZYX", (0.002, 0.002, 0.002), "mm")
     assert geosr.compare(Volume(noisy, "ZYX", *UM), same).psnr > 20
     with pytest.raises(VolumeError, match="range"):
-        geosr.compare(noisy, np.full_like(true, 3))
-    noisy[0, 0, 0] = np.nan
-    with pytest.raises(VolumeError, match="1 NaN"):
-        geosr.compare(noisy, true)
+        geosr.compare(np.full_like(true, 3), np.full_like(true, 3))
 
 
-def test_it_can_be_stopped(noisy, true):
-    steps = compare_steps(
-        Volume(noisy, "ZYX"), Volume(true, "ZYX"), should_stop=lambda: True
+def test_unknown_voxels_do_not_count(noisy, true):
+    noisy[:, :3] = np.nan
+    found = geosr.compare(noisy, true)
+    assert found.voxels == 16 * 21 * 24
+    assert found.psnr == pytest.approx(
+        peak_signal_noise_ratio(true[:, 3:], noisy[:, 3:], data_range=100)
     )
-    with pytest.raises(Cancelled):
-        run_to_end(steps)
+    assert np.isnan(np.asarray(found.differences["after"])[:, :3]).all()
+
+
+def test_without_pores_there_are_none(noisy, true):
+    found = geosr.compare(noisy, true, pores=False, difference=False)
+    assert not found.porosity
+    assert not found.pores
+    assert not found.differences
+    assert "porosity" not in found.to_dataframe().columns
+    json.dumps(found.to_dict(), allow_nan=False)

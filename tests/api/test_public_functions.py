@@ -19,6 +19,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.steps import Warned
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.operations.compare import CompareConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import ModelFilter
 from napari_geosr.operations.pairs import PairsConfig
@@ -32,8 +33,8 @@ FUNCTIONS = [name for name in PUBLIC if inspect.isfunction(getattr(geosr, name))
 SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "build_pairs": (PairsConfig, set()),
     "compare": (
-        MeasureConfig,
-        {"sample_mask", "mask_closing", "histogram_bins", "band_factor", "memory"},
+        CompareConfig,
+        set(),
     ),
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
@@ -47,7 +48,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_with_uncertainty measure_porosity
         reconstruct compare simulate build_pairs train list_models load_model
-        Projections PorosityReport check_consistency __version__"""
+        Projections PorosityReport QualityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
     with pytest.raises(AttributeError, match="napari_geosr"):

@@ -260,6 +260,35 @@ def test_fewer_projections_are_those_of_a_thinned_scan(scan):
     assert every.provenance[-1]["used"]["projections"] == 30
 
 
+def test_halves_share_no_projection_and_have_one_axis(scan):
+    """Their mean is the whole, as back-projection is linear."""
+    done = {
+        half: run_to_end(reconstruct_steps(scan, ReconstructConfig(half=half)))
+        for half in ("all", "odd", "even")
+    }
+    columns = {result.centre.column for result in done.values()}
+    assert len(columns) == 1
+    odd, even, whole = (
+        np.asarray(done[half].volume) for half in ("odd", "even", "all")
+    )
+    assert not np.array_equal(odd, even)
+    np.testing.assert_allclose((odd + even) / 2, whole, atol=0.02 * np.ptp(whole))
+    used = [done[half].volume.provenance[-1]["used"] for half in ("odd", "even")]
+    assert [u["projections"] for u in used] == [scan.n_angles // 2] * 2
+    assert used[0]["first_angle"] > used[1]["first_angle"]
+    settings = done["odd"].volume.provenance[-1]["settings"]
+    assert settings["half"] == "odd"
+
+
+def test_half_of_every_third_projection(scan):
+    config = ReconstructConfig(every=3, half="odd", centre=scan.n_columns / 2)
+    done = run_to_end(reconstruct_steps(scan, config))
+    thinned = scan.every(3).every(2, 1)
+    expected = config.model_copy(update={"every": 1, "half": "all"})
+    again = run_to_end(reconstruct_steps(thinned, expected))
+    np.testing.assert_array_equal(np.asarray(done.volume), np.asarray(again.volume))
+
+
 def test_a_file_is_read_in_bands_and_comes_back_with_its_record(scan, tmp_path):
     given = write_projections(scan, tmp_path / "scan.h5")
     centre = scan_centre(scan)

@@ -1,54 +1,88 @@
-"""Compare two volumes."""
+"""Compare volumes of one object."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-from napari_geosr.api.arrays import VolumeLike, as_pair
+from napari_geosr.api.arrays import VolumeLike, as_companion, as_pair
 from napari_geosr.api.running import run_with_warnings
-from napari_geosr.operations.measure import MeasureConfig
-from napari_geosr.operations.measure.comparison import Comparison, compare_steps
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.compare import (
+    CompareConfig,
+    QualityReport,
+    compare_steps,
+)
 
 
 def compare(
-    volume: VolumeLike,
-    reference: VolumeLike,
+    before: VolumeLike,
+    after: VolumeLike,
+    reference: VolumeLike | None = None,
     *,
+    mask: VolumeLike | None = None,
+    halves: tuple[VolumeLike, VolumeLike] | None = None,
     axes: str | None = None,
     data_range: float | None = None,
+    affine: bool = False,
+    ssim: Literal["auto", "volume", "slices"] = "auto",
+    pores: bool = True,
+    difference: bool = True,
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = "otsu",
     phase: Literal["dark", "bright"] = "dark",
     min_voxels: int = 8,
     connectivity: Literal[6, 26] = 26,
-) -> Comparison:
-    """Compare the grey values and the pores of two volumes of the same voxels.
+    memory: str | None = None,
+    fsc: Literal["none", "halves", "pair", "single"] = "none",
+) -> QualityReport:
+    """Compare volumes of one object: grey values, noise, resolution and pores.
 
-    Both are read into memory.
+    Voxel sizes, extents and origins may differ. Grey values are compared on the voxels
+    of the coarsest volume, within the region that all have in common.
 
     Parameters
     ----------
-    volume, reference : Volume or array
-        Shape (Z, Y, X) or (Y, X), finite real values, the same shape and voxel size.
-        An array lies where the other one does.
+    before, after : Volume or array
+        Shape (Z, Y, X) or (Y, X). An array lies where the other one does.
+    reference : Volume or array, optional
+        Ground truth, or the best scan: both are compared with it. Without one, `after`
+        is compared with `before`.
+    mask : Volume or array, optional
+        The sample: only voxels where it is not zero count.
+    halves : (Volume or array, Volume or array), optional
+        Two halves of one scan, for its resolution by Fourier shell correlation.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     data_range : float, optional
-        Range of grey values that PSNR and SSIM refer to; by default that of
-        `reference`, from its smallest to its largest value.
+        Range of grey values that PSNR and SSIM refer to; by default between the 0.1th
+        and 99.9th percentile of `reference`, or the smallest such range without one.
+    affine : bool
+        Fit gain and offset before PSNR, SSIM, NRMSE and the difference.
+    ssim : {"auto", "volume", "slices"}
+        Window of SSIM: along all axes, or in each slice.
+    pores : bool
+        Measure the pores of all volumes and match them one by one.
+    difference : bool
+        Give the difference in units of the noise.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Rule that finds the grey value between pore and solid in each of the two, or
-        one value for both.
+        Rule that finds the grey value between pore and solid in each volume, or one
+        value for all.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores are not counted.
+        Smaller pores, in voxels of the coarsest volume, are not counted.
     connectivity : {6, 26}
         Neighbours that join pore voxels; in images 4 and 8.
+    memory : str, optional
+        Memory the run may take, such as ``"4GB"``; by default from what is free.
+    fsc : {"none", "halves", "pair", "single"}
+        Resolution by Fourier correlation: of `halves`; of `before` and `after`, where
+        these are independent scans; or of each volume by its checkerboard.
 
     Returns
     -------
-    Comparison
-        With `psnr`, `ssim`, a `PorosityReport` of each, `to_dict` and `to_dataframe`.
+    QualityReport
+        With `figures`, `shifts`, `noise`, `fourier`, `porosity`, `pores` and
+        `differences` by volume, `to_dict`, `to_dataframe` and `rows`.
 
     Raises
     ------
@@ -63,19 +97,43 @@ def compare(
     >>> true[4:10, 5:15, 5:15] = 100
     >>> noisy = true + np.random.default_rng(0).normal(0, 10, true.shape)
     >>> found = geosr.compare(noisy, true)
-    >>> round(found.psnr), found.reference.pore_count
+    >>> round(found.psnr), found.porosity["after"].pore_count
     (20, 1)
     >>> found.to_dataframe()[["psnr", "pore_count"]].round(1)
-               psnr  pore_count
-    volume     20.0         1.0
-    reference   NaN         1.0
+            psnr  pore_count
+    before   NaN         1.0
+    after   20.0         1.0
     """
-    config = MeasureConfig.create(
+    if halves is not None and fsc == "none":
+        fsc = "halves"
+    config = CompareConfig.create(
+        data_range=data_range,
+        affine=affine,
+        ssim=ssim,
+        pores=pores,
+        difference=difference,
         threshold=threshold,
         phase=phase,
         min_voxels=min_voxels,
         connectivity=connectivity,
+        memory=memory,
+        fsc=fsc,
     )
-    first, second = as_pair(volume, reference, axes, ("volume", "reference"))
-    steps = compare_steps(first, second, config, data_range=data_range)
+    first, second = as_pair(before, after, axes, ("before", "after"))
+    volumes = {"before": first, "after": second}
+
+    def companion(given: VolumeLike, name: str) -> Volume:
+        return as_companion(given, axes, name=name, like=first)
+
+    if reference is not None:
+        volumes["reference"] = companion(reference, "reference")
+    steps = compare_steps(
+        volumes,
+        config,
+        reference=None if reference is None else "reference",
+        mask=None if mask is None else companion(mask, "mask"),
+        halves=None
+        if halves is None
+        else (companion(halves[0], "half 1"), companion(halves[1], "half 2")),
+    )
     return run_with_warnings(steps)

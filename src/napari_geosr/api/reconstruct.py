@@ -24,6 +24,7 @@ def reconstruct(
     options: AnyMapping | None = None,
     centre: Literal["auto"] | float = "auto",
     every: int = 1,
+    half: Literal["all", "odd", "even"] = "all",
     rows: tuple[int, ...] | None = None,
     size: int | None = None,
     full_turn: Literal["auto", "join", "keep"] = "auto",
@@ -65,6 +66,9 @@ def reconstruct(
         the file says, or found from the projections.
     every : int
         Use every n-th projection.
+    half : {"all", "odd", "even"}
+        Use the odd or the even ones of these only: two volumes with noise of their own
+        for Fourier shell correlation (:func:`compare`).
     rows : tuple of int, optional
         First detector row and end; by default all.
     size : int, optional
@@ -142,6 +146,7 @@ def reconstruct(
         options=dict(options or {}),
         centre=centre,
         every=every,
+        half=half,
         rows=rows,
         size=size,
         full_turn=full_turn,

@@ -48,6 +48,15 @@ COMMANDS = {
             "measure clean.ome.tif --threshold 120 --phase dark -o report",
         ),
     ),
+    "compare": Command(
+        "compare:compare",
+        "Compare volumes of one object: grey values, noise, resolution and pores.",
+        (
+            "compare scan.tif clean.ome.tif -o comparison",
+            "compare coarse.tif fine.ome.tif --reference truth.tif -o comparison",
+            "compare scan.tif clean.tif --fsc halves odd.tif even.tif -o comparison",
+        ),
+    ),
     "reconstruct": Command(
         "reconstruct:reconstruct",
         "Reconstruct a volume from projections, block by block.",
@@ -55,6 +64,7 @@ COMMANDS = {
             "reconstruct scan.h5 -o volume.ome.tif",
             "reconstruct scan.h5 -o volume.ome.tif --stripes sorting --filter hann",
             "reconstruct few.h5 -o volume.ome.tif --algorithm sirt",
+            "reconstruct scan.h5 -o odd.ome.tif --half odd",
         ),
     ),
     "pairs": Command(

@@ -28,7 +28,8 @@ _GROUPS: dict[str, str] = {
     "unit channel time axes dataset projections-dataset shape dtype nonfinite like "
     "config from-model",
     "Geometry of the scan": "angles angle-range angle-unit endpoint full-turn geometry "
-    "center source-distance detector-distance pixel-size pixel-unit rows every frames "
+    "center source-distance detector-distance pixel-size pixel-unit rows every half "
+    "frames "
     "splits exposure short acquisition",
     "Corrections": "flats darks line-integrals no-line-integrals incident stripes "
     "zingers saturation",

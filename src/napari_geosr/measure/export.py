@@ -25,10 +25,10 @@ if TYPE_CHECKING:
     pass
 
 Theme = Literal["light", "dark"]
-_INK = {"light": "#222222", "dark": "#e6e6e6"}
-_PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
+INK = {"light": "#222222", "dark": "#e6e6e6"}
+PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
 #: Distinguishable with any colour vision, on both papers (Okabe and Ito's palette).
-_COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _N_BINS = 24
 
 
@@ -143,7 +143,7 @@ def histogram_png(
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    ink, paper = _INK[theme], _PAPER[theme]
+    ink, paper = INK[theme], PAPER[theme]
     figure = Figure(figsize=(7.2, 3.8), dpi=130, layout="constrained", facecolor=paper)
     canvas = FigureCanvasAgg(figure)
     axes: Any = figure.add_subplot(facecolor=paper)
@@ -155,7 +155,7 @@ def histogram_png(
         edges = np.geomspace(low * 0.999, max(high, low * 2) * 1.001, _N_BINS + 1)
         for i, (name, values) in enumerate(sizes.items()):
             counts, _ = np.histogram(values, bins=edges)
-            colour = _COLOURS[i % len(_COLOURS)]
+            colour = COLOURS[i % len(COLOURS)]
             axes.stairs(counts, edges, fill=True, alpha=0.18, color=colour)
             axes.stairs(counts, edges, color=colour, linewidth=1.8, label=name)
         axes.set_xscale("log")

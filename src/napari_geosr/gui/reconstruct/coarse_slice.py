@@ -79,7 +79,11 @@ def coarse_slice(
     wide = data.reshape(*data.shape[:2], n, factor).mean(axis=-1, dtype=np.float32)
     height, width = lines.pixel_size
     few = lines.replace(data=wide, pixel_size=(height, width * factor), centre=None)
-    done = ReconstructConfig().preparation().model_dump() | {"every": 1, "rows": None}
+    done = ReconstructConfig().preparation().model_dump() | {
+        "every": 1,
+        "half": "all",
+        "rows": None,
+    }
     size = None if config.size is None else max(2, config.size // factor)
     began = time.monotonic()
     volume = reconstruct_slice(

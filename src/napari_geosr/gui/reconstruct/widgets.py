@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
 #: Settings that are seen at once, and those that have widgets of their own.
 _ABOVE = ("every", "stripes", "zingers")
-_ELSEWHERE = ("algorithm", "options", "centre", *SHARED_SETTINGS)
+_ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 NO_SCAN = "Open projections to begin."
 NO_ESTIMATE = "Preview a slice to see how long all of them take."
 

@@ -28,6 +28,7 @@ from napari_geosr.operations.reconstruct.scan import (
     ReadyScan,
     given_centre,
     ready_scan,
+    used_projections,
 )
 from napari_geosr.tomography.iterations import ignore
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
@@ -157,7 +158,7 @@ def reconstruct_slice(
             f"{projections.title} has rows 0 … {projections.n_rows - 1} and no row "
             f"{row}. Choose another one."
         )
-    scan = projections.every(config.every) if config.every > 1 else projections
+    scan = used_projections(projections, config)
     device = pick_device(config.device)
     preparation = config.preparation()
     incident = beam_without_sample(projections, preparation)

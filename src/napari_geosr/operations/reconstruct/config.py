@@ -73,6 +73,13 @@ class SliceConfig(Config):
         title="Use every",
         description="Use only every n-th projection, as if fewer had been recorded.",
     )
+    half: Literal["all", "odd", "even"] = Field(
+        "all",
+        title="Half of the projections",
+        description="odd, even: use every other projection only, for a volume with "
+        "noise of its own (Fourier shell correlation). The rotation axis is found from "
+        "all.",
+    )
     rows: RowRange = None
     size: int | None = Field(
         None,

@@ -22,6 +22,7 @@ from napari_geosr.operations.reconstruct.scan import (
     given_centre,
     is_off_middle,
     ready_scan,
+    used_projections,
 )
 from napari_geosr.tomography import engines
 from napari_geosr.tomography.algorithms import beam_of
@@ -68,7 +69,10 @@ def prepare_steps(
         # The same algorithm, for a cone.
         config = config.model_copy(update={"algorithm": "fdk"})
     device = pick_device(config.device)
-    thinned = projections.every(config.every) if config.every > 1 else projections
+    # Both halves of a scan have the axis of the whole: they must lie on each other.
+    whole = config.model_copy(update={"half": "all"})
+    searched = used_projections(projections, whole)
+    thinned = used_projections(projections, config)
     first, last = config.rows or (0, projections.n_rows)
     scan = thinned if config.rows is None else thinned.rows(first, last)
     for note in projections.metadata.get("notes", ()):
@@ -76,7 +80,7 @@ def prepare_steps(
     for note in _doubts(scan, config):
         yield Warned(message=note)
     incident = beam_without_sample(projections, config.preparation())
-    centre = yield from _centre_steps(thinned, config, known, incident, should_stop)
+    centre = yield from _centre_steps(searched, config, known, incident, should_stop)
     for note in centre.notes:
         yield Warned(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first, incident)

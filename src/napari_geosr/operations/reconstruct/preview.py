@@ -22,6 +22,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_slice
+from napari_geosr.operations.reconstruct.scan import used_projections
 from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
@@ -68,13 +69,13 @@ class KeptRow:
     ) -> Projections | None:
         """The rows that slice `row` needs as line integrals, or None if too large."""
         whole = scan.geometry == "cone"
-        about = (id(scan), config.every, config.preparation())
+        about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)
         if key == self.key:
             return self.scan
         self.key, self.scan = (), None
         n = scan.n_rows if whole else 1
-        used = scan.every(config.every) if config.every > 1 else scan
+        used = used_projections(scan, config)
         nbytes = 4 * used.n_angles * n * scan.n_columns
         if nbytes > _KEPT_SHARE * free_host_memory():
             return None
@@ -114,7 +115,7 @@ def centre_steps(
         If `should_stop` says so.
     """
     yield StageStarted(message="Finding the rotation axis")
-    used = scan.every(config.every) if config.every > 1 else scan
+    used = used_projections(scan, config.model_copy(update={"half": "all"}))
     centre = find_centre(
         used, preparation=config.preparation(), should_stop=should_stop
     )
@@ -187,7 +188,7 @@ def slice_steps(
 
 def _of_lines(config: ReconstructConfig) -> ReconstructConfig:
     """The settings for line integrals that are prepared and thinned already."""
-    done = PreparationConfig().model_dump() | {"every": 1, "rows": None}
+    done = PreparationConfig().model_dump() | {"every": 1, "half": "all", "rows": None}
     return config.model_copy(update=done)
 
 

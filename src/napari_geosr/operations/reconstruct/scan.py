@@ -322,6 +322,17 @@ def make_geometry(
     )
 
 
+def used_projections(
+    projections: Projections, config: ReconstructConfig
+) -> Projections:
+    """Take the projections that the settings ask for: every n-th, or half of them."""
+    step, first = config.every, 0
+    if config.half != "all":
+        first = step if config.half == "odd" else 0
+        step *= 2
+    return projections.every(step, first) if step > 1 else projections
+
+
 def ready_scan(
     given: Projections,
     scan: Projections,

@@ -1,0 +1,162 @@
+"""``napari-geosr compare``."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.operations.compare import (
+    CompareConfig,
+    CompareFields,
+    compare_steps,
+)
+from napari_geosr.operations.compare import files as report_files
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    open_companion,
+    open_volume,
+    refuse_own_source,
+)
+
+if TYPE_CHECKING:
+    from napari_geosr.core.volume import Volume
+    from napari_geosr.operations.compare import QualityReport
+    from napari_geosr.operations.compare.config import FscSource
+
+_REFERENCE = "reference"
+
+
+def compare(
+    input: Annotated[  # noqa: A002  # the name that people see
+        Path,
+        Parameter(
+            help="First volume: TIFF, folder of slices, OME-Zarr, HDF5/NeXus, NIfTI or "
+            "raw file. The others are compared with it if there is no reference."
+        ),
+    ],
+    /,
+    *others: Annotated[
+        Path, Parameter(help="One to five more volumes of the same object.")
+    ],
+    out: Annotated[
+        Path,
+        Parameter(alias="-o", help="Folder for the report. Created if missing."),
+    ],
+    reference: Annotated[
+        Path | None,
+        Parameter(
+            help="Ground truth or best scan, that all volumes are compared with."
+        ),
+    ] = None,
+    mask: Annotated[
+        Path | None,
+        Parameter(
+            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+        ),
+    ] = None,
+    fsc: Annotated[
+        list[str] | None,
+        Parameter(
+            consume_multiple=True,
+            negative="",
+            help="Find the resolution by Fourier correlation. halves A1 A2: of two "
+            "halves of one scan; pair: of the first two volumes, which are independent "
+            "scans; single: of each volume by its checkerboard.",
+        ),
+    ] = None,
+    config: Annotated[CompareFields | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Run ``napari-geosr compare``."""
+    source, paths = _fsc(fsc)
+    fields = settings_from(CompareFields, config, settings)
+    wanted = CompareConfig.create(**fields.model_dump(), fsc=source)
+    letters = [chr(ord("A") + i) for i in range(1 + len(others))]
+    keys = [*letters, *([] if reference is None else [_REFERENCE])]
+    base = keys[0] if reference is None else _REFERENCE
+    files = report_files.plan(out, keys, base, wanted)
+    report_files.check(files, overwrite=overwrite)
+    volumes = {letters[0]: open_volume(input, reading)}
+    notes: list[str] = []
+
+    def companion(path: Path) -> Volume:
+        volume, said = open_companion(path, reading, volumes[letters[0]])
+        notes.extend(said)
+        return volume
+
+    given = [*others, *([] if reference is None else [reference])]
+    volumes |= {key: companion(path) for key, path in zip(keys[1:], given, strict=True)}
+    sample = None if mask is None else companion(mask)
+    halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
+    for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
+        refuse_own_source(volume, *files.values())
+    report, warnings = run_command(
+        lambda should_stop: compare_steps(
+            volumes,
+            wanted,
+            reference=None if reference is None else _REFERENCE,
+            mask=sample,
+            halves=halves,
+            should_stop=should_stop,
+        ),
+        stopping="stopping (Ctrl-C again stops at once)",
+    )
+    report_files.write(files, volumes, report, wanted, overwrite=overwrite)
+    if json:
+        said = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
+        written = {kind: str(path) for kind, path in files.items()}
+        print_json({**report.to_dict(), "warnings": said, "files": written})
+    else:
+        _print(report)
+        for note in (*notes, *report.remarks):
+            print(f"note: {note}", file=sys.stderr)
+        print(f"report: {files['html']}")
+    return 0
+
+
+def _fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
+    """What ``--fsc`` asks for, and the files that it names."""
+    match words:
+        case None:
+            return "none", None
+        case ["halves", one, other]:
+            return "halves", (Path(one), Path(other))
+        case ["pair"]:
+            return "pair", None
+        case ["single"]:
+            return "single", None
+    raise ConfigError(
+        f"--fsc {' '.join(words)} was not understood. Write --fsc halves A1 A2 with "
+        "two files, --fsc pair, or --fsc single."
+    )
+
+
+def _print(report: QualityReport) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("", box=None)
+    for key, title in report.titles.items():
+        base = " (base)" if key == report.base else ""
+        table.add_column(escape(f"{title}{base}"), overflow="fold")
+    for row in report.rows():
+        table.add_row(row.label, *row.texts)
+    Console().print(table, highlight=False)
+    for name, text in report.resolution_rows():
+        print(f"Resolution, {name}: {text}")

@@ -1,0 +1,1 @@
+"""Compare volumes of one object: grey values, noise, resolution, and pores."""

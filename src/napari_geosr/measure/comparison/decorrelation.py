@@ -1,0 +1,110 @@
+"""Decorrelation analysis: how fine the detail of an image is, from that image alone.
+
+References
+----------
+.. [1] Descloux, Grußmayer and Radenovic. Parameter-free image resolution estimation
+   based on decorrelation analysis. Nat. Methods 16, 918-924 (2019).
+   doi:10.1038/s41592-019-0515-7
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.types import AnyArray
+
+Array = npt.NDArray[np.float64]
+
+#: Radii of the disc in the Fourier plane, and high-pass filters.
+_RADII, _FILTERS = 200, 20
+#: Standard deviation in pixels of the blur that the strongest high-pass filter takes
+#: off; that of the weakest one is this part of the image.
+_STRONGEST, _WEAKEST_PART = 0.5, 0.25
+#: A peak must be this high, and stand this far above what follows.
+_LEAST_HEIGHT, _LEAST_DROP = 0.05, 1e-3
+#: Part of the image at each side where it is faded out.
+_FADED = 0.08
+#: Images below this edge are too small.
+SMALLEST_EDGE = 32
+
+
+def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
+    """Period of the finest detail that stands out from noise, in the pixels' unit.
+
+    The image is correlated with its own phases within a growing disc of frequencies.
+    Detail makes the correlation grow, noise alone makes it fall. Its peak is looked for
+    in the image and under stronger and stronger high-pass filters; the peak at the
+    highest frequency counts [1]_.
+
+    Parameters
+    ----------
+    image : ndarray of shape (Y, X)
+        Finite values.
+    pixel_size : sequence of float
+
+    Returns
+    -------
+    float or None
+        None where there is no peak: nothing but noise, or an image that is too small.
+    """
+    if min(image.shape) < SMALLEST_EDGE:
+        return None
+    radius, amplitude = _sorted_spectrum(image, pixel_size)
+    if not amplitude.any():
+        return None
+    least = _WEAKEST_PART * min(image.shape)
+    sigmas = np.geomspace(least, _STRONGEST, _FILTERS)
+    highest = _peak(radius, amplitude)
+    for sigma in sigmas:
+        # `radius` is 1 where there are two pixels in a period.
+        kept = 1 - np.exp(-0.5 * (np.pi * sigma * radius) ** 2)
+        highest = max(highest, _peak(radius, amplitude * kept))
+    return 2 * max(pixel_size) / highest if highest > 0 else None
+
+
+def _sorted_spectrum(
+    image: AnyArray, pixel_size: Sequence[float]
+) -> tuple[Array, Array]:
+    """Amplitudes within the disc of frequencies, by radius."""
+    from scipy import fft
+    from scipy.signal.windows import tukey
+
+    values = image.astype(np.float64)
+    values = values - values.mean()
+    for a, n in enumerate(values.shape):
+        fade = tukey(n, 2 * _FADED)
+        values = values * (fade[:, None] if a == 0 else fade)
+    amplitude = np.abs(fft.rfft2(values)).ravel()
+    fy = np.fft.fftfreq(image.shape[0], pixel_size[0])
+    fx = np.fft.rfftfreq(image.shape[1], pixel_size[1])
+    radius = (2 * max(pixel_size) * np.hypot(fy[:, None], fx)).ravel()
+    order = np.argsort(radius, kind="stable")
+    order = order[radius[order] <= 1]
+    return radius[order], amplitude[order]
+
+
+def _peak(radius: Array, amplitude: Array) -> float:
+    """Radius of the peak of the correlation; 0 where there is none."""
+    total = float((amplitude**2).sum())
+    if not total > 0:
+        return 0.0
+    radii = np.linspace(0, 1, _RADII + 1)[1:]
+    ends = np.searchsorted(radius, radii, side="right")
+    sums = np.concatenate([[0.0], np.cumsum(amplitude)])[ends]
+    correlation = sums / np.sqrt(total * np.maximum(ends, 1))
+    # Noise lets it grow again towards the end: the rising end is cut off until the
+    # highest point is none of it.
+    last = len(correlation)
+    while last > 1:
+        at = int(np.argmax(correlation[:last]))
+        if at < last - 1:
+            drop = float(correlation[at] - correlation[at:last].min())
+            if drop < _LEAST_DROP:
+                last = at
+                continue
+            return float(radii[at]) if correlation[at] >= _LEAST_HEIGHT else 0.0
+        last -= 1
+    return 0.0

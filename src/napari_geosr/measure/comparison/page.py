@@ -1,0 +1,155 @@
+"""The page of a comparison: self-contained HTML, in light and dark style."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from html import escape
+
+from napari_geosr.measure.comparison.pores import STATUSES, PoreChange, PoreMatch
+from napari_geosr.measure.comparison.report import QualityReport
+from napari_geosr.measure.html import STYLE, png_source
+from napari_geosr.measure.number_text import number_text
+
+#: Pores of each kind that are listed on the page; files list all.
+_LISTED = 12
+
+
+def quality_page(
+    report: QualityReport,
+    *,
+    title: str,
+    pictures: Mapping[str, Mapping[str, bytes]],
+    records: Sequence[str],
+) -> str:
+    """The whole page as text.
+
+    Parameters
+    ----------
+    pictures : mapping
+        By caption: PNG for ``light`` and ``dark`` screens.
+    records : sequence of str
+        Provenance as JSON text.
+    """
+    parts = [
+        "<!DOCTYPE html>",
+        '<html lang="en"><head><meta charset="utf-8">',
+        '<meta name="viewport" content="width=device-width, initial-scale=1">',
+        f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
+        f"<h1>{escape(title)}</h1>",
+        _list(report.warnings),
+        _figures(report),
+        *(_picture(caption, both) for caption, both in pictures.items()),
+        *_resolutions(report),
+        *(_pores(report, key, match) for key, match in report.pores.items()),
+        "<h2>How it was compared</h2>",
+        _list((*_method(report), *report.remarks)),
+    ]
+    parts += [
+        f"<details><summary>Record {i} of {len(records)}</summary>"
+        f"<pre>{escape(record)}</pre></details>"
+        for i, record in enumerate(records, start=1)
+    ]
+    parts.append("</body></html>\n")
+    return "\n".join(part for part in parts if part)
+
+
+def _list(sentences: Sequence[str]) -> str:
+    lines = "".join(f"<li>{escape(sentence)}</li>" for sentence in sentences)
+    return f"<ul>{lines}</ul>" if lines else ""
+
+
+def _figures(report: QualityReport) -> str:
+    head = "".join(
+        f'<th scope="col">{escape(title)}{" (base)" if key == report.base else ""}</th>'
+        for key, title in report.titles.items()
+    )
+    body = "".join(
+        f'<tr><th scope="row" title="{escape(row.help)}">{escape(row.label)}</th>'
+        + "".join(f"<td>{escape(text)}</td>" for text in row.texts)
+        + "</tr>"
+        for row in report.rows()
+    )
+    return (
+        '<div class="scroll"><table><thead><tr><th scope="col"></th>'
+        f"{head}</tr></thead><tbody>{body}</tbody></table></div>"
+    )
+
+
+def _picture(caption: str, both: Mapping[str, bytes]) -> str:
+    return (
+        "<figure><picture>"
+        f'<source media="(prefers-color-scheme: dark)" '
+        f'srcset="{png_source(both["dark"])}">'
+        f'<img alt="{escape(caption)}" src="{png_source(both["light"])}">'
+        f"</picture><figcaption>{escape(caption)}</figcaption></figure>"
+    )
+
+
+def _resolutions(report: QualityReport) -> list[str]:
+    rows = report.resolution_rows()
+    if not rows:
+        return []
+    lines = "".join(
+        f'<tr><th scope="row">{escape(name)}</th><td>{escape(text)}</td></tr>'
+        for name, text in rows
+    )
+    return [f"<h2>Resolution</h2><table><tbody>{lines}</tbody></table>"]
+
+
+def _pores(report: QualityReport, key: str, match: PoreMatch) -> str:
+    parts = [f"<h2>Pores of {escape(report.titles[key])}</h2>"]
+    for status in STATUSES:
+        found = match.of(status)
+        if status == "matched" or not found:
+            continue
+        rows = "".join(_pore_row(change) for change in found[:_LISTED])
+        more = len(found) - _LISTED
+        note = f"<p><small>and {more} smaller ones</small></p>" if more > 0 else ""
+        parts.append(
+            f"<h3>{status.capitalize()}: {len(found)}</h3>"
+            '<div class="scroll"><table><thead><tr><th>Position '
+            f"({', '.join(report.frame.axes)}; {escape(report.frame.unit)})</th>"
+            f"<th>In the base ({escape(match.unit)})</th><th>Here</th></tr></thead>"
+            f"<tbody>{rows}</tbody></table></div>{note}"
+        )
+    if len(parts) == 1:
+        parts.append("<p>No pore was lost, invented, split or merged.</p>")
+    return "\n".join(parts)
+
+
+def _pore_row(change: PoreChange) -> str:
+    position = ", ".join(f"{p:.4g}" for p in change.position)
+    sizes = (
+        number_text(change.base_volume) if change.base_pores else "–",
+        number_text(change.volume) if change.pores else "–",
+    )
+    cells = "".join(f"<td>{size}</td>" for size in sizes)
+    return f'<tr><th scope="row">{position}</th>{cells}</tr>'
+
+
+def _method(report: QualityReport) -> list[str]:
+    frame = report.frame
+    size = " × ".join(f"{v:.4g}" for v in frame.voxel_size)
+    shape = " × ".join(map(str, frame.shape))
+    said = [
+        f"Grey values are compared on {shape} voxels of {size} {frame.unit}, "
+        f"{number_text(report.voxels)} of them known in all volumes.",
+        f"PSNR and SSIM refer to a range of {number_text(report.data_range)} grey "
+        "values. NRMSE is the root-mean-square difference in standard deviations of "
+        f"{report.titles[report.base]}.",
+    ]
+    if report.ssim_window:
+        said.append(
+            "SSIM has a Gaussian window of standard deviation 1.5, "
+            f"{report.ssim_window} wide; voxels whose window meets the border or "
+            "unknown voxels do not count."
+        )
+    if report.fourier:
+        said.append(
+            "Fourier correlation under a Hann window, in shells of equal width in "
+            "1/length. Where it ends abruptly, the resolution reads one to two shells "
+            "too fine."
+        )
+    for key, unit in report.difference_units.items():
+        said.append(f"The difference of {report.titles[key]} is in units of {unit}.")
+    return said

@@ -1,0 +1,424 @@
+"""Result of a comparison: figures of each volume against the base, and of all alike."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from html import escape
+from typing import TYPE_CHECKING, NamedTuple
+
+from napari_geosr.core.display import one_line
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.fourier import (
+    FourierCorrelation,
+    PowerSpectrum,
+    fsc_summary,
+)
+from napari_geosr.measure.comparison.frame import Frame
+from napari_geosr.measure.comparison.grey import GreyFigures
+from napari_geosr.measure.comparison.pores import PoreMatch
+from napari_geosr.measure.number_text import NOTHING, number_text, percent_text
+from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.rows import figure_rows
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Numbers of a porosity report that are settings, not figures.
+_SETTINGS = {"min_voxels", "connectivity"}
+
+
+@dataclass(frozen=True)
+class Shift:
+    """How far a volume lies from the base, as far as correlation of parts tells.
+
+    Attributes
+    ----------
+    voxels : tuple of float
+        Along (Z, Y, X) or (Y, X), in voxels of the comparison.
+    distance : float
+        In `unit`.
+    parts : int
+        Parts of the volume that it was measured in.
+    """
+
+    voxels: tuple[float, ...]
+    distance: float
+    unit: str
+    parts: int
+
+    @property
+    def length(self) -> float:
+        """In voxels of the comparison."""
+        return math.hypot(*self.voxels)
+
+    def to_json_dict(self) -> AnyDict:
+        """The shift as what JSON can hold."""
+        return {
+            "voxels": list(self.voxels),
+            "length": self.length,
+            "distance": self.distance,
+            "unit": self.unit,
+            "parts": self.parts,
+        }
+
+
+class QualityRow(NamedTuple):
+    """A figure of all volumes: its label, a text for each, and what it means."""
+
+    label: str
+    texts: list[str]
+    help: str
+
+
+@dataclass(frozen=True, eq=False)
+class QualityReport:
+    """How volumes of one object differ.
+
+    Volumes go by keys: ``"before"``, ``"after"`` and ``"reference"`` in Python, the
+    letters of the command line else. All but the base are compared with it.
+
+    Attributes
+    ----------
+    base : str
+        The reference, or the first volume where there is none.
+    titles : mapping of str to str
+        What people see of each volume.
+    frame : Frame
+        Voxels that grey values are compared on.
+    voxels : int
+        Of them, known in all volumes and within the sample.
+    data_range : float
+        Range of grey values that PSNR and SSIM refer to.
+    ssim_window : str
+        Window of the structural similarity; empty where it does not fit.
+    figures : mapping of GreyFigures
+    shifts : mapping of Shift
+        None where parts hardly look alike.
+    noise : mapping of Noise
+        On the frame; None where it was not measured.
+    detail : mapping of float
+        Period of the finest detail by decorrelation analysis, in the frame's unit.
+    fourier : mapping of FourierCorrelation
+        By what was compared.
+    spectra : mapping of PowerSpectrum
+    porosity : mapping of PorosityReport
+        Of each on its own voxels, within the common region; may be empty.
+    pores : mapping of PoreMatch
+    differences : mapping of Volume
+        Volume minus base, in standard deviations of the noise of both.
+    difference_units : mapping of str
+        What the unit of each difference is.
+    volumes : mapping of Volume
+        Each on its own voxels, cut to the common region; not read.
+    remarks : tuple of str
+        What was done to compare them.
+    warnings : tuple of str
+        What may make figures misleading.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> true = np.full((16, 32, 32), 200.0)
+    >>> true[4:10, 5:15, 5:15] = 100
+    >>> noise = np.random.default_rng(0).normal(0, 10, (2, *true.shape))
+    >>> report = geosr.compare(true + noise[0], true + noise[1] / 2, true)
+    >>> {key: round(found.psnr) for key, found in report.figures.items()}
+    {'before': 20, 'after': 26}
+    >>> report.pores["after"].count("matched"), report.pores["after"].count("lost")
+    (1, 0)
+    """
+
+    base: str
+    titles: Mapping[str, str]
+    frame: Frame
+    voxels: int
+    data_range: float
+    ssim_window: str
+    figures: Mapping[str, GreyFigures]
+    shifts: Mapping[str, Shift | None]
+    noise: Mapping[str, Noise | None] = field(repr=False)
+    detail: Mapping[str, float | None]
+    fourier: Mapping[str, FourierCorrelation]
+    spectra: Mapping[str, PowerSpectrum] = field(repr=False)
+    porosity: Mapping[str, PorosityReport] = field(repr=False)
+    pores: Mapping[str, PoreMatch] = field(repr=False)
+    differences: Mapping[str, Volume] = field(repr=False)
+    difference_units: Mapping[str, str] = field(repr=False)
+    volumes: Mapping[str, Volume] = field(repr=False)
+    remarks: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def compared(self) -> tuple[str, ...]:
+        """Keys of the volumes that were compared with the base."""
+        return tuple(self.figures)
+
+    @property
+    def psnr(self) -> float:
+        """Of the last volume that was compared."""
+        return self.figures[self.compared[-1]].psnr
+
+    @property
+    def ssim(self) -> float | None:
+        """Of the last volume that was compared."""
+        return self.figures[self.compared[-1]].ssim
+
+    @property
+    def volume(self) -> PorosityReport:
+        """Pores of the volume that was judged; of two, of the first."""
+        with_reference = self.base != next(iter(self.titles))
+        return self.porosity[self.compared[-1] if with_reference else self.base]
+
+    @property
+    def reference(self) -> PorosityReport:
+        """Pores of the reference; of two volumes, of the second."""
+        with_reference = self.base != next(iter(self.titles))
+        return self.porosity[self.base if with_reference else self.compared[-1]]
+
+    def rows(self) -> list[QualityRow]:
+        """One row per figure, one text per volume, for people."""
+        return [row for row in self._rows() if any(t != NOTHING for t in row.texts)]
+
+    def _rows(self) -> Iterator[QualityRow]:
+        yield from self._grey_rows()
+        yield self._row(
+            "Shift",
+            {k: _shift_text(s) for k, s in self.shifts.items()},
+            "Against the base, by correlation of parts.",
+        )
+        yield self._row(
+            "Noise",
+            {k: _noise_text(n) for k, n in self.noise.items()},
+            "Standard deviation in grey values, on the voxels of the comparison.",
+        )
+        yield self._row(
+            "Finest detail",
+            {
+                k: NOTHING if v is None else f"{number_text(v)} {self.frame.unit}"
+                for k, v in self.detail.items()
+            },
+            "Period that stands out from noise in slices (decorrelation analysis). It "
+            "says how fine the detail is, not whether it is true.",
+        )
+        if self.porosity:
+            keys = list(self.porosity)
+            reports = list(self.porosity.values())
+            for row in figure_rows(reports, reference=keys.index(self.base)):
+                texts = [
+                    f"{text} ({change})" if change and change != NOTHING else text
+                    for text, change in zip(row.texts, row.differences, strict=True)
+                ]
+                yield self._row(
+                    row.label, dict(zip(keys, texts, strict=True)), row.help
+                )
+        yield from self._pore_rows()
+
+    def _grey_rows(self) -> Iterator[QualityRow]:
+        found = self.figures
+        yield self._row(
+            "PSNR",
+            {k: _decibels(f.psnr) for k, f in found.items()},
+            "Peak signal-to-noise ratio for a range of grey values of "
+            f"{number_text(self.data_range)}.",
+        )
+        yield self._row(
+            "PSNR, range-invariant",
+            {k: _decibels(f.psnr_range_invariant) for k, f in found.items()},
+            "After the best gain and offset.",
+        )
+        yield self._row(
+            "SSIM",
+            {k: _decimal(f.ssim) for k, f in found.items()},
+            f"Structural similarity, Gaussian window of {self.ssim_window}.",
+        )
+        yield self._row(
+            "NRMSE",
+            {k: number_text(f.nrmse) for k, f in found.items()},
+            "Root-mean-square difference in standard deviations of the base.",
+        )
+        yield self._row(
+            "Correlation",
+            {k: _decimal(f.correlation) for k, f in found.items()},
+            "Correlation coefficient of grey values.",
+        )
+        fits = {
+            k: f"× {f.gain:.4g} {f.offset:+.4g}".replace("-", "\N{MINUS SIGN}")
+            for k, f in found.items()
+            if (f.gain, f.offset) != (1.0, 0.0)
+        }
+        yield self._row(
+            "Fitted gain and offset", fits, "Applied before PSNR, SSIM and NRMSE."
+        )
+
+    def _pore_rows(self) -> Iterator[QualityRow]:
+        for label, status, help_ in (
+            ("Pores matched", "matched", "One pore in the base, one in the volume."),
+            ("Pores lost", "lost", "In the base only."),
+            ("Pores invented", "invented", "Not in the base."),
+            ("Pores split", "split", "One in the base, several in the volume."),
+            ("Pores merged", "merged", "Several in the base, one in the volume."),
+            ("Pores regrouped", "changed", "Several became several others."),
+        ):
+            counts = {
+                k: number_text(m.count(status))  # type: ignore[arg-type]
+                for k, m in self.pores.items()
+            }
+            yield self._row(label, counts, help_)
+        yield self._row(
+            "Dice of the pores",
+            {k: _decimal(m.dice) for k, m in self.pores.items()},
+            "Overlap of pore voxels with those of the base; 1 when equal.",
+        )
+        agreements = {
+            k: f"{_signed(found.bias)} ({_signed(found.low)} to {_signed(found.high)})"
+            for k, m in self.pores.items()
+            if (found := m.agreement) is not None
+        }
+        yield self._row(
+            "Volume of matched pores",
+            agreements,
+            "Mean difference relative to the base, and limits of agreement (Bland and "
+            "Altman).",
+        )
+
+    def _row(self, label: str, texts: Mapping[str, str], help_: str) -> QualityRow:
+        return QualityRow(
+            label, [texts.get(key, NOTHING) for key in self.titles], help_
+        )
+
+    def resolution_rows(self) -> list[tuple[str, str]]:
+        """Rows of (what was compared, resolution by each criterion)."""
+        return fsc_summary(self.fourier)
+
+    def to_dict(self) -> AnyDict:
+        """All figures as what JSON can hold; what is infinite is None."""
+        found = self.figures[self.compared[-1]].to_json_dict()
+        values: AnyDict = {
+            "base": self.base,
+            "titles": dict(self.titles),
+            "psnr": found["psnr"],
+            "ssim": found["ssim"],
+            "data_range": self.data_range,
+            "ssim_window": self.ssim_window,
+            "voxels": self.voxels,
+            "frame": self.frame.to_json_dict(),
+            "figures": {k: f.to_json_dict() for k, f in self.figures.items()},
+            "shifts": _dicts(self.shifts),
+            "noise": _dicts(self.noise),
+            "finest_detail": dict(self.detail),
+            "fourier": {k: f.to_json_dict() for k, f in self.fourier.items()},
+            "spectra": {k: s.to_json_dict() for k, s in self.spectra.items()},
+            "porosity": {k: r.to_json_dict() for k, r in self.porosity.items()},
+            "pores": {k: m.to_json_dict() for k, m in self.pores.items()},
+            "difference_units": dict(self.difference_units),
+            "remarks": list(self.remarks),
+            "warnings": list(self.warnings),
+        }
+        if self.porosity:
+            values["volume"] = self.volume.to_json_dict()
+            values["reference"] = self.reference.to_json_dict()
+        return values
+
+    def to_dataframe(self) -> pd.DataFrame:
+        """One row per volume, one column per figure; what is not known is NaN."""
+        import pandas as pd
+
+        rows: dict[str, AnyDict] = {}
+        for key in self.titles:
+            row: AnyDict = {}
+            if key in self.figures:
+                row |= vars(self.figures[key])
+                shift = self.shifts.get(key)
+                row["shift_voxels"] = None if shift is None else shift.length
+                row["shift"] = None if shift is None else shift.distance
+            noise = self.noise.get(key)
+            row["noise"] = None if noise is None else noise.level
+            row["finest_detail"] = self.detail.get(key)
+            if key in self.porosity:
+                row |= _single_numbers(self.porosity[key])
+            if key in self.pores:
+                counts = self.pores[key].to_json_dict()
+                agreement = counts.pop("bland_altman") or {}
+                counts.pop("shape")
+                row |= {
+                    f"pores_{k}" if k != "dice" else k: v for k, v in counts.items()
+                }
+                row["volume_bias"] = agreement.get("bias")
+            rows[key] = row
+        return pd.DataFrame.from_dict(rows, orient="index").astype(float)
+
+    def __repr__(self) -> str:
+        facts = []
+        for key, found in self.figures.items():
+            ssim = "" if found.ssim is None else f", SSIM {found.ssim:.3f}"
+            facts.append(f"{key}: PSNR {found.psnr:.4g} dB{ssim}")
+        facts.append(f"base {self.base}")
+        facts.append(f"warnings {len(self.warnings)}")
+        return one_line("QualityReport", " / ".join(self.titles.values()), facts)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show: the rows as a table, and the warnings."""
+        head = "".join(f"<th>{escape(title)}</th>" for title in self.titles.values())
+        body = "".join(
+            f'<tr><th style="text-align: left" title="{escape(row.help)}">'
+            f"{escape(row.label)}</th>"
+            + "".join(f"<td>{escape(text)}</td>" for text in row.texts)
+            + "</tr>"
+            for row in self.rows()
+        )
+        resolution = "".join(
+            f"<p>Resolution, {escape(name)}: {escape(text)}</p>"
+            for name, text in self.resolution_rows()
+        )
+        warnings = "".join(f"<p>{escape(text)}</p>" for text in self.warnings)
+        return (
+            f"<table><thead><tr><th></th>{head}</tr></thead><tbody>{body}</tbody>"
+            f"</table>{resolution}{warnings}"
+        )
+
+
+def _dicts(found: Mapping[str, Shift | None] | Mapping[str, Noise | None]) -> AnyDict:
+    return {k: None if v is None else v.to_json_dict() for k, v in found.items()}
+
+
+def _single_numbers(report: PorosityReport) -> dict[str, float | None]:
+    return {
+        name: value
+        for name, value in report.to_json_dict().items()
+        if name not in _SETTINGS
+        and (value is None or isinstance(value, int | float))
+        and not name.endswith("unit")
+    }
+
+
+def _decibels(value: float) -> str:
+    return f"{value:.2f} dB" if math.isfinite(value) else "equal"
+
+
+def _decimal(value: float | None) -> str:
+    return NOTHING if value is None else f"{value:.3f}"
+
+
+def _signed(fraction: float) -> str:
+    return ("+" if fraction > 0 else "") + percent_text(fraction).replace(
+        "-", "\N{MINUS SIGN}"
+    )
+
+
+def _shift_text(shift: Shift | None) -> str:
+    if shift is None:
+        return NOTHING
+    return f"{shift.length:.2f} voxels ({number_text(shift.distance)} {shift.unit})"
+
+
+def _noise_text(noise: Noise | None) -> str:
+    if noise is None:
+        return NOTHING
+    if noise.level == 0:
+        return f"below {number_text(noise.interval[1])}" if noise.interval[1] else "0"
+    return number_text(noise.level)

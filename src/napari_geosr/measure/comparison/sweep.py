@@ -1,0 +1,337 @@
+"""Reads volumes in their frame slab by slab, and adds up figures of grey values."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import BlockDone, ShouldStop, Step
+from napari_geosr.core.types import AnyArray
+from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume
+from napari_geosr.measure.comparison.grey import (
+    SSIM_WINDOW,
+    GreyFigures,
+    GreySums,
+    RangeSample,
+    SsimSum,
+    ssim_fits,
+)
+
+Mask = npt.NDArray[np.bool_]
+FloatArray = npt.NDArray[np.float32]
+
+#: Bytes per voxel of the frame while a slab is worked on, beside what is read.
+_BYTES_PER_VOXEL = 120
+#: Voxels of the frame in a slab at most, for progress to be seen.
+_MOST_VOXELS = 1 << 22
+#: Parts of a block that is shrunk until all of it is known, and the least edge.
+_SHRINK, _LEAST_EDGE = 0.95, 16
+
+
+@dataclass(frozen=True, eq=False)
+class PlacedSet:
+    """Volumes in one frame, and which voxels of it count.
+
+    Attributes
+    ----------
+    placed : mapping of PlacedVolume
+    base : str
+        Key of the volume that the others are compared with.
+    mask : PlacedArray or None
+        Sample: voxels of which more than half is not zero.
+    """
+
+    placed: Mapping[str, PlacedVolume]
+    base: str
+    mask: PlacedArray | None = None
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of the frame."""
+        return self.placed[self.base].frame.shape
+
+    @property
+    def others(self) -> tuple[str, ...]:
+        """Keys of all volumes but the base."""
+        return tuple(key for key in self.placed if key != self.base)
+
+    def read(self, key: Any) -> tuple[dict[str, FloatArray], Mask]:
+        """Grey values in a part of the frame, and which voxels are known in all."""
+        values = {name: p.array[key] for name, p in self.placed.items()}
+        known: Mask = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
+        if self.mask is not None:
+            # What is not known of a mask is no sample.
+            known &= np.nan_to_num(self.mask[key]) > 0.5
+        return values, known
+
+    def thickness(self, budget: int, halo: int = 0) -> int:
+        """Slices (of an image: rows) that are read at once."""
+        plane = math.prod(self.shape[1:])
+        bytes_read = sum(
+            plane * math.prod(p.factors) * (4 + p.volume.dtype.itemsize)
+            for p in self.placed.values()
+        )
+        slice_bytes = plane * (_BYTES_PER_VOXEL + 4 * len(self.placed)) + bytes_read
+        fitting = int(budget / max(1, slice_bytes)) - 2 * halo
+        return max(1, min(fitting, -(-_MOST_VOXELS // plane)))
+
+
+@dataclass(frozen=True)
+class GreyResult:
+    """What a sweep over the grey values found.
+
+    Attributes
+    ----------
+    figures : mapping of GreyFigures
+    data_range : float
+    voxels : int
+        That were compared.
+    window : str
+        Of SSIM; empty where it does not fit.
+    """
+
+    figures: Mapping[str, GreyFigures]
+    data_range: float
+    voxels: int
+    window: str
+
+
+def grey_steps(
+    volumes: PlacedSet,
+    *,
+    data_range: float | None,
+    of_base: bool,
+    affine: bool,
+    slicewise: bool | None,
+    budget: int,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, GreyResult]:
+    """Compare grey values in two sweeps: sums first, then structural similarity.
+
+    Parameters
+    ----------
+    volumes : PlacedSet
+    data_range : float, optional
+        By default between the 0.1th and 99.9th percentile.
+    of_base : bool
+        Take that range from the base; else the smallest of all volumes, which has the
+        least noise in it.
+    affine : bool
+        Fit gain and offset of each volume first.
+    slicewise : bool, optional
+        Windows of SSIM in slices; by default only where a volume has fewer slices than
+        its window.
+    budget : int
+        Bytes.
+
+    Raises
+    ------
+    VolumeError
+        If no voxel is known in all volumes, or there is no range.
+    ConfigError
+        If `data_range` is not greater than zero.
+    Cancelled
+        If `should_stop` says so.
+    """
+    if data_range is not None and not 0 < data_range < math.inf:
+        raise ConfigError(
+            f"The data range must be a number greater than zero, not {data_range}."
+        )
+    shape = volumes.shape
+    sums = {key: GreySums() for key in volumes.others}
+    ranges = {key: RangeSample(math.prod(shape)) for key in volumes.placed}
+    thickness, total = volumes.thickness(budget), 2 * shape[0]
+    for start in range(0, shape[0], thickness):
+        _check(should_stop)
+        stop = min(start + thickness, shape[0])
+        values, known = volumes.read((slice(start, stop),))
+        chosen = {key: v[known] for key, v in values.items()}
+        for key, sample in ranges.items():
+            sample.add(chosen[key])
+        for key, one in sums.items():
+            one.add(chosen[key], chosen[volumes.base])
+        yield BlockDone(stop, total)
+    voxels = next(iter(sums.values())).n
+    if not voxels:
+        raise VolumeError(
+            "No voxel is known in all volumes and within the sample mask: all are NaN, "
+            "infinite or outside of the sample in one of them. Check the volumes and "
+            "the mask."
+        )
+    if data_range is None:
+        found = {key: sample.range() for key, sample in ranges.items()}
+        usable = [found[volumes.base]] if of_base else list(found.values())
+        data_range = min((r for r in usable if r > 0), default=0.0)
+        if data_range == 0:
+            raise VolumeError(
+                f"{volumes.placed[volumes.base].volume.title} has one grey value "
+                "alone, so PSNR and SSIM have no range to refer to. Give the data "
+                "range (--data-range)."
+            )
+    figures = {k: s.figures(data_range, affine=affine) for k, s in sums.items()}
+    if slicewise is None:
+        slicewise = len(shape) == 3 and not ssim_fits(shape, slicewise=False)
+    window = ""
+    if ssim_fits(shape, slicewise=slicewise):
+        found_ssim = yield from _ssim_steps(
+            volumes, figures, data_range, slicewise, budget, should_stop
+        )
+        figures = {k: replace(f, ssim=found_ssim[k]) for k, f in figures.items()}
+        edges = 2 if slicewise or len(shape) == 2 else 3
+        window = " × ".join([str(SSIM_WINDOW)] * edges) + " voxels"
+        if slicewise and len(shape) == 3:
+            window += " in each slice"
+    return GreyResult(figures, data_range, voxels, window)
+
+
+def _ssim_steps(
+    volumes: PlacedSet,
+    figures: Mapping[str, GreyFigures],
+    data_range: float,
+    slicewise: bool,
+    budget: int,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, dict[str, float | None]]:
+    shape = volumes.shape
+    sums = {k: SsimSum(shape, data_range, slicewise=slicewise) for k in figures}
+    first = next(iter(sums.values()))
+    thickness = volumes.thickness(budget, first.halo)
+    for inner, read in first.slabs(thickness):
+        _check(should_stop)
+        values, known = volumes.read((read,))
+        for key, one in sums.items():
+            fit = figures[key]
+            image = values[key].astype(np.float64) * fit.gain + fit.offset
+            one.add(image, values[volumes.base], known)
+        yield BlockDone(shape[0] + inner.stop, 2 * shape[0])
+    return {key: one.mean() for key, one in sums.items()}
+
+
+def _check(should_stop: ShouldStop) -> None:
+    if should_stop():
+        raise Cancelled("The comparison was cancelled.")
+
+
+def known_block(
+    volumes: PlacedSet, most_voxels: int
+) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
+    """The largest block in the middle, of a number of voxels, of which all are known.
+
+    Raises
+    ------
+    VolumeError
+        If there is none that is worth a transform.
+    """
+    box = central_box(volumes.shape, most_voxels)
+    values, known = volumes.read(box)
+    inner: tuple[slice, ...] = tuple(slice(0, n) for n in known.shape)
+    while not known[inner].all():
+        edges = [s.stop - s.start for s in inner]
+        # The field of view of a scanner is round in slices: height is kept the longest.
+        axes = range(len(edges))[-2:]
+        if min(edges[a] for a in axes) <= _LEAST_EDGE:
+            raise VolumeError(
+                "There is no block of known voxels in the middle of the volumes for a "
+                "Fourier transform. Crop them to the measured part."
+            )
+        inner = tuple(
+            _shrunk(s, max(1, round(n * (1 - _SHRINK)))) if a in axes else s
+            for a, (s, n) in enumerate(zip(inner, edges, strict=True))
+        )
+        # Slices without any known voxel at the ends go as well.
+        if len(edges) == 3 and not known[inner].all():
+            inner = _without_empty_ends(known, inner)
+    place = tuple(
+        slice(b.start + i.start, b.start + i.stop)
+        for b, i in zip(box, inner, strict=True)
+    )
+    return {key: v[inner] for key, v in values.items()}, place
+
+
+def _without_empty_ends(known: Mask, inner: tuple[slice, ...]) -> tuple[slice, ...]:
+    filled = np.flatnonzero(known[inner].any(axis=(1, 2)))
+    if not len(filled):
+        return inner
+    start = inner[0].start
+    return (slice(start + int(filled[0]), start + int(filled[-1]) + 1), *inner[1:])
+
+
+def _shrunk(part: slice, by: int) -> slice:
+    return slice(part.start + -(-by // 2), part.stop - -(-by // 2))
+
+
+def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
+    """A block in the middle: the longest edges are cut first."""
+    edges = list(shape)
+    if math.prod(edges) > most_voxels:
+        low, high = 1.0, float(max(edges))
+        for _ in range(60):
+            most = (low + high) / 2
+            fits = math.prod(min(n, most) for n in edges) <= most_voxels
+            low, high = (most, high) if fits else (low, most)
+        edges = [max(1, min(n, int(low))) for n in edges]
+    starts = [(n - e) // 2 for n, e in zip(shape, edges, strict=True)]
+    return tuple(slice(s, s + e) for s, e in zip(starts, edges, strict=True))
+
+
+class DifferenceArray:
+    """Volume minus base in units of the noise of both, computed where it is read.
+
+    Parameters
+    ----------
+    volumes : PlacedSet
+    key : str
+        Of the volume.
+    gain, offset : float
+        Applied to it first.
+    noise : sequence of Noise
+        On the frame, of the volumes whose noise was measured.
+    unit : float
+        What differences are divided by where none was.
+    """
+
+    def __init__(
+        self,
+        volumes: PlacedSet,
+        key: str,
+        *,
+        gain: float,
+        offset: float,
+        noise: Sequence[Noise],
+        unit: float,
+    ) -> None:
+        base = volumes.placed[volumes.base]
+        self._volumes = PlacedSet(
+            {volumes.base: base, key: volumes.placed[key]}, volumes.base, volumes.mask
+        )
+        self._key, self._gain, self._offset = key, gain, offset
+        self._noise, self._unit = tuple(noise), unit
+        self.shape = volumes.shape
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.float32)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> AnyArray:
+        return np.asarray(self[(slice(None),) * self.ndim], dtype)
+
+    def __getitem__(self, key: Any) -> FloatArray:
+        values, known = self._volumes.read(key)
+        base = values[self._volumes.base]
+        image = values[self._key] * np.float32(self._gain) + np.float32(self._offset)
+        sigma: Any = np.float32(self._unit)
+        if self._noise:
+            variance = np.zeros(np.shape(base), np.float64)
+            for noise in self._noise:
+                # A curve may pass near zero where there were few voxels.
+                least = 0.25 * noise.level
+                level = np.maximum(noise.at(np.nan_to_num(base)), least)
+                variance += level**2
+            sigma = np.sqrt(variance)
+        found = np.where(known, (image - base) / sigma, np.nan)
+        return np.asarray(found, np.float32)

@@ -1,0 +1,100 @@
+"""Settings of a comparison. Nothing heavy here: ``--help`` reads it."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, field_validator
+
+from napari_geosr.core.config import Config
+from napari_geosr.core.memory_budget import MemoryBudget
+from napari_geosr.measure.config import PorosityConfig, ThresholdRule
+
+#: Where the two volumes of a Fourier correlation come from.
+FscSource = Literal["none", "halves", "pair", "single"]
+
+
+class CompareFields(Config):
+    """Settings of a comparison that are flags of the command line."""
+
+    data_range: float | None = Field(
+        default=None,
+        title="Data range",
+        description="Range of grey values that PSNR and SSIM refer to; by default "
+        "between the 0.1th and 99.9th percentile of the reference, or the smallest "
+        "such range of all volumes.",
+    )
+    affine: bool = Field(
+        default=False,
+        title="Fit gain and offset",
+        description="Fit gain and offset of each volume to the base before PSNR, SSIM, "
+        "NRMSE and the difference.",
+    )
+    ssim: Literal["auto", "volume", "slices"] = Field(
+        default="auto",
+        title="Window of SSIM",
+        description="volume: a window of 11 voxels along all axes; slices: in each "
+        "slice; auto: slices only where there are fewer than 11 of them.",
+    )
+    pores: bool = Field(
+        default=True,
+        title="Pores",
+        description="Measure the pores of all volumes and match them one by one.",
+    )
+    difference: bool = Field(
+        default=True,
+        title="Difference",
+        description="Write the difference from the base, in units of the noise.",
+    )
+    threshold: ThresholdRule | float = Field(
+        default="otsu",
+        title="Threshold",
+        union_mode="left_to_right",
+        description="Method that finds the threshold between pore and solid in each "
+        "volume, or a grey value for all.",
+    )
+    phase: Literal["dark", "bright"] = Field(
+        default="dark",
+        title="Pores are",
+        description="dark: pores are at or below the threshold; bright: pores are "
+        "above it.",
+    )
+    min_voxels: int = Field(
+        default=8,
+        ge=1,
+        le=10**9,
+        title="Smallest pore (voxels)",
+        description="Smallest pore that is counted and listed, in voxels of the "
+        "coarsest volume.",
+    )
+    connectivity: Literal[6, 26] = Field(
+        default=26,
+        title="Connectivity",
+        description="Which pore voxels belong together: 26 includes those that touch "
+        "at a corner, 6 only those that share a face (in 2D: 8 or 4).",
+    )
+    memory: MemoryBudget = None
+
+    @field_validator("threshold", mode="after")
+    @classmethod
+    def _finite(cls, value: str | float) -> str | float:
+        if isinstance(value, float) and not abs(value) < float("inf"):
+            raise ValueError("the threshold must be a finite number")
+        return value
+
+    def measuring(self) -> PorosityConfig:
+        """The part that says how pores are measured."""
+        names = ("threshold", "phase", "min_voxels", "connectivity", "memory")
+        return PorosityConfig.create(**{name: getattr(self, name) for name in names})
+
+
+class CompareConfig(CompareFields):
+    """All settings of a comparison."""
+
+    fsc: FscSource = Field(
+        default="none",
+        title="Fourier correlation",
+        description="halves: of two independent halves of one scan; pair: of the "
+        "first two volumes, which are independent scans; single: of each volume by "
+        "its checkerboard.",
+    )

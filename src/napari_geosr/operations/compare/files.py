@@ -1,0 +1,209 @@
+"""The files of a comparison: JSON, a page, tables, and differences as volumes."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from io import StringIO
+from pathlib import Path
+from typing import Any
+
+from napari_geosr import io
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.measure import export
+from napari_geosr.measure.comparison import pictures
+from napari_geosr.measure.comparison.fourier import CRITERIA
+from napari_geosr.measure.comparison.page import quality_page
+from napari_geosr.measure.comparison.report import QualityReport
+from napari_geosr.operations.compare.config import CompareConfig
+from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.measure.files import check as check
+from napari_geosr.operations.measure.files import safe_name
+
+#: Of JSON files: what :meth:`QualityReport.to_dict` has twice for earlier scripts.
+_TWICE = ("volume", "reference")
+
+
+def plan(
+    folder: str | Path, keys: Sequence[str], base: str, config: CompareConfig
+) -> dict[str, Path]:
+    """Name the files that a comparison will be written to.
+
+    Parameters
+    ----------
+    folder : path
+        Made when it does not exist.
+    keys : sequence of str
+        Of the volumes.
+    base : str
+        Key of the one that the others are compared with.
+
+    Returns
+    -------
+    dict
+        Path by kind: ``json``, ``html``, ``figures``, ``spectra``; ``fourier`` and, for
+        each other volume, ``pores KEY`` and ``difference KEY`` where they are wanted.
+    """
+    folder = Path(folder).expanduser()
+    files = {
+        "json": folder / "report.json",
+        "html": folder / "report.html",
+        "figures": folder / "figures.csv",
+        "spectra": folder / "spectra.csv",
+    }
+    if config.fsc != "none":
+        files["fourier"] = folder / "fourier.csv"
+    for key in keys:
+        if key == base:
+            continue
+        if config.pores:
+            files[f"pores {key}"] = folder / f"pores_{safe_name(key)}.csv"
+        if config.difference:
+            name = f"difference_{safe_name(key)}.ome.tif"
+            files[f"difference {key}"] = folder / name
+    return files
+
+
+def write(
+    files: Mapping[str, Path],
+    volumes: Mapping[str, Volume],
+    report: QualityReport,
+    config: CompareConfig,
+    *,
+    overwrite: bool = False,
+) -> None:
+    """Write what :func:`plan` named: all of it or, on a full disk, nothing.
+
+    Raises
+    ------
+    FileError
+        If the folder cannot be made, a file cannot be written or must not be replaced,
+        or one of the volumes was read from there.
+    """
+    for volume in volumes.values():
+        refuse_own_source(volume, *files.values())
+    folder = files["json"].parent
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise FileError(
+            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+        ) from error
+    record = provenance.record(
+        "compare", inputs=volumes, settings=config.model_dump(mode="json")
+    )
+    check(files, overwrite=overwrite)
+    with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
+        for key, difference in report.differences.items():
+            target = files.get(f"difference {key}")
+            if target is not None:
+                with_record = difference.replace(provenance=(record,))
+                io.write(with_record, made[target])
+        values = {k: v for k, v in report.to_dict().items() if k not in _TWICE}
+        export.write_json(made[files["json"]], {**values, "provenance": record})
+        atomic.write_text(made[files["figures"]], report.to_dataframe().to_csv())
+        atomic.write_text(made[files["spectra"]], _table(_spectrum_rows(report)))
+        if "fourier" in files:
+            atomic.write_text(made[files["fourier"]], _table(_fourier_rows(report)))
+        for key in report.compared:
+            if (target := files.get(f"pores {key}")) is not None:
+                rows = _pore_rows(report, key)
+                atomic.write_text(made[target], _table(rows))
+        text = quality_page(
+            report,
+            title="Comparison of " + ", ".join(report.titles.values()),
+            pictures=_pictures(report),
+            records=[json.dumps(record, indent=2, ensure_ascii=False)],
+        )
+        atomic.write_text(made[files["html"]], text)
+
+
+def _table(rows: Iterator[Sequence[Any]]) -> str:
+    text = StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
+    yield "volume", f"frequency (1/{report.frame.unit})", "power"
+    for name, spectrum in report.spectra.items():
+        title = report.titles.get(name, name)
+        for f, p in zip(spectrum.frequency, spectrum.power, strict=True):
+            yield title, f"{f:.6g}", f"{p:.6g}"
+
+
+def _fourier_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
+    yield "volumes", f"frequency (1/{report.frame.unit})", "correlation", *CRITERIA
+    for name, curve in report.fourier.items():
+        lines = [curve.threshold(criterion) for criterion in CRITERIA]
+        for i, (f, c) in enumerate(
+            zip(curve.frequency, curve.correlation, strict=True)
+        ):
+            levels = [f"{line[i]:.4f}" for line in lines]
+            yield name, f"{f:.6g}", f"{c:.5f}", *levels
+
+
+def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[Any]]:
+    """Every pore of the base or the volume: what became of it, where, how large."""
+    axes, unit = report.frame.axes.lower(), report.frame.unit
+    places = [f"{axis} ({unit})" for axis in axes]
+    match = report.pores.get(key)
+    power = match.unit if match is not None else unit
+    yield (
+        "status",
+        *places,
+        f"base volume ({power})",
+        f"volume ({power})",
+        "relative difference",
+        "pores in base",
+        "pores",
+    )
+    for change in match.changes if match is not None else ():
+        mean = (change.base_volume + change.volume) / 2
+        relative = (change.volume - change.base_volume) / mean
+        yield (
+            change.status,
+            *(f"{p:.6g}" for p in change.position),
+            f"{change.base_volume:.6g}",
+            f"{change.volume:.6g}",
+            f"{relative:.4f}",
+            change.base_pores,
+            change.pores,
+        )
+
+
+def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
+    """Pictures for the page by caption, for light and dark screens."""
+    drawn: AnyDict = {}
+    planes = {
+        report.titles[key]: pictures.middle(volume.data, volume.shape)
+        for key, volume in report.volumes.items()
+    }
+    differences = {
+        volume.name: pictures.middle(volume.data, volume.shape)
+        for volume in report.differences.values()
+    }
+    drawn["The middle slice of the common region, in one contrast"] = lambda theme: (
+        pictures.slices_png(planes, differences, theme=theme)
+    )
+    if report.fourier:
+        drawn["Fourier correlation, and the lines of the criteria"] = lambda theme: (
+            pictures.fourier_png(report, theme=theme)
+        )
+    if report.spectra:
+        drawn["Power spectra in slices"] = lambda theme: pictures.spectra_png(
+            report, theme=theme
+        )
+    if any(len(match.of("matched")) for match in report.pores.values()):
+        drawn["Volumes of matched pores (Bland and Altman)"] = lambda theme: (
+            pictures.bland_altman_png(report, theme=theme)
+        )
+    return {
+        caption: {theme: draw(theme) for theme in ("light", "dark")}
+        for caption, draw in drawn.items()
+    }

@@ -1,0 +1,105 @@
+"""Whether two volumes, or the voxels of one, have noise of their own.
+
+Fourier correlation takes everything that two volumes have in common for signal. What a
+network, a filter or an interpolation puts into both is in common as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.volume import Volume
+
+#: Correlation of the noise of neighbours from which sub-samplings share noise.
+_CORRELATED = 0.1
+#: What records call runs of networks and filters, and of resampling.
+_RESTORED = ("restore", "ganrec", "train", "adapt")
+_RESAMPLED = {
+    "pairs": "resampled when it was aligned",
+    "degrade": "simulated from another scan",
+}
+
+
+def refuse_outputs(*volumes: Volume) -> None:
+    """Raise `VolumeError` for volumes that cannot be judged by Fourier correlation.
+
+    Parameters
+    ----------
+    *volumes : Volume
+        What is to be correlated: two halves, or one scan.
+    """
+    restored = [v for v in volumes if _made_by(v, _RESTORED)]
+    if len(restored) > 1:
+        raise VolumeError(
+            f"{restored[0].title} and {restored[1].title} are outputs of a network or "
+            "filter: two outputs of one network agree with themselves, whatever is "
+            "true. Correlate the two scans, or halves of one, instead."
+        )
+    if restored:
+        raise VolumeError(
+            f"{restored[0].title} is the output of a network or filter: what it drew "
+            "would count as signal, so that Fourier correlation would tell nothing of "
+            "its resolution. Correlate two scans, or halves of one, instead."
+        )
+    for volume in volumes:
+        for entry in volume.provenance:
+            if (how := _RESAMPLED.get(str(entry.get("operation")))) is not None:
+                raise VolumeError(
+                    f"{volume.title} was {how}: neighbouring voxels share noise, which "
+                    "would count as signal. Take the volume as it was reconstructed."
+                )
+
+
+def refuse_same_source(one: Volume, other: Volume) -> None:
+    """Raise `VolumeError` if two halves were made from the same projections."""
+    shared = {key for key, _ in _inputs(one)} & {key for key, _ in _inputs(other)}
+    halves = {half for _, half in (*_inputs(one), *_inputs(other))}
+    if shared and halves != {"odd", "even"}:
+        raise VolumeError(
+            f"{one.title} and {other.title} were made from the same input, so that "
+            "they share its noise. Reconstruct the odd and the even projections "
+            "(napari-geosr reconstruct --half odd, --half even) and correlate those."
+        )
+
+
+def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
+    """Raise `VolumeError` where neighbouring voxels share noise, or may do so.
+
+    Then the sub-samplings of a checkerboard share it as well.
+    """
+    instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
+    if noise is None or not noise.level > 0:
+        raise VolumeError(
+            f"The noise of {volume.title} is too weak to be measured, so that it is "
+            "not known whether it is independent from voxel to voxel. " + instead
+        )
+    worst = max(noise.correlation.values(), key=abs, default=0.0)
+    if abs(worst) > _CORRELATED:
+        raise VolumeError(
+            f"Neighbouring voxels of {volume.title} share noise (correlation "
+            f"{worst:.2f}), as after reconstruction, interpolation or smoothing: it "
+            "would count as signal in the sub-samplings of one image. " + instead
+        )
+
+
+def is_output(volume: Volume) -> bool:
+    """Whether a network or a filter made a volume, as far as its records tell."""
+    return _made_by(volume, _RESTORED)
+
+
+def _made_by(volume: Volume, operations: tuple[str, ...]) -> bool:
+    return any(entry.get("operation") in operations for entry in volume.provenance)
+
+
+def _inputs(volume: Volume) -> Iterator[tuple[str, Any]]:
+    """Checksum of everything that a volume was made from, and which half of it."""
+    for entry in volume.provenance:
+        inputs = entry.get("inputs")
+        settings = entry.get("settings")
+        half = settings.get("half") if isinstance(settings, Mapping) else None
+        for given in inputs.values() if isinstance(inputs, Mapping) else ():
+            if isinstance(given, Mapping) and given.get("checksum"):
+                yield str(given["checksum"]), half

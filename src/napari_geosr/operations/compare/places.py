@@ -1,0 +1,128 @@
+"""Where volumes and sample masks lie, where their files leave it open."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.units import PIXEL, convert_length
+from napari_geosr.core.volume import ArrayLike, Volume
+from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume, place
+from napari_geosr.operations.measure.grey_levels import one_volume
+
+
+def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volume]:
+    """Put what has no voxel size where another volume of the same shape lies.
+
+    Raises
+    ------
+    VolumeError
+        If volumes of different shapes have no voxel sizes that would tell their places.
+    """
+    known = [v for v in volumes.values() if v.has_physical_size]
+    found = dict(volumes)
+    for key, volume in volumes.items():
+        alike = next((v for v in known if v.shape == volume.shape), None)
+        if volume.has_physical_size or alike is None:
+            continue
+        found[key] = volume.replace(
+            voxel_size=alike.voxel_size, unit=alike.unit, origin=alike.origin
+        )
+        remarks.append(
+            f"{volume.title} does not say its voxel size; it has the shape of "
+            f"{alike.title}, and is taken to lie where that does."
+        )
+    if known:
+        return found
+    plain = [v for v in volumes.values() if _is_plain(v)]
+    if len({volume.shape for volume in plain}) > 1:
+        one, other = plain[0], next(v for v in plain if v.shape != plain[0].shape)
+        raise VolumeError(
+            f"{one.title} has shape {one.shape} and {other.title} {other.shape}, and "
+            "neither has a voxel size: without, only volumes of the same voxels can be "
+            "compared. Set both voxel sizes (--voxel-size, --unit), or crop one."
+        )
+    return found
+
+
+def _is_plain(volume: Volume) -> bool:
+    """Whether nothing at all is known of the place of a volume."""
+    unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
+    return volume.unit == PIXEL and unset
+
+
+def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
+    """The sample mask in the frame.
+
+    Raises
+    ------
+    VolumeError
+        If it does not cover the frame.
+    """
+    if mask is None:
+        return None
+    mask = one_volume(mask)
+    frame = base.frame
+    here = frame.as_volume(np.broadcast_to(np.float32(0), frame.shape))
+    if mask.unit != frame.unit and PIXEL in (mask.unit, frame.unit):
+        if mask.shape != base.volume.shape:
+            raise VolumeError(
+                f"The sample mask {mask.title} has no voxel size and not the shape of "
+                f"{base.volume.title}. Set its voxel size, or draw it on that volume."
+            )
+        mask = mask.replace(
+            voxel_size=base.volume.voxel_size,
+            unit=base.volume.unit,
+            origin=base.volume.origin,
+        )
+    scale = convert_length(1.0, mask.unit, frame.unit)
+    sample = mask.replace(
+        data=_NotZero(mask.data),
+        voxel_size=tuple(v * scale for v in mask.voxel_size),
+        origin=tuple(o * scale for o in mask.origin),
+        unit=frame.unit,
+    )
+    # The voxels of a coarser mask are repeated: none of the frame's is coarser then.
+    factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
+    if (factors > 1.001).any():
+        sample = _refined(sample, frame.voxel_size)
+    found = place({"frame": here, "mask": sample})["mask"]
+    if found.frame.shape != frame.shape:
+        raise VolumeError(
+            f"The sample mask {mask.title} does not cover the region that the volumes "
+            "have in common. Extend it."
+        )
+    return found.array
+
+
+class _NotZero:
+    """A mask as zeros and ones, read where it is asked for."""
+
+    def __init__(self, data: ArrayLike) -> None:
+        self._data = data
+        self.shape = tuple(data.shape)
+        self.ndim = len(self.shape)
+        self.dtype = np.dtype(np.uint8)
+
+    def __getitem__(self, key: Any) -> AnyArray:
+        block: AnyArray = np.asarray(self._data[key])
+        found: AnyArray = (np.nan_to_num(block) != 0).astype(np.uint8)
+        return found
+
+
+def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
+    """A mask with its voxels repeated, so that they are no larger than others."""
+    factors = [
+        max(1, math.ceil(m / v - 1e-3))
+        for m, v in zip(mask.voxel_size, voxel_size, strict=True)
+    ]
+    data = np.asarray(mask.data[(slice(None),) * mask.ndim])
+    for axis, factor in enumerate(factors):
+        data = data.repeat(factor, axis=axis)
+    size, origin = mask.upscaled_geometry(factors)
+    return mask.replace(data=data, voxel_size=size, origin=origin)

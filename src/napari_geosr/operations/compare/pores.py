@@ -1,0 +1,89 @@
+"""Pores of several volumes: measured on their own voxels, matched on those of all."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.pores import PoreMatch, match_pores
+from napari_geosr.measure.comparison.sweep import PlacedSet, central_box
+from napari_geosr.measure.report import PorosityReport
+from napari_geosr.measure.segment import phase_mask
+from napari_geosr.operations.compare.config import CompareConfig
+from napari_geosr.operations.measure import measure_several_steps
+from napari_geosr.operations.measure.files import column_titles as titles_of
+from napari_geosr.operations.measure.mask import align_mask
+
+#: Bytes per voxel while pores are matched: masks, labels of both, and their overlap.
+_BYTES_PER_VOXEL = 60
+
+
+def pore_steps(
+    group: PlacedSet,
+    config: CompareConfig,
+    mask: Volume | None,
+    budget: int,
+    remarks: list[str],
+    warn: Callable[[str], Warned],
+    should_stop: ShouldStop,
+) -> Generator[Step, None, tuple[dict[str, PorosityReport], dict[str, PoreMatch]]]:
+    """Measure the pores of each volume within the common region, and match them.
+
+    A volume whose pores cannot be measured (of one grey value, for example) is no
+    reason to lose the other figures: it is said, and no pores are compared.
+
+    Raises
+    ------
+    Cancelled
+        If `should_stop` says so.
+    """
+    cropped = {key: placed.cropped() for key, placed in group.placed.items()}
+    titles = titles_of({key: p.volume for key, p in group.placed.items()})
+    try:
+        if mask is not None:
+            for volume in cropped.values():
+                align_mask(mask, volume)
+        measured = yield from measure_several_steps(
+            {titles[key]: volume for key, volume in cropped.items()},
+            config.measuring(),
+            mask,
+            keep_labels=False,
+            should_stop=should_stop,
+        )
+    except VolumeError as error:
+        yield warn(f"The pores were not compared: {error}")
+        return {}, {}
+    reports = {key: measured[title] for key, title in titles.items()}
+    yield StageStarted(message="Matching pores")
+    box = central_box(group.shape, max(1, budget // _BYTES_PER_VOXEL))
+    shape = tuple(s.stop - s.start for s in box)
+    if math.prod(shape) < math.prod(group.shape):
+        remarks.append(
+            f"Pores were matched in {' × '.join(map(str, shape))} voxels in the "
+            "middle, which fit into memory."
+        )
+    frame = group.placed[group.base].frame
+    values, known = group.read(box)
+    masks = {
+        key: phase_mask(np.nan_to_num(v), reports[key].threshold, config.phase) & known
+        for key, v in values.items()
+    }
+    found = {}
+    for key in group.others:
+        if should_stop():
+            raise Cancelled("The comparison was cancelled.")
+        found[key] = match_pores(
+            masks[key],
+            masks[group.base],
+            voxel_size=frame.voxel_size,
+            origin=frame.position([s.start for s in box]),
+            unit=frame.unit,
+            min_voxels=config.min_voxels,
+            connectivity=config.connectivity,
+        )
+    return reports, found

@@ -1,0 +1,196 @@
+"""Fourier correlation of halves, of two scans, or of single scans."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping
+from typing import Any
+
+import numpy as np
+
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.fourier import (
+    FourierCorrelation,
+    checkerboard_correlation,
+    fourier_correlation,
+)
+from napari_geosr.measure.comparison.frame import PlacedVolume, place
+from napari_geosr.measure.comparison.sweep import PlacedSet, known_block
+from napari_geosr.operations.compare.config import FscSource
+from napari_geosr.operations.compare.independence import (
+    refuse_correlated,
+    refuse_outputs,
+    refuse_same_source,
+)
+from napari_geosr.operations.measure.grey_levels import one_volume
+
+#: With fewer slices, or voxels that are more anisotropic, rings in slices are added.
+_FEW_SLICES, _ANISOTROPIC = 16, 1.5
+#: Blocks with a shorter edge in slices have too few rings.
+_SHORTEST = 16
+Warn = Callable[[str], Warned]
+
+
+def resolution_steps(
+    placed: Mapping[str, PlacedVolume],
+    noise: Mapping[str, Noise | None],
+    source: FscSource,
+    halves: tuple[Volume, Volume] | None,
+    *,
+    most_voxels: int,
+    remarks: list[str],
+    warn: Warn,
+    should_stop: ShouldStop,
+) -> Generator[Step, None, dict[str, FourierCorrelation]]:
+    """Correlate what `source` says.
+
+    Raises
+    ------
+    VolumeError
+        If that is not possible, or would tell nothing.
+    Cancelled
+        If `should_stop` says so.
+    """
+    if source == "none":
+        return {}
+    yield StageStarted(message="Finding the resolution by Fourier correlation")
+    if should_stop():
+        raise Cancelled("The comparison was cancelled.")
+    if source == "single":
+        return (yield from _single_steps(placed, noise, most_voxels, remarks, warn))
+    one, other = halves or [p.volume for p in placed.values()][:2]
+    pair = place({"one": one, "other": other})
+    _refuse_resampled(pair)
+    values, _ = _block(PlacedSet(pair, "one"), most_voxels, remarks)
+    if np.array_equal(values["one"], values["other"]):
+        raise VolumeError(
+            f"{one.title} and {other.title} hold the same voxels: Fourier correlation "
+            "needs two scans with noise of their own, or two halves of one."
+        )
+    name = f"{one.name} and {other.name}"
+    frame = pair["one"].frame
+    return {
+        label: fourier_correlation(
+            values["one"],
+            values["other"],
+            frame.voxel_size,
+            unit=frame.unit,
+            planes=planes,
+        )
+        for label, planes in _kinds(name, values["one"].shape, frame.voxel_size)
+    }
+
+
+def refuse_by_record(
+    volumes: Mapping[str, Volume],
+    source: FscSource,
+    halves: tuple[Volume, Volume] | None,
+) -> tuple[Volume, Volume] | None:
+    """Refuse what Fourier correlation cannot judge, and give the halves it is for.
+
+    Raises
+    ------
+    VolumeError
+        If records say that volumes are outputs, resampled, or of the same projections.
+    """
+    if halves is not None:
+        halves = one_volume(halves[0]), one_volume(halves[1])
+    if source in ("pair", "halves"):
+        one, other = halves or list(volumes.values())[:2]
+        refuse_outputs(one, other)
+        refuse_same_source(one, other)
+    elif source == "single":
+        refused = []
+        for volume in volumes.values():
+            try:
+                refuse_outputs(volume)
+            except VolumeError as error:
+                refused.append(error)
+        if len(refused) == len(volumes):
+            raise refused[0]
+    return halves
+
+
+def _single_steps(
+    placed: Mapping[str, PlacedVolume],
+    noise: Mapping[str, Noise | None],
+    most_voxels: int,
+    remarks: list[str],
+    warn: Warn,
+) -> Generator[Step, None, dict[str, FourierCorrelation]]:
+    """Each volume that allows it by its checkerboard; refused if none does."""
+    found: dict[str, FourierCorrelation] = {}
+    refused: list[VolumeError] = []
+    for key, one in placed.items():
+        try:
+            refuse_outputs(one.volume)
+            if one.is_averaged:
+                # On its own voxels; the noise of means tells nothing of theirs.
+                from napari_geosr.measure.noise import noise_steps
+
+                measured = yield from noise_steps(one.volume)
+                refuse_correlated(one.volume, measured)
+            else:
+                refuse_correlated(one.volume, noise.get(key))
+        except VolumeError as error:
+            refused.append(error)
+            continue
+        own = place({key: one.cropped()})
+        values, _ = _block(PlacedSet(own, key), most_voxels, remarks)
+        frame = own[key].frame
+        shape = values[key].shape
+        for label, planes in _kinds(one.volume.name, shape, frame.voxel_size):
+            found[label] = checkerboard_correlation(
+                values[key], frame.voxel_size, unit=frame.unit, planes=planes
+            )
+    if not found:
+        raise refused[0]
+    for reason in refused:
+        yield warn(str(reason))
+    return found
+
+
+def _refuse_resampled(pair: Mapping[str, PlacedVolume]) -> None:
+    for one in pair.values():
+        if not one.is_whole:
+            raise VolumeError(
+                f"{one.volume.title} does not lie on the voxels of the other half, and "
+                "would have to be resampled, which Fourier correlation takes for "
+                "signal. Give two halves on the same voxels."
+            )
+
+
+def _block(
+    group: PlacedSet, most_voxels: int, remarks: list[str]
+) -> tuple[dict[str, Any], tuple[slice, ...]]:
+    values, box = known_block(group, most_voxels)
+    shape = tuple(s.stop - s.start for s in box)
+    if min(shape[-2:]) < _SHORTEST:
+        raise VolumeError(
+            f"Fourier correlation needs slices of {_SHORTEST} × {_SHORTEST} voxels at "
+            f"least; {' × '.join(map(str, shape))} are known in all volumes."
+        )
+    if math.prod(shape) < math.prod(group.shape):
+        part = " × ".join(map(str, shape))
+        remarks.append(
+            f"The Fourier correlation of {group.placed[group.base].volume.title} is "
+            f"that of {part} voxels in its middle: what fits into memory and has no "
+            "unknown voxel."
+        )
+    return values, box
+
+
+def _kinds(
+    name: str, shape: tuple[int, ...], voxel_size: tuple[float, ...]
+) -> list[tuple[str, bool]]:
+    """What is correlated, by name: shells, rings in slices, or both."""
+    if len(shape) == 2:
+        return [(name, True)]
+    if shape[0] < _FEW_SLICES:
+        return [(f"{name}, in slices", True)]
+    if max(voxel_size) > _ANISOTROPIC * min(voxel_size):
+        return [(name, False), (f"{name}, in slices", True)]
+    return [(name, False)]

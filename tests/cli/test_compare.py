@@ -1,0 +1,105 @@
+"""``napari-geosr compare`` as a script uses it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from napari_geosr.cli.app import run
+
+
+def save(path: Path, data: np.ndarray, voxel: float) -> Path:
+    settings = {"spacing": voxel, "unit": "um", "axes": "ZYX"}
+    resolution = (1 / voxel, 1 / voxel)
+    tifffile.imwrite(
+        path, data.astype("f4"), imagej=True, resolution=resolution, metadata=settings
+    )
+    return path
+
+
+@pytest.fixture
+def files(tmp_path, rng) -> dict[str, Path]:
+    truth = np.full((24, 48, 50), 200.0)
+    for z, y, x in rng.integers(2, (18, 40, 42), (12, 3)):
+        truth[z : z + 5, y : y + 5, x : x + 5] = 80
+    low = truth.reshape(12, 2, 24, 2, 25, 2).mean((1, 3, 5))
+    noise = [rng.normal(0, 6, truth.shape) for _ in range(3)]
+    found = {"truth": save(tmp_path / "truth.tif", truth, 1.0)}
+    for name, each in zip(("one", "two", "three"), noise, strict=True):
+        found[name] = save(tmp_path / f"{name}.tif", truth + each, 1.0)
+    found["low"] = save(tmp_path / "low.tif", low, 2.0)
+    return found
+
+
+def test_two_voxel_sizes(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    words = [str(files["one"]), str(files["low"]), "--out", str(out)]
+    assert run(["compare", *words, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["frame"]["voxel_size"] == [2, 2, 2]
+    assert found["psnr"] > 20
+    assert {path.name for path in out.iterdir()} == {
+        "report.json",
+        "report.html",
+        "figures.csv",
+        "spectra.csv",
+        "pores_B.csv",
+        "difference_B.ome.tif",
+    }
+    assert run(["compare", *words]) == 2
+    assert "already holds" in capsys.readouterr().err
+    assert run(["compare", *words, "--overwrite"]) == 0
+
+
+def test_several_against_a_reference_with_halves(files, tmp_path, capsys):
+    out = tmp_path / "out"
+    volumes = [str(files[name]) for name in ("one", "two", "low")]
+    halves = ["--fsc", "halves", str(files["one"]), str(files["two"])]
+    truth = ["--reference", str(files["truth"])]
+    code = run(["compare", *volumes, *truth, *halves, "-o", str(out)])
+    assert code == 0
+    text = capsys.readouterr()
+    assert "truth (base)" in text.out
+    assert "Resolution, one and two" in text.out
+    assert "note: " in text.err
+    values = json.loads((out / "report.json").read_text(encoding="utf-8"))
+    assert set(values["figures"]) == {"A", "B", "C"}
+    assert (out / "fourier.csv").stat().st_size > 200
+    assert (out / "difference_C.ome.tif").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["one"], "2 to 6 can be compared"),
+        (["one", "two", "--fsc", "halves", "one"], "was not understood"),
+        (["one", "two", "--fsc", "twice"], "was not understood"),
+        (["one", "one", "--fsc", "pair"], "hold the same voxels"),
+        (["one", "two", "--data-range", "0"], "data range"),
+        (["one", "absent.tif"], "absent.tif"),
+    ],
+)
+def test_wrong_input_is_one_sentence(files, tmp_path, capsys, words, said):
+    given = [str(files.get(word, word)) for word in words]
+    out = tmp_path / "out"
+    assert run(["compare", *given, "--out", str(out)]) == 2
+    error = capsys.readouterr().err
+    assert said in error
+    assert "Traceback" not in error
+    assert not (out / "report.json").exists()
+
+
+def test_nothing_is_written_where_it_was_not_wanted(files, tmp_path):
+    out = tmp_path / "out"
+    words = ["compare", str(files["one"]), str(files["two"]), "-o", str(out)]
+    assert run([*words, "--no-pores", "--no-difference"]) == 0
+    assert {path.name for path in out.iterdir()} == {
+        "report.json",
+        "report.html",
+        "figures.csv",
+        "spectra.csv",
+    }

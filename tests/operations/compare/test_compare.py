@@ -1,0 +1,245 @@
+"""Comparison of volumes in one physical frame, from two voxel sizes to six volumes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.compare import CompareConfig, compare_steps
+from napari_geosr.operations.compare import files as report_files
+
+
+def spheres(shape=(48, 60, 66), n=14, seed=5, radius=(4, 7)) -> np.ndarray:
+    """Solid of 200 with pores of 80 that do not touch."""
+    rng = np.random.default_rng(seed)
+    grid = np.stack(np.meshgrid(*map(np.arange, shape), indexing="ij"), -1)
+    image = np.full(shape, 200.0, np.float32)
+    taken: list[tuple[np.ndarray, float]] = []
+    while len(taken) < n:
+        r = rng.uniform(*radius)
+        c = rng.uniform(r + 2, np.array(shape) - r - 2)
+        if all(np.linalg.norm(c - d) > r + s + 3 for d, s in taken):
+            taken.append((c, r))
+            image[((grid - c) ** 2).sum(-1) < r * r] = 80
+    return image
+
+
+def means(data: np.ndarray, factor: int) -> np.ndarray:
+    n = [k // factor for k in data.shape]
+    cut = data[tuple(slice(0, k * factor) for k in n)]
+    split = [part for k in n for part in (k, factor)]
+    return cut.reshape(split).mean((1, 3, 5))
+
+
+def run(volumes, config=None, said=None, **more):
+    def note(step):
+        if said is not None and isinstance(step, Warned):
+            said.append(step.message)
+
+    return run_to_end(compare_steps(volumes, config, **more), note)
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return spheres()
+
+
+@pytest.fixture
+def coarse(truth, rng) -> Volume:
+    """A scan of half the resolution, its extents odd."""
+    data = means(truth, 2)[:23, :29, :33] + rng.normal(0, 6, (23, 29, 33))
+    size = (2.0,) * 3
+    return Volume(data.astype("f4"), "ZYX", size, "µm", (0.5,) * 3, name="coarse")
+
+
+@pytest.fixture
+def fine(truth, rng) -> Volume:
+    data = truth + rng.normal(0, 2, truth.shape)
+    return Volume(data.astype("f4"), "ZYX", (1.0,) * 3, "µm", name="fine")
+
+
+def test_super_resolution_against_its_scan_needs_no_setting(coarse, fine):
+    said: list[str] = []
+    found = run({"A": coarse, "B": fine}, said=said)
+    assert found.frame.shape == coarse.shape
+    assert found.frame.voxel_size == (2.0, 2.0, 2.0)
+    assert found.figures["B"].psnr > 24
+    assert found.shifts["B"].length < 0.1
+    assert said == []
+    assert any("averaged over 2 × 2 × 2" in remark for remark in found.remarks)
+    assert found.porosity["A"].porosity == pytest.approx(
+        found.porosity["B"].porosity, rel=0.1
+    )
+    assert found.pores["B"].count("lost") == 0
+    assert found.pores["B"].count("matched") >= 10
+    # Each is measured on its own voxels, cut to what both show.
+    assert found.volumes["B"].shape == (46, 58, 66)
+    assert found.detail["B"] is None or found.detail["B"] > 2
+
+
+def test_a_shift_is_a_warning_with_its_length(fine):
+    moved = ndimage.shift(fine.data, (0, 0.8, 0), order=3, mode="nearest")
+    said: list[str] = []
+    found = run({"A": fine, "B": fine.replace(data=moved, name="moved")}, said=said)
+    assert found.shifts["B"].voxels == pytest.approx((0, 0.8, 0), abs=0.1)
+    assert found.shifts["B"].distance == pytest.approx(0.8, abs=0.1)
+    (warning,) = said
+    assert f"'moved' lies {found.shifts['B'].distance:.3g} µm" in warning
+    assert warning in found.warnings
+
+
+def test_lost_and_invented_pores_have_their_places(fine, truth):
+    after = fine.data.copy()
+    labels, n = ndimage.label(truth < 100)
+    after[ndimage.binary_dilation(labels == 3, iterations=2)] = 200
+    after[20:28, 2:9, 55:63] = 200
+    after[22:26, 4:8, 57:61] = 80
+    found = run({"A": fine, "B": fine.replace(data=after, name="after")})
+    (lost,) = found.pores["B"].of("lost")
+    centre = ndimage.center_of_mass(labels == 3)
+    assert lost.position == pytest.approx(centre, abs=0.6)
+    (invented,) = found.pores["B"].of("invented")
+    assert invented.position == pytest.approx((23.5, 5.5, 58.5), abs=0.6)
+    assert found.pores["B"].count("matched") == n - 1
+
+
+def test_differences_are_in_standard_deviations_of_the_noise(truth, rng):
+    """Of two scans of equal noise: a standard deviation of one, in place."""
+    one, two = (
+        Volume(
+            (truth + rng.normal(0, 5, truth.shape)).astype("f4"),
+            "ZYX",
+            (2.0,) * 3,
+            "µm",
+            (4.0, 0.0, 0.0),
+            name=name,
+        )
+        for name in ("one", "two")
+    )
+    found = run({"A": one, "B": two})
+    noise = found.noise["A"]
+    assert isinstance(noise, Noise)
+    assert noise.level == pytest.approx(5, rel=0.1)
+    difference = found.differences["B"]
+    assert difference.origin == one.origin
+    assert difference.voxel_size == one.voxel_size
+    assert np.asarray(difference).std() == pytest.approx(1, rel=0.1)
+    assert "the noise of 'one' and 'two'" in found.difference_units["B"]
+
+
+def test_gain_and_offset_are_fitted_only_when_asked(fine):
+    other = fine.replace(data=2 * fine.data + 50, name="scaled")
+    plain = run({"A": fine, "B": other}, CompareConfig(pores=False))
+    said: list[str] = []
+    fitted = run(
+        {"A": fine, "B": other}, CompareConfig(pores=False, affine=True), said=said
+    )
+    assert plain.figures["B"].psnr < 0
+    assert fitted.figures["B"].psnr > 60
+    assert (fitted.figures["B"].gain, fitted.figures["B"].offset) == pytest.approx(
+        (0.5, -25), rel=1e-4
+    )
+    rows = {row.label: row.texts for row in fitted.rows()}
+    assert rows["Fitted gain and offset"][1] == "× 0.5 −25"
+    assert "Fitted gain and offset" not in {row.label for row in plain.rows()}
+
+
+def test_six_volumes_and_no_more(fine):
+    cut = fine.replace(data=fine.data[:24, :24, :24])
+    some = {
+        letter: cut.replace(name=letter, data=cut.data + i)
+        for i, letter in enumerate("ABCDEF")
+    }
+    found = run(some, CompareConfig(pores=False))
+    assert found.compared == tuple("BCDEF")
+    assert list(found.to_dataframe().index) == list("ABCDEF")
+    for wrong in ({"A": cut}, {**some, "G": cut}):
+        with pytest.raises(ConfigError, match="2 to 6 can be compared"):
+            run(wrong)
+
+
+def test_a_coarser_mask_in_another_place_is_looked_up(fine):
+    mask = np.zeros((12, 15, 17), np.uint8)
+    mask[3:9] = 1
+    sample = Volume(mask, "ZYX", (0.004,) * 3, "mm", (0.0015,) * 3, name="sample")
+    found = run({"A": fine, "B": fine.replace(data=fine.data + 1)}, mask=sample)
+    assert found.voxels == 24 * 60 * 66
+    assert found.porosity["A"].sample_voxels == found.voxels
+    small = sample.replace(origin=(0.02, 0.0015, 0.0015))
+    with pytest.raises(VolumeError, match="does not cover"):
+        run({"A": fine, "B": fine}, mask=small)
+
+
+def test_a_small_memory_budget_gives_the_same_figures(coarse, fine):
+    whole = run({"A": coarse, "B": fine}, CompareConfig(pores=False))
+    little = run({"A": coarse, "B": fine}, CompareConfig(pores=False, memory="2MB"))
+    assert little.figures["B"].psnr == pytest.approx(whole.figures["B"].psnr)
+    assert little.figures["B"].ssim == pytest.approx(whole.figures["B"].ssim)
+
+
+def test_volumes_without_any_place(fine):
+    bare = Volume(fine.data, "ZYX", name="bare")
+    found = run({"A": fine, "B": bare}, CompareConfig(pores=False))
+    assert found.frame.unit == "µm"
+    assert any("'bare' does not say its voxel size" in text for text in found.remarks)
+    with pytest.raises(VolumeError, match="Set the voxel size"):
+        run({"A": fine, "B": bare.replace(data=bare.data[:20])})
+    with pytest.raises(VolumeError, match="same voxels"):
+        run({"A": bare, "B": bare.replace(data=bare.data[:20])})
+    # Twice as fine in pixels, as a super-resolved layer without voxel size.
+    half = Volume(means(fine.data, 2), "ZYX", (2.0,) * 3, "pixel", (0.5,) * 3)
+    assert run({"A": half, "B": bare}).figures["B"].psnr > 40
+
+
+def test_it_can_be_stopped_at_any_stage(coarse, fine):
+    """Asked often, and heard each time."""
+    calls = 0
+
+    def count() -> bool:
+        nonlocal calls
+        calls += 1
+        return False
+
+    run({"A": coarse, "B": fine}, should_stop=count)
+    assert calls > 8
+    for last in (0, calls // 4, calls // 2, calls - 1):
+        asked = itertools.count()
+        with pytest.raises(Cancelled):
+            run(
+                {"A": coarse, "B": fine},
+                should_stop=lambda asked=asked, last=last: next(asked) >= last,
+            )
+
+
+def test_the_files_of_a_comparison(coarse, fine, tmp_path):
+    config = CompareConfig(fsc="none")
+    volumes = {"A": coarse, "B": fine}
+    files = report_files.plan(tmp_path / "out", list(volumes), "A", config)
+    report = run(volumes, config)
+    report_files.write(files, volumes, report, config)
+    values = json.loads(files["json"].read_text(encoding="utf-8"))
+    assert values["psnr"] == pytest.approx(report.psnr)
+    assert values["provenance"]["operation"] == "compare"
+    difference = io.read(files["difference B"])
+    assert difference.origin == coarse.origin
+    assert difference.shape == coarse.shape
+    np.testing.assert_allclose(
+        np.asarray(difference), np.asarray(report.differences["B"]), rtol=1e-5
+    )
+    page = files["html"].read_text(encoding="utf-8")
+    assert page.count("<img") >= 3
+    assert "PSNR" in page
+    lines = files["pores B"].read_text(encoding="utf-8").splitlines()
+    assert lines[0].startswith("status,z (µm),y (µm),x (µm),base volume (µm³)")
+    assert len(lines) == 1 + len(report.pores["B"].changes)
+    with pytest.raises(FileError, match="already holds"):
+        report_files.check(files, overwrite=False)
