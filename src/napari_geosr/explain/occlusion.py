@@ -27,7 +27,7 @@ TITLE = "Occlusion"
 HELP = "Change of the result when cubes of the scan lose their structure."
 
 #: Cubes that are tried at most: those nearest to the place.
-_MOST = 729
+_MOST = 216
 
 
 def explain(question: Question) -> Generator[Step, None, Finding]:
@@ -54,8 +54,9 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
         effect[cube] = np.mean(changes)
         yield BlockDone(i + 1, len(cubes))
     effect *= question.scene.statistics.output_std
-    strongest = np.unravel_index(int(np.abs(effect).argmax()), effect.shape)
-    place = [int(i) + p.start for i, p in zip(strongest, window.place, strict=True)]
+    best = max(cubes, key=lambda cube: float(np.abs(effect[cube]).max()))
+    strongest = tuple((part.start + part.stop - 1) // 2 for part in best)
+    place = [i + p.start for i, p in zip(strongest, window.place, strict=True)]
     figures = {
         "patch": question.patch,
         "cubes": len(cubes),
