@@ -90,6 +90,7 @@ def question_at(scene: Scene, *at: int, noise: float = 0.0, **more: Any) -> Ques
         "voxel_size": (1.0, 1.0, 1.0),
         "unit": "µm",
         "noise": lambda: Noise(level=noise, contrast=1.0),
+        "told": lambda factor: scene.network,
     }
     return Question(**{**values, **more})
 

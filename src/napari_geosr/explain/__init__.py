@@ -18,6 +18,8 @@ from napari_geosr.core.registry import Registry
 from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from napari_geosr.explain._window import Scene, Window
     from napari_geosr.inference.tiling import Box
 
@@ -47,6 +49,9 @@ class Question:
         What a pore is.
     noise : callable
         Gives the noise of the scan, in its own grey values; measured when first asked.
+    told : callable
+        Gives the network as it is for a scan of so many times the noise; the network of
+        the scene where it knows of no noise.
     draws : int
         Noises that are drawn.
     steps : int
@@ -67,6 +72,7 @@ class Question:
     voxel_size: tuple[float, float, float]
     unit: str
     noise: Callable[[], Noise]
+    told: Callable[[float], nn.Module]
     threshold: float | None = None
     phase: Literal["dark", "bright"] = "dark"
     draws: int = 8

@@ -41,3 +41,14 @@ class FreshNoise:
         unit = noise_like(shape, self._noise.correlation, self._rng)
         drawn: AnyArray = unit.reshape(self._shape) * self._noise.at(greys)
         return drawn
+
+    def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
+        """Standard deviation of a weighted sum of noise around a grey value."""
+        shape = weights.shape[1:] if self._flat else weights.shape
+        sums = [
+            float(
+                (noise_like(shape, self._noise.correlation, self._rng) * weights).sum()
+            )
+            for _ in range(draws)
+        ]
+        return float(np.std(sums)) * float(self._noise.at(grey))

@@ -3,8 +3,10 @@
 The voxels of the scan at a pore and next to it are replaced by solid with fresh noise
 of the scan's own level and correlation, several times, and the network restores that.
 What remains of the pore's darkness was not made from its own place: it was learned.
-Second, noise as strong as the scan's is added everywhere: a pore that the noise made by
-chance does not survive that.
+Second, noise as strong as the scan's is added everywhere, and the network is told so: a
+pore that the noise made by chance should not survive that. Third, the contrast of the
+scan itself at the pore is weighed against its noise by a matched filter: the pore as the
+scanner would show it.
 
 Such ablations are known from classifiers [1]_ [2]_; here, what replaces a patch is
 drawn like the scan itself.
@@ -22,7 +24,7 @@ from __future__ import annotations
 import math
 from collections.abc import Generator
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
@@ -32,6 +34,9 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.explain import Attribution, Finding, Question
 from napari_geosr.explain._patches import FreshNoise
 
+if TYPE_CHECKING:
+    from napari_geosr.explain._window import Window
+
 TITLE = "Evidence"
 HELP = "Whether the pore at this place would be drawn without the scan showing it."
 
@@ -40,8 +45,14 @@ Verdict = Literal["well supported", "weak", "prior only"]
 #: A pore is of the prior if at least this share of its darkness remains without the
 #: scan showing it, and well supported if at most that share does
 _PRIOR, _SUPPORTED = 0.5, 0.2
-#: and it survives at least this share of noises.
+#: and it survives at least this share of noises
 _SURVIVES = 0.75
+#: and the scan shows it by this many standard deviations of the noise.
+_SHOWN = 4.0
+#: Blur of the scan that the matched filter stands for, in voxels of the scan.
+_BLUR = 0.7
+#: Noises that the spread of the matched filter is taken from.
+_FILTERED = 200
 #: Least share that is told apart from nothing.
 _LEAST = 0.01
 #: Voxels of the result around a pore whose solid it is compared with.
@@ -101,17 +112,20 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     darkness = pore.contrast(window.values())
     without, kept = [], []
     smooth = _smoothed(window.seen)
+    # Added noise makes √2 times the noise of the scan.
+    noisier = _noisier(pore.question)
     for i in range(question.draws):
         emptied = window.seen.astype(np.float64)
         greys = np.full(window.seen.shape, pore.fill)
         emptied[pore.own] = (greys + fresh.draw(greys))[pore.own]
         without.append(pore.contrast(window.values(emptied)))
-        noisy = window.values(window.seen + fresh.draw(smooth))
+        noisy = noisier.values(window.seen + fresh.draw(smooth))
         kept.append((pore.contrast(noisy), pore.is_drawn(noisy)))
         yield BlockDone(i + 1, question.draws)
     remains = max(0.0, float(np.mean(without)) / darkness) if darkness > 0 else 1.0
     survival = float(np.mean([drawn for _, drawn in kept]))
-    verdict = _verdict(remains, survival)
+    support = _support(pore, fresh)
+    verdict = _verdict(remains, survival, support)
     std = question.scene.statistics.output_std
     spread = float(np.std(without, ddof=1)) if len(without) > 1 else 0.0
     figures = {
@@ -123,8 +137,7 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
         "darkness_without": float(np.mean(without)) * std,
         "darkness_without_sd": spread * std,
         "darkness_renoised": float(np.mean([d for d, _ in kept])) * std,
-        "input_contrast": _input_contrast(pore) * question.scene.statistics.input_std,
-        "support": _support(pore, fresh),
+        "support": support,
         "voxels": int(question.mask.sum()),
         "draws": question.draws,
     }
@@ -134,18 +147,23 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     overlay = Attribution(
         window.place, pore.own.astype(np.float32), "what was replaced by solid"
     )
-    return Finding(figures, _sentence(verdict, remains, survival), overlay, notes)
+    sentence = _sentence(verdict, remains, survival, support)
+    return Finding(figures, sentence, overlay, notes)
 
 
-def _verdict(remains: float, survival: float) -> Verdict:
+def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
     if remains >= _PRIOR:
         return "prior only"
-    if remains <= _SUPPORTED and survival >= _SURVIVES:
+    shown = support is None or support >= _SHOWN
+    if remains <= _SUPPORTED and survival >= _SURVIVES and shown:
         return "well supported"
     return "weak"
 
 
-def _sentence(verdict: Verdict, remains: float, survival: float) -> str:
+def _sentence(
+    verdict: Verdict, remains: float, survival: float, support: float | None
+) -> str:
+    shown = "" if support is None else f", {support:.1f} times the noise"
     if verdict == "prior only":
         return (
             f"Without the input there, {remains:.0%} of its darkness would remain: it "
@@ -154,11 +172,11 @@ def _sentence(verdict: Verdict, remains: float, survival: float) -> str:
     if verdict == "well supported":
         return (
             "Without the input there it would not be drawn, and it survives "
-            f"{survival:.0%} of further noises: the scan supports it well."
+            f"{survival:.0%} of further noises: the scan shows it{shown}."
         )
     return (
         f"Without the input there, {remains:.0%} of its darkness would remain, and it "
-        f"survives {survival:.0%} of further noises: the scan supports it weakly."
+        f"survives {survival:.0%} of further noises: the scan shows it weakly{shown}."
     )
 
 
@@ -251,18 +269,41 @@ def _smoothed(seen: AnyArray) -> AnyArray:
     return found
 
 
-def _input_contrast(pore: _Pore) -> float:
-    """How much darker than the solid the scan is at the pore's own voxels."""
-    window = pore.question.window
-    coarse = _coarse(pore.question, pore.question.mask)
-    return pore.sign * (pore.fill - float(window.seen[coarse].mean()))
+def _noisier(question: Question) -> Window:
+    """The window, with a network that is told the noise of a noisier scan."""
+    network = question.told(math.sqrt(2))
+    if network is question.scene.network:
+        return question.window
+    return replace(question.scene, network=network).window(question.region)
 
 
-def _support(pore: _Pore, fresh: FreshNoise, draws: int = 64) -> float | None:
-    """That contrast in standard deviations of what noise alone would give."""
+def _support(pore: _Pore, fresh: FreshNoise) -> float | None:
+    """Contrast of the scan at the pore, in standard deviations of its noise.
+
+    A matched filter: the mean with the pore's share of every voxel, blurred as a scan
+    is, for weights.
+    """
     window = pore.question.window
-    coarse = _coarse(pore.question, pore.question.mask)
-    greys = np.full(window.seen.shape, pore.fill)
-    means = [float(fresh.draw(greys)[coarse].mean()) for _ in range(draws)]
-    spread = float(np.std(means))
-    return _input_contrast(pore) / spread if spread > 0 else None
+    weights = _shares(pore.question)
+    contrast = pore.sign * float((weights * (pore.fill - window.seen)).sum())
+    box = tuple(
+        slice(max(0, int(i.min())), int(i.max()) + 1) for i in np.nonzero(weights)
+    )
+    spread = fresh.spread(weights[box], pore.fill, _FILTERED)
+    return contrast / spread if spread > 0 else None
+
+
+def _shares(question: Question) -> AnyArray:
+    """The share of every voxel of the window that is pore, blurred; its sum is 1."""
+    from scipy import ndimage
+
+    window = question.window
+    places = np.argwhere(question.mask) + [part.start for part in question.region]
+    places = places // window.scale - [part.start for part in window.place]
+    shares = np.zeros(window.seen.shape)
+    np.add.at(shares, tuple(places.T), 1.0)
+    widths = [_BLUR if n > 1 else 0.0 for n in shares.shape]
+    if question.scene.layout.ndim == 2:
+        widths[0] = 0.0
+    blurred: AnyArray = ndimage.gaussian_filter(shares, widths, truncate=3.0)
+    return blurred / blurred.sum()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -36,7 +36,11 @@ from napari_geosr.operations.explain.targets import (
     voxel_of,
     voxel_target,
 )
-from napari_geosr.operations.restore import PreparedRestoration, RestoreConfig
+from napari_geosr.operations.restore import (
+    PreparedRestoration,
+    RestoreConfig,
+    with_noise,
+)
 from napari_geosr.operations.restore import prepare_steps as prepare_restoration_steps
 
 if TYPE_CHECKING:
@@ -59,7 +63,8 @@ class PreparedExplanation:
     restoration: PreparedRestoration
     config: ExplainConfig
     scene: Scene
-    noise: Any
+    noise: Callable[[], Noise]
+    told: Callable[[float], Any]
     record: AnyMapping
 
     @property
@@ -234,7 +239,8 @@ def prepare_steps(
         should_stop=should_stop,
     )
     noise = cache(lambda: _noise_of(restoration))
-    return PreparedExplanation(restoration, config, scene, noise, record)
+    told = cache(lambda factor: with_noise(restoration, factor).network)
+    return PreparedExplanation(restoration, config, scene, noise, told, record)
 
 
 def _about(restoration: PreparedRestoration) -> AnyDict:
@@ -320,6 +326,7 @@ def _question(prepared: PreparedExplanation, target: Target) -> Question:
         (size[0], size[1], size[2]),
         volume.unit,
         prepared.noise,
+        prepared.told,
         target.threshold,
         target.phase,
         draws=config.draws,
