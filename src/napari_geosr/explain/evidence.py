@@ -5,8 +5,8 @@ of the scan's own level and correlation, several times, and the network restores
 What remains of the pore's darkness was not made from its own place: it was learned.
 Second, noise as strong as the scan's is added everywhere, and the network is told so: a
 pore that the noise made by chance should not survive that. Third, the contrast of the
-scan itself at the pore is weighed against its noise by a matched filter: the pore as the
-scanner would show it.
+scan itself at the pore is weighed against its noise by a matched filter: the pore as
+the scanner would show it.
 
 Such ablations are known from classifiers [1]_ [2]_; here, what replaces a patch is
 drawn like the scan itself.
