@@ -3,9 +3,9 @@
 Foams whose pores are known are scanned four times coarser, with blur and noise, and
 super-resolved by ``foam-sr-x4``. A pore of the result is true if a quarter of its
 voxels are pore in the object, and invented if none is. Each gets the figures of
-``napari-geosr explain --method evidence``; the deviation over flips and turns (``restore
---uncertainty tta``) is what they are compared with. Prints a Markdown table, or writes it into a
-document with ``--out``.
+``napari-geosr explain --method evidence``; the deviation over flips and turns
+(``restore --uncertainty tta``) is what they are compared with. Prints a Markdown table,
+or writes it into a document with ``--out``.
 
     python benchmarks/bench_explain.py --out docs/explain.md
 
