@@ -18,7 +18,7 @@ import argparse
 import json
 import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,10 @@ from skimage.filters import threshold_otsu
 
 from _document import replace_section
 from napari_geosr import Volume, restore_with_uncertainty
+from napari_geosr.attribution import METHODS, Question, evidence
+from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.attribution._window import Window
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.explain import ExplainConfig, prepare_steps
 from napari_geosr.operations.explain.run import _question
@@ -51,9 +55,8 @@ SMALL = 600
 #: Scores: title, and how large values of a pore's figures say that it is true.
 SCORES = {
     "support (contrast of the scan ÷ noise)": lambda f: f["support"],
-    "log-ratio with ÷ without the input": lambda f: f["log_ratio"],
-    "survival of added noise": lambda f: f["survival"],
-    "darkness with added noise": lambda f: f["darkness_renoised"],
+    "log-ratio with ÷ without the input": lambda f: f.get("log_ratio"),
+    "survival of added noise": lambda f: f.get("survival"),
     "tta: deviation": lambda f: f["deviation"],
     "tta: − deviation": lambda f: -f["deviation"],
     "tta: darkness ÷ deviation": lambda f: f["darkness"] / f["deviation"],
@@ -66,7 +69,12 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--of-each", type=int, default=12, help="pores of each sort")
+    parser.add_argument(
+        "--of-each",
+        type=int,
+        default=4,
+        help="pores of each sort and scan that get all figures",
+    )
     parser.add_argument("--draws", type=int, default=4)
     parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
     parser.add_argument("--work", type=Path, default=Path("build/explain"))
@@ -119,47 +127,58 @@ def rows(
     prepared = run_to_end(prepare_steps(volume, config))
     _, deviation = restore_with_uncertainty(volume, MODEL, threads=1)
     spread = np.asarray(deviation)
-    result = whole(prepared)
+    window = prepared.scene.window(
+        tuple(slice(0, n) for n in prepared.scene.result_shape)
+    )
+    values = window.values()
+    result = np.asarray(window.grey(values))
     threshold = float(threshold_otsu(result))
     labels, n = ndimage.label(result <= threshold, np.ones((3, 3, 3)))
-    true = foam.mask
     counts = np.bincount(labels.ravel())[1:]
-    overlap = ndimage.sum(true, labels, range(1, n + 1)) / counts
+    overlap = ndimage.sum(foam.mask, labels, range(1, n + 1)) / counts
     boxes = ndimage.find_objects(labels)
-    for kind, wanted in (
-        ("true", overlap >= TRUE_SHARE),
-        ("invented", overlap == 0),
-    ):
-        chosen = np.flatnonzero(wanted & (counts >= LEAST))
-        chosen = rng.permutation(chosen)[: options.of_each]
-        for i in chosen:
+    for kind, wanted in (("true", overlap >= TRUE_SHARE), ("invented", overlap == 0)):
+        chosen = rng.permutation(np.flatnonzero(wanted & (counts >= LEAST)))
+        for number, i in enumerate(chosen):
             mask = labels[boxes[i]] == i + 1
             target = Target("pore", boxes[i], mask, (0, 0, 0), threshold)
-            figures = evidence(prepared, target)
+            question = _question(prepared, target)
+            figures = support(question, values)
             if figures is None:
                 continue
+            if number < options.of_each:
+                steps = METHODS.load("evidence").explain(question)
+                figures |= dict(run_to_end(steps).figures)
             figures["deviation"] = float(spread[boxes[i]][mask].mean())
             print(noise, seed, kind, figures, flush=True)
             yield {**figures, "kind": kind, "noise": noise, "seed": seed}
 
 
-def whole(prepared: Any) -> np.ndarray:
-    """The result of the plain model, all of it."""
-    scene = prepared.scene
-    window = scene.window(tuple(slice(0, n) for n in scene.result_shape))
-    return np.asarray(window.grey(window.values()))
+def support(question: Question, whole: np.ndarray) -> dict[str, Any] | None:
+    """What is known of a pore without a forward; None if no solid is next to it.
 
+    A part of the whole result is what a window of its own would give.
+    """
+    own = Window.values
 
-def evidence(prepared: Any, target: Target) -> dict[str, Any] | None:
-    """Figures of one pore; None if no solid is next to it."""
-    from napari_geosr.core.errors import VolumeError
-    from napari_geosr.explain import METHODS
+    def cut(window: Window, seen: np.ndarray | None = None) -> np.ndarray:
+        return whole[window.region] if seen is None else own(window, seen)
 
+    Window.values = cut  # type: ignore[method-assign]
     try:
-        steps = METHODS.load("evidence").explain(_question(prepared, target))
-        return dict(run_to_end(steps).figures)
+        pore = evidence._pore(question)
+        found = evidence._support(pore, FreshNoise(pore.question))
+        darkness = pore.contrast(pore.question.window.values())
     except VolumeError:
         return None
+    finally:
+        Window.values = own  # type: ignore[method-assign]
+    scale = question.scene.statistics.output_std
+    return {
+        "support": found,
+        "darkness": darkness * scale,
+        "voxels": int(question.mask.sum()),
+    }
 
 
 def auc(scores: list[float], is_true: list[bool]) -> float:
@@ -178,33 +197,30 @@ def table(found: list[dict[str, Any]]) -> str:
         "|---|" + "---|" * len(heads),
     ]
     for title, score in SCORES.items():
-        cells = []
-        parts = [[f for f in found if f["noise"] == noise] for noise in NOISES]
-        parts += [found, [f for f in found if f["voxels"] <= SMALL]]
-        for own in parts:
-            kinds = [f["kind"] == "true" for f in own]
-            both = any(kinds) and not all(kinds)
-            cells.append(f"{auc([score(f) for f in own], kinds):.2f}" if both else "–")
+        known = [f for f in found if score(f) is not None]
+        parts = [[f for f in known if f["noise"] == noise] for noise in NOISES]
+        parts += [known, [f for f in known if f["voxels"] <= SMALL]]
+        cells = [_cell(own, score) for own in parts]
         lines.append(f"| {title} | {' | '.join(cells)} |")
-    counts = []
+    lines += [
+        "",
+        "| pores | well supported | weak | prior only |",
+        "|---|---|---|---|",
+    ]
     for kind in ("true", "invented"):
-        own = [f["verdict"] for f in found if f["kind"] == kind]
-        counts.append(
-            f"| {kind} ({len(own)}) | "
-            + " | ".join(
-                f"{own.count(v)}" for v in ("well supported", "weak", "prior only")
-            )
-            + " |"
-        )
-    return "\n".join(
-        [
-            *lines,
-            "",
-            "| pores | well supported | weak | prior only |",
-            "|---|---|---|---|",
-            *counts,
-        ]
-    )
+        own = [f["verdict"] for f in found if f["kind"] == kind and "verdict" in f]
+        cells = [str(own.count(v)) for v in ("well supported", "weak", "prior only")]
+        lines.append(f"| {kind} ({len(own)}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(own: list[dict[str, Any]], score: Callable[[Any], Any]) -> str:
+    """The area under the curve, and how many pores of both sorts there are."""
+    kinds = [f["kind"] == "true" for f in own]
+    if all(kinds) or not any(kinds):
+        return "–"
+    found = auc([score(f) for f in own], kinds)
+    return f"{found:.2f} ({sum(kinds)}, {len(kinds) - sum(kinds)})"
 
 
 if __name__ == "__main__":

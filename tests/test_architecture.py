@@ -14,6 +14,7 @@ import networkx as nx
 import pytest
 
 import napari_geosr
+from napari_geosr.attribution import METHODS as EXPLANATIONS
 from napari_geosr.inference.members import KINDS as KINDS_OF_MEMBERS
 from napari_geosr.io.formats import FORMATS as FILE_FORMATS
 from napari_geosr.learning.losses.terms import TERMS
@@ -34,6 +35,7 @@ MOST_SINGLE_USES = 90
 #: Not counted among them: files that a registry finds by their names, which may be
 #: imported as well where one of them is meant,
 REGISTRIES = (
+    EXPLANATIONS,
     KINDS_OF_MEMBERS,
     FILE_FORMATS,
     TERMS,

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
 
+from napari_geosr.attribution import METHODS
 from napari_geosr.core.config import Config
-from napari_geosr.explain import METHODS
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 
 

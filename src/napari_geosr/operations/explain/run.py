@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from napari_geosr.attribution import METHODS, Finding, Question
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, GeoSRError, ModelError
 from napari_geosr.core.noise import Noise
@@ -24,7 +25,6 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.explain import METHODS, Finding, Question
 from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.targets import (
     PoreRow,
@@ -44,7 +44,7 @@ from napari_geosr.operations.restore import (
 from napari_geosr.operations.restore import prepare_steps as prepare_restoration_steps
 
 if TYPE_CHECKING:
-    from napari_geosr.explain._window import Scene
+    from napari_geosr.attribution._window import Scene
 
 #: Codes of verdicts in a volume of them.
 VERDICTS = {"well supported": 1, "weak": 2, "prior only": 3}
@@ -199,7 +199,7 @@ def prepare_steps(
     ModelError
         If the model is unknown, gives labels, or is to be chosen.
     """
-    from napari_geosr.explain._window import Scene
+    from napari_geosr.attribution._window import Scene
 
     if config.model == "auto":
         raise ModelError(

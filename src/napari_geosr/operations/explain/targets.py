@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_geosr.explain._window import Scene
+    from napari_geosr.attribution._window import Scene
     from napari_geosr.inference.tiling import Box
 
 Phase = Literal["dark", "bright"]

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 
+from napari_geosr.attribution import METHODS, Finding, Question
+from napari_geosr.attribution._window import Scene
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.explain import METHODS, Finding, Question
-from napari_geosr.explain._window import Scene
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.networks.spec import NetworkSpec
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from napari_geosr.attribution import Question
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Question
 from napari_geosr.physics.correlated_noise import noise_like
 
 

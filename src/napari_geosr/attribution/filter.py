@@ -21,9 +21,9 @@ from collections.abc import Generator
 
 import numpy as np
 
+from napari_geosr.attribution import Attribution, Finding, Question
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Attribution, Finding, Question
 from napari_geosr.physics.correlated_noise import noise_like
 
 TITLE = "Filter"

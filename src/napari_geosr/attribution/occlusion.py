@@ -18,10 +18,10 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
+from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution._patches import FreshNoise
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Attribution, Finding, Question
-from napari_geosr.explain._patches import FreshNoise
 
 TITLE = "Occlusion"
 HELP = "Change of the result when cubes of the scan lose their structure."

@@ -16,9 +16,9 @@ from collections.abc import Generator
 
 import numpy as np
 
+from napari_geosr.attribution import Attribution, Finding, Question
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Attribution, Finding, Question
 
 TITLE = "Reach"
 HELP = "Radii that hold 50, 90 and 99 % of what the result depends on."

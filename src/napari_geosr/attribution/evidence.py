@@ -28,14 +28,14 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution._patches import FreshNoise
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Attribution, Finding, Question
-from napari_geosr.explain._patches import FreshNoise
 
 if TYPE_CHECKING:
-    from napari_geosr.explain._window import Window
+    from napari_geosr.attribution._window import Window
 
 TITLE = "Evidence"
 HELP = "Whether the pore at this place would be drawn without the scan showing it."

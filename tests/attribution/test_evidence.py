@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_geosr.attribution import Question
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.explain import Question
 
 from .conftest import ask, question_at, relu_network, scene_of, with_spec
 

@@ -20,11 +20,11 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.explain._window import Scene, Window
+    from napari_geosr.attribution._window import Scene, Window
     from napari_geosr.inference.tiling import Box
 
 METHODS = Registry(
-    package="napari_geosr.explain",
+    package="napari_geosr.attribution",
     group="napari_geosr.explanations",
     noun="explanation",
 )

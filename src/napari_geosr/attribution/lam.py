@@ -20,9 +20,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from napari_geosr.attribution import Attribution, Finding, Question
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.explain import Attribution, Finding, Question
 
 if TYPE_CHECKING:
     import torch
