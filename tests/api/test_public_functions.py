@@ -19,6 +19,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.steps import Warned
 from napari_geosr.learning.config import TrainingConfig
+from napari_geosr.operations.explain import ExplainConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import ModelFilter
 from napari_geosr.operations.pairs import PairsConfig
@@ -35,6 +36,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
         MeasureConfig,
         {"sample_mask", "mask_closing", "histogram_bins", "band_factor", "memory"},
     ),
+    "explain": (ExplainConfig, set()),
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
     "restore": (RestoreConfig, set()),
@@ -46,7 +48,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_with_uncertainty measure_porosity
-        reconstruct compare simulate build_pairs train list_models load_model
+        reconstruct compare explain simulate build_pairs train list_models load_model
         Projections PorosityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
