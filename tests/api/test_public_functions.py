@@ -129,6 +129,7 @@ class Told(Exception):  # noqa: N818
 DATA: dict[str, tuple[Any, ...]] = {
     "build_pairs": ([[0, 1]], [[0, 1]], "out"),
     "compare": ([[0, 1]], [[0, 1]]),
+    "explain": ([[0, 1]],),
     "measure_porosity": ([[0, 1]],),
     "reconstruct": ("scan.h5",),
     "restore": ([[0, 1]],),
@@ -163,6 +164,7 @@ STEPS = {
     "build_pairs": "pairs_steps",
     "check_consistency": "consistency_steps",
     "compare": "compare_steps",
+    "explain": "explain_steps",
     "measure_porosity": "measure_steps",
     "reconstruct": "reconstruct_steps",
     "restore": "restore_steps",

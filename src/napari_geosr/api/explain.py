@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -20,10 +19,10 @@ def explain(
     volume: VolumeLike,
     model: ModelLike = "ct-denoise",
     *,
-    at: Sequence[int] | None = None,
-    position: Sequence[float] | None = None,
+    at: tuple[int, ...] | None = None,
+    position: tuple[float, ...] | None = None,
     pores: str | Path | None = None,
-    method: str | Sequence[str] = ("evidence", "reach"),
+    method: tuple[str, ...] = ("evidence", "reach"),
     axes: str | None = None,
     threshold: float | None = None,
     phase: Literal["dark", "bright"] | None = None,
@@ -49,14 +48,14 @@ def explain(
         The scan, not the result; shape (Z, Y, X) or (Y, X).
     model : str, Path, Model or ZooEntry
         What restored it, as in :func:`restore`.
-    at : sequence of int, optional
+    at : tuple of int, optional
         Voxel of the result, from 0. With super-resolution these are its fine voxels.
-    position : sequence of float, optional
+    position : tuple of float, optional
         The same as a position in the unit of the scan.
     pores : str or Path, optional
         Pore table (``pores.csv``) that was measured on the result, in place of one
         voxel.
-    method : str or sequence of str
+    method : tuple of str
         ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``;
         ``docs/explain.md`` says what each finds.
     axes : str, optional
@@ -102,7 +101,7 @@ def explain(
     >>> rng = np.random.default_rng(0)
     >>> noisy = rng.normal(100, 10, (32, 32)).astype("f4")
     >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
-    >>> found = geosr.explain(scan, "ct-denoise", at=(16, 16), method="reach")
+    >>> found = geosr.explain(scan, "ct-denoise", at=(16, 16), method=("reach",))
     >>> found.sentence
     '90 % of this voxel comes from within ... µm.'
     >>> found.explanations[0].overlays["reach"].unit
@@ -110,7 +109,7 @@ def explain(
     """
     config = ExplainConfig.create(
         model=name_of(model),
-        method=(method,) if isinstance(method, str) else tuple(method),
+        method=method,
         at=at,
         position=position,
         threshold=threshold,

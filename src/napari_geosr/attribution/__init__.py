@@ -50,8 +50,8 @@ class Question:
     noise : callable
         Gives the noise of the scan, in its own grey values; measured when first asked.
     told : callable
-        Gives the network as it is for a scan of so many times the noise; the network of
-        the scene where it knows of no noise.
+        Gives the network for a scan whose noise is stronger by a factor: the network of
+        the scene, where it knows of no noise.
     draws : int
         Noises that are drawn.
     steps : int
