@@ -15,6 +15,7 @@ import networkx as nx
 import pytest
 
 import napari_geosr
+from napari_geosr.attribution import METHODS as EXPLANATIONS
 from napari_geosr.inference.members import KINDS as KINDS_OF_MEMBERS
 from napari_geosr.io.formats import FORMATS as FILE_FORMATS
 from napari_geosr.learning.losses.terms import TERMS
@@ -41,6 +42,7 @@ MOST_FILES_ELSEWHERE = 32
 #: Not counted among modules of one user: files that a registry finds by their names,
 #: which may be imported as well where one of them is meant,
 REGISTRIES = (
+    EXPLANATIONS,
     KINDS_OF_MEMBERS,
     FILE_FORMATS,
     TERMS,

@@ -1,5 +1,6 @@
 from .api.compare import compare as compare
 from .api.consistency import check_consistency as check_consistency
+from .api.explain import explain as explain
 from .api.files import write as write
 from .api.measure import measure_porosity as measure_porosity
 from .api.models import list_models as list_models

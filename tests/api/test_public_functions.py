@@ -20,6 +20,7 @@ from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.steps import Warned
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.compare import CompareConfig
+from napari_geosr.operations.explain import ExplainConfig
 from napari_geosr.operations.measure import MeasureConfig
 from napari_geosr.operations.models.catalogue import ModelFilter
 from napari_geosr.operations.pairs import PairsConfig
@@ -36,6 +37,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
         CompareConfig,
         set(),
     ),
+    "explain": (ExplainConfig, set()),
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
     "restore": (RestoreConfig, set()),
@@ -47,7 +49,7 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
 
 def test_the_list_is_what_is_promised():
     promised = """read write Volume restore restore_with_uncertainty measure_porosity
-        reconstruct compare simulate build_pairs train list_models load_model
+        reconstruct compare explain simulate build_pairs train list_models load_model
         Projections PorosityReport QualityReport check_consistency __version__"""
     assert sorted(geosr.__all__) == sorted(promised.split())
     assert sorted(dir(geosr)) == sorted(geosr.__all__)
@@ -128,6 +130,7 @@ class Told(Exception):  # noqa: N818
 DATA: dict[str, tuple[Any, ...]] = {
     "build_pairs": ([[0, 1]], [[0, 1]], "out"),
     "compare": ([[0, 1]], [[0, 1]]),
+    "explain": ([[0, 1]],),
     "measure_porosity": ([[0, 1]],),
     "reconstruct": ("scan.h5",),
     "restore": ([[0, 1]],),
@@ -162,6 +165,7 @@ STEPS = {
     "build_pairs": "pairs_steps",
     "check_consistency": "consistency_steps",
     "compare": "compare_steps",
+    "explain": "explain_steps",
     "measure_porosity": "measure_steps",
     "reconstruct": "reconstruct_steps",
     "restore": "restore_steps",

@@ -39,6 +39,15 @@ COMMANDS = {
             "restore part.tif -m foam-sr-x2 --uncertainty tta -o fine.ome.tif",
         ),
     ),
+    "explain": Command(
+        "explain:explain",
+        "Show which voxels of a scan a place of the restored volume comes from.",
+        (
+            "explain scan.tif -m foam-denoise --at 12,32,32 -o why",
+            "explain scan.tif -m foam-denoise --pores report/pores.csv -o why",
+            "explain scan.tif -m foam-sr-x2 --at 24,64,64 --method filter,lam -o why",
+        ),
+    ),
     "measure": Command(
         "measure:measure",
         "Segment the pores, count and measure them; write JSON, CSV, PNG and HTML.",

@@ -79,10 +79,15 @@ def network_dtype(network: nn.Module) -> str:
 
 
 @contextmanager
-def exact_settings(threads: int | None) -> Iterator[None]:
+def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
     """Inference mode, TF32 off, `threads` threads; as before when left.
 
     Held for one forward only: a generator must not keep them while it is suspended.
+
+    Parameters
+    ----------
+    gradients : bool
+        Whether the forward is to be differentiated: no inference mode then.
     """
     import torch
 
@@ -91,7 +96,8 @@ def exact_settings(threads: int | None) -> Iterator[None]:
     try:
         if wanted != before:
             torch.set_num_threads(wanted)
-        with _full_precision(), torch.inference_mode():
+        mode = torch.enable_grad() if gradients else torch.inference_mode()
+        with _full_precision(), mode:
             yield
     finally:
         if wanted != before:

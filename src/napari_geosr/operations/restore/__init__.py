@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import (
         PreparedRestoration,
         prepare_steps,
+        with_noise,
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
@@ -82,6 +83,7 @@ __all__ = [
     "restore_steps",
     "run_series_steps",
     "run_steps",
+    "with_noise",
     "with_strength",
 ]
 
@@ -99,7 +101,12 @@ __getattr__, __dir__, _ = lazy_loader.attach(
         ],
         "continued": ["find_unfinished_deviation", "deviation_path"],
         "outlook.steps": ["outlook_steps", "removed_steps"],
-        "preparation": ["PreparedRestoration", "prepare_steps", "with_strength"],
+        "preparation": [
+            "PreparedRestoration",
+            "prepare_steps",
+            "with_noise",
+            "with_strength",
+        ],
         "preview": ["estimate_steps", "preview_steps"],
         "run": ["RestorationResult", "left_of", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],

@@ -341,6 +341,25 @@ def with_strength(
     return replace(prepared, config=config, network=network, outlook=None)
 
 
+def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:
+    """The same run for a scan of `factor` times the noise.
+
+    Parameters
+    ----------
+    prepared : PreparedRestoration
+        It stays as it is, and is returned where the model is not told the noise.
+    """
+    from copy import deepcopy
+
+    if prepared.noise is None or not wants_noise(prepared.network):
+        return prepared
+    network = deepcopy(prepared.network)  # the other one may be running
+    noise = prepared.noise.scaled(factor)
+    card, config = prepared.model.card, prepared.config
+    _tell(network, noise, config, card, prepared.statistics, prepared.volume)
+    return replace(prepared, network=network, noise=noise)
+
+
 def _chosen(ranking: Ranking) -> Model:
     """The model that a ranking proposes."""
     model = ranking.chosen.model

@@ -1,0 +1,227 @@
+"""How well evidence tells true pores from those that a network invented.
+
+Foams whose pores are known are scanned four times coarser, with blur and noise, and
+super-resolved by ``foam-sr-x4``. A pore of the result is true if a quarter of its
+voxels are pore in the object, and invented if none is. Each gets the figures of
+``napari-geosr explain --method evidence``; the deviation over flips and turns
+(``restore --uncertainty tta``) is what they are compared with. Prints a Markdown table,
+or writes it into a document with ``--out``.
+
+    python benchmarks/bench_explain.py --out docs/explain.md
+
+About half an hour of one thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from scipy import ndimage
+from skimage.filters import threshold_otsu
+
+from _document import replace_section
+from napari_geosr import Volume, restore_with_uncertainty
+from napari_geosr.attribution import METHODS, Question, evidence
+from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.attribution._window import Window
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.operations.explain import ExplainConfig, prepare_steps
+from napari_geosr.operations.explain.run import _question
+from napari_geosr.operations.explain.targets import Target
+from napari_geosr.physics.phantoms import sphere_foam
+from napari_geosr.physics.sampling import coarse_scan
+
+MODEL, FACTOR = "foam-sr-x4", 4
+SHAPE = (96, 128, 128)
+#: Standard deviations of the noise, in units of the contrast.
+NOISES = (0.3, 0.4)
+SEEDS = (901, 902)
+BLUR = 0.5
+#: Fewer voxels are no pore.
+LEAST = 27
+TRUE_SHARE = 0.25
+#: Pores of the result that are small, in fine voxels: about ten of the scan.
+SMALL = 600
+
+#: Scores: title, and how large values of a pore's figures say that it is true.
+SCORES = {
+    "support (contrast of the scan ÷ noise)": lambda f: f["support"],
+    "log-ratio with ÷ without the input": lambda f: f.get("log_ratio"),
+    "survival of added noise": lambda f: f.get("survival"),
+    "tta: deviation": lambda f: f["deviation"],
+    "tta: − deviation": lambda f: -f["deviation"],
+    "tta: darkness ÷ deviation": lambda f: f["darkness"] / f["deviation"],
+    "darkness alone": lambda f: f["darkness"],
+    "size alone": lambda f: f["voxels"],
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--of-each",
+        type=int,
+        default=4,
+        help="pores of each sort and scan that get all figures",
+    )
+    parser.add_argument("--draws", type=int, default=4)
+    parser.add_argument("--seeds", type=int, nargs="*", default=list(SEEDS))
+    parser.add_argument("--work", type=Path, default=Path("build/explain"))
+    parser.add_argument("--out", type=Path, help="document to write the table into")
+    options = parser.parse_args()
+    torch.set_num_threads(1)
+    warnings.simplefilter("ignore")
+    options.work.mkdir(parents=True, exist_ok=True)
+    began = time.process_time()
+    found = [
+        row
+        for noise in NOISES
+        for seed in options.seeds
+        for row in kept_rows(noise, seed, options)
+    ]
+    text = table(found)
+    print(f"{time.process_time() - began:.0f} s of processor time\n\n{text}")
+    if options.out is not None:
+        replace_section(options.out, "evidence", text)
+    return 0
+
+
+def kept_rows(
+    noise: float, seed: int, options: argparse.Namespace
+) -> list[dict[str, Any]]:
+    """Rows of one phantom, from the work folder where they are there."""
+    name = f"rows-{noise:g}-{seed}-{options.of_each}-{options.draws}.json"
+    path = options.work / name
+    if path.exists():
+        kept: list[dict[str, Any]] = json.loads(path.read_text())
+        return kept
+    made = list(rows(noise, seed, options))
+    path.write_text(json.dumps(made))
+    return made
+
+
+def rows(
+    noise: float, seed: int, options: argparse.Namespace
+) -> Iterator[dict[str, Any]]:
+    """Figures of true and invented pores of one phantom."""
+    foam = sphere_foam(SHAPE, porosity=0.06, radius=(2, 7), gap=2.0, seed=seed)
+    solid = 1 - foam.fraction
+    rng = np.random.default_rng([seed, int(100 * noise)])
+    scan = coarse_scan(solid, FACTOR, BLUR)
+    scan = (scan + rng.normal(0, noise, scan.shape)).astype(np.float32)
+    volume = Volume(scan, "ZYX", (4.0,) * 3, "µm", name="scan")
+    config = ExplainConfig(
+        model=MODEL, method=("evidence",), draws=options.draws, threads=1
+    )
+    prepared = run_to_end(prepare_steps(volume, config))
+    _, deviation = restore_with_uncertainty(volume, MODEL, threads=1)
+    spread = np.asarray(deviation)
+    window = prepared.scene.window(
+        tuple(slice(0, n) for n in prepared.scene.result_shape)
+    )
+    values = window.values()
+    result = np.asarray(window.grey(values))
+    threshold = float(threshold_otsu(result))
+    labels, n = ndimage.label(result <= threshold, np.ones((3, 3, 3)))
+    counts = np.bincount(labels.ravel())[1:]
+    overlap = ndimage.sum(foam.mask, labels, range(1, n + 1)) / counts
+    boxes = ndimage.find_objects(labels)
+    for kind, wanted in (("true", overlap >= TRUE_SHARE), ("invented", overlap == 0)):
+        chosen = rng.permutation(np.flatnonzero(wanted & (counts >= LEAST)))
+        for number, i in enumerate(chosen):
+            mask = labels[boxes[i]] == i + 1
+            target = Target("pore", boxes[i], mask, (0, 0, 0), threshold)
+            question = _question(prepared, target)
+            figures = support(question, values)
+            if figures is None:
+                continue
+            if number < options.of_each:
+                steps = METHODS.load("evidence").explain(question)
+                figures |= dict(run_to_end(steps).figures)
+            figures["deviation"] = float(spread[boxes[i]][mask].mean())
+            print(noise, seed, kind, figures, flush=True)
+            yield {**figures, "kind": kind, "noise": noise, "seed": seed}
+
+
+def support(question: Question, whole: np.ndarray) -> dict[str, Any] | None:
+    """What is known of a pore without a forward; None if no solid is next to it.
+
+    A part of the whole result is what a window of its own would give.
+    """
+    own = Window.values
+
+    def cut(window: Window, seen: np.ndarray | None = None) -> np.ndarray:
+        return whole[window.region] if seen is None else own(window, seen)
+
+    Window.values = cut  # type: ignore[method-assign]
+    try:
+        pore = evidence._pore(question)
+        found = evidence._support(pore, FreshNoise(pore.question))
+        darkness = pore.contrast(pore.question.window.values())
+    except VolumeError:
+        return None
+    finally:
+        Window.values = own  # type: ignore[method-assign]
+    scale = question.scene.statistics.output_std
+    return {
+        "support": found,
+        "darkness": darkness * scale,
+        "voxels": int(question.mask.sum()),
+    }
+
+
+def auc(scores: list[float], is_true: list[bool]) -> float:
+    """Probability that a true pore scores higher than an invented one."""
+    values, flags = np.asarray(scores, float), np.asarray(is_true)
+    high, low = values[flags], values[~flags]
+    above = (high[:, None] > low).mean() + 0.5 * (high[:, None] == low).mean()
+    return float(above)
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """One row a score, and the verdicts of both sorts."""
+    heads = [f"noise {n:g}" for n in NOISES] + ["all", f"up to {SMALL} voxels"]
+    lines = [
+        f"| AUC, true against invented pores | {' | '.join(heads)} |",
+        "|---|" + "---|" * len(heads),
+    ]
+    for title, score in SCORES.items():
+        known = [f for f in found if score(f) is not None]
+        parts = [[f for f in known if f["noise"] == noise] for noise in NOISES]
+        parts += [known, [f for f in known if f["voxels"] <= SMALL]]
+        cells = [_cell(own, score) for own in parts]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| pores | well supported | weak | prior only |",
+        "|---|---|---|---|",
+    ]
+    for kind in ("true", "invented"):
+        own = [f["verdict"] for f in found if f["kind"] == kind and "verdict" in f]
+        cells = [str(own.count(v)) for v in ("well supported", "weak", "prior only")]
+        lines.append(f"| {kind} ({len(own)}) | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _cell(own: list[dict[str, Any]], score: Callable[[Any], Any]) -> str:
+    """The area under the curve, and how many pores of both sorts there are."""
+    kinds = [f["kind"] == "true" for f in own]
+    if all(kinds) or not any(kinds):
+        return "–"
+    found = auc([score(f) for f in own], kinds)
+    return f"{found:.2f} ({sum(kinds)}, {len(kinds) - sum(kinds)})"
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""Explain where a place of a restored volume comes from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from napari_geosr.api.arrays import VolumeLike, as_volume
+from napari_geosr.api.running import run_with_warnings
+from napari_geosr.operations.explain import (
+    ExplainConfig,
+    ExplainResult,
+    explain_steps,
+)
+from napari_geosr.operations.models.catalogue import ModelLike, name_of
+
+
+def explain(
+    volume: VolumeLike,
+    model: ModelLike = "ct-denoise",
+    *,
+    at: tuple[int, ...] | None = None,
+    position: tuple[float, ...] | None = None,
+    pores: str | Path | None = None,
+    method: tuple[str, ...] = ("evidence", "reach"),
+    axes: str | None = None,
+    threshold: float | None = None,
+    phase: Literal["dark", "bright"] | None = None,
+    draws: int = 8,
+    margin: int = 2,
+    radius: int = 0,
+    feature: Literal["grey", "edge"] = "grey",
+    steps: int = 32,
+    blur: float = 4.0,
+    patch: int = 3,
+    seed: int = 0,
+    device: str = "auto",
+    nonfinite: Literal["mean", "zero", "refuse"] = "mean",
+    threads: int | None = None,
+    strength: float = 1.0,
+    sharpness: Literal["auto", "scan", "object"] = "auto",
+) -> ExplainResult:
+    """Show which voxels of a scan a place of the restored volume comes from.
+
+    Parameters
+    ----------
+    volume : Volume or array
+        The scan, not the result; shape (Z, Y, X) or (Y, X).
+    model : str, Path, Model or ZooEntry
+        What restored it, as in :func:`restore`.
+    at : tuple of int, optional
+        Voxel of the result, from 0. With super-resolution these are its fine voxels.
+    position : tuple of float, optional
+        The same as a position in the unit of the scan.
+    pores : str or Path, optional
+        Pore table (``pores.csv``) that was measured on the result, in place of one
+        voxel.
+    method : tuple of str
+        ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``;
+        ``docs/explain.md`` says what each finds.
+    axes : str, optional
+        Meaning of the axes of a plain array.
+    threshold : float, optional
+        Grey value between pore and solid in the result.
+    phase : {"dark", "bright"}, optional
+        What pores are.
+    draws : int
+        How often noise is drawn.
+    margin : int
+        How far beyond a pore its own neighbourhood goes, in voxels of the scan.
+    radius : int
+        Explain a cube of this many voxels to each side, where there is no pore.
+    feature : {"grey", "edge"}
+        What ``"lam"`` attributes.
+    steps : int
+        Steps of ``"lam"`` from the blurred to the sharp scan.
+    blur : float
+        Standard deviation of the blur that ``"lam"`` begins with, in voxels.
+    patch : int
+        Edge of the cubes of ``"occlusion"``, in voxels of the scan.
+    seed : int
+        Seed of the noises drawn.
+    device, nonfinite, threads, strength, sharpness
+        As in :func:`restore`.
+
+    Returns
+    -------
+    ExplainResult
+        Its `sentence` says the most important; `explanations` have the figures of every
+        method, and `overlays`: volumes on the voxels of the scan, in their place.
+
+    Raises
+    ------
+    ConfigError, ModelError, VolumeError, FileError
+        With one sentence saying what is wrong and what to do.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import napari_geosr as geosr
+    >>> rng = np.random.default_rng(0)
+    >>> noisy = rng.normal(100, 10, (32, 32)).astype("f4")
+    >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
+    >>> found = geosr.explain(scan, "ct-denoise", at=(16, 16), method=("reach",))
+    >>> found.sentence
+    '90 % of this voxel comes from within ... µm.'
+    >>> found.explanations[0].overlays["reach"].unit
+    'µm'
+    """
+    config = ExplainConfig.create(
+        model=name_of(model),
+        method=method,
+        at=at,
+        position=position,
+        threshold=threshold,
+        phase=phase,
+        draws=draws,
+        margin=margin,
+        radius=radius,
+        feature=feature,
+        steps=steps,
+        blur=blur,
+        patch=patch,
+        seed=seed,
+        device=device,
+        nonfinite=nonfinite,
+        threads=threads,
+        strength=strength,
+        sharpness=sharpness,
+    )
+    return run_with_warnings(explain_steps(as_volume(volume, axes), config, pores))

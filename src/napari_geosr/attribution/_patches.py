@@ -1,0 +1,54 @@
+"""Noise of a scan, drawn afresh in its window."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from napari_geosr.attribution import Question
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.types import AnyArray
+from napari_geosr.physics.correlated_noise import noise_like
+
+
+class FreshNoise:
+    """Draws noise of the level and correlation of the scan, standardised.
+
+    Attributes
+    ----------
+    is_measured : bool
+        Whether the level was measured; otherwise an upper bound of it is drawn.
+    """
+
+    def __init__(self, question: Question) -> None:
+        found: Noise = question.noise()
+        self.is_measured = found.is_measured
+        if found.level == 0 and found.interval[1] > 0:
+            found = Noise(
+                level=found.interval[1],
+                contrast=found.contrast,
+                correlation=found.correlation,
+            )
+        statistics = question.scene.statistics
+        self._noise = found.standardised(statistics.input_mean, statistics.input_std)
+        self._shape = question.window.seen.shape
+        self._rng = np.random.default_rng(question.seed)
+        #: Of an image, or of planes alone.
+        self._flat = question.scene.layout.ndim == 2
+
+    def draw(self, greys: AnyArray) -> AnyArray:
+        """Noise for a window of these noise-free, standardised grey values."""
+        shape = self._shape[1:] if self._flat else self._shape
+        unit = noise_like(shape, self._noise.correlation, self._rng)
+        drawn: AnyArray = unit.reshape(self._shape) * self._noise.at(greys)
+        return drawn
+
+    def spread(self, weights: AnyArray, grey: float, draws: int) -> float:
+        """Standard deviation of a weighted sum of noise around a grey value."""
+        shape = weights.shape[1:] if self._flat else weights.shape
+        sums = [
+            float(
+                (noise_like(shape, self._noise.correlation, self._rng) * weights).sum()
+            )
+            for _ in range(draws)
+        ]
+        return float(np.std(sums)) * float(self._noise.at(grey))

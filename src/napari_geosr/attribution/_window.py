@@ -1,0 +1,461 @@
+"""A window of a scan as a differentiable function: its voxels to those of the result.
+
+Only the halo of a network is read: what lies beyond cannot change the result
+(`napari_geosr.inference.receptive_field`). So the function is the same in a volume of
+any size. Planes that a 2.5D network sees beyond the border are reflected ones; here
+they are drawn from the voxels that they copy, so gradients end at real voxels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.errors import (
+    Cancelled,
+    DeviceMemoryError,
+    EngineError,
+    GeoSRError,
+    ModelError,
+    VolumeError,
+)
+from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import ArrayLike
+from napari_geosr.inference import compute
+from napari_geosr.inference.memory import is_out_of_memory, network_spec
+from napari_geosr.inference.tiling import (
+    Box,
+    Layout,
+    Tile,
+    lay_out,
+    reflect,
+    window_along,
+)
+from napari_geosr.inference.windows import NonFinite, Standardisation, WindowReader
+
+if TYPE_CHECKING:
+    import torch
+    from torch import nn
+
+#: Voxels of the largest window that is explained: of networks that see whole volumes.
+_MOST_VOXELS = 1 << 26
+#: The same for gradients by finite differences, which take two forwards a voxel.
+_MOST_DIFFERENCES = 6000
+#: Step of finite differences, in standard deviations of the scan.
+_STEP = 1e-2
+
+#: Makes one number of the result of a region.
+Score = Callable[["torch.Tensor"], "torch.Tensor"]
+
+
+@dataclass(frozen=True, eq=False)
+class Scene:
+    """A scan, the network that restores it, and how the one is shown to the other.
+
+    Attributes
+    ----------
+    source : ArrayLike
+        2D or 3D.
+    statistics : Standardisation
+        Of the whole volume.
+    """
+
+    network: nn.Module
+    source: ArrayLike
+    statistics: Standardisation
+    device: str = "cpu"
+    threads: int | None = None
+    nonfinite: NonFinite = "mean"
+    should_stop: ShouldStop = never_stop
+
+    @property
+    def layout(self) -> Layout:
+        return lay_out(self.source.shape, network_spec(self.network))
+
+    @property
+    def result_shape(self) -> tuple[int, int, int]:
+        """Of the whole result, in Z, Y, X; an image has one plane."""
+        layout = self.layout
+        z, y, x = (n * s for n, s in zip(layout.shape, layout.scale, strict=True))
+        return z, y, x
+
+    def window(self, region: Box) -> Window:
+        """Read what a region of the result (its voxels, in Z, Y, X) depends on."""
+        return Window(self, region)
+
+    def clipped(self, region: Sequence[slice], by: int = 0) -> Box:
+        """A region of the result, grown by so many voxels, inside of the result."""
+        flat = self.layout.ndim == 2
+        z, y, x = (
+            slice(max(0, part.start - grow), min(n, part.stop + grow))
+            for part, n, grow in zip(
+                region, self.result_shape, (0 if flat else by, by, by), strict=True
+            )
+        )
+        return z, y, x
+
+
+class Window:
+    """What a region of the result depends on, and the way from one to the other.
+
+    Attributes
+    ----------
+    region : Box
+        Voxels of the result, in Z, Y, X.
+    place : Box
+        Voxels of the scan that are read.
+    seen : ndarray of shape (Z, Y, X)
+        These voxels as the network sees them: standardised, invalid ones replaced.
+    n_missing : int
+        NaN and infinite voxels among them.
+    """
+
+    def __init__(self, scene: Scene, region: Box) -> None:
+        self.scene, self.region = scene, region
+        layout = self.layout = scene.layout
+        compute.check_ready(scene.network)
+        if network_spec(scene.network).n_outputs != 1:
+            raise ModelError(
+                "The mean over several members cannot be explained: leave the "
+                "uncertainty out."
+            )
+        self._tile = _tile_for(layout, region)
+        n_voxels = math.prod(self._tile.window_shape)
+        if n_voxels > _MOST_VOXELS:
+            raise ModelError(
+                f"The network {type(scene.network).__name__} sees {n_voxels:,} voxels "
+                "for a single one of its result, too many to be explained. Cut a "
+                "smaller volume out of the scan, or choose a model of smaller reach."
+            )
+        scene.network.to(scene.device)
+        dtype = compute.network_dtype(scene.network)
+        reader = WindowReader(
+            scene.source, layout, scene.statistics, scene.nonfinite, dtype
+        )
+        block, _ = reader.read(self._tile)
+        self._indices = self._positions()
+        self.place: Box = tuple(
+            slice(int(i.min()), int(i.max()) + 1) for i in self._indices
+        )  # type: ignore[assignment]
+        first = [_first_places(i, part.start) for i, part in self._pairs()]
+        self.seen: AnyArray = np.ascontiguousarray(block[np.ix_(*first)])
+        self._local = [i - part.start for i, part in self._pairs()]
+        self.n_missing = self._count_missing()
+
+    def _pairs(self) -> list[tuple[AnyArray, slice]]:
+        return list(zip(self._indices, self.place, strict=True))
+
+    def _positions(self) -> list[AnyArray]:
+        """Voxels of the scan that the planes, rows and columns of a block hold."""
+        found = []
+        for axis, part in enumerate(self._tile.window):
+            around = self.layout.context if axis == 0 else 0
+            wanted = np.arange(part.start - around, part.stop + around)
+            found.append(reflect(wanted, self.layout.shape[axis]))
+        return found
+
+    def _count_missing(self) -> int:
+        if np.dtype(self.scene.source.dtype).kind != "f":
+            return 0
+        place = self.place[3 - self.layout.ndim :]
+        raw = np.asarray(self.scene.source[place])
+        return int(raw.size - np.isfinite(raw).sum())
+
+    @property
+    def scale(self) -> tuple[int, int, int]:
+        """Voxels of the result per voxel of the scan."""
+        return self.layout.scale
+
+    @property
+    def gain(self) -> float:
+        """Grey value of the result per grey value of the scan, of equal numbers."""
+        statistics = self.scene.statistics
+        return statistics.output_std / statistics.input_std
+
+    def grey(self, values: AnyArray) -> AnyArray:
+        """Standardised values of the result as its grey values."""
+        statistics = self.scene.statistics
+        scaled: AnyArray = (
+            np.asarray(values, np.float64) * statistics.output_std
+            + statistics.output_mean
+        )
+        return scaled
+
+    def values(self, seen: AnyArray | None = None) -> AnyArray:
+        """The region of the result, standardised.
+
+        Parameters
+        ----------
+        seen : ndarray, optional
+            Other voxels in the place of :attr:`seen`.
+        """
+        import torch
+
+        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+        with self._explaining(), compute.exact_settings(self.scene.threads):
+            block = self._block(x.to(self.scene.device))
+            parts = [self._part(block, i) for i in range(self._n_parts)]
+            out: AnyArray = torch.cat(parts).cpu().numpy()
+        return out
+
+    def gradient(
+        self, score: Score, seen: AnyArray | None = None
+    ) -> tuple[float, AnyArray]:
+        """A score of the region, and its derivative by every voxel that is seen.
+
+        Where the network has no derivatives (filters that search), they are found by
+        finite differences, if the window is small.
+
+        Parameters
+        ----------
+        score : callable
+            Of the standardised result ``(Z, Y, X)`` of the region.
+
+        Raises
+        ------
+        ModelError
+            If there are no derivatives, and too many voxels for finite differences.
+        """
+        import torch
+
+        values = self.values(seen)
+        leaf = torch.from_numpy(values).requires_grad_(True)
+        with torch.enable_grad():
+            found = score(leaf)
+            wanted = torch.autograd.grad(found, leaf)[0]
+        if not self.is_differentiable:
+            return float(found.detach()), self._differences(score, seen)
+        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+        total = torch.zeros_like(x)
+        for i in range(self._n_parts):  # part by part: one graph in memory at a time
+            part = wanted if self._n_parts == 1 else wanted[i : i + 1]
+            if bool((part != 0).any()):
+                total += self._pulled(x, i, part)
+        return float(found.detach()), total.numpy()
+
+    def _pulled(self, x: torch.Tensor, i: int, wanted: torch.Tensor) -> torch.Tensor:
+        import torch
+
+        scene = self.scene
+        leaf = x.to(scene.device).requires_grad_(True)
+        with (
+            self._explaining(),
+            compute.exact_settings(scene.threads, gradients=True),
+        ):
+            out = self._part(self._block(leaf), i)
+            found: torch.Tensor = torch.autograd.grad(
+                out, leaf, wanted.to(scene.device)
+            )[0]
+        return found.detach().cpu()
+
+    @property
+    def is_differentiable(self) -> bool:
+        """Whether gradients pass through the network."""
+        import torch
+
+        x = torch.from_numpy(self.seen).to(self.scene.device).requires_grad_(True)
+        scene = self.scene
+        if not hasattr(self, "_differentiable"):
+            with (
+                self._explaining(),
+                compute.exact_settings(scene.threads, gradients=True),
+            ):
+                self._differentiable = self._part(self._block(x), 0).requires_grad
+        return self._differentiable
+
+    def _differences(self, score: Score, seen: AnyArray | None) -> AnyArray:
+        import torch
+
+        start = (self.seen if seen is None else self._like(seen)).copy()
+        if start.size > _MOST_DIFFERENCES:
+            raise ModelError(
+                f"The network {type(self.scene.network).__name__} has no derivatives, "
+                f"and its window of {start.size:,} voxels is too large for finite "
+                f"differences (up to {_MOST_DIFFERENCES:,}). Use the methods occlusion "
+                "and evidence, which need none."
+            )
+        found = np.empty_like(start)
+        for place in np.ndindex(start.shape):
+            self._stop_if_asked()
+            middle, sides = start[place], []
+            for step in (_STEP, -_STEP):
+                start[place] = middle + step
+                sides.append(float(score(torch.from_numpy(self.values(start)))))
+            start[place] = middle
+            found[place] = (sides[0] - sides[1]) / (2 * _STEP)
+        return found
+
+    def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
+        """What the additive constants of the network contribute to a linear score.
+
+        ``Σ b · ∂f/∂b`` over biases and means of normalisations. A network of rectified
+        layers is homogeneous in voxels and biases together, so with ``Σ x · ∂f/∂x`` it
+        gives its output (Euler). In no other network need it do so.
+
+        Parameters
+        ----------
+        score_gradient : ndarray
+            Weights of the result's voxels in the score.
+
+        Returns
+        -------
+        contribution, size : float
+            The sum, and the sum of the absolute values of its terms.
+        """
+        import torch
+        from torch.func import functional_call
+
+        scene = self.scene
+        state = {**dict(scene.network.named_parameters())}
+        state |= dict(scene.network.named_buffers())
+        constants = {
+            name: value.detach().clone().requires_grad_(True)
+            for name, value in state.items()
+            if _is_constant(name) and value.is_floating_point()
+        }
+        if not constants:
+            return 0.0, 0.0
+        weights = torch.from_numpy(np.ascontiguousarray(score_gradient))
+        x = torch.from_numpy(self.seen).to(scene.device)
+        total = size = 0.0
+
+        def forward(voxels: torch.Tensor) -> torch.Tensor:
+            out: torch.Tensor = functional_call(scene.network, constants, (voxels,))
+            return out
+
+        for i in range(self._n_parts):
+            part = weights if self._n_parts == 1 else weights[i : i + 1]
+            with (
+                self._explaining(),
+                compute.exact_settings(scene.threads, gradients=True),
+            ):
+                out = self._part(self._block(x), i, forward)
+                found = torch.autograd.grad(
+                    out,
+                    list(constants.values()),
+                    part.to(out),
+                    allow_unused=True,
+                )
+            for value, slope in zip(constants.values(), found, strict=True):
+                if slope is not None:
+                    terms = (value.detach() * slope).double()
+                    total += float(terms.sum())
+                    size += float(terms.abs().sum())
+        return total, size
+
+    @property
+    def _n_parts(self) -> int:
+        """Forwards that the region takes: its planes, for a network on planes."""
+        if not self.layout.per_plane:
+            return 1
+        return self.region[0].stop - self.region[0].start
+
+    def _block(self, x: torch.Tensor) -> torch.Tensor:
+        """The block that the reader would have given, of the voxels `x`."""
+        import torch
+
+        for axis, local in enumerate(self._local):
+            if len(local) != x.shape[axis] or (np.diff(local) != 1).any():
+                index = torch.from_numpy(np.ascontiguousarray(local)).to(x.device)
+                x = x.index_select(axis, index)
+        return x
+
+    def _part(
+        self,
+        block: torch.Tensor,
+        i: int,
+        forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The region, or its plane `i`, standardised: ``(Z, Y, X)``."""
+        self._stop_if_asked()
+        forward = self.scene.network if forward is None else forward
+        rows = [
+            slice(part.start - w.start * s, part.stop - w.start * s)
+            for part, w, s in zip(
+                self.region, self._tile.window, self.layout.scale, strict=True
+            )
+        ]
+        with compute.interruptible(self.scene.network, self._stop_if_asked):
+            if not self.layout.per_plane:
+                y = forward(block[None, None])
+                return y[0, 0][tuple(rows)]
+            n_channels = 2 * self.layout.context + 1
+            y = forward(block[i : i + n_channels][None])
+            return y[0, :1][(slice(None), *rows[1:])]
+
+    def _stop_if_asked(self) -> None:
+        if self.scene.should_stop():
+            raise Cancelled("Stopped.")
+
+    def _like(self, seen: AnyArray) -> AnyArray:
+        return np.ascontiguousarray(seen, self.seen.dtype)
+
+    def _explaining(self) -> _Readable:
+        return _Readable(self)
+
+
+class _Readable:
+    """Turns errors of a network into sentences."""
+
+    def __init__(self, window: Window) -> None:
+        self._window = window
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
+        if error is None or not isinstance(error, Exception):
+            return
+        if isinstance(error, GeoSRError):
+            return
+        shape = self._window.seen.shape
+        name = type(self._window.scene.network).__name__
+        if is_out_of_memory(error):
+            raise DeviceMemoryError(
+                f"Memory ran out on the window of {shape} voxels that {name} sees. "
+                "Explain fewer voxels at once, close other programs or use another "
+                "device."
+            ) from error
+        raise EngineError(
+            f"The network {name} failed on a window of {shape} voxels: {error}"
+        ) from error
+
+
+def _is_constant(name: str) -> bool:
+    """Whether a parameter is added and not multiplied, by its name."""
+    parts = name.split(".")
+    return any("bias" in part for part in parts[-2:]) or parts[-1] == "running_mean"
+
+
+def _tile_for(layout: Layout, region: Box) -> Tile:
+    """One tile for the input voxels below a region of the result."""
+    cores, windows = [], []
+    for axis, (part, s) in enumerate(zip(region, layout.scale, strict=True)):
+        start, stop = part.start // s, -(-part.stop // s)
+        if not 0 <= start < stop <= layout.shape[axis]:
+            raise VolumeError(
+                f"The region {tuple((p.start, p.stop) for p in region)} does not lie "
+                "in the result."
+            )
+        cores.append(slice(start, stop))
+        aligned = start // layout.stride[axis] * layout.stride[axis]
+        windows.append(window_along(layout, axis, aligned, stop))
+    return Tile(
+        core=(cores[0], cores[1], cores[2]),
+        window=(windows[0], windows[1], windows[2]),
+    )
+
+
+def _first_places(index: AnyArray, start: int) -> AnyArray:
+    """Where in a block each voxel of the scan, from `start` on, is found."""
+    order = np.argsort(index, kind="stable")
+    values, first = np.unique(index[order], return_index=True)
+    assert values[0] == start
+    assert len(values) == values[-1] - values[0] + 1
+    places: AnyArray = order[first]
+    return places

@@ -1,0 +1,151 @@
+"""The filter that the network applies here: the row of its Jacobian at a voxel.
+
+A network of convolutions and rectifiers is piecewise linear: around one input it *is*
+a linear filter and a constant, ``y = Σ k x + b`` [1]_ [2]_. That this holds is checked
+and not taken from a list of layers: by Euler's theorem, ``b`` must be what the
+network's biases contribute. Of other networks (with a smooth bound by the noise, say)
+the same row is the linearisation, which tells the effect of small changes alone.
+
+References
+----------
+.. [1] Mohan, Kadkhodaie, Simoncelli, Fernandez-Granda. Robust and interpretable blind
+   image denoising via bias-free convolutional neural networks. ICLR (2020).
+   arXiv:1906.05478
+.. [2] Srinivas, Fleuret. Full-gradient representation for neural network visualization.
+   NeurIPS (2019). arXiv:1905.00780
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.types import AnyArray
+from napari_geosr.physics.correlated_noise import noise_like
+
+TITLE = "Filter"
+HELP = "The linear filter that the network applies at this place, and its width."
+
+#: Part of the sum of absolute terms by which Euler's identity may fail: rounding.
+_EXACT = 1e-4
+
+
+def explain(question: Question) -> Generator[Step, None, Finding]:
+    """Find the filter at a voxel, or the mean one over several."""
+    yield StageStarted(message="Finding the filter")
+    window = question.window
+    value, slope = question.mean_gradient()
+    exact = window.is_differentiable
+    response = float((slope.astype(np.float64) * window.seen).sum())
+    size = float(np.abs(slope.astype(np.float64) * window.seen).sum())
+    mismatch: float | None = None
+    if exact:
+        bias, bias_size = window.bias_part(question.weights)
+        mismatch = abs(value - response - bias) / max(size + bias_size, 1e-30)
+        exact = mismatch <= _EXACT
+    error = _linearity(question, value, slope)
+    statistics = question.scene.statistics
+    kernel = slope.astype(np.float64) * window.gain
+    output = float(window.grey(np.float64(value)))
+    greys = window.seen.astype(np.float64) * statistics.input_std
+    part = float((kernel * (greys + statistics.input_mean)).sum())
+    widths = _widths(question, kernel)
+    kind = "exact" if exact else "linearisation"
+    if not window.is_differentiable:
+        kind = "finite differences"
+    figures = {
+        "kind": kind,
+        "output": output,
+        "filter_times_input": part,
+        "net_bias": output - part,
+        "sum": float(kernel.sum()),
+        "identity_error": mismatch,
+        "noise_linearity_error": error,
+        "noise_gain": _noise_gain(question, kernel),
+        "width": dict(zip("zyx", widths, strict=True)),
+        "unit": question.unit,
+    }
+    overlay = Attribution(
+        window.place, kernel.astype(np.float32), "grey value of the result per input"
+    )
+    return Finding(figures, _sentence(question, figures), overlay, _notes(figures))
+
+
+def _linearity(question: Question, value: float, slope: AnyArray) -> float | None:
+    """Error of the filter for changes as large as the noise, relative to the change."""
+    window, noise = question.window, question.noise()
+    level = noise.level / question.scene.statistics.input_std
+    if level == 0:
+        return None
+    rng = np.random.default_rng(question.seed)
+    wrong, changes = [], []
+    for _ in range(max(2, question.draws // 2)):
+        change = level * noise_like(window.seen.shape, noise.correlation, rng)
+        found = float((window.values(window.seen + change) * question.weights).sum())
+        changes.append(found - value)
+        wrong.append(found - value - float((slope * change).sum()))
+    scale = float(np.sqrt(np.mean(np.square(changes))))
+    return float(np.sqrt(np.mean(np.square(wrong)))) / scale if scale > 0 else None
+
+
+def _noise_gain(question: Question, kernel: AnyArray) -> float:
+    """Standard deviation of the output per unit of independent noise in the scan."""
+    return float(np.sqrt(np.square(kernel).sum()))
+
+
+def _widths(question: Question, kernel: AnyArray) -> list[float]:
+    """Full width at half maximum along each axis of the Gaussian of equal spread.
+
+    The spread is the second moment of the absolute weights around their middle.
+    """
+    weights = np.abs(kernel)
+    total = float(weights.sum())
+    found = []
+    for axis in range(3):
+        along = weights.sum(axis=tuple(a for a in range(3) if a != axis))
+        places = np.arange(len(along)) * question.voxel_size[axis]
+        if not total > 0:
+            found.append(0.0)
+            continue
+        middle = float((along * places).sum()) / total
+        spread = float((along * (places - middle) ** 2).sum()) / total
+        found.append(2 * np.sqrt(2 * np.log(2)) * float(np.sqrt(spread)))
+    return found
+
+
+def _sentence(question: Question, figures: dict[str, object]) -> str:
+    widths = figures["width"]
+    assert isinstance(widths, dict)
+    flat = question.scene.layout.ndim == 2
+    shown = " × ".join(f"{widths[axis]:.3g}" for axis in ("yx" if flat else "zyx"))
+    start = {
+        "exact": "Here the network is exactly a linear filter",
+        "linearisation": "For small changes, the network acts here like a linear "
+        "filter",
+        "finite differences": "For small changes (by finite differences), the model "
+        "acts here like a linear filter",
+    }[str(figures["kind"])]
+    return (
+        f"{start} {shown} {question.unit} wide (full width at half maximum, "
+        f"{'Y × X' if flat else 'Z × Y × X'}): {figures['output']:.4g} = "
+        f"{figures['filter_times_input']:.4g} from the input "
+        f"{figures['net_bias']:+.4g} net bias."
+    )
+
+
+def _notes(figures: dict[str, object]) -> tuple[str, ...]:
+    if figures["kind"] == "exact":
+        return ()
+    error = figures["noise_linearity_error"]
+    known = (
+        ""
+        if error is None
+        else f" For changes as large as the noise it errs by {error:.0%} of the change."
+    )
+    return (
+        "This network is not piecewise linear, so the filter is its linearisation at "
+        f"this input and tells the effect of small changes alone.{known}",
+    )

@@ -1,0 +1,115 @@
+"""Occlusion that keeps grey level and noise: which parts of the scan matter.
+
+Grey boxes, the usual way [1]_, are something that no network has seen. Here a cube of
+the scan is replaced by one of the same mean grey value with fresh noise of the scan's
+own level and correlation: only the structure in it is gone. What the result changes by,
+beyond the change by fresh noise alone, is the cube's effect.
+
+References
+----------
+.. [1] Zeiler, Fergus. Visualizing and understanding convolutional networks. ECCV
+   (2014). arXiv:1311.2901
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Generator, Iterator
+
+import numpy as np
+
+from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.core.steps import BlockDone, StageStarted, Step
+from napari_geosr.core.types import AnyArray
+
+TITLE = "Occlusion"
+HELP = "Change of the result when cubes of the scan lose their structure."
+
+#: Cubes that are tried at most: those nearest to the place.
+_MOST = 216
+
+
+def explain(question: Question) -> Generator[Step, None, Finding]:
+    """Replace cube by cube, and look at the mean grey value of the place."""
+    yield StageStarted(message="Occluding cubes of the scan")
+    window = question.window
+    fresh = FreshNoise(question)
+    cubes = _cubes(question)
+    left_out = max(0, len(cubes) - _MOST)
+    cubes = cubes[:_MOST]
+    before = float((window.values() * question.weights).sum())
+    effect = np.zeros(window.seen.shape)
+    draws = max(1, question.draws // 4)
+    for i, cube in enumerate(cubes):
+        changes = []
+        for _ in range(draws):
+            changed = window.seen.copy()
+            level = np.full_like(changed[cube], changed[cube].mean(), np.float64)
+            noise = fresh.draw(_everywhere(window.seen, float(level.flat[0])))
+            changed[cube] = level + noise[cube]
+            changes.append(
+                float((window.values(changed) * question.weights).sum()) - before
+            )
+        effect[cube] = np.mean(changes)
+        yield BlockDone(i + 1, len(cubes))
+    effect *= question.scene.statistics.output_std
+    best = max(cubes, key=lambda cube: float(np.abs(effect[cube]).max()))
+    strongest = tuple((part.start + part.stop - 1) // 2 for part in best)
+    place = [i + p.start for i, p in zip(strongest, window.place, strict=True)]
+    figures = {
+        "patch": question.patch,
+        "cubes": len(cubes),
+        "cubes_left_out": left_out,
+        "strongest": float(effect[strongest]),
+        "strongest_at": place[3 - question.scene.layout.ndim :],
+        "distance": float(question.distances()[strongest]),
+        "unit": question.unit,
+    }
+    sentence = (
+        f"Without the structure {figures['distance']:.3g} {question.unit} away, at "
+        f"voxel {tuple(figures['strongest_at'])} of the scan, the result would change "
+        f"by {figures['strongest']:+.4g}, more than by that of any other cube of "
+        f"{question.patch} voxels."
+    )
+    notes = []
+    if left_out:
+        notes.append(
+            f"Only the {_MOST} cubes nearest to the place were tried; {left_out} "
+            "further ones were left out. Larger cubes (--patch) reach further."
+        )
+    if not fresh.is_measured:
+        notes.append(
+            "The noise of the scan could not be measured; its upper bound was drawn."
+        )
+    overlay = Attribution(
+        window.place, effect.astype(np.float32), "change of the result without it"
+    )
+    return Finding(figures, sentence, overlay, tuple(notes))
+
+
+def _everywhere(seen: AnyArray, value: float) -> AnyArray:
+    return np.full(seen.shape, value)
+
+
+def _cubes(question: Question) -> list[tuple[slice, ...]]:
+    """Cubes that cover the window, the nearest to the place first."""
+    window = question.window
+    distances = question.distances()
+    found = list(_grid(question, window.seen.shape))
+    return sorted(found, key=lambda cube: float(distances[cube].min()))
+
+
+def _grid(question: Question, shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+    """Of cubes, one of which has the place in its middle."""
+    window = question.window
+    edges = []
+    for n, part, region, s in zip(
+        shape, window.place, question.region, window.scale, strict=True
+    ):
+        middle = (region.start + region.stop) // 2 // s - part.start
+        first = (middle - question.patch // 2) % question.patch
+        starts = [*([0] if first else []), *range(first, n, question.patch)]
+        stops = [*starts[1:], n]
+        edges.append([slice(a, b) for a, b in zip(starts, stops, strict=True)])
+    yield from itertools.product(*edges)

@@ -1,0 +1,77 @@
+"""How far the network looked: radii that hold a share of the attribution.
+
+The absolute derivatives of the result by the voxels of the scan, summed up by distance
+[1]_. The theoretical receptive field is the halo of the network, beyond which nothing
+can have an effect.
+
+References
+----------
+.. [1] Luo, Li, Urtasun, Zemel. Understanding the effective receptive field in deep
+   convolutional neural networks. NeurIPS (2016). arXiv:1701.04128
+"""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+
+import numpy as np
+
+from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.types import AnyArray
+
+TITLE = "Reach"
+HELP = "Radii that hold 50, 90 and 99 % of what the result depends on."
+
+#: Shares of the attribution that radii are given for.
+SHARES = (0.5, 0.9, 0.99)
+
+
+def explain(question: Question) -> Generator[Step, None, Finding]:
+    """Find the radii around the place that hold most of the attribution."""
+    yield StageStarted(message="Finding the reach")
+    window = question.window
+    _, slope = question.mean_gradient()
+    weights = np.abs(slope).astype(np.float64)
+    distances = question.distances()
+    radii = dict(zip(SHARES, _radii(weights, distances), strict=True))
+    layout = window.layout
+    halo = [h * v for h, v in zip(_halo(question), question.voxel_size, strict=True)]
+    figures = {
+        "radius": {f"{share:.0%}": radius for share, radius in radii.items()},
+        "receptive_field": dict(zip("zyx", halo, strict=True)),
+        "unit": question.unit,
+        "beyond": float(weights[distances > radii[0.9]].sum())
+        / max(float(weights.sum()), 1e-30),
+    }
+    limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
+    sentence = (
+        f"90 % of what the network took from the scan lies within {radii[0.9]:.3g} "
+        f"{question.unit} (99 %: {radii[0.99]:.3g} {question.unit}); its receptive "
+        f"field reaches {limit:.3g} {question.unit}."
+    )
+    overlay = Attribution(
+        window.place, weights.astype(np.float32), "absolute derivative of the result"
+    )
+    return Finding(figures, sentence, overlay)
+
+
+def _halo(question: Question) -> tuple[int, int, int]:
+    """Theoretical reach along Z, Y and X, in voxels of the scan."""
+    layout = question.scene.layout
+    z, y, x = layout.halo
+    return z + layout.context, y, x
+
+
+def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
+    """Distances within which the shares of all weights lie."""
+    order = np.argsort(distances, axis=None, kind="stable")
+    held = np.cumsum(weights.ravel()[order])
+    if not held[-1] > 0:
+        return [0.0] * len(SHARES)
+    sorted_distances = distances.ravel()[order]
+    found = []
+    for share in SHARES:
+        at = int(np.searchsorted(held, share * held[-1] * (1 - 1e-9)))
+        found.append(float(sorted_distances[min(at, len(sorted_distances) - 1)]))
+    return found

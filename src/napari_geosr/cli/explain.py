@@ -1,0 +1,92 @@
+"""``napari-geosr explain``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from cyclopts import Parameter
+
+from napari_geosr.cli.console import print_json, run_command
+from napari_geosr.cli.options import (
+    AS_FLAGS,
+    InputPath,
+    Json,
+    Overwrite,
+    SettingsPath,
+    settings_from,
+)
+from napari_geosr.core.types import AnyDict
+from napari_geosr.operations import explain as explanation
+from napari_geosr.operations.explain.config import ExplainConfig
+from napari_geosr.operations.inputs import InputConfig, open_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Generator
+
+    from napari_geosr.core.steps import ShouldStop, Step
+    from napari_geosr.operations.explain import ExplainResult
+
+
+def explain(
+    input: InputPath,  # noqa: A002  # the name that people see
+    /,
+    *,
+    out: Annotated[
+        Path,
+        Parameter(alias="-o", help="Folder for the results. Created if missing."),
+    ],
+    pores: Annotated[
+        Path | None,
+        Parameter(
+            help="Pore table (pores.csv) that measure wrote for the result of this "
+            "model: every pore is explained, in place of one voxel."
+        ),
+    ] = None,
+    config: Annotated[ExplainConfig | None, AS_FLAGS] = None,
+    reading: Annotated[InputConfig | None, AS_FLAGS] = None,
+    settings: SettingsPath = None,
+    json: Json = False,
+    overwrite: Overwrite = False,
+) -> int:
+    """Show which voxels of a scan a place of the restored volume comes from.
+
+    The input is the scan; the model restores what it needs of it. --at counts voxels
+    of the result. Writes figures as JSON, attributions as volumes on the voxels of the
+    scan, and with --pores a pore table with evidence.
+    """
+    wanted = settings_from(ExplainConfig, config, settings)
+    explanation.check_files(out, wanted, pores=pores is not None, overwrite=overwrite)
+    volume = open_volume(input, reading)
+
+    def steps(
+        should_stop: ShouldStop,
+    ) -> Generator[Step, None, tuple[ExplainResult, dict[str, Path]]]:
+        result = yield from explanation.explain_steps(
+            volume, wanted, pores, should_stop=should_stop
+        )
+        written = yield from explanation.write_steps(
+            result, out, overwrite=overwrite, should_stop=should_stop
+        )
+        return result, written
+
+    (result, written), warnings = run_command(steps)
+    if json:
+        print_json(_describe(result, written, warnings))
+        return 0
+    print(result.sentence)
+    if result.table is None:
+        for name, finding in result.explanations[0].findings.items():
+            print(f"  {name}: {finding.sentence}")
+    print(f"Wrote {', '.join(str(path) for path in written.values())}")
+    return 0
+
+
+def _describe(
+    result: ExplainResult, written: dict[str, Path], warnings: list[str]
+) -> AnyDict:
+    return {
+        **result.to_json_dict(),
+        "files": {name: str(path) for name, path in written.items()},
+        "warnings": warnings,
+    }

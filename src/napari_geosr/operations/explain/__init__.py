@@ -1,0 +1,54 @@
+"""Explain where a place of a restored volume comes from.
+
+Names are loaded on first use, so that settings can be read without the rest.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import lazy_loader
+
+if TYPE_CHECKING:
+    from napari_geosr.operations.explain.config import ExplainConfig, methods
+    from napari_geosr.operations.explain.files import check_files, write_steps
+    from napari_geosr.operations.explain.run import (
+        ExplainResult,
+        Explanation,
+        PreparedExplanation,
+        explain_place_steps,
+        explain_pores_steps,
+        explain_steps,
+        prepare_steps,
+    )
+
+__all__ = [
+    "ExplainConfig",
+    "ExplainResult",
+    "Explanation",
+    "PreparedExplanation",
+    "check_files",
+    "explain_place_steps",
+    "explain_pores_steps",
+    "explain_steps",
+    "methods",
+    "prepare_steps",
+    "write_steps",
+]
+
+__getattr__, __dir__, _ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "config": ["ExplainConfig", "methods"],
+        "files": ["check_files", "write_steps"],
+        "run": [
+            "ExplainResult",
+            "Explanation",
+            "PreparedExplanation",
+            "explain_place_steps",
+            "explain_pores_steps",
+            "explain_steps",
+            "prepare_steps",
+        ],
+    },
+)

@@ -1,0 +1,189 @@
+"""Settings of an explanation. No torch here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from pydantic import Field, field_validator, model_validator
+
+from napari_geosr.attribution import METHODS
+from napari_geosr.core.config import Config
+from napari_geosr.operations.inputs import COMMAS, numbers_from
+
+
+class ExplainConfig(Config):
+    """Settings of an explanation."""
+
+    model: Annotated[str, Parameter(alias="-m")] = Field(
+        "ct-denoise", title="Model", description="Name or path of a model."
+    )
+    method: Annotated[tuple[str, ...], COMMAS] = Field(
+        ("evidence", "reach"),
+        min_length=1,
+        title="Methods",
+        description="What to find, separated by commas. evidence: whether the pore "
+        "would be drawn without the scan showing it; reach: how far the network "
+        "looked; filter: the linear filter it applied; lam: detail that made the "
+        "result; occlusion: which parts of the scan matter.",
+    )
+    at: Annotated[tuple[int, ...] | None, COMMAS] = Field(
+        None,
+        title="Voxel",
+        description="Voxel of the result to explain, as Z,Y,X from 0. With "
+        "super-resolution these are the fine voxels of the result, not those of the "
+        "scan.",
+    )
+    position: Annotated[tuple[float, ...] | None, COMMAS] = Field(
+        None,
+        title="Position",
+        description="The same as a position Z,Y,X in the unit of the scan, its origin "
+        "included.",
+    )
+    threshold: float | None = Field(
+        None,
+        title="Threshold",
+        description="Grey value between pore and solid in the result; by default that "
+        "of the pores' report, or Otsu's around the voxel.",
+    )
+    phase: Literal["dark", "bright"] | None = Field(
+        None,
+        title="Pores are",
+        description="Whether pores are darker or brighter than the solid; by default "
+        "as in the pores' report, or dark.",
+    )
+    draws: int = Field(
+        8,
+        ge=2,
+        le=256,
+        title="Draws",
+        description="How often noise is drawn (evidence, occlusion).",
+    )
+    margin: int = Field(
+        2,
+        ge=0,
+        le=16,
+        title="Margin",
+        description="How far beyond a pore its own neighbourhood goes, in voxels of "
+        "the scan (evidence).",
+    )
+    radius: int = Field(
+        0,
+        ge=0,
+        le=16,
+        title="Radius",
+        description="Explain a cube of this many voxels to each side of the voxel, "
+        "where there is no pore.",
+    )
+    feature: Literal["grey", "edge"] = Field(
+        "grey",
+        title="Feature",
+        description="What lam attributes: the mean grey value, or the mean slope.",
+    )
+    steps: int = Field(
+        32,
+        ge=2,
+        le=512,
+        title="Steps",
+        description="Steps from the blurred to the sharp scan (lam).",
+    )
+    blur: float = Field(
+        4.0,
+        gt=0,
+        le=32,
+        title="Blur",
+        description="Standard deviation of the blur that lam begins with, in voxels "
+        "of the scan.",
+    )
+    patch: int = Field(
+        3,
+        ge=1,
+        le=32,
+        title="Patch",
+        description="Edge of the cubes that occlusion replaces, in voxels of the scan.",
+    )
+    seed: int = Field(0, ge=0, title="Seed", description="Seed of the noises drawn.")
+    device: str = Field(
+        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+    )
+    nonfinite: Literal["mean", "zero", "refuse"] = Field(
+        "mean",
+        title="NaN and Inf",
+        description="What the model sees in place of NaN and Inf, as in restore.",
+    )
+    threads: int | None = Field(
+        None,
+        ge=1,
+        title="Threads",
+        description="CPU threads; by default one less than there are cores.",
+    )
+    strength: float = Field(
+        1.0, ge=0, le=2, title="Strength", description="As in restore."
+    )
+    sharpness: Literal["auto", "scan", "object"] = Field(
+        "auto", title="Sharpness", description="As in restore."
+    )
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _read_methods(cls, value: Any) -> Any:
+        """Take ``A,B`` for two names, as a command line gives them."""
+        words = [value] if isinstance(value, str) else value
+        if not isinstance(words, list | tuple):
+            return value
+        return tuple(
+            name.strip()
+            for word in words
+            for name in (word.split(",") if isinstance(word, str) else [word])
+        )
+
+    @field_validator("method")
+    @classmethod
+    def _check_methods(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        known = METHODS.names()
+        if not set(value) <= set(known):
+            raise ValueError(f"one of {', '.join(map(repr, known))}")
+        return tuple(dict.fromkeys(value))
+
+    @field_validator("at", mode="before")
+    @classmethod
+    def _read_voxel(cls, value: Any) -> Any:
+        return numbers_from(value, int, "12,32,32")
+
+    @field_validator("position", mode="before")
+    @classmethod
+    def _read_position(cls, value: Any) -> Any:
+        return numbers_from(value, float, "24.5,64,64")
+
+    @model_validator(mode="after")
+    def _one_place(self) -> ExplainConfig:
+        if self.at is not None and self.position is not None:
+            raise ValueError("give a voxel or a position, not both")
+        return self
+
+
+@dataclass(frozen=True)
+class MethodAbout:
+    """A method, for menus.
+
+    Attributes
+    ----------
+    name : str
+        As settings have it.
+    title, help : str
+        For people.
+    """
+
+    name: str
+    title: str
+    help: str
+
+
+def methods() -> list[MethodAbout]:
+    """All methods there are; imports no torch."""
+    return [
+        MethodAbout(name, module.TITLE, module.HELP)
+        for name in METHODS.names()
+        for module in (METHODS.load(name),)
+    ]

@@ -1,0 +1,485 @@
+"""Explanations of a voxel, of a pore, or of every pore of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.attribution import METHODS, Finding, Question
+from napari_geosr.core import provenance
+from napari_geosr.core.errors import ConfigError, GeoSRError, ModelError
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    PartDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+    run_to_end,
+)
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.explain.config import ExplainConfig
+from napari_geosr.operations.explain.targets import (
+    PoreRow,
+    PoreTable,
+    Target,
+    pore_at,
+    pores_of,
+    read_pores,
+    voxel_of,
+    voxel_target,
+)
+from napari_geosr.operations.restore import (
+    PreparedRestoration,
+    RestoreConfig,
+    with_noise,
+)
+from napari_geosr.operations.restore import prepare_steps as prepare_restoration_steps
+
+if TYPE_CHECKING:
+    from napari_geosr.attribution._window import Scene
+
+#: Codes of verdicts in a volume of them.
+VERDICTS = {"well supported": 1, "weak": 2, "prior only": 3}
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedExplanation:
+    """A scan and a model that are ready to be asked; prepared once, asked often.
+
+    Attributes
+    ----------
+    restoration : PreparedRestoration
+        What is explained: the very network, noise and scale of a restoration.
+    """
+
+    restoration: PreparedRestoration
+    config: ExplainConfig
+    scene: Scene
+    noise: Callable[[], Noise]
+    told: Callable[[float], Any]
+    record: AnyMapping
+
+    @property
+    def volume(self) -> Volume:
+        return self.restoration.volume
+
+
+@dataclass(frozen=True, eq=False)
+class Explanation:
+    """What was found of one place.
+
+    Attributes
+    ----------
+    target : Target
+    findings : mapping of Finding
+        By method.
+    sentence : str
+        The most important of it.
+    overlays : mapping of Volume
+        By method: attributions on voxels of the scan, in their place.
+    row : PoreRow or None
+        Of the table that the pore is from.
+    """
+
+    target: Target
+    findings: Mapping[str, Finding]
+    sentence: str
+    overlays: Mapping[str, Volume]
+    row: PoreRow | None = None
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What limits it, in sentences."""
+        found = [note for f in self.findings.values() for note in f.notes]
+        return tuple(dict.fromkeys([*self.target.notes, *found]))
+
+
+@dataclass(frozen=True, eq=False)
+class ExplainResult:
+    """Explanations, in order of the pore table where there is one.
+
+    Attributes
+    ----------
+    missing : tuple of PoreRow
+        Pores of the table that the result does not have.
+    verdicts : Volume or None
+        Of pores of a table: 1 well supported, 2 weak, 3 prior only, on voxels of the
+        scan.
+    """
+
+    prepared: PreparedExplanation
+    explanations: tuple[Explanation, ...]
+    table: PoreTable | None = None
+    missing: tuple[PoreRow, ...] = ()
+    verdicts: Volume | None = None
+
+    @property
+    def sentence(self) -> str:
+        """The most important of it."""
+        if self.table is None:
+            return self.explanations[0].sentence
+        return _table_sentence(self)
+
+    def to_json_dict(self) -> AnyDict:
+        """All figures, as JSON can hold them."""
+        prepared = self.prepared
+        n = len(prepared.volume.axes)
+        return {
+            "sentence": self.sentence,
+            "scan": prepared.volume.name,
+            "model": prepared.restoration.model.card.name,
+            "voxels": "of the result",
+            "axes": prepared.volume.axes,
+            "scale": list(prepared.scene.layout.scale[-n:]),
+            "unit": prepared.volume.unit,
+            "places": [_described(prepared, each) for each in self.explanations],
+            "missing": [row.label for row in self.missing],
+            "provenance": dict(prepared.record),
+        }
+
+
+def explain_steps(
+    volume: Volume,
+    config: ExplainConfig,
+    pores: str | Path | None = None,
+    *,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, ExplainResult]:
+    """Explain the place that the settings name, or the pores of a table.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, not the result.
+    pores : path, optional
+        Pore table, as ``measure`` wrote it for the result of the same model.
+
+    Raises
+    ------
+    ConfigError
+        If no place is named, or two.
+    FileError
+        If the table cannot be read.
+    VolumeError, ModelError
+        If the place does not lie in the result, or the model cannot be explained.
+    """
+    table = None
+    if pores is not None:
+        if config.at is not None or config.position is not None:
+            raise ConfigError("Give a voxel (--at) or pores (--pores), not both.")
+        table = read_pores(pores)
+    elif config.at is None and config.position is None:
+        raise ConfigError(
+            "Say what to explain: a voxel (--at), a position (--position) or pores "
+            "(--pores)."
+        )
+    prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
+    if table is not None:
+        return (yield from explain_pores_steps(prepared, table))
+    at = voxel_of(prepared.volume, prepared.scene, config.at, config.position)
+    found = yield from explain_place_steps(prepared, at)
+    return ExplainResult(prepared, (found,))
+
+
+def prepare_steps(
+    volume: Volume, config: ExplainConfig, *, should_stop: ShouldStop = never_stop
+) -> Generator[Step, None, PreparedExplanation]:
+    """Make ready what :func:`explain_place_steps` may then be asked again and again.
+
+    Raises
+    ------
+    ModelError
+        If the model is unknown, gives labels, or is to be chosen.
+    """
+    from napari_geosr.attribution._window import Scene
+
+    if config.model == "auto":
+        raise ModelError(
+            "The model that restored the scan is explained: name it (--model), "
+            "instead of auto."
+        )
+    wanted = RestoreConfig.create(
+        model=config.model,
+        device=config.device,
+        nonfinite=config.nonfinite,
+        threads=config.threads,
+        strength=config.strength,
+        sharpness=config.sharpness,
+    )
+    restoration = yield from prepare_restoration_steps(
+        volume, wanted, should_stop=should_stop
+    )
+    if restoration.labels:
+        raise ModelError(
+            f"The model {restoration.model.card.name!r} gives labels, which have no "
+            "derivatives and no darkness: choose one that restores grey values."
+        )
+    scene = Scene(
+        restoration.network,
+        restoration.volume.data,
+        restoration.statistics,
+        restoration.device,
+        config.threads,
+        config.nonfinite,
+        should_stop,
+    )
+    record = yield from provenance.record_steps(
+        "explain",
+        inputs={"scan": restoration.volume},
+        settings=config.model_dump(mode="json"),
+        model=_about(restoration),
+        should_stop=should_stop,
+    )
+    noise = cache(lambda: _noise_of(restoration))
+    told = cache(lambda factor: with_noise(restoration, factor).network)
+    return PreparedExplanation(restoration, config, scene, noise, told, record)
+
+
+def _about(restoration: PreparedRestoration) -> AnyDict:
+    card = restoration.model.card
+    return {"name": card.name, "weights_sha256": card.weights_sha256}
+
+
+def _noise_of(restoration: PreparedRestoration) -> Noise:
+    from napari_geosr.measure.noise import estimate_noise
+
+    if restoration.noise is not None:
+        return restoration.noise
+    return estimate_noise(restoration.seen_volume)
+
+
+def explain_place_steps(
+    prepared: PreparedExplanation, at: tuple[int, int, int]
+) -> Generator[Step, None, Explanation]:
+    """Explain the pore at a voxel of the result (Z, Y, X), or the voxel itself."""
+    config, scene = prepared.config, prepared.scene
+    target = None
+    wants_pore = "evidence" in config.method
+    if wants_pore:
+        yield StageStarted(message="Measuring the noise")
+        noise = prepared.noise()
+        yield StageStarted(message="Looking for the pore")
+        target = pore_at(
+            scene, at, config.threshold, config.phase or "dark", noise.contrast
+        )
+    if target is None:
+        target = voxel_target(scene, at, config.radius)
+    names = [n for n in config.method if n != "evidence" or target.kind == "pore"]
+    if wants_pore and target.kind != "pore":
+        yield Warned(
+            message="There is no pore at this voxel, so there is no evidence to be "
+            "weighed. A threshold (--threshold) may tell pores that Otsu's does not."
+        )
+        if not names:
+            raise ConfigError(
+                "There is no pore at this voxel: choose one in a pore, or another "
+                "method (--method reach)."
+            )
+    found = yield from _found_steps(prepared, target, names)
+    for note in found.notes:
+        yield Warned(message=note)
+    return found
+
+
+def _found_steps(
+    prepared: PreparedExplanation,
+    target: Target,
+    names: Sequence[str],
+    row: PoreRow | None = None,
+) -> Generator[Step, None, Explanation]:
+    """Ask every method, and make volumes of what they found."""
+    question = _question(prepared, target)
+    findings = {}
+    for name in names:
+        findings[name] = yield from METHODS.load(name).explain(question)
+    missing = question.window.n_missing
+    if missing:
+        yield Warned(
+            message=f"{missing:,} of {question.window.seen.size:,} voxels that the "
+            "network looks at here are NaN or infinite: it sees the replacement "
+            "(--nonfinite) in their place."
+        )
+    overlays = {
+        name: _overlay(prepared, name, finding)
+        for name, finding in findings.items()
+        if finding.overlay is not None
+    }
+    sentence = _sentence(target, findings, prepared.volume.unit)
+    return Explanation(target, findings, sentence, overlays, row)
+
+
+def _question(prepared: PreparedExplanation, target: Target) -> Question:
+    config, volume = prepared.config, prepared.volume
+    size = (min(volume.voxel_size), *volume.voxel_size)[-3:]
+    return Question(
+        prepared.scene,
+        target.region,
+        target.mask,
+        (size[0], size[1], size[2]),
+        volume.unit,
+        prepared.noise,
+        prepared.told,
+        target.threshold,
+        target.phase,
+        draws=config.draws,
+        steps=config.steps,
+        blur=config.blur,
+        feature=config.feature,
+        patch=config.patch,
+        margin=config.margin,
+        seed=config.seed,
+    )
+
+
+def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volume:
+    """Attributions as a volume on voxels of the scan, in their place."""
+    volume, found = prepared.volume, finding.overlay
+    assert found is not None
+    n = len(volume.axes)
+    start = [part.start for part in found.place[-n:]]
+    origin = tuple(
+        o + i * v
+        for o, i, v in zip(volume.origin, start, volume.voxel_size, strict=True)
+    )
+    record = {**prepared.record, "method": name, "meaning": found.meaning}
+    return Volume(
+        found.values if n == 3 else found.values[0],
+        volume.axes,
+        volume.voxel_size,
+        volume.unit,
+        origin,
+        name=f"{volume.name} · {name}",
+        provenance=(*volume.provenance, record),
+    )
+
+
+def _sentence(target: Target, findings: Mapping[str, Finding], unit: str) -> str:
+    """Reach and evidence in one; else the first finding's."""
+    reach, evidence = findings.get("reach"), findings.get("evidence")
+    if reach is None:
+        return next(iter(findings.values())).sentence
+    radius = reach.figures["radius"]["90%"]
+    units = {"pixel": "voxels"}.get(unit, unit)
+    what = {"pore": "pore", "voxel": "voxel", "region": "region"}[target.kind]
+    start = f"90 % of this {what} comes from within {radius:.3g} {units}"
+    if evidence is None:
+        return f"{start}."
+    figures = evidence.figures
+    end = {
+        "well supported": "without the input there it would not be drawn (well "
+        "supported)",
+        "weak": f"without the input there, {figures['remains']:.0%} of its darkness "
+        f"would remain, and it survives {figures['survival']:.0%} of further noises "
+        "(weak)",
+        "prior only": "it would be drawn without the input there, too: "
+        f"{figures['remains']:.0%} of its darkness would remain (prior only)",
+    }[figures["verdict"]]
+    return f"{start}; {end}."
+
+
+def explain_pores_steps(
+    prepared: PreparedExplanation, table: PoreTable
+) -> Generator[Step, None, ExplainResult]:
+    """Explain every pore of a table.
+
+    Yields
+    ------
+    PartDone
+        For every pore.
+    """
+    config = prepared.config
+    yield StageStarted(message=f"Explaining {len(table.rows)} pores")
+    found, missing, total = [], [], len(table.rows)
+    pores = pores_of(prepared.scene, table, config.threshold, config.phase)
+    for i, (row, target) in enumerate(pores):
+        if target is None:
+            missing.append(row)
+        else:
+            try:
+                steps = _found_steps(prepared, target, config.method, row)
+                found.append(run_to_end(steps))
+            except ModelError:
+                raise
+            except GeoSRError as error:
+                if getattr(error, "exit_code", 2) != 2:
+                    raise
+                yield Warned(message=f"Pore {row.label}: {error}")
+                missing.append(row)
+        yield PartDone(i + 1, total)
+    if not found:
+        raise ConfigError(
+            f"None of the {total} pores of {table.path} is in the result of "
+            f"{prepared.restoration.model.card.name}: give the table that was measured "
+            "on the scan as this model restores it."
+        )
+    if missing:
+        labels = ", ".join(str(row.label) for row in missing[:10])
+        more = "" if len(missing) <= 10 else ", …"
+        yield Warned(
+            message=f"{len(missing)} of {total} pores were not explained ({labels}"
+            f"{more}): the result of this model has no pore like that there."
+        )
+    verdicts = _verdict_volume(prepared, found) if "evidence" in config.method else None
+    return ExplainResult(prepared, tuple(found), table, tuple(missing), verdicts)
+
+
+def _verdict_volume(
+    prepared: PreparedExplanation, found: Sequence[Explanation]
+) -> Volume:
+    """Verdicts on the voxels of the scan that the pores lie in."""
+    volume, layout = prepared.volume, prepared.scene.layout
+    codes = np.zeros(layout.shape, np.uint8)
+    for each in found:
+        verdict = each.findings["evidence"].figures["verdict"]
+        fine = np.argwhere(each.target.mask) + [p.start for p in each.target.region]
+        codes[tuple((fine // layout.scale).T)] = VERDICTS[verdict]
+    record = {**prepared.record, "method": "evidence", "meaning": str(VERDICTS)}
+    return Volume(
+        codes if layout.ndim == 3 else codes[0],
+        volume.axes,
+        volume.voxel_size,
+        volume.unit,
+        volume.origin,
+        name=f"{volume.name} · evidence",
+        provenance=(*volume.provenance, record),
+        metadata={"kind": "labels"},
+    )
+
+
+def _table_sentence(result: ExplainResult) -> str:
+    n = len(result.explanations)
+    if "evidence" not in result.prepared.config.method:
+        return f"{n} pores were explained."
+    verdicts = [e.findings["evidence"].figures["verdict"] for e in result.explanations]
+    counts = ", ".join(f"{verdicts.count(name)} {name}" for name in VERDICTS)
+    return f"Of {n} pores: {counts}."
+
+
+def _described(prepared: PreparedExplanation, found: Explanation) -> AnyDict:
+    """One place, as JSON can hold it."""
+    volume, layout = prepared.volume, prepared.scene.layout
+    n = len(volume.axes)
+    target = found.target
+    size, origin = volume.upscaled_geometry(layout.scale[-n:])
+    at = target.at[-n:]
+    return {
+        "kind": target.kind,
+        "label": None if found.row is None else found.row.label,
+        "at": list(at),
+        "at_in_scan": [i // s for i, s in zip(at, layout.scale[-n:], strict=True)],
+        "position": [o + i * v for o, i, v in zip(origin, at, size, strict=True)],
+        "region": [[part.start, part.stop] for part in target.region[-n:]],
+        "voxels": int(target.mask.sum()),
+        "threshold": target.threshold,
+        "sentence": found.sentence,
+        "notes": list(found.notes),
+        **{name: dict(finding.figures) for name, finding in found.findings.items()},
+    }

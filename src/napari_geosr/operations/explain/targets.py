@@ -1,0 +1,349 @@
+"""What is explained: a voxel, the pore that it lies in, or the pores of a table."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from napari_geosr.core.documents import read_json
+from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.types import AnyArray
+from napari_geosr.core.volume import Volume
+
+if TYPE_CHECKING:
+    from napari_geosr.attribution._window import Scene
+    from napari_geosr.inference.tiling import Box
+
+Phase = Literal["dark", "bright"]
+
+#: Voxels of the result to each side that a pore is looked for in, growing.
+_SEARCHED = (16, 32, 48)
+#: Least distance of the means of pore and solid, of the contrast of the scan.
+_APART = 0.5
+#: Difference in voxels up to which a pore is that of the table.
+_ALIKE = 0.2
+
+
+@dataclass(frozen=True, eq=False)
+class Target:
+    """A place of the result.
+
+    Attributes
+    ----------
+    kind : {"voxel", "region", "pore"}
+    at : tuple of int
+        A voxel of it, Z, Y, X.
+    threshold : float or None
+        Between pore and solid, of a pore.
+    notes : tuple of str
+    """
+
+    kind: Literal["voxel", "region", "pore"]
+    region: Box
+    mask: AnyArray
+    at: tuple[int, int, int]
+    threshold: float | None = None
+    phase: Phase = "dark"
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class PoreRow:
+    """A row of a pore table.
+
+    Attributes
+    ----------
+    box : tuple of (int, int)
+        First voxel and the one behind the last, along the axes of the volume.
+    """
+
+    label: int
+    voxels: int
+    box: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class PoreTable:
+    """The pores of a measured result, and how they were segmented.
+
+    Attributes
+    ----------
+    text : tuple of tuple of str
+        The rows as they are in the file, the header first.
+    """
+
+    path: Path
+    rows: tuple[PoreRow, ...]
+    text: tuple[tuple[str, ...], ...]
+    threshold: float | None = None
+    phase: Phase | None = None
+
+
+def read_pores(path: str | Path) -> PoreTable:
+    """Read a pore table of ``measure``, and the threshold of the report next to it.
+
+    Raises
+    ------
+    FileError
+        If it cannot be read or is no such table.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        path = path / "pores.csv"
+    try:
+        with path.open(encoding="utf-8", newline="") as stream:
+            text = tuple(tuple(row) for row in csv.reader(stream))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise FileError(f"The pore table {path} cannot be read: {reason}.") from error
+    names = [name.partition(" (")[0] for name in text[0]] if text else []
+    axes = [a for a in "zyx" if f"bbox_start_{a}" in names]
+    if not {"label", "voxels"} <= set(names) or axes[-2:] != ["y", "x"]:
+        raise FileError(
+            f"{path} is not a pore table: it needs the columns label, voxels and "
+            "bbox_start_… that napari-geosr measure writes."
+        )
+    rows = []
+    for number, cells in enumerate(text[1:], start=2):
+        row = dict(zip(names, cells, strict=False))
+        try:
+            box = tuple(
+                (int(row[f"bbox_start_{a}"]), int(row[f"bbox_end_{a}"])) for a in axes
+            )
+            rows.append(PoreRow(int(row["label"]), int(row["voxels"]), box))
+        except (KeyError, ValueError) as error:
+            raise FileError(
+                f"Line {number} of the pore table {path} is damaged ({error})."
+            ) from error
+    if not rows:
+        raise FileError(f"The pore table {path} holds no pores.")
+    return PoreTable(path, tuple(rows), text, *_segmentation(path))
+
+
+def _segmentation(path: Path) -> tuple[float | None, Phase | None]:
+    """Threshold and phase of the report that lies next to a table."""
+    report = path.with_name(path.name.replace("pores.csv", "report.json"))
+    if report == path or not report.is_file():
+        return None, None
+    try:
+        found: Any = read_json(report)
+        return float(found["threshold"]), found["phase"]
+    except (OSError, UnicodeDecodeError, ConfigError, KeyError, TypeError, ValueError):
+        return None, None
+
+
+def voxel_of(
+    volume: Volume,
+    scene: Scene,
+    at: tuple[int, ...] | None,
+    position: tuple[float, ...] | None,
+) -> tuple[int, int, int]:
+    """The voxel of the result that is meant, in Z, Y, X.
+
+    Raises
+    ------
+    ConfigError
+        If none is given, or it has another number of axes.
+    VolumeError
+        If it lies outside, or the scan has no value there.
+    """
+    axes, n = ", ".join(volume.axes), len(volume.axes)
+    given = at if at is not None else position
+    if given is None:
+        raise ConfigError(
+            "Say what to explain: a voxel (--at), a position (--position) or pores "
+            "(--pores)."
+        )
+    if len(given) != n:
+        raise ConfigError(
+            f"{volume.title} has the axes {axes}: {n} numbers are needed, not "
+            f"{len(given)} ({', '.join(f'{v:g}' for v in given)})."
+        )
+    scale, shape = scene.layout.scale[-n:], scene.result_shape[-n:]
+    if at is None:
+        assert position is not None
+        size, origin = volume.upscaled_geometry(scale)
+        at = tuple(
+            round((p - o) / v) for p, o, v in zip(position, origin, size, strict=True)
+        )
+    if not all(0 <= i < length for i, length in zip(at, shape, strict=True)):
+        factor = max(scale)
+        finer = "" if factor == 1 else f", {factor} times as many as the scan"
+        raise VolumeError(
+            f"The voxel {axes} = {', '.join(map(str, at))} lies outside of the result, "
+            f"which has {' × '.join(map(str, shape))} voxels{finer}. Voxels are "
+            "counted from 0."
+        )
+    place = tuple(i // s for i, s in zip(at, scale, strict=True))
+    if not np.isfinite(np.asarray(volume.data[tuple(slice(i, i + 1) for i in place)])):
+        raise VolumeError(
+            f"{volume.title} has no value at the voxel {axes} = "
+            f"{', '.join(map(str, place))} (NaN or infinite), so the result has none "
+            "there: choose another voxel."
+        )
+    z, y, x = (0,) * (3 - n) + at
+    return z, y, x
+
+
+def voxel_target(scene: Scene, at: tuple[int, int, int], radius: int) -> Target:
+    """One voxel of the result, or a cube around it."""
+    single = tuple(slice(i, i + 1) for i in at)
+    region = scene.clipped(single, radius)
+    mask = np.ones([part.stop - part.start for part in region], bool)
+    return Target("region" if radius else "voxel", region, mask, at)
+
+
+def pore_at(
+    scene: Scene,
+    at: tuple[int, int, int],
+    threshold: float | None,
+    phase: Phase,
+    contrast: float,
+) -> Target | None:
+    """The pore of the result that a voxel lies in; None if it lies in none.
+
+    Parameters
+    ----------
+    threshold : float or None
+        None: Otsu's of the neighbourhood, if that has two phases.
+    contrast : float
+        Of the scan: what two phases are expected to differ by.
+    """
+    region = scene.clipped([slice(i, i + 1) for i in at])
+    for by in _SEARCHED:
+        region = scene.clipped([slice(i, i + 1) for i in at], by)
+        window = scene.window(region)
+        greys = window.grey(window.values())
+        value = _otsu(greys, contrast) if threshold is None else threshold
+        if value is None:
+            continue
+        here = tuple(i - part.start for i, part in zip(at, region, strict=True))
+        pores = greys <= value if phase == "dark" else greys > value
+        if not pores[here]:
+            return None
+        mask = _component(pores, here)
+        if not _is_cut(scene, region, mask):
+            return _cut_out("pore", region, mask, at, value, phase)
+    if value is None:
+        return None
+    note = (
+        f"The pore reaches further than {_SEARCHED[-1]} voxels: only its part around "
+        "the voxel is explained."
+    )
+    return _cut_out("pore", region, mask, at, value, phase, (note,))
+
+
+def _otsu(greys: AnyArray, contrast: float) -> float | None:
+    """Otsu's threshold, where the means on its sides are as far apart as phases."""
+    from skimage.filters import threshold_otsu
+
+    if not greys.max() > greys.min():
+        return None
+    value = float(threshold_otsu(greys))
+    low = greys <= value
+    apart = float(greys[~low].mean() - greys[low].mean()) if (~low).any() else 0.0
+    return value if apart >= _APART * contrast else None
+
+
+def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
+    from scipy import ndimage
+
+    labels, _ = ndimage.label(pores, np.ones((3, 3, 3)))
+    found: AnyArray = labels == labels[here]
+    return found
+
+
+def _is_cut(scene: Scene, region: Box, mask: AnyArray) -> bool:
+    """Whether a pore goes on beyond the region."""
+    for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
+        along = mask.any(axis=tuple(a for a in range(3) if a != axis))
+        if (along[0] and part.start > 0) or (along[-1] and part.stop < n):
+            return True
+    return False
+
+
+def _cut_out(
+    kind: Literal["pore"],
+    region: Box,
+    mask: AnyArray,
+    at: tuple[int, int, int],
+    threshold: float,
+    phase: Phase,
+    notes: tuple[str, ...] = (),
+) -> Target:
+    """A target of the bounding box of a mask."""
+    box = []
+    for axis in range(3):
+        filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
+        box.append(slice(int(filled[0]), int(filled[-1]) + 1))
+    z, y, x = (
+        slice(r.start + b.start, r.start + b.stop)
+        for r, b in zip(region, box, strict=True)
+    )
+    return Target(kind, (z, y, x), mask[tuple(box)], at, threshold, phase, notes)
+
+
+def pores_of(
+    scene: Scene, table: PoreTable, threshold: float | None, phase: Phase | None
+) -> Iterator[tuple[PoreRow, Target | None]]:
+    """Every pore of a table in the result; None for those that are not there.
+
+    Raises
+    ------
+    ConfigError
+        If the threshold is not known.
+    VolumeError
+        If the table is of a volume of other size.
+    """
+    value = table.threshold if threshold is None else threshold
+    if value is None:
+        raise ConfigError(
+            f"There is no report.json next to {table.path}, so the grey value between "
+            "pore and solid is not known: give it (--threshold)."
+        )
+    kind: Phase = phase or table.phase or "dark"
+    _check_sizes(scene, table)
+    for row in table.rows:
+        yield row, _found(scene, row, value, kind)
+
+
+def _check_sizes(scene: Scene, table: PoreTable) -> None:
+    n = scene.layout.ndim
+    shape = scene.result_shape[-n:]
+    for row in table.rows:
+        inside = len(row.box) == n and all(
+            0 <= a < b <= size for (a, b), size in zip(row.box, shape, strict=True)
+        )
+        if not inside:
+            raise VolumeError(
+                f"Pore {row.label} of {table.path} does not lie in the result of "
+                f"{' × '.join(map(str, shape))} voxels: give the table that was "
+                "measured on the scan as this model restores it."
+            )
+
+
+def _found(scene: Scene, row: PoreRow, threshold: float, phase: Phase) -> Target | None:
+    """The pore in its box that has as many voxels as the table says."""
+    from scipy import ndimage
+
+    ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)
+    region = scene.clipped([slice(a, b) for a, b in ends])
+    window = scene.window(region)
+    greys = window.grey(window.values())
+    pores = greys <= threshold if phase == "dark" else greys > threshold
+    labels, n = ndimage.label(pores, np.ones((3, 3, 3)))
+    if not n:
+        return None
+    counts = np.bincount(labels.ravel())[1:]
+    best = int(np.abs(counts - row.voxels).argmin())
+    if abs(int(counts[best]) - row.voxels) > max(1, _ALIKE * row.voxels):
+        return None
+    mask = labels == best + 1
+    inner = np.argwhere(mask)[mask.sum() // 2]
+    z, y, x = (int(i) + part.start for i, part in zip(inner, region, strict=True))
+    return _cut_out("pore", region, mask, (z, y, x), threshold, phase)

@@ -1,0 +1,169 @@
+"""Evidence: pores that the scan shows, and pores that a network draws by itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import ndimage
+
+from napari_geosr.attribution import Question
+from napari_geosr.core.errors import ConfigError, VolumeError
+
+from .conftest import ask, question_at, relu_network, scene_of, with_spec
+
+CELL, RADIUS, NOISE = 20, 3, 0.08
+
+
+def hallucinating_network() -> Any:
+    """Smooths, and draws a pore in the middle of a cell if its far corner is dark.
+
+    On a grid, at random: the noise of a few voxels that are far from the pore decides.
+    """
+    import torch
+    from torch import nn
+
+    class Hallucinating(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            places = torch.arange(CELL) - CELL // 2
+            disc = (places[:, None] ** 2 + places**2 <= RADIUS**2).float()
+            self.register_buffer("disc", disc)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            smooth = nn.functional.avg_pool2d(x, 3, 1, 1, count_include_pad=False)
+            corners = x[..., ::CELL, ::CELL] - x[..., 1::CELL, ::CELL]
+            wanted = (corners > 0).to(x)
+            drawn = torch.kron(wanted, self.disc)
+            return smooth * (1 - drawn) - 5.0 * drawn
+
+    return with_spec(Hallucinating(), CELL, stride=(CELL, CELL))
+
+
+def planted_scan() -> tuple[np.ndarray, np.ndarray]:
+    """Solid of 1 with real pores of 0 between the middles of cells, and noise."""
+    rng = np.random.default_rng(4)
+    solid = np.ones((10 * CELL, 10 * CELL))
+    grid_y, grid_x = np.indices(solid.shape)
+    real = np.zeros(solid.shape, bool)
+    for y in range(CELL, 10 * CELL, 2 * CELL):
+        for x in range(CELL, 10 * CELL, 2 * CELL):
+            # Away from the middles, and from the corners that decide.
+            real |= (grid_y - y - 4) ** 2 + (grid_x - x + 5) ** 2 <= 9
+    solid[real] = 0
+    return (solid + rng.normal(0, NOISE, solid.shape)).astype(np.float32), real
+
+
+def pores_of(scene: Any) -> Iterator[tuple[Question, np.ndarray]]:
+    """A question for every pore of the result, and where it lies."""
+    shape = scene.result_shape
+    window = scene.window(tuple(slice(0, n) for n in shape))
+    greys = window.grey(window.values())
+    labels, _ = ndimage.label(greys <= 0.5, np.ones((3, 3, 3)))
+    for i, box in enumerate(ndimage.find_objects(labels), start=1):
+        mask = labels[box] == i
+        if mask.sum() >= 8:
+            question = question_at(
+                scene,
+                0,
+                0,
+                region=box,
+                mask=mask,
+                threshold=0.5,
+                noise=NOISE,
+                draws=8,
+            )
+            yield question, labels == i
+
+
+def test_pores_that_the_network_draws_by_itself_are_of_the_prior() -> None:
+    array, real = planted_scan()
+    scene = scene_of(hallucinating_network(), array)
+    planted, shown = [], []
+    for question, where in pores_of(scene):
+        figures = ask("evidence", question).figures
+        (shown if (where[0] & real).any() else planted).append(figures)
+    assert len(planted) >= 30
+    assert len(shown) >= 20
+    prior = [f["verdict"] == "prior only" for f in planted]
+    assert np.mean(prior) >= 0.95
+    supported = [f["verdict"] == "well supported" for f in shown]
+    assert np.mean(supported) >= 0.95
+    assert min(f["support"] for f in shown) > 5 > max(f["support"] for f in planted)
+    assert min(f["log_ratio"] for f in shown) > max(f["log_ratio"] for f in planted)
+
+
+def test_a_pore_that_the_noise_made_does_not_survive_noise() -> None:
+    """One voxel is dark by chance, and the network makes a pore of it."""
+    import torch
+    from torch import nn
+
+    class Sharpening(nn.Module):
+        """Draws a pore of nine voxels around every voxel that is dark enough."""
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            dark = (x < -3.2).to(x)
+            return -6.0 * nn.functional.max_pool2d(dark, 3, 1, 1)
+
+    rng = np.random.default_rng(1)
+    array = rng.normal(1.0, 0.1, (40, 40)).astype(np.float32)
+    array[20, 20] = 1.0 - 3.35 * array.std()
+    network = with_spec(Sharpening(), 1)
+    scene = scene_of(network, array)
+    question = question_at(
+        scene,
+        20,
+        20,
+        region=(slice(0, 1), slice(19, 22), slice(19, 22)),
+        mask=np.ones((1, 3, 3), bool),
+        threshold=0.8,
+        noise=0.1,
+        draws=32,
+    )
+    figures = ask("evidence", question).figures
+    assert figures["remains"] < 0.5
+    assert figures["survival"] < 0.75
+    assert figures["verdict"] == "weak"
+
+
+def test_bright_pores_are_weighed_alike() -> None:
+    array, real = planted_scan()
+    import torch
+    from torch import nn
+
+    network = with_spec(nn.AvgPool2d(3, 1, 1, count_include_pad=False), 1)
+    dark = scene_of(network, array)
+    bright = scene_of(network, 1 - array)
+    labels, _ = ndimage.label(real)
+    box = ndimage.find_objects(labels)[4]
+    region = (slice(0, 1), *box)
+    mask = real[box][None]
+    found = [
+        ask(
+            "evidence",
+            question_at(
+                scene,
+                0,
+                0,
+                region=region,
+                mask=mask,
+                threshold=0.5,
+                phase=phase,
+                noise=NOISE,
+            ),
+        ).figures
+        for scene, phase in ((dark, "dark"), (bright, "bright"))
+    ]
+    assert found[0]["verdict"] == found[1]["verdict"] == "well supported"
+    assert found[0]["darkness"] == pytest.approx(found[1]["darkness"], rel=1e-3)
+    assert torch.is_grad_enabled()
+
+
+def test_evidence_needs_a_threshold_and_solid_next_to_the_pore(scan: Any) -> None:
+    scene = scene_of(relu_network(), scan(40, 40))
+    with pytest.raises(ConfigError, match="--threshold"):
+        ask("evidence", question_at(scene, 20, 20))
+    with pytest.raises(VolumeError, match="no solid next to the pore"):
+        ask("evidence", question_at(scene, 20, 20, threshold=1e6, noise=1.0))

@@ -1,0 +1,92 @@
+"""Occlusion: cubes that lose their structure, and keep their grey level and noise."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr.core.noise import Noise
+
+from .conftest import ask, question_at, relu_network, scene_of, with_spec
+
+
+def copying_network(offset: int) -> Any:
+    """Gives every voxel the value of the one `offset` columns to the right."""
+    import torch
+    from torch import nn
+
+    network = nn.Conv2d(1, 1, 13, padding=6)
+    with torch.no_grad():
+        network.weight.zero_()
+        network.bias.zero_()
+        network.weight[0, 0, 6, 6 + offset] = 1
+    return with_spec(network, 6)
+
+
+def test_the_cube_that_the_result_is_copied_from_is_found(scan: Any) -> None:
+    array = np.full((40, 40), 100, np.float32)
+    array[20, 24] = 160
+    scene = scene_of(copying_network(4), array)
+    question = question_at(scene, 20, 20, draws=4)
+    finding = ask("occlusion", question)
+    figures = finding.figures
+    assert abs(figures["strongest_at"][0] - 20) <= 1
+    assert abs(figures["strongest_at"][1] - 24) <= 1
+    # The cube keeps its mean: eight ninths of the bright voxel are gone.
+    assert figures["strongest"] == pytest.approx(-60 * 8 / 9, rel=0.01)
+    assert finding.overlay is not None
+    changed = np.argwhere(np.abs(finding.overlay.values) > 0.1)
+    assert len(changed) <= 9
+
+
+def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
+    scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_geosr.attribution import _window
+
+    seen: list[np.ndarray] = []
+    values = _window.Window.values
+
+    def watched(self: Any, given: Any = None) -> Any:
+        if given is not None:
+            seen.append(np.asarray(given))
+        return values(self, given)
+
+    monkeypatch.setattr(_window.Window, "values", watched)
+    array = scan(40, 40)
+    noise = Noise(level=15.0, contrast=60.0, correlation={"y": 0.0, "x": 0.6})
+    question = question_at(scene_of(relu_network(), array), 20, 20, patch=9)
+    question = replace(question, noise=lambda: noise)
+    ask("occlusion", question)
+    # The window is one cube of nine voxels.
+    drawn = np.stack([w[0] for w in seen])
+    own = question.window.seen[0]
+    assert drawn.mean() == pytest.approx(own.mean(), abs=0.25)
+    sd = 15.0 / question.scene.statistics.input_std
+    assert drawn.std() == pytest.approx(sd, rel=0.35)
+    centred = drawn - drawn.mean()
+    along = float((centred[..., 1:] * centred[..., :-1]).mean() / centred.var())
+    across = float((centred[:, 1:] * centred[:, :-1]).mean() / centred.var())
+    assert along > 0.3
+    assert abs(across) < 0.3
+
+
+def test_far_cubes_are_left_out_with_a_word(
+    scan: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("napari_geosr.attribution.occlusion._MOST", 4)
+    question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, draws=2)
+    finding = ask("occlusion", question)
+    assert finding.figures["cubes"] == 4
+    assert finding.figures["cubes_left_out"] == 5
+    assert "left out" in finding.notes[0]
+
+
+def test_cubes_have_three_axes(scan: Any) -> None:
+    scene = scene_of(relu_network(3), scan(16, 18, 20))
+    finding = ask("occlusion", question_at(scene, 8, 9, 10, draws=2))
+    assert finding.figures["cubes"] == 27
+    assert len(finding.figures["strongest_at"]) == 3

@@ -1,0 +1,324 @@
+"""Explanations from a file to a folder: Python, command line, and bad input."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr import io
+from napari_geosr.cli.app import run
+from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeError
+from napari_geosr.core.steps import PartDone, StageStarted, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.operations.explain import (
+    ExplainConfig,
+    explain_place_steps,
+    explain_steps,
+    methods,
+    prepare_steps,
+)
+
+pytestmark = pytest.mark.filterwarnings("ignore::napari_geosr.core.errors.GeoSRWarning")
+
+#: Where the large pore of the scan is.
+MIDDLE = (6, 20, 24)
+
+
+@pytest.fixture(scope="module")
+def volume() -> Volume:
+    """Two dark pores in a solid, and noise."""
+    rng = np.random.default_rng(5)
+    z, y, x = np.indices((12, 44, 48))
+    pore = (z - 6) ** 2 + (y - 20) ** 2 + (x - 24) ** 2 <= 25
+    pore |= (z - 6) ** 2 + (y - 34) ** 2 + (x - 10) ** 2 <= 16
+    grey = 100.0 - 60.0 * pore + rng.normal(0, 6, pore.shape)
+    return Volume(
+        grey.astype(np.float32),
+        "ZYX",
+        (4.0, 2.0, 2.0),
+        "µm",
+        (10.0, 20.0, 30.0),
+        "scan",
+    )
+
+
+@pytest.fixture(scope="module")
+def scan_file(volume: Volume, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return io.write(volume, tmp_path_factory.mktemp("scan") / "scan.ome.tif")
+
+
+def explained(volume: Volume, **settings: Any) -> Any:
+    values = {"model": "ct-denoise", "threads": 1, "draws": 2, **settings}
+    return run_to_end(explain_steps(volume, ExplainConfig.create(**values)))
+
+
+def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
+    result = geosr.explain(volume, "ct-denoise", at=MIDDLE, draws=2, threads=1)
+    (found,) = result.explanations
+    assert found.target.kind == "pore"
+    truth = 4 / 3 * np.pi * 125
+    assert 0.7 * truth < found.target.mask.sum() < 1.3 * truth
+    figures = found.findings["evidence"].figures
+    assert figures["verdict"] == "well supported"
+    assert figures["support"] > 20
+    assert result.sentence.startswith("90 % of this pore comes from within ")
+    assert result.sentence.endswith(
+        "µm; without the input there it would not be drawn (well supported)."
+    )
+
+
+def test_overlays_lie_on_the_voxels_of_the_scan(volume: Volume) -> None:
+    result = explained(volume, at=(6, 20, 4), method=("filter",))
+    overlay = result.explanations[0].overlays["filter"]
+    assert overlay.voxel_size == volume.voxel_size
+    assert overlay.unit == "µm"
+    steps = [
+        (a - b) / v
+        for a, b, v in zip(
+            overlay.origin, volume.origin, volume.voxel_size, strict=True
+        )
+    ]
+    assert steps == pytest.approx([round(s) for s in steps])
+    peak = np.unravel_index(np.abs(np.asarray(overlay.data)).argmax(), overlay.shape)
+    place = [round(s) + int(p) for s, p in zip(steps, peak, strict=True)]
+    assert np.abs(np.subtract(place, (6, 20, 4))).max() <= 1
+    record = overlay.provenance[-1]
+    assert record["operation"] == "explain"
+    assert record["model"]["name"] == "ct-denoise"
+    assert record["meaning"] == "grey value of the result per input"
+
+
+def test_what_is_explained_is_the_restored_voxel(volume: Volume) -> None:
+    """The network is told the noise, and scaled, as in a restoration."""
+    for model, at in (("ct-denoise", (6, 20, 4)), ("cubic-x2", (13, 41, 8))):
+        whole = geosr.restore(volume, model, threads=1)
+        result = explained(volume, model=model, at=at, method=("filter",))
+        figures = result.explanations[0].findings["filter"].figures
+        assert figures["output"] == pytest.approx(float(whole.data[at]), rel=1e-4)
+        kind = "exact" if model == "cubic-x2" else "linearisation"
+        assert figures["kind"] == kind
+
+
+def test_a_position_is_a_voxel_of_the_result(volume: Volume) -> None:
+    """Fine voxel 13 of ×2 lies a quarter behind the middle of coarse voxel 6."""
+    here = explained(
+        volume, model="cubic-x2", position=(35.0, 60.5, 38.5), method=("reach",)
+    )
+    assert here.explanations[0].target.at == (13, 41, 9)
+    described = here.to_json_dict()["places"][0]
+    assert described["at_in_scan"] == [6, 20, 4]
+    assert described["position"] == pytest.approx([35.0, 60.5, 38.5])
+
+
+def test_an_image_takes_two_numbers(volume: Volume) -> None:
+    image = Volume(np.asarray(volume.data)[6], "YX", (2.0, 2.0), "µm")
+    result = explained(image, at=MIDDLE[1:])
+    assert result.explanations[0].target.kind == "pore"
+    assert result.explanations[0].overlays["reach"].axes == "YX"
+    with pytest.raises(ConfigError, match="2 numbers are needed"):
+        explained(image, at=MIDDLE)
+
+
+def test_without_a_pore_the_voxel_is_explained(volume: Volume) -> None:
+    result = explained(volume, at=(6, 5, 40))
+    assert result.explanations[0].target.kind == "voxel"
+    assert "evidence" not in result.explanations[0].findings
+    assert result.sentence.startswith("90 % of this voxel comes from within")
+    cube = explained(volume, at=(6, 5, 40), radius=2, method=("lam",))
+    assert cube.explanations[0].target.mask.shape == (5, 5, 5)
+    with pytest.raises(ConfigError, match="no pore at this voxel"):
+        explained(volume, at=(6, 5, 40), method=("evidence",))
+
+
+def test_a_dock_asks_again_without_preparing_again(volume: Volume) -> None:
+    config = ExplainConfig(model="ct-denoise", threads=1, draws=2)
+    prepared = run_to_end(prepare_steps(volume, config))
+    for at in (MIDDLE, (6, 34, 10)):
+        steps = list(explain_place_steps(prepared, at))
+        assert any(isinstance(step, StageStarted) for step in steps)
+    assert {about.name for about in methods()} == {
+        "evidence",
+        "filter",
+        "lam",
+        "occlusion",
+        "reach",
+    }
+
+
+@pytest.fixture(scope="module")
+def pore_table(
+    volume: Volume, scan_file: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    folder = tmp_path_factory.mktemp("pores")
+    restored = folder / "restored.ome.tif"
+    words = ["restore", str(scan_file), "-m", "ct-denoise", "-o", str(restored)]
+    assert run([*words, "-q"]) == 0
+    assert run(["measure", str(restored), "-o", str(folder / "report"), "-q"]) == 0
+    return folder / "report" / "pores.csv"
+
+
+def test_every_pore_of_a_table_is_explained(
+    volume: Volume, pore_table: Path, tmp_path: Path, scan_file: Path
+) -> None:
+    out = tmp_path / "why"
+    words = ["explain", str(scan_file), "--pores", str(pore_table), "-o", str(out)]
+    assert run([*words, "--draws", "2", "-q"]) == 0
+    rows = list(csv.DictReader((out / "pores.csv").open(encoding="utf-8")))
+    before = list(csv.DictReader(pore_table.open(encoding="utf-8")))
+    assert len(rows) == len(before) >= 2
+    large = [row for row in rows if int(row["voxels (voxel)"]) > 100]
+    assert [row["evidence"] for row in large] == ["well supported"] * 2
+    assert all(float(row["evidence_support"]) > 10 for row in large)
+    assert all(float(row["reach_90 (µm)"]) > 0 for row in large)
+    shown = io.read(out / "evidence.ome.tif")
+    assert shown.shape == volume.shape
+    assert int(np.asarray(shown.data)[MIDDLE]) == 1
+    values = json.loads((out / "explanation.json").read_text(encoding="utf-8"))
+    assert "well supported" in values["sentence"]
+    assert len(values["places"]) + len(values["missing"]) == len(rows)
+
+
+def test_progress_counts_pores(volume: Volume, pore_table: Path) -> None:
+    config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
+    steps = list(explain_steps(volume, config, pore_table))
+    parts = [step for step in steps if isinstance(step, PartDone)]
+    assert parts
+    assert parts[-1].done == parts[-1].total == len(parts)
+
+
+def test_the_command_writes_and_prints(
+    scan_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "why"
+    words = ["explain", str(scan_file), "--model", "ct-denoise", "--at", "6,20,24"]
+    words += ["--method", "evidence,reach", "--draws", "2", "-o", str(out)]
+    assert run([*words, "--json", "-q"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    stored = json.loads((out / "explanation.json").read_text(encoding="utf-8"))
+    assert printed["sentence"] == stored["sentence"]
+    assert set(printed["files"]) == {"evidence", "reach", "json"}
+    assert printed["places"][0]["evidence"]["verdict"] == "well supported"
+    assert io.read(out / "reach.ome.tif").voxel_size == (4.0, 2.0, 2.0)
+    assert run([*words, "-q"]) == 2
+    assert "--overwrite" in capsys.readouterr().err
+    assert run([*words, "--overwrite", "-q"]) == 0
+    assert "90 % of this pore comes from within" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "words"),
+    [
+        ({}, ConfigError, "Say what to explain"),
+        ({"at": (12, 3, 3)}, VolumeError, "lies outside of the result"),
+        ({"at": (-1, 3, 3)}, VolumeError, "lies outside of the result"),
+        ({"at": (1, 3)}, ConfigError, "3 numbers are needed"),
+        ({"position": (1e4, 0.0, 0.0)}, VolumeError, "lies outside of the result"),
+        (
+            {"at": (24, 3, 3), "model": "cubic-x2"},
+            VolumeError,
+            "24 × 88 × 96 voxels, 2 times as many as the scan",
+        ),
+        ({"at": (1, 3, 3), "model": "auto"}, ModelError, "name it"),
+        ({"at": (1, 3, 3), "model": "nlm", "method": ("filter",)}, None, ""),
+        ({"at": (1, 3, 3), "position": (1.0, 2.0, 3.0)}, ConfigError, "not both"),
+        ({"at": (1, 3, 3), "method": ("magic",)}, ConfigError, "'occlusion'"),
+        ({"at": "1,a,3"}, ConfigError, "12,32,32"),
+    ],
+)
+def test_bad_places_and_models_are_refused_in_a_sentence(
+    settings: dict[str, Any], error: Any, words: str, volume: Volume
+) -> None:
+    if error is None:  # a filter without derivatives has finite differences
+        figures = explained(volume, **settings).explanations[0].findings
+        assert figures["filter"].figures["kind"] == "finite differences"
+        return
+    with pytest.raises(error, match=words):
+        explained(volume, **settings)
+
+
+def test_nan_at_the_voxel_is_refused_and_around_it_counted(volume: Volume) -> None:
+    voxels = np.asarray(volume.data).copy()
+    voxels[6, 5, 40] = np.nan
+    holed = volume.replace(data=voxels)
+    with pytest.raises(VolumeError, match="no value at the voxel"):
+        explained(holed, at=(6, 5, 40), method=("reach",))
+    config = ExplainConfig(
+        model="ct-denoise", threads=1, at=(6, 6, 40), method=("reach",)
+    )
+    said = [getattr(s, "message", "") for s in explain_steps(holed, config)]
+    assert any(text.startswith("1 of ") and "NaN" in text for text in said)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("", "is not a pore table"),
+        ("a,b\n1,2\n", "is not a pore table"),
+        ("label,voxels,bbox_start_y,bbox_start_x\n", "holds no pores"),
+        ("label,voxels,bbox_start_y,bbox_start_x\n1,x,3,4\n", "Line 2 .* damaged"),
+    ],
+)
+def test_damaged_tables_are_refused(
+    text: str, words: str, volume: Volume, tmp_path: Path
+) -> None:
+    path = tmp_path / "pores.csv"
+    path.write_text(text)
+    with pytest.raises(FileError, match=words):
+        run_to_end(explain_steps(volume, ExplainConfig(), path))
+    with pytest.raises(FileError, match="cannot be read"):
+        run_to_end(explain_steps(volume, ExplainConfig(), tmp_path / "none.csv"))
+
+
+def test_a_table_of_another_volume_is_refused(
+    volume: Volume, pore_table: Path, tmp_path: Path
+) -> None:
+    config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
+    part = volume.replace(data=np.asarray(volume.data)[:, :24, :24])
+    with pytest.raises(VolumeError, match="does not lie in the result"):
+        run_to_end(explain_steps(part, config, pore_table))
+    alone = tmp_path / "pores.csv"
+    alone.write_text(pore_table.read_text(encoding="utf-8"), encoding="utf-8")
+    with pytest.raises(ConfigError, match="--threshold"):
+        run_to_end(explain_steps(volume, config, alone))
+    both = config.model_copy(update={"at": (1, 2, 3)})
+    with pytest.raises(ConfigError, match="not both"):
+        run_to_end(explain_steps(volume, both, pore_table))
+
+
+def test_labels_have_no_explanation(
+    volume: Volume, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from napari_geosr.operations.restore.preparation import PreparedRestoration
+
+    monkeypatch.setattr(PreparedRestoration, "labels", property(lambda self: True))
+    with pytest.raises(ModelError, match="gives labels"):
+        explained(volume, at=(1, 3, 3))
+
+
+def test_help_needs_no_torch() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys; from napari_geosr.cli.app import run; "
+        "run(['explain', '--help']); sys.exit('torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "--at" in done.stdout
+
+
+def test_output_folders_that_cannot_be_are_refused(
+    scan_file: Path, tmp_path: Path, new_folder: Callable[[], Path]
+) -> None:
+    blocked = tmp_path / "file"
+    blocked.write_text("")
+    words = ["explain", str(scan_file), "--at", "6,20,24", "-o", str(blocked)]
+    assert run([*words, "-q"]) == 2
