@@ -346,10 +346,8 @@ class _Tracing:
         for start in np.flatnonzero(self._node >= 0):
             for step in self._near[start]:
                 if self._node[step] >= 0:
-                    # Two free ends side by side; junctions that touch are one node.
-                    if degree[start] == degree[step] == 1 and start < step:
-                        self._add([], start, step)
-                    elif (degree[start] == 1) != (degree[step] == 1) and start < step:
+                    # A free end without a chain; junctions that touch are one node.
+                    if start < step and 1 in (degree[start], degree[step]):
                         self._add([], start, step)
                 elif not seen[step]:
                     self._follow(start, step, seen)
@@ -465,7 +463,9 @@ def graph_agreement(
     return GraphAgreement(distance, precision[0], recall[0], precision[1], recall[1])
 
 
-def _shares(lines: NetworkGraph, other: NetworkGraph, distance: float) -> Array:
+def _shares(
+    lines: NetworkGraph, other: NetworkGraph, distance: float
+) -> tuple[float, float]:
     """Parts of the length, and of the branches, that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
@@ -473,14 +473,14 @@ def _shares(lines: NetworkGraph, other: NetworkGraph, distance: float) -> Array:
     points = _cut([_dense(path, spacing) for path in other.paths], lines.box)
     own = _cut([_dense(path, spacing) for path in lines.paths], other.box)
     if not own:
-        return np.full(2, float(not points))
+        return float(not points), float(not points)
     if not points:
-        return np.zeros(2)
+        return 0.0, 0.0
     tree = cKDTree(np.concatenate(points))
     near = [tree.query(part, distance_upper_bound=distance)[0] < np.inf for part in own]
     of_length = np.concatenate(near).mean()
     of_branches = np.mean([part.mean() >= COVERED for part in near])
-    return np.array([float(of_length), float(of_branches)])
+    return float(of_length), float(of_branches)
 
 
 def _cut(parts: list[Array], box: Array) -> list[Array]:
