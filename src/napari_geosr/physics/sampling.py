@@ -56,12 +56,11 @@ def half_a_voxel_on(
     """
     for axis in axes:
         n = volume.shape[axis]
-        at = np.arange(n)
-        parts = [
-            np.float32(weight) * np.take(volume, np.clip(at + i, 0, n - 1), axis)
-            for i, weight in ((-1, -0.0625), (0, 0.5625), (1, 0.5625), (2, -0.0625))
-        ]
-        volume = np.sum(parts, axis=0, dtype=np.float32)
+        moved = np.zeros_like(volume, np.float32)
+        for step, weight in ((-1, -0.0625), (0, 0.5625), (1, 0.5625), (2, -0.0625)):
+            at = np.clip(np.arange(n) + step, 0, n - 1)
+            moved += np.float32(weight) * np.take(volume, at, axis)
+        volume = moved
     return volume
 
 
