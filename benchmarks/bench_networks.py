@@ -35,7 +35,8 @@ from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.phases import phases_of
-from napari_geosr.measure.graph import NetworkGraph, graph_agreement, network_graph
+from napari_geosr.measure.graph import NetworkGraph, network_graph
+from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.measure.quality import psnr, ssim
 from napari_geosr.models.bundle import read_card
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated

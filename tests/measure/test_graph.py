@@ -7,11 +7,8 @@ import math
 import numpy as np
 import pytest
 
-from napari_geosr.measure.graph import (
-    graph_agreement,
-    joining_components,
-    network_graph,
-)
+from napari_geosr.measure.graph import network_graph
+from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.physics.tubes import render_tubes
 
 SHAPE = (64, 64, 64)
@@ -97,9 +94,10 @@ def test_tubules_are_counted_in_cross_section() -> None:
 def test_components_join_faces_by_corners_too() -> None:
     mask = np.zeros((3, 3, 3), bool)
     mask[0, 0, 0] = mask[1, 1, 1] = mask[2, 2, 2] = True
-    assert joining_components(mask) == {"Z": 1, "Y": 1, "X": 1}
+    assert network_graph(mask).joining == {"Z": 1, "Y": 1, "X": 1}
+    assert network_graph(mask, smallest=4).joining == {"Z": 0, "Y": 0, "X": 0}
     mask[1] = False
-    assert joining_components(mask) == {"Z": 0, "Y": 0, "X": 0}
+    assert network_graph(mask).joining == {"Z": 0, "Y": 0, "X": 0}
 
 
 def test_lost_and_invented_branches_are_shares() -> None:
@@ -157,3 +155,18 @@ def test_an_image_has_a_graph() -> None:
     graph = network_graph(mask, (0.5, 0.5), (0.0, 0.0), unit="µm")
     assert (graph.junctions, graph.free_ends, len(graph.paths)) == (1, 4, 4)
     assert graph.mean_degree == 4.0
+
+
+def test_specks_are_left_out() -> None:
+    mask = grid()
+    mask[2, 2, 2:5] = True
+    assert network_graph(mask).components == 2
+    assert network_graph(mask, smallest=4).components == 1
+
+
+def test_units_of_length_are_converted() -> None:
+    graph = network_graph(grid(), (0.5,) * 3, unit="µm")
+    other = graph.in_unit("mm")
+    assert other.length == pytest.approx(graph.length / 1000)
+    assert other.tubules_per_mm2(0) == pytest.approx(graph.tubules_per_mm2(0))
+    assert graph_agreement(other.in_unit("µm"), graph, 0.1).length_recall == 1.0

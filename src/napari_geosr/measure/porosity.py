@@ -27,6 +27,7 @@ from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
 from napari_geosr.measure.budget import MEMORY_SHARE, available_bytes, check_budget
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+from napari_geosr.measure.graph.steps import check_graph_memory, graph_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     blocks_along_z,
@@ -112,6 +113,14 @@ class _PorosityRun:
             if not finite.all():
                 sample = finite if sample is None else sample & finite
         return sample
+
+    def pores(self, slab: slice, threshold: float) -> np.ndarray:
+        """Pore mask of a slab, counted nowhere."""
+        self.check("tracing the graph")
+        block = np.asarray(self.source[slab])
+        sample = self.sample(slab, block)
+        pores = phase_mask(block, threshold, self.config.phase)
+        return pores if sample is None else pores & sample
 
     def pores_and_sample(
         self, slab: slice, threshold: float, band: tuple[float, float]
@@ -248,6 +257,15 @@ def porosity_steps(
                 "deviation: the band treats them as exact."
             )
             yield Warned(message=warnings[-1])
+    graph = None
+    if config.graph:
+        graph = yield from graph_steps(
+            lambda slab: run.pores(slab, threshold),
+            run.slabs,
+            run.shape,
+            run.geometry,
+            config.min_voxels,
+        )
     labels = run.target.array if isinstance(run.target, _AsStack) else run.target
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
@@ -261,6 +279,7 @@ def porosity_steps(
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
         band=found,
+        graph=graph,
     )
     return build_report(
         totals,
@@ -331,6 +350,8 @@ def _prepare(
     free = available_bytes(config)
     if config.sample_mask == "auto" and mask is None:
         check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
+    if config.graph:
+        check_graph_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
         if needed <= free * MEMORY_SHARE:
