@@ -70,9 +70,17 @@ def agreement_of(
 def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
     """What people read of it."""
     within = f"within {number_text(agreement.distance)} {unit}"
+    found, of_length, true, true_length = (
+        percent_text(part)
+        for part in (
+            agreement.branch_recall,
+            agreement.length_recall,
+            agreement.branch_precision,
+            agreement.length_precision,
+        )
+    )
     return [
-        f"Branches of the reference that were found: {percent_text(agreement.branch_recall)} "
-        f"({percent_text(agreement.length_recall)} of the length), {within}",
-        f"Branches that are in the reference: {percent_text(agreement.branch_precision)} "
-        f"({percent_text(agreement.length_precision)} of the length)",
+        f"Branches of the reference that were found: {found} ({of_length} of the "
+        f"length), {within}",
+        f"Branches that are in the reference: {true} ({true_length} of the length)",
     ]
