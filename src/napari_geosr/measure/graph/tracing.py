@@ -41,7 +41,7 @@ class Tracing:
         self._node = np.full(len(self.voxels), -1, np.intp)
         self._places: list[Array] = []
         self._join_junctions(pairs)
-        for voxel in np.flatnonzero(degree < 2):
+        for voxel in np.flatnonzero(degree < 2).tolist():
             self._new_node(voxel)
         self._walk(degree)
         self.places = np.array(self._places).reshape(-1, 3)
@@ -79,7 +79,7 @@ class Tracing:
     def _walk(self, degree: Indices) -> None:
         """Follow chains from every node, then what is left: rings without a node."""
         seen = np.zeros(len(self.voxels), bool)
-        for start in np.flatnonzero(self._node >= 0):
+        for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
                 if self._node[step] >= 0:
                     # A free end without a chain; junctions that touch are one node.
@@ -87,7 +87,7 @@ class Tracing:
                         self._add([], start, step)
                 elif not seen[step]:
                     self._follow(start, step, seen)
-        for start in np.flatnonzero((self._node < 0) & ~seen):
+        for start in np.flatnonzero((self._node < 0) & ~seen).tolist():
             if not seen[start]:
                 self._new_node(start)
                 seen[start] = True

@@ -45,11 +45,11 @@ def _known(name: str) -> Callable[[Figures], Any]:
 
 
 STATISTICS = (
-    VolumeStatistic("graph", graph, order=350),
+    VolumeStatistic("graph", graph, order=900),
     VolumeStatistic(
         "graph_nodes",
         _figure("nodes"),
-        order=351,
+        order=901,
         in_json=False,
         row=Row(
             "Nodes of the graph",
@@ -60,14 +60,14 @@ STATISTICS = (
     VolumeStatistic(
         "graph_branches",
         _figure("branches"),
-        order=352,
+        order=902,
         in_json=False,
         row=Row("Branches", order=201, help="Lines from node to node."),
     ),
     VolumeStatistic(
         "graph_mean_degree",
         _figure("mean_degree"),
-        order=353,
+        order=903,
         in_json=False,
         row=Row(
             "Branches per junction",
@@ -78,7 +78,7 @@ STATISTICS = (
     VolumeStatistic(
         "graph_loops",
         _figure("loops"),
-        order=354,
+        order=904,
         in_json=False,
         row=Row("Loops", order=203, help="Independent closed ways along branches."),
     ),
@@ -86,7 +86,7 @@ STATISTICS = (
         "graph_length",
         _figure("length"),
         power=1,
-        order=355,
+        order=905,
         in_json=False,
         row=Row("Length of all branches", order=204),
     ),
@@ -94,14 +94,14 @@ STATISTICS = (
         "graph_mean_branch_length",
         _figure("mean_branch_length"),
         power=1,
-        order=356,
+        order=906,
         in_json=False,
         row=Row("Mean length of a branch", order=205),
     ),
     VolumeStatistic(
         "graph_joining_components",
         _figure("joining_components"),
-        order=357,
+        order=907,
         in_json=False,
         row=Row(
             "Components that join two faces",
@@ -115,7 +115,7 @@ STATISTICS = (
         "graph_tubules_per_mm2",
         _figure("tubules_per_mm2"),
         flat=False,
-        order=358,
+        order=908,
         in_json=False,
         row=Row(
             "Tubules per mm²",
