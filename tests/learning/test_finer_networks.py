@@ -38,6 +38,8 @@ def test_there_are_several_and_all_offer_the_same() -> None:
     assert {
         "light_sr",
         "bottleneck_sr",
+        "fsrcnn",
+        "rcan",
         "rep_sr",
         "msdnet_sr",
         "resnet",

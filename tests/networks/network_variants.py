@@ -50,6 +50,43 @@ VARIANTS: dict[str, list[dict[str, Any]]] = {
         {"ndim": 3, "upscale_factor": 4, "features": 5, "inner": 2, "blocks": 2},
         {"ndim": 3, "upscale_factor": 8, "features": 3, "inner": 2, "blocks": 1},
     ],
+    "fsrcnn": [
+        {"ndim": 2, "upscale_factor": 2, "features": 6, "inner": 3, "blocks": 2},
+        {"ndim": 2, "upscale_factor": 8, "features": 4, "inner": 2, "blocks": 1},
+        {
+            "ndim": 2,
+            "upscale_factor": 4,
+            "features": 5,
+            "inner": 3,
+            "blocks": 1,
+            "adjacent_slices": 3,
+        },
+        {"ndim": 3, "upscale_factor": 2, "features": 4, "inner": 2, "blocks": 1},
+        {"ndim": 3, "upscale_factor": 4, "features": 3, "inner": 2, "blocks": 1},
+    ],
+    "rcan": [
+        {"ndim": 2, "upscale_factor": 2, "features": 8, "groups": 2, "blocks": 1},
+        {"ndim": 2, "upscale_factor": 8, "features": 8, "reduction": 2, "groups": 1},
+        {
+            "ndim": 2,
+            "upscale_factor": 4,
+            "features": 6,
+            "reduction": 2,
+            "groups": 1,
+            "blocks": 1,
+            "window": 9,
+            "adjacent_slices": 3,
+        },
+        {
+            "ndim": 3,
+            "upscale_factor": 2,
+            "features": 4,
+            "groups": 1,
+            "blocks": 1,
+            "window": 3,
+        },
+        {"ndim": 3, "upscale_factor": 4, "features": 4, "groups": 1, "blocks": 1},
+    ],
     "rep_sr": [
         {"ndim": 2, "upscale_factor": 2, "features": 4, "blocks": 2},
         {

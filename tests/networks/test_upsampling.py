@@ -170,6 +170,8 @@ def test_light_networks_are_light(name: str, ndim: int) -> None:
         ("light_sr", 8, {"blocks": 2}),
         ("bottleneck_sr", 2, {"features": 24, "inner": 8, "blocks": 4}),
         ("bottleneck_sr", 8, {"features": 24, "inner": 8, "blocks": 4}),
+        ("fsrcnn", 2, {"features": 16, "inner": 8}),
+        ("rcan", 2, {"features": 16, "groups": 1}),
         ("rep_sr", 2, {"blocks": 4}),
         ("msdnet_sr", 2, {"depth": 4, "width": 4}),
     ],

@@ -99,6 +99,10 @@ CASES: list[dict[str, Any]] = [
     {"network_kwargs": {**MSDNET, "ndim": 3}},
     {"network": "light_sr", "network_kwargs": {"features": 4, "blocks": 1},
      "task": "super-resolution"},
+    {"network": "fsrcnn", "task": "super-resolution",
+     "network_kwargs": {"features": 4, "inner": 2, "blocks": 1}},
+    {"network": "rcan", "task": "super-resolution",
+     "network_kwargs": {"ndim": 2, "features": 4, "groups": 1, "blocks": 1}},
     {"network": "unet", "network_kwargs": {"features": 2, "levels": 2}},
 ]  # fmt: skip
 

@@ -43,6 +43,21 @@ def test_files_and_porosity(made):
         assert volume.provenance[-1]["settings"]["photons"] == 1e5
 
 
+def test_cuffs_of_dentin_are_denser_and_no_pores(tmp_path):
+    """The solid of dentin has two densities; the porosity is that of the tubules."""
+    made = simulate("dentin", tmp_path / "d", size=48, rows=8, projections=4)
+    assert made.truth["voxel_size"] == 0.2
+    truth, sample = (io.read(made.files[key]) for key in ("truth", "sample"))
+    inside = np.asarray(sample.data) != 0
+    seen = np.asarray(truth.data, float)[inside] / made.truth["attenuation"]
+    assert seen.max() == pytest.approx(1.25, abs=1e-4)
+    assert (seen > 1.2).mean() > 0.02
+    assert np.median(seen) == pytest.approx(1.0, abs=1e-4)
+    assert 0.02 < made.truth["porosity"] < 0.3
+    # Denser solid is no negative pore.
+    assert made.truth["porosity"] > (1 - seen).mean()
+
+
 def test_the_scan_shows_the_truth(made):
     scan = read_projections(made.files["projections"])
     assert scan.shape == (60, 40, 40)

@@ -18,6 +18,7 @@ from napari_geosr.physics.degradations import (
     config_class,
     ct,
     fluo,
+    fluo_scan,
     options,
 )
 from napari_geosr.physics.noise import reconstruction_noise
@@ -36,7 +37,7 @@ def planes(noise, count: int) -> np.ndarray:
 
 
 def test_kinds_are_found_by_their_file_names():
-    assert DEGRADATIONS.names() == ["ct", "fluo"]
+    assert DEGRADATIONS.names() == ["ct", "fluo", "fluo_scan"]
     for kind in DEGRADATIONS.names():
         module = DEGRADATIONS.load(kind)
         assert module.TITLE
@@ -157,3 +158,19 @@ def test_means_may_differ_along_the_axes():
     assert np.array_equal(
         area_downsample(block, (1, 3, 2)).ravel(), [4.5, 6.5, 16.5, 18.5]
     )
+
+
+def test_an_under_sampled_scan_counts_photons_only_when_told_to():
+    plane = np.full((200, 200), 110.0, np.float32)
+    kept = fluo_scan.Noise(fluo_scan.Config(), LEVELS, plane.shape)
+    assert np.array_equal(kept.add(plane, 3), plane)
+    config = fluo_scan.Config(photons=50.0, read_noise=0.0)
+    noisy = fluo_scan.Noise(config, LEVELS, plane.shape).add(plane, 3)
+    # Half the light: 25 photons of 4 grey values each.
+    assert noisy.mean() == pytest.approx(110, rel=0.01)
+    assert noisy.std() == pytest.approx(4 * 5, rel=0.03)
+
+
+def test_an_under_sampled_scan_has_no_resolution_of_its_own():
+    with pytest.raises(ConfigError, match="resolution of the scan it is made from"):
+        config_class("fluo-scan").create(mtf10=5.0)

@@ -16,6 +16,7 @@ SETTINGS = {
     "blobs": {"porosity": 0.3, "radius": (3.0, 3.0)},
     "bone": {"porosity": 0.7, "radius": (3.0, 3.0)},
     "lacunae": {"porosity": 0.03, "radius": (7.0, 9.0)},
+    "dentin": {"porosity": 0.15, "radius": (2.0, 4.0)},
 }
 
 

@@ -26,6 +26,7 @@ def measure_porosity(
     mask_closing: int = 5,
     histogram_bins: int = 20,
     band_factor: float | None = None,
+    graph: bool = False,
     memory: str | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
@@ -61,6 +62,9 @@ def measure_porosity(
         Number of logarithmic bins of the histogram of pore sizes.
     band_factor : float, optional
         Half width of the band in deviations; by default as calibrated for the model.
+    graph : bool
+        Whether the pores are traced as a network of tubes, too (`report.graph`): its
+        nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
         Memory the run may take, such as ``"4GB"``; by default from what is free.
 
@@ -97,6 +101,7 @@ def measure_porosity(
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
         band_factor=band_factor,
+        graph=graph,
         memory=memory,
     )
     measured = as_volume(volume, axes)

@@ -14,7 +14,7 @@ from napari_geosr.operations.simulate import (
 
 
 def simulate(
-    structure: Literal["foam", "blobs", "bone", "lacunae"],
+    structure: Literal["foam", "blobs", "bone", "lacunae", "dentin"],
     out: str | Path,
     *,
     overwrite: bool = False,
@@ -51,7 +51,7 @@ def simulate(
 
     Parameters
     ----------
-    structure : {"foam", "blobs", "bone", "lacunae"}
+    structure : {"foam", "blobs", "bone", "lacunae", "dentin"}
         Shape of the pores.
     out : path
         Folder for the files; made if missing.
@@ -94,14 +94,15 @@ def simulate(
     rows : int, optional
         Number of slices; by default `size`.
     porosity : float, optional
-        Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone and
-        0.01 for lacunae. The exact value is in the result.
+        Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone,
+        0.01 for lacunae and 0.12 for dentin. The exact value is in the result.
     radius : tuple of float, optional
         Smallest and largest radius of the pores in voxels.
     gap : float, optional
         Smallest wall between two spheres of a foam, in voxels; 1 by default.
     voxel_size : float, optional
-        Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm).
+        Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin
+        0.2 µm).
     unit : str
         Unit of length of `voxel_size`.
     continuous : bool

@@ -31,6 +31,11 @@ from napari_geosr.operations.measure import (
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
+from napari_geosr.operations.measure.networks import (
+    agreement_lines,
+    agreement_of,
+    check_distance,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -64,6 +69,14 @@ def measure(
             "--uncertainty. The porosity is then given with a band."
         ),
     ] = None,
+    graph_distance: Annotated[
+        float | None,
+        Parameter(
+            help="With --graph and --reference: distance within which a branch counts "
+            "as found, in the unit of the voxel size; by default two voxels of the "
+            "coarser volume."
+        ),
+    ] = None,
     labels: Annotated[
         bool,
         Parameter(
@@ -81,6 +94,7 @@ def measure(
     """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
     names = ["input"] if reference is None else ["input", "reference"]
     wanted = settings_from(MeasureConfig, config, settings)
+    check_distance(graph_distance, reference=reference is not None, config=wanted)
     files = report_files.plan(out, names, labels=labels)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
@@ -111,11 +125,15 @@ def measure(
                 should_stop=should_stop,
             )
         )
-    report_files.write(files, volumes, reports, wanted, overwrite=overwrite)
+    agreement = agreement_of(reports, graph_distance)
+    more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
+    report_files.write(files, volumes, reports, wanted, more=more, overwrite=overwrite)
     if json:
-        print_json(_describe(reports, [*notes, *warnings]))
+        print_json(_describe(reports, [*notes, *warnings]) | more)
     else:
         _print(volumes, reports)
+        if agreement is not None:
+            print("\n".join(agreement_lines(agreement, volumes["input"].unit)))
         shown = set(warnings)  # on the way, already
         unshown = [w for w in reports["input"].warnings if w not in shown]
         for warning in (*notes, *unshown):

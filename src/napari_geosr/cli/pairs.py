@@ -64,7 +64,7 @@ def pairs(
         str | None,
         Parameter(
             help="Simulate the low-resolution scan from the high-resolution one: ct, "
-            "or fluo for fluorescence."
+            "fluo for fluorescence, or fluo-scan for a confocal scan that skips voxels."
         ),
     ] = None,
     like: Annotated[

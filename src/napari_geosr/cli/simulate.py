@@ -35,7 +35,8 @@ def simulate(
         StructureName,
         Parameter(
             help="foam: spherical pores; blobs: irregular pores; bone: trabecular "
-            "bone; lacunae: the pores of bone cells."
+            "bone; lacunae: the pores of bone cells; dentin: tubules of teeth with "
+            "their branches and cuffs."
         ),
     ],
     /,

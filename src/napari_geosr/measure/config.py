@@ -82,6 +82,13 @@ class PorosityConfig(Config):
         "default as calibrated for the model.",
     )
 
+    graph: bool = Field(
+        default=False,
+        title="Graph",
+        description="Also trace the pores as a network of tubes: nodes, branches and "
+        "their lengths, tubules per mm². Reads the whole volume into memory.",
+    )
+
     memory: MemoryBudget = None
 
     @field_validator("connectivity", mode="before")

@@ -23,6 +23,7 @@ from napari_geosr.measure.band import Band, BandCounter, Deviation
 from napari_geosr.measure.blocks import RawTable, SlabLabeller
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import envelope_steps
+from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
@@ -150,6 +151,15 @@ def porosity_steps(
     band = None
     if deviation is not None:
         band = yield from _find_band(run, deviation, threshold, pore_count, progress)
+    graph = None
+    if config.graph:
+        graph = yield from graph_steps(
+            lambda slab: run.pores(slab, threshold),
+            run.slabs,
+            run.shape,
+            run.geometry,
+            config.min_voxels,
+        )
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
         pores,
@@ -162,6 +172,7 @@ def porosity_steps(
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
         band=band,
+        graph=graph,
     )
     return build_report(
         totals,

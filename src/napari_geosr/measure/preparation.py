@@ -17,6 +17,7 @@ from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.blocks import slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory
+from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.histogram import blocks_along_z, check_real
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.sums import Geometry
@@ -84,6 +85,14 @@ class PorosityRun:
             if not finite.all():
                 sample = finite if sample is None else sample & finite
         return sample
+
+    def pores(self, slab: slice, threshold: float) -> np.ndarray:
+        """Pore mask of a slab, counted nowhere."""
+        self.check("tracing the graph")
+        block = np.asarray(self.source[slab])
+        sample = self.sample(slab, block)
+        pores = phase_mask(block, threshold, self.config.phase)
+        return pores if sample is None else pores & sample
 
     def pores_and_sample(
         self, slab: slice, threshold: float, band: tuple[float, float]
@@ -159,6 +168,8 @@ def prepare_run(
     free = available_bytes(config)
     if config.sample_mask == "auto" and mask is None:
         check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
+    if config.graph:
+        check_graph_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
         if needed <= free * MEMORY_SHARE:

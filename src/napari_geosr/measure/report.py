@@ -13,6 +13,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.measure.band import Band
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
@@ -116,6 +117,8 @@ class PorosityReport:
     noise : NoiseCheck or None
         Noise of the scan and the share of voxels it is expected to misclassify; None
         where it could not be measured.
+    graph : NetworkGraph or None
+        Of the pores as a network of tubes, where it was asked for.
     """
 
     name: str
@@ -136,6 +139,7 @@ class PorosityReport:
     warnings: tuple[str, ...] = ()
     band: Band | None = None
     noise: NoiseCheck | None = None
+    graph: NetworkGraph | None = field(default=None, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
@@ -366,4 +370,5 @@ def build_report(
         warnings=warnings,
         band=totals.band,
         noise=noise,
+        graph=totals.graph,
     )

@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 from napari_geosr.measure.band import Band
 from napari_geosr.measure.blocks import RawTable
+from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
@@ -145,6 +146,8 @@ class Totals:
     threshold : float
     band : Band or None
         What the porosity may be, where the deviations of a restoration are known.
+    graph : NetworkGraph or None
+        Of the pores, where it was asked for.
     """
 
     pores: Pores
@@ -157,6 +160,7 @@ class Totals:
     nonfinite_voxels: int
     threshold: float
     band: Band | None = None
+    graph: NetworkGraph | None = None
     _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     @property

@@ -112,14 +112,19 @@ def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> Non
         weight.copy_(gain * kernel.repeat_interleave(n_sub, dim=0))
 
 
-def plain_layer(ndim: int) -> MakeLayer:
-    """Convolutions of 3ⁿ voxels that keep the size."""
+def sized_layer(ndim: int, size: int) -> MakeLayer:
+    """Convolutions of `size`ⁿ voxels, an odd number, that keep the grid."""
     conv = nn.Conv3d if ndim == 3 else nn.Conv2d
 
     def make(maps_in: int, maps_out: int) -> nn.Module:
-        return conv(maps_in, maps_out, 3, padding=1)
+        return conv(maps_in, maps_out, size, padding=size // 2)
 
     return make
+
+
+def plain_layer(ndim: int) -> MakeLayer:
+    """Convolutions of 3ⁿ voxels that keep the size."""
+    return sized_layer(ndim, 3)
 
 
 def pointwise_layer(ndim: int) -> MakeLayer:

@@ -7,6 +7,7 @@ would collect; blur and noise are added to it.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +16,7 @@ import numpy.typing as npt
 from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.noise import poisson_gaussian_noise
-from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.physics.sampling import area_downsample, centre_samples
 
 FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
@@ -345,3 +346,29 @@ def expose_coarse(
     noisy = counted(coarse / bright + background, microscope, rng)
     sharp = gaussian_blur(light, (depth, blur, blur)) / bright + background
     return noisy, sharp * np.float32(microscope.photons)
+
+
+def scan_coarsely(
+    light: FloatArray,
+    microscope: Microscope,
+    rng: np.random.Generator,
+    factors: Sequence[int],
+) -> FloatArray:
+    """Image `light` with a scan that stops at the centre of every block of voxels only.
+
+    The lens and the time at each place are those of a scan of all voxels: the blur is
+    the same, and as many photons are counted in each sample.
+
+    Parameters
+    ----------
+    microscope : Microscope
+        Its lengths are in voxels of `light`.
+    factors : sequence of int
+        Voxels of a block along the axes.
+
+    Returns
+    -------
+    ndarray
+        In photons per sample.
+    """
+    return counted(centre_samples(seen(light, microscope), factors), microscope, rng)

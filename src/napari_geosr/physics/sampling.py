@@ -37,6 +37,48 @@ def area_downsample(
     return coarse.astype(np.float32, copy=False)
 
 
+def kept_samples(
+    volume: npt.NDArray[np.float32], factors: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """One voxel of every block of `factors`: what a scan sees that skips the others.
+
+    It is number ``factor // 2`` along every axis, the middle one of an odd number.
+    """
+    return volume[tuple(slice(f // 2, None, f) for f in factors)]
+
+
+def half_a_voxel_on(
+    volume: npt.NDArray[np.float32], axes: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """Values half a voxel further along `axes`, by cubic interpolation.
+
+    At the end of an axis its last voxel is repeated.
+    """
+    for axis in axes:
+        n = volume.shape[axis]
+        moved = np.zeros_like(volume, np.float32)
+        for step, weight in ((-1, -0.0625), (0, 0.5625), (1, 0.5625), (2, -0.0625)):
+            at = np.clip(np.arange(n) + step, 0, n - 1)
+            moved += np.float32(weight) * np.take(volume, at, axis)
+        volume = moved
+    return volume
+
+
+def centre_samples(
+    smooth: npt.NDArray[np.float32], factors: Sequence[int]
+) -> npt.NDArray[np.float32]:
+    """Values at the centres of blocks of `factors` voxels, of a smooth image.
+
+    Where a factor is even the centre lies between two voxels, and is interpolated.
+    """
+    even = [axis for axis, f in enumerate(factors) if f % 2 == 0]
+    between = half_a_voxel_on(smooth, even)
+    starts = (f // 2 - (f % 2 == 0) for f in factors)
+    return between[
+        tuple(slice(a, None, f) for a, f in zip(starts, factors, strict=True))
+    ]
+
+
 def coarse_scan(
     volume: npt.NDArray[np.float32], factor: int, sigma: float
 ) -> npt.NDArray[np.float32]:

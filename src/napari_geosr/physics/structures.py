@@ -19,12 +19,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
+from napari_geosr.physics.dentin import dentin
 from napari_geosr.physics.packing import ABOUT, pack_on, share_of_balls
 from napari_geosr.physics.phantoms import Shape, place_balls, render_balls
 
@@ -52,6 +53,14 @@ class Structure(Protocol):
 
     def block(self, start: int, stop: int) -> FloatArray:
         """Pore fraction of the slices `start` … `stop` - 1."""
+
+
+@runtime_checkable
+class VariedSolid(Structure, Protocol):
+    """A structure whose solid does not have the same density everywhere."""
+
+    def density(self, start: int, stop: int) -> FloatArray:
+        """Attenuation of the solid over the usual one, of slices `start` … `stop`."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -311,4 +320,5 @@ STRUCTURES: dict[str, Callable[..., Structure]] = {
     "blobs": blobs,
     "bone": bone,
     "lacunae": lacunae,
+    "dentin": dentin,
 }

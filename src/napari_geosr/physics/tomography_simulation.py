@@ -44,7 +44,9 @@ class PorousSample:
     Attributes
     ----------
     attenuation : ndarray of shape (Z, N, N), float32
-        1 in the solid, 0 in pores and outside, in between at surfaces.
+        1 in the solid (or its density), 0 in pores and outside, in between at surfaces.
+    fraction : ndarray of the same shape
+        Part of each voxel that is pore.
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder that porosity is measured in.
     porosity : float
@@ -55,13 +57,16 @@ class PorousSample:
     """
 
     attenuation: FloatArray
+    fraction: FloatArray
     pores: npt.NDArray[np.bool_]
     inside: npt.NDArray[np.bool_]
     porosity: float
     porosity_at_half: float
 
 
-def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> PorousSample:
+def cylinder_sample(
+    phantom: Phantom, margin: float = 2.0, density: FloatArray | None = None
+) -> PorousSample:
     """Cut a cylinder out of a phantom with square slices, as turned samples are [1]_.
 
     Parameters
@@ -70,6 +75,8 @@ def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> PorousSample:
         Of shape (Z, N, N).
     margin : float
         Voxels between the cylinder and the edge of the slice.
+    density : ndarray of shape (Z, N, N), optional
+        Attenuation of the solid; 1 by default.
 
     Raises
     ------
@@ -88,8 +95,10 @@ def cylinder_sample(phantom: Phantom, margin: float = 2.0) -> PorousSample:
     covered = np.clip(radius - distance + 0.5, 0, 1).astype(np.float32)
     inside = np.broadcast_to(distance <= radius - 1, phantom.mask.shape)
     pores = phantom.mask & inside
+    solid = (1 - phantom.fraction) * covered
     return PorousSample(
-        attenuation=(1 - phantom.fraction) * covered,
+        attenuation=solid if density is None else solid * density,
+        fraction=phantom.fraction,
         pores=pores,
         inside=inside,
         # Surfaces of the cylinder itself are not inside, so this is pore and solid.

@@ -100,6 +100,13 @@ class Grid:
         first = self.origin + (factor - 1) / 2 * self.voxel_size
         return Grid(shape, self.voxel_size * factor, first)
 
+    def kept(self, factors: Sequence[int]) -> Grid:
+        """The grid of single voxels, one of every block (`sampling.kept_samples`)."""
+        factor = np.array(factors)
+        shape = tuple(n // f for n, f in zip(self.shape, factors, strict=True))
+        first = self.origin + factor // 2 * self.voxel_size
+        return Grid(shape, self.voxel_size * factor, first)
+
     def index_map(self, other: Grid, transform: Transform) -> Transform:
         """From indices in this grid to those in `other`, by way of `transform`."""
         here = Transform(np.diag(self.voxel_size), self.origin)

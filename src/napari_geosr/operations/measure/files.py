@@ -112,6 +112,7 @@ def write(
     config: MeasureConfig,
     record: AnyMapping | None = None,
     *,
+    more: AnyMapping | None = None,
     overwrite: bool = True,
 ) -> None:
     """Write what :func:`plan` named: all of it or, on a full disk, nothing.
@@ -121,6 +122,8 @@ def write(
     record : mapping, optional
         The provenance record made when the volumes were measured. Without it, it is
         made now, for which their files or voxels are read.
+    more : mapping, optional
+        Added to the JSON file.
     overwrite : bool
         Whether existing files are replaced, as in :func:`check`, which may have been
         long ago: of two measurements into one folder, the second then fails here.
@@ -146,6 +149,7 @@ def write(
     values = reports[first].to_json_dict() | {"provenance": record}
     for name in others:  # one at most; a layer's name could be a figure's
         values["reference"] = reports[name].to_json_dict()
+    values |= more or {}
     check(files, overwrite=overwrite)
     # The first name is as good as a lock: who comes second gets none of the others.
     with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:

@@ -26,13 +26,19 @@ from napari_geosr.physics.degradations import (
     ContrastLevels,
     DegradationConfig,
 )
-from napari_geosr.physics.sampling import area_downsample
+from napari_geosr.physics.sampling import (
+    area_downsample,
+    half_a_voxel_on,
+    kept_samples,
+)
 from napari_geosr.registration.sampled import Grid, finite
 
 _LEAST_VOXELS = 8
 _BLUR_REACH = 4
 #: Bytes per fine voxel while a block is made.
-_BYTES = 12
+_BYTES, _MOVED_BYTES = 12, 12
+#: Voxels beside a place between two that its value is interpolated from.
+_CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
@@ -68,7 +74,12 @@ class _Cropped:
 
 
 class DegradedScan:
-    """A scan and what a coarse system sees of it, slice by slice."""
+    """A scan and what a coarse system sees of it, slice by slice.
+
+    The high resolution of a pair has voxels where a network puts them: those of the low
+    resolution, divided. Where single voxels are kept of blocks with no middle one, that
+    is half a voxel beside those of the scan, and they are interpolated.
+    """
 
     def __init__(
         self,
@@ -80,9 +91,15 @@ class DegradedScan:
     ) -> None:
         self.high, self.factors, self.imaging = high, factors, imaging
         fine = Grid.of(high)
-        self.grids = {"low": fine.coarsened(factors), "high": fine}
         module = DEGRADATIONS.load(config.degrade)
-        coarse = self.grids["low"]
+        self.keeps = getattr(module, "SAMPLING", "mean") == "kept"
+        coarse = fine.kept(factors) if self.keeps else fine.coarsened(factors)
+        even = [axis for axis, factor in enumerate(factors) if factor % 2 == 0]
+        self.between = even if self.keeps else []
+        self.grids = {
+            "low": coarse,
+            "high": coarse.refined(factors) if self.between else fine,
+        }
         spread = module.spread(imaging, coarse.voxel_size.tolist(), millimetres(high))
         self.sigma: list[float] = [s * f for s, f in zip(spread, factors, strict=True)]
         if config.dimensions == "2D" and high.axes == "ZYX":
@@ -126,25 +143,34 @@ class DegradedScan:
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]
-        plane = math.prod(self.high.shape[1:]) * _BYTES
-        reach = 2 * math.ceil(_BLUR_REACH * self.sigma[0])
-        return max(1, (memory // plane - reach) // self.factors[0])
+        each = _BYTES + (_MOVED_BYTES if self.between else 0)
+        plane = math.prod(self.high.shape[1:]) * each
+        return max(1, (memory // plane - 2 * self._reach) // self.factors[0])
+
+    @property
+    def _reach(self) -> int:
+        """Slices on either side of a block that are read with it."""
+        reach = math.ceil(_BLUR_REACH * self.sigma[0])
+        return max(reach, _CUBIC_REACH if 0 in self.between else 0)
 
     def _fill(self, outputs: AnyMapping, start: int, stop: int) -> None:
         first = self.factors[0]
         begin, end = start * first, stop * first
-        reach = math.ceil(_BLUR_REACH * self.sigma[0])
-        low_edge = max(0, begin - reach)
-        high_edge = min(self.high.shape[0], end + reach)
+        low_edge = max(0, begin - self._reach)
+        high_edge = min(self.high.shape[0], end + self._reach)
         block = finite(self.high, (slice(low_edge, high_edge),))
         config = self.imaging
         block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
         own = slice(begin - low_edge, end - low_edge)
-        if (config.grey_gain, config.grey_offset) == (1.0, 0.0):
+        if self.between:
+            outputs["high"].array[begin:end] = half_a_voxel_on(block, self.between)[own]
+        elif (config.grey_gain, config.grey_offset) == (1.0, 0.0):
             outputs["high"].array[begin:end] = np.asarray(self.high.data[begin:end])
         else:
             outputs["high"].array[begin:end] = block[own]
-        coarse = area_downsample(gaussian_blur(block, self.sigma)[own], self.factors)
+        blurred = gaussian_blur(block, self.sigma) if any(self.sigma) else block
+        sampled = kept_samples if self.keeps else area_downsample
+        coarse = sampled(blurred[own], self.factors)
         outputs["low"].array[start:stop] = self._noisy(coarse, start)
 
     def _noisy(
@@ -161,7 +187,7 @@ class DegradedScan:
         grid = self.grids[key]
         as_it_was = (self.imaging.grey_gain, self.imaging.grey_offset) == (1.0, 0.0)
         dtype = self.high.dtype
-        kept = key == "high" and as_it_was and dtype.kind in "iub"
+        kept = key == "high" and as_it_was and dtype.kind in "iub" and not self.between
         kept = kept and dtype.itemsize <= 4
         return io.create(
             files[key],

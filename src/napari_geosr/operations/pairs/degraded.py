@@ -1,8 +1,8 @@
 """Build training pairs of one high-resolution scan: what a coarse system would see.
 
-Blur, means over coarse voxels, noise, in that order: as set, or as measured of a real
-scan. Volumes are read, degraded and written some slices at a time; noise belongs to a
-slice, so that the result does not depend on how many.
+Blur, means over coarse voxels (or one voxel kept of each), noise, in that order: as
+set, or as measured of a real scan. Volumes are read, degraded and written some slices
+at a time; noise belongs to a slice, so that the result does not depend on how many.
 """
 
 from __future__ import annotations
@@ -101,6 +101,7 @@ def degrade_steps(
         If `should_stop` says so; no file is left then.
     """
     config = config or DegradeConfig()
+    _refuse_like(like, config.degrade)
     files = plan(out, [high] if like is None else [high, like], overwrite=overwrite)
     whole = real(high)
     factor = _factor(whole, like, config)
@@ -127,6 +128,8 @@ def degrade_steps(
         "unit": high.unit,
         "degrade": config.degrade,
         "settings": imaging.model_dump(mode="json"),
+        "sampling": "kept" if made.keeps else "mean",
+        "interpolated": bool(made.between),
         "measured": None if measured is None else _shown(measured),
         "grey_levels": {
             "dark": levels.dark,
@@ -177,6 +180,15 @@ def degrade(
     """
     steps = degrade_steps(high, out, DegradeConfig.create(**settings), like=like)
     return run_to_end(steps)
+
+
+def _refuse_like(like: Volume | None, kind: str) -> None:
+    if like is not None and not hasattr(DEGRADATIONS.load(kind), "adopted"):
+        raise ConfigError(
+            f"A scan of the kind {kind} cannot be made like a real one: its blur and "
+            "noise are those of the high-resolution scan. Leave out the real scan "
+            "(--like) and give the upscale factor (--upscale-factor), or choose fluo."
+        )
 
 
 def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:

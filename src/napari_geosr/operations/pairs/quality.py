@@ -304,6 +304,18 @@ def _of_aligned(report: AnyMapping) -> list[str]:
     ]
 
 
+def _sampling(report: AnyMapping) -> list[str]:
+    if report.get("sampling") != "kept":
+        return []
+    said = ["Sampling: single voxels are kept, with their noise; the others skipped"]
+    if report["interpolated"]:
+        said.append(
+            "High resolution: interpolated half a voxel on, where a network of this "
+            "upscale factor puts its voxels"
+        )
+    return said
+
+
 def _of_degraded(report: AnyMapping) -> list[str]:
     settings, measured = report["settings"], report["measured"]
     if measured is None:
@@ -311,7 +323,7 @@ def _of_degraded(report: AnyMapping) -> list[str]:
             blur = f"MTF 10 % at {settings['mtf10']:.3g} line pairs per mm"
         else:
             blur = f"{settings['blur']:.3g} coarse voxels"
-        return [f"Blur: {blur}"]
+        return [f"Blur: {blur}", *_sampling(report)]
     return [
         f"Measured blur: {measured['blur']:.2f} coarse voxels (standard deviation)",
         f"Measured noise: {measured['noise']:.3g} grey values, "

@@ -37,7 +37,12 @@ from napari_geosr.operations.simulate.config import SimulateConfig, StructureNam
 from napari_geosr.physics.packing import ABOUT
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
-from napari_geosr.physics.structures import STRUCTURES, Balls, Structure
+from napari_geosr.physics.structures import (
+    STRUCTURES,
+    Balls,
+    Structure,
+    VariedSolid,
+)
 from napari_geosr.physics.tomography_simulation import (
     PorousSample,
     cylinder_sample,
@@ -120,7 +125,7 @@ def simulate_steps(
     Parameters
     ----------
     structure : str
-        ``"foam"``, ``"blobs"``, ``"bone"`` or ``"lacunae"``.
+        ``"foam"``, ``"blobs"``, ``"bone"``, ``"lacunae"`` or ``"dentin"``.
     out : path
         Folder for the files (`FILES`); made if missing.
 
@@ -239,7 +244,11 @@ def _too_dense(made: Balls, wanted: AnyDict) -> str:
 def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
     """Slices of the cylinder; those outside of the sample's height have no solid."""
     fraction = structure.block(start, stop)
-    return cylinder_sample(Phantom(fraction, fraction >= 0.5, "structure"))
+    density = None
+    if isinstance(structure, VariedSolid):
+        density = structure.density(start, stop)
+    phantom = Phantom(fraction, fraction >= 0.5, "structure")
+    return cylinder_sample(phantom, density=density)
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
@@ -308,8 +317,7 @@ class _SimulatedScan:
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
         # Surfaces of the cylinder itself are not inside, so this is pore and solid.
-        volume = 1 - sample.attenuation[own][inside].astype(np.float64)
-        self.pore_volume += float(volume.sum())
+        self.pore_volume += float(sample.fraction[own][inside].sum(dtype=np.float64))
         per_unit = np.float32(self.scale / self.voxel)
         volumes["truth"].array[start:stop] = sample.attenuation[own] * per_unit
         volumes["sample"].array[start:stop] = inside

@@ -12,7 +12,7 @@ from napari_geosr.core.units import PIXEL, require_unit
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 from napari_geosr.physics.scan_config import ScanConfig
 
-StructureName = Literal["foam", "blobs", "bone", "lacunae"]
+StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin"]
 
 #: Porosity, voxel size in µm, and radii as parts of the edge of a slice.
 DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
@@ -20,6 +20,7 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),
     "bone": (0.75, 20.0, (1 / 30, 1 / 30)),
     "lacunae": (0.01, 1.0, (1 / 40, 1 / 25)),
+    "dentin": (0.12, 0.2, (1 / 100, 3 / 100)),
 }
 #: Least wall between two balls of a foam, in voxels.
 FOAM_GAP = 1.0
@@ -59,8 +60,8 @@ class SimulateConfig(ScanConfig):
         lt=1,
         title="Porosity",
         description="Porosity to aim for, as a fraction; the exact value of the "
-        "result is reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone "
-        "and 0.01 for lacunae.",
+        "result is reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, "
+        "0.01 for lacunae and 0.12 for dentin.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         default=None,
@@ -80,7 +81,8 @@ class SimulateConfig(ScanConfig):
         default=None,
         gt=0,
         title="Voxel size",
-        description="Voxel size; by default 10 µm (bone 20 µm, lacunae 1 µm).",
+        description="Voxel size; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin "
+        "0.2 µm).",
     )
     unit: str = Field(
         default="µm",

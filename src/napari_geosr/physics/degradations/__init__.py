@@ -13,7 +13,11 @@ A module of a kind offers, without importing torch:
     With ``add(plane, index)``: the plane (Y, X) of that number with its noise. Random
     numbers belong to a plane: blocks of any thickness give the same.
 ``adopted(measured, levels)``
-    Settings that make what was measured of a real scan.
+    Settings that make what was measured of a real scan. Without it, kinds of imaging
+    cannot be made like one.
+``SAMPLING``
+    ``"mean"``, as without it: a coarse voxel is the mean over a block of fine ones; or
+    ``"kept"``: it is one of them (`napari_geosr.physics.sampling.kept_samples`).
 """
 
 from __future__ import annotations

@@ -1,0 +1,523 @@
+"""Networks of tubules and canaliculi from under-sampled confocal scans.
+
+A confocal scan that skips voxels takes an eighth of the time at ×2, and a 64th at ×4.
+Dentin and the cells of bone with their canaliculi are scanned so, restored to all
+voxels, and judged twice: by grey values (PSNR, SSIM), and by the graph of what lies
+above one threshold: branches lost and invented. Every way has the same time to learn:
+steps are counted out so that trainings take `--seconds` of one thread. Prints Markdown
+tables and whether both rankings agree, or writes them into a document with ``--out``.
+
+    python benchmarks/bench_networks.py --seconds 90 --seeds 3 --out docs/tubules.md
+
+Rows are kept in the folder ``--work`` as they come, so that an interrupted run goes on;
+in a file of their own for every way to make objects and scans, to train and to judge.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.stats import spearmanr
+
+from _document import replace_section
+from _settings import digest, left_out
+from napari_geosr import io, restore
+from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.phases import phases_of
+from napari_geosr.measure.graph import NetworkGraph, network_graph
+from napari_geosr.measure.graph.agreement import graph_agreement
+from napari_geosr.measure.quality import psnr, ssim
+from napari_geosr.models.bundle import read_card
+from napari_geosr.networks._upsampling import cubic_kernel, interpolated
+from napari_geosr.operations.train import TrainJob, config_class, train_steps
+from napari_geosr.physics import fluorescence, tubes
+from napari_geosr.physics.dentin import dentin
+from napari_geosr.physics.fluorescence import Microscope
+from napari_geosr.physics.phantoms import Shape
+
+Array = npt.NDArray[np.float32]
+Mask = npt.NDArray[np.bool_]
+
+#: µm along every edge of a fine voxel.
+VOXEL = 0.2
+#: Coarse voxels along every edge, of volumes and of patches, by factor.
+EDGE = {2: 48, 4: 24, 8: 16}
+PATCH = {2: 16, 4: 10, 8: 8}
+TRAINED_ON, JUDGED_ON = 8, 2
+#: Of the objects that are judged; training draws from 0 on.
+_TEST_SEED = 50_000
+#: Widths of 0.2 µm across and 0.6 µm along the axis (full, at half the maximum).
+MICROSCOPE = Microscope(
+    blur=0.2 / 2.355 / VOXEL,
+    elongation=3.0,
+    step=1.0,
+    photons=60.0,
+    read_noise=1.0,
+    background=0.02,
+)
+#: µm within which a branch counts as found.
+DISTANCE = 0.6
+#: Steps of the two trainings that the time of a step is taken from.
+_TIMED = (3, 15)
+#: Seconds that a step takes at least: noise in the times must not make them endless.
+_FASTEST = 5e-3
+CUBIC, FULL = "cubic", "all voxels scanned"
+AWARE = "l1,porosity:2,euler:3,surface:4"
+
+
+@dataclass(frozen=True)
+class Way:
+    """A row: the method, the network, and what is set of both."""
+
+    method: str = "supervised"
+    network: str = "light_sr"
+    loss: str | None = None
+
+
+WAYS = {
+    "generic": Way(loss="l1"),
+    "geometry-aware": Way(loss=AWARE),
+    "RCAN": Way(network="rcan", loss="l1"),
+    "FSRCNN": Way(network="fsrcnn", loss="l1"),
+    "Pix2Pix": Way("pix2pix"),
+    "CycleGAN": Way("cyclegan"),
+}
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A column: how it is called, how many digits it has, and whether more is better.
+
+    `better` is 0 for what has no best value of its own.
+    """
+
+    key: str
+    title: str
+    digits: int = 2
+    better: int = 1
+
+
+FIGURES = (
+    Figure("psnr", "PSNR (dB)"),
+    Figure("ssim", "SSIM", 3),
+    Figure("branch_recall", "branches found"),
+    Figure("branch_precision", "branches that are true"),
+    Figure("length_recall", "length found"),
+    Figure("length_precision", "length that is true"),
+    Figure("branches", "branches / true", better=0),
+    Figure("loops", "loops / true", better=0),
+    Figure("tubules", "tubules per mm² / true", better=0),
+)
+GREY, GRAPH = "psnr", "f1"
+
+
+@dataclass(frozen=True, eq=False)
+class Specimen:
+    """A coarse scan, a scan of all voxels, the same without noise, and the truth."""
+
+    coarse: Array
+    fine: Array
+    clean: Array
+    mask: Mask
+
+
+def teeth(shape: Shape, seed: int) -> tuple[Array, Mask]:
+    """Tubules of 1 to 3 µm in diameter, branches of 0.3 to 0.5 µm."""
+    made = dentin(shape, porosity=0.12, radius=(2.5, 7.5), seed=seed)
+    return made.light, made.phantom.mask
+
+
+def cells(shape: Shape, seed: int) -> tuple[Array, Mask]:
+    """Bone cells 3 µm long, every 5 µm, with canaliculi of 0.4 µm in diameter."""
+    made = tubes.cell_network(
+        shape,
+        spacing=24.0,
+        lacuna=7.0,
+        canaliculus=1.0,
+        neighbours=4,
+        bend=2.0,
+        seed=seed,
+    ).phantom
+    return made.fraction, made.mask
+
+
+OBJECTS: dict[str, Callable[[Shape, int], tuple[Array, Mask]]] = {
+    "dentin": teeth,
+    "cells": cells,
+}
+
+
+def specimen(kind: str, factor: int, seed: int) -> Specimen:
+    """An object and its scans, whose bright structures have the grey value 1."""
+    edge = EDGE[factor] * factor
+    light, mask = OBJECTS[kind]((edge, edge, edge), seed)
+    rng = np.random.default_rng([seed, 17])
+    photons = np.float32(MICROSCOPE.photons)
+    clean = fluorescence.seen(light, MICROSCOPE)
+    fine = fluorescence.counted(clean, MICROSCOPE, rng) / photons
+    coarse = fluorescence.scan_coarsely(light, MICROSCOPE, rng, (factor,) * 3)
+    return Specimen(coarse / photons, fine, clean, mask)
+
+
+def cubic(coarse: Array, factor: int) -> Array:
+    """Cubic interpolation, where every light network begins."""
+    x = torch.from_numpy(np.ascontiguousarray(coarse))[None, None]
+    fine = interpolated(x, cubic_kernel(factor, 3).float(), factor)
+    return np.asarray(fine[0, 0])
+
+
+def graph_of(mask: Mask) -> NetworkGraph:
+    """The graph of tubes in µm."""
+    return network_graph(mask, (VOXEL,) * 3, unit="µm")
+
+
+def judged(volume: Array, test: Specimen, threshold: float) -> dict[str, float]:
+    """Figures of one restored volume against the scan without noise, and the truth."""
+    found, true = graph_of(volume > threshold), graph_of(test.mask)
+    agreement = graph_agreement(found, true, DISTANCE)
+    precision, recall = agreement.branch_precision, agreement.branch_recall
+    both = precision + recall
+    return {
+        "psnr": psnr(volume, test.clean, 1.0),
+        "ssim": ssim(volume, test.clean, 1.0),
+        "branch_recall": recall,
+        "branch_precision": precision,
+        "f1": 2 * precision * recall / both if both else 0.0,
+        "length_recall": agreement.length_recall,
+        "length_precision": agreement.length_precision,
+        "branches": len(found.paths) / len(true.paths),
+        "loops": found.loops / max(true.loops, 1),
+        "tubules": found.crossing(0) / max(true.crossing(0), 1.0),
+    }
+
+
+def training(way: Way, **settings: Any) -> TrainJob:
+    """How a network is trained."""
+    more: dict[str, Any] = {}
+    if way.loss is not None:
+        more = {"loss": way.loss, "learning_rate": 2e-3}
+        if way.loss != "l1":
+            more["phase"] = "bright"
+    config = config_class(way.method).create(
+        name="m",
+        dimensions="3D",
+        network=way.network,
+        batch_size=4,
+        device="cpu",
+        threads=1,
+        **more,
+        **settings,
+    )
+    return TrainJob(method=way.method, training=config)
+
+
+@dataclass(frozen=True)
+class Learned:
+    """What a network made of volumes, and what that took."""
+
+    volumes: list[Array]
+    seconds: float
+    steps: int
+    parameters: int
+
+
+def seconds_of(way: Way, folder: Path, steps: int, **settings: Any) -> float:
+    """Processor time of a training."""
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        began = time.process_time()
+        run_to_end(
+            train_steps(training(way, steps=steps, **settings), Path(name) / "j")
+        )
+        return time.process_time() - began
+
+
+def learned(
+    volumes: Sequence[Array], folder: Path, way: Way, seconds: float, **settings: Any
+) -> Learned:
+    """Train for about `seconds`, whatever a step takes; restore."""
+    few, more = (seconds_of(way, folder, n, **settings) for n in _TIMED)
+    each = max((more - few) / (_TIMED[1] - _TIMED[0]), _FASTEST)
+    steps = max(_TIMED[1], round(seconds / each))
+    with tempfile.TemporaryDirectory(dir=folder) as name:
+        began = time.process_time()
+        job = training(way, steps=steps, **settings)
+        bundle = run_to_end(train_steps(job, Path(name) / "job"))
+        took = time.process_time() - began
+        restored = [
+            np.asarray(restore(Volume(volume, "ZYX"), str(bundle)).data, np.float32)
+            for volume in volumes
+        ]
+        return Learned(restored, took, steps, read_card(bundle).n_parameters or 0)
+
+
+def write_pairs(
+    made: Sequence[Specimen], factor: int, folder: Path
+) -> tuple[list[Path], list[Path]]:
+    """Coarse and fine scans, both with noise, as files: what a microscope gives."""
+    pairs: tuple[list[Path], list[Path]] = ([], [])
+    for i, one in enumerate(made):
+        for name, data, size, paths in (
+            ("coarse", one.coarse, VOXEL * factor, pairs[0]),
+            ("fine", one.fine, VOXEL, pairs[1]),
+        ):
+            path = folder / f"{name}{i}.ome.tif"
+            offset = ((size - VOXEL) / 2,) * 3
+            io.write(Volume(data, "ZYX", (size,) * 3, "µm", origin=offset), path)
+            paths.append(path)
+    return pairs
+
+
+def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:
+    """Mean of every figure."""
+    return {key: float(np.mean([f[key] for f in figures])) for key in figures[0]}
+
+
+def settings_digest() -> str:
+    """A name for what decides about rows, beside what is in them and the time."""
+    jobs = {
+        name: training(way, steps=1).training.model_dump(mode="json")
+        for name, way in WAYS.items()
+    }
+    values = {
+        "microscope": vars(MICROSCOPE),
+        "sizes": [EDGE, PATCH, VOXEL, DISTANCE, TRAINED_ON, JUDGED_ON, _TEST_SEED],
+        "training": jobs,
+    }
+    ways = (specimen, training, learned, write_pairs, Bench._learned)
+    return digest(values, [*OBJECTS.values(), *ways, judged, cubic, dentin])
+
+
+class Bench:
+    """Rows as they come, kept in a file."""
+
+    def __init__(self, arguments: argparse.Namespace) -> None:
+        self.arguments = arguments
+        arguments.work.mkdir(parents=True, exist_ok=True)
+        stem = f"rows-{arguments.seconds:g}"
+        self.kept = arguments.work / f"{stem}-{settings_digest()}.json"
+        note = left_out(self.kept, stem)
+        if note:
+            print(note, flush=True)
+        self.rows: list[dict[str, Any]] = (
+            json.loads(self.kept.read_text()) if self.kept.exists() else []
+        )
+
+    def run(self, kind: str, factor: int) -> None:
+        """Do what is missing of one kind of object and factor."""
+        case = f"{kind}, ×{factor}"
+        made = [specimen(kind, factor, i) for i in range(TRAINED_ON)]
+        targets = [Volume(one.clean, "ZYX") for one in made]
+        threshold = phases_of(targets).threshold
+        tests = [specimen(kind, factor, _TEST_SEED + i) for i in range(JUDGED_ON)]
+        for name, volumes in (
+            (CUBIC, [cubic(test.coarse, factor) for test in tests]),
+            (FULL, [test.fine for test in tests]),
+        ):
+            if not self._has(case, name, 0):
+                self._add(case, name, 0, self._judged(volumes, tests, threshold))
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            pairs = write_pairs(made, factor, folder)
+            # The first training pays for imports and for what is compiled.
+            self._warm_up(factor, pairs, folder)
+            for seed in range(self.arguments.seeds):
+                for way in self.arguments.way or WAYS:
+                    if not self._has(case, way, seed):
+                        made_ = self._learned(way, factor, seed, pairs, folder, tests)
+                        row = self._judged(made_.volumes, tests, threshold) | {
+                            "seconds": made_.seconds,
+                            "steps": made_.steps,
+                            "parameters": made_.parameters,
+                        }
+                        self._add(case, way, seed, row)
+
+    @staticmethod
+    def _warm_up(
+        factor: int, pairs: tuple[list[Path], list[Path]], folder: Path
+    ) -> None:
+        seconds_of(
+            WAYS["generic"],
+            folder,
+            _TIMED[0],
+            source=pairs[0],
+            target=pairs[1],
+            upscale_factor=factor,
+            patch=PATCH[factor],
+        )
+
+    def _learned(
+        self,
+        way: str,
+        factor: int,
+        seed: int,
+        pairs: tuple[list[Path], list[Path]],
+        folder: Path,
+        tests: Sequence[Specimen],
+    ) -> Learned:
+        source, target = pairs
+        if way == "CycleGAN":  # no object in both domains
+            source, target = source[: TRAINED_ON // 2], target[TRAINED_ON // 2 :]
+        return learned(
+            [test.coarse for test in tests],
+            folder,
+            WAYS[way],
+            self.arguments.seconds,
+            source=source,
+            target=target,
+            upscale_factor=factor,
+            patch=PATCH[factor],
+            seed=seed,
+        )
+
+    @staticmethod
+    def _judged(
+        volumes: Sequence[Array], tests: Sequence[Specimen], threshold: float
+    ) -> dict[str, Any]:
+        pairs = zip(volumes, tests, strict=True)
+        return mean_of([judged(volume, test, threshold) for volume, test in pairs])
+
+    def _has(self, case: str, way: str, seed: int) -> bool:
+        wanted = (case, way, seed)
+        return any((r["case"], r["way"], r["seed"]) == wanted for r in self.rows)
+
+    def _add(self, case: str, way: str, seed: int, found: dict[str, Any]) -> None:
+        row = {"case": case, "way": way, "seed": seed, **found}
+        self.rows.append(row)
+        self.kept.write_text(json.dumps(self.rows, indent=1))
+        print(
+            f"{case}, {way}, seed {seed}: {row['psnr']:.2f} dB, branches found "
+            f"{row['branch_recall']:.2f}, true {row['branch_precision']:.2f}",
+            flush=True,
+        )
+
+    def of(self, case: str, way: str) -> list[dict[str, Any]]:
+        """Rows of a case and a way, one a seed."""
+        return [r for r in self.rows if (r["case"], r["way"]) == (case, way)]
+
+
+def spread(rows: Sequence[dict[str, Any]], key: str, digits: int) -> str:
+    """Mean and standard deviation over seeds."""
+    values = [row[key] for row in rows]
+    text = f"{np.mean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {np.std(values, ddof=1):.{digits}f}"
+    return text
+
+
+def table(bench: Bench, cases: Sequence[str]) -> str:
+    """All figures of all cases."""
+    titles = [*(figure.title for figure in FIGURES), "steps", "seconds"]
+    lines = [
+        "| object | way | " + " | ".join(titles) + " |",
+        "|---|---|" + "---|" * len(titles),
+    ]
+    for case in cases:
+        for way in (CUBIC, *WAYS, FULL):
+            rows = bench.of(case, way)
+            if not rows:
+                continue
+            parts = [spread(rows, figure.key, figure.digits) for figure in FIGURES]
+            for key in ("steps", "seconds"):
+                learned_ = [row[key] for row in rows if key in row]
+                parts.append(f"{np.mean(learned_):.0f}" if learned_ else "")
+            lines.append(f"| {case} | {way} | {' | '.join(parts)} |")
+    return "\n".join(lines) + "\n"
+
+
+def rankings(bench: Bench, cases: Sequence[str]) -> str:
+    """The order by PSNR and by branches, and how far they agree."""
+    lines = [
+        "| object | best to worst by PSNR | by branches (F1) | rank correlation |",
+        "|---|---|---|---|",
+    ]
+    for case in cases:
+        found = {
+            way: [float(np.mean([row[key] for row in rows])) for key in (GREY, GRAPH)]
+            for way in (CUBIC, *WAYS)
+            if (rows := bench.of(case, way))
+        }
+        if len(found) < 3:
+            continue
+        orders = [
+            ", ".join(sorted(found, key=lambda way: -found[way][i])) for i in (0, 1)
+        ]
+        rho = float(spearmanr(list(found.values())).statistic)
+        lines.append(f"| {case} | {orders[0]} | {orders[1]} | {rho:+.2f} |")
+    return "\n".join(lines) + "\n"
+
+
+def claim(bench: Bench, cases: Sequence[str]) -> str:
+    """Branches found by losses of geometry and by their twin of grey values alone."""
+    lines = [
+        "| object | branches found: grey values | geometry | difference (points) |",
+        "|---|---|---|---|",
+    ]
+    for case in cases:
+        pair = [bench.of(case, way) for way in ("generic", "geometry-aware")]
+        if not all(pair):
+            continue
+        one, two = (100 * np.mean([r["branch_recall"] for r in rows]) for rows in pair)
+        lines.append(f"| {case} | {one:.0f} % | {two:.0f} % | {two - one:+.0f} |")
+    return "\n".join(lines) + "\n"
+
+
+def document(bench: Bench, cases: Sequence[str]) -> str:
+    """What goes into a document of these cases."""
+    options = bench.arguments
+    return "\n".join(
+        (
+            "Written by `python benchmarks/bench_networks.py "
+            f"--seconds {options.seconds:g} --seeds {options.seeds}`. Trained on "
+            f"{TRAINED_ON} volumes, judged on {JUDGED_ON} others; number of seeds: "
+            f"{options.seeds} (0 to {options.seeds - 1}). Voxels of {VOXEL:g} µm; "
+            f"branches count as found within {DISTANCE:g} µm.\n",
+            "### Do both rankings agree?\n",
+            rankings(bench, cases),
+            "### Do losses of geometry find more branches?\n",
+            claim(bench, cases),
+            "### All figures\n",
+            table(bench, cases),
+        )
+    )
+
+
+def main() -> None:
+    """Run what is missing, and print or write the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--seconds", type=float, default=90.0, help="of each training")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--work", type=Path, default=Path("build/networks"))
+    parser.add_argument("--out", type=Path, help="document that gets the tables")
+    parser.add_argument("--object", choices=OBJECTS, action="append")
+    parser.add_argument("--factor", type=int, choices=EDGE, action="append")
+    parser.add_argument("--way", choices=WAYS, action="append")
+    arguments = parser.parse_args()
+    torch.set_num_threads(1)
+    bench = Bench(arguments)
+    chosen = [
+        (kind, factor)
+        for factor in arguments.factor or EDGE
+        for kind in arguments.object or OBJECTS
+    ]
+    for kind, factor in chosen:
+        bench.run(kind, factor)
+    text = document(bench, [f"{kind}, ×{factor}" for kind, factor in chosen])
+    if arguments.out:
+        replace_section(arguments.out, "networks", text)
+    else:
+        print(text)
+
+
+if __name__ == "__main__":
+    main()

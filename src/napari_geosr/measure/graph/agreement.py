@@ -1,0 +1,95 @@
+"""How well the branches of one graph are those of another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.graph import NetworkGraph, steps_of
+
+Array = npt.NDArray[np.float64]
+
+#: Part of a branch that has to lie near the other graph for it to be found there.
+COVERED = 0.8
+
+
+@dataclass(frozen=True)
+class GraphAgreement:
+    """How well the branches of one graph are those of another.
+
+    Attributes
+    ----------
+    distance : float
+        Points nearer than this to the other graph's lines count as found there.
+    length_precision, length_recall : float
+        Part of the length found that is near true lines, and of the true length that is
+        near found lines.
+    branch_precision, branch_recall : float
+        Part of the branches, each of which counts if 80 % of it are near the other's.
+    """
+
+    distance: float
+    length_precision: float
+    length_recall: float
+    branch_precision: float
+    branch_recall: float
+
+    def to_json_dict(self) -> AnyDict:
+        """The figures, JSON-serialisable."""
+        return dict(vars(self))
+
+
+def graph_agreement(
+    found: NetworkGraph, true: NetworkGraph, distance: float
+) -> GraphAgreement:
+    """Compare the branches of two graphs within what both volumes show.
+
+    The voxels of the two may differ in size and place; units must be the same. Where
+    one graph has no branch, its share is 1 if the other has none either, else 0.
+
+    Parameters
+    ----------
+    distance : float
+        In the unit of the graphs.
+    """
+    precision = _shares(found, true, distance)
+    recall = _shares(true, found, distance)
+    return GraphAgreement(distance, precision[0], recall[0], precision[1], recall[1])
+
+
+def _shares(
+    lines: NetworkGraph, other: NetworkGraph, distance: float
+) -> tuple[float, float]:
+    """Parts of the length, and of the branches, that lie near those of `other`."""
+    from scipy.spatial import cKDTree
+
+    spacing = min(distance, *other.voxel_size, *lines.voxel_size) / 2
+    points = _cut([_dense(path, spacing) for path in other.paths], lines.box)
+    own = _cut([_dense(path, spacing) for path in lines.paths], other.box)
+    if not own:
+        return float(not points), float(not points)
+    if not points:
+        return 0.0, 0.0
+    tree = cKDTree(np.concatenate(points))
+    near = [tree.query(part, distance_upper_bound=distance)[0] < np.inf for part in own]
+    of_length = np.concatenate(near).mean()
+    of_branches = np.mean([part.mean() >= COVERED for part in near])
+    return float(of_length), float(of_branches)
+
+
+def _cut(parts: list[Array], box: Array) -> list[Array]:
+    """Points within a box; parts without any are left out."""
+    kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
+    return [part for part in kept if len(part)]
+
+
+def _dense(path: Array, spacing: float) -> Array:
+    """Points along a path, evenly spaced, each standing for the same length."""
+    along = np.concatenate([[0.0], np.cumsum(steps_of(path))])
+    n = max(1, math.ceil(along[-1] / spacing))
+    at = (np.arange(n) + 0.5) * along[-1] / n
+    return np.stack([np.interp(at, along, path[:, i]) for i in range(3)], axis=1)

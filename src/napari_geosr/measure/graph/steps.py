@@ -1,0 +1,75 @@
+"""The graph of a measured phase, read slab by slab and traced as a whole."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+from napari_geosr.core.config import format_bytes, format_enough
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.measure.graph import NetworkGraph, network_graph
+from napari_geosr.measure.sums import Geometry
+
+Mask = npt.NDArray[np.bool_]
+
+#: Bytes per voxel of the phase, its labels, its lines and distances to its surface.
+_BYTES_PER_VOXEL = 32
+
+
+def check_graph_memory(shape: Sequence[int], free: int, name: str) -> None:
+    """Refuse a graph that would not fit.
+
+    Raises
+    ------
+    VolumeError
+        Before a voxel is read.
+    """
+    needed = _BYTES_PER_VOXEL * math.prod(shape)
+    if needed > free:
+        raise VolumeError(
+            f"The graph of {name!r} needs {format_enough(needed)} of memory, but "
+            f"{format_bytes(free)} may be used. Measure a part of it, raise the "
+            "budget (--memory), or leave out --graph."
+        )
+
+
+def graph_steps(
+    pores: Callable[[slice], Mask],
+    slabs: Sequence[slice],
+    shape: tuple[int, ...],
+    geometry: Geometry,
+    smallest: int,
+) -> Generator[Step, None, NetworkGraph]:
+    """Trace the graph of pores.
+
+    Parameters
+    ----------
+    pores : callable
+        Gives the phase in a slab of planes.
+    smallest : int
+        Voxels below which a component is left out.
+
+    Yields
+    ------
+    Step
+        `StageStarted`.
+
+    Returns
+    -------
+    NetworkGraph
+    """
+    yield StageStarted(message="Tracing the graph")
+    phase = np.zeros(shape, bool)
+    for slab in slabs:
+        phase[slab] = pores(slab)
+    return network_graph(
+        phase,
+        geometry.voxel_size,
+        geometry.origin,
+        geometry.unit,
+        smallest=smallest,
+    )

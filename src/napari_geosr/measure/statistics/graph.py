@@ -1,0 +1,130 @@
+"""Graph of the pores as a network of tubes, where it was asked for (``--graph``)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic
+from napari_geosr.measure.sums import Totals
+
+
+def graph(totals: Totals) -> AnyDict | None:
+    """All figures of the graph; lengths in its own unit."""
+    return None if totals.graph is None else totals.graph.to_json_dict()
+
+
+def _figure(name: str) -> Callable[[Totals], Any]:
+    def of(totals: Totals) -> Any:
+        return None if totals.graph is None else totals.graph.to_json_dict()[name]
+
+    return of
+
+
+def _along_axes(found: Mapping[str, float | None]) -> str:
+    """``Z 12, Y 0, X 3``."""
+    return ", ".join(
+        f"{letter} {number_text(value)}"
+        for letter, value in found.items()
+        if value is not None
+    )
+
+
+def _known(name: str) -> Callable[[Figures], Any]:
+    """What is shown of figures along the axes: nothing if none of them is known."""
+
+    def shown(figures: Figures) -> Any:
+        found = figures[name]
+        if found is None or all(value is None for value in found.values()):
+            return None
+        return found
+
+    return shown
+
+
+STATISTICS = (
+    VolumeStatistic("graph", graph, order=900),
+    VolumeStatistic(
+        "graph_nodes",
+        _figure("nodes"),
+        order=901,
+        in_json=False,
+        row=Row(
+            "Nodes of the graph",
+            order=200,
+            help="Junctions and free ends of the lines that the pores are thinned to.",
+        ),
+    ),
+    VolumeStatistic(
+        "graph_branches",
+        _figure("branches"),
+        order=902,
+        in_json=False,
+        row=Row("Branches", order=201, help="Lines from node to node."),
+    ),
+    VolumeStatistic(
+        "graph_mean_degree",
+        _figure("mean_degree"),
+        order=903,
+        in_json=False,
+        row=Row(
+            "Branches per junction",
+            order=202,
+            help="Mean degree of the nodes where three or more branches meet.",
+        ),
+    ),
+    VolumeStatistic(
+        "graph_loops",
+        _figure("loops"),
+        order=904,
+        in_json=False,
+        row=Row("Loops", order=203, help="Independent closed ways along branches."),
+    ),
+    VolumeStatistic(
+        "graph_length",
+        _figure("length"),
+        power=1,
+        order=905,
+        in_json=False,
+        row=Row("Length of all branches", order=204),
+    ),
+    VolumeStatistic(
+        "graph_mean_branch_length",
+        _figure("mean_branch_length"),
+        power=1,
+        order=906,
+        in_json=False,
+        row=Row("Mean length of a branch", order=205),
+    ),
+    VolumeStatistic(
+        "graph_joining_components",
+        _figure("joining_components"),
+        order=907,
+        in_json=False,
+        row=Row(
+            "Components that join two faces",
+            order=206,
+            text=_along_axes,
+            compares=False,
+            help="Connected pores that touch both faces across Z, Y and X.",
+        ),
+    ),
+    VolumeStatistic(
+        "graph_tubules_per_mm2",
+        _figure("tubules_per_mm2"),
+        flat=False,
+        order=908,
+        in_json=False,
+        row=Row(
+            "Tubules per mm²",
+            order=207,
+            value=_known("graph_tubules_per_mm2"),
+            text=_along_axes,
+            compares=False,
+            help="Tubes that cross a plane normal to Z, Y and X, at less than 45° from "
+            "its normal.",
+        ),
+    ),
+)

@@ -1,0 +1,110 @@
+"""Super-resolution with few weights: shrink the maps, map them, expand them again.
+
+The network of [1]_: features by convolutions of 5ⁿ voxels, fewer maps by weights of
+single voxels, a chain of small convolutions on these, and all maps again. Its last
+layer, a transposed convolution of 9ⁿ fine voxels, is written as what it equals [2]_: a
+convolution on the coarse grid, as wide as 9 fine voxels are there, and a shuffle. The
+input, interpolated by cubics, is added, as in all networks here that make voxels finer.
+
+References
+----------
+.. [1] Dong et al. Accelerating the super-resolution convolutional neural network. ECCV
+   (2016). doi:10.1007/978-3-319-46475-6_25
+.. [2] Shi et al. Is the deconvolution layer the same as a convolutional layer? (2016).
+   arXiv:1609.07009
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from pydantic import Field
+from torch import nn
+
+from napari_geosr.networks._upsampling import (
+    UpscalingConfig,
+    UpscalingNetwork,
+    doublings,
+    pointwise_layer,
+    sized_layer,
+)
+
+#: Edge of the first convolutions.
+_HEAD = 5
+
+
+class NetworkConfig(UpscalingConfig):
+    """Shape of the network; its numbers are those of the paper."""
+
+    layers_field: ClassVar[str] = "blocks"
+    width_field: ClassVar[str] = "features"
+
+    features: int = Field(56, ge=1, le=256)
+    """Maps after the first layer and before the last (*d*)."""
+    inner: int = Field(12, ge=1, le=256)
+    """Maps in between, which the chain of convolutions sees (*s*)."""
+    blocks: int = Field(4, ge=1, le=32)
+    """Convolutions of 3ⁿ voxels in the chain (*m*)."""
+
+
+def last_size(factor: int) -> int:
+    """Edge of the last convolution: 9 fine voxels where the grid is doubled, else 3."""
+    return 5 if factor == 2 else 3
+
+
+def parameter_count(config: NetworkConfig) -> int:
+    """Number of parameters in closed form."""
+    n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
+    halvings = doublings(s)
+    head = _HEAD**n * config.adjacent_slices * f + 2 * f
+    chain = config.blocks * ((3**n * i + 1) * i + i)
+    ends = (f + 1) * i + i + (i + 1) * f
+    last = last_size(s) ** n * f + 1
+    return int(
+        head + chain + ends + last * (halvings * f * 2**n + (s // 2**halvings) ** n)
+    )
+
+
+class FSRCNN(UpscalingNetwork):
+    """An hourglass of maps on the coarse grid, sub-voxel upsampling, a cubic skip."""
+
+    def __init__(self, config: NetworkConfig) -> None:
+        super().__init__(config)
+        n, f, i, s = config.ndim, config.features, config.inner, config.upscale_factor
+        wide, narrow = sized_layer(n, _HEAD), sized_layer(n, 3)
+        point = pointwise_layer(n)
+        self.head = nn.Sequential(wide(config.adjacent_slices, f), nn.PReLU(f))
+        self.shrink = nn.Sequential(point(f, i), nn.PReLU(i))
+        self.chain = nn.Sequential(
+            *(
+                layer
+                for _ in range(config.blocks)
+                for layer in (narrow(i, i), nn.PReLU(i))
+            )
+        )
+        # The paper's last PReLU is the ReLU that comes before the sub-voxels.
+        self.expand = point(i, f)
+        for layer in self.modules():
+            # As wide in all layers as PReLU keeps it (its slope is 0.25 at the start).
+            if isinstance(layer, nn.Conv2d | nn.Conv3d):
+                nn.init.kaiming_normal_(layer.weight, a=0.25)
+                assert layer.bias is not None
+                nn.init.zeros_(layer.bias)
+        size = last_size(s)
+        self._end(
+            sized_layer(n, size),
+            f,
+            _HEAD // 2 + config.blocks,
+            end=size // 2 if s == 2 else None,
+        )
+
+    def trunk(self, x: torch.Tensor) -> torch.Tensor:
+        """``(N, C, [Z,] Y, X)`` to ``(N, features, [Z,] Y, X)``."""
+        maps: torch.Tensor = self.expand(self.chain(self.shrink(self.head(x))))
+        return maps
+
+
+def build(config: NetworkConfig) -> FSRCNN:
+    """Build a network with fresh weights."""
+    return FSRCNN(config)

@@ -1,0 +1,86 @@
+"""Compare the graphs of two measured volumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.units import MILLIMETRES
+from napari_geosr.measure.config import PorosityConfig as MeasureConfig
+from napari_geosr.measure.number_text import number_text, percent_text
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.graph.agreement import GraphAgreement
+    from napari_geosr.measure.report import PorosityReport
+
+#: Voxels of the coarser volume within which a branch counts as found.
+_VOXELS = 2.0
+
+
+def check_distance(
+    distance: float | None, *, reference: bool, config: MeasureConfig
+) -> None:
+    """Refuse a distance that cannot be used, before anything is measured.
+
+    Raises
+    ------
+    ConfigError
+        If there is no reference, no graph, or the distance is not above zero.
+    """
+    if distance is None:
+        return
+    if not (reference and config.graph):
+        raise ConfigError(
+            "A distance of branches (--graph-distance) needs graphs (--graph) and a "
+            "reference (--reference)."
+        )
+    if not 0 < distance < math.inf:
+        raise ConfigError(
+            f"The distance of branches (--graph-distance) must be above zero, not "
+            f"{distance:g}."
+        )
+
+
+def agreement_of(
+    reports: Mapping[str, PorosityReport], distance: float | None = None
+) -> GraphAgreement | None:
+    """How well the branches of the first volume are those of the second, if traced.
+
+    Parameters
+    ----------
+    distance : float, optional
+        In the unit of the first volume, within which a branch counts as found; two
+        voxels of the coarser one by default.
+    """
+    from napari_geosr.measure.graph.agreement import graph_agreement
+
+    graphs = [report.graph for report in reports.values()]
+    if len(graphs) < 2 or graphs[0] is None or graphs[1] is None:
+        return None
+    found, true = graphs[:2]
+    if found.unit != true.unit and {found.unit, true.unit} <= MILLIMETRES.keys():
+        true = true.in_unit(found.unit)
+    if distance is None:
+        distance = _VOXELS * max(*found.voxel_size, *true.voxel_size)
+    return graph_agreement(found, true, distance)
+
+
+def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
+    """What people read of it."""
+    within = f"within {number_text(agreement.distance)} {unit}"
+    found, of_length, true, true_length = (
+        percent_text(part)
+        for part in (
+            agreement.branch_recall,
+            agreement.length_recall,
+            agreement.branch_precision,
+            agreement.length_precision,
+        )
+    )
+    return [
+        f"Branches of the reference that were found: {found} ({of_length} of the "
+        f"length), {within}",
+        f"Branches that are in the reference: {true} ({true_length} of the length)",
+    ]

@@ -1,0 +1,78 @@
+"""Under-sampled scanning: a confocal microscope that skips voxels.
+
+The lens is that of the high-resolution scan, and so is the time at each place: the
+low-resolution scan has one voxel of every block, as it is, with its own noise. Averages
+over blocks, as larger camera pixels give them, are the kind ``fluo``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field, model_validator
+
+from napari_geosr.physics.degradations import ContrastLevels, fluo
+
+TITLE = "Under-sampled scanning"
+#: The low-resolution voxels are single voxels of the high resolution.
+SAMPLING = "kept"
+
+
+class Config(fluo.Config):
+    """Light and detector of a scanning microscope."""
+
+    blur: float = Field(
+        0.0,
+        ge=0,
+        le=20,
+        title="Blur",
+        description="Standard deviation of an additional blur in the plane, in "
+        "low-resolution voxels; 0 keeps the point-spread function of the scan.",
+    )
+    photons: float | None = Field(  # type: ignore[assignment]
+        None,
+        gt=0,
+        le=1e9,
+        title="Photons",
+        description="Photons per voxel in bright structures, for a scan without noise. "
+        "By default none are counted: the voxels have the noise of the scan.",
+    )
+
+    @model_validator(mode="after")
+    def _check_resolution(self) -> Config:
+        if self.mtf10 is not None:
+            raise ValueError(
+                "an under-sampled scan has the resolution of the scan it is made from: "
+                "leave out the MTF, or choose fluo"
+            )
+        return self
+
+
+def spread(
+    config: Config, voxel_size: Sequence[float], millimetres: float | None
+) -> tuple[float, ...]:
+    """Standard deviations of the additional blur along the axes, in coarse voxels."""
+    return fluo.spread(config, voxel_size, millimetres)
+
+
+class SampleNoise:
+    """Photons and read-out of each plane, if any are to be counted."""
+
+    def __init__(
+        self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
+    ) -> None:
+        self.counted = None
+        if config.photons is not None:
+            self.counted = fluo.PhotonNoise(config, levels, shape)
+
+    def add(
+        self, plane: npt.NDArray[np.float32], index: int
+    ) -> npt.NDArray[np.float32]:
+        """The plane as it is seen."""
+        return plane if self.counted is None else self.counted.add(plane, index)
+
+
+#: The name by which the registry finds it.
+Noise = SampleNoise

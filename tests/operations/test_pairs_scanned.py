@@ -1,0 +1,102 @@
+"""Pairs of one scan and what a scan shows that skips voxels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import ConfigError
+from napari_geosr.core.volume import Volume
+from napari_geosr.learning.pairs import check_pair
+from napari_geosr.operations.pairs.degraded import degrade
+from napari_geosr.operations.pairs.quality import report_lines
+from napari_geosr.physics.blur import gaussian_blur
+
+
+@pytest.fixture(scope="module")
+def stack() -> np.ndarray:
+    """Smooth structures with noise of their own."""
+    rng = np.random.default_rng(3)
+    light = gaussian_blur(rng.standard_normal((48, 66, 64), dtype=np.float32), 2.5)
+    light = 300 + 1500 * light / np.abs(light).max()
+    return (light + rng.normal(0, 5, light.shape)).astype(np.float32)
+
+
+@pytest.fixture
+def high(stack: np.ndarray) -> Volume:
+    return Volume(stack, "ZYX", (0.4, 0.2, 0.2), "µm", (5.0, 6.0, 7.0), name="fine")
+
+
+def scanned(high: Volume, tmp_path, factor: int, **settings):
+    done = degrade(
+        high, tmp_path / "p", degrade="fluo-scan", upscale_factor=factor, **settings
+    )
+    return done, *(io.read(done.files[key]) for key in ("low", "high"))
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_voxels_are_kept_where_they_were(tmp_path, high, stack, factor):
+    _, low, _ = scanned(high, tmp_path, factor)
+    whole = tuple(n // factor * factor for n in stack.shape)
+    first = factor // 2
+    kept = stack[tuple(slice(first, n, factor) for n in whole)]
+    assert np.array_equal(np.asarray(low.data), kept)
+    assert low.voxel_size == pytest.approx([factor * v for v in high.voxel_size])
+    places = [o + first * v for o, v in zip(high.origin, high.voxel_size, strict=True)]
+    assert low.origin == pytest.approx(places)
+
+
+@pytest.mark.parametrize("factor", [2, 3, 4, 8])
+def test_a_network_puts_its_voxels_where_the_target_has_them(tmp_path, high, factor):
+    done, low, fine = scanned(high, tmp_path, factor)
+    size, origin = low.upscaled_geometry(factor)
+    assert fine.voxel_size == pytest.approx(size)
+    assert fine.origin == pytest.approx(origin)
+    # No shift: the target shows each place where the low resolution has it.
+    found = check_pair(low, fine, factor)
+    assert max(map(abs, found.shift)) < 0.1
+    assert found.warnings == ()
+    moved = "half a voxel" in "\n".join(report_lines(done.report))
+    assert moved == done.report["interpolated"] == (factor % 2 == 0)
+
+
+def test_values_between_voxels_are_those_of_the_structure(tmp_path):
+    z, y, x = (np.arange(n, dtype=np.float32) for n in (32, 36, 40))
+    ramp = 2 * z[:, None, None] + 3 * y[None, :, None] - x[None, None, :]
+    _, low, fine = scanned(Volume(ramp, "ZYX", (1.0,) * 3, "µm"), tmp_path, 4)
+    expected = ramp + (2 + 3 - 1) / 2
+    inner = (slice(1, -2),) * 3
+    assert np.abs(np.asarray(fine.data) - expected)[inner].max() < 1e-4
+    assert fine.origin == (0.5, 0.5, 0.5)
+    assert np.array_equal(np.asarray(low.data), ramp[2::4, 2::4, 2::4])
+
+
+def test_odd_factors_leave_the_target_as_it_was(tmp_path):
+    data = np.random.default_rng(0).integers(0, 4000, (27, 27, 27)).astype(np.uint16)
+    _, low, fine = scanned(Volume(data, "ZYX", (1.0,) * 3, "µm"), tmp_path, 3)
+    assert fine.dtype == np.uint16
+    assert np.array_equal(np.asarray(fine.data), data)
+    assert np.array_equal(np.asarray(low.data), data[1::3, 1::3, 1::3])
+
+
+def test_slices_stay_in_two_dimensions(tmp_path, high, stack):
+    _, low, fine = scanned(high, tmp_path, 4, dimensions="2D")
+    assert low.shape == (48, 16, 16)
+    assert np.array_equal(np.asarray(low.data), stack[:, 2:64:4, 2:64:4])
+    assert (low.origin[0], fine.origin[0]) == (5.0, 5.0)
+
+
+def test_blocks_do_not_matter(tmp_path, high):
+    options = {"photons": 40.0, "blur": 0.3, "seed": 2}
+    whole = scanned(high, tmp_path / "a", 2, options=options)
+    parts = scanned(high, tmp_path / "b", 2, options=options, memory="2MB")
+    for one, other in zip(whole[1:], parts[1:], strict=True):
+        assert np.allclose(np.asarray(one.data), np.asarray(other.data), atol=1e-3)
+    quiet = scanned(high, tmp_path / "c", 2, options={"blur": 0.3})[1]
+    assert np.std(np.asarray(whole[1].data) - np.asarray(quiet.data)) > 10
+
+
+def test_it_cannot_be_made_like_a_real_scan(tmp_path, high):
+    with pytest.raises(ConfigError, match=r"cannot be made like a real one.*--like"):
+        degrade(high, tmp_path / "p", high, degrade="fluo-scan")
