@@ -200,9 +200,9 @@ def test_floats_without_flats_are_taken_as_line_integrals_and_that_is_said(tmp_p
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ({"exchange/theta": None}, "does not say its angles. Give a text file"),
+        ({"exchange/theta": None}, "does not contain its angles. Give a text file"),
         ({"exchange/theta": np.arange(5.0)}, "6 projections, but a.h5, exchange/theta"),
-        ({"exchange/theta": b"none"}, "exchange/theta: the angles are no numbers"),
+        ({"exchange/theta": b"none"}, "exchange/theta: the angles are not numbers"),
         ({"exchange/theta": [0, 1, 2, np.nan, 4, 5]}, "a.h5: 1 of its 6 angles"),
         ({"exchange/data": np.ones((6, 4))}, "shape 6 × 4; projections need three"),
         ({"exchange/data": np.ones((6, 0, 4))}, "none of them empty"),
@@ -262,7 +262,7 @@ def test_contradictions_are_told(tmp_path):
         read_projections(path, unit="mm")
     with pytest.raises(ConfigError, match="own flat and dark"):
         read_projections(path, flats=path)
-    with pytest.raises(ProjectionsError, match="0 to 0 is no range"):
+    with pytest.raises(ProjectionsError, match="0 to 0 is not a range"):
         read_projections(path, angle_range=(0, 0))
 
 
