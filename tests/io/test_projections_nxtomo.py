@@ -103,7 +103,7 @@ def test_a_linked_file_that_is_gone_is_named_when_it_is_needed(tmp_path):
     with pytest.raises(FileError, match=r"a.nxs: its angles are in away.h5, which is"):
         read_projections(path)
     path = nxtomo(tmp_path / "b.nxs", **{f"{DETECTOR}/data": away})
-    with pytest.raises(FileError, match=r"lies in away.h5, which is missing"):
+    with pytest.raises(FileError, match=r"is in away.h5, which is missing"):
         read_projections(path)
 
 
