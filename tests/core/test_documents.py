@@ -41,9 +41,9 @@ def joined(parts: int) -> str:
         ("[" * (DEEP + 1) + "]" * (DEEP + 1), "levels deep"),
         (joined(12), "levels deep"),
         (doubled(40), "values"),
-        ("a: &a [*a]", "a part of"),
+        ("a: &a [*a]", "a value that contains it"),
         ("[" + "1," * documents.MAX_VALUES + "1]", "values"),
-        ("x" * (documents.MAX_BYTES + 1), "more than 1 MB"),
+        ("x" * (documents.MAX_BYTES + 1), "larger than 1 MB"),
         ("1" + ":1" * 100_000, "a number of"),
         ("!!int '1" + ":1" * 100_000 + "'", "a number of"),
     ],
@@ -80,7 +80,7 @@ def test_a_long_file_is_not_read_whole(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     with path.open("wb") as stream:
         stream.truncate(10**10)  # takes no room
-    with pytest.raises(ConfigError, match="more than 1 MB"):
+    with pytest.raises(ConfigError, match="larger than 1 MB"):
         read_document(path)
 
 

@@ -78,7 +78,10 @@ def test_one_number_is_the_size_of_square_pixels():
         ({"darks": np.zeros((4, 5))}, "dark fields have shape .4, 5."),
         ({"pixel_size": (0.0, 1.0)}, "pixel size .0.0, 1.0.; two numbers"),
         ({"pixel_size": (1.0, 1.0, 1.0)}, "two numbers greater than zero"),
-        ({"geometry": "spiral"}, "'spiral' is no geometry.*parallel, fan, cone"),
+        (
+            {"geometry": "spiral"},
+            "'spiral' is not a known geometry.*parallel, fan, cone",
+        ),
         ({"centre": float("nan")}, "nan as its rotation centre"),
         ({"geometry": "cone"}, "cone-beam scan and needs its source distance"),
         (
@@ -135,14 +138,14 @@ def test_every_kth_keeps_angle_and_data_together():
 
 @pytest.mark.parametrize(("k", "first"), [(0, 0), (1, 6), (2, -1)])
 def test_a_thinning_that_leaves_nothing_is_refused(k, first):
-    with pytest.raises(ProjectionsError, match="6 projections; every"):
+    with pytest.raises(ProjectionsError, match="6 projections; cannot take every"):
         make().every(k, first)
 
 
 def test_projections_that_are_not_there_cannot_be_chosen():
     with pytest.raises(ProjectionsError, match="no projection 6"):
         make().subset([0, 6])
-    with pytest.raises(ProjectionsError, match="no projection is left"):
+    with pytest.raises(ProjectionsError, match="no projection is selected"):
         make().subset([])
 
 

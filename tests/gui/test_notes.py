@@ -61,7 +61,7 @@ def rows_of(viewer, qtbot, layer):
 def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
     layer, [(severity, said)] = open_file(viewer, slices)
     assert "warning" in severity
-    assert said.startswith("scan: The slices do not say their distance")
+    assert said.startswith("scan: The slices do not state their distance")
     rows = rows_of(viewer, qtbot, layer)
     for row in rows:
         assert "taken equal to the pixel size, 0.8 µm" in row.notes.text

@@ -111,7 +111,7 @@ def test_links(path: Path, tmp_path: Path) -> None:
         file["group/loop"] = h5py.SoftLink("/")
         file["gone"] = h5py.ExternalLink("gone.h5", "/voxels")
     np.testing.assert_array_equal(np.asarray(io.read(path).data), VOXELS)
-    with pytest.raises(FileError, match=r"'gone' lies in gone\.h5, which is missing"):
+    with pytest.raises(FileError, match=r"'gone' is in gone\.h5, which is missing"):
         io.read(path, dataset="gone")
     (tmp_path / "raw.h5").unlink()
     with pytest.raises(FileError, match=r"linked files are missing: .*gone\.h5"):
@@ -126,9 +126,9 @@ def test_what_is_no_volume(path: Path) -> None:
         file["line"] = np.arange(5)
     for name, message in [
         ("complex", "complex numbers.*magnitude"),
-        ("empty", r"shape \(0, 5, 6\) is no image"),
-        ("words", "are no numbers"),
-        ("line", r"shape \(5,\) is no image"),
+        ("empty", r"shape \(0, 5, 6\) is not an image"),
+        ("words", "are not numbers"),
+        ("line", r"shape \(5,\) is not an image"),
     ]:
         with pytest.raises(FileError, match=message):
             io.read(path, dataset=name)

@@ -228,7 +228,7 @@ def test_a_part_that_cannot_be_read_is_begun_again_by_who_may(tmp_path: Path) ->
     out = tmp_path / "v.tif"
     part = killed(out, noted=4)
     part.write_bytes(b"II*")
-    with pytest.raises(ConfigError, match=r"left of v\.tif cannot be read"):
+    with pytest.raises(ConfigError, match=r"The unfinished v\.tif .* cannot be read"):
         find_unfinished(out)
     assert left_unfinished(out) is None
     assert names(tmp_path) == []

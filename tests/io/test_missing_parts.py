@@ -93,7 +93,7 @@ def test_what_holds_the_fill_value_alone_is_not_called_damaged(tmp_path: Path) -
     data[:2] = 0
     zarr.create_array(path, data=data, chunks=(2, 8, 10), fill_value=0)
     (said,) = warnings_of(path)
-    assert "Programs leave out what holds this value alone" in said
+    assert "Some programs omit chunks that hold only this value" in said
     assert "damaged" not in said
 
 
@@ -107,7 +107,7 @@ def test_our_own_files_have_every_chunk(tmp_path: Path, dtype: type) -> None:
     assert files
     files[0].unlink()
     (said,) = warnings_of(path)
-    assert "All were there when it was written: copy it again." in said
+    assert "All chunks were there when it was written: copy it again." in said
 
 
 def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_an_unfinished_file_of_ours_does_not_claim_to_be_whole(tmp_path: Path) -
     with io.create(tmp_path / "a.ome.zarr", spec) as output:
         kept = output.keep_incomplete()
     (said,) = warnings_of(kept)
-    assert "All were there" not in said
+    assert "All chunks were there" not in said
 
 
 def test_coarser_levels_warn_of_nothing(tmp_path: Path) -> None:

@@ -210,7 +210,7 @@ io.write(volume, {str(path)!r}, overwrite=True)
     with io.create(path, io.OutputSpec(**_SPEC), overwrite=True) as output:
         assert not left.exists()
         assert unknown.name in output.note
-        assert "Delete it" in output.note
+        assert "Delete them" in output.note
     io.write(old, tmp_path / f"out.of{suffix}")
     with io.create(
         tmp_path / f"out.of{suffix}", io.OutputSpec(**_SPEC), overwrite=True
@@ -221,8 +221,8 @@ io.write(volume, {str(path)!r}, overwrite=True)
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("a.xyz", "no suffix that can be written"),
-        ("a", "no suffix that can be written"),
+        ("a.xyz", "does not have a writable suffix"),
+        ("a", "does not have a writable suffix"),
         ("missing/deep/a.tif", r"folder \S*missing.deep does not exist\. Create it"),
     ],
 )

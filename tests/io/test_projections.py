@@ -140,7 +140,7 @@ def test_a_file_is_replaced_only_when_asked(tmp_path):
     path = write_projections(make(), tmp_path / "a.h5")
     with pytest.raises(FileError, match="exists already"):
         write_projections(make(), path)
-    with pytest.raises(FileError, match=r"a.tif has no suffix.*\.h5, \.hdf5"):
+    with pytest.raises(FileError, match=r"a.tif does not have a suffix.*\.h5, \.hdf5"):
         write_projections(make(), tmp_path / "a.tif")
     with pytest.raises(FileError, match="does not exist"):
         write_projections(make(), tmp_path / "no" / "a.h5")
@@ -200,13 +200,16 @@ def test_floats_without_flats_are_taken_as_line_integrals_and_that_is_said(tmp_p
 @pytest.mark.parametrize(
     ("parts", "says"),
     [
-        ({"exchange/theta": None}, "does not say its angles. Give a text file"),
+        ({"exchange/theta": None}, "does not contain its angles. Give a text file"),
         ({"exchange/theta": np.arange(5.0)}, "6 projections, but a.h5, exchange/theta"),
-        ({"exchange/theta": b"none"}, "exchange/theta: the angles are no numbers"),
+        ({"exchange/theta": b"none"}, "exchange/theta: the angles are not numbers"),
         ({"exchange/theta": [0, 1, 2, np.nan, 4, 5]}, "a.h5: 1 of its 6 angles"),
         ({"exchange/data": np.ones((6, 4))}, "shape 6 × 4; projections need three"),
         ({"exchange/data": np.ones((6, 0, 4))}, "none of them empty"),
-        ({"exchange/data": np.ones((6, 4, 5), complex)}, "no real numbers"),
+        (
+            {"exchange/data": np.ones((6, 4, 5), complex)},
+            "does not contain real numbers",
+        ),
         ({"exchange/data_white": np.ones((2, 4, 4))}, "flat fields have shape .2, 4"),
         ({"exchange/data_dark": np.ones((4, 5))}, "data_dark' has shape 4 × 5"),
         ({"exchange/data": None}, "neither a Data Exchange file"),
@@ -247,7 +250,7 @@ def test_a_damaged_stamp_is_told(tmp_path):
     path = write_projections(make(), tmp_path / "a.h5")
     with h5py.File(path, "a") as file:
         file.attrs["napari-geosr"] = "{"
-    with pytest.raises(FileError, match="no JSON"):
+    with pytest.raises(FileError, match="is not valid JSON"):
         read_projections(path)
     with h5py.File(path, "a") as file:
         file.attrs["napari-geosr"] = json.dumps({"later_release": 1})
@@ -262,7 +265,7 @@ def test_contradictions_are_told(tmp_path):
         read_projections(path, unit="mm")
     with pytest.raises(ConfigError, match="own flat and dark"):
         read_projections(path, flats=path)
-    with pytest.raises(ProjectionsError, match="0 to 0 is no range"):
+    with pytest.raises(ProjectionsError, match="0 to 0 is not a range"):
         read_projections(path, angle_range=(0, 0))
 
 

@@ -69,16 +69,16 @@ def test_what_looks_like_radians_has_to_be_said():
         in_degrees(stored)
     assert in_degrees(stored, "deg")[-1] == 3.1
     assert in_degrees(stored, "rad")[-1] == pytest.approx(177.6, abs=0.1)
-    with pytest.raises(FileError, match="'turns' is no unit of angles"):
+    with pytest.raises(FileError, match="'turns' is not a unit of angle"):
         in_degrees(stored, "turns")
 
 
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("0\n1\nx\n3\n", "angles.txt, line 3: 'x' is no angle"),
-        ("0 1 2 3\n", "line 1: '0 1 2 3' is no angle"),
-        ("# nothing\n", "angles.txt holds no angles"),
+        ("0\n1\nx\n3\n", "angles.txt, line 3: 'x' is not an angle"),
+        ("0 1 2 3\n", "line 1: '0 1 2 3' is not an angle"),
+        ("# nothing\n", "angles.txt contains no angles"),
         ("0\n1\n2\n", "4 projections, but angles.txt has 3 angles"),
         ("0\n1\nnan\n3\n", "1 of its 4 angles are NaN"),
     ],
@@ -90,14 +90,16 @@ def test_bad_lists_of_angles_are_told(stack, tmp_path, text, says):
 
 
 def test_images_without_angles_are_refused(stack, tmp_path):
-    with pytest.raises(FileError, match=r"scan.tif does not say its angles.*--angles"):
+    with pytest.raises(
+        FileError, match=r"scan.tif does not contain its angles.*--angles"
+    ):
         read_projections(stack)
     with pytest.raises(FileError, match=r"no.txt cannot be read as a list of angles"):
         read_projections(stack, angles=tmp_path / "no.txt")
     (tmp_path / "bytes.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(FileError, match="it is no text file"):
+    with pytest.raises(FileError, match="it is not a text file"):
         read_projections(stack, angles=tmp_path / "bytes.txt")
-    with pytest.raises(ProjectionsError, match="nan to 180 is no range"):
+    with pytest.raises(ProjectionsError, match="nan to 180 is not a range"):
         GivenAngles(angle_range=(float("nan"), 180)).resolve(4, "scan.tif", None)
 
 

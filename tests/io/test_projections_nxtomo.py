@@ -75,7 +75,7 @@ def test_several_detectors_need_a_choice(tmp_path):
     [
         ({f"{DETECTOR}/image_key": KEYS[:5]}, "8 frames but image_key has 5 values"),
         ({f"{DETECTOR}/image_key": KEYS * 0 + 1}, "no frame of .* is a projection"),
-        ({"entry/sample/rotation_angle": None}, "does not say its 8 angles"),
+        ({"entry/sample/rotation_angle": None}, "does not contain its 8 angles"),
         (
             {"entry/sample/rotation_angle": np.arange(7.0)},
             "4 projections, but .* 7 ang",
@@ -100,10 +100,10 @@ def test_given_angles_make_those_of_the_file_unneeded(tmp_path):
 def test_a_linked_file_that_is_gone_is_named_when_it_is_needed(tmp_path):
     away = h5py.ExternalLink("away.h5", "entry/values")
     path = nxtomo(tmp_path / "a.nxs", **{"entry/sample/rotation_angle": away})
-    with pytest.raises(FileError, match=r"a.nxs: its angles lie in away.h5, which is"):
+    with pytest.raises(FileError, match=r"a.nxs: its angles are in away.h5, which is"):
         read_projections(path)
     path = nxtomo(tmp_path / "b.nxs", **{f"{DETECTOR}/data": away})
-    with pytest.raises(FileError, match=r"lies in away.h5, which is missing"):
+    with pytest.raises(FileError, match=r"is in away.h5, which is missing"):
         read_projections(path)
 
 
@@ -132,7 +132,7 @@ def test_the_angles_of_a_real_scan_are_missed_only_where_they_are_needed(
     shutil.copy(diad / "k11-18014.nxs", tmp_path)
     imaging = "k11-18014/k11-18014-imaging.h5"
     shutil.copy(diad / imaging, tmp_path / imaging)
-    with pytest.raises(FileError, match=r"angles lie in .*pcompPanda.h5.*missing"):
+    with pytest.raises(FileError, match=r"angles are in .*pcompPanda.h5.*missing"):
         read_projections(tmp_path / "k11-18014.nxs")
     scan = read_projections(tmp_path / "k11-18014.nxs", angle_range=(0, 180))
     assert scan.n_angles == 3001

@@ -41,7 +41,7 @@ def test_pattern(folder: Path) -> None:
     assert volume.shape == (9, 6, 7)
     with pytest.raises(FileError, match="there is no such file"):
         io.read(str(folder / "t*.tif"))
-    with pytest.raises(FileError, match=r"notes\.txt is no image slice"):
+    with pytest.raises(FileError, match=r"notes\.txt is not an image"):
         io.read(str(folder / "*[a-z0-9].t*"))
 
 

@@ -111,7 +111,7 @@ def test_aliases_in_a_card_are_refused(tiny: Path) -> None:
     bomb = text.replace("provenance: {}", "\n".join(lines))
     assert bomb != text
     file.write_text(bomb, encoding="utf-8")
-    with pytest.raises(ModelError, match=r"\*a stands for what is written above"):
+    with pytest.raises(ModelError, match=r"\*a is an alias of an earlier value"):
         bundle.load(tiny)
 
 

@@ -125,7 +125,7 @@ def test_a_row_in_the_shade_is_empty_not_an_error(rng):
     assert not sinogram[1].any()
     (said,) = report.summary_lines()
     assert "1 detector row got no light" in said
-    assert "stayed empty" in said
+    assert "left empty" in said
     flats[0, :, 3] = flats[1, :, 3] = 0
     _, report = prepare_rows(scan(counts, flats, flats * 0), 0, 2)
     assert (report.n_dead, report.n_empty) == (1, 1)

@@ -1,1 +1,1 @@
-"""The nouns and their grammar: volumes, units, errors, steps, configs. No torch."""
+"""Basic types: volumes, units, errors, steps, configs; never imports torch."""

@@ -9,55 +9,56 @@ import numpy.typing as npt
 
 Angles = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
-#: Where it begins, and how wide it is, in degrees.
+#: Start and width of an arc, in degrees.
 Arc = tuple[float, float]
 
-#: In degrees. Angles closer than this are one view that was taken several times: far
-#: below what a rotation stage can resolve, far above rounding in double precision.
+#: In degrees. Angles closer than this count as repeats of the same view: far below the
+#: resolution of a rotation stage, far above rounding errors in double precision.
 _SAME_ANGLE = 1e-6
 
-# A gap between angles that is wider than both of these is a missing wedge, not a step.
-#: In degrees. This decides in dense scans, where a few dropped views are not a wedge.
+# A gap between angles wider than both of these limits is a missing wedge, not a step.
+#: In degrees. Decisive in dense scans, where a few dropped views are not a wedge.
 _WEDGE_DEGREES = 10.0
-#: In steps (the median gap). This decides where steps are wider than 2°.
+#: In steps (median gaps). Decisive where steps are wider than 2°.
 _WEDGE_STEPS = 5.0
 
-#: In degrees. How much a full turn may lack, one step of the rotation added.
+#: In degrees. A full turn may fall short by this much plus one rotation step.
 _TURN_TOLERANCE = 5.0
 
 # Views taken in pairs from opposite sides.
-#: In steps. How far an opposite view may lie from exactly half a turn away; at half a
-#: step every view would lie opposite to some other.
+#: In steps. Maximum deviation of an opposite view from exactly half a turn; with half a
+#: step, every view would have an opposite one.
 _OPPOSITE_TOLERANCE = 0.25
-#: In steps. How much steps may vary where a turn is evenly divided.
+#: In steps. Maximum variation of the steps of an evenly divided turn.
 _EVEN_STEP_TOLERANCE = 0.15
-#: A fraction. How many of the views have to meet these tolerances; the others may be
-#: where the scan begins and ends.
+#: Fraction of the views that must meet these tolerances; the others may be at the start
+#: and end of the scan.
 _MOST_VIEWS = 0.9
 
-#: In mean steps. Views nearer to each other than this are of one place on the turn.
+#: In mean steps. Views closer together than this count as one position on the turn.
 SAME_PLACE_STEPS = 0.1
-#: In mean steps. A scan does not begin after a narrower gap: the angles are uneven.
+#: In mean steps. Minimum gap that can mark the start of a scan: a narrower one only
+#: shows that the angles are uneven.
 _START_GAP_STEPS = 1.5
 
-# Views taken one after the other around a turn, with the noise of the encoder.
-#: Number of views: fewer are too few to tell a rotation from chance.
+# Views taken consecutively around a turn, with encoder noise.
+#: Minimum number of views: with fewer, a rotation cannot be distinguished from chance.
 _FEWEST_VIEWS = 12
-#: In steps. How much steps may vary in `_MOST_VIEWS` of them: that quantile is 0.58 for
-#: normal noise of each angle (standard deviation 0.25 steps), and 0.68 for even noise
-#: within half a step.
+#: In steps. Maximum deviation of a step for a fraction `_MOST_VIEWS` of them. That
+#: quantile is 0.58 if the noise of each angle is normal (standard deviation 0.25
+#: steps), and 0.68 if it is uniform within half a step.
 _ENCODER_TOLERANCE = 0.85
-#: In steps. How wide the widest gap may be with such noise.
+#: In steps. Maximum width of the widest gap with such noise.
 _WIDEST_GAP_STEPS = 2.5
-#: In steps. How far later turns may be out of step with the first.
+#: In steps. Maximum phase shift of later turns relative to the first.
 _PHASE_TOLERANCE = 0.25
-#: In degrees. Wider steps are no rotation: views of golden angles are 111° or more
-#: apart.
+#: In degrees. Wider steps are not a stepwise rotation: golden-angle views are 111° or
+#: more apart.
 _WIDEST_STEP_DEGREES = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
-    """Angles in a period from low to high; which each one is, how often each came."""
+    """Sorted distinct angles in a period, index of each given angle, and counts."""
     turned = np.round(np.mod(angles, period) / _SAME_ANGLE).astype(np.int64)
     turned %= round(period / _SAME_ANGLE)
     places, inverse, counts = np.unique(turned, return_inverse=True, return_counts=True)
@@ -65,20 +66,20 @@ def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Ind
 
 
 def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
-    """Which gaps between angles are no steps, but pieces that are missing."""
+    """Which gaps between angles are missing wedges rather than steps."""
     found: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
     return found
 
 
 def covered_degrees(angles: Angles, period: float = 360.0) -> float:
-    """Degrees of the turn that lie beside a projection, pieces of a scan together.
+    """Degrees of the turn covered by projections, summed over the parts of a scan.
 
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
         In degrees, in any order and range.
     period : float
-        360; 180 where views from opposite sides are one direction.
+        360, or 180 if views from opposite sides count as one direction.
     """
     gaps = _gaps(angles, period)
     step = float(np.median(gaps))
@@ -86,7 +87,7 @@ def covered_degrees(angles: Angles, period: float = 360.0) -> float:
 
 
 def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
-    """Pieces that no view looks along, half a step from the views beside them.
+    """Arcs without views; each starts and ends half a step from the nearest view.
 
     Parameters
     ----------
@@ -96,7 +97,7 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
     Returns
     -------
     tuple of (float, float)
-        Where each begins in the period, and how wide it is, in degrees.
+        Start of each arc within the period, and its width, in degrees.
     """
     places, _, _ = distinct_angles(angles, period)
     gaps = _gaps(angles, period)
@@ -110,16 +111,16 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
 
 
 def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> Angles:
-    """Degrees from each place to the next, without what is missing.
+    """Degrees from each place to the next, without missing arcs.
 
     Parameters
     ----------
     places : ndarray of float, shape (n,)
-        Of `distinct_angles`.
+        As from :func:`distinct_angles`.
     missing : iterable of (float, float)
-        As of :func:`missing_arcs` of the scan that the places are some of: between few
-        of them, a missing piece looks like a step. Pieces that are missing in these
-        places alone are left out as well.
+        Result of :func:`missing_arcs` for the whole scan if the places are a subset:
+        with few places, a missing arc looks like a step. Arcs that are missing only
+        from these places are excluded as well.
     """
     gaps = np.diff(places, append=places[0] + period)
     for begin, width in missing:
@@ -132,18 +133,18 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
 
 
 def arc_degrees(angles: Angles) -> float:
-    """Degrees of the shortest arc that holds all angles, and one step more."""
+    """Degrees of the shortest arc that contains all angles, plus one step."""
     gaps = _gaps(angles, 360.0)
     n = len(gaps)
     return 0.0 if n < 2 else float((360 - gaps.max()) * n / (n - 1))
 
 
 def along_turn(angles: Angles) -> Angles:
-    """Angles with whole turns added, so that they ascend along one turn.
+    """Angles shifted by whole turns so that they lie within one turn.
 
-    It begins after the widest gap between them: a half turn over zero, such as
-    270 … 359 and 0 … 89, becomes 270 … 449. Angles of a turn or less that has no gap
-    within stay what they are.
+    The turn starts after the widest gap: half a turn across zero, such as 270 … 359 and
+    0 … 89, becomes 270 … 449. Angles that span one turn or less without a wide gap
+    inside are unchanged.
 
     Parameters
     ----------
@@ -153,7 +154,7 @@ def along_turn(angles: Angles) -> Angles:
     Returns
     -------
     ndarray of float, shape (n,)
-        In the order of `angles`; sort them to go along the turn.
+        In the order of `angles`; sorting them gives the order along the turn.
     """
     low = float(angles.min())
     places, inverse, _ = distinct_angles(angles - low, 360.0)
@@ -168,14 +169,14 @@ def along_turn(angles: Angles) -> Angles:
 
 
 def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
-    """Whether angles go all around, but for a few degrees.
+    """Whether the angles cover a full turn, apart from a few degrees.
 
-    Two views do not, as whatever they are, half a turn or more lies beside them.
+    Fewer than three views never do: they leave a gap of at least half a turn.
 
     Parameters
     ----------
     steps : float
-        How wide a gap may be in any case, in parts of a usual one.
+        Gaps of up to this many mean steps are always accepted.
     """
     gaps = np.sort(_gaps(angles, 360.0))
     if len(gaps) < 3:
@@ -185,17 +186,17 @@ def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
 
 
 def steps_around(angles: Angles) -> bool:
-    """Whether views were taken one after the other, all around in even steps.
+    """Whether views were taken consecutively in even steps around a full turn.
 
-    Steps are even but for an encoder's noise of a fraction of a step (normal with a
-    standard deviation of 0.25 steps, or even within half a step), so that views lie
-    opposite, or between two that do, to that noise. After several turns they have to be
-    in step with those of the first.
+    Steps may vary by encoder noise of a fraction of a step (normal with a standard
+    deviation of 0.25 steps, or uniform within half a step); within that noise, each
+    view then lies opposite another or between two that do. Views of later turns must be
+    in phase with those of the first.
 
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
-        In degrees, in the order of recording; either way around.
+        In degrees, in the order of recording, for either sense of rotation.
     """
     n = len(angles)
     if n < _FEWEST_VIEWS:
@@ -221,9 +222,10 @@ def steps_around(angles: Angles) -> bool:
 def has_opposites(angles: Angles) -> bool:
     """Whether views were taken in pairs from opposite sides.
 
-    So they are where nearly each has one half a turn away, to a small part of a step;
-    and where a turn is evenly divided by an odd number, where they lie between two.
-    Views that merely happen to fill a turn, as those of a golden angle do, are not.
+    This holds if nearly every view has another half a turn away, to within a small
+    fraction of a step, and also if a turn is divided evenly by an odd number, where the
+    opposite lies between two views. It does not hold for views that merely happen to
+    fill a turn, such as golden-angle views.
     """
     places, _, _ = distinct_angles(angles, 360.0)
     gaps = np.diff(places, append=places[0] + 360)
@@ -238,14 +240,14 @@ def has_opposites(angles: Angles) -> bool:
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
-    """One view of each place on the turn, along it; the first where there are several.
+    """One view for each place on the turn, in order; the first if there are several.
 
     Parameters
     ----------
     angles : ndarray of float, shape (n,)
         In degrees, in any order and range.
     period : float
-        360; 180 for one view of each direction.
+        360, or 180 for one view of each direction.
 
     Returns
     -------
@@ -265,10 +267,10 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
 
 
 def is_full_turn(angles: Angles) -> bool:
-    """Whether each ray was measured from both sides, whatever turns angles are of.
+    """Whether each ray was measured from both sides; angles are taken modulo 360°.
 
-    Angles as they were planned tell it in any order. Those of an encoder whose noise is
-    a good part of a step, or that a file rounds to it, tell it in that of recording.
+    Nominal angles may be in any order. Encoder angles whose noise, or rounding in the
+    file, is a sizeable fraction of a step must be in the order of recording.
     """
     planned = closes_turn(angles) and has_opposites(angles)
     return planned or steps_around(angles)

@@ -1,4 +1,4 @@
-"""Arrays of any library as volumes and projections hold them."""
+"""Arrays of any library, as used in volumes and projections."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ import numpy.typing as npt
 from napari_geosr.core.errors import GeoSRError, VolumeError
 from napari_geosr.core.types import AnyArray
 
-#: Kinds of dtype of real numbers: booleans, integers, floating point.
+#: numpy kinds of real numbers: booleans, integers, floating point.
 _REAL_KINDS = "biuf"
-#: Axes of a plain array by their number, where nobody says more; readers do the same.
+#: Default axes of a plain array by their number; readers use the same.
 USUAL_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-#: Lengths of an axis of colours.
+#: Possible lengths of a colour axis.
 _COLOURS = (3, 4)
 
 
 @runtime_checkable
 class ArrayLike(Protocol):
-    """What numpy, dask and zarr arrays have in common; enough for every engine."""
+    """Common interface of numpy, dask and zarr arrays, sufficient for all engines."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -40,19 +40,19 @@ class ArrayLike(Protocol):
 def as_array_like(
     given: Any, title: str, error_class: type[GeoSRError] = VolumeError
 ) -> Any:
-    """Give arrays as they are and nested lists as numpy arrays; nothing is read.
+    """Return arrays unchanged and nested lists as numpy arrays; nothing is read.
 
     Parameters
     ----------
     title : str
-        What messages call it.
+        Name of the array in messages.
     error_class : type
-        Of the error that is raised.
+        Type of the error that is raised.
 
     Raises
     ------
     GeoSRError
-        If it is no array, or has masked voxels.
+        If it is not an array, or has masked voxels.
     """
     if isinstance(given, str | bytes | Path):
         raise error_class(
@@ -70,11 +70,11 @@ def as_array_like(
             data = np.asarray(given)
         np.dtype(data.dtype)
     except (TypeError, ValueError, RuntimeError):
-        try:  # the types of torch are not those of numpy, its arrays may be
+        try:  # numpy may be able to convert a tensor, though not its dtype
             data = np.asarray(given)
         except (TypeError, ValueError, RuntimeError) as error:
             raise error_class(
-                f"{title} is no array of numbers, but a {type(given).__name__}."
+                f"{title} is not an array of numbers, but a {type(given).__name__}."
             ) from error
     return data
 
@@ -85,12 +85,12 @@ def has_real_numbers(data: ArrayLike) -> bool:
 
 
 def image_array(array: object, name: str) -> Any:
-    """Give an array as one that a volume can hold.
+    """Return an array in a form that a volume can hold.
 
     Raises
     ------
     VolumeError
-        If it is none of two to five axes and real numbers.
+        If it does not consist of real numbers, or does not have two to five axes.
     """
     data = as_array_like(array, repr(name))
     if not has_real_numbers(data):
@@ -104,17 +104,17 @@ def image_array(array: object, name: str) -> Any:
             "volume three to five, none of them empty."
         )
     if isinstance(data, np.ndarray) and not data.dtype.isnative:
-        data = data.astype(data.dtype.newbyteorder("="))  # torch knows no other order
+        data = data.astype(data.dtype.newbyteorder("="))  # torch needs native order
     return data
 
 
 def usual_axes(data: Any, name: str) -> str:
-    """Give the axes by their number, where the last is not one of colours.
+    """Return the default axes for the number of axes of an array.
 
     Raises
     ------
     VolumeError
-        If it may be.
+        If the last axis may be a colour axis.
     """
     shape = tuple(data.shape)
     last = len(shape) > 2 and shape[-1] in _COLOURS and min(shape[-3:-1]) > _COLOURS[-1]
@@ -131,17 +131,17 @@ def usual_axes(data: Any, name: str) -> str:
 def to_numpy(
     data: ArrayLike, title: str, dtype: npt.DTypeLike | None, copy: bool | None
 ) -> AnyArray:
-    """Give an array for ``__array__`` of its owner; what is not in memory is read.
+    """Return a numpy array, for ``__array__`` of its owner; reads lazy arrays.
 
     Parameters
     ----------
     data : ArrayLike
     title : str
-        What the voxels are called in messages.
+        Name of the owner in messages.
     dtype : dtype or None
-        Of the result; None keeps that of `data`.
+        Data type of the result; None keeps that of `data`.
     copy : bool or None
-        As numpy has it: False never copies, None only where it is needed.
+        As in numpy: False never copies, None copies only if necessary.
 
     Raises
     ------
@@ -161,7 +161,7 @@ def to_numpy(
 
 
 def sliceable(data: Any) -> Any:
-    """Give the array such that indexing it neither reads nor copies voxels."""
+    """Return the array in a form that can be indexed without reading or copying."""
     if isinstance(data, np.ndarray) or type(data).__module__.startswith("dask."):
         return data
     if hasattr(data, "to_dask"):
@@ -175,16 +175,16 @@ def sliceable(data: Any) -> Any:
 def per_axis(
     value: float | Sequence[float], axes: str, title: str, *, what: str = "voxel_size"
 ) -> tuple[float, ...]:
-    """Give one finite number for each axis; one number stands for all of them.
+    """Return one finite number for each axis; a single number applies to all axes.
 
     Parameters
     ----------
     axes : str
-        Letters of the axes that the numbers belong to.
+        Letters of the axes to which the numbers belong.
     title : str
-        What messages call the volume.
+        Name of the volume in messages.
     what : str
-        What messages call the numbers.
+        Name of the numbers in messages.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""Boxes of an array: written down, read back, and looked up without a search."""
+"""Boxes of an array: conversion to and from records, and fast look-up."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ Index = tuple[int, ...]
 
 
 def boxes_for_the_record(boxes: Iterable[Box]) -> list[list[list[int]]]:
-    """Boxes as lists of ``[start, stop]``, as JSON and YAML take them."""
+    """Boxes as lists of ``[start, stop]`` for JSON and YAML."""
     return [[[int(part.start), int(part.stop)] for part in box] for box in boxes]
 
 
 def boxes_of_the_record(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
-    """Boxes as :func:`boxes_for_the_record` wrote them."""
+    """Boxes from the lists that :func:`boxes_for_the_record` returns."""
     return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
 
 
 def n_voxels(box: Sequence[slice]) -> int:
-    """Voxels of a box."""
+    """Number of voxels in a box."""
     return math.prod(part.stop - part.start for part in box)
 
 
@@ -36,11 +36,11 @@ def contains(outer: Sequence[slice], inner: Sequence[slice]) -> bool:
 
 
 class BoxIndex:
-    """Disjoint boxes, to find the one that a place lies in.
+    """Index of disjoint boxes, to find the one that contains a given region.
 
-    Boxes of one shape are kept in a grid of cells of that shape: each touches a few
-    cells, and each cell has a few boxes. Tiles come in few shapes, so that looking up
-    all tiles of a run takes a time proportional to their number.
+    Boxes of the same shape are kept in a grid of cells of that shape: each box touches
+    a few cells, and each cell holds a few boxes. As tiles have few different shapes,
+    looking up all tiles of a run takes time proportional to their number.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""Configs: each operation's settings described once, for dock, command and job."""
+"""Configs: settings of an operation, defined once for dock, command and job."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ SCHEMA_VERSION = 1
 _SIZES = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
 
-#: Words for what pydantic calls a type.
+#: Plain words for pydantic's type names.
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
@@ -36,11 +36,11 @@ _KINDS = {
 
 
 class Config(BaseModel):
-    """Base of every config: frozen, strict about names, readable as YAML.
+    """Base of every config: frozen, rejects unknown names, readable as YAML.
 
-    Every field has a title, a default, bounds and one line of help (`description`:
-    pydantic can read docstrings of fields, but its search for their source took 0.25 s
-    of the opening of every dock).
+    Every field has a title, a default, bounds and one line of help in `description`.
+    Pydantic could take it from docstrings of fields, but searching their source took
+    0.25 s whenever a dock was opened.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,7 +48,7 @@ class Config(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _take_choices_of_numbers(cls, value: Any, info: ValidationInfo) -> Any:
-        """Flags are text: ``"2"`` is meant where the choices are 1, 2 and 4."""
+        """Convert text from the command line: ``"2"`` to 2 if that is a choice."""
         if not isinstance(value, str) or info.field_name is None:
             return value
         choices = _choices(cls.model_fields[info.field_name].annotation)
@@ -57,12 +57,12 @@ class Config(BaseModel):
 
     @classmethod
     def create(cls, /, **values: Any) -> Self:
-        """Validate `values`; raise `ConfigError` with one sentence if they are bad."""
+        """Validate `values`; raise `ConfigError` with one sentence if invalid."""
         return cls.from_mapping(values)
 
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
-        """Validate what a file held, where even the names may be no names."""
+        """Validate values from a file, whose keys may not even be strings."""
         for key in values:
             if not isinstance(key, str):
                 raise ConfigError(f"{key!r} is not the name of a setting.")
@@ -86,7 +86,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read what :meth:`to_yaml` wrote; raise `ConfigError` if it is bad."""
+        """Read a file written by :meth:`to_yaml`; raise `ConfigError` if invalid."""
         try:
             values = load_yaml(read_document(Path(path)))
         except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -94,11 +94,11 @@ class Config(BaseModel):
             raise ConfigError(
                 f"{path} is not a readable YAML config: {reason}."
             ) from error
-        if values is None:  # nothing, or comments only: all as it is by default
+        if values is None:  # empty, or only comments: use the defaults
             values = {}
         if not isinstance(values, dict):
             raise ConfigError(
-                f"{path} holds no settings: lines such as 'name: value' were expected."
+                f"{path} contains no settings: expected lines such as 'name: value'."
             )
         version = values.pop("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
@@ -113,25 +113,25 @@ class Config(BaseModel):
 
 
 def _choices(annotation: object) -> tuple[Any, ...]:
-    """What a ``Literal`` allows, also one of several possible types."""
+    """Values that a ``Literal`` allows, also within a union."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     return tuple(c for part in get_args(annotation) for c in _choices(part))
 
 
 def explain(error: ValidationError) -> str:
-    """Turn pydantic's report into one sentence for a person."""
+    """Turn pydantic's report into one sentence for the user."""
     return "; ".join(explain_fields(error).values()) + "."
 
 
 def explain_fields(error: ValidationError) -> dict[str, str]:
-    """What is wrong with each setting, by its name; without a full stop.
+    """What is wrong with each setting, by name, without a full stop.
 
-    A fault of several settings together stands under ``"settings"``.
+    An error that concerns several settings is listed under ``"settings"``.
     """
     parts: dict[str, list[AnyMapping]] = {}
     for item in error.errors(include_url=False):
-        # Behind the name: places in a list, or pydantic's word for a part of a union.
+        # After the name: index in a list, or pydantic's name for a union member.
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
         union = len(path) > 1 and path[-1] in _KINDS
         where = ".".join(path[:-1] if union else path)
@@ -140,7 +140,7 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
 
 
 def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
-    """What is wrong with one setting; several reasons are those of a union."""
+    """What is wrong with one setting; a union has one reason per member."""
     reasons = []
     for item in items:
         kind = str(item["type"]).partition("_")[0]
@@ -165,7 +165,7 @@ def parse_bytes(text: str | float) -> int:
     Raises
     ------
     ConfigError
-        If `text` is no amount of memory greater than zero.
+        If `text` is not an amount of memory greater than zero.
     """
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in _SIZES or float(match[1]) <= 0:
@@ -176,7 +176,7 @@ def parse_bytes(text: str | float) -> int:
 
 
 def format_bytes(n: float) -> str:
-    """A number of bytes for people, e.g. ``"1.5 GB"``."""
+    """Format a number of bytes for the user, e.g. ``"1.5 GB"``."""
     for unit in ("B", "kB", "MB", "GB"):
         if n < 1000:
             return f"{n:.0f} {unit}" if n >= 100 or unit == "B" else f"{n:.3g} {unit}"
@@ -185,7 +185,7 @@ def format_bytes(n: float) -> str:
 
 
 def format_enough(n: float) -> str:
-    """Bytes that something needs, rounded up: what is said will do.
+    """Format a memory requirement, rounded up so that the stated amount suffices.
 
     Examples
     --------

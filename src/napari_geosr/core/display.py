@@ -1,4 +1,4 @@
-"""How a notebook shows an object: one line of text, or a small picture with it."""
+"""Representation of objects in notebooks: a line of text, and a small picture."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ import numpy as np
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.units import PIXEL
 
-#: Longest name that is shown whole, in letters, with its quotes.
+#: Length up to which a name is shown in full, in characters, including quotes.
 _LONGEST_NAME = 40
-#: Longer edge of a picture in pixels, at most.
+#: Maximum length of the longer edge of a picture, in pixels.
 _PICTURE_EDGE = 192
-#: Percentiles of the grey values that are shown black and white.
+#: Percentiles of the grey values that are shown as black and white.
 _BLACK, _WHITE = 1, 99
 
 
 def printable(text: str) -> str:
-    r"""A text whose bytes that are no letters are written as ``\xff``.
+    r"""Write undecodable bytes in a text as ``\xff``.
 
-    Python reads names of files that are not UTF-8 with such letters, which no file and
-    few terminals take.
+    Python represents them by surrogates in file names that are not UTF-8. These cannot
+    be written to files, or to most terminals.
 
     Examples
     --------
@@ -38,13 +38,13 @@ def printable(text: str) -> str:
 
 
 def one_line(kind: str, name: str, facts: Iterable[str]) -> str:
-    """What an object is, as its `repr`: ``<KIND 'NAME': FACT, FACT>``.
+    """The `repr` of an object: ``<KIND 'NAME': FACT, FACT>``.
 
     Parameters
     ----------
     kind, name : str
     facts : iterable of str
-        Such as shape and voxel size.
+        For example shape and voxel size.
     """
     shown = repr(name)
     if len(shown) > _LONGEST_NAME:
@@ -59,15 +59,15 @@ def array_facts(
     *,
     lazy: bool,
 ) -> list[str]:
-    """What an array is, for :func:`one_line`: shape, size of voxels, dtype, memory.
+    """Facts about an array for :func:`one_line`: shape, voxel size, dtype, memory.
 
     Parameters
     ----------
     lengths : mapping of str to int
-        Number of voxels by the name of the axis.
+        Number of voxels by axis name.
     size : tuple
-        What is as large (``"voxel size"``), its edges, and their unit; in pixels it is
-        not known.
+        What the size is (``"voxel size"``), the edges, and their unit; a size in pixels
+        is shown as unknown.
     """
     from napari_geosr.core.config import format_bytes  # loads pydantic
 
@@ -85,15 +85,15 @@ def array_facts(
 
 
 def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
-    """A picture of `plane`, where there is one, beside `text`, as HTML.
+    """A picture of `plane`, if given, next to `text`, as HTML.
 
     Parameters
     ----------
     text : str
-        HTML.
+        Plain text; it is escaped.
     plane : ndarray of shape (Y, X) or None
     caption : str
-        Below the picture.
+        Shown below `text`.
     """
     picture = ""
     if plane is not None:
@@ -110,21 +110,21 @@ def html_figure(text: str, plane: AnyArray | None, caption: str) -> str:
 
 
 def plane_png(plane: AnyArray) -> bytes:
-    """A small picture in grey of a plane (Y, X); what is not finite is black."""
+    """A small grey-scale picture of a plane (Y, X); non-finite values are black."""
     import imagecodecs
 
     step = max(1, math.ceil(max(plane.shape) / _PICTURE_EDGE))
     values = plane[::step, ::step]
     if values.dtype.kind == "c":
         values = np.abs(values)
-    values = values.astype(np.float64) / 4  # differences of the largest stay finite
+    values = values.astype(np.float64) / 4  # so that differences do not overflow
     finite = np.isfinite(values)
     grey = np.zeros(values.shape, np.uint8)
     if finite.any():
         black, white = np.percentile(values[finite], (_BLACK, _WHITE))
-        if white <= black:  # all but a few values are one
+        if white <= black:  # nearly all values are equal
             black, white = values[finite].min(), values[finite].max()
-        # Of one value alone there is no contrast: medium grey.
+        # If all values are equal, show medium grey.
         share = (values[finite] - black) / (white - black) if white > black else 0.5
         grey[finite] = np.clip(255 * share, 0, 255).astype(np.uint8)
     return bytes(imagecodecs.png_encode(grey))

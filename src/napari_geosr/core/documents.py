@@ -1,8 +1,9 @@
-"""YAML and JSON that strangers may have written: looked over before it is built.
+"""Read YAML and JSON from untrusted sources: check them before building objects.
 
-A few kilobytes can end a program: the C parser of YAML calls itself once for each level
-of nesting, and aliases of aliases stand for gigabytes. So size, depth and aliases are
-checked on the stream of parsing events, which is read without recursion and not kept.
+A few kilobytes can crash a program: the C parser of YAML recurses once per level of
+nesting, and nested aliases can expand to gigabytes. Size, depth and aliases are
+therefore checked on the stream of parsing events, which needs neither recursion nor
+storage.
 """
 
 from __future__ import annotations
@@ -17,21 +18,21 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Longest text that is parsed; the longest card has 0.04 MB.
+#: Largest text that is parsed, in bytes; the longest card has 0.04 MB.
 MAX_BYTES = 10**6
-#: Longest JSON that programs write beside their results: tables, provenance.
+#: Largest JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6
-#: Levels of nesting; cards have up to eight.
+#: Maximum levels of nesting; cards have up to eight.
 MAX_DEPTH = 64
-#: Values in all, each alias counted as what it stands for.
+#: Maximum number of values, with aliases expanded.
 MAX_VALUES = 10**5
-#: Longest number: YAML's 1:30:00 notation takes quadratic time.
+#: Maximum digits of a number: YAML's 1:30:00 notation takes quadratic time.
 _MAX_DIGITS = 100
 _NUMBER = re.compile(r"[-+0-9_:.]+")
-#: How YAML writes a byte of a file name that is no letter.
+#: YAML escape of a byte in a file name that is not valid UTF-8.
 _ODD_BYTE = re.compile(r"(?<!\\)(?:\\\\)*\\uDC[89A-F][0-9A-F]")
-#: What PyYAML lets through from values that do not fit their tag, e.g. the date
-#: 2023-99-99 or ``!!int ""``, besides its own errors.
+#: PyYAML's own errors, and those that it does not catch for values that do not match
+#: their tag, e.g. the date 2023-99-99 or ``!!int ""``.
 _YAML_ERRORS = (
     yaml.YAMLError,
     ArithmeticError,
@@ -59,19 +60,19 @@ def read_document(path: Path, limit: int = MAX_BYTES) -> str:
 
 
 def load_yaml(text: str, *, aliases: bool = True) -> Any:
-    """Parse YAML safely; with the C parser, where there is one, ten times faster.
+    """Parse YAML safely, with the ten times faster C parser if available.
 
     Parameters
     ----------
     aliases : bool
-        Whether a value may stand for one above it (``*name``); cards and descriptions
-        of models have no need of it.
+        Whether aliases (``*name``) are allowed; cards and descriptions of models do not
+        need them.
 
     Raises
     ------
     ConfigError
-        With the parser's reason, or if the text is too long, nested too deeply or
-        stands for too many values.
+        If the text is invalid (with the parser's reason), too long, nested too deeply
+        or expands to too many values.
 
     Examples
     --------
@@ -82,7 +83,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     ...
     napari_geosr.core.errors.ConfigError: it is nested more than 64 levels deep.
     """
-    # In UTF-8 no character is shorter than a byte.
+    # In UTF-8, a character takes at least one byte.
     _refuse_long(len(text), MAX_BYTES)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
@@ -97,19 +98,19 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
 
 
 def dump_yaml(values: AnyMapping) -> str:
-    """Write YAML, its keys in their order.
+    """Return values as YAML, with the keys in their order.
 
     Raises
     ------
     ConfigError
-        If a name of a file is not text: YAML cannot hold its bytes.
+        If a file name is not valid text: YAML cannot represent its bytes.
     """
     text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True)
     if odd := _ODD_BYTE.search(text):
         line = text[: odd.end()].splitlines()[-1].strip()
         raise ConfigError(
             f"The name of a file is not in UTF-8, or not known to be ({line}…), so it "
-            "cannot be noted. Rename the file or folder, or set a UTF-8 locale "
+            "cannot be recorded. Rename the file or folder, or set a UTF-8 locale "
             "(LC_ALL=C.UTF-8)."
         )
     return text
@@ -140,20 +141,19 @@ def read_json(path: Path, limit: int = MAX_RESULT_BYTES) -> Any:
 def _refuse_long(n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
         raise ConfigError(
-            f"it has more than {limit / 10**6:g} MB, the most that is read of such a "
-            "file."
+            f"it is larger than {limit / 10**6:g} MB, the limit for such a file."
         )
 
 
 def _look_over(text: str, loader: Any, aliases: bool) -> None:
-    """Refuse what would take too much memory, time or stack, by its events."""
+    """Refuse a document whose events show it would take too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):
         if isinstance(event, yaml.AliasEvent):
             if not aliases:
                 raise ConfigError(
-                    f"*{event.anchor} stands for what is written above it: such "
-                    "aliases are not read."
+                    f"*{event.anchor} is an alias of an earlier value; aliases are not "
+                    "allowed here."
                 )
             budget.repeat(str(event.anchor))
         elif isinstance(event, yaml.ScalarEvent):
@@ -173,25 +173,25 @@ def _refuse_long_number(event: Any) -> None:
 
 
 class _Budget:
-    """How many values a document stands for, and how deep they lie."""
+    """Counts the values of a document with aliases expanded, and its depth."""
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Of collections that are open: anchor, values before, levels inside.
+        #: Open collections: anchor, number of values before, levels inside.
         self._open: list[tuple[str | None, int, int]] = []
-        #: Of finished anchors: values, levels.
+        #: Finished anchors: number of values, levels.
         self._anchors: dict[str, tuple[int, int]] = {}
 
     def add(self, anchor: str | None) -> None:
-        """Count a plain value."""
+        """Count a scalar."""
         self._count(1, 0)
         if anchor is not None:
             self._anchors[anchor] = (1, 0)
 
     def repeat(self, anchor: str) -> None:
-        """Count what an alias stands for; the parser says which do not exist."""
+        """Count the values of an alias; the parser reports undefined ones."""
         if any(anchor == name for name, _, _ in self._open):
-            raise ConfigError(f"*{anchor} stands for what it is a part of.")
+            raise ConfigError(f"*{anchor} refers to a value that contains it.")
         self._count(*self._anchors.get(anchor, (1, 0)))
 
     def begin(self, anchor: str | None) -> None:
@@ -208,7 +208,7 @@ class _Budget:
     def _count(self, n: int, levels: int) -> None:
         self.n_values += n
         if self.n_values > MAX_VALUES:
-            raise ConfigError(f"it stands for more than {MAX_VALUES:,} values.")
+            raise ConfigError(f"it expands to more than {MAX_VALUES:,} values.")
         if len(self._open) + levels > MAX_DEPTH:
             raise ConfigError(f"it is nested more than {MAX_DEPTH} levels deep.")
         if levels and self._open:

@@ -1,22 +1,22 @@
-"""What a reader found in a file that can make a result wrong.
+"""Problems found in a file that can make a result wrong.
 
-A reader notes it in the metadata of the volume or the projections; operations warn of
-it, docks show it, and reports have it among their warnings. What is merely worth
-knowing, and what was assumed, goes under ``"notes"``, which `info` and docks show.
+A reader records them in the metadata of the volume or projections; operations warn
+about them, docks show them, and reports list them among their warnings. Useful
+information and assumptions go under ``"notes"``, which `info` and docks show.
 """
 
 from __future__ import annotations
 
 from napari_geosr.core.types import AnyDict, AnyMapping
 
-#: Key in the metadata of volumes and projections.
+#: Key of the warnings in the metadata of volumes and projections.
 FILE_WARNINGS = "warnings"
-#: The same for notes.
+#: Key of the notes in the same metadata.
 NOTES = "notes"
 
 
 class Note(str):
-    """A note on what a reader assumed, with what a person can correct.
+    """A note on what a reader assumed, and which setting corrects it.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Note(str):
 
 
 def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
-    """Give the notes; those of strangers' files count as corrected by nothing.
+    """Return the notes; plain strings become notes without a correction.
 
     Examples
     --------
@@ -54,7 +54,7 @@ def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
 
 
 def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
-    """Give the sentences; each goes on after the name of the file and a colon.
+    """Return the warnings, phrased to follow the name of the file and a colon.
 
     Examples
     --------
@@ -62,12 +62,12 @@ def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
     ('2 chunks are missing.',)
     """
     found = metadata.get(FILE_WARNINGS, ())
-    # Records in the files of strangers may hold anything under this name.
+    # Files from other sources may contain anything under this name.
     return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
 
 
 def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:
-    """Give `metadata` with more sentences; the same where there are none."""
+    """Return a copy of `metadata` with further warnings added."""
     known = file_warnings(metadata)
     more = tuple(each for each in sentences if each and each not in known)
     if not known and not more:

@@ -1,10 +1,10 @@
-"""Hot and dead voxels: single values far from all others, among ordinary neighbours.
+"""Hot and dead voxels: isolated extreme grey values among ordinary neighbours.
 
-A few of them move the mean and the standard deviation of a scan, and so what a network
-makes of all of it. They are told by two rules: their grey value is one of few and far
-from all others (`plausible_limits`), and they are as far from their own neighbours, of
-which hardly any is like them. A bright particle meets the first rule, but not the
-second.
+A few of them shift the mean and standard deviation of a scan, and thereby a network's
+result for the whole scan. Two rules identify them: the grey value is rare and far from
+all others (`plausible_limits`), and it is equally far from those of the neighbours,
+hardly any of which are extreme themselves. A bright particle meets the first rule, but
+not the second.
 """
 
 from __future__ import annotations
@@ -24,52 +24,53 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike
 
-#: Grey values that at most this share of the voxels have, at either end, may be
-#: defects where their places are not known.
+#: Share of voxels at either end of the grey values that may be defects, if their
+#: positions are not known.
 OUTLIER_SHARE = 1e-4
-#: Where each is alone among its neighbours, there may be more.
+#: The same if positions are known: isolated voxels are identified more reliably, so the
+#: share may be larger.
 HOT_SHARE = 1e-3
-#: Neighbours of a hot voxel that may be as far: the same pixel of a detector in the
-#: slices before and after.
+#: Neighbours of a hot voxel that may be extreme as well: those of the same detector
+#: pixel in the slices before and after.
 _MOST_FAR = 2
-#: Voxels that a range is found from.
+#: Maximum number of voxels that the usual grey range is estimated from.
 _SAMPLE = 1 << 21
-#: Voxels looked at together, each with up to 26 neighbours.
+#: Candidate voxels examined at once, each with up to 26 neighbours.
 _TOGETHER = 1 << 13
 
 Places = npt.NDArray[np.intp]
 
 
 def plausible_limits(low: float, high: float) -> tuple[float, float]:
-    """Grey values beyond which a voxel lies far from all others.
+    """Grey values beyond which a voxel is far from all others.
 
     Parameters
     ----------
     low, high : float
-        Between them lie nearly all voxels.
+        Range that contains nearly all voxels.
 
     Returns
     -------
     tuple of float
-        As far again on either side as the others are spread.
+        The range, extended on either side by its own width.
     """
     return low - (high - low), high + (high - low)
 
 
 @dataclass(frozen=True)
 class HotVoxels:
-    """How the hot and dead voxels of a scan are told from the others.
+    """Criteria that identify the hot and dead voxels of a scan.
 
     Attributes
     ----------
     usual : tuple of float
-        Lowest and highest grey value of nearly all voxels.
+        Grey range that contains nearly all voxels.
     limits : tuple of float
-        Beyond them a voxel is hot or dead if it is alone.
+        Grey values beyond which an isolated voxel is hot or dead.
     n : int
-        How many there are in the planes that were read.
+        Number of hot and dead voxels in the planes that were read.
     kept : bool
-        Whether a result holds them as they are: labels are no grey values.
+        Whether a result keeps their values; not so for labels.
     """
 
     usual: tuple[float, float]
@@ -79,31 +80,31 @@ class HotVoxels:
 
 
 class GreySample:
-    """Evenly spaced voxels of a volume that is read block by block.
+    """Sample of evenly spaced voxels of a volume that is read block by block.
 
     Parameters
     ----------
     shape : sequence of int
-        Of all that will be added.
+        Shape of the whole volume, i.e. of all blocks together.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
         self._step = max(1, math.ceil(math.prod(shape) / _SAMPLE))
-        # Not the same columns in every row.
+        # Avoid sampling the same columns in every row.
         while math.gcd(self._step, math.prod(shape[1:])) > 1:
             self._step += 1
         self._next = 0
         self._parts: list[AnyArray] = []
 
     def add(self, block: AnyArray) -> None:
-        """Take in the next block, of any real dtype."""
+        """Add the next block, of any real dtype."""
         values = block.reshape(-1)
         part = values[self._next :: self._step]
         self._next = (self._next - values.size) % self._step
         self._parts.append(part[np.isfinite(part)])
 
     def hot_voxels(self) -> HotVoxels | None:
-        """The rule for the volume; None where its grey values are too few for one."""
+        """The criteria for the volume; None if it has too few distinct grey values."""
         values = np.concatenate(self._parts) if self._parts else np.empty(0)
         if values.size < 2 or values.dtype.kind not in "iuf":
             return None
@@ -119,10 +120,10 @@ class GreySample:
 
 
 class HotVoxelFilter:
-    """An array with the median of the neighbours in place of hot and dead voxels.
+    """Array in which hot and dead voxels are replaced by the median of the neighbours.
 
-    What is found of a voxel depends on its 26 neighbours (8 in an image) alone, never
-    on the region that is read. Only regions with far values are read with a margin.
+    The result for a voxel depends only on its 26 neighbours (8 in an image), never on
+    the region that is read. Only regions with extreme values are read with a margin.
 
     Parameters
     ----------
@@ -151,19 +152,19 @@ class HotVoxelFilter:
         return np.asarray(self[...], dtype=dtype)
 
     def look(self, box: Slices) -> tuple[AnyArray, Places]:
-        """Read a box.
+        """Read a box and replace its hot voxels.
 
         Parameters
         ----------
         box : tuple of slice
-            One for each axis, of step 1 and within the volume.
+            One per axis, with step 1 and within the volume.
 
         Returns
         -------
         voxels : ndarray
             With hot voxels replaced.
         places : ndarray of shape (n, ndim)
-            Where they are, counted from the start of the box.
+            Positions of the hot voxels relative to the start of the box.
         """
         voxels = np.asarray(self.source[box])
         far = _far(voxels, self.hot.limits)
@@ -189,9 +190,9 @@ class HotVoxelFilter:
         return voxels, np.concatenate(found)
 
     def values_at(self, box: Slices) -> Iterator[tuple[Places, AnyArray]]:
-        """Where hot voxels of a box are, and their values, a few planes at a time.
+        """Positions and values of the hot voxels in a box, a few planes at a time.
 
-        Places are counted from the start of the box.
+        Positions are relative to the start of the box.
         """
         first, *others = box
         per_plane = math.prod(part.stop - part.start for part in others)
@@ -207,7 +208,7 @@ class HotVoxelFilter:
 
 
 def _far(voxels: AnyArray, limits: tuple[float, float]) -> Places:
-    """Places of finite values beyond the limits, of shape (n, ndim)."""
+    """Positions of finite values beyond the limits, shape (n, ndim)."""
     low, high = _bounds(voxels.dtype, limits)
     found = []
     for i, plane in enumerate(voxels):
@@ -236,7 +237,7 @@ def _bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any
 def _isolated(
     voxels: AnyArray, places: Places, hot: HotVoxels
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.float64]]:
-    """Which voxels are alone, and the median of the others around each."""
+    """Which voxels are isolated, and the median of the neighbours of each."""
     around = itertools.product(*((-1, 0, 1) if n > 1 else (0,) for n in voxels.shape))
     offsets = np.array([step for step in around if any(step)])
     near = places[:, None, :] + offsets
@@ -250,13 +251,13 @@ def _isolated(
     low, high = hot.limits
     usable = known & (values >= low) & (values <= high)
     own = voxels[tuple(places.T)].astype(np.float64)[:, None]
-    # In a tail of bright structure there is always a neighbour nearly as bright.
-    # A border may cut it off: only what is further away is no structure there.
+    # A voxel of a bright structure always has a neighbour that is nearly as bright. At
+    # the border that neighbour may be cut off, so a larger difference is required.
     has_all = inside.all(axis=1)
     least = spread * np.where(has_all, 1, 2)[:, None]
     apart = (~usable | (np.abs(own - values) > least)).all(axis=1)
     few = (known & ~usable).sum(axis=1) <= _MOST_FAR
-    # By chance one may be unusual; of fewer neighbours, at a border, none.
+    # One neighbour may be unusual by chance; at a border, with fewer neighbours, none.
     few &= (unusual & usable).sum(axis=1) <= has_all
     alone = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))

@@ -1,4 +1,4 @@
-"""Keys of numpy's kind, split into what is read and what is done to it afterwards."""
+"""Split numpy-style keys into slices to read and a key to apply afterwards."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ Slices = tuple[slice, ...]
 
 
 def as_slices(key: Any, shape: tuple[int, ...]) -> tuple[Slices, tuple[Any, ...]]:
-    """Split a numpy key into step-1 slices to read and what is left to apply after.
+    """Split a numpy key into step-1 slices to read and a key to apply afterwards.
 
     Raises
     ------
     IndexError
-        For a key of the wrong length, out of range, or not integers and slices.
+        If the key has too many indices, or an index is out of range.
     """
     parts = list(key) if isinstance(key, tuple) else [key]
     if Ellipsis in parts:

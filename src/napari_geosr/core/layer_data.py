@@ -1,4 +1,4 @@
-"""What napari has to know to show a volume in its place. Needs no napari."""
+"""Attributes of a napari layer for a volume; does not import napari."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from pathlib import Path
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 
-#: Key of our record in ``layer.metadata``.
+#: Key of this package's entry in ``layer.metadata``.
 METADATA = "geosr"
 #: napari (pint) spelling of our units, where it differs.
 _PINT = {"µm": "um", "Å": "angstrom", "in": "inch"}
 
 
 def pint_unit(unit: str) -> str:
-    """Give a unit as napari spells it."""
+    """Return a unit in napari's spelling."""
     return _PINT.get(unit, unit)
 
 
@@ -35,7 +35,7 @@ def geometry(
     Returns
     -------
     dict
-        Keyword arguments of a napari layer; axes that are not spatial are in pixels.
+        Keyword arguments of a napari layer; non-spatial axes are in pixels.
     """
     n_space = len(voxel_size)
     n_other = len(axes) - n_space
@@ -48,5 +48,5 @@ def geometry(
 
 
 def metadata(provenance: Iterable[AnyMapping], source: Path | None) -> AnyDict:
-    """Give the record that a layer carries in its ``metadata``."""
+    """Return this package's entry for the ``metadata`` of a layer."""
     return {METADATA: {"provenance": list(provenance), "source": source}}

@@ -1,15 +1,16 @@
-"""How much memory this process may still take: of the machine, and of its limits."""
+"""Memory still available to this process, given the machine and its limits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
 
-#: cgroup v1 writes a huge number where there is no limit.
+#: cgroup v1 reports a huge number if there is no limit.
 _NO_LIMIT = 1 << 60
 _Version = tuple[str, tuple[str, ...], str, str]
-#: By version: folder of the controller, limits, usage, statistics, and in these the
-#: cached pages of files, which the kernel gives back on demand.
+#: For each version: folder of the controller, files with the limits, file with the
+#: usage, and the entry of ``memory.stat`` for cached file pages, which the kernel frees
+#: on demand.
 _VERSION_1: _Version = (
     "memory",
     ("memory.limit_in_bytes",),
@@ -25,16 +26,16 @@ _VERSION_2: _Version = (
 
 
 def free_host_memory(root: Path = Path("/")) -> int:
-    """Bytes that this process may still take without swapping or being killed.
+    """Bytes that this process can still allocate without swapping or being killed.
 
-    The smallest of what the machine has available and what each memory limit leaves
-    that holds for the process: of a container, a batch job (SLURM, OAR), a user's
-    session, and of all groups around them.
+    This is the minimum of the machine's available memory and the rest of each memory
+    limit that applies to the process: of a container, a batch job (SLURM, OAR), a user
+    session, and all enclosing groups.
 
     Parameters
     ----------
     root : Path
-        Where ``proc`` and ``sys`` are.
+        Folder that contains ``proc`` and ``sys``.
     """
     import psutil
 
@@ -43,7 +44,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
 
 def _left_by_limits(root: Path) -> Iterator[int]:
-    """What the limit of each control group of this process, cgroup v1 or v2, leaves."""
+    """Bytes left by the limit of each of this process's control groups (v1 or v2)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
     except OSError:  # not on this system
@@ -58,7 +59,7 @@ def _left_by_limits(root: Path) -> Iterator[int]:
             continue
         top = root / "sys/fs/cgroup" / version[0]
         parts = Path(group.lstrip("/")).parts
-        # A group outside of what a container sees: its own lies at the top then.
+        # A group outside the container's view: its own group is then at the top.
         parts = () if ".." in parts else parts
         for depth in range(len(parts), -1, -1):
             left = _left_in(top.joinpath(*parts[:depth]), version)
@@ -67,7 +68,7 @@ def _left_by_limits(root: Path) -> Iterator[int]:
 
 
 def _left_in(folder: Path, version: _Version) -> int | None:
-    """What the limit of one group leaves; None if there is none."""
+    """Bytes left by the limit of one group; None if there is no limit."""
     _, limits, usage, cached = version
     numbers = map(_number, (folder / name for name in limits))
     known = [n for n in numbers if n is not None]

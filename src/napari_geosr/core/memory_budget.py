@@ -1,4 +1,4 @@
-"""The setting that says how much memory a run may take."""
+"""The setting for the memory that a run may use."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from napari_geosr.core.config import parse_bytes
 
 
 def _as_text(value: object) -> object:
-    """A plain number of a settings file is one of bytes."""
+    """Convert a plain number from a settings file, which is in bytes, to text."""
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return str(value) if is_number else value
 

@@ -1,4 +1,4 @@
-"""Text fields of configs that list names: what a form needs to offer them."""
+"""Annotation for text fields of configs that list names, so a form can offer them."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class NameChoices:
-    """Says of a text field (``Annotated[str, NameChoices(…)]``) that it lists names.
+    """Marks a text field as a list of names: ``Annotated[str, NameChoices(…)]``.
 
     Attributes
     ----------
     names : callable
-        Gives the names, each with a line about it; called when a person looks.
+        Returns the names, each with a one-line description; called on demand.
     """
 
     names: Callable[[], Mapping[str, str]]

@@ -1,7 +1,7 @@
-"""The noise of a scan: how strong it is at each grey value, and how it is correlated.
+"""Noise of a scan: its level at each grey value, and its correlation.
 
-One noun for all who need it: the estimator (`napari_geosr.measure.noise`) returns it,
-networks are conditioned on it, risk estimates and verdicts are computed from it.
+Shared by all that deal with noise: the estimator (`napari_geosr.measure.noise`) returns
+it, networks are conditioned on it, risk estimates and verdicts are computed from it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from napari_geosr.core.types import AnyDict
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Below this part of the contrast noise cannot be told from texture and rounding.
+#: Noise below this fraction of the contrast is indistinguishable from texture and
+#: rounding.
 FLOOR = 0.01
 
 
@@ -28,20 +29,20 @@ class Noise:
     Attributes
     ----------
     level : float
-        Root-mean-square standard deviation over the sample, in grey values. 0 where the
+        Root-mean-square standard deviation over the sample, in grey values. 0 if the
         noise is too weak to be measured.
     contrast : float
         Contrast of the noise-free scan, in grey values: the distance between its 2nd
         and 98th percentile.
     greys, levels : tuple of float
         Standard deviation of the noise (`levels`) at ascending noise-free grey values
-        (`greys`), linear in between and constant beyond. One entry: the same
-        everywhere.
+        (`greys`), linear in between and constant beyond. A single entry applies to all
+        grey values.
     correlation : mapping of str to float
         Correlation of the noise of adjacent voxels along each axis (``"z"``, ``"y"``,
         ``"x"``), -1 … 1; 0 is independent. Axes that a scan does not have are absent.
     interval : (float, float)
-        Range that holds the true `level` with about 90 % confidence, in grey values.
+        Confidence interval of `level` (about 90 %), in grey values.
     source : str
         What it was measured on: ``"scan"``, ``"repeat"`` (two scans of one object),
         ``"background"``, or ``"given"`` by the user.
@@ -49,7 +50,7 @@ class Noise:
         Sentences on what limits the estimate: clipping, rounding, smoothing, too few
         voxels.
     doubts : tuple of str
-        Sentences on what may make the level wrong, to be said wherever it is used.
+        Sentences on what may make the level wrong, to be shown wherever it is used.
 
     Examples
     --------
@@ -87,18 +88,18 @@ class Noise:
 
     @property
     def is_negligible(self) -> bool:
-        """Whether there is too little noise to be worth removing."""
+        """Whether the noise is too weak to be worth removing."""
         return self.relative < FLOOR
 
     @property
     def bound(self) -> float:
-        """Upper end of the level in units of the contrast, at least `FLOOR`."""
+        """Upper limit of the level in units of the contrast, at least `FLOOR`."""
         upper = self.interval[1] / self.contrast if self.contrast > 0 else 0.0
         return max(FLOOR, self.relative, upper)
 
     @property
     def is_measured(self) -> bool:
-        """Whether the level is known; not so where no region is uniform."""
+        """Whether the level is known; not the case if no region is uniform."""
         return self.level > 0 or self.bound < 2 * FLOOR
 
     def at(self, grey: npt.ArrayLike) -> FloatArray:
@@ -129,7 +130,7 @@ class Noise:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """For records and ``--json``."""
+        """Values for records and ``--json``."""
         return {
             "level": self.level,
             "relative_level": self.relative,

@@ -1,23 +1,23 @@
-"""Whether a process that was written down still runs."""
+"""Check whether a recorded process is still running."""
 
 from __future__ import annotations
 
 import psutil
 
-#: Seconds by which two readings of a start may differ: clocks are set now and then.
+#: Tolerance of start times in seconds: system clocks are adjusted from time to time.
 _TOLERANCE = 2.0
 
 
 def own_start() -> float:
-    """When this process was started, in seconds since 1970."""
+    """Start time of this process, in seconds since 1970."""
     return float(psutil.Process().create_time())
 
 
 def still_runs(pid: int, started: float) -> bool:
-    """Whether the process `pid` that was started then is running.
+    """Whether the process `pid` that started at `started` is still running.
 
-    Numbers of processes are used again: the start tells them apart. What has ended and
-    is only not yet reaped (a zombie) does not run.
+    Process ids are reused; the start time distinguishes them. A zombie, which has ended
+    but is not yet reaped, does not count as running.
     """
     try:
         process = psutil.Process(pid)
@@ -28,7 +28,7 @@ def still_runs(pid: int, started: float) -> bool:
 
 
 def runs_since(pid: int, moment: float) -> bool:
-    """Whether the process `pid` was running at `moment` already, and still is."""
+    """Whether the process `pid` was already running at `moment` and still is."""
     try:
         process = psutil.Process(pid)
         older = process.create_time() < moment + _TOLERANCE

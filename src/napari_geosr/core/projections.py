@@ -1,4 +1,4 @@
-"""Projections: what a tomography scanner records, before there is a volume."""
+"""Projections: the raw data of a tomographic scan, before reconstruction."""
 
 from __future__ import annotations
 
@@ -30,46 +30,47 @@ GEOMETRIES = ("parallel", "fan", "cone")
 
 @dataclass(frozen=True, eq=False)
 class Projections:
-    """Views of a sample under many angles, with what is needed to reconstruct it.
+    """Radiographs of a sample at many angles, with the data to reconstruct it.
 
     Parameters
     ----------
     data : ArrayLike of shape (angle, row, column)
-        Raw counts, or line integrals; in memory or still in its file.
+        Raw counts or line integrals; in memory or lazily read from a file.
     angles : array of float, shape (angle,)
-        In degrees, of any order and range.
+        In degrees, in any order and range.
     flats, darks : ArrayLike of shape (n, row, column), optional
-        Views without sample, and without beam.
+        Flat fields (without sample) and dark fields (without beam).
     pixel_size : tuple of float
-        Of the detector along (row, column) axes, i.e. height and width, in `unit`.
+        Height and width of a detector pixel (row and column axes), in `unit`.
     unit : str
         ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
     centre : float, optional
-        Column where the rotation axis is seen; 0 is the middle of the first column.
-        None when it is not known.
+        Column onto which the rotation axis projects; 0 is the middle of the first
+        column. None when unknown.
     geometry : str
         ``"parallel"``, ``"fan"`` or ``"cone"``.
     source_distance, detector_distance : float, optional
-        From the source to the rotation axis, and from the axis to the detector, in
-        `unit`; needed for fan and cone beam.
+        Distance from source to rotation axis and from axis to detector, in `unit`;
+        required for fan and cone beams.
     is_line_integrals : bool
-        Whether `data` are -log(I / I₀) already.
+        Whether `data` are already -log(I / I₀).
     unseen : tuple of (float, float)
-        Begin and width, in degrees of half a turn, of what the scan that these views
-        are some of did not cover: between few views a missing wedge looks like a step.
+        For a subset of a scan: start and width, in degrees of half a turn, of the
+        missing wedges of the whole scan. With few views, a missing wedge cannot be
+        distinguished from an ordinary step.
     provenance : tuple of mapping
-        Records of what was done to get here (`napari_geosr.core.provenance`).
+        Processing history (`napari_geosr.core.provenance`).
     name : str
-        What people call it: a file's stem or a layer's name.
+        Name for the user: a file's stem or a layer's name.
     source : Path, optional
         The file or folder it was read from.
     metadata : mapping
-        What else a person may want to see, ``"notes"`` among it. Not written back.
+        Further information for the user, including ``"notes"``. Not written back.
 
     Raises
     ------
     ProjectionsError
-        If the parts do not fit together.
+        If the fields are inconsistent.
 
     Examples
     --------
@@ -171,8 +172,8 @@ class Projections:
     def _check_geometry(self) -> None:
         if self.geometry not in GEOMETRIES:
             raise ProjectionsError(
-                f"{self.title}: {self.geometry!r} is no geometry that is known. Use "
-                f"one of: {', '.join(GEOMETRIES)}."
+                f"{self.title}: {self.geometry!r} is not a known geometry. Use one of: "
+                f"{', '.join(GEOMETRIES)}."
             )
         if self.centre is not None and not math.isfinite(self.centre):
             raise ProjectionsError(
@@ -183,7 +184,7 @@ class Projections:
             return
         for word in ("source_distance", "detector_distance"):
             value = getattr(self, word)
-            # A detector may stand on the axis (a virtual one), a source may not.
+            # A (virtual) detector may be on the axis, a source may not.
             low = value is not None and (
                 value <= 0 if word == "source_distance" else value < 0
             )
@@ -197,7 +198,7 @@ class Projections:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
-        """Give the projections as a numpy array; those in a file are read."""
+        """Return the projections as a numpy array; those in a file are read."""
         return to_numpy(self.data, self.title, dtype, copy)
 
     def __repr__(self) -> str:
@@ -214,7 +215,7 @@ class Projections:
         )
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the projection in the middle, and what they are."""
+        """Representation in notebooks: the middle projection and a summary."""
         middle = self.n_angles // 2
         try:
             key = (slice(middle, middle + 1), slice(None), slice(None))
@@ -226,7 +227,7 @@ class Projections:
 
     @property
     def title(self) -> str:
-        """The file's name, or the layer's: what a message calls the projections."""
+        """Name of the projections in messages: that of their file or layer."""
         return repr(self.name) if self.source is None else self.source.name
 
     @property
@@ -242,7 +243,7 @@ class Projections:
 
     @property
     def n_rows(self) -> int:
-        """Number of detector rows, i.e. of slices in a parallel beam."""
+        """Number of detector rows, i.e. number of slices for a parallel beam."""
         return int(self.data.shape[1])
 
     @property
@@ -252,14 +253,14 @@ class Projections:
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the turn from the first angle to the last, and one step more."""
+        """Degrees of the turn from the first to the last angle, plus one step."""
         return arc_degrees(self.angles)
 
     @property
     def wedges(self) -> tuple[Arc, ...]:
-        """Begin and width, in degrees of half a turn, of what parallel rays left out.
+        """Start and width of missing wedges, in degrees of half a turn (parallel beam).
 
-        Of a scan that is a part of another, as of that one.
+        A subset of a scan has the missing wedges of the whole scan.
         """
         if self.geometry != "parallel" or self.unseen:
             return self.unseen
@@ -269,7 +270,7 @@ class Projections:
     def is_full_turn(self) -> bool:
         """Whether each ray was measured from both sides: 360 degrees or more.
 
-        Angles count by their place on the turn, and views have to have opposite ones.
+        Angles are taken modulo 360°, and each view needs one from the opposite side.
         """
         return is_full_turn(self.angles)
 
@@ -279,7 +280,7 @@ class Projections:
         return self.unit != PIXEL
 
     def replace(self, **changes: Any) -> Projections:
-        """Return a copy with some fields changed, checked again."""
+        """Return a validated copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def rows(self, start: int, stop: int) -> Projections:
@@ -288,8 +289,8 @@ class Projections:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, or the beam is a cone, where a row by itself
-            does not know how far it is from the middle.
+            If there are no such rows, or the beam is a cone: a single row lacks its
+            distance from the central row.
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(
@@ -308,11 +309,11 @@ class Projections:
         )
 
     def every(self, k: int, first: int = 0) -> Projections:
-        """Take every `k`-th projection, beginning with projection `first`."""
+        """Take every `k`-th projection, starting with projection `first`."""
         if k < 1 or not 0 <= first < self.n_angles:
             raise ProjectionsError(
-                f"{self.title} has {self.n_angles} projections; every {k}th from "
-                f"{first} on cannot be taken."
+                f"{self.title} has {self.n_angles} projections; cannot take every "
+                f"{k}th, starting with {first}."
             )
         return self.subset(range(first, self.n_angles, k))
 
@@ -322,7 +323,7 @@ class Projections:
         bad = chosen[(chosen < 0) | (chosen >= self.n_angles)]
         if chosen.ndim != 1 or not chosen.size:
             raise ProjectionsError(
-                f"{self.title}: no projection is left. Choose one at least."
+                f"{self.title}: no projection is selected. Choose at least one."
             )
         if bad.size:
             raise ProjectionsError(

@@ -1,4 +1,4 @@
-"""Provenance: what was done to which input, with what, so that it can be done again."""
+"""Provenance: records of operations, inputs and settings, for reproducibility."""
 
 from __future__ import annotations
 
@@ -29,17 +29,19 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: Files up to this size are hashed whole; above it, a sample of blocks is hashed.
+#: Files up to this size, in bytes, are hashed completely; of larger ones, a sample of
+#: blocks is hashed.
 _WHOLE_FILE_BYTES = 2 * 10**9
 _BLOCK = 1 << 20
 #: Progress is reported after this many blocks, about every fifth of a second.
 _BLOCKS_PER_REPORT = 64
 
 
-#: Checksums of large files that were read lately, by what tells that they are the same.
+#: Cache of checksums of large files, keyed by path, inode, size and times of change.
 _known: OrderedDict[tuple[Any, ...], str] = OrderedDict()
 _MOST_KNOWN = 32
-#: A file that changed so lately may change again within the same tick of its clock.
+#: Minimum age of a file's last change, in seconds, for its checksum to be cached: a
+#: newer file may change again within the resolution of its time stamp.
 _SETTLED_SECONDS = 2.0
 
 
@@ -48,22 +50,22 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """``sha256:…`` of a file; ``sha256-sampled:…`` of spread blocks if huge.
+    """``sha256:…`` of a file, or ``sha256-sampled:…`` of spread blocks if it is huge.
 
-    A large file that has not changed since is not read again.
+    A large file is not read again unless it has changed.
 
     Parameters
     ----------
     path : Path
     should_stop : callable
-        Asked before every block of 1 MiB.
+        Called before every block of 1 MiB.
     on_progress : callable, optional
-        Called with the number of blocks that were read, and of all, from time to time.
+        Called at intervals with the numbers of blocks read and in total.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     key = _state(path)
     if key in _known:
@@ -105,7 +107,7 @@ def _state(path: Path) -> tuple[Any, ...]:
 
 
 def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
-    """``sha256-listing:…`` over names, sizes and first bytes of a folder's files."""
+    """``sha256-listing:…`` of the names, sizes and first bytes of a folder's files."""
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         if should_stop():
@@ -123,7 +125,7 @@ def array_checksum(data: ArrayLike) -> str:
     crc = zlib.crc32(f"{tuple(data.shape)}{data.dtype}".encode())
     if data.ndim < 3:
         planes = [np.asarray(data)]
-    elif data.ndim > 3:  # volumes in a row may be too large to take as one plane each
+    elif data.ndim > 3:  # sample planes of the last two axes, not whole volumes
         leading = tuple(data.shape[:-2])
         flat = np.unique(np.linspace(0, math.prod(leading) - 1, 64).astype(int))
         places = zip(*np.unravel_index(flat, leading), strict=True)
@@ -139,12 +141,12 @@ def array_checksum(data: ArrayLike) -> str:
 def describe_steps(
     volume: Volume, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AnyDict]:
-    """Name, place, shape and checksum of an input.
+    """Name, path, shape and checksum of an input.
 
     Raises
     ------
     FileError
-        If the input's file cannot be read any more.
+        If the input's file can no longer be read.
     """
     source = volume.source
     try:
@@ -183,20 +185,20 @@ def record(
     model: AnyMapping | None = None,
     **more: Any,
 ) -> AnyDict:
-    """One JSON-serialisable record of a run of `operation`.
+    """Create a JSON-serialisable record of a run of `operation`.
 
     Parameters
     ----------
     operation : str
         Name of the command, such as ``"restore"``.
     inputs : mapping of str to Volume
-        What the run reads, by its role; described with a checksum.
+        Inputs of the run by role; each is described with a checksum.
     settings : mapping
         All settings of the run.
     model : mapping, optional
         Name and checksum of the model.
     **more
-        Further entries, all of which JSON can hold.
+        Further JSON-serialisable entries.
     """
     steps = record_steps(
         operation, inputs=inputs, settings=settings, model=model, **more
@@ -213,19 +215,19 @@ def record_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
-    """Make a record as :func:`record` does, in steps: large inputs take seconds.
+    """Create a record like :func:`record`, but in steps, as large inputs take seconds.
 
     Parameters
     ----------
     operation, inputs, settings, model, **more
         As in :func:`record`.
     should_stop : callable
-        Asked while checksums are computed.
+        Called while checksums are computed.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     FileError
         If an input's file cannot be read.
     """

@@ -1,4 +1,4 @@
-"""Registries whose keys are file names: listing them imports nothing heavy."""
+"""Registries of modules, keyed by file name; listing them imports nothing heavy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from napari_geosr.core.errors import ConfigError
 
 @cache
 def _brought(look: Callable[..., Iterable[EntryPoint]], group: str) -> list[EntryPoint]:
-    """What third parties bring; looked up once, as it takes 10 ms in a full venv."""
+    """Entry points of third parties; cached, as a look-up takes about 10 ms."""
     return list(look(group=group))
 
 
@@ -27,7 +27,7 @@ def _usable(
     registry: Registry,
     required: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, ...]:
-    """All modules that can be used; `look` is what they were found with."""
+    """All usable modules; `look`, which found them, serves as a cache key."""
     found = []
     for name, path in registry.modules().items():
         try:
@@ -36,7 +36,7 @@ def _usable(
         except ConfigError as error:
             if registry.is_own(path):
                 raise
-            # One of another package must not keep the others from being used.
+            # A faulty module of another package must not block the others.
             logging.getLogger(__name__).warning("%s", error)
         else:
             found.append(module)
@@ -46,29 +46,29 @@ def _usable(
 def _check(
     registry: Registry, name: str, module: Any, required: tuple[tuple[str, Any], ...]
 ) -> None:
-    """Raise `ConfigError` if a module does not offer what it has to."""
+    """Raise `ConfigError` if a module lacks a required attribute."""
     for attribute, kind in required:
         if not isinstance(getattr(module, attribute, None), kind):
             what = "a wrong" if hasattr(module, attribute) else "no"
             raise ConfigError(
                 f"The {registry.noun} {name!r} cannot be used: its module "
                 f"{module.__name__} has {what} {attribute}. Update or uninstall the "
-                "package that brings it."
+                "package that provides it."
             )
 
 
 @dataclass(frozen=True)
 class Registry:
-    """Modules of one package, plus those that third parties bring by entry points.
+    """Modules of one package, plus those that third parties add by entry points.
 
     Parameters
     ----------
     package : str
-        Dotted name of the folder, e.g. ``"napari_geosr.networks"``.
+        Dotted name of the package, e.g. ``"napari_geosr.networks"``.
     group : str
-        Entry-point group of third parties; the entry point names a module.
+        Entry-point group for third parties; each entry point names a module.
     noun : str
-        What an entry is called in messages.
+        Word for an entry in messages.
     not_entries : frozenset of str
         Module names in the folder that are not entries.
     """
@@ -101,9 +101,9 @@ class Registry:
         return list(self.modules())
 
     def key(self, name: str) -> str:
-        """The key that `name` means: hyphens may stand for underscores.
+        """The key for `name`, in which hyphens may replace underscores.
 
-        A name that means none is returned as it is.
+        An unknown name is returned unchanged.
         """
         known = self.modules()
         if name in known:
@@ -114,7 +114,7 @@ class Registry:
         return alike[0] if len(alike) == 1 else name
 
     def load(self, name: str) -> Any:
-        """Import and return the module registered as `name`, see :meth:`key`.
+        """Import and return the module registered as `name` (see :meth:`key`).
 
         Raises
         ------
@@ -134,28 +134,28 @@ class Registry:
             reason = str(error) or type(error).__name__
             raise ConfigError(
                 f"The {self.noun} {name!r} cannot be used: its module "
-                f"{modules[name]} cannot be imported ({reason}). Install again the "
-                "package that brings it."
+                f"{modules[name]} cannot be imported ({reason}). Reinstall the package "
+                "that provides it."
             ) from error
 
     def is_own(self, module: str) -> bool:
-        """Whether a module lies in the folder, and is not of another package."""
+        """Whether a module belongs to this package rather than to a third party."""
         return module.startswith(f"{self.package}.")
 
     def load_all(self, **required: type[Any]) -> tuple[Any, ...]:
-        """Import all modules, by alphabet, once.
+        """Import all modules once, in alphabetical order.
 
-        Those of other packages that cannot be imported, or do not offer what is
-        required, are left out, and a warning is logged once.
+        Modules of other packages that cannot be imported or lack a required attribute
+        are skipped, and a warning is logged once.
 
         Parameters
         ----------
         **required
-            Type of each attribute that a module must have.
+            Required attributes of a module and their types.
 
         Raises
         ------
         ConfigError
-            If a module of ours cannot be used, or a name is used twice.
+            If one of our own modules is unusable, or a name is used twice.
         """
         return _usable(entry_points, self, tuple(sorted(required.items())))

@@ -1,4 +1,4 @@
-"""Some planes and rows of an array that stays in its file."""
+"""Lazy selection of planes and rows of an array in a file."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
 
-#: Planes left out between two wanted ones that are read along with them.
+#: Largest number of unwanted planes between two wanted ones that are read along.
 _READ_ALONG = 3
 
 
 class Selection:
-    """Chosen planes (first axis) and rows (second axis) of a 3D array, not yet read.
+    """Selected planes (first axis) and rows (second axis) of a 3D array, read lazily.
 
-    Arrays in files take slices only; this takes any planes, in any order, and reads
-    neighbouring ones in one go.
+    Arrays in files support only slices; this class supports any planes in any order,
+    and reads neighbouring ones at once.
 
     Parameters
     ----------
     data : ArrayLike
-        Of three axes; it must understand slices of step one.
+        Array with three axes that supports slices of step one.
     planes : ndarray of int
-        Indices along the first axis, in the order wanted.
+        Indices along the first axis, in the order of the result.
     rows : tuple of int
         First row and the row after the last.
     """
@@ -45,7 +45,7 @@ class Selection:
 
     @property
     def ndim(self) -> int:
-        """Three."""
+        """Number of axes: three."""
         return 3
 
     def __len__(self) -> int:
@@ -90,17 +90,17 @@ class Selection:
 def select(
     data: Any, planes: npt.NDArray[np.intp], rows: tuple[int, int] | None = None
 ) -> Any:
-    """Take planes and rows of a 3D array without reading what is not in memory.
+    """Select planes and rows of a 3D array without reading a lazy one.
 
-    Evenly spaced planes of a numpy array stay a view of it.
+    Evenly spaced planes of a numpy array are a view of it.
 
     Parameters
     ----------
     data : array-like of shape (plane, row, column)
     planes : ndarray of int
-        Numbers of the planes, in any order.
+        Indices of the planes, in any order.
     rows : (int, int), optional
-        First row and one after the last; all by default.
+        First row and the row after the last; by default all rows.
     """
     rows = rows or (0, int(data.shape[1]))
     in_memory = isinstance(data, np.ndarray)

@@ -1,4 +1,4 @@
-"""Guesses at what a mistyped name was meant to be."""
+"""Suggest corrections for mistyped names."""
 
 from __future__ import annotations
 
@@ -7,20 +7,20 @@ from difflib import get_close_matches
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """A question that names the closest of the known words.
+    """A question that suggests the closest of the known words.
 
     Parameters
     ----------
     word : str
-        What was typed.
+        The mistyped word.
     known : iterable of str
-        What would have been understood.
+        Valid words.
 
     Returns
     -------
     str
-        `` Did you mean 'otsu'?``, with a space before it, to put behind a sentence;
-        empty if nothing is close.
+        `` Did you mean 'otsu'?`` with a leading space, to append to a sentence; empty
+        if nothing is close.
 
     Examples
     --------

@@ -1,4 +1,4 @@
-"""What engines yield: small typed steps, read alike by the CLI, docks and jobs."""
+"""Typed steps that running operations yield to the CLI, docks and jobs."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ T = TypeVar("T")
 
 
 def never_stop() -> bool:
-    """The `should_stop` of someone who never cancels."""
+    """The default `should_stop`: never cancel."""
     return False
 
 
 @dataclass(frozen=True)
 class Step:
-    """Base of every step; by itself it says how far the work is, and no more.
+    """Base of every step; on its own, it reports only progress.
 
     Attributes
     ----------
     done, total : int
-        Units of work so far and in all; both 0 where nothing can be counted.
+        Units of work done and in total; both 0 if the work cannot be counted.
     """
 
     done: int = 0
@@ -34,24 +34,24 @@ class Step:
 
 @dataclass(frozen=True)
 class StageStarted(Step):
-    """A new stage begins; `message` says which, in a few plain words."""
+    """A new stage begins; `message` names it in a few plain words."""
 
     message: str = ""
 
 
 @dataclass(frozen=True)
 class JudgingStarted(StageStarted):
-    """The last stage of a training: the model is judged on the held-out block."""
+    """The last stage of a training: the model is evaluated on the held-out block."""
 
 
 @dataclass(frozen=True)
 class JudgingProgress(Step):
-    """A part of the judging is done; `done` and `total` are voxels of the results."""
+    """Progress of the evaluation; `done` and `total` are voxels of the results."""
 
 
 @dataclass(frozen=True)
 class Warned(Step):
-    """Something the person should know; the run goes on."""
+    """A warning to the user; the run continues."""
 
     message: str = ""
 
@@ -63,7 +63,7 @@ class TargetReady(Step):
     Attributes
     ----------
     deviation : Volume or None
-        Standard deviations that the same tiles fill, where they are wanted.
+        Standard deviations that the same tiles fill, if requested.
     """
 
     volume: Any = None
@@ -77,11 +77,11 @@ class TileDone(Step):
     Attributes
     ----------
     slices : tuple of slice
-        Where the tile lies in the output array.
+        Position of the tile in the output array.
     array : ndarray or None
         The finished voxels (a view; copy it to keep it).
     facts : mapping
-        What a resumed run has to do in the same way, as it stands in its record.
+        Values that a resumed run must reuse, as stored in the provenance record.
     """
 
     slices: tuple[slice, ...] = ()
@@ -91,18 +91,18 @@ class TileDone(Step):
 
 @dataclass(frozen=True)
 class PartDone(Step):
-    """A part of work is done of which nothing can be shown, such as a measurement."""
+    """A unit of work is done that has nothing to display, such as a measurement."""
 
 
 @dataclass(frozen=True)
 class BlockDone(Step):
-    """A block of the input was swept (measuring, statistics, copying)."""
+    """A block of the input was processed (measuring, statistics, copying)."""
 
 
 class StepIterator(Generic[T]):
-    """Iterate over `steps`, close them at the end, and keep what they return.
+    """Iterate over `steps`, close them at the end, and keep their return value.
 
-    For who has to look at each step; else ``result = yield from steps`` does::
+    For callers that inspect each step; otherwise use ``result = yield from steps``::
 
         with StepIterator(steps) as iterator:
             for step in iterator:
@@ -112,7 +112,7 @@ class StepIterator(Generic[T]):
     Attributes
     ----------
     result : T
-        What the generator returned; only there once it has.
+        Return value of the generator; set once it has finished.
     """
 
     result: T
@@ -133,7 +133,7 @@ class StepIterator(Generic[T]):
 def run_to_end(
     steps: Generator[Step, None, T], on_step: Callable[[Step], None] | None = None
 ) -> T:
-    """Consume `steps` and return what they return."""
+    """Consume `steps` and return their return value."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if on_step is not None:
@@ -144,11 +144,11 @@ def run_to_end(
 def recount(
     steps: Generator[Step, None, T], *passed_on: type[Step]
 ) -> Generator[Step, None, T]:
-    """Steps of an inner run, for an outer one that counts in other units.
+    """Convert the steps of an inner run for an outer run with other units of progress.
 
-    Progress of the inner run becomes `BlockDone`. Steps of the kinds in `passed_on`
-    stay what they are, but for the numbers of a stage, which are not those of the outer
-    run. All other steps are dropped. The result is that of the inner run.
+    Progress of the inner run becomes `BlockDone`. Steps of the types in `passed_on` are
+    passed on; the progress of a `StageStarted` is reset, as it does not apply to the
+    outer run. All other steps are dropped. The result is that of the inner run.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:
@@ -163,20 +163,20 @@ def recount(
 
 @dataclass(frozen=True)
 class TrainingProgress(Step):
-    """A training went on; `done` of `total` steps of the optimiser are made.
+    """Progress of a training: `done` of `total` optimiser steps.
 
     Attributes
     ----------
     losses : mapping of str to float
-        Means since the last report; ``"validation"`` where it was measured now.
+        Means since the last report; includes ``"validation"`` if it was just measured.
     learning_rate : float
     images_per_second : float
-        Patches seen per second.
+        Patches processed per second.
     seconds_left : float
     memory : int
-        Bytes that the process holds (on the GPU, where it trains on one).
+        Memory use of the process in bytes (GPU memory when training on a GPU).
     watts : float or None
-        Power that the machine takes, measured or estimated lately; None if not known.
+        Current power consumption, measured or estimated; None if unknown.
     """
 
     losses: Mapping[str, float] = field(default_factory=dict)
@@ -189,36 +189,36 @@ class TrainingProgress(Step):
 
 @dataclass(frozen=True)
 class PreviewReady(Step):
-    """A slice restored by the network as it is now; `volume` lies in its place."""
+    """A slice restored by the current network; `volume` has its position in space."""
 
     volume: Any = None
 
 
 @dataclass(frozen=True)
 class CheckpointSaved(Step):
-    """From here the work goes on if it is interrupted; `path` is the file."""
+    """A checkpoint was saved from which the job can be resumed; `path` is the file."""
 
     path: Any = None
 
 
 @dataclass(frozen=True)
 class CentreFound(Step):
-    """The rotation axis of a scan is known; `centre` says where, and how surely."""
+    """The rotation axis was found; `centre` holds its position and uncertainty."""
 
     centre: Any = None
 
 
 @dataclass(frozen=True)
 class IterationDone(Step):
-    """An iterative algorithm made an iteration.
+    """An iterative algorithm finished an iteration.
 
     Attributes
     ----------
     residual : float or None
-        Share of the measurement that is not explained yet, where it is known.
+        Relative residual: share of the measurement not yet explained; None if unknown.
     iteration, iterations : int
-        Of the slices that are made now: which one, and how many in all. Both 0 where
-        an algorithm makes none.
+        Current iteration and number of iterations for the slices being computed; both
+        0 if the algorithm does not iterate.
     """
 
     residual: float | None = None

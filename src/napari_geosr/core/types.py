@@ -1,4 +1,4 @@
-"""Names for types that stand in many signatures."""
+"""Aliases for types that appear in many signatures."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ AnyArray: TypeAlias = "np.ndarray[Any, np.dtype[Any]]"
 #: Any dtype of numpy.
 AnyDType: TypeAlias = "np.dtype[Any]"
 
-#: Any values by name, as JSON, YAML and keyword arguments have them.
+#: Values of any type by name, as in JSON, YAML and keyword arguments.
 AnyDict: TypeAlias = dict[str, Any]
 
-#: The same where nothing is changed.
+#: The same, but read-only.
 AnyMapping: TypeAlias = Mapping[str, Any]

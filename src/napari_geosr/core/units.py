@@ -1,4 +1,4 @@
-"""Length units: one spelling inside, every spelling that files use outside."""
+"""Length units: one spelling within the package, many accepted from files."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Edges of voxels in mm (numbers, where the unit is not known): a proton, and a
-#: thousand kilometres.
+#: Accepted range of voxel edges in mm (as plain numbers if the unit is unknown), from
+#: the size of a proton to a thousand kilometres.
 SMALLEST_EDGE, LARGEST_EDGE = 1e-12, 1e9
 
 _SPELLINGS = {
@@ -46,7 +46,7 @@ _BY_SPELLING = {
 
 
 def parse_unit(text: str | None) -> str | None:
-    r"""Give the package's spelling of a length unit found in a file or typed.
+    r"""Return the package's spelling of a length unit from a file or the user.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def parse_unit(text: str | None) -> str | None:
     """
     if text is None:
         return None
-    # Where the system knows ASCII alone, what is typed comes as bytes.
+    # With an ASCII locale, typed non-ASCII characters arrive as escaped bytes.
     typed = str(text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     return _BY_SPELLING.get(typed.strip().strip("\x00").casefold())
 
@@ -75,10 +75,10 @@ def require_unit(text: str) -> str:
 
 
 def refuse_absurd(edges: Iterable[float], unit: str) -> None:
-    """Raise `ConfigError` for an edge of a voxel that nothing was ever measured with.
+    """Raise `ConfigError` for an absurdly small or large edge of a voxel.
 
-    The volume of such a voxel, or a file's way to write its size, leaves the numbers
-    that computers have; better said before the work than after it.
+    The volume of such a voxel, or its size as stored in a file, may overflow; it is
+    better to report this before the work than after it.
     """
     scale = MILLIMETRES.get(unit, 1.0)
     for edge in edges:
@@ -86,8 +86,8 @@ def refuse_absurd(edges: Iterable[float], unit: str) -> None:
             length = f"{edge:g} {unit}" if unit != PIXEL else f"{edge:g}"
             limits = f"{SMALLEST_EDGE:g} mm to {LARGEST_EDGE:g} mm"
             raise ConfigError(
-                f"A voxel size of {length} cannot be right: edges from {limits} are "
-                "taken. Check voxel size and unit."
+                f"A voxel size of {length} cannot be right: edges must be from "
+                f"{limits}. Check voxel size and unit."
             )
 
 

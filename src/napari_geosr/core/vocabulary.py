@@ -1,17 +1,17 @@
-"""What models do and how their images are made: the words of cards, and for people."""
+"""Tasks of models and imaging modalities: identifiers in cards, and titles."""
 
 from __future__ import annotations
 
 from typing import Literal
 
-#: What a model does.
+#: Task of a model.
 Task = Literal["denoise", "super-resolution", "translate", "segment"]
-#: How images are made.
+#: Imaging modality.
 Modality = Literal["ct", "fluorescence", "light", "electron", "mri", "photo"]
-#: Where a model comes from: the package, or the person's own folder.
+#: Where a model comes from: the package, or the user's own folder.
 ModelOrigin = Literal["bundled", "own"]
 
-#: What people call them.
+#: Titles of tasks and modalities, as shown to the user.
 TASKS: dict[Task, str] = {
     "denoise": "Remove noise",
     "super-resolution": "Super-resolve",

@@ -29,9 +29,10 @@ from napari_geosr.core.units import MILLIMETRES, PIXEL, refuse_absurd, require_u
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
-#: Below it, and above its inverse, volumes and their inverses leave float64.
+#: Smallest edge of a voxel; the inverse is the largest. Beyond these limits, voxel
+#: volumes and their inverses leave the range of float64.
 _SMALLEST_EDGE = 1e-60
-#: What a person chooses along the axes that are not in space.
+#: Words for the non-spatial axes in messages and options.
 _WORDS = {"T": "time", "C": "channel"}
 
 
@@ -46,28 +47,29 @@ class Volume:
     data : ArrayLike
         Any real dtype. One array axis for each letter of `axes`.
     axes : str
-        Out of ``"TCZYX"``, in that order, ending in ``"YX"``.
+        Letters of ``"TCZYX"``, in that order, ending in ``"YX"``.
     voxel_size : tuple of float
         Edge lengths of a voxel along the spatial axes (Z, Y, X order), in `unit`; one
-        number stands for all. Ones when unknown.
+        number applies to all. Ones when unknown.
     unit : str
         ``"µm"``, ``"mm"``, …; ``"pixel"`` when unknown, never guessed.
     origin : tuple of float
         Position of the *centre* of the first voxel along the spatial axes, in `unit`.
     name : str
-        What people call it: a file's stem or a layer's name.
+        Name for the user: a file's stem or a layer's name.
     provenance : tuple of mapping
-        Records of what was done to get here, oldest first, JSON-serialisable
+        Processing history, oldest record first, JSON-serialisable
         (`napari_geosr.core.provenance`).
     source : Path or None
         The file or folder it was read from.
     metadata : mapping
-        What else the file said and a person may want to see. Not written back.
+        Further information from the file that may be shown to the user. Not written
+        back.
 
     Raises
     ------
     VolumeError
-        If the parts do not fit together.
+        If the fields are inconsistent.
 
     Examples
     --------
@@ -81,7 +83,7 @@ class Volume:
 
     See Also
     --------
-    Volume.from_array : the same from an array alone
+    Volume.from_array : create a volume from just an array
     """
 
     data: ArrayLike
@@ -141,7 +143,7 @@ class Volume:
         axes: str | None = None,
         name: str = "array",
     ) -> Volume:
-        """Make a volume of a plain array, which is neither copied nor read.
+        """Create a volume from a plain array, without copying or reading it.
 
         Parameters
         ----------
@@ -152,14 +154,14 @@ class Volume:
             Edge lengths of a voxel along Z, Y, X (or Y, X), or one number for all.
             Ones by default.
         unit : str, optional
-            Unit of length of `voxel_size`, such as ``"µm"`` (or ``"um"``). Without one
-            it is ``"pixel"``, and there are no physical figures.
+            Unit of length of `voxel_size`, such as ``"µm"`` (or ``"um"``). The default
+            is ``"pixel"``; results are then not given in physical units.
         axes : str, optional
-            One letter of ``"TCZYX"`` for each axis of the array, in its order, e.g.
+            One letter of ``"TCZYX"`` for each axis of the array, in array order, e.g.
             ``"TYX"`` or ``"YXC"``. By default ``"YX"``, ``"ZYX"``, ``"TZYX"`` or
-            ``"TCZYX"``, by the number of axes.
+            ``"TCZYX"``, depending on the number of axes.
         name : str
-            What messages and results call it.
+            Name used in messages and results.
 
         Returns
         -------
@@ -169,8 +171,8 @@ class Volume:
         Raises
         ------
         VolumeError, ConfigError
-            If the array cannot be an image or a volume, or the axes, voxel size or
-            unit do not fit it.
+            If the array cannot be an image or a volume, or does not match the axes,
+            voxel size or unit.
 
         Examples
         --------
@@ -199,14 +201,14 @@ class Volume:
     def __array__(
         self, dtype: npt.DTypeLike | None = None, copy: bool | None = None
     ) -> AnyArray:
-        """Give the voxels as a numpy array; those of a lazy volume are read."""
+        """Return the voxels as a numpy array; those of a lazy volume are read."""
         return to_numpy(self.data, self.title, dtype, copy)
 
     def __len__(self) -> int:
         return self.shape[0]
 
     def __getitem__(self, key: Any, /) -> AnyArray:
-        """Index the array; see :meth:`take` for parts that are volumes."""
+        """Index the array; use :meth:`take` to get a `Volume`."""
         return self.data[key]
 
     def __repr__(self) -> str:
@@ -222,7 +224,7 @@ class Volume:
         )
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the middle slice, and what the volume is."""
+        """Representation in notebooks: the middle slice and a summary."""
         try:
             plane, caption = self._middle_slice()
         except (OSError, GeoSRError) as error:
@@ -230,7 +232,7 @@ class Volume:
         return html_figure(repr(self), plane, caption)
 
     def _middle_slice(self) -> tuple[AnyArray | None, str]:
-        """The slice in the middle, of the middle time point and first channel."""
+        """The middle slice (middle time point, first channel) and a caption."""
         if 0 in self.shape:
             return None, "no voxels"
         key: list[Any] = [slice(None)] * len(self.axes)
@@ -247,7 +249,7 @@ class Volume:
 
     @property
     def title(self) -> str:
-        """The file's name, or the layer's: what a message calls the volume."""
+        """Name of the volume in messages: that of its file or layer."""
         return repr(self.name) if self.source is None else printable(self.source.name)
 
     @property
@@ -277,23 +279,23 @@ class Volume:
         return self.shape[-len(self.spatial_axes) :]
 
     def length(self, axis: str) -> int:
-        """Number of voxels along the axis with this letter; 1 where there is none."""
+        """Number of voxels along the axis with this letter; 1 if there is none."""
         at = self.axes.find(axis)
         return 1 if at < 0 else self.shape[at]
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all voxels, in memory or not."""
+        """Size of all voxels in bytes, whether or not they are in memory."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     @property
     def is_lazy(self) -> bool:
-        """Whether voxels still lie on disk (anything but an array in memory)."""
+        """Whether the voxels are not in memory (anything but a numpy array)."""
         return type(self.data) is not np.ndarray
 
     @property
     def holds_labels(self) -> bool:
-        """Whether the numbers are labels, by what the volume says of itself."""
+        """Whether the values are labels, according to the metadata."""
         return self.metadata.get("kind") == "labels" and self.dtype.kind in "iu"
 
     @property
@@ -309,13 +311,13 @@ class Volume:
         return math.prod(edge * MILLIMETRES[self.unit] for edge in self.voxel_size)
 
     def replace(self, **changes: Any) -> Volume:
-        """Return a copy with some fields changed, checked again."""
+        """Return a validated copy with some fields changed."""
         return dataclasses.replace(self, **changes)
 
     def select(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point and one channel, dropping those axes.
 
-        Axes of length one need no choice. No voxel is read. Raises `VolumeError` when
+        Axes of length one need no choice. No voxels are read. Raises `VolumeError` when
         a choice is missing or out of range.
         """
         for letter, choice, things in (
@@ -339,8 +341,8 @@ class Volume:
     def take(self, *, time: int | None = None, channel: int | None = None) -> Volume:
         """Take one time point, one channel, or both, dropping those axes.
 
-        An axis without a choice stays. No voxel is read. Raises `VolumeError` when a
-        choice is out of range.
+        An axis without a choice is kept. No voxels are read. Raises `VolumeError` when
+        a choice is out of range.
         """
         key: list[Any] = [slice(None)] * len(self.axes)
         axes = self.axes
@@ -366,22 +368,23 @@ class Volume:
         return self.replace(data=sliceable(self.data)[tuple(key)], axes=axes)
 
     def as_slices(self, *, channel: int | None = None) -> Volume:
-        """Take the images of a time series as the slices of one volume.
+        """Treat the images of a time series as the slices of one volume.
 
-        A step in time has no length: slices lie as far apart as rows. No voxel is read.
+        As a time step has no length, the slice distance is set to the row distance. No
+        voxels are read.
 
         Parameters
         ----------
         channel : int, optional
-            Needed where there are several.
+            Required if there are several channels.
 
         Raises
         ------
         VolumeError
-            If this is no time series of images, or the channel is not there.
+            If this is not a time series of images, or has no such channel.
         """
         if "T" not in self.axes or "Z" in self.axes:
-            raise VolumeError(f"{self.name!r} is no time series of images.")
+            raise VolumeError(f"{self.name!r} is not a time series of images.")
         image = self.select(time=0, channel=channel)
         key = tuple(channel or 0 if a == "C" else slice(None) for a in self.axes)
         return image.replace(
@@ -407,7 +410,7 @@ class Volume:
         factors = (factor,) * n if isinstance(factor, int) else tuple(factor)
         if len(factors) != n or min(factors) < 1:
             raise VolumeError(
-                f"{self.name!r}: {factors} is no upscale factor for {n} axes."
+                f"{self.name!r}: {factors} is an invalid upscale factor for {n} axes."
             )
         size = tuple(v / s for v, s in zip(self.voxel_size, factors, strict=True))
         origin = tuple(
@@ -421,17 +424,17 @@ class Volume:
         voxel_size: float | Sequence[float] | None = None,
         unit: str | None = None,
     ) -> Volume:
-        """Return the volume with the voxel size and unit that a person gave.
+        """Return the volume with a voxel size and unit given by the user.
 
         `voxel_size` may be one number for all axes. The origin is kept in voxels, i.e.
-        it moves with the voxel size. A question about the voxel size is answered by it.
+        it scales with the voxel size. This answers a question about the voxel size.
 
         Raises
         ------
         VolumeError
             If the voxel size is not one finite number greater than zero for each axis.
         ConfigError
-            If there is a unit alone, or it is not known.
+            If a unit is given without a voxel size, or the unit is unknown.
         """
         if voxel_size is None and unit is None:
             return self
@@ -457,14 +460,14 @@ class Volume:
         )
 
     def to_layer_data(self) -> tuple[Any, AnyDict, str]:
-        """Give the volume as napari takes layers, with its place in space.
+        """Return the volume as a napari layer data tuple, with its position in space.
 
-        Nothing is read, and napari need not be installed.
+        No voxels are read, and napari need not be installed.
 
         Returns
         -------
         data : array
-            numpy, or dask where the voxels are not in memory.
+            A numpy array, or a dask array if the voxels are not in memory.
         attributes : dict
             ``name``, ``scale``, ``translate``, ``units``, ``axis_labels`` and
             ``metadata``.

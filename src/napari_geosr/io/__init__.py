@@ -1,6 +1,6 @@
-"""Files in, files out: volumes with their voxel size, unit, origin and provenance.
+"""Read and write volumes with their voxel size, unit, origin and provenance.
 
-Formats are told by suffix; nothing heavy is imported before a file is touched.
+Formats are identified by suffix; heavy libraries are imported only when a file is used.
 """
 
 from __future__ import annotations
@@ -54,17 +54,18 @@ def read(
         A file, a folder of slices, a glob such as ``"scan/*.tif"``, or
         ``"FILE::DATASET"`` for one of several images in a file.
     axes : str, optional
-        Meaning of the stored axes, e.g. ``"TYX"``, where the file does not say.
+        Meaning of the stored axes, e.g. ``"TYX"``, if the file does not state it.
     channel, time : int, optional
-        Take one channel, one time point, and drop that axis.
+        Take one channel or time point, and drop that axis.
     voxel_size : float or sequence of float, optional
-        Overrules the file: along Z, Y, X (or Y, X), or one number for all, in `unit`.
+        Replaces the file's voxel size: along Z, Y, X (or Y, X), or one number for all,
+        in `unit`.
     unit : str, optional
         Length unit of `voxel_size`.
     dataset : str, optional
-        Path of the dataset inside an HDF5 file, number of the image in a TIFF file.
+        Path of the dataset inside an HDF5 file, or index of the image in a TIFF file.
     shape, dtype : optional
-        Of a raw file: along Z, Y, X, and for example ``"<u2"``.
+        Shape (Z, Y, X) and data type (e.g. ``"<u2"``) of a raw file.
     offset : int
         Bytes before the first voxel of a raw file.
 
@@ -75,10 +76,10 @@ def read(
     Raises
     ------
     FileError
-        If there is no such file, it is damaged or no image volume, or has no such
+        If there is no such file, it is damaged or not an image volume, or has no such
         channel or time point.
     VolumeError
-        If the voxel size does not fit it.
+        If the voxel size does not match the axes.
 
     Examples
     --------
@@ -97,25 +98,25 @@ def read(
     volume = _read_any(given, ReadOptions(axes, inner, shape, dtype, offset))
     try:
         chosen = volume.take(time=time, channel=channel)
-    except VolumeError as error:  # the choice is about the file
+    except VolumeError as error:  # the file lacks this channel or time point
         raise FileError(str(error)) from error
     return chosen.with_geometry(voxel_size, unit)
 
 
 def read_back(path: str | Path) -> Volume:
-    """Read what was written just now.
+    """Read a file that was just written.
 
     Raises
     ------
     FileError
-        If it cannot be opened, saying that the file is whole.
+        If it cannot be opened; the message says that the file is complete.
     """
     try:
         return read(path)
     except (FileError, VolumeError, OSError) as error:
         reason = str(error).rstrip(".")
         raise FileError(
-            f"{path} was written to its end, but cannot be opened again now "
+            f"{path} was written completely, but cannot be opened now "
             f"({reason}). Open it later: nothing has to be computed again."
         ) from error
 

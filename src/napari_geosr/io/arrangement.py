@@ -1,7 +1,7 @@
-"""From the axes a file stores to T, C, Z, Y, X: what is kept, dropped, or assumed.
+"""Arrange the stored axes of a file as T, C, Z, Y, X.
 
-Stored axes of length one are dropped, unless they are Y or X or our own block of
-metadata says that the volume has them.
+Stored axes of length one are dropped, unless they are Y or X, or our own metadata block
+lists them.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from napari_geosr.core.volume import AXES
 from napari_geosr.io.file_voxels import FileArray, FileVoxels
 from napari_geosr.io.lazy import ArrangedSource, LazyArray, arrange
 
-#: Decoded size up to which a volume is read, and so verified, at once.
+#: Size in bytes up to which a volume is read, and thereby verified, when opened.
 EAGER_BYTES = 32 * 1024**2
-#: Of a single image whose voxels lie side by side: it may be one of many slices.
+#: The same for a single contiguous image, which may be one of many slices.
 EAGER_IMAGE_BYTES = 1024**2
 
 
@@ -31,23 +31,23 @@ def arrangement(
     path: Path,
     notes: list[str],
 ) -> tuple[list[int | None], str]:
-    """Order of the stored axes that gives ``"TCZYX"``, and the letters that it gives.
+    """Order of the stored axes for the result, and the letters of the result.
 
     Stored axes of length one are dropped unless they are Y or X. Without `axes`, the
-    first axis of unknown meaning is Z (a stack of pages), noted in `notes`.
+    first axis of unknown meaning is assumed to be Z (a stack of pages), with a note.
 
     Parameters
     ----------
     shape : tuple of int
-        As stored.
+        Shape as stored.
     letters : str
-        Of the stored axes; S (samples) counts as C, other letters are unknown.
+        Letters of the stored axes; S (samples) counts as C, other letters are unknown.
     axes : str or None
-        What the user says the axes are.
+        Axes as given by the user.
     path : Path
-        Named in messages.
+        File that messages name.
     notes : list of str
-        Gets a sentence on what had to be supposed.
+        A sentence on each assumption is appended.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def arrangement(
     Raises
     ------
     FileError
-        If the axes cannot be told, or `axes` does not fit.
+        If the axes cannot be determined, or `axes` does not match the shape.
     """
     names = list(letters.replace("S", "C"))
     kept = [i for i, a in enumerate(names) if a in "YX" or shape[i] > 1]
@@ -75,7 +75,7 @@ def arrangement(
         for i, letter in zip(kept, given, strict=True):
             names[i] = letter
     else:
-        # Unknown axes are named from the innermost outwards: pages of a stack first.
+        # Name unknown axes from the innermost outwards: first the pages of a stack.
         for i in reversed(kept):
             if names[i] in AXES and names.count(names[i]) == 1:
                 continue
@@ -102,14 +102,14 @@ def arrangement(
 def channel_names(
     names: Sequence[str], axes: str, shape: Sequence[int]
 ) -> dict[str, tuple[str, ...]]:
-    """The entry of a volume's metadata for names of its channels, if they fit.
+    """Metadata entry with the names of the channels, if their number matches.
 
     Parameters
     ----------
     names : sequence of str
     axes : str
     shape : sequence of int
-        Of the volume.
+        Shape of the volume.
     """
     at = axes.find("C")
     if at < 0 or len(names) != shape[at]:
@@ -120,18 +120,18 @@ def channel_names(
 def restore_singletons(
     order: list[int | None], final: str, shape: tuple[int, ...], axes: str
 ) -> tuple[list[int | None], str]:
-    """Put back the axes of length one that our own block says a file has.
+    """Restore the axes of length one that our own metadata block lists.
 
     Parameters
     ----------
     order : list of int or None
-        As :func:`arrangement` returns it.
+        As returned by :func:`arrangement`.
     final : str
         The letters of `order`.
     shape : tuple of int
-        As stored.
+        Shape as stored.
     axes : str
-        All letters, from our own block.
+        All letters, from our own metadata block.
 
     Returns
     -------
@@ -148,18 +148,18 @@ def restore_singletons(
 def finish(
     source: Any, order: list[int | None], chunks: tuple[int, ...], path: Path, axes: str
 ) -> Any:
-    """The array of a volume: numpy as it is, else lazy; native byte order.
+    """The array of a volume in native byte order: numpy if in memory, otherwise lazy.
 
     Parameters
     ----------
     source : array-like
-        As stored.
+        Voxels as stored.
     order : list of int or None
-        As :func:`arrangement` returns it.
+        As returned by :func:`arrangement`.
     chunks : tuple of int
-        Blocks in which a lazy array is read, along the stored axes.
+        Shape of the blocks in which a lazy array is read, along the stored axes.
     path : Path
-        Named in messages of a lazy array.
+        File that messages of a lazy array name.
     axes : str
         Letters of the result.
     """
@@ -175,25 +175,25 @@ def finish(
     blocks = tuple(1 if i is None else chunks[i] for i in order)
     kind = FileArray if isinstance(source, FileVoxels) else LazyArray
     lazy = kind(arranged, path, blocks)
-    # A time point or a channel of a dask array is lazy again; ours would be read.
+    # Indexing a time point or channel of a dask array is lazy; ours would read it.
     return lazy.to_dask() if set(axes) & set("TC") else lazy
 
 
 def contiguous(
     path: Path, dtype: Any, offset: int, shape: Sequence[int], eager_bytes: int
 ) -> Any:
-    """Voxels that lie side by side in a file: read now if they are few, else lazy.
+    """Contiguous voxels of a file: read now if small, otherwise lazily.
 
     Parameters
     ----------
     path : Path
     dtype : dtype
-        As stored, with byte order.
+        Data type as stored, with byte order.
     offset : int
         Bytes before the first voxel.
     shape : sequence of int
     eager_bytes : int
-        Up to this size a volume is read now; images have a limit of their own.
+        Size up to which a volume is read now; images have a separate limit.
 
     Returns
     -------

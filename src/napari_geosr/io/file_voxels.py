@@ -1,7 +1,7 @@
-"""Voxels that lie side by side in a file, read plainly: never through a mapping.
+"""Voxels stored contiguously in a file, read with ordinary reads, never memory-mapped.
 
-A file that shrinks while it is mapped ends the process at the next access, without a
-word. A plain read says that there is nothing more to read.
+If a mapped file shrinks, the next access kills the process without any message. An
+ordinary read simply reports the end of the file.
 """
 
 from __future__ import annotations
@@ -28,30 +28,31 @@ from napari_geosr.io.lazy import LazyArray, VoxelSource
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Bytes between two runs that are read along with them: as fast as another call.
+#: Largest gap, in bytes, between two contiguous runs that is read along with them:
+#: reading it is as fast as another system call.
 _GAP = 16 * 1024
-#: Most that is read at once where only parts are wanted.
+#: Largest single read, in bytes, when only parts of it are needed.
 _SCRATCH = 2**20
-#: Places of a file that tell whether it was written to, and bytes of each.
+#: Number of samples that show whether a file was written to, and bytes per sample.
 _N_SAMPLES, _SAMPLE = 32, 4096
-#: Bytes of a block of a dask array.
+#: Size of a block of a dask array, in bytes.
 _DASK_BYTES = 64 * 2**20
-#: Bytes that one thread reads, and threads that share what is more.
+#: Bytes up to which one thread reads alone, and maximum number of threads above that.
 _ALONE, _MOST_THREADS = 16 * 2**20, 8
 _READS_INTO = hasattr(os, "preadv")
 
 
 class _Band:
-    """The rows that were read last, of one file: never more for all files together.
+    """Cache of the rows that were read last: one band in all, shared by all files.
 
     Attributes
     ----------
     nbytes : int
-        Most that is kept.
+        Maximum size of the cached band.
     unwanted : list
-        An item for each run that wants none to be kept.
+        One item per active run that has switched the cache off.
     key : tuple of slice
-        What it is of the file's voxels.
+        The part of the file's voxels that is cached.
     """
 
     def __init__(self) -> None:
@@ -64,7 +65,7 @@ class _Band:
         self._owner: weakref.ref[_OpenFile] | None = None
 
     def find(self, place: object, key: Slices) -> AnyArray | None:
-        """The band, if `key` lies in it."""
+        """The cached band if it contains `key`, else None."""
         if self._voxels is None or place != self._place:
             return None
         inside = all(
@@ -76,7 +77,7 @@ class _Band:
     def keep(
         self, owner: _OpenFile, place: object, key: Slices, voxels: AnyArray
     ) -> None:
-        """Keep a band in place of the last one, as long as the file is open."""
+        """Replace the cached band; it is kept as long as the file is open."""
         self._place, self.key, self._voxels = place, key, voxels
         self._owner = weakref.ref(owner, self._forget)
 
@@ -85,7 +86,7 @@ class _Band:
             self.clear()
 
     def clear(self) -> None:
-        """Give the memory back."""
+        """Release the memory."""
         self._place, self._voxels, self._owner = None, None, None
 
 
@@ -94,8 +95,8 @@ _BAND = _Band()
 
 @contextmanager
 def no_bands() -> Iterator[None]:
-    """Keep no rows: for runs that keep to a budget and take long for what they read."""
-    _BAND.unwanted.append(None)  # as often as there are runs
+    """Switch the row cache off, for long runs that must keep to a memory budget."""
+    _BAND.unwanted.append(None)  # one item per run, as runs may overlap
     _BAND.clear()
     try:
         yield
@@ -104,18 +105,18 @@ def no_bands() -> Iterator[None]:
 
 
 class FileVoxels:
-    """A `VoxelSource` of contiguous voxels from some byte of a file on.
+    """A `VoxelSource` of contiguous voxels that start at a given byte of a file.
 
-    The file stays open: one that is replaced or deleted is read to its end. Safe to
-    read from several threads.
+    The file stays open, so it can still be read after it was replaced or deleted. Safe
+    to read from several threads.
 
     Parameters
     ----------
     path : Path
     dtype : dtype
-        With the byte order of the file.
+        Including the byte order of the file.
     offset : int
-        Of the first voxel.
+        Position of the first voxel in the file, in bytes.
     shape : sequence of int
 
     Raises
@@ -133,7 +134,7 @@ class FileVoxels:
         self._open = _OpenFile(path)
 
     def reshape(self, shape: Sequence[int]) -> FileVoxels:
-        """The same voxels with other axes; the file is not read."""
+        """The same voxels with another shape; the file is not read."""
         other = object.__new__(FileVoxels)
         other.__dict__.update(self.__dict__)
         other.shape = tuple(int(n) for n in shape)
@@ -141,12 +142,12 @@ class FileVoxels:
 
     @property
     def place(self) -> tuple[int, int, tuple[int, ...]]:
-        """Which voxels of which open file these are."""
+        """Identifies these voxels and the open file they come from."""
         return id(self._open), self.offset, self.shape
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all voxels."""
+        """Size of all voxels in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, key: Slices) -> AnyArray:
@@ -164,12 +165,12 @@ class FileVoxels:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
     def _fill_from_band(self, out: AnyArray, key: Slices) -> bool:
-        """Fill from a band of whole rows that is kept for the next read nearby.
+        """Fill from a band of whole rows, which is cached for the next read nearby.
 
-        Rows are read whole where gaps are small: tiles in a row, and slices along X one
-        after the other, would read the same rows again and again.
+        Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
+        slices along X, would otherwise read the same rows over and over.
         """
-        # Who would have to wait for another thread's band reads for himself.
+        # Rather than wait for another thread's band, a thread reads its own voxels.
         if not _BAND.lock.acquire(blocking=False):
             return False
         try:
@@ -193,18 +194,21 @@ class FileVoxels:
             _BAND.lock.release()
 
     def _band_of(self, key: Slices) -> Slices | None:
-        """What is read to fill `key` and what comes beside it along X; None for no."""
+        """The box of rows to read for `key` and its neighbours along X, or None.
+
+        None means that a band would not pay off, and the voxels are read directly.
+        """
         if len(key) < 2:
             return None
         n_rows = math.prod(part.stop - part.start for part in key[:-1])
         width = key[-1].stop - key[-1].start
         row = self.shape[-1] * self.dtype.itemsize
         if row > _SCRATCH or row - width * self.dtype.itemsize > _GAP:
-            return None  # then the gaps are left out
+            return None  # the gaps are too large to read along
         room = 0 if _BAND.unwanted else _BAND.nbytes
         most = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
         if most < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
-            return None  # a block of something larger: others come before it is again
+            return None  # a tile of a larger volume: the band is replaced before reuse
         start = key[-1].start // max(1, most) * most
         stop = min(start + most, self.shape[-1])
         if most < 2 * width or stop < key[-1].stop:
@@ -212,11 +216,11 @@ class FileVoxels:
         return (*key[:-1], slice(start, stop))
 
     def _fill(self, out: AnyArray, key: Slices) -> None:
-        """Read the runs of bytes that lie side by side, or rows with small gaps."""
+        """Read contiguous runs of bytes, or whole rows where the gaps are small."""
         whole = [
             part.stop - part.start == n for part, n in zip(key, self.shape, strict=True)
         ]
-        axis = len(key) - 1  # along which a run goes
+        axis = len(key) - 1  # the axis along which a run extends
         while axis > 0 and whole[axis]:
             axis -= 1
         step = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
@@ -232,9 +236,9 @@ class FileVoxels:
             self._open.read_into(target[i * run : (i + 1) * run], place + first)
 
     def _fill_with_gaps(self, out: AnyArray, key: Slices, axis: int) -> None:
-        """Read some rows along `axis` together, and take the wanted part of each.
+        """Read several rows along `axis` at once, and copy the part needed of each.
 
-        By several threads where that is a lot: a slice across all planes, say.
+        Large reads, such as a slice across all planes, are shared by several threads.
         """
         row = math.prod(self.shape[axis + 1 :]) * self.dtype.itemsize
         places = self._places(key, axis)
@@ -243,7 +247,7 @@ class FileVoxels:
         together = max(1, min(out.shape[axis], _SCRATCH // row))
 
         def fill(numbers: range) -> None:
-            """Some of the places, with memory of its own."""
+            """Read some of the places into a scratch buffer of this thread."""
             scratch = np.empty((together, *self.shape[axis + 1 :]), self.dtype)
             view = _bytes_of(scratch)
             for i in numbers:
@@ -264,7 +268,7 @@ class FileVoxels:
             list(pool.map(fill, shares))
 
     def _places(self, key: Slices, axis: int) -> list[int]:
-        """Where in the file each index along the axes before `axis` begins."""
+        """Byte offset of every selected index along the axes before `axis`."""
         places = np.array([self.offset])
         for part, stride in zip(key[:axis], self._strides(), strict=False):
             along = np.arange(part.start, part.stop) * stride
@@ -273,7 +277,7 @@ class FileVoxels:
         return found
 
     def _strides(self) -> list[int]:
-        """Bytes from one place to the next along each axis."""
+        """Bytes from one voxel to the next along each axis."""
         strides, step = list[int](), self.dtype.itemsize
         for n in reversed(self.shape):
             strides.append(step)
@@ -282,13 +286,13 @@ class FileVoxels:
 
 
 def _bytes_of(array: AnyArray) -> memoryview:
-    """The memory of a contiguous array, to be written into."""
+    """A writable view of the bytes of a contiguous array."""
     voxels: Any = array.reshape(-1).view(np.uint8)
     return memoryview(voxels)
 
 
 class _OpenFile:
-    """A file that is read from any thread, and closed when nobody holds it."""
+    """A file that any thread can read; closed when the last reference is gone."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -303,7 +307,7 @@ class _OpenFile:
         return status.st_size, status.st_mtime_ns
 
     def _sampled(self, size: int) -> bytes:
-        """A checksum of places all over the file, its beginning and its end."""
+        """Checksum of samples spread over the file, its beginning and end included."""
         checksum = hashlib.blake2b(digest_size=16)
         last = max(0, size - _SAMPLE)
         step = max(1, last // _N_SAMPLES)
@@ -314,7 +318,7 @@ class _OpenFile:
         return checksum.digest()
 
     def check(self, needed: int) -> None:
-        """Raise `FileError` if the file is not any more what it was when opened."""
+        """Raise `FileError` if the file has changed since it was opened."""
         now = self._state()
         if now == self._before:
             return
@@ -325,30 +329,29 @@ class _OpenFile:
                 "it again, then open it again."
             )
         if now[0] == self._before[0] and self._sampled(now[0]) == self._sample:
-            self._before = now  # touched, copied over itself: its bytes are the same
+            self._before = now  # touched or copied over itself: same content
             return
         raise FileError(
-            f"{self.path.name} was changed while it was in use, so what is read now "
-            "does not belong to what was read before. Open it again."
+            f"{self.path.name} was changed while it was in use, so its voxels no "
+            "longer match those already read. Open it again."
         )
 
     def read_into(self, target: memoryview, at: int) -> None:
-        """Fill `target` with bytes of the file from `at` on."""
+        """Fill `target` with bytes of the file, starting at byte `at`."""
         done = self._read(target, at)
         while done < len(target):
             n = self._read(target[done:], at + done)
             if n == 0:
                 raise FileError(
-                    f"{self.path.name} was cut short while it was read: there is "
-                    f"nothing from byte {at + done} on. Copy it again, then open it "
-                    "again."
+                    f"{self.path.name} was cut short while it was read: it now ends at "
+                    f"byte {at + done}. Copy it again, then open it again."
                 )
             done += n
 
     def _read(self, target: memoryview, at: int) -> int:
         if _READS_INTO:
             return os.preadv(self._number, [target], at)
-        with self._lock:  # Windows has no reading at a place
+        with self._lock:  # Windows has no positional read
             os.lseek(self._number, at, os.SEEK_SET)
             found = os.read(self._number, len(target))
         target[: len(found)] = found
@@ -356,20 +359,20 @@ class _OpenFile:
 
 
 class FileArray(LazyArray):
-    """A `LazyArray` over `FileVoxels`: the system caches the file, it need not."""
+    """A `LazyArray` over `FileVoxels`; no own cache, as the system caches the file."""
 
     def __init__(self, source: VoxelSource, path: Path, chunks: Sequence[int]) -> None:
         super().__init__(source, path, chunks, cache_bytes=0)
 
     @property
     def held_bytes(self) -> int:
-        """Most memory it takes beside what a request returns."""
+        """Most memory that a request uses in addition to what it returns."""
         return _SCRATCH
 
     def to_dask(self) -> Any:
         """A dask array over the same voxels, in blocks of many planes.
 
-        A slice of it reads its own voxels alone, in whatever direction.
+        Slicing it along any axis reads only the voxels of that slice.
         """
         import dask.array as da
 

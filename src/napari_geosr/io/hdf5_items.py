@@ -1,4 +1,4 @@
-"""What lies in an HDF5 file: opening it, walking through it, reading a dataset."""
+"""Access to HDF5 files: open them, list their datasets, read a dataset."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.io.suffixes import looks_like
 if TYPE_CHECKING:
     import h5py
 
-#: Groups within groups that are followed.
+#: Maximum depth of nested groups that is searched.
 MAX_DEPTH = 12
 _MAX_LISTED = 8
 
@@ -27,7 +27,7 @@ def opened(path: Path) -> Any:
     Raises
     ------
     FileError
-        If it is truncated or no HDF5 file.
+        If it is truncated or not an HDF5 file.
     """
     import h5py
 
@@ -46,7 +46,7 @@ def opened(path: Path) -> Any:
 
 
 class Dataset:
-    """A `Source` over one dataset; thread-safe, opens the file for each read."""
+    """A `VoxelSource` over one dataset; thread-safe, opens the file for each read."""
 
     def __init__(self, path: Path, name: str, found: Any) -> None:
         self.path = path
@@ -63,7 +63,7 @@ class Dataset:
 
 
 def identity(item: Any) -> tuple[str, int]:
-    """File and address of an object, the same through whatever link it is reached."""
+    """File and address of an object, independent of the link that leads to it."""
     import h5py
 
     return str(item.file.filename), int(h5py.h5o.get_info(item.id).addr)
@@ -72,20 +72,20 @@ def identity(item: Any) -> tuple[str, int]:
 def walk(
     group: h5py.Group, prefix: str, missing: list[str], depth: int, seen: set[Any]
 ) -> Iterator[tuple[str, Any]]:
-    """Datasets of numbers with an image's shape, through links, each group once.
+    """Find numeric datasets with an image's shape; follow links, visit groups once.
 
     Parameters
     ----------
     group : h5py.Group
-        Where to begin.
+        Group to start from.
     prefix : str
-        Its path in the file, put before the names that are found.
+        Its path in the file, prepended to the names that are found.
     missing : list of str
-        Gets the names of linked files that are gone.
+        Names of missing linked files are appended.
     depth : int
-        Of `group`; groups that are nested too deeply are left out.
+        Depth of `group`; groups that are nested too deeply are skipped.
     seen : set
-        Groups that were visited, so that links cannot go round in circles.
+        Groups visited so far, to avoid cycles of links.
 
     Yields
     ------
@@ -119,7 +119,7 @@ def text_of(value: object) -> str:
 
 
 def open_item(file: h5py.File, name: str, path: Path) -> Any:
-    """The dataset `name`; says which linked file is missing, or what there is.
+    """Return the dataset `name`; errors name a missing linked file, or what exists.
 
     Parameters
     ----------
@@ -127,7 +127,7 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
     name : str
         Path in the file.
     path : Path
-        Of the file, for messages.
+        Path of the file, for messages.
 
     Raises
     ------
@@ -142,8 +142,8 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
         item = group.get(part) if link is not None else None
         if item is None and isinstance(link, h5py.ExternalLink):
             raise FileError(
-                f"{path.name}: {name!r} lies in {link.filename}, which is missing or "
-                f"has no {link.path}. Put that file beside {path.name}."
+                f"{path.name}: {name!r} is in {link.filename}, which is missing or "
+                f"has no {link.path}. Put that file next to {path.name}."
             )
         if item is None:
             there = (

@@ -1,4 +1,4 @@
-"""Hidden names of files in the making, which say what process writes them."""
+"""Hidden names of files being written, which identify the writing process."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pathlib import Path
 
 from napari_geosr.core import processes
 
-#: Random, then the computer, then the process; earlier releases: random alone.
+#: Random digits, computer and process id; earlier releases used random digits only.
 _TOKEN = re.compile(r"[0-9a-f]{4}([0-9a-f]{4})([0-9a-f]{8})")
-#: A hidden name, up to its suffix.
+#: A hidden name without its suffix.
 _HIDDEN = re.compile(r"\.([^/\\]+?)\.((?:[0-9a-f]{8}){1,2})\.partial")
 
 
@@ -27,12 +27,12 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
 
 
 def asked_for(text: str) -> str:
-    """A text with the names that people gave in place of hidden ones of ours."""
+    """Replace our hidden file names in a text by the names that the user gave."""
     return _HIDDEN.sub(r"\1", text)
 
 
 def leftovers(path: Path, suffix: str) -> list[Path]:
-    """What runs that were killed, or still go on, left under temporary names."""
+    """Temporary files of `path` that belong to killed or running processes."""
     stem = glob.escape(path.name.removesuffix(suffix))
     found = path.parent.glob(f".{stem}.*.partial{suffix}")
     return sorted(part for part in found if _is_of(part, path, suffix))
@@ -44,9 +44,9 @@ def _is_of(part: Path, path: Path, suffix: str) -> bool:
 
 
 def is_abandoned(part: Path) -> bool:
-    """Whether the process that wrote to a hidden name is known to have ended.
+    """Whether the process that wrote a hidden file is known to have ended.
 
-    Of other computers, and of names that earlier releases gave, nobody knows.
+    For other computers, and for names from earlier releases, this is unknown: False.
     """
     found = _HIDDEN.match(part.name)
     token = None if found is None else _TOKEN.fullmatch(found[2])
@@ -54,14 +54,14 @@ def is_abandoned(part: Path) -> bool:
         return False
     try:
         written = part.lstat().st_mtime
-    except OSError:  # it is gone: its process has finished it, perhaps
+    except OSError:  # it is gone: its process may have finished it
         return False
     return not processes.runs_since(int(token[2], 16), written)
 
 
 @cache
 def _computer() -> str:
-    """Four digits for this computer, or this container, whose processes we see."""
+    """Four hex digits that identify this computer and container (process namespace)."""
     try:
         seen = os.readlink("/proc/self/ns/pid")
     except OSError:

@@ -1,6 +1,7 @@
-"""Which parts of a file in the making are finished: read when its process was killed.
+"""Journal of the finished parts of a file being written, to resume after a kill.
 
-It stands here and not in `core`, as it is written atomically and counts on the file.
+It is part of `io` rather than `core` because it is written atomically and depends on
+the file's state on disk.
 """
 
 from __future__ import annotations
@@ -27,48 +28,49 @@ from napari_geosr.io.atomic import explained, remove, write_text
 from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.stamp import Stamp
 
-#: Ends the name of a file in the making: its journal.
+#: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
-#: Seconds between two entries: at least, and at most where writing takes long.
+#: Minimum seconds between two entries, and maximum where writing is slow.
 _INTERVAL, _LONGEST = 10.0, 60.0
-#: Seconds between two entries, in times of what the last one took: 1 % of the run.
+#: Interval between entries as a multiple of the time that the last one took, so that
+#: the journal takes about 1 % of the run.
 _PATIENCE = 100.0
-#: Seconds after which a journal of another computer is taken for one of a dead run.
+#: Seconds without an entry after which a run on another computer counts as dead.
 _SILENCE = 600.0
 
 
 class JournaledFile(Protocol):
-    """What a journal is kept of: a file in the making."""
+    """A file being written, as the journal sees it."""
 
     @property
     def path(self) -> Path:
-        """What a person calls it."""
+        """Path that the user asked for."""
 
     @property
     def temporary(self) -> Path:
-        """Where it is while it is made; the journal lies beside it."""
+        """Path while it is written; the journal is in the same folder."""
 
     @property
     def stamp(self) -> Stamp:
-        """What it says of itself."""
+        """Metadata block that the file carries."""
 
     def secure(self) -> None:
-        """Have everything that was written so far on the disk."""
+        """Flush everything written so far to disk."""
 
 
 class Journal:
-    """Which boxes of a file in the making a killed run leaves in it, and who writes.
+    """Record of which boxes of a file are finished, and which process writes it.
 
-    A box is noted once it was written, and stands in the journal only after the file
-    has it on the disk. The journal is replaced as a whole: it is never half-written.
+    A box is noted once it is written, and enters the journal only after the file was
+    flushed to disk. The journal is replaced as a whole, so it is never half-written.
 
     Parameters
     ----------
     output : JournaledFile
     boxes : iterable of tuple of slice
-        What the file has already, of a resumed run.
+        Boxes that are already in the file of a resumed run.
     facts : mapping, optional
-        What the rest has to be made with, as it stands in a record.
+        Values needed to compute the rest in the same way, as in a provenance record.
     """
 
     def __init__(
@@ -83,12 +85,12 @@ class Journal:
         self._write()
 
     def note(self, box: Box, facts: AnyMapping | None = None) -> None:
-        """Say that a box was written; now and then, it goes to the disk.
+        """Note that a box was written; commit at intervals.
 
         Parameters
         ----------
         facts : mapping, optional
-            As of the journal.
+            As in the constructor.
         """
         self._boxes.append(box)
         self._facts.update(facts or {})
@@ -96,13 +98,13 @@ class Journal:
             self.commit()
 
     def add(self, boxes: Iterable[Box], facts: AnyMapping | None = None) -> None:
-        """Say so of several at once, and have them on the disk."""
+        """Note several boxes at once and commit."""
         self._boxes += boxes
         self._facts.update(facts or {})
         self.commit()
 
     def commit(self) -> None:
-        """Have everything on the disk, then say so."""
+        """Flush the file to disk, then write the journal."""
         began = time.monotonic()
         with explained(self.output.path):
             self.output.secure()
@@ -131,20 +133,20 @@ class Journal:
 
 @dataclass(frozen=True)
 class JournalEntry:
-    """What the journal of a file in the making says.
+    """Content of the journal of a file being written.
 
     Attributes
     ----------
     part : Path
-        The file in the making.
+        The file being written.
     boxes : sequence of tuple of slice
-        What is finished of it.
+        Its finished boxes.
     facts : mapping
-        What the rest has to be made with, as it stands in a record.
+        Values needed to compute the rest in the same way, as in a provenance record.
     stamp : mapping
         Shape, axes, voxel size and provenance of the file when it was begun.
     pid, started, host
-        Who writes to it, or wrote.
+        Process that writes it, or wrote it: id, start time and computer.
     """
 
     part: Path
@@ -157,7 +159,7 @@ class JournalEntry:
 
     @property
     def n_finished(self) -> int:
-        """Voxels that are finished."""
+        """Number of finished voxels."""
         return sum(n_voxels(box) for box in self.boxes)
 
     @property
@@ -169,10 +171,10 @@ class JournalEntry:
 
     @property
     def is_running(self) -> bool:
-        """Whether another process that wrote it goes on."""
+        """Whether another process is still writing it."""
         journal = journal_of(self.part)
         if self.host != socket.gethostname():
-            # On a folder that computers share, only the journal's age tells.
+            # In a shared folder, the age of the journal is the only indication.
             try:
                 return time.time() - journal.stat().st_mtime < _SILENCE
             except OSError:
@@ -181,28 +183,29 @@ class JournalEntry:
             return False
         if self.started is not None:
             return processes.still_runs(self.pid, self.started)
-        # Earlier releases wrote no start: who came after the last entry did not write.
+        # Earlier releases did not write the start time; a process that started after
+        # the last entry is not the one that wrote it.
         return journal.exists() and processes.runs_since(
             self.pid, journal.stat().st_mtime
         )
 
     @property
     def is_useless(self) -> bool:
-        """Whether its process was killed before anything was finished.
+        """Whether its process was killed before it finished anything.
 
-        Of other computers nobody knows.
+        For files of other computers this is unknown, hence False.
         """
         known = self.host == socket.gethostname()
         return known and not (self.boxes or self.is_own or self.is_running)
 
 
 def journal_of(part: Path) -> Path:
-    """Where the journal of a file in the making is."""
+    """Path of the journal of a file being written."""
     return part.with_name(f"{part.name}{JOURNAL}")
 
 
 def read_journal(part: Path) -> JournalEntry | None:
-    """What the journal of a file in the making says; None where there is none."""
+    """Read the journal of a file being written; None if missing or damaged."""
     try:
         entry = json.loads(journal_of(part).read_text(encoding="utf-8"))
         pid, started = entry.get("pid"), entry.get("started")
@@ -216,7 +219,7 @@ def read_journal(part: Path) -> JournalEntry | None:
             str(entry.get("host")),
         )
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
-        return None  # there is none, or it is damaged
+        return None
 
 
 def remove_with_journal(part: Path) -> None:
@@ -226,7 +229,7 @@ def remove_with_journal(part: Path) -> None:
 
 
 def remove_journal(part: Path) -> None:
-    """Remove the journal: the file says itself what is finished, or is no more."""
+    """Remove the journal of a file that is complete or was removed."""
     journal = journal_of(part)
     remove(journal)
     for begun in leftovers(journal, ""):

@@ -1,4 +1,4 @@
-"""Arrays that stay in their file until asked for: decoded, cached, explained."""
+"""Lazy arrays: voxels stay in their file and are decoded and cached on demand."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from napari_geosr.core.types import AnyArray, AnyDType
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Decoded blocks that one array keeps, at most.
+#: Default upper bound of an array's cache of decoded blocks, in bytes.
 DEFAULT_CACHE_BYTES = 128 * 1024**2
 
 
 class VoxelSource(Protocol):
-    """What decodes voxels: a tuple of slices (step 1) in, an array out."""
+    """Decodes voxels: takes a tuple of slices (step 1), returns an array."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -41,8 +41,8 @@ class VoxelSource(Protocol):
 def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
     """Turn whatever a decoder raises into a `FileError` that names `path`.
 
-    Decoders raise errors of every class on damaged files (index, zero division,
-    codec errors …), hence the wide net; memory errors and our own pass through.
+    Decoders raise errors of all classes on damaged files (index, zero division, codec
+    errors …), so all are caught except memory errors and our own.
     """
     try:
         yield
@@ -62,16 +62,16 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
 class LazyArray:
     """An array-like over a `VoxelSource`, with a small cache of decoded blocks.
 
-    Reading a rectangle decodes all blocks that are not cached in one call, with
-    those between them, so that neighbouring tiles with halos do not decode a block
-    again. Safe to read from several threads.
+    Reading a box decodes all its uncached blocks, and those between them, in one call,
+    so that neighbouring tiles with halos do not decode a block twice. Safe to read
+    from several threads.
 
     Parameters
     ----------
     source : VoxelSource
-        Decodes a rectangle.
+        Decodes a box of voxels.
     path : Path
-        Named in errors.
+        File that errors name.
     chunks : sequence of int
         Shape of the blocks that the source decodes as a whole.
     cache_bytes : int
@@ -91,7 +91,7 @@ class LazyArray:
         self.dtype: AnyDType = np.dtype(source.dtype).newbyteorder("=")
         pairs = zip(chunks, self.shape, strict=True)
         self.chunks = tuple(max(1, min(int(c), n)) for c, n in pairs)
-        # Caches of dask's results outlive arrays: no other may ever have this name.
+        # Caches of dask's results outlive arrays, so the name must never be reused.
         self.token = uuid.uuid4().hex
         self._limit = int(cache_bytes)
         self._cache: OrderedDict[tuple[int, ...], AnyArray] = OrderedDict()
@@ -110,12 +110,12 @@ class LazyArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes that all voxels would take in memory."""
+        """Bytes that all voxels would occupy in memory."""
         return self.size * self.dtype.itemsize
 
     @property
     def cache_bytes(self) -> int:
-        """Upper bound of the cache; may be set, e.g. to a part of a memory budget."""
+        """Upper bound of the cache in bytes; can be set, e.g. from a memory budget."""
         return self._limit
 
     @cache_bytes.setter
@@ -126,7 +126,7 @@ class LazyArray:
 
     @property
     def held_bytes(self) -> int:
-        """Most memory it takes beside what a request returns: cache and a request's."""
+        """Most memory held in addition to results: the cache and blocks just read."""
         return 2 * self._limit
 
     def __len__(self) -> int:
@@ -146,7 +146,7 @@ class LazyArray:
         return np.asarray(self[...], dtype=dtype)
 
     def clear_cache(self) -> None:
-        """Give the memory of cached blocks back."""
+        """Release the memory of cached blocks."""
         with self._lock:
             self._cache.clear()
             self._cached_bytes = 0
@@ -212,7 +212,7 @@ class LazyArray:
                     slice((i - a) * c, (i - a + 1) * c)
                     for i, a, c in zip(index, first, self.chunks, strict=True)
                 )
-                # A copy, or the whole hull would live as long as one of its blocks.
+                # A copy: a view would keep all voxels just decoded in memory.
                 found[index] = np.ascontiguousarray(voxels[part])
                 self._keep(index, found[index])
         return found
@@ -229,15 +229,15 @@ class LazyArray:
 
 
 class ArrangedSource:
-    """A `VoxelSource` with its axes reordered, axes of length one dropped or added.
+    """A `VoxelSource` with axes reordered, and axes of length one dropped or added.
 
     Parameters
     ----------
     source : VoxelSource
-        What is rearranged.
+        Source of the voxels.
     order : sequence of int or None
-        The axis of `source` behind each axis of the result; None for a new axis of
-        length one. Axes of `source` left out must have length one.
+        The axis of `source` for each axis of the result; None for a new axis of length
+        one. Axes of `source` that are not listed must have length one.
     """
 
     def __init__(self, source: VoxelSource, order: Sequence[int | None]) -> None:
@@ -257,7 +257,7 @@ class ArrangedSource:
 
 
 class MappedSource:
-    """A `VoxelSource` whose voxels go through `function` as they are read."""
+    """A `VoxelSource` that applies `function` to voxels as they are read."""
 
     def __init__(
         self, source: VoxelSource, function: Callable[[Any], Any], dtype: object = None

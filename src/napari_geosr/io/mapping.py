@@ -1,4 +1,4 @@
-"""Memory-mapped files whose resident pages stay few, however large the file is."""
+"""Memory-mapped files with few resident pages, however large the file is."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Touched bytes after which the pages of a mapping are given back.
+#: Number of accessed bytes after which the pages of a mapping are released.
 RELEASE_BYTES = 4 * 1024**2
-#: A page fault maps this much around it.
+#: Bytes that the system maps around a page fault.
 _FAULT_AROUND = 64 * 1024
-#: Modes of `numpy.memmap` in which everything that was written is in the file.
+#: Modes of `numpy.memmap` in which all writes go to the file.
 _SHARED_MODES = ("r", "r+", "w+")
 
 
 class MappedFile(np.memmap[Any, Any]):
-    """A `numpy.memmap` that gives its pages back while it is read or written.
+    """A `numpy.memmap` that releases its pages while it is read or written.
 
-    A plain mapping keeps every page that was touched resident until the system is
-    short of memory; a sweep over a file would count as the whole file against a memory
+    An ordinary mapping keeps every accessed page resident until the system is short of
+    memory, so a pass over a file would count with its full size against a memory
     budget. The voxels stay in the system's file cache: reading a released page again
-    costs no disk access.
+    needs no disk access.
     """
 
     _touched = 0
-    #: Most bytes of it that stay resident, beside what a caller reads at once.
+    #: Maximum resident bytes, in addition to what a caller reads at once.
     held_bytes = 2 * RELEASE_BYTES
 
     def __getitem__(self, key: Any) -> Any:
@@ -53,7 +53,7 @@ class MappedFile(np.memmap[Any, Any]):
         is_view = isinstance(region, MappedFile) and region.base is not None
         touched = _pages_of(region) if is_view else int(np.size(value)) * self.itemsize
         if is_view and region.ndim > 1 and touched > RELEASE_BYTES:
-            # A part at a time: short rows of a large block touch whole pages each.
+            # Write in parts: each short row of a large block touches whole pages.
             voxels = np.broadcast_to(np.asarray(value), region.shape)
             step = max(1, region.shape[0] * RELEASE_BYTES // touched)
             for first in range(0, region.shape[0], step):
@@ -77,7 +77,7 @@ class MappedFile(np.memmap[Any, Any]):
 
 
 def _pages_of(view: AnyArray) -> int:
-    """About how many bytes become resident when `view` is read."""
+    """Approximate number of bytes that become resident when `view` is read."""
     if view.ndim < 2 or not view.size:
         return int(view.nbytes)
     n_rows = view.size // view.shape[-1]
@@ -92,15 +92,15 @@ def map_file(
     offset: int,
     shape: Sequence[int],
 ) -> MappedFile:
-    """Map `shape` voxels of a file from byte `offset` on.
+    """Map voxels of the given shape, starting at byte `offset` of a file.
 
     Parameters
     ----------
     path : Path
     dtype : dtype
-        As stored, with byte order.
+        Data type as stored, with byte order.
     mode : str
-        Of `numpy.memmap`, such as ``"r"``.
+        Mode of `numpy.memmap`, such as ``"r"``.
     offset : int
         Bytes before the first voxel.
     shape : sequence of int
@@ -109,11 +109,10 @@ def map_file(
 
 
 def release_pages(array: object) -> None:
-    """Let the system take back the memory of a memory-mapped array's pages.
+    """Release the resident pages of a memory-mapped array to the system.
 
-    The voxels stay in the file; only the resident pages of this process shrink. Does
-    nothing on systems without `madvise`, for other arrays, and for copy-on-write maps,
-    whose edits are in no file.
+    The voxels stay in the file. Does nothing on systems without `madvise`, for other
+    arrays, and for copy-on-write maps, whose changes are not in the file.
     """
     base = array
     while base is not None:

@@ -1,4 +1,4 @@
-"""Files that are filled block by block and appear only when they are complete."""
+"""Files that are filled block by block and appear only once they are complete."""
 
 from __future__ import annotations
 
@@ -21,33 +21,33 @@ from napari_geosr.io.mapping import release_pages
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import Stamp
 
-#: Voxels copied at once between a lazy volume and a file.
+#: Bytes copied at once between a lazy volume and a file.
 COPY_BYTES = 32 * 1024**2
 
 
 class Output(ABC):
-    """A file in the making.
+    """A file being written.
 
     Parameters
     ----------
     paths : OutputPaths
     spec : OutputSpec
-        As :meth:`OutputSpec.checked` returned it.
+        As returned by :meth:`OutputSpec.checked`.
 
     Attributes
     ----------
     path : Path
-        Where it appears when complete.
+        Its path once complete.
     incomplete_path : Path
-        Where :meth:`keep_incomplete` leaves an unfinished file.
+        Path at which :meth:`keep_incomplete` leaves an unfinished file.
     array : array-like
-        Write with ``output.array[slices] = block``; disjoint blocks, one thread.
+        Write with ``output.array[slices] = block``: non-overlapping, from one thread.
     provenance : tuple of mapping
-        Written at the end; may be replaced before.
+        Written at the end; can be replaced until then.
     block_shape : tuple of int
-        Writing multiples of it, aligned, touches every part of the file once.
+        Aligned blocks of a multiple of this shape write every part of the file once.
     note : str
-        What a person should know about the format that was chosen, or "".
+        Note for the user about the chosen format, or "".
     """
 
     array: Any
@@ -60,53 +60,53 @@ class Output(ABC):
         self.incomplete_path = paths.incomplete
         self.stamp = spec.stamp
         self.provenance: tuple[AnyMapping, ...] = self.stamp.provenance
-        #: Whether it is kept at `incomplete_path` when the context is left.
+        #: Whether it is kept at `incomplete_path` when the context ends.
         self.is_kept_incomplete = False
-        #: Whether it stays at `temporary`, as it could not be moved to another name.
+        #: Whether it stays at `temporary` because it could not be renamed.
         self.is_left_in_place = False
-        #: Whether it holds already what a killed run had finished.
+        #: Whether it already contains what a killed run had finished.
         self.is_reopened = False
 
     def keep_incomplete(self) -> Path:
-        """Keep what is there so far, at the returned path, when the block is left.
+        """Keep the unfinished file at the returned path when the context ends.
 
-        Call :meth:`blank` before, so that nothing passes for a result that is none.
-        An older incomplete file is replaced.
+        Call :meth:`blank` first, so that unwritten voxels cannot be mistaken for
+        results. An older incomplete file is replaced.
         """
         self.is_kept_incomplete = True
         return self.incomplete_path
 
     def final_stamp(self) -> Stamp:
-        """The stamp with the provenance as it is by now."""
+        """The metadata block with the current provenance."""
         return replace(self.stamp, provenance=tuple(self.provenance))
 
     def release(self) -> None:
-        """Write out what is buffered and give its memory back."""
+        """Write buffered voxels and release their memory."""
         release_pages(self.array)
 
     def secure(self) -> None:
-        """Have everything that was written so far on the disk."""
+        """Flush everything written so far to disk."""
         flush = getattr(self.array, "flush", None)
         if flush is not None:
             flush()
 
     def adopt(self, finished: Sequence[Slices]) -> None:  # noqa: B027
-        """Learn which boxes a file that was reopened has already."""
+        """Register the boxes that a reopened file already contains."""
 
     @abstractmethod
     def blank(self, finished: Sequence[Slices]) -> None:
-        """Make sure that every voxel outside the `finished` boxes is NaN.
+        """Set every voxel outside the `finished` boxes to NaN.
 
-        Integers have no such value: theirs stay zero where nothing was written.
+        Integers have no NaN: unwritten voxels stay zero.
         """
 
     @abstractmethod
     def complete(self, *, pyramid: bool) -> None:
-        """Write what comes last (provenance, coarser levels) and close the file."""
+        """Write the final parts (provenance, coarser levels) and close the file."""
 
     @abstractmethod
     def close(self) -> None:
-        """Close the file as it is; what is still held back is dropped."""
+        """Close the file as it is; buffered voxels are discarded."""
 
 
 def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
@@ -131,9 +131,10 @@ def copy_boxes(source: Any, target: Any, boxes: Iterable[Slices]) -> None:
 def blocks(
     shape: Sequence[int], unit_block: Sequence[int], itemsize: int, nbytes: int
 ) -> Iterator[Slices]:
-    """Rectangles of about `nbytes` that cover `shape`, multiples of `unit_block`.
+    """Boxes of about `nbytes` that cover `shape`, in multiples of `unit_block`.
 
-    The last axes are made long first, so that blocks are contiguous in the file.
+    They are extended along the last axes first, so that they are contiguous in the
+    file.
 
     Parameters
     ----------
@@ -141,9 +142,9 @@ def blocks(
     unit_block : sequence of int
         Smallest block, such as a chunk of the file.
     itemsize : int
-        Bytes of a voxel.
+        Bytes per voxel.
     nbytes : int
-        About how large a block may be.
+        Approximate maximum size of a block.
     """
     size = [min(b, n) for b, n in zip(unit_block, shape, strict=True)]
     for axis in reversed(range(len(size))):
@@ -162,7 +163,7 @@ def copy_blocks(
 ) -> None:
     """Copy `source` into `output`, a few megabytes at a time; may raise `Cancelled`."""
     target = output.array
-    if isinstance(source, LazyArray):  # each voxel is read once: keep none
+    if isinstance(source, LazyArray):  # each voxel is read once: no cache needed
         source = LazyArray(source.source, source.path, source.chunks, cache_bytes=0)
     itemsize = np.dtype(target.dtype).itemsize
     for key in blocks(source.shape, output.block_shape, itemsize, COPY_BYTES):

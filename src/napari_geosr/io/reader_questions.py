@@ -1,4 +1,4 @@
-"""What readers note for a person to answer: implausible voxel sizes, unnamed axes."""
+"""Questions that readers raise for the user: implausible voxel size, unnamed axis."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from napari_geosr.core.volume import Volume
 def ask_voxel_size(
     volume: Volume, *, further: tuple[str, ...] = (), trusted: bool = False
 ) -> Volume:
-    """Take an implausible voxel size out of `volume` and put a question in its place.
+    """Replace an implausible voxel size of `volume` by a question to the user.
 
     Parameters
     ----------
     volume : Volume
-        As its file has it.
+        As read from its file.
     further : tuple of str
-        Reasons that only the reader knows.
+        Additional reasons for doubt, known only to the reader.
     trusted : bool
-        Whether a person or this package wrote the size: then nothing is asked.
+        Whether the user or this package wrote the size: then nothing is asked.
 
     Returns
     -------
     Volume
-        Unchanged if the size is plausible or unknown; else in pixels, with a
+        Unchanged if the size is plausible or unknown; otherwise in pixels, with a
         `VoxelSizeQuestion` in its metadata.
     """
     reasons, may_be_right = reasons_against(volume.voxel_size, volume.unit)
@@ -55,7 +55,7 @@ def unnamed_axis(
 ) -> Volume:
     """Note that the file does not name the Z axis of `volume`, if it has one.
 
-    Whether its slices are frames is looked at when it is used: opening reads no voxel.
+    Whether its slices are frames is checked when it is used: opening reads no voxels.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ def unnamed_axis(
     stored : str
         Its axes in the order of the file.
     interval : float, optional
-        Seconds between frames, where the file gives them.
+        Seconds between frames, if the file states it.
     """
     if "Z" not in volume.axes or "T" in volume.axes:
         return volume
@@ -78,7 +78,7 @@ def stored_letters(order: Sequence[int | None], final: str) -> str:
 
 
 def frame_interval(metadata: AnyMapping) -> float | None:
-    """Seconds between the frames of an ImageJ stack that gives no slice distance."""
+    """Frame interval of an ImageJ stack without slice distance, in seconds, or None."""
     value = metadata.get("finterval")
     if not isinstance(value, int | float) or "spacing" in metadata:
         return None

@@ -1,4 +1,4 @@
-"""One file in, in whatever format it is; and why it cannot be read."""
+"""Read one file of any known format, or say why it cannot be read."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _ARCHIVES = (".zip", ".gz", ".7z", ".tar", ".rar", ".bz2", ".xz")
 
 
 def check_readable(path: Path) -> None:
-    """Raise `FileError` if `path` is not there, may not be read, or is empty."""
+    """Raise `FileError` if `path` does not exist, is not readable, or is empty."""
     if not path.exists():
         raise FileError(f"{path} does not exist. Check the name and the folder.")
     if not os.access(path, os.R_OK):
         raise FileError(
-            f"{path} may not be read by you. Ask its owner for permission to read it."
+            f"You may not read {path}. Ask its owner for permission to read it."
         )
     if not path.is_dir() and path.stat().st_size == 0:
         raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")
 
 
 def read_file(path: Path, options: ReadOptions | None = None) -> Volume:
-    """Read the volume that one file is, or one folder of a format of folders.
+    """Read a volume from one file, or from one folder such as an OME-Zarr.
 
     Raises
     ------
     FileError
-        If there is no such file, or it is damaged or no image volume.
+        If there is no such file, or it is damaged or not an image volume.
     """
     check_readable(path)
     given = options or ReadOptions()

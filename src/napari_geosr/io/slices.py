@@ -1,4 +1,4 @@
-"""A volume that lies in a folder as one file per slice."""
+"""Volumes stored in a folder as one file per slice."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ from napari_geosr.io.formats import format_of
 from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
-#: Gaps that the warning names.
+#: Number of gaps that the warning names.
 _SHOWN = 3
-#: Headers checked when a folder is opened; of more slices, an even sample.
+#: Number of headers checked when a folder is opened; of more slices, an even sample.
 _MAX_CHECKED = 300
 
 
 def natural_key(path: Path) -> list[int | str]:
-    """Sort key that counts: slice2 before slice10."""
+    """Natural sort key: slice2 before slice10."""
     parts = re.split(r"(\d+)", path.name.casefold())
     return [int(p) if p.isdecimal() else p for p in parts]
 
@@ -47,18 +47,18 @@ def read_folder(path: Path, *, axes: str | None = None) -> Volume:
         )
     if len(families) > 1:
         raise FileError(
-            f"The folder {path} holds both {' and '.join(families)} files. Say which "
+            f"The folder {path} holds both {' and '.join(families)} files. Choose them "
             f"with a pattern, e.g. '{path.name}/*.tif'."
         )
     return read_slices(files, path, axes=axes)
 
 
 def read_glob(pattern: Path, *, axes: str | None = None) -> Volume:
-    """Read the files that a pattern such as ``scan/*.tif`` names as slices."""
+    """Read the files that match a pattern such as ``scan/*.tif`` as slices."""
     files = [p for p in pattern.parent.glob(pattern.name) if p.is_file()]
     unknown = [p.name for p in files if not _family(p)]
     if not files or unknown:
-        what = f"{unknown[0]} is no image slice" if unknown else "there is no such file"
+        what = f"{unknown[0]} is not an image" if unknown else "there is no such file"
         raise FileError(f"{pattern} cannot be read: {what}. Check the pattern.")
     return read_slices(files, pattern.parent, axes=axes)
 
@@ -71,12 +71,12 @@ def _family(path: Path) -> str:
 def read_slices(
     files: Sequence[Path], folder: Path, *, axes: str | None = None
 ) -> Volume:
-    """Stack 2D files, in counting order, along Z (or the first letter of `axes`).
+    """Stack 2D files in natural order along Z (or the first letter of `axes`).
 
     Parameters
     ----------
     files : sequence of Path
-        In any order.
+        Files in any order.
     folder : Path
         The source of the volume.
     axes : str, optional
@@ -135,14 +135,14 @@ def read_slices(
 def _geometry(
     first: Volume, letter: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], list[str]]:
-    """Voxel size and origin of the stack: slices do not tell their distance."""
+    """Voxel size, origin and notes of the stack; the slice distance is assumed."""
     if letter == "T":
         return first.voxel_size, first.origin, []
     size = (first.voxel_size[-1], *first.voxel_size)
     notes = list[str]()
     if first.unit != PIXEL:
         text = (
-            "The slices do not say their distance; it was taken equal to the pixel "
+            "The slices do not state their distance; it was taken equal to the pixel "
             f"size, {size[0]:g} {first.unit}."
         )
         notes.append(Note(text, "slice distance"))
@@ -150,7 +150,7 @@ def _geometry(
 
 
 def _gaps(files: Sequence[Path]) -> str:
-    """Say where the numbers in the names leave slices out; ``""`` if nowhere."""
+    """Describe gaps in the numbering of the files; ``""`` if there are none."""
     numbers = [int(n[-1]) for n in (re.findall(r"\d+", p.stem) for p in files) if n]
     if len(numbers) != len(files):
         return ""
@@ -184,7 +184,7 @@ def _matching(path: Path, first: Volume, first_path: Path) -> Volume:
 
 
 class Stack:
-    """A `Source` that reads each slice from its own file."""
+    """A `VoxelSource` that reads each slice from its own file."""
 
     def __init__(self, files: Sequence[Path], first: Volume) -> None:
         self.files = tuple(files)

@@ -1,4 +1,4 @@
-"""What a file to be written holds, and how: stated once, handed on as it is."""
+"""Specification of a file to be written: its contents and how they are stored."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ class OutputSpec:
     shape : sequence of int
         In the order of `axes`.
     dtype : dtype
-        bool is written as uint8; any other real dtype stays as it is.
+        bool is written as uint8; any other real dtype is kept.
     axes : str
-        Out of ``"TCZYX"``, in that order.
+        Letters of ``"TCZYX"``, in that order.
     voxel_size, origin : sequence of float
         Along the spatial axes, in `unit`.
     unit : str
     provenance : sequence of mapping
-        Kept in the file; may be replaced on the `Output` before the end.
+        Stored in the file; can be replaced on the `Output` until it is complete.
     kind : str
-        ``"image"`` or ``"labels"``; kept in the file. Labels are never averaged.
+        ``"image"`` or ``"labels"``; stored in the file. Labels are never averaged.
     channels : sequence of str
-        Names of the channels; not written unless there is one for each.
+        Names of the channels; written only if there is one for each channel.
     multiscale : bool
         For OME-Zarr: add coarser copies for fast display.
     tile : sequence of int, optional
-        Shape of the blocks that will be written, one after the other from the first
-        voxel on: chunks and shards of an OME-Zarr are chosen to fit into them.
+        Shape of the blocks that will be written, in order from the first voxel: chunks
+        and shards of an OME-Zarr are chosen to fit into them.
     memory : int, optional
-        Bytes that the output may buffer, and use for compression.
+        Bytes that the output may use for buffering and compression.
 
     Examples
     --------
@@ -67,7 +67,7 @@ class OutputSpec:
 
     @classmethod
     def like(cls, volume: Volume, **changes: Any) -> OutputSpec:
-        """Everything that `volume` says of itself, but for the `changes`."""
+        """The specification of a copy of `volume`, with the given `changes`."""
         spec = cls(
             shape=volume.shape,
             dtype=volume.dtype,
@@ -89,7 +89,7 @@ class OutputSpec:
 
     @property
     def stamp(self) -> Stamp:
-        """The block of JSON that the file carries."""
+        """The metadata block that the file carries as JSON."""
         return Stamp(
             shape=tuple(self.shape),
             axes=self.axes,
@@ -102,18 +102,18 @@ class OutputSpec:
         )
 
     def checked(self, name: str) -> OutputSpec:
-        """The same, in the form in which a file called `name` stores it.
+        """The specification as a file called `name` stores it, validated.
 
         Raises
         ------
         FileError
             If the voxels are not real numbers.
         VolumeError
-            If shape, axes, voxel size and origin do not fit together, there are no
-            voxels, or the provenance cannot be written as JSON.
+            If shape, axes, voxel size and origin are inconsistent, there are no voxels,
+            or the provenance cannot be written as JSON.
         """
         stored = stored_dtype(self.dtype, name)
-        # `Volume` checks that everything fits together.
+        # `Volume` checks that everything is consistent.
         like = np.broadcast_to(np.zeros((), stored), tuple(int(n) for n in self.shape))
         volume = Volume(
             data=like,
@@ -140,7 +140,7 @@ class OutputSpec:
             provenance=tuple(self.provenance),
             channels=tuple(self.channels) if named else (),
         )
-        # A record that cannot be written must not cost a finished run.
+        # Fail now: an unwritable record must not spoil a finished run.
         spec.stamp.to_json()
         return spec
 
@@ -151,7 +151,7 @@ def stored_dtype(dtype: npt.DTypeLike, name: str) -> AnyDType:
     Raises
     ------
     FileError
-        For what is no real number.
+        If `dtype` is not a real number type.
     """
     wanted: AnyDType = np.dtype(dtype).newbyteorder("=")
     if wanted.kind == "b":
@@ -166,16 +166,16 @@ def stored_dtype(dtype: npt.DTypeLike, name: str) -> AnyDType:
 
 @dataclass(frozen=True)
 class OutputPaths:
-    """Where a file is while it is made, and where it goes.
+    """Paths of a file while it is written, and when it is complete.
 
     Attributes
     ----------
     final : Path
-        Where it appears when it is complete.
+        Its path once complete.
     temporary : Path
-        Where it is written: a hidden name in the same folder.
+        Its path while it is written: a hidden name in the same folder.
     incomplete : Path
-        Where an unfinished file is kept, if it is.
+        Its path if it is kept unfinished.
     """
 
     final: Path

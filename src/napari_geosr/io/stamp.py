@@ -1,4 +1,4 @@
-"""The block of JSON that our files carry: exact geometry and provenance."""
+"""The stamp, a JSON block in files of this package: exact geometry and provenance."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from napari_geosr.core.units import PIXEL, parse_unit
 
 KEY = "napari-geosr"
 VERSION = 1
-#: How far a rounded figure of a format may be from ours and still be "the same".
+#: Relative tolerance for a value rounded by a file format to count as the same.
 _SAME = 1e-3
 
 
 @dataclass(frozen=True)
 class Stamp:
-    """What a written file must carry besides its voxels.
+    """Metadata that a written file must carry besides its voxels.
 
     Attributes
     ----------
     shape : tuple of int
     axes : str
-        Out of ``"TCZYX"``.
+        Letters of ``"TCZYX"``.
     voxel_size, origin : tuple of float
         Along the spatial axes, in `unit`.
     unit : str
@@ -34,7 +34,7 @@ class Stamp:
     kind : str
         ``"image"`` or ``"labels"``.
     channels : tuple of str
-        Names of the channels, one for each; empty where they have none.
+        Names of the channels, one for each; empty if they have none.
     """
 
     shape: tuple[int, ...]
@@ -48,15 +48,15 @@ class Stamp:
 
     @property
     def spatial_axes(self) -> str:
-        """The axes in space, in their order."""
+        """The spatial axes, in order."""
         return "".join(a for a in self.axes if a in "ZYX")
 
     def size_along(self, axis: str, default: float = 1.0) -> float:
-        """Voxel size along `axis`, or `default` where there is no such axis."""
+        """Voxel size along `axis`, or `default` if there is no such axis."""
         return self._along(self.voxel_size, axis, default)
 
     def origin_along(self, axis: str, default: float = 0.0) -> float:
-        """Origin along `axis`, or `default` where there is no such axis."""
+        """Origin along `axis`, or `default` if there is no such axis."""
         return self._along(self.origin, axis, default)
 
     def _along(self, values: Sequence[float], axis: str, default: float) -> float:
@@ -64,7 +64,7 @@ class Stamp:
         return default if at < 0 else values[at]
 
     def to_dict(self) -> AnyDict:
-        """The stamp as what JSON can hold."""
+        """The stamp as JSON-serialisable values."""
         named = {"channels": list(self.channels)} if self.channels else {}
         return {
             "version": VERSION,
@@ -79,7 +79,7 @@ class Stamp:
         }
 
     def to_json(self) -> str:
-        """One line of ASCII: safe in TIFF tags and in XML."""
+        """The stamp as one line of ASCII, which is safe in TIFF tags and in XML."""
         try:
             return json.dumps({KEY: self.to_dict()}, ensure_ascii=True)
         except (TypeError, ValueError) as error:
@@ -90,24 +90,24 @@ class Stamp:
 
 
 def stored_axes(axes: str, *, imagej: bool) -> str:
-    """Order of the axes in a TIFF file: ImageJ keeps channels inside slices."""
+    """Order of the axes in a TIFF file: in ImageJ's order, Z precedes C."""
     order = "TZCYX" if imagej else "TCZYX"
     return "".join(a for a in order if a in axes)
 
 
 def parse(text: str | None) -> Stamp | None:
-    """Find our block in `text` (a tag's value); None when it is not there."""
+    """Find our block in `text` (a tag's value); None if it is missing or damaged."""
     if not text or KEY not in text:
         return None
     try:
         return from_dict(load_json(text, MAX_RESULT_BYTES)[KEY])
     except (ValueError, KeyError, TypeError):
-        # Someone's text that only mentions us, or a block that was edited by hand.
+        # A text that only mentions the package, or a block that was edited by hand.
         return None
 
 
 def from_dict(block: AnyMapping) -> Stamp | None:
-    """A stamp from the mapping of :meth:`Stamp.to_dict`; None when it is damaged."""
+    """A stamp from the mapping of :meth:`Stamp.to_dict`; None if it is damaged."""
     try:
         unit = parse_unit(block["unit"])
         stamp = Stamp(
@@ -130,12 +130,12 @@ def from_dict(block: AnyMapping) -> Stamp | None:
 
 
 def agrees(exact: float, rounded: float, scale: float = 0.0) -> bool:
-    """Whether `rounded`, as another program shows it, still means `exact`.
+    """Whether `rounded`, as stored by another program, agrees with `exact`.
 
     Parameters
     ----------
     exact, rounded : float
     scale : float
-        Size of the values that a difference is compared with, for values near zero.
+        Magnitude that sets the absolute tolerance, for values near zero.
     """
     return math.isclose(exact, rounded, rel_tol=_SAME, abs_tol=_SAME * scale)

@@ -1,4 +1,4 @@
-"""Names of files with their suffixes, and what a file's first bytes say it is."""
+"""File names and suffixes, and the file type suggested by a file's first bytes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _BEGINNINGS = (
 
 
 def suffix_of(path: Path) -> str:
-    """The known suffix of `path` (the longest that fits), else its last one."""
+    """The longest known suffix of `path`, or its last suffix if none is known."""
     return known_suffix(path.name) or path.suffix.lower()
 
 
@@ -35,18 +35,18 @@ def stem_of(path: Path) -> str:
 
 
 def incomplete_path(path: Path) -> Path:
-    """Where the unfinished part of a file is kept: ``STEM.incomplete.SUFFIX``."""
+    """Path under which an unfinished file is kept: ``STEM.incomplete.SUFFIX``."""
     return path.with_name(f"{stem_of(path)}.incomplete{suffix_of(path)}")
 
 
 def sibling_path(path: Path, ending: str) -> Path:
-    """A file that belongs to `path`: ``STEM_ENDING.SUFFIX`` beside it."""
+    """Path of a companion of `path` in the same folder: ``STEM_ENDING.SUFFIX``."""
     stem = stem_of(path)
     return path.with_name(f"{stem}_{ending}{path.name[len(stem) :]}")
 
 
 def looks_like(path: Path) -> str:
-    """What the first bytes of a file say, in words such as "it is a zip archive"."""
+    """File type according to the first bytes, in words: "it is a zip archive"."""
     with path.open("rb") as stream:
         head = stream.read(32)
     for beginning, words in _BEGINNINGS:

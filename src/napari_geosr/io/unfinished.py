@@ -1,4 +1,4 @@
-"""What runs to a file left when they were stopped or killed, to resume or to clear."""
+"""Unfinished files that stopped or killed runs left: resume them or remove them."""
 
 from __future__ import annotations
 
@@ -30,31 +30,31 @@ from napari_geosr.io.suffixes import incomplete_path, suffix_of
 
 
 class StillWrittenError(ConfigError):
-    """Another run writes to the file at this moment."""
+    """Another run is writing to the file."""
 
 
 def find_unfinished(out: Path) -> Volume:
-    """What an earlier run to `out` left, stopped or killed.
+    """Read the unfinished file that an earlier run to `out` left.
 
     Returns
     -------
     Volume
-        Its last record says what is ``finished``.
+        Its last provenance record lists the ``finished`` boxes.
 
     Raises
     ------
     StillWrittenError
-        If a run still writes to it.
+        If a run is still writing to it.
     ConfigError
-        If there is nothing.
+        If there is no unfinished file.
     """
     clear(out)
     entries = _entries(out)
     for entry in entries:
         if entry.is_running:
             raise StillWrittenError(
-                f"A run still writes to {out.name} (process {entry.pid} on "
-                f"{entry.host}). Wait for its end, or stop it."
+                f"A run is still writing to {out.name} (process {entry.pid} on "
+                f"{entry.host}). Wait until it ends, or stop it."
             )
     best = max(entries, key=lambda entry: entry.n_finished, default=None)
     stopped = incomplete_path(out)
@@ -65,21 +65,21 @@ def find_unfinished(out: Path) -> Volume:
     if best is None:
         raise ConfigError(
             f"There is no unfinished run of {out.name} to resume: neither "
-            f"{stopped.name} nor a killed run that had finished a part of it. "
+            f"{stopped.name} nor a killed run that had finished part of it. "
             "Leave --continue out."
         )
     return _of_a_killed_run(best)
 
 
 def left_unfinished(out: Path) -> Volume | None:
-    """What an earlier run to `out` left, if it left something that can be used.
+    """The unfinished file of an earlier run to `out`, if there is a usable one.
 
-    What a killed run left and cannot be used is removed.
+    Unusable files of killed runs are removed.
 
     Raises
     ------
     StillWrittenError
-        If a run still writes to it.
+        If a run is still writing to it.
     """
     try:
         return find_unfinished(out)
@@ -92,12 +92,12 @@ def left_unfinished(out: Path) -> Volume | None:
 
 
 def refuse_unfinished(out: Path, overwrite: bool) -> None:
-    """Raise `FileError` if a killed run left a part of `out` that would be lost.
+    """Raise `FileError` if a finished part of `out` by a killed run would be lost.
 
     Raises
     ------
     FileError
-        Unless `overwrite` says that it may be; it is removed then.
+        Unless `overwrite` is true; the unfinished file is removed then.
     """
     clear(out)
     for entry in _entries(out):
@@ -113,19 +113,19 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
 
 
 def refuse_stopped(out: Path, overwrite: bool) -> None:
-    """Raise `FileError` if a run that was stopped left a part of `out`.
+    """Raise `FileError` if a stopped run left part of `out`.
 
     Raises
     ------
     FileError
-        Unless `overwrite` says that it may be lost; it is removed then.
+        Unless `overwrite` is true; the unfinished file is removed then.
     """
     path = incomplete_path(out)
     if not path.exists():
         return
     try:
         stopped = read_file(path, ReadOptions())
-    except FileError:  # someone's own, or no use to anybody
+    except FileError:  # not one of our files, or unusable
         return
     last = stopped.provenance[-1] if stopped.provenance else {}
     if last.get("complete") is not False or "finished" not in last:
@@ -141,7 +141,7 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def clear(out: Path) -> None:
-    """Remove what dead processes left of `out` and cannot be resumed."""
+    """Remove files of `out` that dead processes left and that cannot be resumed."""
     suffix = suffix_of(out)
     for part in leftovers(out, suffix):
         entry = read_journal(part)
@@ -154,7 +154,7 @@ def clear(out: Path) -> None:
 
 
 def remove_unfinished(unfinished: Volume, finished: Path) -> None:
-    """Delete the file of the part, as the file of `finished` holds all of it."""
+    """Delete the unfinished file; `finished` now holds everything in it."""
     path = unfinished.source
     if path is None:
         return
@@ -164,7 +164,7 @@ def remove_unfinished(unfinished: Volume, finished: Path) -> None:
 
 
 def _entries(out: Path) -> Sequence[JournalEntry]:
-    """Journals of `out` that say something, and of those who still write them."""
+    """All readable journals of `out`, including those of running processes."""
     found = map(read_journal, leftovers(out, suffix_of(out)))
     return [entry for entry in found if entry is not None]
 
@@ -175,7 +175,7 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
         volume = read_file(part, ReadOptions())
     except FileError as error:
         raise ConfigError(
-            f"What the earlier run left of {asked_for(part.name)} cannot be read. "
+            f"The unfinished {asked_for(part.name)} of an earlier run cannot be read. "
             f"Delete it ({part.name}) and start from the beginning."
         ) from error
     return volume.replace(provenance=history_of(entry, volume.provenance))
@@ -184,24 +184,24 @@ def _of_a_killed_run(entry: JournalEntry) -> Volume:
 def history_of(
     entry: JournalEntry, otherwise: Sequence[AnyMapping] = ()
 ) -> tuple[AnyMapping, ...]:
-    """The records of a file of a killed run; the last says what is ``finished``.
+    """Provenance of a killed run's file; the last record lists what is ``finished``.
 
     Parameters
     ----------
     otherwise : sequence of mapping
-        Its records, where the journal has none.
+        The file's own records, used if the journal has none.
 
     Raises
     ------
     ConfigError
-        If there are none.
+        If there are no records.
     """
     part = entry.part
     history = tuple(entry.stamp.get("provenance") or otherwise)
     if not history:
         raise ConfigError(
-            f"What the earlier run left of {asked_for(part.name)} does not say what it "
-            f"was made with: delete it ({part.name}) and start from the beginning."
+            f"The unfinished {asked_for(part.name)} of an earlier run does not record "
+            f"its settings: delete it ({part.name}) and start from the beginning."
         )
     last = {**history[-1], **entry.facts, "complete": False}
     last["finished"] = boxes_for_the_record(entry.boxes)
@@ -209,13 +209,13 @@ def history_of(
 
 
 def _n_finished(stopped: Volume) -> int:
-    """Voxels that a stopped run has finished, as far as its record says so."""
+    """Number of voxels that a stopped run has finished, according to its record."""
     last = stopped.provenance[-1] if stopped.provenance else {}
     return sum(map(n_voxels, boxes_of_the_record(last.get("finished") or ())))
 
 
 def _share(entry: JournalEntry) -> str:
-    """How much is finished, in words."""
+    """How much is finished, as the start of a noun phrase: ``"12 % of "``."""
     return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
 
 

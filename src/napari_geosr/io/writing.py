@@ -1,4 +1,4 @@
-"""Volumes out: into any format that can be written, whole files or none."""
+"""Write volumes in any writable format, atomically: a complete file or none."""
 
 from __future__ import annotations
 
@@ -33,27 +33,26 @@ def check_output(
     *,
     continues: bool = False,
 ) -> Path:
-    """Find out early whether `path` can be written.
+    """Check before a run whether `path` can be written.
 
-    What dead processes left of it and cannot be resumed is removed.
+    Removes files that dead processes left behind and that cannot be resumed.
 
     Parameters
     ----------
     path : str or Path
     overwrite : bool
-        Whether an existing file, or what an earlier run has finished, may be lost.
+        Whether an existing file, or the finished part of an earlier run, may be lost.
     nbytes : int
-        Size of what is to be written.
+        Size of the file to be written.
     continues : bool
         Whether the run resumes an earlier one.
 
     Raises
     ------
     FileError
-        If it exists and `overwrite` is false, it is a folder but no OME-Zarr, its
+        If it exists and `overwrite` is false, it is a folder but not an OME-Zarr, its
         suffix is unknown, its folder is missing or not writable, the disk has less
-        than `nbytes` left, or a run that was stopped or killed has finished a part of
-        it.
+        than `nbytes` left, or an interrupted run has finished part of it.
     """
     target = _checked_output(path, overwrite, nbytes, continues)
     if not continues:
@@ -64,11 +63,11 @@ def check_output(
 def _checked_output(
     path: str | Path, overwrite: bool, nbytes: int, continues: bool
 ) -> Path:
-    """The same for a file that holds no run's result, too."""
+    """Check as `check_output` does, but ignore the result of a stopped run."""
     target = Path(path).expanduser()
     if format_that_writes(target) is None:
         raise FileError(
-            f"{target.name} has no suffix that can be written. Use one of: "
+            f"{target.name} does not have a writable suffix. Use one of: "
             f"{', '.join(write_suffixes())}."
         )
     check_folder(target, nbytes)
@@ -86,25 +85,25 @@ def create(
     overwrite: bool = False,
     continues: Path | None = None,
 ) -> Iterator[Output]:
-    """Make a file to be filled block by block; it appears at `path` when complete.
+    """Create a file to be filled block by block; it appears at `path` when complete.
 
     Parameters
     ----------
     path : str or Path
-        The suffix tells the format: one of `write_suffixes`.
+        The suffix determines the format: one of `write_suffixes`.
     spec : OutputSpec
-        Shape, type, geometry and history of the volume, and how it will be written.
+        Shape, type, geometry and provenance of the volume, and how it is written.
     overwrite : bool
         Whether an existing file is replaced (only once the new one is complete).
     continues : Path, optional
-        What an earlier run left and this one resumes. Where a killed run left it
-        and the format allows, the file is filled further in its place; else a new one
-        is begun, see :attr:`Output.is_reopened`.
+        Unfinished file of an earlier run to resume. If a killed run left it and the
+        format allows, that file is filled in place; otherwise a new one is begun, see
+        :attr:`Output.is_reopened`.
 
     Yields
     ------
     Output
-        Its `array` takes disjoint writes from one thread.
+        Its `array` accepts non-overlapping writes from one thread.
 
     Raises
     ------
@@ -124,7 +123,7 @@ def create(
                 _save_unfinished(output)
             else:
                 output.close()
-                # What was there before this run is not for it to throw away.
+                # Keep what was there before this run.
                 output.is_left_in_place = output.is_reopened
             raise
         if output.is_kept_incomplete:
@@ -139,7 +138,7 @@ def create(
 def _begun(
     path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
 ) -> Output:
-    """A file to be filled, new or as a killed run left it."""
+    """A file to be filled: new, or one that a killed run left unfinished."""
     entry = None if continues is None else _resumable(path, spec, continues)
     needed = spec.nbytes if entry is None else 0
     target = _checked_output(path, overwrite, needed, continues is not None)
@@ -168,7 +167,7 @@ def _begun(
 
 
 def _resumable(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
-    """The journal of a part that a killed run left, if it was begun for this `spec`."""
+    """The journal of a killed run's unfinished file, if begun with this `spec`."""
     if part not in leftovers(path, suffix_of(path)):
         return None
     entry = read_journal(part)
@@ -195,13 +194,13 @@ def write(
     ----------
     volume : Volume
     path : str or Path
-        The suffix tells the format: one of `write_suffixes`.
+        The suffix determines the format: one of `write_suffixes`.
     overwrite : bool
     kind : str, optional
-        ``"image"`` or ``"labels"``; by default what the volume's metadata say, or an
-        image.
+        ``"image"`` or ``"labels"``; by default taken from the volume's metadata, or
+        ``"image"``.
     should_stop : callable
-        Asked before every block.
+        Called before every block.
 
     Returns
     -------
@@ -213,7 +212,7 @@ def write(
     FileError
         As in :func:`create`.
     Cancelled
-        If it was to stop; nothing is left at `path` that was not there before.
+        If stopped; nothing is left at `path` that was not there before.
     """
     target = Path(path).expanduser()
     if volume.source is not None and _same(volume.source, target) and volume.is_lazy:
@@ -232,33 +231,33 @@ def _same(source: Path, target: Path) -> bool:
 
 
 def _of_leftovers(left: Sequence[Path]) -> str:
-    """A sentence; they are not removed, as another run may still fill them."""
+    """A note on unfinished files; they stay, as another run may be writing them."""
     if not left:
         return ""
     names = ", ".join(path.name for path in left)
     return (
-        f"{left[0].parent} holds what an earlier run did not finish: {names}. Delete "
-        "it, unless a run still writes there."
+        f"{left[0].parent} contains unfinished files of an earlier run: {names}. "
+        "Delete them, unless a run is still writing there."
     )
 
 
 def _save_unfinished(output: Output) -> None:
-    """Keep the unfinished file, if need be without what could not be written."""
+    """Keep the unfinished file, if necessary without what could not be written."""
     try:
         output.complete(pyramid=False)
-    except (OSError, GeoSRError):  # a full disk, as a rule: less is on it already
+    except (OSError, GeoSRError):  # usually a full disk: keep what is written so far
         output.close()
     with explained(output.incomplete_path):
         move_into_place(output.temporary, output.incomplete_path, True)
 
 
 def _finish(output: Output, overwrite: bool) -> None:
-    """Complete the file and give it its name; a failure here costs no voxel.
+    """Complete the file and move it to its name; a failure here loses no voxels.
 
     Raises
     ------
     FileError
-        Saying where the file is kept instead.
+        The message says where the file is kept instead.
     """
     try:
         with explained(output.path):
@@ -266,7 +265,7 @@ def _finish(output: Output, overwrite: bool) -> None:
     except Exception as error:
         output.close()
         kept = _move_aside(output, output.incomplete_path)
-        raise FileError(_with_kept(error, "What was written", kept)) from error
+        raise FileError(_with_kept(error, "The unfinished file", kept)) from error
     try:
         with explained(output.path):
             move_into_place(output.temporary, output.path, overwrite)
@@ -276,14 +275,14 @@ def _finish(output: Output, overwrite: bool) -> None:
 
 
 def _with_kept(error: Exception, what: str, kept: Path) -> str:
-    """Say where a file is kept, if it is still there."""
+    """The error followed by where the file is kept, if it still exists."""
     if kept.exists():
         return f"{error} {what} is kept as {kept.name}."
     return f"{error} {what} is gone: its folder was removed or replaced."
 
 
 def _move_aside(output: Output, path: Path) -> Path:
-    """Rename to `path`, or leave the file where it is if that fails, too."""
+    """Rename to `path`, or leave the file where it is if that also fails."""
     try:
         move_into_place(output.temporary, path, True)
     except (OSError, FileError):

@@ -42,7 +42,7 @@ class AdversarialConfig(TrainingConfig):
         "jensen-shannon",
         title="Distance",
         description="Distance between real and generated images. wasserstein (with "
-        "gradient penalty) is steadier but slower than the others.",
+        "gradient penalty) is more stable but slower than the others.",
     )
     gradient_penalty: float = Field(
         10.0,
@@ -55,7 +55,7 @@ class AdversarialConfig(TrainingConfig):
         32,
         ge=1,
         le=128,
-        title="Critic's width",
+        title="Critic width",
         description="Feature maps in the critic's first layer; 64 in the papers.",
     )
 

@@ -177,7 +177,7 @@ class TrainingConfig(Config):
         None,
         ge=1,
         title="Validate every",
-        description="Steps between validations; by default there are 40 per run.",
+        description="Steps between validations; by default 40 validations per run.",
         json_schema_extra={"unit": "steps"},
     )
     from_model: str | None = Field(
@@ -208,8 +208,8 @@ class TrainingConfig(Config):
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Save a checkpoint this often, in seconds: a crash costs no more "
-        "than that.",
+        description="Seconds between checkpoints: a crash loses at most this much of "
+        "the training.",
         json_schema_extra={"unit": "s"},
     )
     preview_slice: int | None = Field(
@@ -223,7 +223,7 @@ class TrainingConfig(Config):
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Country whose electricity is used, to estimate CO2: "
+        description="Country whose electricity mix is used to estimate CO2 emissions: "
         "three-letter ISO code.",
     )
     licence: str = Field(

@@ -88,15 +88,15 @@ class TargetLossConfig(TrainingConfig):
         0.2,
         ge=0,
         le=1,
-        title="Geometry from",
-        description="Fraction of the training after which geometry losses start to "
-        "count.",
+        title="Geometry ramp start",
+        description="Fraction of the training after which the weights of geometry "
+        "losses rise from zero.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
-        title="Geometry in full",
+        title="Geometry ramp end",
         description="Fraction of the training after which geometry losses have their "
         "full weight.",
     )

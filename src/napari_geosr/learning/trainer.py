@@ -353,7 +353,7 @@ class Trainer:
         clock.preview_took(time.monotonic() - began)
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
-        """Make a step, in more parts if memory runs out; return losses and warning."""
+        """Make a step that fits into memory; return losses and a warning, if any."""
         before = self.parts.count
         while True:
             self.parts.begin(self.step)

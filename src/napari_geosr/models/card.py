@@ -186,7 +186,7 @@ class FigureRow(Config):
     dice: float | None = None
     """Dice coefficient of the pore mask and the known one; for labels, their mean."""
     grey_level_distance: float | None = None
-    """Wasserstein distance between the grey levels and those of unpaired targets, in
+    """Wasserstein distance between the grey values and those of unpaired targets, in
     standard deviations of the targets."""
     spectrum_distance: float | None = None
     """Mean difference of the logarithms (base 10) of the in-plane power, by radial

@@ -76,7 +76,7 @@ def bundled_folder() -> Path:
 
 
 def list_models() -> list[ZooEntry]:
-    """Return all usable models by name, the user's own before bundled namesakes.
+    """Return all usable models by name; the user's own override bundled ones.
 
     Damaged bundles in the user's folder are left out here; :func:`damaged` names them.
     """

@@ -41,7 +41,7 @@ class NetworkConfig(UpscalingConfig):
     inner: int = Field(16, ge=1, le=256)
     """Feature maps within a block, for the convolutions of 3ⁿ voxels."""
     blocks: int = Field(8, ge=1, le=64)
-    """Residual blocks, each with one convolution of 3ⁿ voxels."""
+    """Number of residual blocks, each with one convolution of 3ⁿ voxels."""
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -1,28 +1,28 @@
-"""How many slices one pass over the rays serves, and by which of two loops.
+"""How many slices one pass over the rays processes, and with which of two loops.
 
-The loops for one slice and those for many, side by side in memory, give other last
-digits. Which of them it is follows from the number of slices that belong together, so
-that those which are computed in smaller parts, as memory is short, come out the same.
+The loops for one slice, and those for several slices side by side in memory, differ in
+the last digits. The choice depends on the total number of slices, so that results are
+the same when slices are processed in smaller parts because memory is short.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-#: Slices that one pass over the rays serves, side by side in memory.
+#: Maximum number of slices that one pass over the rays processes together.
 TOGETHER = 16
-#: Fewer of them are quicker one by one.
+#: Minimum number of slices for a joint pass: fewer are faster one by one.
 FEW = 4
 _GROUP_BYTES = 64 * 2**20
 
 
 def most_together(size: int, copies: int) -> int:
-    """How many slices of `size` × `size` voxels one pass serves at most.
+    """Maximum number of slices of `size` × `size` voxels in one pass.
 
     Parameters
     ----------
     copies : int
-        Of each slice, in float32.
+        Copies of each slice in memory, in float32.
     """
     return min(TOGETHER, max(1, _GROUP_BYTES // (4 * copies * size**2)))
 
@@ -30,16 +30,16 @@ def most_together(size: int, copies: int) -> int:
 def passes(
     given: int, size: int, copies: int, batch: int
 ) -> Iterator[tuple[slice, bool]]:
-    """Slices that one pass serves after the other, and whether by the loops for many.
+    """Slices of each successive pass, and whether it uses the loops for many slices.
 
     Parameters
     ----------
     given : int
-        How many there are.
+        Number of slices given.
     size, copies
         As for :func:`most_together`.
     batch : int
-        How many they are a part of (`ParallelGeometry.batch`); 0 if they are all.
+        Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
     """
     most = most_together(size, copies)
     start = 0

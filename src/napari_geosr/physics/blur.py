@@ -11,14 +11,14 @@ import numpy.typing as npt
 def gaussian_blur(
     volume: npt.NDArray[np.float32], sigma: float | Sequence[float]
 ) -> npt.NDArray[np.float32]:
-    """Blur with a Gaussian point-spread function; constants stay as they are.
+    """Blur with a Gaussian point-spread function; constant regions are unchanged.
 
     Parameters
     ----------
     volume : ndarray of shape (Z, Y, X)
         Or any other number of axes.
     sigma : float or sequence of float
-        Standard deviation in voxels, for all axes or each.
+        Standard deviation in voxels: one for all axes, or one for each.
     """
     from scipy import ndimage
 

@@ -1,11 +1,11 @@
-"""Compiles loops over rays and runs them in threads on the CPU.
+"""Compile loops over rays, and run them in threads on the CPU.
 
-Torch alone takes about twenty times as long there for one slice of 512², and five to
-ten times for eight of them: it writes the places and weights of all taps to memory and
-reads them back, where a loop keeps them in registers.
+Torch alone takes about twenty times as long on the CPU for one slice of 512², and five
+to ten times as long for eight slices: it writes the indices and weights of all taps to
+memory and reads them back, whereas a loop keeps them in registers.
 
-Threads are Python's and not numba's, whose portable layer aborts the process when two
-of them come from different threads of the caller, as in a dock with a preview.
+Python threads are used rather than numba's, whose portable threading layer aborts the
+process when called from two threads at once, as in a dock with a preview.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ import numba
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
-#: Parts that even one thread has, between which it is asked whether to stop.
+#: Minimum number of parts even for one thread: cancellation is checked between parts.
 _LEAST_PARTS = 16
 _caller = threading.local()
 
 
 def compiled(function: F) -> F:
-    """Compile `function` with numba when it is first called; keep it on disk.
+    """Compile `function` with numba on the first call; cache the result on disk.
 
-    Sums may be reordered, which lets them be vectorised; NaN stays NaN.
+    Sums may be reordered so that they can be vectorised; NaN is preserved.
     """
     fast = {"reassoc", "contract", "nsz", "arcp"}
     return cast("F", numba.njit(cache=True, nogil=True, fastmath=fast)(function))
@@ -37,7 +37,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def interruptible(stop_if_asked: Callable[[], None]) -> Iterator[None]:
-    """Call `stop_if_asked` (which may raise) now and then while this thread waits."""
+    """Call `stop_if_asked`, which may raise, between parts of :func:`in_threads`."""
     before = getattr(_caller, "stop_if_asked", None)
     _caller.stop_if_asked = stop_if_asked
     try:
@@ -55,7 +55,7 @@ def _stop_if_asked() -> None:
 def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None:
     """Call ``kernel(start, stop, *arguments)`` for parts of ``range(total)``.
 
-    As many threads as torch uses work on them; parts must not write to one place.
+    Uses as many threads as torch; parts must not write to the same elements.
     """
     import torch
 

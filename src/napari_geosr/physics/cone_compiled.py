@@ -1,9 +1,9 @@
 """Cone-beam projection and its adjoint, as compiled loops.
 
-As in `napari_geosr.physics.joseph_compiled`, with lines along Z in place of pixels: the
-rays of one detector column share their way through every slice, and only where they
-cross Z differs: at ``middle + height · depth``, `middle` being the slice at the height
-of the source.
+As in `napari_geosr.physics.joseph_compiled`, but with lines along Z in place of pixels:
+the rays of one detector column follow the same path in the (Y, X) plane and differ only
+in Z, where they cross at ``middle + height · depth``; `middle` is the slice at the
+height of the source.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ RIGHT = 3
 
 @compiled
 def _columns(x: Any, n: Any) -> Any:
-    """Column left of `x` of a slice that has it and the next, and shares of both.
+    """Column to the left of `x`, and weights of this and the next column.
 
-    Both shares are zero where `x` is beside the slice.
+    Both weights are zero if `x` is outside the slice.
     """
     zero, one = np.float32(0), np.float32(1)
     if x <= -one or x >= np.float32(n):
@@ -39,9 +39,9 @@ def _columns(x: Any, n: Any) -> Any:
 
 @compiled
 def _height(middle: Any, height: Any, depth: Any, high: Any) -> Any:
-    """Slice below the place where a ray crosses a line along Z, and share of the next.
+    """Slice below the point where a ray crosses a line along Z; weight of the next.
 
-    Rays above or below the volume cross the line's margin.
+    Rays above or below the volume cross the margin of the line.
     """
     z = min(max(middle + height * depth, np.float32(0)), high)
     m = np.int32(z)
@@ -59,9 +59,9 @@ def project_cone(
     volume: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Volume (2, N, N, Z + margin) to line sums (angle, column, row).
+    """Project a volume (2, N, N, Z + margin) to line sums (angle, column, row).
 
-    `lines` (angle, column, 4) are offset, slope, depth offset and depth slope.
+    `lines` (angle, column, 4) holds offset, slope, depth offset and depth slope.
     """
     n, high = volume.shape[1], np.float32(volume.shape[3] - RIGHT)
     middle += np.float32(LEFT)

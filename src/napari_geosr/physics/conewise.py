@@ -1,6 +1,6 @@
 """Cone beam: a volume is projected onto a flat detector, all slices at once.
 
-Two forms of the same numbers, as in `napari_geosr.physics.slicewise`.
+Has the same two implementations as `napari_geosr.physics.slicewise`.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ def backproject(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def _steps(geometry: ConeGeometry) -> Any:
-    """Length of every ray between two planes (angle, column, row)."""
+    """Length of every ray (angle, column, row) between two planes of voxels."""
     rays = rays_of(geometry)
     h = geometry.voxel_size
     rise = row_heights(geometry) * rays.depth_slope[..., None] * h
@@ -52,7 +52,7 @@ def _lines(geometry: ConeGeometry) -> tuple[AnyArray, AnyArray, AnyArray]:
 
 
 def _room(geometry: ConeGeometry) -> Any:
-    """Zeros for slices, along either axis, with the margins that the loops want."""
+    """Zero arrays for slices in both orientations, with the margins for the loops."""
     from napari_geosr.physics import cone_compiled as loops
 
     n, depth = geometry.size, geometry.n_slices + loops.LEFT + loops.RIGHT
@@ -89,7 +89,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
-    """:func:`project` with tensor operations alone, on any device."""
+    """:func:`project` with tensor operations only, on any device."""
     voxels = volume.reshape(len(volume), -1).T.contiguous()
     n_rows, n_angles, n_columns = geometry.sinogram_shape
     out = torch.empty((n_angles * n_columns, n_rows, len(volume)), device=volume.device)
@@ -107,7 +107,7 @@ def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
-    """:func:`backproject` with tensor operations alone, on any device."""
+    """:func:`backproject` with tensor operations only, on any device."""
     batch, n_rows = sinogram.shape[:2]
     step = torch.from_numpy(_steps(geometry)).to(sinogram.device)
     values = sinogram.permute(2, 3, 1, 0) * step[..., None]
@@ -123,7 +123,7 @@ def backproject_tensors(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
 def _taps(
     geometry: ConeGeometry, like: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunks of columns with the voxels their rays see: (column, row, 4 N)."""
+    """Voxel indices and weights for chunks of detector columns: (column, row, 4 N)."""
     n, nz, n_rows = geometry.size, geometry.n_slices, geometry.n_rows
     lines, along_y, heights = (
         torch.from_numpy(part).to(like.device) for part in _lines(geometry)

@@ -1,4 +1,4 @@
-"""Gaussian noise with a given correlation of neighbouring voxels. numpy only."""
+"""Gaussian noise with a given correlation of neighbouring voxels (without torch)."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Kernels are this wide at most: a correlation of 0.95 of neighbours.
+#: Largest kernel width in voxels: neighbours then have a correlation of 0.95.
 _WIDEST = 3.2
 
 
 def noise_like(
     shape: Sequence[int], correlation: Mapping[str, float], rng: np.random.Generator
 ) -> FloatArray:
-    """Gaussian noise of variance 1 with given correlations of neighbours.
+    """Gaussian noise of variance 1 with given correlations of neighbouring voxels.
 
-    White noise smoothed along each axis with the Gaussian whose neighbours correlate
-    as asked for; where they are to anticorrelate, with one of alternating signs.
+    White noise is smoothed along each axis with the Gaussian that gives the required
+    correlation; for negative correlations, its weights alternate in sign.
 
     Parameters
     ----------
@@ -33,7 +33,7 @@ def noise_like(
 
     axes = "ZYX"[-len(shape) :].lower()
     kernels = [_kernel(round(correlation.get(axis, 0.0), 3)) for axis in axes]
-    # Larger first and cut afterwards, so that the border is as the middle.
+    # Generate a larger array and crop it, so that borders are like the interior.
     margins = [len(kernel) // 2 for kernel in kernels]
     wide = [n + 2 * m for n, m in zip(shape, margins, strict=True)]
     noise = rng.standard_normal(wide)
@@ -47,7 +47,7 @@ def noise_like(
 
 @lru_cache(maxsize=64)
 def _kernel(wanted: float) -> tuple[float, ...]:
-    """Kernel of unit energy after which neighbours of white noise correlate so."""
+    """Kernel of unit energy that gives white noise the correlation `wanted`."""
     if abs(wanted) < 0.005:
         return (1.0,)
     low, high = 0.05, _WIDEST

@@ -20,30 +20,30 @@ FloatArray = npt.NDArray[np.float64]
 class ParallelGeometry:
     """Parallel rays through square slices that rotate about their centre.
 
-    A pixel in row ``j`` and column ``i`` of a slice lies at x = i - (N - 1) / 2,
-    y = j - (N - 1) / 2 voxels. Its shadow under the angle θ falls on the detector at
-    t = x cos θ + y sin θ, where t = (column - centre) · pixel_size. Voxels are as wide
-    as the detector's pixels appear at the axis.
+    A pixel in row ``j`` and column ``i`` of a slice is at x = i - (N - 1) / 2,
+    y = j - (N - 1) / 2 voxels. At angle θ it is projected onto the detector at
+    t = x cos θ + y sin θ, where t = (column - centre) · pixel_size. The voxel size is
+    the pixel size of the detector, demagnified to the rotation axis.
 
     Parameters
     ----------
     angles : array-like of shape (n_angles,)
         In degrees, in any order and range.
     n_columns : int
-        Pixels of a detector row.
+        Number of pixels in a detector row.
     centre : float, optional
         Column of the rotation axis, 0 being the middle of the first column; by default
         the middle of the row.
     size : int, optional
         Edge N of the slices in voxels; by default `n_columns`.
     pixel_size : float
-        Width of a detector column. Line integrals are in units of it.
+        Width of a detector column, and unit of length of the line integrals.
     unseen : tuple of (float, float)
-        Begin and width, in degrees of half a turn, of what is known to be missing, as
-        few angles do not tell.
+        Start and width, in degrees of half a turn, of known missing wedges, which a few
+        angles do not reveal.
     batch : int
-        How many slices those that are given are a part of, for which the same loops are
-        chosen: in smaller parts they come out the same. 0 if they are all.
+        Total number of slices if they are processed in parts. It determines the choice
+        of loops, so that results do not depend on the parts. 0 if all slices are given.
     """
 
     angles: FloatArray
@@ -107,12 +107,12 @@ class ParallelGeometry:
 
     @property
     def volume_shape(self) -> tuple[int, ...]:
-        """Shape of what is projected at once."""
+        """Shape of a slice (cone beam: of the volume)."""
         return (self.size, self.size)
 
     @property
     def sinogram_shape(self) -> tuple[int, ...]:
-        """Shape of the projections of it."""
+        """Shape of the projections of a slice (cone beam: of the volume)."""
         return (self.n_angles, self.n_columns)
 
     @property
@@ -132,14 +132,14 @@ class ParallelGeometry:
 class FanGeometry(ParallelGeometry):
     """Rays from a point source onto a flat detector, slice by slice.
 
-    The source stands at (D sin θ, -D cos θ), the detector behind the axis.
+    The source is at (D sin θ, -D cos θ), the detector on the other side of the axis.
 
     Parameters
     ----------
     source_distance : float
-        From source to rotation axis (D), in the unit of `pixel_size`.
+        Distance from source to rotation axis (D), in the unit of `pixel_size`.
     detector_distance : float
-        From rotation axis to detector; 0 if `pixel_size` is that at the axis.
+        Distance from rotation axis to detector; 0 if `pixel_size` is that at the axis.
     """
 
     source_distance: float = math.nan
@@ -184,17 +184,18 @@ class ConeGeometry(FanGeometry):
     Parameters
     ----------
     n_rows : int
-        Rows of the detector; higher rows see higher slices.
+        Number of detector rows; higher rows see higher slices.
     row_centre : float, optional
         Row at the height of the source; by default the middle.
     n_slices : int, optional
-        Slices of the volume; by default `n_rows`.
+        Number of slices of the volume; by default `n_rows`.
     row_size : float, optional
         Height of a detector row; by default `pixel_size`.
     slice_centre : float, optional
         Slice at the height of the source; by default the middle of the volume.
     first_row, first_slice : int
-        Of a slab: its first row and slice in the whole, which centres do not count.
+        For a slab: index of its first row and slice in the whole scan; `row_centre` and
+        `slice_centre` are relative to these.
     """
 
     n_rows: int = 0
@@ -239,9 +240,9 @@ class ConeGeometry(FanGeometry):
         Returns
         -------
         first_row, stop_row : int
-            With the neighbours that are interpolated between; one row at least.
+            Including neighbours needed for interpolation; at least one row.
         """
-        # A voxel nearer to the source than the axis is seen farther from the middle.
+        # Voxels closer to the source than the axis are projected farther outwards.
         reach = (self.size - 1) / math.sqrt(2) * self.voxel_size / self.source_distance
         heights = [
             (z - self.slice_centre) * self.pixel_size / self.row_size / depth
@@ -254,9 +255,9 @@ class ConeGeometry(FanGeometry):
         return low, min(max(high, low + 1), self.n_rows)
 
     def slab(self, first: int, stop: int) -> ConeGeometry:
-        """The slices `first` … `stop` - 1, in their place, and the rows they need.
+        """Geometry of the slices `first` … `stop` - 1 and the rows they need.
 
-        The projections of it are the rows :meth:`rows_of` of all projections.
+        Its projections are the rows :meth:`rows_of` of all projections.
         """
         first_row, stop_row = self.rows_of(first, stop)
         return replace(

@@ -1,9 +1,9 @@
 """Joseph's projection of slices and its adjoint, as compiled loops.
 
-`runs`, `offset`, `slope` are those of `napari_geosr.physics.rays.Rays`. Slices come
-twice, ``[1]`` as they are and ``[0]`` transposed, so that the pixels a run of rays
-crosses lie side by side; with a margin of zeros (`LEFT`, `RIGHT`) instead of a test
-whether a ray is inside. Forward and adjoint work out places and weights alike.
+`runs`, `offset`, `slope` are those of `napari_geosr.physics.rays.Rays`. Slices are
+given twice, ``[1]`` as they are and ``[0]`` transposed, so that the pixels crossed by a
+run of rays are contiguous. A margin of zeros (`LEFT`, `RIGHT`) replaces a test whether
+a ray is inside. Projection and adjoint compute positions and weights in the same way.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ RIGHT = 3
 
 @compiled
 def _crossing(offset: Any, slope: Any, along: Any, high: Any) -> Any:
-    """Pixel before the place where a ray crosses a row, and the share of the next.
+    """Pixel before the point where a ray crosses a row, and weight of the next pixel.
 
-    Rays beside the row cross its margin; `high` is the last place in it.
+    Rays that miss the row cross its margin; `high` is the last place in it.
     """
     x = min(max(offset + slope * along + np.float32(LEFT), np.float32(0)), high)
     i = np.int32(x)
@@ -40,7 +40,7 @@ def project_one(
     slices: Any,
     out: AnyArray,
 ) -> None:
-    """One slice (2, N, N + margin) to line sums (angle, column), added to `out`."""
+    """Project one slice (2, N, N + margin); add line sums (angle, column) to `out`."""
     n = slices.shape[1]
     high = np.float32(n + LEFT)
     for r in range(start, stop):
@@ -69,7 +69,7 @@ def project_many(
     slices: Any,
     out: AnyArray,
 ) -> None:
-    """Slices (2, N, N + margin, B) to line sums (angle, column, B), added to `out`."""
+    """Project slices (2, N, N + margin, B); add sums (angle, column, B) to `out`."""
     n, batch = slices.shape[1], slices.shape[3]
     high = np.float32(n + LEFT)
     for r in range(start, stop):

@@ -27,14 +27,14 @@ def gaussian_noise(
 def poisson_noise(
     volume: FloatArray, photons: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Counted photons, scaled back: grey level 1 is `photons` counts on average.
+    """Apply Poisson noise: grey value 1 corresponds to `photons` counts on average.
 
     Parameters
     ----------
     volume : ndarray
-        Not negative.
+        Non-negative grey values.
     photons : float
-        At grey level 1.
+        Mean count at grey value 1.
     rng : numpy.random.Generator
 
     Raises
@@ -54,17 +54,17 @@ def poisson_noise(
 def poisson_gaussian_noise(
     volume: FloatArray, photons: float, read_noise: float, rng: np.random.Generator
 ) -> FloatArray:
-    """Counted photons and a camera's own noise, scaled back.
+    """Apply Poisson noise and the camera's read noise.
 
-    The mean is that of `volume` (not negative), the variance
+    The mean is that of `volume` (non-negative), the variance
     ``volume / photons + (read_noise / photons)²``.
 
     Parameters
     ----------
     photons : float
-        Counts at grey level 1.
+        Mean count at grey value 1.
     read_noise : float
-        Standard deviation of what the camera adds, in photons.
+        Standard deviation of the camera's read noise, in photons.
     """
     counted = poisson_noise(volume, photons, rng)
     return counted + gaussian_noise(counted.shape, read_noise / photons, rng)
@@ -77,12 +77,12 @@ def reconstruction_noise(
     *,
     cutoff: float = 1.0,
 ) -> FloatArray:
-    """Noise of filtered back-projection from many views, made from its spectrum.
+    """Noise of filtered back-projection from many views, generated from its spectrum.
 
-    White noise of the projections gets the filter's square, and back-projection brings
-    a density of 1/f samples in the plane: with a ramp the power is ∝ ``f · w(f)²``
-    (``w``: the Hann window), isotropic in the plane. Slices are independent, as in
-    parallel-beam scans.
+    White noise in the projections is multiplied by the squared filter, and
+    back-projection has a sampling density ∝ 1/f in the plane: with a ramp filter, the
+    power is ∝ ``f · w(f)²`` (``w``: the Hann window), isotropic in the plane. Slices
+    are independent, as in parallel-beam scans.
 
     Parameters
     ----------
@@ -93,12 +93,12 @@ def reconstruction_noise(
     rng : numpy.random.Generator
         Source of the random numbers.
     cutoff : float
-        Frequency where the Hann window ends, in units of the Nyquist frequency.
+        Frequency at which the Hann window reaches zero, in units of Nyquist.
 
     Notes
     -----
-    Stationary: the stronger noise behind dense parts, streaks and rings are not in it;
-    `napari_geosr.physics.radon.short_exposure_scan` has the first two.
+    The noise is stationary: stronger noise behind dense parts, streaks and rings are
+    not included; `napari_geosr.physics.radon.short_exposure_scan` has the first two.
     """
     from scipy import fft
 

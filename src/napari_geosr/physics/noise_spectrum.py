@@ -1,4 +1,4 @@
-"""Noise with a given spectrum in the plane and a correlation between slices."""
+"""Noise with a given in-plane spectrum and a given correlation between slices."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Points of a tabulated spectrum, from zero to the corner (√2 times Nyquist).
+#: Number of points in a tabulated spectrum, from zero to the corner (√2 times Nyquist).
 POINTS = 33
 #: Highest frequency of the table, in cycles per voxel.
 CORNER = math.sqrt(0.5)
-#: Slices whose noise can have something in common, on either side.
+#: Slices on either side whose noise may be correlated with that of a slice.
 _REACH = 6
-#: Slices before the first one that lend it some of their noise.
+#: Offset of the slice number in seeds, as slices before the first one are needed too.
 _BEFORE = 1000
 
 
@@ -29,16 +29,16 @@ def frequencies() -> npt.NDArray[np.float64]:
 def reconstruction_power(
     f: npt.NDArray[np.float64], cutoff: float
 ) -> npt.NDArray[np.float64]:
-    """Power of the noise that filtered back-projection leaves, up to a factor.
+    """Noise power spectrum of filtered back-projection, up to a factor.
 
-    That of `napari_geosr.physics.noise.reconstruction_noise`.
+    The same as in `napari_geosr.physics.noise.reconstruction_noise`.
 
     Parameters
     ----------
     f : ndarray
-        In cycles per voxel.
+        Frequencies in cycles per voxel.
     cutoff : float
-        Where the filter's Hann window ends, in units of the Nyquist frequency.
+        Frequency at which the Hann window reaches zero, in units of Nyquist.
     """
     nyquist = f / 0.5
     part = np.minimum(nyquist / cutoff, 1)
@@ -48,20 +48,20 @@ def reconstruction_power(
 
 
 def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.float64]:
-    """Power of white noise after a Gaussian blur of `width` voxels."""
+    """Power spectrum of white noise after a Gaussian blur of `width` voxels."""
     power: npt.NDArray[np.float64] = np.exp(-((2 * np.pi * width * f) ** 2))
     return power
 
 
 class SpectralNoise:
-    """Gaussian noise, plane by plane, independent of the planes requested.
+    """Gaussian noise, generated plane by plane, whichever planes are requested.
 
     Parameters
     ----------
     shape : tuple of int
-        Of a plane (Y, X).
+        Shape of a plane (Y, X).
     sd : float
-        Standard deviation.
+        Standard deviation of the noise.
     spectrum : sequence of float
         Power at :func:`frequencies`, up to a factor; empty for white noise.
     along_z : float
@@ -99,7 +99,7 @@ class SpectralNoise:
         return noise * np.float32(self.sd)
 
     def _one(self, index: int) -> FloatArray:
-        """White noise of one plane; that of its neighbours is asked for again."""
+        """White noise of one plane; cached, as neighbouring planes need it again."""
         if index not in self._white:
             rng = np.random.default_rng([self.seed, 11, _BEFORE + index])
             self._white[index] = rng.standard_normal(self.shape, dtype=np.float32)
@@ -109,7 +109,7 @@ class SpectralNoise:
 
 
 def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
-    """Amplitudes that turn white noise of variance 1 into such of that spectrum."""
+    """Amplitudes of the filter that gives white noise this spectrum, at variance 1."""
     from scipy import fft
 
     fy = fft.fftfreq(shape[0])[:, None]
@@ -117,7 +117,8 @@ def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
     table = np.maximum(np.asarray(spectrum, np.float64), 0)
     places = np.linspace(0, CORNER, len(table))
     power = np.interp(np.hypot(fy, fx), places, table)
-    # Of a real plane's spectrum, columns but the first (and the last) count twice.
+    # In the half spectrum of a real plane, all columns except the first (and, for even
+    # widths, the last) count twice.
     twice = np.full(power.shape[1], 2.0)
     twice[0] = 1
     if shape[1] % 2 == 0:
@@ -128,13 +129,13 @@ def _filter(shape: tuple[int, int], spectrum: Sequence[float]) -> FloatArray:
 
 
 def _weights(along_z: float) -> npt.NDArray[np.float64]:
-    """A Gaussian of as many planes as give adjacent ones that correlation."""
+    """Gaussian weights of planes that give adjacent planes this correlation."""
     if along_z <= 0.001:
         return np.ones(1)
     places = np.arange(-_REACH, _REACH + 1)
 
     def made(width: float) -> npt.NDArray[np.float64]:
-        """Weights of that width, of unit power."""
+        """Gaussian weights of a given width, with unit power."""
         weights = np.exp(-0.5 * (places / width) ** 2)
         unit: npt.NDArray[np.float64] = weights / math.sqrt(float((weights**2).sum()))
         return unit

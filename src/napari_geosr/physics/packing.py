@@ -1,6 +1,6 @@
 """Dense packing of spheres, continuing where random placement ends.
 
-Lengths are in voxels; a ball is (z, y, x, radius), as `place_balls` gives them.
+Lengths are in voxels; a ball is (z, y, x, radius), as returned by `place_balls`.
 """
 
 from __future__ import annotations
@@ -14,25 +14,25 @@ from napari_geosr.physics.phantoms import Shape
 
 Array = npt.NDArray[np.float64]
 
-#: A porosity is "about" the one asked for from this part of it on.
+#: Fraction of the requested porosity from which it counts as approximately reached.
 ABOUT = 0.75
-#: Packing on ends at this part of what was asked for.
+#: Fraction of the requested porosity at which packing ends.
 _NEAR = 0.99
-#: Points that the share of the balls is counted with: good to 0.2 % of the volume.
+#: Number of random points to estimate the volume of the balls, to 0.2 % of the box.
 _POINTS = 100_000
-#: Places looked at in a round, and rounds without much progress before it ends.
+#: Candidate positions per round, and rounds with little progress before packing ends.
 _CANDIDATES = 20_000
 _IDLE_ROUNDS = 4
-#: Progress of a round, as a part of the porosity asked for.
+#: Minimum progress of a round, as a fraction of the requested porosity.
 _PROGRESS = 0.003
 _MAX_BALLS = 200_000
-#: Ratio of the radii that share a search tree, and neighbours looked at in each.
+#: Largest ratio of radii within a search tree, and neighbours examined in each tree.
 _CLASS = 1.5
 _NEIGHBOURS = 8
 
 
 def share_of_balls(shape: Shape, balls: Array, *, seed: int = 0) -> float:
-    """Part of a box (Z, Y, X) of voxels that balls which do not overlap fill.
+    """Fraction of a box (Z, Y, X) that is filled by non-overlapping balls.
 
     Parameters
     ----------
@@ -62,7 +62,7 @@ def pack_on(
     gap: float,
     seed: int,
 ) -> Array:
-    """Add balls between existing ones, the largest that fit first.
+    """Add balls between existing ones, largest fitting balls first.
 
     Parameters
     ----------
@@ -71,19 +71,19 @@ def pack_on(
     balls : ndarray of shape (n, 4)
         Centre (z, y, x) and radius of each; they are kept.
     porosity : float
-        Part of the box to stop at.
+        Filled fraction of the box at which to stop.
     radius : tuple of float
         Smallest and largest radius.
     gap : float
-        Least thickness of the wall between two balls.
+        Minimum thickness of the wall between two balls.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
 
     Returns
     -------
     ndarray of shape (m, 4)
-        The balls of before, and those that were added: until the porosity is reached,
-        or hardly any fits.
+        The existing balls and the added ones. Balls are added until the porosity is
+        reached, or hardly any more fit.
     """
     smallest, largest = radius
     rng = np.random.default_rng([seed, 2])
@@ -101,7 +101,7 @@ def pack_on(
             chosen = int(room.argmax())
             if room[chosen] < smallest:
                 break
-            # The last balls shrink so that the target is met rather than passed.
+            # Shrink the last balls so that the target is met rather than exceeded.
             needed = max(smallest, (3 * lacking / (4 * math.pi)) ** (1 / 3))
             r = min(float(room[chosen]), needed)
             z, y, x = (float(v) for v in points[chosen])
@@ -116,10 +116,10 @@ def pack_on(
 
 
 def _room(points: Array, balls: Array, gap: float, largest: float) -> Array:
-    """Radius of a ball that fits at each point; never too large.
+    """Radius of a ball that fits at each point; never an overestimate.
 
-    Balls of similar radius are looked up together: all that are further away than the
-    nearest few have less than the largest radius of their kind.
+    Balls of similar radius share a search tree: all but the nearest few are further
+    away, and their radius is at most the largest one in the tree.
     """
     from scipy.spatial import cKDTree
 

@@ -1,7 +1,7 @@
 """Seeded porous phantoms: foams, random blobs, bicontinuous structures, rare pores.
 
-Lengths are in voxels. A phantom is free of grey levels: it says which fraction of each
-voxel is pore, so that any contrast, blur and noise can be added.
+Lengths are in voxels. A phantom has no grey values: it gives the pore fraction of each
+voxel, to which any contrast, blur and noise can be added.
 
 References
 ----------
@@ -37,11 +37,11 @@ class Phantom:
     Attributes
     ----------
     fraction : ndarray of shape (Z, Y, X), float32
-        Pore fraction of each voxel, 0 to 1; in between where a surface cuts the voxel.
+        Pore fraction of each voxel: 0, 1, or between if a surface cuts the voxel.
     mask : ndarray of shape (Z, Y, X), bool
-        Voxels that are pore by at least one half.
+        Voxels with a pore fraction of at least one half.
     kind : str
-        Which generator made it.
+        Name of the generator.
     """
 
     fraction: FloatArray
@@ -50,7 +50,7 @@ class Phantom:
 
     @property
     def porosity(self) -> float:
-        """Mean pore fraction, sub-voxel surfaces included."""
+        """Mean pore fraction, including partial voxels."""
         return float(self.fraction.mean(dtype=np.float64))
 
 
@@ -74,24 +74,24 @@ def place_balls(
     seed: int,
     gap: float = 0.0,
 ) -> npt.NDArray[np.float64]:
-    """Place balls that do not overlap until `porosity` is reached or no room is left.
+    """Place non-overlapping balls until `porosity` is reached or no room is left.
 
-    Every candidate centre keeps its largest admissible radius [1]_. A radius is drawn
-    (log-uniform) and the ball put at random where it fits; where none fits, the
-    candidate with most room gets the ball that fits there.
+    The largest admissible radius of every candidate centre is tracked [1]_. A radius is
+    drawn (log-uniform) and the ball placed at random where it fits; if it fits nowhere,
+    the candidate with most room gets the largest ball that fits there.
 
     Parameters
     ----------
     shape : tuple of int
         Box (Z, Y, X); balls may be cut by its faces.
     porosity : float
-        Volume fraction to stop at.
+        Volume fraction at which to stop.
     radius : tuple of float
         Smallest and largest radius.
     seed : int
-        Of the random numbers.
+        Seed of the random numbers.
     gap : float
-        Least thickness of the wall between two balls.
+        Minimum thickness of the wall between two balls.
 
     Returns
     -------
@@ -115,11 +115,11 @@ def place_balls(
     room = np.full(n, largest)
     balls: list[tuple[float, float, float, float]] = []
     filled, target = 0.0, porosity * volume
-    # Candidates whose room is known from the balls nearby alone.
+    # Candidates whose room was estimated only from nearby balls.
     redrawn: set[int] = set()
     while filled < target and len(balls) < _MAX_BALLS:
         r = math.exp(rng.uniform(math.log(smallest), math.log(largest)))
-        # The last balls shrink so that the target is met rather than passed.
+        # Shrink the last balls so that the target is met rather than exceeded.
         r = min(r, max(smallest, (3 * (target - filled) / (4 * math.pi)) ** (1 / 3)))
         fits = np.flatnonzero(room >= r)
         chosen = int(rng.choice(fits)) if fits.size else int(room.argmax())
@@ -148,7 +148,7 @@ def _room(
     balls: list[tuple[float, float, float, float]],
     gap: float,
 ) -> float:
-    """Distance of `point` to the nearest ball's surface, less the gap."""
+    """Distance from `point` to the surface of the nearest ball, minus the gap."""
     placed = np.array(balls)
     distance = np.linalg.norm(placed[:, :3] - point, axis=1) - placed[:, 3]
     return float(distance.min()) - gap
@@ -160,7 +160,7 @@ def _nearby_room(
     gap: float,
     largest: float,
 ) -> npt.NDArray[np.float64]:
-    """Room at `points`, judged by the 24 nearest balls: an upper bound, and fast."""
+    """Room at `points` according to the 24 nearest balls: a fast upper bound."""
     from scipy.spatial import cKDTree
 
     placed = np.array(balls)
@@ -177,10 +177,10 @@ def render_balls(
     balls: npt.NDArray[np.float64],
     flatten: npt.NDArray[np.float64] | None = None,
 ) -> FloatArray:
-    """Pore fraction of spheres (or ellipsoids flattened along z) on the voxel grid.
+    """Pore fraction of spheres (or ellipsoids flattened along Z) on the voxel grid.
 
-    The fraction follows the signed distance to the surface, which is within a few
-    percent of the exact overlap for radii of two voxels and more.
+    The fraction is computed from the signed distance to the surface, which is within a
+    few per cent of the exact overlap for radii of at least two voxels.
 
     Parameters
     ----------
@@ -216,7 +216,7 @@ def sphere_foam(
     gap: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Foam of spherical pores that do not overlap [1]_ (see :func:`place_balls`).
+    """Foam of non-overlapping spherical pores [1]_ (see :func:`place_balls`).
 
     Parameters
     ----------
@@ -224,9 +224,9 @@ def sphere_foam(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Least and largest radius, in voxels.
+        Smallest and largest radius, in voxels.
     gap : float
-        Least distance of two pores, in voxels.
+        Minimum distance between two pores, in voxels.
     seed : int
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
@@ -240,7 +240,7 @@ def rare_pores(
     radius: tuple[float, float] = (2.0, 6.0),
     seed: int = 0,
 ) -> Phantom:
-    """Few pores far apart, some of them flat: as in additively made metal.
+    """Few pores far apart, some of them flat, as in additively manufactured metal.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ def rare_pores(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Least and largest radius, in voxels.
+        Smallest and largest radius, in voxels.
     seed : int
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=2.0)
@@ -259,7 +259,7 @@ def rare_pores(
 def _filtered_field(
     shape: Shape, seed: int, amplitude: Callable[[FloatArray], FloatArray]
 ) -> FloatArray:
-    """White noise filtered by `amplitude` of the radial frequency (cycles/voxel)."""
+    """White noise, filtered with `amplitude` of the radial frequency (cycles/voxel)."""
     from scipy import fft
 
     white = np.random.default_rng(seed).standard_normal(shape, dtype=np.float32)
@@ -277,8 +277,8 @@ def _cut(field: FloatArray, porosity: float) -> FloatArray:
     threshold = np.quantile(field, 1 - porosity)
     slope = np.sqrt(sum(g**2 for g in np.gradient(field)))
     distance: FloatArray = (field - threshold) / np.maximum(slope, 1e-6 * field.std())
-    # A voxel is pore by half or more exactly where the field is above the threshold,
-    # so the porosity of the mask is the one asked for.
+    # The pore fraction is at least one half exactly where the field is above the
+    # threshold, so the mask has the requested porosity.
     fraction: FloatArray = np.clip(distance + 0.5, 0, 1)
     return fraction
 
@@ -286,7 +286,7 @@ def _cut(field: FloatArray, porosity: float) -> FloatArray:
 def random_blobs(
     shape: Shape, *, porosity: float = 0.2, radius: float = 4.0, seed: int = 0
 ) -> Phantom:
-    """Irregular pores: a Gaussian random field cut at a quantile.
+    """Irregular pores: a Gaussian random field, thresholded at a quantile.
 
     The porosity of the mask is exact (to one voxel). `radius` is the correlation length
     of the field, about the radius of a pore.
@@ -297,7 +297,7 @@ def random_blobs(
     porosity : float
         Between 0 and 1.
     radius : float
-        In voxels.
+        Correlation length, in voxels.
     seed : int
     """
     _require_porosity(porosity)
@@ -315,14 +315,14 @@ def bicontinuous(
     sheets: bool = False,
     seed: int = 0,
 ) -> Phantom:
-    """Interwoven pore and solid of one typical width, as in trabecular bone [2]_.
+    """Interwoven pores and solid of one typical width, as in trabecular bone [2]_.
 
     Parameters
     ----------
     wavelength : float
         Distance between neighbouring struts.
     sheets : bool
-        Cut the field on both sides, which gives curved walls instead of struts.
+        Threshold the absolute value of the field: curved walls instead of struts.
     """
     _require_porosity(porosity)
     centre, width = 1 / wavelength, 0.18 / wavelength

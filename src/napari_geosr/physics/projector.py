@@ -1,7 +1,8 @@
 """Forward projection and its exact adjoint, differentiable, on CPU and GPU.
 
-Joseph's method: rays are integrals of the linearly interpolated image. Each of the two
-is the gradient of the other, so that losses on projections train networks on slices.
+Joseph's method integrates the linearly interpolated image along rays. Projection and
+back-projection are each other's gradients, so losses on projections can train networks
+on slices.
 """
 
 from __future__ import annotations
@@ -17,10 +18,10 @@ from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.physics import conewise, slicewise
 from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
 
-#: Operator norms that were worked out, and how many are kept.
+#: Cache of operator norms, and its maximum number of entries.
 _norms: dict[tuple[Hashable, ...], float] = {}
 _MOST_NORMS = 16
-#: Part of a norm that an iteration adds once there is no more to be found.
+#: Relative increase per iteration below which the norm counts as converged.
 _SETTLED = 1e-6
 
 
@@ -51,24 +52,24 @@ class _Backproject(torch.autograd.Function):
 
 
 def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Line integrals through slices, or through a volume for a cone beam.
+    """Compute line integrals through slices, or through a volume for a cone beam.
 
     Parameters
     ----------
     volume : Tensor of shape (..., N, N); cone: (..., Z, N, N)
-        Attenuation per unit of the pixel size, any floating dtype.
+        Attenuation per unit length of the pixel size, any floating dtype.
     geometry : ParallelGeometry
-        Parallel, fan or cone.
+        Parallel, fan or cone beam.
 
     Returns
     -------
     Tensor of shape (..., angle, column); cone: (..., row, angle, column)
-        float32, on the device of `volume`. Gradients pass through.
+        float32, on the device of `volume`. Differentiable.
 
     Raises
     ------
     ProjectionsError
-        If the shape is not that of the geometry.
+        If the shape does not match the geometry.
     """
     flat = _batch(volume, geometry.volume_shape, "The slices have")
     result = _apply(_Project, flat, geometry)
@@ -77,7 +78,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of :func:`project`; shapes the other way round."""
+    """Exact adjoint of :func:`project`, with input and output shapes exchanged."""
     flat = _batch(sinogram, geometry.sinogram_shape, "The projections have")
     result = _apply(_Backproject, flat, geometry)
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
@@ -93,19 +94,19 @@ def operator_norm(
 ) -> float:
     """Largest singular value of :func:`project`, by power iteration from ones.
 
-    The first singular vector is smooth and positive, so few iterations are enough: it
-    ends when one adds less than a millionth. The value rises to the norm from below. It
-    is worked out once for each geometry: blocks of slices are given the same number.
+    The first singular vector is smooth and positive, so few iterations suffice: they
+    end when the relative increase is below one millionth. The value approaches the norm
+    from below. It is cached for each geometry, so all blocks of slices get the same.
 
     Parameters
     ----------
     iterations : int
-        At most so many.
+        Maximum number of iterations.
     before_each : callable, optional
-        Called before each iteration, which takes as long as one of an algorithm; what
-        it raises ends them.
+        Called before each iteration, which takes as long as one of a reconstruction;
+        it may raise an exception to stop.
     """
-    # The same number for all parts of a scan, whatever they are a part of.
+    # Ignore `batch`, so that all parts of a scan get the same value.
     geometry = replace(geometry, batch=0)
     key = (*geometry.key, iterations)
     if key not in _norms:
@@ -142,7 +143,7 @@ def _apply(
 
 
 def _batch(tensor: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
-    """Check the last axes; flatten those before them into one."""
+    """Check the last axes, and flatten all axes before them into one."""
     if tuple(tensor.shape[-len(shape) :]) != shape:
         raise ProjectionsError(
             f"{what} shape {tuple(tensor.shape)}; the geometry needs {shape} as their "

@@ -14,17 +14,18 @@ _SUBSAMPLES = 2
 
 
 class ParallelBeam:
-    """Parallel-beam geometry of a square slice seen under equally spaced angles.
+    """Parallel-beam geometry of a square slice at equally spaced angles.
 
-    Projection is a sparse matrix: every pixel, split into 2 × 2, is shared between the
-    two detector elements nearest to its shadow. Back-projection is its transpose.
+    Projection is a sparse matrix: every pixel is split into 2 × 2 parts, each of which
+    is shared between the two nearest detector elements. Back-projection is the
+    transpose.
 
     Parameters
     ----------
     size : int
         Edge of the slices in voxels; a detector element is as wide as a voxel.
     n_angles : int
-        Views over half a turn.
+        Number of projections over half a turn.
     """
 
     def __init__(self, size: int, n_angles: int) -> None:
@@ -54,7 +55,7 @@ class ParallelBeam:
         return sparse.vstack(blocks, format="csr")
 
     def project(self, volume: FloatArray) -> FloatArray:
-        """Line integrals.
+        """Compute line integrals.
 
         Parameters
         ----------
@@ -69,14 +70,14 @@ class ParallelBeam:
         return sinogram.reshape(self.n_angles, self.n_detectors, len(volume))
 
     def reconstruct(self, sinogram: FloatArray, cutoff: float = 1.0) -> FloatArray:
-        """Filtered back-projection with a ramp, Hann-apodised up to `cutoff`.
+        """Filtered back-projection with a ramp filter and a Hann window up to `cutoff`.
 
         Parameters
         ----------
         sinogram : ndarray of shape (n_angles, n_detectors, Z)
         cutoff : float
-            Frequency where the Hann window reaches zero, in units of the detector's
-            Nyquist frequency; infinity for the bare ramp.
+            Frequency at which the Hann window reaches zero, in units of the detector's
+            Nyquist frequency; infinity for the pure ramp.
 
         Returns
         -------
@@ -97,8 +98,8 @@ class ParallelBeam:
 def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
     """Ramp filter at the frequencies of ``rfft`` of `length` samples.
 
-    Built from its taps in space (1/4, then -1/(πn)² at odd n), so that the mean of a
-    slice comes out right.
+    Built from its spatial taps (1/4, then -1/(πn)² at odd n), which preserves the mean
+    of a slice.
     """
     from scipy import fft
 
@@ -119,7 +120,7 @@ def ramp_filter(length: int, cutoff: float = 1.0) -> FloatArray:
 
 @lru_cache(maxsize=4)
 def parallel_beam(size: int, n_angles: int) -> ParallelBeam:
-    """Build a geometry once and keep it (matrices take a second to make)."""
+    """Build a geometry once and cache it (the matrix takes about a second)."""
     return ParallelBeam(size, n_angles)
 
 
@@ -135,28 +136,28 @@ def short_exposure_scan(
     """Scan a volume with few photons and reconstruct it slice by slice.
 
     Counts are Poisson distributed; the number of photons is chosen so that the noise in
-    the reconstruction has about the standard deviation asked for.
+    the reconstruction has approximately the given standard deviation.
 
     Parameters
     ----------
     volume : ndarray of shape (Z, N, N)
-        Attenuation, not negative, any scale.
+        Attenuation, non-negative, on any scale.
     n_angles : int
-        Views over half a turn. Few of them leave streaks.
+        Number of projections over half a turn. Few projections cause streaks.
     noise : float
-        Standard deviation of the noise wanted, in the grey levels of `volume`.
+        Desired standard deviation of the noise, in grey values of `volume`.
     cutoff : float
-        Of the filter, see :meth:`ParallelBeam.reconstruct`.
+        Cut-off of the filter, see :meth:`ParallelBeam.reconstruct`.
     absorption : float
-        Largest line integral after scaling; the noise is stronger behind dense parts.
+        Largest line integral after scaling; noise is stronger behind dense parts.
     seed : int
-        Of the photons.
+        Seed of the photon noise.
     """
     beam = parallel_beam(volume.shape[-1], n_angles)
     rng = np.random.default_rng(seed)
     sinogram = beam.project(volume)
     scale = absorption / float(sinogram.max())
-    # Reconstruction is linear: a slice of unit noise tells how noise is passed on.
+    # Reconstruction is linear: reconstructing unit noise gives the noise gain.
     white = rng.standard_normal((*sinogram.shape[:2], 1), dtype=np.float32)
     gain = float(beam.reconstruct(white, cutoff).std())
     inside = sinogram > 0.2 * sinogram.max()

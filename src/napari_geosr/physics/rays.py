@@ -1,9 +1,9 @@
-"""Rays through a slice, as straight lines over its rows or columns.
+"""Rays through a slice, as straight lines across its rows or columns.
 
 A ray closer to the Y axis crosses every row once, one closer to the X axis every
-column. It is written as ``across = offset + slope · along``, in voxels, where `along`
-counts rows (columns) and `across` is the column (row) where it crosses. Linear
-interpolation there, times the length of a step, is Joseph's method [1]_.
+column. It is parametrised as ``across = offset + slope · along``, in voxels, where
+`along` counts rows (columns) and `across` is the column (row) of the crossing. Linear
+interpolation there, times the step length, is Joseph's method [1]_.
 
 References
 ----------
@@ -36,14 +36,14 @@ class Rays:
     Attributes
     ----------
     offset, slope : ndarray of shape (n_angles, n_columns), float32
-        Of the line, in voxels.
+        Parameters of the line, in voxels.
     step : ndarray of shape (n_angles, n_columns), float32
-        Length between two rows (columns), in the unit of the pixel size.
+        Length of the ray between two rows (columns), in the unit of the pixel size.
     along_y : ndarray of shape (n_angles, n_columns), bool
         Whether the ray crosses rows rather than columns.
     runs : ndarray of shape (n_runs, 4), int32
-        Angle, first column, column after the last, along_y: neighbours that cross the
-        same way.
+        Runs of neighbouring rays with the same `along_y`: angle, first column, column
+        after the last, along_y.
     depth_offset, depth_slope : ndarray of shape (n_angles, n_columns), float32
         Distance from the source along the central ray as ``offset + slope · along``,
         in units of source plus detector distance; zeros for parallel rays.
@@ -58,12 +58,12 @@ class Rays:
     depth_slope: Floats
 
 
-#: The rays of geometries in use: worked out once, and forgotten with the geometry.
+#: Cache of the rays of geometries in use; entries are dropped with the geometry.
 _known: WeakKeyDictionary[ParallelGeometry, Rays] = WeakKeyDictionary()
 
 
 def rays_of(geometry: ParallelGeometry) -> Rays:
-    """Where every ray of a geometry runs; worked out when first asked for."""
+    """The rays of a geometry, computed once and cached."""
     found = _known.get(geometry)
     if found is None:
         found = _known[geometry] = trace(geometry)
@@ -71,7 +71,7 @@ def rays_of(geometry: ParallelGeometry) -> Rays:
 
 
 def trace(geometry: ParallelGeometry) -> Rays:
-    """Lay out the rays of a geometry in one detector row (for cones: the central)."""
+    """Compute the rays of one detector row (for a cone beam: the central row)."""
     angle = np.deg2rad(geometry.angles)[:, None]
     cos, sin = np.cos(angle), np.sin(angle)
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
@@ -106,7 +106,7 @@ def trace(geometry: ParallelGeometry) -> Rays:
 
 
 def row_heights(geometry: ConeGeometry) -> Floats:
-    """Height of every detector row over the central ray, in voxels."""
+    """Height of every detector row above the central ray, in voxels."""
     rows = np.arange(geometry.n_rows) - geometry.row_centre
     return (rows * geometry.row_size / geometry.voxel_size).astype(np.float32)
 

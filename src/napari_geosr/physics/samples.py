@@ -1,4 +1,4 @@
-"""Reproducible sample volumes for users to try."""
+"""Reproducible sample volumes for trying out the package."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _GREY_SOLID, _GREY_PORE = 0.8, 0.2
 def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, Volume]:
     """A foam scanned with few photons, and the same foam without noise or blur.
 
-    A CT scan of 120 views with Poisson noise is simulated slice by slice and
+    A CT scan with 120 projections and Poisson noise is simulated slice by slice and
     reconstructed by filtered back-projection.
 
     Parameters
@@ -21,12 +21,12 @@ def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, V
     shape : tuple of int
         (Z, Y, X); slices must be square.
     seed : int
-        Of foam and noise.
+        Seed of foam and noise.
 
     Returns
     -------
     noisy, clean : Volume
-        float32, voxels of 4 µm, in the same place.
+        float32, with voxels of 4 µm and the same origin.
     """
     foam = sphere_foam(shape, porosity=0.14, radius=(2.5, 8.0), gap=1.0, seed=seed)
     imaging = Imaging(
@@ -48,14 +48,14 @@ def resolution_pair(
     Parameters
     ----------
     shape : tuple of int
-        Of the coarse scan (Z, Y, X).
+        Shape of the coarse scan (Z, Y, X).
     seed : int
-        Of foam and noise.
+        Seed of foam and noise.
 
     Returns
     -------
     low, high : Volume
-        float32; voxels of 8 µm and of 4 µm that fill the same box, so the origins
+        float32, with voxels of 8 µm and 4 µm. Both fill the same box, so the origins
         differ by half a voxel of the fine scan.
     """
     fine: Shape = (2 * shape[0], 2 * shape[1], 2 * shape[2])

@@ -1,4 +1,4 @@
-"""Coarser sampling, as a detector with larger elements does it."""
+"""Coarser sampling, as by a detector with larger elements."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from napari_geosr.physics.blur import gaussian_blur
 def area_downsample(
     volume: npt.NDArray[np.float32], factor: int | Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Mean over blocks of `factor` voxels along every axis, or of a number for each.
+    """Average blocks of `factor` voxels; one factor for all axes, or one for each.
 
-    The outer edges of the field of view stay, so the centre of the first voxel moves by
-    ``(factor - 1) / 2`` voxels of the input.
+    The outer edges of the field of view are preserved, so the centre of the first voxel
+    moves by ``(factor - 1) / 2`` voxels of the input.
 
     Raises
     ------
     VolumeError
-        If a length is no multiple of `factor`.
+        If a length is not a multiple of `factor`.
     """
     factors = (factor,) * volume.ndim if isinstance(factor, int) else tuple(factor)
     if any(n % f for n, f in zip(volume.shape, factors, strict=True)):
@@ -82,15 +82,15 @@ def centre_samples(
 def coarse_scan(
     volume: npt.NDArray[np.float32], factor: int, sigma: float
 ) -> npt.NDArray[np.float32]:
-    """Image of a system with voxels `factor` times larger, without noise.
+    """Noise-free image of a system with voxels `factor` times larger.
 
     Parameters
     ----------
     volume : ndarray of shape (Z, Y, X)
         The object on the fine grid.
     factor : int
-        Voxels of the fine grid per coarse voxel and axis.
+        Voxels of the fine grid per coarse voxel along each axis.
     sigma : float
-        Blur of the coarse system in *coarse* voxels, applied before the sampling.
+        Blur of the coarse system in *coarse* voxels, applied before sampling.
     """
     return area_downsample(gaussian_blur(volume, sigma * factor), factor)

@@ -8,7 +8,7 @@ from napari_geosr.core.config import Config
 
 
 class ScanConfig(Config):
-    """A parallel-beam scan: views, beam and detector imperfections."""
+    """A parallel-beam scan: projections, beam and detector imperfections."""
 
     projections: int = Field(
         default=180,

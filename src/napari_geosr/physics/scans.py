@@ -1,4 +1,4 @@
-"""Simulated scans: a phantom with grey values, blur and noise, and its ideal."""
+"""Simulated scans: a phantom with grey values, blur and noise, and its ground truth."""
 
 from __future__ import annotations
 
@@ -21,24 +21,24 @@ NoiseKind = Literal["independent", "reconstruction", "few-photons"]
 
 @dataclass(frozen=True)
 class Imaging:
-    """Imaging settings of an object.
+    """Imaging settings.
 
     Attributes
     ----------
     noise : float
-        Standard deviation of the noise in units of the contrast pore – solid.
+        Standard deviation of the noise in units of the contrast of pore and solid.
     noise_kind : str
-        ``"independent"`` between voxels; ``"reconstruction"``: the spectrum that
-        filtered back-projection leaves; ``"few-photons"``: projections with Poisson
-        noise, really reconstructed (square slices only).
+        ``"independent"`` between voxels; ``"reconstruction"``: with the spectrum of
+        filtered back-projection; ``"few-photons"``: reconstructed from simulated
+        projections with Poisson noise (square slices only).
     blur : float
         Standard deviation of the point-spread function in voxels of the scan.
     cutoff : float
-        Where the reconstruction filter's window ends (Nyquist frequency = 1).
+        Frequency at which the filter's window reaches zero (Nyquist frequency = 1).
     n_angles : int
-        Views of a ``"few-photons"`` scan.
+        Number of projections of a ``"few-photons"`` scan.
     downsample : int
-        Voxels of the object per voxel of the scan, along every axis.
+        Voxels of the object per voxel of the scan along each axis.
     """
 
     noise: float = 0.3
@@ -56,13 +56,13 @@ class Scan:
     Attributes
     ----------
     noisy : ndarray of shape (Z, Y, X)
-        What the scanner gives.
+        The scan.
     clean : ndarray of shape (s·Z, s·Y, s·X)
-        The object's grey levels, on its own grid, sharp but for partial volume.
+        Grey values of the object on its own grid, sharp except for partial volumes.
     mask : ndarray of bool, same shape as `clean`
-        The pores.
+        Voxels of the pores.
     contrast : float
-        Grey level of the solid minus that of the pores; negative for bright pores.
+        Grey value of the solid minus that of the pores; negative for bright pores.
     """
 
     noisy: FloatArray
@@ -80,16 +80,16 @@ def scan(
     texture: FloatArray | None = None,
     seed: int = 0,
 ) -> Scan:
-    """Image `phantom`.
+    """Simulate a scan of `phantom`.
 
     Parameters
     ----------
     solid, pore : float
-        Grey levels of the two phases.
+        Grey values of the two phases.
     texture : ndarray of the phantom's shape, optional
-        Grey levels added to the object (gradients, inclusions); part of the ideal.
+        Grey values added to the object (gradients, inclusions), also in `Scan.clean`.
     seed : int
-        Of the noise.
+        Seed of the noise.
     """
     rng = np.random.default_rng([seed, 7])
     contrast = solid - pore
@@ -123,10 +123,9 @@ def scan(
 
 
 def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
-    """The scan of an object with grey levels `clean` that endless photons would give.
+    """Noise-free scan of an object with grey values `clean`.
 
-    With blur, and with the filter and the streaks of a ``"few-photons"``
-    reconstruction.
+    Includes the blur, and the filter and streaks of a ``"few-photons"`` reconstruction.
     """
     seen = gaussian_blur(clean, imaging.blur * imaging.downsample)
     if imaging.downsample > 1:
@@ -141,12 +140,12 @@ def noise_free(clean: FloatArray, imaging: Imaging) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A phantom of a kind, porosity and feature size drawn at random.
+    """A phantom of random kind, porosity and feature size.
 
     Parameters
     ----------
     scale : float
-        Multiplies every length: 2 draws the same structures on a grid twice as fine.
+        Factor of all lengths: 2 gives the same structures on a grid twice as fine.
     """
     seed = int(rng.integers(2**31))
     kind = rng.choice(4, p=[0.4, 0.25, 0.2, 0.15])
@@ -187,7 +186,7 @@ def random_phantom(
 def small_pore_foam(
     shape: Shape, rng: np.random.Generator, scale: float = 1.0
 ) -> Phantom:
-    """A foam of pores that noise hides first: 1.5 to 6 voxels · `scale` in radius.
+    """A foam of small pores, easily hidden by noise: radii of 1.5 to 7.5 · `scale`.
 
     Parameters
     ----------
@@ -215,10 +214,10 @@ def random_imaging(
     square: bool = True,
     strong_noise: float = 0.0,
 ) -> Imaging:
-    """Blur and noise drawn at random.
+    """Imaging settings with random blur and noise.
 
-    The noise level is log-uniform within `noise`, and uniform, which is stronger on
-    average, for the share `strong_noise` of the draws.
+    The noise level is log-uniform within `noise`; for the share `strong_noise` of the
+    draws it is uniform, which is stronger on average.
 
     Parameters
     ----------
@@ -230,7 +229,7 @@ def random_imaging(
     downsample : int
         Voxels of the object per voxel of the scan.
     square : bool
-        Whether slices are square, as noise of few photons needs them.
+        Whether slices are square, as required for ``"few-photons"``.
     strong_noise : float
         Share of draws with uniform noise levels.
     """
@@ -251,7 +250,7 @@ def random_imaging(
 
 
 def random_texture(phantom: Phantom, rng: np.random.Generator) -> FloatArray | None:
-    """Mild gradient, and at times a third phase, in units of the contrast."""
+    """Mild gradient and sometimes a third phase, in units of the contrast, or None."""
     shape = phantom.fraction.shape
     texture = np.zeros(shape, np.float32)
     if rng.random() < 0.5:
@@ -284,17 +283,17 @@ def random_scan(
     small_pores: float = 0.0,
     scale: float | None = None,
 ) -> Scan:
-    """A varied scan of a varied phantom, or of `phantom`; `shape` is that of the scan.
+    """A scan with random settings of a random phantom, or of `phantom`.
 
-    Dark and bright pores are equally likely. The contrast is one grey level. For the
-    share `small_pores` of the draws it is a foam of small pores with noise from the
-    upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by default
-    the factor `downsample`. The other parameters are those of :func:`random_imaging`.
+    Dark and bright pores are equally likely. The contrast is 1. For the share
+    `small_pores` of the draws, the phantom is a foam of small pores, with noise from
+    the upper half of `noise`. Lengths of the phantom are multiplied by `scale`, by
+    default `downsample`.
 
     Parameters
     ----------
     shape : (int, int, int)
-        Of the scan.
+        Shape of the scan.
     rng : numpy.random.Generator
     phantom : Phantom, optional
         The object; by default one is drawn.

@@ -1,10 +1,10 @@
 """Random scenes to train denoisers: dead leaves with features of real scans.
 
-Random shapes of power-law sizes occlude each other, which gives images the statistics
-of natural ones [1]_, and networks that learn from them denoise what they never saw
-[2]_. Volumes of materials, bones and cells have more: fibres and weaves, plates and
-cracks, thin struts, cavities of one to three voxels, grains, textures with power-law
-spectra inside phases, gradients from beam hardening.
+Random shapes with power-law sizes occlude each other, which gives images the statistics
+of natural ones [1]_; networks trained on them can denoise unseen kinds of images [2]_.
+Volumes of materials, bones and cells have further features, which are added: fibres and
+weaves, plates and cracks, thin struts, cavities of one to three voxels, grains,
+textures with power-law spectra inside phases, gradients from beam hardening.
 
 References
 ----------
@@ -34,7 +34,7 @@ _KINDS = ("ellipsoid", "box", "octahedron", "fibre", "plate")
 
 
 def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
-    """A noise-free volume (Z, Y, X) whose grey values lie about 0 … 1."""
+    """A noise-free volume (Z, Y, X) with grey values of about 0 … 1."""
     two_phases = rng.random() < 0.35
     greys = rng.random(2 if two_phases else int(rng.integers(3, 9)))
     if two_phases and abs(greys[0] - greys[1]) < 0.2:
@@ -51,7 +51,7 @@ def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
             extra(scene, grid, rng, greys)
     if rng.random() < 0.4:
         scene = gaussian_blur(scene, rng.uniform(0.3, 1.3))
-    elif rng.random() < 0.2:  # another blur along the axis than in the plane
+    elif rng.random() < 0.2:  # different blurs along Z and in the plane
         scene = gaussian_blur(
             scene, (rng.uniform(0, 1.5), *[rng.uniform(0.2, 1.0)] * 2)
         )
@@ -66,7 +66,7 @@ def random_scene(shape: Shape, rng: np.random.Generator) -> FloatArray:
 def power_law_field(
     shape: Shape, exponent: float, rng: np.random.Generator
 ) -> FloatArray:
-    """A Gaussian field of power ∝ ``f^-exponent``, with mean 0 and deviation 1.
+    """A Gaussian field with power ∝ ``f^-exponent``, mean 0, standard deviation 1.
 
     Parameters
     ----------
@@ -96,7 +96,7 @@ def _rotation(rng: np.random.Generator) -> npt.NDArray[np.float64]:
 
 
 def _radius(rng: np.random.Generator) -> float:
-    """From a density ∝ r^-3 between the smallest and the largest."""
+    """A random radius with density ∝ r^-3 between the smallest and the largest."""
     low, high = _RADII
     share = rng.random()
     return float((low**-2 - share * (low**-2 - high**-2)) ** -0.5 * rng.uniform(0.8, 2))
@@ -109,7 +109,7 @@ def _cut(grid: Grid, key: tuple[slice, ...]) -> Grid:
 
 
 def _away(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
-    """The coordinates, seen from a place."""
+    """The coordinates relative to a place."""
     z, y, x = grid
     c = place.astype(np.float32)
     return z - c[0], y - c[1], x - c[2]
@@ -169,7 +169,7 @@ def _add_cavities(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Cavities of one to three voxels, such as lacunae, or grains as small."""
+    """Cavities of one to three voxels, such as lacunae, or grains of that size."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(10, 120))):
         centre = rng.random(3) * np.array(scene.shape)
@@ -188,7 +188,7 @@ def _add_struts(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Struts of one to four voxels between random places."""
+    """Struts one to four voxels thick between random places."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(5, 25))):
         ends = rng.random((2, 3)) * np.array(scene.shape)
@@ -208,7 +208,7 @@ def _add_cracks(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Cracks: wavy sheets of about one voxel."""
+    """Cracks: wavy sheets about one voxel thick."""
     grey = np.float32(rng.choice(greys))
     for _ in range(int(rng.integers(1, 5))):
         u = _rotation(rng)[0]
@@ -224,7 +224,7 @@ def _add_weave(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Two sets of yarns, over and under each other."""
+    """Two sets of interlaced yarns."""
     z, y, x = grid
     pitch, r = rng.uniform(8, 24), rng.uniform(1.5, 6)
     for across, along in ((y, x), (x, y)):
@@ -245,7 +245,7 @@ def _add_grains(
     rng: np.random.Generator,
     greys: npt.NDArray[np.float64],
 ) -> None:
-    """Grains that fill space, each of its own grey value (Voronoi cells)."""
+    """Space-filling grains (Voronoi cells), each with its own grey value."""
     from scipy.spatial import cKDTree
 
     n = int(rng.integers(15, 150))
@@ -258,7 +258,7 @@ def _add_grains(
 
 
 def _gradient(grid: Grid, rng: np.random.Generator) -> FloatArray:
-    """A ramp and a bowl, as uneven light and beam hardening leave them."""
+    """A ramp and a bowl, as from uneven illumination and beam hardening."""
     shape = [g.size for g in grid]
     z, y, x = (g / max(n - 1, 1) - 0.5 for g, n in zip(grid, shape, strict=True))
     ramp = sum(rng.normal() * part for part in (z, y, x))

@@ -1,13 +1,13 @@
 """Training volumes that are simulated when they are read: ``simulated:KIND:0-127``.
 
-Volume number `n` of a kind is a function of `n` alone, so a config that names a range
-says all there is to know about the data. Kinds that differ in their ending show the
-same object: ``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean``
-without, ``foam-scan-object`` without noise and blur, ``foam-coarse-object`` with twice
-the voxels as well (``foam-coarse-4`` and ``bone-coarse-8``: four and eight times,
-``fluo-coarse``: twice in the plane). Grey levels are in standard deviations of the
-first noisy one from its mean. Of most kinds every few numbers is a single image in
-place of a volume.
+Volume number `n` of a kind depends only on `n`, so a config that names a range defines
+the data completely. Kinds that differ only in their ending show the same object:
+``ct-scan`` and ``ct-scan-again`` with independent noise, ``ct-scan-clean`` without
+noise, ``foam-scan-object`` without noise and blur, and ``foam-coarse-object`` also with
+half the voxel size (``foam-coarse-4`` and ``bone-coarse-8``: a quarter and an eighth,
+``fluo-coarse``: half in the plane). Grey values of all versions are standardised with
+the mean and standard deviation of the first, noisy version. For most kinds, some
+numbers are a single image instead of a volume.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from napari_geosr.physics.blur import gaussian_blur
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 
 PREFIX = "simulated:"
-#: Volumes kept once simulated; 128 of the scans below, in all versions, take 450 MB.
+#: Cache for simulated volumes, in bytes; 128 scans in all versions take 450 MB.
 CACHE_BYTES = 1 << 30
 _MOST = 100_000
 _CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
@@ -40,18 +40,18 @@ _BLOB_SEED, _FINE_SEED = 20_306, 20_307
 
 @dataclass(frozen=True)
 class ObjectKind:
-    """A kind of object.
+    """A kind of simulated object.
 
     Attributes
     ----------
     simulate : callable
-        From a number to its versions (Z, Y, X), in the order of `endings`.
+        Returns the versions (Z, Y, X) for a number, in the order of `endings`.
     single_every : int, optional
-        Each so many-th number is the middle plane alone (Y, X).
+        Every n-th number is only the middle plane (Y, X).
     endings : tuple of str
-        Of the versions' names.
+        Endings of the names of the versions.
     shape : tuple of int
-        Of the first version.
+        Shape of the first version.
     finer : (int, int, int)
         Voxels of the other versions per voxel of the first, along Z, Y and X.
     """
@@ -63,7 +63,7 @@ class ObjectKind:
     finer: tuple[int, int, int] = (1, 1, 1)
 
     def is_single(self, number: int) -> bool:
-        """Whether that number is a single image."""
+        """Whether this number is a single image."""
         every = self.single_every
         return every is not None and number % every == every - 1
 
@@ -74,7 +74,7 @@ class ObjectKind:
         return shape[1:] if self.is_single(number) else shape
 
     def versions(self, number: int) -> tuple[FloatArray, ...]:
-        """All versions of a number, on the scale of the first."""
+        """All versions of a number, on the grey scale of the first."""
         made = self.simulate(number)
         if self.is_single(number):
             made = tuple(part[len(part) // 2] for part in made)
@@ -88,7 +88,7 @@ class ObjectKind:
 def ct_object(
     shape: Shape, rng: np.random.Generator
 ) -> tuple[Phantom, FloatArray | None]:
-    """Pores in a solid, often with a third phase, gradients or a grained solid."""
+    """Pores in a solid, often with a third phase, gradients or a granular solid."""
     phantom = scans.random_phantom(shape, rng)
     texture = scans.random_texture(phantom, rng)
     added = np.zeros(shape, np.float32) if texture is None else texture
@@ -111,7 +111,7 @@ def ct_object(
 
 
 def ct_scan(number: int) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Two scans of the same object, and the one that endless photons would give."""
+    """Two noisy scans of the same object, and its noise-free scan."""
     rng = np.random.default_rng([_CT_SEED, number])
     phantom, texture = ct_object(KINDS["ct-scan"].shape, rng)
     imaging = scans.random_imaging(rng)
@@ -152,7 +152,7 @@ def foam_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of irregular pores, many of them joined by necks, and the sharp object."""
+    """A scan of irregular pores, many connected by necks, and the sharp object."""
     kind = KINDS["blob-scan"]
     rng = np.random.default_rng([_BLOB_SEED, number])
     phantom = phantoms.random_blobs(
@@ -168,7 +168,7 @@ def blob_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
-    """A scan of small pores under strong noise, and the sharp object."""
+    """A scan of small pores with strong noise, and the sharp object."""
     made = scans.random_scan(
         KINDS["fine-scan"].shape,
         np.random.default_rng([_FINE_SEED, number]),
@@ -179,7 +179,7 @@ def fine_scan(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """A coarse scan of pores in a solid; the sharp object on a grid twice as fine."""
+    """A coarse scan of pores in a solid, and the object with half the voxel size."""
     kind = KINDS["foam-coarse"]
     made = scans.random_scan(
         kind.shape,
@@ -192,7 +192,7 @@ def foam_coarse(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
-    """A coarse scan; the sharp object on a grid four times as fine.
+    """A coarse scan, and the sharp object on a grid four times as fine.
 
     Its features are half as large, in voxels of the scan, as those of
     :func:`foam_coarse`.
@@ -210,10 +210,10 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
-    """A clinical scan of bone; the sharp object on a grid eight times as fine.
+    """A clinical scan of bone, and the sharp object on a grid eight times as fine.
 
-    Struts of 6 to 20 fine voxels, or canals of 1.5 to 16 in radius, as a scan with
-    voxels of 80 µm would show them.
+    Struts 6 to 20 fine voxels thick, or canals with a radius of 1.5 to 16 fine voxels,
+    as seen in a scan with 80 µm voxels.
     """
     kind = KINDS["bone-coarse-8"]
     rng = np.random.default_rng([_COARSE_SEED, 8, number])
@@ -245,7 +245,7 @@ def bone_coarse_8(number: int) -> tuple[FloatArray, FloatArray]:
 
 
 def fluo_coarse(number: int) -> tuple[FloatArray, FloatArray]:
-    """Cells in wide pixels; free of noise and sharper in the plane in narrow ones."""
+    """A noisy image of cells, and a noise-free one with half the pixel size."""
     kind = KINDS["fluo-coarse"]
     rng = np.random.default_rng([_FLUO_SEED, 2, number])
     microscope = fluorescence.random_microscope(rng, photons=(10.0, 500.0))
@@ -279,7 +279,7 @@ KINDS = {
 
 
 class Cache:
-    """Cache of recent simulations, up to a number of bytes."""
+    """Cache of recent simulations with a maximum size in bytes."""
 
     def __init__(self, most: int = CACHE_BYTES) -> None:
         self._most, self._held = most, 0
@@ -321,7 +321,7 @@ class SimulatedArray:
 
     @property
     def nbytes(self) -> int:
-        """Bytes of all voxels."""
+        """Size of all voxels in bytes."""
         return math.prod(self.shape) * self.dtype.itemsize
 
     def __getitem__(self, key: Any) -> Any:
@@ -334,12 +334,12 @@ def is_simulated(path: str | Path) -> bool:
 
 
 def open_simulated(path: str | Path) -> list[Volume]:
-    """Open the volumes that ``simulated:KIND:FIRST-LAST`` names; simulates none yet.
+    """Open the volumes named by ``simulated:KIND:FIRST-LAST`` without simulating them.
 
     Raises
     ------
     ConfigError
-        If there is no such kind, or the numbers are no range.
+        If there is no such kind, or the numbers are not a range.
     """
     found = re.fullmatch(rf"{PREFIX}([^:]*)(?::(\d+)-(\d+))?", str(path))
     names = {

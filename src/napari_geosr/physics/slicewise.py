@@ -1,7 +1,7 @@
-"""Parallel and fan beam: every slice is projected onto a detector row of its own.
+"""Parallel and fan beam: every slice is projected onto its own detector row.
 
-Two forms of the same numbers: compiled loops on the CPU, and tensors of places and
-weights, by chunks of rays, on any other device.
+There are two equivalent implementations: compiled loops on the CPU, and tensors of
+indices and weights, in chunks of rays, on any other device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.rays import rays_of
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-#: How often a slice lies in memory while it is projected.
+#: Copies of a slice in memory during projection.
 COPIES = 2
 
 
@@ -31,7 +31,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of :func:`project`: slices (B, N, N) of (B, angle, column)."""
+    """Exact adjoint of :func:`project`: (B, angle, column) to slices (B, N, N)."""
     if sinogram.device.type == "cpu":
         return _by_groups(sinogram, geometry.volume_shape, _spread_loops, geometry)
     return backproject_tensors(sinogram, geometry)
@@ -43,7 +43,7 @@ def _by_groups(
     work: Callable[[Any, ParallelGeometry, bool], Any],
     geometry: ParallelGeometry,
 ) -> Tensor:
-    """Apply `work` to groups of slices, the slice being the last axis in it."""
+    """Apply `work` to groups of slices, with the slice axis moved to the end."""
     out = torch.empty((len(source), *shape), dtype=torch.float32)
     parts = passes(len(source), geometry.size, COPIES, geometry.batch)
     for part, is_many in parts:
@@ -91,7 +91,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry, is_many: bool)
 
 
 def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`project` with tensor operations alone, on any device."""
+    """:func:`project` with tensor operations only, on any device."""
     pixels = volume.reshape(len(volume), -1).T.contiguous()
     step = _ray_tensor(rays_of(geometry).step, volume)
     out = torch.empty((step.numel(), len(volume)), device=volume.device)
@@ -104,7 +104,7 @@ def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`backproject` with tensor operations alone, on any device."""
+    """:func:`backproject` with tensor operations only, on any device."""
     step = _ray_tensor(rays_of(geometry).step, sinogram)
     values = sinogram.reshape(len(sinogram), -1).T * step[:, None]
     out = torch.zeros((geometry.size**2, len(sinogram)), device=sinogram.device)
@@ -117,7 +117,7 @@ def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _taps(
     geometry: ParallelGeometry, like: Tensor
 ) -> Iterator[tuple[slice, Tensor, Tensor]]:
-    """Chunks of rays with the pixels each one sees: places and weights (ray, 2 N)."""
+    """Pixel indices and weights for chunks of rays: (ray, 2 N)."""
     n, rays = geometry.size, rays_of(geometry)
     offset, slope = _ray_tensor(rays.offset, like), _ray_tensor(rays.slope, like)
     along_y = _ray_tensor(rays.along_y, like)

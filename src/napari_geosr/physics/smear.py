@@ -1,8 +1,9 @@
-"""Back-projection for filtered projections: what FBP and FDK end with.
+"""Back-projection of filtered projections, the last stage of FBP and FDK.
 
-Every voxel takes what lies at its shadow, by linear interpolation. It is smoother than
-the exact adjoint of Joseph's projection, whose weights on a pixel vary with the angle,
-and is what filtered back-projection assumes; it is the adjoint of no projector here.
+Every voxel receives the linearly interpolated value at its projected position. This is
+what filtered back-projection assumes, and smoother than the exact adjoint of Joseph's
+projection, whose weights for a pixel vary with the angle. It is not the adjoint of any
+projector in this package.
 """
 
 from __future__ import annotations
@@ -21,24 +22,24 @@ from napari_geosr.physics.geometry import (
 )
 from napari_geosr.physics.taps import chunk_length, linear_taps
 
-#: How often a slice lies in memory meanwhile.
+#: Copies of a slice in memory during back-projection.
 COPIES = 1
 
 
 def smear(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Sum over angles of what each voxel sees, over its squared distance for a fan.
+    """Back-project: sum over all angles, distance-weighted for fan and cone beams.
 
     Parameters
     ----------
     projections : Tensor of shape (B, angle, column), float32
-        For a cone beam (row, angle, column). Filtered, and multiplied with the weights
-        of the angles.
+        For a cone beam (row, angle, column). Filtered and multiplied by the weights of
+        the angles.
     geometry : ParallelGeometry
 
     Returns
     -------
     Tensor of shape (B, N, N); cone: (Z, N, N)
-        No gradients pass through it.
+        Not differentiable.
     """
     if projections.device.type != "cpu":
         return smear_tensors(projections, geometry)
@@ -91,7 +92,7 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
     n, margin = geometry.size, (loops.LEFT, loops.RIGHT)
     padded = np.pad(values.transpose(1, 2, 0), ((0, 0), margin, margin))
     out = np.zeros((n, n, geometry.n_slices), np.float32)
-    # Of the whole cone: places within a slab would be rounded in another way.
+    # Relative to the whole cone: places within a slab would be rounded differently.
     rise = (
         np.float32(geometry.row_centre + geometry.first_row),
         np.float32(geometry.slice_centre + geometry.first_slice),
@@ -104,11 +105,11 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`smear` with tensor operations alone, on any device."""
+    """:func:`smear` with tensor operations only, on any device."""
     cone = isinstance(geometry, ConeGeometry)
-    if cone:  # (angle, row, column) in one long list
+    if cone:  # flattened (angle, row, column)
         table = projections.transpose(0, 1).reshape(-1, 1).contiguous()
-    else:  # (angle, column) of all slices
+    else:  # flattened (angle, column), one column per slice
         table = projections.reshape(len(projections), -1).T.contiguous()
     shape = geometry.volume_shape
     out = torch.zeros((int(np.prod(shape)), table.shape[1]), device=projections.device)
@@ -127,7 +128,7 @@ def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
 def _places(
     geometry: ParallelGeometry, part: slice, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Where every voxel is seen under some angles, and weights: (voxel, taps)."""
+    """Detector positions and weights of every voxel at some angles: (voxel, taps)."""
     n, n_columns = geometry.size, geometry.n_columns
     cos, sin, centre, k = _turns(geometry)
     c = torch.from_numpy(cos[part]).to(device)[None]

@@ -1,9 +1,9 @@
 """Back-projection with linear interpolation on the detector, as compiled loops.
 
-Projections come with a margin of zeros (`LEFT`, `RIGHT`) on the column axis, and for a
-cone on the row axis. A voxel at (x, y) from the axis is seen under an angle at column
-``centre + (x cos + y sin) / u`` with u = 1 + k (y cos - x sin), and counts 1 / u²; k is
-voxel size over source distance, 0 for parallel rays.
+Projections have a margin of zeros (`LEFT`, `RIGHT`) on the column axis, and for a cone
+beam also on the row axis. A voxel at (x, y) from the axis is projected onto column
+``centre + (x cos + y sin) / u`` with u = 1 + k (y cos - x sin), and has the weight
+1 / u²; k is the voxel size over the source distance, 0 for parallel rays.
 """
 
 from __future__ import annotations
@@ -19,9 +19,10 @@ RIGHT = 3
 
 @compiled
 def _sample(place: np.float32, high: np.float32) -> tuple[np.int32, np.float32]:
-    """Sample of the detector before `place`, with its margin, and share of the next.
+    """Index of the detector sample before `place`, and weight of the next sample.
 
-    What is seen beside the detector lies in the margin; `high` is the last place in it.
+    Indices include the margin. Places outside the detector are clamped to the margin;
+    `high` is its last place.
     """
     place = min(max(place + np.float32(LEFT), np.float32(0)), high)
     m = np.int32(place)
@@ -38,7 +39,7 @@ def _shadow(
     k: np.float32,
     high: np.float32,
 ) -> tuple[np.float32, np.int32, np.float32]:
-    """1 / u of a voxel, and its column as by :func:`_sample`."""
+    """1 / u of a voxel, and its column as from :func:`_sample`."""
     over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
     m, f = _sample(centre + (x * c + y * s) * over, high)
     return over, m, f
@@ -55,7 +56,7 @@ def smear_one(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Projections (angle, column + margin) into rows `start` to `stop` of (N, N)."""
+    """Back-project (angle, column + margin) into rows `start` to `stop` of (N, N)."""
     n = out.shape[0]
     middle = np.float32((n - 1) / 2)
     high = np.float32(projections.shape[1] - RIGHT)
@@ -88,7 +89,7 @@ def smear_many(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Projections (angle, column + margin, B) into rows of slices (N, N, B)."""
+    """Back-project (angle, column + margin, B) into rows of slices (N, N, B)."""
     n, batch = out.shape[0], out.shape[2]
     middle = np.float32((n - 1) / 2)
     high = np.float32(projections.shape[1] - RIGHT)
@@ -111,9 +112,9 @@ def smear_many(
 def _row(
     place: np.float32, first_row: np.int32, top: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """As :func:`_sample`, of rows of which the first is `first_row` of the detector.
+    """Like :func:`_sample`, for detector rows that start at `first_row`.
 
-    Share and rounding are those of the whole detector.
+    Weights are rounded as for the whole detector.
     """
     low, high = np.float32(first_row), np.float32(first_row) + top
     place = min(max(place + np.float32(LEFT), low), high)
@@ -137,10 +138,10 @@ def smear_cone(
     projections: AnyArray,
     out: AnyArray,
 ) -> None:
-    """Projections (angle, column + margin, row + margin) into (N, N, Z).
+    """Back-project (angle, column + margin, row + margin) into (N, N, Z).
 
-    Centres are those of the whole detector and volume, of which rows and slices from
-    `first_row` and `first_slice` on are given.
+    The centres refer to the whole detector and volume; the given rows and slices start
+    at `first_row` and `first_slice`.
     """
     n, n_slices = out.shape[0], out.shape[2]
     middle = np.float32((n - 1) / 2)

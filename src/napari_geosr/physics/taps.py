@@ -1,4 +1,4 @@
-"""Linear interpolation as places and weights, for operators made of tensors."""
+"""Linear interpolation as indices and weights, for operators built from tensors."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ _DEVICE_BYTES = 2**30
 def linear_taps(
     place: Tensor, n: int, dim: int, first: int = 0
 ) -> tuple[Tensor, Tensor]:
-    """Both neighbours of places on a grid of `n`, and their weights.
+    """Indices of both neighbours of places on a grid of `n`, and their weights.
 
-    Both stand in a new axis `dim`. Beyond the grid is zero: such neighbours have weight
-    0 and any place on the grid. The grid begins at the place `first`.
+    The two neighbours are along a new axis `dim`. Values beyond the grid are zero:
+    neighbours there get weight 0 and an arbitrary valid index. The grid starts at the
+    place `first`.
 
     Parameters
     ----------
@@ -24,9 +25,9 @@ def linear_taps(
     n : int
         Length of the grid.
     dim : int
-        Where the new axis of length 2 is put.
+        Position of the new axis of length 2.
     first : int
-        Place at which the grid begins.
+        Place at which the grid starts.
 
     Returns
     -------
@@ -43,6 +44,6 @@ def linear_taps(
 
 
 def chunk_length(device: torch.device, bytes_each: int) -> int:
-    """How many of something fit into the memory that places and weights may take."""
+    """Number of items that fit into the memory budget for indices and weights."""
     budget = _CPU_BYTES if device.type == "cpu" else _DEVICE_BYTES
     return max(1, budget // bytes_each)

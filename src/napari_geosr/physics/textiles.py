@@ -1,6 +1,6 @@
-"""Phantoms that are neither balls nor blobs: felts, weaves, rocks of several phases.
+"""Phantoms of felts, weaves, and rocks with several phases.
 
-Lengths are in voxels. All are clean: blur and noise can be added.
+Lengths are in voxels. Phantoms are free of blur and noise, which can be added.
 
 References
 ----------
@@ -25,24 +25,25 @@ from napari_geosr.physics.tubes import render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Length of the straight pieces that a fibre is drawn with: small boxes draw faster.
+#: Length of the straight segments that a fibre is drawn with: short ones have small
+#: bounding boxes and are faster to draw.
 _PIECE = 12.0
-#: Fibres of a felt that is asked for more than straight ones can fill.
+#: Maximum number of fibres, after which the porosity counts as unreachable.
 _MOST_FIBRES = 20_000
-#: Distance between the points of a yarn, in parts of the distance between yarns.
+#: Points along a yarn per distance between neighbouring yarns.
 _POINTS_PER_SPACING = 8
 
 
 @dataclass(frozen=True, eq=False)
 class MultiphaseSolid:
-    """A solid of several grey phases, pores among them.
+    """A solid with several grey phases, including pores.
 
     Attributes
     ----------
     grey : ndarray of shape (Z, Y, X), float32
         Grey values; mixtures where a boundary cuts a voxel.
     labels : ndarray of shape (Z, Y, X), uint8
-        Which phase each voxel mostly is, as an index of `greys`. 0: pore.
+        Index into `greys` of the main phase of each voxel. 0: pore.
     greys : tuple of float
         Grey value of each phase.
     """
@@ -73,24 +74,24 @@ def felt(
 ) -> Phantom:
     """Felt: straight fibres in random directions, added until `porosity` is left [1]_.
 
-    Fibres overlap, and all run through the whole box.
+    Fibres may overlap, and each crosses the whole box.
 
     Parameters
     ----------
     shape : tuple of int
         Box (Z, Y, X).
     porosity : float
-        Share of the box between the fibres, reached to one fibre.
+        Share of the box that is free of fibres, accurate to one fibre.
     radius : float
-        Of every fibre.
+        Radius of the fibres.
     tilt : float
-        How far fibres leave the (Y, X) plane: 0 lie in it, 1 point in any direction.
+        Inclination of fibres to the (Y, X) plane: 0 in the plane, 1 isotropic.
     seed : int
 
     Raises
     ------
     ConfigError
-        If the porosity is not between 0 and 1, or cannot be reached by fibres of this
+        If the porosity is not between 0 and 1, or cannot be reached with fibres of this
         radius.
     """
     if not 0 < porosity < 1 or not radius > 0:
@@ -129,8 +130,8 @@ def _line(
 ) -> Array | None:
     """Points of a straight line through the box, or None if it misses the box.
 
-    Lines are uniform in the plane across their direction, so that the middle of the
-    box gets no more of them than its corners.
+    Lines are distributed uniformly in the plane perpendicular to their direction, so
+    that they are not denser in the middle of the box than in its corners.
     """
     direction = rng.standard_normal(3) * np.array([tilt, 1.0, 1.0])
     direction /= np.linalg.norm(direction)
@@ -155,20 +156,20 @@ def weave(
     jitter: float = 0.3,
     seed: int = 0,
 ) -> Phantom:
-    """Layers of plain weave: yarns along y and x that pass over and under each other.
+    """Layers of plain weave: interlaced yarns along Y and X.
 
     Parameters
     ----------
     shape : tuple of int
-        Box (Z, Y, X); the layers are stacked along z.
+        Box (Z, Y, X); the layers are stacked along Z.
     spacing : float
-        Distance between the axes of neighbouring yarns of one direction.
+        Distance between the axes of neighbouring parallel yarns.
     radius : float
-        Of every yarn; less than half the `spacing`.
+        Radius of the yarns; less than half the `spacing`.
     gap : float
-        Between yarns where they cross, and between layers.
+        Gap between crossing yarns, and between layers.
     jitter : float
-        Standard deviation of the place of each yarn, across it and in the plane.
+        Standard deviation of the in-plane position of each yarn, across its direction.
     seed : int
         Also shifts every layer in the plane.
 
@@ -195,7 +196,7 @@ def weave(
             n = math.ceil(_POINTS_PER_SPACING * reach / spacing)
             t = np.linspace(-spacing, shape[along] + spacing, n)
             for i in range(-4, count):
-                # Warp is above where weft is below, at every other crossing.
+                # Warp and weft alternate: one is above where the other is below.
                 sign = (-1) ** i * (1 if along == 1 else -1)
                 wave = np.cos(np.pi * (t - shift[along - 1]) / spacing)
                 path = np.empty((n, 3))
@@ -223,27 +224,27 @@ def several_phases(
     size: float = 12.0,
     seed: int = 0,
 ) -> MultiphaseSolid:
-    """Grains of several phases, as minerals in a rock; the first phase are pores [2]_.
+    """Grains of several phases, like minerals in a rock; the first phase is pores [2]_.
 
-    Grains are the cells of random points, each all of one phase. A voxel that the
-    plane between two grains cuts holds both.
+    Grains are the Voronoi cells of random points; each grain consists of one phase. A
+    voxel cut by the boundary of two grains is a mixture of both.
 
     Parameters
     ----------
     shape : tuple of int
         Box (Z, Y, X).
     shares : tuple of float
-        Volume fraction of each phase, reached to about one grain; sum 1.
+        Volume fraction of each phase, accurate to about one grain; the sum is 1.
     greys : tuple of float
         Grey value of each phase.
     size : float
-        Edge of a cube as large as the mean grain.
+        Edge of a cube with the volume of the mean grain.
     seed : int
 
     Raises
     ------
     ConfigError
-        If shares and grey values do not fit together.
+        If shares and grey values are invalid or inconsistent.
     """
     from scipy.spatial import cKDTree
 
@@ -286,7 +287,7 @@ def several_phases(
 def _phases_of(
     volumes: npt.NDArray[np.int64], shares: tuple[float, ...], rng: np.random.Generator
 ) -> npt.NDArray[np.int64]:
-    """A phase for each grain: the one whose share is furthest from being filled."""
+    """Random phase for each grain, weighted by how much of each is still missing."""
     wanted = np.asarray(shares) * volumes.sum()
     phase = np.zeros(len(volumes), np.int64)
     for grain in rng.permutation(len(volumes)):

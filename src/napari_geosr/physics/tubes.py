@@ -1,7 +1,7 @@
-"""Networks of tubes: bone cells with their canaliculi, the canals of cortical bone.
+"""Networks of tubes: bone cells with canaliculi, and the canals of cortical bone.
 
-Lengths are in voxels. A network of cells knows its graph, which is the truth that the
-connections of a restoration are judged by.
+Lengths are in voxels. A cell network includes its graph, the ground truth for the
+connections in a restoration.
 
 References
 ----------
@@ -28,17 +28,17 @@ from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 
 Array = npt.NDArray[np.float64]
 
-#: Points of a bent path.
+#: Number of points along a bent path.
 _POINTS = 9
-#: Candidates that are drawn for each cell that has room.
+#: Random candidates per cell that would fit into the volume.
 _TRIES = 40
-#: Semi-axes of a lacuna across, over the one along.
+#: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
 
 
 @dataclass(frozen=True, eq=False)
 class CellNetwork:
-    """Cells in bone, joined by canaliculi.
+    """Bone cells connected by canaliculi.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class CellNetwork:
     cells : ndarray of shape (n, 3)
         Centres (z, y, x) of the lacunae in voxels.
     canaliculi : ndarray of shape (m, 2), int
-        Which two cells each joins.
+        Indices of the two cells that each connects.
     """
 
     phantom: Phantom
@@ -56,26 +56,26 @@ class CellNetwork:
 
     @property
     def euler_number(self) -> int:
-        """Cells less canaliculi: that of the pores, if no two canaliculi meet."""
+        """Euler number of the pores (cells minus canaliculi), if no canaliculi meet."""
         return len(self.cells) - len(self.canaliculi)
 
 
 def render_tubes(
     shape: Shape, paths: Sequence[Array], radii: Sequence[float]
 ) -> FloatArray:
-    """Fraction of each voxel in tubes with round ends along bent paths.
+    """Volume fraction of each voxel inside round-ended tubes along bent paths.
 
     Parameters
     ----------
     paths : sequence of ndarray of shape (n, 3)
-        Points (z, y, x) of each, joined by straight lines.
+        Points (z, y, x) of each tube, joined by straight lines.
     radii : sequence of float
-        Of each.
+        Radius of each tube.
 
     Returns
     -------
     ndarray of `shape`
-        To first order in the distance from the surface.
+        Accurate to first order in the distance from the surface.
     """
     fraction = np.zeros(shape, np.float32)
     for path, radius in zip(paths, radii, strict=True):
@@ -85,7 +85,7 @@ def render_tubes(
 
 
 def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> None:
-    """Add a straight piece: all points nearer than `radius` to the line a … b."""
+    """Add a straight segment: all points closer than `radius` to the line a … b."""
     reach = radius + 1
     key = tuple(
         slice(max(0, math.ceil(min(p, q) - reach)), min(n, int(max(p, q) + reach) + 1))
@@ -107,7 +107,7 @@ def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> Non
 
 
 def bent(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
-    """A smooth path from a to b that leaves the straight line by about `bend`."""
+    """A smooth path from a to b that deviates from a straight line by about `bend`."""
     t = np.linspace(0, 1, _POINTS)[:, None]
     first, second = rng.standard_normal((2, 3)) * bend
     sway = np.sin(np.pi * t) * first + np.sin(2 * np.pi * t) * second / 2
@@ -117,7 +117,7 @@ def bent(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
 def _apart(
     shape: Shape, spacing: float, margin: float, rng: np.random.Generator
 ) -> Array:
-    """Points at least `spacing` apart and `margin` from the faces, as many as fit."""
+    """Random points at least `spacing` apart and `margin` from the faces."""
     low, high = np.full(3, margin), np.array(shape) - 1 - margin
     if (high <= low).any():
         raise ConfigError(
@@ -142,25 +142,25 @@ def cell_network(
     bend: float = 3.0,
     seed: int = 0,
 ) -> CellNetwork:
-    """Lacunae of bone cells, joined to their neighbours by thin canaliculi [1]_.
+    """Lacunae of bone cells, connected to their neighbours by thin canaliculi [1]_.
 
     Parameters
     ----------
     spacing : float
-        Least distance between cells.
+        Minimum distance between cells.
     lacuna : float
         Half the length of a lacuna.
     canaliculus : float
         Radius of the canaliculi.
     neighbours : int
-        Nearest cells that each is joined with.
+        Number of nearest cells that each cell is connected to.
     bend : float
-        How far canaliculi leave the straight line.
+        Typical deviation of canaliculi from a straight line.
 
     Raises
     ------
     ConfigError
-        If the volume has no room for cells.
+        If the volume is too small for a cell.
     """
     rng = np.random.default_rng(seed)
     cells = _apart(shape, spacing, lacuna + 2, rng)
@@ -179,7 +179,7 @@ def cell_network(
 def _add_lacuna(
     fraction: FloatArray, centre: Array, length: float, rng: np.random.Generator
 ) -> None:
-    """Add an ellipsoid of a random direction in the volume's main axis' cone."""
+    """Add an ellipsoid whose long axis is randomly tilted from the first axis."""
     long = np.array([1.0, *(0.3 * rng.standard_normal(2))])
     long /= np.linalg.norm(long)
     second = np.cross(long, rng.standard_normal(3))
@@ -198,7 +198,7 @@ def _add_lacuna(
     ]
     level = np.sqrt(sum(a**2 for a in along))
     slope = np.sqrt(sum((a / s) ** 2 for a, s in zip(along, sizes, strict=True)))
-    # To first order the distance to the surface is (1 - level) over the slope.
+    # To first order, the distance to the surface is (1 - level) over the slope.
     distance = (1 - level) * level / np.maximum(slope, 1e-9)
     inside = np.clip(np.where(level < 0.5, 1.0, distance + 0.5), 0, 1)
     np.maximum(fraction[key], inside, out=fraction[key])
@@ -213,18 +213,18 @@ def cortical_canals(
     bend: float = 6.0,
     seed: int = 0,
 ) -> Phantom:
-    """Haversian canals along the first axis with Volkmann canals across [2]_.
+    """Haversian canals along the first axis, connected by Volkmann canals [2]_.
 
     Parameters
     ----------
     number : int
-        Canals along the bone.
+        Number of Haversian canals.
     radius : (float, float)
-        Least and largest; log-uniform, so that narrow ones are as frequent as wide.
+        Smallest and largest radius; the distribution is log-uniform.
     links : int
-        Thinner canals that join neighbouring ones.
+        Number of thinner canals that connect neighbouring ones.
     bend : float
-        How far canals leave the straight line.
+        Typical deviation of canals from a straight line.
     """
     rng = np.random.default_rng(seed)
     depth, height, width = shape

@@ -1,6 +1,6 @@
 """Registration of two volumes: initial search, refinement, quality figures.
 
-Positions are physical, along (Z, Y, X) or (Y, X), in one unit for both volumes. A
-`Transform` leads from a position in the high-resolution volume to the same piece of the
-object in the low-resolution one.
+Positions are physical, along (Z, Y, X) or (Y, X), in the same unit for both volumes. A
+`Transform` maps a position in the high-resolution volume to the position of the same
+point of the object in the low-resolution one.
 """

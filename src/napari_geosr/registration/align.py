@@ -1,4 +1,4 @@
-"""Finds the transform between two volumes, step by step."""
+"""Find the transform between two volumes, reporting progress in steps."""
 
 from __future__ import annotations
 
@@ -21,15 +21,16 @@ from napari_geosr.registration.transform import Transform, corners, identity
 
 StartKind = Literal["search", "centres", "positions"]
 
-#: Voxels of the arrays that a search correlates, its margins included.
+#: Maximum voxels of the arrays that a search correlates, including margins.
 _SEARCH_VOXELS = 1 << 22
-#: Fewer voxels along an axis of the small volume are not found again.
+#: Minimum voxels along each axis of the small volume for a reliable search.
 _LEAST_SEARCHED = 8
-#: Voxels of the copies that are refined: of the small volume, of the large one.
+#: Maximum voxels of the copies used for refinement: small volume, large volume.
 _HIGH_VOXELS, _LOW_VOXELS = 1 << 24, 1 << 25
-#: Voxels, and part of the small volume, by which a start may be wrong.
+#: Margin for an inaccurate start: in voxels, and as a fraction of the small volume.
 _MARGIN_VOXELS, _MARGIN_PART = 8, 0.1
-#: Places found by the search that are worth a closer look, against the best one.
+#: Candidates of the search are refined if their correlation reaches this fraction of
+#: the best one.
 _WORTH = 0.85
 
 
@@ -43,10 +44,10 @@ class Alignment:
         From the small (high-resolution) volume to the large one, before and after the
         refinement.
     how : str
-        Where the start came from: ``"search"``, ``"centres"``, ``"positions"`` or
+        How the start was found: ``"search"``, ``"centres"``, ``"positions"`` or
         ``"offset"``.
     correlation : float or None
-        Normalised, at the place that a search found.
+        Normalised correlation at the position found by a search.
     low, high : SampledVolume
         The copies that were compared; `low` is a part of the large volume.
     """
@@ -74,16 +75,16 @@ def align_steps(
     Parameters
     ----------
     low, high : Volume
-        Of the same spatial axes, and in the same unit.
+        With the same spatial axes and unit.
     start : str
-        ``"search"`` for the best place anywhere; ``"centres"``: the middle of one lies
-        upon that of the other; ``"positions"``: as their origins say.
+        Initial position. ``"search"``: best match anywhere; ``"centres"``: centres
+        coincide; ``"positions"``: according to their origins.
     offset : sequence of float, optional
-        From the first corner of `low` to that of `high`; in place of `start`.
+        Vector from the first corner of `low` to that of `high`; replaces `start`.
     search_angle : float
-        Largest angle around Z (in images, in the plane) that a search tries, degrees.
+        Largest angle around Z (for images: in the plane) that a search tries, degrees.
     kind : str
-        What the refinement may change.
+        Type of transform that the refinement optimises.
 
     Yields
     ------
@@ -99,9 +100,9 @@ def align_steps(
     ConfigError
         If SimpleITK is not installed.
     VolumeError
-        If the two do not overlap, or one of them has nothing to align by.
+        If the two do not overlap, or one of them has no contrast to align by.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     itk.require()
     here, there = Grid.of(low), Grid.of(high)
@@ -147,7 +148,7 @@ def _corner(grid: Grid) -> npt.NDArray[np.float64]:
 
 
 def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Voxels of the small volume per voxel of its copy: about as large as `low`'s."""
+    """Voxels of the small volume per voxel of its copy, to match the size in `low`."""
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
@@ -158,7 +159,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
 def _part(
     low: Volume, high: Grid, start: Transform, should_stop: ShouldStop
 ) -> Generator[Step, None, SampledVolume]:
-    """The part of the large volume around the small one, with some margin."""
+    """The part of the large volume around the small one, with a margin."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
     more = max(1, math.ceil((voxels / _LOW_VOXELS) ** (1 / len(box)) - 1e-9))
@@ -222,10 +223,10 @@ def _means(
 
 
 def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
-    """Voxels of the large volume per voxel of what is searched.
+    """Voxels of the large volume per voxel of the copy that is searched.
 
-    Voxels become about cubes, few enough for the memory; of the small volume enough
-    must be left to know it by.
+    The voxels of the copy are roughly cubic and few enough for the memory, but the
+    small volume must keep enough of them to be recognisable.
     """
     wanted = float(low.voxel_size.min())
     while True:

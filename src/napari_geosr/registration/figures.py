@@ -1,4 +1,4 @@
-"""Quality of an alignment, without ground truth."""
+"""Quality figures of an alignment, computed without ground truth."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 48
-#: Voxels of a joint histogram, at most: evenly spread ones stand for the others.
+#: Maximum number of voxels in a joint histogram; of more, an even sample is used.
 _MOST_COUNTED = 1 << 22
-#: Grey values outside of these percentiles share the outermost bins.
+#: Grey values beyond these percentiles fall into the outermost bins.
 _RANGE = (0.5, 99.5)
-#: Voxels of a block along every axis, and blocks along an axis.
+#: Largest and smallest edge of a block in voxels, and maximum blocks along an axis.
 _LARGEST_BLOCK, _SMALLEST_BLOCK, _MOST_BLOCKS = 48, 16, 3
-#: Times that a shift is taken back and measured again.
+#: Number of times that a shift is undone and the rest measured again.
 _ROUNDS = 3
-#: Blocks whose two sides look less alike than this say nothing about their shift.
+#: Minimum correlation of the two volumes in a block to estimate its shift.
 _LEAST_CORRELATION = 0.2
 
 
@@ -32,11 +32,12 @@ class BlockShift:
     Attributes
     ----------
     centre : tuple of float
-        Of the block, in voxels.
+        Centre of the block, in voxels.
     shift : tuple of float
-        Of the second volume against the first, in voxels, along (Z, Y, X) or (Y, X).
+        Shift of the second volume relative to the first, in voxels, along (Z, Y, X) or
+        (Y, X).
     correlation : float
-        Of the two in the block.
+        Correlation of the two volumes in the block.
     """
 
     centre: tuple[float, ...]
@@ -45,7 +46,7 @@ class BlockShift:
 
     @property
     def length(self) -> float:
-        """Of the shift, in voxels."""
+        """Length of the shift, in voxels."""
         return math.hypot(*self.shift)
 
 
@@ -54,9 +55,9 @@ def mutual_information(
 ) -> float:
     """Mutual information of the grey values in bits, from a joint histogram.
 
-    Zero for what has nothing to do with each other; the more, the better one can be
-    told from the other. It grows with the contrast in the volumes, so it compares
-    positions of one pair, not pairs.
+    It is zero for independent volumes, and higher the better one predicts the other. As
+    it increases with the contrast, it is suitable for comparing positions of one pair
+    of volumes, but not different pairs.
 
     Parameters
     ----------
@@ -93,7 +94,7 @@ def correlation(
     Parameters
     ----------
     one, other : ndarray
-        Of one shape.
+        Arrays of the same shape.
     mask : ndarray of bool, optional
         Voxels that count.
     """
@@ -104,7 +105,7 @@ def correlation(
 
 
 def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
-    """Shifts of `other` against `one` in blocks spread over them, by correlation.
+    """Shifts of `other` relative to `one` in blocks spread over them, by correlation.
 
     Parameters
     ----------
@@ -113,7 +114,7 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
     Returns
     -------
     list of BlockShift
-        Of the blocks in which the two look alike; may be empty.
+        Only blocks in which the two are sufficiently correlated; may be empty.
     """
     found = []
     for box in _blocks(one.shape):
@@ -127,10 +128,10 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
 
 
 def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
-    """Where `other` lies against `one`.
+    """Shift of `other` relative to `one`.
 
-    What the windows leave of both is nearer to the middle than to the ends, so that a
-    shift comes out too small: it is taken back, and the rest measured again.
+    Because the windows emphasise the centre of both blocks, the shift is
+    underestimated; it is therefore undone, and the rest is measured again.
     """
     from scipy import ndimage
     from skimage.registration import phase_cross_correlation

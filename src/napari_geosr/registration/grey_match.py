@@ -1,4 +1,4 @@
-"""Maps the grey values of one scan to those of another."""
+"""Map the grey values of one scan to those of another."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from napari_geosr.registration.figures import correlation
 FloatArray = npt.NDArray[np.float32]
 MatchKind = Literal["linear", "histogram", "none"]
 
-#: Blur in voxels under which noise loses its weight.
+#: Blur that suppresses noise before fitting, in voxels.
 _BLUR = 1.0
-#: Blurs in voxels by which the low resolution may be less sharp.
+#: Candidate blurs of the low-resolution scan relative to the other, in voxels.
 _SHARPNESS = tuple(0.2 * i for i in range(13))
-#: Voxels along an axis of the middle part that is looked at, of volumes and of images.
+#: Maximum voxels per axis of the central part that is compared: 3D, 2D.
 _MIDDLE = {3: 160, 2: 2048}
 _ROUNDS, _TRIM = 5, 2.5
 _QUANTILES = 201
@@ -34,14 +34,14 @@ class GreyMatch:
     kind : str
         ``"linear"``: gain and offset; ``"histogram"``: a curve; ``"none"``.
     gain, offset : float
-        Of the straight line, also where a curve is used.
+        Parameters of the straight line, also for ``"histogram"``.
     source, target : tuple of float
-        Points of the curve; empty for the others.
+        Points of the curve; empty for the other kinds.
     blur : float
-        Standard deviation in voxels by which the high-resolution scan had to be blurred
-        to be like the other one, its voxels being means already.
+        Standard deviation, in voxels, of the blur that makes the downsampled
+        high-resolution scan most similar to the low-resolution one.
     noise : float
-        Standard deviation of what is left then, in grey values of the low resolution.
+        Standard deviation of the residual, in grey values of the low-resolution scan.
     """
 
     kind: MatchKind
@@ -61,7 +61,7 @@ class GreyMatch:
                 np.float32, copy=False
             )
         mapped = np.interp(values, self.source, self.target)
-        # Beyond the ends the curve goes on as it did on the whole.
+        # Beyond its ends, the curve is extrapolated with its mean slope.
         below, above = self.source[0] - values, values - self.source[-1]
         slope = (self.target[-1] - self.target[0]) / (self.source[-1] - self.source[0])
         mapped += slope * (np.maximum(above, 0) - np.maximum(below, 0))
@@ -82,16 +82,16 @@ class GreyMatch:
 
 
 def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> GreyMatch:
-    """Find the mapping from `high` to `low`, which show the same in the same place.
+    """Find the mapping of grey values from `high` to `low`, which must be aligned.
 
-    The high resolution is blurred as much as makes it most like the other, and both a
-    little more against noise. The line is a least-squares fit without what lies more
-    than 2.5 robust standard deviations off it. The curve joins quantiles.
+    The high-resolution scan is blurred so that it best matches the other, then both are
+    blurred slightly to suppress noise. The line is a least-squares fit that excludes
+    points more than 2.5 robust standard deviations away. The curve matches quantiles.
 
     Parameters
     ----------
     low, high : ndarray of the same shape
-        On one grid.
+        On the same grid.
     """
     low, high = _middle(low), _middle(high)
     blur = _less_sharp(low, high)
@@ -127,7 +127,7 @@ def _less_sharp(low: FloatArray, high: FloatArray) -> float:
     best = int(np.argmax(alike))
     if best in (0, len(alike) - 1):
         return _SHARPNESS[best]
-    # A parabola over the square of the blur, in which correlation is smooth.
+    # Fit a parabola in the squared blur, in which the correlation is smooth.
     x = np.array(_SHARPNESS[best - 1 : best + 2]) ** 2
     curve = np.polyfit(x, alike[best - 1 : best + 2], 2)
     top = -curve[1] / (2 * curve[0]) if curve[0] < 0 else x[1]
@@ -135,7 +135,7 @@ def _less_sharp(low: FloatArray, high: FloatArray) -> float:
 
 
 def _inner(volume: FloatArray) -> npt.NDArray[np.float64]:
-    """The values, but for those near the border."""
+    """The values as a vector, without those near the border."""
     key = tuple(slice(2, -2) if n > 12 else slice(None) for n in volume.shape)
     return volume[key].ravel().astype(np.float64)
 

@@ -1,7 +1,7 @@
-"""Refinement by mutual information, through SimpleITK (an extra).
+"""Refinement by mutual information, with SimpleITK (an optional dependency).
 
-It is the only module that imports SimpleITK. ITK counts axes from X on and has its own
-transforms; nothing of that leaves this module.
+This is the only module that imports SimpleITK. ITK orders axes from X to Z and has its
+own transforms; both are converted within this module.
 
 References
 ----------
@@ -29,15 +29,15 @@ from napari_geosr.registration.transform import Transform
 TransformKind = Literal["translation", "rigid", "similarity"]
 
 _BINS = 32
-#: Voxels of the small volume that are compared in each iteration.
+#: Maximum voxels of the small volume that are compared in each iteration.
 _SAMPLES = 200_000
 _ITERATIONS = 200
-#: Shrink factor and blur (in voxels) of each level, the coarsest first. The last blur
-#: keeps interpolation from changing the noise, which mutual information would reward.
+#: Shrink factor and blur (in voxels) of each level, coarsest first. Without the last
+#: blur, interpolation would change the noise, which mutual information would reward.
 _LEVELS = ((2, 1.0), (1, 0.5))
-#: Volumes with fewer voxels along an axis are not shrunk.
+#: Minimum voxels along each axis after shrinking; smaller volumes are not shrunk.
 _LEAST_EDGE = 16
-#: Length of the first and of the last move, in voxels.
+#: Length of the first and the last optimisation step, in voxels.
 _FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
 
 
@@ -50,7 +50,7 @@ class Refinement:
     transform : Transform
         From the small volume to the large one.
     metric : float
-        Mutual information as ITK estimates it, in nats; the more, the better.
+        Mutual information as estimated by ITK, in nats; higher is better.
     """
 
     transform: Transform
@@ -58,7 +58,7 @@ class Refinement:
 
 
 def is_installed() -> bool:
-    """Whether the extra is installed; imports nothing."""
+    """Whether SimpleITK is installed; imports nothing."""
     return find_spec("SimpleITK") is not None
 
 
@@ -80,24 +80,24 @@ def refine_steps(
     quick: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Refinement]:
-    """Move the small volume until it shares most information with the large one [1]_.
+    """Maximise the mutual information of the small and the large volume [1]_.
 
     Parameters
     ----------
     low, high : SampledVolume
-        The large volume and the small one, with about the same voxel size. What of the
-        small one lies outside of the large one does not count.
+        The large and the small volume, with about the same voxel size. Parts of the
+        small volume outside the large one are ignored.
     start : Transform
-        Wrong by a few voxels at most.
+        Initial transform, correct to a few voxels.
     kind : str
-        ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid and a scale).
+        ``"translation"``, ``"rigid"`` or ``"similarity"`` (rigid plus scale).
     quick : bool
-        The coarse level only.
+        Use only the coarse level.
 
     Yields
     ------
     Step
-        `BlockDone` in levels.
+        `BlockDone`, counted in levels.
 
     Returns
     -------
@@ -110,10 +110,10 @@ def refine_steps(
     VolumeError
         If the two do not overlap.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     require()
-    # Lengths of about one: ITK takes some of its tolerances from the unit.
+    # Use lengths of about one: some of ITK's tolerances are absolute.
     length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
     fixed, moving = _image(high, length), _image(low, length)
     large_enough = min(high.data.shape) >= 2 * _LEAST_EDGE
@@ -155,7 +155,7 @@ def _method(high: SampledVolume, shrink: int, blur: float) -> Any:
 
 
 def _run(method: Any, fixed: Any, moving: Any, should_stop: ShouldStop) -> float:
-    """Optimise; return the metric, which is the less, the better."""
+    """Optimise; return the metric (lower is better)."""
     import SimpleITK
 
     stopped = False
@@ -198,9 +198,9 @@ def _image(sampled: SampledVolume, length: float) -> Any:
 def _itk_transform(
     kind: TransformKind, way: Transform, centre: Any, length: float
 ) -> Any:
-    """An ITK transform around `centre`, in its lengths and its order of axes.
+    """An ITK transform around `centre`, in ITK's axis order and in units of `length`.
 
-    The kinds of fewer parameters keep what a start has of others: ITK composes the two.
+    Kinds with fewer parameters drop the components of `way` that they cannot represent.
     """
     import SimpleITK
 
@@ -226,7 +226,7 @@ def _itk_transform(
 
 
 def _orthogonal(matrix: AnyArray) -> Any:
-    """The nearest rotation times a scale: ITK refuses what rounding has bent."""
+    """The nearest scaled rotation: ITK rejects matrices with rounding errors."""
     left, sizes, right = np.linalg.svd(matrix)
     return left @ right * sizes.mean()
 

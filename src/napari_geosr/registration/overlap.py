@@ -17,24 +17,24 @@ def common_box(
 ) -> Box | None:
     """Voxels of `low` for which all refined voxel centres lie inside `high`.
 
-    Of such boxes, the one of (nearly) the largest volume: the logarithm of the volume
-    is concave in the faces, and both fields of view are convex.
+    Finds (nearly) the largest such box: the logarithm of the volume is a concave
+    function of the face positions, and both fields of view are convex.
 
     Parameters
     ----------
     to_high : Transform
-        From positions in `low` to those in `high`.
+        Maps positions in `low` to positions in `high`.
     factors : sequence of int
-        Refined voxels per voxel along every axis.
+        Refined voxels per voxel of `low` along each axis.
 
     Returns
     -------
     tuple of slice, or None
-        None where there is no such voxel.
+        None if there is no such voxel.
     """
     n = len(low.shape)
     normals, limits = _half_spaces(low, high, to_high)
-    # Faces of the box lie half a refined voxel further out than the outermost centres.
+    # The faces of the box are half a refined voxel beyond the outermost centres.
     inner = 0.5 / np.array(factors)
     start = _deepest(normals, limits, n)
     if start is None:
@@ -52,7 +52,7 @@ def common_box(
 def _half_spaces(
     low: Grid, high: Grid, to_high: Transform
 ) -> tuple[AnyArray, AnyArray]:
-    """The common part in indices of `low`: all x with ``normals @ x <= limits``."""
+    """The common region in indices of `low`: all x with ``normals @ x <= limits``."""
     n = len(low.shape)
     way = low.index_map(high, to_high)
     outer = np.array(high.shape) - 0.5
@@ -70,7 +70,7 @@ def _half_spaces(
 
 
 def _deepest(normals: AnyArray, limits: AnyArray, n: int) -> Any:
-    """The middle of the largest ball in it; None where there is no room."""
+    """Centre and radius of the largest inscribed sphere; None if there is no room."""
     from scipy.optimize import linprog
 
     found = linprog(
@@ -85,11 +85,11 @@ def _deepest(normals: AnyArray, limits: AnyArray, n: int) -> Any:
 
 
 def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> Any:
-    """Faces (low ones, then high ones) of the largest box."""
+    """Positions of the faces (low, then high) of the largest box."""
     from scipy.optimize import minimize
 
-    # The corner of a box that reaches furthest along a normal: high faces where the
-    # normal is positive, low ones else.
+    # The corner that reaches furthest along a normal is at the high faces where the
+    # normal is positive, and at the low faces elsewhere.
     reach = np.c_[np.minimum(normals, 0), np.maximum(normals, 0)]
     half = start[-1] / np.sqrt(n) / 2
     faces = np.r_[start[:n] - half, start[:n] + half]
@@ -117,7 +117,7 @@ def _widened(normals: AnyArray, limits: AnyArray, start: AnyArray, n: int) -> An
         options={"maxiter": 200, "ftol": 1e-9},
     )
     best = found.x * size
-    # What the solver overshoots by is taken back.
+    # Correct for the solver's overshoot.
     over = float(np.max(reach @ best - limits))
     if over > 0:
         best = best + over * np.r_[np.ones(n), -np.ones(n)]

@@ -1,4 +1,4 @@
-"""Finds a small field of view in a large one by normalised correlation.
+"""Find a small field of view in a large one by normalised correlation.
 
 References
 ----------
@@ -22,12 +22,12 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.registration.sampled import Grid, SampledVolume, inside
 from napari_geosr.registration.transform import Transform, corners, turn_in_plane
 
-#: Part of the smaller volume that must lie in the other one.
+#: Minimum fraction of the smaller volume that must overlap the other one.
 _LEAST_OVERLAP = 0.5
-#: Voxels that the border of the small volume moves from one angle to the next.
+#: Angular step, as the displacement of the small volume's border in voxels.
 _ANGLE_STEP = 1.5
 _MOST_ANGLES = 91
-#: Voxels between two candidates of one angle.
+#: Minimum distance between two candidates at the same angle, in voxels.
 _APART = 3
 
 
@@ -40,7 +40,7 @@ class Candidate:
     transform : Transform
         From the small volume to the large one.
     correlation : float
-        Normalised, -1 to 1; below zero where the contrast is inverted.
+        Normalised correlation, -1 to 1; negative if the contrast is inverted.
     """
 
     transform: Transform
@@ -60,26 +60,26 @@ def search_steps(
     Parameters
     ----------
     low, high : SampledVolume
-        The large volume and the small one, with about the same voxel size.
+        The large and the small volume, with about the same voxel size.
     degrees : float
-        Largest angle around the first axis (in images, in the plane) that is tried.
+        Largest angle around the first axis (for images: in the plane) that is tried.
     most : int
-        Candidates to give.
+        Maximum number of candidates.
 
     Yields
     ------
     Step
-        `BlockDone` in angles.
+        `BlockDone`, counted in angles.
 
     Returns
     -------
     list of Candidate
-        The best first. The list is empty where nothing has any contrast.
+        Best first; empty if one of the volumes has no contrast.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     angles = _angles(high.grid, degrees)
     finder = _Finder(low, high.grid)
@@ -94,19 +94,19 @@ def search_steps(
 
 
 def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
-    """Angles spaced closely enough that one is nearly correct."""
+    """Angles to try, spaced closely enough that one is nearly correct."""
     if degrees <= 0:
         return np.zeros(1)
     radius = max(2.0, math.hypot(*small.shape[-2:]) / 2)
     step = math.degrees(_ANGLE_STEP / radius)
     half = min(_MOST_ANGLES // 2, math.ceil(min(degrees, 180.0) / step))
-    if degrees >= 180:  # the two ends are the same
+    if degrees >= 180:  # -180° and 180° are the same
         return np.linspace(-180, 180, 2 * half, endpoint=False)
     return np.linspace(-degrees, degrees, 2 * half + 1)
 
 
 class _Finder:
-    """Fourier transforms of the large volume, taken once."""
+    """Correlates volumes with the large volume, whose transforms are computed once."""
 
     def __init__(self, low: SampledVolume, small: Grid) -> None:
         from scipy import fft
@@ -121,7 +121,7 @@ class _Finder:
             fft.next_fast_len(int(n + r - 1), real=True)
             for n, r in zip(low.grid.shape, self.reach, strict=True)
         )
-        # Around zero, or squares of large grey values drown their differences.
+        # Subtract the mean: squares of large grey values would swamp small differences.
         values = low.data - low.data.mean(dtype=np.float64).astype(np.float32)
         self.spread = float(values.std())
         self.values = self._transformed(values)
@@ -135,7 +135,7 @@ class _Finder:
         return found
 
     def _sums(self, one: AnyArray, other: AnyArray) -> Any:
-        """Sums of products at every shift, as float64."""
+        """Cross-correlation: sums of products at every shift, as float64."""
         from scipy import fft
 
         return fft.irfftn(one * np.conj(other), self.full).astype(np.float64)
@@ -143,7 +143,7 @@ class _Finder:
     def candidates(
         self, high: SampledVolume, degrees: float, most: int
     ) -> list[Candidate]:
-        """The best places at one angle."""
+        """The best positions at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
         shown, mask, first = self._turned(high, turn)
         if not mask.any() or shown[mask].std() == 0 or self.spread == 0:
@@ -159,8 +159,8 @@ class _Finder:
             shift = np.array(
                 [p if p < n else p - f for p, n, f in self._wrapped(place)], float
             )
-            # `first`: where the first voxel of what was correlated lies, from the
-            # middle of the small volume; `shift`: where it comes to lie.
+            # `first` is the position of the first correlated voxel relative to the
+            # centre of the small volume; `shift` is its position in the large volume.
             middle = self.grid.origin + shift * self.grid.voxel_size - first
             way = Transform.around(turn, high.grid.centre, middle)
             found.append(Candidate(way, best))
@@ -170,7 +170,7 @@ class _Finder:
     def _turned(
         self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
-        """The small volume turned, on the voxels of the large one, around zero."""
+        """The small volume, rotated and resampled to the large volume's voxel size."""
         half = high.grid.extent / 2
         ends = corners((-half).tolist(), half.tolist()) @ turn.T
         size = self.grid.voxel_size
@@ -184,7 +184,7 @@ class _Finder:
     def _score(
         self, shown: npt.NDArray[np.float32], mask: npt.NDArray[np.bool_]
     ) -> npt.NDArray[np.float32]:
-        """Normalised correlation at every shift; 0 where too little overlaps."""
+        """Normalised correlation at every shift; 0 where the overlap is too small."""
         m = self._transformed(mask.astype(np.float32))
         v = self._transformed(shown)
         count = self._sums(self.ones, m)
@@ -197,7 +197,7 @@ class _Finder:
         of_low = self._sums(self.squares, m) - low_sum**2 / count
         of_high = self._sums(self.ones, self._transformed(shown**2))
         of_high -= high_sum**2 / count
-        # Where the large volume is flat, rounding is all that is left of it.
+        # Where the large volume is uniform, only rounding errors remain.
         floor = 1e-4 * count * self.spread**2
         enough &= (of_low > floor) & (of_high > 0)
         power = np.sqrt(np.maximum(of_low, floor) * np.maximum(of_high, 1e-30))

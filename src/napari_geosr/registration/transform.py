@@ -16,14 +16,14 @@ FloatArray = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Transform:
-    """The position ``matrix @ p + shift`` for a position ``p``.
+    """Transform that maps a position ``p`` to ``matrix @ p + shift``.
 
     Attributes
     ----------
     matrix : ndarray of shape (n, n)
-        Along (Z, Y, X) or (Y, X): a rotation, times a scale.
+        A rotation times a scale, in the axes (Z, Y, X) or (Y, X).
     shift : ndarray of shape (n,)
-        In the unit of the positions.
+        Translation in the unit of the positions.
     """
 
     matrix: FloatArray
@@ -33,12 +33,12 @@ class Transform:
     def around(
         cls, matrix: npt.ArrayLike, centre: npt.ArrayLike, goes_to: npt.ArrayLike
     ) -> Transform:
-        """Apply `matrix` around `centre`, and move that position to `goes_to`."""
+        """Apply `matrix` around `centre`, which is then moved to `goes_to`."""
         turned = np.asarray(matrix, np.float64)
         return cls(turned, np.asarray(goes_to) - turned @ np.asarray(centre))
 
     def apply(self, points: npt.ArrayLike) -> FloatArray:
-        """Move positions of shape (…, n)."""
+        """Transform positions of shape (…, n)."""
         moved: FloatArray = np.asarray(points) @ self.matrix.T + self.shift
         return moved
 
@@ -48,7 +48,7 @@ class Transform:
         return Transform(back, -back @ self.shift)
 
     def after(self, first: Transform) -> Transform:
-        """Return the composition: `first`, then this."""
+        """Return the composition that applies `first`, then this transform."""
         return Transform(self.matrix @ first.matrix, self.apply(first.shift))
 
     @property
@@ -59,12 +59,12 @@ class Transform:
 
     @property
     def degrees(self) -> float:
-        """Angle of the rotation, without its sign."""
+        """Absolute value of the rotation angle, in degrees."""
         turn = self.matrix / self.scale
         if len(turn) == 2:
             return abs(math.degrees(math.atan2(turn[1, 0], turn[0, 0])))
         cosine = (float(np.trace(turn)) - 1) / 2
-        # The sine as well: the arc cosine alone knows no small angles.
+        # Use the sine as well: the arc cosine alone is inaccurate for small angles.
         around = turn - turn.T
         sine = math.sqrt(around[0, 1] ** 2 + around[0, 2] ** 2 + around[1, 2] ** 2) / 2
         return math.degrees(math.atan2(sine, cosine))

@@ -1,1 +1,1 @@
-"""From projections to slices: preparation, rotation axis, reconstruction."""
+"""Reconstruct slices from projections: preparation, rotation axis, algorithms."""

@@ -1,9 +1,9 @@
-"""The ASTRA toolbox as another engine for slices: quick on CUDA devices.
+"""The ASTRA toolbox as an alternative engine for slices, fast on CUDA devices.
 
-It is an optional extra, ``pip install "napari-geosr[astra]"``, and the only module that
-imports it: ASTRA is licensed under GPL-3.0 and not part of this package. Its CUDA code
-ends the process where there is no device, so every call is made behind
-``astra.use_cuda()``. Without a device the package's own algorithms are faster.
+ASTRA is an optional dependency, ``pip install "napari-geosr[astra]"``, which only this
+module imports: it is licensed under GPL-3.0 and not part of this package. Its CUDA code
+aborts the process if there is no device, so every call is guarded by
+``astra.use_cuda()``. Without a device, the package's own algorithms are faster.
 
 References
 ----------
@@ -36,12 +36,12 @@ if TYPE_CHECKING:
 
     from napari_geosr.physics.geometry import ParallelGeometry
 
-#: Algorithms by the beams that ASTRA can use them for.
+#: Beams that ASTRA supports, by algorithm.
 ABLE = {"fbp": ("parallel",), "sirt": ("parallel", "fan"), "cgls": ("parallel", "fan")}
 
 
 def is_installed() -> bool:
-    """Whether the extra is there; imports nothing."""
+    """Whether ASTRA is installed; imports nothing."""
     return find_spec("astra") is not None
 
 
@@ -65,14 +65,14 @@ def reconstruct_slices(
 ) -> Tensor:
     """Reconstruct slice by slice, like `napari_geosr.tomography.algorithms`.
 
-    `should_stop` is asked, and `on_iteration` told, once per slice. For FBP, filters
-    and weights are the package's and the back-projection is ASTRA's: on the CPU that
-    of strips; the others use its linear interpolation.
+    `should_stop` and `on_iteration` are called once per slice. FBP uses the package's
+    filters and weights with ASTRA's back-projection (on the CPU its strip model); the
+    other algorithms use its linear interpolation.
 
     Raises
     ------
     ConfigError
-        If ASTRA is not installed, or has not got the algorithm or setting.
+        If ASTRA is not installed, or does not support the setting.
     ProjectionsError
         As `napari_geosr.tomography.algorithms.reconstruct_slices`.
     """
@@ -83,7 +83,7 @@ def reconstruct_slices(
     require(name, beam_of(geometry), config)
     check_sinogram(sinogram, geometry)
     sinogram = sinogram.detach().cpu().float()
-    if name == "fbp":  # ASTRA's own wants the axis in the middle and even angles
+    if name == "fbp":  # ASTRA's FBP requires a centred axis and evenly spaced angles
         sinogram = filter_rows(sinogram, config.filter, 1.0, config.padding)
         weights = angle_weights(geometry.angles, geometry.unseen)
         sinogram *= sinogram.new_tensor(weights)[:, None]
@@ -100,12 +100,12 @@ def reconstruct_slices(
 
 
 def require(name: str, beam: str, config: Config) -> None:
-    """Raise if ASTRA cannot do this, before anything is prepared.
+    """Raise an error, before any preparation, if ASTRA cannot be used.
 
     Parameters
     ----------
     name : str
-        Of the algorithm.
+        Name of the algorithm.
     beam : str
         ``"parallel"``, ``"fan"`` or ``"cone"``.
     config : Config
@@ -114,30 +114,29 @@ def require(name: str, beam: str, config: Config) -> None:
     Raises
     ------
     ConfigError
-        If ASTRA is not installed, or has not got the setting.
+        If ASTRA is not installed, or does not support the setting.
     ProjectionsError
         If it is not used for the algorithm with this beam.
     """
     if not is_installed():
         raise ConfigError(
             "ASTRA is not installed. Install it with "
-            "pip install 'napari-geosr[astra]', or take the own engine."
+            "pip install 'napari-geosr[astra]', or use the engine 'own'."
         )
     if beam not in ABLE.get(name, ()):
         raise ProjectionsError(
-            f"ASTRA is not used for {name} with a {beam} beam here. Take the own "
-            "engine."
+            f"ASTRA is not used for {name} with a {beam} beam. Use the engine 'own'."
         )
     if getattr(config, "relaxation", 1.0) != 1.0:
         raise ConfigError(
-            "ASTRA's SIRT has no relaxation but 1; choose that, or the own engine."
+            "ASTRA's SIRT supports only relaxation 1; choose that, or the engine 'own'."
         )
 
 
 def _reconstruct(
     name: str, projections: Any, geometry: ParallelGeometry, config: Any
 ) -> Any:
-    """One slice, in attenuation per voxel."""
+    """Reconstruct one slice, in attenuation per voxel."""
     import astra
 
     cuda = uses_cuda()
@@ -168,7 +167,7 @@ def _reconstruct(
             task["option"] = {"MinConstraint": 0.0}
         number = keep(astra.algorithm, astra.algorithm.create(task))
         astra.algorithm.run(number, getattr(config, "iterations", 1))
-        # Its Y axis points up.
+        # ASTRA's Y axis points upwards.
         return astra.data2d.get(task["ReconstructionDataId"])[::-1]
     finally:
         for module, number in reversed(made):
@@ -176,7 +175,7 @@ def _reconstruct(
 
 
 def _scan(geometry: ParallelGeometry) -> Any:
-    """The geometry as ASTRA's vectors, in voxels: any axis, any angles."""
+    """The geometry as ASTRA vectors, in voxels, for any axis position and angles."""
     import astra
 
     from napari_geosr.physics.geometry import FanGeometry

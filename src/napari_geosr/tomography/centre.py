@@ -1,4 +1,4 @@
-"""Where on the detector the rotation axis is, found from the projections themselves."""
+"""Find the position of the rotation axis on the detector from the projections."""
 
 from __future__ import annotations
 
@@ -24,18 +24,18 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 
 Curve = npt.NDArray[np.float64]
 
-#: Views that a search uses at most: more cost memory and tell nothing new.
+#: Maximum number of projections for the search: more take memory without a benefit.
 _MOST_VIEWS = 2048
-#: Steps of the search, in columns: over the whole detector, and around the best.
+#: Steps of the search, in columns: over the whole range, and around the best column.
 _COARSE, _FINE = 0.5, 0.05
-#: How far the best score must be from the usual one to be trusted.
+#: Minimum difference between the best and the median score for a reliable result.
 _CLEAR = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
-#: Degrees that two views may differ by from being opposite.
+#: Tolerance for two views to count as opposite, in degrees.
 _OPPOSITE = 2.0
 
 
 class CentreConfig(Config):
-    """How the rotation axis is looked for."""
+    """Settings of the search for the rotation axis."""
 
     method: Literal["auto", "wedge", "opposite", "pair"] = Field(
         default="auto",
@@ -82,17 +82,17 @@ class Centre:
     Attributes
     ----------
     column : float
-        0 is the middle of the first column.
+        Position in columns; 0 is the middle of the first column.
     method : str
         ``"wedge"``, ``"opposite"`` or ``"pair"``.
     columns, scores : ndarray
-        The curve that it is the extremum of, for a picture.
+        The curve of scores whose extremum is the axis, for plotting.
     lower_is_better : bool
         Whether the best score is the lowest one.
     contrast : float
-        How far the best score stands out from the usual one; 0 is not at all.
+        Difference between the best and the median score; 0 means no extremum.
     notes : tuple of str
-        What a person should know, such as that the extremum is not clear.
+        Notes for the user, for instance that the extremum is not clear.
     """
 
     column: float
@@ -113,19 +113,20 @@ def find_centre(
 ) -> Centre:
     """Find the column of the rotation axis.
 
-    Scans over a full turn are registered with their mirrored opposite halves, which
-    finds an axis near the detector's edge as well. Scans over half a turn are completed
-    by their mirror image, and the energy is looked at that should not be there (Vo et
-    al. 2014). Both use all views, and need no reconstruction.
+    For scans over a full turn, projections are registered with the mirrored opposite
+    ones, which also finds an axis near the detector's edge. Scans over half a turn are
+    completed by their mirror image, and the energy outside the double wedge of their
+    Fourier transform is minimised (Vo et al. 2014). Both use all projections and need
+    no reconstruction.
 
     Parameters
     ----------
     projections : Projections
     config : CentreConfig, optional
     preparation : PreparationConfig, optional
-        How counts become line integrals.
+        How counts are converted to line integrals.
     should_stop : callable
-        Asked now and then.
+        Called from time to time.
 
     Returns
     -------
@@ -134,15 +135,15 @@ def find_centre(
     Raises
     ------
     ProjectionsError
-        If the angles cover less than half a turn, or nothing can be told.
+        If the angles cover less than half a turn, or the axis cannot be determined.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     config = config or CentreConfig()
     thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
     method = config.method
     if method == "auto":
-        # Few views all around may have none from opposite sides.
+        # With few projections in a full turn, there may be no opposite pairs.
         paired = projections.is_full_turn and _nearest_miss(thinned).min() <= _OPPOSITE
         method = "opposite" if paired else "wedge"
     first, last = _rows(projections, config)
@@ -175,8 +176,9 @@ def _range(projections: Projections, config: CentreConfig) -> tuple[float, float
     high = projections.n_columns - 1 - margin if config.high is None else config.high
     if not low <= high:
         raise ProjectionsError(
-            f"{projections.title}: there is no column from {low:g} to {high:g} to look "
-            f"for the rotation axis at (columns 0 … {projections.n_columns - 1})."
+            f"{projections.title}: the search range for the rotation axis, columns "
+            f"{low:g} to {high:g}, is empty. Choose a range within columns 0 … "
+            f"{projections.n_columns - 1}."
         )
     return low, high
 
@@ -184,7 +186,7 @@ def _range(projections: Projections, config: CentreConfig) -> tuple[float, float
 def _half_turn(
     sinogram: npt.NDArray[np.float32], projections: Projections
 ) -> npt.NDArray[np.float32]:
-    """Views at evenly spaced angles over half a turn, interpolated where they are not.
+    """Projections at evenly spaced angles over half a turn, interpolated if necessary.
 
     Raises
     ------
@@ -198,7 +200,7 @@ def _half_turn(
     order, angles = order[keep], angles[keep]
     reach = float(angles[-1])
     n = len(angles)
-    # The step between the last view and the first one's mirror image counts as well.
+    # Also check the step from the last view to the mirror image of the first.
     if n < 4 or 180 - reach > 2.5 * reach / (n - 1):
         raise ProjectionsError(
             f"{projections.title}: its {projections.n_angles} projections cover "
@@ -223,7 +225,7 @@ def _half_turn(
 def _search(
     score: WedgeScore, low: float, high: float, should_stop: ShouldStop
 ) -> tuple[Curve, Curve]:
-    """The curve over the whole range, and finer around its lowest point."""
+    """Scores over the whole range, with finer steps around the minimum."""
     columns = np.arange(low, high + 1e-9, _COARSE)
     parts = []
     for some in np.array_split(columns, max(1, len(columns) // 64)):
@@ -248,7 +250,7 @@ def _correlate(
 ) -> tuple[Curve, Curve]:
     near, far = _opposite_views(sinogram, projections, method)
     if method == "opposite" and near.shape[1] > 1:
-        # Stripes stay where they are under all angles, the sample does not.
+        # Subtract stripes, which are the same at all angles, unlike the sample.
         near = near - near.mean(axis=1, keepdims=True)
         far = far - far.mean(axis=1, keepdims=True)
     overlap = max(4, int(0.03 * projections.n_columns))
@@ -260,7 +262,7 @@ def _correlate(
 def _opposite_views(
     sinogram: npt.NDArray[np.float32], projections: Projections, method: str
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
-    """Views and those from the other side, which lie nearest to 180 degrees away."""
+    """Views, and for each the view that is closest to 180 degrees away."""
     angles = projections.angles
     partner = _misses(projections).argmin(axis=1)
     error = _nearest_miss(projections)
@@ -280,14 +282,14 @@ def _opposite_views(
 
 
 def _misses(projections: Projections) -> Curve:
-    """By how many degrees each two views miss being opposite, shape (n, n)."""
+    """Deviation of every pair of views from 180 degrees apart, shape (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
 def _nearest_miss(projections: Projections) -> Curve:
-    """By how many degrees each view misses one from the other side, shape (n,)."""
+    """Deviation of each view from its best opposite view, in degrees, shape (n,)."""
     return np.asarray(_misses(projections).min(axis=1))
 
 
@@ -298,8 +300,8 @@ def _judge(
     towards = scores if lower else -scores
     if not len(scores) or not np.isfinite(scores).all() or np.ptp(scores) == 0:
         raise ProjectionsError(
-            f"{projections.title}: nothing tells where the rotation axis is; its views "
-            "may be empty. Give the centre (--center COLUMN)."
+            f"{projections.title}: the rotation axis cannot be determined; the "
+            "projections may be empty. Give the centre (--center COLUMN)."
         )
     best = int(np.argmin(towards))
     contrast = float(np.median(towards) - towards[best])
@@ -316,7 +318,7 @@ def _judge(
         )
     if best in (0, len(columns) - 1):
         notes.append(
-            f"The best column, {columns[best]:.2f}, lies at the end of the range that "
+            f"The best column, {columns[best]:.2f}, is at the end of the range that "
             "was searched. Search a wider range."
         )
     return Centre(

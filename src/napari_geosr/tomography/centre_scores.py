@@ -1,4 +1,4 @@
-"""How well a sinogram fits each place of the rotation axis; no reconstruction needed.
+"""Scores of candidate positions of the rotation axis, without reconstruction.
 
 References
 ----------
@@ -20,29 +20,29 @@ FloatArray = npt.NDArray[np.floating[Any]]
 Curve = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: Coefficients outside the double wedge that a curve is made of, at most.
+#: Maximum number of coefficients outside the double wedge that are used for a curve.
 _MOST_COEFFICIENTS = 40_000
-#: Harmonics beside the wedge that still belong to it.
+#: Number of harmonics next to the wedge that are counted as part of it.
 _MARGIN = 2
 
 
 class WedgeScore:
     """Energy outside the double wedge of a sinogram over 360° (Vo et al. [1]_).
 
-    A sinogram over 180° and its mirror image about the right column make one over 360°
-    without a seam. Its Fourier transform then is nearly empty where harmonics of the
-    angle are too high for the frequency along the detector: outside a double wedge.
+    A sinogram over 180° and its mirror image about the correct column form a seamless
+    one over 360°. Its Fourier transform is then nearly empty outside a double wedge,
+    where harmonics of the angle are too high for the frequency along the detector.
 
-    Mirroring about the column c multiplies the coefficient of frequency w with
-    exp(-4πi w c), and the second half turn multiplies harmonic m with (-1)^m. So the
-    sinogram is transformed once, not once for every column that is tried. The seam's
-    share of the energy falls with the harmonic, that of noise does not: coefficients
-    are weighted with 1 / m.
+    Mirroring about column c multiplies the coefficient of frequency w by
+    exp(-4πi w c), and the second half turn multiplies harmonic m by (-1)^m. Therefore,
+    the sinogram is transformed only once, not for every column tried. The energy of a
+    seam decreases with the harmonic, unlike that of noise, so coefficients are weighted
+    by 1 / m.
 
     Parameters
     ----------
     halves : ndarray of shape (row, angle, column)
-        Line integrals under evenly spaced angles over half a turn.
+        Line integrals at evenly spaced angles over half a turn.
     """
 
     def __init__(self, halves: FloatArray) -> None:
@@ -52,7 +52,7 @@ class WedgeScore:
         length = fft.next_fast_len(2 * n_columns, real=True)
         harmonic = np.rint(fft.fftfreq(2 * n) * 2 * n).astype(int)
         frequency = fft.rfftfreq(length)
-        # The sample fits into the detector: its radius is half of it at most.
+        # Assume that the sample fits into the detector, so its radius is at most half.
         edge = np.pi * frequency * n_columns + _MARGIN
         low = frequency > 1.5 / n_columns
         outside = (np.abs(harmonic)[:, None] > edge) & low & (frequency < 0.5)
@@ -67,12 +67,12 @@ class WedgeScore:
             spectrum = fft.rfft(half.astype(np.float32), n=length, axis=1)
             spectrum = fft.fft(spectrum, n=2 * n, axis=0)
             self._first.append((weight * spectrum[where, at]).astype(np.complex64))
-            # Of a real sinogram: G(m, -w) is the conjugate of G(-m, w).
+            # For a real sinogram, G(m, -w) is the conjugate of G(-m, w).
             second = weight * sign * np.conj(spectrum[-where, at])
             self._second.append(second.astype(np.complex64))
 
     def __call__(self, columns: Curve) -> Curve:
-        """Energy for each of the columns, lower is better; 1 is that of no match."""
+        """Energy for each column; lower is better, and 1 means no match."""
         if not len(self._frequency):
             return np.ones(len(columns))
         alone = sum(
@@ -94,22 +94,22 @@ class WedgeScore:
 def opposite_correlation(
     near: FloatArray, far: FloatArray, least_overlap: int
 ) -> tuple[Curve, Curve]:
-    """Correlation of views with the mirrored views from the other side.
+    """Correlation of views with the mirrored views from the opposite side.
 
-    The correlation coefficient of what overlaps is computed for all shifts at once by
+    The correlation coefficient of the overlap is computed for all shifts at once with
     Fourier transforms [2]_, over all rows and angles together.
 
     Parameters
     ----------
     near, far : ndarray of shape (row, angle, column)
-        Views under θ and θ + 180°.
+        Views at θ and θ + 180°.
     least_overlap : int
-        Columns that have to overlap.
+        Minimum number of overlapping columns.
 
     Returns
     -------
     columns : ndarray
-        Places of the axis, in steps of half a column.
+        Positions of the axis, in steps of half a column.
     correlation : ndarray
         -1 to 1 for each of them; 1 is a perfect match.
     """
@@ -123,7 +123,7 @@ def opposite_correlation(
     products = fft.irfft(cross.sum(axis=0), length)
     shifts: Indices = np.arange(least_overlap - n, n - least_overlap + 1)
     products = products[shifts % length]
-    # Overlapping columns: k + shift of the first with k of the second.
+    # Column k + shift of the first overlaps with column k of the second.
     low, high = np.maximum(0, -shifts), np.minimum(n, n - shifts)
     n_values = (high - low) * len(first)
     sums = [
@@ -143,14 +143,14 @@ def opposite_correlation(
 
 
 def _between(profile: Curve, low: Indices, high: Indices) -> Curve:
-    """Sums of `profile` from `low` to before `high`."""
+    """Sums of `profile` from `low` to `high` - 1."""
     total = np.concatenate([[0.0], np.cumsum(profile)])
     sums: Curve = total[high] - total[low]
     return sums
 
 
 def vertex(columns: Curve, scores: Curve, best: int) -> float:
-    """Place of the extremum at index `best`, by a parabola through its neighbours.
+    """Position of the extremum at index `best`, by a parabola through its neighbours.
 
     Parameters
     ----------

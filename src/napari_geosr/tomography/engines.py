@@ -1,4 +1,4 @@
-"""Who computes slices: the package's own algorithms, or the ASTRA toolbox."""
+"""Engines that compute slices: the package's own algorithms, or the ASTRA toolbox."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ OWN, ASTRA = "own", "astra"
 
 
 def require(engine: str, name: str, geometry: ParallelGeometry, config: Config) -> None:
-    """Raise what `engine` has against an algorithm, before anything is prepared.
+    """Raise an error, before any preparation, if `engine` cannot run an algorithm.
 
     Parameters
     ----------
     engine : str
     name : str
-        Of the algorithm.
+        Name of the algorithm.
     geometry : ParallelGeometry
     config : Config
         Settings of the algorithm.
@@ -32,9 +32,9 @@ def require(engine: str, name: str, geometry: ParallelGeometry, config: Config) 
     Raises
     ------
     ProjectionsError
-        If the algorithm cannot use the geometry.
+        If the algorithm does not support the geometry.
     ConfigError
-        If the engine is not installed, or has not got the algorithm's setting.
+        If the engine is not installed, or does not support a setting.
     """
     algorithms.require_geometry(name, geometry)
     if engine == ASTRA:

@@ -1,11 +1,11 @@
-"""How much each ray of a fan or cone beam counts: half over a full turn, Parker's less.
+"""Redundancy weights of the rays of fan and cone beams for filtered back-projection.
 
-A ray is met again, the other way, by the ray of the opposite fan angle half a turn and
-twice that angle further on. Over a full turn all are met twice. Over half a turn and
-the fan angle each is met at least once, and those at both ends of the scan twice: there
-one view fades out as the other fades in [1]_. The same holds for any scan in between. A
-detector that sees more of one side of the axis than of the other is the same case along
-columns [2]_.
+A ray is measured again in the opposite direction, at the opposite fan angle, after half
+a turn plus twice the fan angle. In a full turn, all rays are measured twice and weigh
+one half. In a short scan over half a turn plus the fan angle, each ray is measured at
+least once, and those near both ends of the scan twice: there, one view fades out while
+the other fades in, as in Parker's weights [1]_. The same applies to scans in between. A
+detector offset from the axis is the same case along the columns [2]_.
 
 References
 ----------
@@ -33,32 +33,33 @@ if TYPE_CHECKING:
 
 Floats = npt.NDArray[np.float64]
 
-#: A gap between angles up to the larger of these is a step of a full turn, not its end.
+#: A gap between angles up to the larger of these limits (degrees, and median steps) is
+#: a step within a full turn rather than the end of the scan.
 _CLOSED_DEGREES = 2.0
 _CLOSED_STEPS = 1.5
-#: Degrees that a scan may be too short: what lacks is seen by the outermost columns
-#: alone, from a few views (less than 0.5 % of the norm of a slice that fills them).
+#: Degrees by which a scan may be too short: the missing rays concern only the outermost
+#: columns in a few views (error below 0.5 % of the norm of a slice that fills them).
 _LACKING = 2.0
-#: Over this angle views at the ends of a scan fade out, at most: it is Parker's for
-#: fans up to half of it, and leaves less noise where a scan is longer than needed.
+#: Largest angle over which views at the ends of a scan fade out, in degrees. For fans
+#: up to half this angle it equals Parker's; it gives less noise for longer scans.
 _FADE = 60.0
-#: An axis farther off the middle of the detector, in parts of its width, is there on
-#: purpose: one side of the sample is seen from each side.
+#: Offset of the axis from the middle of the detector, as a fraction of its width, above
+#: which it is intentional: each view then shows only one side of the sample.
 OFF_MIDDLE = 0.05
 
 
 @dataclass(frozen=True)
 class Arc:
-    """The angles of a scan as a piece of a turn.
+    """The angles of a scan as an arc of a turn.
 
     Attributes
     ----------
     places : ndarray of shape (n_angles,)
-        Degrees from where the arc begins, half a step before the first view.
+        Degrees from the start of the arc, half a step before the first view.
     shares : ndarray of shape (n_angles,)
-        Degrees that each view stands for.
+        Degrees that each view represents.
     length : float
-        Degrees; 360 for a full turn.
+        Length of the arc in degrees; 360 for a full turn.
     """
 
     places: Floats
@@ -72,14 +73,14 @@ class Arc:
 
 
 def arc_of(angles: Floats) -> Arc:
-    """Find where a scan begins and ends: at the widest gap between its angles.
+    """Find where a scan starts and ends: at the widest gap between its angles.
 
-    Angles may be uneven, in any order, and over more than one turn.
+    Angles may be uneven, in any order, and cover more than one turn.
 
     Raises
     ------
     ProjectionsError
-        If a wedge is missing within.
+        If there is a further wide gap within the arc.
     """
     places, inverse, counts = distinct_angles(angles, 360.0)
     n = len(places)
@@ -97,7 +98,7 @@ def arc_of(angles: Floats) -> Arc:
             raise ProjectionsError(
                 f"Two or more pieces of the turn are missing ({gaps[last]:.0f}° and "
                 f"{inner.max():.0f}° without projections): filtered back-projection of "
-                "fan and cone beams needs one piece without gaps. Use an iterative "
+                "fan and cone beams needs one arc without gaps. Use an iterative "
                 "algorithm: SIRT, CGLS or TV."
             )
         padded = np.concatenate([inner[:1], inner, inner[-1:]])
@@ -117,17 +118,17 @@ def fan_angles(geometry: FanGeometry) -> Floats:
 
 
 def needed_degrees(geometry: FanGeometry) -> float:
-    """Half a turn and the fan angle: a scan over less does not meet every ray."""
+    """Half a turn plus the fan angle, the minimum range to measure every ray."""
     return float(180 + 2 * np.abs(fan_angles(geometry)).max())
 
 
 def check_arc(geometry: FanGeometry) -> None:
-    """Refuse scans over less than half a turn and the fan angle.
+    """Refuse scans over less than half a turn plus the fan angle.
 
     Raises
     ------
     ProjectionsError
-        If filtered back-projection cannot be right.
+        If filtered back-projection cannot give a correct result.
     """
     arc, needed = arc_of(geometry.angles), needed_degrees(geometry)
     if not arc.is_full_turn and arc.length + _LACKING < needed:
@@ -146,23 +147,23 @@ def check_arc(geometry: FanGeometry) -> None:
 
 
 class Weighting:
-    """What projections are multiplied with before they are filtered.
+    """Weights by which projections are multiplied before they are filtered.
 
-    Each ray's weight, and the cosine between it and the central one. Where one side of
-    the axis is seen from each side, columns of zeros are added: the filter reaches to
-    where the detector ends.
+    Consists of the weight of each ray, and the cosine of its angle to the central ray.
+    For an offset detector, columns of zeros are added to make it symmetric, so that the
+    filter can extend beyond its edge.
 
     Parameters
     ----------
     geometry : FanGeometry
-        Fan or cone.
+        Fan or cone beam.
     like : Tensor
-        Of whose type and on whose device the result is.
+        Determines type and device of the result.
 
     Attributes
     ----------
     geometry : FanGeometry
-        Of the weighted projections.
+        Geometry of the weighted projections.
 
     Raises
     ------
@@ -185,7 +186,7 @@ class Weighting:
             )
 
     def apply(self, sinogram: Tensor, part: slice = slice(None)) -> Tensor:
-        """Weigh projections (..., angle, column) of `part` of the angles."""
+        """Weight projections (..., angle, column) of `part` of the angles."""
         import torch
 
         seen = sinogram * self._cosines * self._weights[part]
@@ -195,7 +196,7 @@ class Weighting:
 
 
 def ray_cosines(geometry: FanGeometry) -> Floats:
-    """Cosine between rays and the central one: (column,); cone: (row, 1, column)."""
+    """Cosine between rays and the central ray: (column,); cone: (row, 1, column)."""
     from napari_geosr.physics.geometry import ConeGeometry
 
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
@@ -209,9 +210,9 @@ def ray_cosines(geometry: FanGeometry) -> Floats:
 
 
 def ray_weights(geometry: FanGeometry) -> Floats:
-    """How much of half a turn each ray stands for, in radians.
+    """Part of half a turn that each ray represents, in radians.
 
-    Weights of rays that are one line sum to what the view stands for.
+    The weights of rays along the same line sum to the share of the view.
 
     Returns
     -------
@@ -230,14 +231,14 @@ def ray_weights(geometry: FanGeometry) -> Floats:
     at, fan = arc.places[:, None], fan[None]
     more = (arc.length - 180) / 2
     weights = np.ones(np.broadcast_shapes(at.shape, fan.shape))
-    # Near one end rays are met again near the other, within so many degrees of the end.
+    # Rays within `twice` degrees of one end are measured again near the other end.
     for place, twice in ((at, 2 * (more + fan)), (arc.length - at, 2 * (more - fan))):
         weights = np.where(place < twice, _fading(place, twice), weights)
     return shares * weights
 
 
 def _fading(place: Floats, twice: Floats) -> Floats:
-    """Weight of a ray so far from an end, met again within `twice` of it."""
+    """Weight of a ray at distance `place` from an end, measured again at `twice`."""
     width = np.clip(twice, 1e-9, _FADE)
     both = np.stack(np.broadcast_arrays(place, twice - place)) / width
     ours, other = np.sin(np.pi / 2 * np.clip(both, 0, 1)) ** 2
@@ -246,7 +247,7 @@ def _fading(place: Floats, twice: Floats) -> Floats:
 
 
 def _side_weights(fan: Floats) -> Floats:
-    """Weights over a full turn: half, or by the side of the axis that is seen."""
+    """Weights for a full turn: one half, or for an offset detector by column."""
     if not _is_one_sided(fan):
         return np.full(fan.shape, 0.5)
     reach = min(-fan.min(), fan.max())
@@ -256,5 +257,5 @@ def _side_weights(fan: Floats) -> Floats:
 
 
 def _is_one_sided(fan: Floats) -> bool:
-    """Whether the axis is off the middle of the detector on purpose."""
+    """Whether the detector is intentionally offset from the axis."""
     return bool(abs(fan.max() + fan.min()) / 2 > OFF_MIDDLE * np.ptp(fan))

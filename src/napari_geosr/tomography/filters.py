@@ -1,4 +1,4 @@
-"""Filters of filtered back-projection, and how much each projection counts."""
+"""Filters of filtered back-projection, and weights of the projections."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Floats = npt.NDArray[np.float64]
 
 
 def filter_response(name: FilterName, length: int) -> Floats:
-    """Response at the frequencies of ``rfft`` of `length` samples.
+    """Filter response at the frequencies of ``rfft`` of `length` samples.
 
-    The ramp is built from its taps in space (1/4, then -1/(πn)² at odd n), so that the
-    mean of a slice comes out right; the other filters are the ramp times a window.
+    The ramp is built from its spatial taps (1/4, then -1/(πn)² at odd n), which
+    preserves the mean of a slice; the other filters are the ramp times a window.
     """
     n = np.minimum(np.arange(length), length - np.arange(length))
     taps = np.zeros(length)
@@ -50,12 +50,12 @@ def filter_rows(
     ----------
     sinogram : Tensor of shape (..., column), float32
     name : str
-        Of the filter.
+        Name of the filter.
     pixel_size : float
-        Between columns; the result is per that unit.
+        Distance between columns; the result is per unit of this length.
     padding : {"zero", "edge"}
-        What the sample is taken to be outside the detector. Repeating the edge lessens
-        the bright rim of a sample that is wider than the detector.
+        Assumed values outside the detector. Repeating the edge reduces the bright rim
+        of a sample that is wider than the detector.
     """
     import torch
     from scipy import fft
@@ -66,7 +66,7 @@ def filter_rows(
         after = (length - n) // 2
         before = length - n - after
         flat = sinogram.reshape(-1, 1, n)
-        # A circle of samples: what comes before the first stands at the end.
+        # The FFT is periodic: values before the first sample go to the end.
         wide = torch.nn.functional.pad(flat, (before, after), mode="replicate")
         padded = torch.roll(wide, -before, dims=-1).reshape(*sinogram.shape[:-1], -1)
     else:
@@ -78,19 +78,19 @@ def filter_rows(
 
 
 def angle_weights(angles: Floats, unseen: Iterable[Arc] = ()) -> Floats:
-    """How much of half a turn each projection of parallel rays stands for, in radians.
+    """Part of half a turn that each parallel-beam projection represents, in radians.
 
-    Half the gap to both neighbours, so angles may be uneven, in any order, and over
-    more than half a turn. A missing wedge is left missing: its neighbours count no more
-    than others. Weights of a complete scan sum to π.
+    This is half the gap to both neighbours, so angles may be uneven, in any order, and
+    cover more than half a turn. A missing wedge is not filled: its neighbours get no
+    higher weights than others. The weights of a complete scan sum to π.
 
     Parameters
     ----------
     angles : ndarray of shape (n_angles,)
         In degrees.
     unseen : iterable of (float, float)
-        Begin and width, in degrees, of what is known to be missing, even where gaps
-        are not wide enough to tell.
+        Start and width, in degrees, of known missing wedges, including those that the
+        gaps between angles do not reveal.
     """
     places, inverse, counts = distinct_angles(angles, 180.0)
     gaps = gaps_between(places, 180.0, unseen)

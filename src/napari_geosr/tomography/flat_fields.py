@@ -1,4 +1,4 @@
-"""Flat and dark fields: from counts to transmission, and the counts of one photon."""
+"""Flat and dark fields: convert counts to transmission; estimate counts per photon."""
 
 from __future__ import annotations
 
@@ -15,24 +15,26 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 Floats = npt.NDArray[np.float64]
 
-#: A pixel whose flat field is below this part of its row's median answers to no light.
+#: Pixels whose flat field is below this fraction of their row's median are dead.
 _DEAD_FRACTION = 0.01
-#: Views that the counts without sample are estimated from, and the part of their
-#: pixels that are brighter.
+#: Number of projections from which the counts without sample are estimated, and the
+#: fraction of their pixels that is brighter than the estimate.
 _SAMPLE_VIEWS = 32
 _BRIGHTER = 0.01
-#: Of large detectors every second, third … row and column, so that no more are taken.
+#: Maximum number of values for this; of large detectors, only every n-th row and column
+#: is used.
 _SAMPLE_VALUES = 2**24
-#: Frames that tell a variance.
+#: Minimum number of frames to estimate a variance.
 _FRAMES = 3
-#: Pixels that a variance is averaged over; the median of such patches is taken, that
-#: hot pixels do not matter.
+#: Number of pixels over which the variance is averaged; the median of these patches is
+#: used, so that hot pixels do not matter.
 _PATCH = 256
-#: Of more values every second, third … detector row tells.
+#: Maximum number of values for this; otherwise, only every n-th detector row is used.
 _VALUES = 2**23
-#: Pixels with less than this part of the usual light are left out.
+#: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: So near to 1, or within so many standard errors, a count is a photon.
+#: If the estimate is this close to 1, or within this many standard errors, a count is
+#: taken to be a photon.
 _NEAR, _ERRORS = 0.05, 3.0
 
 
@@ -44,32 +46,32 @@ def transmission(
     frames: str = "mean",
     incident: float | None = None,
 ) -> tuple[FloatArray, BoolArray, AnyArray]:
-    """Part of the light that comes through, for some detector rows.
+    """Compute the transmission for some detector rows.
 
     Parameters
     ----------
     projections : Projections
-        Counts.
+        Projections as counts.
     start, stop : int
         First row and the row after the last.
     frames : str
-        ``"mean"`` or ``"median"`` of the flat and of the dark fields.
+        How flat and dark fields are combined: ``"mean"`` or ``"median"``.
     incident : float, optional
-        Counts without sample, where there are no flat fields.
+        Counts without sample, required if there are no flat fields.
 
     Returns
     -------
     transmitted : ndarray of shape (row, angle, column), float32
         (I - dark) / (flat - dark); 0 at dead pixels.
     dead : ndarray of bool, shape (row, column)
-        Pixels that answer to no light, by their flat field.
+        Dead pixels, according to the flat field.
     counts : ndarray of shape (angle, row, column)
-        As they were measured.
+        Counts as measured.
 
     Raises
     ------
     ProjectionsError
-        If flat and dark fields are the same, hold NaN, or there is no light.
+        If flat and dark fields are the same or contain NaN, or there is no light.
     """
     counts = np.asarray(projections.data[:, start:stop, :])
     dark = _frame(projections, "dark", start, stop, frames)
@@ -90,17 +92,17 @@ def transmission(
     measured = counts.transpose(1, 0, 2).astype(np.float32)
     if dark is not None:
         measured -= dark[:, None, :]
-    # The file may hold anything at a dead pixel: NaN must not come out of it.
+    # Dead pixels may contain any value, including NaN, which must not propagate.
     measured[np.broadcast_to(dead[:, None, :], measured.shape)] = 0
     measured /= np.where(dead, np.float32(1), light)[:, None, :]
     return measured, dead, counts
 
 
 def incident_counts(projections: Projections) -> float:
-    """Counts without sample, from the brightest part of evenly spread projections.
+    """Estimate the counts without sample from the brightest pixels.
 
-    The whole detector is looked at: ask for it before rows are chosen, or each choice
-    has a beam of its own.
+    Uses evenly spaced projections and the whole detector. Call it before selecting
+    rows; otherwise each selection would have a different beam intensity.
 
     Raises
     ------
@@ -113,7 +115,7 @@ def incident_counts(projections: Projections) -> float:
     step = max(1, math.ceil(math.sqrt(len(chosen) * pixels / _SAMPLE_VALUES)))
     views = np.concatenate(
         [
-            # A copy of what is taken, that no whole view is kept for.
+            # A copy, so that the whole projection is not kept in memory.
             np.array(projections.data[i : i + 1, :, :][:, ::step, ::step], np.float32)
             for i in chosen.tolist()
         ]
@@ -134,7 +136,7 @@ def incident_counts(projections: Projections) -> float:
 def _frame(
     projections: Projections, word: str, start: int, stop: int, how: str
 ) -> FloatArray | None:
-    """Mean or median of the flat or dark fields of some rows; None without any."""
+    """Mean or median of the flat or dark fields for some rows, or None."""
     stack = projections.flats if word == "flat" else projections.darks
     if stack is None:
         return None
@@ -152,7 +154,7 @@ def _frame(
 
 
 def _require_light(projections: Projections, how: str) -> None:
-    """Raise `ProjectionsError` unless some pixel of the whole detector got light."""
+    """Raise `ProjectionsError` if no pixel of the whole detector received light."""
     flat = _frame(projections, "flat", 0, projections.n_rows, how)
     dark = _frame(projections, "dark", 0, projections.n_rows, how)
     if flat is None:
@@ -171,17 +173,17 @@ def _require_light(projections: Projections, how: str) -> None:
 
 
 def counts_per_photon(projections: Projections) -> float | None:
-    """Counts that one photon gives: variance over mean of the flat fields.
+    """Estimate the counts per photon as variance over mean of the flat fields.
 
-    The number of photons in a pixel has its mean as variance, and counts are the gain
-    times that. What the whole beam flickers is taken out, and the variance of the dark
-    fields.
+    The variance of the number of photons in a pixel equals its mean, and counts are the
+    gain times that number. Flicker of the whole beam and the variance of the dark
+    fields are removed.
 
     Returns
     -------
     float or None
-        1 where counts may be photons; None where there are fewer than three flat
-        fields, or they do not vary.
+        1 if counts may be photons; None if there are fewer than three flat fields, or
+        they do not vary.
     """
     if projections.flats is None or projections.flats.shape[0] < _FRAMES:
         return None

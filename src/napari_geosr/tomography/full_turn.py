@@ -1,4 +1,4 @@
-"""Scans over a full turn: each ray twice, or a field of view nearly twice as wide."""
+"""Scans over a full turn: average opposite views, or join them to a wider field."""
 
 from __future__ import annotations
 
@@ -19,37 +19,37 @@ from napari_geosr.core.errors import ProjectionsError
 FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
-#: A gap may be so many steps wide: what lies within is interpolated.
+#: Maximum width of a gap in steps; views within it are interpolated.
 _WIDEST_STEPS = 2.5
 
 
 def fold_full_turn(
     sinogram: FloatArray, angles: Angles, centre: float
 ) -> tuple[FloatArray, Angles, float]:
-    """Turn a scan over 360° into one over 180°, with all columns that were seen.
+    """Convert a scan over 360° to one over 180° that includes all measured columns.
 
-    The view from the other side is the mirrored view. With the axis near the middle the
-    two are averaged; with the axis near an edge of the detector they lie side by side
-    and meet at the axis: the field of view grows up to twofold. Where they overlap, one
-    fades into the other.
+    The view from the opposite side is the mirrored view. If the axis is near the middle
+    of the detector, the two are averaged; if it is near an edge, they are joined at the
+    axis, which widens the field of view up to twofold. Where they overlap, one fades
+    into the other.
 
-    Angles count by their place on the turn: views that come again in a later turn are
-    averaged first. Where no view lies opposite, it is interpolated between the two
-    beside, and every direction is kept.
+    Angles are taken modulo 360°: views repeated in later turns are averaged first.
+    Missing opposite views are interpolated between their two neighbours, and every
+    direction is kept.
 
     Parameters
     ----------
     sinogram : ndarray of shape (row, angle, column)
         Line integrals.
     angles : ndarray of shape (angle,)
-        In degrees, over 360 at least; in any order, and over any number of turns.
+        In degrees, covering at least 360; in any order and over any number of turns.
     centre : float
         Column of the rotation axis.
 
     Returns
     -------
     sinogram : ndarray of shape (row, angle, column)
-        An angle for each direction, as many columns or more.
+        One angle for each direction, with at least as many columns.
     angles : ndarray
         Ascending, over 180 degrees.
     centre : float
@@ -82,7 +82,7 @@ def fold_full_turn(
 
 
 def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
-    """Places on the turn, from the lowest angle on, and the mean of the views there."""
+    """Places on the turn relative to the lowest angle, and mean of the views there."""
     places, inverse, _ = distinct_angles(angles - angles.min(), 360.0)
     places = places[inverse]
     order = np.argsort(places, kind="stable")
@@ -91,7 +91,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     if len(firsts) == len(angles):
         return places[order], sinogram[:, order]
     group = np.searchsorted(firsts, places + 1e-9, side="right") - 1
-    # A view just before the end of the turn is one of those at its beginning.
+    # Views just before the end of the turn belong to those at its start.
     group[places > firsts[-1] + same] = 0
     views = np.zeros((len(sinogram), len(firsts), sinogram.shape[2]), np.float32)
     for view, at in enumerate(group):
@@ -101,7 +101,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
 
 
 def _first_of_each(places: Angles, same: float, period: float) -> Angles:
-    """The first of every group of ascending places that are the same."""
+    """The first of each group of coinciding places; places must ascend."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
         if same < place - kept[-1] and place < kept[0] + period - same:
@@ -110,12 +110,12 @@ def _first_of_each(places: Angles, same: float, period: float) -> Angles:
 
 
 def _seen_from(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
-    """Views at the wanted places, interpolated between the two beside each."""
+    """Views at the wanted places, interpolated between the two neighbours of each."""
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
     at = np.mod(wanted, 360)
     after = np.clip(np.searchsorted(closed, at), 1, len(closed) - 1)
     gap = closed[after] - closed[after - 1]
-    # Rounded, so that a view that lies there is taken as it is.
+    # Rounded, so that a view exactly at that place is used unchanged.
     share = np.round((at - closed[after - 1]) / gap, 4).astype(np.float32)[:, None]
     before, behind = (after - 2) % len(places), (after - 1) % len(places)
     seen: FloatArray = views[:, before] * (1 - share) + views[:, behind] * share
@@ -123,12 +123,12 @@ def _seen_from(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
 
 
 def join(near: FloatArray, far: FloatArray, centre: float) -> tuple[FloatArray, float]:
-    """Join views and views from the other side around the axis.
+    """Join views with the opposite views at the axis.
 
     Parameters
     ----------
     near, far : ndarray of shape (..., column)
-        Seen from angles θ and θ + 180°, on the same detector.
+        Views at angles θ and θ + 180°, on the same detector.
     centre : float
         Column of the axis.
 
@@ -155,8 +155,8 @@ def join(near: FloatArray, far: FloatArray, centre: float) -> tuple[FloatArray, 
 
 
 def _fading(columns: npt.NDArray[np.intp], mirrored: Angles, n: int) -> FloatArray:
-    """Weight of the near view: 1 where only it sees, else falling to 0."""
-    # How deep inside the detector both see a column: at its edge a view has no weight.
+    """Weight of the near view: 1 where only this view has data, falling to 0."""
+    # Weights depend on the distance from the detector's edge, where they vanish.
     inside_near = np.minimum(columns, n - 1 - columns) + 1.0
     inside_far = np.minimum(mirrored, n - 1 - mirrored) + 1.0
     near, far = np.clip(inside_near, 0, None), np.clip(inside_far, 0, None)

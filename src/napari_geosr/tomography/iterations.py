@@ -1,4 +1,4 @@
-"""What iterative algorithms share: their settings, their reports, how they end."""
+"""Common parts of iterative algorithms: settings, progress reports, stopping."""
 
 from __future__ import annotations
 
@@ -20,14 +20,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Iteration:
-    """An iteration is done.
+    """Report of a finished iteration.
 
     Attributes
     ----------
     done, total : int
     residual : float or None
-        Norm of what the reconstruction does not explain over that of the projections,
-        before this iteration; None for FBP and FDK, which count blocks of rows.
+        Relative residual before this iteration: norm of measured minus reprojected line
+        integrals, over the norm of the measured ones. None for FBP and FDK, which count
+        blocks of rows or projections.
     """
 
     done: int
@@ -39,7 +40,7 @@ OnIteration = Callable[[Iteration], None]
 
 
 def ignore(iteration: Iteration) -> None:
-    """The `on_iteration` of someone who does not watch."""
+    """The default `on_iteration`: do nothing."""
 
 
 class IterativeConfig(Config):
@@ -60,7 +61,7 @@ class IterativeConfig(Config):
 
 
 def check_stop(should_stop: ShouldStop) -> None:
-    """Raise `Cancelled` if the person asked to stop."""
+    """Raise `Cancelled` if the user asked to stop."""
     if should_stop():
         raise Cancelled("Reconstruction stopped; slices begun are not kept.")
 
@@ -71,7 +72,7 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
     Raises
     ------
     ProjectionsError
-        If the shape is not that of the geometry, or a value is not finite.
+        If the shape does not match the geometry, or a value is not finite.
     """
     shape = geometry.sinogram_shape
     if sinogram.ndim != 3 or tuple(sinogram.shape[-len(shape) :]) != shape:
@@ -89,24 +90,24 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
 
 
 def slice_axes(geometry: ParallelGeometry) -> tuple[int, ...]:
-    """Axes over which one independent problem reaches: a slice, or all for a cone."""
+    """Axes of one independent problem: of a slice, or of the volume for a cone beam."""
     return tuple(range(-len(geometry.volume_shape), 0))
 
 
 def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Zeros in the shape that `sinogram` is reconstructed to."""
+    """Zeros in the shape of the reconstruction of `sinogram`."""
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
     return sinogram.new_zeros((*batch, *geometry.volume_shape))
 
 
 def residual_of(difference: Tensor, sinogram: Tensor) -> float:
-    """Norm of `difference` over that of `sinogram`; 0 where there is no signal."""
+    """Norm of `difference` over that of `sinogram`; 0 if there is no signal."""
     norm = norm_of(sinogram)
     return norm_of(difference) / norm if norm else 0.0
 
 
 def norm_of(tensor: Tensor) -> float:
-    """Norm in double precision, row by row: the same however rows are grouped."""
+    """Norm in double precision, summed row by row so that grouping does not matter."""
     import torch
 
     wide = torch.float32 if tensor.device.type == "mps" else torch.float64

@@ -1,4 +1,4 @@
-"""Settings of what happens between a detector's counts and a reconstruction."""
+"""Settings of the conversion of detector counts to line integrals."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ IncidentCounts = Annotated[
 
 
 class PreparationConfig(Config):
-    """How counts become line integrals, and what is repaired on the way."""
+    """How counts are converted to line integrals, and which defects are corrected."""
 
     frames: Literal["mean", "median"] = Field(
         default="mean",

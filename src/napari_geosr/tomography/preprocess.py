@@ -1,7 +1,8 @@
-"""From what the detector counted to line integrals, block of rows by block of rows.
+"""Convert detector counts to line integrals, in blocks of rows.
 
-Flat and dark fields, -log with a report of what had to be clipped, zingers and stripes.
-Every row is treated for itself, so blocks of rows give what the whole would.
+Applies flat and dark fields, -log with a report of clipped values, and the removal of
+zingers and stripes. Every row is processed separately, so results do not depend on the
+blocks.
 """
 
 from __future__ import annotations
@@ -23,27 +24,28 @@ from napari_geosr.tomography.stripes import StripeSettings, remove_stripes
 FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Median transmission from which flat fields cannot be those of the scan; air is 1.
+#: Median transmission above which flat fields cannot belong to the scan; air is 1.
 _TOO_BRIGHT = 1.1
-#: Share of detector pixels without light from which gaps are more than single pixels.
+#: Share of detector pixels without light above which a warning is given, as gaps are
+#: then wider than single pixels.
 _MANY_DEAD = 0.05
-#: Noise that a row has at least, in units of the intensity without sample: below it,
-#: noise-free data would be full of zingers.
+#: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
+#: noise-free data would appear to be full of zingers.
 _LEAST_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
 class ClippingReport:
-    """What was no good measurement, and was clipped or repaired.
+    """Numbers of invalid measurements that were clipped or repaired.
 
     Attributes
     ----------
     n_values : int
-        Values looked at.
+        Values examined.
     n_clipped : int
-        Less than the smallest transmission: no light, or less than the dark field.
+        Values below the smallest transmission: no light, or less than the dark field.
     n_saturated : int
-        At the largest count that the detector can give: they stay as they are.
+        Values at the largest count of the detector; they are not changed.
     n_dead : int
         Detector pixels without light in the flat field, interpolated.
     n_empty : int
@@ -51,9 +53,9 @@ class ClippingReport:
     n_nonfinite : int
         NaN or infinite values, interpolated.
     n_zingers : int
-        Flashes, replaced.
+        Zingers (flashes), replaced.
     notes : tuple of str
-        What had to be supposed.
+        Assumptions and warnings.
     """
 
     n_values: int = 0
@@ -66,7 +68,7 @@ class ClippingReport:
     notes: tuple[str, ...] = ()
 
     def __add__(self, other: ClippingReport) -> ClippingReport:
-        """Report of both blocks."""
+        """The combined report of both blocks."""
         counts = {
             f.name: getattr(self, f.name) + getattr(other, f.name)
             for f in dataclasses.fields(self)
@@ -76,7 +78,7 @@ class ClippingReport:
         return ClippingReport(**counts, notes=notes)
 
     def summary_lines(self) -> list[str]:
-        """What a person should know; empty when all is well."""
+        """Sentences for the user; empty if nothing was clipped or repaired."""
         lines = []
         for n, words in (
             (self.n_clipped, "values had no light behind the sample and were clipped"),
@@ -95,22 +97,22 @@ class ClippingReport:
             rows = "row" if self.n_empty == 1 else "rows"
             lines.append(
                 f"{self.n_empty:,} detector {rows} got no light in the flat field and "
-                "stayed empty: zero, as if there were no sample."
+                "were left empty: zero, as if there were no sample."
             )
         return [*lines, *self.notes]
 
 
 class LineIntegrals:
-    """Line integrals of projections, computed when they are asked for.
+    """Line integrals of projections, computed on demand.
 
     Parameters
     ----------
     projections : Projections
     config : PreparationConfig, optional
     incident : float, optional
-        Counts without sample where neither flat fields nor the settings tell them, as
-        :func:`beam_without_sample` found them in the scan that `projections` are a
-        part of; by default they are looked for in `projections`.
+        Counts without sample, if neither flat fields nor the settings give them: the
+        result of :func:`beam_without_sample` for the whole scan if `projections` is a
+        part of it. By default, they are estimated from `projections`.
     """
 
     def __init__(
@@ -165,13 +167,13 @@ class LineIntegrals:
         return remove_stripes(sinogram, config.stripes, settings), report
 
     def blocks(self, n_rows: int) -> Iterator[tuple[slice, FloatArray, ClippingReport]]:
-        """All rows, `n_rows` at a time: where they are, line integrals, report."""
+        """All rows, `n_rows` at a time: position, line integrals and report."""
         for start in range(0, self.n_rows, n_rows):
             stop = min(start + n_rows, self.n_rows)
             yield slice(start, stop), *self.rows(start, stop)
 
     def _given(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Rows that are line integrals already."""
+        """Rows of projections that are already line integrals."""
         stored = np.asarray(self.projections.data[:, start:stop, :])
         bad = self._nonfinite(stored, start)
         sinogram = np.ascontiguousarray(stored.transpose(1, 0, 2), np.float32)
@@ -183,7 +185,7 @@ class LineIntegrals:
         return sinogram, ClippingReport(n_values=stored.size, n_nonfinite=n_bad)
 
     def _measured(self, start: int, stop: int) -> tuple[FloatArray, ClippingReport]:
-        """Rows out of counts."""
+        """Rows of line integrals computed from counts."""
         scan, config = self.projections, self.config
         notes = self._notes()
         values, dead, counts = transmission(
@@ -196,7 +198,7 @@ class LineIntegrals:
             values[wrong] = 1
             fill(values, wrong)
         self._require_light(values, dead, start)
-        # Row by row: what is said must not depend on how many are looked at together.
+        # Check row by row: warnings must not depend on the size of the block.
         some = values.reshape(len(values), -1)
         some = some[:, :: max(1, some.shape[1] // 10_000)]
         if scan.flats is not None and (np.median(some, axis=1) > _TOO_BRIGHT).any():
@@ -210,9 +212,9 @@ class LineIntegrals:
         if (dead[~shaded].mean(axis=1) > _MANY_DEAD).any():
             notes += (
                 "In at least one row, more than a twentieth of the detector got no "
-                "light in the flat field; what is interpolated over wide gaps is not "
-                "measured. Check flat and dark fields, or crop the projections to what "
-                "was lit.",
+                "light in the flat field; values interpolated across wide gaps are not "
+                "measurements. Check flat and dark fields, or crop the projections to "
+                "the illuminated area.",
             )
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)
@@ -230,7 +232,7 @@ class LineIntegrals:
         return values, report
 
     def _notes(self) -> tuple[str, ...]:
-        """What is missing; the counts without sample are found out, once."""
+        """Notes on missing fields; estimates the counts without sample once."""
         scan = self.projections
         notes = []
         if scan.flats is None:
@@ -254,7 +256,7 @@ class LineIntegrals:
             angle, row, column = np.argwhere(bad)[0]
             raise ProjectionsError(
                 f"{self.projections.title}: its projections hold NaN or infinite "
-                f"values ({np.count_nonzero(bad)} in the rows looked at, the first in "
+                f"values ({np.count_nonzero(bad)} in the rows examined, the first in "
                 f"projection {angle}, row {start + row}, column {column}). Repair "
                 "them, or fill them (--nonfinite fill), which interpolates them."
             )
@@ -283,12 +285,12 @@ class LineIntegrals:
 def beam_without_sample(
     projections: Projections, config: PreparationConfig
 ) -> float | None:
-    """Counts without sample, where there are no flat fields to tell them; else None.
+    """Counts without sample if there are no flat fields; otherwise None.
 
     Parameters
     ----------
     projections : Projections
-        The whole scan: its brightest pixels tell, unless the settings do.
+        The whole scan; its brightest pixels are used unless the settings give a value.
     config : PreparationConfig
 
     Raises
@@ -304,7 +306,7 @@ def beam_without_sample(
 def line_integrals(
     projections: Projections, config: PreparationConfig | None = None
 ) -> LineIntegrals:
-    """Line integrals of projections, block of rows by block of rows; nothing is read.
+    """Line integrals of projections, computed in blocks of rows; nothing is read yet.
 
     Parameters
     ----------
@@ -339,9 +341,9 @@ def prepare_rows(
 
 
 def fill(sinogram: FloatArray, bad: BoolArray) -> None:
-    """Fill bad values in place, linearly between good columns of the same view.
+    """Fill bad values in place by linear interpolation between columns of a view.
 
-    Views without any good value are left alone.
+    Rows of a view without any good value are not changed.
 
     Parameters
     ----------
@@ -356,24 +358,24 @@ def fill(sinogram: FloatArray, bad: BoolArray) -> None:
 
 
 def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
-    """Replace flashes in the detector by the median around them, in place.
+    """Replace zingers by the median of their neighbourhood, in place.
 
-    A gamma ray or a cosmic ray that hits the sensor makes single pixels of single views
-    far too bright, i.e. line integrals far too low. Counted photons vary by the square
-    root of the intensity, exp(-p / 2), which the difference from the median of 3 × 3
-    (angle, column) is weighted with.
+    A gamma ray or cosmic ray that hits the sensor makes single pixels of single views
+    far too bright, i.e. line integrals far too low. The noise of photon counts is
+    proportional to the square root of the intensity, exp(-p / 2), so the difference
+    from the median of 3 × 3 values (angle, column) is weighted by this factor.
 
     Parameters
     ----------
     sinogram : ndarray of shape (row, angle, column)
         Line integrals.
     threshold : float
-        How many standard deviations of a row's noise too bright a zinger is.
+        Minimum excess of a zinger, in standard deviations of the row's noise.
 
     Returns
     -------
     int
-        How many there were.
+        Number of zingers replaced.
     """
     from scipy import ndimage
 

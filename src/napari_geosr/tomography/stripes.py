@@ -1,14 +1,15 @@
-"""Stripes in sinograms, which become rings in slices: found and taken out.
+"""Remove stripes from sinograms, which would become rings in slices.
 
-A detector column that answers a little more or less than its flat field says adds the
-same amount to each of its line integrals: a stripe along the angles. The methods are
-those of Vo et al. [1]_, written for line integrals: a wrong gain is a *difference* of
-line integrals, where the paper divides intensities. They need no knowledge of the
-detector and few settings, keep what is no stripe, and are the standard of several
-beamlines. They are written here, as algotom and tomopy, which have them for single
-sinograms, would bring joblib and PyWavelets, or a compiled library, for sixty lines.
-The wavelet-Fourier filter [2]_ is left out: it would need PyWavelets as well, and
-blurs along the stripes what the methods of sorting leave alone.
+A detector column whose gain differs slightly from its flat field adds the same amount
+to all its line integrals: a stripe along the angles. The methods are those of Vo et al.
+[1]_, adapted to line integrals: a wrong gain is a *difference* of line integrals,
+whereas the paper divides intensities. They need no knowledge of the detector and few
+settings, preserve everything else, and are the standard at several beamlines. They are
+implemented here (about sixty lines) because algotom and tomopy, which offer them for
+single sinograms, would add joblib and PyWavelets, or a compiled library.
+
+The wavelet-Fourier filter [2]_ is not included: it would also need PyWavelets, and it
+blurs structures along the stripes that the sorting methods preserve.
 
 References
 ----------
@@ -33,14 +34,14 @@ from napari_geosr.core.errors import ConfigError
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Part of the ranks, at either end, that do not count for the strength of a stripe.
+#: Fraction of the ranks at either end that is ignored for the strength of a stripe.
 _DROPPED_RANKS = 0.1
-#: Part of the sorted columns, at either end, that a line is not fitted to.
+#: Fraction of the sorted columns at either end that is excluded from the line fit.
 _DROPPED_COLUMNS = 0.25
-#: Windows take no more of the detector than one such part: beside a window, the sample
-#: must change slowly. (Narrow detectors are those of tests and of binned scans.)
+#: Windows are at most this fraction (1/n) of the detector, because the sample must vary
+#: slowly across a window. (Narrow detectors occur in tests and in binned scans.)
 _NARROW_PART, _WIDE_PART = 24, 8
-#: Views over which a live column is smooth.
+#: Length in views of the moving average that follows the values of a working column.
 _SMOOTH_VIEWS = 10
 
 
@@ -51,13 +52,13 @@ class StripeSettings:
     Attributes
     ----------
     size : int
-        Window, in columns, of the median that narrow stripes vanish in; at most 1/24
-        of the detector.
+        Window of the median filter that removes narrow stripes, in columns; at most
+        1/24 of the detector.
     large_size : int
         The same for wide stripes and dead columns; at most 1/8 of the detector.
     contrast : float
-        How much a column must differ from the others to be a large or dead stripe, in
-        units of what columns differ by; lower finds more.
+        How much a column must differ from the others to count as a wide stripe or dead
+        column, in units of the usual difference of columns; lower values find more.
     """
 
     size: int = 21
@@ -66,18 +67,18 @@ class StripeSettings:
 
 
 def remove_sorting(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """Take out narrow stripes: sort each column, smooth across columns, sort back.
+    """Remove narrow stripes: sort each column, smooth across columns, sort back.
 
-    Neighbouring columns see the same values in another order, so the remaining
+    Neighbouring columns contain similar values in a different order, so the remaining
     difference between sorted columns is the stripe (algorithm 3 of [1]_).
     """
     return _across_sorted(sinogram, _narrow(sinogram, settings))[0]
 
 
 def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """As by sorting, but of the slow part along the angles only.
+    """Remove narrow stripes by sorting, only in the low frequencies along the angles.
 
-    Details smaller than a stripe stay as they are (algorithm 2 of [1]_).
+    Details that vary rapidly with the angle are preserved (algorithm 2 of [1]_).
     """
     from scipy import ndimage
 
@@ -90,11 +91,12 @@ def remove_filtering(sinogram: FloatArray, settings: StripeSettings) -> FloatArr
 
 
 def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """Take out wide, strong stripes: find them, level and replace them.
+    """Remove wide, strong stripes: detect, level and replace them.
 
-    Columns that stand out by the mean difference between sorted and smoothed columns
-    are replaced by what sorting gives once they are levelled (algorithm 5 of [1]_).
-    Other columns are not levelled, as in the paper: it would flatten the sample.
+    A column is detected if its mean difference between sorted and smoothed values
+    stands out. It is levelled and then replaced by the result of sorting (algorithm 5
+    of [1]_). Unlike in the paper, other columns are not levelled, which would flatten
+    the sample.
     """
     window = _wide(sinogram, settings)
     _, ordered, smooth = _across_sorted(sinogram, window)
@@ -111,10 +113,10 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
 
 
 def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """Replace columns that do not answer, or flicker; then take out large stripes.
+    """Interpolate dead and flickering columns, then remove wide stripes.
 
-    Such a column varies less, or more, along the angles than its neighbours do
-    (algorithm 6 of [1]_); it is interpolated between them.
+    Such a column varies less, or more, along the angles than its neighbours (algorithm
+    6 of [1]_).
     """
     from scipy import ndimage
 
@@ -128,20 +130,20 @@ def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     repaired = sinogram.copy()
     for row, values in enumerate(ratio):
         found = _widened(stands_out(values, settings.contrast))
-        # At the rim there is nothing to interpolate between.
+        # At the edge of the detector, interpolation is not possible.
         found[:2] = found[-2:] = False
         interpolate_columns(repaired[row], found)
     return remove_large(repaired, settings)
 
 
 def remove_all(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
-    """Dead columns, then wide stripes, then narrow ones."""
+    """Remove dead columns, then wide stripes, then narrow stripes."""
     return remove_sorting(remove_dead(sinogram, settings), settings)
 
 
 @dataclass(frozen=True)
 class StripeMethod:
-    """A way to remove stripes, by the name that people choose it by."""
+    """A method to remove stripes, and its title for the user."""
 
     title: str
     remove: Callable[[FloatArray, StripeSettings], FloatArray] | None
@@ -160,7 +162,7 @@ STRIPE_METHODS: dict[str, StripeMethod] = {
 def remove_stripes(
     sinogram: FloatArray, method: str, settings: StripeSettings | None = None
 ) -> FloatArray:
-    """Remove stripes, each row for itself.
+    """Remove stripes from each row separately.
 
     Parameters
     ----------
@@ -182,7 +184,7 @@ def remove_stripes(
     if method not in STRIPE_METHODS:
         known = ", ".join(STRIPE_METHODS)
         raise ConfigError(
-            f"There is no way {method!r} to remove stripes. Use one of: {known}."
+            f"There is no method {method!r} to remove stripes. Use one of: {known}."
         )
     remove = STRIPE_METHODS[method].remove
     if remove is None or sinogram.shape[2] < 3:
@@ -192,9 +194,9 @@ def remove_stripes(
 
 
 def interpolate_columns(sinogram: FloatArray, columns: npt.NDArray[np.bool_]) -> None:
-    """Fill columns of (angle, column) in place, linearly between those left and right.
+    """Fill columns of (angle, column) in place by linear interpolation.
 
-    At the rim the nearest column is repeated; nothing happens where none is left.
+    At the edge, the nearest column is repeated; if all are bad, nothing is done.
     """
     good = np.flatnonzero(~columns)
     bad = np.flatnonzero(columns)
@@ -212,8 +214,9 @@ def stands_out(
 ) -> npt.NDArray[np.bool_]:
     """Which columns differ from the others (algorithm 4 of [1]_).
 
-    Sorted values of ordinary columns lie on a line; those that leave it at either end
-    by more than `contrast` times its rise are told from the others half way there.
+    Sorted values of ordinary columns lie on a line. If the values deviate from it at
+    either end by at least `contrast` times its rise, all columns beyond half of that
+    threshold are selected.
     """
     found = np.zeros(len(values), bool)
     ordered = np.sort(values.astype(np.float64))
@@ -235,7 +238,7 @@ def stands_out(
 def _across_sorted(
     sinogram: FloatArray, window: int
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
-    """Smooth across sorted columns; give the result, the sorted and the smoothed."""
+    """Smooth across sorted columns: unsorted result, sorted and smoothed values."""
     from scipy import ndimage
 
     order = np.argsort(sinogram, axis=1, kind="stable")

@@ -1,6 +1,6 @@
-"""What a file leaves in doubt and a person has to answer: voxel size, depth or time.
+"""Questions that a file leaves to the user: voxel size, and depth or time.
 
-Readers note it in a volume's metadata; operations, commands and docks ask.
+Readers record them in a volume's metadata; operations, commands and docks ask them.
 """
 
 from napari_geosr.core.questions.axes import (

@@ -1,25 +1,25 @@
-"""Whether an axis that a file does not name is depth or time."""
+"""Questions about an axis that a file does not name: is it depth or time."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-#: Key in the metadata of volumes.
+#: Key of an `UnnamedAxis` in the metadata of volumes.
 UNNAMED_AXIS = "unnamed_axis"
-#: Key in the metadata of volumes: axes that a person gave, in the order of the file.
+#: Key in the metadata of volumes: axes given by the user, in the order of the file.
 AXES_GIVEN = "axes_given"
 
 
 @dataclass(frozen=True)
 class UnnamedAxis:
-    """An axis that was taken as Z although the file does not name it.
+    """An axis that was assumed to be Z although the file does not name it.
 
     Attributes
     ----------
     stored : str
         The axes in the order of the file, ``"ZYX"`` for a stack of pages.
     interval : float or None
-        Seconds between planes, where the file gives them.
+        Seconds between planes, if the file states them.
     """
 
     stored: str
@@ -28,19 +28,19 @@ class UnnamedAxis:
 
 @dataclass(frozen=True)
 class TimeSeriesQuestion:
-    """Planes that were taken as slices (Z) and look like frames of a time series.
+    """Planes that were read as slices (Z) but look like frames of a time series.
 
     Attributes
     ----------
     n_planes : int
         Length of the axis.
     axes : str
-        The stored axes with time in place of Z, as ``--axes`` takes them.
+        The stored axes with T in place of Z, in the form for ``--axes``.
     reasons : tuple of str
-        What speaks for time.
+        Evidence for a time series.
     certain : bool
-        True where treating the frames as depth would most likely be wrong; False where
-        somebody should look.
+        True if treating the frames as depth would most likely be wrong; False if the
+        user should check.
     """
 
     n_planes: int
@@ -55,7 +55,7 @@ class TimeSeriesQuestion:
 
     @property
     def as_depth(self) -> str:
-        """The stored axes with Z, as ``--axes`` takes them."""
+        """The stored axes with Z, in the form for ``--axes``."""
         return self.axes.replace("T", "Z")
 
     def __str__(self) -> str:

@@ -10,7 +10,7 @@ VOXEL_SIZE_QUESTION = "voxel_size_question"
 
 
 def voxel_size_question(metadata: AnyMapping) -> VoxelSizeQuestion | None:
-    """Give the open question about the voxel size, or None."""
+    """Return the open question about the voxel size, or None."""
     found = metadata.get(VOXEL_SIZE_QUESTION)
     return found if isinstance(found, VoxelSizeQuestion) else None
 
@@ -18,6 +18,6 @@ def voxel_size_question(metadata: AnyMapping) -> VoxelSizeQuestion | None:
 def with_voxel_size_question(
     metadata: AnyMapping, question: VoxelSizeQuestion | None
 ) -> AnyDict:
-    """Give `metadata` with `question`, or without one where it is None."""
+    """Return a copy of `metadata` with `question`, or without one if it is None."""
     rest = {k: v for k, v in metadata.items() if k != VOXEL_SIZE_QUESTION}
     return rest if question is None else {**rest, VOXEL_SIZE_QUESTION: question}

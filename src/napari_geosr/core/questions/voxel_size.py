@@ -1,4 +1,4 @@
-"""When a voxel size in a file is more likely a default than a measured size."""
+"""Detect voxel sizes in files that are implausible or likely to be defaults."""
 
 from __future__ import annotations
 
@@ -8,22 +8,22 @@ from dataclasses import dataclass
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
 
-#: Dots per inch of screens and print settings that converters write as a pixel size.
-#: 100, 200 and 254 are left out: 254, 127 and 100 µm are pixels of real detectors.
+#: Dots per inch of screens and printers that converters write as a pixel size. 100, 200
+#: and 254 are not included: pixels of 254, 127 and 100 µm exist in real detectors.
 _EDITOR_DPI = (72, 96, 150, 300, 600, 1200)
-#: Such a size is computed from the dpi, so it agrees to the digits that were written.
+#: Relative tolerance: a size computed from the dpi agrees to the digits written.
 _SAME = 2e-4
-#: Edges of one voxel that differ by more are asked for.
+#: Largest ratio of the edges of a voxel that is accepted without asking.
 MOST_UNEVEN = 10.0
-#: 1 nm and 10 mm, in mm: what CT and microscopes resolve lies between.
+#: Plausible range of edges in mm (1 nm to 10 mm): CT and microscopes are within it.
 SMALLEST, LARGEST = 1e-6, 10.0
-#: Rounding of edges that are exactly at a limit.
+#: Relative tolerance for the rounding of edges exactly at a limit.
 _ROUNDING = 1e-6
 
 
 @dataclass(frozen=True)
 class VoxelSizeQuestion:
-    """A voxel size that was found in a file and is implausible, so not used.
+    """An implausible voxel size found in a file, which is therefore not used.
 
     Attributes
     ----------
@@ -34,8 +34,8 @@ class VoxelSizeQuestion:
     reasons : tuple of str
         Why it is implausible.
     may_be_right : bool
-        Whether a person may confirm it: uneven, very small and very large voxels
-        exist; inches and dots per inch are defaults.
+        Whether the user may confirm it: very uneven, small or large voxels exist,
+        whereas inches and dots per inch are defaults.
     """
 
     voxel_size: tuple[float, ...]
@@ -45,7 +45,7 @@ class VoxelSizeQuestion:
 
     @property
     def found(self) -> str:
-        """The size as people read it: ``"1 × 0.01 × 0.01 in"``."""
+        """The size as shown to the user: ``"1 × 0.01 × 0.01 in"``."""
         return " × ".join(f"{v:.4g}" for v in self.voxel_size) + f" {self.unit}"
 
     @property
@@ -70,21 +70,21 @@ class VoxelSizeQuestion:
 def reasons_against(
     voxel_size: Sequence[float], unit: str
 ) -> tuple[tuple[str, ...], bool]:
-    """Say why a voxel size is implausible.
+    """List the reasons why a voxel size is implausible.
 
     Parameters
     ----------
     voxel_size : sequence of float
         Along Z, Y, X or Y, X, in `unit`, greater than zero.
     unit : str
-        ``"pixel"`` is never implausible: it says that the size is unknown.
+        ``"pixel"`` is never implausible: it means that the size is unknown.
 
     Returns
     -------
     reasons : tuple of str
         Empty for a plausible size.
     may_be_right : bool
-        Whether the size can be true all the same.
+        Whether the size may be correct nevertheless.
     """
     if unit == PIXEL:
         return (), True
@@ -111,7 +111,7 @@ def reasons_against(
 
 
 def _editor_dpi(millimetres: float) -> int | None:
-    """The default of image editors that gives such a pixel, or None."""
+    """The default dpi of image editors that gives this pixel size, or None."""
     for dpi in _EDITOR_DPI:
         if math.isclose(millimetres, 25.4 / dpi, rel_tol=_SAME):
             return dpi

@@ -1,9 +1,9 @@
-"""File formats of volumes: one file each, found by its suffix.
+"""File formats of volumes: one module per format, selected by file suffix.
 
-A format is a module here, or one that an entry point of the group
-``napari_geosr.formats`` names. It has an object ``FORMAT``, a `FileFormat` or a
-`WritableFileFormat`; no library of its own is imported at module level, as messages and
-dialogs list all formats.
+A format is a module in this package, or one named by an entry point of the group
+``napari_geosr.formats``. It defines ``FORMAT``, a `FileFormat` or `WritableFileFormat`.
+The format's library is not imported at module level, because messages and dialogs list
+all formats.
 
 Examples
 --------
@@ -35,16 +35,16 @@ FORMATS = Registry("napari_geosr.io.formats", "napari_geosr.formats", "file form
 
 @dataclass(frozen=True)
 class ReadOptions:
-    """What a person says about a file that the file does not say itself.
+    """What the user specifies about a file because the file does not state it.
 
     Attributes
     ----------
     axes : str, optional
         Meaning of the stored axes, e.g. ``"TYX"``.
     dataset : str, optional
-        Which of several images in the file is meant.
+        Which of several images in the file to read.
     shape, dtype : optional
-        Of a raw file: along Z, Y, X, and for example ``"<u2"``.
+        Shape (Z, Y, X) and data type (e.g. ``"<u2"``) of a raw file.
     offset : int
         Bytes before the first voxel of a raw file.
     """
@@ -62,17 +62,17 @@ class FileFormat(ABC):
     Attributes
     ----------
     title : str
-        What messages call it.
+        Name of the format in messages.
     suffixes : tuple of str
-        In small letters; those of two parts before those that they end in.
+        In lower case; two-part suffixes before the one-part suffixes they end in.
     rank : int
-        Formats are listed, and asked about files without a known suffix, in this order.
+        Order in which formats are listed, and tried on files without a known suffix.
     is_folder : bool
         Whether a volume is a folder rather than a file.
     may_be_slice : bool
         Whether a folder of such files is read as one volume, slice by slice.
     states_shape : bool
-        Whether a file says by itself what shape and type its voxels have.
+        Whether a file states the shape and data type of its voxels.
     """
 
     title: ClassVar[str]
@@ -83,12 +83,12 @@ class FileFormat(ABC):
     states_shape: ClassVar[bool] = True
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether `path`, which has none of the known suffixes, is of this format."""
+        """Whether `path`, which has no known suffix, is a file of this format."""
         return False
 
     @abstractmethod
     def read(self, path: Path, options: ReadOptions) -> Volume:
-        """Read lazily; the file is there, can be opened and is not empty.
+        """Read lazily; the caller has checked that the file is readable and not empty.
 
         Raises
         ------
@@ -97,38 +97,38 @@ class FileFormat(ABC):
         """
 
     def read_levels(self, path: Path) -> list[Volume]:
-        """All resolutions of a volume, the finest first; most formats have one."""
+        """All resolution levels of a volume, finest first; most formats have one."""
         return [self.read(path, ReadOptions())]
 
 
 class WritableFileFormat(FileFormat):
-    """A file format that can be written as well.
+    """A file format that can also be written.
 
     Attributes
     ----------
     file_types : mapping of str to tuple of str
-        What a dialog offers to save as, and the suffixes of each, the usual one first.
+        File types offered by a Save dialog, with their suffixes, the usual one first.
     """
 
     file_types: ClassVar[Mapping[str, tuple[str, ...]]]
 
     @abstractmethod
     def output(self, paths: OutputPaths, spec: OutputSpec) -> Output:
-        """Begin a file at ``paths.temporary``; `spec` was checked."""
+        """Begin a file at ``paths.temporary``; `spec` has been checked."""
 
     def reopened(self, paths: OutputPaths, spec: OutputSpec) -> Output | None:
-        """Fill the file further that a killed run left at ``paths.temporary``.
+        """Reopen the file that a killed run left at ``paths.temporary``, to resume it.
 
-        It was begun with the same `spec`, but for the provenance. None, which is the
-        default, where a new one has to be made.
+        It was begun with the same `spec`, except for the provenance. Returns None (the
+        default) where a new file has to be created instead.
         """
         return None
 
 
 def formats() -> tuple[FileFormat, ...]:
-    """All formats, in the order of their ranks; looked up once.
+    """All formats, ordered by rank; looked up once.
 
-    One of another package that cannot be used is left out, with a logged warning.
+    Unusable formats of other packages are left out, with a logged warning.
     """
     modules = FORMATS.load_all(FORMAT=FileFormat)
     found: list[FileFormat] = [module.FORMAT for module in modules]
@@ -137,7 +137,7 @@ def formats() -> tuple[FileFormat, ...]:
 
 @cache
 def _by_suffix(known: tuple[FileFormat, ...]) -> dict[str, FileFormat]:
-    """The format of each suffix, long suffixes first; the first format has it."""
+    """The format of each suffix, long suffixes first; on a clash, the first format."""
     found: dict[str, FileFormat] = {}
     for each in known:
         for suffix in each.suffixes:
@@ -166,13 +166,13 @@ def slice_suffixes() -> tuple[str, ...]:
 
 
 def known_suffix(name: str) -> str | None:
-    """The longest known suffix that the file name ends in; None where it has none."""
+    """The longest known suffix of the file name, or None."""
     lower = name.lower()
     return next((s for s in _by_suffix(formats()) if lower.endswith(s)), None)
 
 
 def format_of(path: Path) -> FileFormat | None:
-    """The format that the suffix of `path` stands for, whether or not it exists."""
+    """The format for the suffix of `path`, whether or not the file exists."""
     suffix = known_suffix(path.name)
     return None if suffix is None else _by_suffix(formats())[suffix]
 
@@ -180,9 +180,9 @@ def format_of(path: Path) -> FileFormat | None:
 def format_that_reads(
     path: Path, options: ReadOptions | None = None
 ) -> FileFormat | None:
-    """The format of an existing file or folder; None if it is of none.
+    """The format of an existing file or folder, or None.
 
-    The suffix decides; where it does not, formats are asked one by one.
+    The suffix decides; if it does not, each format is tried in turn.
     """
     named = format_of(path)
     if named is not None and named.is_folder == path.is_dir():
@@ -192,7 +192,7 @@ def format_that_reads(
 
 
 def format_that_writes(path: Path) -> WritableFileFormat | None:
-    """The format that `path` is written in, by its suffix; None if by none."""
+    """The format that writes `path`, according to its suffix, or None."""
     found = format_of(path)
     if not isinstance(found, WritableFileFormat):
         return None
@@ -200,7 +200,7 @@ def format_that_writes(path: Path) -> WritableFileFormat | None:
 
 
 def is_volume_folder(path: Path) -> bool:
-    """Whether a folder is by itself a volume, such as an OME-Zarr, by its contents."""
+    """Whether the contents of a folder make it a volume, such as an OME-Zarr."""
     options = ReadOptions()
     return path.is_dir() and any(
         each.is_folder and each.accepts(path, options) for each in formats()

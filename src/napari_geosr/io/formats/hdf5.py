@@ -1,4 +1,4 @@
-"""HDF5 and NeXus: one dataset of a file, by its path or because it is the only one."""
+"""HDF5 and NeXus: one dataset of a file, given by its path or found automatically."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _MAX_LISTED = 8
 
 
 class Hdf5Format(FileFormat):
-    """Read through h5py; `io/projections/` reads projections from such files."""
+    """HDF5, read with h5py; `io/projections/` reads projections from such files."""
 
     title = "HDF5"
     suffixes = (".hdf5", ".h5", ".nxs", ".nx5", ".hdf")
@@ -69,15 +69,15 @@ def read_hdf5(
     ----------
     path : Path
     axes : str, optional
-        Meaning of the stored axes; Z, Y, X (T, Z, Y, X) when not given.
+        Meaning of the stored axes; Z, Y, X (T, Z, Y, X) by default.
     dataset : str, optional
-        Path inside the file. Without it: the file's NeXus default, else the only
+        Path inside the file; by default, the file's NeXus default, or else the only
         2D or 3D dataset of numbers.
 
     Raises
     ------
     FileError
-        If the file is damaged, the dataset missing, or several could be meant.
+        If the file is damaged, or the dataset is missing or ambiguous.
     """
     with opened(path) as file, decoding(path, "its structure"):
         name = dataset.strip("/") if dataset else _find(file, path)
@@ -117,19 +117,19 @@ def _check(found: Any, name: str, path: Path) -> None:
     if kind == "c":
         raise FileError(
             f"{where}: the values are complex numbers; volumes are real. Save the "
-            "magnitude (or phase) as a dataset of its own."
+            "magnitude (or phase) as a separate dataset."
         )
     if kind not in "biuf":
-        raise FileError(f"{where}: the values are no numbers. Choose another dataset.")
+        raise FileError(f"{where}: the values are not numbers. Choose another dataset.")
     if found.ndim < 2 or found.ndim > 5 or math.prod(found.shape) == 0:
         raise FileError(
-            f"{where}: shape {tuple(found.shape)} is no image or volume. Choose "
+            f"{where}: shape {tuple(found.shape)} is not an image or volume. Choose "
             "another dataset."
         )
 
 
 def _find(file: object, path: Path) -> str:
-    """Path of the dataset that is meant when none is named."""
+    """Path of the dataset to read when none is named."""
     default = _nexus_default(file)
     if default is not None:
         return default
@@ -137,7 +137,7 @@ def _find(file: object, path: Path) -> str:
     missing: list[str] = []
     for name, item in walk(file, "", missing, 0, set()):
         known = found.setdefault(identity(item), (name, item))
-        # Of several links to one dataset, the one beside its coordinates.
+        # Of several links to a dataset, prefer the one next to its coordinates.
         if "axes" in item.parent.attrs and "axes" not in known[1].parent.attrs:
             found[identity(item)] = name, item
     candidates = list(found.values())
@@ -165,7 +165,7 @@ def _find(file: object, path: Path) -> str:
 
 
 def _nexus_default(file: h5py.File) -> str | None:
-    """What the `default` and `signal` attributes of NeXus point at."""
+    """Path that the NeXus attributes `default` and `signal` point to, or None."""
     group = file
     parts: list[str] = []
     while "default" in group.attrs and len(parts) < MAX_DEPTH:
@@ -185,7 +185,7 @@ def _nexus_default(file: h5py.File) -> str | None:
 def _space(
     found: Any, order: Sequence[int | None], axes: str
 ) -> tuple[tuple[float, ...], tuple[float, ...], str]:
-    """Voxel size, origin and unit where the file says them in a standard way."""
+    """Voxel size, origin and unit, if the file states them in a standard way."""
     spatial = [i for i, a in zip(order, axes, strict=True) if a in "ZYX"]
     element = found.attrs.get("element_size_um")
     if element is not None:

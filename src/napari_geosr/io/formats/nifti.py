@@ -1,4 +1,4 @@
-"""NIfTI, through nibabel (an extra)."""
+"""NIfTI, read with nibabel (an optional dependency)."""
 
 from __future__ import annotations
 
@@ -38,13 +38,13 @@ def read_nifti(path: Path) -> Volume:
             'it with: pip install "napari-geosr[nifti]".'
         ) from error
     with decoding(path, "its header"):
-        # Not mapped: a file that shrinks would end the process.
+        # Not memory-mapped: a file that shrinks would kill the process.
         image: Any = nibabel.load(path, mmap=False)
     header = image.header
     shape = tuple(int(n) for n in image.shape)
     first = (slice(0, 1),) * len(shape)
     if not 2 <= len(shape) <= 5 or math.prod(shape) == 0:
-        raise FileError(f"{path.name} has shape {shape}: no image or volume.")
+        raise FileError(f"{path.name} has shape {shape}: not an image or volume.")
     with decoding(path):
         dtype = np.asarray(image.dataobj[first]).dtype  # with the header's scaling
     if dtype.kind not in "biuf":
@@ -81,7 +81,7 @@ def read_nifti(path: Path) -> Volume:
 
 
 def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
-    """Position of the first voxel, where the image is not rotated or mirrored."""
+    """Position of the first voxel, and notes; zeros if rotated or mirrored."""
     matrix = np.asarray(affine, dtype=np.float64)
     steps = np.diag(matrix)[:3]
     if np.allclose(matrix[:3, :3], np.diag(steps)) and (steps > 0).all():
@@ -92,7 +92,7 @@ def _origin(affine: Any, axes: str) -> tuple[dict[str, float], tuple[str, ...]]:
 
 
 class _Proxy:
-    """A `Source` over nibabel's array proxy, which locks its file itself."""
+    """A `VoxelSource` over nibabel's array proxy, which locks its file itself."""
 
     def __init__(
         self, proxy: Any, shape: tuple[int, ...], dtype: npt.DTypeLike | None
@@ -106,7 +106,7 @@ class _Proxy:
 
 
 class NiftiFormat(FileFormat):
-    """Its header says the axes: those given are of no use."""
+    """NIfTI; its header defines the axes, so axes given by the user are ignored."""
 
     title = "NIfTI"
     suffixes = (".nii.gz", ".nii")

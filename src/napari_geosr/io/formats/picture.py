@@ -1,4 +1,4 @@
-"""PNG, JPEG and BMP pictures, with all their bits."""
+"""PNG, JPEG and BMP pictures at full bit depth."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def read_picture(path: Path) -> Volume:
     Raises
     ------
     FileError
-        If the file is damaged or something else than its suffix says.
+        If the file is damaged or does not match its suffix.
     """
     import imagecodecs
 
@@ -58,7 +58,7 @@ def read_picture(path: Path) -> Volume:
 
 
 class PictureFormat(FileFormat):
-    """PNG, JPEG and BMP, told apart by their first bytes."""
+    """PNG, JPEG and BMP; the first bytes must match the suffix."""
 
     title = "picture"
     suffixes = (".png", ".jpg", ".jpeg", ".bmp")

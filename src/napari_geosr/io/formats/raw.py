@@ -1,4 +1,4 @@
-"""Raw files: voxels and nothing else, so shape and type must be given."""
+"""Raw files: they contain only voxels, so shape and data type must be given."""
 
 from __future__ import annotations
 
@@ -33,15 +33,15 @@ def read_raw(
     offset: int = 0,
     axes: str | None = None,
 ) -> Volume:
-    """Read a raw file; a large one as its voxels are asked for.
+    """Read a raw file; a large one is read lazily.
 
     Parameters
     ----------
     path : Path
     shape : sequence of int
-        Along Z, Y, X, slowest first; or as `axes` says.
+        Along Z, Y, X, slowest axis first, or along `axes`.
     dtype : dtype
-        With byte order where it matters, e.g. ``">u2"``.
+        With byte order where relevant, e.g. ``">u2"``.
     offset : int
         Bytes of header to skip.
     axes : str, optional
@@ -49,13 +49,13 @@ def read_raw(
     Raises
     ------
     FileError
-        If shape or type is missing, or the size of the file is another one.
+        If shape or type is missing, or does not match the size of the file.
     """
     size = path.stat().st_size
     if shape is None or dtype is None:
         raise FileError(
-            f"{path.name} is a raw file of {size} bytes: it does not say its shape and "
-            "type. Give both, e.g. shape 100,200,300 (Z, Y, X) and dtype uint16."
+            f"{path.name} is a raw file of {size} bytes, without shape and type. Give "
+            "both, e.g. shape 100,200,300 (Z, Y, X) and dtype uint16."
         )
     try:
         stored = np.dtype(dtype)
@@ -92,7 +92,7 @@ def read_raw(
 
 
 class RawFormat(FileFormat):
-    """Any file whose shape and type are given is read as raw, whatever its suffix."""
+    """Raw voxels; any file is read as raw if its shape and type are given."""
 
     title = "raw"
     suffixes = (".raw", ".bin", ".dat")
@@ -100,7 +100,7 @@ class RawFormat(FileFormat):
     states_shape = False
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether shape and type are given, whatever the suffix is."""
+        """Whether shape and type are given, whatever the suffix."""
         described = options.shape is not None and options.dtype is not None
         return described and path.is_file()
 
@@ -110,9 +110,9 @@ class RawFormat(FileFormat):
         Raises
         ------
         FileError
-            If shape or type is missing, or the file has another size.
+            If shape or type is missing, or does not match the size of the file.
         ConfigError
-            If they are no shape and type of a volume.
+            If shape or type is invalid for a volume.
         """
         return read_raw(
             path,

@@ -1,4 +1,4 @@
-"""Projections in and out of files: what is read how, told by suffix and structure."""
+"""Read and write projections; the format is determined by suffix and structure."""
 
 from __future__ import annotations
 
@@ -29,12 +29,12 @@ from napari_geosr.io.suffixes import looks_like, suffix_of
 if TYPE_CHECKING:
     import h5py
 
-#: What projections can be written as.
+#: Suffixes of files to which projections can be written.
 PROJECTION_SUFFIXES = (".h5", ".hdf5")
 
 
 def projection_suffixes() -> tuple[str, ...]:
-    """Suffixes of files that may hold projections: HDF5, and all kinds of images."""
+    """Suffixes of files that may contain projections: HDF5 and all image formats."""
     return (*HDF5.suffixes, *slice_suffixes())
 
 
@@ -53,36 +53,37 @@ def read_projections(
     darks: str | Path | None = None,
     line_integrals: bool | None = None,
 ) -> Projections:
-    """Read projections lazily: they stay in their file until they are used.
+    """Read projections lazily: values stay in their file until they are used.
 
     Parameters
     ----------
     path : str or Path
         Data Exchange or NXtomo HDF5; a TIFF stack (angle, row, column), a folder of
-        projections, or a single sinogram (angle, column) as TIFF. ``"FILE::DATASET"``
-        for one of several.
+        projections, or a single sinogram (angle, column) as TIFF. Use
+        ``"FILE::DATASET"`` for one of several datasets.
     dataset : str, optional
         Path inside an HDF5 file: of the projections, or of the detector's group.
     angles : path or sequence of float, optional
-        A text file with one angle a line, a dataset of an HDF5 file, or the angles
-        themselves. Overrules the file.
+        A text file with one angle per line, a dataset of an HDF5 file, or the angles
+        themselves. Takes precedence over the file.
     angle_range : tuple of float, optional
-        First angle and end of evenly spaced angles in degrees; overrules the file.
+        First angle and end of a range of evenly spaced angles, in degrees; takes
+        precedence over the file.
     endpoint : bool
         Whether the last projection was taken at the end of `angle_range`.
     angle_unit : str, optional
-        ``"deg"`` or ``"rad"``, where the file does not say it, or is wrong.
+        ``"deg"`` or ``"rad"``, if the file does not state the unit or is wrong.
     pixel_size : float or (height, width), optional
-        Of the detector, in `unit`; overrules the file.
+        Pixel size of the detector, in `unit`; takes precedence over the file.
     unit : str, optional
         Length unit of `pixel_size`.
     centre : float, optional
-        Column of the rotation axis, 0 in the middle of the first column.
+        Column of the rotation axis; 0 is the middle of the first column.
     flats, darks : path, optional
-        Flat and dark fields of images, as files or folders.
+        Flat and dark fields for image files, as files or folders.
     line_integrals : bool, optional
-        Whether the values are -log(I / I₀) already. When not given: what the file
-        says, or, with a note, whether they are floats without flat and dark fields.
+        Whether the values are already -log(I / I₀). By default as stated in the file,
+        or otherwise true, with a note, for floats without flat and dark fields.
 
     Returns
     -------
@@ -91,9 +92,9 @@ def read_projections(
     Raises
     ------
     FileError
-        If there is no such file, it is damaged, or its angles are not known.
+        If there is no such file, it is damaged, or its angles are unknown.
     ProjectionsError
-        If its parts do not fit together.
+        If its parts are inconsistent.
     """
     text, inner = str(path), dataset
     if "::" in text and not Path(text).exists():
@@ -157,7 +158,7 @@ def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projectio
 
 
 def _inner_angles(file: h5py.File, path: Path, given: GivenAngles) -> GivenAngles:
-    """Angles that are named as a dataset of the file itself."""
+    """Replace the name of a dataset of the file by the angles in it."""
     name = given.angles
     if not isinstance(name, str) or Path(name).exists() or file.get(name) is None:
         return given
@@ -173,7 +174,7 @@ def _with_words(
     centre: float | None,
     line_integrals: bool | None,
 ) -> Projections:
-    """Put in what the person said; note what had to be supposed."""
+    """Apply the values given by the user; note what was assumed."""
     changes: AnyDict = {}
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
@@ -202,10 +203,10 @@ def _with_words(
 
 
 def _asked_size(found: Projections) -> AnyDict:
-    """What changes where the file's pixel size is implausible: it counts as unknown.
+    """Changes if the file's pixel size is implausible: it is treated as unknown.
 
-    Fan and cone beams keep it, as their distances are in the same unit; and what this
-    package wrote.
+    It is kept for fan and cone beams, whose distances are in the same unit, and for
+    files written by this package.
     """
     asked = voxel_size_question(found.metadata)
     reasons, _ = reasons_against(found.pixel_size, found.unit)
@@ -233,13 +234,13 @@ def _asked_size(found: Projections) -> AnyDict:
 def _may_be_line_integrals(found: Projections) -> bool:
     is_float = np.dtype(found.data.dtype).kind == "f"
     known = found.is_line_integrals or "written_by" in found.metadata
-    # Who recorded dark fields recorded counts.
+    # If there are dark fields, the projections are counts.
     bare = found.flats is None and found.darks is None
     return is_float and bare and not known
 
 
 def is_projections(path: str | Path) -> bool:
-    """Whether an HDF5 file holds projections; cheap, and false for any other file."""
+    """Whether a file is an HDF5 file with projections; fast."""
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False
@@ -258,14 +259,13 @@ def write_projections(
 ) -> Path:
     """Write projections as Data Exchange HDF5, atomically and block by block.
 
-    Everything is read back as it was: data type, angles, pixel size, centre, geometry
-    and provenance.
+    Data type, angles, pixel size, centre, geometry and provenance are preserved.
 
     Parameters
     ----------
     projections : Projections
     path : str or Path
-        With a suffix of HDF5, such as ``.h5``.
+        Path with an HDF5 suffix, such as ``.h5``.
     overwrite : bool
         Whether an existing file is replaced.
 
@@ -276,8 +276,8 @@ def write_projections(
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, its suffix is no HDF5 suffix, its
-        folder is missing or not writable, or the disk is full.
+        If the file exists and `overwrite` is false, its suffix is not an HDF5 suffix,
+        its folder is missing or not writable, or the disk is full.
     """
     from napari_geosr.io.atomic import check_folder, replacing
     from napari_geosr.io.projections.data_exchange import write_data_exchange
@@ -285,8 +285,8 @@ def write_projections(
     target = Path(path).expanduser()
     if suffix_of(target) not in PROJECTION_SUFFIXES:
         raise FileError(
-            f"{target.name} has no suffix that projections can be written with. Use "
-            f"one of: {', '.join(PROJECTION_SUFFIXES)}."
+            f"{target.name} does not have a suffix for projections. Use one of: "
+            f"{', '.join(PROJECTION_SUFFIXES)}."
         )
     source = projections.source
     if source is not None and target.exists() and source.samefile(target):

@@ -1,4 +1,4 @@
-"""Angles of projections: out of a file, a range, or what the scan's file says."""
+"""Angles of projections: from a text file, a range, or the scan's own file."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ Angles = npt.NDArray[np.float64]
 
 _DEGREES = {"deg", "degs", "degree", "degrees", "°"}
 _RADIANS = {"rad", "rads", "radian", "radians"}
-#: So many angles that all lie within a full turn of radians may well be radians.
+#: Minimum number of angles, all below 2π, for which the unit is considered ambiguous.
 _MANY = 10
 
 
 @dataclass(frozen=True)
 class StoredAngles:
-    """Angles that a scan's file holds.
+    """Angles stored in a scan's file.
 
     Attributes
     ----------
     values : ndarray of shape (n,)
     unit : str or None
-        As the file says it; None where it says nothing.
+        As stated in the file; None if it does not state one.
     where : str
-        File and place inside it, for messages.
+        File and location inside it, for messages.
     """
 
     values: Angles
@@ -42,19 +42,19 @@ class StoredAngles:
 
 @dataclass(frozen=True)
 class GivenAngles:
-    """What a person says about the angles; it overrules the file.
+    """Angles that the user gives; they take precedence over the file.
 
     Attributes
     ----------
     angles : path, sequence of float or None
-        A text file with one angle a line, or the angles themselves.
+        A text file with one angle per line, or the angles themselves.
     angle_range : tuple of float or None
-        First angle and end of evenly spaced angles, in degrees.
+        First angle and end of a range of evenly spaced angles, in degrees.
     endpoint : bool
-        Whether the last projection was taken at the end of the range; otherwise one
+        Whether the last projection was taken at the end of the range rather than one
         step before it.
     unit : str or None
-        ``"deg"`` or ``"rad"``, of `angles` or of those in the file.
+        ``"deg"`` or ``"rad"``; unit of `angles`, or of the angles in the file.
     """
 
     angles: str | Path | Sequence[float] | Angles | None = None
@@ -63,12 +63,12 @@ class GivenAngles:
     unit: str | None = None
 
     def resolve(self, n: int, title: str, stored: StoredAngles | None) -> Angles:
-        """Angles in degrees of a scan of `n` projections.
+        """Angles of a scan of `n` projections, in degrees.
 
         Raises
         ------
         FileError
-            If there are none, not `n`, or it cannot be told what they mean.
+            If there are no angles, their number is not `n`, or their unit is unclear.
         """
         if self.angles is not None and self.angle_range is not None:
             raise ProjectionsError(
@@ -85,8 +85,8 @@ class GivenAngles:
             found = StoredAngles(values, self.unit or "deg", "the angles given")
         if found is None:
             raise FileError(
-                f"{title} does not say its angles. Give a text file with one angle a "
-                "line (--angles FILE), or a range (--angle-range 0,180)."
+                f"{title} does not contain its angles. Give a text file with one angle "
+                "per line (--angles FILE), or a range (--angle-range 0,180)."
             )
         if found.values.shape != (n,):
             raise FileError(
@@ -98,20 +98,20 @@ class GivenAngles:
     def _spaced(self, n: int, title: str, first: float, end: float) -> Angles:
         if not (math.isfinite(first) and math.isfinite(end)) or first == end:
             raise ProjectionsError(
-                f"{title}: {first:g} to {end:g} is no range of angles. Give the first "
-                "angle and the end in degrees, e.g. 0,180."
+                f"{title}: {first:g} to {end:g} is not a range of angles. Give the "
+                "first angle and the end in degrees, e.g. 0,180."
             )
         return np.linspace(first, end, n, endpoint=self.endpoint)
 
 
 def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
-    """Angles in degrees; `unit` overrules what the file says.
+    """Angles in degrees; `unit` takes precedence over the file's unit.
 
     Raises
     ------
     FileError
-        If nothing says the unit and the values look like radians, or the unit is no
-        unit of angles.
+        If no unit is stated and the values look like radians, or the unit is not one
+        of angle.
     """
     said = unit or stored.unit
     word = (said or "").strip().casefold()
@@ -121,23 +121,23 @@ def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
         return stored.values
     if word:
         raise FileError(
-            f"{stored.where}: {said!r} is no unit of angles. Say deg or rad."
+            f"{stored.where}: {said!r} is not a unit of angle. Give deg or rad."
         )
     values = stored.values[np.isfinite(stored.values)]
     largest = float(np.abs(values).max(initial=0.0))
     if len(values) >= _MANY and largest < 2.02 * math.pi:
         raise FileError(
             f"{stored.where} does not say whether its angles (0 … {largest:.4g}) are "
-            "degrees or radians. Say which (--angle-unit deg or --angle-unit rad)."
+            "degrees or radians. Give the unit (--angle-unit deg or --angle-unit rad)."
         )
     return stored.values
 
 
 def read_angles(path: Path) -> StoredAngles:
-    """Read a text file with one angle a line.
+    """Read a text file with one angle per line.
 
-    Empty lines and lines that begin with ``#`` are left out; they, or a first line of
-    words, may say ``degrees`` or ``radians``.
+    Empty lines and lines that begin with ``#`` are skipped; such a comment, or a header
+    line, may give the unit (``degrees`` or ``radians``).
 
     Raises
     ------
@@ -147,10 +147,10 @@ def read_angles(path: Path) -> StoredAngles:
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text file"
+        reason = getattr(error, "strerror", None) or "it is not a text file"
         raise FileError(
             f"{path} cannot be read as a list of angles: {reason}. Give a text file "
-            "with one angle a line."
+            "with one angle per line."
         ) from error
     values: list[float] = []
     unit = None
@@ -163,11 +163,11 @@ def read_angles(path: Path) -> StoredAngles:
             values.append(float(text))
         except ValueError as error:
             raise FileError(
-                f"{path.name}, line {number}: {text[:40]!r} is no angle. One number a "
-                "line is needed."
+                f"{path.name}, line {number}: {text[:40]!r} is not an angle. Give one "
+                "number per line."
             ) from error
     if not values:
-        raise FileError(f"{path.name} holds no angles. One number a line is needed.")
+        raise FileError(f"{path.name} contains no angles. Give one number per line.")
     return StoredAngles(np.array(values), unit, path.name)
 
 
@@ -186,11 +186,11 @@ def _unit_in(text: str) -> str | None:
 
 
 def stored_in(item: Any, where: str) -> StoredAngles:
-    """Angles of an HDF5 dataset, with the unit that its attributes say."""
+    """Angles of an HDF5 dataset, with the unit from its attributes."""
     from napari_geosr.io.hdf5_items import text_of
 
     if np.dtype(item.dtype).kind not in "iuf":
-        raise FileError(f"{where}: the angles are no numbers. Give them in a file.")
+        raise FileError(f"{where}: the angles are not numbers. Give them in a file.")
     said = text_of(item.attrs.get("units", item.attrs.get("unit", ""))).strip()
     values = np.ravel(np.asarray(item[()], np.float64))
     return StoredAngles(values, said or None, where)

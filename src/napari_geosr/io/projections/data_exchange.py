@@ -1,4 +1,4 @@
-"""Data Exchange HDF5: how synchrotrons keep projections, flats, darks and angles.
+"""Data Exchange HDF5, used by synchrotrons for projections, flats, darks and angles.
 
 References
 ----------
@@ -32,7 +32,7 @@ from napari_geosr.io.suffixes import stem_of
 if TYPE_CHECKING:
     import h5py
 
-#: Attribute of the file with what Data Exchange has no place for.
+#: Attribute of the file for metadata that Data Exchange does not define.
 STAMP = "napari-geosr"
 _BLOCK_BYTES = 64 * 1024**2
 _AXES = {"theta": 0, "angle": 0, "y": 1, "x": 2}
@@ -49,14 +49,14 @@ def read_data_exchange(
     file : h5py.File
     path : Path
     given : GivenAngles
-        Overrules the file's angles.
+        Takes precedence over the file's angles.
     data : str
-        Dataset of the projections; flats, darks and angles lie beside it.
+        Dataset of the projections; flats, darks and angles are in the same group.
 
     Raises
     ------
     FileError
-        If the projections or their angles are missing or no such thing.
+        If the projections or their angles are missing or invalid.
     """
     found = open_item(file, data, path)
     group = found.parent
@@ -95,13 +95,13 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
     ----------
     found : h5py.Dataset
     name : str
-        Of the dataset, for messages.
+        Name of the dataset, for messages.
     path : Path
 
     Raises
     ------
     FileError
-        If it has not three axes, or no real numbers.
+        If it does not have three axes, or does not contain real numbers.
     """
     where = f"{path.name}, dataset {name!r}"
     if found.ndim != 3 or found.size == 0:
@@ -112,10 +112,10 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
         )
     if np.dtype(found.dtype).kind not in "biuf":
         raise FileError(
-            f"{where} holds no real numbers ({found.dtype}). Choose another dataset "
-            "(--dataset)."
+            f"{where} does not contain real numbers ({found.dtype}). Choose another "
+            "dataset (--dataset)."
         )
-    # Attribute axes, where they are there: theta:y:x, or y:theta:x for sinograms.
+    # Optional attribute "axes": theta:y:x, or y:theta:x for sinograms.
     words = text_of(found.attrs.get("axes", "")).split(":")
     order = [_AXES.get(w.partition("_")[0], -1) for w in words]
     chunks = found.chunks or (1, *found.shape[1:])
@@ -128,13 +128,13 @@ def lazy_frames(found: Any, name: str, path: Path) -> LazyArray:
 
 
 def _pixel_size(file: h5py.File) -> tuple[tuple[float, float], str]:
-    """Height and width of a pixel where the detector's group says them with a unit."""
+    """Height and width of a pixel, if the detector's group states them with a unit."""
     group = file.get("measurement/instrument/detector")
     return pixel_size_in(group) if group is not None else ((1.0, 1.0), PIXEL)
 
 
 def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
-    """Height and width of a pixel, and their unit, out of a detector's group."""
+    """Height and width of a pixel, and their unit, from a detector's group."""
     for pattern in _PIXEL_SIZES:
         items = [group.get(pattern.format(axis)) for axis in "yx"]
         if any(item is None or getattr(item, "size", 0) != 1 for item in items):
@@ -150,7 +150,7 @@ def pixel_size_in(group: h5py.Group) -> tuple[tuple[float, float], str]:
 
 
 def _stamp(file: h5py.File, path: Path) -> AnyDict:
-    """What we wrote beside the format's own fields, as arguments of `Projections`."""
+    """Our additional metadata in the file, as arguments of `Projections`."""
     try:
         stamp = load_json(text_of(file.attrs.get(STAMP, "{}")), MAX_RESULT_BYTES)
         stamp = {"name": stem_of(path)} | stamp
@@ -160,15 +160,15 @@ def _stamp(file: h5py.File, path: Path) -> AnyDict:
     except (ValueError, TypeError) as error:
         reason = str(error).rstrip(".")
         raise FileError(
-            f"{path.name} is damaged: its attribute {STAMP!r} is no JSON ({reason}). "
-            "Copy or export the file again."
+            f"{path.name} is damaged: its attribute {STAMP!r} is not valid JSON "
+            f"({reason}). Copy or export the file again."
         ) from error
     known = {f.name for f in Projections.__dataclass_fields__.values()}
     return {key: value for key, value in stamp.items() if key in known}
 
 
 def write_data_exchange(projections: Projections, temporary: Path) -> None:
-    """Write projections to a new file, block by block of projections."""
+    """Write projections to a new file, in blocks of projections."""
     import h5py
 
     stamp = {
@@ -210,10 +210,10 @@ def write_data_exchange(projections: Projections, temporary: Path) -> None:
 
 @contextmanager
 def _plain_errors() -> Iterator[None]:
-    """Turn what HDF5 raises while it writes into an error of the system.
+    """Convert errors that HDF5 raises while writing to plain system errors.
 
-    HDF5 tells of a full disk in a long text that names the file, when the file is
-    closed even as a `RuntimeError`.
+    HDF5 reports a full disk in a long message that names the file, and as a
+    `RuntimeError` if it occurs on closing.
     """
     try:
         yield

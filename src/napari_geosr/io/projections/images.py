@@ -25,7 +25,7 @@ from napari_geosr.io.projections.angles import GivenAngles
 from napari_geosr.io.slices import read_slices
 from napari_geosr.io.suffixes import suffix_of
 
-#: How names of flat and dark fields begin, in a folder with projections.
+#: Prefixes of the file names of flat and dark fields in a folder with projections.
 _FLAT_NAMES = ("flat", "white")
 _DARK_NAMES = ("dark",)
 
@@ -49,16 +49,16 @@ def read_images(
     path : Path
         A TIFF file, a folder, or a glob such as ``scan/proj*.tif``.
     given : GivenAngles
-        Images do not know their angles.
+        Angles; image files do not contain them.
     flats, darks : path, optional
         Files or folders of flat and dark fields.
     dataset : str, optional
-        Number of the image, where a file holds several.
+        Index of the image, where a file holds several.
 
     Raises
     ------
     FileError
-        If the images are no projections, or nothing says their angles.
+        If the images are not projections, or their angles are not given.
     """
     beside: dict[str, Volume] = {}
     if path.is_dir():
@@ -79,7 +79,7 @@ def read_images(
     notes = [*file_warnings(views.metadata), *views.metadata.get("notes", ())]
     notes = [n for n in notes if "slices (Z)" not in n and "their distance" not in n]
     asked = _asked(views)
-    if asked is not None:  # it says so too, and what to do
+    if asked is not None:  # the question already mentions it, with what to do
         notes = [n for n in notes if "dots per inch" not in n]
     remarks = tuple(
         f"{stack.shape[0]} of the files are {word[:-1]} fields."
@@ -98,14 +98,14 @@ def read_images(
         metadata={
             "format": "sinogram" if is_sinogram else str(views.metadata.get("format")),
             **({"notes": tuple(notes)} if notes else {}),
-            **({"remarks": remarks} if remarks else {}),  # those without a doubt
+            **({"remarks": remarks} if remarks else {}),  # the notes that are certain
             **with_voxel_size_question({}, asked),
         },
     )
 
 
 def _asked(views: Volume) -> VoxelSizeQuestion | None:
-    """The question about the pixel size; the stack of views has no slice distance."""
+    """The question about the pixel size, without a slice distance."""
     asked = voxel_size_question(views.metadata)
     if asked is None:
         return None
@@ -115,7 +115,7 @@ def _asked(views: Volume) -> VoxelSizeQuestion | None:
 
 
 def _as_sinogram(views: Volume, path: Path) -> Any:
-    """(angle, column) as (angle, 1, column)."""
+    """Reshape (angle, column) to (angle, 1, column)."""
     if isinstance(views.data, np.ndarray):
         return views.data[:, None, :]
     source = ArrangedSource(views.data, [0, None, 1])
@@ -123,9 +123,9 @@ def _as_sinogram(views: Volume, path: Path) -> Any:
 
 
 def _frames(path: Path, views: Volume) -> Any:
-    """Flat or dark fields of a file or folder; one image is a stack of one.
+    """Flat or dark fields of a file or folder; a single image is one field.
 
-    Beside a sinogram (angle, column), an image is a stack of lines.
+    For a sinogram (angle, column), each row of an image is one field.
     """
     stack = read(path)
     if stack.axes == "YX" and views.axes == "YX":
@@ -141,7 +141,7 @@ def _frames(path: Path, views: Volume) -> Any:
 
 
 def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
-    """Views of a folder, and the flat and dark fields among its files."""
+    """Projections in a folder, and the flat and dark fields among its files."""
     images = slice_suffixes()
     files = [
         p

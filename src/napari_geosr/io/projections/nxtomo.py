@@ -1,7 +1,7 @@
-"""NXtomo: NeXus files whose image_key tells projections, flats and darks apart.
+"""NXtomo: NeXus files in which image_key distinguishes projections, flats and darks.
 
-The frames, and the angles, may lie in other files that the NeXus file links to; only
-those that are needed must be there.
+Frames and angles may be in other files that the NeXus file links to; only the linked
+files that are needed must exist.
 
 References
 ----------
@@ -49,7 +49,7 @@ def _keyed(group: h5py.Group, prefix: str, depth: int, seen: set[Any]) -> Iterat
         yield prefix.rstrip("/")
         return
     for name in group:
-        # A detector lies in this file, even where its frames lie in another.
+        # A detector group is in this file, even if its frames are in another.
         if isinstance(group.get(name, getlink=True), h5py.ExternalLink):
             continue
         if group.get(name, getclass=True) is h5py.Group:
@@ -66,15 +66,15 @@ def read_nxtomo(
     file : h5py.File
     path : Path
     given : GivenAngles
-        Overrules the file's angles.
+        Takes precedence over the file's angles.
     detector : str, optional
         Path of the detector's group, where there are several with frames.
 
     Raises
     ------
     FileError
-        If frames, keys or angles are missing or do not fit together; it names the
-        linked file that is not there.
+        If frames, keys or angles are missing or inconsistent; the message names a
+        missing linked file.
     """
     where = detector or _choose(file, path)
     data = f"{where}/data"
@@ -102,7 +102,7 @@ def read_nxtomo(
     metadata: AnyDict = {"format": "NXtomo", "dataset": data}
     if stored is not None:
         metadata["notes"] = (f"The angles are those of {stored.where}.",)
-        metadata["remarks"] = metadata["notes"]  # of them, those without a doubt
+        metadata["remarks"] = metadata["notes"]  # the notes that are certain
     size, unit = pixel_size_in(file[where])
     return Projections(
         data=select(frames, chosen[PROJECTION]),
@@ -122,7 +122,7 @@ def _frames(frames: Any, chosen: Any) -> Any:
 
 
 def _choose(file: h5py.File, path: Path) -> str:
-    """The only detector with frames that are there."""
+    """Path of the only detector that has frames."""
     names = detectors(file)
     there = [name for name in names if file.get(f"{name}/data") is not None]
     if len(there) == 1:
@@ -134,17 +134,17 @@ def _choose(file: h5py.File, path: Path) -> str:
         )
     if not names:
         raise FileError(
-            f"{path.name} is no NXtomo file: it has no image_key, which tells "
+            f"{path.name} is not an NXtomo file: it has no image_key to distinguish "
             "projections from flat and dark fields. Choose another file."
         )
-    open_item(file, f"{names[0]}/data", path)  # says which file is missing
+    open_item(file, f"{names[0]}/data", path)  # raises, naming the missing file
     raise FileError(f"{path.name}: {names[0]} has no frames. Export the scan again.")
 
 
 def _angles(
     file: h5py.File, path: Path, detector: str, frames: Any, n: int
 ) -> StoredAngles:
-    """Angles where NXtomo has them, else among the coordinates of the same frames."""
+    """Angles from the standard NXtomo places, else from coordinates of the frames."""
     import h5py
 
     missing: list[str] = []
@@ -160,13 +160,14 @@ def _angles(
     if missing:
         files = ", ".join(dict.fromkeys(missing))
         raise FileError(
-            f"{path.name}: its angles lie in {files}, which is missing. Put that file "
+            f"{path.name}: its angles are in {files}, which is missing. Put that file "
             f"where {path.name} expects it, or give the angles (--angles FILE, "
             "--angle-range 0,180)."
         )
     raise FileError(
-        f"{path.name} does not say its {n} angles (NXtomo: sample/rotation_angle). "
-        "Give a text file with one angle a line (--angles FILE), or a range "
+        f"{path.name} does not contain its {n} angles (NXtomo: "
+        "sample/rotation_angle). "
+        "Give a text file with one angle per line (--angles FILE), or a range "
         "(--angle-range 0,180)."
     )
 
@@ -181,7 +182,7 @@ def _standard_places(detector: str) -> Iterator[str]:
 
 
 def _coordinates(file: h5py.File, detector: str, frames: Any) -> list[str]:
-    """Names like angles beside links to the same frames; the axis comes first."""
+    """Datasets named like angles in groups that link to these frames; axes first."""
     entry = detector.split("/")[0]
     places: list[str] = []
     others: list[str] = []

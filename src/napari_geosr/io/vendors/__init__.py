@@ -1,4 +1,4 @@
-"""Pixel sizes that electron microscopes keep in tags and files of their own."""
+"""Pixel sizes that electron microscopes store in vendor-specific tags and files."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ _READERS: tuple[Callable[[Any], VendorPixel | None], ...] = (
 
 
 def vendor_pixel(page: object) -> VendorPixel | None:
-    """Give the pixel size that the microscope's own metadata hold.
+    """Read the pixel size from the microscope's own metadata.
 
     Parameters
     ----------
     page : tifffile.TiffPage
-        Of an open file.
+        Page of an open file.
 
     Returns
     -------
     VendorPixel or None
-        None where no known microscope wrote the file, or it kept no size.
+        None if no known microscope wrote the file, or it did not store a size.
     """
     for read in _READERS:
         found = read(page)

@@ -1,7 +1,7 @@
 """FEI and Thermo Fisher microscopes: tags 34680 (SFEG) and 34682 (Helios).
 
-tifffile reads the tags as sections of numbers; lengths are in metres. ``[Scan]`` holds
-the scan of the image, ``[Beam] Scan`` names the section of the beam that was used.
+tifffile reads the tags as sections of values; lengths are in metres. ``[Scan]``
+describes the scan of the image; ``[Beam] Scan`` names the section of the beam used.
 """
 
 from __future__ import annotations

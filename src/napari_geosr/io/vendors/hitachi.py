@@ -1,8 +1,8 @@
-"""Hitachi microscopes: lines of ``Name=Value`` in the description or a text file.
+"""Hitachi microscopes: ``Name=Value`` lines in the image description or a text file.
 
-The text file has the image's name with ``.txt``; ``[SemImageFile]`` or
-``[TemImageFile]`` is its first line. ``PixelSize`` is in nm, ``DataSize`` the size of
-the image in pixels. ASCII, or UTF-16 with a byte order mark.
+The text file has the image's name with the suffix ``.txt``; its first line is
+``[SemImageFile]`` or ``[TemImageFile]``. ``PixelSize`` is in nm; ``DataSize`` is the
+size of the image in pixels. The encoding is ASCII, or UTF-16 with a byte order mark.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MARKS = ("[SemImageFile]", "[TemImageFile]")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-#: A text file of a microscope has a few kB; others need not be read.
+#: Largest text file that is read, in bytes: those of microscopes have a few kB.
 _LARGEST = 1 << 20
 _NM = 1e-9
 
@@ -44,7 +44,7 @@ def _is_ours(text: str) -> bool:
 
 
 def _beside(path: Path) -> str:
-    """The text file beside an image; empty where there is none."""
+    """Content of the text file that accompanies an image; empty if there is none."""
     for suffix in (".txt", ".TXT"):
         file = path.with_suffix(suffix)
         try:
@@ -52,7 +52,7 @@ def _beside(path: Path) -> str:
                 continue
             content = file.read_bytes()
         except OSError:
-            continue  # none there, or not ours to read: the size stays unknown
+            continue  # missing or unreadable: the size stays unknown
         if content.startswith(_BYTE_ORDER_MARKS):
             return content.decode("utf-16", errors="replace")
         return content.decode("latin-1")

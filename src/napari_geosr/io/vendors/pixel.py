@@ -1,4 +1,4 @@
-"""A pixel size as a microscope wrote it."""
+"""Pixel size as stored by a microscope."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from tifffile import TiffPage
 
-#: Below it, in metres, a pixel is given in nm, else in µm.
+#: Pixels smaller than this, in metres, are given in nm, others in µm.
 _MICROMETRE = 1e-6
 
 
@@ -22,9 +22,9 @@ class VendorPixel:
     height, width : float
         In metres, greater than zero.
     origin : str
-        Whose metadata they come from, for a note: ``"Zeiss SEM"``.
+        Instrument that wrote the metadata, for notes: ``"Zeiss SEM"``.
     written_for : int or None
-        Columns of the image that the size was written for, where known.
+        Number of columns of the image that the size was written for, if known.
     """
 
     height: float
@@ -33,19 +33,19 @@ class VendorPixel:
     written_for: int | None = None
 
     def in_unit(self) -> tuple[float, float, str]:
-        """Height, width, and the unit that they are shown in: nm or µm."""
+        """Height, width, and the unit in which they are shown: nm or µm."""
         unit, metres = ("nm", 1e-9) if self.width < _MICROMETRE else ("µm", 1e-6)
-        # Twelve digits: 1.35e-8 m is 13.5 nm.
+        # Twelve digits, so that 1.35e-8 m is exactly 13.5 nm.
         height, width = (float(f"{v / metres:.12g}") for v in (self.height, self.width))
         return height, width, unit
 
     def doubts(self, columns: int) -> tuple[str, ...]:
-        """Say why the size may not be that of an image of `columns` columns."""
+        """Reasons why the size may be wrong for an image of `columns` columns."""
         if self.written_for in (None, columns):
             return ()
         return (
             f"the {self.origin} wrote it for an image {self.written_for} pixels wide, "
-            f"this one is {columns} wide: it was cropped or rescaled since",
+            f"but this one is {columns} wide: it was cropped or rescaled later",
         )
 
 

@@ -1,6 +1,6 @@
 """Thermo Fisher microscopes that write XML: tag 34683.
 
-Phenom: ``<FeiImage><pixelWidth unit="um">0.05</pixelWidth>…``. Larger ones:
+Phenom: ``<FeiImage><pixelWidth unit="um">0.05</pixelWidth>…``. Larger instruments:
 ``<Metadata>…<BinaryResult><PixelSize><X unit="m" unitPrefixPower="1">5e-9</X>…``.
 """
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from tifffile import TiffPage
 
 _TAG = 34683
-#: Where width and height are, and who writes so.
+#: XPaths of pixel width and height, and the instrument that writes them.
 _PLACES = (
     (".//{*}pixelWidth", ".//{*}pixelHeight", "Phenom SEM"),
     (".//{*}PixelSize/{*}X", ".//{*}PixelSize/{*}Y", "Thermo SEM"),

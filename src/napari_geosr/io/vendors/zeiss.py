@@ -1,8 +1,8 @@
 """Zeiss SmartSEM: tag 34118, which tifffile reads as names, values and units.
 
-``AP_IMAGE_PIXEL_SIZE`` is the pixel of the stored image, ``AP_PIXEL_SIZE`` its name in
-older versions. The fourth unnamed number is the size in metres of a pixel of the
-display, which is 1024 pixels wide whatever the image is.
+``AP_IMAGE_PIXEL_SIZE`` is the pixel size of the stored image; older versions call it
+``AP_PIXEL_SIZE``. The fourth unnamed number is the pixel size of the display in metres;
+the display is always 1024 pixels wide, whatever the width of the image.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def pixel(page: TiffPage) -> VendorPixel | None:
         return None
     columns = _stored_columns(metadata)
     for name in _SIZES:
-        item = metadata.get(name, ())  # title, value and, of lengths, unit
+        item = metadata.get(name, ())  # title, value and, for lengths, unit
         if len(item) < len(("title", "value", "unit")):
             continue
         size, known = positive(item[1]), parse_unit(item[2])

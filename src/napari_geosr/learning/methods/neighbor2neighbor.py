@@ -48,7 +48,7 @@ class Config(TrainingConfig):
         2.0,
         ge=0,
         le=100,
-        title="Increase",
+        title="Regularisation",
         description="Final weight of the regularisation, which rises from 0. Larger "
         "values give less smooth results.",
     )

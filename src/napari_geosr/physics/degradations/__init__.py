@@ -1,22 +1,21 @@
-"""Kinds of low-resolution imaging, one per file, found by file name.
+"""Kinds of low-resolution imaging, one module each, found by file name.
 
-A module of a kind offers, without importing torch:
+Each module defines the following, without importing torch:
 
 ``TITLE``
-    What people call it.
+    Title, as shown to the user.
 ``Config``
-    A `DegradationConfig` with the settings of its noise.
+    A `DegradationConfig` with the settings of the noise.
 ``spread(config, voxel_size, millimetres)``
     Standard deviations of the point-spread function along the axes, in coarse voxels of
-    that size; ``millimetres`` are in its unit (None where that is no length).
+    size ``voxel_size``, whose unit is ``millimetres`` mm (None if not a length).
 ``Noise(config, levels, shape)``
-    With ``add(plane, index)``: the plane (Y, X) of that number with its noise. Random
-    numbers belong to a plane: blocks of any thickness give the same.
+    Has a method ``add(plane, index)`` that adds noise to plane (Y, X) number ``index``.
+    The noise depends only on the plane, so blocks of any thickness give the same.
 ``adopted(measured, levels)``
-    Settings that make what was measured of a real scan. Without it, kinds of imaging
-    cannot be made like one.
+    Settings that reproduce the measurements of a real scan; optional.
 ``SAMPLING``
-    ``"mean"``, as without it: a coarse voxel is the mean over a block of fine ones; or
+    ``"mean"`` (the default): a coarse voxel is the mean over a block of fine ones;
     ``"kept"``: it is one of them (`napari_geosr.physics.sampling.kept_samples`).
 """
 
@@ -37,7 +36,7 @@ DEGRADATIONS = Registry(
     group="napari_geosr.degradations",
     noun="kind of degradation",
 )
-#: Standard deviation of a voxel's own box, in voxels.
+#: Standard deviation of the box profile of a voxel, in voxels.
 _BOX = 1 / math.sqrt(12)
 
 
@@ -87,14 +86,14 @@ class DegradationConfig(Config):
 
 @dataclass(frozen=True)
 class ContrastLevels:
-    """Grey values of the high-resolution scan that noise is measured by.
+    """Grey values of the high-resolution scan to which noise levels refer.
 
     Attributes
     ----------
     dark, bright : float
-        Of the background, and of bright structures.
+        Grey values of the background and of bright structures.
     contrast : float
-        Between the two classes that Otsu's threshold tells apart; above zero.
+        Difference between the two classes separated by Otsu's threshold; positive.
     """
 
     dark: float
@@ -104,26 +103,26 @@ class ContrastLevels:
 
 @dataclass(frozen=True)
 class ImagingEstimate:
-    """Measurements of a low-resolution scan against a high-resolution one.
+    """Imaging parameters of a low-resolution scan relative to a high-resolution one.
 
     Attributes
     ----------
     blur : float
         Standard deviation of the point-spread function in the plane, in coarse voxels.
     gain, offset : float
-        From grey values of the fine scan to those of the coarse one.
+        Linear map from grey values of the fine scan to those of the coarse one.
     noise : float
         Standard deviation of the noise in grey values of the coarse scan.
     shape : str
-        What its spectrum is like: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
+        Type of noise spectrum: ``"white"``, ``"reconstruction"`` or ``"smooth"``.
     spectrum : tuple of float
-        Power at evenly spaced frequencies from zero to the corner of the spectrum.
+        Noise power at evenly spaced frequencies from zero to the spectrum's corner.
     along_z : float
         Correlation of the noise of adjacent slices.
     slope, intercept : float
-        Of the variance of the noise over the grey value of the coarse scan.
+        Linear fit of the noise variance as a function of the coarse scan's grey value.
     misfit : float
-        Root mean square of what is left unexplained of the logarithm of the power.
+        Root-mean-square residual of the fit to the logarithm of the power.
     """
 
     blur: float
@@ -150,7 +149,7 @@ def titles() -> dict[str, str]:
 
 
 def options() -> dict[str, tuple[Any, str, str]]:
-    """Settings of all kinds: type, title and help of each, by name."""
+    """Settings of all kinds by name, each with its type, title and help."""
     found: dict[str, tuple[Any, str, str]] = {}
     users: dict[str, list[str]] = {}
     for kind in DEGRADATIONS.names():
@@ -175,13 +174,13 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
     Parameters
     ----------
     voxel_mm : float or None
-        Edge of a coarse voxel in mm; None where it is not known.
+        Edge of a coarse voxel in mm; None if unknown.
 
     Raises
     ------
     ConfigError
-        If a resolution in line pairs per mm is given, and the voxel size is not known
-        or too large for it.
+        If a resolution in line pairs per mm is given, but the voxel size is unknown or
+        too large for it.
     """
     if config.mtf10 is None:
         return config.blur
@@ -190,7 +189,7 @@ def blur_in_plane(config: DegradationConfig, voxel_mm: float | None) -> float:
             "A resolution in line pairs per mm needs a voxel size in a unit of length "
             "(--high-voxel-size, --unit); or give the blur in voxels (--blur)."
         )
-    # exp(-2 π² σ² f²) = 0.1, less what averaging over a voxel blurs by itself.
+    # exp(-2 π² σ² f²) = 0.1, minus the blur that averaging over a voxel causes.
     whole = math.sqrt(math.log(10) / 2) / (math.pi * config.mtf10) / voxel_mm
     if whole < _BOX:
         raise ConfigError(

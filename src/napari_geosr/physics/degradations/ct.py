@@ -69,14 +69,14 @@ class Config(DegradationConfig):
 def spread(
     config: Config, voxel_size: Sequence[float], millimetres: float | None
 ) -> tuple[float, ...]:
-    """Standard deviations along the axes in coarse voxels: one length for all.
+    """Standard deviations along the axes in coarse voxels, for an isotropic blur.
 
     Parameters
     ----------
     voxel_size : sequence of float
-        Of the coarse voxels.
+        Size of the coarse voxels.
     millimetres : float or None
-        In a unit of length of them.
+        Millimetres per unit of `voxel_size`; None if unknown.
     """
     plane = voxel_size[-1]
     sigma = blur_in_plane(config, None if millimetres is None else plane * millimetres)
@@ -84,7 +84,7 @@ def spread(
 
 
 class ReconstructionNoise:
-    """The noise of each slice."""
+    """Noise of the reconstructed slices."""
 
     def __init__(
         self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
@@ -100,7 +100,7 @@ class ReconstructionNoise:
     def add(
         self, plane: npt.NDArray[np.float32], index: int
     ) -> npt.NDArray[np.float32]:
-        """The plane as it is scanned."""
+        """Return the plane with noise added."""
         return plane + self.noise.plane(index)
 
 

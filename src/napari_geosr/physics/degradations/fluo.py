@@ -1,4 +1,4 @@
-"""Fluorescence: a blur that is longer along the optical axis, photons, a camera."""
+"""Fluorescence: blur elongated along the optical axis, photon and read noise."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TITLE = "Fluorescence"
 
 
 class Config(DegradationConfig):
-    """Blur, photons and camera of a microscope."""
+    """Blur, photons and camera noise of a microscope."""
 
     blur: float = Field(
         0.8,
@@ -63,9 +63,9 @@ def spread(
     Parameters
     ----------
     voxel_size : sequence of float
-        Of the coarse voxels.
+        Size of the coarse voxels.
     millimetres : float or None
-        In a unit of length of them.
+        Millimetres per unit of `voxel_size`; None if unknown.
     """
     plane = voxel_size[-1]
     sigma = blur_in_plane(config, None if millimetres is None else plane * millimetres)
@@ -75,7 +75,7 @@ def spread(
 
 
 class PhotonNoise:
-    """Photons and read-out of each plane, over the level where there is no light."""
+    """Photon and read noise of each plane, relative to the dark level."""
 
     def __init__(
         self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
@@ -88,7 +88,7 @@ class PhotonNoise:
     def add(
         self, plane: npt.NDArray[np.float32], index: int
     ) -> npt.NDArray[np.float32]:
-        """The plane as it is seen."""
+        """Return the plane with noise added."""
         config = self.config
         rng = np.random.default_rng([config.seed, 13, index])
         light = (plane - np.float32(self.dark)) / np.float32(self.light)
@@ -101,7 +101,7 @@ Noise = PhotonNoise
 
 
 def adopted(measured: ImagingEstimate, levels: ContrastLevels) -> AnyDict:
-    """Settings that reproduce the measured blur, grey scale, photons, read noise."""
+    """Settings that reproduce the measured blur, grey scale, photons and read noise."""
     ends = [g * measured.gain + measured.offset for g in (levels.dark, levels.bright)]
     dark, light = min(ends), abs(ends[1] - ends[0])
     found: AnyDict = {

@@ -1,20 +1,20 @@
-"""Reconstruction algorithms, one a file, found by file name.
+"""Reconstruction algorithms, one module each, found by file name.
 
-An algorithm module offers, without importing torch:
+Each algorithm module defines the following, without importing torch:
 
 ``Config``
     A `napari_geosr.core.config.Config` with the algorithm's settings.
 ``TITLE``
-    What people call it.
+    Title, as shown to the user.
 ``BEAMS``
-    The geometries it can use: some of ``"parallel"``, ``"fan"``, ``"cone"``.
+    The supported geometries: some of ``"parallel"``, ``"fan"``, ``"cone"``.
 ``reconstruct_slices(sinogram, geometry, config, *, should_stop, on_iteration)``
-    Float32 tensor (row, angle, column) of line integrals to slices (row, N, N), on the
-    tensor's device, attenuation per unit of the pixel size. Rows are independent but
-    for cone beams, where the slices of the volume are returned.
+    Reconstructs slices (row, N, N) from a float32 tensor (row, angle, column) of line
+    integrals, on the tensor's device, in attenuation per unit of the pixel size. Rows
+    are independent except for cone beams, where it returns the slices of the volume.
 ``check_geometry(geometry)`` (optional)
-    Raises `ProjectionsError` if the algorithm cannot be right for it: asked before
-    anything is prepared.
+    Raises `ProjectionsError` if the algorithm is unsuitable for the geometry; called
+    before any preparation.
 """
 
 from __future__ import annotations
@@ -46,17 +46,17 @@ def config_class(name: str) -> type[Config]:
 
 
 def titles() -> dict[str, str]:
-    """What people call each algorithm, by name."""
+    """Title of each algorithm, by name."""
     return {name: str(ALGORITHMS.load(name).TITLE) for name in ALGORITHMS.names()}
 
 
 def beam_of(geometry: ParallelGeometry) -> str:
-    """``"parallel"``, ``"fan"`` or ``"cone"``."""
+    """Type of beam: ``"parallel"``, ``"fan"`` or ``"cone"``."""
     return type(geometry).__name__.removesuffix("Geometry").lower()
 
 
 def require_beam(name: str, beam: str) -> None:
-    """Raise `ProjectionsError` if the algorithm `name` cannot use such a beam."""
+    """Raise `ProjectionsError` if the algorithm `name` does not support the beam."""
     module = ALGORITHMS.load(name)
     if beam not in module.BEAMS:
         able = [n for n in ALGORITHMS.names() if beam in ALGORITHMS.load(n).BEAMS]
@@ -67,7 +67,7 @@ def require_beam(name: str, beam: str) -> None:
 
 
 def require_geometry(name: str, geometry: ParallelGeometry) -> None:
-    """Raise `ProjectionsError` if the algorithm `name` cannot use such a geometry."""
+    """Raise `ProjectionsError` if algorithm `name` does not support the geometry."""
     require_beam(name, beam_of(geometry))
     check = getattr(ALGORITHMS.load(name), "check_geometry", None)
     if check is not None:
@@ -92,13 +92,13 @@ def reconstruct_slices(
     sinogram : Tensor of shape (row, angle, column), float32
         Line integrals.
     geometry : ParallelGeometry
-        Parallel, fan or cone.
+        Parallel, fan or cone beam.
     config : Config, optional
-        Of this algorithm; by default its defaults.
+        Settings of this algorithm; by default, its default settings.
     should_stop : callable
-        Asked before every iteration.
+        Called before every iteration.
     on_iteration : callable
-        Told of every iteration.
+        Called after every iteration.
 
     Returns
     -------
@@ -108,10 +108,10 @@ def reconstruct_slices(
     Raises
     ------
     ProjectionsError
-        If the projections do not fit the geometry or are not finite, or the algorithm
-        cannot use the beam.
+        If the projections do not match the geometry or are not finite, or the algorithm
+        does not support the beam.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns true.
     """
     module = ALGORITHMS.load(name)
     require_beam(name, beam_of(geometry))

@@ -1,4 +1,4 @@
-"""Conjugate gradients for least squares: few iterations, each slice by itself [1]_.
+"""Conjugate gradients for least squares, for each slice separately [1]_.
 
 References
 ----------
@@ -33,7 +33,7 @@ BEAMS = ("parallel", "fan", "cone")
 
 
 class Config(IterativeConfig):
-    """How far CGLS goes."""
+    """Settings of CGLS."""
 
     iterations: int = Field(
         20,
@@ -76,8 +76,8 @@ def reconstruct_slices(
         x += step * direction
         rest -= step * seen
         gradient = backproject(rest, geometry)
-        # Gradients are perpendicular, but for rounding, of which the part along the
-        # first, by far the largest, would grow tenfold with each iteration.
+        # Gradients are orthogonal except for rounding errors. The error along the first
+        # gradient, by far the largest, would grow tenfold with each iteration.
         along = (gradient * first).sum(axes, keepdim=True, dtype=torch.float64)
         gradient -= _ratio(along, first_power).to(x.dtype) * first
         before, power = power, _squares(gradient, axes)
@@ -87,14 +87,14 @@ def reconstruct_slices(
 
 
 def _squares(tensor: Tensor, axes: tuple[int, ...]) -> Tensor:
-    """Sums in double precision: conjugate directions magnify their rounding."""
+    """Sums of squares, in double precision as the method amplifies rounding errors."""
     import torch
 
     return tensor.square().sum(axes, keepdim=True, dtype=torch.float64)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Quotient; 0 where a slice is solved already, as an empty one is at once."""
+    """Quotient; 0 for slices that are already solved, such as empty ones."""
     import torch
 
     return torch.where(below > 0, above / below, 0)

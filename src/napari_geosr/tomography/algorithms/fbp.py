@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 TITLE = "Filtered back-projection (FBP)"
 BEAMS = ("parallel", "fan")
-#: Rows filtered at once: on another device, and on the CPU.
+#: Number of rows filtered at once: on other devices, on the CPU.
 _ROWS = (64, 16)
 
 
@@ -52,7 +52,7 @@ class Config(_Config):
         "zero",
         title="Outside the detector",
         description="What lies outside the detector. zero: nothing; edge: the sample "
-        "goes on, for samples wider than the detector.",
+        "continues, for samples wider than the detector.",
     )
     nonnegative: bool = Field(
         False,
@@ -71,7 +71,7 @@ def reconstruct_slices(
 ) -> Tensor:
     """Filter and back-project; see `napari_geosr.tomography.algorithms`.
 
-    It is linear in the projections unless values below zero are cut.
+    The result is linear in the projections unless negative values are set to zero.
     """
     from napari_geosr.physics.geometry import FanGeometry
     from napari_geosr.physics.smear import smear
@@ -99,12 +99,12 @@ def reconstruct_slices(
 
 
 def check_geometry(geometry: ParallelGeometry) -> None:
-    """Refuse fans over less than half a turn and the fan angle.
+    """Refuse fan-beam scans over less than half a turn plus the fan angle.
 
     Raises
     ------
     ProjectionsError
-        If filtered back-projection cannot be right.
+        If filtered back-projection cannot give a correct result.
     """
     from napari_geosr.physics.geometry import FanGeometry
 

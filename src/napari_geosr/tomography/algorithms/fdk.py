@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 
 TITLE = "Feldkamp–Davis–Kress (FDK)"
 BEAMS = ("cone",)
-#: Views filtered and back-projected at once: few, so that a person is heard.
+#: Number of views filtered and back-projected at once: few, to respond to a stop.
 _TOGETHER = 32
 
 __all__ = ["BEAMS", "TITLE", "Config", "check_geometry", "reconstruct_slices"]
 
 
 class Config(fbp.Config):
-    """How projections are filtered, as for FBP."""
+    """How projections are filtered, as for FBP (same settings)."""
 
 
 def reconstruct_slices(
@@ -48,9 +48,9 @@ def reconstruct_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: OnIteration = ignore,
 ) -> Tensor:
-    """Weight, filter along rows, back-project; (row, angle, column) to (Z, N, N).
+    """Weight, filter along rows, and back-project (row, angle, column) to (Z, N, N).
 
-    Slices of a slab (`ConeGeometry.slab`) are those of the whole volume.
+    Slices of a slab (`ConeGeometry.slab`) equal those of the whole volume.
     """
     from napari_geosr.physics.smear import smear
 

@@ -36,7 +36,7 @@ BEAMS = ("parallel", "fan", "cone")
 
 
 class Config(IterativeConfig):
-    """How far SIRT goes."""
+    """Settings of SIRT."""
 
     relaxation: float = Field(
         1.0,
@@ -77,9 +77,9 @@ def reconstruct_slices(
 
 
 def _inverse(sums: Tensor) -> Tensor:
-    """One over `sums`; 0 for rays that miss every voxel, and voxels no ray sees."""
+    """One over `sums`; 0 for rays that miss all voxels, and for voxels without rays."""
     import torch
 
-    # Grazing rays would pass on their noise greatly enlarged.
+    # Grazing rays are excluded because they would strongly amplify noise.
     seen = sums > 1e-3 * sums.max()
     return torch.where(seen, 1 / sums.clamp(min=torch.finfo(sums.dtype).tiny), 0)

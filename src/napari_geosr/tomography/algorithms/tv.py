@@ -1,6 +1,7 @@
 """Least squares with total variation, by the primal-dual method [1]_ [2]_.
 
-``min ½ |A x - p|² + λ TV(x)``, with x in attenuation per voxel and x ≥ 0 if asked.
+Solves ``min ½ |A x - p|² + λ TV(x)``, where x is the attenuation per voxel, optionally
+with x ≥ 0.
 
 References
 ----------
@@ -39,7 +40,7 @@ BEAMS = ("parallel", "fan", "cone")
 
 
 class Config(IterativeConfig):
-    """How smooth the slices become, and how far the iteration goes."""
+    """Settings of TV: weight of the smoothing and number of iterations."""
 
     iterations: int = Field(
         200,
@@ -69,19 +70,19 @@ def reconstruct_slices(
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`.
 
-    Total variation is that within slices, for a cone beam that of the volume.
+    Total variation is computed within slices, for a cone beam within the volume.
     """
     from napari_geosr.physics.projector import backproject, operator_norm, project
 
     h, axes = geometry.voxel_size, slice_axes(geometry)
-    # A pair of projections each, like the iterations to come: as easily stopped.
+    # Each power iteration takes as long as an iteration of TV: check for a stop too.
     norm = operator_norm(
         geometry, sinogram.device, before_each=lambda: check_stop(should_stop)
     )
     norm /= h
     slope_norm = (4 * len(axes)) ** 0.5
-    # Both operators scaled to norm 1 (Sidky 2012): one pair of steps fits both. The
-    # hundredth is for what the power iteration may be below the norm.
+    # Both operators are scaled to norm 1 (Sidky 2012), so the same steps suit both. The
+    # factor 0.99 allows for a power iteration that ends slightly below the norm.
     tau, sigma = 0.99 / norm, 0.99 / (2 * norm)
     sigma_slope = 0.99 * norm / (2 * slope_norm**2)
     bound = config.weight * sinogram.square().mean(axes, keepdim=True).sqrt()
@@ -109,7 +110,7 @@ def reconstruct_slices(
 
 
 def _forward(x: Tensor, axis: int) -> Tensor:
-    """Differences to the next voxel, 0 at the end."""
+    """Difference to the next voxel; 0 at the end."""
     import torch
 
     last = x.narrow(axis, x.shape[axis] - 1, 1)

@@ -12,12 +12,12 @@ if TYPE_CHECKING:
     from napari_geosr.io.output import Output
     from napari_geosr.io.spec import OutputPaths, OutputSpec
 
-#: Files of metadata, of which a zarr of version 2 or 3 has at least one.
+#: Metadata files; a zarr of version 2 or 3 has at least one of them.
 _METADATA_FILES = ("zarr.json", ".zgroup", ".zattrs", ".zarray")
 
 
 class OmeZarrFormat(WritableFileFormat):
-    """A folder of chunks, at several resolutions."""
+    """OME-Zarr: a folder of chunks at several resolutions."""
 
     title = "OME-Zarr"
     suffixes = (".ome.zarr", ".zarr")
@@ -26,7 +26,7 @@ class OmeZarrFormat(WritableFileFormat):
     file_types = {"OME-Zarr": (".ome.zarr", ".zarr")}  # noqa: RUF012
 
     def accepts(self, path: Path, options: ReadOptions) -> bool:
-        """Whether the folder has the metadata of a zarr."""
+        """Whether the folder contains zarr metadata."""
         return any((path / name).exists() for name in _METADATA_FILES)
 
     def read(self, path: Path, options: ReadOptions) -> Volume:

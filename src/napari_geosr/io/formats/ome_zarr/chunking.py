@@ -1,4 +1,4 @@
-"""Shapes of the chunks and shards of an OME-Zarr: to look at, and to be filled."""
+"""Shapes of the chunks and shards of an OME-Zarr, for display and for writing."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections.abc import Sequence
 
 Shape = tuple[int, ...]
 
-#: Edge of a chunk along Y and X: between whole slices (for scrolling) and cubes (for
-#: tiles with halos, which decode every chunk that they touch).
+#: Edge of a chunk along Y and X: a compromise between whole slices (for scrolling) and
+#: cubes (for tiles with halos, which decode every chunk that they touch).
 _EDGE = 256
 _CHUNK_BYTES = 1 << 20
 SHARD_BYTES = 16 << 20
 _CHUNK_DEPTH, _SHARD_DEPTH = 8, 32
-#: A tile's edge that has no larger divisor than this stays whole.
+#: Smallest edge of a chunk: a tile's edge without a divisor this large is not divided.
 _LEAST_EDGE = 32
 
 
@@ -25,11 +25,11 @@ def chunk_shapes(
     Parameters
     ----------
     shape : sequence of int
-        Of the array.
+        Shape of the array.
     itemsize : int
-        Bytes of a voxel.
+        Bytes per voxel.
     shard_bytes : int
-        About how large a shard may be.
+        Approximate maximum size of a shard.
     """
     chunk = [1] * len(shape)
     chunk[-2:] = [min(_EDGE, n) for n in shape[-2:]]
@@ -37,7 +37,7 @@ def chunk_shapes(
     if len(shape) > 2:
         chunk[-3] = max(1, min(shape[-3], _CHUNK_BYTES // flat, _CHUNK_DEPTH))
     shard = list(chunk)
-    # Tiles come in z-y-x order: a shard that is short along Z and Y is complete early.
+    # Tiles arrive in Z-Y-X order: shards that are short in Z and Y are complete early.
     for axis in _axes(shape):
         room = shard_bytes // (math.prod(shard) * itemsize)
         if axis == -3:
@@ -54,17 +54,17 @@ def fitted_shapes(
     shard_bytes: int,
     buffer_bytes: int,
 ) -> tuple[Shape, Shape]:
-    """Shapes of a chunk and of a shard such that every tile holds whole shards.
+    """Shapes of a chunk and of a shard such that every tile contains whole shards.
 
     Parameters
     ----------
     tile : sequence of int
-        Blocks of this shape are written side by side from the first voxel on, in order
-        of the axes, the last one fastest.
+        Shape of the blocks that are written side by side from the first voxel, in the
+        order of the axes, last axis fastest.
     shard_bytes : int
-        About the most for a shard.
+        Approximate maximum size of a shard.
     buffer_bytes : int
-        What may wait for a shard to be full: thin tiles share a shard if it allows.
+        Memory for incomplete shards; if it suffices, thin tiles share a shard.
     """
     n_axes = len(shape)
     tile = [min(int(t), n) for t, n in zip(tile, shape, strict=True)]

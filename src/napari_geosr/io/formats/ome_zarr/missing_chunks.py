@@ -1,9 +1,9 @@
-"""Chunks of a zarr array that are not in its folder: found by name, nothing is read.
+"""Find missing chunks of a zarr array by their file names, without reading data.
 
-Zarr gives the fill value for them without a word. Zero is what pores are made of, and
-the same name is missing where a writer left out a chunk that holds the fill value alone
-and where a copy was cut short. So the file is not called damaged, unless our writer
-noted that it wrote every chunk.
+Zarr silently returns the fill value for missing chunks, and a fill value of zero looks
+like pores. A chunk may be missing because the writer omitted one that holds only the
+fill value, or because a copy was cut short. The file is therefore called damaged only
+if our writer noted that it wrote every chunk.
 """
 
 from __future__ import annotations
@@ -16,23 +16,23 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-#: Key in our block of a group's attributes: every chunk was written.
+#: Key in our block of a group's attributes which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
-#: Places that the sentence names.
+#: Number of missing chunks that the message locates.
 _SHOWN = 3
 
 
 def missing_chunks(
     array: Any, names: Sequence[str], *, all_written: bool = False
 ) -> str:
-    """Say which chunks (with shards: which shards) are missing; ``""`` for none.
+    """Describe the missing chunks (or shards, if used); ``""`` if none are missing.
 
     Parameters
     ----------
     array : zarr.Array
         Version 2 or 3.
     names : sequence of str
-        Of its axes, in their stored order.
+        Names of the axes, in stored order.
     all_written : bool
         Whether the writer noted that it wrote every chunk.
     """
@@ -43,7 +43,7 @@ def missing_chunks(
     size = tuple(int(n) for n in (getattr(array, "shards", None) or array.chunks))
     grid = tuple(-(-n // s) for n, s in zip(shape, size, strict=True))
     key = _key_pattern(array, len(grid))
-    if key is None:  # named in a way that is not known here: nothing can be said
+    if key is None:  # unknown naming scheme: nothing can be checked
         return ""
     there = set(_present(key, folder, grid))
     n_all = math.prod(grid)
@@ -55,10 +55,10 @@ def missing_chunks(
     more = f"; and {n_missing - _SHOWN:,} more" if n_missing > _SHOWN else ""
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
-        "All were there when it was written: copy it again."
+        "All chunks were there when it was written: copy it again."
         if all_written
-        else "Programs leave out what holds this value alone; otherwise the copy is "
-        "incomplete."
+        else "Some programs omit chunks that hold only this value; otherwise the copy "
+        "is incomplete."
     )
     return (
         f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
@@ -67,7 +67,7 @@ def missing_chunks(
 
 
 def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
-    """All indices, the last axis fastest; a grid that is only claimed fits, too."""
+    """All indices of a grid, last axis fastest, generated lazily as it may be huge."""
     for number in range(math.prod(grid)):
         index = list[int]()
         for n in reversed(grid):
@@ -77,7 +77,7 @@ def _indices(grid: tuple[int, ...]) -> Iterator[tuple[int, ...]]:
 
 
 def _folder_of(array: Any) -> Path | None:
-    """The array's folder, if it lies in one."""
+    """The array's folder, or None if it is not stored in a folder."""
     root = getattr(array.store, "root", None)
     if not isinstance(root, Path) or not root.is_dir():
         return None
@@ -85,9 +85,9 @@ def _folder_of(array: Any) -> Path | None:
 
 
 def _key_pattern(array: Any, ndim: int) -> re.Pattern[str] | None:
-    """Names of files of chunks, with a group for the number along each axis."""
+    """Pattern of chunk file names, with one group for the index along each axis."""
     first = array.metadata.encode_chunk_key((0,) * ndim)
-    # The key of the first chunk, with numbers in place of its zeros.
+    # Take the key of the first chunk and replace its zeros by number patterns.
     parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
     if len(parts) != ndim + 1:
         return None
@@ -108,7 +108,7 @@ def _present(
 
 
 def _names(folder: Path, depth: int) -> Iterator[str]:
-    """Paths of files so many folders down, with slashes, relative to `folder`."""
+    """Paths of files `depth` folders down, with slashes, relative to `folder`."""
     pending = [("", folder)]
     for level in range(depth + 1):
         inner: list[tuple[str, Path]] = []
@@ -129,7 +129,7 @@ def _place(
     shape: tuple[int, ...],
     names: Sequence[str],
 ) -> str:
-    """Where a chunk lies, without the axes along which it reaches from end to end."""
+    """Position of a chunk, without the axes that it spans completely."""
     spans = []
     for i, s, n, name in zip(index, size, shape, names, strict=True):
         start, stop = i * s, min((i + 1) * s, n)

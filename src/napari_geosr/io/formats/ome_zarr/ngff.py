@@ -1,4 +1,4 @@
-"""OME-NGFF's words: axes, units, and the scale and translation of each level."""
+"""OME-NGFF metadata: axes, units, and the scale and translation of each level."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _UNIT_WORDS = {
     "m": "meter",
     "in": "inch",
 }
-#: Of channels, in their order: colours that add up.
+#: Colours of the channels, in order, for additive blending.
 _COLOURS = ("FF0000", "00FF00", "0000FF", "FF00FF", "00FFFF", "FFFF00")
 _TYPES = {"T": "time", "C": "channel"}
 
@@ -27,7 +27,7 @@ _TYPES = {"T": "time", "C": "channel"}
 def multiscale(
     stamp: Stamp, name: str, factors: Sequence[Sequence[int]], method: str
 ) -> AnyDict:
-    """One `multiscales` entry of version 0.5.
+    """Create a `multiscales` entry of version 0.5.
 
     Parameters
     ----------
@@ -35,9 +35,9 @@ def multiscale(
         Geometry of the finest level.
     name : str
     factors : sequence of sequence of int
-        For each level, how many voxels of the finest one make one, per axis.
+        For each level, voxels of the finest level per voxel along each axis.
     method : str
-        How the coarser levels were made.
+        How the coarser levels were computed.
     """
     axes = []
     for letter in stamp.axes:
@@ -52,7 +52,7 @@ def multiscale(
             if letter in "ZYX":
                 size = stamp.size_along(letter)
                 scale.append(size * f)
-                # A coarse voxel's centre is the mean of the centres it stands for.
+                # The centre of a coarse voxel is the mean of the fine voxels' centres.
                 place.append(stamp.origin_along(letter) + (f - 1) / 2 * size)
             else:
                 scale.append(1.0)
@@ -68,7 +68,7 @@ def multiscale(
 
 
 def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
-    """The `multiscales` of a group's attributes: 0.5 under ``"ome"``, 0.4 on top."""
+    """The `multiscales` in a group's attributes: under ``"ome"`` since version 0.5."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
     found = block.get("multiscales", [])
@@ -76,7 +76,7 @@ def find_multiscales(attributes: AnyMapping) -> list[AnyMapping]:
 
 
 def channel_names(attributes: AnyMapping) -> tuple[str, ...]:
-    """Labels of the channels of a group, in its ``omero`` block; () without any."""
+    """Labels of the channels from a group's ``omero`` block; () if there are none."""
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
     omero = block.get("omero")
@@ -86,7 +86,7 @@ def channel_names(attributes: AnyMapping) -> tuple[str, ...]:
 
 
 def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDict:
-    """The ``omero`` block, which has the names of channels and how to show them.
+    """Create the ``omero`` block with names and display settings of the channels.
 
     Parameters
     ----------
@@ -105,7 +105,7 @@ def omero(names: Sequence[str], windows: Sequence[tuple[float, float]]) -> AnyDi
 
 
 def axes_of(entry: AnyMapping, ndim: int) -> str:
-    """Axis letters of a `multiscales` entry; "" where they are not T, C, Z, Y, X."""
+    """Axis letters of a `multiscales` entry; "" if they are not among T, C, Z, Y, X."""
     axes = entry.get("axes")
     if axes is None:  # versions before 0.3 had all five
         return "TCZYX" if ndim == 5 else ""
@@ -118,9 +118,9 @@ def axes_of(entry: AnyMapping, ndim: int) -> str:
 def geometry(
     entry: AnyMapping, level: int, axes: str
 ) -> tuple[dict[str, float], dict[str, float], str]:
-    """Voxel size, origin by axis letter, and unit of one level.
+    """Voxel size and origin by axis letter, and unit, of one level.
 
-    Transformations of the dataset come first, then those of the whole entry.
+    Transformations of the dataset are applied first, then those of the whole entry.
 
     Parameters
     ----------

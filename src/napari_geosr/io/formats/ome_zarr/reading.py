@@ -1,4 +1,4 @@
-"""Reads OME-Zarr images and plain zarr arrays, lazily."""
+"""Read OME-Zarr images and plain zarr arrays lazily."""
 
 from __future__ import annotations
 
@@ -31,9 +31,10 @@ from napari_geosr.io.reader_questions import (
 from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
 
-#: A volume of more voxels does not exist: its metadata are damaged.
+#: Maximum plausible number of voxels; metadata that claim more are damaged.
 _MOST_VOXELS = 10**15
-#: More chunks than this, each with fewer voxels than that, take minutes to read.
+#: An array with more chunks than the first number, each with fewer voxels than the
+#: second, takes minutes to read.
 _MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
 
 
@@ -46,14 +47,14 @@ def read_zarr(
     ----------
     path : Path
     axes : str, optional
-        Meaning of the stored axes, overruling the file.
+        Meaning of the stored axes; takes precedence over the file.
     dataset : str, optional
         Path of a group or array inside.
 
     Raises
     ------
     FileError
-        If the folder is no zarr, damaged, or could mean several images.
+        If the folder is not a zarr, is damaged, or contains several images.
     """
     return read_levels(path, axes=axes, dataset=dataset)[0]
 
@@ -61,20 +62,20 @@ def read_zarr(
 def read_levels(
     path: Path, *, axes: str | None = None, dataset: str | None = None
 ) -> list[Volume]:
-    """All resolutions of an OME-Zarr image as volumes, the finest first.
+    """All resolution levels of an OME-Zarr image as volumes, finest first.
 
     Parameters
     ----------
     path : Path
     axes : str, optional
-        Letters of the axes, where the file does not name them.
+        Meaning of the stored axes; takes precedence over the file.
     dataset : str, optional
         Path of the image inside the zarr.
 
     Raises
     ------
     FileError
-        If the zarr is damaged, or holds no such image.
+        If the zarr is damaged, or contains no such image.
     """
     import zarr
 
@@ -86,7 +87,7 @@ def read_levels(
         raise FileError(
             f"{path.name} is not a readable zarr folder"
             f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "
-            "that it was copied whole."
+            "that it was copied completely."
         ) from error
     with decoding(path, "its structure"):
         node = _descend(node, path)
@@ -113,7 +114,7 @@ def _reason(error: Exception) -> str:
 
 
 def _descend(node: Any, path: Path) -> Any:
-    """Step into the first image of a converted series; refuse plates."""
+    """Descend into the first image of a converted series; refuse plates."""
     attributes = dict(node.attrs)
     ome = attributes.get("ome")
     block = ome if isinstance(ome, Mapping) else attributes
@@ -166,7 +167,7 @@ def _volume(
     plain = "TZYX" if array.ndim == 4 else "TCZYX"[-array.ndim :]
     order, final = arrangement(shape, letters or plain, axes, path, notes)
     if letters and not axes:
-        # The file names its axes, so those of length one mean something (Z = 1).
+        # As the file names its axes, those of length one are meaningful (Z = 1).
         named = "".join(a for a in "TCZYX" if a in letters)
         stored = (
             stamp.axes
@@ -205,9 +206,9 @@ def _volume(
 def _warned(
     volume: Volume, array: Any, entry: AnyMapping | None = None, whole: bool = False
 ) -> Volume:
-    """The volume with a warning of chunks that are not there."""
+    """The volume, with a warning if chunks are missing."""
     names: Sequence[str] = ngff.axes_of(entry, array.ndim) if entry else ""
-    if not names:  # as the axes were taken, or by their numbers
+    if not names:  # use the axes of the volume, or numbers
         same = len(volume.axes) == array.ndim
         names = volume.axes if same else [f"axis {i}" for i in range(array.ndim)]
     said = missing_chunks(array, names, all_written=whole)
@@ -215,7 +216,7 @@ def _warned(
 
 
 class _Source:
-    """A `Source` over a zarr array."""
+    """A `VoxelSource` over a zarr array."""
 
     def __init__(self, array: Any) -> None:
         self.array = array
@@ -231,12 +232,12 @@ def _check(array: Any, path: Path) -> None:
     if kind == "c":
         raise FileError(
             f"{path.name} holds complex numbers; volumes are real. Save the magnitude "
-            "(or phase) as an array of its own."
+            "(or phase) as a separate array."
         )
     if kind not in "biuf" or not 2 <= array.ndim <= 5 or 0 in array.shape:
         raise FileError(
             f"{path.name} holds an array of shape {tuple(array.shape)} and type "
-            f"{array.dtype}: no image or volume."
+            f"{array.dtype}: not an image or volume."
         )
     n_voxels = math.prod(array.shape)
     if n_voxels > _MOST_VOXELS:

@@ -1,4 +1,4 @@
-"""OME-Zarr out: NGFF 0.5 with sharded, slice-friendly chunks and coarser levels."""
+"""Write OME-Zarr: NGFF 0.5 with sharded, slice-friendly chunks and coarser levels."""
 
 from __future__ import annotations
 
@@ -33,31 +33,31 @@ if TYPE_CHECKING:
 
 #: A coarser level is added while the longest edge is above this.
 _SMALLEST_LEVEL = 256
-#: Planes of the coarsest level that are looked at for how to show a channel.
+#: Planes of the coarsest level from which the display range of a channel is computed.
 _PLANES = 8
-#: Unfinished shards held in memory while tiles arrive, at most.
+#: Default limit for incomplete shards held in memory, in bytes.
 _BUFFER_BYTES = 128 << 20
-#: Packing a shard takes about so many times its size: chunks, packed, and joined.
+#: Memory to pack a shard, as a multiple of its size: chunks, compressed, and joined.
 _PACKING = 3
 
 
 class ShardBuffer:
-    """A writable array-like over a zarr array that writes every shard once, whole.
+    """A writable array-like over a zarr array that writes every shard once, complete.
 
-    Tiles of any size and alignment may arrive; a shard goes to the disk when all its
-    voxels were given (or when too many are unfinished).
+    Tiles may have any size and alignment; a shard is written to disk when all its
+    voxels have arrived (or when too many shards are incomplete).
 
     Parameters
     ----------
     array : zarr.Array
     block_shape : tuple of int
-        Of a shard.
+        Shape of a shard.
     buffer_bytes : int
-        Upper bound of what is held back.
+        Upper bound of the memory for incomplete shards.
     fill : float
-        What voxels hold that nobody has written.
+        Value of voxels that were never written.
     path : Path
-        What errors are said to be of.
+        File that errors name.
     """
 
     def __init__(
@@ -82,18 +82,18 @@ class ShardBuffer:
         self._given: dict[tuple[int, ...], int] = {}
         self._written: set[tuple[int, ...]] = set()
         self._unsynced: set[tuple[int, ...]] = set()
-        # Tiles come from one thread, while another has the file secured.
+        # Tiles come from one thread while another may flush the file to disk.
         self._lock = threading.RLock()
 
     @property
     def held_bytes(self) -> int:
-        """Most memory it takes beside what it is given: held back, and for packing."""
+        """Most memory held besides the tiles: incomplete shards, and for packing."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + _PACKING * n_voxels * int(self.dtype.itemsize)
 
     @property
     def is_whole(self) -> bool:
-        """Whether every shard was written."""
+        """Whether all shards were written."""
         pairs = zip(self.shape, self.block_shape, strict=True)
         return len(self._written) == math.prod(-(-n // b) for n, b in pairs)
 
@@ -111,7 +111,7 @@ class ShardBuffer:
         given = np.asarray(value)
         dropped = tuple(i for i, a in enumerate(after) if a == 0)
         if dropped and given.ndim:
-            # Integers in the key: put their axes of length one back.
+            # For integers in the key, restore the axes of length one.
             kept = tuple(n for i, n in enumerate(lengths) if i not in dropped)
             given = np.expand_dims(np.broadcast_to(given, kept), dropped)
         voxels = np.broadcast_to(given, lengths)
@@ -128,7 +128,7 @@ class ShardBuffer:
         return itertools.product(*ranges)
 
     def adopt(self, finished: Sequence[Slices]) -> None:
-        """Take the shards of `finished` boxes for written, whole or in part."""
+        """Mark the shards of `finished` boxes as written, completely or in part."""
         for box in finished:
             for index in self._grid(box):
                 shared = [
@@ -149,7 +149,7 @@ class ShardBuffer:
         part = voxels[tuple(source)]
         if index not in self._pending:
             lengths = tuple(w.stop - w.start for w in whole)
-            if index in self._written:  # came back after it was flushed unfinished
+            if index in self._written:  # it was flushed while incomplete
                 self.n_rewrites += 1
                 self._pending[index] = np.asarray(self.array[whole])
             elif part.shape == lengths:
@@ -178,13 +178,13 @@ class ShardBuffer:
         self._unsynced.add(index)
 
     def flush(self) -> None:
-        """Write everything that is held back."""
+        """Write all buffered shards."""
         with self._lock:
             for index in list(self._pending):
                 self._flush_one(index)
 
     def take_unsynced(self) -> set[tuple[int, ...]]:
-        """Shards that were written since this was asked last."""
+        """Indices of the shards that were written since the last call."""
         with self._lock:
             taken, self._unsynced = self._unsynced, set()
         return taken
@@ -201,7 +201,7 @@ class ShardBuffer:
 
 
 class ZarrOutput(Output):
-    """A zarr v3 group that grows; coarser levels are made when it is complete.
+    """A zarr v3 group that is filled; coarser levels are added on completion.
 
     Parameters
     ----------
@@ -218,7 +218,7 @@ class ZarrOutput(Output):
         stamp, tile, memory = self.stamp, spec.tile, spec.memory
         dtype: AnyDType = np.dtype(spec.dtype)
         self.dtype = dtype
-        # What was never written is told from what is zero, where that is possible.
+        # If possible, use a fill value that distinguishes unwritten voxels from zero.
         self.fill = np.nan if dtype.kind == "f" else 0
         self.multiscale = spec.multiscale
         if reopen:
@@ -251,7 +251,7 @@ class ZarrOutput(Output):
         self.array = ShardBuffer(level, shards, buffer, self.fill, self.path)
 
     def _remove_remains(self) -> None:
-        """Remove what a killed run had not finished: coarser levels, half a shard."""
+        """Remove unfinished files of a killed run: coarser levels, partial shards."""
         for level in self.temporary.glob("[1-9]*"):
             remove(level)
         for begun in self.temporary.rglob("*.partial"):
@@ -276,7 +276,7 @@ class ZarrOutput(Output):
             compressors=codec,
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
-            # What is not there was lost then, and did not just hold the fill value.
+            # A missing chunk then means a loss, not just a chunk of fill values.
             config={"write_empty_chunks": True},
         )
 
@@ -299,26 +299,26 @@ class ZarrOutput(Output):
         return "nearest" if self._are_labels() else "mean"
 
     def _are_labels(self) -> bool:
-        # A mean of two labels would be a third one; wide integers are mostly labels.
+        # The mean of two labels would be a third one; wide integers are mostly labels.
         if self.stamp.kind == "labels":
             return True
         return self.dtype.kind in "iu" and self.dtype.itemsize >= 4
 
     def adopt(self, finished: Sequence[Slices]) -> None:
-        """Keep the `finished` boxes of a reopened file when shards are filled."""
+        """Keep the `finished` boxes of a reopened file when its shards are filled."""
         self.array.adopt(finished)
 
     def secure(self) -> None:
-        """Write out what is buffered, and have it on the disk."""
+        """Write all buffered shards and flush them to disk."""
         self.array.flush()
         level = self.array.array
         for index in self.array.take_unsynced():
             shard = self.temporary / "0" / level.metadata.encode_chunk_key(index)
-            if shard.exists():  # one of nothing but the fill value is not written
+            if shard.exists():  # a shard of fill values alone is not written
                 sync_file(shard)
 
     def blank(self, finished: Sequence[Slices]) -> None:
-        """Nothing to do: the fill value stands wherever nothing was written."""
+        """Do nothing: unwritten voxels already have the fill value."""
 
     def complete(self, *, pyramid: bool) -> None:
         """Write coarser levels, display range and provenance, and close the zarr.
@@ -326,7 +326,7 @@ class ZarrOutput(Output):
         Parameters
         ----------
         pyramid : bool
-            Whether coarser levels are made.
+            Whether to add coarser levels.
         """
         self.array.flush()
         factors = [(1,) * len(self.stamp.shape)]
@@ -334,19 +334,19 @@ class ZarrOutput(Output):
             try:
                 self._add_coarser(factors)
             except (OSError, MemoryError) as error:
-                # Coarser levels are for fast display: the voxels do without.
+                # Coarser levels only speed up display: the volume is complete anyway.
                 remove(self.temporary / str(len(factors)))
                 why = asked_for(str(error)).rstrip(".")
                 self.note = (
                     f"{self.path.name} has fewer coarser levels than usual and may be "
-                    f"slow to look at: {why}."
+                    f"slow to display: {why}."
                 )
         windows = self._windows(len(factors) - 1) if pyramid else ()
         whole = pyramid and self.array.is_whole
         self._write_attributes(factors, self.final_stamp(), windows, whole=whole)
 
     def _windows(self, level: int) -> list[tuple[float, float]]:
-        """Lowest and highest grey value of each named channel, of some planes."""
+        """Lowest and highest grey value of each named channel, from a few planes."""
         array: Any = self.group[str(level)]
         axis = self.stamp.axes.find("C")
         windows = []
@@ -365,7 +365,7 @@ class ZarrOutput(Output):
         return windows
 
     def _add_coarser(self, factors: list[tuple[int, ...]]) -> None:
-        """Add levels while the longest edge is long, and the factors of each."""
+        """Add levels until the longest edge is short; append their factors."""
         source: Any = self.array.array
         while (step := self._step(source.shape)) is not None:
             shape = tuple(-(-n // s) for n, s in zip(source.shape, step, strict=True))
@@ -377,7 +377,7 @@ class ZarrOutput(Output):
             source = target
 
     def _step(self, shape: tuple[int, ...]) -> tuple[int, ...] | None:
-        """Reduction along each axis for the next level; None when small enough."""
+        """Reduction along each axis for the next level; None if small enough."""
         spatial = [a in "ZYX" for a in self.stamp.axes]
         longest = max(n for n, s in zip(shape, spatial, strict=True) if s)
         if longest <= _SMALLEST_LEVEL:
@@ -392,7 +392,7 @@ class ZarrOutput(Output):
         itemsize = self.dtype.itemsize
         for key in blocks(target.shape, unit, itemsize, self.shard_bytes // 2):
             coarse = np.empty([k.stop - k.start for k in key], dtype=self.dtype)
-            # A chunk at a time: means are made in wider numbers than are kept.
+            # One chunk at a time, as means are computed in a wider type.
             for part in blocks(coarse.shape, target.chunks, itemsize, 1):
                 region = tuple(
                     slice((k.start + p.start) * s, min((k.start + p.stop) * s, n))
@@ -403,25 +403,25 @@ class ZarrOutput(Output):
             target[key] = coarse
 
     def close(self) -> None:
-        """Drop what is buffered; a zarr needs no closing."""
+        """Discard the buffer; a zarr need not be closed."""
         self.array = None
 
     def release(self) -> None:
-        """Shards go out as they fill; nothing more to do."""
+        """Do nothing: shards are written as they are completed."""
 
 
 def reduced(fine: AnyArray, step: tuple[int, ...], *, mean: bool) -> AnyArray:
     """Reduce by `step` along each axis: the mean of each cell, or its first voxel.
 
-    An odd last row stands for itself.
+    An odd last row is repeated.
 
     Parameters
     ----------
     fine : ndarray
     step : tuple of int
-        Along each axis; 1 or 2.
+        Factor along each axis; 1 or 2.
     mean : bool
-        Whether cells are averaged, as grey values are; labels are not.
+        Whether to average cells (for grey values, not for labels).
     """
     if not mean:
         return fine[tuple(slice(None, None, s) for s in step)]

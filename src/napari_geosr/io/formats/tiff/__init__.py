@@ -1,4 +1,4 @@
-"""TIFF: ImageJ's, OME-TIFF, BigTIFF, plain and compressed."""
+"""TIFF: ImageJ TIFF, OME-TIFF, BigTIFF, plain and compressed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class TiffFormat(WritableFileFormat):
-    """Read through tifffile; written so that voxels can be filled in any order."""
+    """TIFF, read with tifffile; voxels of a new file can be written in any order."""
 
     title = "TIFF"
     suffixes = (".ome.tiff", ".ome.tif", ".tiff", ".tif", ".btf", ".tf8", ".lsm")

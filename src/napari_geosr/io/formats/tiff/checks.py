@@ -1,4 +1,4 @@
-"""Cheap checks that find damaged and truncated TIFF files when they are opened."""
+"""Fast checks for damaged and truncated TIFF files when they are opened."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.core.errors import FileError
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffFrame, TiffPage, TiffPageSeries
 
-#: Bytes of one value of each TIFF type.
+#: Bytes per value of each TIFF type.
 _TYPE_BYTES = dict(
     zip(range(1, 14), (1, 1, 2, 4, 8, 1, 1, 2, 4, 8, 4, 8, 4), strict=True)
 ) | {16: 8, 17: 8, 18: 8}
@@ -28,7 +28,7 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
     ----------
     path : Path
     needed, size : int
-        Bytes that the file should have, and has.
+        Bytes that the file should have, and actual size.
     """
     return FileError(
         f"{path.name} is truncated: it needs {format_bytes(needed)} but has "
@@ -37,17 +37,17 @@ def truncated(path: Path, needed: int, size: int) -> FileError:
 
 
 def check_page_chain(tif: TiffFile, path: Path) -> None:
-    """Raise `FileError` if the chain of page directories leads out of the file.
+    """Raise `FileError` if the chain of page directories points beyond the file.
 
-    tifffile stops at such a place and gives the pages it has: a copy that broke off
-    would open as a shorter stack.
+    tifffile stops there and returns the pages found so far, so a truncated copy would
+    open as a shorter stack.
     """
     size = tif.filehandle.size
     order = tif.byteorder
     count, entry, offset = ("Q", 20, "Q") if tif.is_bigtiff else ("H", 12, "I")
     n_count, n_offset = struct.calcsize(count), struct.calcsize(offset)
     if not tif.is_bigtiff and tif.tiff.version != 42:
-        return  # other dialects (NDPI …) keep their directories differently
+        return  # other dialects (NDPI …) store their directories differently
     seen: set[int] = set()
     with path.open("rb") as stream:
         stream.seek(8 if tif.is_bigtiff else 4)
@@ -65,7 +65,7 @@ def check_page_chain(tif: TiffFile, path: Path) -> None:
             if end > size or n_tags > 4096:
                 raise truncated(path, end, size)
             entries = stream.read(n_tags * entry)
-            if len(seen) == 1:  # the first page carries the metadata of the file
+            if len(seen) == 1:  # the first page contains the metadata of the file
                 _check_values(entries, entry, order, path, size)
             tail = stream.read(n_offset)
             # A last directory at the very end may lack its closing zero.
@@ -77,7 +77,7 @@ def check_page_chain(tif: TiffFile, path: Path) -> None:
 def _check_values(
     entries: bytes, entry: int, order: str, path: Path, size: int
 ) -> None:
-    """Raise `FileError` if a tag's value lies beyond the end of the file."""
+    """Raise `FileError` if a tag's value is beyond the end of the file."""
     big = entry == 20
     layout, inline = (order + "HHQQ", 8) if big else (order + "HHII", 4)
     for _, kind, count, place in struct.iter_unpack(layout, entries):
@@ -87,14 +87,14 @@ def _check_values(
 
 
 def check_segments(tif: TiffFile, series: TiffPageSeries, path: Path) -> None:
-    """Raise `FileError` unless all voxels of `series` lie inside the file.
+    """Raise `FileError` unless all voxels of `series` are inside the file.
 
     Parameters
     ----------
     tif : tifffile.TiffFile
     series : tifffile.TiffPageSeries
     path : Path
-        Named in messages.
+        File that messages name.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
     offsets = np.asarray(page.dataoffsets, dtype=np.float64)
     counts = np.asarray(page.databytecounts, dtype=np.float64)
     if page.compression == 1:
-        # Some writers round the byte counts of uncompressed strips up.
+        # Some writers round up the byte counts of uncompressed strips.
         counts = np.minimum(counts, page.nbytes)
     if not len(offsets) or len(offsets) != len(counts):
         raise FileError(

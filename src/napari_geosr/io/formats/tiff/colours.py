@@ -1,4 +1,4 @@
-"""TIFF values that are not brightness: palettes, and files in which white is zero."""
+"""Convert TIFF values that are not brightness: palettes, and white-is-zero files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _MAX_PALETTE_BYTES = 1 << 30
 
 
 def inverted(source: Any, dtype: AnyDType) -> Any:
-    """`source` with brightness growing upwards, for files in which white is zero."""
+    """`source` with larger values brighter, for files in which white is zero."""
     if dtype.kind not in "bu":
         return source
 
@@ -32,7 +32,7 @@ def inverted(source: Any, dtype: AnyDType) -> Any:
 def colour_map(
     source: Any, colours: Any, letters: str, chunks: tuple[int, ...], path: Path
 ) -> tuple[Any, str, tuple[int, ...]]:
-    """Replace palette indices by what they stand for: grey, or red, green and blue.
+    """Replace palette indices by their grey or RGB values.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ def colour_map(
     Returns
     -------
     source, axes, chunks
-        Grey where the palette is grey; else with a last axis ``"S"`` of 3 samples.
+        Grey if the palette is grey; otherwise with a last axis ``"S"`` of 3 samples.
     """
     table = np.asarray(colours)
     if not (table % 257).any():
@@ -54,7 +54,7 @@ def colour_map(
     if n_voxels * table.itemsize * 3 > _MAX_PALETTE_BYTES:
         raise FileError(
             f"{path.name} is a palette image of {format_bytes(n_voxels)}: too large to "
-            "be turned into colours. Save it as grey values or RGB."
+            "convert to colours. Save it as grey values or RGB."
         )
     if int(np.max(source)) >= table.shape[1]:
         raise FileError(

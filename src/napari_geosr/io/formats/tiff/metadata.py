@@ -1,4 +1,4 @@
-"""What a TIFF file says about physical space: ImageJ, OME, LSM, microscopes, tags."""
+"""Voxel size and position in TIFF files: ImageJ, OME, LSM, microscopes, tags."""
 
 from __future__ import annotations
 
@@ -19,20 +19,21 @@ from napari_geosr.io.vendors import VendorPixel, vendor_pixel
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-#: Dots per inch that programs write when they know nothing: screens, printers, fax.
+#: Dots per inch that programs write by default: of screens, printers, fax machines.
 _COMMON_DPI = (
     1, 2.54, 25.4, 72, 75, 90, 91, 92, 95, 96, 98, 100, 110, 120, 144, 150, 180, 192,
     196, 200, 204, 220, 240, 250, 254, 264, 300, 326, 350, 360, 400, 450, 600, 720,
     1200, 2400, 4800,
 )  # fmt: skip
-#: Of these, 10 and 100 to the centimetre: there they are a pixel of 1 mm or 100 µm.
+#: Two of these are 10 and 100 dots per centimetre: if stated as such, they are real
+#: pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
 _CENTIMETRE, _INCH = 3, 2
 
 
 @dataclass
 class PhysicalSpace:
-    """Voxel size and origin by axis letter, as far as a file knows them.
+    """Voxel size and origin by axis letter, as far as a file states them.
 
     Attributes
     ----------
@@ -41,13 +42,13 @@ class PhysicalSpace:
     unit : str
         ``"pixel"`` when unknown.
     notes : list of str
-        What was assumed, for a person to see.
+        Assumptions, to be shown to the user.
     stamp : Stamp or None
-        Our own block, exact figures included.
+        Our own metadata block, with exact values.
     channels : tuple of str
-        Names of the channels; empty where the file has none.
+        Names of the channels; empty if the file has none.
     doubts : tuple of str
-        Why the size is hardly right, beyond what its numbers say.
+        Reasons to doubt the size other than its value.
     """
 
     size: dict[str, float] = field(default_factory=dict)
@@ -60,7 +61,7 @@ class PhysicalSpace:
 
     @property
     def is_ours(self) -> bool:
-        """Whether our block holds the size: then a person or a reader settled it."""
+        """Whether the size is that of our own metadata block, and so trustworthy."""
         stamp = self.stamp
         if stamp is None or stamp.unit != self.unit:
             return False
@@ -69,10 +70,10 @@ class PhysicalSpace:
         )
 
     def refine(self) -> None:
-        """Take the exact figures of our block where the file's own agree with them.
+        """Use exact values of our block where they agree with those of the file.
 
-        Another program may have changed the voxel size and kept the block: then the
-        file's own figures hold.
+        Another program may have changed the voxel size but kept the block: the file's
+        own values then take precedence.
         """
         stamp = self.stamp
         if stamp is None or stamp.unit != self.unit:
@@ -88,10 +89,10 @@ class PhysicalSpace:
                 self.origin[axis] = place
 
     def complete(self, spatial_axes: str) -> tuple[tuple[float, ...], ...]:
-        """Voxel size and origin along `spatial_axes`, missing edges filled in.
+        """Voxel size and origin along `spatial_axes`, with missing edges filled in.
 
-        A missing slice distance is taken equal to the pixel size, and said so in
-        `notes`; with nothing known the edges are 1 pixel.
+        A missing slice distance is set to the pixel size, with a note; if nothing is
+        known, edges are 1 pixel.
         """
         known = [self.size[a] for a in "XYZ" if a in self.size]
         sizes = []
@@ -136,7 +137,7 @@ def _resolution(page: TiffPage, name: str) -> float | None:
 
 
 def _take_unit(space: PhysicalSpace, text: Any) -> bool:
-    """Set the unit that `text` names; say in the notes when it names none."""
+    """Set the unit that `text` names; add a note if it is not a length unit."""
     unit = parse_unit(text)
     if unit is None or unit == PIXEL:
         if text and unit is None:
@@ -148,7 +149,7 @@ def _take_unit(space: PhysicalSpace, text: Any) -> bool:
 
 
 def escaped(text: str) -> str:
-    r"""`text` as ImageJ keeps it in a description: ``\\u00B5m`` for µm."""
+    r"""`text` as escaped in an ImageJ description: ``\\u00B5m`` for µm."""
     return "".join(c if c.isascii() else f"\\u{ord(c):04X}" for c in text)
 
 
@@ -158,19 +159,19 @@ def unescaped(text: str) -> str:
 
 
 def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> PhysicalSpace:
-    """Voxel size and origin as ImageJ keeps them.
+    """Voxel size and origin from ImageJ's metadata.
 
-    ImageJ leaves `spacing` out of a stack's description when it is 1, and keeps the
-    origin in pixels, as the position at which a coordinate is zero.
+    ImageJ omits `spacing` from a stack's description if it is 1, and stores the origin
+    in pixels, as the position at which a coordinate is zero.
 
     Parameters
     ----------
     page : tifffile.TiffPage
-        The first of the stack.
+        First page of the stack.
     metadata : mapping
         ImageJ's description.
     n_slices : int
-        Slices along Z.
+        Number of slices along Z.
     """
     space = PhysicalSpace(stamp=stamps.parse(metadata.get("Info")))
     has_unit = _take_unit(space, unescaped(str(metadata.get("unit", ""))))
@@ -185,7 +186,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         space.size["Z"] = 1.0
         text = (
             f"The slice distance is not in the file; it was taken as 1 {space.unit}, "
-            "which is what ImageJ means by that."
+            "as ImageJ does."
         )
         space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:
@@ -229,8 +230,8 @@ def from_ome(xml: str, image: int) -> PhysicalSpace:
     for axis in "XYZ":
         place = _finite(plane.get(f"Position{axis}"))
         if place is not None:
-            # The schema's default, "reference frame", has no length: then the
-            # position cannot be said in the voxel's unit.
+            # The schema's default unit, "reference frame", is not a length, so the
+            # position cannot be converted to the unit of the voxel size.
             text = plane.get(f"Position{axis}Unit", "reference frame")
             if parse_unit(text) is not None:
                 space.origin[axis] = _converted(place, text, space)
@@ -254,7 +255,7 @@ def _converted(value: float, text: str, space: PhysicalSpace) -> float:
 
 
 def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
-    """Voxel size of a Zeiss LSM file, which gives metres."""
+    """Voxel size of a Zeiss LSM file, which is in metres."""
     space = PhysicalSpace(unit="µm")
     for axis in "XYZ":
         size = _positive(metadata.get(f"VoxelSize{axis}"))
@@ -266,7 +267,7 @@ def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
 
 
 def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
-    """Pixel size that a microscope's own metadata hold."""
+    """Pixel size from a microscope's own metadata."""
     height, width, unit = found.in_unit()
     note = f"The pixel size is that of the {found.origin} metadata."
     return PhysicalSpace(
@@ -278,9 +279,9 @@ def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
 
 
 def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
-    """Pixel size from baseline tags, unless they hold a screen's or printer's dpi.
+    """Pixel size from baseline tags, unless it is the dpi of a screen or printer.
 
-    Then a note says so: a scanner's pixels may truly be as large.
+    In that case a note is added, as the pixels of a scanner may really have this size.
     """
     space = PhysicalSpace()
     tag = page.tags.get("ResolutionUnit")
@@ -294,11 +295,11 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             return PhysicalSpace()
         dpi = resolution * inch
         if is_common_dpi(dpi, metric=unit == _CENTIMETRE):
-            if resolution == 1:  # nothing was ever set
+            if resolution == 1:  # the default value: never set
                 return PhysicalSpace()
             note = (
-                f"The file says {dpi:g} dots per inch, as programs do that know no "
-                "pixel size; it was not taken for one."
+                f"The file states {dpi:g} dots per inch, a default of programs that do "
+                "not know the pixel size; it is ignored."
             )
             doubt = f"{dpi:g} dots per inch is a default of image editors"
             edge = 25.4 / dpi
@@ -317,12 +318,12 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
 
 
 def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
-    """Whether `dpi` is one that is written when nothing is known.
+    """Whether `dpi` is a value that programs write by default.
 
     Parameters
     ----------
     metric : bool
-        Whether the file says it in dots per centimetre.
+        Whether the file states it in dots per centimetre.
     """
     if metric and any(math.isclose(dpi, n) for n in _ROUND_PER_CENTIMETRE):
         return False
@@ -330,14 +331,14 @@ def is_common_dpi(dpi: float, *, metric: bool = False) -> bool:
 
 
 def read_space(tif: TiffFile, series: TiffPageSeries, n_slices: int) -> PhysicalSpace:
-    """The physical space of one series of an open `tifffile.TiffFile`.
+    """Read voxel size and position of one series of an open `tifffile.TiffFile`.
 
     Parameters
     ----------
     tif : tifffile.TiffFile
     series : tifffile.TiffPageSeries
     n_slices : int
-        Slices along Z.
+        Number of slices along Z.
     """
     page = series.keyframe
     if tif.is_ome and series.kind == "ome":

@@ -1,4 +1,4 @@
-"""TIFF in all its shapes: single, multi-page, ImageJ, OME, BigTIFF, compressed."""
+"""Read TIFF files of all kinds: multi-page, ImageJ, OME, BigTIFF, compressed."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ from napari_geosr.io.suffixes import looks_like, stem_of
 if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
-#: No codec makes a page smaller by more; a file that claims so is damaged.
+#: Highest plausible compression ratio; a file that claims more is damaged.
 _IMPOSSIBLE_RATIO = 5000
-#: ImageJ shows at most so many channels over each other.
+#: Maximum number of channels that ImageJ can overlay.
 _MOST_CHANNELS = 7
 
 
@@ -55,9 +55,9 @@ def _nobody_is_quiet(_record: logging.LogRecord) -> bool:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep tifffile's own complaints off the screen: ours say file and remedy.
+    """Suppress tifffile's log messages: ours name the file and what to do.
 
-    Several threads may read at the same time, and tifffile has threads of its own.
+    Several threads may read at the same time, and tifffile starts its own threads.
     """
     logging.getLogger("tifffile").addFilter(_nobody_is_quiet)
     with _quiet_lock:
@@ -74,22 +74,22 @@ def read_tiff(
 ) -> Volume:
     """Read one image of a TIFF file, lazily where it is large.
 
-    Up to 32 MiB are read at once. Of larger images, voxels that lie side by side are
-    read as they are asked for, and compressed or scattered ones page by page.
+    Images of up to 32 MiB are read at once. Of larger ones, contiguous voxels are read
+    on demand, and compressed or scattered ones are decoded page by page.
 
     Parameters
     ----------
     path : Path
     axes : str, optional
-        The meaning of the stored axes, e.g. ``"TYX"`` for a time-lapse that does not
-        say so itself. RGB samples are ``"C"``.
+        The meaning of the stored axes, e.g. ``"TYX"`` for a time-lapse series whose
+        file does not state it. RGB samples are ``"C"``.
     dataset : str, optional
-        Number of the image, where a file holds several of different shapes.
+        Index of the image, where a file holds several of different shapes.
 
     Raises
     ------
     FileError
-        If the file is no TIFF, damaged, truncated, or holds no real-valued image.
+        If the file is not a TIFF, is damaged or truncated, or has no real-valued image.
     """
     import tifffile
 
@@ -121,7 +121,7 @@ def _damaged(path: Path, error: Exception | str) -> FileError:
 
 def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     """The image to read; refuses to choose silently among images of unequal shape."""
-    # Damaged tags give lengths that are no whole numbers.
+    # Damaged tags may give lengths that are not integers.
     found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:
         raise FileError(
@@ -133,7 +133,7 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
                 f"{path.name} has no image {dataset!r}: choose 0 … {len(found) - 1}."
             )
         return found[int(dataset)]
-    # Thumbnails and reduced copies say so themselves.
+    # Thumbnails and reduced copies are marked as such in the file.
     full = [s for s in found if not s.keyframe.is_reduced] or found
     if len(full) == 1 or tif.is_lsm:
         return full[0]
@@ -153,13 +153,13 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
     dtype = series.dtype
     if dtype is None:
         raise FileError(
-            f"{path.name} has a pixel type that no reader knows. Export it again as "
+            f"{path.name} has an unsupported pixel type. Export it again as "
             "8- or 16-bit integers or 32-bit floats."
         )
     if np.dtype(dtype).kind == "c":
         raise FileError(
             f"{path.name} holds complex numbers ({np.dtype(dtype)}); volumes are real. "
-            "Save its magnitude (or phase) as a file of its own."
+            "Save its magnitude (or phase) as a separate file."
         )
     if np.dtype(dtype).kind not in "biuf":
         raise FileError(
@@ -169,10 +169,10 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
 
 
 def _is_stack_called_channels(series: TiffPageSeries) -> bool:
-    """Whether a file for ImageJ calls the slices of a plain stack channels.
+    """Whether an ImageJ file labels the slices of a plain stack as channels.
 
     Programs that write a 3D array without naming its axes produce such files; ImageJ
-    itself shows seven channels at most.
+    itself overlays seven channels at most.
     """
     sizes = dict(zip(series.axes, series.shape, strict=True))
     return sizes.get("C", 1) > _MOST_CHANNELS and not set("ZTS") & set(sizes)
@@ -232,9 +232,9 @@ def _volume(
 
 
 def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
-    """Whether the file says that an axis is Z.
+    """Whether the file states that an axis is Z.
 
-    ImageJ calls the planes of any stack slices; only a slice distance says more.
+    ImageJ calls the planes of any stack slices; only a slice distance confirms Z.
     """
     is_named = "Z" in series.axes
     return is_named and not (
@@ -245,9 +245,9 @@ def _names_depth(tif: TiffFile, series: TiffPageSeries) -> bool:
 def _own_axes(
     stamp: Stamp, shape: tuple[int, ...], *, imagej: bool
 ) -> list[tuple[str, int]] | None:
-    """Stored axes and their lengths, those of length one included, as we wrote them.
+    """Stored axes and lengths as this package wrote them, including axes of length one.
 
-    None where the image has another shape than our block says: someone changed it.
+    None if the shape differs from our metadata block: another program changed the file.
     """
     lengths = dict(zip(stamp.axes, stamp.shape, strict=True))
     stored = [(a, lengths[a]) for a in stored_axes(stamp.axes, imagej=imagej)]
@@ -267,7 +267,7 @@ def _format(tif: TiffFile, series: TiffPageSeries) -> str:
 def _source(
     tif: TiffFile, series: TiffPageSeries, path: Path
 ) -> tuple[VoxelSource, str, tuple[int, ...]]:
-    """The voxels of a series as stored, their axes, and what decodes as a block."""
+    """The voxels of a series as stored, their axes, and the shape of a block."""
     from napari_geosr.io.formats.tiff.colours import colour_map, inverted
 
     page = series.keyframe
@@ -283,14 +283,14 @@ def _source(
         if nbytes <= EAGER_BYTES or not Pages.fit(series):
             with decoding(path):
                 source = series.asarray(maxworkers=1)
-            if source.shape != shape:  # tifffile gives what it has
+            if source.shape != shape:  # tifffile returns what it could read
                 raise _damaged(path, "its voxels do not fill its shape")
             chunks = source.shape
         else:
             source = Pages(series, path)
             n = len(shape) - len(page.shape)
             chunks = (1,) * n + tuple(page.shape)
-            with decoding(path):  # the first page tells most damaged files
+            with decoding(path):  # decoding the first page reveals most damage
                 source.page(0)
     letters = series.axes
     if tif.is_imagej:
@@ -303,7 +303,7 @@ def _source(
 
 
 def _check_ratio(page: TiffPage, path: Path) -> None:
-    """Refuse what would only fill the memory: a huge page out of a few bytes."""
+    """Refuse a huge page stored in a few bytes: it would only fill the memory."""
     stored = sum(page.databytecounts)
     if page.nbytes > 1 << 28 and page.nbytes > stored * _IMPOSSIBLE_RATIO:
         raise FileError(
@@ -313,13 +313,13 @@ def _check_ratio(page: TiffPage, path: Path) -> None:
 
 
 class Pages:
-    """A `VoxelSource` that decodes the pages of a TIFF series, one by one."""
+    """A `VoxelSource` that decodes the pages of a TIFF series one at a time."""
 
     @staticmethod
     def fit(series: TiffPageSeries) -> bool:
-        """Whether each page is a part of the image as it is stored.
+        """Whether the shape of a page matches the last axes of the series.
 
-        tifffile stores images one voxel wide with their axes exchanged.
+        tifffile stores images one voxel wide with their axes swapped.
         """
         page = tuple(series.keyframe.shape)
         return tuple(series.shape[len(series.shape) - len(page) :]) == page
@@ -342,7 +342,7 @@ class Pages:
     def page(self, index: int) -> AnyArray:
         """Decode one page."""
         one = self._pages[index]
-        file = one.parent.filehandle  # of a multi-file OME-TIFF: the page's own
+        file = one.parent.filehandle  # in a multi-file OME-TIFF, the page's own file
         with self._lock, _quiet():
             file.open()
             try:

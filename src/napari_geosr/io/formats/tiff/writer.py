@@ -1,4 +1,4 @@
-"""TIFF out: ImageJ's layout, OME-TIFF, or plain; mapped, so filled in any order."""
+"""Write TIFF (ImageJ, OME or plain), memory-mapped so that any order is possible."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp, stored_axes
 from napari_geosr.io.suffixes import suffix_of
 
-#: From here on a classic TIFF could not address its end.
+#: Size in bytes from which BigTIFF is needed: a classic TIFF cannot address more.
 BIGTIFF_BYTES = 3_900_000_000
 _IMAGEJ_DTYPES = {"uint8", "uint16", "float32"}
 _OME_TYPES = {
@@ -40,20 +40,20 @@ _INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
 
 
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:
-    """``"imagej"``, ``"ome"`` or ``"plain"``: the first that holds it without loss.
+    """``"imagej"``, ``"ome"`` or ``"plain"``: the first layout without loss.
 
     Parameters
     ----------
     name, suffix : str
-        Of the file.
+        Name and suffix of the file.
     dtype : dtype
-        Of the voxels.
+        Data type of the voxels.
     shape : sequence of int
 
     Raises
     ------
     FileError
-        If `suffix` asks for OME-TIFF, which does not know `dtype`.
+        If `suffix` requires OME-TIFF, which does not support `dtype`.
     """
     if suffix in (".ome.tif", ".ome.tiff"):
         if dtype.name not in _OME_TYPES:
@@ -63,7 +63,7 @@ def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int])
             )
         return "ome"
     small = math.prod(shape) * dtype.itemsize < BIGTIFF_BYTES
-    # tifffile takes a width of 1 in ImageJ's layout for one sample per pixel.
+    # In ImageJ's layout, tifffile interprets a width of 1 as one sample per pixel.
     if dtype.name in _IMAGEJ_DTYPES and small and shape[-1] > 1:
         return "imagej"
     return "ome" if dtype.name in _OME_TYPES else "plain"
@@ -91,7 +91,7 @@ class TiffOutput(Output):
             why = f"{dtype.name} voxels of this shape"
             why = "4 GB or more" if self.bigtiff else why
             kind = "OME-TIFF" if self.layout == "ome" else "a plain TIFF"
-            self.note = f"ImageJ's own layout does not hold {why}; wrote {kind}."
+            self.note = f"ImageJ's own layout does not support {why}; wrote {kind}."
         stored = stored_axes(stamp.axes, imagej=self.layout == "imagej")
         order = [stamp.axes.index(a) for a in stored]
         self.dtype = dtype
@@ -105,14 +105,14 @@ class TiffOutput(Output):
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
 
     def _found(self) -> int:
-        """Where the voxels are in the file that is there."""
+        """Offset of the voxels in the existing file."""
         import tifffile
 
         with tifffile.TiffFile(self.temporary) as tif:
             return int(tif.pages.first.dataoffsets[0])
 
     def _made(self, shape: tuple[int, ...], axes: str) -> int:
-        """Make the file; gives where its voxels are."""
+        """Create the file; return the offset of its voxels."""
         import tifffile
 
         options: AnyDict = {"metadata": None}
@@ -145,7 +145,7 @@ class TiffOutput(Output):
         return int(offset)
 
     def _reserve(self) -> None:
-        """Take the disk space now: a full disk under a mapped file is fatal."""
+        """Reserve the disk space: a full disk is fatal for a memory-mapped file."""
         if not hasattr(os, "posix_fallocate"):
             return
         with self.temporary.open("r+b") as stream:
@@ -153,12 +153,12 @@ class TiffOutput(Output):
             try:
                 os.posix_fallocate(stream.fileno(), 0, size)
             except OSError as error:
-                # Some file systems cannot reserve; the free space was checked before.
+                # Some file systems cannot reserve; free space was checked earlier.
                 if error.errno not in (22, 95):
                     raise
 
     def secure(self) -> None:
-        """Have the voxels that were written on the disk."""
+        """Flush the voxels written so far to disk."""
         if self._map is not None:
             self._map.flush()
 
@@ -181,7 +181,7 @@ class TiffOutput(Output):
         Parameters
         ----------
         pyramid : bool
-            Not used: TIFF files get one level.
+            Not used: TIFF files have one level.
         """
         self.close()
         if self.provenance == self.stamp.provenance and not self._has_old_stamp:
@@ -209,10 +209,10 @@ class TiffOutput(Output):
 
 
 def _blank(volume: Any, finished: Sequence[Slices]) -> None:
-    """Write NaN into a volume of up to three axes, but for the `finished` boxes."""
+    """Write NaN into a volume of up to three axes, except for the `finished` boxes."""
     edges = {0, volume.shape[0]}
     edges |= {e for box in finished for e in (box[0].start, box[0].stop)}
-    # Between two edges all planes are covered alike.
+    # All planes between two edges are covered by the same boxes.
     for start, stop in itertools.pairwise(sorted(edges)):
         covered = np.zeros(volume.shape[1:], bool)
         for box in finished:
@@ -227,13 +227,13 @@ def _blank(volume: Any, finished: Sequence[Slices]) -> None:
 
 
 def _plain_description(stamp: Stamp) -> str:
-    """Our block, with the shape where tifffile's own "shaped" files have it."""
+    """Our metadata block, with the shape as in tifffile's "shaped" files."""
     shape = {"shape": list(stamp.shape), "axes": stamp.axes}
     return json.dumps({**shape, **json.loads(stamp.to_json())})
 
 
 def _imagej_metadata(stamp: Stamp) -> AnyDict:
-    """ImageJ's own words for voxel size, unit and origin, and our block as `Info`."""
+    """ImageJ's entries for voxel size, unit and origin, and our block as `Info`."""
     metadata: AnyDict = {
         "unit": escaped(stamp.unit),
         "Info": stamp.to_json(),
@@ -251,7 +251,7 @@ def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
     """OME-XML (2016-06) of one image with its size, position and provenance."""
 
     def element(parent: Any, tag: str, **attributes: Any) -> Any:
-        """Put an element with `attributes` into `parent`."""
+        """Add an element with `attributes` to `parent`."""
         values = {k: str(v) for k, v in attributes.items()}
         return ElementTree.SubElement(parent, tag, values)
 
@@ -290,7 +290,7 @@ def ome_xml(stamp: Stamp, dtype: AnyDType) -> bytes:
 
 
 def _first_position(stamp: Stamp) -> dict[str, str]:
-    """Attributes of the first plane: where the centre of the first voxel lies."""
+    """Attributes of the first plane: position of the centre of the first voxel."""
     positions = {}
     for axis in reversed(stamp.spatial_axes):
         positions[f"Position{axis}"] = repr(stamp.origin_along(axis))
