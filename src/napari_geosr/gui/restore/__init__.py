@@ -111,7 +111,6 @@ class RestoreDock(RestoreWidgets):
         self.save_button.failed.connect(self.show_failure)
         self.compare.failed.connect(self.show_failure)
         self.check_button.failed.connect(self.show_failure)
-        self.why.failed.connect(self.show_failure)
         self.activity.ready.connect(self._on_ready)
         self.activity.notReady.connect(self._on_not_ready)
         self.activity.previewed.connect(self.compare.set_preview)

@@ -7,7 +7,6 @@ from collections.abc import Generator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
@@ -58,14 +57,7 @@ class WhyBox(QWidget):
     Parameters
     ----------
     viewer : napari.viewer.Viewer
-
-    Signals
-    -------
-    failed : object
-        The error that kept a place from being explained.
     """
-
-    failed = Signal(object)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
@@ -172,7 +164,7 @@ class WhyBox(QWidget):
             point = result.metadata.get(METADATA, {}).get("position")
             scan = volume_from_layer(source, self._viewer, point)
         except GeoSRError as error:
-            self.failed.emit(error)
+            self.answer.show_error(error)
             return
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
         z, y, x = (0,) * (3 - n) + at

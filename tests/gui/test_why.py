@@ -1,0 +1,83 @@
+"""Why?: a click on a pore of a result says where it comes from."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import napari_geosr as geosr
+from napari_geosr.core.volume import Volume
+from napari_geosr.gui.layers import add_result, geometry, is_helper
+from napari_geosr.gui.restore.why import WhyBox
+
+SHAPE, PORE = (20, 40, 40), (10, 20, 22)
+
+
+@pytest.fixture(scope="module")
+def scan() -> Volume:
+    rng = np.random.default_rng(1)
+    grid = np.stack(np.mgrid[tuple(slice(n) for n in SHAPE)], -1)
+    data = np.full(SHAPE, 180.0)
+    data[((grid - PORE) ** 2).sum(-1) < 30] = 40
+    data += rng.normal(0, 12, SHAPE)
+    place = {"voxel_size": (3.0, 2.0, 2.0), "unit": "µm", "origin": (5.0, 0.0, -7.0)}
+    return Volume(data.astype(np.float32), "ZYX", name="scan", **place)
+
+
+@pytest.fixture(scope="module")
+def restored(scan) -> Volume:
+    return geosr.restore(scan, model="ct-denoise")
+
+
+@pytest.fixture
+def box(viewer, scan, restored, qtbot):
+    source = viewer.add_image(scan.data, name=scan.name, **geometry(scan))
+    result = add_result(viewer, restored, source, name="restored")
+    made = WhyBox(viewer)
+    viewer.window.add_dock_widget(made)
+    made.set_pair(source, result)
+    return made
+
+
+def click(box, qtbot, index) -> str:
+    result = box._result()
+    box.pick(np.asarray(result.data_to_world(index)))
+    qtbot.waitUntil(lambda: not box.activity.busy, timeout=120_000)
+    return box.answer.text
+
+
+def test_a_pore_is_explained_over_the_scan(viewer, box, qtbot):
+    assert box.isVisible()
+    n = len(viewer.layers)
+    box.pick(np.zeros(3))  # nothing was asked for
+    assert not box.activity.busy
+    box.pick_button.click()
+    said = click(box, qtbot, PORE)
+    assert "pore" in said
+    assert "µm" in said
+    overlay = viewer.layers[-1]
+    assert is_helper(overlay)
+    np.testing.assert_allclose(overlay.scale[-3:], viewer.layers["scan"].scale[-3:])
+    top = np.unravel_index(np.argmax(overlay.data), overlay.data.shape)
+    world = np.asarray(overlay.data_to_world(top))
+    pore = np.asarray(viewer.layers["scan"].data_to_world(PORE))
+    assert np.linalg.norm(world - pore) < 30
+    # Another click replaces the layer; switching off takes it away.
+    click(box, qtbot, (10, 6, 6))
+    assert len(viewer.layers) == n + 1
+    box.pick_button.click()
+    assert len(viewer.layers) == n
+    assert not box.answer.text
+
+
+def test_a_click_beside_the_result_is_said(viewer, box, qtbot):
+    box.pick_button.click()
+    assert "outside" in click(box, qtbot, (10, 400, 20))
+
+
+def test_only_results_of_networks_are_offered(viewer, box, restored):
+    source, result = viewer.layers["scan"], viewer.layers["restored"]
+    box.set_pair(source, None)
+    assert not box.isVisible()
+    box.set_pair(result, source)  # no record: not made by a run
+    assert not box.isVisible()
