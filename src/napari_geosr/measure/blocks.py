@@ -15,7 +15,12 @@ from typing import Any, Literal
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
+from napari_geosr.measure.crofton import (
+    PAIR_BITS,
+    code_table,
+    pair_weights,
+    whole_weights,
+)
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
@@ -30,14 +35,19 @@ def slab_thickness(source: Any, target: Any = None) -> int:
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
-        chunks = getattr(array, "chunks", None)
-        if not chunks or array.shape[0] <= 1:
-            continue
-        chunk = max(chunks[0]) if isinstance(chunks[0], tuple) else int(chunks[0])
+        chunk = chunk_thickness(array)
         # Whole chunks are read once; huge ones are worth cutting for the memory.
         if chunk * plane <= 16 * SLAB_VOXELS:
             planes = max(chunk, planes // chunk * chunk)
     return planes
+
+
+def chunk_thickness(array: Any) -> int:
+    """Planes that are read together from a chunked array; of others 1."""
+    chunks = getattr(array, "chunks", None)
+    if not chunks or array.shape[0] <= 1:
+        return 1
+    return max(chunks[0]) if isinstance(chunks[0], tuple) else int(chunks[0])
 
 
 @dataclass(frozen=True)
@@ -103,7 +113,10 @@ class SlabLabeller:
         self.smallest = smallest
         self.connectivity = connectivity
         self.flat = flat
-        weights = pair_weights(voxel_size, flat=flat)
+        exact = pair_weights(voxel_size, flat=flat)
+        weights, unit = whole_weights(exact, math.prod(shape))
+        #: What 1 in the columns of the boundary stands for.
+        self._units = np.array([unit, 1.0])
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._z = 0
         #: Labels given so far, and those of pores that may go on: 1 … n_open.
@@ -202,7 +215,8 @@ class SlabLabeller:
         self._parts.append((ids[1:], table[1:], boundary[1:]))
         if len(weights):
             pairs, inverse = np.unique(contacts, axis=0, return_inverse=True)
-            total = np.bincount(inverse.reshape(-1), weights=weights)
+            total = np.zeros(len(pairs), np.int64)
+            np.add.at(total, inverse.reshape(-1), weights)
             self._contacts.append((ids[pairs], total))
 
     def _join(
@@ -211,7 +225,7 @@ class SlabLabeller:
         """Join the first plane to the last of the slab before; sweep between them."""
         from napari_geosr.measure.kernels import cells, joining
 
-        first = labels[0].astype(np.int64)
+        first = labels[0].astype(np.int32)  # half the memory of indices
         first[first > 0] += n_before
         if self._last_labels is not None:
             below = self._last_labels
@@ -237,17 +251,13 @@ class SlabLabeller:
                 self.connectivity == 6,
             )
             self._keep(ids, table, boundary, contacts, weights)
-        last = labels[-1].astype(np.int64)
+        last = labels[-1].astype(np.int32)
         last[last > 0] += n_before
         self._last_labels = last
         self._last_sample = None if sample is None else sample[-1].copy()
 
     def _take_out_complete(self) -> None:
-        """Merge and release the rows of pores that do not reach the last plane.
-
-        The rows of a pore are merged in the order in which they were kept, whenever
-        that is done: rounding does not depend on it.
-        """
+        """Merge and release the rows of pores that do not reach the last plane."""
         from napari_geosr.measure.kernels import joining
 
         roots = joining.roots_of(self._parent[: self._n_open + 1])
@@ -270,7 +280,7 @@ class SlabLabeller:
             one, other = row_of[pairs].T
             same = (one == other) & (one > 0)
             np.subtract.at(boundary[:, column.SURFACE], one[same], 2 * weights[same])
-        self._add_complete(rows[1:], boundary[1:], row_of)
+        self._add_complete(rows[1:], boundary[1:] * self._units, row_of)
         self._forget(kept, roots)
 
     def _add_complete(
@@ -290,20 +300,25 @@ class SlabLabeller:
 
     def _forget(self, kept: np.ndarray, roots: np.ndarray) -> None:
         """Renumber the labels in `kept` in order, and drop all others."""
+        from napari_geosr.measure.kernels import joining
+
         new = np.cumsum(kept) - 1
         self._n_open = int(new[-1])
         parent = new[roots[kept]]
         self._parent = np.zeros(max(1 << 10, len(parent)), np.int64)
         self._parent[: len(parent)] = parent
         self._provisional = self._provisional[kept]
-        parts = []
-        for ids, table, boundary in self._parts:
-            open_ids = kept[ids]
-            parts.append((new[ids[open_ids]], table[open_ids], boundary[open_ids]))
-        self._parts = []
-        if parts:
-            ids, table, boundary = (np.concatenate(c) for c in zip(*parts, strict=True))
-            self._parts = [(ids, table, boundary)]
+        # One row for each open pore, however many slabs it has been met in.
+        is_root = kept & (roots == np.arange(len(roots)))
+        row_of = ((np.cumsum(is_root) - 1) * kept[roots])[roots]
+        n = int(is_root.sum()) - 1  # 0 is the background
+        rows, boundary = column.new_table(n), column.new_boundary(n)
+        for ids, table, part in self._parts:
+            joining.merge_rows(
+                table, part, row_of[ids], column.MERGE_RULES, rows, boundary
+            )
+        ids = new[np.flatnonzero(is_root)]
+        self._parts = [(ids[1:], rows[1:], boundary[1:])]
         contacts = []
         for pairs, weights in self._contacts:
             both = kept[pairs].all(axis=1)
@@ -311,7 +326,9 @@ class SlabLabeller:
                 contacts.append((new[pairs[both]], weights[both]))
         self._contacts = contacts
         if self._last_labels is not None:
-            self._last_labels = new[self._last_labels * kept[self._last_labels]]
+            # No copy of eight bytes per voxel of the plane.
+            small = (new * kept).astype(np.int32)
+            self._last_labels = small[self._last_labels]
 
     def finish(self) -> RawTable:
         """Merge the remaining rows; call this after the last slab."""

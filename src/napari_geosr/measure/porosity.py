@@ -23,10 +23,19 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
-from napari_geosr.measure.blocks import RawTable, SlabLabeller, slab_thickness
-from napari_geosr.measure.budget import MEMORY_SHARE, available_bytes, check_budget
+from napari_geosr.measure.blocks import RawTable, SlabLabeller
+from napari_geosr.measure.budget import (
+    SlabPlan,
+    available_bytes,
+    least_bytes,
+    plan_slabs,
+)
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+from napari_geosr.measure.envelope import (
+    check_envelope_memory,
+    envelope_bytes,
+    envelope_steps,
+)
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     blocks_along_z,
@@ -75,16 +84,20 @@ class _SweepProgress:
 class _PorosityRun:
     """State shared by the stages of one measurement."""
 
-    source: Any
+    plan: SlabPlan
     name: str
     config: PorosityConfig
     geometry: Geometry
-    thickness: int
     mask: Any
     target: Any
     should_stop: ShouldStop
     counts: SampleCounts = field(default_factory=SampleCounts)
     offsets: list[int] = field(default_factory=list)
+
+    @property
+    def source(self) -> Any:
+        """The grey values."""
+        return self.plan.source
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -95,7 +108,7 @@ class _PorosityRun:
     @property
     def slabs(self) -> list[slice]:
         """The slabs along Z, in order."""
-        return blocks_along_z(self.shape, self.thickness)
+        return blocks_along_z(self.shape, self.plan.thickness)
 
     def check(self, doing: str) -> None:
         """Raise `Cancelled` if the measurement is to stop, naming the stage."""
@@ -328,12 +341,18 @@ def _prepare(
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = available_bytes(config)
+    source = _as_stack(volume.data)
+    has_band = deviation is not None
+    free, held = available_bytes(config), 0
+    if config.memory is not None:
+        free = max(0, free - least_bytes(source, has_band=has_band))
     if config.sample_mask == "auto" and mask is None:
-        check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
+        held += envelope_bytes(volume.shape)
+        if config.memory is None:
+            check_envelope_memory(volume.shape, free, volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
-        if needed <= free * MEMORY_SHARE:
+        if needed + held <= free:
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
@@ -351,15 +370,21 @@ def _prepare(
         volume.unit,
         flat,
     )
-    source = _as_stack(volume.data)
-    thickness = slab_thickness(source, _as_stack(target))
-    check_budget(config, source, thickness, volume.name)
-    run = _PorosityRun(
+    if isinstance(target, np.ndarray):
+        held += target.nbytes
+    plan = plan_slabs(
+        config,
         source,
+        _as_stack(target),
+        held=held,
+        has_band=has_band,
+        name=volume.name,
+    )
+    run = _PorosityRun(
+        plan,
         volume.name,
         config,
         geometry,
-        thickness,
         _as_stack(mask),
         _as_stack(target),
         should_stop,
@@ -372,7 +397,8 @@ def _histogram(
 ) -> Generator[Step, None, GreyHistogram]:
     steps = histogram_steps(
         run.source,
-        thickness=run.thickness,
+        thickness=run.plan.standard,
+        piece=run.plan.thickness,
         name=run.name,
         should_stop=run.should_stop,
         may_be_constant=isinstance(run.config.threshold, float),
@@ -399,7 +425,8 @@ def _threshold_inside(
     yield StageStarted(message="Reading the grey values of the sample")
     steps = histogram_steps(
         run.source,
-        thickness=run.thickness,
+        thickness=run.plan.standard,
+        piece=run.plan.thickness,
         name=run.name,
         should_stop=run.should_stop,
         mask=run.mask,
@@ -428,13 +455,12 @@ def _envelope(
         solid[slab] = ~phase_mask(block, threshold, run.config.phase)
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
-    closing, stop = run.config.mask_closing, run.should_stop
-    steps = envelope_steps(solid, closing, name=run.name, should_stop=stop)
-    mask = yield from steps
+    closing = run.config.mask_closing
+    how: Any = {"name": run.name, "should_stop": run.should_stop}
+    how["thickness"] = run.plan.thickness
+    mask = yield from envelope_steps(solid, closing, **how)
     yield StageStarted(message="Checking the sample mask")
-    fit = yield from envelope_fit_steps(
-        solid, mask, closing, name=run.name, should_stop=stop
-    )
+    fit = yield from envelope_fit_steps(solid, mask, closing, **how)
     return mask, fit
 
 

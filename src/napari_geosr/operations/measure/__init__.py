@@ -96,6 +96,7 @@ def measure_steps(
         If `should_stop` says so.
     """
     # The engine is 50 modules, which would hold up the opening of a dock.
+    from napari_geosr.measure.budget import least_bytes
     from napari_geosr.measure.porosity import porosity_steps
 
     volume = one_volume(volume)
@@ -112,8 +113,11 @@ def measure_steps(
         yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
-        budget = None if config.memory is None else parse_bytes(config.memory)
-        # Slabs, and so the last digits of surfaces, must not depend on the chunks.
+        budget = None
+        if config.memory is not None:
+            # What is left for them beside slabs of one plane.
+            least = least_bytes(volume.data, has_band=spread is not None)
+            budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
         )
