@@ -46,11 +46,11 @@ _MAKE_OTHERS = {
     "measure": "report",
     "study projections": "report",
 }
-#: What a job resumes from, where that is no checkpoint; empty: it starts again.
+#: What a job resumes from, where that is no checkpoint.
 _RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
-    "measure": "",
+    "measure": "the slices labelled so far",
     "study projections": "the finished cells",
 }
 
@@ -62,10 +62,7 @@ def result_word(operation: str) -> str:
 
 def how_it_resumes(operation: str) -> str:
     """How a stopped job of this kind resumes, as the end of a sentence."""
-    from_what = _RESUME_FROM.get(operation, "the last checkpoint")
-    if not from_what:
-        return "starts again from the beginning"
-    return f"resumes from {from_what}"
+    return f"resumes from {_RESUME_FROM.get(operation, 'the last checkpoint')}"
 
 
 def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:

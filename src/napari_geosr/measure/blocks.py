@@ -9,6 +9,7 @@ each pore that is complete, if it is large enough.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -50,6 +51,20 @@ def chunk_thickness(array: Any) -> int:
     return max(chunks[0]) if isinstance(chunks[0], tuple) else int(chunks[0])
 
 
+def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of no pore: indices, sums and boundary."""
+    return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
+
+
+def _no_contacts() -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> Any:
+    """Tuples of arrays as one tuple."""
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+
+
 @dataclass(frozen=True)
 class RawTable:
     """Sums per pore in the order of their first voxels.
@@ -83,6 +98,21 @@ class RawTable:
         """Euler number of each pore (int64)."""
         values: np.ndarray = self.boundary[:, column.EULER8].astype(np.int64) // 8
         return values
+
+
+def provisional_labels(
+    pores: np.ndarray, connectivity: Literal[6, 26]
+) -> tuple[np.ndarray, int]:
+    """Labels of one slab (uint32), and how many there are; always the same ones."""
+    import cc3d
+
+    labels, n = cc3d.connected_components(
+        np.ascontiguousarray(pores).view(np.uint8),
+        connectivity=connectivity,
+        return_N=True,
+        out_dtype=np.uint32,
+    )
+    return labels, n
 
 
 class SlabLabeller:
@@ -124,13 +154,15 @@ class SlabLabeller:
         self._parent = np.zeros(1 << 10, np.int64)
         #: The provisional label of each open one.
         self._provisional = np.zeros(1, np.int64)
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._contacts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [_no_rows()]
+        self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._most_labels = _MOST_LABELS
         #: Rows of complete pores, and the number of theirs for provisional labels.
-        self._complete: list[tuple[np.ndarray, np.ndarray]] = []
+        self._complete: list[tuple[np.ndarray, np.ndarray]] = [
+            (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
+        ]
         self._n_complete = 0
         self._row_of = np.zeros(1, np.uint32)
         self._small = SmallPores()
@@ -153,16 +185,9 @@ class SlabLabeller:
         offset : int
             To be added to them for provisional labels of the whole.
         """
-        import cc3d
-
         from napari_geosr.measure.kernels import cells, runs
 
-        labels, n = cc3d.connected_components(
-            np.ascontiguousarray(pores).view(np.uint8),
-            connectivity=self.connectivity,
-            return_N=True,
-            out_dtype=np.uint32,
-        )
+        labels, n = provisional_labels(pores, self.connectivity)
         offset, first = self._n, self._n_open
         self._n += n
         self._grow(n)
@@ -319,7 +344,7 @@ class SlabLabeller:
             )
         ids = new[np.flatnonzero(is_root)]
         self._parts = [(ids[1:], rows[1:], boundary[1:])]
-        contacts = []
+        contacts = [_no_contacts()]
         for pairs, weights in self._contacts:
             both = kept[pairs].all(axis=1)
             if both.any():
@@ -329,6 +354,81 @@ class SlabLabeller:
             # No copy of eight bytes per voxel of the plane.
             small = (new * kept).astype(np.int32)
             self._last_labels = small[self._last_labels]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is known of the slabs so far, to be kept in a file."""
+        self._complete = [_joined(self._complete)]
+        # An open pore's row, a complete one's and a label's are all that grows.
+        values: dict[str, np.ndarray] = {
+            "numbers": np.array(
+                [self._z, self._n, self._n_open, self._n_complete, self._most_labels]
+            ),
+            "parent": self._parent[: self._n_open + 1],
+            "provisional": self._provisional,
+            "row_of": self._row_of,
+        }
+        lists = {
+            "part": self._parts,
+            "contact": self._contacts,
+            "complete": self._complete,
+        }
+        for name, parts in lists.items():
+            for i, array in enumerate(_joined(parts)):
+                values[f"{name}_{i}"] = array
+        if self._last_labels is not None:
+            values["last_labels"] = self._last_labels
+        if self._last_sample is not None:
+            values["last_sample"] = self._last_sample
+        return values | self._small.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Take over what :meth:`state` gave; False if it cannot be of this volume."""
+        try:
+            return self._restore(state)
+        except (KeyError, ValueError, IndexError, TypeError):  # something is missing
+            return False
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> bool:
+        small = SmallPores.of_state(state)
+        z, n, n_open, n_complete, most = (int(v) for v in state["numbers"])
+        last = state["last_labels"]
+        parent, provisional = state["parent"], state["provisional"]
+        complete = state["complete_0"], state["complete_1"]
+        contacts = state["contact_0"], state["contact_1"]
+        ids = state["part_0"]
+        # Indices are used unchecked by compiled code.
+        bounds = (
+            (parent, n_open),
+            (last, n_open),
+            (ids, n_open),
+            (contacts[0], n_open),
+            (provisional, n),
+        )
+        within = all(
+            a.dtype.kind == "i" and a.min(initial=0) >= 0 and a.max(initial=0) <= b
+            for a, b in bounds
+        )
+        if not (
+            within
+            and 0 < z <= self.shape[0]
+            and last.shape == self.shape[1:]
+            and len(parent) == len(provisional) == n_open + 1
+            and (parent <= np.arange(n_open + 1)).all()
+            and state["part_1"].shape == (len(ids), column.N_COLUMNS)
+            and state["part_2"].shape == (len(ids), column.N_BOUNDARY_COLUMNS)
+            and len(complete[0]) == len(complete[1]) == n_complete
+        ):
+            return False
+        self._z, self._n, self._n_open, self._n_complete = z, n, n_open, n_complete
+        self._most_labels = most
+        self._parent = np.array(parent)
+        self._provisional, self._row_of = provisional, state["row_of"]
+        self._parts = [(ids, state["part_1"], state["part_2"])]
+        self._contacts = [contacts]
+        self._complete = [complete]
+        self._last_labels, self._last_sample = last, state.get("last_sample")
+        self._small = small
+        return True
 
     def finish(self) -> RawTable:
         """Merge the remaining rows; call this after the last slab."""

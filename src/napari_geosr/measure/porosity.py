@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Generator
-from dataclasses import dataclass, field, replace
+from dataclasses import astuple, replace
 from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes
-from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
-    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
@@ -23,26 +20,29 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
-from napari_geosr.measure.blocks import RawTable, SlabLabeller
-from napari_geosr.measure.budget import (
-    SlabPlan,
-    available_bytes,
-    least_bytes,
-    plan_slabs,
+from napari_geosr.measure.blocks import (
+    RawTable,
+    SlabLabeller,
+    provisional_labels,
 )
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import (
-    check_envelope_memory,
-    envelope_bytes,
     envelope_steps,
 )
 from napari_geosr.measure.histogram import (
     GreyHistogram,
-    blocks_along_z,
-    check_real,
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
+from napari_geosr.measure.porosity_run import (
+    AsStack,
+    LabellingJournal,
+    PorosityRun,
+    SampleCounts,
+    SweepProgress,
+    as_stack,
+    prepare,
+)
 from napari_geosr.measure.reliability.noise_check import (
     noise_check_steps,
     noise_remarks,
@@ -55,96 +55,8 @@ from napari_geosr.measure.reliability.sample_envelope import (
 from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
 from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
-from napari_geosr.measure.sums import Geometry, Pores, Totals
+from napari_geosr.measure.sums import Pores, Totals
 from napari_geosr.measure.table import pore_table
-
-
-@dataclass
-class SampleCounts:
-    """Voxel counts besides pores."""
-
-    sample: int = 0
-    pores: int = 0
-    at_low: int = 0
-    at_high: int = 0
-
-
-@dataclass
-class _SweepProgress:
-    total: int
-    done: int = 0
-
-    def step(self) -> BlockDone:
-        """Count one block as done."""
-        self.done += 1
-        return BlockDone(self.done, self.total)
-
-
-@dataclass
-class _PorosityRun:
-    """State shared by the stages of one measurement."""
-
-    plan: SlabPlan
-    name: str
-    config: PorosityConfig
-    geometry: Geometry
-    mask: Any
-    target: Any
-    should_stop: ShouldStop
-    counts: SampleCounts = field(default_factory=SampleCounts)
-    offsets: list[int] = field(default_factory=list)
-
-    @property
-    def source(self) -> Any:
-        """The grey values."""
-        return self.plan.source
-
-    @property
-    def shape(self) -> tuple[int, int, int]:
-        """Number of voxels along Z, Y and X."""
-        z, y, x = (int(n) for n in self.source.shape)
-        return z, y, x
-
-    @property
-    def slabs(self) -> list[slice]:
-        """The slabs along Z, in order."""
-        return blocks_along_z(self.shape, self.plan.thickness)
-
-    def check(self, doing: str) -> None:
-        """Raise `Cancelled` if the measurement is to stop, naming the stage."""
-        if self.should_stop():
-            raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
-
-    def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Where the sample is in a slab that holds `block`; None: everywhere."""
-        sample: np.ndarray | None = None
-        if self.mask is not None:
-            sample = np.asarray(self.mask[slab]) != 0
-        if block.dtype.kind == "f":
-            finite = np.isfinite(block)
-            if not finite.all():
-                sample = finite if sample is None else sample & finite
-        return sample
-
-    def pores_and_sample(
-        self, slab: slice, threshold: float, band: tuple[float, float]
-    ) -> tuple[np.ndarray, np.ndarray | None]:
-        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
-        block = np.asarray(self.source[slab])
-        sample = self.sample(slab, block)
-        counts, phase = self.counts, self.config.phase
-        pores = phase_mask(block, threshold, phase)
-        if sample is not None:
-            pores &= sample
-        counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
-        counts.pores += int(np.count_nonzero(pores))
-        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
-            moved = phase_mask(block, value, phase)
-            if sample is not None:
-                moved &= sample
-            n = getattr(counts, attribute) + int(np.count_nonzero(moved))
-            setattr(counts, attribute, n)
-        return pores, sample
 
 
 def porosity_steps(
@@ -155,6 +67,7 @@ def porosity_steps(
     deviation: Deviation | None = None,
     labels_target: object = None,
     keep_labels: bool = True,
+    journal: LabellingJournal | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
     """Segment, label and measure the pores of `volume`.
@@ -177,6 +90,8 @@ def porosity_steps(
     keep_labels : bool
         Make labels in memory if there is no `labels_target`; given up with a warning
         if they would take more than half of the free memory.
+    journal : LabellingJournal, optional
+        Gets what was labelled from time to time, and when the run is stopped.
     should_stop : callable
         Checked at every slab.
 
@@ -206,14 +121,21 @@ def porosity_steps(
     """
     config = config or PorosityConfig()
     volume = volume.select()
-    run, warnings = _prepare(
-        volume, config, mask, deviation, labels_target, keep_labels, should_stop
+    run, warnings = prepare(
+        volume,
+        config,
+        mask,
+        deviation,
+        labels_target,
+        keep_labels,
+        should_stop,
+        journal,
     )
     for message in warnings:
         yield Warned(message=message)
     keeps = run.target is not None
     sweeps = 2 + keeps + (deviation is not None)
-    progress = _SweepProgress(len(run.slabs) * sweeps)
+    progress = SweepProgress(len(run.slabs) * sweeps)
     yield StageStarted(0, progress.total, message="Reading the grey values")
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
@@ -250,7 +172,7 @@ def porosity_steps(
         yield Warned(message=message)
     if keeps:
         yield StageStarted(progress.done, progress.total, message="Numbering the pores")
-        yield from _renumber(run, raw, progress)
+        yield from _renumber(run, raw, threshold, progress)
     found = None
     if deviation is not None:
         yield StageStarted(progress.done, progress.total, message="Finding the band")
@@ -261,7 +183,7 @@ def porosity_steps(
                 "deviation: the band treats them as exact."
             )
             yield Warned(message=warnings[-1])
-    labels = run.target.array if isinstance(run.target, _AsStack) else run.target
+    labels = run.target.array if isinstance(run.target, AsStack) else run.target
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
         pores,
@@ -287,113 +209,8 @@ def porosity_steps(
     )
 
 
-class _AsStack:
-    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
-
-    def __init__(self, array: Any) -> None:
-        self.array = array
-        self.shape = (1, *array.shape)
-        self.dtype = array.dtype
-        self.ndim = 3
-
-    def __getitem__(self, key: slice) -> np.ndarray:
-        return np.asarray(self.array[:])[None]
-
-    def __setitem__(self, key: slice, value: np.ndarray) -> None:
-        self.array[:] = value[0]
-
-
-def _as_stack(array: Any) -> Any:
-    return _AsStack(array) if array is not None and array.ndim == 2 else array
-
-
-def _prepare(
-    volume: Volume,
-    config: PorosityConfig,
-    mask: Any,
-    deviation: Deviation | None,
-    target: Any,
-    keep_labels: bool,
-    should_stop: ShouldStop,
-) -> tuple[_PorosityRun, list[str]]:
-    """Check everything that can be checked before a voxel is read."""
-    check_real(volume.dtype, volume.name)
-    if 0 in volume.shape:
-        raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
-    certainty = None if deviation is None else deviation.data
-    for word, array in (
-        ("mask", mask),
-        ("uncertainty", certainty),
-        ("labels target", target),
-    ):
-        if array is not None and tuple(array.shape) != volume.shape:
-            raise VolumeError(
-                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
-                f"the volume has {volume.shape}. Give one of the same shape."
-            )
-    if target is not None and (
-        np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4
-    ):
-        raise VolumeError(
-            f"Labels do not fit into type {target.dtype}; use uint32 or int32."
-        )
-    warnings = []
-    flat = volume.spatial_shape[:-2] in ((), (1,))
-    if flat and len(volume.shape) == 3:
-        warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    source = _as_stack(volume.data)
-    has_band = deviation is not None
-    free, held = available_bytes(config), 0
-    if config.memory is not None:
-        free = max(0, free - least_bytes(source, has_band=has_band))
-    if config.sample_mask == "auto" and mask is None:
-        held += envelope_bytes(volume.shape)
-        if config.memory is None:
-            check_envelope_memory(volume.shape, free, volume.name)
-    if target is None and keep_labels:
-        needed = 4 * math.prod(volume.shape)
-        if needed + held <= free:
-            target = np.zeros(volume.shape, np.uint32)
-        else:
-            warnings.append(
-                f"No label image was made: it needs {format_bytes(needed)} of memory, "
-                f"but {format_bytes(free)} are free. Give a file to write it to."
-            )
-    size, origin = volume.voxel_size, volume.origin
-    if len(size) == 2:
-        size, origin = (1.0, *size), (0.0, *origin)
-    if flat:
-        size = (1.0, *size[1:])
-    geometry = Geometry(
-        (size[0], size[1], size[2]),
-        (origin[0], origin[1], origin[2]),
-        volume.unit,
-        flat,
-    )
-    if isinstance(target, np.ndarray):
-        held += target.nbytes
-    plan = plan_slabs(
-        config,
-        source,
-        _as_stack(target),
-        held=held,
-        has_band=has_band,
-        name=volume.name,
-    )
-    run = _PorosityRun(
-        plan,
-        volume.name,
-        config,
-        geometry,
-        _as_stack(mask),
-        _as_stack(target),
-        should_stop,
-    )
-    return run, warnings
-
-
 def _histogram(
-    run: _PorosityRun, progress: _SweepProgress
+    run: PorosityRun, progress: SweepProgress
 ) -> Generator[Step, None, GreyHistogram]:
     steps = histogram_steps(
         run.source,
@@ -412,7 +229,7 @@ def _histogram(
 
 
 def _threshold_inside(
-    run: _PorosityRun, whole: GreyHistogram, threshold: float
+    run: PorosityRun, whole: GreyHistogram, threshold: float
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
     """Histogram and threshold from the voxels of the automatic sample mask alone.
 
@@ -444,7 +261,7 @@ def _threshold_inside(
 
 
 def _envelope(
-    run: _PorosityRun, threshold: float
+    run: PorosityRun, threshold: float
 ) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
     """The automatic sample mask, and how well it outlines the material."""
     yield StageStarted(message="Finding the sample")
@@ -465,49 +282,77 @@ def _envelope(
 
 
 def _label(
-    run: _PorosityRun,
+    run: PorosityRun,
     threshold: float,
     band: tuple[float, float],
-    progress: _SweepProgress,
+    progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
-    labeller = SlabLabeller(
-        run.shape,
-        run.geometry.voxel_size,
-        run.config.connectivity,
-        flat=run.geometry.flat,
-        smallest=run.config.min_voxels,
-    )
-    for slab in run.slabs:
+    labeller = run.labeller()
+    planned = len(run.slabs)
+    _take_over(run, labeller, threshold, band)
+    progress.total += len(run.slabs) - planned
+    progress.done += len(run.taken_over)
+    ends = list(run.taken_over)
+
+    def keep() -> None:
+        """Have all that was labelled on the disk."""
+        if run.journal is not None and ends:
+            run.journal.save(
+                {
+                    **labeller.state(),
+                    "thresholds": np.array([threshold, *band]),
+                    "counts": np.array(astuple(run.counts)),
+                    "offsets": np.array(run.offsets),
+                    "ends": np.array(ends),
+                }
+            )
+
+    for slab in run.slabs[len(ends) :]:
+        if run.should_stop():
+            keep()
         run.check("labelling the pores")
         pores, sample = run.pores_and_sample(slab, threshold, band)
         labels, offset = labeller.add(pores, sample)
         run.offsets.append(offset)
+        ends.append(slab.stop)
         if run.target is not None:
             run.target[slab] = labels
+        if run.journal is not None and run.journal.is_due():
+            keep()
         yield progress.step()
     run.check("summing up the pores")
     return labeller.finish()
 
 
+def _take_over(
+    run: PorosityRun,
+    labeller: SlabLabeller,
+    threshold: float,
+    band: tuple[float, float],
+) -> None:
+    """Go on where a run that was stopped or killed has left off."""
+    state = None if run.journal is None else run.journal.load()
+    if state is None or not np.array_equal(state["thresholds"], [threshold, *band]):
+        return
+    if labeller.restore(state):
+        run.counts = SampleCounts(*state["counts"].tolist())
+        run.offsets = state["offsets"].tolist()
+        run.taken_over = state["ends"].tolist()
+
+
 def _find_band(
-    run: _PorosityRun,
+    run: PorosityRun,
     deviation: Deviation,
     threshold: float,
     pore_count: int,
-    progress: _SweepProgress,
+    progress: SweepProgress,
 ) -> Generator[Step, None, Band]:
     counter = BandCounter(
         run.source,
-        replace(deviation, data=_as_stack(deviation.data)),
+        replace(deviation, data=as_stack(deviation.data)),
         threshold,
         run.config.phase,
-        lambda: SlabLabeller(
-            run.shape,
-            run.geometry.voxel_size,
-            run.config.connectivity,
-            flat=run.geometry.flat,
-            smallest=run.config.min_voxels,
-        ),
+        run.labeller,
     )
     for slab in run.slabs:
         run.check("finding the band")
@@ -522,14 +367,18 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 
 
 def _renumber(
-    run: _PorosityRun, raw: RawTable, progress: _SweepProgress
+    run: PorosityRun, raw: RawTable, threshold: float, progress: SweepProgress
 ) -> Generator[Step, None, None]:
     """Renumber the counted pores 1..n; all others become 0."""
     from napari_geosr.measure.kernels import joining
 
-    for slab, offset in zip(run.slabs, run.offsets, strict=True):
+    for i, (slab, offset) in enumerate(zip(run.slabs, run.offsets, strict=True)):
         run.check("numbering the pores")
-        block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
+        if i < len(run.taken_over):  # its labels were lost with the run
+            _, pores, _ = run.pores(slab, threshold)
+            block, _ = provisional_labels(pores, run.config.connectivity)
+        else:
+            block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
         joining.relabel(block.reshape(-1), raw.lookup[offset:])
         if not _is_view(block, run.target):
             run.target[slab] = block

@@ -1,0 +1,266 @@
+"""One measurement of porosity: what its stages share, and what is checked before."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import numpy as np
+
+from napari_geosr.core.config import format_bytes
+from napari_geosr.core.errors import Cancelled, VolumeError
+from napari_geosr.core.steps import BlockDone, ShouldStop
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.band import Deviation
+from napari_geosr.measure.blocks import SlabLabeller
+from napari_geosr.measure.budget import (
+    SlabPlan,
+    available_bytes,
+    least_bytes,
+    plan_slabs,
+)
+from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.envelope import check_envelope_memory, envelope_bytes
+from napari_geosr.measure.histogram import blocks_along_z, check_real
+from napari_geosr.measure.segment import phase_mask
+from napari_geosr.measure.sums import Geometry
+
+
+@dataclass
+class SampleCounts:
+    """Voxel counts besides pores."""
+
+    sample: int = 0
+    pores: int = 0
+    at_low: int = 0
+    at_high: int = 0
+
+
+@dataclass
+class SweepProgress:
+    """How many slabs were done, of those of all sweeps."""
+
+    total: int
+    done: int = 0
+
+    def step(self) -> BlockDone:
+        """Count one block as done."""
+        self.done += 1
+        return BlockDone(self.done, self.total)
+
+
+@dataclass
+class PorosityRun:
+    """State shared by the stages of one measurement."""
+
+    plan: SlabPlan
+    name: str
+    config: PorosityConfig
+    geometry: Geometry
+    mask: Any
+    target: Any
+    should_stop: ShouldStop
+    journal: LabellingJournal | None = None
+    counts: SampleCounts = field(default_factory=SampleCounts)
+    offsets: list[int] = field(default_factory=list)
+    #: The last planes of slabs that a run which was stopped has labelled.
+    taken_over: list[int] = field(default_factory=list)
+
+    @property
+    def source(self) -> Any:
+        """The grey values."""
+        return self.plan.source
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Number of voxels along Z, Y and X."""
+        z, y, x = (int(n) for n in self.source.shape)
+        return z, y, x
+
+    @property
+    def slabs(self) -> list[slice]:
+        """The slabs along Z, in order."""
+        ends = [0, *self.taken_over]
+        done = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        rest = (self.shape[0] - ends[-1], *self.shape[1:])
+        return done + [
+            slice(ends[-1] + slab.start, ends[-1] + slab.stop)
+            for slab in blocks_along_z(rest, self.plan.thickness)
+        ]
+
+    def check(self, doing: str) -> None:
+        """Raise `Cancelled` if the measurement is to stop, naming the stage."""
+        if self.should_stop():
+            raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
+
+    def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
+        """Where the sample is in a slab that holds `block`; None: everywhere."""
+        sample: np.ndarray | None = None
+        if self.mask is not None:
+            sample = np.asarray(self.mask[slab]) != 0
+        if block.dtype.kind == "f":
+            finite = np.isfinite(block)
+            if not finite.all():
+                sample = finite if sample is None else sample & finite
+        return sample
+
+    def labeller(self) -> SlabLabeller:
+        """What labels the pores of the volume, slab by slab."""
+        return SlabLabeller(
+            self.shape,
+            self.geometry.voxel_size,
+            self.config.connectivity,
+            flat=self.geometry.flat,
+            smallest=self.config.min_voxels,
+        )
+
+    def pores(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Grey values, pore mask and sample mask (None: everywhere) of a slab."""
+        block = np.asarray(self.source[slab])
+        sample = self.sample(slab, block)
+        pores = phase_mask(block, threshold, self.config.phase)
+        if sample is not None:
+            pores &= sample
+        return block, pores, sample
+
+    def pores_and_sample(
+        self, slab: slice, threshold: float, band: tuple[float, float]
+    ) -> tuple[np.ndarray, np.ndarray | None]:
+        """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
+        block, pores, sample = self.pores(slab, threshold)
+        counts, phase = self.counts, self.config.phase
+        counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
+        counts.pores += int(np.count_nonzero(pores))
+        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
+            moved = phase_mask(block, value, phase)
+            if sample is not None:
+                moved &= sample
+            n = getattr(counts, attribute) + int(np.count_nonzero(moved))
+            setattr(counts, attribute, n)
+        return pores, sample
+
+
+class LabellingJournal(Protocol):
+    """Where a measurement keeps what it has labelled, in case it is killed."""
+
+    def load(self) -> Mapping[str, np.ndarray] | None:
+        """What a run with the same input and settings has left; None for nothing."""
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Keep this in place of what was kept before."""
+
+
+class AsStack:
+    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
+
+    def __init__(self, array: Any) -> None:
+        self.array = array
+        self.shape = (1, *array.shape)
+        self.dtype = array.dtype
+        self.ndim = 3
+
+    def __getitem__(self, key: slice) -> np.ndarray:
+        return np.asarray(self.array[:])[None]
+
+    def __setitem__(self, key: slice, value: np.ndarray) -> None:
+        self.array[:] = value[0]
+
+
+def as_stack(array: Any) -> Any:
+    """An image as a stack of one plane; volumes, and None, as they are."""
+    return AsStack(array) if array is not None and array.ndim == 2 else array
+
+
+def prepare(
+    volume: Volume,
+    config: PorosityConfig,
+    mask: Any,
+    deviation: Deviation | None,
+    target: Any,
+    keep_labels: bool,
+    should_stop: ShouldStop,
+    journal: LabellingJournal | None,
+) -> tuple[PorosityRun, list[str]]:
+    """Check everything that can be checked before a voxel is read."""
+    check_real(volume.dtype, volume.name)
+    if 0 in volume.shape:
+        raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
+    certainty = None if deviation is None else deviation.data
+    for word, array in (
+        ("mask", mask),
+        ("uncertainty", certainty),
+        ("labels target", target),
+    ):
+        if array is not None and tuple(array.shape) != volume.shape:
+            raise VolumeError(
+                f"The {word} of {volume.name!r} has shape {tuple(array.shape)}, but "
+                f"the volume has {volume.shape}. Give one of the same shape."
+            )
+    if target is not None and (
+        np.dtype(target.dtype).kind not in "iu" or np.dtype(target.dtype).itemsize < 4
+    ):
+        raise VolumeError(
+            f"Labels do not fit into type {target.dtype}; use uint32 or int32."
+        )
+    warnings = []
+    flat = volume.spatial_shape[:-2] in ((), (1,))
+    if flat and len(volume.shape) == 3:
+        warnings.append("One slice only: measured as an image (areas, pores per mm²).")
+    source = as_stack(volume.data)
+    has_band = deviation is not None
+    free, held = available_bytes(config), 0
+    if config.memory is not None:
+        free = max(0, free - least_bytes(source, has_band=has_band))
+    if config.sample_mask == "auto" and mask is None:
+        held += envelope_bytes(volume.shape)
+        if config.memory is None:
+            check_envelope_memory(volume.shape, free, volume.name)
+    if target is None and keep_labels:
+        needed = 4 * math.prod(volume.shape)
+        if needed + held <= free:
+            target = np.zeros(volume.shape, np.uint32)
+        else:
+            warnings.append(
+                f"No label image was made: it needs {format_bytes(needed)} of memory, "
+                f"but {format_bytes(free)} are free. Give a file to write it to."
+            )
+    size, origin = volume.voxel_size, volume.origin
+    if len(size) == 2:
+        size, origin = (1.0, *size), (0.0, *origin)
+    if flat:
+        size = (1.0, *size[1:])
+    geometry = Geometry(
+        (size[0], size[1], size[2]),
+        (origin[0], origin[1], origin[2]),
+        volume.unit,
+        flat,
+    )
+    if isinstance(target, np.ndarray):
+        held += target.nbytes
+    plan = plan_slabs(
+        config,
+        source,
+        as_stack(target),
+        held=held,
+        has_band=has_band,
+        name=volume.name,
+    )
+    run = PorosityRun(
+        plan,
+        volume.name,
+        config,
+        geometry,
+        as_stack(mask),
+        as_stack(target),
+        should_stop,
+        journal,
+    )
+    return run, warnings

@@ -1,0 +1,144 @@
+"""What a measurement has labelled, kept in a file beside its report until it is done.
+
+The state of the labelling is that of one object (`measure.blocks.SlabLabeller`): a
+plane of labels, a row for each pore that is open there or complete, a number for each
+label. Histogram, noise, sample mask and band are made again by a run that resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.types import AnyDict
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
+from napari_geosr.operations.measure import MeasureConfig, measure_record
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.porosity_run import LabellingJournal
+
+#: Volumes of fewer voxels are measured within seconds: they are not worth a file.
+_LEAST_VOXELS = 1 << 26
+#: Seconds between two entries: at least, and in times of what the last one took.
+_INTERVAL, _PATIENCE = 10.0, 100.0
+#: Ends the name of the state, and of one that is being written.
+_SUFFIX, _NEW = ".npz", ".new"
+#: What reading a damaged file raises.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class MeasureJournal:
+    """The journals of the volumes of one measurement; none for small ones.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the report. It is made when there is something to keep.
+    volumes : mapping of str to Volume
+        What is measured.
+    companions : mapping of str to Volume
+        Mask and deviations: what the figures depend on as well.
+    config : MeasureConfig
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        volumes: Mapping[str, Volume],
+        companions: Mapping[str, Volume],
+        config: MeasureConfig,
+    ) -> None:
+        self._parts: dict[str, _Part] = {}
+        large = [
+            name
+            for name, volume in volumes.items()
+            if np.prod(volume.shape, dtype=np.int64) >= _LEAST_VOXELS
+        ]
+        if not large:
+            return
+        # Taken now: a file that is replaced later is not what was measured.
+        record = measure_record({**volumes, **companions}, config)
+        for i, name in enumerate(volumes):
+            if name in large:
+                key = {k: record[k] for k in ("version", "inputs", "settings")}
+                place = folder / f"measuring{i}"
+                self._parts[name] = _Part(place, {**key, "volume": name})
+
+    def of(self, name: str) -> LabellingJournal | None:
+        """That of a volume."""
+        return self._parts.get(name)
+
+    def remove(self) -> None:
+        """Remove the files: the measurement is done."""
+        for part in self._parts.values():
+            part.remove()
+
+
+class _Part:
+    """A `LabellingJournal` in a hidden file, which is replaced as a whole."""
+
+    def __init__(self, place: Path, key: AnyDict) -> None:
+        self._place, self._key = place, json.dumps(key, sort_keys=True)
+        self._path = temporary_sibling(place, _SUFFIX)
+        self._new = temporary_sibling(place, _NEW)
+        self._due = time.monotonic() + _INTERVAL
+
+    def load(self) -> Mapping[str, np.ndarray] | None:
+        """The state that a dead run of the same measurement has left.
+
+        It gets the name of this run; what others have left is removed.
+        """
+        found: dict[str, np.ndarray] | None = None
+        for old in leftovers(self._place, _SUFFIX):
+            if old == self._path or not is_abandoned(old):
+                continue
+            state = _read(old) if found is None else None
+            if state is not None and str(state.pop("key", "")) == self._key:
+                found = state
+                os.replace(old, self._path)
+            else:
+                atomic.remove(old)
+        for old in leftovers(self._place, _NEW):
+            if is_abandoned(old):
+                atomic.remove(old)
+        return found
+
+    def is_due(self) -> bool:
+        """Whether the last entry is long ago."""
+        return time.monotonic() >= self._due
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the state beside the last one, then take its place."""
+        began = time.monotonic()
+        with atomic.explained(self._place.parent):
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with self._new.open("wb") as stream:
+                np.savez(stream, key=np.array(self._key), **dict(state))
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(self._new, self._path)
+        now = time.monotonic()
+        self._due = now + max(_INTERVAL, _PATIENCE * (now - began))
+
+    def remove(self) -> None:
+        """Remove what was kept."""
+        atomic.remove(self._path)
+        atomic.remove(self._new)
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """Arrays of a file; None if it is damaged. No code in it is run."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except _DAMAGED:
+        return None
