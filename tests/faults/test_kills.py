@@ -226,5 +226,7 @@ def test_measure(
 
 def labelled_slabs(part: Path) -> int:
     """Slabs that stand in what a killed measurement has kept."""
+    if part.suffix != ".npz":
+        return 0  # of the report that was being written
     with np.load(part) as state:
         return len(state["ends"])

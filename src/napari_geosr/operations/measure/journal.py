@@ -11,13 +11,13 @@ import json
 import os
 import time
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
@@ -57,21 +57,30 @@ class MeasureJournal:
         companions: Mapping[str, Volume],
         config: MeasureConfig,
     ) -> None:
-        self._parts: dict[str, _Part] = {}
-        large = [
-            name
-            for name, volume in volumes.items()
+        self._inputs, self._config = {**volumes, **companions}, config
+        self._before = self._states()
+        self._parts = {
+            name: _Part(folder / f"measuring{i}", partial(self._key, name))
+            for i, (name, volume) in enumerate(volumes.items())
             if np.prod(volume.shape, dtype=np.int64) >= _LEAST_VOXELS
+        }
+
+    def _states(self) -> list[object]:
+        """What tells whether a file was replaced since it was opened."""
+        return [
+            None
+            if (source := volume.source) is None or not source.exists()
+            else (source.stat().st_ino, source.stat().st_mtime_ns)
+            for volume in self._inputs.values()
         ]
-        if not large:
-            return
-        # Taken now: a file that is replaced later is not what was measured.
-        record = measure_record({**volumes, **companions}, config)
-        for i, name in enumerate(volumes):
-            if name in large:
-                key = {k: record[k] for k in ("version", "inputs", "settings")}
-                place = folder / f"measuring{i}"
-                self._parts[name] = _Part(place, {**key, "volume": name})
+
+    def _key(self, name: str) -> str | None:
+        """What the state of a volume belongs to; None if a file was replaced."""
+        record = measure_record(self._inputs, self._config)
+        if self._states() != self._before:
+            return None
+        key = {k: record[k] for k in ("version", "inputs", "settings")}
+        return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
         """That of a volume."""
@@ -86,8 +95,9 @@ class MeasureJournal:
 class _Part:
     """A `LabellingJournal` in a hidden file, which is replaced as a whole."""
 
-    def __init__(self, place: Path, key: AnyDict) -> None:
-        self._place, self._key = place, json.dumps(key, sort_keys=True)
+    def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
+        self._place, self._make_key = place, make_key
+        self._key: str | None = None
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
         self._due = time.monotonic() + _INTERVAL
@@ -97,12 +107,14 @@ class _Part:
 
         It gets the name of this run; what others have left is removed.
         """
+        # Not before: a run that is refused would read all of its input for this.
+        self._key = self._make_key()
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
             if old == self._path or not is_abandoned(old):
                 continue
             state = _read(old) if found is None else None
-            if state is not None and str(state.pop("key", "")) == self._key:
+            if state is not None and self._key == str(state.pop("key", "")):
                 found = state
                 os.replace(old, self._path)
             else:
@@ -114,10 +126,12 @@ class _Part:
 
     def is_due(self) -> bool:
         """Whether the last entry is long ago."""
-        return time.monotonic() >= self._due
+        return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
         """Write the state beside the last one, then take its place."""
+        if self._key is None:
+            return
         began = time.monotonic()
         with atomic.explained(self._place.parent):
             self._place.parent.mkdir(parents=True, exist_ok=True)
