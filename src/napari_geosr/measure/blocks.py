@@ -367,7 +367,7 @@ class SlabLabeller:
             "provisional": self._provisional,
             "row_of": self._row_of,
         }
-        lists = {
+        lists: dict[str, Sequence[tuple[np.ndarray, ...]]] = {
             "part": self._parts,
             "contact": self._contacts,
             "complete": self._complete,

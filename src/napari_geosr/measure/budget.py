@@ -68,11 +68,11 @@ def least_bytes(source: Any, *, has_band: bool = False) -> int:
 
 
 def _bytes_with(source: Any, thickness: int, has_band: bool) -> int:
-    per_voxel = _BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize
+    per_voxel: int = _BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize
     if has_band:
         per_voxel += _BYTES_FOR_BAND
-    seam = _BYTES_OF_SEAM if thickness < source.shape[0] else 0
-    plane = math.prod(source.shape[1:])
+    seam: int = _BYTES_OF_SEAM if thickness < source.shape[0] else 0
+    plane: int = math.prod(source.shape[1:])
     return _FIXED_BYTES + plane * (seam + thickness * per_voxel)
 
 

@@ -50,7 +50,8 @@ class SmallPores:
         """What :meth:`state` was made of."""
         surfaces, times = state["small_surfaces"], state["small_times"]
         known = zip(surfaces.tolist(), times.tolist(), strict=True)
-        return cls(*state["small"].tolist(), _surfaces=dict(known))
+        n, single, voxels, open_voxels, euler8 = state["small"].tolist()
+        return cls(n, single, voxels, open_voxels, euler8, dict(known))
 
     def add(self, rows: np.ndarray, boundary: np.ndarray) -> None:
         """Add pores, with the columns of `RawTable`."""

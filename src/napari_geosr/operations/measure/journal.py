@@ -14,7 +14,7 @@ import zipfile
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -136,7 +136,8 @@ class _Part:
         with atomic.explained(self._place.parent):
             self._place.parent.mkdir(parents=True, exist_ok=True)
             with self._new.open("wb") as stream:
-                np.savez(stream, key=np.array(self._key), **dict(state))
+                values: Any = {**state, "key": np.array(self._key)}
+                np.savez(stream, **values)
                 stream.flush()
                 os.fsync(stream.fileno())
             os.replace(self._new, self._path)
