@@ -31,6 +31,7 @@ from napari_geosr.operations.measure import (
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
+from napari_geosr.operations.measure.journal import MeasureJournal
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -100,6 +101,10 @@ def measure(
     companions = [c for c in (sample, deviation) if c is not None]
     for volume in (*volumes.values(), *companions):
         refuse_own_source(volume, *files.values())
+    given = {"mask": sample, "uncertainty": deviation}
+    journal = MeasureJournal(
+        out, volumes, {k: v for k, v in given.items() if v is not None}, wanted
+    )
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
@@ -108,10 +113,13 @@ def measure(
                 sample,
                 deviation=deviation,
                 keep_labels=labels,
+                journal=journal.of,
                 should_stop=should_stop,
-            )
+            ),
+            stopping="stopping after this slab (Ctrl-C again stops at once)",
         )
     report_files.write(files, volumes, reports, wanted, overwrite=overwrite)
+    journal.remove()
     if json:
         print_json(_describe(reports, [*notes, *warnings]))
     else:
