@@ -124,13 +124,16 @@ class Soak:
         return [p for p in pairs if type(p[1]).__module__.startswith("napari_geosr")]
 
     def dock(self, name: str) -> Any:
-        """The widget of a dock, which is opened if it is not there."""
+        """What fills the frame of a dock, which is opened if it is not there."""
         # A dock that a button has opened goes by the name that menus give it.
         widget = self.viewer.window.dock_widgets.get(f"{name} (GeoSR)")
         if widget is None:
             _, widget = self.viewer.window.add_plugin_dock_widget(PLUGIN, name)
+        frame = getattr(widget, "native", widget)
+        if not self.wait(60, lambda: frame.dock is not None):
+            raise RuntimeError(f"the dock {name} was not filled: {frame.message.text}")
         self.wait(0.2)
-        return getattr(widget, "native", widget)
+        return frame.dock
 
     def close_dock(self, pair: tuple[Any, Any]) -> None:
         """Close a dock as its button does: napari deletes it."""
@@ -270,7 +273,7 @@ class Soak:
             self.scroll()
         else:
             for pair in self.docks():
-                if pair[1] is dock:
+                if pair[1].dock is dock:
                     self.close_dock(pair)
         self.wait(0.5)
 

@@ -166,6 +166,44 @@ def test_threads_that_cannot_be_started(
     assert not list(tmp_path.glob("out*"))
 
 
+def test_memory_that_is_refused(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path = image(tmp_path / "scan.tif")
+
+    def refuse(*_given: Any, **_how: Any) -> Any:
+        np.empty(1 << 60, np.uint8)
+
+    monkeypatch.setattr("napari_geosr.measure.blocks.SlabLabeller.add", refuse)
+    assert run(["measure", str(path), "--out", str(tmp_path / "out")]) == 2
+    said = " ".join(capsys.readouterr().err.split())
+    assert "not enough memory: 1.00 EiB at once were refused" in said
+    assert "bug" not in said
+
+
+def test_addresses_that_are_limited(tmp_path: Path) -> None:
+    """A plane that does not fit is a sentence before the work, not a MemoryError."""
+    path = tmp_path / "wide.tif"
+    tifffile.memmap(path, shape=(12_000, 12_000), dtype="u2")  # a hole on the disk
+    script = (
+        "import resource, sys\n"
+        "from napari_geosr.cli.app import run\n"
+        "resource.setrlimit(resource.RLIMIT_AS, (2 * 10**9,) * 2)\n"
+        f"sys.exit(run(['measure', {str(path)!r}, '--out', {str(tmp_path / 'out')!r},"
+        " '--threshold', '5']))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    said = " ".join(done.stderr.split())
+    assert done.returncode == 2, said
+    assert "needs at least 2.11 GB of memory, but" in said
+    assert "are free" in said
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize(
     "error",
     [

@@ -95,3 +95,18 @@ def test_a_container_sees_its_own_group_at_the_top(group: str, tmp_path: Path) -
     write(tmp_path / "proc/self/cgroup", f"4:memory:{group}\n0::{group}")
     version_1(tmp_path / "sys/fs/cgroup/memory", 2 * GB, GB)
     assert free_host_memory(tmp_path) == GB
+
+
+def test_a_limit_of_addresses_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    resource = pytest.importorskip("resource")
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (5 * GB, 6 * GB))
+    write(tmp_path / "proc/self/statm", "300000 2 3 4 5 6 7")
+    used = 300_000 * resource.getpagesize()
+    assert free_host_memory(tmp_path) == 5 * GB - used
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (10**6, 6 * GB))
+    assert free_host_memory(tmp_path) == 0
+    endless = (resource.RLIM_INFINITY,) * 2
+    monkeypatch.setattr(resource, "getrlimit", lambda _: endless)
+    assert free_host_memory(tmp_path) == 900 * GB

@@ -32,11 +32,22 @@ from napari_geosr.io import journal
 import napari_geosr.io.formats.ome_zarr.writer, napari_geosr.io.formats.tiff.writer
 from napari_geosr.operations import measure, study
 from napari_geosr.operations.measure import files
+from napari_geosr.operations.measure import journal as measuring
+from napari_geosr.measure import blocks
 from napari_geosr.operations.reconstruct import scan
 from napari_geosr.operations.restore import outlook, run as restoring
 journal._INTERVAL = journal._PATIENCE = 0.0
 scan._TOGETHER = 2
 compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
+measuring._INTERVAL = measuring._PATIENCE = 0.0
+measuring._LEAST_VOXELS, blocks.SLAB_VOXELS = 1, 2 * 40 * 40
+save = measuring._Part.save
+
+def saved(self, state):
+    print(f"tile {self._path}", flush=True)
+    save(self, state)
+
+measuring._Part.save = saved
 note = journal.Journal.note
 
 def noted(self, box, facts=None):
@@ -56,7 +67,8 @@ for line in sys.stdin:
             sys.stdout.flush()
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    print(f"ended {os.waitstatus_to_exitcode(status)}", flush=True)
+    # In a line of its own, also where the command was killed in the middle of one.
+    print(f"\\nended {os.waitstatus_to_exitcode(status)}", flush=True)
 """
 
 
@@ -193,6 +205,7 @@ def kill_often(
     n_tiles: int,
     seconds: float = 0.3,
     resuming: Sequence[str] = ("--continue",),
+    noted: Callable[[Path], int] = n_noted,
 ) -> Tally:
     """Kill a command again and again, until it was killed often enough and finished.
 
@@ -208,12 +221,14 @@ def kill_often(
         Between that and the kill, at most; twenty times as much after none.
     resuming : sequence of str
         What is added where a killed run has finished something.
+    noted : callable
+        How much that is.
     """
     rng, tally = np.random.default_rng(seed), Tally(operation)
     print(f"{operation}: seed {seed}")
     is_whole = False
     while tally.kills < n_kills or not is_whole:
-        before = {part: n_noted(part) for part in _parts(out)}
+        before = {part: noted(part) for part in _parts(out)}
         goes_on = any(before.values())
         tally.resumed += goes_on
         command = [*words, *(resuming if goes_on else ())]
@@ -237,9 +252,11 @@ def kill_often(
         for name, n_written in Counter(tiles).items():
             part = Path(name)
             if part.exists():
-                new = n_noted(part) - before.get(part, 0)
+                # A measurement goes on under a name of its own.
+                new = noted(part) - before.get(part, sum(before.values()))
                 tally.lost = max(tally.lost, n_written - new)
-        assert len(_parts(out)) <= 1, "files in the making pile up"
+        kept = [part for part in _parts(out) if noted(part)]
+        assert len(kept) <= 1, "files in the making pile up"
     return tally
 
 
@@ -248,7 +265,11 @@ def _parts(out: Path) -> list[Path]:
     folder = out if out.is_dir() and out.suffix == "" else out.parent
     found = folder.rglob(".*.partial*")
     return [
-        p for p in found if ".journal.json" not in p.name and ".zarr/" not in f"{p}"
+        p
+        for p in found
+        if ".journal.json" not in p.name
+        and ".zarr/" not in f"{p}"
+        and p.suffix != ".new"
     ]
 
 

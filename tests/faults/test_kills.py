@@ -188,17 +188,23 @@ def test_study(
     check(tally, n_kills)
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize("labels", [False, True])
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
-def test_measure(commands: Commands, scan: Path, tmp_path: Path, n_kills: int) -> None:
-    """It takes seconds and is started again; its files are there all, or none."""
-    words = ["measure", str(scan), "--overwrite"]
+def test_measure(
+    commands: Commands, scan: Path, tmp_path: Path, n_kills: int, labels: bool
+) -> None:
+    """Started again as before, it goes on; its files are there all, or none."""
+    words = ["measure", str(scan), "--overwrite", "--min-voxels", "2"]
+    words += ["--labels"] if labels else []
 
     def files(folder: Path) -> dict[str, Any]:
         found: dict[str, Any] = {p.name: p.read_bytes() for p in folder.iterdir()}
         values = json.loads(found.pop("report.json"))
         values.pop("provenance")
         found.pop("report.html")  # it has the time in it
+        if labels:
+            labelled = io.read(folder / "pores.ome.tif")
+            found["pores.ome.tif"] = np.ascontiguousarray(labelled.data).tobytes()
         return found | {"json": values}
 
     tally = run(
@@ -206,11 +212,21 @@ def test_measure(commands: Commands, scan: Path, tmp_path: Path, n_kills: int) -
         words,
         tmp_path,
         "report",
-        operation="`measure`",
+        operation=f"`measure`{' --write-labels' if labels else ''}",
         n_kills=n_kills,
         seed=4,
         same=lambda folder: files(folder) == files(tmp_path / "whole" / "report"),
         resuming=(),
         seconds=0.1,
+        noted=labelled_slabs,
     )
     check(tally, n_kills)
+    assert tally.resumed >= 1
+
+
+def labelled_slabs(part: Path) -> int:
+    """Slabs that stand in what a killed measurement has kept."""
+    if part.suffix != ".npz":
+        return 0  # of the report that was being written
+    with np.load(part) as state:
+        return len(state["ends"])

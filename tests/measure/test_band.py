@@ -10,7 +10,7 @@ import pytest
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import porosity, preparation
+from napari_geosr.measure import budget, porosity
 from napari_geosr.measure.band import Deviation, needed_factor
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.html import page
@@ -69,7 +69,7 @@ def test_slabs_and_masks_do_not_change_it(mean, spread, monkeypatch):
     mean[2, 5, 5] = np.nan
     spread[2, 5, 5] = np.nan
     whole = measured(mean, spread, 2.0, mask=mask)
-    monkeypatch.setattr(preparation, "slab_thickness", lambda *_: 1)
+    monkeypatch.setattr(budget, "slab_thickness", lambda *_: 1)
     slabs = measured(mean, spread, 2.0, mask=mask)
     assert whole.band == slabs.band
     inside = mask & np.isfinite(mean)

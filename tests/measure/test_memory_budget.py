@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import tracemalloc
 from typing import Any
 
@@ -14,8 +15,10 @@ from napari_geosr import measure_porosity
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure import blocks
+from napari_geosr.measure import blocks, budget
 from napari_geosr.measure.blocks import SlabLabeller
+from napari_geosr.measure.budget import least_bytes, plan_slabs
+from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 from napari_geosr.operations import storage
@@ -109,14 +112,91 @@ def test_a_budget_changes_no_figure(
     volume = specks(rng, (40, 48, 50))
     plain = measure_porosity(volume)
     monkeypatch.setattr(storage, "free_host_memory", lambda: 10**12)
-    budget = 250_000_000
+    enough = 250_000_000
     monkeypatch.setattr(storage, "_RESULT_SHARE", 1e-4)  # the labels go to the disk
-    report = measure_porosity(volume, memory=str(budget))
+    report = measure_porosity(volume, memory=str(enough))
     assert not isinstance(report.labels, np.ndarray)
     assert report.to_json_dict() == plain.to_json_dict()
     for name, values in plain.table.items():
         np.testing.assert_array_equal(report.table[name], values)
     np.testing.assert_array_equal(np.asarray(report.labels[:]), plain.labels)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("connectivity", [6, 26])
+def test_thin_slabs_change_no_figure(
+    dtype: type, connectivity: int, rng: np.random.Generator
+) -> None:
+    """Not the last digit, however the volume is cut and whatever its first slices."""
+    noisy = specks(rng, (40, 48, 50))
+    data = np.asarray(noisy.data).astype(dtype)
+    data[:8] = data[:8] // 8 + 150  # the grey values of the first slabs say little
+    volume = noisy.replace(data=data)
+    plain = measure_porosity(volume, connectivity=connectivity)
+    least = least_bytes(volume.data) + 4 * data.size
+    plan = plan_slabs(
+        PorosityConfig(memory=f"{least}"),
+        data,
+        None,
+        held=4 * data.size,
+        has_band=False,
+        name="a",
+    )
+    assert plan.thickness == 4 < plan.standard == 40
+    thin = measure_porosity(volume, connectivity=connectivity, memory=f"{least}")
+    assert thin.to_json_dict() == plain.to_json_dict()
+    for name, values in plain.table.items():
+        np.testing.assert_array_equal(thin.table[name], values, err_msg=name)
+    np.testing.assert_array_equal(np.asarray(thin.labels[:]), plain.labels)
+
+
+def test_the_smallest_budget_is_that_of_the_refusal(rng: np.random.Generator) -> None:
+    volume = specks(rng, (40, 48, 50))
+    with pytest.raises(VolumeError, match="needs at least") as refused:
+        measure_porosity(volume, memory="50MB")
+    enough = re.search(r"at least ([\d.]+) MB", str(refused.value))
+    assert enough is not None
+    assert float(enough[1]) < 95  # it was 60 MB and 25 bytes for each voxel of a slab
+    report = measure_porosity(volume, memory=f"{enough[1]}MB")
+    assert report.pore_count == measure_porosity(volume).pore_count
+
+
+def test_chunks_are_read_once_for_all_their_slabs(rng: np.random.Generator) -> None:
+    read: list[slice] = []
+
+    class Chunked:
+        """As a zarr in chunks of 16 planes."""
+
+        shape, ndim, dtype, chunks = (40, 64, 64), 3, np.dtype(np.uint8), (16, 64, 64)
+        data = rng.integers(0, 255, shape).astype(np.uint8)
+
+        def __getitem__(self, key: slice) -> np.ndarray:
+            read.append(key)
+            return self.data[key]
+
+    source = Chunked()
+    least = least_bytes(source)
+    plan = plan_slabs(
+        PorosityConfig(memory=f"{least + 300_000}"),
+        source,
+        None,
+        held=0,
+        has_band=False,
+        name="a",
+    )
+    assert plan.thickness < 16
+    for z in range(0, 40, plan.thickness):
+        slab = slice(z, min(z + plan.thickness, 40))
+        np.testing.assert_array_equal(plan.source[slab], source.data[slab])
+    assert [(key.start, key.stop) for key in read] == [(0, 32), (32, 40)]
+
+
+def test_without_a_budget_the_free_memory_is_one(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(budget, "free_host_memory", lambda: 10**6)
+    with pytest.raises(VolumeError, match=r"needs at least .* but 1 MB are free"):
+        measure_porosity(specks(rng, (20, 48, 50)))
 
 
 def test_a_budget_that_is_too_small_is_refused(rng: np.random.Generator) -> None:

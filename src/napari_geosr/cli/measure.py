@@ -31,6 +31,7 @@ from napari_geosr.operations.measure import (
 )
 from napari_geosr.operations.measure import files as report_files
 from napari_geosr.operations.measure.files import column_titles
+from napari_geosr.operations.measure.journal import MeasureJournal
 from napari_geosr.operations.measure.networks import (
     agreement_lines,
     agreement_of,
@@ -114,6 +115,10 @@ def measure(
     companions = [c for c in (sample, deviation) if c is not None]
     for volume in (*volumes.values(), *companions):
         refuse_own_source(volume, *files.values())
+    given = {"mask": sample, "uncertainty": deviation}
+    journal = MeasureJournal(
+        out, volumes, {k: v for k, v in given.items() if v is not None}, wanted
+    )
     with naming(input):
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
@@ -122,12 +127,15 @@ def measure(
                 sample,
                 deviation=deviation,
                 keep_labels=labels,
+                journal=journal.of,
                 should_stop=should_stop,
-            )
+            ),
+            stopping="stopping after this slab (Ctrl-C again stops at once)",
         )
     agreement = agreement_of(reports, graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
     report_files.write(files, volumes, reports, wanted, more=more, overwrite=overwrite)
+    journal.remove()
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
     else:

@@ -7,6 +7,7 @@ Each message says what is wrong, where (file, layer or setting) and what to do.
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Mapping, Sequence
 
 #: What a disk that has no room left says (a quota counts as a disk).
@@ -123,6 +124,13 @@ def system_sentence(error: BaseException) -> str:
 
     It is neither the person's input nor a fault of the program.
     """
+    if isinstance(error, MemoryError):
+        wanted = re.search(r"allocate ([\d.]+ .iB)", str(error))
+        part = f": {wanted[1]} at once were refused" if wanted else ""
+        return (
+            f"There is not enough memory{part}. Close other programs, raise the limit "
+            "(ulimit -v, or that of the batch job), or use a smaller part of the data."
+        )
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return (
             "The system allows no further thread. Close other programs, raise the "

@@ -30,7 +30,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
     This is the minimum of the machine's available memory and the rest of each memory
     limit that applies to the process: of a container, a batch job (SLURM, OAR), a user
-    session, and all enclosing groups.
+    session and all enclosing groups, and of its address space (``ulimit -v``).
 
     Parameters
     ----------
@@ -40,7 +40,23 @@ def free_host_memory(root: Path = Path("/")) -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    return min([available, *_left_by_limits(root)])
+    return min([available, *_left_by_limits(root), *_left_of_addresses(root)])
+
+
+def _left_of_addresses(root: Path) -> Iterator[int]:
+    """What a limit of the address space leaves, which mapped files count for, too."""
+    try:
+        import resource
+    except ImportError:  # not on this system
+        return
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        return
+    try:
+        pages = int((root / "proc/self/statm").read_text().split()[0])
+    except (OSError, ValueError):
+        return
+    yield max(0, limit - pages * resource.getpagesize())
 
 
 def _left_by_limits(root: Path) -> Iterator[int]:

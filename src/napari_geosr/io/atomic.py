@@ -158,6 +158,12 @@ def explained(path: Path) -> Iterator[None]:
                 f"{name} could not be written: the disk of {path.parent} is full. "
                 "Free some space or choose another folder."
             ) from error
+        if error.errno == errno.ENOMEM:
+            raise FileError(
+                f"{name} could not be written: its voxels do not fit into the memory "
+                "that this process may address. Raise that limit (ulimit -v), or write "
+                "an .ome.zarr."
+            ) from error
         reason = asked_for(error.strerror or str(error))
         raise FileError(
             f"{name} could not be written to {path.parent}: {reason}. "

@@ -48,11 +48,11 @@ _MAKE_OTHERS = {
     "measure": "report",
     "study projections": "report",
 }
-#: What a job resumes from, where that is no checkpoint; empty: it starts again.
+#: What a job resumes from, where that is no checkpoint.
 _RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
-    "measure": "",
+    "measure": "the slices labelled so far",
     "study projections": "the finished cells",
 }
 
@@ -80,6 +80,8 @@ def _has_finished(operation: str, folder: Path) -> bool:
     """Whether a job has left something that it can resume from."""
     if operation == "study projections":
         return any(folder.glob("*/cells/*.json"))
+    if operation == "measure":
+        return any(folder.glob("result/*measuring*.npz"))
     if operation not in _RESUME_FROM:
         return any(folder.glob("checkpoints/*"))
     places = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]

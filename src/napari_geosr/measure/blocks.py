@@ -9,13 +9,19 @@ each pore that is complete, if it is large enough.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.measure.crofton import PAIR_BITS, code_table, pair_weights
+from napari_geosr.measure.crofton import (
+    PAIR_BITS,
+    code_table,
+    pair_weights,
+    whole_weights,
+)
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
@@ -30,14 +36,33 @@ def slab_thickness(source: Any, target: Any = None) -> int:
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
-        chunks = getattr(array, "chunks", None)
-        if not chunks or array.shape[0] <= 1:
-            continue
-        chunk = max(chunks[0]) if isinstance(chunks[0], tuple) else int(chunks[0])
+        chunk = chunk_thickness(array)
         # Whole chunks are read once; huge ones are worth cutting for the memory.
         if chunk * plane <= 16 * SLAB_VOXELS:
             planes = max(chunk, planes // chunk * chunk)
     return planes
+
+
+def chunk_thickness(array: Any) -> int:
+    """Planes that are read together from a chunked array; of others 1."""
+    chunks = getattr(array, "chunks", None)
+    if not chunks or array.shape[0] <= 1:
+        return 1
+    return max(chunks[0]) if isinstance(chunks[0], tuple) else int(chunks[0])
+
+
+def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of no pore: indices, sums and boundary."""
+    return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
+
+
+def _no_contacts() -> tuple[np.ndarray, np.ndarray]:
+    return np.zeros((0, 2), np.int64), np.zeros(0, np.int64)
+
+
+def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> Any:
+    """Tuples of arrays as one tuple."""
+    return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
 @dataclass(frozen=True)
@@ -75,6 +100,21 @@ class RawTable:
         return values
 
 
+def provisional_labels(
+    pores: np.ndarray, connectivity: Literal[6, 26]
+) -> tuple[np.ndarray, int]:
+    """Labels of one slab (uint32), and how many there are; always the same ones."""
+    import cc3d
+
+    labels, n = cc3d.connected_components(
+        np.ascontiguousarray(pores).view(np.uint8),
+        connectivity=connectivity,
+        return_N=True,
+        out_dtype=np.uint32,
+    )
+    return labels, n
+
+
 class SlabLabeller:
     """Labels the slabs of a volume in order and gives the table of all pores.
 
@@ -103,7 +143,10 @@ class SlabLabeller:
         self.smallest = smallest
         self.connectivity = connectivity
         self.flat = flat
-        weights = pair_weights(voxel_size, flat=flat)
+        exact = pair_weights(voxel_size, flat=flat)
+        weights, unit = whole_weights(exact, math.prod(shape))
+        #: What 1 in the columns of the boundary stands for.
+        self._units = np.array([unit, 1.0])
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._z = 0
         #: Labels given so far, and those of pores that may go on: 1 … n_open.
@@ -111,13 +154,15 @@ class SlabLabeller:
         self._parent = np.zeros(1 << 10, np.int64)
         #: The provisional label of each open one.
         self._provisional = np.zeros(1, np.int64)
-        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
-        self._contacts: list[tuple[np.ndarray, np.ndarray]] = []
+        self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [_no_rows()]
+        self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._most_labels = _MOST_LABELS
         #: Rows of complete pores, and the number of theirs for provisional labels.
-        self._complete: list[tuple[np.ndarray, np.ndarray]] = []
+        self._complete: list[tuple[np.ndarray, np.ndarray]] = [
+            (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
+        ]
         self._n_complete = 0
         self._row_of = np.zeros(1, np.uint32)
         self._small = SmallPores()
@@ -140,16 +185,9 @@ class SlabLabeller:
         offset : int
             To be added to them for provisional labels of the whole.
         """
-        import cc3d
-
         from napari_geosr.measure.kernels import cells, runs
 
-        labels, n = cc3d.connected_components(
-            np.ascontiguousarray(pores).view(np.uint8),
-            connectivity=self.connectivity,
-            return_N=True,
-            out_dtype=np.uint32,
-        )
+        labels, n = provisional_labels(pores, self.connectivity)
         offset, first = self._n, self._n_open
         self._n += n
         self._grow(n)
@@ -202,7 +240,8 @@ class SlabLabeller:
         self._parts.append((ids[1:], table[1:], boundary[1:]))
         if len(weights):
             pairs, inverse = np.unique(contacts, axis=0, return_inverse=True)
-            total = np.bincount(inverse.reshape(-1), weights=weights)
+            total = np.zeros(len(pairs), np.int64)
+            np.add.at(total, inverse.reshape(-1), weights)
             self._contacts.append((ids[pairs], total))
 
     def _join(
@@ -211,7 +250,7 @@ class SlabLabeller:
         """Join the first plane to the last of the slab before; sweep between them."""
         from napari_geosr.measure.kernels import cells, joining
 
-        first = labels[0].astype(np.int64)
+        first = labels[0].astype(np.int32)  # half the memory of indices
         first[first > 0] += n_before
         if self._last_labels is not None:
             below = self._last_labels
@@ -237,17 +276,13 @@ class SlabLabeller:
                 self.connectivity == 6,
             )
             self._keep(ids, table, boundary, contacts, weights)
-        last = labels[-1].astype(np.int64)
+        last = labels[-1].astype(np.int32)
         last[last > 0] += n_before
         self._last_labels = last
         self._last_sample = None if sample is None else sample[-1].copy()
 
     def _take_out_complete(self) -> None:
-        """Merge and release the rows of pores that do not reach the last plane.
-
-        The rows of a pore are merged in the order in which they were kept, whenever
-        that is done: rounding does not depend on it.
-        """
+        """Merge and release the rows of pores that do not reach the last plane."""
         from napari_geosr.measure.kernels import joining
 
         roots = joining.roots_of(self._parent[: self._n_open + 1])
@@ -270,7 +305,7 @@ class SlabLabeller:
             one, other = row_of[pairs].T
             same = (one == other) & (one > 0)
             np.subtract.at(boundary[:, column.SURFACE], one[same], 2 * weights[same])
-        self._add_complete(rows[1:], boundary[1:], row_of)
+        self._add_complete(rows[1:], boundary[1:] * self._units, row_of)
         self._forget(kept, roots)
 
     def _add_complete(
@@ -290,28 +325,110 @@ class SlabLabeller:
 
     def _forget(self, kept: np.ndarray, roots: np.ndarray) -> None:
         """Renumber the labels in `kept` in order, and drop all others."""
+        from napari_geosr.measure.kernels import joining
+
         new = np.cumsum(kept) - 1
         self._n_open = int(new[-1])
         parent = new[roots[kept]]
         self._parent = np.zeros(max(1 << 10, len(parent)), np.int64)
         self._parent[: len(parent)] = parent
         self._provisional = self._provisional[kept]
-        parts = []
-        for ids, table, boundary in self._parts:
-            open_ids = kept[ids]
-            parts.append((new[ids[open_ids]], table[open_ids], boundary[open_ids]))
-        self._parts = []
-        if parts:
-            ids, table, boundary = (np.concatenate(c) for c in zip(*parts, strict=True))
-            self._parts = [(ids, table, boundary)]
-        contacts = []
+        # One row for each open pore, however many slabs it has been met in.
+        is_root = kept & (roots == np.arange(len(roots)))
+        row_of = ((np.cumsum(is_root) - 1) * kept[roots])[roots]
+        n = int(is_root.sum()) - 1  # 0 is the background
+        rows, boundary = column.new_table(n), column.new_boundary(n)
+        for ids, table, part in self._parts:
+            joining.merge_rows(
+                table, part, row_of[ids], column.MERGE_RULES, rows, boundary
+            )
+        ids = new[np.flatnonzero(is_root)]
+        self._parts = [(ids[1:], rows[1:], boundary[1:])]
+        contacts = [_no_contacts()]
         for pairs, weights in self._contacts:
             both = kept[pairs].all(axis=1)
             if both.any():
                 contacts.append((new[pairs[both]], weights[both]))
         self._contacts = contacts
         if self._last_labels is not None:
-            self._last_labels = new[self._last_labels * kept[self._last_labels]]
+            # No copy of eight bytes per voxel of the plane.
+            small = (new * kept).astype(np.int32)
+            self._last_labels = small[self._last_labels]
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All that is known of the slabs so far, to be kept in a file."""
+        self._complete = [_joined(self._complete)]
+        # An open pore's row, a complete one's and a label's are all that grows.
+        values: dict[str, np.ndarray] = {
+            "numbers": np.array(
+                [self._z, self._n, self._n_open, self._n_complete, self._most_labels]
+            ),
+            "parent": self._parent[: self._n_open + 1],
+            "provisional": self._provisional,
+            "row_of": self._row_of,
+        }
+        lists: dict[str, Sequence[tuple[np.ndarray, ...]]] = {
+            "part": self._parts,
+            "contact": self._contacts,
+            "complete": self._complete,
+        }
+        for name, parts in lists.items():
+            for i, array in enumerate(_joined(parts)):
+                values[f"{name}_{i}"] = array
+        if self._last_labels is not None:
+            values["last_labels"] = self._last_labels
+        if self._last_sample is not None:
+            values["last_sample"] = self._last_sample
+        return values | self._small.state()
+
+    def restore(self, state: Mapping[str, np.ndarray]) -> bool:
+        """Take over what :meth:`state` gave; False if it cannot be of this volume."""
+        try:
+            return self._restore(state)
+        except (KeyError, ValueError, IndexError, TypeError):  # something is missing
+            return False
+
+    def _restore(self, state: Mapping[str, np.ndarray]) -> bool:
+        small = SmallPores.of_state(state)
+        z, n, n_open, n_complete, most = (int(v) for v in state["numbers"])
+        last = state["last_labels"]
+        parent, provisional = state["parent"], state["provisional"]
+        complete = state["complete_0"], state["complete_1"]
+        contacts = state["contact_0"], state["contact_1"]
+        ids = state["part_0"]
+        # Indices are used unchecked by compiled code.
+        bounds = (
+            (parent, n_open),
+            (last, n_open),
+            (ids, n_open),
+            (contacts[0], n_open),
+            (provisional, n),
+        )
+        within = all(
+            a.dtype.kind == "i" and a.min(initial=0) >= 0 and a.max(initial=0) <= b
+            for a, b in bounds
+        )
+        if not (
+            within
+            and 0 < z <= self.shape[0]
+            and last.shape == self.shape[1:]
+            and len(parent) == len(provisional) == n_open + 1
+            and (parent <= np.arange(n_open + 1)).all()
+            and state["part_1"].shape == (len(ids), column.N_COLUMNS)
+            and state["part_2"].shape == (len(ids), column.N_BOUNDARY_COLUMNS)
+            and len(complete[0]) == len(complete[1]) == n_complete
+        ):
+            return False
+        self._z, self._n, self._n_open, self._n_complete = z, n, n_open, n_complete
+        self._most_labels = most
+        self._parent = np.array(parent)
+        self._provisional, self._row_of = provisional, state["row_of"]
+        self._parts = [(ids, state["part_1"], state["part_2"])]
+        self._contacts = [contacts]
+        self._complete = [complete]
+        self._last_labels, self._last_sample = last, state.get("last_sample")
+        self._small = small
+        return True
 
     def finish(self) -> RawTable:
         """Merge the remaining rows; call this after the last slab."""

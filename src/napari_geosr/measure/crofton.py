@@ -122,8 +122,35 @@ def _flat_weights(
     return weights
 
 
+def whole_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, float]:
+    """Weights as whole numbers of a unit, so that their sums are never rounded.
+
+    Sums of floats depend in their last digits on the order in which they are added,
+    and that on the slabs in which a volume is read. Sums of integers do not.
+
+    Parameters
+    ----------
+    weights : ndarray of shape (13,)
+        As given by :func:`pair_weights`.
+    n_voxels : int
+        Of the volume: no sum over its cells overflows.
+
+    Returns
+    -------
+    weights : ndarray of shape (13,), int64
+        Within 1e-9 of the largest weight for 512³ voxels.
+    unit : float
+        Surface that 1 stands for: a power of two.
+    """
+    # A pair may count for both of its labels, and be taken off again for both.
+    most = 4 * float(weights.sum()) * 8 * n_voxels
+    unit = 2.0 ** (math.ceil(math.log2(most)) - 62)
+    whole: np.ndarray = np.rint(weights / unit).astype(np.int64)
+    return whole, unit
+
+
 def surface_table(weights: np.ndarray) -> np.ndarray:
-    """Surface contributed by each of the 256 codes, shape (256,), float64."""
+    """Surface contributed by each of the 256 codes, of the dtype of `weights`."""
     codes = np.arange(256)
     first = (codes[:, None] >> PAIR_BITS[:, 0]) & 1
     second = (codes[:, None] >> PAIR_BITS[:, 1]) & 1
@@ -132,7 +159,7 @@ def surface_table(weights: np.ndarray) -> np.ndarray:
 
 
 def code_table(weights: np.ndarray, connectivity: int) -> np.ndarray:
-    """Surface and eight times the Euler number of each code, (256, 2), float64."""
+    """Surface and eight times the Euler number of each code, shape (256, 2)."""
     return np.stack([surface_table(weights), euler_table(connectivity)], axis=1)
 
 

@@ -29,6 +29,7 @@ def envelope_steps(
     closing: int,
     *,
     name: str = "volume",
+    thickness: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Mask]:
     """Largest 26-connected body of `solid`, closed and with its holes filled.
@@ -42,6 +43,8 @@ def envelope_steps(
     closing : int
         Steps of dilation and erosion (octahedra of that radius in voxels): mouths of
         open pores up to twice as wide are bridged and belong to the sample.
+    thickness : int, optional
+        Planes that are labelled together.
 
     Returns
     -------
@@ -68,7 +71,7 @@ def envelope_steps(
             f"{name!r} has no solid at this threshold, so no sample can be found. "
             "Change the threshold or the phase, or use no sample mask."
         )
-    body = yield from _chosen_bodies(solid, 26, _is_largest, check)
+    body = yield from _chosen_bodies(solid, 26, _is_largest, check, thickness)
     flat = body.shape[0] == 1
     # Dilation must not be stopped by the border, or erosion would eat from it.
     margin = [(0, 0) if flat and axis == 0 else (closing, closing) for axis in range(3)]
@@ -84,7 +87,7 @@ def envelope_steps(
     )
     empty = ~(closed[inner] | body)
     del closed, body
-    outside = yield from _chosen_bodies(empty, 6, _touches_border, check)
+    outside = yield from _chosen_bodies(empty, 6, _touches_border, check, thickness)
     return ~outside
 
 
@@ -105,11 +108,12 @@ def _chosen_bodies(
     connectivity: Literal[6, 26],
     choose: Callable[[RawTable], np.ndarray],
     check: Callable[[], None],
+    thickness: int | None,
 ) -> Generator[Step, None, np.ndarray]:
     """The voxels of the connected bodies of `mask` selected by `choose`."""
     z, y, x = mask.shape
     labeller = SlabLabeller((z, y, x), (1.0, 1.0, 1.0), connectivity, flat=z == 1)
-    slabs = blocks_along_z(mask.shape, slab_thickness(mask))
+    slabs = blocks_along_z(mask.shape, thickness or slab_thickness(mask))
     labels = np.empty(mask.shape, np.uint32)
     offsets = []
     for slab in slabs:
@@ -139,6 +143,11 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
     return result
 
 
+def envelope_bytes(shape: tuple[int, ...]) -> int:
+    """Bytes that finding the mask of a volume of `shape` takes, beside slabs."""
+    return math.prod(shape) * _BYTES_PER_VOXEL
+
+
 def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> None:
     """Raise `VolumeError` if the mask of a volume of `shape` does not fit in memory.
 
@@ -150,7 +159,7 @@ def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> 
     name : str
         Of the volume, for the message.
     """
-    needed = math.prod(shape) * _BYTES_PER_VOXEL
+    needed = envelope_bytes(shape)
     if needed > available:
         raise VolumeError(
             f"The automatic sample mask of {name!r} needs about {format_bytes(needed)} "

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -89,13 +90,7 @@ class GreyHistogram:
         """Count the values of `block` (any real dtype and shape)."""
         from napari_geosr.measure.kernels import grey
 
-        flat = np.ascontiguousarray(block).reshape(-1)
-        if flat.dtype == np.bool_:
-            flat = flat.view(np.uint8)
-        elif flat.dtype == np.float16 or not flat.dtype.isnative:
-            flat = flat.astype(
-                np.float32 if flat.dtype.itemsize == 2 else flat.dtype.newbyteorder("=")
-            )
+        flat = _countable(block)
         if flat.size == 0:
             return
         low, high, n_nonfinite = grey.finite_range(flat)
@@ -106,6 +101,35 @@ class GreyHistogram:
         grey.count_values(flat, self.counts, 1.0 / self.width, self.first)
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))
+
+    def expect(self, blocks: Iterable[np.ndarray]) -> bool:
+        """Make bins for values that are added in several parts, as if in one.
+
+        Parameters
+        ----------
+        blocks : iterable of ndarray
+            The first ones that are added later.
+
+        Returns
+        -------
+        bool
+            Whether there is a finite value among them.
+        """
+        from napari_geosr.measure.kernels import grey
+
+        lowest, highest = math.inf, -math.inf
+        for block in blocks:
+            flat = _countable(block)
+            if flat.size:
+                low, high, n_nonfinite = grey.finite_range(flat)
+                if n_nonfinite < flat.size:
+                    lowest = min(lowest, float(low))
+                    highest = max(highest, float(high))
+        if lowest > highest:
+            return False
+        self._make_room(lowest, highest)
+        self.minimum, self.maximum = lowest, highest
+        return True
 
     def plausible_range(self) -> tuple[float, float] | None:
         """Range without outliers; None if there are none.
@@ -196,6 +220,18 @@ def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
     ]
 
 
+def _countable(block: np.ndarray) -> np.ndarray:
+    """The values of a block side by side, in a dtype that kernels take."""
+    flat = np.ascontiguousarray(block).reshape(-1)
+    if flat.dtype == np.bool_:
+        return flat.view(np.uint8)
+    if flat.dtype == np.float16 or not flat.dtype.isnative:
+        return flat.astype(
+            np.float32 if flat.dtype.itemsize == 2 else flat.dtype.newbyteorder("=")
+        )
+    return flat
+
+
 def histogram_steps(
     source: Any,
     *,
@@ -204,6 +240,7 @@ def histogram_steps(
     should_stop: ShouldStop = never_stop,
     may_be_constant: bool = False,
     mask: Any = None,
+    piece: int | None = None,
 ) -> Generator[Step, None, GreyHistogram]:
     """Read `source` once and compute its `GreyHistogram`.
 
@@ -223,6 +260,8 @@ def histogram_steps(
         and outliers do no harm.
     mask : ArrayLike of the same shape, optional
         Only voxels where it is not zero are counted.
+    piece : int, optional
+        Planes that are in memory at a time, if less than a block: the same histogram.
 
     Raises
     ------
@@ -230,7 +269,7 @@ def histogram_steps(
         If there is no finite value, or only one value.
     """
     check_real(source.dtype, name)
-    sweep = partial(_sweep, source, mask, thickness, should_stop)
+    sweep = partial(_sweep, source, mask, (thickness, piece), should_stop)
     histogram = yield from sweep(None)
     _check_values(histogram, name, mask is not None, may_be_constant)
     if not may_be_constant:
@@ -242,14 +281,17 @@ def histogram_steps(
 def _sweep(
     source: Any,
     mask: Any,
-    thickness: int,
+    planes: tuple[int, int | None],
     should_stop: ShouldStop,
     limits: tuple[float, float] | None,
 ) -> Generator[Step, None, GreyHistogram]:
     """Count the values of `source` where `mask` is, between `limits`."""
     histogram = GreyHistogram(is_integer=np.dtype(source.dtype).kind in "biu")
-    slabs = blocks_along_z(tuple(source.shape), thickness)
-    for i, slab in enumerate(slabs):
+    thickness, piece = planes[0], planes[1] or planes[0]
+    slabs = blocks_along_z(tuple(source.shape), piece)
+
+    def values(slab: slice) -> np.ndarray:
+        """What is counted of a slab."""
         if should_stop():
             raise Cancelled("Measuring was cancelled while reading the grey values.")
         block = np.asarray(source[slab])
@@ -257,7 +299,17 @@ def _sweep(
             block = block[np.asarray(mask[slab]) != 0]
         if limits is not None:
             block = block[(block >= limits[0]) & (block <= limits[1])]
-        histogram.add(block)
+        return block
+
+    if piece < thickness and not histogram.is_integer:
+        # The width of bins follows from the range of the first block with values.
+        for block in blocks_along_z(tuple(source.shape), thickness):
+            ends = [*range(block.start, block.stop, piece), block.stop]
+            parts = itertools.pairwise(ends)
+            if histogram.expect(values(slice(z, end)) for z, end in parts):
+                break
+    for i, slab in enumerate(slabs):
+        histogram.add(values(slab))
         yield BlockDone(i + 1, len(slabs))
     return histogram
 

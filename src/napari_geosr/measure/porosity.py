@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator
-from dataclasses import dataclass, replace
+from collections.abc import Generator, Iterator
+from dataclasses import astuple, replace
+from typing import Any
 
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import (
-    BlockDone,
     ShouldStop,
     StageStarted,
     Step,
@@ -20,20 +20,29 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.band import Band, BandCounter, Deviation
-from napari_geosr.measure.blocks import RawTable, SlabLabeller
+from napari_geosr.measure.blocks import (
+    RawTable,
+    SlabLabeller,
+    provisional_labels,
+)
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import envelope_steps
+from napari_geosr.measure.envelope import (
+    envelope_steps,
+)
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
 )
 from napari_geosr.measure.kernels import columns as column
-from napari_geosr.measure.preparation import (
-    PlaneAsStack,
+from napari_geosr.measure.porosity_run import (
+    AsStack,
+    LabellingJournal,
     PorosityRun,
+    SampleCounts,
+    SweepProgress,
     as_stack,
-    prepare_run,
+    prepare,
 )
 from napari_geosr.measure.reliability.noise_check import (
     NoiseCheck,
@@ -52,17 +61,6 @@ from napari_geosr.measure.sums import Pores, Totals
 from napari_geosr.measure.table import pore_table
 
 
-@dataclass
-class _SweepProgress:
-    total: int
-    done: int = 0
-
-    def step(self) -> BlockDone:
-        """Count one block as done."""
-        self.done += 1
-        return BlockDone(self.done, self.total)
-
-
 def porosity_steps(
     volume: Volume,
     config: PorosityConfig | None = None,
@@ -71,6 +69,7 @@ def porosity_steps(
     deviation: Deviation | None = None,
     labels_target: object = None,
     keep_labels: bool = True,
+    journal: LabellingJournal | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
     """Segment, label and measure the pores of `volume`.
@@ -93,6 +92,8 @@ def porosity_steps(
     keep_labels : bool
         Make labels in memory if there is no `labels_target`; given up with a warning
         if they would take more than half of the free memory.
+    journal : LabellingJournal, optional
+        Gets what was labelled from time to time, and when the run is stopped.
     should_stop : callable
         Checked at every slab.
 
@@ -122,22 +123,29 @@ def porosity_steps(
     """
     config = config or PorosityConfig()
     volume = volume.select()
-    run = prepare_run(
-        volume, config, mask, deviation, labels_target, keep_labels, should_stop
+    run, warnings = prepare(
+        volume,
+        config,
+        mask,
+        deviation,
+        labels_target,
+        keep_labels,
+        should_stop,
+        journal,
     )
-    for message in run.warnings:
+    for message in warnings:
         yield Warned(message=message)
     sweeps = 2 + (run.target is not None) + (deviation is not None)
-    progress = _SweepProgress(len(run.slabs) * sweeps)
-    histogram, threshold = yield from _segment(run, progress)
+    progress = SweepProgress(len(run.slabs) * sweeps)
+    histogram, threshold = yield from _segment(run, warnings, progress)
     for message in remarks(histogram, config, threshold, volume.name):
-        yield run.warned(message)
+        yield _warned(message, warnings)
     noise = yield from noise_check_steps(
         volume,
         histogram,
         threshold,
         config.phase,
-        warnings=run.warnings,
+        warnings=warnings,
         should_stop=should_stop,
     )
     run.check("measuring the noise")
@@ -145,16 +153,22 @@ def porosity_steps(
     raw = yield from _label(run, threshold, around, progress)
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
-        yield run.warned(message)
+        yield _warned(message, warnings)
     if run.target is not None:
-        yield from _renumber(run, raw, progress)
+        yield from _renumber(run, raw, threshold, progress)
     band = None
     if deviation is not None:
         band = yield from _find_band(run, deviation, threshold, pore_count, progress)
+        if band.missing_voxels:
+            yield _warned(
+                f"{band.missing_voxels} voxels of {volume.name!r} have no standard "
+                "deviation: the band treats them as exact.",
+                warnings,
+            )
     graph = None
     if config.graph:
         graph = yield from graph_steps(
-            lambda slab: run.pores(slab, threshold),
+            lambda slab: run.graph_pores(slab, threshold),
             run.slabs,
             run.shape,
             run.geometry,
@@ -180,14 +194,20 @@ def porosity_steps(
         name=volume.name,
         shape=volume.spatial_shape,
         grey=histogram,
-        labels=run.target.array if isinstance(run.target, PlaneAsStack) else run.target,
-        warnings=tuple(run.warnings),
+        labels=run.target.array if isinstance(run.target, AsStack) else run.target,
+        warnings=tuple(warnings),
         noise=noise,
     )
 
 
+def _warned(message: str, warnings: list[str]) -> Warned:
+    """Add a warning to those of the report, and return it as a step."""
+    warnings.append(message)
+    return Warned(message=message)
+
+
 def _segment(
-    run: PorosityRun, progress: _SweepProgress
+    run: PorosityRun, warnings: list[str], progress: SweepProgress
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
     """Histogram and threshold; finds the automatic sample mask on the way."""
     yield StageStarted(0, progress.total, message="Reading the grey values")
@@ -197,17 +217,39 @@ def _segment(
     if run.config.sample_mask == "auto" and run.mask is None:
         run.mask, fit = yield from _envelope(run, threshold)
         for message in envelope_remarks(fit, run.name):
-            yield run.warned(message)
+            yield _warned(message, warnings)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
     return histogram, threshold
 
 
+def _pore_remarks(
+    run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
+) -> Iterator[str]:
+    """What makes the pores doubtful: noise, and single voxels.
+
+    Raises
+    ------
+    VolumeError
+        If there is no sample.
+    """
+    counts = run.counts
+    if counts.sample == 0:
+        raise VolumeError(
+            f"The sample mask of {run.name!r} is empty, so there is nothing to "
+            "measure. Mark the sample with non-zero values, or use no mask."
+        )
+    yield from noise_remarks(noise, counts.pores / counts.sample, run.name)
+    voxels, least = raw.rows[:, column.COUNT], run.config.min_voxels
+    yield from speck_remarks(voxels, counts.sample, least, run.name, raw.small)
+
+
 def _histogram(
-    run: PorosityRun, progress: _SweepProgress
+    run: PorosityRun, progress: SweepProgress
 ) -> Generator[Step, None, GreyHistogram]:
     steps = histogram_steps(
         run.source,
-        thickness=run.thickness,
+        thickness=run.plan.standard,
+        piece=run.plan.thickness,
         name=run.name,
         should_stop=run.should_stop,
         may_be_constant=isinstance(run.config.threshold, float),
@@ -234,7 +276,8 @@ def _threshold_inside(
     yield StageStarted(message="Reading the grey values of the sample")
     steps = histogram_steps(
         run.source,
-        thickness=run.thickness,
+        thickness=run.plan.standard,
+        piece=run.plan.thickness,
         name=run.name,
         should_stop=run.should_stop,
         mask=run.mask,
@@ -263,62 +306,73 @@ def _envelope(
         solid[slab] = ~phase_mask(block, threshold, run.config.phase)
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
-    closing, stop = run.config.mask_closing, run.should_stop
-    steps = envelope_steps(solid, closing, name=run.name, should_stop=stop)
-    mask = yield from steps
+    closing = run.config.mask_closing
+    how: Any = {"name": run.name, "should_stop": run.should_stop}
+    how["thickness"] = run.plan.thickness
+    mask = yield from envelope_steps(solid, closing, **how)
     yield StageStarted(message="Checking the sample mask")
-    fit = yield from envelope_fit_steps(
-        solid, mask, closing, name=run.name, should_stop=stop
-    )
+    fit = yield from envelope_fit_steps(solid, mask, closing, **how)
     return mask, fit
-
-
-def _labeller(run: PorosityRun) -> SlabLabeller:
-    return SlabLabeller(
-        run.shape,
-        run.geometry.voxel_size,
-        run.config.connectivity,
-        flat=run.geometry.flat,
-        smallest=run.config.min_voxels,
-    )
 
 
 def _label(
     run: PorosityRun,
     threshold: float,
     band: tuple[float, float],
-    progress: _SweepProgress,
+    progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
-    labeller = _labeller(run)
-    for slab in run.slabs:
+    labeller = run.labeller()
+    planned = len(run.slabs)
+    _take_over(run, labeller, threshold, band)
+    progress.total += len(run.slabs) - planned
+    progress.done += len(run.taken_over)
+    ends = list(run.taken_over)
+
+    def keep() -> None:
+        """Have all that was labelled on the disk."""
+        if run.journal is not None and ends:
+            run.journal.save(
+                {
+                    **labeller.state(),
+                    "thresholds": np.array([threshold, *band]),
+                    "counts": np.array(astuple(run.counts)),
+                    "offsets": np.array(run.offsets),
+                    "ends": np.array(ends),
+                }
+            )
+
+    for slab in run.slabs[len(ends) :]:
+        if run.should_stop():
+            keep()
         run.check("labelling the pores")
         pores, sample = run.pores_and_sample(slab, threshold, band)
         labels, offset = labeller.add(pores, sample)
         run.offsets.append(offset)
+        ends.append(slab.stop)
         if run.target is not None:
             run.target[slab] = labels
+        if run.journal is not None and run.journal.is_due():
+            keep()
         yield progress.step()
     run.check("summing up the pores")
-    raw = labeller.finish()
-    if run.counts.sample == 0:
-        raise VolumeError(
-            f"The sample mask of {run.name!r} is empty, so there is nothing to "
-            "measure. Mark the sample with non-zero values, or use no mask."
-        )
-    return raw
+    return labeller.finish()
 
 
-def _pore_remarks(
-    run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
-) -> list[str]:
-    """What people should know of the pores that were found: noise, specks."""
-    voxels, counts = raw.rows[:, column.COUNT], run.counts
-    least = run.config.min_voxels
-    return [
-        *noise_remarks(noise, counts.pores / counts.sample, run.name),
-        *speck_remarks(voxels, counts.sample, least, run.name, raw.small),
-    ]
+def _take_over(
+    run: PorosityRun,
+    labeller: SlabLabeller,
+    threshold: float,
+    band: tuple[float, float],
+) -> None:
+    """Go on where a run that was stopped or killed has left off."""
+    state = None if run.journal is None else run.journal.load()
+    if state is None or not np.array_equal(state["thresholds"], [threshold, *band]):
+        return
+    if labeller.restore(state):
+        run.counts = SampleCounts(*state["counts"].tolist())
+        run.offsets = state["offsets"].tolist()
+        run.taken_over = state["ends"].tolist()
 
 
 def _find_band(
@@ -326,7 +380,7 @@ def _find_band(
     deviation: Deviation,
     threshold: float,
     pore_count: int,
-    progress: _SweepProgress,
+    progress: SweepProgress,
 ) -> Generator[Step, None, Band]:
     yield StageStarted(progress.done, progress.total, message="Finding the band")
     counter = BandCounter(
@@ -334,20 +388,14 @@ def _find_band(
         replace(deviation, data=as_stack(deviation.data)),
         threshold,
         run.config.phase,
-        lambda: _labeller(run),
+        run.labeller,
     )
     for slab in run.slabs:
         run.check("finding the band")
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample
-    band = counter.result(porosity, pore_count, run.config.min_voxels)
-    if band.missing_voxels:
-        yield run.warned(
-            f"{band.missing_voxels} voxels of {run.name!r} have no standard "
-            "deviation: the band treats them as exact."
-        )
-    return band
+    return counter.result(porosity, pore_count, run.config.min_voxels)
 
 
 def _is_view(block: np.ndarray, target: object) -> bool:
@@ -355,15 +403,19 @@ def _is_view(block: np.ndarray, target: object) -> bool:
 
 
 def _renumber(
-    run: PorosityRun, raw: RawTable, progress: _SweepProgress
+    run: PorosityRun, raw: RawTable, threshold: float, progress: SweepProgress
 ) -> Generator[Step, None, None]:
     """Renumber the counted pores 1..n; all others become 0."""
     from napari_geosr.measure.kernels import joining
 
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
-    for slab, offset in zip(run.slabs, run.offsets, strict=True):
+    for i, (slab, offset) in enumerate(zip(run.slabs, run.offsets, strict=True)):
         run.check("numbering the pores")
-        block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
+        if i < len(run.taken_over):  # its labels were lost with the run
+            _, pores, _ = run.pores(slab, threshold)
+            block, _ = provisional_labels(pores, run.config.connectivity)
+        else:
+            block = np.ascontiguousarray(run.target[slab], dtype=np.uint32)
         joining.relabel(block.reshape(-1), raw.lookup[offset:])
         if not _is_view(block, run.target):
             run.target[slab] = block

@@ -18,6 +18,8 @@ _HARDLY_ANY = 5e-4
 _NEAR = 0.05
 
 
+#: Voxels along an axis of a plane that tell labels from grey values.
+_MOST_LOOKED_AT = 2048
 #: Of neighbouring voxels that are not zero, so many are equal in labels.
 _EQUAL_IN_LABELS = 0.9
 _ENOUGH_PAIRS = 50
@@ -33,16 +35,18 @@ def looks_like_labels(data: ArrayLike) -> bool:
     Parameters
     ----------
     data : ArrayLike of shape (Z, Y, X) or (Y, X)
-        Three planes are read if it holds integers, else none.
+        The middle of three planes is read if it holds integers, else nothing.
     """
     if np.dtype(data.dtype).kind not in "iu":
         return False
-    planes = [data]
+    window = tuple(_middle(int(n)) for n in data.shape[-2:])
+    keys: list[tuple[int | slice, ...]] = [window]
     if data.ndim == 3:
-        planes = [data[data.shape[0] * part // 4] for part in (1, 2, 3)]
+        keys = [(data.shape[0] * part // 4, *window) for part in (1, 2, 3)]
     numbers: set[int] = set()
     n_pairs = n_equal = 0
-    for plane in map(np.asarray, planes):
+    for key in keys:
+        plane = np.asarray(data[key])
         left, right = plane[:, :-1], plane[:, 1:]
         both = (left != 0) & (right != 0)
         n_pairs += int(np.count_nonzero(both))
@@ -51,6 +55,12 @@ def looks_like_labels(data: ArrayLike) -> bool:
     if min(numbers) != 0 or len(numbers) < 3:
         return False
     return n_pairs >= _ENOUGH_PAIRS and n_equal >= _EQUAL_IN_LABELS * n_pairs
+
+
+def _middle(n: int) -> slice:
+    """The middle of an axis: whole planes may be larger than memory."""
+    start = max(0, (n - _MOST_LOOKED_AT) // 2)
+    return slice(start, start + min(n, _MOST_LOOKED_AT))
 
 
 def remarks(

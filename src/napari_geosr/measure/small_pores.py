@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fractions import Fraction
 
@@ -34,6 +35,23 @@ class SmallPores:
     euler8: int = 0
     #: How many have each surface (flat: perimeter): there are few different ones.
     _surfaces: dict[float, int] = field(default_factory=dict)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """All of it as arrays."""
+        numbers = [self.n, self.single, self.voxels, self.open_voxels, self.euler8]
+        return {
+            "small": np.array(numbers, np.int64),
+            "small_surfaces": np.array(list(self._surfaces), np.float64),
+            "small_times": np.array(list(self._surfaces.values()), np.int64),
+        }
+
+    @classmethod
+    def of_state(cls, state: Mapping[str, np.ndarray]) -> SmallPores:
+        """What :meth:`state` was made of."""
+        surfaces, times = state["small_surfaces"], state["small_times"]
+        known = zip(surfaces.tolist(), times.tolist(), strict=True)
+        n, single, voxels, open_voxels, euler8 = state["small"].tolist()
+        return cls(n, single, voxels, open_voxels, euler8, dict(known))
 
     def add(self, rows: np.ndarray, boundary: np.ndarray) -> None:
         """Add pores, with the columns of `RawTable`."""

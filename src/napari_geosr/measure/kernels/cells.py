@@ -37,7 +37,7 @@ def _add_cell(
             code |= int(values[j] == label) << j
         left &= ~code
         boundary[label, EULER8] += of_code[code, EULER8]
-        surface = 0.0
+        surface = np.int64(0)
         for p in range(13):
             pair = 1 << pair_bits[p, 0] | 1 << pair_bits[p, 1]
             hit = code & pair
@@ -67,7 +67,7 @@ def _add_contacts(
         if n == contact_weights.size:
             # Element by element: slices would take seconds to compile.
             longer = np.empty((2 * n, 2), np.int64)
-            heavier = np.empty(2 * n, np.float64)
+            heavier = np.empty(2 * n, np.int64)
             for i in range(n):
                 longer[i, 0], longer[i, 1] = contacts[i, 0], contacts[i, 1]
                 heavier[i] = contact_weights[i]
@@ -89,7 +89,7 @@ def _sweep_simple_row(
     cells without boundary add zeros.
     """
     current = np.int64(0)
-    surface, euler = 0.0, 0.0
+    surface, euler = np.int64(0), np.int64(0)
     a, b, c, d = low[0, 0], low[1, 0], high[0, 0], high[1, 0]
     old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
     old_any = a | b | c | d
@@ -101,7 +101,7 @@ def _sweep_simple_row(
         if label != current and label != 0:
             boundary[current, SURFACE] += surface
             boundary[current, EULER8] += euler
-            current, surface, euler = label, 0.0, 0.0
+            current, surface, euler = label, np.int64(0), np.int64(0)
         code = old | new << 4
         surface += of_code[code, SURFACE]
         euler += of_code[code, EULER8]
@@ -130,7 +130,7 @@ def _sweep_row(
     n_special = 0
     # Sums of the label met last; written to the table when another one comes.
     current = np.int64(0)
-    surface, euler = 0.0, 0.0
+    surface, euler = np.int64(0), np.int64(0)
     a, b, c, d = low[0, 0], low[1, 0], high[0, 0], high[1, 0]
     old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
     old_any = a | b | c | d
@@ -165,7 +165,7 @@ def _sweep_row(
                 if label != current:
                     boundary[current, SURFACE] += surface
                     boundary[current, EULER8] += euler
-                    current, surface, euler = label, 0.0, 0.0
+                    current, surface, euler = label, np.int64(0), np.int64(0)
                 surface += of_code[code, SURFACE]
                 euler += of_code[code, EULER8]
         old, old_any, old_several = new, new_any, new_several
@@ -229,7 +229,7 @@ def sweep_cells(
         A 2D image: touching the border means its edges.
     tables : tuple
         Pair bits (13, 2), pair weights (13,), and surface and eight times the Euler
-        number per code (256, 2).
+        number per code (256, 2), all int64.
     table, boundary : ndarray of shape (n + 1, …)
         Changed in place.
     track : bool
@@ -239,12 +239,12 @@ def sweep_cells(
     Returns
     -------
     contacts : ndarray of shape (n, 2), int64
-    weights : ndarray of shape (n,), float64
+    weights : ndarray of shape (n,), int64
     """
     pair_bits, weights, of_code = tables
     n_z, n_y, n_x = labels.shape
     contacts = np.empty((64, 2), np.int64)
-    contact_weights = np.empty(64, np.float64)
+    contact_weights = np.empty(64, np.int64)
     n_contacts = 0
     values = np.zeros(8, np.int64)
     special = np.empty(n_x + 1, np.int64)

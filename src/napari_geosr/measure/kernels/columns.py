@@ -43,8 +43,8 @@ N_COLUMNS = len(_rules)
 MERGE_RULES = np.array(_rules)
 
 # The table of what the boundary of a pore gives: small, as it is hit most often. Its
-# columns are sums. Eight times the Euler number is a whole number, so it is exact as a
-# float.
+# columns are sums of whole numbers, the surface in a unit of its own
+# (`crofton.whole_weights`): they do not depend on the order of the cells.
 SURFACE = 0
 EULER8 = 1
 N_BOUNDARY_COLUMNS = 2
@@ -56,5 +56,5 @@ def new_table(n: int) -> np.ndarray:
 
 
 def new_boundary(n: int) -> np.ndarray:
-    """An empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), float64."""
-    return np.zeros((n + 1, N_BOUNDARY_COLUMNS))
+    """An empty boundary table, shape (n + 1, N_BOUNDARY_COLUMNS), int64."""
+    return np.zeros((n + 1, N_BOUNDARY_COLUMNS), np.int64)

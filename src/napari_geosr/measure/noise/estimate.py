@@ -104,14 +104,24 @@ def noise_steps(
             "scans needs the same voxels in both. Give two scans that match."
         )
     sample = yield from sample_steps(volume, second, should_stop)
-    if sample is None or should_stop():
+
+    def check() -> None:
+        """Raise `Cancelled` if the measurement is to stop."""
+        if should_stop():
+            raise Cancelled("Measuring the noise was cancelled.")
+
+    check()
+    if sample is None:  # it was asked to stop, and a moment later not any more
         raise Cancelled("Measuring the noise was cancelled.")
     repeated = second is not None
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
     sample, unit = rescaled(sample)
     if sample.levels > 4 or (sample.levels == 0 and sample.blocks[0].size >= _LEAST):
-        quiet = find_quiet(energies(sample.blocks), sample.greys, fraction=fraction)
+        found_energies = energies(sample.blocks)
+        quiet = find_quiet(found_energies, sample.greys, fraction=fraction, check=check)
+        del found_energies
+    check()
     found = _noise(volume, sample, quiet, repeated)
     return found if unit == 1 else found.standardised(0, 1 / unit)
 

@@ -8,6 +8,7 @@ in both.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -65,7 +66,11 @@ class QuietBlocks:
 
 
 def find_quiet(
-    energy: FloatArray, greys: Array, *, fraction: float = _QUIETEST
+    energy: FloatArray,
+    greys: Array,
+    *,
+    fraction: float = _QUIETEST,
+    check: Callable[[], None] = lambda: None,
 ) -> QuietBlocks | None:
     """Measure the noise of the quietest blocks.
 
@@ -77,6 +82,8 @@ def find_quiet(
         Mean grey values.
     fraction : float
         Share of the blocks that counts as quiet.
+    check : callable
+        Called every few hundredths of a second; may raise `Cancelled`.
 
     Returns
     -------
@@ -89,7 +96,10 @@ def find_quiet(
     spectrum: Spectrum | None = None
     quiet: QuietBlocks | None = None
     for _ in range(_ROUNDS):
-        found = [_quietest(energy[one], noise, fraction) for one in classes]
+        found = []
+        for one in classes:
+            check()
+            found.append(_quietest(energy[one], noise, fraction))
         energies = np.stack([one.energy for one in found])
         scatter = np.array([one.scatter for one in found])
         if spectrum is None:
@@ -104,7 +114,7 @@ def find_quiet(
         pooled = _pooled(energies, places, variances, doubts)
         if pooled is None:
             return quiet
-        spectrum = fit_spectrum(pooled)
+        spectrum = fit_spectrum(pooled, check)
         if not spectrum.variance > 0:
             return quiet
         noise = spectrum.noise

@@ -109,9 +109,12 @@ def sample_steps(
         again = None if second is None else _blocks(second, box, edges, keys)
         found.append((first, again))
         yield BlockDone(done, len(boxes))
-    blocks = np.concatenate([first for first, _ in found])
-    repeats = [again for _, again in found if again is not None]
-    return _sorted_out(volume, blocks, np.concatenate(repeats) if repeats else None)
+    blocks: Any = np.concatenate([first for first, _ in found])
+    parts = [again for _, again in found if again is not None]
+    repeats = np.concatenate(parts) if parts else None
+    found.clear()
+    parts.clear()
+    return _sorted_out(volume, blocks, repeats)
 
 
 def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
@@ -241,10 +244,10 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
                 f"The second scan holds the same values as {volume.title}: noise can "
                 "be measured only from two scans that were recorded separately."
             )
-    inner = kept - kept.mean((1, 2, 3), keepdims=True)
+    kept -= kept.mean((1, 2, 3), keepdims=True)  # in place: a copy would be 17 MB
     extreme = not _SMALL <= highest - lowest <= _LARGE
     return NoiseSample(
-        blocks=inner if extreme else inner.astype(np.float32),
+        blocks=kept if extreme else kept.astype(np.float32),
         greys=greys,
         values=blocks,
         step=step,

@@ -72,13 +72,15 @@ class _Family:
     highest: tuple[float, ...]
 
 
-def fit_spectrum(energy: Array, previous: Spectrum | None = None) -> Spectrum:
+def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
     """Describe the mean energies of quiet blocks.
 
     Parameters
     ----------
     energy : ndarray of shape (Z, Y, X)
         By degree; not all zero.
+    check : callable
+        As of `find_quiet`.
     """
     from scipy.optimize import minimize
 
@@ -92,6 +94,7 @@ def fit_spectrum(energy: Array, previous: Spectrum | None = None) -> Spectrum:
     for family in (_blur(edges), _reconstruction(edges)):
 
         def cost(values: Sequence[float], family: _Family = family) -> float:
+            check()
             inside = np.clip(values, family.lowest, family.highest).tolist()
             noise = family.energies(inside)[used]
             found = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])

@@ -92,6 +92,7 @@ def envelope_fit_steps(
     closing: int,
     *,
     name: str = "volume",
+    thickness: int | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, EnvelopeFit]:
     """Compare an envelope with its surroundings.
@@ -107,6 +108,8 @@ def envelope_fit_steps(
         That `envelope_steps` made of `solid`.
     closing : int
         With which it was made.
+    thickness : int, optional
+        Planes that are labelled together.
     """
     all_solid, inside = _count(solid), _count(solid & envelope)
     fit = EnvelopeFit(
@@ -121,7 +124,7 @@ def envelope_fit_steps(
     if not fit.fills_volume and fit.left_out > _CONVEX:
         more = max(2 * closing, closing + 3)
         wide = yield from envelope_steps(
-            solid, more, name=name, should_stop=should_stop
+            solid, more, name=name, thickness=thickness, should_stop=should_stop
         )
         porosity = 1 - _count(solid & wide) / max(1, _count(wide))
         left_out = left_out_of_hull(wide, lambda z: solid[z])

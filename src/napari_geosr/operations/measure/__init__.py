@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Generator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
@@ -36,6 +36,7 @@ from napari_geosr.operations.measure.pore_size import same_smallest_pore
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
+    from napari_geosr.measure.porosity_run import LabellingJournal
     from napari_geosr.measure.report import PorosityReport
     from napari_geosr.measure.rows import StatisticRow
 
@@ -63,6 +64,7 @@ def measure_steps(
     deviation: Volume | None = None,
     labels_target: object = None,
     keep_labels: bool = True,
+    journal: LabellingJournal | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PorosityReport]:
     """Segment the pores of a volume, label them and measure each, block by block.
@@ -84,6 +86,8 @@ def measure_steps(
         are kept in memory, or in a zarr in the cache folder when they would not fit.
     keep_labels : bool
         False where only the figures are wanted.
+    journal : LabellingJournal, optional
+        Where the run finds what a former one has labelled, and keeps it for the next.
 
     Returns
     -------
@@ -99,6 +103,7 @@ def measure_steps(
         If `should_stop` says so.
     """
     # The engine is 50 modules, which would hold up the opening of a dock.
+    from napari_geosr.measure.budget import least_bytes
     from napari_geosr.measure.porosity import porosity_steps
 
     volume = one_volume(volume)
@@ -115,8 +120,11 @@ def measure_steps(
         yield Warned(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
-        budget = None if config.memory is None else parse_bytes(config.memory)
-        # Slabs, and so the last digits of surfaces, must not depend on the chunks.
+        budget = None
+        if config.memory is not None:
+            # What is left for them beside slabs of one plane.
+            least = least_bytes(volume.data, has_band=spread is not None)
+            budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
         )
@@ -127,6 +135,7 @@ def measure_steps(
         deviation=spread,
         labels_target=labels_target if keep_labels else None,
         keep_labels=keep_labels,
+        journal=journal,
         should_stop=should_stop,
     )
     if mask is None and (lost := _lost_voxels(volume, report)):
@@ -205,6 +214,7 @@ def measure_several_steps(
     *,
     deviation: Volume | None = None,
     keep_labels: bool = True,
+    journal: Callable[[str], LabellingJournal | None] = lambda _: None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, dict[str, PorosityReport]]:
     """Measure several volumes by the same rules, so that their figures can be compared.
@@ -218,6 +228,8 @@ def measure_several_steps(
         By the key of their report.
     deviation : Volume, optional
         Standard deviations of the first volume, for the band of its porosity.
+    journal : callable
+        Gives that of a volume, by its name.
 
     Yields
     ------
@@ -257,6 +269,7 @@ def measure_several_steps(
             mask,
             deviation=deviation if first else None,
             keep_labels=keep_labels,
+            journal=journal(name),
             should_stop=should_stop,
         )
         with StepIterator(steps) as iterator:

@@ -20,6 +20,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
 from napari_geosr.operations.measure import files as report_files
+from napari_geosr.operations.measure.journal import MeasureJournal
 
 OPERATION = "measure"
 
@@ -108,7 +109,7 @@ def measure_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Measure in the folder of a job; a stopped measurement starts again.
+    """Measure in the folder of a job; of a large volume, a stopped one is resumed.
 
     Parameters
     ----------
@@ -140,8 +141,16 @@ def measure_job_steps(
     mask, deviation = (
         None if given is None else given.open() for given in (job.mask, job.deviation)
     )
+    given = {"mask": mask, "deviation": deviation}
+    companions = {name: one for name, one in given.items() if one is not None}
+    journal = MeasureJournal(folder / "result", volumes, companions, job.settings)
     steps = measure_several_steps(
-        volumes, job.settings, mask, deviation=deviation, should_stop=should_stop
+        volumes,
+        job.settings,
+        mask,
+        deviation=deviation,
+        journal=journal.of,
+        should_stop=should_stop,
     )
     try:
         with StepIterator(steps) as iterator:
@@ -153,6 +162,7 @@ def measure_job_steps(
         return None
     # What a job that was killed has written is its own.
     report_files.write(files, volumes, iterator.result, job.settings)
+    journal.remove()
     return files["html"]
 
 

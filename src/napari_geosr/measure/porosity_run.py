@@ -1,31 +1,33 @@
-"""What comes before a measurement: checks, its budget of memory, slabs and targets."""
+"""One measurement of porosity: what its stages share, and what is checked before."""
 
 from __future__ import annotations
 
+import itertools
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.config import format_bytes, format_enough, parse_bytes
+from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.memory import free_host_memory
-from napari_geosr.core.steps import ShouldStop, Warned
+from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.band import Deviation
-from napari_geosr.measure.blocks import slab_thickness
+from napari_geosr.measure.blocks import SlabLabeller
+from napari_geosr.measure.budget import (
+    SlabPlan,
+    available_bytes,
+    least_bytes,
+    plan_slabs,
+)
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import check_envelope_memory
+from napari_geosr.measure.envelope import check_envelope_memory, envelope_bytes
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.histogram import blocks_along_z, check_real
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.sums import Geometry
-
-#: Part of the free memory that label and mask arrays of ours may take.
-MEMORY_SHARE = 0.5
-#: Bytes for each voxel of a slab beside its grey values, and what a run takes anyway.
-_BYTES_PER_VOXEL, _FIXED_BYTES = 24, 60 * 10**6
 
 
 @dataclass
@@ -39,20 +41,39 @@ class SampleCounts:
 
 
 @dataclass
+class SweepProgress:
+    """How many slabs were done, of those of all sweeps."""
+
+    total: int
+    done: int = 0
+
+    def step(self) -> BlockDone:
+        """Count one block as done."""
+        self.done += 1
+        return BlockDone(self.done, self.total)
+
+
+@dataclass
 class PorosityRun:
     """State shared by the stages of one measurement."""
 
-    source: Any
+    plan: SlabPlan
     name: str
     config: PorosityConfig
     geometry: Geometry
-    thickness: int
     mask: Any
     target: Any
     should_stop: ShouldStop
-    warnings: list[str]
+    journal: LabellingJournal | None = None
     counts: SampleCounts = field(default_factory=SampleCounts)
     offsets: list[int] = field(default_factory=list)
+    #: The last planes of slabs that a run which was stopped has labelled.
+    taken_over: list[int] = field(default_factory=list)
+
+    @property
+    def source(self) -> Any:
+        """The grey values."""
+        return self.plan.source
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -63,17 +84,18 @@ class PorosityRun:
     @property
     def slabs(self) -> list[slice]:
         """The slabs along Z, in order."""
-        return blocks_along_z(self.shape, self.thickness)
+        ends = [0, *self.taken_over]
+        done = [slice(a, b) for a, b in itertools.pairwise(ends)]
+        rest = (self.shape[0] - ends[-1], *self.shape[1:])
+        return done + [
+            slice(ends[-1] + slab.start, ends[-1] + slab.stop)
+            for slab in blocks_along_z(rest, self.plan.thickness)
+        ]
 
     def check(self, doing: str) -> None:
         """Raise `Cancelled` if the measurement is to stop, naming the stage."""
         if self.should_stop():
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
-
-    def warned(self, message: str) -> Warned:
-        """Keep a warning for the report; the step that tells it at once."""
-        self.warnings.append(message)
-        return Warned(message=message)
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
         """Where the sample is in a slab that holds `block`; None: everywhere."""
@@ -86,24 +108,38 @@ class PorosityRun:
                 sample = finite if sample is None else sample & finite
         return sample
 
-    def pores(self, slab: slice, threshold: float) -> np.ndarray:
-        """Pore mask of a slab, counted nowhere."""
-        self.check("tracing the graph")
+    def labeller(self) -> SlabLabeller:
+        """What labels the pores of the volume, slab by slab."""
+        return SlabLabeller(
+            self.shape,
+            self.geometry.voxel_size,
+            self.config.connectivity,
+            flat=self.geometry.flat,
+            smallest=self.config.min_voxels,
+        )
+
+    def pores(
+        self, slab: slice, threshold: float
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+        """Grey values, pore mask and sample mask (None: everywhere) of a slab."""
         block = np.asarray(self.source[slab])
         sample = self.sample(slab, block)
         pores = phase_mask(block, threshold, self.config.phase)
-        return pores if sample is None else pores & sample
+        if sample is not None:
+            pores &= sample
+        return block, pores, sample
+
+    def graph_pores(self, slab: slice, threshold: float) -> np.ndarray:
+        """Pore mask of a slab; raises `Cancelled` if the measurement is to stop."""
+        self.check("tracing the graph")
+        return self.pores(slab, threshold)[1]
 
     def pores_and_sample(
         self, slab: slice, threshold: float, band: tuple[float, float]
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
-        block = np.asarray(self.source[slab])
-        sample = self.sample(slab, block)
+        block, pores, sample = self.pores(slab, threshold)
         counts, phase = self.counts, self.config.phase
-        pores = phase_mask(block, threshold, phase)
-        if sample is not None:
-            pores &= sample
         counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
         counts.pores += int(np.count_nonzero(pores))
         for attribute, value in zip(("at_low", "at_high"), band, strict=True):
@@ -115,7 +151,20 @@ class PorosityRun:
         return pores, sample
 
 
-class PlaneAsStack:
+class LabellingJournal(Protocol):
+    """Where a measurement keeps what it has labelled, in case it is killed."""
+
+    def load(self) -> Mapping[str, np.ndarray] | None:
+        """What a run with the same input and settings has left; None for nothing."""
+
+    def is_due(self) -> bool:
+        """Whether it is time to save."""
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Keep this in place of what was kept before."""
+
+
+class AsStack:
     """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
 
     def __init__(self, array: Any) -> None:
@@ -132,11 +181,11 @@ class PlaneAsStack:
 
 
 def as_stack(array: Any) -> Any:
-    """Return a 2D array as a stack of one plane; 3D arrays and None as they are."""
-    return PlaneAsStack(array) if array is not None and array.ndim == 2 else array
+    """An image as a stack of one plane; volumes, and None, as they are."""
+    return AsStack(array) if array is not None and array.ndim == 2 else array
 
 
-def prepare_run(
+def prepare(
     volume: Volume,
     config: PorosityConfig,
     mask: Any,
@@ -144,60 +193,61 @@ def prepare_run(
     target: Any,
     keep_labels: bool,
     should_stop: ShouldStop,
-) -> PorosityRun:
-    """Check everything that can be checked before a voxel is read.
-
-    Parameters
-    ----------
-    volume : Volume
-        Axes ZYX or YX.
-    mask, deviation, target : as in `napari_geosr.measure.porosity.porosity_steps`
-    keep_labels : bool
-        Make a target in memory where none is given.
-
-    Raises
-    ------
-    VolumeError
-        If voxels, shapes or types do not suit, or memory is too short.
-    """
+    journal: LabellingJournal | None,
+) -> tuple[PorosityRun, list[str]]:
+    """Check everything that can be checked before a voxel is read."""
     _check_arrays(volume, mask, deviation, target)
     warnings = []
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
-    free = available_bytes(config)
+    source = as_stack(volume.data)
+    has_band = deviation is not None
+    free, held = available_bytes(config), 0
+    if config.memory is not None:
+        free = max(0, free - least_bytes(source, has_band=has_band))
     if config.sample_mask == "auto" and mask is None:
-        check_envelope_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
+        held += envelope_bytes(volume.shape)
+        if config.memory is None:
+            check_envelope_memory(volume.shape, free, volume.name)
     if config.graph:
-        check_graph_memory(volume.shape, int(free * MEMORY_SHARE), volume.name)
+        check_graph_memory(volume.shape, free, volume.name)
     if target is None and keep_labels:
         needed = 4 * math.prod(volume.shape)
-        if needed <= free * MEMORY_SHARE:
+        if needed + held <= free:
             target = np.zeros(volume.shape, np.uint32)
         else:
             warnings.append(
                 f"No label image was made: it needs {format_bytes(needed)} of memory, "
                 f"but {format_bytes(free)} are free. Give a file to write it to."
             )
-    source = as_stack(volume.data)
-    thickness = slab_thickness(source, as_stack(target))
-    check_budget(config, source, thickness, volume.name)
-    return PorosityRun(
+    if isinstance(target, np.ndarray):
+        held += target.nbytes
+    plan = plan_slabs(
+        config,
         source,
+        as_stack(target),
+        held=held,
+        has_band=has_band,
+        name=volume.name,
+    )
+    run = PorosityRun(
+        plan,
         volume.name,
         config,
         _geometry(volume, flat=flat),
-        thickness,
         as_stack(mask),
         as_stack(target),
         should_stop,
-        warnings,
+        journal,
     )
+    return run, warnings
 
 
 def _check_arrays(
     volume: Volume, mask: Any, deviation: Deviation | None, target: Any
 ) -> None:
+    """Raise `VolumeError` for arrays that do not fit the volume."""
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
@@ -221,6 +271,7 @@ def _check_arrays(
 
 
 def _geometry(volume: Volume, *, flat: bool) -> Geometry:
+    """Voxel size and origin along Z, Y and X; an image is one voxel thick."""
     size, origin = volume.voxel_size, volume.origin
     if len(size) == 2:
         size, origin = (1.0, *size), (0.0, *origin)
@@ -232,38 +283,3 @@ def _geometry(volume: Volume, *, flat: bool) -> Geometry:
         volume.unit,
         flat,
     )
-
-
-def available_bytes(config: PorosityConfig) -> int:
-    """Bytes that a run may use: its budget, or a share of the free memory."""
-    if config.memory is not None:
-        return int(parse_bytes(config.memory) / MEMORY_SHARE)
-    return free_host_memory()
-
-
-def check_budget(
-    config: PorosityConfig, source: Any, thickness: int, name: str
-) -> None:
-    """Raise `VolumeError` if even the slabs do not fit into the budget.
-
-    Parameters
-    ----------
-    config : PorosityConfig
-    source : array-like
-        The volume as a stack.
-    thickness : int
-        Planes of a slab.
-    name : str
-        Of the volume, for the message.
-    """
-    if config.memory is None:
-        return
-    budget = parse_bytes(config.memory)
-    voxels = thickness * math.prod(source.shape[1:])
-    slab = voxels * (_BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize)
-    needed = slab + _FIXED_BYTES
-    if needed > budget:
-        raise VolumeError(
-            f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
-            f"the budget is {format_bytes(budget)}. Raise it (--memory)."
-        )

@@ -1,0 +1,159 @@
+"""What a measurement has labelled, kept in a file beside its report until it is done.
+
+The state of the labelling is that of one object (`measure.blocks.SlabLabeller`): a
+plane of labels, a row for each pore that is open there or complete, a number for each
+label. Histogram, noise, sample mask and band are made again by a run that resumes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+import zipfile
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from napari_geosr.core.volume import Volume
+from napari_geosr.io import atomic
+from napari_geosr.io.hidden import is_abandoned, leftovers, temporary_sibling
+from napari_geosr.operations.measure import MeasureConfig, measure_record
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.porosity_run import LabellingJournal
+
+#: Volumes of fewer voxels are measured within seconds: they are not worth a file.
+_LEAST_VOXELS = 1 << 26
+#: Seconds between two entries: at least, and in times of what the last one took.
+_INTERVAL, _PATIENCE = 10.0, 100.0
+#: Ends the name of the state, and of one that is being written.
+_SUFFIX, _NEW = ".npz", ".new"
+#: What reading a damaged file raises.
+_DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
+
+
+class MeasureJournal:
+    """The journals of the volumes of one measurement; none for small ones.
+
+    Parameters
+    ----------
+    folder : Path
+        Of the report. It is made when there is something to keep.
+    volumes : mapping of str to Volume
+        What is measured.
+    companions : mapping of str to Volume
+        Mask and deviations: what the figures depend on as well.
+    config : MeasureConfig
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        volumes: Mapping[str, Volume],
+        companions: Mapping[str, Volume],
+        config: MeasureConfig,
+    ) -> None:
+        self._inputs, self._config = {**volumes, **companions}, config
+        self._before = self._states()
+        self._parts = {
+            name: _Part(folder / f"measuring{i}", partial(self._key, name))
+            for i, (name, volume) in enumerate(volumes.items())
+            if np.prod(volume.shape, dtype=np.int64) >= _LEAST_VOXELS
+        }
+
+    def _states(self) -> list[object]:
+        """What tells whether a file was replaced since it was opened."""
+        return [
+            None
+            if (source := volume.source) is None or not source.exists()
+            else (source.stat().st_ino, source.stat().st_mtime_ns)
+            for volume in self._inputs.values()
+        ]
+
+    def _key(self, name: str) -> str | None:
+        """What the state of a volume belongs to; None if a file was replaced."""
+        record = measure_record(self._inputs, self._config)
+        if self._states() != self._before:
+            return None
+        key = {k: record[k] for k in ("version", "inputs", "settings")}
+        return json.dumps({**key, "volume": name}, sort_keys=True)
+
+    def of(self, name: str) -> LabellingJournal | None:
+        """That of a volume."""
+        return self._parts.get(name)
+
+    def remove(self) -> None:
+        """Remove the files: the measurement is done."""
+        for part in self._parts.values():
+            part.remove()
+
+
+class _Part:
+    """A `LabellingJournal` in a hidden file, which is replaced as a whole."""
+
+    def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
+        self._place, self._make_key = place, make_key
+        self._key: str | None = None
+        self._path = temporary_sibling(place, _SUFFIX)
+        self._new = temporary_sibling(place, _NEW)
+        self._due = time.monotonic() + _INTERVAL
+
+    def load(self) -> Mapping[str, np.ndarray] | None:
+        """The state that a dead run of the same measurement has left.
+
+        It gets the name of this run; what others have left is removed.
+        """
+        # Not before: a run that is refused would read all of its input for this.
+        self._key = self._make_key()
+        found: dict[str, np.ndarray] | None = None
+        for old in leftovers(self._place, _SUFFIX):
+            if old == self._path or not is_abandoned(old):
+                continue
+            state = _read(old) if found is None else None
+            if state is not None and self._key == str(state.pop("key", "")):
+                found = state
+                os.replace(old, self._path)
+            else:
+                atomic.remove(old)
+        for old in leftovers(self._place, _NEW):
+            if is_abandoned(old):
+                atomic.remove(old)
+        return found
+
+    def is_due(self) -> bool:
+        """Whether the last entry is long ago."""
+        return self._key is not None and time.monotonic() >= self._due
+
+    def save(self, state: Mapping[str, np.ndarray]) -> None:
+        """Write the state beside the last one, then take its place."""
+        if self._key is None:
+            return
+        began = time.monotonic()
+        with atomic.explained(self._place.parent):
+            self._place.parent.mkdir(parents=True, exist_ok=True)
+            with self._new.open("wb") as stream:
+                values: Any = {**state, "key": np.array(self._key)}
+                np.savez(stream, **values)
+                stream.flush()
+                os.fsync(stream.fileno())
+            os.replace(self._new, self._path)
+        now = time.monotonic()
+        self._due = now + max(_INTERVAL, _PATIENCE * (now - began))
+
+    def remove(self) -> None:
+        """Remove what was kept."""
+        atomic.remove(self._path)
+        atomic.remove(self._new)
+
+
+def _read(path: Path) -> dict[str, np.ndarray] | None:
+    """Arrays of a file; None if it is damaged. No code in it is run."""
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except _DAMAGED:
+        return None

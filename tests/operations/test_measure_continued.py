@@ -1,0 +1,159 @@
+"""A measurement that was stopped goes on where it was, with the same figures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from napari_geosr import io
+from napari_geosr.core.errors import Cancelled
+from napari_geosr.core.steps import BlockDone, StageStarted, StepIterator, run_to_end
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure import blocks
+from napari_geosr.operations.measure import MeasureConfig, measure_several_steps
+from napari_geosr.operations.measure import journal as journals
+from napari_geosr.operations.measure.journal import MeasureJournal
+
+SHAPE = (40, 36, 38)
+
+
+@pytest.fixture(autouse=True)
+def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "SLAB_VOXELS", 3 * 36 * 38)
+    monkeypatch.setattr(blocks, "_MOST_LABELS", 50)
+    monkeypatch.setattr(journals, "_LEAST_VOXELS", 1)
+    monkeypatch.setattr(journals, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journals, "_PATIENCE", 0.0)
+    # What this very process left counts as that of a dead one.
+    monkeypatch.setattr(journals, "is_abandoned", lambda _: True)
+
+
+@pytest.fixture
+def scan(tmp_path: Path, rng: np.random.Generator) -> Path:
+    from scipy import ndimage
+
+    smooth = ndimage.gaussian_filter(rng.standard_normal(SHAPE), 1.2)
+    data = (smooth / smooth.std() * 20 + 100 + rng.normal(0, 4, SHAPE)).clip(0, 255)
+    volume = Volume(data.astype(np.uint8), "ZYX", (2.0, 1.0, 1.5), "µm")
+    return io.write(volume, tmp_path / "scan.tif")
+
+
+def measured(
+    scan: Path,
+    folder: Path,
+    stop_after: int | None = None,
+    *,
+    kill: bool = False,
+    mask: Volume | None = None,
+    **settings: Any,
+) -> tuple[Any, int]:
+    """The report, or None if stopped after some labelled slabs, and slabs labelled."""
+    volumes = {"input": io.read(scan)}
+    config = MeasureConfig.create(**settings)
+    companions = {} if mask is None else {"mask": mask}
+    journal = MeasureJournal(folder, volumes, companions, config)
+    stopped, n, labelling = False, 0, False
+    steps = measure_several_steps(
+        volumes, config, mask, journal=journal.of, should_stop=lambda: stopped
+    )
+    with StepIterator(steps) as iterator:
+        try:
+            for step in iterator:
+                if isinstance(step, StageStarted):
+                    labelling = step.message == "Labelling the pores"
+                elif labelling and isinstance(step, BlockDone):
+                    n += 1
+                    if n == stop_after:
+                        if kill:
+                            return None, n
+                        stopped = True
+        except Cancelled:
+            return None, n
+    journal.remove()
+    return iterator.result["input"], n
+
+
+def same(one: Any, other: Any) -> None:
+    assert one.to_json_dict() == other.to_json_dict()
+    for name, values in one.table.items():
+        np.testing.assert_array_equal(values, other.table[name], err_msg=name)
+    np.testing.assert_array_equal(np.asarray(one.labels), np.asarray(other.labels))
+
+
+@pytest.mark.parametrize("connectivity", [6, 26])
+@pytest.mark.parametrize("kill", [False, True])
+@pytest.mark.parametrize("sample", ["whole", "auto", "given"])
+def test_a_stopped_measurement_goes_on(
+    scan: Path, tmp_path: Path, connectivity: int, kill: bool, sample: str
+) -> None:
+    options: dict[str, Any] = {"connectivity": connectivity, "min_voxels": 3}
+    if sample == "auto":
+        options["sample_mask"] = "auto"
+    if sample == "given":
+        where = np.ones(SHAPE, np.uint8)
+        where[:, :9] = 0
+        options["mask"] = Volume(where, "ZYX", (2.0, 1.0, 1.5), "µm", name="mask")
+    whole, n_slabs = measured(scan, tmp_path / "whole", **options)
+    out = tmp_path / "out"
+    assert measured(scan, out, 4, kill=kill, **options) == (None, 4)
+    assert measured(scan, out, 5, kill=kill, **options) == (None, 5)
+    assert len(list(out.iterdir())) == 1  # not one for each run
+    report, n = measured(scan, out, **options)
+    assert n == n_slabs - 9
+    same(report, whole)
+    assert list(out.iterdir()) == []
+
+
+def test_other_settings_and_other_voxels_start_again(
+    scan: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    measured(scan, out, 6)
+    report, n = measured(scan, out, min_voxels=2)
+    assert n == 14
+    measured(scan, out, 6)
+    volume = io.read(scan)
+    data = np.asarray(volume.data).copy()
+    data[0, 0, 0] ^= 1
+    io.write(volume.replace(data=data), scan, overwrite=True)
+    report, n = measured(scan, out)
+    assert n == 14
+    same(report, measured(scan, tmp_path / "again")[0])
+
+
+@pytest.mark.parametrize("damage", ["cut", "text", "indices", "pickle"])
+def test_a_damaged_state_is_not_used(scan: Path, tmp_path: Path, damage: str) -> None:
+    out = tmp_path / "out"
+    whole, _ = measured(scan, tmp_path / "whole")
+    measured(scan, out, 6)
+    (path,) = out.iterdir()
+    if damage == "cut":
+        path.write_bytes(path.read_bytes()[:-3000])
+    elif damage == "text":
+        path.write_text("no archive")
+    else:
+        with np.load(path) as found:
+            state: dict[str, Any] = dict(found)
+        if damage == "indices":
+            state["last_labels"] = state["last_labels"] + 10**6
+        else:
+            state["parent"] = np.array([{"any": "object"}], object)
+        with path.open("wb") as stream:
+            np.savez(stream, **state)
+    report, n = measured(scan, out)
+    assert n == 14
+    same(report, whole)
+
+
+def test_small_volumes_write_nothing(
+    scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journals, "_LEAST_VOXELS", 1 << 26)
+    volumes = {"input": io.read(scan)}
+    journal = MeasureJournal(tmp_path / "out", volumes, {}, MeasureConfig())
+    assert journal.of("input") is None
+    run_to_end(measure_several_steps(volumes, MeasureConfig(), journal=journal.of))
+    assert not (tmp_path / "out").exists()
