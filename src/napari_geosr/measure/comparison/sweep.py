@@ -227,7 +227,7 @@ def known_block(
     Raises
     ------
     VolumeError
-        If there is none that is worth a transform.
+        If there is none that is large enough for a transform.
     """
     box = central_box(volumes.shape, most_voxels)
     values, known = volumes.read(box)

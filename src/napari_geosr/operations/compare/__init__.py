@@ -2,8 +2,392 @@
 
 from __future__ import annotations
 
-from napari_geosr.measure.comparison.report import QualityReport
+import math
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from napari_geosr.core.config import parse_bytes
+from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
+from napari_geosr.core.memory import free_host_memory
+from napari_geosr.core.noise import Noise
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    Warned,
+    never_stop,
+)
+from napari_geosr.core.units import convert_length
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure.comparison.decorrelation import finest_detail
+from napari_geosr.measure.comparison.fourier import (
+    FourierCorrelation,
+    PowerSpectrum,
+    power_spectrum,
+)
+from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume, place
+from napari_geosr.measure.comparison.report import QualityReport, Shift
+from napari_geosr.measure.comparison.sweep import (
+    DifferenceArray,
+    GreyResult,
+    PlacedSet,
+    grey_steps,
+    known_block,
+)
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
-from napari_geosr.operations.compare.run import compare_steps
+from napari_geosr.operations.compare.places import placed_mask, settled
+from napari_geosr.operations.compare.pores import pore_steps
+from napari_geosr.operations.compare.resolution import (
+    refuse_by_record,
+    resolution_steps,
+)
+from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.operations.measure.files import column_titles
+from napari_geosr.operations.measure.grey_levels import one_volume
+from napari_geosr.registration.figures import block_shifts
+
+if TYPE_CHECKING:
+    from napari_geosr.core.types import AnyArray
+    from napari_geosr.measure.comparison.pores import PoreMatch
+    from napari_geosr.measure.report import PorosityReport
 
 __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
+
+#: Volumes of one comparison.
+FEWEST, MOST = 2, 6
+#: Voxels that a volume may be off before it is worth a warning.
+LARGEST_SHIFT = 0.2
+#: Part of the free memory that a comparison takes.
+_MEMORY_SHARE = 0.5
+#: Bytes per voxel of a block that is transformed.
+_TRANSFORM_BYTES = 40
+#: Voxels of a block for spectra and decorrelation analysis, at most.
+_SPECTRUM_VOXELS = 1 << 24
+#: Slices that decorrelation analysis looks at.
+_SLICES = 9
+#: Unit of differences, as a part of the range, where no noise was measured.
+_PART_OF_RANGE = 0.01
+
+
+@dataclass
+class _Said:
+    """Sentences of a run, in order and once."""
+
+    remarks: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    def warn(self, sentence: str) -> Warned:
+        if sentence not in self.warnings:
+            self.warnings.append(sentence)
+        return Warned(message=sentence)
+
+
+def compare_steps(
+    volumes: Mapping[str, Volume],
+    config: CompareConfig | None = None,
+    *,
+    reference: str | None = None,
+    mask: Volume | None = None,
+    halves: tuple[Volume, Volume] | None = None,
+    should_stop: ShouldStop = never_stop,
+) -> Generator[Step, None, QualityReport]:
+    """Compare volumes of one object in one physical frame.
+
+    Parameters
+    ----------
+    volumes : mapping of str to Volume
+        Two to six, (Z, Y, X) or (Y, X); voxel sizes, extents and origins may differ.
+        They are read slab by slab.
+    config : CompareConfig, optional
+    reference : str, optional
+        Key of the volume that all others are compared with; by default the first one.
+        PSNR and SSIM then refer to its range of grey values.
+    mask : Volume, optional
+        Sample: only voxels where it is not zero count. Any voxel size.
+    halves : (Volume, Volume), optional
+        Two halves of one scan for its Fourier correlation (`config.fsc` is
+        ``"halves"``).
+
+    Yields
+    ------
+    Step
+        `StageStarted`, `BlockDone` and `Warned`.
+
+    Returns
+    -------
+    QualityReport
+
+    Raises
+    ------
+    VolumeError
+        If volumes cannot be put into one frame, or Fourier correlation cannot judge
+        what it is asked to.
+    ConfigError
+        If there are too few or too many volumes, or settings contradict each other.
+    Cancelled
+        If `should_stop` says so.
+    """
+    config = config or CompareConfig()
+    _check_numbers(volumes, config, reference, halves)
+    said = _Said()
+    chosen = settled({k: one_volume(v) for k, v in volumes.items()}, said.remarks)
+    for volume in chosen.values():
+        for doubt in reading_doubts(volume):
+            yield said.warn(doubt)
+    # Before the work, as far as records tell.
+    halves = refuse_by_record(chosen, config.fsc, halves)
+    base = reference or next(iter(chosen))
+    placed = place(chosen)
+    said.remarks += [text for p in placed.values() if (text := p.remark())]
+    group = PlacedSet(placed, base, placed_mask(mask, placed[base]))
+    budget = _budget(config)
+    noise = yield from _noise_steps(group, should_stop)
+    fourier: dict[str, FourierCorrelation] = yield from resolution_steps(
+        placed,
+        noise,
+        config.fsc,
+        halves,
+        most_voxels=_transformed_voxels(budget),
+        remarks=said.remarks,
+        warn=said.warn,
+        should_stop=should_stop,
+    )
+    yield StageStarted(message="Comparing grey values")
+    grey = yield from grey_steps(
+        group,
+        data_range=config.data_range,
+        of_base=reference is not None,
+        affine=config.affine,
+        slicewise={"auto": None, "volume": False, "slices": True}[config.ssim],
+        budget=budget,
+        should_stop=should_stop,
+    )
+    for key, figures in grey.figures.items():
+        if math.isinf(figures.psnr):
+            yield said.warn(
+                f"{_title(placed, key)} and {_title(placed, base)} hold the same grey "
+                "values: a volume compared with itself tells nothing. Check that these "
+                "are the right ones."
+            )
+    shifts = yield from _shift_steps(group, said, should_stop)
+    detail, spectra = yield from _spectrum_steps(group, budget, should_stop)
+    porosity: dict[str, PorosityReport] = {}
+    pores: dict[str, PoreMatch] = {}
+    if config.pores:
+        porosity, pores = yield from pore_steps(
+            group, config, mask, budget, said.remarks, said.warn, should_stop
+        )
+    differences: dict[str, Volume] = {}
+    units: dict[str, str] = {}
+    if config.difference:
+        differences, units = _differences(group, grey, noise)
+    return QualityReport(
+        base=base,
+        titles=column_titles(chosen),
+        frame=placed[base].frame,
+        voxels=grey.voxels,
+        data_range=grey.data_range,
+        ssim_window=grey.window,
+        figures=grey.figures,
+        shifts=shifts,
+        noise=noise,
+        detail=detail,
+        fourier=fourier,
+        spectra=spectra,
+        porosity=porosity,
+        pores=pores,
+        differences=differences,
+        difference_units=units,
+        volumes={key: one.cropped() for key, one in placed.items()},
+        remarks=tuple(said.remarks),
+        warnings=tuple(said.warnings),
+    )
+
+
+def _check_numbers(
+    volumes: Mapping[str, Volume],
+    config: CompareConfig,
+    reference: str | None,
+    halves: tuple[Volume, Volume] | None,
+) -> None:
+    if not FEWEST <= len(volumes) <= MOST:
+        raise ConfigError(
+            f"{len(volumes)} volumes were given; {FEWEST} to {MOST} can be compared, "
+            "the reference included."
+        )
+    if reference is not None and reference not in volumes:
+        raise ConfigError(f"There is no volume {reference!r} to be the reference.")
+    if (halves is not None) != (config.fsc == "halves"):
+        raise ConfigError(
+            "Fourier correlation of halves needs two volumes: --fsc halves A1 A2."
+        )
+
+
+def _budget(config: CompareConfig) -> int:
+    if config.memory is not None:
+        return parse_bytes(config.memory)
+    return int(_MEMORY_SHARE * free_host_memory())
+
+
+def _transformed_voxels(budget: int) -> int:
+    return max(1 << 15, budget // _TRANSFORM_BYTES)
+
+
+def _title(placed: Mapping[str, PlacedVolume], key: str) -> str:
+    return placed[key].volume.title
+
+
+class _Filled:
+    """A part of the frame with the mean in place of what is not known."""
+
+    def __init__(self, array: PlacedArray) -> None:
+        self._array, self.shape = array, array.shape
+
+    def __getitem__(self, key: object) -> AnyArray:
+        block = self._array[key]
+        known = np.isfinite(block)
+        if not known.all():
+            mean = float(block[known].mean()) if known.any() else 0.0
+            return np.where(known, block, np.float32(mean))
+        return block
+
+
+def _shift_steps(
+    group: PlacedSet, said: _Said, should_stop: ShouldStop
+) -> Generator[Step, None, dict[str, Shift | None]]:
+    yield StageStarted(message="Checking that the volumes lie on one another")
+    base = group.placed[group.base]
+    found: dict[str, Shift | None] = {}
+    for key in group.others:
+        if should_stop():
+            raise Cancelled("The comparison was cancelled.")
+        shift = _shift_of(base, group.placed[key])
+        found[key] = shift
+        if shift is not None and shift.length > LARGEST_SHIFT:
+            vector = ", ".join(f"{v:+.2f}" for v in shift.voxels)
+            yield said.warn(
+                f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
+                f"({shift.length:.2g} voxels; {', '.join(base.frame.axes)}: {vector}) "
+                f"from {_title(group.placed, group.base)}: PSNR, SSIM and differences "
+                "measure that shift as well. Align the two first (Pairs, or "
+                "napari-geosr pairs)."
+            )
+    return found
+
+
+def _shift_of(base: PlacedVolume, other: PlacedVolume) -> Shift | None:
+    frame = base.frame
+    if min(frame.shape[-2:]) < 2 or math.prod(frame.shape) < 64:
+        return None
+    one, two = _Filled(base.array), _Filled(other.array)
+    parts = block_shifts(one, two)  # type: ignore[arg-type]
+    if not parts:
+        return None
+    vector = np.median([part.shift for part in parts], axis=0)
+    distance = float(np.linalg.norm(vector * np.array(frame.voxel_size)))
+    return Shift(tuple(float(v) for v in vector), distance, frame.unit, len(parts))
+
+
+def _noise_steps(
+    group: PlacedSet, should_stop: ShouldStop
+) -> Generator[Step, None, dict[str, Noise | None]]:
+    yield StageStarted(message="Measuring the noise")
+    found: dict[str, Noise | None] = {}
+    for key, one in group.placed.items():
+        try:
+            steps = noise_steps(one.on_frame(), should_stop=should_stop)
+            found[key] = yield from steps
+        except VolumeError:  # too small, or all of it touches unknown voxels
+            found[key] = None
+    return found
+
+
+def _spectrum_steps(
+    group: PlacedSet, budget: int, should_stop: ShouldStop
+) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
+    """Finest detail and power by frequency, of a block in the middle."""
+    yield StageStarted(message="Computing spectra")
+    if should_stop():
+        raise Cancelled("The comparison was cancelled.")
+    share = _transformed_voxels(budget) // (len(group.placed) + 1)
+    share = min(share, _SPECTRUM_VOXELS)
+    try:
+        values, _ = known_block(group, share)
+        detail = {key: _detail(one, share) for key, one in group.placed.items()}
+    except VolumeError:  # nothing but scattered voxels
+        return {}, {}
+    frame = group.placed[group.base].frame
+    size, unit = frame.voxel_size, frame.unit
+    spectra: dict[str, PowerSpectrum] = {
+        key: power_spectrum(block, size, unit=unit) for key, block in values.items()
+    }
+    title = column_titles({k: p.volume for k, p in group.placed.items()})
+    for key in group.others:
+        residual = values[key] - values[group.base]
+        name = f"{title[key]} − {title[group.base]}"
+        spectra[name] = power_spectrum(residual, size, unit=unit)
+    return detail, spectra
+
+
+def _detail(placed: PlacedVolume, most_voxels: int) -> float | None:
+    """Finest detail in slices of a volume, on its own voxels, in the frame's unit."""
+    own = place({"it": placed.cropped()})
+    values, _ = known_block(PlacedSet(own, "it"), most_voxels)
+    block = values["it"]
+    planes = block.reshape(-1, *block.shape[-2:])
+    places = np.unique(np.linspace(0, len(planes) - 1, _SLICES).astype(int))
+    size = own["it"].frame.voxel_size[-2:]
+    found = [finest_detail(planes[z], size) for z in places]
+    periods = [f for f in found if f is not None]
+    # Where most slices show nothing, neither do some of them.
+    if 2 * len(periods) <= len(found):
+        return None
+    own_unit, unit = own["it"].frame.unit, placed.frame.unit
+    return float(np.median(periods)) * convert_length(1.0, own_unit, unit)
+
+
+def _differences(
+    group: PlacedSet, grey: GreyResult, noise: Mapping[str, Noise | None]
+) -> tuple[dict[str, Volume], dict[str, str]]:
+    base = group.placed[group.base]
+    found, units = {}, {}
+    for key, figures in grey.figures.items():
+        measured = {
+            name: one
+            for name in (group.base, key)
+            if (one := noise.get(name)) is not None and one.level > 0
+        }
+        if group.base in measured:
+            titles = " and ".join(_title(group.placed, name) for name in measured)
+            units[key] = f"the noise of {titles} (standard deviations)"
+        elif measured:
+            units[key] = (
+                f"the noise of {_title(group.placed, key)} (standard deviations)"
+            )
+        else:
+            units[key] = (
+                f"{100 * _PART_OF_RANGE:g} % of the data range, as no noise was "
+                "measured"
+            )
+        scaled = [
+            one.scaled(figures.gain) if name == key and figures.gain > 0 else one
+            for name, one in measured.items()
+        ]
+        data = DifferenceArray(
+            group,
+            key,
+            gain=figures.gain,
+            offset=figures.offset,
+            noise=scaled,
+            unit=_PART_OF_RANGE * grey.data_range,
+        )
+        found[key] = base.frame.as_volume(
+            data,
+            name=f"{group.placed[key].volume.name} − {base.volume.name}",
+            metadata={"kind": "image"},
+        )
+    return found, units

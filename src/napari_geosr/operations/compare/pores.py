@@ -34,8 +34,8 @@ def pore_steps(
 ) -> Generator[Step, None, tuple[dict[str, PorosityReport], dict[str, PoreMatch]]]:
     """Measure the pores of each volume within the common region, and match them.
 
-    A volume whose pores cannot be measured (of one grey value, for example) is no
-    reason to lose the other figures: it is said, and no pores are compared.
+    A volume whose pores cannot be measured (of one grey value, for example) does not
+    cost the other figures: a warning says so, and no pores are compared.
 
     Raises
     ------
