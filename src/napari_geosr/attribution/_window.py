@@ -311,8 +311,8 @@ class Window:
         from torch.func import functional_call
 
         scene = self.scene
-        state = {**dict(scene.network.named_parameters())}
-        state |= dict(scene.network.named_buffers())
+        state: dict[str, torch.Tensor] = dict(scene.network.named_buffers())
+        state.update(scene.network.named_parameters())
         constants = {
             name: value.detach().clone().requires_grad_(True)
             for name, value in state.items()
@@ -353,7 +353,7 @@ class Window:
         """Forwards that the region takes: its planes, for a network on planes."""
         if not self.layout.per_plane:
             return 1
-        return self.region[0].stop - self.region[0].start
+        return int(self.region[0].stop - self.region[0].start)
 
     def _block(self, x: torch.Tensor) -> torch.Tensor:
         """The block that the reader would have given, of the voxels `x`."""

@@ -141,7 +141,7 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
         "voxels": int(question.mask.sum()),
         "draws": question.draws,
     }
-    notes = ()
+    notes: tuple[str, ...] = ()
     if not fresh.is_measured:
         notes = ("The noise of the scan could not be measured; its bound was drawn.",)
     overlay = Attribution(
@@ -305,5 +305,6 @@ def _shares(question: Question) -> AnyArray:
     widths = [_BLUR if n > 1 else 0.0 for n in shares.shape]
     if question.scene.layout.ndim == 2:
         widths[0] = 0.0
-    blurred: AnyArray = ndimage.gaussian_filter(shares, widths, truncate=3.0)
-    return blurred / blurred.sum()
+    blurred = ndimage.gaussian_filter(shares, widths, truncate=3.0)
+    found: AnyArray = blurred / blurred.sum()
+    return found

@@ -49,7 +49,7 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     error = _linearity(question, value, slope)
     statistics = question.scene.statistics
     kernel = slope.astype(np.float64) * window.gain
-    output = float(window.grey(np.float64(value)))
+    output = float(window.grey(np.asarray(value)))
     greys = window.seen.astype(np.float64) * statistics.input_std
     part = float((kernel * (greys + statistics.input_mean)).sum())
     widths = _widths(question, kernel)

@@ -67,7 +67,7 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
         f"{figures['change']:.4g}; the map explains it to within {relative:.1%} "
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
-    notes = ()
+    notes: tuple[str, ...] = ()
     if relative > _DOUBTFUL:
         notes = (
             f"The attributions miss the change by {relative:.0%}: take more steps "

@@ -57,18 +57,19 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     best = max(cubes, key=lambda cube: float(np.abs(effect[cube]).max()))
     strongest = tuple((part.start + part.stop - 1) // 2 for part in best)
     place = [i + p.start for i, p in zip(strongest, window.place, strict=True)]
+    at = tuple(place[3 - question.scene.layout.ndim :])
     figures = {
         "patch": question.patch,
         "cubes": len(cubes),
         "cubes_left_out": left_out,
         "strongest": float(effect[strongest]),
-        "strongest_at": place[3 - question.scene.layout.ndim :],
+        "strongest_at": list(at),
         "distance": float(question.distances()[strongest]),
         "unit": question.unit,
     }
     sentence = (
         f"Without the structure {figures['distance']:.3g} {question.unit} away, at "
-        f"voxel {tuple(figures['strongest_at'])} of the scan, the result would change "
+        f"voxel {at} of the scan, the result would change "
         f"by {figures['strongest']:+.4g}, more than by that of any other cube of "
         f"{question.patch} voxels."
     )

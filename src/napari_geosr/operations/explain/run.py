@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_geosr.attribution import METHODS, Finding, Question
 from napari_geosr.core import provenance
-from napari_geosr.core.errors import ConfigError, GeoSRError, ModelError
+from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     PartDone,
@@ -24,6 +24,7 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.targets import (
@@ -312,7 +313,7 @@ def _found_steps(
         for name, finding in findings.items()
         if finding.overlay is not None
     }
-    sentence = _sentence(target, findings, prepared.volume.unit)
+    sentence = _sentence(target, findings)
     return Explanation(target, findings, sentence, overlays, row)
 
 
@@ -324,7 +325,7 @@ def _question(prepared: PreparedExplanation, target: Target) -> Question:
         target.region,
         target.mask,
         (size[0], size[1], size[2]),
-        volume.unit,
+        {PIXEL: "voxels"}.get(volume.unit, volume.unit),
         prepared.noise,
         prepared.told,
         target.threshold,
@@ -361,15 +362,13 @@ def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volu
     )
 
 
-def _sentence(target: Target, findings: Mapping[str, Finding], unit: str) -> str:
+def _sentence(target: Target, findings: Mapping[str, Finding]) -> str:
     """Reach and evidence in one; else the first finding's."""
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
         return next(iter(findings.values())).sentence
-    radius = reach.figures["radius"]["90%"]
-    units = {"pixel": "voxels"}.get(unit, unit)
-    what = {"pore": "pore", "voxel": "voxel", "region": "region"}[target.kind]
-    start = f"90 % of this {what} comes from within {radius:.3g} {units}"
+    radius = f"{reach.figures['radius']['90%']:.3g} {reach.figures['unit']}"
+    start = f"90 % of this {target.kind} comes from within {radius}"
     if evidence is None:
         return f"{start}."
     figures = evidence.figures
@@ -406,11 +405,7 @@ def explain_pores_steps(
             try:
                 steps = _found_steps(prepared, target, config.method, row)
                 found.append(run_to_end(steps))
-            except ModelError:
-                raise
-            except GeoSRError as error:
-                if getattr(error, "exit_code", 2) != 2:
-                    raise
+            except VolumeError as error:  # no solid next to it, say
                 yield Warned(message=f"Pore {row.label}: {error}")
                 missing.append(row)
         yield PartDone(i + 1, total)

@@ -261,7 +261,7 @@ def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
 def _is_cut(scene: Scene, region: Box, mask: AnyArray) -> bool:
     """Whether a pore goes on beyond the region."""
     for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
-        along = mask.any(axis=tuple(a for a in range(3) if a != axis))
+        along = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         if (along[0] and part.start > 0) or (along[-1] and part.stop < n):
             return True
     return False
