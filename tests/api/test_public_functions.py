@@ -33,7 +33,14 @@ SETTINGS: dict[str, tuple[type[Config], set[str]]] = {
     "build_pairs": (PairsConfig, set()),
     "compare": (
         MeasureConfig,
-        {"sample_mask", "mask_closing", "histogram_bins", "band_factor", "memory"},
+        {
+            "sample_mask",
+            "mask_closing",
+            "histogram_bins",
+            "band_factor",
+            "graph",
+            "memory",
+        },
     ),
     "measure_porosity": (MeasureConfig, set()),
     "reconstruct": (ReconstructConfig, set()),
