@@ -70,6 +70,8 @@ MICROSCOPE = Microscope(
 DISTANCE = 0.6
 #: Steps of the two trainings that the time of a step is taken from.
 _TIMED = (3, 15)
+#: Part of the time that is spent once more to time steps.
+_TRIED = 0.15
 #: Seconds that a step takes at least: noise in the times must not make them endless.
 _FASTEST = 5e-3
 CUBIC, FULL = "cubic", "all voxels scanned"
@@ -246,9 +248,15 @@ def learned(
     volumes: Sequence[Array], folder: Path, way: Way, seconds: float, **settings: Any
 ) -> Learned:
     """Train for about `seconds`, whatever a step takes; restore."""
+    first, second = _TIMED
     few, more = (seconds_of(way, folder, n, **settings) for n in _TIMED)
-    each = max((more - few) / (_TIMED[1] - _TIMED[0]), _FASTEST)
-    steps = max(_TIMED[1], round(seconds / each))
+    each = max((more - few) / (second - first), _FASTEST)
+    # So few steps are hardly above the noise of the times: once more, with enough.
+    third = max(second, round(_TRIED * seconds / each))
+    each = max(
+        (seconds_of(way, folder, third, **settings) - few) / (third - first), each / 4
+    )
+    steps = max(second, round(seconds / each))
     with tempfile.TemporaryDirectory(dir=folder) as name:
         began = time.process_time()
         job = training(way, steps=steps, **settings)

@@ -81,7 +81,8 @@ class Dentin:
     def cuffs(self, start: int, stop: int) -> FloatArray:
         """Part of each voxel in cuffs round the tubules; branches have none."""
         outer = self._tubes(self.tubules, (1 + _CUFF) * self.radii, start, stop)
-        return np.maximum(outer - self.block(start, stop), 0)
+        found: FloatArray = np.maximum(outer - self.block(start, stop), 0)
+        return found
 
     def density(self, start: int, stop: int) -> FloatArray:
         """Attenuation of the solid over that of dentin without cuffs."""
@@ -103,7 +104,8 @@ class Dentin:
         """What a perfect confocal microscope collects; 1 is a stained tubule."""
         fraction = self.block(0, self.shape[0])
         between = 1 - fraction - self.cuffs(0, self.shape[0])
-        return fraction + np.float32(AUTOFLUORESCENCE) * np.maximum(between, 0)
+        glow: FloatArray = np.float32(AUTOFLUORESCENCE) * np.maximum(between, 0)
+        return fraction + glow
 
     def _tubes(
         self,

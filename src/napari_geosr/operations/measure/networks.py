@@ -56,8 +56,8 @@ def agreement_of(
     """
     from napari_geosr.measure.graph.agreement import graph_agreement
 
-    graphs = [report.graph for report in reports.values()]
-    if len(graphs) < 2 or graphs[0] is None or graphs[1] is None:
+    graphs = [r.graph for r in reports.values() if r.graph is not None]
+    if len(graphs) < 2:
         return None
     found, true = graphs[:2]
     if found.unit != true.unit and {found.unit, true.unit} <= MILLIMETRES.keys():
