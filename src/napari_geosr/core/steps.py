@@ -215,7 +215,7 @@ class IterationDone(Step):
     Attributes
     ----------
     residual : float or None
-        Relative residual: share of the measurement not yet explained; None if unknown.
+        Share of the measurement that is not explained yet, where it is known.
     """
 
     residual: float | None = None

@@ -142,7 +142,7 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     raise FileError(
         f"{path.name} holds {len(full)} images of different shape or kind ({shapes}"
         f"{more}), not one volume. Choose one as '{path.name}::0' … "
-        f"'{path.name}::{len(full) - 1}', or save it as a separate file."
+        f"'{path.name}::{len(full) - 1}', or save it as a file of its own."
     )
 
 
