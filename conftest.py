@@ -1,4 +1,4 @@
-"""Examples in docstrings run in an empty folder, without the person's own models."""
+"""Examples in docstrings run in an empty folder, without a person's models and jobs."""
 
 from __future__ import annotations
 
@@ -16,3 +16,4 @@ def _folder_of_an_example(
     folder: Path = request.getfixturevalue("tmp_path")
     monkeypatch.chdir(folder)
     monkeypatch.setenv("XDG_DATA_HOME", str(folder / "data"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(folder / "state"))

@@ -45,7 +45,11 @@ def run_words(words: list[str], folder: Path) -> str:
     if words[0] == "napari-geosr":
         words = [sys.executable, "-m", "napari_geosr", *words[1:]]
     # Without the person's own models and jobs.
-    own = {"COLUMNS": "88", "XDG_DATA_HOME": str(folder / "data")}
+    own = {
+        "COLUMNS": "88",
+        "XDG_DATA_HOME": str(folder / "data"),
+        "XDG_STATE_HOME": str(folder / "state"),
+    }
     environment = {**os.environ, **own}
     done = subprocess.run(
         words, cwd=folder, env=environment, capture_output=True, text=True, check=False

@@ -6,7 +6,7 @@ import gc
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +67,14 @@ def new_folder(tmp_path_factory: pytest.TempPathFactory) -> Callable[[], Path]:
         return folder
 
     return make
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_list_of_a_person(new_folder: Callable[[], Path]) -> Iterator[None]:
+    """Also fixtures of a module or session, which come before that of a test."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setenv("XDG_STATE_HOME", str(new_folder()))
+        yield
 
 
 @pytest.fixture(autouse=True)

@@ -84,7 +84,8 @@ def test_pages_fit_80_columns_and_defaults_can_be_typed(pages: dict[str, str]) -
     ("words", "meant"),
     [
         ("train noise2voi", "'noise2void'"),
-        ("models lst", '"list"'),
+        ("train noise2voi --source x.tif", "'noise2void'"),
+        ("models lst", "'list'"),
         ("restor", '"restore"'),
         ("models show foam-denois", "'foam-denoise'"),
         ("restore scan.tif --modelx x -o y.tif", "--model"),

@@ -24,6 +24,7 @@ from napari_geosr.core.steps import BlockDone, Step, StepIterator, TileDone, run
 from napari_geosr.gui.jobs import handover as _handover
 from napari_geosr.gui.kit import closing as _closing
 from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.jobs import handover as _jobs_handover
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
@@ -79,7 +80,7 @@ def close_window(viewer, monkeypatch, asked, answer: str) -> list[str]:
     timer = SimpleNamespace(singleShot=lambda _ms, call: closed.append(call.__name__))
 
     def ask(runs, tasks, _jobs, _parent):
-        asked.append([run.doing for run in runs] + [t.description for t in tasks])
+        asked.append([run.description for run in runs] + [t.description for t in tasks])
         return answer
 
     monkeypatch.setattr(_closing, "QTimer", timer)
@@ -186,6 +187,73 @@ def test_what_cannot_be_kept_leaves_the_window_open(
     assert dock.activity.unfinished() is not None
 
 
+def endless_writing(monkeypatch):
+    """Layers take for ever to be written into a job."""
+    begun = []
+
+    def write(volume, path, should_stop):
+        path.mkdir(parents=True)
+        begun.append(path)
+        while not should_stop():
+            time.sleep(0.005)
+        raise Cancelled("Stopped.")
+
+    monkeypatch.setattr(_jobs_handover, "write_into_job", write)
+    return begun
+
+
+@pytest.mark.parametrize("answer", ["close", "pause"])
+def test_closing_again_offers_a_way_out(
+    viewer, qtbot, monkeypatch, asked, started, slow, rng, answer
+):
+    viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
+    dock = running(viewer, qtbot)
+    begun = endless_writing(monkeypatch)
+    closed = close_window(viewer, monkeypatch, asked, answer)
+    qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
+    window = viewer.window._qt_window
+    closing = closing_of(window)
+    texts = []
+    for button in ("Wait", "Stop and stay"):
+
+        def exec_(box, button=button):
+            texts.append(box.text())
+            names = {b.text().replace("&", ""): b for b in box.buttons()}
+            names[button].click()
+
+        monkeypatch.setattr(QMessageBox, "exec", exec_)
+        assert closing.eventFilter(window, Close(spontaneous=True))
+        qtbot.wait(100)
+        assert closing.is_leaving == (button == "Wait")
+    assert texts == ["Restoring scan is still being saved as a job."] * 2
+    assert "not moved into the background" in dock.message.text
+    assert closed == []
+    assert index.list_jobs() == []
+    assert list(dock.activity.handover.folder.iterdir()) == []
+    # What is finished is still there, to be continued in its layer.
+    assert dock.activity.unfinished() is not None
+
+
+def test_every_window_knows_that_runs_are_leaving(
+    viewer, qtbot, monkeypatch, asked, started, slow, rng, make_napari_viewer
+):
+    viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
+    running(viewer, qtbot)
+    begun = endless_writing(monkeypatch)
+    other = closing_of(make_napari_viewer().window._qt_window)
+    monkeypatch.setattr(_closing, "ask_about_runs", lambda *_: "close")
+    first = closing_of(viewer.window._qt_window)
+    assert other.ask(everywhere=True) == "close"
+    other.leave("close", lambda: None, everywhere=True)
+    qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
+    assert first.is_leaving
+    assert other.is_leaving
+    monkeypatch.setattr(_closing, "ask_about_leaving", lambda *_: True)
+    first.ask_to_stay()
+    qtbot.waitUntil(lambda: not other.is_leaving, timeout=10_000)
+    assert not first.is_leaving
+
+
 @pytest.mark.parametrize("answer", ["close", "pause"])
 def test_a_reconstruction_goes_on_as_a_job(
     viewer, qtbot, tmp_path, monkeypatch, asked, started, answer
@@ -258,7 +326,7 @@ def test_a_measurement_starts_again_as_a_job_or_stops(
 class Run:
     """As a dock has it."""
 
-    doing, remark = "Restoring foam", "In the background it continues."
+    description, remark = "Restoring foam", "In the background it continues."
     keeps_part = True
 
 

@@ -47,13 +47,13 @@ def test_limits_are_those_of_the_whole(viewer, qtbot, data, tmp_path, kind):
 
 def test_limits_of_a_person_stay(viewer, qtbot, data, tmp_path, monkeypatch):
     go_on = threading.Event()
-    steps = contrast._sample_steps
+    steps = contrast.limits_steps
 
     def slow(data, should_stop):
         go_on.wait(10)
         return (yield from steps(data, should_stop))
 
-    monkeypatch.setattr(contrast, "_sample_steps", slow)
+    monkeypatch.setattr(contrast, "limits_steps", slow)
     (layer,) = viewer.open(write("slices", data, tmp_path), plugin="napari-geosr")
     layer.contrast_limits = (5, 77)
     layer.contrast_limits = (5, 78)
@@ -86,3 +86,13 @@ def test_outliers_do_not_darken_the_rest(rng):
     assert limits_of(np.full(10, 3.0)) is None
     assert limits_of(np.empty(0)) is None
     assert limits_of(np.array([0, 1] * 50)) == (0, 1)
+
+
+@pytest.mark.parametrize(
+    "shape",
+    [(511, 511), (95, 95, 95), (40, 30, 47, 95), (6, 5, 30, 31, 47), (2, 1, 1, 9000)],
+)
+def test_a_sample_is_small_whatever_the_axes(shape):
+    taken = len(contrast._sample(np.ones(shape, np.uint8)))
+    most = contrast._COUNTED
+    assert min(most, np.prod(shape)) / 8 < taken <= most

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 
@@ -9,20 +10,28 @@ import numpy as np
 import psutil
 import pytest
 from opening import opened
+from porosity_helpers import physical
+from qtpy.QtWidgets import QLabel
 from tomography_helpers import DOCK as RECONSTRUCT
 from train_helpers import JOBS
 
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.jobs.result import JobSource, layer_of
+from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import POROSITY
+from napari_geosr.gui.layers import contrast
+from napari_geosr.io.journal import journal_of
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.run import run_steps
 
 
-def make_job(folder, name: str, state: str, scan, **facts) -> JobFolder:
+def make_job(folder, name: str, state: str, scan, part=None, **facts) -> JobFolder:
     values = {"operation": "restore", "method": "gaussian", "name": name}
-    values |= {"data": {"volume": str(scan)}, "settings": {"model": "gaussian"}}
+    data = {"volume": str(scan)} | (part or {})
+    values |= {"data": data, "settings": {"model": "gaussian"}}
     job = JobFolder.create(folder / name, values, name=name)
     job.set_state(state, **{"done": 3, "total": 12} | facts)
     index.register(job)
@@ -39,7 +48,10 @@ def finished(folder, scan, **facts) -> JobFolder:
     job = make_job(folder, "done", "done", scan, **facts)
     result = job.path / "result" / "done.ome.tif"
     result.parent.mkdir()
-    io.write(io.read(scan).replace(name="done"), result)
+    restored = io.read(scan)
+    if "C" in restored.axes:
+        restored = restored.take(channel=1)
+    io.write(restored.replace(name="done"), result)
     job.set_state("done", result="result/done.ome.tif")
     return job
 
@@ -48,6 +60,7 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     viewer, qtbot, tmp_path, scan, monkeypatch
 ):
     job = make_job(tmp_path, "foam", "paused", scan)
+    leave_part(job, [[[0, 3], [0, 20], [0, 20]]])
     dock = opened(viewer)
     row = dock.job_row
     qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
@@ -67,6 +80,30 @@ def test_a_paused_run_is_offered_when_the_dock_opens(
     assert row.button.isHidden()
     job.set_state("running", done=6)
     qtbot.waitUntil(lambda: "50 %" in row.label.text(), timeout=10_000)
+
+
+def leave_part(job, boxes) -> None:
+    """What a run writes down of a part that it has finished."""
+    part = job.path / "data" / "part.zarr"
+    part.mkdir(parents=True)
+    journal_of(part).write_text(json.dumps({"boxes": boxes}))
+
+
+@pytest.mark.parametrize("boxes", [None, []])
+def test_nothing_is_promised_of_which_nothing_is_there(
+    viewer, qtbot, tmp_path, scan, boxes
+):
+    job = make_job(tmp_path, "foam", "paused", scan, done=0, total=0)
+    if boxes is not None:  # stopped before the first tile
+        leave_part(job, boxes)
+    row = opened(viewer).job_row
+    qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
+    on = "it starts again from the beginning."
+    assert row.label.text() == f"foam is paused; {on}"
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "paused", timeout=10_000)
+    assert view.state_label.text() == f"Paused; {on}"
+    assert "finished" not in view.resume_button.toolTip()
 
 
 def test_not_now_is_remembered(viewer, qtbot, tmp_path, scan):
@@ -124,8 +161,16 @@ def test_the_jobs_dock_shows_the_result(viewer, qtbot, tmp_path, scan):
     view = dock.view
     qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
     assert view.show_button.isEnabled()
-    assert not view.use_button.isEnabled()
     assert view.state_label.text() == "Done."
+    # What only trainings have is not there.
+    for part in (
+        view.use_button,
+        view.tune_button,
+        view.finish_button,
+        view.show_preview,
+        view.plot,
+    ):
+        assert part.isHidden(), part.accessibleName()
     with qtbot.waitSignal(view.opener.opened, timeout=20_000):
         view.show_button.click()
     assert [layer.name for layer in viewer.layers] == ["done"]
@@ -140,29 +185,126 @@ def test_a_result_that_is_gone_is_said(viewer, qtbot, tmp_path, scan):
     qtbot.waitUntil(lambda: "moved or deleted" in dock.view.message.text, timeout=9000)
 
 
-def test_a_measurement_is_shown_as_its_pores(viewer, qtbot, tmp_path, scan):
-    from napari_geosr.jobs.run import run_steps
+@pytest.fixture
+def foam(tmp_path):
+    return io.write(physical(name="foam"), tmp_path / "foam.ome.tif")
 
+
+def measured(folder, scan, **more) -> JobFolder:
+    """A measurement that has run as a job."""
     values = {"operation": "measure", "method": "otsu", "name": "foam_pores"}
-    values["data"] = {"volume": str(scan)}
-    job = JobFolder.create(tmp_path / "pores", values, name="foam_pores")
+    values |= {"data": {"volume": str(scan), "title": "foam"}, **more}
+    job = JobFolder.create(folder / "pores", values, name="foam_pores")
     assert read_job(job.values(), job.path)[0].name == "foam_pores"
     for _ in run_steps(job):
         pass
     index.register(job)
-    row = opened(viewer, POROSITY).job_row
+    return job
+
+
+def figures(dock) -> list[str]:
+    labels = dock.result.figures.findChildren(QLabel)
+    return [label.accessibleName() for label in labels]
+
+
+def test_the_jobs_dock_shows_a_measurement_in_the_porosity_dock(
+    viewer, qtbot, tmp_path, foam
+):
+    job = measured(tmp_path, foam)
+    known = json.loads((job.path / "result" / "report.json").read_text("utf-8"))
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
+    with qtbot.waitSignal(view.opener.opened, timeout=60_000):
+        view.show_button.click()
+    assert str(job.status().result) in view.message.text
+    dock = open_dock(viewer, POROSITY).dock
+    assert dock.tabs.currentIndex() == 1
+    assert dock.result.table.model().rowCount() == known["pore_count"] == 3
+    assert f"{100 * known['porosity']:.3g} %" in figures(dock)
+    assert not dock.result.export.isEnabled()
+    assert str(job.path / "result") in dock.result.export.toolTip()
+    (layer,) = viewer.layers
+    assert layer.name == "foam · pores"
+    assert job.status().seen
+    dock.result.table.selectRow(1)  # as those measured in the dock
+    assert layer.selected_label == dock.result.table.selected_label()
+
+
+def test_a_measurement_is_shown_over_its_scan(viewer, qtbot, tmp_path, foam):
+    other = io.write(physical(name="other", seed=1), tmp_path / "other.ome.tif")
+    measured(tmp_path, foam, reference={"volume": str(other), "title": "other"})
+    (image,) = viewer.open(str(foam), plugin="napari-geosr")
+    dock = opened(viewer, POROSITY)
+    row = dock.job_row
     qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
-    with qtbot.waitSignal(row.opener.opened, timeout=20_000):
+    with qtbot.waitSignal(row.opener.opened, timeout=60_000):
         row.button.click()
     layer = viewer.layers[-1]
     assert type(layer).__name__ == "Labels"
-    assert layer.data.shape == (6, 20, 20)
+    assert layer.data.shape == image.data.shape
+    corner = image.data_to_world((5, 6, 7))
+    np.testing.assert_allclose(layer.data_to_world((5, 6, 7)), corner)
+    assert [dock.result.which.itemText(i) for i in range(2)] == ["foam", "other"]
+    dock.result.which.setCurrentText("other")  # it has figures, but no labels
+    assert dock.result.table.model().rowCount() == 3
+
+
+def test_a_damaged_report_is_said(viewer, qtbot, tmp_path, foam):
+    job = measured(tmp_path, foam)
+    (job.path / "result" / "report.json").write_text("[]")
+    dock = opened(viewer, POROSITY)
+    qtbot.waitUntil(lambda: not dock.job_row.isHidden(), timeout=10_000)
+    dock.job_row.button.click()
+    qtbot.waitUntil(lambda: "holds no report" in dock.message.text, timeout=20_000)
+    assert not job.status().seen
+
+
+def test_a_result_without_its_scan_has_the_contrast_of_the_whole(
+    viewer, qtbot, tmp_path, rng
+):
+    """As a file that is opened: not that of the middle slice."""
+    data = rng.integers(90, 101, (21, 30, 30)).astype(np.uint16)
+    data *= np.arange(1, 22, dtype=np.uint16)[:, None, None]
+    scan = io.write(Volume(data, "ZYX"), tmp_path / "scan.ome.tif")
+    finished(tmp_path, scan)
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "done", timeout=10_000)
+    with qtbot.waitSignal(view.opener.opened, timeout=20_000):
+        view.show_button.click()
+    (result,) = viewer.layers
+    (file,) = viewer.open(str(scan), plugin="napari-geosr")
+    qtbot.waitUntil(lambda: not contrast._running)
+    assert tuple(result.contrast_limits) == tuple(file.contrast_limits)
+    assert result.contrast_limits_range[1] < 4000  # the slider can be used
+
+
+def test_the_look_is_that_of_the_channel(viewer, qtbot, tmp_path, rng):
+    data = rng.random((2, 6, 20, 20)).astype(np.float32)
+    scan = io.write(Volume(data, "CZYX", (2.0,) * 3, "µm"), tmp_path / "scan.ome.tif")
+    done = finished(tmp_path, scan, part={"reading": {"channel": 1}})
+    layers = viewer.open(str(scan), plugin="napari-geosr")
+    qtbot.waitUntil(lambda: not contrast._running)
+    layers[0].contrast_limits, layers[1].contrast_limits = (0.1, 0.2), (0.3, 0.4)
+    row = opened(viewer).job_row
+    qtbot.waitUntil(lambda: row.job == done.path, timeout=10_000)
+    with qtbot.waitSignal(row.opener.opened, timeout=20_000):
+        row.button.click()
+    assert tuple(viewer.layers[-1].contrast_limits) == (0.3, 0.4)
+
+
+def test_a_layer_that_was_in_no_file_is_found_by_its_name(viewer, tmp_path, rng):
+    layer = viewer.add_image(rng.random((6, 20, 20)), name="foam")
+    path = tmp_path / "job" / "data" / "scan.ome.zarr"
+    source = JobSource(path, title="foam", is_of_job=True)
+    assert layer_of(viewer, source) is layer
+    assert layer_of(viewer, JobSource(path, title="foam")) is None
 
 
 def test_a_paused_job_is_offered_in_the_jobs_dock(viewer, qtbot, tmp_path, scan):
     make_job(tmp_path, "foam", "paused", scan)
     offer = opened(viewer, JOBS).offer
     qtbot.waitUntil(lambda: not offer.isHidden(), timeout=10_000)
-    assert offer.label.text() == "foam is paused at 3 of 12."
+    said = "foam is paused at 3 of 12 tiles; it starts again from the beginning."
+    assert offer.label.text() == said
     offer.later.click()
     assert offer.isHidden()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import socket
 
 import numpy as np
+import psutil
 import pytest
 from event_loop import Turns
 from qtpy.QtWidgets import QFileDialog, QMessageBox
@@ -65,6 +67,56 @@ def test_all_jobs_are_listed_and_one_is_shown(viewer, qtbot, tmp_path):
         lambda: dock.view.plot.names() == ["old", "", "sick", ""], timeout=5000
     )
     assert not dock.remove_button.isEnabled()
+
+
+def test_a_training_has_its_buttons_and_nothing_else(viewer, qtbot, tmp_path):
+    make_job(tmp_path, "mine", "paused")
+    view = opened(viewer, JOBS).view
+    qtbot.waitUntil(lambda: view.state == "paused", timeout=10_000)
+    for part in (view.use_button, view.tune_button, view.finish_button, view.plot):
+        assert not part.isHidden(), part.accessibleName()
+    assert view.show_button.isHidden()
+
+
+def test_without_jobs_one_sentence_says_what_to_do(viewer, qtbot):
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: "No jobs yet" in dock.view.state_label.text())
+    assert "Press Train…" in dock.view.state_label.text()
+    assert not dock.train_button.isHidden()
+    for part in (dock.tree, dock.remove_button, dock.view.plot, dock.view.folder_row):
+        assert part.isHidden(), part.accessibleName()
+
+
+@pytest.mark.parametrize(
+    ("operation", "method", "what", "said", "column"),
+    [
+        ("restore", "tv", None, "Working… 24 of 200 tiles done.", "12 %"),
+        (
+            "reconstruct",
+            "sirt",
+            "iteration 3 of 25",
+            "Working… iteration 3 of 25, 12 % done.",
+            "12 %",
+        ),
+        ("measure", "otsu", None, "Working… 12 % done.", "12 %"),
+    ],
+)
+def test_numbers_have_a_unit(
+    viewer, qtbot, tmp_path, operation, method, what, said, column
+):
+    values = {"operation": operation, "method": method}
+    job = JobFolder.create(tmp_path / "job", values, name="job")
+    job.append("stage", message="Working")
+    more = {} if what is None else {"what": what}
+    job.append("progress", step=24, total=200, losses={}, **more)
+    own = psutil.Process()
+    facts = {"pid": own.pid, "host": socket.gethostname()}
+    job.set_state("running", done=24, total=200, started=own.create_time(), **facts)
+    index.register(job)
+    dock = opened(viewer, JOBS)
+    qtbot.waitUntil(lambda: dock.view.state == "running", timeout=10_000)
+    assert dock.view.state_label.text() == said
+    assert dock._items()[0].text(2) == column
 
 
 def test_one_odd_job_stops_no_dock(viewer, qtbot, tmp_path):
@@ -129,8 +181,6 @@ def test_a_moved_job_is_said_to_be_gone_until_it_is_added(
 
 @pytest.mark.parametrize("name", [TRAIN, JOBS])
 def test_an_interrupted_job_is_offered(viewer, qtbot, tmp_path, monkeypatch, name):
-    import socket
-
     begun = []
     monkeypatch.setattr(local, "start", lambda job: begun.append(job.path))
     host = socket.gethostname()

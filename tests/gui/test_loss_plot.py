@@ -56,7 +56,7 @@ def test_every_loss_of_a_run_has_its_colour_and_its_words(tmp_path):
     colors = {line.name: line.color for line in lines if not line.dashed}
     assert len(set(colors.values())) == len(_LOSSES)
     (validation,) = (line for line in lines if line.dashed)
-    assert validation.color == colors["there and back"]
+    assert validation.color == colors["cycle loss"]
 
 
 def drawn(plot):

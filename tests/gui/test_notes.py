@@ -139,3 +139,36 @@ def test_a_file_without_doubts_says_nothing(viewer, qtbot, tmp_path, rng):
     assert said == []
     for row in rows_of(viewer, qtbot, layer):
         assert row.notes.isHidden()
+
+
+def test_a_layer_that_is_shown_no_more_is_let_go(viewer, qtbot, rng):
+    """However often layers are chosen, each row listens once, to one of them."""
+    layers = [viewer.add_image(rng.random((5, 20, 20)), name=n) for n in "ab"]
+    dock = open_dock(viewer, qtbot)
+    settings = dock.settings
+    rows = {
+        settings.notes: ("metadata", "units", "axis_labels", "name", "scale"),
+        settings.frames: ("axis_labels", "metadata"),
+        settings.voxel_size: ("units",),
+    }
+
+    def listening(row, layer) -> int:
+        emitters = [getattr(layer.events, name) for name in rows[row]]
+        return sum(ref() is row for e in emitters for ref, _ in _callbacks(e))
+
+    for _ in range(3):
+        for layer in layers:
+            settings.image.set_layer(layer)
+    for row, names in rows.items():
+        assert listening(row, layers[0]) == 0, row
+        assert listening(row, layers[1]) == len(names), row
+        assert len(row._connections._ends) == len(names), row
+    settings.image.set_layer(None)
+    for row in rows:
+        row.set_layer(None)
+        assert listening(row, layers[1]) == 0, row
+
+
+def _callbacks(emitter):
+    """Bound methods are kept as a weak reference and a name."""
+    return [c for c in emitter.callbacks if isinstance(c, tuple)]

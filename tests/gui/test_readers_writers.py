@@ -9,8 +9,10 @@ import dask.array as da
 import h5py
 import numpy as np
 import pytest
+import tifffile
 from napari.components import ViewerModel
 from napari.layers import Image, Labels, Layer
+from napari.utils.notifications import notification_manager
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
@@ -18,6 +20,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import part_of_file
 from napari_geosr.gui.readers import get_reader
 from napari_geosr.gui.writers import volume_from_data, write_image, write_labels
+from napari_geosr.jobs.handover import LayerVolume
 from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.reproduce import as_command, as_python
 
@@ -89,7 +92,7 @@ def test_zarr_opens_with_its_levels(tmp_path: Path) -> None:
     np.testing.assert_allclose(layer.scale, volume().voxel_size)
 
 
-def test_channels_become_layers(tmp_path: Path) -> None:
+def test_channels_become_layers(viewer: Any, tmp_path: Path) -> None:
     data = np.arange(3 * 4 * 5 * 6, dtype=np.uint8).reshape(3, 4, 5, 6)
     path = io.write(volume(data=data, axes="CZYX"), tmp_path / "a.tif")
     layers = opened(path)
@@ -252,3 +255,33 @@ def test_real_files_keep_their_voxel_size(shared_data: Path) -> None:
     assert len(opened(shared_data / "microscopy" / "hela-cells.tif")) == 3
     (nan,) = opened(shared_data / "bad" / "psf_all_nan.tif")
     assert nan.data.shape == (41, 150, 150)
+
+
+def test_images_of_different_shapes_become_layers(viewer: Any, tmp_path: Path) -> None:
+    """napari's dialog knows no ``scan.tif::1``."""
+    rng = np.random.default_rng(0)
+    path = tmp_path / "scan.tif"
+    shapes = ((5, 20, 30), (8, 9), (40, 31))
+    with tifffile.TiffWriter(path) as writer:
+        for shape in shapes:
+            writer.write(rng.integers(0, 9, shape, np.uint8), photometric="minisblack")
+    before = len(notification_manager.records)
+    layers = viewer.open(str(path), plugin="napari-geosr")
+    assert [layer.data.shape for layer in layers] == list(shapes)
+    assert [layer.name for layer in layers] == [f"scan · image {i}" for i in range(3)]
+    said = [note.message for note in notification_manager.records[before:]]
+    assert any("3 images of different shape: each is opened" in text for text in said)
+    # A job, which reads the file again, gets the same image.
+    for layer in layers:
+        assert LayerVolume(*part_of_file(layer, viewer)).is_in_file()
+
+
+def test_only_the_largest_of_very_many_images_are_opened(
+    viewer: Any, tmp_path: Path
+) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for n in range(10, 30):
+            writer.write(np.ones((n, n), np.uint8), photometric="minisblack")
+    layers = viewer.open(str(path), plugin="napari-geosr")
+    assert [layer.data.shape[0] for layer in layers] == list(range(14, 30))

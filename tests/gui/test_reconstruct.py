@@ -19,7 +19,7 @@ from tomography_helpers import (
 )
 
 from napari_geosr import reconstruct
-from napari_geosr.core.steps import StepIterator, TileDone
+from napari_geosr.core.steps import IterationDone, StepIterator, TileDone
 from napari_geosr.gui.layers import is_helper
 from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
 from napari_geosr.gui.reconstruct import activity as _reconstructing
@@ -174,6 +174,16 @@ def test_the_volume_is_reconstructed(viewer, qtbot, path):
     assert dock.save_button.isVisibleTo(dock)
     assert dock.measure_button.isVisibleTo(dock)
     assert dock.run_button.text() == RUN[0]
+
+
+def test_the_progress_counts_iterations(viewer, qtbot, path):
+    dock = opened(viewer, path)
+    idle(dock, qtbot)
+    dock.activity._on_run_step(IterationDone(24, 200, None, 24, 200))
+    assert dock.progress_label.text().startswith("12 % done, iteration 24 of 200")
+    dock.activity._on_run_step(IterationDone(30, 200))  # one of FBP, which has none
+    assert dock.progress_label.text().startswith("15 % done")
+    assert "iteration" not in dock.progress_label.text()
 
 
 def test_the_volume_takes_the_layer_of_the_preview(viewer, qtbot, path):

@@ -79,8 +79,10 @@ def test_a_run_of_a_killed_napari_can_be_discarded(dock, qtbot):
 
 def test_run_begins_anew(dock, qtbot):
     done = []
-    dock.activity.progressed.connect(lambda what, n, _: done.append((what, n)))
+    dock.activity.progressed.connect(lambda *step: done.append(step))
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000):
         dock.run_button.click()
-    assert len([n for what, n in done if what == "tiles"]) == dock.n_tiles
+    # How many tiles there are depends on the speed of the machine at that time.
+    tiles = [(n, total) for what, n, total in done if what == "tiles"]
+    assert [n for n, _ in tiles] == list(range(1, tiles[-1][1] + 1))
     assert len(storage.left_results()) == 1

@@ -24,7 +24,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import start as _train_start
 from napari_geosr.gui.jobs.start import TrainingPlan
 from napari_geosr.gui.kit.remembered import settings_path
-from napari_geosr.gui.train import scenarios
+from napari_geosr.gui.train import data_check, scenarios
 from napari_geosr.jobs.data import is_its_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
@@ -116,12 +116,48 @@ def test_correlated_noise_is_said_before_start(viewer, qtbot, tmp_path, rng):
     dock = opened(viewer, TRAIN)
     dock.have.setCurrentText("One noisy scan only")
     said = "correlated between neighbouring voxels"
-    qtbot.waitUntil(lambda: said in dock.data_message.text, timeout=20_000)
+    message = dock.doubts_message
+    qtbot.waitUntil(lambda: said in message.text, timeout=20_000)
     dock.steps.setValue(dock.steps.value() + 1)
-    assert said in dock.data_message.text  # nothing jumps while one types
+    assert said in message.text  # nothing jumps while one types
+    # What is refused meanwhile does not take it away.
+    set_small(dock, steps=10, folder=tmp_path)
+    dock.name.setText("My Model")
+    dock._on_settings()
+    dock.start_button.click()
+    assert "name" in dock.settings_message.text
+    qtbot.wait(3 * data_check._PAUSE)
+    assert said in message.text
     dock._rows["source"].combo.set_layer(viewer.layers["separate"])
-    qtbot.waitUntil(lambda: not dock.data_message.text, timeout=20_000)
+    qtbot.waitUntil(lambda: not message.text, timeout=20_000)
     assert dock.view.job is None
+
+
+def test_a_slice_that_is_not_there_is_refused_beside_its_field(viewer, qtbot, tmp_path):
+    noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    set_small(dock, steps=10, folder=tmp_path)
+    dock.settings.form.set_values({"preview_slice": 999})
+    dock.start_button.click()
+    qtbot.waitUntil(lambda: dock.settings.form.faults != {}, timeout=60_000)
+    faults = dock.settings.form.faults
+    assert "no preview slice 999" in faults["preview_slice"]
+    editor = dock.settings.form.editor("preview_slice")
+    qtbot.waitUntil(lambda: not editor.visibleRegion().isEmpty(), timeout=5000)
+    assert not dock.data_message.text
+
+
+def test_a_patch_larger_than_the_scan_is_said_before_start(viewer, qtbot, tmp_path):
+    first, _ = noisy_scans(viewer)
+    dock = opened(viewer, TRAIN)
+    dock.settings.form.set_values({"patch": 512})
+    dock._on_settings()
+    edge = min(first.data.shape[-2:])
+    said = f"Set the patch to {edge} or less"
+    qtbot.waitUntil(lambda: said in dock.doubts_message.text, timeout=20_000)
+    dock.settings.form.set_values({"patch": edge})
+    dock._on_settings()
+    qtbot.waitUntil(lambda: not dock.doubts_message.text, timeout=20_000)
 
 
 def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):

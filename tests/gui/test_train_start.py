@@ -14,6 +14,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import start as _train_start
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.own_files import foreign_files
 
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 24, "steps": 5}
 
@@ -48,6 +49,9 @@ def test_the_job_of_another_napari_is_left_alone(plan, begun, tmp_path):
     assert content(theirs.path) == before
     sources = JobFolder(ours).values()["training"]["source"]
     assert sources[0].startswith(str(ours / "data"))
+    # Logs name the layer, and neither its role nor its number.
+    assert Path(sources[0]).name == "first.ome.zarr"
+    assert foreign_files(ours) == []
 
 
 def test_two_that_start_at_once_get_a_folder_each(plan, begun, tmp_path):

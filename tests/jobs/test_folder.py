@@ -14,6 +14,7 @@ import pytest
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.own_files import foreign_files
 
 
 @pytest.fixture
@@ -104,3 +105,18 @@ def test_jobs_are_found_by_name_and_by_folder(
     assert index.find("foam").path == job.path
     with pytest.raises(JobError, match="There is no job"):
         index.find("bar")
+
+
+def test_who_has_seen_a_job_writes_no_state(tmp_path: Path) -> None:
+    """Its process may write ``job.json`` at the same moment."""
+    job = JobFolder.create(tmp_path / "job", {"operation": "train"}, name="job")
+    job.set_state("paused")
+    before = (job.path / "job.json").read_bytes()
+    assert not job.status().seen
+    job.set_seen()
+    assert job.status().seen
+    assert (job.path / "job.json").read_bytes() == before
+    assert foreign_files(job.path) == []
+    with job.hold():
+        job.take("running")  # what it makes now, nobody has seen
+    assert not job.status().seen

@@ -26,7 +26,7 @@ from napari_geosr.jobs.handover import (
     job_from_run_steps,
     plain_name,
 )
-from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.kinds import how_it_resumes, read_job
 from napari_geosr.jobs.own_files import foreign_files
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
@@ -137,6 +137,32 @@ def test_a_restoration_goes_on_as_a_job(
     assert not (folder / "data" / "part.zarr").exists()
 
 
+def test_a_job_killed_after_its_last_step_keeps_no_parts(
+    own_home: Path, scan: Path, small_tiles: None
+) -> None:
+    volume = io.read(scan)
+    done = stopped_restoration(volume)
+    stopped = StoppedRestoration(
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=done.volume
+    )
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    part = folder / "data" / "part.zarr"
+    assert part.exists()
+    assert how_it_resumes("restore", folder) == "resumes from the finished tiles"
+    (folder / "result").mkdir()
+    io.write(volume, folder / "result" / "scan_ct-denoise.ome.tif")
+    assert tiles_of(JobFolder(folder)) == 0
+    assert list((folder / "data").iterdir()) == []
+    assert how_it_resumes("restore", folder) == "starts again from the beginning"
+
+
+def test_only_parts_of_the_job_itself_are_removed(tmp_path: Path) -> None:
+    elsewhere = tmp_path / "mine"
+    elsewhere.mkdir()
+    storage.remove_parts(tmp_path / "job", elsewhere, None)
+    assert elsewhere.exists()
+
+
 def test_a_finished_result_is_kept_as_a_job_too(own_home: Path, scan: Path) -> None:
     volume = io.read(scan)
     whole = run_to_end(restoration.restore_steps(volume, SETTINGS))
@@ -207,6 +233,9 @@ def test_a_reconstruction_goes_on_as_a_job(
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     job = JobFolder(folder)
     assert 0 < tiles_of(job) < sum(1 for _ in range(24))
+    events, _ = job.events(0, 10**6)
+    whats = [event.get("what") for event in events if event["event"] == "progress"]
+    assert "iteration 1 of 3" in whats
     status = job.status()
     assert (status.operation, status.method, status.state) == (
         "reconstruct",
@@ -237,6 +266,19 @@ def test_a_measurement_starts_again_as_a_job(own_home: Path, scan: Path) -> None
     assert foreign_files(folder) == []
 
 
+@pytest.mark.parametrize("dtype", [np.int64, np.uint64, np.uint32, np.float64, bool])
+def test_no_voxel_changes_on_its_way_into_a_job(own_home: Path, dtype: Any) -> None:
+    """Numbers beyond 32 bits do not begin again at 0."""
+    values = np.arange(6 * 20 * 20).reshape(6, 20, 20) % 7
+    if np.dtype(dtype).itemsize == 8:
+        values = values + 2**40 + 1
+    given = Volume(values.astype(dtype), "ZYX", name="labels")
+    stopped = StoppedMeasurement({"data": LayerVolume(given)}, MeasureConfig())
+    folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
+    job, _ = read_job(JobFolder(folder).values(), folder)
+    np.testing.assert_array_equal(job.data.open().data, given.data)  # type: ignore[attr-defined]
+
+
 def test_settings_of_a_training_are_refused(own_home: Path, scan: Path) -> None:
     values = {"operation": "restore", "name": "scan", "data": {"volume": str(scan)}}
     job = JobFolder.create(own_home / "job", values, name="scan")
@@ -251,7 +293,7 @@ def test_a_file_that_holds_something_else_is_not_taken(
     volume = io.read(scan)
     edited = np.asarray(volume.data).copy()
     edited[:] += 1
-    given = LayerVolume(volume.replace(data=edited))
+    given = LayerVolume(volume.replace(data=edited, name="my core [2]"))
     assert not given.is_in_file()
     assert LayerVolume(volume).is_in_file()
     moved = volume.replace(origin=(5.0, 0.0, 0.0))
@@ -259,7 +301,9 @@ def test_a_file_that_holds_something_else_is_not_taken(
     stopped = StoppedMeasurement({"data": given}, MeasureConfig())
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     wanted, _ = read_job(JobFolder(folder).values(), folder)
-    assert wanted.data.volume == folder / "data" / "data.ome.zarr"  # type: ignore[attr-defined]
+    # Messages name the layer, and not the role that it has in the job.
+    assert wanted.data.open().title == "my_core_2.ome.zarr"  # type: ignore[attr-defined]
+    assert foreign_files(folder) == []
     np.testing.assert_array_equal(wanted.data.open().data, edited)  # type: ignore[attr-defined]
 
 

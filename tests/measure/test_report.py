@@ -6,7 +6,9 @@ import csv
 import json
 import math
 import re
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,10 +108,36 @@ def test_number_text(value, text) -> None:
 
 @pytest.mark.parametrize(
     ("fraction", "text"),
-    [(0.1234, "12.3 %"), (0.5, "50 %"), (0.001234, "0.123 %"), (0.2, "20 %")],
-)
+    [
+        (0.1234, "12.3 %"), (0.5, "50.0 %"), (0.001234, "0.123 %"), (0.18, "18.0 %"),
+        (0, "0 %"), (1, "100 %"), (0.03, "3.00 %"),
+    ],
+)  # fmt: skip
 def test_percent_text(fraction, text) -> None:
     assert percent_text(fraction) == text
+
+
+@dataclass(frozen=True)
+class OfFigures:
+    """As a report has them."""
+
+    figures: dict[str, Any]
+    unit: str = "pixel"
+    is_flat: bool = False
+
+
+def test_figures_side_by_side_have_the_same_digits() -> None:
+    assert number_text(18.0, whole=False) == "18.0"
+    assert number_text(0, whole=False) == "0"
+    figures = {"porosity": 0.175, "mean_volume": 17.5, "euler_number": 3}
+    other = {"porosity": 0.18, "mean_volume": 18.0, "euler_number": -4}
+    shown = {
+        label: texts
+        for label, texts, _ in table_rows([OfFigures(figures), OfFigures(other)])
+    }
+    assert shown["Porosity"] == ["17.5 %", "18.0 %"]
+    assert shown["Mean pore volume"] == ["17.5 pixel³", "18.0 pixel³"]
+    assert shown["Euler number"] == ["3", "\N{MINUS SIGN}4"]  # a count stays whole
 
 
 def test_the_sensitivity_to_the_threshold_is_called_that(before, after) -> None:

@@ -7,10 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from napari_geosr import measure_porosity
+from napari_geosr import io, measure_porosity
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
+    StageStarted,
     Warned,
     run_to_end,
 )
@@ -148,6 +149,17 @@ def test_comparing_with_a_volume_without_voxel_size_warns(rng):
     warnings = [s.message for s in steps if isinstance(s, Warned)]
     assert any("'b' has no voxel size" in message for message in warnings)
     assert reports["b"].min_voxels == reports["a"].min_voxels
+
+
+def test_warnings_name_the_file_and_not_its_role(rng, tmp_path):
+    path = io.write(Volume(noisy(rng), "ZYX"), tmp_path / "core.ome.zarr")
+    volumes = {"input": io.read(path), "reference": foam(rng, name="whole")}
+    said = []
+    run_to_end(measure_several_steps(volumes, MeasureConfig()), said.append)
+    texts = [s.message for s in said if isinstance(s, Warned | StageStarted)]
+    assert any("core.ome.zarr has no voxel size" in text for text in texts)
+    assert "Measuring 'whole'" in texts
+    assert not any("input" in text for text in texts)
 
 
 def test_progress_rises_over_all_volumes(rng, monkeypatch):

@@ -12,10 +12,20 @@ import pytest
 import tifffile
 
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
+from napari_geosr.core.steps import Warned
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
-from napari_geosr.operations.train import TrainJob, config_class, open_roles
-from napari_geosr.operations.train.checks import check_contents, check_slices
+from napari_geosr.operations.train import (
+    TrainJob,
+    config_class,
+    open_roles,
+    train_steps,
+)
+from napari_geosr.operations.train.checks import (
+    check_contents,
+    check_slices,
+    smaller_patches,
+)
 
 
 def job(source: Path, *, axes: str | None = None, **settings: Any) -> TrainJob:
@@ -66,6 +76,26 @@ def test_neighbours_have_to_be_there(rng: np.random.Generator) -> None:
     (sentence,) = check_slices(training, [few])
     assert "4 slices, but the network sees 5" in sentence
     assert "adjacent slices to 3" in sentence
+
+
+def test_patches_that_do_not_fit_are_said(stack: Path) -> None:
+    """The default is made to fit without a word; what a person set is not."""
+    for patch, dimensions, expected in (
+        (64, "2.5D", ""),  # the default
+        (32, "2.5D", ""),
+        (40, "2.5D", r"patch of 40 voxels is larger than stack.tif (32 × 32 voxels)"),
+        (16, "3D", r"larger than stack.tif (6 × 32 × 32 voxels)"),
+    ):
+        given = job(stack, patch=patch, dimensions=dimensions)
+        said = smaller_patches(given.training, given.check()["source"])
+        assert expected in "".join(said)
+        assert bool(said) == bool(expected)
+
+
+def test_the_run_warns_of_patches_that_do_not_fit(stack: Path, tmp_path: Path) -> None:
+    given = job(stack, patch=40, steps=1)
+    warned = (s.message for s in train_steps(given, tmp_path) if isinstance(s, Warned))
+    assert any("Set the patch to 32 or less" in message for message in warned)
 
 
 @pytest.mark.parametrize("value", [np.nan, 3.0])

@@ -144,14 +144,10 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     cause = error.__cause__ or error.__context__
     if isinstance(cause, ValidationError):
         return explain(cause)
+    if sentence := _unknown_subcommand(words):
+        return sentence
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
-        known = _subcommands(words)
-        if known:
-            return (
-                f"{words[0]} has no {unused!r}.{did_you_mean(unused, known)} There "
-                f"are: {', '.join(known)}."
-            )
         return (
             f"{unused} was not expected. Separate several numbers by commas "
             "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
@@ -161,6 +157,17 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, MissingArgumentError) and negative:
         sentence += f" Put = before a value that begins with a minus: ={negative[0]}"
     return sentence
+
+
+def _unknown_subcommand(words: Sequence[str]) -> str:
+    """What is wrong with the second word, whatever options follow it; else empty."""
+    known = _subcommands(words)
+    if not known or len(words) < 2 or words[1].startswith("-") or words[1] in known:
+        return ""
+    return (
+        f"{words[0]} has no {words[1]!r}.{did_you_mean(words[1], known)} There are: "
+        f"{', '.join(known)}."
+    )
 
 
 def _subcommands(words: Sequence[str]) -> list[str]:

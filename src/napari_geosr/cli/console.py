@@ -14,16 +14,23 @@ from typing import Any, TypeVar
 from rich.console import Console
 from rich.progress import (
     BarColumn,
-    MofNCompleteColumn,
     Progress,
     TaskID,
+    TaskProgressColumn,
     TextColumn,
     TimeRemainingColumn,
 )
 
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, StepIterator, Warned
+from napari_geosr.core.steps import (
+    IterationDone,
+    ShouldStop,
+    StageStarted,
+    Step,
+    StepIterator,
+    Warned,
+)
 
 T = TypeVar("T")
 
@@ -129,7 +136,7 @@ class _Bars:
             self._progress = Progress(
                 TextColumn("{task.description}", markup=False),
                 BarColumn(),
-                MofNCompleteColumn(),
+                TaskProgressColumn(),  # in per cent: the units differ
                 TimeRemainingColumn(),
                 console=self._console,
                 # A bar that stays would stand between the lines of the result.
@@ -169,7 +176,13 @@ class _Bars:
             if self._task is None:
                 self._start(self._message)
             assert self._task is not None
-            self._progress.update(self._task, completed=step.done, total=step.total)
+            text = step.text if isinstance(step, IterationDone) else ""
+            self._progress.update(
+                self._task,
+                description=f"{self._message}: {text}" if text else self._message,
+                completed=step.done,
+                total=step.total,
+            )
             return
         tenths = 10 * step.done // step.total
         if tenths > self._tenths:

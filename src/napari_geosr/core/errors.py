@@ -7,7 +7,7 @@ Each message says what is wrong, where (file, layer or setting) and what to do.
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 #: What a disk that has no room left says (a quota counts as a disk).
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
@@ -28,7 +28,19 @@ class GeoSRError(Exception):
 
 
 class ConfigError(GeoSRError, ValueError):
-    """A setting is out of range or settings contradict each other."""
+    """A setting is out of range or settings contradict each other.
+
+    Parameters
+    ----------
+    message : str
+    fields : sequence of str
+        Names of the settings, where a config was valid in itself: docks say it beside
+        them.
+    """
+
+    def __init__(self, message: str = "", *, fields: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.fields = tuple(fields)
 
 
 class VolumeError(GeoSRError, ValueError):
@@ -41,6 +53,21 @@ class ProjectionsError(GeoSRError, ValueError):
 
 class FileError(GeoSRError):
     """A file cannot be read or written: missing, damaged, of an unknown kind."""
+
+
+class SeveralImagesError(FileError):
+    """A file holds several images, none of which is meant more than the others.
+
+    Parameters
+    ----------
+    message : str
+    sizes : mapping of str to int
+        Number of pixels by the name that chooses an image.
+    """
+
+    def __init__(self, message: str, sizes: Mapping[str, int]) -> None:
+        super().__init__(message)
+        self.sizes = dict(sizes)
 
 
 class ModelError(GeoSRError):

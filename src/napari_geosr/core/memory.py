@@ -28,9 +28,9 @@ _VERSION_2: _Version = (
 def free_host_memory(root: Path = Path("/")) -> int:
     """Bytes that this process can still allocate without swapping or being killed.
 
-    The smallest of what the machine has available and what each memory limit leaves
-    that holds for the process: of a container, a batch job (SLURM, OAR), a user's
-    session, and of all groups around them.
+    This is the minimum of the machine's available memory and the rest of each memory
+    limit that applies to the process: of a container, a batch job (SLURM, OAR), a user
+    session, and all enclosing groups.
 
     Parameters
     ----------

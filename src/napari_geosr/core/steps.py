@@ -215,7 +215,19 @@ class IterationDone(Step):
     Attributes
     ----------
     residual : float or None
-        Share of the measurement that is not explained yet, where it is known.
+        Relative residual: share of the measurement not yet explained; None if unknown.
+    iteration, iterations : int
+        Current iteration and number of iterations for the slices being computed; both
+        0 if the algorithm does not iterate.
     """
 
     residual: float | None = None
+    iteration: int = 0
+    iterations: int = 0
+
+    @property
+    def text(self) -> str:
+        """Such as ``iteration 24 of 200``; empty where there are none."""
+        if not self.iterations:
+            return ""
+        return f"iteration {self.iteration} of {self.iterations}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +10,7 @@ from napari.utils.notifications import show_info, show_warning
 
 from napari_geosr import io
 from napari_geosr.core.arrays import sliceable
+from napari_geosr.core.errors import SeveralImagesError
 from napari_geosr.core.file_warnings import file_warnings, notes_of
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.gui.layers import METADATA
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, AnyDict, str]
 Reader = Callable[[Any], list[LayerData]]
+#: Images of one file that are opened at once.
+_MOST_IMAGES = 16
 _THREE_COLOURS = ("red", "green", "blue")
 
 
@@ -75,7 +78,35 @@ def read_layers(path: str | list[str]) -> list[LayerData]:
     found = format_of(one)
     if found is not None and found.is_folder and one.is_dir():
         return _layers(found.read_levels(one))
-    return _layers([io.read(one)])
+    try:
+        return _layers([io.read(one)])
+    except SeveralImagesError as error:
+        return _each_image(one, error.sizes)
+
+
+def _each_image(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
+    """A layer for each image of a file with images of several shapes."""
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:_MOST_IMAGES]
+    layers: list[LayerData] = []
+    for name in (name for name in sizes if name in largest):
+        volume = io.read(path, dataset=name)
+        layers += _layers(
+            [
+                volume.replace(
+                    name=f"{volume.name} · image {name}",
+                    # Whoever reads the layer's file again reads this image of it.
+                    metadata={**volume.metadata, "dataset": name},
+                )
+            ]
+        )
+    what = (
+        "each is" if len(largest) == len(sizes) else f"the largest {len(largest)} are"
+    )
+    show_info(
+        f"{path.name} holds {len(sizes)} images of different shape: {what} opened as a "
+        "layer."
+    )
+    return layers
 
 
 def _views(path: Path) -> list[LayerData]:

@@ -130,8 +130,11 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
     events, _ = job.events()
     reports = [e for e in events if e["event"] == "progress"]
     if not reports:
-        reason = job.status().message or "its process ended without a message"
-        raise JobError(reason)
+        raise JobError(
+            job.status().message
+            or "The time could not be estimated: the process that trains a few steps "
+            "ended without a message. Try again, or start the training."
+        )
     first, last = reports[0], reports[-1]
     stages = [e["time"] for e in events if e["event"] == "stage"]
     start = max([t for t in stages if t <= first["time"]], default=began)

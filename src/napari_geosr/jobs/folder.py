@@ -8,6 +8,8 @@
     One JSON object a line, appended as things happen.
 ``request``
     What a person asks of the running process: ``pause``, ``finish`` or ``cancel``.
+``seen``
+    There once a person has seen the result, or does not want to now.
 ``lock``
     Held by the process that works on the job, as long as it lives.
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
@@ -58,7 +60,7 @@ ALIVE = ("queued", "running", "finishing")
 _WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
-_LOCK_FILE = "lock"
+_LOCK_FILE, _SEEN_FILE = "lock", "seen"
 #: Seconds without a sign of life after which a job elsewhere counts as interrupted.
 _SILENCE = 180.0
 
@@ -320,7 +322,7 @@ class JobFolder:
             total=reading.count(facts.get("total")),
             message=message or outside,
             result=result,
-            seen=facts.get("seen") is True,
+            seen=(self.path / _SEEN_FILE).exists(),
         )
 
     # Who works on it
@@ -387,13 +389,13 @@ class JobFolder:
             )
         if not status.is_alive:  # what was asked of a process that is gone
             self.clear_request()
+        atomic.remove(self.path / _SEEN_FILE)
         self.set_state(
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
             started=processes.own_start(),
             message="",
-            seen=False,
         )
 
     def refuse_done(self) -> None:
@@ -405,6 +407,10 @@ class JobFolder:
             raise JobError(f"{status.name} is done: there is nothing to resume.")
 
     # What a person asks for
+
+    def set_seen(self) -> None:
+        """Note that docks need not offer the job; its process writes ``job.json``."""
+        atomic.write_text(self.path / _SEEN_FILE, "", overwrite=True, durable=False)
 
     def request(self, what: Request) -> None:
         """Send a request to the job's process, which polls several times a second."""

@@ -10,12 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import ConfigError, FileError, VolumeError
+from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.provenance import array_checksum
 from napari_geosr.core.questions import AXES_GIVEN
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.data import (
     new_folder,
@@ -242,7 +241,9 @@ class StoppedMeasurement:
         """
         inputs = {}
         for role, given in self.volumes.items():
-            target = folder / "data" / f"{role}.ome.zarr"
+            # Messages call a volume as its file.
+            name = plain_name(given.volume.name)
+            target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from _file_steps(given, target, should_stop)
             inputs[role] = MeasureInput(
                 volume=path, reading=reading, title=given.volume.name
@@ -262,10 +263,21 @@ def job_from_run_steps(
 
     Parameters
     ----------
+    run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
+        What was run, and what it has finished. Nobody may use its arrays any more.
+    parent : Path
+        Is made if it does not exist; the folder is named after the run.
     start : bool
         Whether a process begins to work on it, or it is paused.
     progress : tuple of int
         Units of work done, and in all.
+    should_stop : callable
+        Asked while files are written.
+
+    Yields
+    ------
+    Step
+        A stage for each file that is written.
 
     Returns
     -------
@@ -274,11 +286,16 @@ def job_from_run_steps(
 
     Raises
     ------
+    Cancelled
+        If `should_stop` says so; the folder is removed.
     GeoSRError
-        With one sentence; nothing is left then.
+        With one sentence, if something cannot be written; the folder is removed. After
+        the job was made, it stays, also if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
+        if should_stop():  # the last moment: from now on there is a job
+            raise Cancelled("Cancelled.")
         job = JobFolder.create(folder, made.to_values(), name=run.name, is_mine=True)
         job.set_state("paused", done=progress[0], total=progress[1])
         index.register(job)
@@ -301,21 +318,9 @@ def _file_steps(
     if volume.source is not None and given.is_in_file():
         return volume.source.resolve(), given.reading()
     yield StageStarted(message=f"Writing {volume.name!r} into the job")
-    written = write_into_job(_writable(volume), path, should_stop)
+    # Every type of voxels is kept as it is: masks as 0 and 1, labels of 64 bits too.
+    written = write_into_job(volume.replace(source=None), path, should_stop)
     return written, InputConfig()
-
-
-def _writable(volume: Volume) -> Volume:
-    """Labels of 64 bits and masks of yes and no, which no file has, as others."""
-    kinds = {"b": np.uint8, "i": np.int32, "u": np.uint32}
-    kind = volume.dtype.kind
-    volume = volume.replace(source=None)
-    if kind != "b" and not (kind in "iu" and volume.dtype.itemsize > 4):
-        return volume
-    dtype = kinds[kind]
-    marked = MappedSource(volume.data, lambda part: part.astype(dtype), dtype)
-    chunks = (1,) * (len(volume.shape) - 2) + volume.shape[-2:]
-    return volume.replace(data=LazyArray(marked, Path(volume.name), chunks))
 
 
 def _of_input(left: Volume, checksum: str) -> Volume:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Protocol
 
 from napari_geosr.core.errors import JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.io.journal import JOURNAL, read_journal
 
 
 class Job(Protocol):
@@ -60,12 +62,41 @@ def result_word(operation: str) -> str:
     return _MAKE_OTHERS.get(operation, "model")
 
 
-def how_it_resumes(operation: str) -> str:
-    """How a stopped job of this kind resumes, as the end of a sentence."""
+def how_it_resumes(operation: str, folder: Path | None = None) -> str:
+    """How a stopped job of this kind resumes, as the end of a sentence.
+
+    Parameters
+    ----------
+    folder : Path, optional
+        Of the job: it is looked up whether something is finished.
+    """
     from_what = _RESUME_FROM.get(operation, "the last checkpoint")
-    if not from_what:
-        return "starts again from the beginning"
-    return f"resumes from {from_what}"
+    if from_what and (folder is None or _has_finished(operation, folder)):
+        return f"resumes from {from_what}"
+    return "starts again from the beginning"
+
+
+def _has_finished(operation: str, folder: Path) -> bool:
+    """Whether a job has left something that it can resume from."""
+    if operation == "study projections":
+        return any(folder.glob("*/cells/*.json"))
+    if operation not in _RESUME_FROM:
+        return any(folder.glob("checkpoints/*"))
+    places = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]
+    return any(_has_boxes(path, _changed(path)) for path in places)
+
+
+def _changed(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0  # removed since
+
+
+@lru_cache(maxsize=64)
+def _has_boxes(journal: Path, _changed: int) -> bool:
+    entry = read_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
+    return entry is not None and bool(entry.boxes)
 
 
 def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
@@ -117,5 +148,5 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
         return MeasureJob.from_values(values), measure_job_steps
     raise JobError(
         f"{where} names the operation {operation!r}, which this release cannot run as "
-        "a job."
+        "a job. Install the release that made it."
     )

@@ -16,6 +16,7 @@ from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
+    IterationDone,
     JudgingProgress,
     JudgingStarted,
     PartDone,
@@ -193,7 +194,7 @@ class _Pace:
 
         What cannot be written is in the job's state as well.
         """
-        if not isinstance(step, TileDone | PartDone):
+        if not isinstance(step, TileDone | PartDone | IterationDone):
             return
         now = time.monotonic()
         if now < self._due and step.done < step.total:
@@ -204,6 +205,7 @@ class _Pace:
         seconds = (now - self._began) / max(step.done - self._first, 1)
         known = step.done > self._first
         left = round(seconds * (step.total - step.done), 1) if known else None
+        text = step.text if isinstance(step, IterationDone) else ""
         with suppress(FileError):
             job.append(
                 "progress",
@@ -211,6 +213,7 @@ class _Pace:
                 total=step.total,
                 losses={},
                 seconds_left=left,
+                **({"what": text} if text else {}),
             )
 
 

@@ -1,11 +1,11 @@
 """Learning: methods, losses and the training loop.
 
-A method says how a batch is drawn and how it becomes a loss; a sample is a function of
-(seed, step, index) alone, so that a run that was killed goes on as if it never was.
-Devices, precision and several processes are `accelerate`'s business.
+A method defines how a batch is drawn and how its loss is computed. Samples depend only
+on (seed, step, index), so that a resumed run gives the same result as an uninterrupted
+one. `accelerate` handles devices, precision and several processes.
 
-Files that import torch or scipy as a whole are loaded on first use, so that methods can
-be listed and configured without.
+Modules that import torch or scipy are loaded on first use, so that methods can be
+listed and configured without these libraries.
 """
 
 from __future__ import annotations

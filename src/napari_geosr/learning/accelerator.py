@@ -1,9 +1,9 @@
 """How a training step is computed: device, precision, parts, processes.
 
-A batch that does not fit in memory is computed in parts. Each of several processes has
-a part of the batch as well. They meet after the gradients of their parts are there, not
-while these are computed: then one in which memory runs out can say so, and all begin
-again together; otherwise the others would wait for it for ever.
+A batch that does not fit into memory is computed in parts. With several processes, each
+computes a part of the batch. They synchronise after all gradients are computed, not
+during the computation: if one process runs out of memory, all learn of it and restart
+the step together. Otherwise the others would wait for it forever.
 """
 
 from __future__ import annotations
@@ -20,15 +20,16 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Batch
 from napari_geosr.networks.spec import SupportsTrainingDtype
 
+#: Environment variable from which accelerate reads the device.
 _VARIABLE = "ACCELERATE_TORCH_DEVICE"
 T = TypeVar("T")
 
 
 def make_accelerator(device: str, precision: str) -> Any:
-    """An Accelerator on `device`; of several processes, on a GPU of its own.
+    """Return an Accelerator on `device`; several processes have a separate GPU each.
 
-    Accelerate keeps its first choice for all later ones of a Python session, and takes
-    a device from the environment alone.
+    Accelerate reuses its first device for the whole Python session unless it is reset,
+    and reads the device only from the environment.
     """
     from accelerate import Accelerator
     from accelerate.state import AcceleratorState
@@ -49,14 +50,14 @@ def make_accelerator(device: str, precision: str) -> Any:
 
 
 def precision_on(config: TrainingConfig, device: str) -> str:
-    """What accelerate calls the precision of the config on a device."""
-    # On a processor the network reduces its own hidden maps instead, see below.
+    """Accelerate's name for the precision of the settings on a device."""
+    # On a CPU the network reduces its own hidden maps instead, see below.
     wanted = config.precision in ("auto", "bfloat16")
     return "bf16" if wanted and device.startswith("cuda") else "no"
 
 
 def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
-    """Have networks that can keep their hidden maps in bfloat16, if this is asked for.
+    """Make networks that support it store hidden maps in bfloat16, if it is requested.
 
     Autocast gains little on a CPU.
     """
@@ -66,10 +67,10 @@ def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> 
                 module.training_dtype = torch.bfloat16
 
 
-#: What failures of memory are among.
+#: Exceptions that can mean that memory ran out.
 FAILURES = (MemoryError, RuntimeError)
-#: What devices and systems say of it, in small letters: CUDA, MPS, cuDNN and cuBLAS;
-#: the allocators of Linux, macOS and Windows.
+#: Parts of the corresponding messages, in lower case, of CUDA, MPS, cuDNN and cuBLAS,
+#: and of the allocators of Linux, macOS and Windows.
 _PHRASES = (
     "out of memory",
     "alloc_failed",
@@ -89,7 +90,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def empty_cache(device: torch.device) -> None:
-    """Give memory that torch keeps for later back to the device."""
+    """Release memory that torch caches on the device."""
     if device.type == "cuda":
         torch.cuda.empty_cache()
     elif device.type == "mps":
@@ -102,7 +103,7 @@ def length_of(batch: Batch) -> int:
 
 
 def in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
-    """Halve batches until there are `parts`, or all have one patch."""
+    """Halve batches until there are at least `parts`, or all have a single patch."""
     found = list(batches)
     while len(found) < parts and any(length_of(batch) > 1 for batch in found):
         found = [
@@ -125,7 +126,7 @@ class Processes:
     ----------
     accelerator : accelerate.Accelerator
     batch_size : int
-        Patches of a step in all processes.
+        Number of patches per step, over all processes.
 
     Raises
     ------
@@ -154,9 +155,10 @@ class Processes:
         Parameters
         ----------
         parameters : sequence of Parameter
-            Those of one optimiser, with gradients of the mean over this process's part.
+            Parameters of one optimiser, with the gradients of the mean loss over this
+            process's part of the batch.
         patches : int
-            How many that part has.
+            Number of patches in this part.
         """
         if self.count == 1:
             return
@@ -172,7 +174,7 @@ class Processes:
             total: torch.Tensor = self.accelerator.reduce(
                 mine.to(self.accelerator.device), "sum"
             )
-        except RuntimeError as error:  # what torch raises where a connection breaks
+        except RuntimeError as error:  # torch raises it if a connection breaks
             raise TrainingError(
                 "Another process of this training has ended; see its output for the "
                 "cause. Resume from the last checkpoint."
@@ -181,7 +183,7 @@ class Processes:
 
 
 class BatchParts:
-    """In how many parts a batch is processed: more once memory has run out.
+    """Number of parts in which a batch is processed; doubled when memory runs out.
 
     Parameters
     ----------
@@ -190,9 +192,9 @@ class BatchParts:
     Attributes
     ----------
     count : int
-        Parts of a batch.
+        Number of parts of a batch.
     moved : bool
-        Whether an optimiser has moved in this step, which cannot be repeated then.
+        Whether weights were updated in this step, so that it cannot be repeated.
     """
 
     def __init__(self, processes: Processes) -> None:
@@ -201,13 +203,13 @@ class BatchParts:
         self._step = 0
 
     def begin(self, step: int) -> None:
-        """Note that a step begins, or begins again."""
+        """Record that a step starts or restarts."""
         self._step, self.moved = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
         """Result of `work`, retried in more parts until it fits in every process.
 
-        Nothing may move in `work`: it is repeated in all processes.
+        `work` must not update weights, as it is repeated in all processes.
 
         Raises
         ------
@@ -225,7 +227,7 @@ class BatchParts:
             if not self.processes.any(failure is not None):
                 return result
             self.double(failure)
-            del failure  # and the tensors that its traceback holds
+            del failure  # and with it the tensors in its traceback
             empty_cache(self.processes.accelerator.device)
 
     def repeat(self, error: Exception) -> None:
@@ -234,7 +236,7 @@ class BatchParts:
         Raises
         ------
         DeviceMemoryError
-            Of several processes, as others may have moved on; or as :meth:`double`.
+            With several processes, as others may have continued; or as :meth:`double`.
         """
         if self.processes.count > 1 and is_out_of_memory(error):
             raise DeviceMemoryError(
@@ -250,13 +252,13 @@ class BatchParts:
         Parameters
         ----------
         error : Exception or None
-            What failed; None if it was in another process.
+            The error; None if it occurred in another process.
 
         Raises
         ------
         DeviceMemoryError
-            If they are single patches already, or some weights have moved already in
-            this step and would move twice.
+            If the parts are single patches already, or some weights were updated in
+            this step and would be updated twice.
         """
         if error is not None and not is_out_of_memory(error):
             raise error

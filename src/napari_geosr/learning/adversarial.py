@@ -3,9 +3,10 @@
 Generator and critic alternate within a step: ``loop.update("network", …)`` and
 ``loop.update("critic", …)``.
 
-The papers' learning rates, 1e-4 and 2e-4, belong to large networks and 10⁵ steps. On a
-foam in noise (9.1 dB) 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and 18.3 after 94 of
-TomoGAN (Jensen-Shannon), where 5e-4 had given 18.0 after 200 and 13.8 after 100.
+The papers' learning rates, 1e-4 and 2e-4, are for large networks and 10⁵ steps. For a
+foam with noise (9.1 dB), 2e-3 gave 22.4 dB after 300 steps of Pix2Pix and 18.3 dB after
+94 steps of TomoGAN (Jensen-Shannon); 5e-4 gave 18.0 dB after 200 steps and 13.8 dB
+after 100 steps.
 """
 
 from __future__ import annotations
@@ -41,7 +42,7 @@ class AdversarialConfig(TrainingConfig):
         "jensen-shannon",
         title="Distance",
         description="Distance between real and generated images. wasserstein (with "
-        "gradient penalty) is steadier but slower than the others.",
+        "gradient penalty) is more stable but slower than the others.",
     )
     gradient_penalty: float = Field(
         10.0,
@@ -54,7 +55,7 @@ class AdversarialConfig(TrainingConfig):
         32,
         ge=1,
         le=128,
-        title="Critic's width",
+        title="Critic width",
         description="Feature maps in the critic's first layer; 64 in the papers.",
     )
 
@@ -65,15 +66,15 @@ class AdversarialMethod(Method):
     roles = ("source", "target")
     output_role = "target"
     loss_titles: Mapping[str, str] = {
-        "adversarial": "looks made up",
-        "critic": "critic",
-        "critic penalty": "critic gradient",
-        "pixel": "off the target",
+        "adversarial": "adversarial loss",
+        "critic": "critic loss",
+        "critic penalty": "gradient penalty",
+        "pixel": "pixel loss",
     }
     config: AdversarialConfig
 
     def optimiser(self, group: str, parameters: list[Any]) -> Any:
-        """Adam with little momentum, or none with the Wasserstein distance."""
+        """Adam with low momentum, or none for the Wasserstein distance."""
         import torch
 
         wasserstein = self.config.distance == "wasserstein"
@@ -85,13 +86,13 @@ class AdversarialMethod(Method):
     ) -> tuple[Tensor, Losses]:
         """Loss of the critic named `critic`, with the gradient penalty if there is one.
 
-        `condition` is what the critic sees in front of both.
+        `condition` is put in front of both images as further input channels.
         """
         import torch
 
         distance = self.config.distance
         module = self.modules[critic]
-        # One pass for both, so that processes that share the work meet once.
+        # One pass for both, so that parallel processes synchronise only once.
         seen = torch.cat([real, fake])
         if condition is not None:
             seen = torch.cat([torch.cat([condition, condition]), seen], dim=1)
@@ -101,7 +102,7 @@ class AdversarialMethod(Method):
         )
         parts = {critic: loss}
         if distance == "wasserstein":
-            # What it estimates: the distance itself, not its negative.
+            # Report the estimated distance itself, not its negative.
             parts[critic] = -loss
             penalty = losses.adversarial.gradient_penalty(
                 bare(module), real, fake, condition
@@ -120,9 +121,10 @@ class AdversarialMethod(Method):
     def patch_scale(self, image: Tensor) -> float:
         """Divisor that makes the adversarial loss independent of the patch size.
 
-        A Wasserstein distance is a Euclidean distance of patches, which grows as the
-        root of their number of voxels; divided by it, it is in standard deviations of
-        the grey values, whatever the patch. The other distances have no unit.
+        The Wasserstein distance is based on the Euclidean distance of patches, which
+        grows with the square root of their number of voxels. Divided by this root, it
+        is in standard deviations of the grey values for any patch size. The other
+        distances have no unit.
         """
         if self.config.distance != "wasserstein":
             return 1.0
@@ -130,7 +132,7 @@ class AdversarialMethod(Method):
 
 
 def bare(module: nn.Module) -> nn.Module:
-    """The module without its wrapper for several processes."""
+    """The module without the wrapper that is used with several processes."""
     inner: nn.Module = getattr(module, "module", module)
     return inner
 

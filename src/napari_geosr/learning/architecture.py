@@ -1,9 +1,9 @@
 """Builds the network of a training from its settings.
 
-What a network can do is read from the fields of its ``NetworkConfig``, and by no name:
-``adjacent_slices`` (2.5D), ``upscale_factor`` with the factors that it offers
-(``Literal``), ``out_channels`` (labels), ``dilations``, ``bound`` (bounded by the noise
-that it is told).
+The capabilities of a network follow from the fields of its ``NetworkConfig``, never
+from its name: ``adjacent_slices`` (2.5D), ``upscale_factor`` with the supported factors
+(``Literal``), ``out_channels`` (labels), ``dilations`` and ``bound`` (changes bounded
+by the noise level).
 """
 
 from __future__ import annotations
@@ -34,10 +34,7 @@ def network_fields(network: str) -> dict[str, FieldInfo]:
 
 
 def upscale_factors(network: str) -> tuple[int, ...]:
-    """Upscale factors of a network; 1 if it keeps the voxel size.
-
-    Nothing of one that takes any number.
-    """
+    """Upscale factors of a network: (1,) if it has none, () if any number is valid."""
     field = network_fields(network).get("upscale_factor")
     return (1,) if field is None else tuple(get_args(field.annotation))
 
@@ -48,7 +45,7 @@ def networks_that(can: Callable[[str], bool]) -> list[str]:
     for name in NETWORKS.names():
         try:
             trained = not any(f.is_required() for f in network_fields(name).values())
-        except ConfigError:  # of another package, and broken: nothing to suggest
+        except ConfigError:  # a broken network of another package
             continue
         if trained and can(name):
             found.append(name)
@@ -61,7 +58,7 @@ def check_network(config: TrainingConfig) -> None:
     Raises
     ------
     ConfigError
-        With networks or settings that can.
+        If the network is not suitable; the message names alternatives.
     """
     fields, network = network_fields(config.network), config.network
     if config.planes > 1 and "adjacent_slices" not in fields:
@@ -109,7 +106,7 @@ def _check_factor(config: TrainingConfig) -> None:
 
 
 def _number(value: object) -> Any:
-    """Options of the network come from the command line as text."""
+    """Convert a number that the command line gives as text."""
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
@@ -127,7 +124,7 @@ def _keeps(config: TrainingConfig, factor: int) -> str:
 
 
 def in_words(values: list[str] | tuple[int, ...]) -> str:
-    """``"2, 4 or 8"``."""
+    """List of alternatives as text, such as ``"2, 4 or 8"``."""
     *front, last = map(str, values)
     return f"{', '.join(front)} or {last}" if front else last
 
@@ -135,19 +132,19 @@ def in_words(values: list[str] | tuple[int, ...]) -> str:
 def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
     """Settings of the network: its training defaults, overridden by the user's.
 
-    A network's ``NetworkConfig`` may say, as class variables, ``training_defaults`` (a
-    dict) and which of its fields are meant by *layers* and *width* (``layers_field``,
-    ``width_field``). Where the method has an upscale factor it is the network's.
+    Class variables of a ``NetworkConfig`` may define ``training_defaults`` (a dict) and
+    the names of the fields for *layers* and *width* (``layers_field``,
+    ``width_field``). The network takes the upscale factor of the method, if it has one.
 
     Parameters
     ----------
     **more
-        What the method demands, e.g. ``out_channels``.
+        Settings required by the method, such as ``out_channels``.
 
     Raises
     ------
     ConfigError
-        If the network has no such setting, or the values do not fit.
+        If the network has no such setting, or a value is invalid.
     """
     kind = NETWORKS.load(config.network).NetworkConfig
     values: AnyDict = dict(getattr(kind, "training_defaults", {}))
@@ -181,7 +178,7 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
 def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
     """The network as stored in a model, and its settings.
 
-    One that offers ``merged()`` is of another, lighter form while nobody trains it.
+    A network with a method ``merged()`` is stored in the lighter form it returns.
     """
     merge: Callable[[], nn.Module] | None = getattr(network, "merged", None)
     if merge is None:

@@ -16,7 +16,7 @@ class Turn:
     ----------
     rng : Generator
     square : bool
-        Whether Y and X may be exchanged: equal voxel edges and a square patch.
+        Whether Y and X may be exchanged: voxel edges are equal and the patch is square.
     depth : bool
         Whether there is an axis of slices to mirror (channels of 2.5D, or Z).
     """
@@ -29,7 +29,7 @@ class Turn:
     def __call__(self, patch: Array) -> Array:
         """Transform a patch (C, [Z,] Y, X); returns a view."""
         if self.depth and self.flips[0]:
-            # Slices are channels in 2.5D, and an axis of its own in 3D.
+            # Slices are channels in 2.5D, and a separate axis in 3D.
             patch = np.flip(patch, axis=0 if patch.ndim == 3 else 1)
         if self.flips[1]:
             patch = np.flip(patch, axis=-2)

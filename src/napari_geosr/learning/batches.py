@@ -1,4 +1,4 @@
-"""Samples of each step: drawn ahead in a thread, moved to the device in parts."""
+"""Samples of each step: prefetched in a thread, moved to the device in parts."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.method import Arrays, Batch, Method
     from napari_geosr.learning.patches import Patches
 
-#: Beside seed and step, so that no other numbers are drawn with the same.
+#: Part of the random seed, so that no other random numbers of a run use the same seed.
 _TRAIN = 2
 
 
@@ -26,7 +26,7 @@ class Batches:
     patches : Patches
     device : torch.device
     rank, world : int
-        Number of this process and how many there are; they share the samples.
+        Index of this process and number of processes, which share the samples.
     """
 
     def __init__(
@@ -60,10 +60,10 @@ class Batches:
         ]
 
     def take(self, step: int) -> list[Arrays]:
-        """The samples of `step`; starts drawing those of the next.
+        """The samples of `step`; starts drawing those of the next step.
 
-        They depend on the number of the step alone, so drawing them ahead, while the
-        device works, changes nothing.
+        Samples depend on seed and step alone, so drawing them ahead, while the device
+        is busy, does not change them.
         """
         if self._ahead is None or self._ahead[0] != step:
             self._begin(step)
@@ -74,7 +74,7 @@ class Batches:
         return samples
 
     def forget(self) -> None:
-        """Draw the prefetched samples again, since prefetching may have failed."""
+        """Discard prefetched samples, so that they are drawn again."""
         self._ahead = None
 
     def _begin(self, step: int) -> None:

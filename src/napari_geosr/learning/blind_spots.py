@@ -1,8 +1,8 @@
-"""Masks voxels of a patch, so that none is predicted from itself.
+"""Masks voxels of a patch, so that no voxel is predicted from itself.
 
-What stands in for a hidden voxel never comes from any hidden voxel: two that lie near
-each other would otherwise show each other's values, and a network could learn to put
-them back.
+The replacement of a hidden voxel is never the value of another hidden voxel: otherwise
+hidden voxels close to each other would reveal each other's values, and a network could
+learn to restore them.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from napari_geosr.core.types import AnyArray
 Array = AnyArray
 Places = npt.NDArray[np.intp]
 
-#: Voxels on either side from which values stand in: in planes, and in volumes.
+#: Radius in voxels of the neighbourhood of replacement values, by number of axes.
 _RADIUS = {2: 5, 3: 2}
-#: Draws that may fail before the neighbourhood is widened.
+#: Number of failed draws after which the neighbourhood is enlarged.
 _TRIES = 20
-#: Draws before one of all voxels that can be seen stands in.
+#: Number of failed draws after which any visible voxel may be the replacement.
 _MOST_TRIES = 200
 
 
@@ -35,13 +35,13 @@ class BlindSpots:
     Attributes
     ----------
     ndim : int
-        Axes that the network convolves over; 2 for slices with neighbours as well.
+        Number of axes that the network convolves over; 2 for adjacent slices as well.
     share : float
-        Of the voxels that are predicted, 0 … 1.
+        Share of the voxels that are predicted, 0 … 1.
     replacement : {"uniform", "median"}
-        One of the neighbours, or their median; never the voxel itself.
+        A random neighbour, or the median of the neighbours; never the voxel itself.
     offsets : sequence of (z, y, x)
-        Neighbours that are hidden together with each, for noise along a line.
+        Offsets of neighbours that are hidden as well, for noise along a line.
     """
 
     ndim: int
@@ -51,7 +51,7 @@ class BlindSpots:
 
     @property
     def cell(self) -> int:
-        """Edge of the cells that have one predicted voxel each."""
+        """Edge of the cells, in voxels; each has one predicted voxel."""
         edge: float = (1 / self.share) ** (1 / self.ndim)
         return max(1, round(edge))
 
@@ -63,22 +63,22 @@ class BlindSpots:
         Parameters
         ----------
         patch : ndarray of shape (Z, Y, X)
-            Of a network on planes, all its slices; voxels of the middle one are chosen.
+            For a 2D network, all adjacent slices; voxels of the middle one are chosen.
         slices : ndarray of int, shape (Z,), optional
-            Which slice of the volume each is. Where one is there more than once, as
-            near the ends of a volume, it is hidden alike in every place: another copy
-            would show what was hidden.
+            Index of each slice in the volume. Slices that occur several times, as near
+            the ends of a volume, have the same hidden voxels in all copies: otherwise
+            one copy would reveal what is hidden in another.
 
         Returns
         -------
         hidden : ndarray of shape (Z, Y, X)
-            A copy with other values in hidden voxels.
-        chosen : ndarray of bool, the shape of what the network predicts
+            A copy in which hidden voxels have replacement values.
+        chosen : ndarray of bool, the shape of the network's output
             The voxels to be predicted: (Z, Y, X), or (1, Y, X).
         """
         middle = patch.shape[0] // 2
         if slices is not None:
-            # Their order stays that of neighbours, whichever way they were turned.
+            # Sorted slices are still adjacent, even if the patch was mirrored.
             _, first, copies = np.unique(slices, return_index=True, return_inverse=True)
             hidden, chosen = self._hide(patch[first], int(copies[middle]), rng)
             return hidden[copies], chosen
@@ -98,7 +98,7 @@ class BlindSpots:
             near = places + np.array(offset)
             near = near[((near >= 0) & (near < patch.shape)).all(1)]
             blind[tuple(near.T)] = True
-        # What stands in comes from the same slice, or anywhere in a volume.
+        # Replacements come from the same slice (2D) or from the whole patch (3D).
         if blind.all(axis=(1, 2) if self.ndim == 2 else None).any():
             raise ConfigError(
                 "The mask hides whole patches: choose a smaller mask length, fewer "
@@ -118,20 +118,20 @@ def line_offsets(
 ) -> tuple[tuple[int, int, int], ...]:
     """Neighbours along a line of `length` voxels (odd), centred on the voxel.
 
-    ``cross`` is lines along all axes that the network convolves over.
+    ``cross`` means lines along all axes that the network convolves over.
 
     Parameters
     ----------
     axis : {"none", "x", "y", "z", "cross"}
     length : int
-        Odd, in voxels.
+        Length of the line in voxels, an odd number.
     ndim : int
-        Axes that the network convolves over: 2 or 3.
+        Number of axes that the network convolves over: 2 or 3.
 
     Returns
     -------
     tuple of (int, int, int)
-        Along Z, Y and X.
+        Offsets along Z, Y and X.
     """
     across = {"none": (), "cross": (0, 1, 2)[-ndim:]}.get(axis)
     axes = ("zyx".index(axis),) if across is None else across
@@ -144,7 +144,7 @@ def line_offsets(
 def _one_per_cell(
     shape: tuple[int, ...], cell: int, ndim: int, rng: np.random.Generator
 ) -> Places:
-    """Coordinates of one voxel in each cell; cells over the border may have none."""
+    """Coordinates of one voxel per cell; cells cut by the border may have none."""
     edges = np.array((1,) * (3 - ndim) + (cell,) * ndim)
     counts = -(-np.array(shape) // edges)
     corners = np.indices(counts).reshape(3, -1).T * edges
@@ -167,12 +167,12 @@ def _one_of(
         wide = reach * (1 + tries // _TRIES)
         found = every[left] + rng.integers(-wide, wide + 1, (left.size, 3))
         inside = ((found >= 0) & (found < patch.shape)).all(1)
-        found[~inside] = every[left][~inside]  # hidden, so it does not count
+        found[~inside] = every[left][~inside]  # a hidden voxel: counts as a failed draw
         index = tuple(found.T)
         seen = ~blind[index]
         values[left[seen]] = patch[index][seen]
         left = left[~seen]
-    # Hardly any is left to see: one of them, however far.
+    # Hardly any voxel is visible: take a random one, however far away.
     for z in np.unique(every[left, 0]):
         here = left[every[left, 0] == z]
         left_to_see = patch[z][~blind[z]] if reach[0] == 0 else patch[~blind]

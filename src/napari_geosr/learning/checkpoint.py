@@ -1,4 +1,4 @@
-"""Checkpoints: one file, replaced atomically, and the settings fixed by it."""
+"""Checkpoints: a file that is replaced atomically, and the settings that it fixes."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 
 FILE = "latest.pt"
 _SCHEMA = 1
-#: Settings that decide which patches are learned from and which are held out: with
-#: others the training would learn from what it is validated on, or become another.
+#: Settings that determine which patches are used for training and which are held out.
+#: If they changed, a resumed training could learn from its validation data.
 _OF_THE_DATA = ("seed", "validation", "augment", "sampling", "patch")
 
 
@@ -37,18 +37,18 @@ def save(folder: Path, state: AnyDict) -> Path:
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
         for remnant in folder.glob(".*.partial"):
-            remnant.unlink(missing_ok=True)  # of a run that was killed while writing
+            remnant.unlink(missing_ok=True)  # from a run that was killed while writing
     path = folder / FILE
     with atomic.replacing(path, overwrite=True) as temporary:
         try:
             torch.save({"schema": _SCHEMA, **state}, temporary)
-        except RuntimeError as error:  # what torch's zip writer raises on a full disk
+        except RuntimeError as error:  # torch's zip writer raises it on a full disk
             raise OSError(*_reason(error)) from error
     return path
 
 
 def load(folder: Path) -> AnyDict | None:
-    """Return the state last saved in `folder`, or None; nothing in it is executed.
+    """Return the state last saved in `folder`, or None; no code in it is executed.
 
     Raises
     ------
@@ -91,9 +91,9 @@ def _reason(error: RuntimeError) -> tuple[int, str]:
 
 
 def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
-    """Settings that must not change until the end, as stored in checkpoints.
+    """Settings that must not change during a training, as stored in checkpoints.
 
-    Of files only how many there are: their place may change, and what is in them is
+    For files, only their number is stored: paths may change, and the contents are
     compared elsewhere.
     """
     found: AnyDict = {n: getattr(config, n) for n in _OF_THE_DATA}
@@ -113,14 +113,14 @@ def check_fixed_settings(
     Parameters
     ----------
     config : TrainingConfig
-        Whose titles messages use.
+        Settings whose titles are used in messages.
     now, before : mapping
-        Of :func:`fixed_settings`.
+        Results of :func:`fixed_settings`.
 
     Raises
     ------
     TrainingError
-        With the first setting that is not what it was.
+        If a setting has changed; the message names the first one.
     """
     for name in (n for n in now if n in before and now[n] != before[n]):
         if name == "roles":
@@ -146,7 +146,7 @@ def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def diverged(what: str, step: int, config: TrainingConfig) -> TrainingError:
-    """Return the error for a training in which `what` is no number any more.
+    """Return the error for a training in which `what` became NaN or infinite.
 
     Parameters
     ----------

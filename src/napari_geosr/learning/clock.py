@@ -6,10 +6,10 @@ import time
 
 from napari_geosr.core.steps import TrainingProgress
 
-#: Seconds between two reports, and between two previews at least.
+#: Minimum time between two reports, and between two previews, in seconds.
 _REPORT_SECONDS = 0.5
 _PREVIEW_SECONDS = 3.0
-#: Share of the time that previews may take.
+#: Maximum share of the training time spent on previews.
 _SHARE = 0.05
 
 
@@ -19,27 +19,27 @@ class Clock:
     Parameters
     ----------
     step : int
-        The step at which it begins to count.
+        Step at which the count starts.
     steps : int
-        Of the whole training.
+        Number of steps of the whole training.
     batch_size : int
-        Images of a step.
+        Images per step.
     """
 
     def __init__(self, step: int, steps: int, batch_size: int) -> None:
         self.first_step, self.steps, self.batch_size = step, steps, batch_size
         self.began = self.last_report = time.monotonic()
         self.sums: dict[str, float] = {}
-        #: Steps noted since the last report, and of them those that had each loss.
+        #: Number of steps since the last report, and of those with each loss.
         self.counted = 0
         self.counts: dict[str, int] = {}
         self.validation: float | None = None
-        #: Seconds of the last preview, and of all since it began.
+        #: Duration in seconds of the last preview, and of all since the start.
         self.preview_seconds = self.all_previews = 0.0
         self.last_preview = self.began
 
     def start(self) -> None:
-        """Start timing; the first preview's time is known but not counted."""
+        """Start timing; the duration of the first preview is known but not counted."""
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 
@@ -56,7 +56,7 @@ class Clock:
     def preview_is_due(self, now: float) -> bool:
         """Whether a preview is due and stays within the previews' share of the time.
 
-        One more is counted: that at the end.
+        The estimate includes the final preview.
         """
         if now - self.last_preview < _PREVIEW_SECONDS:
             return False
@@ -77,15 +77,15 @@ class Clock:
         Parameters
         ----------
         now : float
-            Seconds of the monotonic clock.
+            Time of the monotonic clock in seconds.
         step : int
-            Steps done by now.
+            Number of steps done.
         rate : float
             Learning rate.
         memory : int
-            Bytes that the training holds.
+            Memory used by the training, in bytes.
         watts : float, optional
-            The power that the machine takes, if it is measured.
+            Power consumption of the machine, if it is measured.
         """
         losses = {name: s / self.counts[name] for name, s in self.sums.items()}
         if self.validation is not None:

@@ -14,7 +14,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import NETWORKS
 
-#: ``--source a.tif b.tif`` and ``--source scans/*.tif``.
+#: For ``--source a.tif b.tif`` and ``--source scans/*.tif``.
 SEVERAL = Parameter(negative="", consume_multiple=True)
 
 
@@ -24,8 +24,8 @@ class TrainingConfig(Config):
     Attributes
     ----------
     images_as_slices : bool
-        Whether a single image may stand for all slices that a 2.5D network sees, as it
-        does where one is restored.
+        Whether a single image may be repeated for all slices of a 2.5D network, as when
+        a single image is restored.
     """
 
     images_as_slices: ClassVar[bool] = False
@@ -80,7 +80,7 @@ class TrainingConfig(Config):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once, an odd number.",
+        description="Number of slices that a 2.5D network takes at once (odd).",
         json_schema_extra={"unit": "slices"},
     )
     network: str = Field(
@@ -93,15 +93,15 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default what suits the network.",
+        description="Number of layers; by default that of the network.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Feature maps per layer, or at the first level; by default what "
-        "suits the network.",
+        description="Feature maps per layer, or at the first level; by default that "
+        "of the network.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
@@ -156,8 +156,8 @@ class TrainingConfig(Config):
     sampling: Literal["uniform", "structure"] = Field(
         "structure",
         title="Sampling",
-        description="uniform: patches from everywhere; structure: more of them where "
-        "there is something to see.",
+        description="uniform: patches from everywhere; structure: more patches from "
+        "regions with structure.",
     )
     normalisation: Literal["stored", "volume"] = Field(
         "stored",
@@ -177,7 +177,7 @@ class TrainingConfig(Config):
         None,
         ge=1,
         title="Validate every",
-        description="Steps between validations; by default there are 40 per run.",
+        description="Steps between validations; by default 40 validations per run.",
         json_schema_extra={"unit": "steps"},
     )
     from_model: str | None = Field(
@@ -208,8 +208,8 @@ class TrainingConfig(Config):
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Save a checkpoint this often, in seconds: a crash costs no more "
-        "than that.",
+        description="Seconds between checkpoints: a crash loses at most this much of "
+        "the training.",
         json_schema_extra={"unit": "s"},
     )
     preview_slice: int | None = Field(
@@ -223,7 +223,7 @@ class TrainingConfig(Config):
         "FRA",
         pattern=r"^[A-Z]{3}$",
         title="Country",
-        description="Country whose electricity is used, to estimate CO2: "
+        description="Country whose electricity mix is used to estimate CO2 emissions: "
         "three-letter ISO code.",
     )
     licence: str = Field(
@@ -242,7 +242,7 @@ class TrainingConfig(Config):
     @field_validator("network")
     @classmethod
     def _take_hyphens(cls, value: str) -> str:
-        """``light-sr`` is ``light_sr``, as flags are written with hyphens."""
+        """Accept ``light-sr`` for ``light_sr``, as flags are written with hyphens."""
         return NETWORKS.key(value)
 
     @field_validator("adjacent_slices")
@@ -269,12 +269,12 @@ class TrainingConfig(Config):
 
     @property
     def ndim(self) -> int:
-        """Axes of a patch that the network convolves over."""
+        """Number of axes that the network convolves over."""
         return 3 if self.dimensions == "3D" else 2
 
     @property
     def planes(self) -> int:
-        """Slices given as input channels."""
+        """Number of slices given as input channels."""
         return self.adjacent_slices if self.dimensions == "2.5D" else 1
 
     @property
@@ -282,7 +282,7 @@ class TrainingConfig(Config):
         return self.validate_every or max(10, self.steps // 40)
 
     def rate_at(self, step: int) -> float:
-        """Learning rate at a step: warm-up, then a cosine."""
+        """Learning rate at a step: linear warm-up times a cosine decay."""
         cosine = 0.5 + 0.5 * math.cos(math.pi * step / max(1, self.steps))
         warm = min(1.0, (step + 1) / max(1, self.warm_up))
         floor = self.final_rate

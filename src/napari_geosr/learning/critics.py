@@ -1,6 +1,6 @@
 """Critics: networks that judge patches, used only in training.
 
-Both take patches of any size: their judgement is a mean over places.
+Both take patches of any size, as their scores are averaged over positions.
 
 References
 ----------
@@ -22,6 +22,7 @@ from torch.nn import functional
 from napari_geosr.core.errors import ConfigError
 
 Norm = Literal["none", "batch"]
+#: Negative slope of the leaky ReLUs, as in both papers.
 _SLOPE = 0.2
 
 
@@ -31,15 +32,16 @@ class PatchCritic(nn.Module):
     Parameters
     ----------
     ndim : {2, 3}
-        Planes or volumes.
+        Number of spatial axes.
     channels : int
-        Of the input, those that the judgement is conditioned on included.
+        Channels of the input, including those of the condition.
     width : int
-        Maps of the first layer, 64 in the paper; doubled up to 8 times that.
+        Feature maps of the first layer, 64 in the paper; later layers have up to 8
+        times as many.
     layers : int
-        Layers of stride 2; 3 give a field of 70 voxels.
+        Number of layers with stride 2; 3 give a receptive field of 70 voxels.
     norm : {"none", "batch"}
-        Of the layers between first and last; the paper has batch norm.
+        Normalisation of all layers but the first and the last; batch in the paper.
     """
 
     def __init__(
@@ -69,7 +71,7 @@ class PatchCritic(nn.Module):
             last = maps
         body.append(conv(last, 1, 4, 1, padding=1))
         self.body = nn.Sequential(*body)
-        #: Below this the last layers would have nothing to work on.
+        #: Minimum size of patches in voxels; smaller ones are padded.
         self.least = 3 * 2**layers
         _initialise(self)
 
@@ -80,18 +82,18 @@ class PatchCritic(nn.Module):
 
 
 class TomoGANCritic(nn.Module):
-    """TomoGAN's discriminator [2]_, with a mean over places before its dense layers.
+    """TomoGAN's discriminator [2]_, with global pooling before its dense layers.
 
-    The paper flattens instead, which locks it to one patch size.
+    The paper flattens the maps instead, which restricts it to one patch size.
 
     Parameters
     ----------
     ndim : {2, 3}
     channels : int
     width : int
-        Maps of the first layers, 64 in the paper.
+        Feature maps of the first layers, 64 in the paper.
     edge : int, optional
-        Flatten, as in the paper, for patches of this edge alone.
+        If given, flatten as in the paper; only patches of this edge are accepted.
     """
 
     def __init__(
@@ -101,7 +103,7 @@ class TomoGANCritic(nn.Module):
         conv = nn.Conv3d if ndim == 3 else nn.Conv2d
         self.norm: Norm = "none"
         self.edge = edge
-        # Four maps are enough where all places are kept; a mean needs more of them.
+        # Four maps are enough if all positions are kept; a mean needs more maps.
         final = 4 if edge else 2 * width
         table = [
             (channels, width, 1),
@@ -151,7 +153,7 @@ def check_penalty(critic: nn.Module) -> None:
 
 
 def widened(x: torch.Tensor, least: int) -> torch.Tensor:
-    """Repeat the edges of small patches until every axis has `least` voxels."""
+    """Pad patches to at least `least` voxels per axis by repeating their edges."""
     missing = [max(0, least - n) for n in x.shape[2:]]
     if not any(missing):
         return x

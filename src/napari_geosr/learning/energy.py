@@ -17,13 +17,13 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 
-#: Where codecarbon keeps what it knows of each country's electricity.
+#: Path of codecarbon's table of countries and their electricity mix.
 _COUNTRIES = "data/private_infra/global_energy_mix.json"
-#: Between two measurements.
+#: Seconds between two measurements.
 _SECONDS = 15
-#: What the card says as long as nothing was measured.
+#: Text on the card if nothing was measured.
 _NOTHING = "not measured"
-#: In a kilowatt-hour.
+#: Joules per kilowatt-hour.
 _JOULES = 3.6e6
 
 
@@ -31,8 +31,8 @@ _JOULES = 3.6e6
 def known_countries() -> dict[str, str]:
     """Names of the countries that codecarbon knows offline, by ISO code of 3 letters.
 
-    Reads its table without importing it, which takes seconds; empty where it is not
-    installed or keeps its table elsewhere.
+    Reads codecarbon's table without importing it, as the import takes seconds. Empty if
+    codecarbon is not installed or stores its table elsewhere.
     """
     found = importlib.util.find_spec("codecarbon")
     if found is None or not found.submodule_search_locations:
@@ -52,13 +52,13 @@ def known_countries() -> dict[str, str]:
 class Meter:
     """Context manager that measures energy; figures are None if unknown.
 
-    codecarbon reads the counters of the processor and the GPU where it may, else it
-    estimates from the model's name; nothing is sent anywhere.
+    codecarbon reads the energy counters of processor and GPU if it has access;
+    otherwise it estimates from their model names. No data are sent over the network.
 
     Parameters
     ----------
     country : str
-        ISO code of three letters, for the CO2eq of a kilowatt-hour.
+        ISO code of three letters; determines the CO2eq per kilowatt-hour.
     """
 
     def __init__(self, country: str) -> None:
@@ -69,7 +69,7 @@ class Meter:
         self._tracker: Any = None
         self._began = 0.0
         self._watts: float | None = None
-        #: When codecarbon last reported, and the kilowatt-hours that it had then.
+        #: Time of codecarbon's last report in seconds, and its kilowatt-hours by then.
         self._last: tuple[float, float] | None = None
 
     def go_on(self, keep: Path, step: int) -> None:
@@ -78,10 +78,10 @@ class Meter:
         Parameters
         ----------
         keep : Path
-            File with the sums; kept up to date, so that a process that is killed counts
-            as well.
+            File with the sums; updated regularly, so that processes that are killed
+            count as well.
         step : int
-            Of the training, where this process begins.
+            Training step at which this process starts.
         """
         self._keep = keep
         self._before = self._sums = _kept(keep) or _EnergySums(first_step=step)
@@ -92,7 +92,7 @@ class Meter:
             self._tracker = self._start()
         except ImportError:
             self.method = "not measured: codecarbon is not installed"
-        except Exception as error:  # noqa: BLE001  # whatever it stumbles over here
+        except Exception as error:  # noqa: BLE001  # must not stop the training
             self.method = _failed(error)
         return self
 
@@ -111,7 +111,7 @@ class Meter:
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
-            # Where warnings are errors, it would be left without half of its parts.
+            # If warnings are errors, its initialisation would fail halfway.
             warnings.simplefilter("ignore")
             tracker = OfflineEmissionsTracker(
                 country_iso_code=self.country,
@@ -131,9 +131,9 @@ class Meter:
                 warnings.simplefilter("ignore")
                 try:
                     self._tracker.stop()
-                except Exception as error:  # noqa: BLE001  # the model is there
+                except Exception as error:  # noqa: BLE001  # the model is trained
                     self.method = _failed(error)
-            # It swallows most of its own errors.
+            # codecarbon suppresses most of its own errors.
             if self._last is None and self.method == _NOTHING:
                 self.method = "not measured: codecarbon could not start"
         self._add(None, None)
@@ -158,14 +158,14 @@ class Meter:
             _sum(before.kilograms_co2eq, carbon, now.kilograms_co2eq),
         )
         if self._keep is not None:
-            # On a full disk the training itself complains, where it is heard.
+            # If the disk is full, the training itself raises the error.
             with suppress(GeoSRError):
                 text = json.dumps(asdict(self._sums))
                 atomic.write_text(self._keep, text, overwrite=True)
 
     @property
     def seconds(self) -> float:
-        """From entering to leaving, in all processes."""
+        """Total measured time of all processes of the job, in seconds."""
         return self._sums.seconds
 
     def watts(self) -> float | None:
@@ -178,7 +178,7 @@ class Meter:
             "seconds": round(self._sums.seconds, 1),
             "kilowatt_hours": self._sums.kilowatt_hours,
             "kilograms_co2eq": self._sums.kilograms_co2eq,
-            # Of a job that was begun by an earlier release a part is not known.
+            # For jobs started by an earlier release, the first part is unknown.
             "energy_from_step": self._sums.first_step,
             "country": self.country,
             "measured_by": self.method,

@@ -9,13 +9,13 @@ from torch import Tensor
 class ImagePool:
     """Returns new images and, half of the time, images of earlier steps [1]_.
 
-    What it draws comes from torch's own random numbers, which the training loop seeds
-    at every step; together with :meth:`state` a resumed run is the same.
+    It uses torch's random numbers, which the training loop seeds at every step. With
+    :meth:`state` restored, a resumed run gives the same images.
 
     Parameters
     ----------
     size : int
-        Images kept; 0 hands all on as they come.
+        Number of stored images; 0: new images are returned unchanged.
 
     References
     ----------
@@ -51,10 +51,10 @@ class ImagePool:
         return torch.stack(given)
 
     def state(self) -> Tensor | None:
-        """Images kept, as one tensor; None while there are none."""
+        """Stored images as one tensor; None if there are none."""
         if not self.images:
             return None
-        # After a resumed training's first steps some are on its device, others not.
+        # After resuming, restored images are on the CPU and new ones on the device.
         return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:

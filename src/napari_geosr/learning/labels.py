@@ -13,17 +13,17 @@ from napari_geosr.learning.statistics import spread_planes
 
 
 def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
-    """Look for the labels in up to 64 spread planes of each target.
+    """Check the labels in up to 64 planes spread over each target.
 
     Returns
     -------
     list of str
-        A sentence on labels that none of the planes has.
+        A sentence on the labels that do not occur in these planes, if any.
 
     Raises
     ------
     VolumeError
-        If a value is no whole number, or none of 0 … labels - 1.
+        If a value is not a whole number from 0 to labels - 1.
     """
     seen = np.zeros(labels, bool)
     for target in targets:
@@ -52,7 +52,7 @@ def wrong_label(values: AnyArray, labels: int) -> str:
     Parameters
     ----------
     values : ndarray
-        Of any real dtype.
+        Values of any real dtype.
     """
     if values.dtype.kind == "f":
         broken = ~np.isfinite(values) | (values != np.rint(values))

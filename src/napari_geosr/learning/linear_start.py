@@ -1,14 +1,14 @@
 """Initial weights of a linear last layer, by least squares.
 
-A network whose output is a weighted sum of its maps, such as the MSD-net, need not
-learn those weights step by step: for the maps as they are they follow from a few
-samples. The maps are random at first, and still the network begins as a filter that
-suits the noise, instead of one that returns its input or nothing. Adam moves a weight
-by no more than the learning rate in a step, so a short training would spend much of
-its time on the way there (figures: ``benchmarks/bench_efficiency.py``).
+If the output of a network is a weighted sum of its feature maps, as in the MSD-net,
+these weights need not be learned step by step: for given maps, least squares yields
+them from a few samples. Although the maps are random at first, the network then starts
+as a filter adapted to the noise, instead of one that returns its input or zero. As Adam
+changes a weight by at most the learning rate per step, a short training would spend
+much of its time getting there (results: ``benchmarks/bench_efficiency.py``).
 
-Valid where the target is what the output should be on the mean: clean, or with noise
-of its own [1]_, or hidden from the source at the voxels that count.
+This is valid if the target is on average the desired output: if it is clean, has
+independent noise [1]_, or shows voxels that are hidden in the source.
 
 References
 ----------
@@ -28,24 +28,24 @@ if TYPE_CHECKING:
 
     from napari_geosr.learning.batches import Batches
 
-#: Beside the seed, so that no other numbers are drawn with the same.
+#: Part of the random seed, so that no other random numbers of a run use the same seed.
 _START = 5
-#: Samples are drawn until there are so many voxels, but so many at least and at most.
+#: Number of voxels to fit to, and the minimum and maximum number of samples drawn.
 _VOXELS, _LEAST, _MOST = 2**17, 4, 32
-#: Added to the diagonal, as a share of it: maps of few layers are much alike.
+#: Ridge regularisation as a fraction of the diagonal: maps are strongly correlated.
 _RIDGE = 1e-3
 
 
 @runtime_checkable
 class LinearEnd(Protocol):
-    """A network with a weighted sum of its maps as output."""
+    """A network whose output is a weighted sum of its feature maps."""
 
     def all_maps(self, x: Tensor) -> Tensor:
-        """The maps to be weighted: ``(N, maps, [Z,] Y, X)``."""
+        """Feature maps before the weighted sum: ``(N, maps, [Z,] Y, X)``."""
         ...
 
     def set_end(self, weights: Tensor, bias: Tensor) -> None:
-        """Set the output to ``weights @ maps + bias``."""
+        """Set the last layer to ``weights @ maps + bias``."""
         ...
 
 
@@ -55,17 +55,16 @@ def begin(network: object, batches: Batches, ndim: int) -> bool:
     Parameters
     ----------
     network : Module
-        Left as it is where its end is not linear.
+        Left unchanged if its last layer is not linear.
     batches : Batches
-        Where samples come from, and the device that they come to. They are a function
-        of the seed alone.
+        Source of the samples, which depend on the seed alone, and their device.
     ndim : int
-        Axes of the network.
+        Number of spatial axes of the network.
 
     Returns
     -------
     bool
-        Whether it was fitted.
+        Whether the layer was fitted.
     """
     import torch
 
@@ -84,7 +83,7 @@ def begin(network: object, batches: Batches, ndim: int) -> bool:
                 rng = np.random.default_rng([method.config.seed, i, _START])
                 batch = batches.on_device([method.draw(batches.patches, rng)])
                 rows = _rows(network, batch)
-                # In double precision on the processor: not every device has it.
+                # On the CPU, as not every device supports double precision.
                 moments = moments + (rows @ rows.T).double().cpu()
                 enough = math.ceil(_VOXELS / math.prod(batch["source"].shape[-ndim:]))
                 wanted, i = min(_MOST, max(_LEAST, enough)), i + 1
@@ -98,7 +97,7 @@ def begin(network: object, batches: Batches, ndim: int) -> bool:
 
 
 def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
-    """Maps, ones and the target, a row each, at the voxels that count."""
+    """Maps, a row of ones and the target as rows, at the voxels of the mask if any."""
     import torch
 
     maps = network.all_maps(batch["source"])[0].flatten(1)
@@ -112,7 +111,7 @@ def _solve(moments: Tensor) -> Tensor | None:
     import torch
 
     left, right = moments[:-1, :-1], moments[:-1, -1]
-    # The bias is free; maps that are zero everywhere get no weight.
+    # The bias is not regularised; maps that are zero everywhere get zero weight.
     ridge = _RIDGE * left.diagonal().clone()
     ridge[-1] = 0
     if not bool(torch.isfinite(moments).all()):

@@ -13,7 +13,7 @@ from napari_geosr.core.volume import Volume
 
 
 def mean_volume(volumes: Sequence[Volume], name: str) -> Volume:
-    """Lazy mean (float32) of `volumes`, with the origin of the first.
+    """Lazy mean (float32) of `volumes`, with the origin of the first one.
 
     Raises
     ------
@@ -37,7 +37,7 @@ def _times(volume: Volume) -> str:
 
 
 class _Mean:
-    """Array-like; indexing reads that part of all arrays."""
+    """Lazy array: indexing reads the same part of all arrays and averages it."""
 
     def __init__(self, arrays: Sequence[Any]) -> None:
         self._arrays = arrays

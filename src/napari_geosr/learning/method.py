@@ -35,7 +35,7 @@ Losses = dict[str, "Tensor"]
 class Updater(Protocol):
     """Interface of the training loop for a method's step."""
 
-    #: Steps done and in all.
+    #: Number of steps done, and in total.
     step: int
     steps: int
 
@@ -47,8 +47,8 @@ class Updater(Protocol):
     ) -> dict[str, float]:
         """Update the weights of one optimiser with the mean loss of `batches`.
 
-        The batches are parts of one batch that do not fit into memory together; their
-        gradients are added up. Where memory runs out they are cut into smaller ones
+        The batches are parts of one batch that may not fit into memory together; their
+        gradients are added up. If memory runs out, they are split into smaller batches
         and `loss` is called again for all patches. Returns the means of the named
         losses.
         """
@@ -61,40 +61,40 @@ class Method:
     Attributes
     ----------
     roles : tuple of str
-        The sets of volumes that it reads, as ``config`` names them.
+        Names of the sets of volumes that the method reads, as in ``config``.
     paired : bool
-        Whether volumes of different roles show the same place.
+        Whether volumes of different roles show the same region.
     one_object : bool
         Whether all volumes show the same object: then the same block of all of them is
-        kept for validation, and they are restored together.
+        held out for validation, and they are restored together.
     run_on : {"each", "others"}
-        What the model is run on where there are several volumes of one object: each of
-        them, or the mean of all others.
+        With several volumes of one object, what the model is run on: each of them, or
+        the mean of all others.
     noisy_target : bool
-        Whether targets are as noisy as sources: figures against them say how near the
-        noise the model is as well, and are not those against a clean object.
+        Whether targets are as noisy as sources: errors against them then include the
+        noise of the target and are not those against a clean object.
     upscale_factor : int
         Voxels of the target per voxel of the source.
     labels : int
-        How many labels the model tells apart; 1: it gives grey values.
+        Number of labels that the model predicts; 1: it outputs grey values.
     stops_by_risk : bool
-        Whether it ends when the expected error on held-out blocks stops falling, and
-        gives the model that it began with where that is as good.
+        Whether training ends when the expected error on held-out blocks stops falling,
+        and returns the initial model if that is as good.
     judged_on : str
-        Voxels that it hides and whose guess is the first figure of :meth:`validate`, a
-        mean square; empty where there are none.
+        Description of the first value of :meth:`validate`, if it is the mean squared
+        prediction error of voxels that are hidden from the network; otherwise empty.
     task : str
-        What the card says that the model does to volumes whose voxels it keeps.
+        Task on the card, for models that keep the voxel size.
     denoises : tuple of str
-        Roles that the network restores, and whose noise a network that is bounded by
-        it is told; empty where such a network makes no sense, as more is changed than
-        noise.
+        Roles that the network restores; a noise-bounded network receives their noise.
+        Empty if the method changes more than noise, so that such networks make no
+        sense.
     begins_linear : bool
-        Whether ``"source"`` and ``"target"`` of a sample are what the network is given
-        and should give on the mean (where there is a ``"mask"``, at its voxels), so
-        that a linear last layer can be fitted to them at the start.
+        Whether ``"target"`` of a sample is, on average, the desired output for
+        ``"source"`` (at the voxels of ``"mask"``, if there is one), so that a linear
+        last layer can be fitted to it at the start.
     loss_titles : mapping of str to str
-        What the curves of the losses that it names are called, in up to 20 letters.
+        Titles of the loss curves by name, up to 20 letters.
     """
 
     roles: tuple[str, ...] = ("source",)
@@ -106,7 +106,7 @@ class Method:
     begins_linear = False
     denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
-    loss_titles: Mapping[str, str] = {}  # a mapping: nothing is added
+    loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
     #: The module that becomes the model.
     result = "network"
     #: The role whose grey scale the model's output has.
@@ -160,17 +160,17 @@ class Method:
         return volumes
 
     def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-        """Notes for the user about these volumes before training.
+        """Return notes for the user about these volumes before training, in sentences.
 
-        A sentence each; reads a few slices.
+        Reads only a few slices.
         """
         return []
 
     def independent_noise_along(self) -> str:
         """Axes (of ``"xyz"``) along which the method assumes independent noise.
 
-        Empty where the noise of neighbouring voxels may be correlated. Whoever starts
-        a training measures the noise of the sources and warns.
+        Empty if the noise of neighbouring voxels may be correlated. The caller measures
+        the noise of the sources before the training and warns.
         """
         return ""
 
@@ -186,20 +186,20 @@ class Method:
 
     @property
     def wants_noise(self) -> bool:
-        """Whether the noise of what it denoises is to be measured before it begins."""
+        """Whether the noise of the volumes must be measured before the training."""
         return self.noise_bound() is not None
 
     @property
     def normalisation(self) -> Literal["stored", "volume"]:
-        """Role that provides the grey scale of the model."""
+        """Kind of normalisation: stored statistics, or those of each volume."""
         return self.config.normalisation
 
     def grey_scale(self) -> GreyScale | None:
-        """Grey scale of the patches; None for that of the given volumes."""
+        """Grey scale of the patches; None: computed from the given volumes."""
         return None
 
     def starting_weights(self, model: Model) -> dict[str, Tensor]:
-        """Weights of a trained model, as its own module has them."""
+        """State dict of a trained model, for the module that becomes the model."""
         return model.network().state_dict()
 
     def noise_bound(self) -> float | None:

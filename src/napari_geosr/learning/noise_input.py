@@ -1,9 +1,9 @@
 """Passes the noise of each patch to a noise-bounded network.
 
-A sample holds three small arrays beside its patches: the curve of the noise level over
-grey values (``"greys"``, ``"levels"``) and the ``"correlation"`` of neighbours along Z,
-Y and X. The level at every voxel follows from the patch itself, as when a volume is
-restored, so that it fits whatever a method has done to the patch.
+Besides its patches, a sample holds three small arrays: the noise level as a function of
+the grey value (``"greys"``, ``"levels"``), and the ``"correlation"`` of neighbours
+along Z, Y and X. As in a restoration, the noise level at each voxel is computed from
+the patch itself, so that it remains valid when a method changes the patch.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.noise import Noise
 
-#: Points of the curves: all samples of a batch have as many.
+#: Number of points of a noise curve, the same for all samples of a batch.
 POINTS = 16
 _AXES = ("z", "y", "x")
 
 
 def as_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
-    """The noise of a patch, for a sample.
+    """The noise of a patch as arrays of a sample.
 
     Parameters
     ----------
     noise : Noise
-        In the grey values that the network sees.
+        Noise in the grey scale of the network's input.
     swapped : bool
         Whether Y and X of the patch were exchanged.
 
@@ -66,7 +66,7 @@ def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
 
 
 def _wants_noise(network: object) -> bool:
-    """Filters stand in for networks where these are judged."""
+    """Whether `network` takes the noise; filters that are compared with it do not."""
     from torch import nn
 
     return isinstance(network, nn.Module) and wants_noise(network)

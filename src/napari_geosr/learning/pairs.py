@@ -13,11 +13,11 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Voxels of shift that are noted; Noise2Noise wants less than this.
+#: Shift in voxels above which a warning is given; Noise2Noise needs a smaller one.
 LARGEST_SHIFT = 0.2
-#: Voxels of the source along Y and X, and slices, that are looked at.
+#: Size of the compared region, in voxels of the source: along Y and X, and along Z.
 _EDGE, _DEPTH = 128, 32
-#: With fewer slices no shift along Z is measured.
+#: Minimum number of slices to measure a shift along Z.
 _LEAST_DEPTH = 8
 
 
@@ -28,12 +28,11 @@ class PairCheck:
     Attributes
     ----------
     shift : tuple of float
-        Of the target against the source along (Z, Y, X), in voxels of the source;
-        along (Y, X) where there are no 8 slices. What both have in common is nearer
-        to the middle than to the ends, so of few slices Z comes out too small: 0.3 in
-        place of 0.5 of 8 slices, 0.45 of 20.
+        Shift of the target relative to the source along (Z, Y, X), in voxels of the
+        source; along (Y, X) with fewer than 8 slices. With few slices, the shift along
+        Z is underestimated: for 0.5, 8 slices give 0.3, and 20 slices give 0.45.
     warnings : tuple of str
-        Sentences for people.
+        Warnings as sentences for users.
     """
 
     shift: tuple[float, ...]
@@ -49,9 +48,9 @@ def check_shapes(
     ----------
     source, target : Volume
     factor : int
-        By how much the network makes voxels finer.
+        Upscale factor of the network.
     ndim : int
-        Axes that the network works on: 2 or 3.
+        Number of axes that the network works on: 2 or 3.
 
     Raises
     ------
@@ -85,10 +84,10 @@ def check_pair(
     factor : int
         Voxels of the target per voxel of the source.
     ndim : int
-        Number of axes, from the last, along which it is so; the network's.
+        Number of last axes that the factor applies to: those of the network.
     alike : bool
-        Whether values of both rise and fall together, so that a shift can be measured;
-        numbers of several labels do not.
+        Whether grey values of both are correlated, so that a shift can be measured;
+        several labels are not.
 
     Raises
     ------
@@ -131,7 +130,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Shift along all axes, by the middle of both; in the plane, of a few slices."""
+    """Shift along all axes (only Y and X with few slices), from the middle of both."""
     from skimage.registration import phase_cross_correlation
 
     a = _middle(source, (1,) * len(factors))
@@ -140,13 +139,13 @@ def _shift(
         a, b = a.mean(axis=0), b.mean(axis=0)
     a, b = (_windowed(part) for part in (a, b))
     if not (a.any() and b.any()):
-        return (0.0,) * a.ndim  # nothing to be seen in the middle: nothing to measure
+        return (0.0,) * a.ndim  # the middle is constant: no shift can be measured
     found, _, _ = phase_cross_correlation(a, b, upsample_factor=20, normalization=None)
     return tuple(float(v) for v in found)
 
 
 def _middle(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
-    """The middle of a volume, as means of `factors` voxels."""
+    """The middle of a volume, averaged over blocks of `factors` voxels."""
     key, split = [], []
     edges = (_DEPTH, _EDGE, _EDGE)[-len(factors) :]
     for n, edge, factor in zip(volume.shape, edges, factors, strict=True):

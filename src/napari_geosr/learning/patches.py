@@ -22,10 +22,12 @@ from napari_geosr.learning.statistics import GreyScale, grey_scale
 from napari_geosr.physics.simulated import is_simulated
 
 Array = AnyArray
-#: Places looked at for structure; one is drawn in proportion to its spread.
+#: Number of candidate patches when sampling structure; one of them is drawn with a
+#: probability proportional to its standard deviation.
 _CANDIDATES = 4
 
-#: Patches are drawn ahead in a thread, and file handles are no good for two at once.
+#: Serialises reading: patches are prefetched in a thread, and file handles must not be
+#: used by two threads at once.
 _READING = threading.Lock()
 
 
@@ -35,7 +37,7 @@ class Scene:
 
     volumes: Mapping[str, Volume]
     split: Split
-    #: Of those whose noise is known, standardised as the patches are.
+    #: Noise of the volumes for which it is known, standardised like the patches.
     noises: Mapping[str, Noise] = field(default_factory=dict)
 
 
@@ -45,16 +47,17 @@ class Patches:
     Parameters
     ----------
     volumes : mapping of str to sequence of Volume
-        By role. Volumes of paired roles show the same place, in the same order.
+        Volumes by role. Volumes of paired roles show the same regions in the same
+        order.
     config : TrainingConfig
     paired : bool
-        Whether the roles belong together voxel by voxel.
+        Whether volumes of different roles are aligned pairs.
     factors : mapping of str to int
         Voxels of a role per voxel of the source, along every axis; 1 by default.
     one_object : bool
-        Whether all scenes show the same object: one block of it is held out.
+        Whether all scenes show the same object: the same block is held out in all.
     labels : sequence of str
-        Roles whose values are labels and stay as they are.
+        Roles whose values are labels, which are not scaled.
     """
 
     def __init__(
@@ -68,7 +71,7 @@ class Patches:
         labels: Sequence[str] = (),
     ) -> None:
         self.config = config
-        #: Whether patches are drawn from the blocks kept apart, without turning.
+        #: Whether patches are drawn from the held-out blocks, without augmentation.
         self.validation = False
         self.factors = dict.fromkeys(volumes, 1) | dict(factors or {})
         rng = np.random.default_rng([config.seed, 1])
@@ -87,11 +90,11 @@ class Patches:
     def _grey_scales(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> dict[str, GreyScale]:
-        """One scale for all roles whose grey values mean the same, else each its own.
+        """Grey scales by role; roles with similar grey values share one.
 
-        A residual network passes its input on; a target in nearly the same units must
-        not be stretched because it has less noise. Finer voxels vary more than coarse
-        ones that show the same: their own scale is that of means over blocks.
+        A residual network passes its input on, so a target on nearly the same scale
+        must not be stretched because it has less noise. Small voxels vary more than
+        large ones of the same object: their scale is computed from means over blocks.
         """
         scales = {}
         for role, given in volumes.items():
@@ -128,22 +131,22 @@ class Patches:
             if cut is None:
                 cut = split(shape, self.config.validation, self.config.planes, rng)
             scenes.append(Scene(found, cut))
-            # Files of one shape may show one object, as repeated scans do, and what is
-            # kept apart in one of them must not be learned from another. Simulated
-            # volumes are different objects: each has a side of its own.
+            # Files of the same shape may show the same object, such as repeated scans,
+            # and the held-out block must not be learned from another file. Simulated
+            # volumes are different objects, so each is split separately.
             if not is_simulated(volume.name):
                 cuts[shape] = cut
         return scenes
 
     def _shape(self, volume: Volume, role: str) -> tuple[int, ...]:
-        """Shape of a volume in voxels of the source, in which places are counted."""
+        """Shape of a volume in voxels of the source, the unit of patch positions."""
         kept, factor = len(volume.shape) - self.config.ndim, self.factors[role]
         return tuple(n if i < kept else n // factor for i, n in enumerate(volume.shape))
 
     def _fitting_edge(
         self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
     ) -> tuple[int, ...]:
-        """Shape of a patch along the network's axes: what fits into every part."""
+        """Shape of a patch along the network's axes that fits into every part."""
         n = self.config.ndim
         edge = [self.config.patch] * n
         for scene in self.scenes:
@@ -156,7 +159,7 @@ class Patches:
             for part in parts(scene.split):
                 room = _room(self._shape(volume, role), scene.split.axis, part)[-n:]
                 edge = [min(e, size) for e, size in zip(edge, room, strict=True)]
-        # Networks with strides need whole ones.
+        # Networks with strides need multiples of them.
         fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
         if min(fitted) < 4:
             raise VolumeError(
@@ -171,7 +174,7 @@ class Patches:
         Parameters
         ----------
         noises : mapping of str to sequence of Noise
-            By role, in the order of the volumes and in their grey values.
+            Noise by role, in the order of the volumes and in their grey values.
         """
         left = {role: iter(found) for role, found in noises.items()}
         told = []
@@ -199,21 +202,21 @@ class Patches:
         exchange: bool = True,
         slices: bool = False,
     ) -> dict[str, Array]:
-        """Draw the same place of all `roles`, as float32 (C, [Z,] Y, X), standardised.
+        """Draw the same region of all `roles`: standardised float32 (C, [Z,] Y, X).
 
         Parameters
         ----------
         context_of : str, optional
-            The role that gets the neighbouring slices of 2.5D (C = adjacent slices);
-            the others give the middle slice (C = 1). The first by default.
+            Role with adjacent slices in 2.5D (C = adjacent slices); other roles have
+            the middle slice only (C = 1). By default the first role.
         exchange : bool
-            Whether turning may exchange Y and X; not where noise has a direction.
+            Whether augmentation may exchange Y and X; False for directional noise.
         slices : bool
-            Whether to add ``"slices"`` (C, 1, 1): which slice each channel of 2.5D is.
-            Near the ends of a volume some are the same.
+            Whether to add ``"slices"`` (C, 1, 1): the index of the slice of each 2.5D
+            channel. Near the ends of a volume, slices are repeated.
 
-        Where the noise is known (:meth:`tell`) that of the role with context is added,
-        as `napari_geosr.learning.noise_input` says.
+        If the noise is known (:meth:`tell`), that of the role with context is added,
+        see `napari_geosr.learning.noise_input`.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]
@@ -244,7 +247,7 @@ class Patches:
     def _place(
         self, scene: Scene, role: str, rng: np.random.Generator
     ) -> tuple[int, ...]:
-        """Corner of a patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
+        """Corner of a random patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
         shape = self._shape(scene.volumes[role], role)
         parts = (scene.split.validation,) if self.validation else scene.split.train
         edge = self.validation_edge if self.validation else self.edge
@@ -290,10 +293,10 @@ class Patches:
         Parameters
         ----------
         corner, edge : tuple of int
-            Where it begins and its shape, in voxels of the source; the edge along the
-            network's axes alone.
+            First voxel and shape of the patch, in voxels of the source; `edge` only
+            along the network's axes.
         context : bool
-            Whether neighbouring slices are channels (2.5D).
+            Whether to read adjacent slices as channels (2.5D).
         """
         volume, factor = scene.volumes[role], self.factors[role]
         size = (1,) * (len(corner) - len(edge)) + edge
@@ -318,11 +321,11 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
     Parameters
     ----------
     volume : Volume
-        (Z, Y, X), or (Y, X), of which the same slice is given `planes` times.
+        (Z, Y, X), or (Y, X), whose single slice is repeated `planes` times.
     key : sequence of slice
-        Part of the volume, along its axes.
+        Region of the volume, along its axes.
     planes : int
-        Odd.
+        Number of slices, odd.
     """
     if len(volume.shape) == 2:
         return np.repeat(_read(volume, key)[None], planes, axis=0)
@@ -334,7 +337,7 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
 
 
 def _numbers(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
-    """Numbers of the `planes` slices around the one at `corner`; all 0 of an image."""
+    """Indices of the `planes` slices around the one at `corner`; all 0 for an image."""
     if len(shape) == 2:
         return np.zeros(planes, int)
     around = np.arange(planes) - planes // 2
@@ -342,7 +345,7 @@ def _numbers(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
 
 
 def mirrored(index: Array, n: int) -> Array:
-    """Bring indices into 0 … n - 1: …, 2, 1, 0, 1, 2, …, as in tiled inference."""
+    """Mirror indices into 0 … n - 1: …, 2, 1, 0, 1, 2, …, as in tiled inference."""
     if n == 1:
         return np.zeros_like(index)
     index = np.abs(index) % (2 * n - 2)
@@ -355,7 +358,7 @@ def _read(volume: Volume, key: Sequence[Any]) -> Array:
             return np.asarray(volume.data[tuple(key)])
     except (GeoSRError, MemoryError):
         raise
-    except Exception as error:  # whatever the file library raises
+    except Exception as error:  # file libraries raise errors of any kind
         raise FileError(
             f"{volume.title} could not be read during training: {error}. Check that "
             "the file is still there and complete."

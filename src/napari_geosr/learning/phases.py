@@ -15,11 +15,13 @@ from napari_geosr.learning.statistics import GreyScale, spread_planes
 
 Phase = Literal["dark", "bright"]
 
-#: Volumes that are looked at, grey values of each plane, planes that are measured.
+#: Maximum number of volumes sampled, approximate edge of the subsampled planes in
+#: voxels, and maximum number of planes per volume in which widths are measured.
 _MOST_VOLUMES, _PLANE_EDGE, _MEASURED_PLANES = 16, 128, 4
-#: Shares of the grey values, at both ends, that no threshold is sought in: hot voxels
-#: would leave all others in one bin.
+#: Percentiles between which Otsu's threshold is searched: with hot voxels, nearly all
+#: other values would be in one bin of the histogram.
 _ENDS = (0.1, 99.9)
+#: Bins of the histogram for Otsu's threshold.
 _BINS = 256
 
 
@@ -34,7 +36,7 @@ class GreyPhases:
     dark, bright : float
         Means of the grey values on both sides.
     dark_share : float
-        Of the voxels that were looked at.
+        Share of the sampled voxels in the dark phase.
     """
 
     threshold: float
@@ -43,15 +45,15 @@ class GreyPhases:
     dark_share: float
 
     def share(self, phase: Phase) -> float:
-        """Share of the voxels that are of `phase`."""
+        """Share of the voxels in `phase`."""
         return self.dark_share if phase == "dark" else 1 - self.dark_share
 
     def mask(self, values: AnyArray, phase: Phase) -> Any:
-        """Voxels of `phase`, bool."""
+        """Boolean mask of the voxels in `phase`."""
         return (values <= self.threshold) == (phase == "dark")
 
     def standardised(self, grey: GreyScale) -> GreyPhases:
-        """The same in the grey values that losses see."""
+        """The phases in standardised grey values, as used by losses."""
 
         def scaled(value: float) -> float:
             return (value - grey.mean) / grey.std
@@ -65,11 +67,11 @@ class GreyPhases:
 
 
 def phases_of(targets: Sequence[Volume]) -> GreyPhases:
-    """Find the phases of up to 16 targets, by up to 64 planes of each.
+    """Find the phases of up to 16 targets, from up to 64 planes of each.
 
-    Where Otsu's criterion is best the threshold is midway between the means of the
-    phases; where grey values have a gap it is as good all over the gap, and midway is
-    what soft phases want.
+    At the optimum of Otsu's criterion, the threshold is midway between the means of the
+    phases. If the histogram has a gap, all thresholds in the gap are equivalent; soft
+    phases need the midway one.
 
     Raises
     ------
@@ -86,7 +88,7 @@ def phases_of(targets: Sequence[Volume]) -> GreyPhases:
             seen.append(values[np.isfinite(values)].astype(np.float64))
     values = np.concatenate(seen)
     low, high = np.percentile(values, _ENDS) if values.size else (0.0, 0.0)
-    if not low < high:  # a phase in less than a thousandth of the voxels
+    if not low < high:  # one phase has less than 0.1 % of the voxels
         low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     if not low < high:
         names = ", ".join(target.title for target in targets)
@@ -102,18 +104,19 @@ def phases_of(targets: Sequence[Volume]) -> GreyPhases:
 
 
 def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -> int:
-    """Erosions by face neighbours until nothing of `phase` is left in some planes.
+    """Number of erosions by face neighbours that the widest part of `phase` survives.
 
-    Less one, so that the middle of the widest part remains: what its centre line needs.
-    Volumes seen in planes may be thinner across them; then it is more than they need.
+    This many erosions are needed to find the centre line of the widest part. It is
+    measured in a few planes; if parts are thinner across the planes, it is larger than
+    necessary.
 
     Parameters
     ----------
     targets : sequence of Volume
     phases : GreyPhases
-        Grey levels of the phases.
+        Grey values of the phases.
     phase : str
-        The one that is eroded.
+        The phase to measure.
     """
     from scipy.ndimage import distance_transform_cdt
 
@@ -130,6 +133,6 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
 
 
 def _some(things: Sequence[Any], most: int = _MOST_VOLUMES) -> list[Any]:
-    """Up to `most`, spread over all."""
+    """Up to `most` items, evenly spread over all."""
     places = np.linspace(0, len(things) - 1, min(most, len(things)))
     return [things[i] for i in np.unique(places.round().astype(int))]

@@ -12,9 +12,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.patches import Patches, read_slab
 from napari_geosr.learning.statistics import GreyScale
 
-#: Largest edge shown, in voxels of the source and of the result.
+#: Maximum edge of the preview, in voxels of the source and of the result.
 EDGE, _FINE_EDGE = 384, 768
-#: Slices read around it in 3D: of the source, and of one that becomes much finer.
+#: Number of slices read around it in 3D, and the minimum for large upscale factors.
 _SLAB, _LEAST_SLAB = 16, 8
 
 
@@ -25,13 +25,13 @@ class TrainingPreview:
     ----------
     patches : Patches
     role : str
-        The role that is the network's input.
+        Role of the network's input.
     output : GreyScale
-        Of the network's output.
+        Grey scale of the network's output.
     factor : int
         Output voxels per input voxel.
     index : int or None
-        Which slice; the middle one by default.
+        Index of the slice; by default the middle one.
     labels : bool
         Whether the output is labels.
     """
@@ -54,7 +54,7 @@ class TrainingPreview:
         depth = shape[0] if len(shape) == 3 else 1
         self.z = min(depth - 1, depth // 2 if index is None else index)
         size = [min(EDGE, _FINE_EDGE // factor, n) for n in shape[-2:]]
-        # Strided networks need whole strides.
+        # Networks with strides need multiples of them.
         size = [n - n % 16 if n >= 16 else n for n in size]
         self.corner = [(n - s) // 2 for n, s in zip(shape[-2:], size, strict=True)]
         window = [slice(c, c + s) for c, s in zip(self.corner, size, strict=True)]

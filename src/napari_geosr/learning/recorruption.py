@@ -1,10 +1,10 @@
 """Learns from one scan with known noise by adding more of that noise.
 
-Noise ``n'`` like that of the scan ``y`` is drawn. ``y + α n'`` is the input and ``y −
-n' / α`` the target: their noises ``n + α n'`` and ``n − n' / α`` are uncorrelated,
-so for Gaussian noise the network learns what it would from a clean target [1]_,
-whatever the correlation between voxels. The input has ``√(1 + α²)`` times the noise of
-the scan: a network that is told the level is told that.
+Noise ``n'`` with the statistics of the scan ``y`` is drawn. The input is ``y + α n'``
+and the target is ``y − n' / α``. Their noises ``n + α n'`` and ``n − n' / α`` are
+uncorrelated, so for Gaussian noise the network learns the same as from a clean target
+[1]_, whatever the correlation between voxels. The noise level of the input, ``√(1 +
+α²)`` times that of the scan, is passed to networks that take it.
 
 References
 ----------
@@ -27,21 +27,21 @@ if TYPE_CHECKING:
 
 Array = AnyArray
 
-#: Strength of the noise added, in units of the scan's: more makes the input unlike the
-#: scan, less makes the target noisier.
+#: Level of the added noise, relative to that of the scan (α). A higher level makes the
+#: input less similar to the scan, a lower one makes the target noisier.
 STRENGTH = 0.5
-#: Edge of the box whose mean stands for the noise-free grey value.
+#: Edge, in voxels, of the box whose mean estimates the noise-free grey value.
 _BOX = 5
 
 
 def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays:
-    """Turn a patch into an input and a target that share no noise.
+    """Turn a patch into an input and a target with uncorrelated noise.
 
     Parameters
     ----------
     sample : dict of str to ndarray
         ``"source"`` (C, [Z,] Y, X) with its noise (``"greys"``, ``"levels"``,
-        ``"correlation"``) and, of slices with neighbours, their numbers ``"slices"``.
+        ``"correlation"``) and, unless `deep`, the indices of its ``"slices"``.
     deep : bool
         Whether the network convolves along Z as well.
 
@@ -63,7 +63,7 @@ def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arra
 
 
 def _noise_of(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
-    """Noise of variance 1 for a patch; slices that are there twice have the same."""
+    """Noise of variance 1 for a patch; repeated slices have the same noise."""
     shape = sample["source"].shape
     along = dict(zip("zyx", sample["correlation"].tolist(), strict=True))
     if deep:
@@ -76,7 +76,7 @@ def _noise_of(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
 
 
 def _level(sample: Arrays) -> Array:
-    """Standard deviation of the noise at every voxel, alike in all channels."""
+    """Standard deviation of the noise at every voxel, the same for all channels."""
     from scipy.ndimage import uniform_filter
 
     mean = sample["source"].mean(0)

@@ -1,4 +1,4 @@
-"""Restricts running statistics of batch norms to the images to be restored."""
+"""Restricts running statistics of batch norms to images like those to be restored."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ if TYPE_CHECKING:
 def left_alone(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
     """Context in which `network` does not update its batch-norm statistics.
 
-    A trained model norms by the statistics that were remembered. Methods that pass
-    other images through it as well, such as those of another kind, would mix them in.
-    What stands in for a network, such as a filter to compare with, has no norms.
+    A trained model normalises by its running statistics. Methods that also pass other
+    images through the network, such as those of another kind, would distort them.
+    Callables that are not modules, such as filters for comparison, have no batch norms.
     """
     from torch import nn
     from torch.nn.modules.batchnorm import _BatchNorm

@@ -1,10 +1,10 @@
 """Fit a generator to projections alone, through the differentiable projector.
 
-GANrec [1]_: nothing is learned from other data. A generator makes slices, the projector
-makes projections of them, and these shall be the measured ones, while a discriminator
-tells measured from made projections. Here the generator is a small U-Net that corrects
-a filtered back-projection, so that the fit begins there, and stays there until its last
-layer, which begins with zeros, has learned something; a deep image prior [2]_.
+This is GANrec [1]_: nothing is learned from other data. A generator makes slices, the
+projector computes their projections, and these are fitted to the measured ones, while a
+discriminator distinguishes measured from computed projections. Here the generator is a
+small U-Net that corrects a filtered back-projection, a deep image prior [2]_. As its
+last layer is initialised with zeros, the fit starts from the filtered back-projection.
 
 References
 ----------
@@ -37,11 +37,12 @@ from napari_geosr.networks import build_network
 from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.projector import project
 
-#: Sharpness of the bend at zero attenuation, in units of the brightest voxels.
+#: Sharpness of the softplus that avoids negative attenuation, for grey values scaled
+#: to 1 for the brightest voxels.
 _BEND = 10.0
-#: Maps of the discriminator's first layer, and its layers of stride 2.
+#: Feature maps of the discriminator's first layer, and its number of strided layers.
 _CRITIC_WIDTH, _CRITIC_LAYERS = 16, 3
-#: Share of the learning rate that is left at the end.
+#: Final learning rate as a fraction of the initial one.
 _FINAL_RATE = 0.05
 
 
@@ -53,19 +54,19 @@ class FitSettings:
     ----------
     iterations : int
     learning_rate : float
-        Adam's, of the generator at its start; it falls along a cosine.
+        Initial learning rate of the generator (Adam); it falls along a cosine.
     critic_rate : float
-        Adam's, of the discriminator.
+        Learning rate of the discriminator (Adam).
     adversarial : float
-        Weight of the discriminator's opinion; 0: there is none.
+        Weight of the adversarial loss; 0: no discriminator.
     smoothness : float
         Weight of the total variation.
     details : float
-        Weight of what is missing at high frequencies; see :func:`roughness`.
+        Weight of the residual at high frequencies; see :func:`roughness`.
     distance : str
-        Of the adversarial loss.
+        Distance of the adversarial loss.
     features, levels : int
-        Of the U-Net.
+        Feature maps and levels of the U-Net.
     averaging : float
         Decay of the moving average of the slices, which is the result.
     seed : int
@@ -85,12 +86,12 @@ class FitSettings:
 
 
 class Generator(nn.Module):
-    """Slices out of a first reconstruction, and a correction of it.
+    """Computes slices: an initial reconstruction plus a correction by a network.
 
     Parameters
     ----------
     start : Tensor of shape (row, N, N)
-        Of values around 0 … 1, and 0 outside the `circle`.
+        Initial reconstruction, scaled to about 0 … 1, and 0 outside the `circle`.
     circle : Tensor of shape (N, N)
         1 inside the field of view.
     """
@@ -109,12 +110,12 @@ class Generator(nn.Module):
             batch_norm=False,
         )
         with torch.no_grad():
-            # From anything else sigmoids and softpluses saturate within a few steps.
+            # With other values, sigmoids and softpluses saturate within a few steps.
             for parameter in self.network.get_submodule("head").parameters():
                 parameter.zero_()
 
     def forward(self) -> Tensor:
-        """Slices (row, N, N) that are nowhere below zero."""
+        """Non-negative slices (row, N, N)."""
         start: Any = self.start
         circle: Any = self.circle
         raw = start + self.network(start[:, None])[:, 0]
@@ -123,7 +124,7 @@ class Generator(nn.Module):
 
 
 def circle_of(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
-    """1 where every view sees a voxel, 0 elsewhere: (N, N)."""
+    """Field of view (N, N): 1 for voxels that all projections contain, 0 elsewhere."""
     n = geometry.size
     axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
     reach = min(geometry.centre, geometry.n_columns - 1 - geometry.centre)
@@ -133,24 +134,24 @@ def circle_of(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
 
 
 class SinogramFit:
-    """The fit of some slices to their projections, one iteration after the other.
+    """Fits slices to their projections, iteration by iteration.
 
     Parameters
     ----------
     sinogram : Tensor of shape (row, angle, column), float32
-        Line integrals; rows are fitted together, by one network.
+        Line integrals; all rows are fitted together by one network.
     geometry : ParallelGeometry
-        Parallel or fan.
+        Parallel or fan-beam geometry.
     start : Tensor of shape (row, N, N)
-        A filtered back-projection of it.
+        Filtered back-projection of the sinogram.
     settings : FitSettings
 
     Attributes
     ----------
     iteration : int
-        Iterations done.
+        Number of iterations done.
     losses : dict of str to float
-        Of the last iteration.
+        Losses of the last iteration.
     """
 
     def __init__(
@@ -166,7 +167,7 @@ class SinogramFit:
         self.deviation = float(sinogram.std()) or 1.0
         circle = circle_of(geometry, device)
         positive = start.clamp(min=0) * circle
-        #: Grey value of 1: the generator works in units of the brightest voxels.
+        #: Attenuation of the generator's unit, that of the brightest voxels.
         self.scale = _scale(positive, sinogram, geometry)
         torch.manual_seed(settings.seed)
         self.generator = Generator(positive / self.scale, circle, settings).to(device)
@@ -182,18 +183,18 @@ class SinogramFit:
         self.average = torch.zeros_like(positive)
 
     def step(self) -> dict[str, float]:
-        """One iteration: the generator, then the discriminator.
+        """Make one iteration: update the generator, then the discriminator.
 
         Returns
         -------
         dict of str to float
-            ``"projections"``: mean square of what the slices do not explain, relative
-            to the variance of the projections; and the other losses.
+            ``"projections"``: mean squared residual of the projections, relative to
+            their variance; and the other losses.
 
         Raises
         ------
         TrainingError
-            If a loss is no number any more.
+            If a loss becomes NaN.
         """
         self._set_rate("generator", self.rate())
         slices = self.generator()
@@ -244,8 +245,8 @@ class SinogramFit:
     def slices(self) -> Tensor:
         """Attenuation per unit (row, N, N), scaled to the projections.
 
-        The scale is that of least squares: softness at zero and averaging must not
-        change grey values.
+        The scale is found by least squares, to correct the changes of grey values by
+        the softplus and the averaging.
         """
         found = self.average if self.iteration else self.generator()
         made = project(found, self.geometry)
@@ -269,7 +270,7 @@ class SinogramFit:
         Raises
         ------
         TrainingError
-            If it is of other settings.
+            If the state belongs to other settings.
         """
         try:
             self.generator.load_state_dict(state["generator"])
@@ -313,7 +314,7 @@ def fit_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: Callable[[int, dict[str, float]], None] = lambda n, losses: None,
 ) -> Tensor:
-    """Fit some slices to their projections at once; see :class:`SinogramFit`.
+    """Fit slices to their projections, with all iterations; see :class:`SinogramFit`.
 
     Parameters
     ----------
@@ -324,7 +325,7 @@ def fit_slices(
         Slices to start from.
     settings : FitSettings, optional
     should_stop : callable
-        Asked before every iteration.
+        Called before every iteration; True cancels the fit.
     on_iteration : callable
         Called with the number of the iteration and its losses by name.
 
@@ -335,7 +336,7 @@ def fit_slices(
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     fit = SinogramFit(sinogram, geometry, start, settings or FitSettings())
     while not fit.done:
@@ -346,10 +347,11 @@ def fit_slices(
 
 
 def roughness(sinogram: Tensor) -> Tensor:
-    """Mean square along the detector, each frequency weighted by itself.
+    """Mean square of a sinogram, weighted by the frequency along the detector.
 
-    Back-projection blurs as one over the frequency, so details weigh hardly anything in
-    a plain mean square and come last; weighted like this, they all come at once.
+    Projection attenuates details in inverse proportion to the frequency, so that they
+    hardly contribute to the mean square and converge last. With this weight, all
+    frequencies converge at the same rate.
     """
     n = sinogram.shape[-1]
     spectrum = torch.fft.rfft(sinogram, n=2 * n)
@@ -365,13 +367,13 @@ def variation(slices: Tensor) -> Tensor:
 
 
 def _scale(positive: Tensor, sinogram: Tensor, geometry: ParallelGeometry) -> float:
-    """Attenuation of the brightest voxels, with the scale that fits the projections."""
+    """Attenuation of the brightest voxels, scaled to fit the projections."""
     made = project(positive, geometry)
     energy = float(made.square().sum())
     factor = float((made * sinogram).sum()) / energy if energy else 1.0
     inside = positive[positive > 0]
     if not inside.numel() or factor <= 0:
         return 1.0
-    # quantile() takes up to 16 million values.
+    # quantile() accepts at most 16 million values.
     brightest = float(inside[:: max(1, inside.numel() // 2**20)].quantile(0.99))
     return factor * brightest

@@ -8,7 +8,7 @@ import numpy as np
 
 from napari_geosr.core.errors import VolumeError
 
-#: Planes between training and validation, beside those that a 2.5D network sees.
+#: Planes between training and validation, in addition to the adjacent slices of 2.5D.
 _GAP = 1
 
 
@@ -19,7 +19,7 @@ class Split:
     Attributes
     ----------
     axis : int
-        Of the volume.
+        Axis of the volume.
     train : tuple of (start, stop)
         Intervals along `axis`.
     validation : (start, stop)
@@ -34,22 +34,22 @@ class Split:
 def split(
     shape: tuple[int, ...], share: float, planes: int, rng: np.random.Generator
 ) -> Split:
-    """Cut a block of about `share` of the volume, at an end of its longest axis.
+    """Hold out a block of about `share` of the volume, at an end of its longest axis.
 
     Neighbouring slices are nearly equal, so slices drawn at random for validation would
-    have been seen in training; a block with a gap has not.
+    not be independent of the training data; a block with a gap is.
 
     Parameters
     ----------
     shape : tuple of int
         (Z, Y, X) or (Y, X).
     planes : int
-        Slices that a 2.5D network sees at once.
+        Number of slices that a 2.5D network takes as input.
 
     Raises
     ------
     VolumeError
-        If the volume is too small to be cut.
+        If the volume is too small to be split.
     """
     axis = int(np.argmax(shape))
     n = shape[axis]

@@ -1,4 +1,4 @@
-"""Mean and standard deviation of the training data, role by role."""
+"""Mean and standard deviation of the training data, for each role."""
 
 from __future__ import annotations
 
@@ -12,19 +12,20 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
+#: Maximum number of planes read from each volume.
 _MOST_PLANES = 64
 
 
 @dataclass(frozen=True)
 class GreyScale:
-    """``(x - mean) / std`` brings grey values to what a network knows."""
+    """Mean and standard deviation, to standardise grey values: ``(x - mean) / std``."""
 
     mean: float
     std: float
 
     def standardise(self, values: AnyArray) -> AnyArray:
         """Grey values as float32 in standard deviations; NaN and Inf become 0."""
-        # Wide types lose digits if they become float32 before the mean is gone.
+        # Subtract in float64: float32 would lose digits of large grey values.
         wide = np.asarray(values, np.float64)
         scaled = ((wide - self.mean) / self.std).astype(np.float32)
         bad = ~np.isfinite(scaled)
@@ -42,17 +43,17 @@ class GreyScale:
 def grey_scale(
     volumes: Sequence[Volume], block: tuple[int, int, int] = (1, 1, 1)
 ) -> GreyScale:
-    """Mean and standard deviation over up to 64 spread planes of each volume.
+    """Mean and standard deviation over up to 64 planes spread over each volume.
 
     Parameters
     ----------
     block : (int, int, int)
-        Of the means over so many voxels along (Z, Y, X): as coarser voxels see them.
+        Average blocks of this many voxels along (Z, Y, X) first, like larger voxels.
 
     Raises
     ------
     VolumeError
-        If a volume has no finite values, or all are the same everywhere.
+        If a volume has no finite values, or all values of all volumes are the same.
     """
     count, mean, squares = 0, 0.0, 0.0
     for volume in volumes:
@@ -85,7 +86,7 @@ def grey_scale(
 def spread_planes(
     volume: Volume, block: tuple[int, int, int] = (1, 1, 1)
 ) -> Iterator[AnyArray]:
-    """Read up to 64 planes, spread over the volume, or of means over blocks of it."""
+    """Read up to 64 planes spread over the volume, averaged over blocks if given."""
     if volume.axes == "YX":
         yield _means(np.asarray(volume.data[:]), block[1:])
         return
@@ -99,7 +100,7 @@ def spread_planes(
 
 
 def _means(values: AnyArray, block: Sequence[int]) -> AnyArray:
-    """Means over whole blocks; NaN where a block has one."""
+    """Means over complete blocks; NaN if a block contains NaN."""
     if all(n == 1 for n in block):
         return values
     whole = tuple(

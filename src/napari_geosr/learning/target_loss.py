@@ -1,18 +1,18 @@
-"""Loss between output and target, one or several: used by methods.
+"""Loss between output and target: a weighted sum of one or more terms.
 
-Losses of grey values count from the first step. Those of geometry compare two soft
-phases, ``p = 1 / (1 + exp(±(x - t) / τ))`` of the output and of the target. The
-threshold t is Otsu's, over the grey values of all targets together and never of a
-patch, which may have one phase alone; τ is a share (the *temperature*) of the
-difference between the means of the two phases. At the usual 0.1 the middle of a phase
-has 0.993 or 0.007, and a voxel that is a fifth of the contrast from the threshold still
-has 0.42 of the slope: a lower temperature is nearer to hard voxels, and sees less of
-what it could move.
+Grey-value losses count from the first step. Geometric losses compare soft phases,
+``p = 1 / (1 + exp(±(x - t) / τ))``, of the output and of the target. The threshold t is
+Otsu's threshold of all targets together, not of single patches, which may contain one
+phase only. τ is a fraction (the *temperature*) of the difference between the means of
+the two phases. At the default of 0.1, p is 0.993 or 0.007 in the middle of a phase, and
+at a distance of a fifth of the contrast from the threshold, its slope is still 0.42 of
+the maximum. A lower temperature gives a harder threshold, but weaker gradients further
+away from it.
 
-They begin late: as long as grey values are coarse the phases of the output are noise.
-Their weights rise from nothing to full between two shares of the steps, before which
-they are not computed. Validation has the full weights at all times, so its curve is one
-measure all along.
+Geometric losses start late, as the phases of the output are noise until its grey values
+are roughly right. Their weights rise from zero to their full values between two
+fractions of the training; before that they are not computed. Validation always uses the
+full weights, so that its values are comparable throughout the training.
 """
 
 from __future__ import annotations
@@ -49,14 +49,16 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.patches import Patches
 
-#: Erosions at most where the config names none; each costs as much as the first.
+#: Maximum radius in voxels if the settings give none. The radius is the number of
+#: erosions, and the computing time is proportional to it.
 MOST_RADIUS = 10
-#: Less of a phase is none, in words to people; and the spread of about as much.
+#: Minimum share of a phase, below which a warning is given, and the minimum standard
+#: deviation of the phase, which corresponds to about this share.
 _LEAST_SHARE, _LEAST_SPREAD = 0.001, 0.03
 
 
 def about_losses(front: str) -> str:
-    """Help of a field: `front`, then which losses there are and how to write them."""
+    """Help of a field: `front`, then the available losses and how to write them."""
     return (
         f"{front}: {', '.join(describe())}; separate several by commas, with weights "
         "after colons: l1,gradient,cldice:0.3."
@@ -70,8 +72,8 @@ class TargetLossConfig(TrainingConfig):
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
-        description="Phase whose geometry is compared (by losses that compare "
-        "geometry): what is darker or brighter than Otsu's threshold of the targets.",
+        description="For geometry losses: the phase to compare, darker or brighter "
+        "than Otsu's threshold of the targets.",
     )
     temperature: float = Field(
         0.1,
@@ -86,15 +88,15 @@ class TargetLossConfig(TrainingConfig):
         0.2,
         ge=0,
         le=1,
-        title="Geometry from",
-        description="Fraction of the training after which geometry losses start to "
-        "count.",
+        title="Geometry ramp start",
+        description="Fraction of the training after which the weights of geometry "
+        "losses rise from zero.",
     )
     ramp_to: float = Field(
         0.4,
         ge=0,
         le=1,
-        title="Geometry in full",
+        title="Geometry ramp end",
         description="Fraction of the training after which geometry losses have their "
         "full weight.",
     )
@@ -111,9 +113,9 @@ class TargetLossConfig(TrainingConfig):
         ge=1,
         le=64,
         title="Radius",
-        description="Voxels of the target from the centre line to the wall of the "
-        f"widest parts that {' and '.join(with_radius())} look at; by default that of "
-        f"the targets, at most {MOST_RADIUS}. Time grows with it.",
+        description=f"For {' and '.join(with_radius())}: largest distance from centre "
+        "line to wall, in voxels of the target; by default measured in the targets, "
+        f"at most {MOST_RADIUS}. Larger values take longer.",
     )
 
     @model_validator(mode="after")
@@ -138,7 +140,7 @@ def refuse_on_labels(config: TargetLossConfig) -> None:
     Raises
     ------
     ConfigError
-        With their names.
+        If geometric losses are chosen.
     """
     if config.geometry:
         raise ConfigError(
@@ -149,10 +151,10 @@ def refuse_on_labels(config: TargetLossConfig) -> None:
 
 @dataclass(frozen=True)
 class SoftPhase:
-    """From standardised grey values to how much each voxel is of the phase, 0 … 1."""
+    """Map from standardised grey values to the membership in a phase, 0 … 1."""
 
     threshold: float
-    #: In standardised grey values; below 0 for dark phases.
+    #: Width of the threshold in standardised grey values; negative for dark phases.
     softness: float
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -160,7 +162,7 @@ class SoftPhase:
 
 
 class TargetLoss:
-    """Weighted sum of the losses of a config.
+    """Weighted sum of the chosen losses.
 
     Parameters
     ----------
@@ -173,7 +175,7 @@ class TargetLoss:
         self._terms: AnyDict = {name: TERMS.load(name) for name in self.weights}
         self._geometry = frozenset(config.geometry)
         self._is_one = len(names_in(config.loss)) == 1
-        #: Done of all steps, 0 … 1.
+        #: Fraction of the steps done, 0 … 1.
         self.progress = 0.0
         self.soft_phase: SoftPhase | None = None
         self.scales = GeometryScales(config.window, config.radius or 1)
@@ -181,12 +183,12 @@ class TargetLoss:
         self._radius: int | None = None
 
     def check_patch(self, edge: Sequence[int]) -> None:
-        """Refuse boxes larger than patches of `edge` voxels of the target.
+        """Check that boxes fit into patches of `edge` voxels of the target.
 
         Raises
         ------
         ConfigError
-            With the largest window that fits.
+            If they do not; the message gives the largest window that fits.
         """
         window = self.config.window
         if self.config.geometry and window > min(edge):
@@ -198,7 +200,7 @@ class TargetLoss:
             )
 
     def look(self, targets: Sequence[Volume]) -> list[str]:
-        """Find phases and widths in the targets, and warn about unusual ones."""
+        """Determine phases and widths in the targets; return warnings about them."""
         names, phase = self.config.geometry, self.config.phase
         if not names or self._phases is not None:
             return []
@@ -224,7 +226,7 @@ class TargetLoss:
         return said
 
     def prepare(self, patches: Patches) -> None:
-        """Set the phases, in the grey values of patches.
+        """Set the soft phase and scales, in the grey values of the patches.
 
         Raises
         ------
@@ -253,7 +255,7 @@ class TargetLoss:
         self.progress = loop.step / loop.steps
 
     def share(self, name: str, progress: float | None = None) -> float:
-        """Share of its weight that a loss has, 0 … 1, now or at another `progress`."""
+        """Ramp factor of a loss's weight, 0 … 1, now or at another `progress`."""
         if name not in self._geometry:
             return 1.0
         done = self.progress if progress is None else progress
@@ -265,20 +267,20 @@ class TargetLoss:
     def __call__(
         self, output: Tensor, target: Tensor, progress: float | None = None
     ) -> tuple[Tensor, Losses]:
-        """The weighted sum, and each loss where there are several.
+        """Return the weighted sum and, if there are several, the single losses.
 
         Parameters
         ----------
         output, target : Tensor of shape (N, 1, [Z,] Y, X)
             In standard deviations of the training data.
         progress : float, optional
-            Done of all steps; by default as far as the training is.
+            Fraction of the steps done; by default that of the training.
 
         Returns
         -------
         total : Tensor
         losses : dict of str to Tensor
-            Without their weights; those that do not count yet are not there.
+            Unweighted losses, without those that do not count yet.
         """
         import torch
 
@@ -293,7 +295,7 @@ class TargetLoss:
             if name not in self._geometry:
                 parts[name] = loss(output, target)
                 continue
-            # In all digits, also where the network has fewer.
+            # In full precision, even if the network uses mixed precision.
             with torch.autocast(output.device.type, enabled=False):
                 parts[name] = loss(*maps, self.scales)
         weighted = [counted[n] * self.weights[n] * part for n, part in parts.items()]
@@ -322,12 +324,12 @@ class TargetLossMethod(Method):
         self.target_loss = TargetLoss(self.config)
 
     def check_window(self) -> None:
-        """Refuse comparison boxes that are larger than patches.
+        """Check that comparison boxes fit into patches.
 
         Raises
         ------
         ConfigError
-            With the largest that fits.
+            If they do not; the message gives the largest window that fits.
         """
         edge = self.config.patch * self.upscale_factor
         self.target_loss.check_patch((edge,) * self.config.ndim)

@@ -1,8 +1,8 @@
 """The training loop: one for all methods, on any device, exact when resumed.
 
-`accelerate` knows devices, precision and processes. What happens in a step depends on
-(seed, step) alone: samples, and torch's own random numbers, which are seeded again at
-every step. So a checkpoint needs no state of any generator.
+`accelerate` handles devices, precision and processes. Samples and torch's random
+numbers depend only on (seed, step), as torch is seeded at every step. Therefore
+checkpoints need no generator states.
 """
 
 from __future__ import annotations
@@ -56,8 +56,9 @@ from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.patches import Patches
 from napari_geosr.networks import tell_noise
 
+#: Number of patches per validation.
 _VALIDATION_BATCHES = 4
-#: Beside seed and step, so that no other numbers are drawn with the same.
+#: Parts of the random seeds, so that no other random numbers of a run use the same.
 _VALIDATE, _TORCH = 3, 4
 
 Preview = Callable[[nn.Module], Any]
@@ -74,16 +75,16 @@ class Trainer:
     ----------
     method : Method
     patches : Patches
-        What it learns from.
+        Training and validation data.
     folder : Path or None
-        Where checkpoints are kept; None keeps none.
+        Folder for checkpoints; None: no checkpoints.
     preview : callable, optional
-        From the averaged network to a `Volume`, every few seconds.
+        Called every few seconds with the averaged network; returns a `Volume`.
     device : str, optional
-        Name of the torch device, which must be there; by default what ``config`` says.
-        Of several processes each has a GPU of its own.
+        Name of an available torch device; by default that of ``config``. With several
+        processes, each has a separate GPU.
     watts : callable
-        The power that the machine takes, or None, for reports.
+        Returns the power consumption of the machine for reports, or None.
     """
 
     def __init__(
@@ -115,15 +116,15 @@ class Trainer:
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
         self.optimisers: AnyDict = {}
-        #: Learning rates of the parameter groups, in multiples of the config's: that
-        #: of a checkpoint may have been another.
+        #: Learning rates of the parameter groups, relative to that of the settings,
+        #: which may change when a training is resumed.
         self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = BatchParts(self.processes)
-        #: Whether there has been memory for every validation.
+        #: Whether every validation so far has fitted into memory.
         self._judges = True
         self.seconds = 0.0
-        #: Where this process began; more than 0 when resumed.
+        #: Step at which this process started; more than 0 when resumed.
         self.first_step = 0
         self.batches = Batches(
             method,
@@ -152,8 +153,8 @@ class Trainer:
         device = self.accelerator.device
         modules = self.method.modules
         for name in modules:
-            # Without what would make processes wait for each other in the middle of a
-            # pass; they all begin with the same weights and add up their gradients.
+            # `evaluation_mode` avoids the wrapper that synchronises processes within a
+            # pass; all start from the same weights and average their gradients later.
             modules[name] = self.accelerator.prepare_model(
                 modules[name], evaluation_mode=True
             )
@@ -178,7 +179,7 @@ class Trainer:
         return True
 
     def state_dict(self) -> AnyDict:
-        """The complete state for the next step; its keys are stored in checkpoints."""
+        """The complete state for the next step, as stored in checkpoints."""
         modules = self._unwrapped()
         return {
             "modules": {name: m.state_dict() for name, m in modules.items()},
@@ -197,7 +198,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If it is of other settings.
+            If the state belongs to other settings.
         """
         now = fixed_settings(self.config, self.patches.scenes)
         check_fixed_settings(self.config, now, state.get("settings", {}))
@@ -218,7 +219,7 @@ class Trainer:
         self.parts.count = state["parts"]
 
     def _unwrapped(self) -> dict[str, nn.Module]:
-        """The method's modules without wrappers for several processes."""
+        """The method's modules without the wrappers for several processes."""
         unwrap = self.accelerator.unwrap_model
         return {name: unwrap(m) for name, m in self.method.modules.items()}
 
@@ -228,7 +229,7 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If they are of another network.
+            If the weights belong to another network.
         """
         network = self._unwrapped()[self.method.result]
         try:
@@ -241,12 +242,12 @@ class Trainer:
         self.average.load_state_dict(network.state_dict())
 
     def save(self) -> Path | None:
-        """Write a checkpoint; only the main process does.
+        """Write a checkpoint, in the main process only.
 
         Raises
         ------
         TrainingError
-            If weights are no numbers; the checkpoint before stays.
+            If weights are NaN or infinite; the previous checkpoint is kept.
         """
         damaged = not_finite({**self.method.modules, "average": self.average})
         if damaged is not None:
@@ -273,11 +274,12 @@ class Trainer:
         Raises
         ------
         TrainingError
-            If losses, gradients or weights are no numbers; the checkpoint before stays.
+            If losses, gradients or weights are NaN or infinite; the previous checkpoint
+            is kept.
         DeviceMemoryError
             If not even one patch fits into memory.
         FileError
-            If data or the disk for checkpoints fail.
+            If data cannot be read or checkpoints cannot be written.
         """
         yield StageStarted(message=f"Training {self.config.name}", total=self.steps)
         with self.batches:
@@ -286,7 +288,7 @@ class Trainer:
     def _train(self, should_stop: ShouldStop) -> Generator[Step, None, bool]:
         clock = Clock(self.step, self.steps, self.config.batch_size)
         if self.step < self.steps:
-            yield from self._preview(clock)  # before there is anything to be slowed
+            yield from self._preview(clock)  # before timing starts
             clock.start()
         last_save = time.monotonic()
         while self.step < self.steps and not self.processes.any(should_stop()):
@@ -330,7 +332,7 @@ class Trainer:
         return clock.report(now, self.step, rate, memory, self.watts())
 
     def _preview(self, clock: Clock) -> Iterator[Step]:
-        """A preview; training continues without it if memory is short."""
+        """Compute a preview; if memory runs out, previews are disabled."""
         if self.preview is None:
             return
         began = time.monotonic()
@@ -347,11 +349,11 @@ class Trainer:
             yield Warned(message=message)
             return
         yield PreviewReady(self.step, self.steps, volume)
-        # With what is done with it before the training goes on, such as a file.
+        # Includes the time the caller needs for the preview, such as writing a file.
         clock.preview_took(time.monotonic() - began)
 
     def _step_that_fits(self) -> tuple[dict[str, float], str]:
-        """One step, in more parts if memory runs out, and a message about it."""
+        """Make a step that fits into memory; return losses and a warning, if any."""
         before = self.parts.count
         while True:
             self.parts.begin(self.step)
@@ -401,7 +403,7 @@ class Trainer:
         self.processes.share_gradients(parameters, patches)
         length = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
         if all(math.isfinite(value) for value in totals.values()):
-            # Clipped by such a length, all gradients are no numbers either.
+            # Clipping by a norm that is not finite makes all gradients NaN.
             if length is not None and not math.isfinite(float(length)):
                 raise diverged(f"The gradient of {group}", self.step, self.config)
             self.parts.moved = True
@@ -416,8 +418,8 @@ class Trainer:
     ) -> dict[str, float]:
         """Accumulate the gradients of `batches`, in more parts if memory runs out.
 
-        Nothing has moved until all are there, so only this is repeated,
-        and not the step, in which other optimisers may have moved.
+        No weights change before all gradients are computed. So only this part is
+        repeated, and not the whole step, in which other optimisers may have updated.
         """
         moved, self.parts.moved = self.parts.moved, False
 

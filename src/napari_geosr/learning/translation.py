@@ -27,18 +27,18 @@ class TranslationConfig(AdversarialConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once, an odd number.",
+        description="Number of slices that a 2.5D network takes at once (odd).",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
         description="Voxels of the target per voxel of the source along each axis: "
-        "1, 2, 4 or 8; by default what the network is made for.",
+        "1, 2, 4 or 8; by default that of the network.",
     )
 
 
 class TranslationMethod(AdversarialMethod):
-    """A generator from source to target, on the same grid or a finer one."""
+    """A generator from source to target, on the same grid or with smaller voxels."""
 
     task = "translate"
     config: TranslationConfig
@@ -49,13 +49,13 @@ class TranslationMethod(AdversarialMethod):
 
 
 def middle(x: Tensor) -> Tensor:
-    """The centre slice of ``(N, C, …)`` as ``(N, 1, …)``; of a volume, all of it."""
+    """The centre slice (channel) of ``(N, C, …)`` as ``(N, 1, …)``; all of a volume."""
     centre = x.shape[1] // 2
     return x[:, centre : centre + 1]
 
 
 def finer(x: Tensor, factor: int) -> Tensor:
-    """`x` on a grid `factor` times finer, by linear interpolation."""
+    """`x` interpolated linearly to voxels that are `factor` times smaller."""
     from torch.nn import functional
 
     if factor == 1:
@@ -67,7 +67,7 @@ def finer(x: Tensor, factor: int) -> Tensor:
 
 
 def coarser(x: Tensor, factor: int) -> Tensor:
-    """Means of ``factorⁿ`` voxels: what larger detector pixels would see."""
+    """Means of ``factorⁿ`` voxels, as larger detector pixels would record."""
     from torch.nn import functional
 
     if factor == 1:

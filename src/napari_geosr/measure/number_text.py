@@ -10,27 +10,34 @@ _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
 
 
-def number_text(value: float) -> str:
-    """Three significant digits; integers whole up to a million."""
+def number_text(value: float, *, whole: bool = True) -> str:
+    """Three significant digits; integers whole up to a million.
+
+    Parameters
+    ----------
+    whole : bool
+        False beside numbers that are not integers: ``18.0`` stands beside ``17.5``.
+    """
     if not math.isfinite(value):
         return NOTHING
     if value < 0:
-        return f"\N{MINUS SIGN}{number_text(-value)}"
-    if float(value).is_integer() and value < 10**6:
+        return f"\N{MINUS SIGN}{number_text(-value, whole=whole)}"
+    if float(value).is_integer() and value < 10**6 and (whole or not value):
         return f"{int(value):,}".replace(",", "\u202f")
     if not 1e-3 <= value < 10**6:
         mantissa, exponent = f"{value:.2e}".split("e")
         return f"{mantissa}×10{str(int(exponent)).translate(_SUPERSCRIPTS)}"
     if value >= 1000:
-        whole = round(value, 2 - math.floor(math.log10(abs(value))))
-        return f"{int(whole):,}".replace(",", "\u202f")
+        rounded = round(value, 2 - math.floor(math.log10(abs(value))))
+        return f"{int(rounded):,}".replace(",", "\u202f")
     text = f"{value:#.3g}"
     return text.rstrip(".")
 
 
 def percent_text(fraction: float) -> str:
     """A fraction as a percentage with three significant digits."""
-    return f"{100 * fraction:.3g} %"
+    percent = 100 * fraction
+    return f"{percent:#.3g}".rstrip(".") + " %" if percent else "0 %"
 
 
 def percent_range_text(ends: tuple[float, float]) -> str:

@@ -132,7 +132,12 @@ def porosity_steps(
     for message in remarks(histogram, config, threshold, volume.name):
         yield run.warned(message)
     noise = yield from noise_check_steps(
-        volume, histogram, threshold, config.phase, should_stop=should_stop
+        volume,
+        histogram,
+        threshold,
+        config.phase,
+        warnings=run.warnings,
+        should_stop=should_stop,
     )
     run.check("measuring the noise")
     around = shifted_thresholds(histogram, threshold)

@@ -61,7 +61,8 @@ def figure_rows(
         differences = [""] * len(values)
         if row.text is None:
             values, suffix = _in_one_unit(values, units, statistic.power, reference)
-            texts = [_number(value, suffix) for value in values]
+            whole = all(value is None or float(value).is_integer() for value in values)
+            texts = [_number(value, suffix, whole) for value in values]
         else:
             texts = [NOTHING if v is None else row.text(v) for v in values]
         if row.compares:
@@ -100,8 +101,10 @@ def _words(words: Words, figures: Sequence[Figures]) -> str:
     return words if isinstance(words, str) else words(figures)
 
 
-def _number(value: float | None, suffix: str) -> str:
-    return NOTHING if value is None else f"{number_text(value)} {suffix}".rstrip()
+def _number(value: float | None, suffix: str, whole: bool) -> str:
+    if value is None:
+        return NOTHING
+    return f"{number_text(value, whole=whole)} {suffix}".rstrip()
 
 
 def _differences(values: Sequence[float | None], reference: int) -> list[str]:

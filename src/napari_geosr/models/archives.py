@@ -1,7 +1,7 @@
-"""Third-party zips and folders: checked before anything is read or copied.
+"""Checks third-party zips and folders before anything is read or copied.
 
-A zip of a few megabytes can unpack to terabytes, and a link in a folder can lead to
-anything on the computer.
+A zip of a few megabytes can unpack to terabytes, and a link in a folder can point to
+any file on the computer.
 """
 
 from __future__ import annotations
@@ -20,16 +20,16 @@ from pathlib import Path
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 
-#: Files of a zip, and of the folder of a model.
+#: Maximum number of files in a zip, and in the folder of a model.
 MAX_ENTRIES, MAX_FILES = 10_000, 1000
-#: Unpacked bytes for each packed one, from which a large file is no data: weights and
-#: images are about as large unpacked.
+#: Maximum compression ratio of a large file. Weights and images hardly compress, so a
+#: higher ratio is a sign of a zip bomb.
 MAX_RATIO = 100
-#: Files below it may be packed as tightly as they like.
+#: Files of up to this many bytes may have any compression ratio.
 _SMALL = 10 * 10**6
-#: Longest table of contents: 10,000 names of 300 letters.
+#: Maximum size of the table of contents in bytes: about 10,000 names of 300 letters.
 _MAX_TABLE = 4 * 10**6
-#: What damaged archives make zipfile raise; ValueError covers damaged names and times.
+#: Errors that zipfile raises on damaged archives; ValueError: damaged names and times.
 _ZIP_ERRORS = (
     zipfile.BadZipFile,
     zlib.error,
@@ -48,12 +48,12 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
     Parameters
     ----------
     name : str
-        What messages call it; by default its path.
+        Name of the zip in messages; by default its path.
 
     Raises
     ------
     ModelError
-        If it is no readable zip, or one of too many or too large files.
+        If the file is not a readable zip, or has too many or too large members.
     """
     name = name or str(path)
     with ExitStack() as stack:
@@ -93,9 +93,9 @@ def zip_names(path: Path) -> list[str]:
 
 
 class _Table(io.FileIO):
-    """A file object that limits the bytes read at once.
+    """A file object that limits the number of bytes in one read.
 
-    zipfile reads the table of contents at once, however long it says to be.
+    zipfile reads the whole table of contents at once, whatever its declared length.
     """
 
     def __init__(self, path: Path) -> None:
@@ -136,13 +136,13 @@ def copy_folder(source: Path, target: Path, limit: int) -> None:
     Parameters
     ----------
     limit : int
-        Bytes of all files together.
+        Maximum total size of all files, in bytes.
 
     Raises
     ------
     ModelError
-        If there are links that lead out of the folder, things that are no files, or
-        too many or too large files; nothing is copied then.
+        If the folder has links that point out of it, entries that are not regular
+        files, or too many or too large files; then nothing is copied.
     """
     found = list(_plain_files(source, limit))
     target.mkdir()
@@ -177,12 +177,12 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
 
 
 def _refuse_leaving(path: Path, root: Path) -> None:
-    """Refuse a broken link or one that leads out of the folder."""
+    """Refuse a broken link, or one that points out of the folder."""
     if not path.is_symlink():
         return
     try:
         inside = path.resolve(strict=True).is_relative_to(root)
-    except (OSError, RuntimeError):  # a circle of links, or nothing at its end
+    except (OSError, RuntimeError):  # a cycle of links, or a missing target
         inside = False
     if not inside:
         raise ModelError(

@@ -1,6 +1,6 @@
 """Model bundles: a folder or zip of ``card.yaml`` and ``weights.safetensors``.
 
-Loading parses two data formats and runs nothing of what is in them. The bundle of a
+Loading parses two data formats and executes no code from them. The bundle of a
 classical filter is a card alone: the filter has no weights.
 """
 
@@ -28,10 +28,10 @@ if TYPE_CHECKING:
 
 CARD_FILE = "card.yaml"
 WEIGHTS_FILE = "weights.safetensors"
-#: A card or a weights file above this size is refused: neither comes near it.
+#: Maximum sizes of a card and of a weights file in bytes, far above real ones.
 MAX_CARD_BYTES = MAX_BYTES
 MAX_WEIGHTS_BYTES = 2 * 10**9
-#: Tensors that torch's norms keep beside their parameters.
+#: Buffers of torch's normalisation layers, which are not parameters.
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -41,9 +41,9 @@ class Model:
     Attributes
     ----------
     card : ModelCard
-        What the model is.
+        Description of the model.
     path : Path
-        Its folder or zip file.
+        Folder or zip file of the bundle.
     """
 
     def __init__(self, card: ModelCard, path: Path) -> None:
@@ -56,7 +56,7 @@ class Model:
         return f"Model({self.card.name!r}, {str(self.path)!r})"
 
     def network(self) -> nn.Module:
-        """Build the network and load its weights, once; in evaluation mode.
+        """Return the network in evaluation mode; it is built and loaded only once.
 
         Raises
         ------
@@ -75,10 +75,10 @@ class Model:
         return changed
 
     def restorer(self) -> nn.Module:
-        """The network used for restoration, with the bounds given by the card.
+        """The network used for restoration, with the constraints given by the card.
 
-        A network that is bounded by its own design is returned as it is; one that makes
-        voxels finer may have to agree with the scan.
+        A noise bound is added around the network unless its architecture has one
+        already. A super-resolution network may be made consistent with the scan.
         """
         network, bound = self.network(), self.card.noise_bound
         if self.card.data_consistency:
@@ -102,8 +102,8 @@ class Model:
         Raises
         ------
         ModelError
-            If the model has weights, which fit the settings of its card alone, or the
-            filter cannot have these settings.
+            If the model has weights, which fit only the settings of its card, or the
+            settings are invalid for the filter.
         """
         if self.card.has_weights:
             raise ModelError(
@@ -160,7 +160,7 @@ def verify(path: str | Path) -> ModelCard:
     Raises
     ------
     ModelError
-        With the first thing found wrong.
+        With the first problem found.
     """
     model = load(path)
     check(model)
@@ -201,15 +201,15 @@ def check(model: Model) -> None:
 
 
 def check_weights(model: Model) -> None:
-    """Check by file and header that the weights are complete and match the card.
+    """Check checksum and header of the weights against the card.
 
-    The network is built, and torch imported, only where the header says that something
-    does not fit: to say what.
+    The network is built, and torch imported, only if the header does not match the
+    card, to find the reason.
 
     Raises
     ------
     ModelError
-        In the words of :func:`verify`.
+        With the messages of :func:`verify`.
     """
     from safetensors import deserialize
 
@@ -235,11 +235,11 @@ def save(
     Parameters
     ----------
     folder : str or Path
-        Made if it does not exist; files of an earlier bundle in it are replaced.
+        Created if it does not exist; files of an earlier bundle are replaced.
     card : ModelCard
         Its `weights_sha256` and `n_parameters` are replaced.
     weights : torch.nn.Module or mapping of str to Tensor
-        The network or its state.
+        The network or its state dict.
     half : bool
         Store float16 (loaded back as float32).
 
@@ -256,11 +256,12 @@ def save(
     tensors = {
         key: t.detach().to("cpu", dtype).contiguous() for key, t in state.items()
     }
-    # One entry: safetensors writes more in any order, and the checksum would vary.
+    # A single entry: safetensors writes several in random order, which would change
+    # the checksum.
     content = to_bytes(tensors, metadata={"format": "pt"})
     if isinstance(weights, Mapping):
         n = _count({key: t.numel() for key, t in tensors.items()})
-    else:  # it may keep tensors that are no parameters
+    else:  # a network may have buffers, which are not parameters
         n = sum(p.numel() for p in weights.parameters())
     card = card.model_copy(
         update={
@@ -271,12 +272,12 @@ def save(
     folder = Path(folder)
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    # Both are on the disk before one takes its place: the two belong together.
+    # Write both files before replacing either, so that they always belong together.
     with (
         atomic.replacing(folder / WEIGHTS_FILE, overwrite=True) as weights_file,
         atomic.replacing(folder / CARD_FILE, overwrite=True) as card_file,
     ):
-        with atomic.explained(folder / WEIGHTS_FILE):  # else it would be said of both
+        with atomic.explained(folder / WEIGHTS_FILE):  # errors name this file only
             weights_file.write_bytes(content)
         card_file.write_text(card.to_yaml(), encoding="utf-8")
     return card
@@ -288,7 +289,7 @@ def contents(path: Path) -> dict[str, bytes]:
     Raises
     ------
     ModelError
-        If one is missing, or the weights are not those of the card.
+        If a file is missing, or the weights do not match the card.
     """
     files = {CARD_FILE: _read(path, CARD_FILE, MAX_CARD_BYTES)}
     card = read_card(path)
@@ -298,12 +299,12 @@ def contents(path: Path) -> dict[str, bytes]:
 
 
 def _count(sizes: Mapping[str, int]) -> int:
-    """How many parameters there are, from the sizes of tensors by name."""
+    """Number of parameters, from the sizes of tensors by name."""
     return sum(n for name, n in sizes.items() if not name.endswith(_STATISTICS))
 
 
 def _read(path: Path, name: str, limit: int) -> bytes:
-    """One of the two files of a bundle, from its folder or zip."""
+    """Contents of one of the two files of a bundle, from its folder or zip."""
     if path.is_dir():
         return _read_from_folder(path, name, limit)
     if path.is_file():
@@ -332,7 +333,7 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
 
 
 def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
-    """Reads only members with the two known names and unpacks nothing."""
+    """Read the member called `name` into memory; nothing is unpacked to disk."""
     with opened_zip(path, MAX_WEIGHTS_BYTES) as archive:
         found = [
             info
@@ -354,7 +355,7 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
 def _all_of(stream: IO[bytes], size: int, name: str, where: Path) -> bytes:
     """Read a whole file; weights only if their header fits the file size."""
     start = check_header(stream, size, str(where)) if name == WEIGHTS_FILE else b""
-    # The size may be a lie: no more is read than was said.
+    # The declared size may be wrong: never read more than that.
     content = start + stream.read(size - len(start))
     if len(content) < size:
         raise ModelError(f"{where} is incomplete. Download or copy the bundle again.")
@@ -362,7 +363,7 @@ def _all_of(stream: IO[bytes], size: int, name: str, where: Path) -> bytes:
 
 
 def is_member(filename: str, name: str) -> bool:
-    """Whether a file of a zip is the one of that name of the bundle in it."""
+    """Whether a zip member is the bundle's file `name`, at most one folder deep."""
     parts = filename.replace("\\", "/").split("/")
     return parts[-1] == name and len(parts) <= 2 and parts[0] not in ("", "..")
 
@@ -415,13 +416,13 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
 def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
     import torch
 
-    # Without memory first: a card may ask for a network of any size.
+    # First without allocating memory: a card may ask for a network of any size.
     try:
         with torch.device("meta"):
             without = {key: t.to("meta") for key, t in state.items()}
             shapes = _built(card, path, without).state_dict()
     except ModelError:
-        # Some networks cannot be built without values; what is wrong is said below.
+        # Some networks cannot be built without values; real errors are raised below.
         shapes = None
     if shapes is not None:
         _check_state(shapes, state, card, path)
@@ -470,7 +471,7 @@ def _check_state(
         for key in expected.keys() & state.keys()
         if state[key].shape != expected[key].shape
     )
-    for what, names in (("lacks", missing), ("has besides", extra), ("has", wrong)):
+    for what, names in (("lacks", missing), ("also has", extra), ("has", wrong)):
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(

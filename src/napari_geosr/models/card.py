@@ -11,21 +11,21 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.vocabulary import Modality, Task
 
-#: Of the card's layout; a card of a later version is refused.
+#: Version of the card's layout; cards with another version are refused.
 SCHEMA_VERSION = 1
-#: Names of models.
+#: Pattern of valid model names.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9._-]*$"
-#: Percentiles kept of the intensities of training volumes.
+#: Percentiles of the grey values that the card stores for training volumes.
 QUANTILE_LEVELS = (1.0, 5.0, 25.0, 50.0, 75.0, 95.0, 99.0)
 
 
 class SpreadCalibration(Config):
-    """Number of standard deviations of the porosity band.
+    """Half-width of the porosity interval, in standard deviations.
 
-    For each of a number of simulated scans, the smallest factor was found with which
-    the band holds the known porosity; `factor` is their quantile of split conformal
-    prediction [1]_: of another scan *of the same kind* the band holds the porosity with
-    at least the nominal probability.
+    For each of several simulated scans, the smallest factor was found for which the
+    interval contains the known porosity. `factor` is the quantile of these factors that
+    split conformal prediction [1]_ prescribes: for another scan *of the same kind*, the
+    interval contains the porosity with at least the nominal probability.
 
     References
     ----------
@@ -34,45 +34,45 @@ class SpreadCalibration(Config):
     """
 
     kind: str = "tta"
-    """Of members that the standard deviation is taken over."""
+    """Kind of the predictions that the standard deviation is computed over."""
     members: int = Field(8, ge=2)
-    """How many they were."""
+    """Number of these predictions."""
     factor: float = Field(gt=0)
-    """Standard deviations that the band reaches to either side."""
+    """Half-width of the interval, in standard deviations."""
     nominal: float = Field(0.9, gt=0, lt=1)
-    """Share of scans whose porosity the band holds."""
+    """Nominal probability that the interval contains the porosity."""
     scans: int = Field(ge=1)
-    """Simulated scans that the factor comes from."""
+    """Number of simulated scans used for the calibration."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of the weights that it was measured with."""
+    """Checksum of the weights that were calibrated."""
     description: str = ""
-    """Which scans, in plain words."""
+    """Description of the simulated scans."""
 
 
 class Normalisation(Config):
     """How grey values are scaled for the network."""
 
     kind: Literal["standardise", "stored", "unit", "percentiles"] = "standardise"
-    """``(x - mean) / std`` with the statistics of the whole input volume, and the
-    output scaled back the same way; or, stored, with those of the training data. Unit:
-    to 0 … 1 (bytes by 255, values within 0 … 1 as they are, others from lowest to
-    highest); percentiles: two of the whole input volume to 0 and 1. Labels are not
-    scaled."""
+    """Scaling of the input. ``standardise``: ``(x - mean) / std`` with the mean and
+    standard deviation of the whole input volume. ``stored``: the same with those of the
+    training data. ``unit``: to 0 … 1 (8-bit values divided by 255, values within 0 … 1
+    unchanged, others from lowest to highest). ``percentiles``: two percentiles of the
+    whole input volume become 0 and 1. Outputs are scaled back; labels are not."""
     mean: float | None = None
-    """Stored: mean grey value of the training sources."""
+    """``stored``: mean grey value of the training sources."""
     std: float | None = Field(None, gt=0)
-    """Stored: their standard deviation."""
+    """``stored``: standard deviation of the training sources."""
     output_mean: float | None = None
-    """Mean grey value that the output is scaled to; None, where not stored: the
-    output is scaled back as the input was scaled."""
+    """Mean grey value that the output is scaled to; None (not with ``stored``): the
+    scaling of the input is inverted."""
     output_std: float | None = Field(None, gt=0)
-    """Its standard deviation."""
+    """Standard deviation that the output is scaled to; None as for `output_mean`."""
     percentiles: tuple[float, float] | None = None
-    """Percentiles: the two."""
+    """``percentiles``: the lower and the upper percentile."""
     statistics: Literal["all", "without hot voxels"] = "all"
-    """Which voxels of the training volumes their mean and standard deviation were taken
-    from. Those of the input are always taken without its hot voxels; where it has none,
-    both are the same."""
+    """Voxels of the training volumes that their mean and standard deviation were
+    computed from. Those of the input are always computed without its hot voxels; for
+    volumes without hot voxels, both are the same."""
 
     @model_validator(mode="after")
     def _check(self) -> Normalisation:
@@ -97,7 +97,7 @@ class Normalisation(Config):
 
 
 class TrainingStatistic(Config):
-    """Mean and standard deviation of a figure over the training volumes."""
+    """Mean and standard deviation of a statistic over the training volumes."""
 
     mean: tuple[float, ...]
     """Mean over training volumes, one for each component."""
@@ -115,11 +115,11 @@ class TrainingData(Config):
     """Training data of a model, for users and for the distribution check."""
 
     description: str
-    """Objects, contrast, blur and noise in plain words."""
+    """Description of the objects, contrast, blur and noise."""
     feature_radius: tuple[float, float] | None = None
     """Smallest and largest radius of pores, in voxels of the input; None: unknown."""
     voxel_size: tuple[float, float] | None = None
-    """Range of voxel sizes; None where only features in voxels matter."""
+    """Range of voxel sizes; None if only sizes in voxels matter."""
     unit: str | None = None
     """Unit of `voxel_size`."""
     noise: tuple[float, float] | None = None
@@ -127,13 +127,13 @@ class TrainingData(Config):
     blur: tuple[float, float] | None = None
     """Standard deviation of the point-spread function, in voxels of the input."""
     intensity_quantiles: TrainingStatistic | None = None
-    """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None,
-    here and below: nothing is known of them, as of models that others made."""
+    """Percentiles 1, 5, 25, 50, 75, 95, 99 of standardised training volumes; None, here
+    and below: unknown, as for third-party models."""
     intensity_distance: tuple[float, float] | None = None
-    """Distance of a training volume's percentiles to the nearest of the examples:
-    median and 99th percentile over training volumes."""
+    """Distance of a training volume's percentiles to those of the nearest other
+    example: median and 99th percentile over training volumes."""
     examples: tuple[tuple[float, ...], ...] = ()
-    """Percentiles of some training volumes."""
+    """Percentiles of individual training volumes."""
     spectrum: TrainingStatistic | None = None
     """Logarithm of the in-plane power of standardised volumes, by radial frequency."""
     spectrum_distance: tuple[float, float] | None = None
@@ -141,7 +141,7 @@ class TrainingData(Config):
     spectrum_examples: tuple[tuple[float, ...], ...] = ()
     """Spectra of the same training volumes."""
     seeds: tuple[int, ...] = ()
-    """Of the simulated data."""
+    """Seeds of the simulated data."""
 
     @model_validator(mode="after")
     def _check(self) -> TrainingData:
@@ -167,26 +167,26 @@ class TrainingData(Config):
 
 
 class FigureRow(Config):
-    """One method's figures on one test set; errors are relative and signed."""
+    """Results of one method on one test set; errors are relative and signed."""
 
     test_set: str
     """Name of the test set."""
     method: str
     """``input``, a baseline with its tuned setting, ``model`` or ``noise-free``."""
     psnr: float | None = None
-    """In dB; the range is the contrast between solid and pore."""
+    """PSNR in dB; the range is the contrast between solid and pore."""
     porosity_error: float | None = None
-    """Relative to the known mask, Otsu threshold."""
+    """Relative error of the porosity (Otsu threshold) to that of the known mask."""
     pores_per_mm3_error: float | None = None
-    """Relative error of the number of pores above the smallest volume."""
+    """Relative error of the number of pores above the minimum volume."""
     volume_histogram_distance: float | None = None
     """Wasserstein distance between the logarithms (base 10) of the pore volumes."""
     euler_error: float | None = None
     """Relative error of the Euler number."""
     dice: float | None = None
-    """Overlap of the pore mask with the known one; of labels, the mean over them."""
+    """Dice coefficient of the pore mask and the known one; for labels, their mean."""
     grey_level_distance: float | None = None
-    """Wasserstein distance between the grey levels and those of unpaired targets, in
+    """Wasserstein distance between the grey values and those of unpaired targets, in
     standard deviations of the targets."""
     spectrum_distance: float | None = None
     """Mean difference of the logarithms (base 10) of the in-plane power, by radial
@@ -194,77 +194,76 @@ class FigureRow(Config):
 
 
 class ModelCard(Config):
-    """Everything about a model but its weights."""
+    """Everything about a model except its weights."""
 
     schema_version: int = SCHEMA_VERSION
     """Version of this layout."""
     name: str = Field(pattern=NAME_PATTERN)
     """Short name, also of its folder."""
     title: str
-    """Name for people."""
+    """Name for display."""
     task: Task
-    """What it does."""
+    """What the model does."""
     labels: int = Field(1, ge=1, le=256)
-    """Numbers that the result is made of, 0 … labels - 1; 1: it is grey values."""
+    """Number of labels of the result, 0 … labels - 1; 1: the result is grey values."""
     modalities: tuple[Modality, ...] = ()
-    """How the images were made that it is for; none: not known, or of any kind."""
+    """Imaging modalities the model is for; empty: unknown, or any."""
     method: str = "supervised"
-    """How it was learned; of models that others made: what with."""
+    """Training method; for third-party models, the software that made them."""
     network: str
     """Name of the architecture in the registry."""
     network_kwargs: AnyDict = Field(default_factory=dict)
-    """Settings of the architecture; it has defaults for those that it got later."""
+    """Settings of the architecture; missing ones take their defaults."""
     axes: Literal["YX", "ZYX"]
-    """What the network works on: planes or volumes."""
+    """Axes the network works on: slices or volumes."""
     adjacent_slices: int = Field(1, ge=1)
-    """Neighbouring planes that it sees (2.5D)."""
+    """Number of adjacent slices that the network takes as input (2.5D)."""
     upscale_factor: int = Field(1, ge=1, le=16)
     """Output voxels per input voxel along every axis."""
     inputs: int = Field(1, ge=1)
-    """How many scans of one object it was trained on together; more than one are given
-    together, and the mean of its outputs is the result (Noise2Inverse)."""
+    """Number of scans of one object used together in training (Noise2Inverse); if there
+    are several, a restoration takes as many and returns the mean of the outputs."""
     run_on: Literal["each", "others"] = "each"
-    """What it is run on then: each of them, or the mean of all others."""
+    """With several inputs: run on each scan, or on the mean of all others."""
     halo: int = Field(ge=0)
-    """Radius of the receptive field in input voxels; 0 where it is not local."""
+    """Radius of the receptive field in input voxels; 0 if the network is not local."""
     local: bool = True
     """Whether results depend on the halo alone, so that tiles are exact."""
     normalisation: Normalisation = Normalisation()
-    """How grey levels are scaled."""
+    """How grey values are scaled."""
     training: TrainingData
-    """What it was trained on."""
+    """Training data of the model."""
     figures: tuple[FigureRow, ...] = ()
-    """How good it is on data unseen in training, beside other methods."""
+    """Results on held-out data, compared with other methods."""
     description: str
     """What the model does, in a few sentences."""
     intended_use: str
-    """What it is for."""
+    """What the model is for."""
     not_for: str
-    """What it must not be used for."""
+    """What the model must not be used for."""
     remarks: tuple[str, ...] = ()
-    """What else has to be known, in sentences: what is done to fit it to volumes."""
+    """Further remarks for users, in sentences, such as how volumes are scaled."""
     licence: str
-    """Of the weights."""
+    """Licence of the weights."""
     citation: str = ""
-    """How to cite it."""
+    """How to cite the model."""
     provenance: AnyDict = Field(default_factory=dict)
-    """How and with what it was made."""
+    """How and with what the model was made."""
     mixed_precision_error: float | None = Field(None, ge=0)
-    """Largest change in bfloat16, in standard deviations of the output; None where it
-    was not measured, and then it is not used."""
+    """Largest change in bfloat16, in standard deviations of the output; None: not
+    measured, and bfloat16 is not used."""
     noise_bound: float | None = Field(None, gt=0, le=20)
-    """No voxel is moved by more than this multiple of the noise that was measured in
-    the scan; None: nothing bounds what the model may remove or add."""
+    """Largest change of a voxel, as a multiple of the noise level measured in the scan;
+    None: changes are not bounded."""
     data_consistency: bool = False
-    """Whether results are made to agree with the scan: averaged back to its voxels,
-    they are the scan within a multiple of its noise. For models that make voxels
-    finer."""
+    """Whether results are made consistent with the scan: averaged back to its voxels,
+    they equal the scan within a multiple of its noise level. For super-resolution."""
     uncertainty: SpreadCalibration | None = None
-    """How far its standard deviations reach; None where that was not measured."""
+    """Calibration of the standard deviations; None: not measured."""
     weights_sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
-    """Checksum of ``weights.safetensors``; of no bytes where there are no weights."""
+    """Checksum of ``weights.safetensors``; without weights, that of an empty file."""
     n_parameters: int = Field(ge=0)
-    """Number of weights; 0: a classical filter, and the bundle is the card alone."""
+    """Number of weights; 0: a classical filter, whose bundle is the card alone."""
 
     @model_validator(mode="after")
     def _check(self) -> ModelCard:
@@ -294,7 +293,7 @@ class ModelCard(Config):
 
     @property
     def _is_rescaled(self) -> bool:
-        """Whether the result is on another grey scale than the input."""
+        """Whether the result has a different grey scale from the input."""
         scale = self.normalisation
         same = (scale.mean, scale.std) == (scale.output_mean, scale.output_std)
         return scale.output_mean is not None and not same
@@ -315,7 +314,7 @@ class ModelCard(Config):
     def from_values(cls, values: object) -> ModelCard:
         """Validate the contents of a card file; raise `ConfigError` with one sentence.
 
-        The schema version is looked at first: a later layout may fail anywhere.
+        The schema version is checked first: a later layout may fail in any field.
         """
         if not isinstance(values, dict):
             raise ConfigError("it does not hold a card: a mapping was expected.")

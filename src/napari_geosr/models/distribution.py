@@ -1,8 +1,9 @@
 """Checks whether a volume resembles a model's training data.
 
-Judged from a sample of planes: the percentiles of the standardised grey levels, the
-radial power spectrum (blur and noise show there), and whether any structure exceeds the
-noise. Grey scale and offset play no role, as the model standardises them.
+The check compares, in a sample of planes, the percentiles of the standardised grey
+values and the radial power spectrum (which shows blur and noise), and tests whether any
+structure exceeds the noise. Grey scale and offset do not matter, as the model
+standardises them.
 """
 
 from __future__ import annotations
@@ -21,18 +22,22 @@ from napari_geosr.models.card import QUANTILE_LEVELS, ModelCard
 
 FloatArray = npt.NDArray[np.float64]
 
+#: Edge of the sampled patches in voxels, and their maximum number.
 PATCH = 64
 _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
-#: Distances in units of the 99th percentile of training volumes.
+#: Distances above which the verdict is caution and unlike, in units of the 99th
+#: percentile of the training volumes' own distances.
 _CAUTION, _UNLIKE = 1.3, 2.6
-#: Patches below this edge have too few voxels for a spectrum.
+#: Minimum edge of a patch in voxels; smaller ones have too few voxels for a spectrum.
 _LEAST_EDGE = 12
-#: Least ratio of the power of structure to that of noise.
+#: Minimum ratio of the power of structure to that of noise.
 _LEAST_STRUCTURE = 1.2
-#: Longest over shortest edge of a voxel that a model on volumes takes as equal.
+#: Maximum ratio of the longest to the shortest voxel edge that a 3D model trained on
+#: cubic voxels tolerates.
 _MOST_UNEVEN = 1.5
+#: Rings of the spectrum that represent structure, and those that represent noise.
 _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
 
 
@@ -43,12 +48,12 @@ class Verdict:
     Attributes
     ----------
     level : str
-        ``"ok"``; ``"caution"``: look closely at the result; ``"unlike"``: nothing like
-        it was in the training data.
+        ``"ok"``; ``"caution"``: inspect the result closely; ``"unlike"``: the training
+        data contain nothing similar.
     reasons : tuple of str
-        Sentences for people; empty when ok.
+        Reasons as sentences for users; empty when ok.
     figures : mapping
-        The numbers behind it.
+        Numbers that the verdict is based on.
     """
 
     level: Literal["ok", "caution", "unlike"]
@@ -65,7 +70,7 @@ class Signature:
 
     @property
     def structure(self) -> float:
-        """Power of slow variations over that of noise, both per frequency."""
+        """Ratio of the power density at low frequencies to that of the noise."""
         low = float(self.spectrum[_LOW_RINGS].max())
         noise = float(np.median(self.spectrum[_NOISE_RINGS]))
         return float(10 ** (low - noise))
@@ -82,7 +87,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     Returns
     -------
     ndarray of shape (n, edge, edge), float32
-        NaN and infinities are replaced by the mean of the others.
+        NaN and infinities are replaced by the mean of the finite values.
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
@@ -93,7 +98,7 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     edge = min(PATCH, height, width)
     depth = volume.shape[0] if volume.axes == "ZYX" else 1
     n_planes = min(depth, 8)
-    # Low-discrepancy places: spread out, never aligned, the same in every run.
+    # Low-discrepancy positions: spread out, never aligned, the same in every run.
     golden = (0.7548776662466927, 0.5698402909980532)
     patches = []
     for i in range(_MAX_PATCHES):
@@ -124,10 +129,10 @@ def signature(sample: npt.NDArray[np.float32]) -> Signature | None:
 
 
 def _ring_power(patches: FloatArray) -> FloatArray:
-    """Mean log10 power density in rings of frequency, of Hann-windowed patches."""
+    """Log10 of the mean power density of Hann-windowed patches in frequency rings."""
     height, width = patches.shape[1:]
     window = np.outer(np.hanning(height + 2)[1:-1], np.hanning(width + 2)[1:-1])
-    # The window would leak the patch's mean into the first ring.
+    # Subtract the mean, which the window would leak into the first ring.
     weighted = (patches * window).sum((1, 2), keepdims=True) / window.sum()
     power = np.abs(np.fft.rfft2((patches - weighted) * window)) ** 2
     power = power.mean(axis=0) / (window**2).sum()
@@ -145,7 +150,7 @@ def _ring_power(patches: FloatArray) -> FloatArray:
             places.append(centres[i])
     if not found:
         return np.zeros(len(centres))
-    # Small patches have empty rings: take them from their neighbours.
+    # Small patches have empty rings: interpolate them from their neighbours.
     rings: FloatArray = np.interp(centres, places, found)
     return rings
 
@@ -161,11 +166,11 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     Parameters
     ----------
     card : ModelCard
-        Of the model.
+        Card of the model.
     sample : ndarray of shape (n, edge, edge)
-        From :func:`draw_sample`.
+        Patches from :func:`draw_sample`.
     volume : Volume
-        The volume it came from; its name and voxel size are used.
+        Volume the sample was drawn from; its name and voxel size are used.
     """
     found = signature(sample)
     if found is None:
@@ -205,7 +210,7 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
                 "on."
             )
     if not card.has_weights:
-        # A filter was not trained: nothing is unlike its training data.
+        # A filter has no training data that a volume could differ from.
         return Verdict("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
         lead = f"It is not known whether {card.name} was trained on anything like"
@@ -255,7 +260,7 @@ def _intensity_reason(found: Signature, card: ModelCard) -> str:
 
 
 def _spectrum_reason(found: Signature, card: ModelCard) -> str:
-    """Describe whether the volume is smoother or rougher than the training data."""
+    """Describe whether the volume is smoother or noisier than the training data."""
     examples = np.asarray(card.training.spectrum_examples)
     nearest = examples[np.abs(examples - found.spectrum).mean(axis=1).argmin()]
     fine = float((found.spectrum - nearest)[-5:].mean())
@@ -268,10 +273,10 @@ def _spectrum_reason(found: Signature, card: ModelCard) -> str:
 
 
 def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
-    """Warn if a 3D model was not trained, as far as known, on such voxels."""
+    """Warn if a 3D model is not known to be trained on such non-cubic voxels."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
-    # Edges that differ in training may be of one volume: it may know uneven voxels.
+    # A range of edges in the training data may stem from non-cubic voxels.
     low, high = card.training.voxel_size or (1.0, 1.0)
     uneven = max(volume.voxel_size) / min(volume.voxel_size)
     if uneven <= _MOST_UNEVEN * high / low:
@@ -290,7 +295,7 @@ def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
 
 
 def _voxel_size_ratio(card: ModelCard, volume: Volume) -> float | None:
-    """Ratio of the voxel size to the nearest one of training, if both are known."""
+    """Ratio of the voxel size to the nearest training voxel size, if both are known."""
     trained = card.training.voxel_size
     if trained is None or card.training.unit is None or not volume.has_physical_size:
         return None

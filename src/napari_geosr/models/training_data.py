@@ -1,4 +1,4 @@
-"""Statistics of the training data for the card, compared with later volumes."""
+"""Statistics of the training data for the card, the reference for later volumes."""
 
 from __future__ import annotations
 
@@ -17,25 +17,26 @@ from napari_geosr.models.distribution import (
     signature,
 )
 
-#: Parts that volumes are cut into, each an example.
+#: Maximum number of parts that the volumes are cut into; each part is an example.
 _MOST_PARTS = 24
-#: Voxels along an axis that a part has at least.
+#: Minimum edge length of a part in voxels.
 _LEAST_EDGE = 24
-#: Two parts of one scan are nearly equal; another scan of the kind is not quite.
+#: Minimum of the stored distance: parts of one scan are nearly equal, whereas another
+#: scan of the same kind differs a little more.
 _LEAST_DISTANCE = 0.05
 
 
 def describe(volumes: Sequence[Volume], description: str, seed: int) -> TrainingData:
     """Percentiles and spectra of the training volumes and of their parts.
 
-    Parts tell how much volumes of the kind differ. A whole is another thing than its
-    parts where these have more air, or planes too small for the usual patches, and it
-    is wholes that are judged later: both are examples.
+    The parts show how much volumes of this kind differ. Whole volumes are examples as
+    well: volumes are checked as a whole later, and can differ from their parts, which
+    may contain more air or be too small for patches of the usual size.
 
     Parameters
     ----------
     volumes : sequence of Volume
-        What the network takes as input; axes ZYX or YX.
+        Inputs of the network; axes ZYX or YX.
     """
     parts: list[Signature] = []
     wholes: list[Signature] = []
@@ -62,7 +63,7 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
 
 
 def _signatures(volumes: Sequence[Volume]) -> list[Signature]:
-    """Of those that are not the same everywhere."""
+    """Signatures of the volumes that are not constant."""
     found = (signature(draw_sample(volume)) for volume in volumes)
     return [each for each in found if each is not None]
 
@@ -89,7 +90,7 @@ def _halves(box: tuple[slice, ...], axis: int) -> list[tuple[slice, ...]]:
 
 
 class Part:
-    """A box of an array; nothing is read before it is indexed."""
+    """A lazy view of a box of an array: data are read when it is indexed."""
 
     def __init__(self, data: ArrayLike, box: tuple[slice, ...]) -> None:
         self._data, self._box = data, box
@@ -120,7 +121,7 @@ def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
 
 
 def _spread(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
-    """Median and 99th percentile of the distance of each row to the others."""
+    """Median and 99th percentile of the distance of each row to its nearest other."""
     each = [
         distance(np.array(row), [*rows[:i], *rows[i + 1 :]])
         for i, row in enumerate(rows)

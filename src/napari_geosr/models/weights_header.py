@@ -8,11 +8,11 @@ from typing import IO
 from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import ConfigError, ModelError
 
-#: Bytes of the length of the header, which stands before it.
+#: Number of bytes of the field before the header that gives its length.
 _LENGTH = 8
-#: Axes of a tensor.
+#: Maximum number of axes of a tensor.
 _MAX_AXES = 32
-#: Bits of a value, by the name of its type.
+#: Bits per value, by the name of the data type.
 _BITS = {
     "BOOL": 8,
     "U8": 8,
@@ -38,16 +38,16 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
     Parameters
     ----------
     stream : file
-        At its beginning; afterwards at the end of the header.
+        Positioned at its beginning; afterwards at the end of the header.
     size : int
-        Of the whole file in bytes, as its folder or zip says.
+        Size of the whole file in bytes, according to its folder or zip.
     name : str
-        What messages call it.
+        Name of the file in messages.
 
     Returns
     -------
     bytes
-        What was read.
+        The bytes that were read.
 
     Raises
     ------

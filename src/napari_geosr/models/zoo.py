@@ -21,9 +21,10 @@ from napari_geosr.models.bundle import CARD_FILE, MAX_WEIGHTS_BYTES, Model
 from napari_geosr.models.card import NAME_PATTERN, ModelCard
 
 _BUNDLED = Path(__file__).resolve().parent.parent / "pretrained"
-#: Of all files of a bundle: weights, and pictures beside them.
+#: Maximum size of all files of a bundle in bytes: weights, and pictures in its folder.
 _MAX_BUNDLE_BYTES = MAX_WEIGHTS_BYTES + 10**8
-#: A card this young may change again within one tick of a coarse file system's clock.
+#: Cards modified less than this many nanoseconds ago are not cached: they may change
+#: again within one tick of a coarse file system's clock.
 _YOUNG_NS = 2 * 10**9
 
 
@@ -34,13 +35,13 @@ class ZooEntry:
     Attributes
     ----------
     name : str
-        What to choose it by.
+        Name to select the model by.
     path : Path
         Folder or zip of the bundle.
     card : ModelCard
-        What it is.
+        Description of the model.
     bundled : bool
-        Whether it came with the package.
+        Whether it is part of the package.
     """
 
     name: str
@@ -58,7 +59,7 @@ class ZooEntry:
 
     @property
     def where(self) -> str:
-        """The same, with the path of the user's own models."""
+        """Like `whose`, followed by the path for the user's own models."""
         return self.whose if self.bundled else f"{self.whose}: {self.path}"
 
 
@@ -75,7 +76,7 @@ def bundled_folder() -> Path:
 
 
 def list_models() -> list[ZooEntry]:
-    """Return all usable models by name, the user's own before bundled namesakes.
+    """Return all usable models by name; the user's own override bundled ones.
 
     Damaged bundles in the user's folder are left out here; :func:`damaged` names them.
     """
@@ -90,12 +91,12 @@ def damaged() -> dict[Path, str]:
 def find(name_or_path: str | Path) -> Model:
     """Return a model by its name in the zoo or by the path of its bundle.
 
-    The folder of a training stands for the one model that was made in it.
+    The folder of a training stands for the one model that the training produced.
 
     Raises
     ------
     ModelError
-        If there is none or it is damaged.
+        If there is no such model or it is damaged.
     """
     text = str(name_or_path)
     entries, faults = look()
@@ -166,20 +167,20 @@ def _taken(name: str) -> bool:
 def adopt(path: str | Path, name: str | None = None) -> Path:
     """Copy the bundle at `path` to the user's own models; return the copy.
 
-    A model that is there already is not copied again. Another one of the same name, or
-    a bundled one, stays: the copy's name then gets a number.
+    A model that already exists there is not copied again. If another model has the same
+    name, the name of the copy gets a number.
 
     Parameters
     ----------
     path : str or Path
-        Its folder or zip.
+        Folder or zip of the bundle.
     name : str, optional
-        What the copy is called, instead of what the model is.
+        Name of the copy; by default that of the model.
 
     Raises
     ------
     ModelError
-        If `path` holds no sound bundle.
+        If `path` holds no valid bundle.
     FileError
         If the user's folder cannot be written to.
     """
@@ -207,17 +208,17 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
 def remove(name: str) -> Path:
     """Delete one of the user's own models, by its name or its folder's name.
 
-    A bundled namesake, if there is one, is what the name means afterwards.
+    Afterwards the name refers to the bundled model of the same name, if there is one.
 
     Returns
     -------
     Path
-        What was deleted.
+        The deleted file or folder.
 
     Raises
     ------
     ModelError
-        If there is none, or it came with the package.
+        If there is no such model, or it is part of the package.
     FileError
         If it cannot be deleted.
     """
@@ -235,7 +236,7 @@ def remove(name: str) -> Path:
             f"There is no model {name!r} among your own models. Yours: {known}."
         )
     with atomic.explained(path):
-        # Away at once, in one step: half a model would be listed as damaged.
+        # Rename first: a partly deleted model would be listed as damaged.
         aside = temporary_sibling(path)
         path.rename(aside)
     atomic.remove(aside)
@@ -295,25 +296,25 @@ def _card(path: Path) -> ModelCard:
     """Read the card of a bundle, parsing it again only if its file changed."""
     try:
         stat = (path / CARD_FILE if path.is_dir() else path).stat()
-    except OSError:  # reading it will say why
+    except OSError:  # reading it raises the reason
         return bundle.read_card(path)
     if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
         return bundle.read_card(path)
-    # A copy may bring its times along: the inode and its change tell it apart.
+    # A copy may keep the file times; its inode and change time differ.
     return _parsed(path, stat.st_mtime_ns, stat.st_size, stat.st_ino, stat.st_ctime_ns)
 
 
 @lru_cache(maxsize=256)
 def _parsed(path: Path, *_stamp: int) -> ModelCard:
-    # The file was asked before it is read: a change in between is no harm, as its old
-    # stamp never comes back. Errors are not kept.
+    # The stamp was taken before reading: a change in between is harmless, as the old
+    # stamp never recurs. Errors are not cached.
     return bundle.read_card(path)
 
 
 def _bundles(folder: Path) -> list[Path]:
     if not folder.is_dir():
         return []
-    # Hidden ones are being made or removed.
+    # Hidden entries are being created or removed.
     paths = (path for path in folder.iterdir() if not path.name.startswith("."))
     return sorted(path for path in paths if _may_be_bundle(path))
 
@@ -322,5 +323,5 @@ def _may_be_bundle(path: Path) -> bool:
     try:
         zipped = path.suffix == ".zip" and path.is_file()
         return zipped or (path / CARD_FILE).is_file()
-    except OSError:  # reading it will say why
+    except OSError:  # reading it raises the reason
         return True

@@ -1,12 +1,12 @@
 """Network architectures, one per file, found by file name.
 
-A network module offers ``NetworkConfig`` (a `napari_geosr.core.config.Config`) and
-``build(config) -> torch.nn.Module`` whose result has a ``spec`` attribute, a
+The module of a network provides ``NetworkConfig`` (a `napari_geosr.core.config.Config`)
+and ``build(config) -> torch.nn.Module``, whose result has a ``spec`` attribute, a
 `napari_geosr.networks.spec.NetworkSpec`.
 
-A setting that a network gets later must do, at its default, what the network did before
-there was the setting: model cards name the settings that there were when they were
-written. What new trainings are to take instead stands in ``training_defaults``
+The default of a setting that is added to a network later must reproduce the network
+without this setting, as model cards contain only the settings that existed when they
+were written. Other defaults for new trainings belong into ``training_defaults``
 (`napari_geosr.learning.architecture`).
 """
 
@@ -69,8 +69,8 @@ NETWORKS = Registry(
     noun="network",
     not_entries=frozenset({"spec", "foreign", "foreign_formats", "classical"}),
 )
-#: What cards call a network that others made; `napari_geosr.networks.foreign` builds it
-#: around its weights. It cannot be trained, and so is none of `NETWORKS`.
+#: Name of third-party networks on cards; `napari_geosr.networks.foreign` builds them
+#: from their weights. They cannot be trained, so they are not in `NETWORKS`.
 FOREIGN = "foreign"
 
 
@@ -108,7 +108,7 @@ def tell_noise(network: nn.Module, noise: Noise) -> None:
     Parameters
     ----------
     noise : Noise
-        In the grey values that the network sees.
+        Noise in the grey scale of the network's input.
     """
     own: Callable[[Noise], None] | None = getattr(network, "set_noise", None)
     if own is not None:
@@ -119,7 +119,7 @@ def tell_noise(network: nn.Module, noise: Noise) -> None:
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:
-    """Build the network or classical filter `name` from its config's fields."""
+    """Build the network or classical filter `name` from the fields of its settings."""
     module = (FILTERS if name in FILTERS.modules() else NETWORKS).load(name)
     network: nn.Module = module.build(module.NetworkConfig.create(**kwargs))
     return network

@@ -16,18 +16,17 @@ from napari_geosr.networks.spec import NetworkSpec
 
 
 class NoiseBound(nn.Module):
-    """A denoiser whose result stays within a multiple of the noise around its input.
+    """A denoiser whose changes are limited to a multiple of the noise level.
 
-    What the denoiser would take away is kept below ``bound · level`` at every voxel:
-    its result where it removes noise, the scan where it would remove structure that
-    exceeds the noise.
+    The change of every voxel is kept below ``bound · level``. Thus noise is removed as
+    by the denoiser itself, whereas structure that exceeds the noise is preserved.
 
     Parameters
     ----------
     network : nn.Module
-        A denoiser of grey values; its output is on the scale of its input.
+        A denoiser of grey values; its output has the grey scale of its input.
     bound : float
-        In standard deviations of the noise.
+        Largest change, in standard deviations of the noise.
     """
 
     wants_noise = True
@@ -64,7 +63,7 @@ class NoiseBound(nn.Module):
             Standard deviation of the noise at every voxel; that of :meth:`set_noise`
             by default.
         correlation : Tensor of shape (N, 3), optional
-            For networks that are told it; not used by this one.
+            Correlation of the noise; accepted for compatibility, not used here.
         """
         centre = self.spec.adjacent_slices // 2
         middle = x[:, centre : centre + 1]

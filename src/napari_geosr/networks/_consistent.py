@@ -1,21 +1,21 @@
 """Makes super-resolution consistent: averaged back, the result equals the scan.
 
-What a network makes of a scan must agree with the scan. The average of the fine voxels
-of each coarse voxel is compared with that voxel, and what the noise does not explain is
-put back [1]_ [2]_::
+The output of a network must agree with the scan. The average over the fine voxels of
+each coarse voxel is compared with that voxel, and the part of the difference that noise
+does not explain is added back [1]_ [2]_::
 
     e  = x - D(y)                    D: blur, then average over blocks
     y' = y + U(e - b(e))             D(U(e)) = e
 
-Two parts of the difference `e` go back. First, what exceeds the noise around it:
-the difference is split into detail and a smooth part, and each is weighted by the share
-of its local power that exceeds the power of the noise (a local Wiener filter [3]_).
-Then the rest is bounded: ``b(r) = k σ tanh(r / (k σ))``. So the averaged result differs
-from the scan by less than `k` times the noise, and without noise by nothing.
+This part is computed in two steps. First, the difference `e` is split into detail and a
+smooth part, and each is weighted by the share of its local power that exceeds the power
+of the noise (a local Wiener filter [3]_). Then the remainder is bounded: ``b(r) = k σ
+tanh(r / (k σ))``. Thus the averaged result differs from the scan by less than `k` times
+the noise level; without noise both are equal.
 
-`U` spreads a value over its block along a parabola that keeps the average of the block
-and runs on steadily into the neighbouring ones [4]_; equal values in a block would keep
-the average as well, but leave steps.
+`U` distributes a value over its block along a parabola that preserves the average of
+the block and continues smoothly into the neighbouring blocks [4]_. Constant values
+within a block would preserve the average as well, but cause steps.
 
 References
 ----------
@@ -47,17 +47,17 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.networks.spec import NetworkSpec
 
-#: A voxel of the averaged result differs from the scan by less than this many standard
-#: deviations of the noise.
+#: Largest difference between the averaged result and the scan, in standard deviations
+#: of the noise.
 BOUND = 4.0
-#: Excess of sharpness, in voxels of the scan, that is allowed for at most: the halo of
-#: the layer is as wide as it needs.
+#: Maximum excess sharpness, in voxels of the scan; it determines the halo of the layer.
 LARGEST_EXCESS = 0.9
-#: A Gaussian ends at so many standard deviations.
+#: Radius at which Gaussian kernels are cut off, in standard deviations.
 _TRUNCATE = 3.0
-#: Weights of the smooth part of a difference along an axis.
+#: Kernel along each axis that yields the smooth part of a difference.
 _SMOOTH = (0.25, 0.5, 0.25)
-#: Edge of the window of the local power: about as many voxels in planes and volumes.
+#: Edge of the window of the local power in voxels, by number of axes; windows in planes
+#: and volumes have about the same number of voxels.
 _WINDOW = {2: 5, 3: 3}
 
 
@@ -71,9 +71,9 @@ class Sharpness:
         Standard deviation, in voxels of the scan, of the Gaussian blur after which the
         averaged result agrees best with the scan.
     keep : bool
-        True: the result stays as sharp as the network made it, and `D` has the blur.
-        False: the result is blurred by it, so that it is as sharp as the scan, and `D`
-        averages alone.
+        True: the result stays as sharp as the network's output, and `D` includes the
+        blur. False: the result is blurred to the sharpness of the scan, and `D` only
+        averages.
     """
 
     excess: float = 0.0
@@ -93,20 +93,20 @@ class ConsistentUpscaling(nn.Module):
     Parameters
     ----------
     network : nn.Module
-        With a `NetworkSpec`, one output and the same factor along all axes.
+        Network with a `NetworkSpec`, one output and the same factor along all axes.
     bound : float
-        `k` above.
+        The bound `k`, in standard deviations of the noise.
 
     Raises
     ------
     ConfigError
-        If the network makes nothing finer, or has several outputs.
+        If the network is not for super-resolution, or has several outputs.
 
     Notes
     -----
-    Before a scan is restored, its noise (:meth:`set_noise`) and the sharpness of what
-    the network makes of it (:meth:`set_sharpness`) have to be given, the same for all
-    tiles. Without them the scan counts as free of noise, and as sharp as the result.
+    Before a scan is restored, its noise (:meth:`set_noise`) and the sharpness of the
+    network's output (:meth:`set_sharpness`) must be set, the same for all tiles. By
+    default the scan is treated as free of noise, and as sharp as the output.
     """
 
     wants_noise = True
@@ -133,7 +133,7 @@ class ConsistentUpscaling(nn.Module):
         self._margin = 1.0
         reach = (
             math.ceil(math.ceil(_TRUNCATE * LARGEST_EXCESS * self.factor) / self.factor)
-            + 1  # of the smooth part
+            + 1  # reach of the smooth part
             + _WINDOW[self._ndim] // 2
             + CUBIC_REACH
         )
@@ -141,7 +141,7 @@ class ConsistentUpscaling(nn.Module):
         self.eval()
 
     def set_sharpness(self, sharpness: Sharpness) -> None:
-        """Set how much sharper than the scan the network's result is."""
+        """Set the sharpness of the network's result relative to the scan."""
         self.sharpness = sharpness
 
     def set_noise(self, noise: Noise) -> None:
@@ -157,14 +157,14 @@ class ConsistentUpscaling(nn.Module):
         independent = _WINDOW[self._ndim] ** self._ndim
         for rho in along:
             independent *= (1 - rho**2) / (1 + rho**2)
-        # One standard deviation of the mean square of so many values of noise.
+        # One plus the standard deviation of the mean square of this much noise.
         self._margin = 1.0 + math.sqrt(2.0 / max(1.0, independent))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Make ``(N, C, [Z,] Y, X)`` finer: ``(N, 1, [s·Z,] s·Y, s·X)``."""
+        """Upscale ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``."""
         y: torch.Tensor = self.network(x)
         scan = x[:, self._middle : self._middle + 1]
-        # Reduced precision would cost the agreement.
+        # Reduced precision would break the consistency.
         with torch.autocast(x.device.type, enabled=False):
             y = y.to(scan.dtype)
             width = self.sharpness.excess * self.factor
@@ -204,7 +204,7 @@ class ConsistentUpscaling(nn.Module):
         return e - most * torch.tanh(rest / most.clamp_min(tiny))
 
     def _above(self, part: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
-        """Weight a part by the share of its local power that exceeds the noise's."""
+        """Weight a part by the share of its local power that exceeds the noise."""
         edge = _WINDOW[self._ndim]
         pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d
         padded = _replicated(part.square(), edge // 2)
@@ -214,12 +214,12 @@ class ConsistentUpscaling(nn.Module):
 
 
 def parabola_weights(factor: int) -> torch.Tensor:
-    """Weights ``(factor, 5)`` that spread block averages along an axis.
+    """Weights ``(factor, 5)`` that distribute block averages along an axis.
 
-    A value becomes a parabola with this average, and with end points that cubic
-    interpolation of the running sum gives (fourth order); the weights are the
-    parabola's averages over `factor` sub-voxels. Averaging gives the values back
-    exactly, whatever the neighbours are.
+    Each value is replaced by a parabola with this average. Its end points follow from
+    cubic interpolation of the running sum (fourth order), and the weights are averages
+    of the parabola over `factor` sub-voxels. Averaging the result over blocks yields
+    the original values exactly, whatever their neighbours.
     """
     right = torch.tensor([0, -1, 7, 7, -1], dtype=torch.float64) / 12
     left = right.flip(0)
@@ -231,9 +231,9 @@ def parabola_weights(factor: int) -> torch.Tensor:
 
 
 def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """``(N, 1, *spatial)`` on the fine grid, by :func:`parabola_weights` on every axis.
+    """Upscale ``(N, 1, *spatial)`` by :func:`parabola_weights` along every axis.
 
-    Outside of the image its edges are repeated.
+    Edges are repeated beyond the border.
     """
     n = values.ndim - 2
     conv = functional.conv3d if n == 3 else functional.conv2d
@@ -242,14 +242,14 @@ def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         shape = [len(weights), 1, *(5 if i == axis else 1 for i in range(n))]
         padded = functional.pad(values, _pads(n, axis, CUBIC_REACH), mode="replicate")
         parts = conv(padded, kernel.reshape(shape))
-        # Sub-voxels are channels: put them behind their axis.
+        # Sub-voxels are channels: move them behind their axis.
         sub = parts.unsqueeze(1).movedim(2, 3 + axis)
         values = sub.flatten(2 + axis, 3 + axis)
     return values
 
 
 def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
-    """``(N, 1, [Z,] Y, X)`` after a Gaussian filter; edges are repeated outside.
+    """Apply a Gaussian filter to ``(N, 1, [Z,] Y, X)``; edges are repeated outside.
 
     Parameters
     ----------
@@ -265,9 +265,9 @@ def blurred(y: torch.Tensor, width: float) -> torch.Tensor:
 
 
 def _filtered(y: torch.Tensor, weights: Sequence[float]) -> torch.Tensor:
-    """The same filter along every axis, of an odd number of weights.
+    """Apply the same filter, with an odd number of weights, along every axis.
 
-    Shifted copies are added up: on a single map several times as fast as a convolution.
+    Adds shifted copies, which is several times faster than a convolution of one map.
     """
     reach = len(weights) // 2
     for axis in range(2, y.ndim):
@@ -289,18 +289,18 @@ def _replicated(e: torch.Tensor, width: int) -> torch.Tensor:
 
 
 def _pads(n: int, axis: int, width: int) -> list[int]:
-    """For `torch.nn.functional.pad`: `width` at both ends of one axis out of `n`."""
+    """Widths for `torch.nn.functional.pad`: `width` at both ends of one of `n` axes."""
     return [width if i == axis else 0 for i in reversed(range(n)) for _ in (0, 1)]
 
 
 def _noise_of_parts(along: Sequence[float]) -> tuple[float, float]:
-    """Level of the noise in the detail and in the smooth part, in units of its own.
+    """Noise level of the detail and of the smooth part, relative to the whole noise.
 
     Parameters
     ----------
     along : sequence of float
-        Correlation of neighbours along each axis; it falls by the same factor with
-        every further voxel.
+        Correlation of adjacent voxels along each axis; it is assumed to fall by the
+        same factor with every further voxel.
     """
     side, centre, _ = _SMOOTH
     smooth = both = 1.0

@@ -1,9 +1,9 @@
 """Densely connected dilated convolutions over one buffer: the core of the MSD-net.
 
-A convolution with few output maps wastes most of a convolution library's work. Here
-each layer is one matrix product, which gives the 3ⁿ taps of all its maps at every
-voxel, followed by 3ⁿ shifted additions: the same numbers, several times sooner. All
-maps live in one buffer ``(maps, N, *spatial)``, all that training has to keep.
+Convolution libraries are inefficient for few output maps. Here each layer is one matrix
+product, which yields the 3ⁿ taps of all its maps at every voxel, followed by 3ⁿ shifted
+additions. This gives the same values several times faster. All maps share one buffer
+``(maps, N, *spatial)``, which is all that training has to store.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 Slices = tuple[slice, ...]
 _ALL = slice(None)
 
-#: Products computed at a time in inference; their strip of rows stays in the cache.
+#: Number of products computed at once in inference, so that they fit into the cache.
 STRIP_VALUES = 1 << 22
 
 
@@ -29,7 +29,7 @@ def taps(n_axes: int) -> list[tuple[int, ...]]:
 def _shifted(
     offset: Sequence[int], shape: Sequence[int]
 ) -> tuple[Slices, Slices] | None:
-    """Where ``out[i] += in[i + offset]`` reads and writes; None if nowhere."""
+    """Slices that ``out[i] += in[i + offset]`` reads and writes; None if empty."""
     read, write = [], []
     for o, n in zip(offset, shape, strict=True):
         if abs(o) >= n:
@@ -56,13 +56,13 @@ def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
 
 
 def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
-    """Add the taps ``(taps, maps, N, *spatial)`` to `out`, each at its place."""
+    """Add the taps ``(taps, maps, N, *spatial)`` to `out`, shifted by their offsets."""
     for t, read, write in _moves(dilation, out.shape[2:]):
         out[write] += products[t][read]
 
 
 def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
-    """The transpose of :func:`add_taps`: ``(maps, N, *spatial)`` to all taps."""
+    """Transpose of :func:`add_taps`: from ``(maps, N, *spatial)`` to all taps."""
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
     for t, read, write in _moves(dilation, spatial):
@@ -71,17 +71,17 @@ def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
 
 
 class DenseStack(torch.autograd.Function):
-    """All hidden layers as one differentiable function that keeps one buffer.
+    """All hidden layers as one differentiable function that stores one buffer.
 
-    The rectifier's derivative is read from the sign of its output, so nothing but the
-    buffer is saved; the gradient is one more buffer of that size.
+    The derivative of the ReLU follows from the sign of its output, so only the buffer
+    is saved; the gradient needs another buffer of the same size.
     """
 
     @staticmethod
     def forward(
         ctx: Any, x: torch.Tensor, dilations: tuple[int, ...], *parameters: torch.Tensor
     ) -> torch.Tensor:
-        """From `x` ``(N, c_in, *spatial)`` to maps ``(c_in + depth · width, N, …)``."""
+        """Map `x` ``(N, c_in, *spatial)`` to ``(c_in + depth · width, N, …)``."""
         weights, biases = parameters[::2], parameters[1::2]
         c_in, width = x.shape[1], weights[0].shape[0]
         n_maps = c_in + width * len(weights)
@@ -102,7 +102,7 @@ class DenseStack(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: torch.Tensor) -> Any:
-        """Walk the layers backwards, adding into one gradient buffer."""
+        """Process the layers in reverse order; accumulate into one gradient buffer."""
         buffer, *weights = ctx.saved_tensors
         # The caller's gradient may be shared or broadcast: work on a copy.
         gradient = gradients[0].contiguous().clone()
@@ -137,13 +137,13 @@ def dense_maps(
     biases: Sequence[torch.Tensor],
     between_strips: Callable[[], None] | None = None,
 ) -> torch.Tensor:
-    """The maps of one sample, ``(c_in + depth · width, *spatial)``, without gradients.
+    """Maps ``(c_in + depth · width, *spatial)`` of one sample, without gradients.
 
     Parameters
     ----------
     x : Tensor of shape (c_in, *spatial)
     dilations, weights, biases
-        One for each layer.
+        One of each per layer.
     between_strips : callable, optional
         Called before each matrix product.
     """
@@ -151,7 +151,7 @@ def dense_maps(
 
 
 class _Inference:
-    """Finished maps and, for the others, their partial sums."""
+    """Computes the maps; unfinished ones hold partial sums."""
 
     def __init__(
         self,
@@ -174,15 +174,16 @@ class _Inference:
         self.block = max(1, 8 // self.width)
 
     def slot(self, layer: int) -> torch.Tensor:
-        """A view of the maps that `layer` makes."""
+        """A view of the maps that `layer` computes."""
         start = self.c_in + self.width * layer
         return self.maps[start : start + self.width]
 
     def run(self) -> torch.Tensor:
-        """Finish the layers block by block.
+        """Compute the layers block by block.
 
-        A block first gets what all maps before it give, in one product over a strip of
-        rows that stays in the cache; then each takes from those before it in the block.
+        First, the contributions of all earlier maps to a block are computed in one
+        product per strip of rows, which fits into the cache. Then the contributions of
+        the layers within the block are added.
         """
         depth = len(self.weights)
         for first in range(0, depth, self.block):
@@ -197,7 +198,7 @@ class _Inference:
         return self.maps
 
     def _give(self, layers: range, start: int, stop: int) -> None:
-        """Add what maps start … stop give to the sums of `layers`."""
+        """Add the contributions of maps start … stop to the sums of `layers`."""
         n_axes = self.maps.ndim - 1
         matrix = torch.cat([tap_matrix(self.weights[i][:, start:stop]) for i in layers])
         source = self.maps[start:stop]
@@ -218,7 +219,7 @@ class _Inference:
     def _scatter(
         products: torch.Tensor, out: torch.Tensor, dilation: int, top: int
     ) -> None:
-        """As :func:`add_taps`, for products of the rows from `top` on alone."""
+        """Like :func:`add_taps`, for the products of a strip of rows from `top` on."""
         spatial = out.shape[1:]
         n = products.shape[2]
         for t, tap in enumerate(taps(len(spatial))):

@@ -22,7 +22,7 @@ class MixedScaleConfig(Config):
     depth: int = Field(30, ge=1, le=400)
     """Number of layers."""
     width: int = Field(1, ge=1, le=64)
-    """Maps per layer."""
+    """Feature maps per layer."""
     dilations: tuple[int, ...] = Field((1, 2, 3, 4, 5, 6, 7, 8, 9, 10), min_length=1)
     """Dilations of the layers, repeated from the start."""
 
@@ -46,17 +46,17 @@ class MixedScale(nn.Module):
     Parameters
     ----------
     ndim, maps_in : int
-        Axes and maps of the input ``z_0``.
+        Number of spatial axes, and of maps of the input ``z_0``.
     maps_out : int
-        Maps that will be made of all of them; weights start the smaller the more.
+        Number of outputs computed from all maps; more give smaller initial weights.
 
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        Of the hidden maps while gradients are wanted; None: that of the input.
-        ``torch.bfloat16`` halves memory and time on processors that have it.
+        Type of the hidden maps while gradients are enabled; None: that of the input.
+        ``torch.bfloat16`` halves memory and time on processors that support it.
     between_strips : callable or None
-        Called every few milliseconds during inference; may raise to end it.
+        Called every few milliseconds during inference; may raise to stop it.
     """
 
     def __init__(
@@ -78,16 +78,16 @@ class MixedScale(nn.Module):
         self.biases = nn.ParameterList(
             nn.Parameter(torch.zeros(w)) for _ in range(depth)
         )
-        #: Of the input and of all layers together.
+        #: Number of maps of the input and of all layers together.
         self.n_maps = maps_in + w * depth
 
     def mixed(self, x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
-        """All maps of `x` ``(N, C, …)``, weighted: ``(N, n, …)``.
+        """Weighted sums ``(N, n, …)`` of all maps of `x` ``(N, C, …)``.
 
         Parameters
         ----------
         weight : Tensor of shape (n, maps)
-            For every output the weights of the input and of all layers' maps.
+            For each output, the weights of the input and of the maps of all layers.
         """
         if torch.is_grad_enabled():
             return self._train(x, weight)
@@ -122,10 +122,10 @@ class MixedScale(nn.Module):
 
 @contextmanager
 def plain_layers(network: nn.Module) -> Iterator[None]:
-    """Networks of mixed scales as convolutions, which other programs have.
+    """Context in which mixed-scale layers are plain convolutions, for export.
 
-    Here they compute all layers in one buffer, strip by strip, which no exporter can
-    follow. Outside of this context `network` is as it was.
+    Otherwise they compute all layers in one buffer, strip by strip, which exporters
+    cannot trace.
     """
     mixed = [module for module in network.modules() if isinstance(module, MixedScale)]
     for module in mixed:

@@ -1,9 +1,9 @@
 """Noise input of a network, and the bound it sets on the result.
 
-A network that knows the level of the noise can be kept from moving a voxel by more than
-a multiple of it: structure that exceeds the noise cannot be removed, and at level zero
-the result is the input. The same bound serves networks that were trained with the level
-as an input [1]_ [2]_ and those that never heard of it.
+If the noise level is known, the change of each voxel can be limited to a multiple of
+it: structure that exceeds the noise cannot be removed, and at level zero the result is
+the input. The bound works for networks that were trained with the level as an input
+[1]_ [2]_ and for those that were not.
 
 References
 ----------
@@ -21,28 +21,30 @@ from torch.nn import functional
 
 from napari_geosr.core.noise import Noise
 
-#: Edge of the box whose mean stands for the noise-free grey value of its centre.
+#: Edge, in voxels, of the box whose mean estimates the noise-free grey value.
 BOX = 5
-#: How far beyond a voxel its noise level is drawn from.
+#: Radius of the voxels that the noise level of a voxel depends on.
 REACH = BOX // 2
-#: Of these axes the correlation is an input, in this order.
+#: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")
-#: Before anybody has said what the noise is like: standard deviations of the input.
+#: Noise level until it is set, in standard deviations of the input.
 UNTOLD = 0.25
+#: Minimum bound in the division, to avoid dividing by zero.
 _LEAST = 1e-12
-#: How sharply a change bends into its bound, and where it has long reached it.
+#: Exponent of the saturation, and the multiple of the bound at which changes are
+#: clipped to avoid overflow.
 _KNEE, _FAR = 8, 50.0
 
 
 def bounded(
     x: torch.Tensor, change: torch.Tensor, level: torch.Tensor, bound: float
 ) -> torch.Tensor:
-    """Take `change` from `x`, no voxel by more than ``bound · level``.
+    """Subtract `change` from `x`, limited to ``bound · level`` at every voxel.
 
-    ``x - m · s(change / m)`` with ``m = bound · level`` and
-    ``s(u) = u / (1 + |u|^8)^(1/8)``: up to three quarters of the bound a change is
-    taken as it is (to 1 %), where a hyperbolic tangent would leave a sixth of it
-    behind. `x` itself where the level is zero.
+    Returns ``x - m · s(change / m)`` with ``m = bound · level`` and
+    ``s(u) = u / (1 + |u|^8)^(1/8)``. Changes of up to three quarters of the bound are
+    kept to within 1 %; a hyperbolic tangent would reduce them by up to a sixth. Where
+    the level is zero, `x` is unchanged.
     """
     most = bound * level
     part = (change / most.clamp_min(_LEAST)).clamp(-_FAR, _FAR)
@@ -51,14 +53,15 @@ def bounded(
 
 
 class NoiseMap(nn.Module):
-    """The noise of a scan as a network sees it: a level per voxel, and correlations.
+    """The noise of a scan as input of a network: a level per voxel, and correlations.
 
     Attributes
     ----------
     greys, levels : Tensor of shape (n,)
-        The curve of `napari_geosr.core.noise.Noise`, in the network's grey values.
+        Noise level by grey value (`napari_geosr.core.noise.Noise`), in the grey scale
+        of the network.
     correlation : Tensor of shape (3,)
-        Along Z, Y and X.
+        Correlation of adjacent voxels along Z, Y and X.
     """
 
     greys: torch.Tensor
@@ -67,7 +70,7 @@ class NoiseMap(nn.Module):
 
     def __init__(self) -> None:
         super().__init__()
-        # Not weights: they belong to a scan, not to the model.
+        # Not stored with the weights: they belong to a scan, not to the model.
         greys, levels = torch.tensor([-1.0, 1.0]), torch.full((2,), UNTOLD)
         self.register_buffer("greys", greys, persistent=False)
         self.register_buffer("levels", levels, persistent=False)
@@ -82,10 +85,10 @@ class NoiseMap(nn.Module):
         self.correlation = torch.tensor(found, dtype=like.dtype, device=like.device)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Level of every voxel ``(N, 1, [Z,] Y, X)`` of a window ``(N, C, [Z,] Y, X)``.
+        """Noise level ``(N, 1, [Z,] Y, X)`` at every voxel of ``(N, C, [Z,] Y, X)``.
 
-        The mean over a box, and over all channels (adjacent slices), stands for the
-        noise-free grey value.
+        The mean over a box and over all channels (adjacent slices) serves as estimate
+        of the noise-free grey value.
         """
         return level_map(x, self.greys, self.levels)
 
@@ -93,7 +96,7 @@ class NoiseMap(nn.Module):
 def level_map(
     x: torch.Tensor, greys: torch.Tensor, levels: torch.Tensor
 ) -> torch.Tensor:
-    """See :meth:`NoiseMap.forward`; `greys` and `levels` have the shape (n,)."""
+    """As :meth:`NoiseMap.forward`, for `greys` and `levels` of shape (n,)."""
     if len(greys) == 1:
         return levels.to(x.dtype).expand(x.shape[0], 1, *x.shape[2:])
     n = x.ndim - 2
@@ -106,7 +109,7 @@ def level_map(
 def interpolate(
     x: torch.Tensor, places: torch.Tensor, values: torch.Tensor
 ) -> torch.Tensor:
-    """Piecewise linear through `values` at ascending `places`, constant beyond."""
+    """Interpolate linearly between `values` at ascending `places`; constant beyond."""
     right = torch.bucketize(x.contiguous(), places).clamp(1, len(places) - 1)
     left = right - 1
     width = places[right] - places[left]

@@ -10,12 +10,12 @@ from napari_geosr.core.config import Config
 
 
 class PlanesConfig(Config):
-    """Axes and neighbouring slices of a network."""
+    """Axes and adjacent slices of a network."""
 
     ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
+    """Number of spatial axes: planes (2) or volumes (3)."""
     adjacent_slices: int = Field(1, ge=1, le=31)
-    """Neighbouring planes given as input channels (2.5D); odd; 2D only."""
+    """Number of adjacent slices given as input channels (2.5D); odd; 2D only."""
 
     @model_validator(mode="after")
     def _check_slices(self) -> Self:

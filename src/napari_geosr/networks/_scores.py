@@ -1,8 +1,8 @@
 """Networks that predict labels: one score map each, and the most likely label.
 
-In training such a network gives the scores, from which cross-entropy is computed; in
-evaluation it gives one number per voxel like any other, so that it is tiled alike. The
-choice is made voxel by voxel: its halo is that of the scores.
+In training, such a network returns the scores, from which cross-entropy is computed. In
+evaluation it returns one value per voxel like other networks, so that it is tiled in
+the same way. As the label is chosen voxel by voxel, its halo is that of the scores.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from pydantic import Field, model_validator
 
 from napari_geosr.networks._planes import PlanesConfig
 
-#: Labels fit into one byte.
+#: Maximum number of labels, so that a label fits into one byte.
 MOST_LABELS = 256
 
 
@@ -25,9 +25,9 @@ class ScoresConfig(PlanesConfig):
     residual: bool = True
     """Add the (centre) input plane to the output."""
     out_channels: int = Field(1, ge=1, le=MOST_LABELS)
-    """1: grey values. More: as many labels, of which the likeliest is given."""
+    """1: output grey values. More: number of labels; the likeliest one is output."""
     extra_channels: int = Field(0, ge=0, le=64)
-    """Channels behind those of the scan, for a network that wraps this one."""
+    """Additional input channels after those of the scan, set by a wrapping network."""
 
     @model_validator(mode="after")
     def _check_scores(self) -> Self:
@@ -41,8 +41,7 @@ class ScoresConfig(PlanesConfig):
 def likeliest(scores: torch.Tensor) -> torch.Tensor:
     """Convert scores ``(N, n, …)`` to the most likely label ``(N, 1, …)``.
 
-    Of equal scores the first label is taken; where a score is no number, neither is
-    the label.
+    Ties give the first label; if any score is NaN, the label is NaN as well.
     """
     labels = scores.argmax(dim=1, keepdim=True).to(scores.dtype)
     return labels.masked_fill_(scores.isnan().any(dim=1, keepdim=True), math.nan)

@@ -1,10 +1,10 @@
-"""Super-resolution whose wide maps pass through narrow convolutions.
+"""Super-resolution network with bottleneck blocks.
 
-Convolutions of 3ⁿ voxels are nearly all of a light network's weights, and their number
-grows with the square of the maps. Here they see few maps, mixed from many before and
-spread to them after by weights of single voxels [1]_: so what is carried from block to
-block, and becomes the sub-voxels, is three times as wide as in ``light_sr`` for as many
-weights.
+Nearly all weights of a light network belong to convolutions of 3ⁿ voxels, and their
+number grows with the square of the number of maps. Here these convolutions work on few
+maps; pointwise convolutions reduce the maps before them and expand them afterwards
+[1]_. With the same number of weights, three times as many maps as in ``light_sr`` are
+passed from block to block and to the sub-voxels.
 
 References
 ----------
@@ -37,11 +37,11 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(48, ge=1, le=256)
-    """Maps that are carried from block to block."""
+    """Feature maps passed from block to block."""
     inner: int = Field(16, ge=1, le=256)
-    """Maps within a block, which convolutions see."""
+    """Feature maps within a block, for the convolutions of 3ⁿ voxels."""
     blocks: int = Field(8, ge=1, le=64)
-    """Residual blocks, each with one convolution of 3ⁿ voxels."""
+    """Number of residual blocks, each with one convolution of 3ⁿ voxels."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -75,7 +75,7 @@ class Bottleneck(nn.Module):
 
 
 class BottleneckSR(UpscalingNetwork):
-    """Bottlenecks on the coarse grid, sub-voxels of single voxels' maps, cubic skip."""
+    """Bottlenecks on the coarse grid, pointwise sub-voxel upsampling, cubic skip."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config)

@@ -1,9 +1,9 @@
-"""Third-party networks behind the interface of our own.
+"""Third-party networks with the interface of napari-geosr's own networks.
 
-It is built from settings and tensors alone (`foreign_formats`). What it lacks is done
-here: one channel becomes three and three become one, sizes it does not accept are
-padded, and where it looks at the whole image (norms, attention) large images go through
-it in windows that overlap and are blended.
+They are built from settings and tensors alone (`foreign_formats`). The wrapper adapts
+images to them: grey values are given to all channels and the outputs are averaged,
+sizes that are not accepted are padded, and if the network depends on the whole image
+(norms, attention), large images are processed in overlapping windows that are blended.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: A value-by-value operation: its name, then its numbers.
+#: A pointwise operation: its name, then its numbers.
 Pointwise = tuple[Any, ...]
 
 
@@ -53,26 +53,26 @@ _POINTWISE: dict[str, tuple[int, Callable[..., Tensor]]] = {
 
 
 class NetworkConfig(Config):
-    """Description of a third-party network besides its weights."""
+    """Description of a third-party network, without its weights."""
 
     format: str
-    """Which of `foreign_formats` builds it."""
+    """Name of the module of `foreign_formats` that builds it."""
     settings: AnyDict = Field(default_factory=dict)
-    """Of the format: the architecture and its shape, as plain values."""
+    """Settings of the format: the architecture and its shape, as plain values."""
     ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
+    """Number of spatial axes: planes (2) or volumes (3)."""
     in_channels: int = Field(1, ge=1, le=4)
-    """Channels that it takes; the grey values are given on each of them."""
+    """Number of input channels; each of them receives the grey values."""
     out_channels: int = Field(1, ge=1, le=1024)
-    """Channels that it gives."""
+    """Number of output channels."""
     output_channel: int | None = Field(None, ge=0)
-    """Which of them is the result; None: their mean."""
+    """Output channel to use as the result; None: the mean of all."""
     upscale_factor: int = Field(1, ge=1, le=16)
     """Output voxels per input voxel along every axis."""
     multiple_of: tuple[int, ...] = ()
-    """What sizes have to be multiples of, along the axes; ones by default."""
+    """Required divisors of sizes along the axes; ones by default."""
     minimum_size: tuple[int, ...] = ()
-    """Smallest sizes along the axes; ones by default."""
+    """Minimum sizes along the axes; ones by default."""
     halo: tuple[int, ...] = ()
     """Measured radius of the receptive field along the axes, in input voxels."""
     stride: tuple[int, ...] = ()
@@ -80,14 +80,14 @@ class NetworkConfig(Config):
     local: bool = True
     """Whether an output depends on the halo alone; if not, `window` is needed."""
     window: tuple[int, ...] = ()
-    """Not local: larger images are cut into windows of this size."""
+    """If not local: larger images are cut into windows of this size."""
     overlap: int = Field(0, ge=0)
-    """Voxels that neighbouring windows share, over which they are blended."""
+    """Overlap of neighbouring windows in voxels, over which they are blended."""
     before: tuple[Pointwise, ...] = ()
-    """Done to every value before the network: ``clip low high``, ``sigmoid``,
+    """Pointwise operations before the network: ``clip low high``, ``sigmoid``,
     ``linear gain offset``, ``above threshold``."""
     after: tuple[Pointwise, ...] = ()
-    """The same after it; besides ``softmax``, over its channels."""
+    """Operations after the network: the same, and ``softmax`` over its channels."""
 
     @model_validator(mode="after")
     def _check(self) -> Self:
@@ -111,12 +111,12 @@ class NetworkConfig(Config):
         return self
 
     def sizes(self, name: str, default: int = 1) -> tuple[int, ...]:
-        """A field of sizes, with `default` for every axis where it is empty."""
+        """A field of sizes; `default` for every axis if it is empty."""
         return tuple(getattr(self, name)) or (default,) * self.ndim
 
 
 class ForeignNetwork(nn.Module):
-    """Takes and gives one channel, at any size; the network itself is `inner`."""
+    """Wraps the network `inner`: one input and one output channel, any size."""
 
     def __init__(self, config: NetworkConfig, inner: nn.Module) -> None:
         super().__init__()
@@ -171,7 +171,7 @@ class ForeignNetwork(nn.Module):
         return y[_each(slice(s * n) for n in size)]
 
     def _blended(self, x: Tensor) -> Tensor:
-        """Windows that overlap, weighted by a ramp towards their inner borders."""
+        """Blend overlapping windows, weighted by ramps towards their inner borders."""
         config, s = self.config, self.config.upscale_factor
         size = x.shape[2:]
         total = x.new_zeros((*x.shape[:2], *(s * n for n in size)))
@@ -200,12 +200,12 @@ def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwor
     Parameters
     ----------
     weights : mapping of str to Tensor
-        As :meth:`ForeignNetwork.state_dict` names them.
+        Tensors by their names in :meth:`ForeignNetwork.state_dict`.
 
     Raises
     ------
     ConfigError
-        If a library is missing that has the architecture, or it does not know it.
+        If the library with the architecture is missing, or does not support it.
     """
     own = {key.removeprefix("inner."): tensor for key, tensor in weights.items()}
     inner = FORMATS.load(config.format).build(config.settings, own)
@@ -221,11 +221,11 @@ def _pointwise(x: Tensor, operations: Sequence[Pointwise]) -> Tensor:
 
 
 def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
-    """Pad at the far ends: by reflection, and by the last value beyond that."""
+    """Pad at the far ends by reflection, and further by repeating the last value."""
     for mode in ("reflect", "replicate"):
         have = x.shape[2:]
         missing = [n - m for n, m in zip(size, have, strict=True)]
-        if mode == "reflect":  # it knows no more than there is
+        if mode == "reflect":  # limited by the size of the image
             missing = [min(n, m - 1) for n, m in zip(missing, have, strict=True)]
         if any(missing):
             # From the last axis to the first, near and far end of each.
@@ -235,12 +235,12 @@ def _pad_far(x: Tensor, size: Sequence[int]) -> Tensor:
 
 
 def _each(parts: Iterable[slice]) -> Any:
-    """Index of a part of every image: its type is beyond what torch declares."""
+    """Index of a part of every image; `Any`, as torch's types do not cover it."""
     return (..., *parts)
 
 
 def _spans(n: int, window: int, overlap: int) -> list[tuple[int, int]]:
-    """Windows along an axis; all of one size, the last one ends at the end."""
+    """Windows of equal size along an axis; the last one ends at its end."""
     if n <= window:
         return [(0, n)]
     starts = [*range(0, n - window, window - overlap), n - window]

@@ -1,8 +1,8 @@
-"""Light super-resolution network: residual blocks on the coarse grid, then a shuffle.
+"""Light super-resolution network: residual blocks on the coarse grid, then upsampling.
 
-No normalisation layers, so that tiles and whole volumes give the same numbers. With
-wide features and many blocks it is the network of [1]_, at other factors and on
-volumes.
+It has no normalisation layers, so that tiles and whole volumes give the same values.
+With many features and blocks it is the network of [1]_, extended to other factors and
+to volumes.
 
 References
 ----------
@@ -36,9 +36,9 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Maps of the trunk."""
+    """Feature maps of the trunk."""
     blocks: int = Field(4, ge=1, le=32)
-    """Residual blocks of two convolutions."""
+    """Number of residual blocks of two convolutions."""
 
 
 def parameter_count(config: NetworkConfig) -> int:

@@ -1,4 +1,4 @@
-"""Mixed-scale dense network: few parameters, no pooling, every layer sees all before.
+"""Mixed-scale dense network: few parameters, no pooling, densely connected layers.
 
 References
 ----------
@@ -45,8 +45,8 @@ def parameter_count(config: NetworkConfig) -> int:
 class MSDNet(MixedScale):
     """Mixed-scale dense network [1]_ with zero padding.
 
-    The output is a 1 × 1 convolution over all maps, the input included. With several
-    output channels they are scores of labels: see `napari_geosr.networks._scores`.
+    The output is a 1 × 1 convolution over all maps, including the input. Several output
+    channels are scores of labels, see `napari_geosr.networks._scores`.
     """
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -54,8 +54,8 @@ class MSDNet(MixedScale):
         c_in = config.adjacent_slices + config.extra_channels
         super().__init__(config, n, c_in, n_out)
         self.config = config
-        # Zero at first: a fresh residual network returns its input. Trainings begin
-        # with better ones (`set_end`).
+        # Initially zero: a fresh residual network returns its input. Trainings start
+        # with better weights (`set_end`).
         head = (self.n_maps,) if n_out == 1 else (n_out, self.n_maps)
         self.final_weight = nn.Parameter(torch.zeros(head))
         self.final_bias = nn.Parameter(torch.zeros(n_out))
@@ -71,7 +71,7 @@ class MSDNet(MixedScale):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [Z,] Y, X)``.
 
-        While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
+        When training for labels, returns their scores ``(N, n, [Z,] Y, X)``.
         """
         y = self.mixed(x, self.final_weight.view(self.config.out_channels, -1))
         bias = self.final_bias.to(y.dtype)
@@ -85,11 +85,11 @@ class MSDNet(MixedScale):
         return y
 
     def all_maps(self, x: torch.Tensor) -> torch.Tensor:
-        """What the last layer weighs: ``(N, maps, [Z,] Y, X)``, the input first."""
+        """Maps before the last layer: ``(N, maps, [Z,] Y, X)``, the input first."""
         return self.mixed(x, torch.eye(self.n_maps, dtype=x.dtype, device=x.device))
 
     def set_end(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
-        """Let the output be ``weights @ maps + bias``, of one output channel."""
+        """Set the last layer to ``weights @ maps + bias``, for one output channel."""
         weights = weights.to(self.final_weight)
         if self.config.residual:
             weights = weights.clone()

@@ -1,8 +1,9 @@
-"""Mixed-scale dense super-resolution: a dense trunk on the coarse grid, then a shuffle.
+"""Mixed-scale dense super-resolution: dense trunk on the coarse grid, then upsampling.
 
-The hidden layers of an MSD-net [1]_ see far with few parameters; all their maps are
-mixed into a few, from which sub-voxels come as in the other networks that make voxels
-finer. Methods that interpolate first [2]_ work on 8ⁿ times as many voxels.
+The hidden layers of an MSD-net [1]_ have a large receptive field with few parameters.
+All their maps are mixed into a few maps, from which sub-voxels are computed as in the
+other super-resolution networks. Methods that interpolate first [2]_ compute all layers
+on the fine grid, which for a factor s has sⁿ times as many voxels.
 
 References
 ----------
@@ -41,20 +42,20 @@ class NetworkConfig(MixedScaleConfig, UpscalingConfig):
 
     layers_field: ClassVar[str] = "depth"
     width_field: ClassVar[str] = "width"
-    #: Where layers reach farther than the edge of the patches, together, the network
-    #: learns what stands outside of them: with (1, 2, 3, 4) and patches of 12³ it was
-    #: worse than interpolation.
+    #: If the receptive field exceeds the patches, the network adapts to the padding
+    #: outside of them: with (1, 2, 3, 4) and patches of 12³ voxels it was worse than
+    #: interpolation.
     training_defaults: ClassVar[AnyDict] = {"dilations": (1, 2)}
 
     depth: int = Field(8, ge=1, le=400)
     """Number of layers of the trunk."""
     width: int = Field(8, ge=1, le=64)
-    """Maps per layer."""
+    """Feature maps per layer."""
     dilations: tuple[int, ...] = Field((1, 2, 3, 4), min_length=1)
-    """Dilations of the layers, repeated from the start; their sum is what tiles of
-    volumes must read around them."""
+    """Dilations of the layers, repeated from the start; their sum determines the halo
+    of tiles."""
     features: int = Field(16, ge=1, le=256)
-    """Maps that all of them are mixed into."""
+    """Feature maps that the maps of all layers are mixed into."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -83,7 +84,7 @@ class MSDNetSR(UpscalingNetwork):
 
     @property
     def training_dtype(self) -> torch.dtype | None:
-        """Of the hidden maps while gradients are wanted: see `MixedScale`."""
+        """Type of the hidden maps while gradients are enabled, see `MixedScale`."""
         return self.dense.training_dtype
 
     @training_dtype.setter

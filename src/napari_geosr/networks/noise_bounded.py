@@ -1,13 +1,13 @@
 """Denoiser that uses the noise level and limits changes to a multiple of it.
 
-The network sees the scan, a map of the noise level and the correlation of the noise
-along each axis [1]_ [2]_, and gives what it takes for noise in units of the level. The
-result is ``x - σ · k · s(r / k)`` with a function `s` that saturates at one: the
-identity where there is no noise, and never further than ``k · σ`` from the scan.
+The network takes the scan, a map of the noise level and the correlation of the noise
+along each axis [1]_ [2]_, and predicts the noise in units of its level. The result is
+``x - σ · k · s(r / k)`` with a function `s` that saturates at one: it equals the scan
+where there is no noise, and never differs from it by more than ``k · σ``.
 
-Its own body works on merged pixels (space to depth [3]_): half and a quarter of the
-resolution in the plane, so that a voxel costs a fraction of what it costs a network at
-full resolution of as many weights. Other architectures can take its place.
+The default body works on merged voxels (space to depth [3]_), at a half and a quarter
+of the resolution, so that it takes a fraction of the time of a network with as many
+weights at full resolution. Other architectures can replace it.
 
 References
 ----------
@@ -37,27 +37,27 @@ from napari_geosr.networks._upsampling import pixel_shuffle
 from napari_geosr.networks.resnet import crop_to, merge_voxels, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Channels beside the scan: level, and correlation along Z, Y and X.
+#: Additional input channels: noise level, and correlation along Z, Y and X.
 NOISE_CHANNELS = 1 + len(_noise_map.AXES)
 
 
 class NetworkConfig(PlanesConfig):
-    """Shape of a denoiser that is bounded by the noise."""
+    """Shape of a denoiser with changes bounded by the noise level."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
     training_defaults: ClassVar[AnyDict] = {}
 
     body: Literal["merged", "msdnet", "unet"] = "merged"
-    """What looks for the noise: residual blocks on merged pixels, or another network
-    with its defaults for training."""
+    """Network that predicts the noise: residual blocks on merged voxels, or another
+    architecture with its training defaults."""
     bound: float = Field(4.0, gt=0, le=20)
-    """No voxel is moved by more than this multiple of the noise level."""
+    """Largest change of a voxel, as a multiple of the noise level."""
     features: int = Field(32, ge=4, le=256)
-    """Maps at half the resolution; twice as many at a quarter (body `merged`)."""
+    """Body `merged`: feature maps at half resolution; twice as many at a quarter."""
     blocks: int = Field(2, ge=1, le=16)
-    """Residual blocks at a quarter of the resolution, and again behind it at half;
-    half as many in front (body `merged`)."""
+    """Body `merged`: number of residual blocks at a quarter of the resolution, and of
+    those after them at half the resolution; half as many come before them."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -111,7 +111,7 @@ class _Block(nn.Module):
 class MergedBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
-    #: Voxels along every axis that are one place of the coarsest maps.
+    #: Voxels along every axis per voxel of the coarsest maps.
     stride = 4
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -131,8 +131,8 @@ class MergedBody(nn.Module):
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None
         nn.init.zeros_(self.tail.bias)
-        # Half-resolution pixels: the tail, the blocks behind, the other pixel of the
-        # same coarse one, the blocks there (two each), the blocks before, the head.
+        # In half-resolution voxels: the tail and the blocks after; the other half of a
+        # coarse voxel and the coarse blocks (two each); the blocks before and the head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
         half += 2 * _before(config) + 1
@@ -175,9 +175,9 @@ class _OtherBody(nn.Module):
 
 
 class NoiseBounded(nn.Module):
-    """A body that predicts the noise, and the bound on its removal."""
+    """A body that predicts the noise, and a bound on the change it makes."""
 
-    #: `set_noise` is to be called before it restores.
+    #: `set_noise` must be called before a restoration.
     wants_noise = True
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -213,7 +213,8 @@ class NoiseBounded(nn.Module):
             Standard deviation of the noise at every voxel; that of :meth:`set_noise`
             by default.
         correlation : Tensor of shape (N, 3), optional
-            Of adjacent voxels along Z, Y and X, likewise.
+            Noise correlation of adjacent voxels along Z, Y and X; by default that of
+            :meth:`set_noise`.
         """
         if level is None:
             level = self.noise(x)

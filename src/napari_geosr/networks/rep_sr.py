@@ -1,8 +1,8 @@
-"""Super-resolution by layers of many branches, each merged into one convolution.
+"""Super-resolution network of layers with several branches, merged after training.
 
-While it is trained every layer is a sum of branches; merged it is a plain chain of
-convolutions of the same numbers, which is what a model's bundle holds. In the manner of
-ECBSR [1]_, with a cubic skip in place of the repeated input, and for volumes as well.
+In training, every layer is a sum of branches. For the model's bundle, each layer is
+merged into a single convolution that gives the same values. The design follows ECBSR
+[1]_, with a cubic skip instead of the repeated input, and also supports volumes.
 
 References
 ----------
@@ -27,18 +27,18 @@ from napari_geosr.networks._upsampling import (
     plain_layer,
 )
 
-#: Maps between the two convolutions of the widening branch, per map that goes in or
-#: comes out, whichever are fewer.
+#: Number of maps between the two convolutions of the widening branch, relative to the
+#: smaller of the numbers of input and output maps.
 _WIDENING = 2
-#: What weights beside an added input begin with, in those of a layer by itself.
+#: Factor of the initial weights of layers that add their input.
 _BESIDE_INPUT = 0.1
 
 
 def edge_filters(ndim: int) -> torch.Tensor:
-    """Fixed filters ``(n + 1, 3, …)``: a smoothed derivative per axis, a Laplacian.
+    """Fixed filters ``(n + 1, 3, …)``: a smoothed derivative per axis, and a Laplacian.
 
-    Their weights are those of Sobel, divided so that their sizes add up to 1, or 2 for
-    the Laplacian.
+    The derivatives are Sobel filters. Weights are normalised so that their absolute
+    values add up to 1, or 2 for the Laplacian.
     """
     smooth = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
     slope = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
@@ -62,9 +62,9 @@ def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
     Parameters
     ----------
     ndim : int
-        2 or 3.
+        Number of spatial axes: 2 or 3.
     maps_in, maps_out : int
-        Feature maps.
+        Number of input and output maps.
     """
     k, wide = 3**ndim, _WIDENING * min(maps_in, maps_out)
     single = k + 1 + (ndim + 1)  # 3ⁿ, 1 and the fixed filters
@@ -72,17 +72,17 @@ def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
 
 
 class BranchedLayer(nn.Module):
-    """The sum of convolutions of 3ⁿ voxels, of one, of both in turn, of edges.
+    """A sum of convolutions: 3ⁿ voxels, pointwise, both in sequence, and edge filters.
 
     ``3ⁿ + 1 + (1 → wide → 3ⁿ) + (1 → fixed edge filters) [+ the input]``. All branches
-    but the first, ``weight``, begin with nothing, and that with little where the input
-    is added, so that a chain of layers does not blow its maps up.
+    except the first, ``weight``, are initially zero. If the input is added, ``weight``
+    is initially small, so that the maps do not grow along a chain of layers.
 
     Parameters
     ----------
     ndim, maps_in, maps_out : int
     adds_input : bool
-        Whether the input is one of the branches: as many maps come out as go in.
+        Whether the input is added; `maps_in` and `maps_out` must then be equal.
     """
 
     filters: torch.Tensor
@@ -108,9 +108,9 @@ class BranchedLayer(nn.Module):
         self.ndim = ndim
 
     def kernel(self) -> torch.Tensor:
-        """Weights of the one convolution that all branches are."""
+        """Weights of the single convolution that is equivalent to all branches."""
         maps_out, maps_in = self.point.shape
-        # Reduced precision would not be that of the merged weights.
+        # In full precision, like the merged weights.
         with torch.autocast(self.weight.device.type, enabled=False):
             wide = torch.einsum("owt,wi->oit", self.contract.flatten(2), self.expand)
             filters = self.filters.to(self.edges.dtype).flatten(1)
@@ -125,12 +125,12 @@ class BranchedLayer(nn.Module):
             return self.weight + (wide + edges).view_as(self.weight) + centre
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Apply it to ``(N, maps_in, …)``, with zero padding."""
+        """Apply the layer to ``(N, maps_in, …)``, with zero padding."""
         conv = functional.conv3d if self.ndim == 3 else functional.conv2d
         return conv(x, self.kernel(), self.bias, padding=1)
 
     def merged(self) -> nn.Module:
-        """The same as a plain convolution."""
+        """The equivalent plain convolution."""
         maps_out, maps_in = self.point.shape
         conv = nn.Conv3d if self.ndim == 3 else nn.Conv2d
         plain = conv(maps_in, maps_out, 3, padding=1)
@@ -143,17 +143,17 @@ class BranchedLayer(nn.Module):
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of a network of layers with many branches."""
+    """Shape of a network of layers with several branches."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Maps of the trunk."""
+    """Feature maps of the trunk."""
     blocks: int = Field(8, ge=1, le=64)
-    """Layers of the trunk."""
+    """Number of layers of the trunk."""
     merged: bool = False
-    """Plain convolutions in place of branches; models are kept so."""
+    """Use plain convolutions instead of branches, as in stored models."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -170,7 +170,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class RepSR(UpscalingNetwork):
-    """A chain of layers with many branches, sub-voxel upsampling, a cubic skip."""
+    """A chain of layers with several branches, sub-voxel upsampling, a cubic skip."""
 
     config: NetworkConfig
 
@@ -182,7 +182,7 @@ class RepSR(UpscalingNetwork):
             make, inner = _branched(n), _branched(n, adds_input=True)
         self.head = make(config.adjacent_slices, f)
         self.blocks = nn.ModuleList(inner(f, f) for _ in range(config.blocks))
-        # One less than layers: what follows the last is what follows every trunk.
+        # One less than layers, counting the head: the base class adds the last one.
         self.activations = nn.ModuleList(nn.PReLU(f) for _ in range(config.blocks))
         self._end(make, f, 1 + config.blocks)
 
@@ -205,7 +205,7 @@ class RepSR(UpscalingNetwork):
         return maps
 
     def merged(self) -> RepSR:
-        """The same network with plain convolutions; itself if it has no branches."""
+        """The equivalent network of plain convolutions, or itself without branches."""
         if self.config.merged:
             return self
         first = next(self.parameters())
@@ -232,5 +232,5 @@ def _merged(layer: nn.Module) -> nn.Module:
 
 
 def build(config: NetworkConfig) -> RepSR:
-    """Build a network of layers with many branches, with fresh weights."""
+    """Build a network of layers with several branches, with fresh weights."""
     return RepSR(config)

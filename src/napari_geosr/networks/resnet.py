@@ -1,9 +1,9 @@
-"""Light residual generator: for translation and super-resolution, exact in tiles.
+"""Light residual generator for translation and super-resolution, exact in tiles.
 
-The generator of CycleGAN [1]_ without what makes it heavy and tiles wrong: no instance
-norm (a statistic of the whole image), and instead of strided convolutions voxels are
-merged into channels and parted again [2]_, so that the trunk works on a coarse grid and
-no detail is lost on the way.
+It is the generator of CycleGAN [1]_ with two changes. It has no instance norm, whose
+statistics of the whole image are not available in tiles. Instead of strided
+convolutions, voxels are merged into channels and separated again [2]_, so that the
+trunk works on a coarse grid without losing detail.
 
 References
 ----------
@@ -49,11 +49,11 @@ class NetworkConfig(PlanesConfig):
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis."""
     features: int = Field(32, ge=1, le=256)
-    """Maps of the trunk."""
+    """Feature maps of the trunk."""
     blocks: int = Field(6, ge=1, le=32)
-    """Residual blocks of two convolutions."""
+    """Number of residual blocks of two convolutions."""
     merge: Literal[1, 2, 4] = 2
-    """Voxels along every axis that are one place of the trunk."""
+    """Voxels along every axis that are merged into one voxel of the trunk."""
     residual: bool = True
     """Add the (centre) input plane, interpolated, to the output."""
 
@@ -68,15 +68,15 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 def _doublings(config: NetworkConfig) -> int:
-    """How often the trunk's grid is doubled with all maps: for eight times finer."""
+    """How often the trunk's grid is doubled with all maps; 0 for small factors."""
     factor = config.upscale_factor
     return doublings(config.merge * factor) if doublings(factor) else 0
 
 
 def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
-    """``(N, C, *factor · spatial)`` to ``(N, C · factorⁿ, *spatial)``.
+    """Merge voxels: ``(N, C, *factor · spatial)`` to ``(N, C · factorⁿ, *spatial)``.
 
-    Undoes `napari_geosr.networks._upsampling.pixel_shuffle`.
+    The inverse of `napari_geosr.networks._upsampling.pixel_shuffle`.
     """
     n, c, *spatial = x.shape
     axes = len(spatial)
@@ -89,7 +89,7 @@ def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:
 
 
 def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Repeat the last voxels until `multiple` divides the size of every axis."""
+    """Pad every axis to a multiple of `multiple` by repeating the last voxels."""
     missing = [-m % multiple for m in x.shape[2:]]
     if not any(missing):
         return x
@@ -98,14 +98,14 @@ def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """The first `sizes` voxels along the axes: undoes :func:`pad_to`."""
+    """Crop to the first `sizes` voxels along the axes: inverse of :func:`pad_to`."""
     for axis, size in enumerate(sizes):
         x = x.narrow(2 + axis, 0, size)
     return x
 
 
 class ResNet(nn.Module):
-    """Merged voxels, a residual trunk, sub-voxel output, an interpolated skip."""
+    """Merged voxels, a residual trunk, sub-voxel upsampling, an interpolated skip."""
 
     kernel: torch.Tensor
 
@@ -125,7 +125,7 @@ class ResNet(nn.Module):
         )
         self.stages, self.tail = make_end(make, n, f, r * s, _doublings(config))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
-        # In merged voxels, and the others of the merged voxel that it ends in.
+        # In merged voxels, plus the remaining voxels of the outermost merged voxel.
         reach = 1 + 2 * config.blocks + end_reach(_doublings(config))
         radius = r * reach + r - 1
         self.spec = NetworkSpec(

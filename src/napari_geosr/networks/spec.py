@@ -1,4 +1,4 @@
-"""Properties of a network that tiling needs."""
+"""Properties of a network that tiled inference needs."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SupportsTrainingDtype(Protocol):
-    """A network that computes in another floating-point type while it is trained.
+    """A network that can use another floating-point type in training.
 
     Attributes
     ----------
     training_dtype : torch.dtype or None
-        None: the type of its weights.
+        The type; None: that of its input.
     """
 
     training_dtype: torch.dtype | None
@@ -35,26 +35,27 @@ class NetworkSpec:
     halo : tuple of int
         Radius of the receptive field along `axes`, in input voxels.
     stride : tuple of int
-        Total stride along `axes`: tiles start at multiples of it.
+        Total stride along `axes`; tiles start at multiples of it.
     upscale_factor : tuple of int
         Output voxels per input voxel along `axes`.
     adjacent_slices : int
-        Odd number of neighbouring planes given as input channels (2.5D); 1 otherwise.
+        Odd number of adjacent slices given as input channels (2.5D); 1 otherwise.
     minimum_size : tuple of int
-        Smallest input along `axes` (padding by reflection needs some); ones by default.
+        Minimum input size along `axes`, such as for reflection padding; ones by
+        default.
     local : bool
         False for networks with global statistics, which cannot be tiled exactly.
     at_once : int or None
-        Voxels of the largest input that the network computes in one go; larger ones it
-        cuts itself. None: it never does.
+        Largest number of input voxels that the network processes at once; it splits
+        larger inputs itself. None: it never splits them.
     n_outputs : int
-        Channels that it gives: 1, the restored values; or 2, their mean over several
-        members and their standard deviation.
+        Number of output channels: 1, the restored values; or 2, their mean and standard
+        deviation over several predictions.
 
     Raises
     ------
     ConfigError
-        If the parts do not fit together.
+        If the values contradict each other.
     """
 
     axes: str

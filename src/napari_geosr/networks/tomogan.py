@@ -1,7 +1,7 @@
 """The generator of TomoGAN: a U-Net of three levels with few convolutions.
 
-Its layers are those of the published table [1]_. Beyond it: volumes, any size, and an
-optional skip from input to output.
+Its layers are those of the published table [1]_. In addition, it supports volumes,
+images of any size and an optional skip from input to output.
 
 References
 ----------
@@ -25,8 +25,8 @@ from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
-#: Voxels that a voxel has an effect on, for the worst place in the grid of strides
-#: (50), rounded up to whole strides.
+#: Radius of the receptive field in voxels, which is 50 at the worst position relative
+#: to the strides, rounded up to a multiple of the stride; and the total stride.
 _HALO, _STRIDE = 56, 8
 
 
@@ -34,13 +34,13 @@ class NetworkConfig(PlanesConfig):
     """Shape of TomoGAN's generator."""
 
     width_field: ClassVar[str] = "width"
-    #: A generator that starts as the identity needs a fraction of the steps.
+    #: A generator that starts near the identity needs far fewer training steps.
     training_defaults: ClassVar[AnyDict] = {"residual": True}
 
     width: int = Field(32, ge=1, le=128)
-    """Maps at the first level, 32 in the paper; twice and four times that below."""
+    """Feature maps at the first level (paper: 32); two and four times as many below."""
     residual: bool = False
-    """Add the (centre) input plane to the output; not so in the paper."""
+    """Add the (centre) input plane to the output, unlike in the paper."""
 
 
 def parameter_count(config: NetworkConfig) -> int:
@@ -54,7 +54,7 @@ def parameter_count(config: NetworkConfig) -> int:
 
 
 class TomoGAN(nn.Module):
-    """Generator of TomoGAN [1]_: maxima down, linear interpolation up, no norms."""
+    """Generator of TomoGAN [1]_: max pooling, linear upsampling, no norms."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -94,7 +94,7 @@ class TomoGAN(nn.Module):
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.config.residual:
-            # Near zero, not zero: gradients have to reach all layers at once.
+            # Near zero, not zero, so that gradients reach all layers from the start.
             last = self.head[-1]
             assert isinstance(last, nn.Conv2d | nn.Conv3d)
             with torch.no_grad():

@@ -1,11 +1,10 @@
-"""U-Net: down and up again, with skips between equal sizes.
+"""U-Net: encoder and decoder with skips between maps of equal size.
 
-There is no norm over the image that is restored: a tile gives the numbers of the whole.
-With batch norms [4]_ trainings of few steps end about a decibel higher; once trained
-they are fixed scales and offsets. Going down takes the maxima of neighbours, blurred
-before every other voxel is left out [2]_, so that a shift by one voxel does not change
-what comes out; N2V2 [3]_ found it, and leaving out the topmost skip, to end the
-checkerboards of blind-spot training.
+No statistics of the restored image are used, so tiles give the same values as the whole
+image. With batch norms [4]_, short trainings gain about one decibel; after the training
+they are fixed scales and offsets. Max pooling is blurred before subsampling [2]_, so
+that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced this, and
+the removal of the topmost skip, against checkerboard artefacts in blind-spot training.
 
 References
 ----------
@@ -38,7 +37,9 @@ from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpo
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
+#: Negative slope of the leaky ReLUs.
 _SLOPE = 0.1
+#: Number of convolutions per level.
 _CONVOLUTIONS = 2
 
 
@@ -47,7 +48,7 @@ class NetworkConfig(ScoresConfig):
 
     layers_field: ClassVar[str] = "levels"
     width_field: ClassVar[str] = "features"
-    #: Without the skip over all, trainings of few steps end decibels higher.
+    #: Without the skip from input to output, short trainings gain several decibels.
     training_defaults: ClassVar[AnyDict] = {
         "levels": 2,
         "features": 24,
@@ -56,18 +57,19 @@ class NetworkConfig(ScoresConfig):
     }
 
     levels: int = Field(3, ge=1, le=5)
-    """Times that the image is halved; voxels are shared over 2^levels."""
+    """Number of times the image is halved; the coarsest voxels have an edge of
+    2^levels."""
     features: int = Field(32, ge=1, le=128)
-    """Maps at full size; twice as many at every level below."""
+    """Feature maps at full resolution; doubled at every level below."""
     pooling: Literal["blur", "max"] = "blur"
-    """Maxima, blurred before they are thinned out (anti-aliased), or plain maxima."""
+    """Max pooling, blurred before subsampling (anti-aliased) or plain."""
     upsampling: Literal["linear", "nearest"] = "linear"
-    """How the way up interpolates."""
+    """Interpolation of the upsampling."""
     top_skip: bool = True
-    """Hand the maps of full size over to the end; N2V2 leaves that out."""
+    """Skip connection at full resolution; N2V2 has none."""
     batch_norm: bool = False
-    """Bring maps to a common scale: that of each batch in training, fixed after it.
-    Cards from before there were norms do not name it, and mean none."""
+    """Normalise maps by the statistics of each batch in training, and by fixed ones
+    afterwards. Cards older than this setting do not contain it and have no norms."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis that the network works on."""
 
@@ -89,15 +91,15 @@ def parameter_count(config: NetworkConfig) -> int:
     for level, (a, b) in enumerate(itertools.pairwise(sizes)):
         pairs.append((a + b if level or config.top_skip else b, a))
     head = config.out_channels * (f + 1)
-    extra = 2 if config.batch_norm else 1  # scale and offset of a norm; or a bias
+    extra = 2 if config.batch_norm else 1  # scale and offset of a norm, or a bias
     count: int = head + sum((k * a + extra) * b + (k * b + extra) * b for a, b in pairs)
     return count
 
 
 def reach(config: NetworkConfig) -> int:
-    """Distance in voxels to the furthest voxel with an effect, in the worst case.
+    """Radius of the receptive field in voxels, for the worst position of a voxel.
 
-    Walks from an output voxel down the longest way and up to the input.
+    Follows the longest path from an output voxel through all levels to the input.
     """
     wide = 1 if config.upsampling == "linear" else 0
     blur = 1 if config.pooling == "blur" else 0
@@ -108,7 +110,7 @@ def reach(config: NetworkConfig) -> int:
         low = high = place
         for _ in range(config.levels):
             low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
-            # A fine voxel lies between two coarse ones, nearer to one of them.
+            # A fine voxel lies between two coarse ones, closer to one of them.
             low, high = (low - wide) // 2, (high + wide) // 2
         low, high = low - _CONVOLUTIONS, high + _CONVOLUTIONS
         for _ in range(config.levels):
@@ -121,10 +123,10 @@ def reach(config: NetworkConfig) -> int:
 
 
 def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
-    """Halve all axes: maxima of neighbours, weighted 1 : 2 : 1, every other one.
+    """Halve all axes: maxima of neighbours, filtered by 1 : 2 : 1, at stride 2.
 
-    A coarse voxel lies in the middle of the two fine ones that it stands for. At the
-    borders the outermost voxel is repeated.
+    A coarse voxel is centred between the two fine voxels it replaces. At the borders,
+    the outermost voxel is repeated.
     """
     n_axes = x.ndim - 2
     x = functional.pad(x, (1, 1) * n_axes, mode="replicate")
@@ -137,7 +139,7 @@ def blurred_maxima(x: torch.Tensor) -> torch.Tensor:
 
 
 def _thinned(x: torch.Tensor, axis: int, first: int) -> torch.Tensor:
-    """Every other voxel along an axis, half as many as there are voxels."""
+    """Every other voxel along an axis from `first` on, for the filter at stride 2."""
     key = [slice(None)] * x.ndim
     key[axis] = slice(first, first + x.shape[axis] - 2, 2)
     return x[tuple(key)]
@@ -179,7 +181,7 @@ class UNet(nn.Module):
         factor = config.upscale_factor
         kernel = cubic_kernel(factor, n).float()
         self.register_buffer("kernel", kernel, persistent=False)
-        # Halvings on the fine grid, in voxels of the input.
+        # The total stride on the fine grid, in voxels of the input.
         stride = max(1, 2**config.levels // factor)
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],
@@ -192,21 +194,21 @@ class UNet(nn.Module):
     def _initialise(self) -> None:
         for module in self.modules():
             if self.config.batch_norm:
-                break  # torch's own: smaller, and behind a norm the size is no matter
+                break  # keep torch's smaller weights: before a norm, size has no effect
             if isinstance(module, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(module.weight, a=_SLOPE)
                 if module.bias is not None:
                     nn.init.zeros_(module.bias)
         if self.config.batch_norm and not self.config.residual:
             return
-        # Near zero, not zero: gradients have to reach all layers at once.
+        # Near zero, not zero, so that gradients reach all layers from the start.
         with torch.no_grad():
             self.head.weight.mul_(0.05)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Restore ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.
 
-        While it is trained for labels: to their scores ``(N, n, [Z,] Y, X)``.
+        When training for labels, returns their scores ``(N, n, [Z,] Y, X)``.
         """
         if self.config.upscale_factor > 1:
             x = interpolated(x, self.kernel, self.config.upscale_factor)

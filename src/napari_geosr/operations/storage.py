@@ -244,9 +244,15 @@ def open_part(path: Path) -> Volume | None:
         ) from error
 
 
-def remove_part(path: Path) -> None:
-    """Remove what :func:`keep_part` has kept, if it is there."""
-    remove_with_journal(path)
+def remove_parts(folder: Path, *paths: Path | None) -> None:
+    """Remove what :func:`keep_part` has kept in the folder of a job, if it is there.
+
+    A job file that a stranger wrote may name any place: what lies elsewhere stays.
+    """
+    own = folder.resolve()
+    for path in paths:
+        if path is not None and path.resolve().is_relative_to(own / "data"):
+            remove_with_journal(path)
 
 
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:

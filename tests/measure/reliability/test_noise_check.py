@@ -11,10 +11,12 @@ import tifffile
 from pore_shapes import measure
 from scipy import ndimage
 
-from napari_geosr.core.steps import run_to_end
+from napari_geosr.core.errors import VolumeError
+from napari_geosr.core.steps import Step, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import histogram_steps
+from napari_geosr.measure.reliability import noise_check
 from napari_geosr.measure.reliability.noise_check import noise_check_steps
 from napari_geosr.physics.phantoms import random_blobs, rare_pores, sphere_foam
 from napari_geosr.physics.textiles import felt, several_phases, weave
@@ -136,6 +138,17 @@ def test_what_cannot_be_measured_is_none():
     report = measure(data)
     assert report.noise is None
     assert report.to_json_dict()["noise"] is None
+    assert any("its noise cannot be measured" in text for text in report.warnings)
+
+
+def test_what_is_not_expected_is_not_hidden(monkeypatch):
+    def broken(*_: object, **__: object):
+        yield Step()
+        raise VolumeError("Something else.")
+
+    monkeypatch.setattr(noise_check, "noise_steps", broken)
+    with pytest.raises(VolumeError, match="Something else"):
+        measure(foam())
 
 
 def test_only_a_sample_is_read(rng):
@@ -157,7 +170,7 @@ def test_only_a_sample_is_read(rng):
     counted = Counted(data)
     threshold = PorosityConfig().phase, 100.0
     steps = noise_check_steps(
-        Volume(counted, "ZYX"), histogram, threshold[1], threshold[0]
+        Volume(counted, "ZYX"), histogram, threshold[1], threshold[0], warnings=[]
     )
     check = run_to_end(steps)
     assert check.noise.level == pytest.approx(20, rel=0.1)

@@ -32,6 +32,7 @@ from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.kinds import FIT_NETWORKS
 from napari_geosr.jobs.own_files import foreign_files
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import needs
@@ -87,7 +88,7 @@ class JobsDock(Dock):
 
     def _make_widgets(self) -> None:
         self.tree = list_tree(
-            ["Job", "State", "Steps"],
+            ["Job", "State", "Progress"],
             "Jobs",
             "All jobs on this computer. Select several trainings to compare them.",
             heights=(90, 190),
@@ -165,6 +166,8 @@ class JobsDock(Dock):
             self._on_selected()
 
     def _say_what_to_do(self, has_jobs: bool) -> None:
+        for widget in (self.tree, self.remove_button):
+            widget.setVisible(has_jobs)  # an empty table has nothing to say
         hint = NO_JOB if has_jobs else NO_JOBS
         if hint != self.view.hint:
             self.view.set_hint(hint)
@@ -276,12 +279,21 @@ def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
     texts = (
         job.name,
         index.STATE_WORDS.get(job.state, job.state),
-        f"{job.done} / {job.total}" if job.total else "–",
+        _progress(job),
     )
     for column, text in enumerate(texts):
         if item.text(column) != text:
             item.setText(column, text)
     item.setToolTip(0, f"{job.name}: {job.method}, in {job.path}")
+
+
+def _progress(job: JobStatus) -> str:
+    """Steps of a training, else the share that is done: the units differ."""
+    if not job.total:
+        return "–"
+    if job.operation in FIT_NETWORKS:
+        return f"{job.done} / {job.total}"
+    return f"{100 * job.done // job.total} %"
 
 
 def _list_steps() -> Generator[Step, None, list[JobStatus]]:

@@ -187,8 +187,8 @@ def compare_steps(
     shown = {_slice_of(preview, volume) for preview in previews.values()}
     if len(shown) > 1:
         raise JobError(
-            "The previews of the two jobs show different slices. Wait "
-            "until one of them has finished."
+            "The previews of the two jobs show different slices. Wait until one of "
+            "the jobs has finished."
         )
     place = shown.pop() if shown else place
     region = tuple(slice(0, n) for n in volume.shape)
@@ -207,7 +207,10 @@ def compare_steps(
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
     if not job.preview.is_file():
-        raise JobError(f"{status.name} has made neither a model nor a preview yet.")
+        raise JobError(
+            f"{status.name} has made neither a model nor a preview yet. Wait for its "
+            "first preview."
+        )
     volume = io.read(job.preview)
     return volume.replace(data=np.asarray(volume.data))
 

@@ -10,6 +10,7 @@ from typing import Any
 from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
+from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
@@ -19,8 +20,8 @@ from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.kinds import how_it_resumes
 
-#: What a run has left when it was stopped; called on the main thread.
-TakeStopped = Callable[[], Any]
+#: Returns what a run has left when it was stopped; called on the main thread.
+StoppedRunGetter = Callable[[], Any]
 
 
 class RunHandover(QObject):
@@ -53,9 +54,9 @@ class RunHandover(QObject):
         super().__init__(widget)
         self._activity, self._operation = activity, operation
         self._widget = weakref.ref(widget)
-        self._doing = ""
+        self._description = ""
         self._what = ""  # the activity's name of the run
-        self._take: TakeStopped | None = None
+        self._get_stopped: StoppedRunGetter | None = None
         self._progress = (0, 0)
         self._answer: tuple[bool, Callable[[], None], Callable[[], None]] | None = None
         self._task: BackgroundTask | None = None
@@ -68,20 +69,21 @@ class RunHandover(QObject):
 
     # What the dock says
 
-    def begin(self, what: str, doing: str, take: TakeStopped) -> None:
+    def begin(self, what: str, description: str, get_stopped: StoppedRunGetter) -> None:
         """Say that a run has begun.
 
         Parameters
         ----------
         what : str
             Its name, as `Activity.busy` gives it.
-        doing : str
-            Its description.
-        take : callable
+        description : str
+            What it does, for the person: ``Restoring foam``.
+        get_stopped : callable
             Called when the run was stopped: returns what
             `napari_geosr.jobs.handover.job_from_run_steps` makes a job of.
         """
-        self._what, self._doing, self._take = what, doing, take
+        self._what, self._description = what, description
+        self._get_stopped = get_stopped
         self._progress = (0, 0)
         widget = self._widget()
         closing = None if widget is None else closing_of(widget)
@@ -95,9 +97,9 @@ class RunHandover(QObject):
     # What the window asks
 
     @property
-    def doing(self) -> str:
+    def description(self) -> str:
         """What it does, as the beginning of a sentence."""
-        return self._doing
+        return self._description
 
     @property
     def remark(self) -> str:
@@ -124,14 +126,21 @@ class RunHandover(QObject):
         else:
             self._on_busy("")
 
+    def cancel_hand_over(self) -> None:
+        """Make no job of the run; it stays stopped, and the window open."""
+        if self._task is not None:
+            self._task.cancel()  # what was written for the job is removed
+        elif self._answer is not None:  # the run has not stopped yet
+            self._on_error(Cancelled("Cancelled."))
+
     def _on_busy(self, what: str) -> None:
         if what or self._task is not None:
             return
         if self._answer is None:
-            self._take, self._what = None, ""  # a run that has ended keeps no voxels
+            self._get_stopped, self._what = None, ""  # what has ended keeps no voxels
             return
         start, then, _ = self._answer
-        stopped = None if self._take is None else self._take()
+        stopped = None if self._get_stopped is None else self._get_stopped()
         if stopped is None or not (start or self.keeps_part):
             self._end()
             then()
@@ -162,10 +171,13 @@ class RunHandover(QObject):
     def _on_error(self, error: Exception) -> None:
         failed = None if self._answer is None else self._answer[2]
         self._end()
-        self.failed.emit(error)
+        if isinstance(error, Cancelled):
+            self.said.emit("The run was stopped, and not moved into the background.")
+        else:
+            self.failed.emit(error)
         if failed is not None:
             failed()
 
     def _end(self) -> None:
-        self._answer, self._task, self._take = None, None, None
+        self._answer, self._task, self._get_stopped = None, None, None
         self._what = ""

@@ -50,7 +50,7 @@ class JobOffer(QWidget):
     def set_aside(self, job: Path) -> None:
         """Note that a person has seen the job: it is not offered again."""
         try:
-            JobFolder(job).beat(seen=True)
+            JobFolder(job).set_seen()
         except GeoSRError as error:
             self.show_failure(error)
 

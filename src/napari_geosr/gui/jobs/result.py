@@ -1,40 +1,62 @@
-"""Opens what a job made: a volume as a layer, of a measurement its pores."""
+"""Opens what a job made: a volume as a layer, a measurement in the Porosity dock."""
 
 from __future__ import annotations
 
 from collections.abc import Generator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from qtpy.QtCore import QObject, Signal
 
 from napari_geosr import io
 from napari_geosr.core.errors import GeoSRError, JobError
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.frame import open_dock
+from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import (
     METADATA,
-    add_labels_result,
     add_result,
+    is_helper,
     layer_metadata,
     place_over,
     series_over,
 )
+from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.operations.measure.job import labels_file
 from napari_geosr.operations.restore import deviation_path
 
 if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-#: Kinds of jobs whose result is shown as a layer.
+#: Kinds of jobs whose result is shown as a layer, or as layers of pores.
 SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure")
-#: Share of the grey values that are darker, and brighter, than the contrast shows.
-_CLIPPED = 0.1
+
+
+@dataclass(frozen=True)
+class JobSource:
+    """What a job was about.
+
+    Attributes
+    ----------
+    path : Path
+        Its file.
+    channel : int or None
+        The one that was chosen of the file.
+    title : str
+        Name of the layer that it was; may be empty.
+    is_of_job : bool
+        Whether the file was written for the job, from a layer.
+    """
+
+    path: Path
+    channel: int | None = None
+    title: str = ""
+    is_of_job: bool = False
 
 
 @dataclass(frozen=True)
@@ -44,17 +66,18 @@ class JobResult:
     Attributes
     ----------
     volumes : list of Volume
-        The result, and standard deviations or pores where it has them.
-    limits : tuple of float
-        Of the contrast, from a sample of the first.
-    source : Path or None
-        The file that it was made from.
+        The result, and standard deviations where it has them; none of a measurement,
+        which the Porosity dock reads.
+    limits : tuple of float or None
+        Of the contrast, from a sample of the whole; None where there is no range.
+    source : JobSource or None
+        What it was made from.
     """
 
     status: JobStatus
     volumes: list[Volume]
-    limits: tuple[float, float]
-    source: Path | None
+    limits: Limits | None
+    source: JobSource | None
 
 
 class ResultOpener(QObject):
@@ -83,58 +106,72 @@ class ResultOpener(QObject):
     def open(self, job: Path) -> None:
         """Open the result of the job in the folder `job`."""
         if not self.activity.busy:
-            self.activity.start("open", lambda _stop: read_steps(job), self._add)
+            self.activity.start("open", partial(read_steps, job), self._add)
 
     def _add(self, result: JobResult) -> None:
-        first, *others = result.volumes
-        like = self._layer_of(result.source)
-        over: dict[str, Any] = {}
         if result.status.operation == "measure":
-            over = {} if like is None else place_over(like)
-            layer = add_labels_result(
-                self._viewer, first.data, first, name=first.name, **over
+            shown = partial(self._on_shown, result.status)
+            # The dock, which may have to be made first, says what cannot be read.
+            open_dock(
+                self._viewer,
+                POROSITY,
+                lambda dock: dock.show_job(result.status.path, shown),
             )
-            said = f"The pores are in {layer.name!r}; the report is "
-            said += f"{result.status.result}."
-        else:
-            over = {}
-            if first.axes not in ("YX", "ZYX") and like is not None:
-                over = series_over(first, like) if like.ndim == len(first.axes) else {}
-            if not first.holds_labels and like is None:
-                over["contrast_limits"] = result.limits
-            layer = add_result(self._viewer, first, like, **over)
-            record = layer_metadata(first)[METADATA]
-            layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
-            for volume in others:
-                also = {} if like is None else place_over(like)
-                also |= {k: v for k, v in over.items() if k != "contrast_limits"}
-                add_result(self._viewer, volume, None, visible=False, **also)
-            said = f"{layer.name!r} was opened."
+            return
+        first, *others = result.volumes
+        like = layer_of(self._viewer, result.source)
+        over: dict[str, Any] = {}
+        if first.axes not in ("YX", "ZYX") and like is not None:
+            over = series_over(first, like) if like.ndim == len(first.axes) else {}
+        limits = None if first.holds_labels or like is not None else result.limits
+        # Else napari looks for limits, in the first slice and in this thread.
+        look = {} if limits is None else {"contrast_limits": limits}
+        layer = add_result(self._viewer, first, like, **(over | look))
+        if limits is not None:
+            set_limits(layer, limits)
+        record = layer_metadata(first)[METADATA]
+        layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
+        for volume in others:
+            also = {} if like is None else place_over(like)
+            add_result(self._viewer, volume, None, visible=False, **(also | over))
         self._viewer.layers.selection.active = layer
+        self._on_shown(result.status, f"{layer.name!r} was opened.")
+
+    def _on_shown(self, status: JobStatus, said: str) -> None:
         try:
-            JobFolder(result.status.path).beat(seen=True)
+            JobFolder(status.path).set_seen()
         except GeoSRError as error:
             self.failed.emit(error)
-        self.opened.emit(result.status)
+        self.opened.emit(status)
         self.said.emit(said)
 
-    def _layer_of(self, source: Path | None) -> Layer | None:
-        """The layer that shows the file a result was made from; its look is taken."""
-        if source is None:
-            return None
-        from napari.layers import Image
 
-        for layer in self._viewer.layers:
-            record = layer.metadata.get(METADATA, {})
-            file = record.get("source") or layer.source.path
-            is_volume = isinstance(layer, Image) and "helper" not in record
-            if is_volume and file is not None and Path(file).resolve() == source:
-                found: Layer = layer
-                return found
+def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
+    """The layer that shows what a job was about; the look of its result is taken."""
+    if source is None:
         return None
+    from napari.layers import Image
+
+    for layer in viewer.layers:
+        if isinstance(layer, Image) and not is_helper(layer) and _shows(layer, source):
+            found: Layer = layer
+            return found
+    return None
 
 
-def read_steps(job: Path) -> Generator[Step, None, JobResult]:
+def _shows(layer: Layer, source: JobSource) -> bool:
+    """Whether a layer shows this file, and of several channels the right one."""
+    record = layer.metadata.get(METADATA, {})
+    if source.is_of_job:  # the layer was in no file
+        return bool(source.title) and layer.name == source.title
+    file = record.get("source") or record.get("file") or layer.source.path
+    if file is None or Path(file).resolve() != source.path:
+        return False
+    channel = record.get("channel")  # of layers that are one channel of a file
+    return None in (channel, source.channel) or channel == source.channel
+
+
+def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobResult]:
     """Open the result of a job lazily.
 
     Raises
@@ -152,29 +189,28 @@ def read_steps(job: Path) -> Generator[Step, None, JobResult]:
         )
     yield StageStarted(message=f"Opening {path.name}")
     if status.operation == "measure":
-        paths = [labels_file(path)]
-    else:
-        paths = [path, *(p for p in [deviation_path(path)] if p.exists())]
+        return JobResult(status, [], None, None)
+    paths = [path, *(p for p in [deviation_path(path)] if p.exists())]
     volumes = [io.read(each) for each in paths]
-    return JobResult(status, volumes, _limits(volumes[0]), source_of(folder))
+    limits = None
+    if not volumes[0].holds_labels:
+        limits = yield from limits_steps(volumes[0].data, should_stop)
+    return JobResult(status, volumes, limits, source_of(folder))
 
 
-def source_of(folder: JobFolder) -> Path | None:
-    """The file that a job is about; None where that is not known."""
+def source_of(folder: JobFolder) -> JobSource | None:
+    """What a job is about; None where that is not known."""
     values = folder.values()
     data = values.get("data")
-    named = data.get("volume") if isinstance(data, dict) else values.get("projections")
+    if not isinstance(data, dict):
+        data = {"volume": values.get("projections")}
+    named, reading = data.get("volume"), data.get("reading")
     if not isinstance(named, str):
         return None
-    return Path(named).resolve()
-
-
-def _limits(volume: Volume) -> tuple[float, float]:
-    """Contrast from the middle plane of a volume."""
-    data = volume.data
-    plane = np.asarray(data[tuple(n // 2 for n in data.shape[:-2])])
-    finite = plane[np.isfinite(plane)]
-    if not finite.size:
-        return 0.0, 1.0
-    low, high = np.percentile(finite, (_CLIPPED, 100 - _CLIPPED))
-    return float(low), float(high) if high > low else float(low) + 1.0
+    path = Path(named).resolve()
+    return JobSource(
+        path,
+        channel=reading.get("channel") if isinstance(reading, dict) else None,
+        title=str(data.get("title", "")),
+        is_of_job=path.is_relative_to(folder.path),
+    )

@@ -9,10 +9,11 @@ from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.offer import JobOffer
+from napari_geosr.gui.jobs.words import how_far
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.kinds import FIT_NETWORKS
+from napari_geosr.jobs.kinds import how_it_resumes
 
 
 class ResumeOffer(JobOffer):
@@ -34,7 +35,7 @@ class ResumeOffer(JobOffer):
         self.button = QPushButton("Resume")
         self.button.setAccessibleName("Resume the stopped job")
         self.button.setShortcut("Alt+Shift+R")
-        self.button.setToolTip("Resume from what is finished (Alt+Shift+R).")
+        self.button.setToolTip("Resume the job in the background (Alt+Shift+R).")
         self.later = QToolButton()
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")
@@ -59,9 +60,10 @@ class ResumeOffer(JobOffer):
             return
         job = self._job = stopped[0]
         how = "was interrupted" if job.state == "interrupted" else "is paused"
-        step = "step " if job.operation in FIT_NETWORKS else ""
-        at = f" at {step}{job.done} of {job.total}" if job.total else ""
-        self.label.setText(f"{job.name} {how}{at}.")
+        far = how_far(job.operation, job.done, job.total) if job.total else ""
+        at = f" at {far}" if far else ""
+        on = how_it_resumes(job.operation, job.path)
+        self.label.setText(f"{job.name} {how}{at}; it {on}.")
         self.setVisible(True)
 
     def _on_resume(self) -> None:

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 #: Milliseconds between two looks at a job that runs.
 _PAUSE = 1000
-_RESUME = "Resume", "Resume it in the background (Alt+Shift+N)."
+_RESUME = "Resume", "Resume the job in the background (Alt+Shift+N)."
 _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
@@ -170,7 +170,7 @@ def sentence(status: JobStatus) -> str:
     """What a job is doing, or what can be done with it."""
     name = status.name
     at = f" at {100 * status.done // status.total} %" if status.total else ""
-    on = how_it_resumes(status.operation)
+    on = how_it_resumes(status.operation, status.path) if status.can_resume else ""
     return {
         "queued": f"{name} waits to run in the background.",
         "running": f"{name} is running in the background{at.replace(' at', ':')}.",
@@ -202,9 +202,10 @@ def find_steps(
 
 def _source_of(status: JobStatus) -> Path | None:
     try:
-        return source_of(JobFolder(status.path))
+        source = source_of(JobFolder(status.path))
     except GeoSRError:
         return None
+    return None if source is None else source.path
 
 
 def _status_of(job: Path) -> JobStatus | None:

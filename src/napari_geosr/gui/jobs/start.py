@@ -202,7 +202,8 @@ def _on_disk(
                 assert isinstance(part, Volume)
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
-                path = folder / f"{role}_{i + 1}_{name}.ome.zarr"
+                # The log and messages call it as the person does: by its last part.
+                path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"
                 files[role][i] = write_into_job(part, path, should_stop)
     return {
         role: tuple(path for path in found if path is not None)

@@ -273,7 +273,7 @@ class JobView(JobWidgets):
         self.resume_with.setVisible(False)
         self.show_preview.setEnabled(False)
         self._tell("", 0, 0)
-        self.plot.setVisible(True)
+        self._fit_to_kind(None)
         self.folder_button.setEnabled(False)
 
     def _show(self) -> None:
@@ -287,7 +287,7 @@ class JobView(JobWidgets):
         self._show_curves(watch, total)
         waiting = watch.wish != ""
         fits = status.operation in FIT_NETWORKS
-        self.plot.setVisible(fits)
+        self._fit_to_kind(status.operation)
         in_steps = fits and status.state in ("queued", "running")
         self.pause_button.setEnabled(status.is_alive and not waiting)
         self.finish_button.setEnabled(

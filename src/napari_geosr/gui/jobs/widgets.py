@@ -15,13 +15,14 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER
 from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import Section, button, small_button, text_label
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.kinds import read_job
+from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, read_job
 from napari_geosr.jobs.settings import CHANGEABLE
 
 
@@ -49,9 +50,7 @@ class JobWidgets(QWidget):
         self.pause_button = button(
             "Pa&use", "Stop after the current step. You can resume at any time."
         )
-        self.resume_button = button(
-            "&Resume", "Resume in the background from what is finished."
-        )
+        self.resume_button = button("&Resume", "Resume in the background.")
         self.resume_with = ResumeSettings()
         self.finish_button = button(
             "Stop and &keep the model",
@@ -63,7 +62,7 @@ class JobWidgets(QWidget):
         )
         self.show_button = button(
             "Show result",
-            "Add the volume, or the labelled pores, as a layer.",
+            "Add the volume as a layer; open a measurement in the Porosity dock.",
             "Alt+Shift+Q",
         )
         self.tune_button = button(
@@ -89,14 +88,20 @@ class JobWidgets(QWidget):
         )
 
     def _lay_out(self) -> None:
-        self.actions = (self.pause_button, self.resume_button, self.use_button)
+        self.actions = (
+            self.pause_button,
+            self.resume_button,
+            self.use_button,
+            self.show_button,
+        )
         buttons = QGridLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.finish_button, 0, 0, 1, 2)
         buttons.addWidget(self.tune_button, 1, 0)
         buttons.addWidget(self.show_preview, 1, 1)
-        buttons.addWidget(self.show_button, 2, 0, 1, 2)
-        folder = QHBoxLayout()
+        self.folder_row = QWidget()
+        folder = QHBoxLayout(self.folder_row)
+        folder.setContentsMargins(0, 0, 0, 0)
         folder.addWidget(self.folder_label, 1)
         folder.addWidget(self.folder_button)
         column = QVBoxLayout(self)
@@ -107,13 +112,25 @@ class JobWidgets(QWidget):
         column.addWidget(self.message)
         column.addLayout(buttons)
         column.addWidget(self.resume_with)
-        column.addLayout(folder)
+        column.addWidget(self.folder_row)
+
+    def _fit_to_kind(self, operation: str | None) -> None:
+        """Show what fits a kind of jobs; nothing but a sentence without a job."""
+        fits, makes_model = operation in FIT_NETWORKS, operation in MAKE_MODELS
+        for widget in (self.plot, self.finish_button, self.show_preview):
+            widget.setVisible(fits)
+        self.tune_button.setVisible(makes_model)
+        shown = operation in SHOWN_AS_LAYER
+        self.show_button.setVisible(shown)
+        # In the place of the other: only studies of projections have neither.
+        self.use_button.setVisible(makes_model or not operation)
+        for widget in (self.title, self.figures, self.folder_row):
+            widget.setVisible(operation is not None)
 
     def _buttons(self) -> tuple[QWidget, ...]:
         return (
             *self.actions,
             self.finish_button,
-            self.show_button,
             self.tune_button,
         )
 

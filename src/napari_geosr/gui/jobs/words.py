@@ -12,6 +12,8 @@ from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
+#: What kinds of jobs count that fit no networks; others count rows and iterations.
+_UNITS = {"restore": "tiles", "study projections": "cells"}
 _ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
 
@@ -20,25 +22,39 @@ def state_text(watch: JobWatch) -> str:
     status = watch.status
     done, total = steps_of(watch)
     fits = status.operation in FIT_NETWORKS
-    at = f"{'step ' if fits else ''}{done} of {total}" if total else "the beginning"
+    at = f" at {how_far(status.operation, done, total)}" if total else ""
     if watch.wish and status.is_alive:
         return _ASKED[watch.wish]
     if status.state == "running":
         if not total:
             return f"{watch.stage or 'Starting'}…"
         if not fits:
-            return f"{watch.stage}… {done} of {total} are done."
-        return f"Training: {at} ({100 * done // total} %)"
+            what = watch.progress.get("what") if watch.progress else ""
+            far = how_far(status.operation, done, total)
+            return f"{watch.stage}… {f'{what}, ' if what else ''}{far} done."
+        return f"Training: step {done} of {total} ({100 * done // total} %)"
+    how = ""
+    if status.can_resume:
+        how = how_it_resumes(status.operation, status.path)
     return {
         "queued": "Waiting for other jobs, or starting…",
         "finishing": f"{status.message or 'Validating the model'}…",
-        "paused": f"Paused at {at}.",
-        "cancelled": f"Stopped at {at}; it can be resumed.",
-        "interrupted": f"Interrupted at {at}; it {how_it_resumes(status.operation)}.",
-        "failed": f"Failed at {at}.",
-        "unreadable": "It cannot be read.",
+        "paused": f"Paused{at}; it {how}.",
+        "cancelled": f"Stopped{at}; it {how}.",
+        "interrupted": f"Interrupted{at}; it {how}.",
+        "failed": f"Failed{at}.",
+        "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
+
+
+def how_far(operation: str, done: int, total: int) -> str:
+    """How far a job is, with the unit that is counted; else in per cent."""
+    if operation in FIT_NETWORKS:
+        return f"step {done} of {total}"
+    if operation in _UNITS:
+        return f"{done} of {total} {_UNITS[operation]}"
+    return f"{100 * done // total} %"
 
 
 def figures_text(watch: JobWatch) -> str:

@@ -35,7 +35,7 @@ class DockRun(Protocol):
     """A run in a dock that ends with its window, unless it is made a job."""
 
     @property
-    def doing(self) -> str:
+    def description(self) -> str:
         """What it does, as the beginning of a sentence: ``Restoring 'foam'``."""
 
     @property
@@ -62,6 +62,9 @@ class DockRun(Protocol):
         then, failed : callable
             One of them is called when that is done.
         """
+
+    def cancel_hand_over(self) -> None:
+        """Make no job of it after all; `failed` is called when that is done."""
 
 
 class Closing(QObject):
@@ -136,18 +139,19 @@ class Closing(QObject):
     def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
         """Runs that can become jobs, and tasks that end with the window."""
         runs = [run for run in self._runs if isalive(run) and run.is_running]
-        doing = {run.doing for run in runs}
+        described = {run.description for run in runs}
         window: Any = self.parent()
         tasks = [
             task
             for task in running_tasks()
-            if task.description not in ("", *doing) and task.window() is window
+            if task.description not in ("", *described) and task.window() is window
         ]
-        return sorted(runs, key=lambda run: run.doing), tasks
+        return sorted(runs, key=lambda run: run.description), tasks
 
     def _on_close(self, event: QEvent) -> bool:
         if self._leaving:
             event.ignore()  # it closes by itself, as soon as the runs are jobs
+            self.ask_to_stay()
             return True
         answer = self.ask()
         if not answer:
@@ -191,7 +195,8 @@ class Closing(QObject):
         self, answer: str, close: Callable[[], None], *, everywhere: bool = False
     ) -> None:
         """Make jobs of the runs as was answered, then close."""
-        ended = [r.doing for r in self._asked if isalive(r) and not r.is_running]
+        asked = [run for run in self._asked if isalive(run)]
+        ended = [run.description for run in asked if not run.is_running]
         self._asked = []
         if ended:  # while the question was open: what it made is in this window only
             show_info(
@@ -201,23 +206,35 @@ class Closing(QObject):
             return
         asking = _all_closings() if everywhere else [self]
         runs, _ = _both(closing._running() for closing in asking)
-        self._leaving = list(runs)
+        leaving = list(runs)
+        for closing in asking:  # each window knows it, whichever has asked
+            closing._leaving = leaving
         if not runs:
             close()
             return
 
         def handed_over(run: DockRun) -> None:
-            if run in self._leaving:
-                self._leaving.remove(run)
-                if not self._leaving:
+            if run in leaving:
+                leaving.remove(run)
+                if not leaving:
                     close()
 
         for run in runs:
             run.hand_over(
                 start=answer == _CLOSE,
                 then=partial(handed_over, run),
-                failed=self._leaving.clear,  # the dock says why; the window stays
+                failed=leaving.clear,  # the dock says why; the window stays
             )
+
+    def ask_to_stay(self) -> None:
+        """Ask whether to wait until the runs are jobs, or to make none of them."""
+        leaving = self._leaving
+        window: Any = self.parent()
+        if not ask_about_leaving([run.description for run in leaving], window):
+            return
+        # They may have become jobs while the question was open.
+        for run in [run for run in leaving if isalive(run)]:
+            run.cancel_hand_over()
 
 
 class CloseCommand(QObject):
@@ -243,6 +260,7 @@ class CloseCommand(QObject):
     def _on_triggered(self, _checked: bool = False) -> None:
         closing = self._closing()
         if closing is not None and closing.is_leaving:
+            closing.ask_to_stay()
             return
         answer = "" if closing is None else closing.ask(everywhere=self._quits)
         if answer == _STAY:
@@ -363,7 +381,7 @@ def ask_about_runs(
     box.setIcon(buttons.Icon.Question)
     box.setWindowTitle("Close while something is running?")
     box.setAccessibleName(box.windowTitle())
-    said = [f"{run.doing} has not finished." for run in runs]
+    said = [f"{run.description} has not finished." for run in runs]
     said += [f"{task.description} has not finished and would stop." for task in tasks]
     said += [_sentence(list(jobs))] if jobs else []
     box.setText(" ".join(said))
@@ -384,6 +402,32 @@ def ask_about_runs(
     box.setDefaultButton(keep)
     box.exec()
     return answers.get(box.clickedButton(), _STAY)
+
+
+def ask_about_leaving(descriptions: Sequence[str], parent: QWidget | None) -> bool:
+    """Ask what is to become of runs that are being saved as jobs.
+
+    Returns
+    -------
+    bool
+        Whether to make no job of them, and to stay.
+    """
+    buttons, roles = QMessageBox, QMessageBox.ButtonRole
+    box = buttons(parent)
+    box.setIcon(buttons.Icon.Question)
+    box.setWindowTitle("Stop saving?")
+    box.setAccessibleName(box.windowTitle())
+    box.setText(f"{' and '.join(descriptions)} is still being saved as a job.")
+    box.setInformativeText(
+        "The window closes by itself when that is done. If you stop it, the window "
+        "stays open, and no job is made."
+    )
+    wait = box.addButton("&Wait", roles.RejectRole)
+    stop = box.addButton("&Stop and stay", roles.AcceptRole)
+    box.setDefaultButton(wait)
+    box.setEscapeButton(wait)
+    box.exec()
+    return bool(box.clickedButton() is stop)
 
 
 def _sentence(jobs: list[JobFolder]) -> str:

@@ -141,7 +141,7 @@ class ConfigForm(QWidget):
         self.changed.emit()
 
     def show_faults(self, error: BaseException) -> list[QWidget]:
-        """Say below each field what validation found wrong with it.
+        """Say below each field what is wrong with it, as the error says.
 
         Returns
         -------
@@ -150,9 +150,10 @@ class ConfigForm(QWidget):
         """
         self.clear_faults()
         cause = error.__cause__
-        if not isinstance(cause, ValidationError):
-            return []
-        found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+        if isinstance(cause, ValidationError):
+            found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+        else:
+            found = dict.fromkeys(getattr(error, "fields", ()), str(error))
         wrong = [name for name in self._fields if name in found]
         for name in wrong:
             self.add_fault(name, found[name])

@@ -38,13 +38,12 @@ class Connections:
     def __init__(self, widget: QObject) -> None:
         ends: list[Callable[[], None]] = []
         self._ends = ends
+        # No method of this object: that would keep what it refers to alive.
+        when_destroyed(widget, lambda: _end(ends))
 
-        def close() -> None:
-            """End all connections."""
-            while ends:
-                ends.pop()()
-
-        when_destroyed(widget, close)
+    def end(self) -> None:
+        """End all connections now, as those to a layer that a widget shows no more."""
+        _end(self._ends)
 
     def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
         """Call `slot`, a bound method, when `emitter` fires."""
@@ -79,3 +78,8 @@ class Connections:
                 getattr(alive, name).remove(function)
 
         self._ends.append(end)
+
+
+def _end(ends: list[Callable[[], None]]) -> None:
+    while ends:
+        ends.pop()()

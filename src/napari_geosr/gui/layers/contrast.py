@@ -1,11 +1,13 @@
 """Contrast limits from a sample of a whole volume, not from the slice shown first.
 
 Arrays in memory are sampled at once, in milliseconds. Of arrays on disk, a worker reads
-a few planes: until then napari's own limits hold, and those of a person stay.
+a few planes: until then napari's own limits hold, and those of a person stay. Results
+of jobs are sampled in the same way.
 """
 
 from __future__ import annotations
 
+import math
 import weakref
 from collections.abc import Generator
 from functools import partial
@@ -23,9 +25,9 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-#: Planes that are looked at; voxels along an axis of a plane that are read, and that
-#: are counted; the latter for whole volumes in memory.
-_PLANES, _READ, _COUNTED, _COUNTED_3D = 9, 2048, 256, 48
+#: Planes that are looked at; voxels along an axis of a plane that are read; voxels of
+#: an array that are counted, of however many axes.
+_PLANES, _READ, _COUNTED = 9, 2048, 2**16
 #: Shares of the voxels below and above which single values may be outliers.
 _TAIL = 0.1
 #: Outliers are farther out than this part of the range of all others.
@@ -68,7 +70,7 @@ class _LimitsLater:
         self._changes = 0
         layer.events.contrast_limits.connect(self._on_changed)
         task = BackgroundTask(
-            partial(_sample_steps, data),
+            partial(limits_steps, data),
             on_result=self._on_sampled,
             # What cannot be read is said when it is drawn.
             on_error=lambda _error: None,
@@ -88,10 +90,18 @@ class _LimitsLater:
             set_limits(layer, limits)
 
 
-def _sample_steps(
+def limits_steps(
     data: Any, should_stop: ShouldStop
 ) -> Generator[Step, None, Limits | None]:
-    """Read planes that are spread over the whole; the window of each in the middle."""
+    """Find limits from planes that are spread over the whole; for a worker.
+
+    Of large planes, a window in the middle is read.
+
+    Returns
+    -------
+    tuple of float or None
+        None where there is no range.
+    """
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
     places = np.unique(np.linspace(0, n - 1, min(n, _PLANES)).round().astype(int))
@@ -113,13 +123,24 @@ def _middle(size: int) -> slice:
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """Finite values spread over an array; about as many of any array."""
-    most = _COUNTED if data.ndim <= 2 else _COUNTED_3D
-    steps = tuple(slice(None, None, max(1, n // most)) for n in data.shape)
-    values: AnyArray = data[steps].ravel()
+    """Finite values spread over an array: `_COUNTED` of them at most."""
+    values: AnyArray = data[_steps(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values
+
+
+def _steps(shape: tuple[int, ...]) -> tuple[slice, ...]:
+    """Steps along each axis; what short axes do not use is left to the long ones."""
+    steps = [1] * len(shape)
+    room = _COUNTED
+    by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
+    for i, axis in enumerate(by_length):
+        n = max(1, shape[axis])
+        taken = min(n, max(1, int(room ** (1 / (len(shape) - i)))))
+        steps[axis] = math.ceil(n / taken)
+        room //= taken
+    return tuple(slice(None, None, step) for step in steps)
 
 
 def limits_of(values: AnyArray) -> Limits | None:

@@ -125,9 +125,7 @@ class VoxelSizeRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Ask about `layer` if its voxel size is unknown, else hide."""
-        before = None if self._layer is None else self._layer()
-        if before is not None:
-            before.events.units.disconnect(self._on_units)
+        self._connections.end()  # that to the layer before
         self._layer = None
         self._stop_asking()
         if layer is not None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
@@ -14,6 +16,7 @@ from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.words import TimeLeft
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
+from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
     PoreMeasurement,
@@ -46,6 +49,7 @@ class PorosityDock(PorosityWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
         self._exporting = Activity(self)
+        self._opening = Activity(self)
         self.handover = RunHandover(self.activity, self, "measure")
         self.handover.keeps_part = False
         self._measured_at: Key = ()
@@ -333,20 +337,56 @@ class PorosityDock(PorosityWidgets):
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
         """Show what was found. The layers may have gone meanwhile."""
-        self._measured = measured.without_labels()
         self._show_used(next(iter(measured.reports.values())).threshold)
-        self.result.set_reports(self._measured.reports)
-        self.tabs.setTabEnabled(1, True)
-        self.tabs.setCurrentIndex(1)
-        warnings = [w for r in measured.reports.values() for w in r.warnings]
-        if warnings:
-            self.message.show_message(" ".join(warnings), "warning")
-        elif measured.kept:
+        self._show_result(measured)
+        if not self._warn_of(measured) and measured.kept:
             self.message.show_message(
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new ones have a layer of their own."
             )
         self.pores.show(measured, self._sources)
+
+    def _show_result(
+        self, measured: PoreMeasurement, folder: Path | None = None
+    ) -> None:
+        """Show figures and table; `folder` has them already, if they are of a job."""
+        self._measured = measured.without_labels()
+        self.result.set_reports(self._measured.reports)
+        self.result.set_exported_to(folder)
+        self.tabs.setTabEnabled(1, True)
+        self.tabs.setCurrentIndex(1)
+
+    def _warn_of(self, measured: PoreMeasurement) -> bool:
+        """Show the warnings of the reports, if there are any."""
+        warnings = [w for r in measured.reports.values() for w in r.warnings]
+        if warnings:
+            self.message.show_message(" ".join(warnings), "warning")
+        return bool(warnings)
+
+    def show_job(self, job: Path, then: Callable[[str], None]) -> None:
+        """Show what a job has measured.
+
+        Parameters
+        ----------
+        job : Path
+            Its folder.
+        then : callable
+            Called when it is shown, with a sentence about it.
+        """
+        if not self._opening.busy:
+            self._opening.start(
+                "open",
+                partial(job_result_steps, job),
+                partial(self._on_job_read, then),
+                on_error=self.show_failure,
+            )
+
+    def _on_job_read(self, then: Callable[[str], None], found: JobMeasurement) -> None:
+        self.message.clear()
+        self._show_result(found.measured, found.page.parent)
+        self.pores.show(found.measured, found.layers(self._viewer))
+        then(f"The pores were opened; the report is {found.page}.")
+        self._warn_of(found.measured)
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold that was measured with: exact, and that of the sample."""

@@ -55,7 +55,8 @@ class PoreDisplay(QObject):
         first = next(iter(measured.reports))
         # The first one last, so that it lies on top and is the active layer.
         for key in reversed(measured.reports):
-            source, earlier = sources[key](), measured.into.get(key)
+            of, earlier = sources.get(key), measured.into.get(key)
+            source = None if of is None else of()
             layer = pore_layers.add_pores(
                 self._viewer,
                 measured.reports[key],

@@ -28,9 +28,12 @@ from napari_geosr.gui.porosity.pore_table import PoreTable
 from napari_geosr.operations.measure import figure_rows, reference_first
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from napari_geosr.measure.report import PorosityReport
 
 
+_EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Least heights of the figures and of the table of pores.
 _LEAST_FIGURES, _LEAST_TABLE = 60, 90
 
@@ -221,7 +224,7 @@ class PorosityResult(QWidget):
             (
                 self.export,
                 "Export",
-                "Save the results and the table as CSV, JSON, PNG and HTML.",
+                _EXPORT,
             ),
             (self.which_label, "Label of Pores of", "Whose pores are shown."),
         ):
@@ -326,6 +329,13 @@ class PorosityResult(QWidget):
         self._show_pores()
         if self.isVisible():
             self._sharing.start()
+
+    def set_exported_to(self, folder: Path | None) -> None:
+        """Offer *Export*, unless its files lie in `folder` already."""
+        self.export.setEnabled(folder is None)
+        self.export.setToolTip(
+            _EXPORT if folder is None else f"The files of this report are in {folder}."
+        )
 
     def _on_which(self, name: str) -> None:
         self._show_pores()

@@ -326,7 +326,8 @@ class ReconstructDock(ReconstructWidgets):
             return
         percent = 100 * done // max(total, 1)
         left = self._time_left.text(done, total)
-        self.progress_label.setText(f"{percent} % done{left}")
+        iteration = f", {self.activity.iteration}" if self.activity.iteration else ""
+        self.progress_label.setText(f"{percent} % done{iteration}{left}")
 
     def _on_warned(self, text: str) -> None:
         opened = self.activity.opened()

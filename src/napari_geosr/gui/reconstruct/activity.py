@@ -90,6 +90,7 @@ class ReconstructActivity(Activity):
         self._run_of: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
         self.handover = RunHandover(self, parent, "reconstruct")
+        self.iteration = ""  # which one of how many is done, of the slices made now
         self._ended: ReconstructionResult | None = None
         Connections(parent).connect(viewer.layers.events.removed, self._on_removed)
 
@@ -309,6 +310,7 @@ class ReconstructActivity(Activity):
         if isinstance(step, TileDone):
             self.handover.set_progress(step.done, step.total)
         if isinstance(step, TileDone | IterationDone):
+            self.iteration = step.text if isinstance(step, IterationDone) else ""
             self.progressed.emit("slices", step.done, step.total)
         elif isinstance(step, CentreFound):
             if self._run_of is not None and self._config.centre == "auto":

@@ -25,8 +25,8 @@ from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
+from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
 from napari_geosr.gui.train.method_settings import ABOVE, TUNED, tune_steps
-from napari_geosr.gui.train.noise_check import NoiseCheck, NoiseQuestion
 from napari_geosr.gui.train.widgets import NO_ESTIMATE, TrainWidgets
 from napari_geosr.io.formats import formats
 from napari_geosr.jobs.estimate import TrainingEstimate
@@ -103,8 +103,8 @@ class TrainDock(TrainWidgets):
         self.advanced.button.toggled.connect(self.settings.list_models)
         self.settings.changed.connect(self._on_settings)
         self.settings.failed.connect(self.message.show_error)
-        self._noise = NoiseCheck(self._noise_question, self)
-        self._noise.changed.connect(self._show_doubts)
+        self._doubts = DataCheck(self._data_question, self)
+        self._doubts.changed.connect(self._show_doubts)
         self._suggesting = QTimer(self)
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
@@ -211,17 +211,21 @@ class TrainDock(TrainWidgets):
 
     def _suggest(self) -> None:
         suggest(list(self._rows.values()), self._viewer)
-        self._show_doubts()
+        self._show_missing()
 
     def _show_doubts(self) -> None:
-        """Say what has to be chosen again where a layer was removed, or what is odd."""
+        """Say what is odd; in a row of its own, as it holds whatever is refused."""
+        if self._doubts.text:
+            self.doubts_message.show_message(self._doubts.text, "warning")
+        else:
+            self.doubts_message.clear()
+
+    def _show_missing(self) -> None:
+        """Say what has to be chosen again where a layer was removed."""
         names = missing(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""
-            if self._noise.text:
-                self.data_message.show_message(self._noise.text, "warning")
-            else:
-                self.data_message.clear()
+            self.data_message.clear()
             return
         self.data_message.show_message(
             f"{self._gone!r} was removed: choose another layer or a file as "
@@ -239,18 +243,21 @@ class TrainDock(TrainWidgets):
             self.estimate.setText(_OUTDATED)
         self.settings_message.clear()
         self.settings.clear_faults()
-        self._show_doubts()
-        self._noise.look_soon()
+        self._show_missing()
+        self._doubts.look_soon()
         self._propose_name()
 
-    def _noise_question(self) -> NoiseQuestion | None:
-        """What is chosen to learn from, for a look at its noise."""
+    def _data_question(self) -> DataQuestion | None:
+        """What is chosen to learn from, for a look at it."""
         row, method = self._rows.get("source"), self.settings.method
         if row is None or row.is_empty():
             return None
+        values = self.settings.values()
         try:
-            training = config_class(method).create(**self.settings.values())
-            return NoiseQuestion(method, training, row.parts(), row.identity())
+            # Of the others one may be wrong, and nothing depends on them.
+            kept = {name: values[name] for name in SETTINGS if name in values}
+            training = config_class(method).create(**kept)
+            return DataQuestion(method, training, row.parts(), row.identity())
         except GeoSRError:
             return None  # Start says what is wrong
 
@@ -321,7 +328,7 @@ class TrainDock(TrainWidgets):
         fields = (
             {str(item["loc"][0]) for item in cause.errors() if item["loc"]}
             if isinstance(cause, ValidationError)
-            else set()
+            else set(getattr(error, "fields", ()))
         )
         about_data = not fields and any(
             word in text for word in ("source", "target", "a layer", "different layers")

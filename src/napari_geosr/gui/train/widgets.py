@@ -63,6 +63,7 @@ class TrainWidgets(Dock):
         )
         self.need = text_label("What the method needs", "What the method needs.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
+        self.doubts_message = MessageRow(shortcut="")
         self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
         self.name.setToolTip(
@@ -130,6 +131,7 @@ class TrainWidgets(Dock):
         column.addWidget(self.need)
         column.addLayout(self._data)
         column.addWidget(self.data_message)
+        column.addWidget(self.doubts_message)
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)

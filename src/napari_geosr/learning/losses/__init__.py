@@ -1,7 +1,7 @@
-"""Losses, one family per file; ``terms`` holds those that users can choose.
+"""Losses, one family per file; ``terms`` contains those that users can choose.
 
-Files of ``terms`` and :mod:`~napari_geosr.learning.losses.choice` import no torch:
-``--help`` reads them. The families do, and are loaded on first use.
+The files of ``terms`` and :mod:`~napari_geosr.learning.losses.choice` do not import
+torch, as ``--help`` imports them. The families do, and are loaded on first use.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """Losses of critic and generator for each distance.
 
-A critic gives logits or scores of any shape, a sample along the first axis; patches of
-a patch critic count alike. Losses are means over the batch, so that a batch worked
-through in parts gives the same gradient.
+A critic returns logits or scores of any shape, with samples along the first axis; all
+patches of a patch critic have the same weight. Losses are means over the batch, so that
+a batch processed in parts gives the same gradient.
 
 References
 ----------
@@ -32,10 +32,11 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
     Parameters
     ----------
     real, fake : Tensor
-        The critic's output for true samples and for the generator's.
+        The critic's output for real and for generated samples.
     distance : {"jensen-shannon", "wasserstein", "least-squares"}
-        Binary cross-entropy [1]_; the difference of the means [2]_, whose negative is
-        the estimated distance; squared distance to 1 and 0 [3]_.
+        Jensen-Shannon: binary cross-entropy [1]_. Wasserstein: difference of the means,
+        which is the negative of the estimated distance [2]_. Least squares: squared
+        distance to 1 (real) and 0 (generated) [3]_.
     """
     if distance == "wasserstein":
         return fake.mean() - real.mean()
@@ -46,7 +47,7 @@ def critic_loss(real: Tensor, fake: Tensor, distance: Distance) -> Tensor:
 
 
 def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
-    """Loss of the generator: small if the critic takes its samples for real."""
+    """Loss of the generator: small if the critic scores its samples as real."""
     if distance == "wasserstein":
         return -fake.mean()
     if distance == "least-squares":
@@ -57,20 +58,20 @@ def generator_loss(fake: Tensor, distance: Distance) -> Tensor:
 def gradient_penalty(
     critic: Critic, real: Tensor, fake: Tensor, condition: Tensor | None = None
 ) -> Tensor:
-    """Deviation of the critic's gradient norm from 1, real to generated samples [2]_.
+    """Gradient penalty: deviation of the critic's gradient norm from 1 [2]_.
 
-    ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake``, one ``e``
-    between 0 and 1 for each sample. The norm of a sample runs over all its channels and
-    voxels; the output of a patch critic is the mean of its patches.
+    ``mean((|∇ critic(u)| - 1)²)`` with ``u = e · real + (1 - e) · fake`` and one random
+    ``e`` between 0 and 1 for each sample. The norm of a sample is taken over all its
+    channels and voxels; the scores of a patch critic are averaged over its patches.
 
     Parameters
     ----------
     critic : callable
-        With gradients of second order: no batch norm, which would mix the samples.
+        Must have second-order gradients and no batch norm, which mixes the samples.
     real, fake : Tensor of shape (N, C, [Z,] Y, X)
     condition : Tensor of shape (N, K, [Z,] Y, X), optional
-        What the critic sees in front of the image. It is the same for both, so the
-        slope is that along the image alone: only there does the distance move anything.
+        Input of the critic in front of the image. It is the same for real and generated
+        images, so the gradient is taken with respect to the image alone.
     """
     real, fake = real.detach().float(), fake.detach().float()
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)

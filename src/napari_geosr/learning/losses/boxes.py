@@ -1,7 +1,7 @@
 """Sums and means over boxes, for local rather than voxel-wise comparison.
 
-Boxes overlap by half. Along axes that are shorter than a box it is as long as the axis;
-the last box of an axis may be cut.
+Boxes overlap by half. Along an axis that is shorter than a box, the box is as long as
+the axis. The last box along an axis may be cut off.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch.nn import functional
 
 
 def box_means(x: Tensor, edge: int) -> Tensor:
-    """Means of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X); cut boxes of those they have."""
+    """Means over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
     return _pooled(x, edge, count_include_pad=False)
 
 
 def box_sums(x: Tensor, edge: int) -> Tensor:
-    """Sums of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X); cut boxes of those they have."""
+    """Sums over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
     return _pooled(x, edge, divisor_override=1)
 
 

@@ -13,18 +13,18 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 from napari_geosr.learning.losses.terms import TERMS, describe
 
-#: What stands beside losses of edges where no other loss of grey values is given.
+#: Loss that is added to losses of kind ``"edges"`` if no grey-value loss is given.
 GREY_VALUES = "l1"
 
 
 def parse_losses(text: str) -> dict[str, float]:
-    """Weights of the losses in ``NAME[:WEIGHT],…``, in that order.
+    """Weights of the losses in ``NAME[:WEIGHT],…``, in the given order.
 
     Raises
     ------
     ConfigError
-        If a name is not known, twice there or without another that it needs; or a
-        weight is no number above 0.
+        If a name is unknown or occurs twice, a grey-value loss is missing, or a weight
+        is not a positive number.
     """
     weights: dict[str, float] = {}
     kinds: dict[str, str] = {}
@@ -63,7 +63,7 @@ def _check_there(name: str, module: object) -> None:
 
 
 def is_geometry(name: str) -> bool:
-    """Whether a loss compares phases, and not grey values."""
+    """Whether a loss compares phases instead of grey values."""
     return bool(TERMS.load(name).KIND == "geometry")
 
 
@@ -104,7 +104,7 @@ def _checked(text: str) -> str:
     return text
 
 
-#: The field of a config.
+#: Type of the settings field.
 LossNames = Annotated[
     str, BeforeValidator(_one_text), AfterValidator(_checked), NameChoices(describe)
 ]

@@ -1,12 +1,13 @@
-"""Euler number of soft maps: parts, minus tunnels, plus cavities (3D) or minus holes.
+"""Euler number of soft maps: parts minus tunnels plus cavities (2D: parts minus holes).
 
-A voxel is a closed cube, so neighbours are joined by faces, edges or corners (26 in 3D,
-8 in 2D), or only by faces (6, 4). Either way the number is an alternating sum over the
-places of a lattice of the largest or smallest value of the 2, 4 or 8 voxels there. Of a
-soft map that is the mean of the Euler numbers of all its thresholds from 0 to 1, since
-the smallest value of some voxels is above a threshold where all of them are; products
-in place of it would count something in every soft, but solid, part. Differentiable
-nearly everywhere; its gradient is at those voxels where parts join or part.
+Neighbours are joined by faces, edges or corners (26 in 3D, 8 in 2D), or by faces only
+(6, 4). Either way, the Euler number is an alternating sum, over the corners, edges,
+faces and cells of the voxel lattice, of the maximum or minimum of the adjacent voxels.
+For a soft map, this is the mean of the Euler numbers at all thresholds from 0 to 1, as
+the minimum of some voxels exceeds a threshold if and only if all of them do. Products
+instead of minima would give spurious contributions inside soft but solid parts. The
+number is differentiable almost everywhere; its gradient is nonzero only at voxels where
+parts join or separate.
 
 References
 ----------
@@ -31,17 +32,17 @@ def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
     Parameters
     ----------
     phase : Tensor of shape (N, C, [Z,] Y, X)
-        0 … 1; beyond the border there is nothing of it.
+        Membership in the phase, 0 … 1; it is 0 beyond the border.
     by_faces : bool
-        Whether voxels that share an edge or a corner alone are apart.
+        Whether only voxels that share a face are connected.
 
     Returns
     -------
     Tensor
-        One place longer along every axis of space: corners of voxels.
+        Values at the corners of voxels: one more along every spatial axis.
     """
     n_axes = phase.ndim - 2
-    # Largest values see the voxel before each corner, smallest ones that behind it.
+    # Maxima use the voxel before each corner, minima the one after it.
     padded = functional.pad(phase, ((0, 1) if by_faces else (1, 0)) * n_axes)
     total = torch.zeros_like(padded)
     cells: dict[tuple[int, ...], Tensor] = {(): padded}

@@ -14,27 +14,26 @@ from torch.nn import functional
 
 
 def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
-    """Mean over all voxels of ``-log softmax(scores)`` at the right label.
+    """Mean over all voxels of ``-log softmax(scores)`` at the correct label.
 
     Parameters
     ----------
     scores : Tensor of shape (N, n, [Z,] Y, X)
     target : Tensor of shape (N, 1, [Z,] Y, X)
-        Whole numbers 0 … n - 1, of any dtype.
+        Labels 0 … n - 1, of any dtype.
     """
     return functional.cross_entropy(scores.float(), target[:, 0].long())
 
 
 def mean_dice(found: Tensor, target: Tensor, labels: int) -> float:
-    """Dice's overlap [1]_ ``2 |A ∩ B| / (|A| + |B|)``, the mean over the labels.
+    """Dice coefficient [1]_ ``2 |A ∩ B| / (|A| + |B|)``, averaged over the labels.
 
-    Labels that are in neither do not count. Both are whole numbers 0 … labels - 1 of
-    any dtype and the same shape.
+    Labels that occur in neither image are ignored.
 
     Parameters
     ----------
     found, target : Tensor
-        Label maps of one shape.
+        Label images of the same shape, with labels 0 … labels - 1 of any dtype.
     labels : int
         Number of labels.
     """

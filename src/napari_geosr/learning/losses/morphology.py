@@ -1,12 +1,12 @@
 """Erosion, dilation and centre lines of soft maps, differentiable.
 
-Maps are (N, C, [Z,] Y, X), 0 outside a phase and 1 in it; of hard maps (0 and 1) the
-results are those of mathematical morphology. Beyond the border there is nothing that
-counts: an object that is cut by it goes on.
+Maps are (N, C, [Z,] Y, X), 0 outside a phase and 1 inside; for binary maps the results
+are those of mathematical morphology. Voxels beyond the border are ignored, so that
+objects cut by the border are treated as if they continued.
 
-The largest and smallest values of windows are made by shifting, not by ``max_pool``: of
-48³ voxels that takes a tenth of the time on a processor, and where several voxels are
-as large the gradient is shared among them, not given to the first.
+Maxima and minima of windows are computed by shifting instead of ``max_pool``. For 48³
+voxels this takes a tenth of the time on a CPU, and if several voxels have the extreme
+value, the gradient is shared among them instead of being assigned to the first one.
 
 References
 ----------
@@ -22,12 +22,12 @@ import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-#: Axis, and by how many voxels a window reaches along it beside its own place.
+#: Pairs of an axis and an offset along it in voxels; the window also has its centre.
 Offsets = tuple[tuple[int, int], ...]
 
 
 class _Extreme(torch.autograd.Function):
-    """Maximum or minimum in a window around, or beside, each voxel."""
+    """Maximum or minimum over each voxel and those at given offsets."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Offsets, largest: bool) -> Tensor:
@@ -58,45 +58,45 @@ class _Extreme(torch.autograd.Function):
 
 
 def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
-    """Largest (or smallest) of each value and of those at `offsets` from it.
+    """Maximum or minimum of each value and of those at `offsets` from it.
 
     Parameters
     ----------
     x : Tensor
     offsets : tuple of (int, int)
-        Axis, and by how many voxels the window reaches along it.
+        Pairs of an axis and an offset along it, in voxels.
     largest : bool
-        Largest (dilation) or smallest (erosion).
+        Maximum (dilation) or minimum (erosion).
     """
     found: Tensor = _Extreme.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
     return found
 
 
 def eroded(x: Tensor) -> Tensor:
-    """Smallest of each voxel and its face neighbours (5 voxels in 2D, 7 in 3D)."""
+    """Minimum of each voxel and its face neighbours (5 voxels in 2D, 7 in 3D)."""
     return extreme(x, _cross(range(2, x.ndim)), largest=False)
 
 
 def dilated(x: Tensor) -> Tensor:
-    """Largest of the 3ⁿ voxels around each."""
+    """Maximum of the 3ⁿ voxels around each voxel."""
     for axis in range(2, x.ndim):
         x = extreme(x, _cross((axis,)), largest=True)
     return x
 
 
 def soft_skeleton(x: Tensor, steps: int) -> Tensor:
-    """What opening removes from `x` during stepwise erosion [1]_.
+    """Soft skeleton: what openings remove from `x` during repeated erosion [1]_.
 
     Parameters
     ----------
     x : Tensor of shape (N, C, [Z,] Y, X)
     steps : int
-        Erosions. Parts that are wider than ``2 · steps + 1`` voxels have no skeleton.
+        Number of erosions. Parts wider than ``2 · steps + 1`` voxels have no skeleton.
 
     Returns
     -------
     Tensor
-        Within `x`; a line one voxel wide is its own skeleton.
+        The skeleton inside `x`; a line one voxel wide is its own skeleton.
     """
     smaller = eroded(x)
     skeleton = (x - dilated(smaller)).relu()
@@ -109,16 +109,17 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
 
 
 def signed_depth(x: Tensor, most: int) -> Tensor:
-    """Depth of each voxel inside or outside the phase, up to `most` voxels.
+    """Signed distance of each voxel to the wall of the phase, up to `most` voxels.
 
-    Erosions by face neighbours and by all 3ⁿ take turns, which makes the distance that
-    of octagons: along an axis it is exact, aslant up to a tenth too long or short.
+    Erosions by face neighbours and by all 3ⁿ neighbours alternate, which approximates
+    the distance by octagons: it is exact along the axes, and up to 10 % too large or
+    too small in diagonal directions.
 
     Returns
     -------
     Tensor
-        Of a hard map the number of voxels to the wall, 1 … most in the phase and
-        -1 … -most outside; of soft ones the mean of that over all thresholds.
+        For binary maps, the number of voxels to the wall: 1 … most inside the phase and
+        -1 … -most outside. For soft maps, its mean over all thresholds.
     """
     inside, outside = x, 1 - x
     depth = inside - outside
@@ -140,7 +141,7 @@ def _cross(axes: Any) -> Offsets:
 def _overlap(
     x: Tensor, axis: int, step: int
 ) -> tuple[tuple[slice, ...], tuple[slice, ...]]:
-    """Places that have a neighbour `step` along `axis`, and where these lie."""
+    """Slices of the voxels with a neighbour `step` along `axis`, and of the latter."""
     n = x.shape[axis]
     before = (slice(None),) * axis
     low, high = slice(0, n - abs(step)), slice(abs(step), n)

@@ -1,15 +1,15 @@
 """Perceptual losses: distance between the features of two images [1]_.
 
-The feature network is chosen by name. Its weights are on the disk or there is an error:
-nothing is downloaded, and never are weights random.
+The feature network is chosen by name. Its weights must be on the disk, otherwise an
+error is raised; nothing is downloaded, and random weights are never used.
 
 ``structure``
-    A small network that comes with this package. It was trained to tell kinds of pores,
-    their size, and noise in simulated porous media apart
-    (``scripts/train_features.py``), so its features follow what these have in common.
+    A small network that is part of this package. It was trained to classify simulated
+    porous media by type and size of their pores and by noise
+    (``scripts/train_features.py``), so its features represent these properties.
 ``vgg19``
-    Of torchvision, trained on photographs, as in the TomoGAN paper; needs torchvision
-    and its file of weights.
+    VGG-19 trained on photographs, as in the TomoGAN paper; needs torchvision and its
+    weights file.
 ``gradient``
     No network: differences of neighbouring voxels, at three scales.
 
@@ -40,16 +40,16 @@ from napari_geosr.core.types import AnyDict
 FeatureName = Literal["structure", "vgg19", "gradient"]
 
 STRUCTURE_FILE = "structure_features.safetensors"
-#: Of the file of weights; another one is refused.
+#: Checksum of the weights file; a different file is refused.
 STRUCTURE_SHA256 = "b0bfc8faa1920b28d37cb5f4b66e282c2e7cc664a712b397b5a1c9580fc86541"
-#: Maps of the layers; two layers at each of three scales.
+#: Feature maps of the layers; two layers at each of three scales.
 STRUCTURE_WIDTHS = (16, 16, 32, 32, 48, 48)
 #: VGG-19's last feature layer before its last pooling: relu5_4.
 _VGG_LAYERS = 36
 
 
 class StructureFeatures(nn.Module):
-    """Three scales of two 3 × 3 convolutions; maps of mean square 1 on phantoms."""
+    """Two 3 × 3 convolutions at each of three scales; maps have unit mean square."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -87,7 +87,7 @@ class GradientFeatures(nn.Module):
 
 
 class _VGGFeatures(nn.Module):
-    """Photographs' standard deviations are ours: the input is standardised already."""
+    """VGG-19 features; the input is standardised already, as for photographs."""
 
     def __init__(self, layers: nn.Module) -> None:
         super().__init__()
@@ -129,9 +129,9 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
     features : Module
         From :func:`load_features`.
     output, target : Tensor of shape (N, 1, [Z,] Y, X)
-        Standardised. Volumes are looked at slice by slice.
+        Standardised grey values. Volumes are compared slice by slice.
     """
-    # One pass for both: the target's half is cut off from the gradient.
+    # One pass for both; the target is detached from the gradient.
     both = torch.cat([planes(output), planes(target.detach())])
     half = len(both) // 2
     losses = [(f[:half] - f[half:]).square().mean() for f in features(both)]
@@ -139,7 +139,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
 
 
 def planes(x: Tensor) -> Tensor:
-    """``(N, 1, Z, Y, X)`` as ``(N · Z, 1, Y, X)``; planes stay as they are."""
+    """``(N, 1, Z, Y, X)`` as ``(N · Z, 1, Y, X)``; planes are returned unchanged."""
     return x.transpose(1, 2).flatten(0, 1) if x.ndim == 5 else x
 
 
@@ -179,7 +179,7 @@ def _vgg19() -> nn.Module:
             f"The weights of 'vgg19' are not on this machine: download {url} to {path} "
             "or choose features 'structure'."
         )
-    # The name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
+    # The file name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
     wanted = path.stem.rpartition("-")[2]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()

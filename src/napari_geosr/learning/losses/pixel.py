@@ -1,7 +1,7 @@
-"""Losses between an output and its target, voxel by voxel or window by window.
+"""Voxel-wise and window-wise losses between an output and its target.
 
 Tensors are (N, 1, [Z,] Y, X) in standard deviations of the training data; a loss is the
-mean over the batch, so that a batch worked through in parts gives the same gradient.
+mean over the batch, so that a batch processed in parts gives the same gradient.
 
 References
 ----------
@@ -19,15 +19,16 @@ from torch.nn import functional
 
 #: Errors above this many standard deviations count linearly in the Huber loss.
 HUBER_DELTA = 0.5
-#: Share of the similarity in the mix, as in [2]_.
+#: Weight of the structural similarity when mixed with the absolute error, as in [2]_.
 SSIM_SHARE = 0.84
-#: Grey values of standardised data lie within these, nearly all: SSIM wants a range.
+#: Lowest value and range of nearly all standardised grey values, which SSIM needs.
 _LOWEST, _SPAN = -2.0, 4.0
+#: Radius of the SSIM window in voxels.
 _RADIUS = 5
 
 
 def l2(output: Tensor, target: Tensor) -> Tensor:
-    """Mean squared error: predicts the mean, with the best PSNR."""
+    """Mean squared error: predicts the mean and maximises the PSNR."""
     return (output - target).square().mean()
 
 
@@ -37,7 +38,7 @@ def l1(output: Tensor, target: Tensor) -> Tensor:
 
 
 def huber(output: Tensor, target: Tensor) -> Tensor:
-    """Squared for small errors, linear for large ones: outliers count less."""
+    """Huber loss: squared for small errors, linear for large ones such as outliers."""
     return functional.huber_loss(output, target, delta=HUBER_DELTA)
 
 
@@ -61,7 +62,7 @@ def structural_similarity(
 ) -> Tensor:
     """Mean structural similarity [1]_ with a Gaussian window, differentiable.
 
-    Windows that reach over the border are left out.
+    Windows that extend beyond the border are left out.
 
     Parameters
     ----------
@@ -69,15 +70,16 @@ def structural_similarity(
     data_range : float
         Largest minus smallest possible grey value.
     sigma : float
-        Of the window, in voxels; it is 11 voxels wide, less in smaller images.
+        Standard deviation of the window in voxels. The window is 11 voxels wide, or
+        less in smaller images.
     """
     radius = min(_RADIUS, (min(output.shape[2:]) - 1) // 2)
     place = torch.arange(-radius, radius + 1, dtype=torch.float64)
     line = torch.exp(-0.5 * (place / sigma).square())
     dtype = torch.promote_types(output.dtype, torch.float32)
-    # Some devices have no float64: another type first, then the device.
+    # Convert the type before moving it: some devices have no float64.
     line = (line / line.sum()).to(dtype).to(output.device)
-    # Variances as differences of squares need all digits.
+    # Variances as differences of squares need full precision.
     with torch.autocast(output.device.type, enabled=False):
         x, y = output.to(dtype), target.to(dtype)
         several = torch.cat([x, y, x * x, y * y, x * y], dim=1)
@@ -93,7 +95,7 @@ def structural_similarity(
 
 
 def _windowed(x: Tensor, line: Tensor) -> Tensor:
-    """Weighted means along every axis in turn; only whole windows."""
+    """Weighted means along every axis in turn, over complete windows only."""
     n_axes = x.ndim - 2
     convolve = functional.conv3d if n_axes == 3 else functional.conv2d
     channels = x.shape[1]

@@ -1,11 +1,11 @@
 """Learning methods, one per file, found by file name.
 
-A method module offers, without importing torch:
+The module of a method must not import torch at module level. It provides:
 
 ``Config``
     A `napari_geosr.learning.config.TrainingConfig` with the method's own fields.
 ``NEEDS``
-    One line on the data that it needs.
+    One line on the data that the method needs.
 ``Method``
     A `napari_geosr.learning.method.Method`.
 """
@@ -25,7 +25,7 @@ METHODS = Registry(
     group="napari_geosr.methods",
     noun="learning method",
 )
-#: Of all methods; what each has beside these its ``Method.loss_titles`` say.
+#: Titles of the losses that all methods have; others are in ``Method.loss_titles``.
 _TITLES = {
     "loss": "training",
     "validation": "validation",
@@ -48,7 +48,7 @@ def loss_titles() -> dict[str, str]:
     """Titles of the losses of all methods, by name."""
     found = titles()
     for name in METHODS.names():
-        # A method of another package that cannot be imported has no curves to name.
+        # Skip methods of other packages that cannot be imported.
         with suppress(ConfigError):
             found |= METHODS.load(name).Method.loss_titles
     return found | _TITLES

@@ -1,10 +1,10 @@
 """Adapt: fine-tune a denoiser on the scan to restore.
 
-No clean data are needed. Of two scans of the object one is guessed from the other
-(Noise2Noise). Of a single scan more noise like its own is added, as
-`napari_geosr.learning.recorruption` says, or voxels are hidden and guessed (Noise2Void)
-together with the neighbours that share their noise. The training ends when the expected
-error on held-out blocks stops falling.
+No clean data are needed. With two scans of the object, one is predicted from the other
+(Noise2Noise). With a single scan, either more noise of the same kind is added to it
+(`napari_geosr.learning.recorruption`), or hidden voxels are predicted (Noise2Void); the
+neighbours that share their noise are then hidden as well. The training ends when the
+expected error on held-out blocks stops falling.
 """
 
 from __future__ import annotations
@@ -42,13 +42,13 @@ NEEDS = "a trained denoiser and the noisy scan to restore"
 
 How = Literal["noise2noise", "recorrupted", "noise2void"]
 
-#: Noise of neighbours that correlates less counts as independent.
+#: Correlation below which the noise of neighbouring voxels counts as independent.
 INDEPENDENT = 0.1
-#: Noise that is more skewed counts as that of few photons.
+#: Skewness above which noise counts as photon noise at low counts.
 SKEWED = 0.15
-#: Neighbours on either side that are hidden along axes of correlated noise.
+#: Number of neighbours hidden on either side, along axes of correlated noise.
 _HIDDEN = 2
-#: Share of all voxels that may be hidden at a time.
+#: Share of a patch's voxels that are predicted at once.
 _SHARE = 0.016
 
 
@@ -110,8 +110,8 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="uniform: patches from everywhere; structure: more of them where "
-        "there is something to see.",
+        description="uniform: patches from everywhere; structure: more patches from "
+        "regions with structure.",
     )
     validation: float = Field(
         0.2,
@@ -130,23 +130,23 @@ class Config(TrainingConfig):
 
 
 def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
-    """How to learn from the scans, and the reason as a sentence.
+    """Choose how to learn from the scans, and give the reason as a sentence.
 
-    Noise of few photons is skewed. Stein's estimate, which says when to stop, and
-    recorruption take Gaussian noise for granted and fail together there: on real
-    fluorescence images they promised a gain of 16 dB where 2 dB were lost.
+    Photon noise at low counts is skewed. Recorruption and Stein's estimate, which
+    decides when to stop, both assume Gaussian noise and fail together: on real
+    fluorescence images they predicted a gain of 16 dB where 2 dB were lost.
 
     Parameters
     ----------
     noise : Noise
-        Of the first scan.
+        Noise of the first scan.
     has_second : bool
         Whether there is another scan of the same object.
 
     Raises
     ------
     ConfigError
-        If there is no way: noise of few photons that is correlated along every axis.
+        If no way is valid: photon noise at low counts, correlated along every axis.
     """
     if has_second:
         return "noise2noise", (
@@ -154,7 +154,7 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
             "is independent."
         )
     if photon_skewness(noise) > SKEWED:
-        hidden_neighbours(noise)  # says where this cannot be done
+        hidden_neighbours(noise)  # raises if this is not possible
         return "noise2void", (
             "Predicting hidden voxels (noise2void): there is only one scan, and its "
             "noise is photon noise at low counts, which grows with the grey value "
@@ -171,8 +171,8 @@ def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
 def photon_skewness(noise: Noise) -> float:
     """Expected skewness of the noise if it is photon noise.
 
-    Of counts with the gain ``g`` the variance is ``g`` times the grey value above the
-    offset, and the skewness ``g / σ``.
+    For counts with the gain ``g``, the variance is ``g`` times the grey value above the
+    offset, and the skewness is ``g / σ``.
     """
     if len(noise.greys) < 2 or not noise.level > 0:
         return 0.0
@@ -210,7 +210,7 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.how: How = "recorrupted"
-        #: Why it learns as it does, in a sentence, once it is known.
+        #: Sentence with the reason for the choice, once it is made.
         self.reason = ""
         self._spots: BlindSpots | None = None
         self._card: ModelCard | None = None
@@ -250,22 +250,22 @@ class Method(_Method):
 
     @property
     def normalisation(self) -> Literal["stored", "volume"]:
-        """That of the model."""
+        """Kind of normalisation of the model."""
         return "stored" if self.card.normalisation.kind == "stored" else "volume"
 
     def grey_scale(self) -> GreyScale | None:
-        """That of the model, if it has one of its own."""
+        """Stored grey scale of the model, if it has one."""
         scale = self.card.normalisation
         if scale.mean is None or scale.std is None:
             return None
         return GreyScale(scale.mean, scale.std)
 
     def noise_bound(self) -> float | None:
-        """That of the model."""
+        """Noise bound of the model."""
         return self.card.noise_bound
 
     def build(self) -> dict[str, nn.Module]:
-        """The network, within the bound of the model where it has none of its own."""
+        """Build the network; add the model's bound unless the network has its own."""
         modules, bound = super().build(), self.noise_bound()
         network = modules[self.result]
         if bound is not None and not wants_noise(network):
@@ -273,7 +273,7 @@ class Method(_Method):
         return modules
 
     def starting_weights(self, model: Model) -> AnyDict:
-        """Those of the model within its bound."""
+        """Weights of the model, including its noise bound."""
         return model.restorer().state_dict()
 
     def prepare(self, patches: Patches) -> None:
@@ -296,7 +296,7 @@ class Method(_Method):
             self._spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
-        """The scans that it was adapted to."""
+        """Intended use, for the card: the scans that the model was adapted to."""
         return (
             "The scans the model was adapted to, and others recorded in the same way."
         )
@@ -310,7 +310,7 @@ class Method(_Method):
             given, wanted = drawn.pop(order[0]), drawn.pop(order[1])
             return {"source": given, "target": wanted, **drawn}
         deep = self.config.ndim == 3
-        # A mask along one axis stays along that axis.
+        # Y and X must not be exchanged: the hidden neighbours lie along fixed axes.
         exchange = self.how == "recorrupted"
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         if self.how == "recorrupted":
@@ -330,7 +330,7 @@ class Method(_Method):
         return drawn | {"source": given, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error; if voxels are hidden, of those only."""
+        """Mean squared error; if voxels are hidden, of these voxels only."""
         squares = (self.output(batch) - batch["target"]).square()
         if "mask" not in batch:
             error = squares.mean()

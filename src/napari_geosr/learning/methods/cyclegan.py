@@ -1,24 +1,25 @@
-"""CycleGAN: learn to turn one kind of image into another, without pairs.
+"""CycleGAN: learn to translate one kind of image into another, without pairs.
 
-Two generators, one each way, two critics: what was turned to the other kind and back
-has to be what it was, and what is of the right kind already has to stay [1]_. With an
-upscale factor the way back makes voxels coarser, and the means of what was made have to
-be the input: that holds the geometry in place where no pair does.
+There are two generators, one for each direction, and two critics. An image that is
+translated there and back must return unchanged, and an image that is already of the
+right kind must stay as it is [1]_. With an upscale factor, the backward generator makes
+voxels coarser, and the averaged output must equal the input: this fixes the geometry,
+which pairs would otherwise do.
 
-In 2.5D the way forth sees neighbouring slices; the way back works slice by slice, so
-that the cycle from the target starts with as many slices as the way forth needs.
+In 2.5D the forward generator takes adjacent slices. The backward generator works slice
+by slice, so that the cycle from the target has all slices that the forward one needs.
 
-The published distance is least squares, with weights 1, 10 and 5, a learning rate of
-2e-4 and single images. It has a trap here: generators begin as the identity, which the
-cycle and the identity term like best, and what tells noise from none is learned within
-some hundred steps: the critics win (their loss falls to 0.01, the generators' stays at
-0.99 of 1), and then their slope says nothing any more. The distance of Wasserstein
-keeps its slope however far the images are apart [2]_, and nothing can bring noise back
-that was removed, so the cycle must weigh less than the critics. A foam in noise, slices
-alone, went from 9.1 dB to 14.4 in 600 steps of a network of 15 000 weights; with least
-squares it stayed at 9.1. A learning rate of 2e-3 suits such light networks better: 16.3
-dB after 324 steps, where 5e-4 had 13. As it is now, 200 steps in 2.5D (two minutes of
-one core) give 16.5.
+The paper uses the least-squares distance with weights 1, 10 and 5, a learning rate of
+2e-4 and single images. Here this fails: the generators start as the identity, which
+minimises the cycle and identity losses, and the critics learn to detect noise within a
+few hundred steps. They then win (their loss falls to 0.01, that of the generators stays
+at 0.99 of 1) and their gradient vanishes. The gradient of the Wasserstein distance
+persists however different the images are [2]_. As removed noise cannot be restored, the
+cycle loss must have a smaller weight than the critics. For slices of a foam with noise,
+the PSNR rose from 9.1 dB to 14.4 dB in 600 steps with a network of 15 000 weights; with
+least squares it stayed at 9.1 dB. A learning rate of 2e-3 suits such light networks
+better: 16.3 dB after 324 steps, compared with 13 dB for 5e-4. The present defaults give
+16.5 dB after 200 steps in 2.5D (two minutes on one core).
 
 References
 ----------
@@ -84,8 +85,8 @@ class Config(TranslationConfig):
         0.3,
         ge=0,
         title="Cycle weight",
-        description="Weight of the cycle loss: the "
-        "image must come back after both translations.",
+        description="Weight of the cycle loss: an image that is translated there and "
+        "back must be unchanged.",
     )
     identity_weight: float = Field(
         0.5,
@@ -116,13 +117,13 @@ class Method(TranslationMethod):
     paired = False
     loss_titles: Mapping[str, str] = {
         **TranslationMethod.loss_titles,
-        "cycle": "there and back",
-        "identity": "over-corrected",
-        "consistency": "off the input",
-        "critic_target": "critic of targets",
-        "critic_target penalty": "its steepness",
-        "critic_source": "critic of sources",
-        "critic_source penalty": "its steepness",
+        "cycle": "cycle loss",
+        "identity": "identity loss",
+        "consistency": "consistency loss",
+        "critic_target": "target critic loss",
+        "critic_target penalty": "target grad. penalty",
+        "critic_source": "source critic loss",
+        "critic_source penalty": "source grad. penalty",
     }
     config: Config
 
@@ -151,7 +152,7 @@ class Method(TranslationMethod):
         if config.dimensions == "2.5D":
             flat["dimensions"] = "2D"
         if factor > 1:
-            # Networks that make voxels finer need not have another form.
+            # The super-resolution network may not support a factor of 1.
             flat |= {"network": "resnet", "network_options": {}}
             flat |= {"layers": None, "width": None}
         kwargs = network_kwargs(config.model_copy(update=flat))
@@ -191,7 +192,7 @@ class Method(TranslationMethod):
 
     @contextmanager
     def _remembering_own_images_alone(self) -> Iterator[None]:
-        """Each way is for images of one kind: what it is given besides is not kept."""
+        """Keep other kinds of images out of the generators' running statistics."""
         with (
             left_alone(self.modules["network"]),
             left_alone(self.modules["backward"]),
@@ -205,7 +206,7 @@ class Method(TranslationMethod):
         -------
         cycle : Tensor
         made : dict of str to Tensor
-            For each critic, the image (N, 1, …) that it has to judge.
+            For each critic, the generated image (N, 1, …) that it judges.
         """
         source, target = batch["source"], batch["target"]
         to_target = self.forth(source)
@@ -226,7 +227,7 @@ class Method(TranslationMethod):
         return kept_target.abs().mean() + kept_source.abs().mean()
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses, dict[str, Tensor]]:
-        """Loss of both generators, its parts, and what they made for the critics."""
+        """Loss of both generators, its parts, and the images for the critics."""
         config = self.config
         cycle, made = self.cycles(batch)
         adversarial = sum(
@@ -263,13 +264,13 @@ class Method(TranslationMethod):
 
         def generators(batch: Batch) -> tuple[Tensor, Losses]:
             loss, losses, images = self.generator_loss(batch)
-            # By number: where memory ran out the parts are others than those given.
+            # By number: batches may have been split when memory ran out.
             for i, number in enumerate(batch["number"].tolist()):
                 made[number] = {k: image[i].detach() for k, image in images.items()}
             return loss, losses
 
         losses = loop.update("generators", numbered, generators)
-        # A step that fails leaves the pools alone: they change at its end only.
+        # The pools change only at the end, so that a failed step leaves them unchanged.
         pools = {name: pool.copy() for name, pool in self.pools.items()}
         judged = []
         for batch in numbered:
@@ -282,13 +283,13 @@ class Method(TranslationMethod):
         return losses
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The cycle loss: the only figure that needs neither pairs nor a critic."""
+        """The cycle loss: the only measure that needs neither pairs nor a critic."""
         cycle, _ = self.cycles(batch)
         return {"cycle": float(cycle)}
 
 
 def _numbered(batches: Sequence[Batch]) -> list[Batch]:
-    """Batches with the ``"number"`` of each sample among all."""
+    """Batches with the ``"number"`` of each sample, counted over all batches."""
     import torch
 
     found, first = [], 0

@@ -1,10 +1,10 @@
-"""Neighbor2Neighbor: learn from a single noisy scan by halving it in two ways.
+"""Neighbor2Neighbor: learn from a single noisy scan, subsampled into two images.
 
-Of every cell of 2 × 2 voxels one goes into each of two images of half the size, two
-that lie side by side; they show nearly the same object in independent noise, and one is
-guessed from the other. What the neighbours truly differ by is subtracted by a second
-term, whose weight rises during the training. It wants structures of some voxels: half
-the voxels are all that it sees.
+From every cell of 2 × 2 voxels, two adjacent voxels are drawn, one for each of two
+images of half the size. These show nearly the same object with independent noise, and
+one is predicted from the other. A regularisation term, whose weight rises during the
+training, compensates for the true difference between neighbours. Structures must be a
+few voxels wide, as the network sees images of half the resolution.
 
 References
 ----------
@@ -48,7 +48,7 @@ class Config(TrainingConfig):
         2.0,
         ge=0,
         le=100,
-        title="Increase",
+        title="Regularisation",
         description="Final weight of the regularisation, which rises from 0. Larger "
         "values give less smooth results.",
     )
@@ -57,7 +57,7 @@ class Config(TrainingConfig):
 def neighbour_pairs(n_axes: int) -> tuple[tuple[int, int], ...]:
     """Ordered pairs of voxels of a 2ⁿ cell that share a face; 8 in 2D, 24 in 3D.
 
-    Voxels of a cell are counted with the last axis fastest.
+    Voxels of a cell are numbered with the last axis varying fastest.
     """
     corners = list(itertools.product((0, 1), repeat=n_axes))
     return tuple(
@@ -69,7 +69,7 @@ def neighbour_pairs(n_axes: int) -> tuple[tuple[int, int], ...]:
 
 
 def as_cells(x: Tensor, n_axes: int) -> Tensor:
-    """Bring the voxels of the 2ⁿ cells of the last `n_axes` axes into one last axis."""
+    """Rearrange the cells of 2ⁿ voxels: the voxels of a cell form the new last axis."""
     lead, sizes = x.shape[: x.ndim - n_axes], x.shape[x.ndim - n_axes :]
     split = [part for size in sizes for part in (size // 2, 2)]
     first = len(lead)
@@ -81,13 +81,13 @@ def as_cells(x: Tensor, n_axes: int) -> Tensor:
 
 
 def halves(x: Tensor, choice: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
-    """The two images of half the size.
+    """Subsample an image into two images of half the size.
 
     Parameters
     ----------
     x : Tensor of shape (N, C, [Z,] Y, X)
     choice : integer Tensor of shape (N, 1, …)
-        For every cell the number of its pair in :func:`neighbour_pairs`.
+        Index of each cell's pair in :func:`neighbour_pairs`.
     """
     import torch
 
@@ -102,8 +102,8 @@ class Method(_Method):
     """Predicts one half of the voxels from the other."""
 
     loss_titles: Mapping[str, str] = {
-        "guess": "other half",
-        "regularising": "halves agree",
+        "guess": "prediction error",
+        "regularising": "regularisation",
     }
     judged_on = "prediction error on the other half (noisy)"
     config: Config
@@ -111,12 +111,12 @@ class Method(_Method):
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         self.n_axes = 3 if self.config.cells == "volume" else 2
-        #: Share of the training that is done; what the second term's weight follows.
+        #: Fraction of the training done, which sets the weight of the regularisation.
         self.progress = 0.0
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that 3D cells have a 3D network."""
+        """Also check that 3D cells are used with a 3D network."""
         super().check(config)
         assert isinstance(config, Config)
         if config.cells == "volume" and config.dimensions != "3D":
@@ -126,11 +126,11 @@ class Method(_Method):
             )
 
     def independent_noise_along(self) -> str:
-        """Axes along which neighbours stand in for each other."""
+        """Axes along which neighbours are predicted from each other."""
         return "xyz" if self.n_axes == 3 else "xy"
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch and, for every cell, which two neighbours go where."""
+        """Draw a patch and, for every cell, a pair of neighbours."""
         patch = patches.draw(rng, ("source",))["source"]
         kept = patch.ndim - self.n_axes
         shape = patch.shape[:kept] + tuple(n - n % 2 for n in patch.shape[kept:])
@@ -140,20 +140,20 @@ class Method(_Method):
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step; the weight of the second term rises with time."""
+        """One step; the weight of the regularisation rises with the steps."""
         self.progress = loop.step / max(1, loop.steps)
         return super().train_step(loop, batches)
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Equation 7 of [1]_: guess the other half, less what the halves differ by."""
+        """Equation 7 of [1]_: prediction error and regularisation."""
         import torch
 
         network, given = self.modules["network"], batch["source"]
         first, second = halves(given, batch["choice"], self.n_axes)
         middle = second.shape[1] // 2
-        # This pass first: within autocast some releases of torch keep the weights as
-        # the first pass has cast them, and one without gradients would cut them off.
-        with left_alone(network):  # it is whole images that it will restore
+        # The pass with gradients must come first: within autocast, some releases of
+        # torch cache the weights as cast in the first pass, with or without gradients.
+        with left_alone(network):  # the model will restore whole images, not halves
             error = network(first) - second[:, middle : middle + 1]
         with torch.no_grad():
             whole = network(given)
@@ -165,6 +165,6 @@ class Method(_Method):
         return total, {"loss": total, "guess": guess, "regularising": truth}
 
     def validate(self, batch: Batch) -> dict[str, float]:
-        """The prediction loss alone, which keeps its meaning during the training."""
+        """The prediction error alone, which is comparable throughout the training."""
         _, losses = self.loss(batch)
         return {"guess": float(losses["guess"])}

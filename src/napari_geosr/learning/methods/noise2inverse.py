@@ -1,10 +1,10 @@
 """Noise2Inverse: learn from reconstructions of disjoint parts of the projections.
 
-Every source is a reconstruction of the same object from every K-th projection, each
-from others. The noise of projections is independent, so it is between the sources, and
-one of them can be guessed from the others, as in Noise2Noise. That holds where the
-reconstruction is linear and the noise has zero mean; the sources must have the same
-voxels, filter and grey scale.
+The sources are reconstructions of the same object, each from every K-th projection and
+from different ones. As the noise of projections is independent, so is that of the
+sources, and one of them can be predicted from the others as in Noise2Noise. This is
+valid if the reconstruction is linear and the noise has zero mean. The sources must have
+the same voxels, filter and grey scale.
 
 To restore, the network is run on each of :func:`inputs` and the outputs are averaged;
 the model's card says so, and ``napari-geosr restore A B … --average`` does it.
@@ -75,7 +75,7 @@ def inputs(volumes: Sequence[Volume], strategy: Strategy = "X:1") -> list[Volume
     Returns
     -------
     list of Volume
-        As many as there are sources, lazy; of the kind that the network was trained on.
+        Lazy volumes, one per source, computed like the inputs of the training.
     """
     return [_mean(volumes, given) for given, _ in index_sets(len(volumes), strategy)]
 
@@ -111,12 +111,12 @@ class Method(_Method):
     def scenes(
         self, volumes: Mapping[str, Sequence[Volume]]
     ) -> Mapping[str, Sequence[Volume]]:
-        """A scene for every choice of input and target; training draws one at random.
+        """One scene for each choice of input and target; training draws them at random.
 
-        So every source is a target in its turn.
+        Thus every source serves as a target.
         """
         given = volumes["source"]
-        mean_volume(given, "all")  # says which of them differs
+        mean_volume(given, "all")  # raises if shapes or axes differ
         sets = index_sets(len(given), self.config.strategy)
         return {
             "source": inputs(given, self.config.strategy),
@@ -125,11 +125,11 @@ class Method(_Method):
 
     @property
     def run_on(self) -> Literal["each", "others"]:
-        """Grey scale of the inputs that the network has seen."""
+        """Inputs of the trained network: single volumes, or means of the others."""
         return "others" if self.config.strategy == "X:1" else "each"
 
     def intended_use(self) -> str:
-        """Restore what training gave as input: the whole scan has less noise."""
+        """Intended use, for the card: sub-reconstructions like those in training."""
         n = len(self.config.source)
         return (
             f"Sub-reconstructions like the {n} it was trained on: give all of one "
@@ -143,11 +143,11 @@ class Method(_Method):
         return inputs(volumes, self.config.strategy)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw an input and its target from one of the choices."""
+        """Draw an input and its target from a random scene."""
         return patches.draw(rng, ("source", "target"))
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error: its minimum is the mean, as Noise2Inverse needs [1]_."""
+        """Mean squared error: minimised by the mean, as Noise2Inverse needs [1]_."""
         output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

@@ -1,9 +1,9 @@
 """Noise2Noise: learn from two noisy scans of the same object.
 
-The mean of all scans that look like one noisy scan is the clean object, so a network
-that has to guess another noisy scan learns to give the clean one. It is valid where the
-noise of the two is independent and has zero mean, and they lie on each other to 0.2
-voxels.
+The noise of the second scan cannot be predicted from the first one, so a network that
+minimises the mean squared error to it learns to predict the clean object. This is valid
+if the noise of both scans is independent and has zero mean, and if the scans are
+aligned to within 0.2 voxels.
 
 References
 ----------
@@ -48,7 +48,7 @@ class Method(_Method):
         return {"source": drawn[order[0]], "target": drawn[order[1]]}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error: its minimum is the mean, as Noise2Noise needs [1]_."""
+        """Mean squared error: minimised by the mean, as Noise2Noise needs [1]_."""
         output = self.output(batch)
         error = (output - batch["target"]).square().mean()
         return error, {"loss": error}

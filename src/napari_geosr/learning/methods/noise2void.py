@@ -1,8 +1,9 @@
-"""Noise2Void: learn from one noisy scan by predicting voxels from neighbours.
+"""Noise2Void: learn from one noisy scan by predicting voxels from their neighbours.
 
-A few voxels of each patch are hidden behind others, and the network has to guess what
-they were. Noise that is independent from voxel to voxel cannot be guessed, so it learns
-the rest. Where noise is correlated along a line, the line is hidden as well [3]_.
+A few voxels of each patch are replaced by others, and the network predicts their
+original values. Noise that is independent between voxels cannot be predicted, so the
+network learns the signal alone. If noise is correlated along a line, the neighbours on
+this line are replaced as well [3]_.
 
 References
 ----------
@@ -96,7 +97,7 @@ class Method(_Method):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that a mask along Z has slices."""
+        """Also check that a mask along Z has adjacent slices."""
         super().check(config)
         assert isinstance(config, Config)
         if config.mask_axis == "z" and config.dimensions == "2D":
@@ -106,10 +107,10 @@ class Method(_Method):
             )
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network: without a skip from input to output by default.
+        """Settings of the network, by default without a skip from input to output.
 
-        What stands in for a hidden voxel says next to nothing of it, so a network that
-        passes it on begins with the wrong answer.
+        The replacement of a hidden voxel carries hardly any information about it, so a
+        network that passes it on would start with a wrong prediction.
         """
         kwargs = super().network_kwargs()
         if "residual" in kwargs:
@@ -117,13 +118,13 @@ class Method(_Method):
         return kwargs
 
     def independent_noise_along(self) -> str:
-        """Axes along which neighbours are not hidden."""
+        """Axes along which neighbours are not hidden, so noise must be independent."""
         masked = self.config.mask_axis
         hidden = "xyz"[: self.config.ndim] if masked == "cross" else masked
         return "".join(axis for axis in "xyz" if axis not in hidden)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a patch with hidden voxels, their values and positions."""
+        """Draw a patch with hidden voxels, their true values and positions."""
         exchange = self.config.mask_axis in ("none", "z", "cross")
         deep = self.config.ndim == 3
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
@@ -138,10 +139,10 @@ class Method(_Method):
         }
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """Mean squared error of the hidden voxels alone."""
+        """Mean squared error of the hidden voxels."""
         output = self.output(batch)
         mask = batch["mask"]
         squares = mask * (output - batch["target"]).square()
-        # Patch by patch: parts of a batch then average to the whole.
+        # Mean per patch: the mean over parts of a batch equals that of the whole batch.
         error = (squares.flatten(1).sum(1) / mask.flatten(1).sum(1)).mean()
         return error, {"loss": error}

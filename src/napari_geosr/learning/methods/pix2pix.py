@@ -1,16 +1,17 @@
-"""Pix2Pix: learn to turn one kind of image into another, from aligned pairs.
+"""Pix2Pix: learn to translate one kind of image into another, from aligned pairs.
 
-The generator is held near its target by the mean absolute error (or other losses, also
-of geometry, that a person chooses), and made to look like one by a critic of patches
-that sees the input as well [1]_. With an upscale factor the target has finer voxels;
-the critic then sees the input interpolated to them.
+The mean absolute error (or other losses chosen by the user, including geometric ones)
+keeps the output close to its target. A patch critic, which also takes the input, makes
+it look like a target [1]_. With an upscale factor, the target has smaller voxels, and
+the critic takes the input interpolated to them.
 
-The published weights are 1 and 100. Here the larger one is 1, so that the limit on the
-length of gradients has the meaning that it has in other methods, and they stand at 1 to
-50: standardised grey values spread twice as far as those from -1 to 1. Where voxels
-become finer the critic weighs a quarter of that: each voxel leaves more to be made up.
-A foam four times finer, after 600 steps, had 16.2 dB (interpolation: 18.3) and six
-times its connections with 1 : 50, and 22.6 dB and 24 % too few or many with 1 : 200.
+The published weights are 1 (critic) and 100 (pixels). Here the larger weight is 1, so
+that the gradient clipping acts as in other methods, and the ratio is 1 : 50, as
+standardised grey values spread twice as far as values from -1 to 1. With an upscale
+factor, the critic has a quarter of this weight, since more detail could be invented in
+each voxel. For a foam upscaled 4 times, 600 steps with 1 : 50 gave 16.2 dB
+(interpolation: 18.3 dB) and six times as many connections as in the target; 1 : 200
+gave 22.6 dB and an error of 24 % in the number of connections.
 
 References
 ----------
@@ -43,7 +44,7 @@ from napari_geosr.learning.translation import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: With voxels that stay, and where they become finer.
+#: Default adversarial weights, without and with an upscale factor.
 ADVERSARIAL_WEIGHT, FINER_ADVERSARIAL_WEIGHT = 0.02, 0.005
 NEEDS = "aligned pairs of two kinds of scan of the same object"
 
@@ -66,7 +67,7 @@ class Config(TranslationConfig, TargetLossConfig):
         None,
         ge=0,
         title="Adversarial weight",
-        description="Of the critic's judgement; by itself "
+        description="Weight of the adversarial loss; by default "
         f"{ADVERSARIAL_WEIGHT:g}, with an upscale factor {FINER_ADVERSARIAL_WEIGHT:g}.",
     )
 
@@ -78,12 +79,12 @@ class Method(TargetLossMethod, TranslationMethod):
 
     @classmethod
     def check(cls, config: TrainingConfig) -> None:
-        """Also check that boxes are not larger than patches."""
+        """Also check that comparison boxes fit into patches."""
         super().check(config)
         cls(config).check_window()
 
     def build(self) -> dict[str, nn.Module]:
-        """Generator and critic of patches."""
+        """Generator and patch critic."""
         critic = learning.critics.PatchCritic(
             self.config.ndim, self.config.planes + 1, self.config.critic_width
         )
@@ -102,7 +103,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return FINER_ADVERSARIAL_WEIGHT if finer_voxels else ADVERSARIAL_WEIGHT
 
     def together(self, source: Tensor, image: Tensor) -> Tensor:
-        """What the critic sees: the input on the image's grid, then the image."""
+        """Input of the critic: the source on the image's grid, then the image."""
         import torch
 
         return torch.cat([finer(source, self.upscale_factor), image], dim=1)
@@ -128,7 +129,7 @@ class Method(TargetLossMethod, TranslationMethod):
         return self.judge("critic", batch["target"], fake, condition)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
-        """One step of the critic, one of the generator."""
+        """One step of the critic, then one of the generator."""
         self.target_loss.go_to(loop)
         losses = loop.update("critic", batches, self.critic_loss)
         return loop.update("network", batches, self.loss) | losses

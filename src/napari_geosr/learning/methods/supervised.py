@@ -1,9 +1,9 @@
 """Supervised: learn from pairs of a low-quality and a high-quality scan.
 
-The target has less noise, more projections or finer voxels. With a network that
-upscales, such as ``light_sr``, its voxels are 2, 4 or 8 times finer along every axis
-that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where slices stay
-as far apart as they are. Or the target is a label image, and the model learns to label.
+The target has less noise, more projections or smaller voxels. With a super-resolution
+network such as ``light_sr``, its voxels are 2, 4 or 8 times smaller along every axis
+that the network works on: Z, Y and X in 3D; Y and X in 2D and 2.5D, where the distance
+of slices is unchanged. If the target is a label image, the model learns segmentation.
 """
 
 from __future__ import annotations
@@ -53,17 +53,17 @@ class Config(TargetLossConfig):
         ge=1,
         le=256,
         title="Labels",
-        description="1: learn grey values. 2 or more: learn labels; the target holds "
-        "this many of them, numbered 0, 1, 2 and so on (such as pore, solid, grain), "
-        "and the model gives the most likely label of each voxel.",
+        description="1: learn grey values. 2 or more: learn that number of labels, "
+        "numbered 0, 1, 2 and so on in the target (such as pore, solid, grain); the "
+        "model outputs the most likely label of each voxel.",
     )
     dilations: int | None = Field(
         None,
         ge=1,
         le=64,
         title="Dilations",
-        description="Dilations of an msdnet: 1, 2, … n, repeated over its layers. By "
-        "default what suits the network.",
+        description="Number n of dilations of an msdnet: 1, 2, … n, repeated over its "
+        "layers. By default those of the network.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
@@ -111,7 +111,7 @@ class Method(TargetLossMethod):
         cls(config).check_window()
 
     def network_kwargs(self) -> AnyDict:
-        """Settings of the network, with the number of dilations and of labels."""
+        """Settings of the network, with its dilations and number of labels."""
         more: AnyDict = {}
         if self.config.dilations is not None:
             more["dilations"] = tuple(range(1, self.config.dilations + 1))
@@ -132,7 +132,7 @@ class Method(TargetLossMethod):
         return said
 
     def intended_use(self) -> str:
-        """What the card says the model is for."""
+        """Intended use, for the card; states the labels, if there are any."""
         said = super().intended_use()
         if self.labels > 1:
             numbers = f"0 … {self.labels - 1}"
@@ -143,7 +143,7 @@ class Method(TargetLossMethod):
         return said
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
-        """Draw a pair; where there are labels, nothing else is in its target."""
+        """Draw a pair; check that a label target contains only labels."""
         drawn = super().draw(patches, rng)
         if self.labels > 1 and (wrong := wrong_label(drawn["target"], self.labels)):
             raise VolumeError(
@@ -154,7 +154,7 @@ class Method(TargetLossMethod):
         return drawn
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
-        """The chosen losses, or cross-entropy where the target is labels.
+        """The chosen losses, or cross-entropy for labels.
 
         See `napari_geosr.learning.losses.terms` and `…labels`.
         """
@@ -170,7 +170,7 @@ class Method(TargetLossMethod):
         scores = self.output(batch)
         error = losses.labels.cross_entropy(scores, batch["target"])
         missed = self._missed(scores.argmax(dim=1, keepdim=True), batch["target"])
-        # The first has the colour of the validation curve, which is the same figure.
+        # The first loss gets the colour of the validation curve: both are 1 - Dice.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
     def _missed(self, found: Tensor, target: Tensor) -> float:

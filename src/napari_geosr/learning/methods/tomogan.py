@@ -1,17 +1,17 @@
 """TomoGAN: learn from pairs with pixel, perceptual and adversarial losses.
 
-The loss of the generator has three parts [1]_: the mean squared error (or other losses,
-also of geometry, that a person chooses), the distance of features, and the critic's
-judgement. The distance that the critic stands for is that of Jensen and Shannon, as
-published, or of Wasserstein with gradient penalty.
+The loss of the generator has three terms [1]_: the mean squared error (or other losses
+chosen by the user, including geometric ones), a perceptual loss and an adversarial
+loss. The critic estimates the Jensen-Shannon distance, as published, the Wasserstein
+distance with gradient penalty, or the least-squares distance.
 
-The published weights (20, 0.5 and 2) belong to grey values from 0 to 255. Here data are
-standardised, and the defaults are chosen so that the terms have the same order of
-magnitude. On a foam in noise (standard deviation 0.3 of the contrast), 200 steps of a
-small generator leave a pixel term of 0.08, a perceptual one of 0.07, a cross-entropy of
-1 to 16 and a Wasserstein term (a distance over the root of the number of voxels) of
-0.6: with 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 that is 0.08, 0.04 and 0.01 to 0.16,
-or 0.06.
+The published weights (20, 0.5 and 2) are for grey values from 0 to 255. Here data are
+standardised, and the default weights give all terms the same order of magnitude. For a
+foam with noise (standard deviation: 0.3 of the contrast), 200 steps of a small
+generator leave a pixel loss of 0.08, a perceptual loss of 0.07, a cross-entropy of 1 to
+16 and a Wasserstein loss (divided by the root of the number of voxels) of 0.6. Weights
+of 1, 0.5 and 0.01 (Jensen-Shannon) or 0.1 (Wasserstein) give terms of 0.08, 0.04 and
+0.01 to 0.16 or 0.06.
 
 References
 ----------
@@ -48,10 +48,12 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
 
 NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same object"
-#: Share of the steps with the pixel term alone, before the Wasserstein critic begins.
+#: Fraction of the steps with the pixel loss alone before the Wasserstein critic starts,
+#: and the maximum number of these steps.
 _PIXEL_SHARE = 0.1
 _MOST_PIXEL_STEPS = 1000
-#: Logits of a critic that wins grow to ten and more; the other two stay below one.
+#: Default adversarial weights: the cross-entropy of a winning critic grows to ten and
+#: more, whereas the losses of the other two distances stay below one.
 _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
 
 
@@ -69,7 +71,7 @@ class Config(AdversarialConfig, TargetLossConfig):
         ge=1,
         le=31,
         title="Adjacent slices",
-        description="Slices that a 2.5D network sees at once, an odd number.",
+        description="Number of slices that a 2.5D network takes at once (odd).",
     )
     pixel_weight: float = Field(
         1.0,
@@ -118,7 +120,7 @@ class Method(TargetLossMethod, AdversarialMethod):
 
     loss_titles: Mapping[str, str] = {
         **AdversarialMethod.loss_titles,
-        "perceptual": "textures differ",
+        "perceptual": "perceptual loss",
     }
     config: Config
 

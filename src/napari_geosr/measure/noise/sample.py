@@ -49,6 +49,10 @@ _SMALL, _LARGE = 1e-9, 1e9
 _CONSTANT = 1e-6
 
 
+class NoiseUnknownError(VolumeError):
+    """A volume is as it should be, but its noise cannot be measured."""
+
+
 @dataclass(frozen=True, eq=False)
 class NoiseSample:
     """Blocks of a scan without those that cannot be used.
@@ -204,7 +208,7 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     unknown = 1 - float(known.mean()) if known.size else 1.0
     whole = known.all((1, 2, 3))
     if not whole.any():
-        raise VolumeError(
+        raise NoiseUnknownError(
             f"{volume.title} has no block of {' × '.join(map(str, blocks.shape[1:]))} "
             "voxels without NaN or infinite values: its noise cannot be measured."
         )

@@ -17,19 +17,20 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
     StepIterator,
+    Warned,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.noise import noise_steps
+from napari_geosr.measure.noise.sample import NoiseUnknownError
 
 Array = npt.NDArray[np.float64]
 
@@ -86,6 +87,7 @@ def noise_check_steps(
     threshold: float,
     phase: str,
     *,
+    warnings: list[str],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, NoiseCheck | None]:
     """Measure the noise of a sample of the scan, and what it does at a threshold.
@@ -101,13 +103,17 @@ def noise_check_steps(
     threshold : float
     phase : str
         As in `PorosityConfig`.
+    warnings : list of str
+        Gets the reason where the noise cannot be measured.
     """
     yield StageStarted(message="Measuring the noise")
     try:
         with StepIterator(noise_steps(volume, should_stop=should_stop)) as iterator:
             for _ in iterator:
                 yield Step()  # its blocks are not those of the measurement
-    except VolumeError:
+    except NoiseUnknownError as error:
+        warnings.append(str(error))
+        yield Warned(message=str(error))
         return None
     noise = iterator.result
     found: Misclassification | None

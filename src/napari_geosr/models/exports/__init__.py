@@ -1,11 +1,11 @@
 """Export formats for models, one per file, found by file name.
 
-A format's module offers, without importing torch or a library that it needs at module
-level, ``TITLE`` and ``SUFFIX``, and ``write(model, path) -> float``: it writes the file
-and returns how far its result is from ours at most, in standard deviations of the
-result; it raises `ModelError` where the two are not the same. It may offer
-``remarks(card) -> list of str``: what a person has to know to get there what is got
-here, in sentences.
+The module of a format provides ``TITLE``, ``SUFFIX`` and
+``write(model, path) -> float``. `write` writes the file and returns the largest
+difference between the results of the file and of the model, in standard deviations of
+the result; it raises `ModelError` if they do not agree. Optional is
+``remarks(card) -> list of str``: sentences on how to obtain the same results with other
+software. The module must not import torch or optional libraries at module level.
 """
 
 from __future__ import annotations

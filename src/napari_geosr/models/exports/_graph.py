@@ -22,25 +22,26 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float32]
 
-#: Largest difference between the two, in standard deviations of the result.
+#: Maximum difference between graph and network, in standard deviations of the result.
 TOLERANCE = 1e-4
-#: Least standard deviation by which an image is divided: one grey value gives no NaN.
+#: Minimum standard deviation that an image is divided by: no NaN for constant images.
 _LEAST_SPREAD = 1e-12
-#: Operators that onnxruntime and its like have had for years.
+#: Version of ONNX's operator set, old enough for common runtimes.
 OPSET = 17
-#: Voxels along each axis of the smallest trial, about.
+#: Approximate size in voxels of the smallest trial image, by number of axes.
 _TRIAL = {2: (40, 44), 3: (16, 18, 20)}
+#: Names of the graph's input and output.
 INPUT, OUTPUT = "input", "output"
 
 
 @dataclass(frozen=True)
 class Trial:
-    """Outputs of both for one image.
+    """A trial image, on which graph and network were compared.
 
     Attributes
     ----------
     given, result : ndarray
-        Image and the result of ours, batch and channels included.
+        The image and the network's result, with batch and channel axes.
     difference : float
         Largest difference, in standard deviations of the result.
     """
@@ -77,7 +78,7 @@ def in_words(card: ModelCard) -> tuple[str, str]:
         takes += f"; {card.adjacent_slices} neighbouring slices as channels"
     gives = "grey values on the same scale" if card.labels == 1 else "labels"
     if card.labels == 1 and card.normalisation.output_mean is not None:
-        gives = "values on a scale of their own" if kind != "stored" else "grey values"
+        gives = "values on a different scale" if kind != "stored" else "grey values"
     return takes, gives
 
 
@@ -93,14 +94,13 @@ def _ends(card: ModelCard) -> str:
 
 
 def remarks(card: ModelCard, *, inside: bool) -> list[str]:
-    """How results of a volume given in parts differ from the command restore.
+    """Describe how scaling with the exported file differs from the command restore.
 
     Parameters
     ----------
     inside : bool
-        Whether the file itself asks for grey values to be brought to 0 … 1, where the
-        network takes them like that, by the piece that is given; else it is left to
-        who uses it.
+        Whether the file itself specifies the scaling to 0 … 1, if the network needs it,
+        from the input given at once; otherwise users have to scale.
     """
     kind = card.normalisation.kind
     if brought(card) is not None:
@@ -148,14 +148,14 @@ def grey_network(model: Model) -> nn.Module:
     scale = card.normalisation
 
     class GreyValues(nn.Module):
-        """From grey values to grey values."""
+        """Network from grey values to grey values."""
 
         def __init__(self) -> None:
             super().__init__()
             self.network = model.restorer()
 
         def forward(self, x: Tensor) -> Tensor:
-            """Scale, restore, scale back."""
+            """Scale, restore and scale back."""
             if scale.kind == "stored":
                 assert scale.mean is not None
                 assert scale.std is not None
@@ -178,15 +178,15 @@ def grey_network(model: Model) -> nn.Module:
 
 
 def write_graph(model: Model, path: Path) -> list[Trial]:
-    """Write the graph and compare it at three sizes, once with two images.
+    """Write the graph and compare it at three sizes, once with a batch of two images.
 
-    Where a network pads what its strides do not divide, the graph does as well; if it
-    cannot, sizes have to be multiples of the strides, which the file then says.
+    The first attempt includes sizes that are not multiples of the network's strides. If
+    it fails, only multiples are tested, and the file states this requirement.
 
     Raises
     ------
     ModelError
-        If the network cannot be written as a graph, or the graph gives other values.
+        If the network cannot be written as a graph, or the graph's output differs.
     """
     network, spec = grey_network(model), spec_of(model)
     try:
@@ -221,7 +221,7 @@ def _written(
     }
     try:
         with warnings.catch_warnings(), torch.no_grad(), networks.plain_layers(network):
-            # Of tracing: whether its guesses hold is what the comparison is for.
+            # Ignore warnings about tracing: the comparison checks its assumptions.
             warnings.simplefilter("ignore")
             torch.onnx.export(
                 network,
@@ -233,7 +233,7 @@ def _written(
                 opset_version=OPSET,
                 dynamo=False,
             )
-    except Exception as error:  # of torch's exporter: any kind
+    except Exception as error:  # torch's exporter raises errors of any kind
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"The network of {model.card.name} cannot be written as an ONNX graph "
@@ -246,7 +246,7 @@ def _written(
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
     """Three valid input sizes; the graph is traced at the first one.
 
-    With `odd` the first and the last are no multiples of the strides.
+    With `odd`, the first and the last are not multiples of the strides.
     """
     grids = [
         -(-max(n, least) // stride)
@@ -265,7 +265,7 @@ def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
 
 
 def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ...]:
-    """Divisors of valid sizes, if only multiples were tested."""
+    """Required divisors of sizes: the strides if only their multiples were tested."""
     fit = all(
         n % s == 0 for size in sizes for n, s in zip(size, spec.stride, strict=True)
     )
@@ -273,7 +273,7 @@ def _multiples(spec: NetworkSpec, sizes: list[tuple[int, ...]]) -> tuple[int, ..
 
 
 def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
-    """Structure and noise on the grey scale of the graph's input."""
+    """Image of structure and noise on the grey scale of the graph's input."""
     rng = np.random.default_rng(sum(size))
     shape = (samples, card.adjacent_slices, *size)
     waves = np.ones(shape)
@@ -304,7 +304,7 @@ def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> 
             str(path), options, providers=["CPUExecutionProvider"]
         )
         [theirs] = session.run([OUTPUT], {INPUT: image})
-    except Exception as error:  # of onnxruntime: any kind
+    except Exception as error:  # onnxruntime raises errors of any kind
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"The ONNX graph of {card.name} does not run ({reason}), so it was not "
@@ -325,7 +325,7 @@ def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> 
 
 
 def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
-    """Write metadata into the file."""
+    """Add metadata to the file."""
     import onnx
 
     model = onnx.load(str(path))

@@ -1,6 +1,6 @@
-"""BioImage.IO: a package of description, ONNX weights and a test with its result.
+"""BioImage.IO package: a description, ONNX weights and a test with its result.
 
-Card and weights of the model are in it as well: the same file is a bundle of ours.
+The package also contains the card and weights of the model, so it is a bundle too.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ _TAGS = {
     "segment": ("segmentation",),
 }
 _UNITS = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "m": "meter"}
-#: Added to the range of grey values: far below that of any, zero for none.
+#: Added to the range of grey values to avoid division by zero; far below real ranges.
 _LEAST_RANGE = 1e-12
-#: Words of a description in BioImage.IO are at most this long.
+#: Maximum length of a description in BioImage.IO, in characters.
 _LONGEST = 1024
 
 
@@ -44,13 +44,13 @@ def write(model: Model, path: Path) -> float:
     ConfigError
         If a library is missing.
     ModelError
-        If it cannot be written, gives other values, or is no valid package.
+        If it cannot be written, its output differs, or the package is not valid.
     """
     _graph.needed("bioimageio.spec", "onnx", "onnxruntime")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trials = _graph.write_graph(model, folder / "weights.onnx")
-        np.save(folder / "test_input.npy", trials[1].given)  # of whole strides
+        np.save(folder / "test_input.npy", trials[1].given)  # a multiple of the strides
         np.save(folder / "test_output.npy", trials[1].result)
         for name, content in bundle.contents(model.path).items():
             (folder / name).write_bytes(content)
@@ -117,7 +117,7 @@ def _allowed(title: str) -> str:
 
 
 def _licence(text: str, folder: Path) -> Any:
-    """An SPDX identifier if it is one, else a file with the words."""
+    """The SPDX identifier if `text` is one, otherwise a file with the text."""
     from bioimageio.spec.generic.v0_3 import FileDescr, LicenseId
     from pydantic import TypeAdapter, ValidationError
 
@@ -173,7 +173,7 @@ def _word(channel: str) -> str:
 
 
 def _least(spec: Any, axis: int) -> int:
-    """Smallest size that is a multiple of the stride, and not too small for a test."""
+    """Minimum size: a multiple of the stride, and at least 8 voxels for the test."""
     stride, least = spec.stride[axis], max(spec.minimum_size[axis], 8)
     return int(-(-least // stride) * stride)
 
@@ -218,7 +218,7 @@ def _validate(package: Path) -> None:
         from bioimageio.core import test_description
 
         with warnings.catch_warnings():
-            # Percentiles of one test image are what is meant here.
+            # Ignore warnings about percentiles of a single image, which are intended.
             warnings.simplefilter("ignore", UserWarning)
             summary = test_description(package, weight_format="onnx")
     else:
@@ -242,7 +242,7 @@ def _readme(card: ModelCard) -> str:
         card.description,
         f"**Use it for:** {card.intended_use}",
         f"**Not for:** {card.not_for}",
-        f"**Takes:** {takes}. **Gives:** {gives}.",
+        f"**Input:** {takes}. **Output:** {gives}.",
         *remarks(card),
         *card.remarks,
         f"**Trained on:** {card.training.description}",

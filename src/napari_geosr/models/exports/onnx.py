@@ -23,7 +23,7 @@ def write(model: Model, path: Path) -> float:
     ConfigError
         If a library is missing.
     ModelError
-        If it cannot be written, or gives other values.
+        If it cannot be written, or its output differs from the original.
     """
     _graph.needed("onnx", "onnxruntime")
     return max(trial.difference for trial in _graph.write_graph(model, path))

@@ -1,23 +1,23 @@
-"""Importers of third-party networks, which are read as data and never run.
+"""Importers of third-party networks, which are read as data; their code is never run.
 
-Found by file name. A format's module offers, without importing torch or a library that
-it needs at module level:
+Formats are found by file name. The module of a format must not import torch or optional
+libraries at module level. It provides:
 
 ``ABOUT``
-    What can be given, in a few words: "CAREamics checkpoints (.ckpt)".
+    Short description of the supported files: "CAREamics checkpoints (.ckpt)".
 ``SUFFIXES``
-    Of its files, small and with their dots.
+    Suffixes of its files, in lower case with their dots.
 ``recognises(source) -> bool``
-    Whether a :class:`ModelSource` is of this format: by its suffix, then files of
-    weights by what they hold, ``source.tensors``.
+    Whether a :class:`ModelSource` has this format: judged by its suffix, and for
+    weights files by their contents, ``source.tensors``.
 ``read(source, channel) -> Draft``
-    The network with what is known of it (`draft.Draft`); `channel` is the one of the
-    result that is wanted, or None. Raises `ModelError` where it cannot be had.
+    Returns the network and what is known about it (`draft.Draft`); `channel` is the
+    output channel to use, or None. Raises `ModelError` if it cannot be imported.
 ``FALLBACK`` (optional)
-    True: asked only when all others have said no.
+    True: tried only after all other formats.
 
-What builds the network again from the bundle that is kept is a file in
-`napari_geosr.networks.foreign_formats`.
+For each format, a module of `napari_geosr.networks.foreign_formats` rebuilds the
+network from its bundle.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ FORMATS = Registry(
         {"download", "draft", "onnx_graph", "package_files", "scales", "tensors"}
     ),
 )
-#: A graph alone, which belongs to a package.
+#: Suffix of a graph without the package it belongs to.
 _GRAPH = ".onnx"
 
 
@@ -57,7 +57,7 @@ class ModelSource:
     ----------
     text : str
     should_stop : callable
-        Asked between the pieces of a download.
+        Called between the chunks of a download; True cancels it.
     """
 
     text: str
@@ -70,7 +70,7 @@ class ModelSource:
 
     @property
     def suffix(self) -> str:
-        """The last one, small."""
+        """The last suffix, in lower case."""
         return self.path.suffix.lower()
 
     @property
@@ -83,7 +83,7 @@ class ModelSource:
 
     @cached_property
     def tensors(self) -> AnyMapping:
-        """Named contents of a weights file; `ModelError` if it is not one."""
+        """Contents of a weights file by name; `ModelError` if it is not one."""
         return read_file(self.path)
 
 
@@ -95,25 +95,25 @@ def read(
     Parameters
     ----------
     source : str
-        Of one of the formats, see :func:`about`.
+        Source in one of the formats, see :func:`about`.
     channel : int, optional
-        Which channel of the result is wanted, for packages that give several.
+        Output channel to use, for packages with several.
     should_stop : callable
-        Asked while something is downloaded.
+        Called during downloads; True cancels them.
 
     Raises
     ------
     ModelError
-        With what is wrong with it.
+        If the model cannot be imported.
     Cancelled
-        If `should_stop` said so.
+        If `should_stop` returned True.
     """
     given = ModelSource(source, should_stop)
     refusal: ModelError | None = None
     for module in _modules():
         try:
             mine = module.recognises(given)
-        except ModelError as error:  # another format may know it
+        except ModelError as error:  # another format may recognise it
             refusal = refusal or error
             continue
         if mine:
@@ -128,7 +128,7 @@ def about() -> list[str]:
 
 
 def suffixes() -> list[str]:
-    """Of files that can be imported."""
+    """Suffixes of the files that can be imported."""
     found = (suffix for module in _modules() for suffix in module.SUFFIXES)
     return list(dict.fromkeys(found))
 

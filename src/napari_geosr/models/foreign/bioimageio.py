@@ -1,8 +1,8 @@
-"""Packages of the BioImage.IO model zoo: a description, weights and a test.
+"""Imports packages of the BioImage.IO model zoo: a description, weights and a test.
 
-Read with bioimageio.spec (MIT licence; the extra ``zoo``), by path, address or
-identifier. Weights are taken as ONNX graphs, or as state dicts of networks that are
-known here by name; a package's own Python code and TorchScript programs are never run.
+They are read with bioimageio.spec (MIT licence; the extra ``zoo``) from a path, URL or
+identifier. Supported weights are ONNX graphs and state dicts of networks known by name;
+a package's own Python code and TorchScript programs are never run.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
 
 ABOUT = "BioImage.IO packages (.zip, folder, rdf.yaml, URL or identifier)"
 SUFFIXES = (".zip", ".yaml", ".yml")
-#: Largest difference from the package's own test, in units of its spread.
+#: Maximum difference from the package's expected test result, in standard deviations of
+#: that result.
 _TOLERANCE = 1e-3
-#: Part of a window of fixed size that overlaps with the next.
+#: Windows of fixed size overlap by their shortest edge divided by this number.
 _OVERLAP = 4
+#: Modalities by the tags of a package.
 _MICROSCOPY: dict[str, Modality] = {
     "fluorescence": "fluorescence",
     "light-sheet": "fluorescence",
@@ -60,14 +62,14 @@ _MICROSCOPY: dict[str, Modality] = {
 }
 _SPACES = ("z", "y", "x")
 _DEPARTS = (
-    "The package gives its output the mean and standard deviation of its input; "
+    "The package scales its output to the mean and standard deviation of its input; "
     "napari-geosr inverts the scaling of the input instead."
 )
 _Tensors = tuple[AnyArray, AnyArray]
 
 
 def recognises(source: ModelSource) -> bool:
-    """Whether this is a package on disk, or may be the URL or name of one."""
+    """Whether this is a package on disk, or may be the URL or identifier of one."""
     if source.path.exists():
         return is_package(source.path)
     return not source.is_path
@@ -88,19 +90,19 @@ def draft(
     Parameters
     ----------
     source : str
-        Path of a zip, a folder or a description; an address or an identifier.
+        Path of a zip, a folder or a description; or a URL or an identifier.
     channel : int, optional
-        Which channel of the result is wanted where it has several.
+        Output channel to use, if the network has several.
     should_stop : callable
-        Asked between the pieces of a download.
+        Called between the chunks of a download; True cancels it.
 
     Raises
     ------
     ModelError
-        If bioimageio.spec is missing, the package cannot be read, or its network is of
-        a kind that cannot be had here.
+        If bioimageio.spec is missing, the package cannot be read, or its network is not
+        supported.
     Cancelled
-        If `should_stop` said so.
+        If `should_stop` returned True.
     """
     with (
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
@@ -165,14 +167,14 @@ def _draft(description: ModelDescr, source: str, channel: int | None) -> Draft:
 
 
 def is_package(path: Path) -> bool:
-    """Whether a folder or file name belongs to a package."""
+    """Whether a folder contains a package, or a file has a suffix of packages."""
     if path.is_dir():
         return any((path / name).is_file() for name in DESCRIPTIONS)
     return path.suffix.lower() in SUFFIXES
 
 
 def _wanted(description: ModelDescr) -> list[Any]:
-    """The files that are going to be read."""
+    """The files of the package that will be read."""
     weights = description.weights
     state, onnx = weights.pytorch_state_dict, weights.onnx
     files = [onnx, getattr(onnx, "external_data", None)]
@@ -224,7 +226,7 @@ class _Axes:
         multiples, least, fixed = [], [], []
         for axis in sizes:
             step, minimum = getattr(axis.size, "step", 1), getattr(axis.size, "min", 1)
-            # Sizes of 33, 49, 65, …: none but the smallest is a multiple of anything.
+            # Sizes such as 33, 49, 65, … have no common divisor: use the smallest only.
             odd = minimum % step != 0
             multiples.append(1 if odd else step)
             least.append(minimum)
@@ -250,7 +252,7 @@ _UNITS = {"nanometer": "nm", "micrometer": "µm", "millimeter": "mm", "meter": "
 def _network(
     description: ModelDescr, axes: _Axes, source: str
 ) -> tuple[NetworkConfig, dict[str, Tensor]]:
-    """Config and weights from the first supported kind of weights."""
+    """Settings and tensors from the first supported kind of weights."""
     reasons = []
     state = description.weights.pytorch_state_dict
     if state is not None:
@@ -304,7 +306,7 @@ def _graph_network(
         graph = read_graph(path)
     sizes = graph.sizes[2:] or (None,) * axes.ndim
     fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
-    # What the description calls fixed is so only if the graph says the same.
+    # A size is fixed only if the graph fixes one as well.
     is_fixed = any(n is not None for n in sizes)
     window = tuple(n or _LARGE[axes.ndim] for n in fixed) if is_fixed else ()
     config = networks.foreign.NetworkConfig(
@@ -323,7 +325,7 @@ def _graph_network(
     return config, {f"inner.{name}": t for name, t in graph.weights.items()}
 
 
-#: Window along an axis that may have any size, where another one is fixed.
+#: Window size along an axis of any size if another axis is fixed, by number of axes.
 _LARGE = {2: 512, 3: 64}
 
 
@@ -422,8 +424,8 @@ def _reference(
 ) -> ReferenceImage | None:
     """Expected restoration of the package's test input.
 
-    None where a restoration does something else with it: colours are given as grey, and
-    images larger than its windows are blended.
+    None if a restoration treats the image differently: colour networks receive grey
+    values, and images larger than the window are blended.
     """
     if tensors is None or config.in_channels != 1:
         return None
@@ -447,13 +449,13 @@ def _test(
     post: Sequence[scales.Operation],
     source: str,
 ) -> Callable[[nn.Module], None]:
-    """Compare with the expected result in the package."""
+    """Return a check of the network against the expected result in the package."""
     if tensors is None:
         return lambda _network: None
     given, expected = tensors
 
     def check(network: nn.Module) -> None:
-        """Run the network alone, with the package's own operations around it."""
+        """Run the network with the package's own operations before and after it."""
         import torch
 
         x = scales.apply(pre, given, None)

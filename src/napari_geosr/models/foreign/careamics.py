@@ -1,4 +1,4 @@
-"""Checkpoints of CAREamics: Noise2Void, CARE and Noise2Noise with its U-Net."""
+"""Imports CAREamics checkpoints: Noise2Void, CARE and Noise2Noise with its U-Net."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 ABOUT = "CAREamics checkpoints (.ckpt)"
 SUFFIXES = tensors.SUFFIXES
-#: What CAREamics adds to a standard deviation, and to a range.
+#: Constants that CAREamics adds to a standard deviation and to a range of grey values.
 _EPS_STD, _EPS_RANGE = 1e-6, 1e-8
 _METHODS = {
     "n2v": "Noise2Void",
@@ -43,7 +43,7 @@ def read(source: ModelSource, channel: int | None) -> Draft:
 
 
 def is_checkpoint(found: AnyMapping) -> bool:
-    """Whether the contents of a file are those of CAREamics."""
+    """Whether the contents of a file were saved by CAREamics."""
     settings = found.get("hyper_parameters")
     return (
         isinstance(settings, Mapping)
@@ -58,7 +58,7 @@ def draft(path: Path, found: AnyMapping) -> Draft:
     Raises
     ------
     ModelError
-        If it is of another kind than the U-Net, or takes several channels.
+        If the network is not a U-Net, or takes several channels.
     """
     settings = found["hyper_parameters"]
     algorithm = settings.get("algorithm_config", settings)
@@ -103,12 +103,12 @@ def draft(path: Path, found: AnyMapping) -> Draft:
 
 
 def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
-    """Settings of the U-Net from those of a CAREamics model.
+    """Settings of the U-Net, from the settings of a CAREamics model.
 
     Raises
     ------
     ModelError
-        If it is another network or takes or gives several channels.
+        If the network is not a U-Net, or has several input or output channels.
     """
     from napari_geosr.networks.foreign_formats import careamics as format_
 
@@ -133,7 +133,7 @@ def shape_of(model: AnyMapping, where: str) -> format_.UNetSettings:
 
 
 def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
-    """The adapter's config for a U-Net of this shape."""
+    """Settings of the adapter for a U-Net of this shape."""
     return networks.foreign.NetworkConfig(
         format="careamics",
         settings=shape.model_dump(mode="json"),
@@ -143,16 +143,16 @@ def config_of(shape: format_.UNetSettings) -> networks.foreign.NetworkConfig:
 
 
 def weights_of(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by the names that the adapter has for them."""
+    """Tensors by their names in the adapter."""
     return {
         f"inner.{key}": tensor
         for key, tensor in state.items()
-        if not key.endswith(".kernel")  # of the blur: some versions save it
+        if not key.endswith(".kernel")  # blur kernels, which some versions save
     }
 
 
 def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
-    """Scaling of the training data, and a remark if it is unknown."""
+    """Scaling of the training data, and a remark that is empty unless it is unknown."""
     given = data.get("normalization")
     scheme = given if isinstance(given, Mapping) else {}
     kind = scheme.get("name", "mean_std")
@@ -169,7 +169,7 @@ def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
     if pairs is None:
         return Normalisation(), _UNKNOWN
     source, target = (_two(scheme, pair) for pair in pairs)
-    if not scheme:  # before 0.2
+    if not scheme:  # CAREamics before 0.2
         source = _two(data, ("image_means", "image_stds"))
         target = _two(data, ("target_means", "target_stds"))
     if source is None:
@@ -180,7 +180,7 @@ def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
             scales += [first, second + _EPS_STD]
         else:
             scales += [first, second - first + _EPS_RANGE]
-    if scheme.get("skip_target"):  # it learned grey values as they are
+    if scheme.get("skip_target"):  # targets were not scaled in training
         scales[2:] = [0.0, 1.0]
     return _stored(*scales), ""
 

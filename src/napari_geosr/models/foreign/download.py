@@ -1,4 +1,4 @@
-"""Downloads model files with limits on address, size and time."""
+"""Downloads model files, with restrictions on URL, size and time."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
 
-#: Seconds without an answer, and in all.
+#: Time limits in seconds: without a response, and in total.
 _PATIENCE, _LONGEST = 30.0, 1800.0
-#: Addresses that one may lead to, one after the other.
+#: Maximum number of URLs requested in a row: the given one and its redirects.
 _MOST_HOPS = 6
-#: IPv6 addresses that stand for those of IPv4 (RFC 6052).
+#: IPv6 addresses that represent IPv4 addresses (RFC 6052).
 _TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -37,15 +37,15 @@ def download(
     Parameters
     ----------
     limit : int, optional
-        Bytes that it may have; by default those of weights.
+        Maximum size in bytes; by default that of weights.
 
     Raises
     ------
     ModelError
-        If it cannot be had, is too large or takes too long, httpx is missing, or the
-        address, or one that it leads to, is not an https address in the public network.
+        If the file cannot be downloaded, is too large or takes too long, httpx is
+        missing, or the URL or a redirect is not an https URL of a public host.
     Cancelled
-        Between two pieces, if `should_stop` says so.
+        If `should_stop` returns True between two chunks.
     """
     try:
         import httpx
@@ -61,10 +61,10 @@ def download(
             with httpx.stream(
                 "GET",
                 place,
-                # Each address that it leads to is looked at first.
+                # Each redirect is checked before it is followed.
                 follow_redirects=False,
                 timeout=_PATIENCE,
-                # A packed answer could unpack to any size.
+                # A compressed response could unpack to any size.
                 headers={"Accept-Encoding": "identity"},
             ) as response:
                 _check_peer(response, address)
@@ -104,7 +104,7 @@ def _save(
     told = response.headers.get("content-length", "")
     size, too_large = 0, told.isdecimal() and int(told) > most
     with path.open("wb") as file:
-        # As they come: a server may send a byte at a time.
+        # Chunks as they arrive: a slow server may send single bytes.
         for piece in () if too_large else response.iter_bytes():
             if should_stop():
                 raise Cancelled("The download was cancelled; nothing was kept.")
@@ -145,7 +145,7 @@ def _check_place(place: str, address: str) -> None:
 
 
 def _check_peer(response: Any, address: str) -> None:
-    """Refuse a response from a private address: DNS answers can change."""
+    """Refuse a response from a private address: DNS results can change."""
     stream = response.extensions.get("network_stream")
     if stream is None or _is_proxied(response.url.host):
         return
@@ -155,7 +155,7 @@ def _check_peer(response: Any, address: str) -> None:
 
 
 def _is_proxied(host: str) -> bool:
-    """Whether httpx uses a proxy, according to the environment."""
+    """Whether httpx uses a proxy for this host, according to the environment."""
     proxies = getproxies()
     return bool({"https", "all"} & proxies.keys()) and not proxy_bypass(host)
 

@@ -33,12 +33,12 @@ class ReferenceImage:
     Attributes
     ----------
     given : ndarray of shape ([Z,] Y, X)
-        Grey values as they come.
+        Original grey values.
     expected : ndarray
-        The original's result, in the grey values that are restored here.
+        Result of the original model, converted to the grey scale of restorations.
     departs : str
-        What is done otherwise here on purpose, as a sentence; ``""``: nothing, so that
-        the two have to be the same.
+        Sentence on an intended difference from the original model; ``""``: none, so
+        that the results must agree.
     """
 
     given: AnyArray
@@ -48,23 +48,23 @@ class ReferenceImage:
 
 @dataclass(frozen=True)
 class Draft:
-    """A third-party network with what is known about it.
+    """A third-party network and what is known about it.
 
     Attributes
     ----------
     config : NetworkConfig
-        Without halo, stride and locality: those are measured.
+        Settings without halo, stride and locality, which are measured.
     weights : mapping of str to Tensor
-        State of `napari_geosr.networks.foreign.ForeignNetwork`.
+        State dict of `napari_geosr.networks.foreign.ForeignNetwork`.
     origin : str
-        What it was made with, in a word: the card's method.
+        Software that made the model, in a word: the card's method.
     check : callable
-        Raises `ModelError` unless the network it is given reproduces the reference
-        result that came with the model, or that its own library computes.
+        Called with the network. Raises `ModelError` unless it reproduces the reference
+        result of the package, or that computed by the original library.
     reference : ReferenceImage or None
-        What a restoration with the bundle that is kept has to give.
+        Expected result of a restoration with the written bundle.
     remarks : tuple of str
-        Sentences for the card on what is done to fit it to volumes.
+        Sentences for the card on how volumes are adapted to the network.
     """
 
     name: str
@@ -89,6 +89,6 @@ class Draft:
 
 
 def name_of(text: str) -> str:
-    """A name for a card: lower-case letters, digits, hyphens."""
+    """A valid model name from a text: lower case, other characters as hyphens."""
     name = re.sub(r"[^a-z0-9._]+", "-", text.lower()).strip("-._")
     return name or "imported"

@@ -34,11 +34,11 @@ class OnnxGraph:
     Attributes
     ----------
     settings : Settings
-        Operators and whole numbers.
+        Operators and integer tensors.
     weights : dict of str to Tensor
-        Floating tensors, by the names that the settings have for them.
+        Floating-point tensors, by their names in the settings.
     sizes : tuple of int or None
-        Of the input's axes; None where any size is taken.
+        Sizes of the input's axes; None: any size.
     """
 
     settings: format_.GraphConfig
@@ -68,7 +68,7 @@ def read_graph(path: Path) -> OnnxGraph:
             from onnx import inliner
 
             model = inliner.inline_local_functions(model)
-    except Exception as error:  # protobuf's and onnx's own
+    except Exception as error:  # protobuf and onnx raise their own errors
         reason = " ".join(str(error).split())[:120]
         raise ModelError(f"{path} is not a readable ONNX file ({reason}).") from error
     reader = _OnnxReader(model, path)
@@ -76,13 +76,13 @@ def read_graph(path: Path) -> OnnxGraph:
         return reader.graph()
     except ModelError:
         raise
-    except _DAMAGED as error:  # of onnx and numpy, on values that do not fit
+    except _DAMAGED as error:  # onnx and numpy raise these on invalid values
         reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise reader.refused(f"it is damaged ({reason})") from error
 
 
 class _OnnxReader:
-    """Short names for all values, tensors apart from whole numbers."""
+    """Converts a graph: short names for all values, weights apart from integers."""
 
     def __init__(self, model: Any, path: Path) -> None:
         self.model, self.path = model, path
@@ -91,7 +91,7 @@ class _OnnxReader:
         self.constants: dict[str, tuple[str, tuple[int, ...], tuple[Any, ...]]] = {}
 
     def graph(self) -> OnnxGraph:
-        """Read all of it."""
+        """Read the whole graph."""
         from onnx import numpy_helper
 
         graph = self.model.graph
@@ -147,7 +147,7 @@ class _OnnxReader:
         return self.names.setdefault(name, f"v{len(self.names)}" if name else "")
 
     def tensor(self, name: str, array: AnyArray) -> None:
-        """Keep a tensor: a weight if it is floating, else whole numbers."""
+        """Store a tensor: floating-point as a weight, integers as a constant."""
         import torch
 
         short = self.name(name)
@@ -176,7 +176,7 @@ class _OnnxReader:
         return found
 
     def constant(self, name: str, attributes: AnyMapping) -> None:
-        """Keep the value of a node that is one."""
+        """Store the value of a node of type Constant."""
         from onnx import TensorProto, numpy_helper
 
         [value] = attributes.values()
@@ -189,7 +189,7 @@ class _OnnxReader:
         self.tensor(name, array)
 
     def plain(self, node: Any, attributes: AnyMapping) -> AnyDict:
-        """Attributes as numbers and texts."""
+        """Attributes as numbers and strings."""
         from onnx import TensorProto, numpy_helper
 
         found: AnyDict = {}

@@ -1,4 +1,4 @@
-"""Files of BioImage.IO packages: opened, downloaded and read, with size limits."""
+"""Opens, downloads and reads files of BioImage.IO packages, with size limits."""
 
 from __future__ import annotations
 
@@ -23,19 +23,20 @@ from napari_geosr.models.archives import opened_zip, reading_zip
 from napari_geosr.models.bundle import MAX_CARD_BYTES, MAX_WEIGHTS_BYTES
 from napari_geosr.models.foreign.download import download, is_address
 
-#: What a description is called in a folder.
+#: File names of a package's description.
 DESCRIPTIONS = ("rdf.yaml", "bioimageio.yaml", "model.yaml")
 
 
 @dataclass(frozen=True)
 class RemoteDescription:
-    """A description that lies elsewhere; its files are named from there on.
+    """A downloaded description; its file names are relative to its URL.
 
     Attributes
     ----------
     text : str
-        Its YAML, which was looked over.
+        Its YAML, which has been checked.
     address : str
+        Its URL.
     """
 
     text: str
@@ -44,7 +45,7 @@ class RemoteDescription:
 
 @contextmanager
 def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
-    """What the library reads; a zip is closed when all of it was read."""
+    """Context with the source in a form that the library reads, such as an open zip."""
     path = Path(source)
     if path.is_dir():
         path = next(path / n for n in DESCRIPTIONS if (path / n).is_file())
@@ -54,7 +55,7 @@ def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
             return
         path = folder / "package.zip"
         download(source, path, should_stop)
-    if not path.exists():  # an identifier: the library knows where its file lies
+    if not path.exists():  # an identifier, which the library resolves
         yield source
         return
     if path.suffix.lower() != ".zip":
@@ -110,19 +111,19 @@ def _describing(where: str) -> Iterator[None]:
 def fetch(
     entries: Iterable[Any], source: str, folder: Path, should_stop: ShouldStop
 ) -> None:
-    """Download files of a package that lie elsewhere; the entries then name the copies.
+    """Download remote files of a package; the entries then refer to the local copies.
 
-    The library would do so as well, but all at once, of any size. Those that lie in a
-    folder have to be plain files there.
+    The library would download them as well, but all files and of any size. Local files
+    must be regular files in the folder of the package.
 
     Parameters
     ----------
     entries : iterable
-        Files of a description that are going to be read.
+        Files of the description that will be read.
     source : str
-        Of the package, as a person named it.
+        The package, as given by the user.
     folder : Path
-        For the copies, each in a folder of its own there.
+        Folder for the copies, each in a separate subfolder.
     """
     here = Path(source)
     root = (here if here.is_dir() else here.parent).resolve()
@@ -162,14 +163,14 @@ def described(given: object, source: str) -> Any:
     Parameters
     ----------
     given
-        What :func:`opened` gave.
+        The value of :func:`opened`.
     source : str
-        As a person named it, for messages.
+        The package as given by the user, for messages.
 
     Raises
     ------
     ModelError
-        If bioimageio.spec is missing, or cannot read it.
+        If bioimageio.spec is missing, or cannot read the package.
     """
     try:
         from bioimageio.spec import load_model_description
@@ -185,7 +186,7 @@ def described(given: object, source: str) -> Any:
         return load_model_description(
             given, format_version="latest", perform_io_checks=False
         )
-    except Exception as error:  # of the network, of files, of pydantic
+    except Exception as error:  # errors of the network, of files and of pydantic
         reason = " ".join(str(error).split())[:200] or type(error).__name__
         if path.exists():
             raise ModelError(
@@ -199,7 +200,7 @@ def described(given: object, source: str) -> Any:
 
 
 def _built(remote: RemoteDescription) -> Any:
-    """Like the library, except for downloads, on which it sets no limits."""
+    """Build a remote description; the library's own way downloads without limits."""
     from bioimageio.spec import (
         InvalidDescr,
         build_description,
@@ -225,16 +226,16 @@ def _built(remote: RemoteDescription) -> Any:
 
 @contextmanager
 def on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
-    """A file of the package in a folder of its own, while it is read.
+    """Context with a copy of a file of the package in a temporary folder.
 
     Parameters
     ----------
     entry : object
         A file of the package.
     suffix : str
-        Of the file on disk.
+        Suffix of the file on disk.
     beside : object, optional
-        A further file of the package that belongs in the same folder.
+        Another file of the package that belongs in the same folder.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         if beside is not None:
@@ -246,10 +247,10 @@ def on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
 
 
 def _bytes(entry: Any) -> bytes:
-    """A file of the package; its checksum is compared with the description's."""
+    """Contents of a file of the package; the library verifies its checksum."""
     try:
         content: bytes = entry.get_reader(progressbar=False).read(MAX_WEIGHTS_BYTES + 1)
-    except Exception as error:  # of the network, of zips, of checksums
+    except Exception as error:  # errors of the network, of zips and of checksums
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"The package's file {entry.source} is missing or damaged ({reason})."
@@ -263,7 +264,7 @@ def _bytes(entry: Any) -> bytes:
 
 
 def array_of(tensor: Any) -> AnyArray:
-    """A test of the package, ``.npy`` without objects; `ModelError` if damaged."""
+    """Test array of the package (``.npy`` without objects); `ModelError` if damaged."""
     content = io.BytesIO(_bytes(tensor))
     try:
         array: AnyArray = np.lib.format.read_array(content, allow_pickle=False)

@@ -1,7 +1,7 @@
 """Converts the grey-value scaling of BioImage.IO packages to that of model cards.
 
-A package lists operations before and after its network. Those of the whole image come
-first and become the card's normalisation; what works value by value becomes part of
+A package lists operations before and after its network. Operations on the whole image
+must come first and become the card's normalisation; pointwise operations become part of
 the network.
 """
 
@@ -19,11 +19,12 @@ from napari_geosr.models.card import Normalisation
 
 Array = AnyArray
 Operation = tuple[str, Any]
-#: An operation by value, as networks keep it: its name, and numbers.
+#: A pointwise operation as networks store it: its name, then numbers.
 Applied = tuple[Any, ...]
 
+#: Constant that BioImage.IO adds to fixed standard deviations.
 _EPS = 1e-6
-#: Stands for no limit.
+#: Limit of a clip operation without a limit, near the largest float32.
 _FAR = 3e38
 BACK_REMARK = (
     "The package outputs scaled values; napari-geosr scales them back to the grey "
@@ -38,13 +39,13 @@ class GreyScaling:
     Attributes
     ----------
     before, after : tuple
-        Value by value, as `napari_geosr.networks.foreign.NetworkConfig` has it.
+        Pointwise operations, as in `napari_geosr.networks.foreign.NetworkConfig`.
     remarks : tuple of str
         Sentences for the card.
     back : bool
         Whether the result is scaled back to the grey values of the input.
     like_input : str
-        The package's own operation that does so by another rule, or ``""``.
+        The package's own operation that matches the output to the input, or ``""``.
     """
 
     normalisation: Normalisation
@@ -70,7 +71,7 @@ def scales_of(
     Raises
     ------
     ModelError
-        If an operation is unknown or in an order that cannot be had.
+        If an operation or the order of operations is not supported.
     """
     first = _Before()
     for name, kwargs in before:
@@ -110,19 +111,19 @@ def scales_of(
 def result_here(
     scale: GreyScaling, before: Sequence[Operation], given: Array, result: Array
 ) -> Array | None:
-    """A package's result in the grey values that are restored here.
+    """Convert a package's result to the grey scale of restorations.
 
     Parameters
     ----------
     before : sequence of (str, kwargs)
-        What the package does to its input, to the letter.
+        The exact operations that the package applies to its input.
     given, result : ndarray of shape (1, 1, [Z,] Y, X)
-        Of the package's test.
+        Input and result of the package's test.
 
     Returns
     -------
     ndarray or None
-        None where that cannot be told.
+        None if it cannot be converted.
     """
     if scale.like_input == "scale_range":
         return None
@@ -162,14 +163,14 @@ class _Before:
                 self.by_value.append(operation)
 
     def whole_image(self, name: str, kwargs: Any) -> None:
-        """A scaling by statistics of the whole image."""
+        """Add a scaling by statistics of the whole image."""
         axes = getattr(kwargs, "axes", None)
         spatial = {"x", "y"}
         if axes is not None and not spatial <= {str(axis) for axis in axes}:
             raise _unknown(f"{name} over {', '.join(map(str, axes))}", "before")
         if any(op[0] != "linear" for op in self.by_value):
             raise _unknown(f"{name} after other operations", "before")
-        # Scales before it make no difference to a scale taken from the image.
+        # A scaling by image statistics cancels linear scalings before it.
         self.by_value.clear()
         self.kind, self.percentiles = "standardise", None
         if name == "scale_range":
@@ -213,7 +214,7 @@ def _affine(operations: Sequence[Applied]) -> bool:
 
 
 def _one(value: Any, where: str) -> float:
-    """The number for the one channel there is."""
+    """The number for the single channel."""
     if isinstance(value, list | tuple):
         if len(value) != 1:
             raise _unknown("different numbers for each channel", where)
@@ -233,9 +234,9 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
     Parameters
     ----------
     x : ndarray
-        Test tensor or the network's result.
+        Test input, or the network's result.
     reference : ndarray or None
-        The input before its operations, for results scaled by it.
+        The unscaled input, for operations that scale results by it.
     """
     x = x.astype(np.float64)
     for name, kwargs in operations:
@@ -244,7 +245,7 @@ def apply(operations: Sequence[Operation], x: Array, reference: Array | None) ->
 
 
 def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
-    """All axes but those of batch and channel that are left out."""
+    """Axes of an operation: all spatial ones, and batch and channel if listed."""
     axes = getattr(kwargs, "axes", None)
     if axes is None:
         return tuple(range(x.ndim))
@@ -282,7 +283,7 @@ def _like(x: Array, kwargs: Any, reference: Array | None) -> Array:
 
 def _pointwise(name: str) -> Callable[[Array, Any, Array | None], Array]:
     def apply_one(x: Array, kwargs: object, _reference: Array | None) -> Array:
-        """Do it value by value."""
+        """Apply the operation to each value."""
         [operation] = _by_value(name, kwargs, "before or after")
         match operation:
             case ("linear", gain, offset):

@@ -1,4 +1,4 @@
-"""Weights for 2D images supported by spandrel: super-resolution and denoising."""
+"""Imports 2D weights supported by spandrel: super-resolution and denoising."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ if TYPE_CHECKING:
 
 ABOUT = "weights for 2D images that spandrel supports (.pth, .pt, .safetensors)"
 SUFFIXES = tensors.SUFFIXES
-#: It says what it knows only when it is given the tensors.
+#: Tried last: spandrel can only recognise a network from its tensors.
 FALLBACK = True
-#: Largest difference from the library's own result, on a scale from 0 to 1.
+#: Maximum difference from the library's own result, on a scale from 0 to 1.
 _TOLERANCE = 1e-3
 RANGE_REMARK = (
     "It works on grey values from 0 to 1. 8-bit values are divided by 255, values "
@@ -37,23 +37,23 @@ _DENOISER_REMARK = (
 
 
 def recognises(source: ModelSource) -> bool:
-    """Whether this is a weights file of any network."""
+    """Whether this is a weights file, judged by its suffix."""
     return source.suffix in SUFFIXES
 
 
 def read(source: ModelSource, channel: int | None) -> Draft:
-    """Recognise the network; several output channels are averaged."""
+    """Import the network; several output channels are averaged."""
     del channel
     return draft(source.path, source.tensors)
 
 
 def draft(path: Path, found: AnyMapping) -> Draft:
-    """Recognise the network whose tensors a file held.
+    """Import the network that the tensors of a file belong to.
 
     Raises
     ------
     ModelError
-        If spandrel is missing, or knows no network for images with these tensors.
+        If spandrel is missing, or supports no image network with these tensors.
     """
     from napari_geosr.networks.foreign_formats import spandrel as format_
 
@@ -112,12 +112,12 @@ def draft(path: Path, found: AnyMapping) -> Draft:
 
 
 def recognised(path: Path, state: AnyMapping) -> Any:
-    """The library's descriptor of a network for images.
+    """The library's descriptor of the image network with these tensors.
 
     Raises
     ------
     ModelError
-        If there is none.
+        If spandrel is missing or does not support such a network.
     """
     from napari_geosr.networks.foreign_formats import spandrel as format_
 
@@ -134,7 +134,7 @@ def recognised(path: Path, state: AnyMapping) -> Any:
             f"tensors ({some_names(state)}). Update spandrel and try again: pip "
             "install -U spandrel"
         ) from error
-    except Exception as error:  # near misses fail anywhere in its code
+    except Exception as error:  # near misses fail anywhere in spandrel
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: its tensors ({some_names(state)}) resemble a network that "
@@ -158,7 +158,7 @@ def recognised(path: Path, state: AnyMapping) -> Any:
 
 
 def _multiple(descriptor: Any) -> int:
-    """Divisors of valid sizes; attention windows lie on their own grid."""
+    """Required divisor of sizes, including the size of attention windows."""
     multiple = int(descriptor.size_requirements.multiple_of)
     settings = getattr(descriptor.model, "hyperparameters", {})
     window = settings.get("window_size", 1)
@@ -168,10 +168,10 @@ def _multiple(descriptor: Any) -> int:
 
 
 def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
-    """Compare with the library's own forward pass, including padding and limits."""
+    """Return a check against the library's own forward pass, with padding."""
 
     def check(network: nn.Module) -> None:
-        """Compare the two on an image of odd size with structure and noise."""
+        """Compare both on an image of odd size with structure and noise."""
         import torch
 
         side = max(40, int(descriptor.size_requirements.minimum)) + 5

@@ -1,8 +1,8 @@
 """Reads only tensors and plain values from third-party files.
 
-A ``.pth`` or ``.ckpt`` file is a pickle, which may hold any program. torch's
-weights-only reader knows tensors, numbers, texts, lists and dictionaries; what asks for
-anything else is refused before anything of it is run.
+A ``.pth`` or ``.ckpt`` file is a pickle, which can contain any program. torch's
+weights-only reader accepts tensors, numbers, strings, lists and dictionaries; a file
+with anything else is refused before any of its code is run.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 
 SAFETENSORS = ".safetensors"
 SUFFIXES = (".pth", ".pt", ".ckpt", SAFETENSORS, ".bin", ".th")
-#: How the files begin that torch takes for zips.
+#: First bytes of files that torch reads as zips.
 _ZIP = b"PK\x03\x04"
-#: Names under which training programs put the tensors, the averaged ones first.
+#: Keys under which training programs store the tensors; averaged weights come first.
 _HOLDERS = (
     "params_ema",
     "params-ema",
@@ -46,7 +46,7 @@ def read_file(path: Path) -> AnyDict:
     Raises
     ------
     ModelError
-        If it is missing, damaged, too large, no file of weights, or holds code.
+        If it is missing, damaged, too large, not a weights file, or contains code.
     """
     try:
         size = path.stat().st_size
@@ -86,7 +86,7 @@ def _unpickled(path: Path) -> Any:
     import torch
 
     members = _members(path)
-    # torch stores tensors as they are; a zip that packs them may hold any size.
+    # torch does not compress tensors; a compressed zip may unpack to any size.
     unpacked = sum(info.file_size for info in members)
     _refuse_above(unpacked, path, what=" unpacked")
     if unpacked > MAX_RATIO * path.stat().st_size:
@@ -101,7 +101,7 @@ def _unpickled(path: Path) -> Any:
         )
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of unusual pickles, which fail below
+            warnings.simplefilter("ignore")  # about unusual pickles, which fail below
             return torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
@@ -148,7 +148,7 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     -------
     state : dict of str to Tensor
     holder : str
-        Name under which they were, ``""`` where they were at the top.
+        Key under which they were stored; ``""``: at the top level.
 
     Raises
     ------
@@ -169,7 +169,7 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     for prefix in ("module.", "netG.", "generator."):
         if tensors and all(key.startswith(prefix) for key in tensors):
             tensors = {key.removeprefix(prefix): t for key, t in tensors.items()}
-    # One number can be told to stand for any number of them.
+    # A tensor with zero strides can have any size but store a single number.
     size = sum(t.numel() * t.element_size() for t in tensors.values())
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
@@ -188,6 +188,6 @@ def _holds(value: object) -> bool:
 
 
 def some_names(state: AnyMapping) -> str:
-    """The first names of tensors, for a message."""
+    """The first few names of tensors, for a message."""
     names = list(state)
     return ", ".join(names[:3]) + (", …" if len(names) > 3 else "")

@@ -1,9 +1,9 @@
 """Classical filters with the interface of networks, one per file.
 
-A module offers ``NetworkConfig`` and ``build(config)`` as networks do, and
-``STRENGTHS``, those that are tried on a scan. A filter has no
-weights: its one parameter is the ``strength``, and a model of it is a card alone. It is
-tiled, previewed, cancelled and recorded as every network is.
+The module of a filter provides ``NetworkConfig`` and ``build(config)`` like a network,
+and ``STRENGTHS``, the strengths that are tried on a scan. A filter has no weights: its
+only parameter is the ``strength``, and its model consists of the card alone. It is
+tiled, previewed, cancelled and recorded like a network.
 """
 
 from __future__ import annotations

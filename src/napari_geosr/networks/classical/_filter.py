@@ -19,9 +19,9 @@ class FilterConfig(Config):
     """Axes and strength of a filter; each filter defines its strength."""
 
     ndim: Literal[2, 3] = 2
-    """Planes (2) or volumes (3)."""
+    """Number of spatial axes: planes (2) or volumes (3)."""
     strength: float = Field(1.0, ge=0)
-    """How much is removed; 0 changes nothing."""
+    """Strength of the filter; 0 changes nothing."""
 
 
 class Filter(nn.Module):
@@ -31,16 +31,16 @@ class Filter(nn.Module):
     ----------
     config : FilterConfig
     reach : int
-        Distance, in voxels along every axis, beyond which no voxel has an effect.
+        Radius of the receptive field along every axis, in voxels.
 
     Attributes
     ----------
     wants_noise : bool
-        Whether :meth:`set_noise` has to be called before the filter is run on a scan.
+        Whether :meth:`set_noise` must be called before the filter is applied to a scan.
     level : float
-        Standard deviation of the noise in the units of the input: 1 until it is set.
+        Standard deviation of the noise in the units of the input; 1 until it is set.
     between_strips : callable or None
-        Called every few milliseconds; may raise to end the computation.
+        Called every few milliseconds; may raise to stop the computation.
     """
 
     wants_noise = False
@@ -60,6 +60,6 @@ class Filter(nn.Module):
         self.level = noise.level
 
     def pause(self) -> None:
-        """Allow the run to be cancelled here."""
+        """Call `between_strips`, which may cancel the run."""
         if self.between_strips is not None:
             self.between_strips()

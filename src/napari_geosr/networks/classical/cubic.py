@@ -16,7 +16,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
 from napari_geosr.networks.spec import NetworkSpec
 
-#: It has no strength.
+#: Interpolation has no strength.
 STRENGTHS: tuple[float, ...] = ()
 
 
@@ -24,13 +24,13 @@ class NetworkConfig(Config):
     """Settings of an interpolation."""
 
     ndim: Literal[2, 3] = 3
-    """Planes (2) or volumes (3)."""
+    """Number of spatial axes: planes (2) or volumes (3)."""
     upscale_factor: int = Field(2, ge=2, le=8)
     """Output voxels per input voxel along every axis."""
 
 
 class CubicInterpolation(nn.Module):
-    """Exact in tiles; at the border of a volume its edges are repeated."""
+    """Cubic interpolation; exact in tiles. Edges are repeated beyond the border."""
 
     kernel: torch.Tensor
 

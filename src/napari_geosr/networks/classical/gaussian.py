@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
-#: The kernel ends at so many standard deviations.
+#: Radius at which the kernel is cut off, in standard deviations.
 TRUNCATE = 4.0
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.35, 0.5, 0.7, 0.95, 1.3, 1.8, 2.5)
@@ -22,9 +22,9 @@ class NetworkConfig(FilterConfig):
 
 
 class GaussianFilter(Filter):
-    """Separable, cut off at four standard deviations; exact in tiles.
+    """Separable Gaussian filter, cut off at four standard deviations; exact in tiles.
 
-    At the border of a volume the weights of the voxels that there are add up to one.
+    At the border of a volume, the weights of the existing voxels are normalised to one.
     """
 
     def __init__(self, config: NetworkConfig) -> None:

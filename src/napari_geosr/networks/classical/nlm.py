@@ -1,11 +1,11 @@
-"""Non-local means: every voxel becomes the mean of those with similar surroundings.
+"""Non-local means: every voxel becomes the mean of voxels with similar surroundings.
 
-The weights of two voxels at distance ``d²`` (mean squared difference of the patches
-around them) are ``exp(−max(d² − 2σ², 0) / h²)``, as in
-``skimage.restoration.denoise_nl_means``. Its fast mode sums patches that are a voxel
-shorter than asked for, which costs one to three decibels here; this one sums the whole.
-Voxels are compared within a box, so that tiles with a halo of the box's and the patch's
-radius are exact.
+The weight of a pair of voxels is ``exp(−max(d² − 2σ², 0) / h²)``, where ``d²`` is the
+mean squared difference of the patches around them, as in
+``skimage.restoration.denoise_nl_means``. The fast mode of that function uses patches
+that are one voxel too short, which costs one to three decibels here; this filter uses
+whole patches. Voxels are compared within a box, so tiles are exact with a halo of the
+sum of both radii.
 
 References
 ----------
@@ -25,7 +25,7 @@ from torch.nn import functional
 
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
-#: Radius of the patch, and of the box of candidates by the number of axes.
+#: Radius in voxels of the patch, and of the box of candidates by number of axes.
 _PATCH, _BOX = 1, {2: 6, 3: 2}
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.3, 0.5, 0.75, 1.05, 1.5, 2.2)
@@ -39,12 +39,12 @@ class NetworkConfig(FilterConfig):
     patch_radius: int | None = Field(None, ge=0, le=5)
     """Radius of the patches; by default 1."""
     patch_distance: int | None = Field(None, ge=1, le=15)
-    """Largest distance of patches along each axis; by default 6 in planes and
-    2 in volumes."""
+    """Maximum distance of patches along each axis; by default 6 in planes and 2 in
+    volumes."""
 
     @property
     def radii(self) -> tuple[int, int]:
-        """Radius of patch and box, defaults filled in."""
+        """Radii of patch and box, with defaults filled in."""
         patch, box = self.patch_radius, self.patch_distance
         return (
             _PATCH if patch is None else patch,
@@ -90,14 +90,14 @@ class NonLocalMeans(Filter):
 
 
 def _half_of(radius: int, n: int) -> Iterator[tuple[int, ...]]:
-    """Shifts within the box, one of each pair of opposite ones, zero left out."""
+    """Nonzero shifts within the box, one of each pair of opposite shifts."""
     for shift in itertools.product(range(-radius, radius + 1), repeat=n):
         if shift > (0,) * n:
             yield shift
 
 
 def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
-    """Voxels that have a partner at `shift`, and their partners."""
+    """Indices of the voxels with a partner at `shift`, and of their partners."""
     here = [slice(max(0, -s), m - max(0, s)) for s, m in zip(shift, shape, strict=True)]
     there = [
         slice(max(0, s), m - max(0, -s)) for s, m in zip(shift, shape, strict=True)
@@ -106,7 +106,7 @@ def _overlap(shift: Sequence[int], shape: Sequence[int]) -> tuple[Any, Any]:
 
 
 def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
-    """Sum over a box of ``2·radius + 1``, where it lies inside."""
+    """Sums over boxes of edge ``2·radius + 1`` that lie completely inside."""
     for axis in range(2, 2 + n):
         length = x.shape[axis] - 2 * radius
         found = x.narrow(axis, 0, length).clone() if radius else x

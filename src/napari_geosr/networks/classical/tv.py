@@ -1,11 +1,11 @@
 """Total variation: the image closest to the scan with few, sharp edges.
 
 Minimises ``½‖u − x‖² + w·TV(u)`` (isotropic; Rudin, Osher and Fatemi 1992) by a fixed
-number of iterations of the fast gradient projection of Beck and Teboulle (2009). The
-objective is that of ``skimage.restoration.denoise_tv_chambolle``; that function stops
-by a criterion of the whole image, which tiles could not share. Each iteration lets
-voxels see one voxel further, so that tiles with a halo as wide as there are iterations
-are exact.
+number of iterations of the fast gradient projection of Beck and Teboulle [1]_. The
+objective is that of ``skimage.restoration.denoise_tv_chambolle``, whose stopping
+criterion depends on the whole image and is not available in tiles. Each iteration
+extends the receptive field by one voxel, so tiles are exact with a halo of as many
+voxels as iterations.
 
 References
 ----------
@@ -33,8 +33,8 @@ class NetworkConfig(FilterConfig):
     strength: float = Field(1.0, ge=0, le=20)
     """Weight of the total variation, in standard deviations of the noise."""
     iterations: int = Field(12, ge=1, le=200)
-    """Number of iterations, and radius of the receptive field in voxels. Twelve come
-    within 0.15 dB of what many give."""
+    """Number of iterations, and radius of the receptive field in voxels. Twelve are
+    within 0.15 dB of the converged result."""
 
 
 class TotalVariation(Filter):
@@ -55,8 +55,8 @@ class TotalVariation(Filter):
             return x.clone()
         n = self.config.ndim
         step = 1 / (4 * n * weight)
-        # One field for each axis, in front: the dual of the gradient, and where the
-        # next step starts from.
+        # The dual field with one component per axis (first dimension), and the point
+        # that the next iteration starts from.
         p = x.new_zeros((n, *x.shape))
         ahead = p.clone()
         t = 1.0
@@ -69,7 +69,7 @@ class TotalVariation(Filter):
                     2 + axis, 0, length - 1
                 )
                 part.narrow(2 + axis, 0, length - 1).add_(rise, alpha=-step)
-            # `vector_norm` over the first axis takes ten times as long on a CPU.
+            # `vector_norm` over the first axis is ten times slower on a CPU.
             ahead /= ahead.square().sum(0).sqrt_().clamp_(min=1)
             following = (1 + math.sqrt(1 + 4 * t * t)) / 2
             momentum = (t - 1) / following
@@ -78,7 +78,7 @@ class TotalVariation(Filter):
 
 
 def _primal(x: torch.Tensor, p: torch.Tensor, weight: float) -> torch.Tensor:
-    """The image that belongs to a dual field: ``x − w·∇ᵀ(−p)``."""
+    """The image for a dual field: ``x − w·∇ᵀ(−p)``."""
     u = x.clone()
     for axis, part in enumerate(p):
         length = u.shape[2 + axis]

@@ -1,9 +1,10 @@
 """Builders for third-party networks, one format per file.
 
-A module offers ``build(settings, weights) -> torch.nn.Module``: from settings of plain
-values and the tensors of the network, as its ``state_dict()`` names them, a network
-that takes ``(N, channels, [Z,] Y, X)``. Nothing of what came from elsewhere is run as a
-program: settings choose among layers that this package or a library has.
+The module of a format provides ``build(settings, weights) -> torch.nn.Module``. From
+settings (plain values) and the tensors of the network, named as in its
+``state_dict()``, it builds a network that takes ``(N, channels, [Z,] Y, X)``.
+Third-party code is never run: settings choose among layers of this package or of an
+installed library.
 """
 
 from __future__ import annotations

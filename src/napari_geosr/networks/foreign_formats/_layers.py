@@ -1,4 +1,4 @@
-"""Operators of ONNX graphs, in torch: layers with weights, pooling, resizing, norms."""
+"""ONNX operators in torch: layers with weights, pooling, resizing and norms."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _around(near: list[int], far: list[int]) -> list[int]:
 
 
 def _by_axes(call: Call, x: Tensor, *functions: Callable[..., Tensor]) -> Any:
-    """The function for as many spatial axes as `x` has."""
+    """The function for the number of spatial axes of `x`."""
     n = x.ndim - 2
     if not 1 <= n <= len(functions):
         raise call.refuse(f"{n} spatial axes")
@@ -165,7 +165,7 @@ def _instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor
 @operator("GroupNormalization")
 def _group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups, eps = call.get("num_groups"), call.get("epsilon", 1e-5)
-    if len(scale) != x.shape[1]:  # before opset 21: a number for each group
+    if len(scale) != x.shape[1]:  # before opset 21: one value per group
         scale, bias = (t.repeat_interleave(x.shape[1] // groups) for t in (scale, bias))
     return functional.group_norm(x, groups, scale, bias, eps)
 
@@ -198,7 +198,7 @@ def _softmax(call: Call, x: Tensor) -> Tensor:
     function = functional.softmax if call.op == "Softmax" else functional.log_softmax
     if call.opset >= 13:
         return function(x, dim=call.get("axis", -1))
-    axis = call.get("axis", 1) % x.ndim  # over all axes from there
+    axis = call.get("axis", 1) % x.ndim  # before opset 13: over all axes from `axis` on
     return function(x.flatten(axis), dim=-1).reshape(x.shape)
 
 
@@ -256,7 +256,7 @@ def _resize(call: Call, x: Tensor, *more: Tensor | None) -> Tensor:
 
 
 def _mode(call: Call, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
-    """Name and corners of torch's interpolation that is the same."""
+    """Mode and `align_corners` of the equivalent interpolation in torch."""
     mode = call.get("mode", "nearest")
     new = call.op == "Resize" and call.opset > 10
     corners = call.get(
@@ -267,7 +267,7 @@ def _mode(call: Call, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
     if mode == "nearest":
         whole = all(n % m == 0 for n, m in zip(size, x.shape[2:], strict=True))
         rounding = call.get("nearest_mode", "round_prefer_floor" if new else "floor")
-        # With whole factors all of these repeat every value.
+        # For integer factors, all of these repeat every value.
         repeats = whole and (corners, rounding) in (
             ("asymmetric", "floor"),
             ("half_pixel", "round_prefer_floor"),

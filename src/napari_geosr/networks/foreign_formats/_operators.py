@@ -1,8 +1,8 @@
-"""Operators of ONNX graphs, in torch: arithmetic, and what moves values about.
+"""ONNX operators in torch: arithmetic, shapes and indexing.
 
-Meanings are those of the ONNX operators' reference (opsets 9 to 23), for what networks
-on images use. An operator that is not here makes a graph unreadable, which is said when
-it is imported. Layers are in `_layers`.
+They follow the reference of the ONNX operators (opsets 9 to 23), as far as image
+networks use them. Graphs with other operators are refused on import. Layers are in
+`_layers`.
 """
 
 from __future__ import annotations
@@ -34,11 +34,11 @@ class Call:
     attributes : mapping
         Its plain settings.
     opset : int
-        Version of the operators' meanings.
+        Version of the ONNX operator set.
     n_outputs : int
-        How many results are asked for.
+        Number of outputs.
     dtype : torch.dtype
-        What the network computes in; stands for every floating type.
+        Floating-point type of the computation; replaces all floating-point types.
     """
 
     op: str
@@ -52,7 +52,7 @@ class Call:
         return self.attributes.get(name, default)
 
     def refuse(self, what: str) -> ModelError:
-        """The error for a variant that is not known."""
+        """The error for an unsupported variant."""
         return ModelError(
             f"The operator {self.op} of the model's graph has {what}, which is not "
             "supported. Ask the model's authors for other weights."
@@ -66,7 +66,7 @@ def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Valu
     """Register a function as the operators called `names`."""
 
     def add(function: Callable[..., Value]) -> Callable[..., Value]:
-        """Register it."""
+        """Register the function."""
         OPERATORS.update(dict.fromkeys(names, function))
         return function
 
@@ -74,7 +74,7 @@ def operator(*names: str) -> Callable[[Callable[..., Value]], Callable[..., Valu
 
 
 def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
-    """Whole numbers of a tensor or an attribute."""
+    """Integers of a tensor or an attribute."""
     if values is None:
         return []
     if isinstance(values, Tensor):
@@ -82,7 +82,7 @@ def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
     return [int(v) for v in values]
 
 
-#: Numbers of ONNX for types; all floating ones become the network's own.
+#: Data types by their number in ONNX; all floating-point types become the network's.
 _TYPES = {3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 2: torch.uint8}
 _FLOATING, _BOOL = (1, 10, 11, 16), 9
 
@@ -140,7 +140,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 def _together(*values: Tensor) -> tuple[Tensor, ...]:
-    """All on one device: sizes are computed on the processor."""
+    """Move all values to one device, as sizes are computed on the CPU."""
     devices = [v.device for v in values if v.device.type != "cpu"]
     if not devices:
         return values
@@ -244,7 +244,7 @@ def _cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
     return x.to(call.dtype if like.is_floating_point() else like.dtype)
 
 
-# Sizes and places
+# Shapes and indices
 
 
 @operator("Shape")
@@ -328,7 +328,7 @@ def _slice(
         places or range(len(first)), first, last, every, strict=True
     ):
         part = slice(start, end, step)
-        if step < 0:  # torch has no such slices
+        if step < 0:  # torch does not support negative steps
             places_taken = range(*part.indices(x.shape[axis]))
             chosen = torch.tensor(places_taken, dtype=torch.int64, device=x.device)
             x = x.index_select(axis, chosen)

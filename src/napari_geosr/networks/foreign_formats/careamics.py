@@ -1,8 +1,8 @@
 """The U-Net of CAREamics (Noise2Void, CARE, Noise2Noise), built without CAREamics.
 
 Layers and names are those of its checkpoints (CAREamics 0.1 to 0.3, BSD-3-Clause): two
-convolutions a level, maxima down (or blurred maxima, N2V2 [1]_), linear interpolation
-up, skips by concatenation.
+convolutions per level, max pooling (or blurred max pooling, N2V2 [1]_), upsampling by
+linear interpolation, and skips by concatenation.
 
 References
 ----------
@@ -38,34 +38,34 @@ _ACTIVATIONS: dict[str, type[nn.Module]] = {
 
 
 class UNetSettings(Config):
-    """Shape of the U-Net, by the names that CAREamics has for it."""
+    """Shape of the U-Net, with the names used by CAREamics."""
 
     conv_dims: Literal[2, 3] = 2
-    """Planes or volumes."""
+    """Number of spatial axes: planes (2) or volumes (3)."""
     in_channels: int = Field(1, ge=1, le=64)
-    """Channels that it takes."""
+    """Number of input channels."""
     num_classes: int = Field(1, ge=1, le=64)
-    """Channels that it gives."""
+    """Number of output channels."""
     depth: int = Field(2, ge=1, le=10)
-    """Levels below the first."""
+    """Number of levels below the first."""
     num_channels_init: int = Field(32, ge=1, le=1024)
-    """Maps of the first level; twice as many at each further one."""
+    """Feature maps of the first level; doubled at each further level."""
     use_batch_norm: bool = True
-    """Whether batch norms are used; their tensors are there all the same."""
+    """Whether batch norms are used; their tensors exist in either case."""
     residual: bool = False
     """Add the input to the output."""
     n2v2: bool = False
-    """Blurred maxima, and no skip at the first level."""
+    """Blurred max pooling, and no skip at the first level."""
     independent_channels: bool = True
-    """Channels go through networks of their own."""
+    """Each channel is processed by a separate network."""
     final_activation: Literal["None", "Sigmoid", "Tanh", "ReLU", "LeakyReLU", "ELU"] = (
         "None"
     )
-    """After the last layer."""
+    """Activation after the last layer."""
 
 
 class _ConvBlock(nn.Module):
-    """Two convolutions, each with batch norm (where used) and ReLU."""
+    """Two convolutions, each followed by batch norm (if used) and ReLU."""
 
     def __init__(self, s: UNetSettings, n_in: int, n_out: int, between: int) -> None:
         super().__init__()
@@ -89,9 +89,9 @@ class _ConvBlock(nn.Module):
 
 
 class _BlurredMaxima(nn.Module):
-    """Maxima of 2 at every place, then a binomial filter of 3 and every second place.
+    """Maxima of 2 voxels at stride 1, then a binomial filter of 3 voxels at stride 2.
 
-    The maxima are one place shorter than what they are taken of, as in CAREamics.
+    The maxima have one voxel less per axis than their input, as in CAREamics.
     """
 
     def __init__(self, ndim: int) -> None:
@@ -155,7 +155,7 @@ class _Decoder(nn.Module):
 
 
 class CareamicsUNet(nn.Module):
-    """The U-Net; sizes have to be multiples of ``2 ** depth``."""
+    """The U-Net; sizes must be multiples of ``2 ** depth``."""
 
     def __init__(self, settings: UNetSettings) -> None:
         super().__init__()
@@ -198,6 +198,6 @@ def _groups(settings: UNetSettings) -> int:
 
 
 def _interleaved(a: Tensor, b: Tensor, groups: int) -> Tensor:
-    """Channels of `a` and `b`, those of each group together."""
+    """Concatenate the channels of `a` and `b` group by group."""
     pairs = zip(a.chunk(groups, dim=1), b.chunk(groups, dim=1), strict=True)
     return torch.cat([part for pair in pairs for part in pair], dim=1)

@@ -1,7 +1,7 @@
 """Networks given as a graph of ONNX operators, computed by torch.
 
-The graph is data: names of operators that this package knows, plain attributes, and
-tensors. It is computed operator by operator, on any device, in any precision.
+The graph is data: names of supported operators, plain attributes and tensors. It is
+computed operator by operator, on any device and in any precision.
 """
 
 from __future__ import annotations
@@ -32,25 +32,25 @@ _DTYPES = {
 
 
 class GraphConfig(Config):
-    """A graph."""
+    """A graph of operators."""
 
     input: str
-    """Name of the value that the network takes."""
+    """Name of the input value."""
     output: str
-    """Name of the one that it gives."""
+    """Name of the output value."""
     opset: int = Field(ge=9)
-    """Version of the operators' meanings."""
+    """Version of the ONNX operator set."""
     nodes: tuple[tuple[str, tuple[str, ...], tuple[str, ...], AnyDict], ...]
-    """Operator, names of what it takes ("" for nothing), of what it gives, attributes;
-    in an order in which they can be computed."""
+    """Nodes in order of computation: operator, names of inputs ("" for none), names of
+    outputs, and attributes."""
     constants: dict[str, tuple[str, tuple[int, ...], tuple[int | bool, ...]]] = Field(
         default_factory=dict
     )
-    """Whole numbers: type, shape and values by name. Others are weights."""
+    """Integer constants by name: type, shape and values. Other tensors are weights."""
 
 
 class GraphNetwork(nn.Module):
-    """Computes the nodes one after the other; the weights are its parameters."""
+    """Computes the nodes one after another; the weights are its parameters."""
 
     def __init__(self, settings: GraphConfig, weights: Mapping[str, Tensor]) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> GraphNetwork:
     Raises
     ------
     ConfigError
-        If an operator is unknown or a value is used before it is there.
+        If an operator is unknown or a value is used before it is computed.
     """
     graph = GraphConfig.from_mapping(settings)
     check(graph, list(weights))
@@ -99,12 +99,12 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> GraphNetwork:
 
 
 def unknown_operators(names: Sequence[str]) -> list[str]:
-    """Those of `names` that cannot be computed."""
+    """Operators among `names` that are not supported."""
     return sorted(set(names) - OPERATORS.keys())
 
 
 def check(graph: GraphConfig, weights: Sequence[str]) -> None:
-    """Raise `ConfigError` unless every value is there before it is used."""
+    """Raise `ConfigError` unless all values are computed before they are used."""
     unknown = unknown_operators([node[0] for node in graph.nodes])
     if unknown:
         raise ConfigError(f"unknown operators: {', '.join(unknown)}.")
@@ -125,7 +125,7 @@ def check(graph: GraphConfig, weights: Sequence[str]) -> None:
 
 
 def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
-    """Values that nobody takes after a node, by the node's number."""
+    """Values that are not used after a node, by the index of the node."""
     last: dict[str, int] = {}
     for i, (_, takes, gives, _) in enumerate(settings.nodes):
         last.update(dict.fromkeys((*takes, *gives), i))

@@ -1,7 +1,7 @@
-"""Networks for planes that the library spandrel knows (super-resolution, denoising).
+"""2D networks supported by the library spandrel (super-resolution, denoising).
 
 spandrel (MIT licence) recognises an architecture by the names and shapes of its tensors
-and has the code of some forty of them. It is optional: the extra ``zoo``.
+and contains the code of about forty architectures. It is optional: the extra ``zoo``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from napari_geosr.core.types import AnyMapping
 if TYPE_CHECKING:
     from torch import Tensor
 
-#: Architectures that are not for images as such: faces, holes to be filled.
+#: Architectures for special tasks: restoring faces, and inpainting.
 NOT_OFFERED = frozenset({"GFPGAN", "RestoreFormer", "LaMa"})
 _importing = threading.Lock()
 
@@ -32,7 +32,7 @@ def library() -> Any:
     Raises
     ------
     ConfigError
-        With the line that installs it, if it is not there.
+        If it is not installed; the message contains the command that installs it.
     """
     with _importing:
         try:
@@ -48,11 +48,12 @@ def library() -> Any:
 
 @contextmanager
 def _torchvision_is_there() -> Iterator[None]:
-    """Let spandrel be imported beside a torchvision that cannot be.
+    """Context in which spandrel can be imported even if torchvision cannot.
 
-    spandrel takes three functions from torchvision, all for `NOT_OFFERED`. The one that
-    package indices have is made for torch with CUDA: beside a CPU build of torch its
-    import fails with a RuntimeError. Then it is left out, for this import alone.
+    spandrel imports three functions from torchvision, all for `NOT_OFFERED`. The
+    torchvision of package indices is built for torch with CUDA; with a CPU build of
+    torch its import fails with a RuntimeError. In this case, empty modules replace it
+    during this import.
     """
     try:
         import torchvision.transforms.functional  # noqa: F401
@@ -83,15 +84,16 @@ def _torchvision_is_there() -> Iterator[None]:
 
 
 class SpandrelNetwork(nn.Module):
-    """The network of a spandrel descriptor, as its own call runs it.
+    """The network of a spandrel descriptor.
 
-    Without what that call adds: padding, limits of the result, inference mode.
+    Computes the same as the descriptor's own call, but without padding, clipping and
+    inference mode.
     """
 
     def __init__(self, descriptor: Any) -> None:
         super().__init__()
         self.model: nn.Module = descriptor.model
-        #: Some architectures take a map of the noise level, or give several results.
+        #: Handles architectures that take a noise map or return several results.
         self._call = getattr(descriptor, "_call_fn", None)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -101,7 +103,7 @@ class SpandrelNetwork(nn.Module):
 
 
 def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Build the architecture that `settings` names, of the shape of its tensors."""
+    """Build the architecture named in `settings`, with the shape of its tensors."""
     spandrel = library()
     name = str(settings.get("architecture"))
     if name in NOT_OFFERED or name not in spandrel.MAIN_REGISTRY:
@@ -115,7 +117,7 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
 
 
 def version() -> str:
-    """Version of the library that is installed."""
+    """Version of the installed library."""
     from importlib.metadata import version as of
 
     return of("spandrel")

@@ -215,7 +215,7 @@ def measure_several_steps(
     Parameters
     ----------
     volumes : mapping of str to Volume
-        By the name that people see.
+        By the key of their report.
     deviation : Volume, optional
         Standard deviations of the first volume, for the band of its porosity.
 
@@ -236,17 +236,18 @@ def measure_several_steps(
         others volumes.
     """
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}
-    _refuse_mixed_axes(volumes)
+    titles = _titles(volumes)
+    _refuse_mixed_axes(volumes, titles)
     configs = same_smallest_pore(volumes, config)
     if len({volume.has_physical_size for volume in volumes.values()}) > 1:
         without = next(n for n, v in volumes.items() if not v.has_physical_size)
         yield Warned(
-            message=f"{without!r} has no voxel size, so its pores cannot be compared "
-            "in physical units. Set its voxel size and measure again."
+            message=f"{titles[without]} has no voxel size, so its pores cannot be "
+            "compared in physical units. Set its voxel size and measure again."
         )
     reports: dict[str, PorosityReport] = {}
     for i, (name, volume) in enumerate(volumes.items()):
-        yield StageStarted(message=f"Measuring {name}")
+        yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
         if not first:  # a band is that of one volume
             configs[name] = configs[name].model_copy(update={"band_factor": None})
@@ -269,14 +270,25 @@ def measure_several_steps(
     return reports
 
 
-def _refuse_mixed_axes(volumes: Mapping[str, Volume]) -> None:
+def _titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
+    """What messages call each volume, told apart where two have the same title."""
+    titles = [volume.title for volume in volumes.values()]
+    return {
+        key: title if titles.count(title) == 1 else f"{title} ({key})"
+        for key, title in zip(volumes, titles, strict=True)
+    }
+
+
+def _refuse_mixed_axes(
+    volumes: Mapping[str, Volume], titles: Mapping[str, str]
+) -> None:
     if len({volume.axes for volume in volumes.values()}) < 2:
         return
     flat = next(name for name, v in volumes.items() if v.axes == "YX")
     deep = next(name for name, v in volumes.items() if v.axes != "YX")
     raise VolumeError(
-        f"{flat!r} is a single image and {deep!r} a volume: sections of pores cannot "
-        "be compared with whole pores. Compare two images or two volumes."
+        f"{titles[flat]} is a single image and {titles[deep]} a volume: sections of "
+        "pores cannot be compared with whole pores. Compare two images or two volumes."
     )
 
 

@@ -340,7 +340,9 @@ def _one_block(
                 return _Block(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
-            yield IterationDone(done, total, residual)
+            # Algorithms without iterations tell of rows in the same way.
+            of = (iteration.done, iteration.total) if progress.steps > 1 else (0, 0)
+            yield IterationDone(done, total, residual, *of)
     finally:
         steps.close()
 

@@ -84,7 +84,7 @@ def kept_part(
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Take the same again, or reconstruct from the start."
+            "rest. Use that again, or start a new reconstruction."
         )
     places = tuple(boxes_of_the_record(before["finished"]))
     run = before.get("run") or {}

@@ -16,7 +16,7 @@ from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
-from napari_geosr.operations.storage import open_part, remove_part
+from napari_geosr.operations.storage import open_part, remove_parts
 
 OPERATION = "reconstruct"
 
@@ -101,6 +101,7 @@ def reconstruct_job_steps(
 
     out = job.result(folder)
     if out.exists():  # it was killed between its last step and saying so
+        remove_parts(folder, job.part)
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -119,6 +120,5 @@ def reconstruct_job_steps(
         return None
     if not done.complete:
         return None
-    if job.part is not None:
-        remove_part(job.part)
+    remove_parts(folder, job.part)
     return done.path

@@ -93,8 +93,8 @@ class KeptPart:
         frozen = getattr(array, "read_only", False)
         if (flags is not None and not flags.writeable) or frozen:
             raise ConfigError(
-                f"{self.volume.title} cannot be written, so the restoration cannot go "
-                "on in it. Save it, or restore from the start."
+                f"{self.volume.title} cannot be written, so the restoration cannot be "
+                "resumed in it. Save it, or start a new restoration."
             )
         if not hasattr(array, "__setitem__"):
             raise ConfigError(
@@ -141,7 +141,7 @@ def kept_part(
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Take the same again, or restore from the start."
+            "rest. Use that again, or start a new restoration."
         )
     places = tuple(boxes_of_the_record(before["finished"]))
     tile = (before.get("run") or {}).get("tile")

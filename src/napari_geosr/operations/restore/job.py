@@ -18,7 +18,7 @@ from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import left_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.storage import open_part, remove_part
+from napari_geosr.operations.storage import open_part, remove_parts
 
 OPERATION = "restore"
 
@@ -133,6 +133,7 @@ def restore_job_steps(
 
     out = job.result(folder)
     if out.exists():  # it was killed between its last step and saying so
+        remove_parts(folder, job.part, job.part_deviation)
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -150,9 +151,7 @@ def restore_job_steps(
         return None
     if not done.complete:
         return None
-    for part in (job.part, job.part_deviation):
-        if part is not None:
-            remove_part(part)
+    remove_parts(folder, job.part, job.part_deviation)
     return done.path
 
 

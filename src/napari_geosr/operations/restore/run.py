@@ -255,7 +255,7 @@ def _kept(
         raise ConfigError(
             f"{unfinished.title} comes {'without' if missing else 'with'} standard "
             f"deviations, and this run is {'with' if missing else 'without'}: take the "
-            "same settings again, or restore from the start."
+            "same settings again, or start a new restoration."
         )
     parts = [
         kept_part(volume, promise.provenance[-1], promise.shape, promise.dtype)

@@ -70,7 +70,8 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
         there = "is a single image" if depth == 1 else f"has slices 0 … {depth - 1}"
         raise ConfigError(
             f"There is no preview slice {wanted}: {first.title} {there}. Choose "
-            "another preview slice, or none for the middle one."
+            "another preview slice, or none for the middle one.",
+            fields=["preview_slice"],
         )
     planes = 1 if training.images_as_slices else training.planes
     said = []
@@ -81,7 +82,8 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network sees {planes} "
-                "slices at once. Set dimensions to 2D."
+                "slices at once. Set dimensions to 2D.",
+                fields=["dimensions"],
             )
         if depth < planes:
             odd = depth - 1 + depth % 2
@@ -91,6 +93,35 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
                 "or dimensions to 2D."
             )
     return said
+
+
+def smaller_patches(training: TrainingConfig, volumes: Sequence[Volume]) -> list[str]:
+    """Say that patches will be smaller than a person wants: as large as the volumes.
+
+    Parameters
+    ----------
+    volumes : sequence of Volume
+        Of the sources.
+
+    Returns
+    -------
+    list of str
+        A sentence; nothing where the patch fits, or is as large as by default, which
+        is made to fit any volume.
+    """
+    patch = training.patch
+    if patch == type(training).model_fields["patch"].default:
+        return []
+    for volume in volumes:
+        shape = volume.shape[-training.ndim :]
+        if min(shape) < patch:
+            edges = " × ".join(map(str, shape))
+            return [
+                f"A patch of {patch} voxels is larger than {volume.title} ({edges} "
+                "voxels): patches as large as fit are used. Set the patch to "
+                f"{min(shape)} or less."
+            ]
+    return []
 
 
 def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:

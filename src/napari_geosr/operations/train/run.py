@@ -33,6 +33,7 @@ from napari_geosr.operations.train.adapt.run import adapting_steps
 from napari_geosr.operations.train.checks import (
     check_slices,
     doubts_of_reading,
+    smaller_patches,
 )
 from napari_geosr.operations.train.export import export_steps
 from napari_geosr.operations.train.hot_voxels import without_hot_voxels_steps
@@ -152,6 +153,8 @@ def _patches_steps(
     for sentence in doubts_of_reading(opened):
         yield Warned(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
+        yield Warned(message=sentence)
+    for sentence in smaller_patches(job.training, opened["source"]):
         yield Warned(message=sentence)
     volumes = yield from without_hot_voxels_steps(
         method.scenes(opened), method.label_roles

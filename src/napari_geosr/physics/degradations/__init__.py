@@ -13,7 +13,7 @@ Each module defines the following, without importing torch:
     Has a method ``add(plane, index)`` that adds noise to plane (Y, X) number ``index``.
     The noise depends only on the plane, so blocks of any thickness give the same.
 ``adopted(measured, levels)``
-    Settings that make what was measured of a real scan.
+    Settings that reproduce the measurements of a real scan.
 """
 
 from __future__ import annotations

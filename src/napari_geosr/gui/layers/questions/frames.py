@@ -93,10 +93,7 @@ class FramesRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Look whether the slices of `layer` may be frames; ask, or hide."""
-        before = None if self._layer is None else self._layer()
-        if before is not None:
-            before.events.axis_labels.disconnect(self._on_answered)
-            before.events.metadata.disconnect(self._on_answered)
+        self._connections.end()  # those to the layer before
         self._layer = None
         self._stop_looking()
         self.setVisible(False)

@@ -83,9 +83,9 @@ class NotesRow(QWidget):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Show what the file of a layer leaves open; hide where there is nothing."""
-        before = None if self._layer is None else self._layer()
+        self._connections.end()  # those to the layer before
         self._layer = None if layer is None else weakref.ref(layer)
-        if layer is not None and layer is not before:
+        if layer is not None:
             for name in _EVENTS:
                 self._connections.connect(getattr(layer.events, name), self._show)
         self._show()

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.core.config import format_bytes
-from napari_geosr.core.errors import FileError
+from napari_geosr.core.errors import FileError, SeveralImagesError
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.arrangement import (
@@ -139,10 +139,13 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
         return full[0]
     shapes = ", ".join(" × ".join(map(str, s.shape)) for s in full[:4])
     more = " …" if len(full) > 4 else ""
-    raise FileError(
+    sizes = {str(found.index(s)): math.prod(int(n) for n in s.shape) for s in full}
+    raise SeveralImagesError(
         f"{path.name} holds {len(full)} images of different shape or kind ({shapes}"
-        f"{more}), not one volume. Choose one as '{path.name}::0' … "
-        f"'{path.name}::{len(full) - 1}', or save it as a file of its own."
+        f"{more}), not one volume. Choose one as '{path.name}::{next(iter(sizes))}' … "
+        f"'{path.name}::{list(sizes)[-1]}' on the command line; napari opens each as a "
+        "layer.",
+        sizes,
     )
 
 

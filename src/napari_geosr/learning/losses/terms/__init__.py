@@ -1,29 +1,30 @@
 """User-selectable losses between output and target, found by file name.
 
-A module offers, without importing torch at module level:
+The module of a loss must not import torch at module level. It provides:
 
 ``TITLE``
-    What its curve is called, in up to 20 letters.
+    Title of its curve, up to 20 letters.
 ``ABOUT``
-    What it is for, in a few words.
+    Its purpose, in a few words.
 ``KIND``
-    ``"voxels"``: compares grey values, and can stand alone. ``"edges"``: compares what
-    differs between neighbours, so it needs one of the former. ``"geometry"``: compares
-    phases, so it needs one of the former, too, and is ramped in after it.
+    ``"voxels"``: compares grey values, and can be used alone. ``"edges"``: compares
+    differences between neighbours, so it also needs a loss of the first kind.
+    ``"geometry"``: compares phases, so it also needs a loss of the first kind, and its
+    weight is ramped up later.
 ``WEIGHT``
-    By default. Those of geometry are set by the gradient that reaches the output, a
-    foam, a sponge and thin tubes twice and four times coarser and interpolated: its
-    length is mostly a tenth to two thirds of that of ``l1``.
-``NEEDS_RADIUS`` (optional, of geometry)
-    True where `loss` reads ``scales.radius``: only then is it measured in the targets.
+    Default weight. Those of geometric losses were chosen by the gradient with respect
+    to the output, for a foam, a sponge and thin tubes that were coarsened 2 and 4 times
+    and interpolated: its norm is mostly a tenth to two thirds of that of ``l1``.
+``NEEDS_RADIUS`` (optional, geometric losses)
+    True if `loss` uses ``scales.radius``; otherwise the radius is not measured.
 ``REQUIRES`` (optional)
-    A module that is not of this package's own needs, and the extra that brings it.
+    Name of an optional library that the loss needs, and the extra that installs it.
 ``loss``
-    ``loss(output, target)`` in standard deviations of the training data; of geometry
-    ``loss(phase, wanted, scales)``: the soft maps of the phase in the output and in the
-    target, 0 … 1, and the :class:`GeometryScales`. Tensors are (N, 1, [Z,] Y, X); the
-    result is a mean over the batch, so that a batch worked through in parts gives the
-    same gradient, and zero, or nearly, where both are the same.
+    ``loss(output, target)``, in standard deviations of the training data. Geometric
+    losses: ``loss(phase, wanted, scales)`` with the soft maps of the phase in the
+    output and in the target, 0 … 1, and the :class:`GeometryScales`. Tensors are (N, 1,
+    [Z,] Y, X). The result is a mean over the batch, so that a batch processed in parts
+    gives the same gradient; it is zero, or nearly, if both are equal.
 """
 
 from __future__ import annotations
@@ -44,19 +45,18 @@ TERMS = Registry(
 
 @dataclass(frozen=True)
 class GeometryScales:
-    """At which scales geometry is compared; lengths in voxels of the target.
+    """Scales at which geometry is compared; lengths in voxels of the target.
 
     Attributes
     ----------
     window : int
-        Edge of the largest box in which sums are compared.
+        Edge of the largest box in which means or sums are compared.
     radius : int
-        From the centre line to the wall of the widest parts that have one. For losses
-        that say ``NEEDS_RADIUS``; without one among those chosen nobody measures it,
-        and it is 1.
+        Largest distance from centre line to wall that is considered. It is 1 unless one
+        of the chosen losses has ``NEEDS_RADIUS``.
     spread : float
-        Standard deviation of the phase, 0 or 1, over all targets: what errors of rare
-        and of common phases are measured by, as grey values are by theirs.
+        Standard deviation of the binary phase over all targets. Errors are divided by
+        it, so that rare and common phases are treated alike.
     """
 
     window: int
@@ -77,19 +77,19 @@ def titles() -> dict[str, str]:
 
 
 def needs_radius(module: object) -> bool:
-    """Whether a loss looks along centre lines, as far as ``GeometryScales.radius``."""
+    """Whether a loss uses centre lines, and thus ``GeometryScales.radius``."""
     return bool(getattr(module, "NEEDS_RADIUS", False))
 
 
 def with_radius() -> list[str]:
-    """Names of the losses that do."""
+    """Names of the losses that use ``GeometryScales.radius``."""
     return [name for name, module in _modules().items() if needs_radius(module)]
 
 
 def _modules() -> AnyDict:
     found = {}
     for name in TERMS.names():
-        # One of another package that cannot be imported is refused when it is chosen.
+        # Losses of other packages that cannot be imported are refused when chosen.
         with suppress(ConfigError):
             found[name] = TERMS.load(name)
     return found

@@ -1,8 +1,9 @@
-"""Centre lines: keeps thin channels and struts connected, without inventing any [1]_.
+"""clDice: keeps thin channels and struts connected, without inventing any [1]_.
 
-How much of the output's soft skeleton lies in the target's phase, and how much of the
-target's skeleton in the output's; their harmonic mean is missing to 1. The published
-mixture with Dice's overlap is left out: grey values and porosity say that here.
+The loss is 1 minus the harmonic mean of two fractions: that of the output's soft
+skeleton inside the target's phase, and that of the target's skeleton inside the
+output's phase. Unlike in the paper, Dice is not added: losses of grey values and
+porosity cover it.
 
 References
 ----------
@@ -25,14 +26,14 @@ ABOUT = "keeps thin channels or struts connected, without inventing any"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.1
-#: Added to sums, so that patches without any skeleton are right.
+#: Added to both sums in voxels, so that patches without a skeleton have zero loss.
 _VOXEL = 1.0
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """1 - clDice, the mean over the samples; skeletons by ``scales.radius`` erosions.
+    """1 - clDice, averaged over the samples; skeletons by ``scales.radius`` erosions.
 
-    The target's phase is taken hard, as skeletons of soft maps reach over the walls.
+    The target's phase is binarised, as skeletons of soft maps extend beyond the walls.
     """
     import torch
 
@@ -46,6 +47,6 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _share(lines: Tensor, phase: Tensor) -> Tensor:
-    """Share of each sample's lines that lies in the phase, shape (N,)."""
+    """Share of each sample's centre lines inside the phase, shape (N,)."""
     within = (lines * phase).flatten(1).sum(dim=1)
     return (within + _VOXEL) / (lines.flatten(1).sum(dim=1) + _VOXEL)

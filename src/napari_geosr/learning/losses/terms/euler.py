@@ -1,10 +1,10 @@
-"""Connectivity: same number of parts, tunnels and cavities per box as the target.
+"""Connectivity: compares the Euler number with that of the target in boxes.
 
-The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes
-where a neck is cut or a wall pierced, however few voxels that takes, and there alone it
-has a gradient. It is compared in boxes, so that a part too many here does not make good
-for one too few there. It sees necks that are nearly there: where nothing of a link is
-left in the grey values, ``cldice`` and ``porosity`` have to bring some of it back.
+The Euler number (parts minus tunnels plus cavities; in 2D parts minus holes) changes if
+a neck is cut or a wall is pierced, however few voxels this takes, and its gradient is
+nonzero only there. It is compared in boxes, so that an additional part in one place
+does not compensate for a missing one elsewhere. It can restore necks of which some grey
+value is left; others must be restored by ``cldice`` or ``porosity`` first.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ WEIGHT = 0.3
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """Mean over boxes of ``d² / 2``, or ``|d| - 1/2`` above 1, of the difference d.
+    """Huber loss of the difference d: mean of ``d² / 2``, or ``|d| - 1/2`` above 1.
 
-    Over the root of the voxels of a box, as that is how the number of things in it
-    scatters; so 2D and 3D, and boxes of all sizes, weigh alike. Boxes have an edge of
-    ``scales.window`` and overlap by half; voxels that share a corner are joined (26 or
-    8 neighbours), as pores are when they are counted.
+    It is divided by the square root of a box's number of voxels, which the statistical
+    scatter of counts is proportional to; so 2D and 3D, and boxes of all sizes, have the
+    same weight. Boxes have an edge of ``scales.window`` and overlap by half. Voxels
+    that share a corner are connected (26 or 8 neighbours), as when counting pores.
     """
     import math
 
@@ -37,8 +37,8 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     from torch.nn import functional
 
     error = losses.euler.euler_density(phase) - losses.euler.euler_density(wanted)
-    # Without the first corners there is one for each voxel: what is cut by the border
-    # counts there in one of two patches that touch.
+    # Drop the first corners, which leaves one per voxel: parts cut by the border are
+    # then counted in only one of two adjacent patches.
     for axis in range(2, error.ndim):
         error = error.narrow(axis, 1, error.shape[axis] - 1)
     voxels = math.prod(min(scales.window, n) for n in error.shape[2:])

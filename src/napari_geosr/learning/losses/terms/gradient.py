@@ -1,6 +1,6 @@
-"""Steps between neighbouring voxels: edges as steep, and noise as low, as the target's.
+"""Differences between neighbouring voxels: edges as sharp as those of the target.
 
-Without another loss it stands beside the mean absolute error of the voxels themselves.
+Unless a grey-value loss is given, it is combined with the mean absolute error.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "edges off"
+TITLE = "gradient error"
 ABOUT = "edges; l1 is added unless a grey-value loss is given"
 KIND = "edges"
 WEIGHT = 0.2

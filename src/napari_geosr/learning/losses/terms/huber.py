@@ -1,4 +1,4 @@
-"""Huber's loss, voxel by voxel."""
+"""Voxel-wise Huber loss."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "Huber's loss"
+TITLE = "Huber loss"
 ABOUT = "like l1, but smooth near zero; outliers count less than with l2"
 KIND = "voxels"
 WEIGHT = 1.0

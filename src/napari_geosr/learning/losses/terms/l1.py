@@ -1,4 +1,4 @@
-"""Mean absolute error, voxel by voxel."""
+"""Mean absolute error of the voxels."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "grey values off"
+TITLE = "absolute error"
 ABOUT = "absolute error; predicts the median, with sharper edges"
 KIND = "voxels"
 WEIGHT = 1.0

@@ -1,4 +1,4 @@
-"""Mean squared error, voxel by voxel."""
+"""Mean squared error of the voxels."""
 
 from __future__ import annotations
 

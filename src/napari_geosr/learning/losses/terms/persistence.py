@@ -1,20 +1,22 @@
 """Persistence: compares persistent parts, tunnels and cavities with the target [1]_.
 
-A feature of the soft map is born where it appears as the threshold falls from 1 to 0,
-and dies where it merges into an older one or is filled; what lasts over most thresholds
-is structure, what hardly lasts is noise. Features of each dimension are compared in the
-order of how long they last, as points (birth, death), with those of the target; what is
-too many is drawn to where birth is death. So a tunnel too few is not made good by a
-part too few, as in an Euler number, and a link of which little is left is still seen.
-It says nothing of where things are: ``porosity`` or ``cldice`` beside it does.
+As the threshold falls from 1 to 0, a feature of the soft map is born when it appears,
+and dies when it merges with an older one or is filled. Features that persist over most
+thresholds are structure, short-lived ones are noise. For each dimension, the points
+(birth, death) are compared with those of the target in the order of their persistence;
+surplus features are drawn to the diagonal, where birth equals death. Unlike in an Euler
+number, missing tunnels and missing parts cannot cancel, and links of which little is
+left still have a gradient. The loss ignores positions: combine it with ``porosity`` or
+``cldice``.
 
-Birth and death are values of two voxels, which the library GUDHI finds (the extra
-``topology``), on the processor: it takes seconds for large 3D patches.
+Birth and death are grey values of two voxels, found by the library GUDHI (the extra
+``topology``) on the CPU. This takes seconds for large 3D patches.
 
 References
 ----------
 .. [1] Hu, Li, Samaras, Chen. Topology-preserving deep image segmentation. NeurIPS
-   (2019). arXiv:1906.05404. There it is drawn to (1, 0), here to the soft target's.
+   (2019). arXiv:1906.05404. There, points are drawn to (1, 0); here, to those of the
+   soft target.
 .. [2] Wagner, Chen, Vuçini. Efficient computation of persistent homology for cubical
    data. In: Topological methods in data analysis and visualization II, 91-106.
    Springer (2012). doi:10.1007/978-3-642-23175-9_7
@@ -29,20 +31,21 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "persistence off"
+TITLE = "persistence error"
 ABOUT = "connectivity: every part, tunnel and cavity; slow (needs the extra topology)"
 KIND = "geometry"
 WEIGHT = 0.3
 REQUIRES = ("gudhi", "topology")
-#: What lasts over less than this is not looked at, in output and target.
+#: Minimum persistence of features that are compared, in output and target.
 _LEAST = 0.05
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """Squared distance of features to those of the target, mean over (N,).
+    """Squared distance of features to those of the target, averaged over samples.
 
-    Their sum is over the root of the number of voxels, as is that of ``euler``. Voxels
-    that share a corner are joined (26 or 8 neighbours), as pores are when counted.
+    The sum over features is divided by the square root of the number of voxels, as in
+    ``euler``. Voxels that share a corner are connected (26 or 8 neighbours), as when
+    counting pores.
     """
     import torch
 
@@ -51,7 +54,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
 
 def _error(phase: Tensor, wanted: Tensor) -> Tensor:
-    """Of one sample ([Z,] Y, X)."""
+    """Squared distance of the features of one sample ([Z,] Y, X)."""
     total: Tensor = phase.sum() * 0
     for ours, theirs in zip(_features(phase), _features(wanted.detach()), strict=True):
         n = min(len(ours), len(theirs))
@@ -63,13 +66,13 @@ def _error(phase: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _features(phase: Tensor) -> list[Tensor]:
-    """Birth and death (n, 2) of what lasts, longest first: parts, tunnels, cavities."""
+    """Birth and death (n, 2) of parts, tunnels and cavities, most persistent first."""
     import numpy as np
     import torch
     from gudhi import CubicalComplex
 
     values = phase.detach().double().cpu().numpy()
-    # Cells enter by rising values, and share corners.
+    # GUDHI adds cells in ascending order of values, and joins them at corners.
     cells = CubicalComplex(top_dimensional_cells=-values)
     cells.compute_persistence(homology_coeff_field=2, min_persistence=_LEAST)
     pairs, lasting = cells.cofaces_of_persistence_pairs()
@@ -82,7 +85,7 @@ def _features(phase: Tensor) -> list[Tensor]:
         if dimension < len(pairs):
             places = np.asarray(pairs[dimension], np.int64).reshape(-1, 2)
         points = flat[torch.from_numpy(places).to(flat.device)]
-        if dimension == 0:  # the first part lasts until nothing is left
+        if dimension == 0:  # the first part persists down to the threshold 0
             first = np.asarray(lasting[0], np.int64).reshape(-1)
             born = flat[torch.from_numpy(first).to(flat.device)]
             points = torch.cat(

@@ -1,9 +1,9 @@
-"""Local volume fraction of the phase, box by box.
+"""Local volume fraction of the phase in boxes.
 
-Differences of means over boxes of three sizes: what a few voxels too much here and too
-little there cancel in a small box, does not count, so noise and sub-voxel walls cost
-nothing, but a pore that is lost does. A global porosity would let a pore made up make
-good for one that was lost.
+The loss compares means over boxes of three sizes. Errors of a few voxels that cancel
+within a small box do not count, so noise and sub-voxel shifts of walls cost nothing,
+whereas a lost pore does. With a global porosity, an invented pore would compensate for
+a lost one.
 
 Local porosity distributions: Hilfer, Phys. Rev. B 44, 60-75 (1991).
 doi:10.1103/PhysRevB.44.60

@@ -1,10 +1,9 @@
 """Skeleton recall: penalises missing parts of the target's centre lines [1]_.
 
-The target's skeleton, made one voxel thicker, is looked at in the output. It costs next
-to nothing, as no skeleton of the output is needed, and says nothing of what is made up:
-porosity beside it does. The skeleton is that of openings [2]_, as in ``cldice``, and
-not that of thinning, which no graphics processor does fast; the dilation closes the
-small gaps that it has.
+The loss compares the output with the target's skeleton, dilated by one voxel. It is
+cheap, as no skeleton of the output is needed, but does not penalise invented structure:
+combine it with ``porosity``. As in ``cldice``, the skeleton is computed by openings
+[2]_, since thinning is slow on GPUs; the dilation closes its small gaps.
 
 References
 ----------
@@ -24,18 +23,19 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "centre lines missing"
+TITLE = "missing centre lines"
 ABOUT = "keeps thin channels or struts; the fastest of the geometric losses"
 KIND = "geometry"
 NEEDS_RADIUS = True
 WEIGHT = 0.3
+#: Added to the sum in voxels, so that patches without a skeleton have zero loss.
 _VOXEL = 1.0
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """Share of the target's thickened skeleton that the output misses, mean over (N,).
+    """Share of the target's dilated skeleton missing in the output, mean over samples.
 
-    What the target's own soft map has less than 1 there is not missed.
+    The output need not exceed the target's own soft map.
     """
     import torch
 

@@ -1,4 +1,4 @@
-"""Structural similarity, window by window."""
+"""Structural similarity in windows."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from napari_geosr.learning import losses
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "structure off"
-ABOUT = "structure"
+TITLE = "SSIM loss"
+ABOUT = "structural similarity"
 KIND = "voxels"
 WEIGHT = 1.0
 

@@ -1,10 +1,10 @@
 """Position of surfaces: signed distances inside and outside the phase.
 
-A wall that is shifted costs in proportion to the shift and to its area; a hole in the
-middle of a thick part, or an island far from everything, costs many times its volume,
-as distances change all around. Distance maps as in [1]_ and [2]_, but both are made of
-soft erosions, which have gradients and need no transform on the processor; they reach 4
-voxels from a wall.
+The loss of a shifted wall is proportional to the shift and to its area. A hole in the
+middle of a thick part, or an island far from any wall, costs many times its volume, as
+it changes the distances all around. Distance maps are compared as in [1]_ and [2]_, but
+both are computed by soft erosions, which are differentiable and need no distance
+transform on the CPU; they extend up to 4 voxels from a wall.
 
 References
 ----------
@@ -25,18 +25,18 @@ from napari_geosr.learning.losses.terms import GeometryScales
 if TYPE_CHECKING:
     from torch import Tensor
 
-TITLE = "walls off"
+TITLE = "surface error"
 ABOUT = "position of surfaces; avoids holes and islands"
 KIND = "geometry"
 WEIGHT = 0.5
-#: Voxels from a wall that are told apart.
+#: Maximum distance from a wall in voxels; larger distances are equal.
 DEPTH = 4
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
-    """Mean absolute difference of signed distances over ``2 · DEPTH`` voxels.
+    """Mean absolute difference of signed distances, divided by ``2 · DEPTH``.
 
-    A flat wall shifted by some voxels gives the share of the volume in between, in
+    For a shifted flat wall, this is the volume fraction between both positions, in
     units of ``scales.spread``.
     """
     import torch

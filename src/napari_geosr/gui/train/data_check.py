@@ -1,4 +1,4 @@
-"""Say before a training whether the noise of its scans suits the method."""
+"""Say before a training whether its scans suit the method and its settings."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.inputs import open_to_learn
 from napari_geosr.operations.train import TrainingConfig
+from napari_geosr.operations.train.checks import smaller_patches
 from napari_geosr.operations.train.noise import doubts_about_noise
 
-#: Milliseconds without a change until the noise is measured.
+#: Milliseconds without a change until the scans are looked at.
 _PAUSE = 400
-#: Settings that decide along which axes a method takes noise to be independent.
-_SETTINGS = ("mask_axis", "dimensions")
+#: Settings that decide along which axes a method takes noise to be independent, and
+#: how large patches are.
+SETTINGS = ("mask_axis", "dimensions", "patch")
 
 
 @dataclass(frozen=True)
-class NoiseQuestion:
-    """What is chosen: a method with its settings, and the scans to learn from.
+class DataQuestion:
+    """What is chosen: a method, what it depends on, and the scans to learn from.
 
     Attributes
     ----------
@@ -41,12 +43,12 @@ class NoiseQuestion:
     @property
     def key(self) -> tuple[Any, ...]:
         """What the answer depends on."""
-        settings = (str(getattr(self.training, name, "")) for name in _SETTINGS)
+        settings = (str(getattr(self.training, name, "")) for name in SETTINGS)
         return self.method, tuple(settings), self.identity
 
 
-class NoiseCheck(QObject):
-    """Measures the noise of the scans chosen, in a worker, and keeps what it found.
+class DataCheck(QObject):
+    """Looks at the scans chosen, in a worker, and keeps what it found.
 
     Parameters
     ----------
@@ -61,13 +63,12 @@ class NoiseCheck(QObject):
 
     changed = Signal()
 
-    def __init__(
-        self, ask: Callable[[], NoiseQuestion | None], parent: QObject
-    ) -> None:
+    def __init__(self, ask: Callable[[], DataQuestion | None], parent: QObject) -> None:
         super().__init__(parent)
         self._ask = ask
         self._answers: dict[Any, str] = {}
         self._task: BackgroundTask | None = None
+        self._about: Any = None
         self.text = ""
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
@@ -80,7 +81,11 @@ class NoiseCheck(QObject):
 
     def _look(self) -> None:
         question = self._ask()
-        self._say("" if question is None else self._answers.get(question.key, ""))
+        about = None if question is None else (question.method, question.identity)
+        known = question is not None and question.key in self._answers
+        if known or about != self._about:  # else it holds until more is known
+            self._say(self._answers[question.key] if question and known else "")
+        self._about = about
         if question is None or question.key in self._answers or self._task is not None:
             return
         self._task = BackgroundTask(
@@ -101,7 +106,7 @@ class NoiseCheck(QObject):
             self.changed.emit()
 
 
-def _look_steps(question: NoiseQuestion) -> Generator[Step, None, str]:
+def _look_steps(question: DataQuestion) -> Generator[Step, None, str]:
     yield from ()
     try:
         flat = question.training.dimensions == "2D"
@@ -109,6 +114,8 @@ def _look_steps(question: NoiseQuestion) -> Generator[Step, None, str]:
             open_to_learn(part, flat=flat) if isinstance(part, Path) else part
             for part in question.parts
         ]
-        return " ".join(doubts_about_noise(question.method, question.training, volumes))
+        method, training = question.method, question.training
+        said = doubts_about_noise(method, training, volumes)
+        return " ".join([*said, *smaller_patches(training, volumes)])
     except GeoSRError:
         return ""  # Start says what is wrong with them

@@ -1,0 +1,106 @@
+"""The result of a measurement that was a job, as the Porosity dock shows it."""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Generator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_geosr import io
+from napari_geosr.core.errors import GeoSRError, JobError
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.gui.jobs.result import JobSource, layer_of
+from napari_geosr.gui.porosity import pore_layers
+from napari_geosr.gui.porosity.measuring import PoreMeasurement, without_voxels
+from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.operations.measure.files import column_titles
+from napari_geosr.operations.measure.job import MeasureInput, MeasureJob, labels_file
+from napari_geosr.operations.measure.stored import REFERENCE, read_reports
+
+if TYPE_CHECKING:
+    import napari.viewer
+    from napari.layers import Layer
+
+    from napari_geosr.core.volume import Volume
+
+
+@dataclass(frozen=True)
+class JobMeasurement:
+    """A measurement that a job made.
+
+    Attributes
+    ----------
+    sources : mapping of str to JobSource
+        What was measured, by the key of its report.
+    page : Path
+        The report to be read in a browser.
+    """
+
+    measured: PoreMeasurement
+    sources: Mapping[str, JobSource]
+    page: Path
+
+    def layers(self, viewer: napari.viewer.Viewer) -> dict[str, weakref.ref[Layer]]:
+        """Layers that show what was measured, of what is open."""
+        found = {key: layer_of(viewer, of) for key, of in self.sources.items()}
+        return {
+            key: weakref.ref(layer) for key, layer in found.items() if layer is not None
+        }
+
+
+def job_result_steps(
+    path: Path, should_stop: ShouldStop
+) -> Generator[Step, None, JobMeasurement]:
+    """Read figures, table and labels of the job in the folder `path`.
+
+    Raises
+    ------
+    GeoSRError
+        If something is missing, or another release wrote it.
+    """
+    folder = JobFolder(path)
+    page = folder.status().result
+    if page is None:
+        raise JobError(f"{folder.path} has no report. Run the job again.")
+    yield StageStarted(message=f"Opening {page.name}")
+    values = folder.values()
+    values.pop("operation", None)
+    job = MeasureJob.from_values(values)
+    labelled = io.read(labels_file(page))
+    reports, record = read_reports(page.parent, labelled.data)
+    inputs: dict[str, MeasureInput] = {"input": job.data}
+    if job.reference is not None:
+        inputs[REFERENCE] = job.reference
+    volumes = {"input": labelled.replace(name=reports["input"].name)}
+    for key in reports.keys() - volumes.keys():
+        volumes[key] = _place_of(inputs[key], labelled).replace(name=reports[key].name)
+    titles = column_titles(volumes)
+    checksum = pore_layers.checksum_of(labelled.data, should_stop)
+    measured = PoreMeasurement(
+        {titles[key]: without_voxels(volume) for key, volume in volumes.items()},
+        job.settings,
+        {titles[key]: report for key, report in reports.items()},
+        record,
+        {titles[key]: pore_layers.features(r) for key, r in reports.items()},
+        checksums={titles["input"]: checksum},
+    )
+    sources = {
+        titles[key]: JobSource(
+            given.volume.resolve(),
+            channel=given.reading.channel,
+            title=given.title,
+            is_of_job=given.volume.resolve().is_relative_to(folder.path),
+        )
+        for key, given in inputs.items()
+    }
+    return JobMeasurement(measured, sources, page)
+
+
+def _place_of(given: MeasureInput, labelled: Volume) -> Volume:
+    """Where a volume lies; as the other one where its file has gone."""
+    try:
+        return given.open()
+    except GeoSRError:
+        return labelled

@@ -1,0 +1,114 @@
+"""A report as it was, from the JSON and CSV files of `napari_geosr.measure.export`."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+import numpy as np
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.measure.report import Histogram, PorosityReport
+from napari_geosr.measure.statistics import volume_statistics
+from napari_geosr.measure.sums import Table, quantiles_of
+
+#: Columns that are 0 and 1 in the file, and no and yes in the table.
+_YES_OR_NO = ("surface_reliable", "touches_border")
+_INTEGERS = ("label", "voxels")
+_DIAMETER = "equivalent_diameter"
+
+
+def report_from_files(
+    values: AnyMapping, table: Path, labels: object = None
+) -> PorosityReport:
+    """Rebuild a report.
+
+    What its files do not hold is missing: the histogram of the grey values, the curve
+    of the noise, and the count of each threshold of the band.
+
+    Parameters
+    ----------
+    values : mapping
+        Contents of the JSON file.
+    table : Path
+        The CSV file of its pores.
+    labels : array-like, optional
+        Label of every voxel.
+
+    Raises
+    ------
+    FileError
+        If a file cannot be read, or was written by another release.
+    """
+    try:
+        columns, units = _read_table(table)
+        return PorosityReport(
+            name=str(values["name"]),
+            unit=str(values["unit"]),
+            voxel_size=tuple(map(float, values["voxel_size"])),
+            shape=tuple(map(int, values["shape"])),
+            threshold=float(values["threshold"]),
+            threshold_rule=str(values["threshold_rule"]),
+            phase=str(values["phase"]),
+            min_voxels=int(values["min_voxels"]),
+            connectivity=int(values["connectivity"]),
+            figures=_figures(values, columns),
+            table=columns,
+            units=units,
+            labels=labels,
+            histogram=_histogram(values["histogram"]),
+            grey_histogram=Histogram(np.zeros(0, np.int64), np.zeros(0)),
+            warnings=tuple(map(str, values["warnings"])),
+        )
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise FileError(f"{table} cannot be read: {error}.") from error
+    except (KeyError, TypeError, ValueError, IndexError) as error:
+        raise FileError(
+            f"The report of {table} is damaged, or another release of napari-geosr "
+            "wrote it. Measure again."
+        ) from error
+
+
+def _figures(values: AnyMapping, table: Table) -> AnyDict:
+    """Every figure; those that the JSON file leaves out, from the table."""
+    flat = all(n == 1 for n in values["shape"][:-2])
+    size = "area" if flat else "volume"
+    known = volume_statistics(flat=flat)
+    # A statistic of another package may not be in the file.
+    figures = {s.name: values[s.name] for s in known if s.name in values}
+    # In voxels, where the voxel size is unknown, these are no part of the file.
+    found = quantiles_of(table[size])
+    of_size = {"mean": "mean", "median": "median", "largest": "max"}
+    figures |= {f"{word}_{size}": found[key] for word, key in of_size.items()}
+    figures[f"pore_{size}_quantiles"] = found
+    figures[_DIAMETER] = quantiles_of(table[_DIAMETER])
+    return figures
+
+
+def _histogram(values: AnyMapping) -> Histogram:
+    counts = np.array(values["counts"], np.int64)
+    edges = np.array(values["edges"], np.float64)
+    return Histogram(counts, edges, str(values["unit"]))
+
+
+def _read_table(path: Path) -> tuple[Table, dict[str, str]]:
+    """Columns of the CSV file, and their units."""
+    with path.open(encoding="utf-8", newline="") as stream:
+        head, *rows = csv.reader(stream)
+    columns: Table = {}
+    units: dict[str, str] = {}
+    for i, title in enumerate(head):
+        name, _, unit = title.removesuffix(")").partition(" (")
+        columns[name] = _column(name, [row[i] for row in rows])
+        units[name] = unit
+    return columns, units
+
+
+def _column(name: str, cells: list[str]) -> np.ndarray:
+    if name in _YES_OR_NO:
+        return np.array([cell == "1" for cell in cells], np.bool_)
+    are_whole = all(cell.lstrip("-").isdigit() for cell in cells)
+    if name in _INTEGERS or (cells and are_whole):
+        return np.array([int(cell) for cell in cells], np.int64)
+    return np.array([float(cell) if cell else np.nan for cell in cells], np.float64)

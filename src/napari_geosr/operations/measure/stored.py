@@ -1,0 +1,58 @@
+"""Reads a measurement from files that `operations.measure.files` wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.types import AnyDict
+from napari_geosr.operations.measure import files as report_files
+
+if TYPE_CHECKING:
+    from napari_geosr.measure.report import PorosityReport
+
+REFERENCE = "reference"
+
+
+def read_reports(
+    folder: Path, labels: object = None
+) -> tuple[dict[str, PorosityReport], AnyDict]:
+    """Rebuild the reports of the measurement in a folder.
+
+    Parameters
+    ----------
+    folder : Path
+        Has ``report.json`` and ``pores.csv``.
+    labels : array-like, optional
+        Labels of the pores of the first report.
+
+    Returns
+    -------
+    reports : dict of PorosityReport
+        ``"input"``, and where there is one ``"reference"``.
+    record : dict
+        The provenance record of the measurement.
+
+    Raises
+    ------
+    FileError
+        If a file is missing or damaged, or another release wrote it.
+    """
+    from napari_geosr.measure.stored import report_from_files
+
+    files = report_files.plan(folder, ["input", REFERENCE])
+    path = files["json"]
+    try:
+        values = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise FileError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(values, dict):
+        raise FileError(f"{path} holds no report. Measure again.")
+    reports = {"input": report_from_files(values, files["csv"], labels)}
+    if isinstance(values.get(REFERENCE), dict):
+        table = files[f"csv {REFERENCE}"]
+        reports[REFERENCE] = report_from_files(values[REFERENCE], table)
+    record = values.get("provenance")
+    return reports, record if isinstance(record, dict) else {}

@@ -1,0 +1,66 @@
+"""A report rebuilt from its files says what it said."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from napari_geosr import measure_porosity
+from napari_geosr.core.errors import FileError
+from napari_geosr.core.volume import Volume
+from napari_geosr.measure import export
+from napari_geosr.measure.rows import summary_rows
+from napari_geosr.measure.stored import report_from_files
+
+
+def written(report, folder):
+    export.write_json(folder / "report.json", report)
+    export.write_csv(folder / "pores.csv", report)
+    return json.loads((folder / "report.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("unit", ["µm", "pixel"])
+@pytest.mark.parametrize("axes", ["ZYX", "YX"])
+def test_it_says_what_it_said(tmp_path, rng, unit, axes):
+    data = rng.normal(200, 4, (30, 40, 44)[-len(axes) :])
+    data[..., 4:12, 4:12] = 20
+    data[..., 20:31, 20:31] = 30
+    data[..., 33:36, :3] = 25  # cut by the border: no sphericity
+    sizes = (1.5, 2.0, 2.0)[-len(axes) :] if unit == "µm" else (1.0,) * len(axes)
+    report = measure_porosity(Volume(data, axes, sizes, unit, name="foam"))
+    found = report_from_files(written(report, tmp_path), tmp_path / "pores.csv")
+    assert summary_rows(found) == summary_rows(report)
+    assert found.to_json_dict() == report.to_json_dict() | {"noise": None}
+    assert found.units == report.units
+    for name, values in report.table.items():
+        assert found.table[name].dtype == values.dtype, name
+        np.testing.assert_array_equal(found.table[name], values)
+
+
+def test_no_pores_are_no_rows(tmp_path, rng):
+    data = rng.normal(200, 4, (12, 12, 12))
+    data[5, 5, 5] = 0
+    report = measure_porosity(Volume(data, "ZYX"), min_voxels=8)
+    found = report_from_files(written(report, tmp_path), tmp_path / "pores.csv")
+    assert summary_rows(found) == summary_rows(report)
+    assert list(found.table) == list(report.table)
+    assert len(found.table["label"]) == 0
+
+
+def test_damaged_files_are_said_in_one_sentence(tmp_path, rng):
+    data = rng.normal(200, 4, (12, 12, 12))
+    data[3:7, 3:7, 3:7] = 0
+    values = written(measure_porosity(Volume(data, "ZYX")), tmp_path)
+    table = tmp_path / "pores.csv"
+    with pytest.raises(FileError, match="another release"):
+        report_from_files(values | {"histogram": None}, table)
+    table.write_text(table.read_text("utf-8") + "1,2\n", "utf-8")
+    with pytest.raises(FileError, match="damaged"):
+        report_from_files(values, table)
+    table.write_text("")
+    with pytest.raises(FileError, match="damaged"):
+        report_from_files(values, table)
+    with pytest.raises(FileError, match="cannot be read"):
+        report_from_files(values, tmp_path / "none.csv")
