@@ -29,6 +29,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import (
     envelope_steps,
 )
+from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
@@ -165,15 +166,7 @@ def porosity_steps(
                 "deviation: the band treats them as exact.",
                 warnings,
             )
-    graph = None
-    if config.graph:
-        graph = yield from graph_steps(
-            lambda slab: run.graph_pores(slab, threshold),
-            run.slabs,
-            run.shape,
-            run.geometry,
-            config.min_voxels,
-        )
+    graph = (yield from _trace_graph(run, threshold)) if config.graph else None
     pores = Pores.of(raw, run.geometry)
     totals = Totals(
         pores,
@@ -204,6 +197,19 @@ def _warned(message: str, warnings: list[str]) -> Warned:
     """Add a warning to those of the report, and return it as a step."""
     warnings.append(message)
     return Warned(message=message)
+
+
+def _trace_graph(
+    run: PorosityRun, threshold: float
+) -> Generator[Step, None, NetworkGraph]:
+    """The graph of the pores as a network."""
+    return graph_steps(
+        lambda slab: run.graph_pores(slab, threshold),
+        run.slabs,
+        run.shape,
+        run.geometry,
+        run.config.min_voxels,
+    )
 
 
 def _segment(

@@ -25,11 +25,11 @@ from napari_geosr.operations.measure import number_text
 if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
-    from napari_geosr.measure.comparison.pores import PoreMatch
+    from napari_geosr.measure.comparison.pores import PoreMatch, Status
     from napari_geosr.operations.compare import QualityReport
 
 #: What pores may have become, as the list of choices says it.
-KINDS = {
+KINDS: dict[Status, str] = {
     "lost": "Lost pores",
     "invented": "Invented pores",
     "split": "Split pores",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Generator, Mapping
+from collections.abc import Generator, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -166,13 +166,7 @@ def compare_steps(
         budget=budget,
         should_stop=should_stop,
     )
-    for key, figures in grey.figures.items():
-        if math.isinf(figures.psnr):
-            yield said.warn(
-                f"{_title(placed, key)} and {_title(placed, base)} hold the same grey "
-                "values: a volume compared with itself tells nothing. Check that these "
-                "are the right ones."
-            )
+    yield from _equality_warnings(group, grey, said)
     shifts = yield from _shift_steps(group, said, should_stop)
     detail, spectra = yield from _spectrum_steps(group, budget, should_stop)
     porosity: dict[str, PorosityReport] = {}
@@ -206,6 +200,19 @@ def compare_steps(
         remarks=tuple(said.remarks),
         warnings=tuple(said.warnings),
     )
+
+
+def _equality_warnings(
+    group: PlacedSet, grey: GreyResult, said: _Said
+) -> Iterator[Warned]:
+    """Warn of volumes that are the base once more."""
+    for key, figures in grey.figures.items():
+        if math.isinf(figures.psnr):
+            yield said.warn(
+                f"{_title(group.placed, key)} and {_title(group.placed, group.base)} "
+                "hold the same grey values: a volume compared with itself tells "
+                "nothing. Check that these are the right ones."
+            )
 
 
 def _check_numbers(
