@@ -26,7 +26,7 @@ def as_volume(
     given : Volume or array
         An array has voxels of 1 pixel.
     axes : str, optional
-        Of an array; see :meth:`Volume.from_array`.
+        Of an array; see `Volume.from_array`.
     name : str
         What an array is called.
     like : Volume, optional
@@ -66,7 +66,7 @@ def as_volumes(
     given : sequence of Volume or array
         Volumes stay as they are.
     axes : str or None
-        Letters of the arrays' axes, as in :func:`as_volume`.
+        Letters of the arrays' axes, as in `as_volume`.
     name : str
         Arrays are called ``NAME 1``, ``NAME 2``, …
     """
@@ -106,7 +106,7 @@ def as_pair(
     ----------
     first, second : Volume or array
     axes : str or None
-        Letters of an array's axes, as in :func:`as_volume`.
+        Letters of an array's axes, as in `as_volume`.
     names : (str, str)
         What arrays are called.
 

@@ -47,7 +47,7 @@ def explain(
     volume : Volume or array
         The scan, not the result; shape (Z, Y, X) or (Y, X).
     model : str, Path, Model or ZooEntry
-        What restored it, as in :func:`restore`.
+        What restored it, as in `restore`.
     at : tuple of int, optional
         Voxel of the result, from 0. With super-resolution these are its fine voxels.
     position : tuple of float, optional
@@ -81,7 +81,7 @@ def explain(
     seed : int
         Seed of the noises drawn.
     device, nonfinite, threads, strength, sharpness
-        As in :func:`restore`.
+        As in `restore`.
 
     Returns
     -------

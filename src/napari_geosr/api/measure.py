@@ -40,7 +40,7 @@ def measure_porosity(
         `volume`, it is then looked up by position; an array of the same shape lies
         where `volume` does.
     uncertainty : Volume or array, optional
-        Deviation that :func:`restore_with_uncertainty` returned with `volume`: the
+        Deviation that `restore_with_uncertainty` returned with `volume`: the
         porosity gets a band.
     axes : str, optional
         Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default. Those

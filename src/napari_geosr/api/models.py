@@ -63,7 +63,7 @@ def load_model(name_or_path: ModelLike) -> Model:
     Parameters
     ----------
     name_or_path : str, Path or ZooEntry
-        A name that :func:`list_models` knows or one of its entries, or the folder or
+        A name that `list_models` knows or one of its entries, or the folder or
         zip of a bundle.
 
     Returns

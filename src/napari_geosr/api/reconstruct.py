@@ -68,7 +68,7 @@ def reconstruct(
         Use every n-th projection.
     half : {"all", "odd", "even"}
         Use the odd or the even ones of these only: two volumes with noise of their own
-        for Fourier shell correlation (:func:`compare`).
+        for Fourier shell correlation (`compare`).
     rows : tuple of int, optional
         First detector row and end; by default all.
     size : int, optional

@@ -45,8 +45,8 @@ def restore(
         same object, such as the sub-reconstructions of Noise2Inverse: the result is
         the mean of what the model makes of each.
     model : str, Path, Model or ZooEntry
-        Name of a model, path of its bundle, or what :func:`load_model`,
-        :func:`list_models` or :func:`train` returned. ``"auto"`` takes the model with
+        Name of a model, path of its bundle, or what `load_model`,
+        `list_models` or `train` returned. ``"auto"`` takes the model with
         the smallest expected error on this scan, or returns the scan where no model is
         expected to improve it.
     axes : str, optional
@@ -74,7 +74,7 @@ def restore(
         object; ``"auto"`` takes the latter where it explains the scan.
     uncertainty : str
         ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
-        members; :func:`restore_with_uncertainty` also returns their deviation.
+        members; `restore_with_uncertainty` also returns their deviation.
     uncertainty_members : int, optional
         Number of flips and turns for ``"tta"``, 2 to 16; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
@@ -155,14 +155,14 @@ def restore_with_uncertainty(
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), or a time series or channels of them.
     model : str, Path, Model or ZooEntry
-        As in :func:`restore`.
+        As in `restore`.
     uncertainty : str
         ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
         the model and those of `ensemble_with`.
     axes : str, optional
         Meaning of the axes of a plain array.
     device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
-        As in :func:`restore`.
+        As in `restore`.
     uncertainty_members : int, optional
         Number of flips and turns for ``"tta"``, 2 to 16; by default 8. A member takes
         as long as a plain run.

@@ -113,7 +113,7 @@ def train(
     validate_every : int, optional
         Steps between validations.
     from_model : str, Path, Model or ZooEntry, optional
-        Model that the training starts from (fine-tuning), as in :func:`restore`.
+        Model that the training starts from (fine-tuning), as in `restore`.
     seed : int, optional
         The same seed gives the same model.
     device : str, optional

@@ -192,7 +192,7 @@ class Window:
         Parameters
         ----------
         seen : ndarray, optional
-            Other voxels in the place of :attr:`seen`.
+            Other voxels in the place of `seen`.
         """
         import torch
 

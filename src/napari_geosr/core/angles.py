@@ -92,7 +92,7 @@ def missing_arcs(angles: Angles, period: float = 360.0) -> tuple[Arc, ...]:
     Parameters
     ----------
     angles, period
-        As for :func:`covered_degrees`.
+        As for `covered_degrees`.
 
     Returns
     -------
@@ -116,9 +116,9 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
     Parameters
     ----------
     places : ndarray of float, shape (n,)
-        As from :func:`distinct_angles`.
+        As from `distinct_angles`.
     missing : iterable of (float, float)
-        Result of :func:`missing_arcs` for the whole scan if the places are a subset:
+        Result of `missing_arcs` for the whole scan if the places are a subset:
         with few places, a missing arc looks like a step. Arcs that are missing only
         from these places are excluded as well.
     """

@@ -18,7 +18,7 @@ def boxes_for_the_record(boxes: Iterable[Box]) -> list[list[list[int]]]:
 
 
 def boxes_of_the_record(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
-    """Boxes from the lists that :func:`boxes_for_the_record` returns."""
+    """Boxes from the lists that `boxes_for_the_record` returns."""
     return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
 
 

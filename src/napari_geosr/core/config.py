@@ -86,7 +86,7 @@ class Config(BaseModel):
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Self:
-        """Read a file written by :meth:`to_yaml`; raise `ConfigError` if invalid."""
+        """Read a file written by `to_yaml`; raise `ConfigError` if invalid."""
         try:
             values = load_yaml(read_document(Path(path)))
         except (OSError, UnicodeDecodeError, ConfigError) as error:

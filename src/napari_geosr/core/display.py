@@ -59,7 +59,7 @@ def array_facts(
     *,
     lazy: bool,
 ) -> list[str]:
-    """Facts about an array for :func:`one_line`: shape, voxel size, dtype, memory.
+    """Facts about an array for `one_line`: shape, voxel size, dtype, memory.
 
     Parameters
     ----------

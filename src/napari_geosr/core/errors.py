@@ -1,6 +1,6 @@
 """The errors that reach a person.
 
-None derives from :class:`RuntimeError`: napari's generator workers swallow that class.
+None derives from `RuntimeError`: napari's generator workers swallow that class.
 Each message says what is wrong, where (file, layer or setting) and what to do.
 """
 

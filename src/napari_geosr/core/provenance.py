@@ -215,12 +215,12 @@ def record_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, AnyDict]:
-    """Create a record like :func:`record`, but in steps, as large inputs take seconds.
+    """Create a record like `record`, but in steps, as large inputs take seconds.
 
     Parameters
     ----------
     operation, inputs, settings, model, **more
-        As in :func:`record`.
+        As in `record`.
     should_stop : callable
         Called while checksums are computed.
 

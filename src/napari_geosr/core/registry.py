@@ -114,7 +114,7 @@ class Registry:
         return alike[0] if len(alike) == 1 else name
 
     def load(self, name: str) -> Any:
-        """Import and return the module registered as `name` (see :meth:`key`).
+        """Import and return the module registered as `name` (see `key`).
 
         Raises
         ------

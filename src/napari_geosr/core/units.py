@@ -66,7 +66,7 @@ def parse_unit(text: str | None) -> str | None:
 
 
 def require_unit(text: str) -> str:
-    """Like :func:`parse_unit`, but raise `ConfigError` for an unknown unit."""
+    """Like `parse_unit`, but raise `ConfigError` for an unknown unit."""
     unit = parse_unit(text)
     if unit is None:
         known = ", ".join(MILLIMETRES)

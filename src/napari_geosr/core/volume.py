@@ -208,7 +208,7 @@ class Volume:
         return self.shape[0]
 
     def __getitem__(self, key: Any, /) -> AnyArray:
-        """Index the array; use :meth:`take` to get a `Volume`."""
+        """Index the array; use `take` to get a `Volume`."""
         return self.data[key]
 
     def __repr__(self) -> str:

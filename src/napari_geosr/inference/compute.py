@@ -148,7 +148,7 @@ _INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def interrupt(*_: Any) -> None:
-    """Check for a request to stop within :func:`interruptible`; may raise."""
+    """Check for a request to stop within `interruptible`; may raise."""
     stop_if_asked = getattr(_waiting_for, "stop_if_asked", None)
     if stop_if_asked is not None:
         stop_if_asked()

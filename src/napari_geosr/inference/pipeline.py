@@ -137,7 +137,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         return found
 
     def n_unwritten(self) -> int:
-        """Number of results not yet reported by :meth:`written`."""
+        """Number of results not yet reported by `written`."""
         return self._n_put - self._n_reported
 
     def flush(self) -> None:

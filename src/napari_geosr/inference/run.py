@@ -96,7 +96,7 @@ class RunSummary:
 class TiledRun:
     """One run over a volume, or over a region of it.
 
-    See :func:`napari_geosr.inference.runner.restore_tiles` for the parameters. With
+    See `napari_geosr.inference.runner.restore_tiles` for the parameters. With
     `region`, target and deviation hold that region alone.
     """
 
@@ -345,7 +345,7 @@ class TiledRun:
     def _settle(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
     ) -> Generator[Step, None, tuple[Array, int | None]]:
-        """As :meth:`_restore` for the tile by which the backend is chosen."""
+        """As `_restore` for the tile by which the backend is chosen."""
         clock = TimedForward(self.network)
         ours, grew_by = self._restore(tile, block, clock)
         # Or what torch left free would hide what the other backend takes.

@@ -213,7 +213,7 @@ def restore_region(
     """Restore a region, identical to a run over the whole volume.
 
     Reads the region and its halo alone. Parameters and errors are those of
-    :func:`restore_tiles`.
+    `restore_tiles`.
 
     Parameters
     ----------
@@ -263,7 +263,7 @@ def estimate(
     """Estimate the cost of restoring an array of `shape` from small timed windows.
 
     Speed and memory are measured once per network, device and threads; later calls
-    only plan. Raises as :func:`restore_tiles` does when nothing fits.
+    only plan. Raises as `restore_tiles` does when nothing fits.
 
     Parameters
     ----------

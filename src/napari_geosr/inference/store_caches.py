@@ -38,7 +38,7 @@ def share(budget: int) -> int:
 
 
 def held_bytes(array: object, budget: int) -> int:
-    """Bytes that `array` will hold in :func:`limited_caches`."""
+    """Bytes that `array` will hold in `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner gives its pages back
     return min(int(getattr(array, "held_bytes", 0)), share(budget))

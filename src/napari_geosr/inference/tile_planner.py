@@ -182,7 +182,7 @@ class TilePlanner:
         return choice if most is None or choice.window_voxels <= most else None
 
     def plan_region(self) -> TilePlan:
-        """As :meth:`plan`, but without measuring where memory is plentiful."""
+        """As `plan`, but without measuring where memory is plentiful."""
         speed = compute.known_speed(self.network, self.device, self.threads) or 0.0
         box = clip_box(self.layout, self.region)
         single = tuple(
@@ -280,7 +280,7 @@ class TilePlanner:
         return peak > self.budget
 
     def cut(self, waiting: Sequence[Tile]) -> list[Tile]:
-        """Halve tiles until each fits the budget, after :meth:`correct`."""
+        """Halve tiles until each fits the budget, after `correct`."""
         return cut_to_budget(waiting, self.layout, self.cost, self.buffers, self.budget)
 
     def halved(self, waiting: Sequence[Tile]) -> list[Tile]:

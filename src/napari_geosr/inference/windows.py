@@ -305,7 +305,7 @@ class ValueWriter:
         values : ndarray of shape (Z, Y, X)
             The core, in output voxels; with a `deviation`, of means and deviations.
         missing : ndarray of bool, or None
-            The core, in input voxels, as :meth:`WindowReader.read` gives it.
+            The core, in input voxels, as `WindowReader.read` gives it.
         """
         if missing is None:
             return

@@ -125,7 +125,7 @@ def restore_singletons(
     Parameters
     ----------
     order : list of int or None
-        As returned by :func:`arrangement`.
+        As returned by `arrangement`.
     final : str
         The letters of `order`.
     shape : tuple of int
@@ -155,7 +155,7 @@ def finish(
     source : array-like
         Voxels as stored.
     order : list of int or None
-        As returned by :func:`arrangement`.
+        As returned by `arrangement`.
     chunks : tuple of int
         Shape of the blocks in which a lazy array is read, along the stored axes.
     path : Path

@@ -309,7 +309,7 @@ def write_text(
     Parameters
     ----------
     path, overwrite, durable
-        As in :func:`write_bytes`.
+        As in `write_bytes`.
     text : str
 
     Raises

@@ -32,14 +32,14 @@ class Output(ABC):
     ----------
     paths : OutputPaths
     spec : OutputSpec
-        As returned by :meth:`OutputSpec.checked`.
+        As returned by `OutputSpec.checked`.
 
     Attributes
     ----------
     path : Path
         Its path once complete.
     incomplete_path : Path
-        Path at which :meth:`keep_incomplete` leaves an unfinished file.
+        Path at which `keep_incomplete` leaves an unfinished file.
     array : array-like
         Write with ``output.array[slices] = block``: non-overlapping, from one thread.
     provenance : tuple of mapping
@@ -70,7 +70,7 @@ class Output(ABC):
     def keep_incomplete(self) -> Path:
         """Keep the unfinished file at the returned path when the context ends.
 
-        Call :meth:`blank` first, so that unwritten voxels cannot be mistaken for
+        Call `blank` first, so that unwritten voxels cannot be mistaken for
         results. An older incomplete file is replaced.
         """
         self.is_kept_incomplete = True

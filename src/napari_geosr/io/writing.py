@@ -98,7 +98,7 @@ def create(
     continues : Path, optional
         Unfinished file of an earlier run to resume. If a killed run left it and the
         format allows, that file is filled in place; otherwise a new one is begun, see
-        :attr:`Output.is_reopened`.
+        `Output.is_reopened`.
 
     Yields
     ------
@@ -210,7 +210,7 @@ def write(
     Raises
     ------
     FileError
-        As in :func:`create`.
+        As in `create`.
     Cancelled
         If stopped; nothing is left at `path` that was not there before.
     """

@@ -117,7 +117,7 @@ class JobFolder:
     Parameters
     ----------
     path : Path
-        An existing job folder; :meth:`create` makes one.
+        An existing job folder; `create` makes one.
 
     Raises
     ------

@@ -214,7 +214,7 @@ class BatchParts:
         Raises
         ------
         DeviceMemoryError
-            As :meth:`double`.
+            As `double`.
         """
         while True:
             failure: Exception | None = None
@@ -236,7 +236,7 @@ class BatchParts:
         Raises
         ------
         DeviceMemoryError
-            With several processes, as others may have continued; or as :meth:`double`.
+            With several processes, as others may have continued; or as `double`.
         """
         if self.processes.count > 1 and is_out_of_memory(error):
             raise DeviceMemoryError(

@@ -159,7 +159,7 @@ def several(draws: Sequence[Arrays]) -> Arrays:
 
 
 def nth(batch: Batch, i: int) -> Batch:
-    """The i-th of the samples merged by :func:`several`."""
+    """The i-th of the samples merged by `several`."""
     if i == 0:
         return {k: v for k, v in batch.items() if not k[0].isdigit()}
     front = f"{i} "

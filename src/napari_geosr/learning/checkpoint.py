@@ -115,7 +115,7 @@ def check_fixed_settings(
     config : TrainingConfig
         Settings whose titles are used in messages.
     now, before : mapping
-        Results of :func:`fixed_settings`.
+        Results of `fixed_settings`.
 
     Raises
     ------

@@ -10,7 +10,7 @@ class ImagePool:
     """Returns new images and, half of the time, images of earlier steps [1]_.
 
     It uses torch's random numbers, which the training loop seeds at every step. With
-    :meth:`state` restored, a resumed run gives the same images.
+    `state` restored, a resumed run gives the same images.
 
     Parameters
     ----------
@@ -58,5 +58,5 @@ class ImagePool:
         return torch.stack([image.cpu() for image in self.images])
 
     def restore(self, state: Tensor | None) -> None:
-        """Restore the images of :meth:`state`."""
+        """Restore the images of `state`."""
         self.images = [] if state is None else list(state.unbind())

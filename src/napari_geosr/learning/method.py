@@ -81,7 +81,7 @@ class Method:
         Whether training ends when the expected error on held-out blocks stops falling,
         and returns the initial model if that is as good.
     judged_on : str
-        Description of the first value of :meth:`validate`, if it is the mean squared
+        Description of the first value of `validate`, if it is the mean squared
         prediction error of voxels that are hidden from the network; otherwise empty.
     task : str
         Task on the card, for models that keep the voxel size.
@@ -223,7 +223,7 @@ class Method:
         return {}
 
     def restore_state(self, state: AnyMapping) -> None:
-        """Restore what :meth:`state` returned."""
+        """Restore what `state` returned."""
 
     def intended_use(self) -> str:
         """Intended use, for the card."""

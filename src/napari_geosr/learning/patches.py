@@ -215,7 +215,7 @@ class Patches:
             Whether to add ``"slices"`` (C, 1, 1): the index of the slice of each 2.5D
             channel. Near the ends of a volume, slices are repeated.
 
-        If the noise is known (:meth:`tell`), that of the role with context is added,
+        If the noise is known (`tell`), that of the role with context is added,
         see `napari_geosr.learning.noise_input`.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]

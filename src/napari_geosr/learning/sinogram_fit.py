@@ -62,7 +62,7 @@ class FitSettings:
     smoothness : float
         Weight of the total variation.
     details : float
-        Weight of the residual at high frequencies; see :func:`roughness`.
+        Weight of the residual at high frequencies; see `roughness`.
     distance : str
         Distance of the adversarial loss.
     features, levels : int
@@ -265,7 +265,7 @@ class SinogramFit:
         }
 
     def restore(self, state: AnyDict) -> None:
-        """Restore what :meth:`state` returned.
+        """Restore what `state` returned.
 
         Raises
         ------
@@ -314,7 +314,7 @@ def fit_slices(
     should_stop: ShouldStop = never_stop,
     on_iteration: Callable[[int, dict[str, float]], None] = lambda n, losses: None,
 ) -> Tensor:
-    """Fit slices to their projections, with all iterations; see :class:`SinogramFit`.
+    """Fit slices to their projections, with all iterations; see `SinogramFit`.
 
     Parameters
     ----------

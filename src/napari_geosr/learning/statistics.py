@@ -34,7 +34,7 @@ class GreyScale:
         return scaled
 
     def restore(self, values: AnyArray) -> AnyArray:
-        """Undo :meth:`standardise`."""
+        """Undo `standardise`."""
         return (values * np.float32(self.std) + np.float32(self.mean)).astype(
             np.float32
         )

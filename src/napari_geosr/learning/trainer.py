@@ -193,7 +193,7 @@ class Trainer:
         }
 
     def load_state_dict(self, state: AnyMapping) -> None:
-        """Restore the state returned by :meth:`state_dict`.
+        """Restore the state returned by `state_dict`.
 
         Raises
         ------

@@ -382,7 +382,7 @@ class SlabLabeller:
         return values | self._small.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Take over what :meth:`state` gave; False if it cannot be of this volume."""
+        """Take over what `state` gave; False if it cannot be of this volume."""
         try:
             return self._restore(state)
         except (KeyError, ValueError, IndexError, TypeError):  # something is missing

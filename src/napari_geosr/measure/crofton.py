@@ -131,7 +131,7 @@ def whole_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, float
     Parameters
     ----------
     weights : ndarray of shape (13,)
-        As given by :func:`pair_weights`.
+        As given by `pair_weights`.
     n_voxels : int
         Of the volume: no sum over its cells overflows.
 

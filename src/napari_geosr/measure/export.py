@@ -88,7 +88,7 @@ def write_json(
     Raises
     ------
     FileError
-        As :func:`write_csv`.
+        As `write_csv`.
     """
     text = json.dumps(values, default=_plain, indent=2, ensure_ascii=False)
     return write_text(path, text + "\n", overwrite=overwrite)
@@ -127,7 +127,7 @@ def write_png(
     Raises
     ------
     FileError
-        As :func:`write_csv`.
+        As `write_csv`.
     """
     return write_bytes(path, histogram_png(reports), overwrite=overwrite)
 
@@ -218,7 +218,7 @@ def write_html(
     Raises
     ------
     FileError
-        As :func:`write_csv`.
+        As `write_csv`.
     """
     shown = {
         caption: picture if isinstance(picture, bytes) else Path(picture).read_bytes()

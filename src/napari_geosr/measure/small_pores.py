@@ -47,7 +47,7 @@ class SmallPores:
 
     @classmethod
     def of_state(cls, state: Mapping[str, np.ndarray]) -> SmallPores:
-        """What :meth:`state` was made of."""
+        """What `state` was made of."""
         surfaces, times = state["small_surfaces"], state["small_times"]
         known = zip(surfaces.tolist(), times.tolist(), strict=True)
         n, single, voxels, open_voxels, euler8 = state["small"].tolist()

@@ -168,7 +168,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def check(model: Model) -> None:
-    """Like :func:`verify`, for an open bundle."""
+    """Like `verify`, for an open bundle."""
     network = model.network()
     spec = cast("NetworkSpec", network.spec)
     card = model.card
@@ -209,7 +209,7 @@ def check_weights(model: Model) -> None:
     Raises
     ------
     ModelError
-        With the messages of :func:`verify`.
+        With the messages of `verify`.
     """
     from safetensors import deserialize
 

@@ -168,7 +168,7 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
     card : ModelCard
         Card of the model.
     sample : ndarray of shape (n, edge, edge)
-        Patches from :func:`draw_sample`.
+        Patches from `draw_sample`.
     volume : Volume
         Volume the sample was drawn from; its name and voxel size are used.
     """

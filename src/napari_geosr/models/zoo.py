@@ -78,7 +78,7 @@ def bundled_folder() -> Path:
 def list_models() -> list[ZooEntry]:
     """Return all usable models by name; the user's own override bundled ones.
 
-    Damaged bundles in the user's folder are left out here; :func:`damaged` names them.
+    Damaged bundles in the user's folder are left out here; `damaged` names them.
     """
     return look()[0]
 
@@ -273,7 +273,7 @@ def _is_same(path: Path, card: ModelCard) -> bool:
 
 
 def look() -> tuple[list[ZooEntry], dict[Path, str]]:
-    """Return both :func:`list_models` and :func:`damaged` from one scan."""
+    """Return both `list_models` and `damaged` from one scan."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}
     for folder, bundled in ((_BUNDLED, True), (user_folder(), False)):

@@ -60,7 +60,7 @@ class NoiseBound(nn.Module):
         Parameters
         ----------
         level : Tensor of shape (N, 1, [Z,] Y, X), optional
-            Standard deviation of the noise at every voxel; that of :meth:`set_noise`
+            Standard deviation of the noise at every voxel; that of `set_noise`
             by default.
         correlation : Tensor of shape (N, 3), optional
             Correlation of the noise; accepted for compatibility, not used here.

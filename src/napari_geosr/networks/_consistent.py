@@ -104,8 +104,8 @@ class ConsistentUpscaling(nn.Module):
 
     Notes
     -----
-    Before a scan is restored, its noise (:meth:`set_noise`) and the sharpness of the
-    network's output (:meth:`set_sharpness`) must be set, the same for all tiles. By
+    Before a scan is restored, its noise (`set_noise`) and the sharpness of the
+    network's output (`set_sharpness`) must be set, the same for all tiles. By
     default the scan is treated as free of noise, and as sharp as the output.
     """
 
@@ -231,7 +231,7 @@ def parabola_weights(factor: int) -> torch.Tensor:
 
 
 def spread(values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Upscale ``(N, 1, *spatial)`` by :func:`parabola_weights` along every axis.
+    """Upscale ``(N, 1, *spatial)`` by `parabola_weights` along every axis.
 
     Edges are repeated beyond the border.
     """

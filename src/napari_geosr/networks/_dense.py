@@ -62,7 +62,7 @@ def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
 
 
 def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
-    """Transpose of :func:`add_taps`: from ``(maps, N, *spatial)`` to all taps."""
+    """Transpose of `add_taps`: from ``(maps, N, *spatial)`` to all taps."""
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
     for t, read, write in _moves(dilation, spatial):
@@ -219,7 +219,7 @@ class _Inference:
     def _scatter(
         products: torch.Tensor, out: torch.Tensor, dilation: int, top: int
     ) -> None:
-        """Like :func:`add_taps`, for the products of a strip of rows from `top` on."""
+        """Like `add_taps`, for the products of a strip of rows from `top` on."""
         spatial = out.shape[1:]
         n = products.shape[2]
         for t, tap in enumerate(taps(len(spatial))):

@@ -87,7 +87,7 @@ def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
 
 
 def interpolated(x: torch.Tensor, kernel: torch.Tensor, factor: int) -> torch.Tensor:
-    """``(N, C, *spatial)`` on the fine grid, by a :func:`cubic_kernel`.
+    """``(N, C, *spatial)`` on the fine grid, by a `cubic_kernel`.
 
     Outside of the image its edges are repeated.
     """
@@ -168,14 +168,14 @@ def make_end(
 def enlarged(
     maps: torch.Tensor, stages: nn.ModuleList, tail: nn.Module, factor: int
 ) -> torch.Tensor:
-    """Run the layers of :func:`make_end`: ``(N, features, …)`` to ``(N, 1, …)``."""
+    """Run the layers of `make_end`: ``(N, features, …)`` to ``(N, 1, …)``."""
     for stage in stages:
         maps = pixel_shuffle(stage(functional.relu(maps)), 2)
     return pixel_shuffle(tail(functional.relu(maps)), factor // 2 ** len(stages))
 
 
 def end_reach(n_doublings: int) -> int:
-    """Coarse voxels that the layers of :func:`make_end` reach, for the worst place.
+    """Coarse voxels that the layers of `make_end` reach, for the worst place.
 
     On a grid twice as fine a voxel's neighbour lies in the next coarse voxel at most.
     """
@@ -186,7 +186,7 @@ def end_reach(n_doublings: int) -> int:
 
 
 def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> int:
-    """Number of parameters of :func:`make_end` with plain convolutions."""
+    """Number of parameters of `make_end` with plain convolutions."""
     k, last = 3**ndim, factor // 2**n_doublings
     layer = k * features + 1
     return int(layer * (n_doublings * features * 2**ndim + last**ndim))
@@ -195,7 +195,7 @@ def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> i
 class UpscalingNetwork(nn.Module):
     """A trunk on the coarse grid, sub-voxel upsampling, an interpolated skip.
 
-    A subclass makes its trunk, then calls :meth:`_end`, and gives :meth:`trunk`.
+    A subclass makes its trunk, then calls `_end`, and gives `trunk`.
     """
 
     kernel: torch.Tensor

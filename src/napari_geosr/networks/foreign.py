@@ -200,7 +200,7 @@ def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwor
     Parameters
     ----------
     weights : mapping of str to Tensor
-        Tensors by their names in :meth:`ForeignNetwork.state_dict`.
+        Tensors by their names in `ForeignNetwork.state_dict`.
 
     Raises
     ------

@@ -210,11 +210,11 @@ class NoiseBounded(nn.Module):
         Parameters
         ----------
         level : Tensor of shape (N, 1, [Z,] Y, X), optional
-            Standard deviation of the noise at every voxel; that of :meth:`set_noise`
+            Standard deviation of the noise at every voxel; that of `set_noise`
             by default.
         correlation : Tensor of shape (N, 3), optional
             Noise correlation of adjacent voxels along Z, Y and X; by default that of
-            :meth:`set_noise`.
+            `set_noise`.
         """
         if level is None:
             level = self.noise(x)

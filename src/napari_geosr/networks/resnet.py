@@ -98,7 +98,7 @@ def pad_to(x: torch.Tensor, multiple: int) -> torch.Tensor:
 
 
 def crop_to(x: torch.Tensor, sizes: Sequence[int]) -> torch.Tensor:
-    """Crop to the first `sizes` voxels along the axes: inverse of :func:`pad_to`."""
+    """Crop to the first `sizes` voxels along the axes: inverse of `pad_to`."""
     for axis, size in enumerate(sizes):
         x = x.narrow(2 + axis, 0, size)
     return x

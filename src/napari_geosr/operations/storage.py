@@ -231,7 +231,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def open_part(path: Path) -> Volume | None:
-    """What :func:`keep_part` has kept; None where there is nothing, or no longer."""
+    """What `keep_part` has kept; None where there is nothing, or no longer."""
     entry = read_journal(path)
     if entry is None or not entry.boxes:
         return None
@@ -245,7 +245,7 @@ def open_part(path: Path) -> Volume | None:
 
 
 def remove_parts(folder: Path, *paths: Path | None) -> None:
-    """Remove what :func:`keep_part` has kept in the folder of a job, if it is there.
+    """Remove what `keep_part` has kept in the folder of a job, if it is there.
 
     A job file that a stranger wrote may name any place: what lies elsewhere stays.
     """

@@ -37,7 +37,7 @@ def passes(
     given : int
         Number of slices given.
     size, copies
-        As for :func:`most_together`.
+        As for `most_together`.
     batch : int
         Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
     """

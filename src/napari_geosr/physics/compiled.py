@@ -37,7 +37,7 @@ def compiled(function: F) -> F:
 
 @contextmanager
 def interruptible(stop_if_asked: Callable[[], None]) -> Iterator[None]:
-    """Call `stop_if_asked`, which may raise, between parts of :func:`in_threads`."""
+    """Call `stop_if_asked`, which may raise, between parts of `in_threads`."""
     before = getattr(_caller, "stop_if_asked", None)
     _caller.stop_if_asked = stop_if_asked
     try:

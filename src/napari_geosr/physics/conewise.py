@@ -28,7 +28,7 @@ def project(volume: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
-    """Exact adjoint of :func:`project`."""
+    """Exact adjoint of `project`."""
     if sinogram.device.type != "cpu":
         return backproject_tensors(sinogram, geometry)
     results = [_spread_loops(one.detach().numpy(), geometry) for one in sinogram]
@@ -89,7 +89,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
-    """:func:`project` with tensor operations only, on any device."""
+    """`project` with tensor operations only, on any device."""
     voxels = volume.reshape(len(volume), -1).T.contiguous()
     n_rows, n_angles, n_columns = geometry.sinogram_shape
     out = torch.empty((n_angles * n_columns, n_rows, len(volume)), device=volume.device)
@@ -107,7 +107,7 @@ def project_tensors(volume: Tensor, geometry: ConeGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ConeGeometry) -> Tensor:
-    """:func:`backproject` with tensor operations only, on any device."""
+    """`backproject` with tensor operations only, on any device."""
     batch, n_rows = sinogram.shape[:2]
     step = torch.from_numpy(_steps(geometry)).to(sinogram.device)
     values = sinogram.permute(2, 3, 1, 0) * step[..., None]

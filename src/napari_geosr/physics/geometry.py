@@ -257,7 +257,7 @@ class ConeGeometry(FanGeometry):
     def slab(self, first: int, stop: int) -> ConeGeometry:
         """Geometry of the slices `first` … `stop` - 1 and the rows they need.
 
-        Its projections are the rows :meth:`rows_of` of all projections.
+        Its projections are the rows `rows_of` of all projections.
         """
         first_row, stop_row = self.rows_of(first, stop)
         return replace(

@@ -63,7 +63,7 @@ class SpectralNoise:
     sd : float
         Standard deviation of the noise.
     spectrum : sequence of float
-        Power at :func:`frequencies`, up to a factor; empty for white noise.
+        Power at `frequencies`, up to a factor; empty for white noise.
     along_z : float
         Correlation of adjacent planes, 0 to 0.9.
     seed : int

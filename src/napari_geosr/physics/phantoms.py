@@ -216,7 +216,7 @@ def sphere_foam(
     gap: float = 1.0,
     seed: int = 0,
 ) -> Phantom:
-    """Foam of non-overlapping spherical pores [1]_ (see :func:`place_balls`).
+    """Foam of non-overlapping spherical pores [1]_ (see `place_balls`).
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of :func:`project`, with input and output shapes exchanged."""
+    """Exact adjoint of `project`, with input and output shapes exchanged."""
     flat = _batch(sinogram, geometry.sinogram_shape, "The projections have")
     result = _apply(_Backproject, flat, geometry)
     batch = sinogram.shape[: sinogram.ndim - len(geometry.sinogram_shape)]
@@ -92,7 +92,7 @@ def operator_norm(
     *,
     before_each: Callable[[], None] | None = None,
 ) -> float:
-    """Largest singular value of :func:`project`, by power iteration from ones.
+    """Largest singular value of `project`, by power iteration from ones.
 
     The first singular vector is smooth and positive, so few iterations suffice: they
     end when the relative increase is below one millionth. The value approaches the norm

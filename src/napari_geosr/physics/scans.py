@@ -298,7 +298,7 @@ def random_scan(
     phantom : Phantom, optional
         The object; by default one is drawn.
     noise, blur, downsample, strong_noise
-        As in :func:`random_imaging`.
+        As in `random_imaging`.
     small_pores : float
         Share of draws with small pores.
     scale : float, optional

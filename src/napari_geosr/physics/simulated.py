@@ -195,7 +195,7 @@ def foam_coarse_4(number: int) -> tuple[FloatArray, FloatArray]:
     """A coarse scan, and the sharp object on a grid four times as fine.
 
     Its features are half as large, in voxels of the scan, as those of
-    :func:`foam_coarse`.
+    `foam_coarse`.
     """
     kind = KINDS["foam-coarse-4"]
     made = scans.random_scan(

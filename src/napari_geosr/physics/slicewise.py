@@ -31,7 +31,7 @@ def project(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """Exact adjoint of :func:`project`: (B, angle, column) to slices (B, N, N)."""
+    """Exact adjoint of `project`: (B, angle, column) to slices (B, N, N)."""
     if sinogram.device.type == "cpu":
         return _by_groups(sinogram, geometry.volume_shape, _spread_loops, geometry)
     return backproject_tensors(sinogram, geometry)
@@ -91,7 +91,7 @@ def _spread_loops(sinogram: AnyArray, geometry: ParallelGeometry, is_many: bool)
 
 
 def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`project` with tensor operations only, on any device."""
+    """`project` with tensor operations only, on any device."""
     pixels = volume.reshape(len(volume), -1).T.contiguous()
     step = _ray_tensor(rays_of(geometry).step, volume)
     out = torch.empty((step.numel(), len(volume)), device=volume.device)
@@ -104,7 +104,7 @@ def project_tensors(volume: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def backproject_tensors(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`backproject` with tensor operations only, on any device."""
+    """`backproject` with tensor operations only, on any device."""
     step = _ray_tensor(rays_of(geometry).step, sinogram)
     values = sinogram.reshape(len(sinogram), -1).T * step[:, None]
     out = torch.zeros((geometry.size**2, len(sinogram)), device=sinogram.device)

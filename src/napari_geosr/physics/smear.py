@@ -105,7 +105,7 @@ def _cone_loops(values: AnyArray, geometry: ConeGeometry) -> AnyArray:
 
 
 def smear_tensors(projections: Tensor, geometry: ParallelGeometry) -> Tensor:
-    """:func:`smear` with tensor operations only, on any device."""
+    """`smear` with tensor operations only, on any device."""
     cone = isinstance(geometry, ConeGeometry)
     if cone:  # flattened (angle, row, column)
         table = projections.transpose(0, 1).reshape(-1, 1).contiguous()

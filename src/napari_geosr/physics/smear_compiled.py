@@ -39,7 +39,7 @@ def _shadow(
     k: np.float32,
     high: np.float32,
 ) -> tuple[np.float32, np.int32, np.float32]:
-    """1 / u of a voxel, and its column as from :func:`_sample`."""
+    """1 / u of a voxel, and its column as from `_sample`."""
     over = np.float32(1) / (np.float32(1) + k * (y * c - x * s))
     m, f = _sample(centre + (x * c + y * s) * over, high)
     return over, m, f
@@ -112,7 +112,7 @@ def smear_many(
 def _row(
     place: np.float32, first_row: np.int32, top: np.float32
 ) -> tuple[np.int32, np.float32]:
-    """Like :func:`_sample`, for detector rows that start at `first_row`.
+    """Like `_sample`, for detector rows that start at `first_row`.
 
     Weights are rounded as for the whole detector.
     """

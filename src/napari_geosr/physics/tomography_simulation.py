@@ -114,7 +114,7 @@ def simulate_scan(
     truth: AnyMapping | None = None,
     scale: float | None = None,
 ) -> Projections:
-    """Scan a sample; see :func:`scan_steps`.
+    """Scan a sample; see `scan_steps`.
 
     Parameters
     ----------
@@ -123,7 +123,7 @@ def simulate_scan(
     truth : mapping, optional
         What is known of the sample, for the record.
     scale : float, optional
-        As in :func:`scan_steps`.
+        As in `scan_steps`.
     """
     steps = scan_steps(attenuation, config, truth=truth, scale=scale)
     return run_to_end(steps)

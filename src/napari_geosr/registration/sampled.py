@@ -124,7 +124,7 @@ class SampledVolume:
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
         """Values at the voxels of `grid`, whose positions `transform` leads in here.
 
-        Outside of the field of view (see :func:`inside`), that of the nearest voxel.
+        Outside of the field of view (see `inside`), that of the nearest voxel.
 
         Parameters
         ----------

@@ -168,7 +168,7 @@ class Weighting:
     Raises
     ------
     ProjectionsError
-        As :func:`check_arc`.
+        As `check_arc`.
     """
 
     def __init__(self, geometry: FanGeometry, like: Tensor) -> None:
@@ -221,7 +221,7 @@ def ray_weights(geometry: FanGeometry) -> Floats:
     Raises
     ------
     ProjectionsError
-        As :func:`check_arc`.
+        As `check_arc`.
     """
     check_arc(geometry)
     arc, fan = arc_of(geometry.angles), fan_angles(geometry)

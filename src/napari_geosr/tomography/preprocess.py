@@ -111,7 +111,7 @@ class LineIntegrals:
     config : PreparationConfig, optional
     incident : float, optional
         Counts without sample, if neither flat fields nor the settings give them: the
-        result of :func:`beam_without_sample` for the whole scan if `projections` is a
+        result of `beam_without_sample` for the whole scan if `projections` is a
         part of it. By default, they are estimated from `projections`.
     """
 
@@ -323,7 +323,7 @@ def prepare_rows(
     stop: int,
     config: PreparationConfig | None = None,
 ) -> tuple[FloatArray, ClippingReport]:
-    """Line integrals of some detector rows; see :meth:`LineIntegrals.rows`.
+    """Line integrals of some detector rows; see `LineIntegrals.rows`.
 
     Parameters
     ----------

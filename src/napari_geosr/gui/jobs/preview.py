@@ -36,7 +36,7 @@ class JobPreview(QObject):
     """Shows the latest preview of one job as a layer in its place.
 
     The file is read in a worker. A layer that the person removes stays away until
-    :meth:`set_job` is called again.
+    `set_job` is called again.
 
     Signals
     -------

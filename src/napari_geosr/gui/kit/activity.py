@@ -24,7 +24,7 @@ PREVIEW = "preview"
 class Activity(QObject):
     """Runs at most one operation at a time for its owner; the latest wish wins.
 
-    As it is, it starts what :meth:`start` is given. A subclass that starts operations
+    As it is, it starts what `start` is given. A subclass that starts operations
     by itself keeps what a person asked for in `_wishes` and overrides `_start_next`,
     which is called when nothing runs and something may have changed.
 

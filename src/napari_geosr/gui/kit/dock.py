@@ -32,7 +32,7 @@ class Dock(QWidget):
     """The base of the plugin's dock widgets.
 
     A subclass sets `settings_name` where it remembers settings, makes its widgets, and
-    overrides :meth:`show_busy`.
+    overrides `show_busy`.
 
     Parameters
     ----------

@@ -55,7 +55,7 @@ class ConfigForm(QWidget):
     Parameters
     ----------
     config_type : type of Config
-        The fields to show: see :func:`~napari_geosr.gui.kit.fields.field_widget`.
+        The fields to show: see `field_widget`.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
@@ -66,7 +66,7 @@ class ConfigForm(QWidget):
     Signals
     -------
     changed
-        A person or :meth:`set_values` changed a setting.
+        A person or `set_values` changed a setting.
     """
 
     changed = Signal()
@@ -173,7 +173,7 @@ class ConfigForm(QWidget):
         self._faults[name] = label
 
     def clear_faults(self) -> None:
-        """Take away what :meth:`show_faults` said."""
+        """Take away what `show_faults` said."""
         rows: Any = self.layout()
         for name, label in self._faults.items():
             rows.removeRow(label)
@@ -213,7 +213,7 @@ class ConfigForm(QWidget):
 class KindForm(QWidget):
     """A menu of kinds and the form of the chosen one; keeps what was set for each.
 
-    A subclass says with :meth:`config_type` which settings a kind has.
+    A subclass says with `config_type` which settings a kind has.
 
     Parameters
     ----------

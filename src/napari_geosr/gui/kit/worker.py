@@ -132,7 +132,7 @@ def _register(owner: QObject, control: Control) -> None:
 class BackgroundTask:
     """A running operation: cancel it, or ask whether it still runs.
 
-    Callbacks are called on the main thread; none is called after :meth:`detach`, nor
+    Callbacks are called on the main thread; none is called after `detach`, nor
     when `owner` was destroyed, which also stops the operation.
     """
 

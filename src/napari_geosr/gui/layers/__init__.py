@@ -36,7 +36,7 @@ def volume_from_layer(
 
     Of a time series or channel stack, the part at `position` is taken, by default the
     one on screen in `viewer`; the `whole` of it if that is asked for. What a voxel size
-    and an origin cannot say (rotation, shear) is left out: see :func:`place_over`.
+    and an origin cannot say (rotation, shear) is left out: see `place_over`.
 
     Parameters
     ----------
@@ -276,7 +276,7 @@ def add_result(
     Parameters
     ----------
     viewer, volume, like, **kwargs
-        As in :func:`add_image_result`.
+        As in `add_image_result`.
     """
     if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)

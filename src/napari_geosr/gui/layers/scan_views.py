@@ -52,7 +52,7 @@ class ScanView:
     """An array of four axes over the planes of a scan.
 
     Indexing it gives what is in the file, however long that takes. Only what napari
-    draws may be blank at first, where :meth:`read_later` was called.
+    draws may be blank at first, where `read_later` was called.
     """
 
     ndim = 4

@@ -38,7 +38,7 @@ _Order = tuple[bool, float, bool, bool, bool, str]
 
 
 class ModelBox(QWidget):
-    """A combo box of models; the card of the one chosen is in :attr:`card_label`.
+    """A combo box of models; the card of the one chosen is in `card_label`.
 
     Signals
     -------

@@ -111,7 +111,7 @@ class ReconstructActivity(Activity):
         return self._volume.layer()
 
     def unfinished(self) -> Image | None:
-        """Return the layer that :meth:`run` would fill further, if there is one."""
+        """Return the layer that `run` would fill further, if there is one."""
         if self._busy == RUN:
             return None
         return self._volume.unfinished(self._whole_key())

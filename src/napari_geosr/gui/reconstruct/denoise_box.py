@@ -71,7 +71,7 @@ class DenoiseBox(QWidget):
     Signals
     -------
     wanted
-        *Start* was pressed: the dock calls :meth:`start` with what it has.
+        *Start* was pressed: the dock calls `start` with what it has.
     failed : object
         An error.
     said : str

@@ -161,7 +161,7 @@ class RestoreActivity(Activity):
     def run_source(self) -> Image | None:
         """Return the layer that the last run restored, if it still exists.
 
-        It is another than :meth:`source` where layers came or went since.
+        It is another than `source` where layers came or went since.
         """
         return None if self._run_of is None else self._run_of()
 
@@ -174,7 +174,7 @@ class RestoreActivity(Activity):
         return self._deviation.layer()
 
     def unfinished(self) -> Image | Labels | None:
-        """Return the layer that :meth:`run` would fill further, if there is one.
+        """Return the layer that `run` would fill further, if there is one.
 
         The last run was stopped, its layer is there, and nothing was changed since.
         """
@@ -243,7 +243,7 @@ class RestoreActivity(Activity):
         Parameters
         ----------
         takes_left : bool
-            Also what a program left that was killed: see :meth:`left`.
+            Also what a program left that was killed: see `left`.
         """
         self._takes_left = takes_left
         self._wish(RUN)

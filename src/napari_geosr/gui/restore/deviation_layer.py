@@ -90,7 +90,7 @@ class DeviationLayer:
     ) -> None:
         """Give the layer the record and the contrast of what the run left.
 
-        `highest` is what :func:`with_highest` found.
+        `highest` is what `with_highest` found.
         """
         layer = self.layer()
         if layer is None:

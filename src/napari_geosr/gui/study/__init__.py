@@ -47,7 +47,7 @@ class StudyBox(StudyWidgets):
     Signals
     -------
     wanted
-        *Start* was pressed: the dock calls :meth:`start` with what it has.
+        *Start* was pressed: the dock calls `start` with what it has.
     failed : object
         An error.
     said : str, str

@@ -255,7 +255,7 @@ def evaluate(
     Raises
     ------
     Cancelled, DeviceMemoryError, EngineError
-        As :func:`napari_geosr.inference.runner.restore_region`.
+        As `napari_geosr.inference.runner.restore_region`.
     """
 
     def restored(block: Block, window: FloatArray) -> FloatArray:

@@ -95,7 +95,7 @@ class CellMeans:
         return float(np.average(values, weights=self.voxels))
 
     def error_of(self, values: FloatArray) -> float:
-        """Standard error of :meth:`mean`, from the spread over cells."""
+        """Standard error of `mean`, from the spread over cells."""
         n = len(values)
         if n < 2:
             return math.inf
@@ -156,7 +156,7 @@ def estimate(
     scales : (float, float)
         Range of the true variance of the noise, in units of the one that was measured.
     scale : float
-        The one that is taken; see :func:`common_scale`.
+        The one that is taken; see `common_scale`.
     """
     least = scale * cells.mean(cells.passed)
     risk = max(cells.mean(cells.risks(scale)), least)

@@ -1,6 +1,6 @@
 """Losses, one family per file; ``terms`` contains those that users can choose.
 
-The files of ``terms`` and :mod:`~napari_geosr.learning.losses.choice` do not import
+The files of ``terms`` and `choice` do not import
 torch, as ``--help`` imports them. The families do, and are loaded on first use.
 """
 

@@ -57,5 +57,5 @@ def euler_density(phase: Tensor, *, by_faces: bool = False) -> Tensor:
 
 
 def euler_number(phase: Tensor, *, by_faces: bool = False) -> Tensor:
-    """Euler number of each sample, shape (N,): see :func:`euler_density`."""
+    """Euler number of each sample, shape (N,): see `euler_density`."""
     return euler_density(phase, by_faces=by_faces).flatten(1).sum(dim=1)

@@ -127,7 +127,7 @@ def perceptual_loss(features: nn.Module, output: Tensor, target: Tensor) -> Tens
     Parameters
     ----------
     features : Module
-        From :func:`load_features`.
+        From `load_features`.
     output, target : Tensor of shape (N, 1, [Z,] Y, X)
         Standardised grey values. Volumes are compared slice by slice.
     """

@@ -87,7 +87,7 @@ def halves(x: Tensor, choice: Tensor, n_axes: int) -> tuple[Tensor, Tensor]:
     ----------
     x : Tensor of shape (N, C, [Z,] Y, X)
     choice : integer Tensor of shape (N, 1, …)
-        Index of each cell's pair in :func:`neighbour_pairs`.
+        Index of each cell's pair in `neighbour_pairs`.
     """
     import torch
 

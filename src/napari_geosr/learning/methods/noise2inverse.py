@@ -6,7 +6,7 @@ sources, and one of them can be predicted from the others as in Noise2Noise. Thi
 valid if the reconstruction is linear and the noise has zero mean. The sources must have
 the same voxels, filter and grey scale.
 
-To restore, the network is run on each of :func:`inputs` and the outputs are averaged;
+To restore, the network is run on each of `inputs` and the outputs are averaged;
 the model's card says so, and ``napari-geosr restore A B … --average`` does it.
 
 References
@@ -139,7 +139,7 @@ class Method(_Method):
         )
 
     def inputs(self, volumes: Sequence[Volume]) -> list[Volume]:
-        """See :func:`inputs`."""
+        """See `inputs`."""
         return inputs(volumes, self.config.strategy)
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:

@@ -84,7 +84,7 @@ def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
     Parameters
     ----------
     found : sequence of ndarray of shape (3, windows)
-        From :func:`windows`, of boxes in order.
+        From `windows`, of boxes in order.
     shape : sequence of int
         Of the scan.
 

@@ -135,7 +135,7 @@ class NetworkGraph:
         return float(np.median(counts[: max(1, planes - 1)]))
 
     def tubules_per_mm2(self, axis: int) -> float | None:
-        """:meth:`crossing` per mm² of the face; None where the unit is no length."""
+        """`crossing` per mm² of the face; None where the unit is no length."""
         if self.unit not in MILLIMETRES:
             return None
         edges = np.delete(self.box[1] - self.box[0], axis)

@@ -94,7 +94,7 @@ def noise_steps(
     second: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Noise]:
-    """:func:`estimate_noise`, step by step."""
+    """`estimate_noise`, step by step."""
     if second is not None and (
         second.axes != volume.axes or second.shape != volume.shape
     ):
@@ -341,7 +341,7 @@ def doubts(
     Parameters
     ----------
     sample, quiet, coarse
-        As in :func:`remarks`.
+        As in `remarks`.
     """
     found = []
     if sample.clipped > _MUCH_CLIPPED and quiet is not None:

@@ -46,7 +46,7 @@ def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
     Raises
     ------
     ConfigError
-        As :func:`pore_statistics`.
+        As `pore_statistics`.
     """
     return _of_kind(VolumeStatistic, flat)
 

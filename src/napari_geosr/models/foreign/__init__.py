@@ -8,7 +8,7 @@ libraries at module level. It provides:
 ``SUFFIXES``
     Suffixes of its files, in lower case with their dots.
 ``recognises(source) -> bool``
-    Whether a :class:`ModelSource` has this format: judged by its suffix, and for
+    Whether a `ModelSource` has this format: judged by its suffix, and for
     weights files by their contents, ``source.tensors``.
 ``read(source, channel) -> Draft``
     Returns the network and what is known about it (`draft.Draft`); `channel` is the
@@ -95,7 +95,7 @@ def read(
     Parameters
     ----------
     source : str
-        Source in one of the formats, see :func:`about`.
+        Source in one of the formats, see `about`.
     channel : int, optional
         Output channel to use, for packages with several.
     should_stop : callable

@@ -163,7 +163,7 @@ def described(given: object, source: str) -> Any:
     Parameters
     ----------
     given
-        The value of :func:`opened`.
+        The value of `opened`.
     source : str
         The package as given by the user, for messages.
 

@@ -36,7 +36,7 @@ class Filter(nn.Module):
     Attributes
     ----------
     wants_noise : bool
-        Whether :meth:`set_noise` must be called before the filter is applied to a scan.
+        Whether `set_noise` must be called before the filter is applied to a scan.
     level : float
         Standard deviation of the noise in the units of the input; 1 until it is set.
     between_strips : callable or None

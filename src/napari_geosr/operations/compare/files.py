@@ -25,7 +25,7 @@ from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import safe_name
 
-#: Of JSON files: what :meth:`QualityReport.to_dict` has twice for earlier scripts.
+#: Of JSON files: what `QualityReport.to_dict` has twice for earlier scripts.
 _TWICE = ("volume", "reference")
 
 
@@ -77,7 +77,7 @@ def write(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write what :func:`plan` named: all of it or, on a full disk, nothing.
+    """Write what `plan` named: all of it or, on a full disk, nothing.
 
     Raises
     ------

@@ -193,7 +193,7 @@ def explain_steps(
 def prepare_steps(
     volume: Volume, config: ExplainConfig, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, PreparedExplanation]:
-    """Make ready what :func:`explain_place_steps` may then be asked again and again.
+    """Make ready what `explain_place_steps` may then be asked again and again.
 
     Raises
     ------

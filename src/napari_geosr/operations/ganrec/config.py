@@ -150,7 +150,7 @@ class GanrecJob(Config):
         return cls(training=made.with_absolute_paths())
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": "ganrec",

@@ -151,7 +151,7 @@ def open_to_learn(
 
 
 def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
-    """Choose what is learned from an opened volume; see :func:`open_to_learn`.
+    """Choose what is learned from an opened volume; see `open_to_learn`.
 
     Parameters
     ----------

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """Give a sentence for all that can make a result wrong, as far as files tell.
 
-    Those of :func:`file_doubts`, and the questions of :func:`open_questions`, which has
+    Those of `file_doubts`, and the questions of `open_questions`, which has
     the same parameters and errors.
     """
     return [*file_doubts(volume), *open_questions(volume, cards)]
@@ -74,7 +74,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def questions_about(volume: Volume) -> list[str]:
-    """Give the sentences of :func:`open_questions` without the volume's title."""
+    """Give the sentences of `open_questions` without the volume's title."""
     return [str(question) for question in _asked(volume, frames_question(volume))]
 
 

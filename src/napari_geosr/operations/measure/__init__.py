@@ -244,7 +244,7 @@ def measure_several_steps(
     Raises
     ------
     VolumeError
-        For what :func:`measure_steps` refuses, or if some are single images and
+        For what `measure_steps` refuses, or if some are single images and
         others volumes.
     """
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}
@@ -312,7 +312,7 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
     ----------
     columns : mapping
         Of the volume that was measured and, where there is one, of its reference, in
-        the order of :func:`measure_several_steps`.
+        the order of `measure_several_steps`.
 
     Examples
     --------

@@ -115,7 +115,7 @@ def write(
     more: AnyMapping | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Write what :func:`plan` named: all of it or, on a full disk, nothing.
+    """Write what `plan` named: all of it or, on a full disk, nothing.
 
     Parameters
     ----------
@@ -125,7 +125,7 @@ def write(
     more : mapping, optional
         Added to the JSON file.
     overwrite : bool
-        Whether existing files are replaced, as in :func:`check`, which may have been
+        Whether existing files are replaced, as in `check`, which may have been
         long ago: of two measurements into one folder, the second then fails here.
 
     Raises

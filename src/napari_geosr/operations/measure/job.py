@@ -82,7 +82,7 @@ class MeasureJob(Config):
         return cls.from_mapping({**values, **inputs, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": str(self.settings.threshold),

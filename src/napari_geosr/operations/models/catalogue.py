@@ -128,7 +128,7 @@ def damaged() -> dict[str, str]:
 
 
 def look() -> tuple[list[ZooEntry], dict[str, str]]:
-    """Return both :func:`list_models` and :func:`damaged`, as of the same moment."""
+    """Return both `list_models` and `damaged`, as of the same moment."""
     entries, faults = zoo.look()
     return entries, {str(path): reason for path, reason in faults.items()}
 
@@ -174,7 +174,7 @@ def sound_card(name_or_path: str | Path) -> ModelCard:
     """Return the card of a model whose weights are whole and its own; quickly.
 
     Checksum and header of the weights are compared with the card, without torch;
-    :func:`verify` looks at all.
+    `verify` looks at all.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def sound_card(name_or_path: str | Path) -> ModelCard:
 def verify(path: str | Path) -> ModelCard:
     """Check the bundle at `path` completely and return its card.
 
-    Besides what :func:`napari_geosr.models.bundle.verify` compares, the network is
+    Besides what `napari_geosr.models.bundle.verify` compares, the network is
     run: a value put in must not come out further away than its halo.
 
     Raises

@@ -55,7 +55,7 @@ def export_steps(
     name : str or Path
         Name in the zoo, or path of a bundle.
     kind : str
-        One of :func:`formats`.
+        One of `formats`.
     out : str or Path
         The file; its suffix has to be the format's.
     like : str, Path or Volume, optional

@@ -84,7 +84,7 @@ def import_steps(
     ----------
     source : str or Path
         A bundle of ours, or what `napari_geosr.models.foreign` knows; see
-        :func:`~napari_geosr.operations.models.formats.about_sources`.
+        `about_sources`.
     name : str, optional
         What it is to be called; by default what the file or package is called.
     channel : int, optional

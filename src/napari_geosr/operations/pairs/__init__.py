@@ -190,7 +190,7 @@ def pairs_steps(
 
 
 def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
-    """Build a pair; see :func:`pairs_steps`.
+    """Build a pair; see `pairs_steps`.
 
     Parameters
     ----------

@@ -171,7 +171,7 @@ def degrade_steps(
 def degrade(
     high: Volume, out: str | Path, like: Volume | None = None, **settings: Any
 ) -> Pairs:
-    """Make a pair of one scan; see :func:`degrade_steps`.
+    """Make a pair of one scan; see `degrade_steps`.
 
     Parameters
     ----------

@@ -127,7 +127,7 @@ def write_report(
     Parameters
     ----------
     files : mapping of str to Path
-        As :func:`plan` names them.
+        As `plan` names them.
     report : dict
         Gets ``train``, ``files`` and ``provenance``.
     picture : bytes

@@ -58,14 +58,14 @@ def reconstruct_steps(
 ) -> Generator[Step, None, ReconstructionResult]:
     """Find the rotation axis once, then reconstruct block by block.
 
-    See :func:`prepare_steps` and :func:`run_steps`.
+    See `prepare_steps` and `run_steps`.
 
     Parameters
     ----------
     projections : Projections or path
-        A path is opened as :func:`open_projections` does it.
+        A path is opened as `open_projections` does it.
     unfinished : Volume, optional
-        What an earlier run left; see :func:`find_unfinished`.
+        What an earlier run left; see `find_unfinished`.
 
     Yields
     ------

@@ -65,7 +65,7 @@ class BlockRun:
 
     @classmethod
     def resumed(cls, before: AnyMapping) -> BlockRun:
-        """Go on counting from what an unfinished run noted (:meth:`for_the_record`)."""
+        """Go on counting from what an unfinished run noted (`for_the_record`)."""
         report = dict(before.get("preparation") or {})
         known = {f.name for f in fields(ClippingReport)} & report.keys()
         values = {name: report[name] for name in known}
@@ -196,7 +196,7 @@ def reconstruct_rows(
 ) -> Slices:
     """Slices of line integrals (row, angle, column), in memory of the host.
 
-    `slices` are needed for a cone beam alone; see :meth:`ReadyScan.sinogram`.
+    `slices` are needed for a cone beam alone; see `ReadyScan.sinogram`.
 
     Parameters
     ----------
@@ -208,7 +208,7 @@ def reconstruct_rows(
         Called after every iteration.
     slices : (int, int), optional
         Slices to reconstruct; needed for a cone beam alone, see
-        :meth:`ReadyScan.sinogram`.
+        `ReadyScan.sinogram`.
     """
     return _reconstructed(ready, rows, should_stop, on_iteration, slices)[0]
 

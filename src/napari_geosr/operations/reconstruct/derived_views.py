@@ -92,7 +92,7 @@ class ThinnedCounts(_Derived):
     dark : ndarray of shape (row, column)
         What is counted without light.
     share, rest, seed
-        As for :func:`~napari_geosr.operations.reconstruct.fewer_views.thinned`.
+        As for `thinned`.
     gain : float
         Counts of one photon.
     """

@@ -115,7 +115,7 @@ def splits(
     Parameters
     ----------
     k : int or "auto"
-        See :func:`number_of_parts`.
+        See `number_of_parts`.
     joined : bool
         Opposite views complete each other, as the axis is off the middle: views around
         the whole turn are shared out.
@@ -194,7 +194,7 @@ def fewer_views(
 
 
 def other_views(scan: Projections, count: int) -> Projections:
-    """The views that :func:`fewer_views` leaves out step by step: of other noise.
+    """The views that `fewer_views` leaves out step by step: of other noise.
 
     But not of other streaks: where all views together leave none, those of the two
     parts are each other's negative.
@@ -213,7 +213,7 @@ def light_left_over(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """All views, without the light of `count` views that were :func:`thinned`.
+    """All views, without the light of `count` views that were `thinned`.
 
     What networks learn to make of those: it has the streaks of the whole scan, which
     are none to speak of, and noise of its own. What both share would be learned as if
@@ -223,11 +223,11 @@ def light_left_over(
     Parameters
     ----------
     share, seed, counts_per_photon
-        As for :func:`thinned`.
+        As for `thinned`.
     rest : Projections, optional
         What that gives of the photons left out, where it is there already.
     count, acquisition
-        As for :func:`fewer_views`; in a continuous scan light was taken of all views.
+        As for `fewer_views`; in a continuous scan light was taken of all views.
 
     Raises
     ------

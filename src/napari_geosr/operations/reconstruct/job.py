@@ -44,7 +44,7 @@ class ReconstructJob(Config):
         return cls.from_mapping(given)
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": self.settings.algorithm,

@@ -212,7 +212,7 @@ class ReadyScan:
         Parameters
         ----------
         rows : ndarray of shape (row, angle, column)
-            The :meth:`detector_rows` of the slices.
+            The `detector_rows` of the slices.
         slices : (int, int), optional
             First slice and the slice after the last, for a cone beam; by default all.
         batch : int

@@ -80,7 +80,7 @@ def restore_average_steps(
         File to write at the end; without it the result is kept in memory, or in a zarr
         in the cache folder when it would not fit.
     look, strict : bool
-        As in :func:`napari_geosr.operations.restore.restore_steps`, of the first.
+        As in `napari_geosr.operations.restore.restore_steps`, of the first.
 
     Yields
     ------

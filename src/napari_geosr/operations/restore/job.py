@@ -76,7 +76,7 @@ class RestoreJob(Config):
         return cls.from_mapping({**values, "data": known, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": self.settings.model,

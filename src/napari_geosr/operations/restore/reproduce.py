@@ -75,7 +75,7 @@ def as_python(
     time: int | None = None,
     channel: int | None = None,
 ) -> str:
-    """Give a Python script of a restoration; parameters as in :func:`as_command`.
+    """Give a Python script of a restoration; parameters as in `as_command`.
 
     Parameters
     ----------

@@ -184,13 +184,13 @@ def work_steps(
     unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work, on record and into memory or a file; see :func:`run_steps`.
+    """Do the work, on record and into memory or a file; see `run_steps`.
 
     Parameters
     ----------
     work : Work
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
-        As in :func:`run_steps`.
+        As in `run_steps`.
     """
     prepared = work.prepared
     record = yield from record_steps(prepared, should_stop)
@@ -410,7 +410,7 @@ def _remarks(
 def left_of(prepared: PreparedRestoration) -> KeptPart | None:
     """What a program that was killed has finished of this run without a file.
 
-    It is to be given to :func:`run_steps` as `unfinished`, which compares the inputs.
+    It is to be given to `run_steps` as `unfinished`, which compares the inputs.
     Runs with an uncertainty, and those of a series, are not found.
     """
     if prepared.has_deviation:

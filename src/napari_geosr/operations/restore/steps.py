@@ -53,13 +53,13 @@ def restore_steps(
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Prepare and run; see :func:`prepare_steps` and :func:`run_steps`.
+    """Prepare and run; see `prepare_steps` and `run_steps`.
 
     With the model ``"auto"`` the models are ranked first. Where the scan is best left
     as it is, the result is the scan.
 
     Of a time series or several channels, every point is restored by itself; see
-    :func:`~napari_geosr.operations.restore.series.run.run_series_steps`.
+    `run_series_steps`.
 
     Parameters
     ----------

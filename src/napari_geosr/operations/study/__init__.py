@@ -139,7 +139,7 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> StudySummary:
-    """Study how little of a scan gives the right pores; see :func:`study_steps`.
+    """Study how little of a scan gives the right pores; see `study_steps`.
 
     Parameters
     ----------

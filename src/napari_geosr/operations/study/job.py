@@ -94,7 +94,7 @@ class StudyJob(Config):
         )
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": "study",

@@ -109,7 +109,7 @@ class StudyStore:
         FileError
             If it cannot be written, or holds other files of these names.
 
-        Until :meth:`let_go`, no other process can begin it.
+        Until `let_go`, no other process can begin it.
         """
         with atomic.explained(self.files["json"]):
             if self.folder.exists() and not self.folder.is_dir():

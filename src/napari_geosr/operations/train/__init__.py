@@ -50,7 +50,7 @@ def training_steps(
     Parameters
     ----------
     method : str
-        A name that :func:`needs` lists.
+        A name that `needs` lists.
     folder : str or Path
         Gets checkpoints and the model's bundle.
     in_memory : mapping of Path to Volume, optional

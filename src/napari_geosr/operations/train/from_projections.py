@@ -118,7 +118,7 @@ class ProjectionsTrainJob(Config):
         return cls.create_for(method, scans, training)
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": self.method,

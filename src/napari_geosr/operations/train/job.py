@@ -119,7 +119,7 @@ class TrainJob(Config):
         Returns
         -------
         dict of str to list of Volume
-            What was opened for it, by role, for :func:`train_steps`.
+            What was opened for it, by role, for `train_steps`.
 
         Raises
         ------
@@ -157,7 +157,7 @@ class TrainJob(Config):
                 raise VolumeError(f"{error} {how}".strip()) from error
 
     def to_values(self) -> AnyDict:
-        """What :meth:`from_values` reads."""
+        """What `from_values` reads."""
         return {
             "operation": "train",
             "method": self.method,

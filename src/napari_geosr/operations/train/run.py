@@ -69,7 +69,7 @@ def train_steps(
         Asked when `should_stop` ended it: whether to judge the model and write the
         bundle all the same.
     opened : mapping of str to list of Volume, optional
-        What :meth:`TrainJob.check` has opened, so that it is not opened twice.
+        What `TrainJob.check` has opened, so that it is not opened twice.
 
     Returns
     -------

@@ -118,7 +118,7 @@ def _forward(x: Tensor, axis: int) -> Tensor:
 
 
 def _backward(slope: Tensor, axis: int) -> Tensor:
-    """Divergence along an axis: minus the adjoint of :func:`_forward`."""
+    """Divergence along an axis: minus the adjoint of `_forward`."""
     import torch
 
     inner = slope.narrow(axis, 0, slope.shape[axis] - 1)

@@ -154,7 +154,7 @@ def escaped(text: str) -> str:
 
 
 def unescaped(text: str) -> str:
-    """The reverse of :func:`escaped`."""
+    """The reverse of `escaped`."""
     return re.sub(r"\\u([0-9a-fA-F]{4})", lambda m: chr(int(m[1], 16)), text)
 
 

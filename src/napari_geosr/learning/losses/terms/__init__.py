@@ -22,7 +22,7 @@ The module of a loss must not import torch at module level. It provides:
 ``loss``
     ``loss(output, target)``, in standard deviations of the training data. Geometric
     losses: ``loss(phase, wanted, scales)`` with the soft maps of the phase in the
-    output and in the target, 0 … 1, and the :class:`GeometryScales`. Tensors are (N, 1,
+    output and in the target, 0 … 1, and the `GeometryScales`. Tensors are (N, 1,
     [Z,] Y, X). The result is a mean over the batch, so that a batch processed in parts
     gives the same gradient; it is zero, or nearly, if both are equal.
 """

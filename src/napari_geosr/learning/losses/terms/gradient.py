@@ -19,5 +19,5 @@ WEIGHT = 0.2
 
 
 def loss(output: Tensor, target: Tensor) -> Tensor:
-    """See :func:`napari_geosr.learning.losses.pixel.gradient_difference`."""
+    """See `napari_geosr.learning.losses.pixel.gradient_difference`."""
     return losses.pixel.gradient_difference(output, target)

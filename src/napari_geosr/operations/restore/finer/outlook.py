@@ -199,7 +199,7 @@ def sr_outlook_steps(
 def sr_outlook(
     volume: Volume, model: Model, noise: Noise, **settings: Any
 ) -> FinerOutlook:
-    """:func:`sr_outlook_steps` to its end."""
+    """`sr_outlook_steps` to its end."""
     return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
 
 

@@ -59,7 +59,7 @@ def outlook_steps(
     Parameters
     ----------
     prepared : PreparedRestoration
-        From :func:`napari_geosr.operations.restore.prepare_steps`.
+        From `napari_geosr.operations.restore.prepare_steps`.
     region : tuple of slice, optional
         Where to show what is removed, in voxels of the input.
     noise : Noise, optional

@@ -153,7 +153,7 @@ def prepare_series_steps(
     Raises
     ------
     ConfigError, ModelError, VolumeError
-        As :func:`~napari_geosr.operations.restore.prepare_steps`, with the channel.
+        As `prepare_steps`, with the channel.
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
@@ -223,7 +223,7 @@ def channel_steps(
 ) -> Generator[Step, None, PreparedRestoration]:
     """Steps and errors about one channel, which they name; returns the result.
 
-    Warnings are kept in `said`, for :func:`told_of_channels`.
+    Warnings are kept in `said`, for `told_of_channels`.
 
     Parameters
     ----------

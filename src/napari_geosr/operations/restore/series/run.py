@@ -56,12 +56,12 @@ def restore_series_steps(
     should_stop: ShouldStop = never_stop,
     **more: Any,
 ) -> Generator[Step, None, RestorationResult]:
-    """Prepare and run; see :func:`prepare_series_steps`, :func:`run_series_steps`.
+    """Prepare and run; see `prepare_series_steps`, `run_series_steps`.
 
     Parameters
     ----------
     look, strict : bool
-        As :func:`~napari_geosr.operations.restore.restore_steps`, for each channel.
+        As `restore_steps`, for each channel.
     """
     series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
     if look or strict:
@@ -86,7 +86,7 @@ def run_series_steps(
 
     Each point is restored by itself: no network looks from one time point or channel
     into another. Parameters, steps and errors are those of
-    :func:`~napari_geosr.operations.restore.run_steps`; slices and finished boxes have
+    `run_steps`; slices and finished boxes have
     all axes of the series, and tiles are counted over all points.
 
     Parameters
