@@ -480,13 +480,20 @@ def claim(bench: Bench, cases: Sequence[str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _chosen(options: argparse.Namespace) -> str:
+    """What was chosen of objects and factors, as on the command line."""
+    kinds = [f" --object {kind}" for kind in options.object or ()]
+    return "".join([*kinds, *(f" --factor {n}" for n in options.factor or ())])
+
+
 def document(bench: Bench, cases: Sequence[str]) -> str:
     """What goes into a document of these cases."""
     options = bench.arguments
     return "\n".join(
         (
             "Written by `python benchmarks/bench_networks.py "
-            f"--seconds {options.seconds:g} --seeds {options.seeds}`. Trained on "
+            f"--seconds {options.seconds:g} --seeds {options.seeds}"
+            f"{_chosen(options)}`. Trained on "
             f"{TRAINED_ON} volumes, judged on {JUDGED_ON} others; number of seeds: "
             f"{options.seeds} (0 to {options.seeds - 1}). Voxels of {VOXEL:g} µm; "
             f"branches count as found within {DISTANCE:g} µm.\n",
