@@ -74,7 +74,7 @@ class WhyBox(QWidget):
             "Why? Pick a place",
             "Click on a pore or voxel of the result to see which voxels of the scan "
             "it comes from, and whether the scan supports it.",
-            "Alt+Shift+Y",
+            "Alt+Shift+G",
         )
         self.pick_button.setCheckable(True)
         self.answer = MessageRow(shortcut="Alt+Shift+Q")
