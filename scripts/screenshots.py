@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import napari
+import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -130,6 +131,43 @@ def porosity() -> None:
     dock.result.which.setCurrentText("restored foam")
     viewer.reset_view()
     save(viewer, "porosity")
+
+
+def compare() -> None:
+    """A restored foam and its noisy scan against the clean foam."""
+    import napari_geosr
+    from napari_geosr.gui.layers import add_image_result, volume_from_layer
+
+    viewer = new_viewer(size=(1280, 900))
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    noisy = viewer.layers["noisy foam"]
+    restored = napari_geosr.restore(volume_from_layer(noisy), "foam-denoise")
+    layer = add_image_result(viewer, restored, noisy, name="restored foam")
+    dock = open_dock(viewer, "Compare")
+    dock.images.choose(noisy, layer)
+    dock.reference.set_layer(viewer.layers["clean foam"])
+    dock.compare_button.click()
+    wait(until=lambda: not dock.activity.busy)
+    dock.pores.of.setCurrentIndex(dock.pores.of.findData("restored foam"))
+    viewer.reset_view()
+    dock.view.curtain_button.click()
+    save(viewer, "compare")
+
+
+def why() -> None:
+    """Where a pore of a restored foam comes from."""
+    viewer = new_viewer(size=(1280, 900))
+    viewer.open_sample(PLUGIN, "noisy_foam")
+    dock = open_restore(viewer, "noisy foam")
+    run_restore(dock)
+    result = viewer.layers[-1]
+    dock.why.pick_button.click()
+    n_z, n_y, n_x = result.data.shape
+    dark = np.asarray(result.data[n_z // 2, n_y // 4 : -n_y // 4, n_x // 4 : -n_x // 4])
+    y, x = np.unravel_index(np.argmin(dark), dark.shape)
+    dock.why.pick(result.data_to_world((n_z // 2, y + n_y // 4, x + n_x // 4)))
+    wait(until=lambda: not dock.why.activity.busy)
+    save(viewer, "why")
 
 
 def open_restore(viewer, layer: str, model: str = "foam-denoise") -> QWidget:
@@ -484,6 +522,8 @@ PICTURES = {
         porosity_measured,
         porosity_measured_light,
         porosity,
+        compare,
+        why,
         train_settings,
         train,
         train_light,
