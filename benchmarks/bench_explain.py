@@ -73,7 +73,7 @@ def main() -> int:
     parser.add_argument(
         "--of-each",
         type=int,
-        default=4,
+        default=3,
         help="pores of each sort and scan that get all figures",
     )
     parser.add_argument("--draws", type=int, default=4)
