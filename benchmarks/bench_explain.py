@@ -9,7 +9,8 @@ or writes it into a document with ``--out``.
 
     python benchmarks/bench_explain.py --out docs/explain.md
 
-About half an hour of one thread.
+About three minutes of one thread. ``--of-each`` says how many pores of a sort and scan
+are restored without their input and with added noise; the support is found for all.
 """
 
 from __future__ import annotations
@@ -72,7 +73,7 @@ def main() -> int:
     parser.add_argument(
         "--of-each",
         type=int,
-        default=4,
+        default=3,
         help="pores of each sort and scan that get all figures",
     )
     parser.add_argument("--draws", type=int, default=4)

@@ -85,7 +85,6 @@ def test_deletion_and_insertion_go_faster_than_by_chance_and_by_gradient(
         name: sign * curve(question, order, blurred, seen)
         for name, order in orders.items()
     }
-    print(deletion, insertion)
     for found in (deletion, insertion):
         assert found["lam"] > 1.5 * abs(found["random"])
         assert found["lam"] > found["gradient"]
@@ -104,7 +103,7 @@ def test_attributions_depend_on_the_weights(
 
     import torch
 
-    question = bundled_question
+    question = replace(bundled_question, steps=6)
     network = copy.deepcopy(question.scene.network)
     torch.manual_seed(1)
     with torch.no_grad():
@@ -119,9 +118,7 @@ def test_attributions_depend_on_the_weights(
     assert shuffled is not None
     own = np.abs(learned.values).ravel()
     other = np.abs(shuffled.values).ravel()
-    ranks = [np.argsort(np.argsort(v)) for v in (own, other)]
     assert abs(np.corrcoef(own, other)[0, 1]) < 0.5
-    assert np.isfinite(ranks[0]).all()
 
 
 def test_the_last_layer_alone_changes_the_map(scan: Any) -> None:

@@ -164,14 +164,18 @@ def pore_table(
     return folder / "report" / "pores.csv"
 
 
+def lines_of(path: Path) -> list[str]:
+    return path.read_text(encoding="utf-8").splitlines()
+
+
 def test_every_pore_of_a_table_is_explained(
     volume: Volume, pore_table: Path, tmp_path: Path, scan_file: Path
 ) -> None:
     out = tmp_path / "why"
     words = ["explain", str(scan_file), "--pores", str(pore_table), "-o", str(out)]
     assert run([*words, "--draws", "2", "-q"]) == 0
-    rows = list(csv.DictReader((out / "pores.csv").open(encoding="utf-8")))
-    before = list(csv.DictReader(pore_table.open(encoding="utf-8")))
+    rows = list(csv.DictReader(lines_of(out / "pores.csv")))
+    before = list(csv.DictReader(lines_of(pore_table)))
     assert len(rows) == len(before) >= 2
     large = [row for row in rows if int(row["voxels (voxel)"]) > 100]
     assert [row["evidence"] for row in large] == ["well supported"] * 2
