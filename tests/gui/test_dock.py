@@ -6,6 +6,7 @@ import gc
 from pathlib import Path
 
 import pytest
+from napari.components import ViewerModel
 from napari.utils.events import EmitterGroup, Event
 from pydantic import Field
 from qtpy.QtWidgets import QFileDialog
@@ -50,15 +51,16 @@ class Proxy:
 
 @pytest.fixture
 def dock(qtbot):
-    made = SmallDock("the viewer")
+    made = SmallDock(ViewerModel())
     qtbot.addWidget(made)
     return made
 
 
 def test_a_dock_has_the_viewer_itself(qtbot):
-    made = SmallDock(Proxy("the viewer"))
+    viewer = ViewerModel()
+    made = SmallDock(Proxy(viewer))
     qtbot.addWidget(made)
-    assert made._viewer == "the viewer"
+    assert made._viewer is viewer
 
 
 def test_settings_come_back_by_the_name_of_the_dock(dock):
@@ -104,7 +106,7 @@ def test_an_error_of_a_hidden_dock_is_seen_in_the_window(dock, monkeypatch):
 
 def test_connections_end_with_the_dock(qtbot):
     events, told = EmitterGroup(moved=Event), []
-    dock = SmallDock("the viewer")
+    dock = SmallDock(ViewerModel())
     dock.told = told
     dock.connections.connect(events.moved, dock.on_event)
     events.moved(value=1)

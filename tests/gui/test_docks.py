@@ -48,7 +48,7 @@ def test_a_dock_that_another_opens_is_in_front(viewer, qtbot):
 
 def test_two_opened_at_once_end_in_their_order(viewer, qtbot):
     first, second = opened(viewer, TRAIN), opened(viewer, JOBS)
-    qtbot.waitUntil(lambda: not second.tree.visibleRegion().isEmpty(), timeout=5000)
+    qtbot.waitUntil(lambda: not second.visibleRegion().isEmpty(), timeout=5000)
     assert first.start_button.visibleRegion().isEmpty()
 
 

@@ -67,7 +67,7 @@ def test_steps_and_result_arrive_in_order_on_the_main_thread(qtbot):
     assert heard.finished == 1
 
 
-@pytest.mark.parametrize("kind", [RuntimeError, MemoryError, KeyError, VolumeError])
+@pytest.mark.parametrize("kind", [RuntimeError, KeyError, VolumeError])
 def test_every_error_arrives(qtbot, kind):
     def steps(should_stop):
         yield StageStarted(message="go")
@@ -84,6 +84,18 @@ def test_every_error_arrives(qtbot, kind):
         assert isinstance(error, EngineError)
         assert type(error.__cause__) is kind
         assert kind.__name__ in str(error)
+
+
+def test_a_full_memory_is_a_sentence(qtbot):
+    def steps(should_stop):
+        yield StageStarted(message="go")
+        raise MemoryError
+
+    heard = Heard(qtbot, steps)
+    heard.wait()
+    (error,) = heard.errors
+    assert not isinstance(error, EngineError)
+    assert "not enough memory" in str(error)
 
 
 def test_an_error_before_the_first_step_arrives(qtbot):

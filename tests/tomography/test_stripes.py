@@ -116,7 +116,7 @@ def test_odd_shapes_pass_through(method, shape):
 
 
 def test_an_unknown_method_is_refused(truth):
-    with pytest.raises(ConfigError, match="no way 'wipe'.*none, sorting, filtering"):
+    with pytest.raises(ConfigError, match="no method 'wipe'.*none, sorting, filtering"):
         remove_stripes(truth, "wipe")
 
 
