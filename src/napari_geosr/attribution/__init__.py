@@ -7,15 +7,15 @@ line for people) and ``explain(question)``, a generator of steps that returns a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.registry import Registry
-from napari_geosr.core.types import AnyArray
+from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 
 if TYPE_CHECKING:
     from torch import nn
@@ -82,7 +82,7 @@ class Question:
     patch: int = 3
     margin: int = 2
     seed: int = 0
-    memory: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+    memory: AnyDict = field(default_factory=dict, compare=False, repr=False)
 
     @property
     def window(self) -> Window:
@@ -164,7 +164,7 @@ class Finding:
         What limits it, in sentences.
     """
 
-    figures: Mapping[str, Any]
+    figures: AnyMapping
     sentence: str
     overlay: Attribution | None = None
     notes: tuple[str, ...] = ()

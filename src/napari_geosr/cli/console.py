@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Generator, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from rich.console import Console
 from rich.progress import (
@@ -85,7 +85,7 @@ def naming(path: Path) -> Iterator[None]:
         raise VolumeError(f"{path.name}: {error}") from error
 
 
-def print_json(values: Any) -> None:
+def print_json(values: object) -> None:
     """Print one JSON object on stdout, and nothing else."""
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
     try:
@@ -99,7 +99,7 @@ def print_json(values: Any) -> None:
 def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
     stop = threading.Event()
 
-    def ask(number: int, _frame: Any) -> None:
+    def ask(number: int, _frame: object) -> None:
         """Set the wish to stop; the second time, end the program."""
         if stop.is_set():
             raise KeyboardInterrupt

@@ -8,8 +8,6 @@ height of the source.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
@@ -20,7 +18,7 @@ RIGHT = 3
 
 
 @compiled
-def _columns(x: Any, n: Any) -> Any:
+def _columns(x: np.float32, n: int) -> tuple[np.int64, np.float32, np.float32]:
     """Column to the left of `x`, and weights of this and the next column.
 
     Both weights are zero if `x` is outside the slice.
@@ -38,7 +36,9 @@ def _columns(x: Any, n: Any) -> Any:
 
 
 @compiled
-def _height(middle: Any, height: Any, depth: Any, high: Any) -> Any:
+def _height(
+    middle: np.float32, height: np.float32, depth: np.float32, high: np.float32
+) -> tuple[np.int32, np.float32]:
     """Slice below the point where a ray crosses a line along Z; weight of the next.
 
     Rays above or below the volume cross the margin of the line.
@@ -52,10 +52,10 @@ def _height(middle: Any, height: Any, depth: Any, high: Any) -> Any:
 def project_cone(
     start: int,
     stop: int,
-    lines: Any,
-    along_y: Any,
-    heights: Any,
-    middle: Any,
+    lines: AnyArray,
+    along_y: AnyArray,
+    heights: AnyArray,
+    middle: np.float32,
     volume: AnyArray,
     out: AnyArray,
 ) -> None:
@@ -91,10 +91,10 @@ def project_cone(
 def spread_cone(
     start: int,
     stop: int,
-    lines: Any,
-    along_y: Any,
-    heights: Any,
-    middle: Any,
+    lines: AnyArray,
+    along_y: AnyArray,
+    heights: AnyArray,
+    middle: np.float32,
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:

@@ -8,8 +8,6 @@ a ray is inside. Projection and adjoint compute positions and weights in the sam
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 
 from napari_geosr.core.types import AnyArray
@@ -20,7 +18,9 @@ RIGHT = 3
 
 
 @compiled
-def _crossing(offset: Any, slope: Any, along: Any, high: Any) -> Any:
+def _crossing(
+    offset: np.float32, slope: np.float32, along: np.float32, high: np.float32
+) -> tuple[np.int32, np.float32]:
     """Pixel before the point where a ray crosses a row, and weight of the next pixel.
 
     Rays that miss the row cross its margin; `high` is the last place in it.
@@ -34,10 +34,10 @@ def _crossing(offset: Any, slope: Any, along: Any, high: Any) -> Any:
 def project_one(
     start: int,
     stop: int,
-    runs: Any,
-    offset: Any,
-    slope: Any,
-    slices: Any,
+    runs: AnyArray,
+    offset: AnyArray,
+    slope: AnyArray,
+    slices: AnyArray,
     out: AnyArray,
 ) -> None:
     """Project one slice (2, N, N + margin); add line sums (angle, column) to `out`."""
@@ -63,10 +63,10 @@ def project_one(
 def project_many(
     start: int,
     stop: int,
-    runs: Any,
-    offset: Any,
-    slope: Any,
-    slices: Any,
+    runs: AnyArray,
+    offset: AnyArray,
+    slope: AnyArray,
+    slices: AnyArray,
     out: AnyArray,
 ) -> None:
     """Project slices (2, N, N + margin, B); add sums (angle, column, B) to `out`."""
@@ -89,9 +89,9 @@ def project_many(
 def spread_one(
     start: int,
     stop: int,
-    runs: Any,
-    offset: Any,
-    slope: Any,
+    runs: AnyArray,
+    offset: AnyArray,
+    slope: AnyArray,
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:
@@ -116,9 +116,9 @@ def spread_one(
 def spread_many(
     start: int,
     stop: int,
-    runs: Any,
-    offset: Any,
-    slope: Any,
+    runs: AnyArray,
+    offset: AnyArray,
+    slope: AnyArray,
     sinogram: AnyArray,
     out: AnyArray,
 ) -> None:

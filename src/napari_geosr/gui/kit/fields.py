@@ -137,7 +137,7 @@ class _NumberMixin:
         if self._nullable:
             self.native.setSpecialValueText(AUTOMATIC)
 
-    def get_value(self) -> Any:
+    def get_value(self) -> object:
         value = self.native.value()
         return None if self._nullable and value == self.native.minimum() else value
 
@@ -161,7 +161,7 @@ class _QtNumberBox(QBaseRangedWidget):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(NumberBox, **kwargs)
 
-    def _pre_set_hook(self, value: Any) -> float:
+    def _pre_set_hook(self, value: float) -> float:
         return float(value)
 
 
@@ -176,7 +176,7 @@ class _QtIntegerBox(QBaseRangedWidget):
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(QSpinBox, **kwargs)
 
-    def _pre_set_hook(self, value: Any) -> int:
+    def _pre_set_hook(self, value: float) -> int:
         return int(value)
 
 
@@ -258,7 +258,7 @@ class EditableChoiceField(ValueWidget[Any]):
     def _on_value_change(self, value: object = None) -> None:
         self.changed.emit(self.value)
 
-    def get_value(self) -> Any:
+    def get_value(self) -> object:
         text = self.native.currentText().strip()
         for choice in self._choices:
             if str(choice) == text:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -18,7 +18,9 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.models.card import Normalisation
 
 Array = AnyArray
-Operation = tuple[str, Any]
+#: The settings of an operation, in a class of the library that reads packages.
+Settings: TypeAlias = Any
+Operation = tuple[str, Settings]
 #: A pointwise operation as networks store it: its name, then numbers.
 Applied = tuple[Any, ...]
 
@@ -162,7 +164,7 @@ class _Before:
             else:
                 self.by_value.append(operation)
 
-    def whole_image(self, name: str, kwargs: Any) -> None:
+    def whole_image(self, name: str, kwargs: Settings) -> None:
         """Add a scaling by statistics of the whole image."""
         axes = getattr(kwargs, "axes", None)
         spatial = {"x", "y"}
@@ -180,7 +182,7 @@ class _Before:
             self.percentiles = (kwargs.min_percentile, kwargs.max_percentile)
 
 
-def _by_value(name: str, kwargs: Any, where: str) -> list[Applied]:
+def _by_value(name: str, kwargs: Settings, where: str) -> list[Applied]:
     if name == "scale_linear":
         return [("linear", _one(kwargs.gain, where), _one(kwargs.offset, where))]
     if name == "fixed_zero_mean_unit_variance":
@@ -254,13 +256,13 @@ def _axes(kwargs: object, x: Array) -> tuple[int, ...]:
     return tuple(i for i in range(first, x.ndim) if i != 1 or channel)
 
 
-def _standardised(x: Array, kwargs: Any, _reference: Array | None) -> Array:
+def _standardised(x: Array, kwargs: Settings, _reference: Array | None) -> Array:
     axes = _axes(kwargs, x)
     mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
     return np.asarray((x - mean) / (std + kwargs.eps))
 
 
-def _ranged(x: Array, kwargs: Any, reference: Array | None) -> Array:
+def _ranged(x: Array, kwargs: Settings, reference: Array | None) -> Array:
     of = x if getattr(kwargs, "reference_tensor", None) is None else reference
     assert of is not None
     axes = _axes(kwargs, of)
@@ -271,7 +273,7 @@ def _ranged(x: Array, kwargs: Any, reference: Array | None) -> Array:
     return np.asarray((x - low) / (high - low + kwargs.eps))
 
 
-def _like(x: Array, kwargs: Any, reference: Array | None) -> Array:
+def _like(x: Array, kwargs: Settings, reference: Array | None) -> Array:
     assert reference is not None
     axes = _axes(kwargs, x)
     mean, std = x.mean(axes, keepdims=True), x.std(axes, keepdims=True)
@@ -281,7 +283,7 @@ def _like(x: Array, kwargs: Any, reference: Array | None) -> Array:
     )
 
 
-def _pointwise(name: str) -> Callable[[Array, Any, Array | None], Array]:
+def _pointwise(name: str) -> Callable[[Array, Settings, Array | None], Array]:
     def apply_one(x: Array, kwargs: object, _reference: Array | None) -> Array:
         """Apply the operation to each value."""
         [operation] = _by_value(name, kwargs, "before or after")
@@ -302,7 +304,7 @@ def _pointwise(name: str) -> Callable[[Array, Any, Array | None], Array]:
     return apply_one
 
 
-_REFERENCE: dict[str, Callable[[Array, Any, Array | None], Array]] = {
+_REFERENCE: dict[str, Callable[[Array, Settings, Array | None], Array]] = {
     "zero_mean_unit_variance": _standardised,
     "scale_range": _ranged,
     "scale_mean_variance": _like,

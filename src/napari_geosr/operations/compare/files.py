@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from io import StringIO
 from pathlib import Path
-from typing import Any
 
 from napari_geosr import io
 from napari_geosr.core import provenance
@@ -123,13 +122,13 @@ def write(
         atomic.write_text(made[files["html"]], text)
 
 
-def _table(rows: Iterator[Sequence[Any]]) -> str:
+def _table(rows: Iterator[Sequence[object]]) -> str:
     text = StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
+def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[object]]:
     yield "volume", f"frequency (1/{report.frame.unit})", "power"
     for name, spectrum in report.spectra.items():
         title = report.titles.get(name, name)
@@ -137,7 +136,7 @@ def _spectrum_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
             yield title, f"{f:.6g}", f"{p:.6g}"
 
 
-def _fourier_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
+def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
     yield "volumes", f"frequency (1/{report.frame.unit})", "correlation", *CRITERIA
     for name, curve in report.fourier.items():
         lines = [curve.threshold(criterion) for criterion in CRITERIA]
@@ -148,7 +147,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[Any]]:
             yield name, f"{f:.6g}", f"{c:.5f}", *levels
 
 
-def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[Any]]:
+def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
     """Every pore of the base or the volume: what became of it, where, how large."""
     axes, unit = report.frame.axes.lower(), report.frame.unit
     places = [f"{axis} ({unit})" for axis in axes]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, field_validator, model_validator
@@ -127,7 +127,7 @@ class ExplainConfig(Config):
 
     @field_validator("method", mode="before")
     @classmethod
-    def _read_methods(cls, value: Any) -> Any:
+    def _read_methods(cls, value: object) -> object:
         """Take ``A,B`` for two names, as a command line gives them."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
@@ -148,12 +148,12 @@ class ExplainConfig(Config):
 
     @field_validator("at", mode="before")
     @classmethod
-    def _read_voxel(cls, value: Any) -> Any:
+    def _read_voxel(cls, value: object) -> object:
         return numbers_from(value, int, "12,32,32")
 
     @field_validator("position", mode="before")
     @classmethod
-    def _read_position(cls, value: Any) -> Any:
+    def _read_position(cls, value: object) -> object:
         return numbers_from(value, float, "24.5,64,64")
 
     @model_validator(mode="after")

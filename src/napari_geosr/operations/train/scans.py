@@ -41,7 +41,7 @@ METHODS_FROM_PROJECTIONS = {
 }
 
 
-def _counts(value: Any) -> Any:
+def _counts(value: Any) -> object:
     if value is None or value == "auto":
         return "auto"
     try:
@@ -64,7 +64,7 @@ CountsPerPhoton = Annotated[
 ]
 
 
-def _parts(value: Any) -> Any:
+def _parts(value: Any) -> object:
     if value is None or value == "auto":
         return "auto"
     if not str(value).strip().isdecimal() or not 2 <= int(value) <= 64:
@@ -235,12 +235,12 @@ class ScansConfig(ProjectionsConfig):
 
     @field_validator("every", "counts", mode="before")
     @classmethod
-    def _read_counts(cls, value: Any) -> Any:
+    def _read_counts(cls, value: object) -> object:
         return numbers_from(value, int, "50,100")
 
     @field_validator("exposure", mode="before")
     @classmethod
-    def _read_exposure(cls, value: Any) -> Any:
+    def _read_exposure(cls, value: object) -> object:
         return numbers_from(value, float, "0.3,0.1")
 
     @field_validator("every", "counts")
