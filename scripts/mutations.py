@@ -164,7 +164,7 @@ MUTATIONS = (
     ),
     Mutation(
         "sample-and-finite",
-        "measure/preparation.py",
+        "measure/porosity_run.py",
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
         "what is outside the mask counts as sample",
@@ -172,9 +172,9 @@ MUTATIONS = (
     ),
     Mutation(
         "pores-in-sample",
-        "measure/preparation.py",
-        "        if sample is not None:\n            pores &= sample\n        counts.s",
-        "        counts.s",
+        "measure/porosity_run.py",
+        "        if sample is not None:\n            pores &= sample\n        return",
+        "        return",
         "air around the sample counts as pores",
         ("tests/measure/test_odd_voxels.py", *_PORES),
     ),
