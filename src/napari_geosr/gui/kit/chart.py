@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: Colours of curves after the text colour, on dark and on light backgrounds. They can be
-#: #: distinguished by colour-blind people (tested); those on dark follow Okabe and Ito.
+#: Colours of curves after the text colour, on dark and on light backgrounds; suitable
+#: for colour-blind people (tested). Those on dark follow Okabe and Ito.
 _COLORS = (
     ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
     ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
