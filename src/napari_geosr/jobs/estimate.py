@@ -30,7 +30,7 @@ _POLL_SECONDS = 0.1
 #: Number of progress reports, and seconds after the first one, that suffice.
 _REPORTS, _SECONDS = 6, 5.0
 #: Seconds: maximum lifetime of the process; grace period for a requested stop; interval
-#: #: between checks whether its parent still exists.
+#: between checks whether its parent still exists.
 _LONGEST, _GRACE, _LOOK = 1800.0, 10.0, 1.0
 
 

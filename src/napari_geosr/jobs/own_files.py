@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.jobs.folder import JobFolder
 
 #: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
-#: #: name, ``**`` anything below.
+#: name, ``**`` anything below.
 _PATTERNS = (
     "config.yaml",
     "job.json",

@@ -110,7 +110,7 @@ class Closing(QObject):
                 return self._on_close(event)
             if event.type() == QEvent.Type.Close:
                 # Closed by a script. Only the event loop destroys docks, and it may
-                # # no longer run; their workers must not keep the process alive.
+                # no longer run; their workers must not keep the process alive.
                 for task in running_tasks():
                     if task.window() is watched:
                         task.cancel()

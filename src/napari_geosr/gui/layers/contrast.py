@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
 #: Planes sampled; maximum edge in voxels of the window read from a plane; maximum
-#: #: number of voxels evaluated.
+#: number of voxels evaluated.
 _PLANES, _READ, _COUNTED = 9, 2048, 2**16
 #: Shares of the voxels below and above which single values may be outliers.
 _TAIL = 0.1

@@ -7,7 +7,7 @@ from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QRegion
 from qtpy.QtWidgets import QMainWindow, QWidget
 
 #: In pixels: half the width in which the mouse grabs the line; radius of the handle;
-#: #: label padding, gap between label and line, and margin above the label.
+#: label padding, gap between label and line, and margin above the label.
 _REACH, _HANDLE, _ROOM, _GAP, _TOP = 6, 9, 6, 8, 10
 _WHITE, _SHADE = QColor(255, 255, 255), QColor(0, 0, 0, 170)
 

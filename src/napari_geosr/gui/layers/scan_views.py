@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
 #: Seconds that drawing waits for a plane; until a progress bar is shown; that a closing
-#: #: application waits for a read in progress.
+#: application waits for a read in progress.
 _BLINK, _PATIENCE, _LONGEST_WAIT = 0.025, 0.5, 1.0
 #: Milliseconds between checks whether a plane has been read.
 _LOOK_MS = 15
@@ -103,7 +103,7 @@ class ScanView:
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
             # napari enters this only when it reads data to draw. It is not public: a
-            # # release without it waits for the file, as for any layer.
+            # release without it waits for the file, as for any layer.
             drawing: Any = layer._slicing_state
             drawing.dask_optimized_slicing = self._drawing
 

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Identifies the layer and voxels whose grey values were counted.
 Key = tuple[object, ...]
 #: Milliseconds from the last redraw until the voxels are checked for changes; longer
-#: #: while a result is being filled.
+#: while a result is being filled.
 _LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000
 
 

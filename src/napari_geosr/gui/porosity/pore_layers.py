@@ -32,7 +32,7 @@ HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
 #: Limit of napari's 16-bit texture of label colours: more pores would share colours,
-#: #: and a dictionary with one colour per label blocks the window for seconds.
+#: and a dictionary with one colour per label blocks the window for seconds.
 MOST_COLOURED = 2**16 - 2
 
 

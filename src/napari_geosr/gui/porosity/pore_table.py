@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 LABEL = "label"
 #: Sample size for choosing a column's decimals; maximum number of decimals; magnitude
-#: #: from which figures are not aligned.
+#: from which figures are not aligned.
 _SAMPLE, _MOST_DECIMALS, _MOST_ALIGNED = 10_000, 6, 1e10
 
 

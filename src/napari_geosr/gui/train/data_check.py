@@ -21,7 +21,7 @@ from napari_geosr.operations.train.noise import doubts_about_noise
 #: Milliseconds without a change before the scans are checked.
 _PAUSE = 400
 #: Settings that determine along which axes a method assumes independent noise, and
-#: #: the patch size.
+#: the patch size.
 SETTINGS = ("mask_axis", "dimensions", "patch")
 
 
