@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 #: Planes sampled; maximum edge in voxels of the window read from a plane; maximum
 #: number of voxels evaluated.
 _PLANES, _READ, _COUNTED = 9, 2048, 2**16
-#: Shares of the voxels below and above which single values may be outliers.
+#: Percentage of the voxels at either end of the histogram that may be outliers.
 _TAIL = 0.1
 #: Minimum distance of outliers, as a fraction of the range of all other voxels.
 _OUTLYING = 0.5
