@@ -79,7 +79,7 @@ class Scene:
 
     @property
     def result_shape(self) -> tuple[int, int, int]:
-        """Of the whole result, in Z, Y, X; an image has one plane."""
+        """Shape of the whole result in Z, Y, X; an image has one plane."""
         layout = self.layout
         z, y, x = (n * s for n, s in zip(layout.shape, layout.scale, strict=True))
         return z, y, x
@@ -89,7 +89,7 @@ class Scene:
         return Window(self, region)
 
     def clipped(self, region: Sequence[slice], by: int = 0) -> Box:
-        """A region of the result, grown by so many voxels, inside of the result."""
+        """A region of the result, grown by a number of voxels but kept inside it."""
         flat = self.layout.ndim == 2
         z, y, x = (
             slice(max(0, part.start - grow), min(n, part.stop + grow))

@@ -53,7 +53,7 @@ _SHOWN = 4.0
 _BLUR = 0.7
 #: Noises that the spread of the matched filter is taken from.
 _FILTERED = 200
-#: Least share that is told apart from nothing.
+#: Minimum share that is distinguished from zero.
 _LEAST = 0.01
 #: Voxels of the result around a pore whose solid it is compared with.
 _AROUND = 3
@@ -251,7 +251,7 @@ def _inside(question: Question) -> AnyArray:
 
 
 def _grown(mask: AnyArray, by: int) -> AnyArray:
-    """A mask and what lies within so many voxels, in the planes that there are."""
+    """Dilate a mask by a number of voxels, within the available planes."""
     from scipy import ndimage
 
     if by == 0:

@@ -31,13 +31,13 @@ def write_image(path: str, data: object, attributes: AnyMapping) -> list[str]:
     Raises
     ------
     FileError
-        If the file cannot be written, or the layer lies turned in space.
+        If the file cannot be written, or the layer is rotated or sheared.
     """
     return _write(path, volume_from_data(data, attributes), kind="image")
 
 
 def write_labels(path: str, data: object, attributes: AnyMapping) -> list[str]:
-    """Write a labels layer; 64-bit labels become 32-bit where none is larger."""
+    """Write a labels layer; 64-bit labels become 32-bit if all values fit."""
     volume = volume_from_data(data, attributes)
     if volume.dtype.kind in "iu" and volume.dtype.itemsize == 8:
         volume = _narrowed(volume)
@@ -45,18 +45,18 @@ def write_labels(path: str, data: object, attributes: AnyMapping) -> list[str]:
 
 
 def _write(path: str, volume: Volume, kind: str) -> list[str]:
-    # napari has asked already whether a file may be replaced.
+    # napari has already asked whether to overwrite the file.
     return [str(io.write(volume, path, overwrite=True, kind=kind))]
 
 
 def volume_from_data(data: Any, attributes: AnyMapping) -> Volume:
-    """Give layer data and its attributes as a `Volume`, without copying voxels.
+    """Convert layer data and attributes to a `Volume` without copying voxels.
 
     Raises
     ------
     FileError
-        If the layer is rotated, sheared or mirrored: files keep a voxel size
-        and an origin only.
+        If the layer is rotated, sheared or mirrored: files store only a voxel
+        size and an origin.
     """
     name = str(attributes.get("name", "layer"))
     if attributes.get("multiscale", False):

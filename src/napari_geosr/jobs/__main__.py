@@ -11,7 +11,7 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.local import turn
 from napari_geosr.jobs.run import is_helper, run_steps
 
-#: Seconds that the one who begins the process holds the job himself, at most.
+#: Maximum time in seconds for which the starting process still holds the job.
 _LONGEST_START = 5.0
 
 
@@ -20,7 +20,7 @@ def main(folder: str) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     job = JobFolder(folder)
-    if is_helper():  # of `accelerate launch`: the first process keeps the folder
+    if is_helper():  # of `accelerate launch`: the first process owns the folder
         return _run(job, stop)
     try:
         with job.hold(_LONGEST_START):

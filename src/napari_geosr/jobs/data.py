@@ -17,24 +17,24 @@ from napari_geosr.core.file_warnings import FILE_WARNINGS
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 
-#: Of a volume and its file that are compared at a time.
+#: Bytes of a volume and its file that are compared at a time.
 _COMPARED_BYTES = 2**24
 
 
 def jobs_folder() -> Path:
-    """Where folders of jobs are made that nobody has chosen a place for."""
+    """Default parent folder of job folders."""
     from platformdirs import user_data_path
 
     return user_data_path("napari-geosr", appauthor=False) / "jobs"
 
 
 def new_folder(parent: Path, name: str) -> Path:
-    """Create and return ``parent/name``, with a number if it exists, free of races.
+    """Create and return ``parent/name``, numbered if it exists, without races.
 
     Raises
     ------
     FileError
-        If it cannot be made.
+        If it cannot be created.
     """
     path, number = parent / name, 1
     try:
@@ -65,7 +65,7 @@ def removed_on_failure(folder: Path) -> Iterator[Path]:
     """
     try:
         yield folder
-    except BaseException:  # whatever ends it, a generator that is closed as well
+    except BaseException:  # for any cause, including a closed generator
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -100,15 +100,15 @@ def write_into_job(
 def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Whether the source file of a layer holds exactly the volume it shows.
 
-    Geometry and all voxels must agree: a layer may have been changed since, be a
-    channel or time point of its file, or have been given a voxel size.
+    Geometry and all voxels must agree: the layer may have been edited, may be one
+    channel or time point of its file, or may have got another voxel size.
 
     Raises
     ------
     Cancelled
         If `should_stop` says so.
     """
-    # Warnings are those of the file.
+    # File warnings come from the file itself, so they are no change.
     if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS}:
         return False
     try:
@@ -126,7 +126,7 @@ def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
 
 
 def same_voxels(one: Any, other: Any, should_stop: ShouldStop = never_stop) -> bool:
-    """Compare slab by slab: neither array may fit into memory."""
+    """Compare slab by slab, as the arrays may not fit into memory."""
     per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
     for first in range(0, one.shape[0], depth):

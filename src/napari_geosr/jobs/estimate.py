@@ -1,7 +1,7 @@
 """Time and memory of a training, measured by running a few steps.
 
-They are done in a process of their own, at once even where another job runs, and
-nothing of it is kept.
+They run in a separate process, immediately even if another job is running, and the
+results are discarded.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
-#: Reports, and seconds after the first of them, that are enough.
+#: Number of progress reports, and seconds after the first one, that suffice.
 _REPORTS, _SECONDS = 6, 5.0
-#: Seconds after which the process ends itself whatever it does; in which it ends by
-#: itself once it is asked to; between two looks whether anybody waits for it.
+#: Seconds: maximum lifetime of the process; grace period for a requested stop; interval
+#: between checks whether its parent still exists.
 _LONGEST, _GRACE, _LOOK = 1800.0, 10.0, 1.0
 
 
@@ -41,13 +41,13 @@ class TrainingEstimate:
     Attributes
     ----------
     seconds : float
-        Of the whole run, with its start.
+        Duration of the whole run, including its start.
     memory : int
-        Bytes that the process held, on the GPU where it trained on one.
+        Memory used in bytes; GPU memory if it trained on a GPU.
     steps : int
-        How many were timed.
+        Number of steps timed.
     beside : tuple of str
-        Names of other trainings that ran on this machine meanwhile, or began to.
+        Names of other trainings that were running on this machine meanwhile.
     """
 
     seconds: float
@@ -59,7 +59,7 @@ class TrainingEstimate:
 def estimate_steps(
     values: AnyMapping, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
-    """Time a few steps of the job that `values` describe.
+    """Time a few steps of the job described by `values`.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
     stages = [e["time"] for e in events if e["event"] == "stage"]
     start = max([t for t in stages if t <= first["time"]], default=began)
     if last["step"] > first["step"]:
-        # The first steps are slower: caches are cold and kernels are being chosen.
+        # The first steps are slower, with cold caches and kernel selection.
         per_step = (last["time"] - first["time"]) / (last["step"] - first["step"])
     else:
         per_step = (first["time"] - start) / max(first["step"], 1)
@@ -153,13 +153,13 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
 class _Alone:
     """Whether the parent process is gone or the time limit is exceeded.
 
-    A thread looks, as a step may take long, and ends the process where that is asked
-    to stop and does not: who begins it kills it, unless killed before.
+    A thread checks, as a step may take long, and ends a process that does not stop when
+    asked to. Normally the parent kills the process, unless it was killed itself.
 
     Parameters
     ----------
     parent : int
-        Number of the process that waits.
+        Process ID of the waiting process.
     """
 
     def __init__(self, parent: int) -> None:
@@ -176,7 +176,7 @@ class _Alone:
     def _is_wanted(self) -> bool:
         parent = self._parent
         try:
-            # is_running knows a number that another process has got since.
+            # is_running detects a reused process ID.
             return (
                 parent is not None
                 and parent.is_running()
@@ -193,7 +193,7 @@ class _Alone:
 
 
 def main(folder: str, parent: int) -> int:
-    """Run the job in `folder` at once, for as long as the process `parent` lives."""
+    """Run the job in `folder` immediately, as long as the process `parent` exists."""
     alone = _Alone(parent)
 
     try:

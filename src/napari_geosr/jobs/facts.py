@@ -1,7 +1,7 @@
 """Reads facts and events of jobs, ignoring invalid values.
 
-A folder may come from another release, another program or a damaged disk: one odd value
-must not keep the other jobs from being listed, run or shown.
+A folder may come from another release, another program or a damaged disk: one invalid
+value must not prevent other jobs from being listed, run or shown.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from typing import Any
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
 
-#: What a widget can show of a count, and the last second that a calendar knows.
+#: Largest count that a widget can show, and latest valid time stamp.
 _MOST, _LATEST = 2**31 - 1, 2.0**37
-#: Of ``progress`` events, beside steps and losses.
+#: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 
 
@@ -26,7 +26,7 @@ def mapping(text: str | bytes) -> AnyDict:
     Raises
     ------
     ValueError
-        If it is damaged or no object.
+        If it is damaged or not an object.
     """
     found = load_json(text)  # whose ConfigError is a ValueError
     if not isinstance(found, dict):
@@ -35,12 +35,12 @@ def mapping(text: str | bytes) -> AnyDict:
 
 
 def number(value: Any) -> float:
-    """`value` if it is a finite number from 0 on, such as a time; else 0."""
+    """`value` if it is a finite non-negative number, such as a time; otherwise 0."""
     return float(value) if _is_finite(value) and 0 <= value <= _LATEST else 0.0
 
 
 def count(value: Any) -> int:
-    """`value` if it is a number of steps or of a process; else 0."""
+    """`value` if it is a valid step count or process ID; otherwise 0."""
     return int(value) if _is_finite(value) and 0 <= value <= _MOST else 0
 
 
@@ -81,7 +81,7 @@ def _is_number(value: object) -> bool:
 def _is_finite(value: Any) -> bool:
     try:
         return _is_number(value) and math.isfinite(value)
-    except OverflowError:  # an integer that no float can hold
+    except OverflowError:  # an integer too large for a float
         return False
 
 
@@ -94,16 +94,15 @@ def result(
 ) -> tuple[Path | None, str]:
     """Path of a job's result; or None and the reason why there is none.
 
-    A job file that a stranger wrote may name any place on the computer. A training
-    that made nothing better ends with the model that it began with, and that alone may
-    lie elsewhere.
+    A job file from elsewhere may name any path on the computer. Only the initial model,
+    which a training without improvement returns, may lie outside the folder.
 
     Parameters
     ----------
     facts, values : mapping
-        What ``job.json`` and ``config.yaml`` say.
+        Contents of ``job.json`` and ``config.yaml``.
     folder : Path
-        Of the job, with its links followed.
+        Folder of the job, with links resolved.
     """
     named = facts.get("result")
     if not named or not isinstance(named, str):
@@ -113,7 +112,7 @@ def result(
         real = path.resolve()
         if real.is_relative_to(folder) or _is_model_before(real, values):
             return path, ""
-    except (OSError, RuntimeError, ValueError):  # a circle of links, odd letters
+    except (OSError, RuntimeError, ValueError):  # circular links, invalid characters
         pass
     return None, (
         f"{folder / 'job.json'} refers to a result outside the job folder ({named}), "
@@ -138,14 +137,14 @@ def moved(values: object, old: str, new: str) -> Any:
     Parameters
     ----------
     values : object
-        What a ``config.yaml`` held: mappings, lists and plain values.
+        Contents of a ``config.yaml``: mappings, lists and plain values.
     old, new : str
-        Absolute paths of the folder, maybe as another system writes them.
+        Absolute paths of the folder, possibly in another system's notation.
 
     Returns
     -------
     object
-        A copy; texts that do not begin with `old` are as they were.
+        A copy; texts that do not begin with `old` are unchanged.
     """
     if old in ("", new):
         return values

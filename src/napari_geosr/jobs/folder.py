@@ -7,13 +7,13 @@
 ``events.jsonl``
     One JSON object a line, appended as things happen.
 ``request``
-    What a person asks of the running process: ``pause``, ``finish`` or ``cancel``.
+    Request to the running process: ``pause``, ``finish`` or ``cancel``.
 ``seen``
-    There once a person has seen the result, or does not want to now.
+    Exists once the user has seen or dismissed the result.
 ``lock``
-    Held by the process that works on the job, as long as it lives.
+    Held by the process that runs the job, as long as it lives.
 ``checkpoints/``, ``previews/``, ``result/``, ``log.txt``
-    What the run leaves.
+    Output of the run.
 """
 
 from __future__ import annotations
@@ -54,36 +54,36 @@ State = Literal[
     "missing",
 ]
 Request = Literal["pause", "finish", "cancel"]
-#: States of a job that a process works on, or waits to.
+#: States of a job whose process is running or waiting.
 ALIVE = ("queued", "running", "finishing")
-#: What ``job.json`` may say; a job that cannot be read does not say so itself.
+#: Valid states in ``job.json``; the others are derived.
 _WRITTEN = frozenset(get_args(State)) - {"unreadable", "missing"}
 SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
-#: Seconds without a sign of life after which a job elsewhere counts as interrupted.
+#: Seconds without a heartbeat after which a job on another host counts as interrupted.
 _SILENCE = 180.0
 
 
 @dataclass(frozen=True)
 class JobStatus:
-    """What its folder tells about a job.
+    """Status of a job, as read from its folder.
 
     Attributes
     ----------
     state : str
-        ``"interrupted"`` where the process is gone without having said why,
-        ``"unreadable"`` where ``config.yaml`` is damaged, ``"missing"`` where the
-        folder is not there any more: `message` says how.
+        ``"interrupted"`` if the process ended without a reason, ``"unreadable"`` if
+        ``config.yaml`` is damaged, ``"missing"`` if the folder no longer exists;
+        `message` has details.
     done, total : int
         Steps.
     message : str
-        Why it failed, or what it does now.
+        Why it failed, or its current activity.
     result : Path or None
-        Where the model, volume or report lies, once it is made.
+        Path of the model, volume or report, once it exists.
     seen : bool
-        Whether docks need not offer it any more: a person has opened its result, or
-        does not want to now.
+        Whether the user has opened or dismissed its result, so that docks no longer
+        offer it.
     """
 
     path: Path
@@ -122,7 +122,7 @@ class JobFolder:
     Raises
     ------
     JobError
-        If `path` is no job folder.
+        If `path` is not a job folder.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -149,12 +149,12 @@ class JobFolder:
         Parameters
         ----------
         is_mine : bool
-            The caller made the folder for this job, and may have put data into it.
+            Whether the caller created the folder for this job; it may contain data.
 
         Raises
         ------
         FileError
-            If there is something at `path` already, or it cannot be written.
+            If `path` already exists, or cannot be written.
         """
         folder = Path(path).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
@@ -165,14 +165,14 @@ class JobFolder:
             )
         with atomic.explained(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        # Not over the file of a process that found the folder empty at the same time.
+        # Never overwrite: another process may create a job here at the same time.
         atomic.write_text(folder / _CONFIG_FILE, _yaml(values), overwrite=False)
         job = cls(folder)
         facts = {"created": time.time(), "place": str(job.path), "pid": 0, "host": ""}
         job.set_state("queued", name=name, **facts)
         return job
 
-    # What to do
+    # Settings
 
     def values(self) -> AnyDict:
         """Contents of ``config.yaml``, with paths adjusted to where the folder is now.
@@ -205,9 +205,9 @@ class JobFolder:
         Raises
         ------
         FileError
-            If it cannot be written; what it said stays.
+            If it cannot be written; the old contents are kept.
         """
-        # As if it still lay where it was made: one step, and no second file.
+        # Store paths as at the original location: one atomic write, no second file.
         written = moved(dict(values), str(self.path), self._place() or str(self.path))
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
 
@@ -221,14 +221,14 @@ class JobFolder:
         place = self._facts().get("place")
         return place if isinstance(place, str) and _is_place(place) else ""
 
-    # How far it is
+    # State and progress
 
     def _facts(self) -> AnyDict:
         """Contents of ``job.json``; empty if it cannot be read."""
         return self._facts_or_fault()[0]
 
     def _facts_or_fault(self) -> tuple[AnyDict, str]:
-        """Contents of ``job.json``; or nothing and the reason."""
+        """Contents of ``job.json``, and what is wrong if it is damaged."""
         try:
             return self._read_facts(), ""
         except OSError:
@@ -250,7 +250,7 @@ class JobFolder:
         Raises
         ------
         FileError
-            If it is there and cannot be read now: its facts are not to be lost.
+            If it exists but cannot be read now, so that its facts are not lost.
         """
         path = self.path / _STATE_FILE
         try:
@@ -262,7 +262,7 @@ class JobFolder:
                 f"{path} cannot be read ({error.strerror or error}), so it was not "
                 "changed. Check its permissions."
             ) from error
-        except ValueError:  # damaged: nobody can read it any more
+        except ValueError:  # damaged beyond reading
             aside = path.with_name(f"{_STATE_FILE}.damaged")
             atomic.move_into_place(path, aside, overwrite=True)
             return dict(self._written)
@@ -285,7 +285,7 @@ class JobFolder:
         self._replace(facts)
 
     def _replace(self, facts: AnyMapping) -> None:
-        with self._writing:  # signs of life come from a thread of their own
+        with self._writing:  # heartbeats come from another thread
             path = self.path / _STATE_FILE
             with atomic.explained(path):
                 known = self._facts_to_keep() | {**facts, "updated": time.time()}
@@ -295,8 +295,7 @@ class JobFolder:
     def status(self) -> JobStatus:
         """Read the state; a running job without its process is interrupted.
 
-        Whatever stands in the folder, this raises nothing: what makes no sense counts
-        as not said.
+        This never raises, whatever the folder contains: invalid values are ignored.
         """
         facts, damaged = self._facts_or_fault()
         state: State = _state(facts) or "interrupted"
@@ -325,19 +324,19 @@ class JobFolder:
             seen=(self.path / _SEEN_FILE).exists(),
         )
 
-    # Who works on it
+    # Process that runs it
 
     @contextmanager
     def hold(self, wait: float = 0.0) -> Iterator[None]:
         """Keep all other processes from working on the job.
 
-        The operating system lets go when the process ends, however it ends. Within one
-        `JobFolder` it may be held again.
+        The operating system releases the lock when the process ends in any way. The
+        lock is reentrant within one `JobFolder`.
 
         Parameters
         ----------
         wait : float
-            Seconds to wait for another process to let go.
+            Seconds to wait for another process to release the lock.
 
         Raises
         ------
@@ -360,7 +359,7 @@ class JobFolder:
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
-        # A generator that holds it may be closed by another thread.
+        # Another thread may close the generator that holds the lock.
         return FileLock(self.path / _LOCK_FILE, thread_local=False)
 
     def _held_sentence(self) -> str:
@@ -377,8 +376,8 @@ class JobFolder:
         Raises
         ------
         JobError
-            If it is done, or a process on another host gives signs of life: not every
-            network drive carries locks from host to host.
+            If it is done, or a process on another host sends heartbeats: not every
+            network drive shares locks between hosts.
         """
         self.refuse_done()
         status = self.status()
@@ -387,7 +386,7 @@ class JobFolder:
                 f"{status.name} is already {status.state} (process {status.pid} on "
                 f"{status.host})."
             )
-        if not status.is_alive:  # what was asked of a process that is gone
+        if not status.is_alive:  # a request to a process that is gone
             self.clear_request()
         atomic.remove(self.path / _SEEN_FILE)
         self.set_state(
@@ -406,10 +405,10 @@ class JobFolder:
         if status.state == "done":
             raise JobError(f"{status.name} is done: there is nothing to resume.")
 
-    # What a person asks for
+    # Requests by the user
 
     def set_seen(self) -> None:
-        """Note that docks need not offer the job; its process writes ``job.json``."""
+        """Mark the job as seen, in a separate file: its process writes ``job.json``."""
         atomic.write_text(self.path / _SEEN_FILE, "", overwrite=True, durable=False)
 
     def request(self, what: Request) -> None:
@@ -430,7 +429,7 @@ class JobFolder:
         with atomic.explained(path):
             atomic.patiently(lambda: path.unlink(missing_ok=True))
 
-    # What happened
+    # Events
 
     def append(self, event: str, **facts: Any) -> None:
         """Append an event."""
@@ -442,14 +441,14 @@ class JobFolder:
     def events(self, offset: int = 0, most: int = -1) -> tuple[list[AnyDict], int]:
         """Return the events from byte `offset` on, and the next offset.
 
-        A line that is still being written is left for the next time; damaged and odd
-        lines are passed over.
+        A line that is still being written is left for the next call; damaged and
+        invalid lines are skipped.
 
         Parameters
         ----------
         most : int
-            Bytes to read at most, for those who must not be kept waiting by the events
-            of a night; a line has to fit in. By default all.
+            Maximum number of bytes to read, for callers that must not block on a long
+            log; it must exceed the length of a line. By default all.
         """
         try:
             with (self.path / _EVENTS_FILE).open("rb") as stream:
@@ -468,7 +467,7 @@ class JobFolder:
 
 
 def _is_place(text: str) -> bool:
-    """Whether this is an absolute path on any system, and not a root."""
+    """Whether this is an absolute path on any system, but not a root."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     return any(path.is_absolute() and path.name for path in kinds)
 

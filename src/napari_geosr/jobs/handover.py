@@ -1,4 +1,4 @@
-"""From a run in napari to a job that another process resumes. No Qt here."""
+"""Turns a run in napari into a job that another process resumes. No Qt here."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from napari_geosr.operations.reconstruct.job import ReconstructJob
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 
-#: Letters of a layer's name that a job's name has.
+#: Maximum number of characters of a layer's name used in a job's name.
 _LONGEST_NAME = 40
 
 MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
@@ -41,16 +41,16 @@ MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
 
 @dataclass(frozen=True)
 class LayerVolume:
-    """A volume as a layer has it, and what it is of its file.
+    """A layer's volume, and which part of its file it is.
 
     Attributes
     ----------
     volume : Volume
-        Its ``source`` is the file, if there is one.
+        The volume; its ``source`` is the file, if any.
     position : mapping of str to int
-        Time point and channel that it is of the file.
+        Time point and channel within the file.
     whole : bool
-        Whether it has the other time points and channels.
+        Whether it contains all other time points and channels.
     """
 
     volume: Volume
@@ -58,12 +58,12 @@ class LayerVolume:
     whole: bool = False
 
     def reading(self) -> InputConfig:
-        """How its file is opened so that the same comes out.
+        """Settings for opening its file so that the same volume results.
 
         Raises
         ------
         ConfigError
-            If that cannot be said.
+            If there are no such settings.
         """
         volume = self.volume
         said: dict[str, Any] = {k: int(v) for k, v in self.position.items()}
@@ -75,7 +75,7 @@ class LayerVolume:
         return InputConfig.create(**said)
 
     def is_in_file(self) -> bool:
-        """Whether the file holds what the layer shows, by a sample of its planes."""
+        """Whether the file holds the layer's data, judged by a sample of planes."""
         volume = self.volume
         if volume.source is None:
             return False
@@ -90,7 +90,7 @@ class LayerVolume:
             )
             if not (same and np.allclose(file.origin, volume.origin)):
                 return False
-            if isinstance(volume.data, np.ndarray):  # a person may have painted in it
+            if isinstance(volume.data, np.ndarray):  # the user may have edited it
                 return same_voxels(file.data, volume.data)
             return array_checksum(file.data) == array_checksum(volume.data)
         except (FileError, VolumeError, ConfigError):
@@ -99,16 +99,16 @@ class LayerVolume:
 
 @dataclass(frozen=True)
 class StoppedRestoration:
-    """A restoration that was stopped, and what it has finished.
+    """A stopped restoration and its finished part.
 
     Attributes
     ----------
     of : LayerVolume
         What is restored.
     known_by_voxels : bool
-        Whether the run knew it by its voxels, and not by a file.
+        Whether the run identified it by its voxels rather than by a file.
     left, left_deviation : Volume or None
-        What is finished, and the standard deviations of it.
+        The finished part and its standard deviations.
     """
 
     of: LayerVolume
@@ -144,7 +144,7 @@ class StoppedRestoration:
             whole=self.of.whole,
             known_by_voxels=self.known_by_voxels or is_written,
         )
-        if is_written:  # its voxels may be of another type than in the layer
+        if is_written:  # its data type may differ from the layer's
             known = array_checksum(data.open().data)
             left, left_deviation = (
                 None if each is None else _of_input(each, known)
@@ -167,7 +167,7 @@ class StoppedRestoration:
 
 @dataclass(frozen=True)
 class StoppedReconstruction:
-    """A reconstruction that was stopped, and what it has finished.
+    """A stopped reconstruction and its finished part.
 
     Attributes
     ----------
@@ -176,7 +176,7 @@ class StoppedReconstruction:
     reading : mapping
         Fields of `ProjectionsInput`.
     left : Volume or None
-        What is finished.
+        The finished part.
     """
 
     title: str
@@ -212,12 +212,12 @@ class StoppedReconstruction:
 
 @dataclass(frozen=True)
 class StoppedMeasurement:
-    """A measurement that was stopped: nothing of it can be kept.
+    """A stopped measurement: no partial result can be kept.
 
     Attributes
     ----------
     volumes : mapping of str to LayerVolume
-        By role: ``"data"``, and where they are given ``"reference"``, ``"mask"`` and
+        By role: ``"data"`` and, if given, ``"reference"``, ``"mask"`` and
         ``"deviation"``.
     """
 
@@ -241,7 +241,7 @@ class StoppedMeasurement:
         """
         inputs = {}
         for role, given in self.volumes.items():
-            # Messages call a volume as its file.
+            # Messages name a volume by its file.
             name = plain_name(given.volume.name)
             target = folder / "data" / role / f"{name}.ome.zarr"
             path, reading = yield from _file_steps(given, target, should_stop)
@@ -259,25 +259,25 @@ def job_from_run_steps(
     progress: tuple[int, int] = (0, 0),
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Path]:
-    """Make a job of a run that was stopped, in a new folder of `parent`.
+    """Create a job from a stopped run, in a new folder of `parent`.
 
     Parameters
     ----------
     run : StoppedRestoration, StoppedReconstruction or StoppedMeasurement
-        What was run, and what it has finished. Nobody may use its arrays any more.
+        The run and its finished part. Its arrays must no longer be used elsewhere.
     parent : Path
-        Is made if it does not exist; the folder is named after the run.
+        Created if it does not exist; the new folder is named after the run.
     start : bool
-        Whether a process begins to work on it, or it is paused.
+        Whether to start its process; otherwise the job is paused.
     progress : tuple of int
-        Units of work done, and in all.
+        Units of work done, and their total.
     should_stop : callable
-        Asked while files are written.
+        Called while files are written.
 
     Yields
     ------
     Step
-        A stage for each file that is written.
+        A stage for each file written.
 
     Returns
     -------
@@ -289,12 +289,12 @@ def job_from_run_steps(
     Cancelled
         If `should_stop` says so; the folder is removed.
     GeoSRError
-        With one sentence, if something cannot be written; the folder is removed. After
-        the job was made, it stays, also if its process cannot be started.
+        With a one-sentence message, if something cannot be written; the folder is
+        removed. Once created, the job is kept even if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
-        if should_stop():  # the last moment: from now on there is a job
+        if should_stop():  # the last chance: from here on the job exists
             raise Cancelled("Cancelled.")
         job = JobFolder.create(folder, made.to_values(), name=run.name, is_mine=True)
         job.set_state("paused", done=progress[0], total=progress[1])
@@ -305,7 +305,7 @@ def job_from_run_steps(
 
 
 def plain_name(text: str) -> str:
-    """A name for a folder, a file and the command line."""
+    """A name that is safe for folders, files and the command line."""
     words = re.sub(r"[^\w.-]+", "_", text).strip("_.")
     return words[:_LONGEST_NAME].strip("_.") or "run"
 
@@ -313,18 +313,18 @@ def plain_name(text: str) -> str:
 def _file_steps(
     given: LayerVolume, path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, InputConfig]]:
-    """The file that holds a volume, its own or one that is written; how to open it."""
+    """A volume's file, written if it has none, and the settings to open it."""
     volume = given.volume
     if volume.source is not None and given.is_in_file():
         return volume.source.resolve(), given.reading()
     yield StageStarted(message=f"Writing {volume.name!r} into the job")
-    # Every type of voxels is kept as it is: masks as 0 and 1, labels of 64 bits too.
+    # All data types are preserved: masks as 0 and 1, and 64-bit labels.
     written = write_into_job(volume.replace(source=None), path, should_stop)
     return written, InputConfig()
 
 
 def _of_input(left: Volume, checksum: str) -> Volume:
-    """A part whose record knows its input by the voxels that the job has."""
+    """A part whose record identifies its input by the voxels stored in the job."""
     *earlier, last = left.provenance
     inputs = dict(last.get("inputs") or {})
     inputs["input"] = {**(inputs.get("input") or {}), "checksum": checksum}

@@ -17,9 +17,9 @@ from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.jobs.own_files import foreign_files, own_files
 
-#: Files that a sentence names.
+#: Maximum number of files named in a message.
 _SHOWN = 3
-#: States as lists show them to people, where their names do not say it.
+#: Displayed names of states that are not self-explanatory.
 STATE_WORDS = {
     "queued": "waiting",
     "finishing": "judging",
@@ -71,20 +71,19 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     Parameters
     ----------
     keep_foreign : bool
-        If there are files in the folder that are not the job's: delete the job's, and
-        leave those where they are.
+        If the folder contains files that are not the job's, delete only the job's
+        files and keep the others.
 
     Returns
     -------
     list of Path
-        The files that were left, relative to the folder.
+        The files kept, relative to the folder.
 
     Raises
     ------
     JobError
-        If a process works on it, something in the folder cannot be deleted, the folder
-        is not for certain a job, or there are files in it that are not the job's: then
-        nothing in it is touched.
+        If a process runs it, something cannot be deleted, the folder may not be a job,
+        or it contains files that are not the job's: then nothing is deleted.
     """
     if not job.is_certain():
         raise JobError(
@@ -103,7 +102,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
             "the job's own files (--force)."
         )
     with job.hold():
-        pass  # its process may only just have begun, or be about to end
+        pass  # its process may have just started or be ending
     try:
         if foreign:
             _delete_own(job.path)
@@ -139,8 +138,8 @@ def _delete_own(folder: Path) -> None:
 def list_jobs() -> list[JobStatus]:
     """Status of every known job, the newest first.
 
-    One whose folder is gone, or was moved, is among them in the state ``"missing"``,
-    one that cannot be read in the state ``"unreadable"``.
+    A job whose folder is gone or was moved has the state ``"missing"``; one that
+    cannot be read has the state ``"unreadable"``.
     """
     found = []
     for entry in index_folder().glob("*.path"):
@@ -148,7 +147,7 @@ def list_jobs() -> list[JobStatus]:
             facts = _facts(entry)
             found.append(_status(Path(facts["path"]), facts))
         except (OSError, ValueError, RuntimeError):
-            continue  # ValueError, RuntimeError: of an entry that names no path
+            continue  # ValueError, RuntimeError: an entry without a valid path
     return sorted(found, key=lambda status: -status.created)
 
 
@@ -190,16 +189,16 @@ def _status(path: Path, facts: AnyDict) -> JobStatus:
 def find(text: str | Path) -> JobFolder:
     """Return a job by its folder, or by its name if that is unique.
 
-    A job that is given by its folder is known from then on.
+    A job given by its folder is added to the index.
 
     Raises
     ------
     JobError
-        If there is none, it is not where it was, or several have the name.
+        If there is none, its folder has moved, or several have the name.
     """
     if Path(text).expanduser().is_dir():
         job = JobFolder(text)
-        with suppress(FileError, JobError):  # of use all the same, where none is kept
+        with suppress(FileError, JobError):  # usable without an index too
             if job.is_certain():
                 register(job)
         return job

@@ -38,9 +38,9 @@ class RunSteps(Protocol):
 
 #: Operations whose result is a model.
 MAKE_MODELS = ("train", "train from projections")
-#: Operations that fit networks: with losses and previews, and a result at any time.
+#: Operations that fit networks, with losses, previews and a result at any time.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
-#: What other operations make.
+#: Kind of result of other operations.
 _MAKE_OTHERS = {
     "ganrec": "volume",
     "restore": "volume",
@@ -48,7 +48,7 @@ _MAKE_OTHERS = {
     "measure": "report",
     "study projections": "report",
 }
-#: What a job resumes from, where that is no checkpoint.
+#: What a job without checkpoints resumes from.
 _RESUME_FROM = {
     "restore": "the finished tiles",
     "reconstruct": "the finished slices",
@@ -68,7 +68,7 @@ def how_it_resumes(operation: str, folder: Path | None = None) -> str:
     Parameters
     ----------
     folder : Path, optional
-        Of the job: it is looked up whether something is finished.
+        Folder of the job, checked for a finished part.
     """
     from_what = _RESUME_FROM.get(operation, "the last checkpoint")
     if from_what and (folder is None or _has_finished(operation, folder)):
@@ -77,7 +77,7 @@ def how_it_resumes(operation: str, folder: Path | None = None) -> str:
 
 
 def _has_finished(operation: str, folder: Path) -> bool:
-    """Whether a job has left something that it can resume from."""
+    """Whether a job has a finished part that it can resume from."""
     if operation == "study projections":
         return any(folder.glob("*/cells/*.json"))
     if operation == "measure":
@@ -109,7 +109,7 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
     JobError
         If this release does not know the operation.
     ConfigError
-        If a setting is bad.
+        If a setting is invalid.
     """
     values = dict(values)
     operation = values.pop("operation", None)

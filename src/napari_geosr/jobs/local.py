@@ -20,9 +20,9 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
-#: Seconds between two looks whether it is the turn, and between two signs of life.
+#: Seconds between checks for the job's turn, and between heartbeats.
 _WAIT_SECONDS, _BEAT_SECONDS = 0.5, 20.0
-#: Processes begun from here. Asking how they are lets ended ones go.
+#: Processes started here. Polling them reaps those that have ended.
 _begun: list[subprocess.Popen[bytes]] = []
 
 
@@ -35,7 +35,7 @@ def start(job: JobFolder) -> int:
     Raises
     ------
     JobError
-        If a process works on it already.
+        If a process already runs it.
     """
     with job.hold():
         job.refuse_done()
@@ -46,7 +46,7 @@ def start(job: JobFolder) -> int:
         job.clear_request()
         job.set_state("queued", pid=0, host="", message="")
         process = _begin(job)
-        # Before it says so itself: a second click comes sooner.
+        # Set the state here: a second click may precede the process's own update.
         with suppress(psutil.NoSuchProcess):  # ended at once: log.txt says why
             job.set_state(
                 "queued",
@@ -88,7 +88,7 @@ def _let_go() -> None:
 def turn_file() -> Path:
     """The lock held by the job that is running on this machine.
 
-    The home folder, and the list with it, may be that of many machines.
+    The home folder, and with it the index, may be shared by many machines.
     """
     host = re.sub(r"[^\w.-]+", "_", socket.gethostname())
     return index.index_folder() / f"running-{host}.lock"
@@ -98,12 +98,12 @@ def turn_file() -> Path:
 def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     """Wait for this job's turn among those of this machine.
 
-    One of several processes that train together does not wait.
+    Worker processes of a distributed training do not wait.
 
     Yields
     ------
     str
-        Empty when it is its turn; ``"cancel"`` or ``"pause"`` if it is not to run.
+        Empty when it is its turn; ``"cancel"`` or ``"pause"`` if that was requested.
     """
     from filelock import FileLock, Timeout
 

@@ -11,8 +11,8 @@ from napari_geosr.core.errors import JobError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.jobs.folder import JobFolder
 
-#: What jobs of all kinds write, by their path in the folder; ``*`` is part of a name,
-#: ``**`` anything below.
+#: Relative paths of the files that jobs of all kinds write; ``*`` matches part of a
+#: name, ``**`` anything below.
 _PATTERNS = (
     "config.yaml",
     "job.json",
@@ -47,21 +47,21 @@ _PATTERNS = (
     "result/models/**",
     "result/work/**",
 )
-#: Files in the making, which a killed process left, and folders of such names.
+#: Incomplete files and folders left by a killed process.
 _TEMPORARY = ".*.partial*"
 
 
 def refuse_outputs_elsewhere(job: JobFolder) -> None:
     """Refuse a job from elsewhere that would write outside its folder.
 
-    A person who makes a job may have its volume put anywhere; whoever gets the folder
-    has not said so.
+    The creator of a job may choose any output path, but a recipient of the folder has
+    not agreed to it.
 
     Raises
     ------
     JobError
-        If one of its folders is a link, or it came from elsewhere and names a file
-        outside of it.
+        If one of its folders is a link, or the job came from elsewhere and names a file
+        outside its folder.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():
@@ -86,7 +86,7 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
 
 
 def _refuse_names_elsewhere(job: JobFolder, values: AnyMapping) -> None:
-    """Refuse a result, or a part that is removed at the end, outside of the folder."""
+    """Refuse a result, or a part removed at the end, outside the folder."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []
@@ -111,7 +111,7 @@ def foreign_files(folder: Path) -> list[Path]:
 def own_files(folder: Path) -> list[Path]:
     """Files in a job folder that jobs write, as relative paths, the state last."""
     own = [path for path in _files(folder) if _is_own(path)]
-    # While the state is there, the rest can still be removed.
+    # Delete the state last, so that an interrupted removal can be repeated.
     return sorted(own, key=lambda path: (len(path.parts) == 1, path))
 
 

@@ -35,7 +35,7 @@ from napari_geosr.jobs.folder import JobFolder, State
 from napari_geosr.jobs.kinds import read_job
 from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
 
-#: Seconds between two looks for a request, and between two signs of life.
+#: Seconds between checks for a request, and between heartbeats.
 _LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
 
 
@@ -53,7 +53,7 @@ class _Requests:
         self._next = 0.0
 
     def __call__(self) -> bool:
-        # Who wanted the model as it is may still want the judging of it to stop.
+        # After ``finish``, a request may still stop the judging of the model.
         if self.wish in ("", "finish"):
             self._look()
         return bool(self.wish)
@@ -81,22 +81,22 @@ def run_steps(
 ) -> Generator[Step, None, Path | None]:
     """Run the job until it ends or is asked to stop, yielding its steps.
 
-    A job that was begun before goes on from its last checkpoint.
+    A job that was started before resumes from its last checkpoint.
 
     Returns
     -------
     Path or None
-        Of the result; None if it was paused or cancelled.
+        Path of the result; None if it was paused or cancelled.
 
     Raises
     ------
     JobError
-        If another process works on the job, or it is done; it stays as it is.
+        If another process runs the job, or it is done; the job is unchanged.
     GeoSRError
-        What the operation raised; the job's state says so as well.
+        Raised by the operation; it is also recorded in the job's state.
     """
     if is_helper():
-        # The process that writes down looks for requests, for all of them at once.
+        # The recording process watches for requests on behalf of all workers.
         return (yield from _operation(job, _Unasked(job, should_stop)))
     refuse_outputs_elsewhere(job)
     with job.hold():
@@ -107,7 +107,7 @@ def run_steps(
 
 @contextmanager
 def _signs_of_life(job: JobFolder) -> Iterator[None]:
-    """Send heartbeats to other hosts, also in stages without steps."""
+    """Send heartbeats to other hosts, even in stages without steps."""
     end = threading.Event()
 
     def beat() -> None:
@@ -126,7 +126,7 @@ def _signs_of_life(job: JobFolder) -> Iterator[None]:
 def _beat(job: JobFolder, **facts: Any) -> None:
     """Send a heartbeat; a failed write does not stop the job.
 
-    On a full disk the training itself complains, where it is heard.
+    On a full disk, the training itself reports the error.
     """
     with suppress(GeoSRError, OSError):
         job.beat(**facts)
@@ -136,17 +136,17 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
     requests = _Requests(job, should_stop)
     last_beat = 0.0
     last, stage, pace = Step(), "", _Pace()
-    told = False  # that there are no previews
+    told = False  # whether missing previews were reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
             for step in iterator:
                 lost = _write_down(job, step)
                 if lost and not told:
                     told = True
-                    with suppress(FileError):  # there may be no room for that either
+                    with suppress(FileError):  # the disk may be full
                         _write_down(job, Warned(message=lost))
                     yield Warned(message=lost)
-                # Counted in voxels or rows, and not in steps of the training.
+                # Counted in voxels or rows, not in training steps.
                 aside = isinstance(step, JudgingProgress | BlockDone)
                 if isinstance(step, StageStarted):
                     stage = step.message
@@ -160,12 +160,12 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     _beat(job, done=last.done, total=last.total, message=message)
                     last_beat = now
                 pace.write_down(job, step)
-                if type(step) is not Step:  # which is a count for the folder alone
+                if type(step) is not Step:  # a plain count is only for the folder
                     yield step
     except GeneratorExit:
         _end(job, "paused")
         raise
-    except KeyboardInterrupt:  # no fault: what was learned is in the checkpoint
+    except KeyboardInterrupt:  # no error: the checkpoint holds the progress
         _end(job, "interrupted", done=last.done, total=last.total)
         raise
     except BaseException as error:
@@ -176,23 +176,23 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
         state: State = "cancelled" if requests.wish == "cancel" else "paused"
         _end(job, state, done=last.done, total=last.total)
     else:
-        inside = result.is_relative_to(job.path)  # else a model that was there before
+        inside = result.is_relative_to(job.path)  # otherwise the initial model
         where = (result.relative_to(job.path) if inside else result).as_posix()
         _end(job, "done", result=where, done=last.done, total=last.total)
     return result
 
 
 class _Pace:
-    """How fast tiles, or parts, are done; trainings say so themselves."""
+    """Speed in tiles or parts; trainings report their own."""
 
     def __init__(self) -> None:
         self._began, self._first = time.monotonic(), -1
         self._due = 0.0
 
     def write_down(self, job: JobFolder, step: Step) -> None:
-        """Append how far the job is, now and then and at the end.
+        """Append the progress of the job, at intervals and at the end.
 
-        What cannot be written is in the job's state as well.
+        A failed write is ignored, as the job's state has the progress, too.
         """
         if not isinstance(step, TileDone | PartDone | IterationDone):
             return
@@ -235,9 +235,9 @@ def _operation(
 
 
 def _end(job: JobFolder, state: State, **facts: Any) -> None:
-    # The state first: it is small, and on a full disk the last that may still fit.
+    # The state first: it is small and may still fit on a full disk.
     job.set_state(state, **({"message": ""} | facts))
-    with suppress(FileError):  # the state says the same
+    with suppress(FileError):  # the state records the same
         job.clear_request()
         job.append("state", state=state, **facts)
 
@@ -250,7 +250,7 @@ def _note_failure(job: JobFolder, error: BaseException) -> None:
         _end(job, "failed", message=message)
     except FileError as why:
         text += f"{message}\n{why}\n"
-    with suppress(OSError):  # the error itself goes on, to be heard
+    with suppress(OSError):  # the error itself is still raised
         _log(job, text)
 
 
@@ -271,7 +271,7 @@ def _write_down(job: JobFolder, step: Step) -> str:
     Returns
     -------
     str
-        What could not be written and may be missing: no preview may end a training.
+        What could not be written: a missing preview must not end a training.
 
     Raises
     ------
@@ -316,13 +316,13 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
 
 
 def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # as a sign of life
+    with suppress(FileError):  # as a heartbeat
         job.set_state("finishing", message=step.message)
     _stage(job, step)
 
 
 def _warning(job: JobFolder, step: Warned) -> None:
-    with suppress(OSError):  # the event says the same
+    with suppress(OSError):  # the event records the same
         _log(job, f"{step.message}\n")
     job.append("warning", message=step.message)
 

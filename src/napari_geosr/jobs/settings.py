@@ -9,7 +9,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
 
-#: What command line and Jobs dock offer to change; many others are refused.
+#: Settings that the command line and Jobs dock can change; many others are refused.
 CHANGEABLE = ("learning_rate", "batch_size", "steps")
 
 

@@ -135,7 +135,7 @@ def dentin(
     porosity : float
         Share of the tubules in a cross-section, about; branches come on top.
     radius : (float, float)
-        Least and largest of the tubules; log-uniform.
+        Smallest and largest value for the tubules; log-uniform.
     branching : float
         Branches of a tubule on a length of the mean distance between tubules.
 

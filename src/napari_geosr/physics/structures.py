@@ -49,7 +49,7 @@ class Structure(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """Of the grid (Z, Y, X)."""
+        """Shape of the grid (Z, Y, X)."""
 
     def block(self, start: int, stop: int) -> FloatArray:
         """Pore fraction of the slices `start` … `stop` - 1."""
@@ -193,10 +193,10 @@ def foam(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Least and largest radius, in voxels.
+        Smallest and largest radius, in voxels.
     seed : int
     gap : float
-        Least thickness of walls, in voxels.
+        Minimum wall thickness, in voxels.
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
     if share_of_balls(shape, balls) < ABOUT * porosity:
@@ -268,7 +268,7 @@ def lacunae(
     porosity : float
         Between 0 and 1.
     radius : (float, float)
-        Least and largest half of the length, in voxels.
+        Smallest and largest half-length, in voxels.
     seed : int
 
     Raises

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_JOBS = "No jobs yet. Press Train… to start one."
-#: Milliseconds between two looks at the list.
+#: Milliseconds between updates of the list.
 _PAUSE = 2000
 _PATH = Qt.ItemDataRole.UserRole
 
@@ -80,7 +80,7 @@ class JobsDock(Dock):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import what draws charts and names losses; read the cards of the models."""
+        """Import the modules for charts and loss names; read the model cards."""
         yield StageStarted(message="Reading the models")
         catalogue.look()
         needs()
@@ -159,7 +159,7 @@ class JobsDock(Dock):
         self._say_what_to_do(bool(known))
         there = [job for job in jobs if job.state != "missing"]
         if not self._chosen and there:
-            # What runs comes first, else the newest.
+            # Choose the first running job, otherwise the newest.
             first = next((job for job in there if job.is_alive), there[0])
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
@@ -179,7 +179,7 @@ class JobsDock(Dock):
         return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
 
     def show_job(self, path: Path) -> None:
-        """Choose a job in the list; one that is not listed yet is shown as well."""
+        """Select a job in the list, or show one that is not listed yet."""
         self._chosen = True
         for item in self._items():
             if item.data(0, _PATH) == str(path):
@@ -206,12 +206,12 @@ class JobsDock(Dock):
         self.view.set_job(first, others=[path for path in paths if path != first])
 
     def _missing(self, path: Path) -> JobStatus | None:
-        """What is known of a job whose folder is gone; None of all others."""
+        """Status of a job whose folder is gone; None for all other jobs."""
         job = self._known.get(str(path))
         return job if job is not None and job.state == "missing" else None
 
     def _on_state(self, _state: str) -> None:
-        """Show it in the list as well, where it would come with the next look."""
+        """Update the list at once instead of waiting for the next poll."""
         status = self.view.status
         for item in self._items():
             if status is not None and item.data(0, _PATH) == str(status.path):
@@ -253,7 +253,7 @@ class JobsDock(Dock):
             self.add_job(Path(path))
 
     def add_job(self, path: Path) -> None:
-        """List the job of a folder, in place of where it lay before, and choose it."""
+        """List the job in a folder, replacing its old location, and select it."""
         self.message.clear()
         try:
             job = JobFolder(path)
@@ -288,7 +288,7 @@ def _fill(item: QTreeWidgetItem, job: JobStatus) -> None:
 
 
 def _progress(job: JobStatus) -> str:
-    """Steps of a training, else the share that is done: the units differ."""
+    """Steps of a training, otherwise the completed share: the units differ."""
     if not job.total:
         return "–"
     if job.operation in FIT_NETWORKS:

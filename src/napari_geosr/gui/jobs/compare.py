@@ -1,4 +1,4 @@
-"""Two models side by side: what they make of the slice on screen."""
+"""Two models side by side: their results for the slice on screen."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ _HELPER = "comparison"
 class JobComparison(QWidget):
     """Restores one slice with the models of two jobs and compares the results.
 
-    A job that still trains takes part with its last preview.
+    A job that is still training is represented by its last preview.
 
     Signals
     -------
@@ -67,7 +67,7 @@ class JobComparison(QWidget):
             "is still training shows its last preview.",
         )
         self.box = CompareBox(viewer, labels=("first", "second"))
-        # Letters that the dock has not given away.
+        # Mnemonics that the dock does not use yet.
         self.box.curtain_button.setText("Curt&ain")
         self.box.difference_button.setText("Differen&ce")
         self.box.link_box.setText("Li&nk contrast")
@@ -86,7 +86,7 @@ class JobComparison(QWidget):
         self.set_jobs(())
 
     def set_jobs(self, jobs: Sequence[Path]) -> None:
-        """Offer to compare these, if they are two."""
+        """Offer a comparison if exactly two jobs are given."""
         if tuple(jobs) != self._jobs:
             self.box.clear()
         self._jobs = tuple(jobs)
@@ -94,7 +94,7 @@ class JobComparison(QWidget):
         self.box.setVisible(self.box.pair() is not None)
 
     def _layer(self) -> Image:
-        """The image on which to compare: the active one, else the first.
+        """The image to compare on: the active one, otherwise the first.
 
         Raises
         ------
@@ -165,8 +165,8 @@ def compare_steps(
     Parameters
     ----------
     place : int or None
-        Which slice; None for a single image. A job that has no model yet decides
-        itself: its last preview is what there is.
+        Index of the slice; None for a single image. A job without a model yet
+        uses the slice of its last preview instead.
 
     Returns
     -------
@@ -175,7 +175,7 @@ def compare_steps(
     Raises
     ------
     GeoSRError
-        If a job has nothing to show, or two show other slices.
+        If a job has nothing to show, or the jobs show different slices.
     """
     load_torch_libraries()
     statuses = [job.status() for job in jobs]
@@ -216,7 +216,7 @@ def _preview(job: JobFolder, status: JobStatus) -> Volume:
 
 
 def _slice_of(preview: Volume, volume: Volume) -> int | None:
-    """Which slice of `volume` a preview shows, by its place in space."""
+    """Index of the slice of `volume` that a preview shows, by its position."""
     if volume.axes != "ZYX" or preview.axes != "ZYX":
         return None
     place = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])

@@ -1,4 +1,4 @@
-"""Makes a job of what a dock does, when its window is closed."""
+"""Turns a dock's run into a job when its window is closed."""
 
 from __future__ import annotations
 
@@ -20,20 +20,20 @@ from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
 from napari_geosr.jobs.kinds import how_it_resumes
 
-#: Returns what a run has left when it was stopped; called on the main thread.
+#: Returns what a stopped run has finished; called on the main thread.
 StoppedRunGetter = Callable[[], Any]
 
 
 class RunHandover(QObject):
-    """Turns the run of a dock into a job of its own, or into a paused one.
+    """Turns the run of a dock into a running or paused job.
 
-    The dock says when it begins a run, and how a stopped run is found. The window
+    The dock reports when a run begins and how to get a stopped run. The window
     asks when it is closed: see `napari_geosr.gui.kit.closing`.
 
     Parameters
     ----------
     activity : Activity
-        What runs it.
+        Runs the operation.
     widget : QWidget
         The dock.
     operation : str
@@ -42,9 +42,9 @@ class RunHandover(QObject):
     Signals
     -------
     said : str
-        What is being done, for the person.
+        What is being done, as a message for the user.
     failed : object
-        The error that kept the run from becoming a job; it is stopped by then.
+        The error that kept the run from becoming a job; the run has been stopped.
     """
 
     said = Signal(str)
@@ -67,20 +67,20 @@ class RunHandover(QObject):
             self.said.connect(widget.message.show_message)
             self.failed.connect(widget.show_failure)
 
-    # What the dock says
+    # Called by the dock
 
     def begin(self, what: str, description: str, get_stopped: StoppedRunGetter) -> None:
-        """Say that a run has begun.
+        """Register a run that has begun.
 
         Parameters
         ----------
         what : str
             Its name, as `Activity.busy` gives it.
         description : str
-            What it does, for the person: ``Restoring foam``.
+            What it does, for messages: ``Restoring foam``.
         get_stopped : callable
-            Called when the run was stopped: returns what
-            `napari_geosr.jobs.handover.job_from_run_steps` makes a job of.
+            Called when the run was stopped: returns the input for
+            `napari_geosr.jobs.handover.job_from_run_steps`.
         """
         self._what, self._description = what, description
         self._get_stopped = get_stopped
@@ -91,31 +91,31 @@ class RunHandover(QObject):
             closing.watch_run(self)
 
     def set_progress(self, done: int, total: int) -> None:
-        """Say how far the run is."""
+        """Update the progress of the run."""
         self._progress = (done, total)
 
-    # What the window asks
+    # Called by the window
 
     @property
     def description(self) -> str:
-        """What it does, as the beginning of a sentence."""
+        """What the run does, as the beginning of a sentence."""
         return self._description
 
     @property
     def remark(self) -> str:
-        """How it continues as a job."""
+        """How the run continues as a job."""
         return f"In the background it {how_it_resumes(self._operation)}."
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs, or is being made a job."""
+        """Whether it is running or being turned into a job."""
         busy = bool(self._what) and self._activity.busy == self._what
         return busy or self._answer is not None
 
     def hand_over(
         self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop the run and make a job of it; one that waits, unless it is to start."""
+        """Stop the run and turn it into a job, paused unless it is to start."""
         self._answer = (start, then, failed)
         if start:
             self.said.emit("Moving the run into the background…")
@@ -127,9 +127,9 @@ class RunHandover(QObject):
             self._on_busy("")
 
     def cancel_hand_over(self) -> None:
-        """Make no job of the run; it stays stopped, and the window open."""
+        """Cancel the handover; the run stays stopped and the window open."""
         if self._task is not None:
-            self._task.cancel()  # what was written for the job is removed
+            self._task.cancel()  # removes the files written for the job
         elif self._answer is not None:  # the run has not stopped yet
             self._on_error(Cancelled("Cancelled."))
 
@@ -137,7 +137,7 @@ class RunHandover(QObject):
         if what or self._task is not None:
             return
         if self._answer is None:
-            self._get_stopped, self._what = None, ""  # what has ended keeps no voxels
+            self._get_stopped, self._what = None, ""  # release the voxels
             return
         start, then, _ = self._answer
         stopped = None if self._get_stopped is None else self._get_stopped()

@@ -1,4 +1,4 @@
-"""The newest job of a scan, so that a dock shows it again. No Qt here."""
+"""Finds the newest job of a scan so that a dock can show it again. No Qt here."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ def latest_job_steps(
     is_kind: Callable[[JobStatus], bool],
     projections_of: Callable[[AnyDict], Any],
 ) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest job of one kind that is about the scan of a file.
+    """Find the newest job of one kind that processes the scan in a file.
 
     Parameters
     ----------
     projections_of : callable
-        From the settings of a job to the path of its scan, or to anything else where
-        it has none.
+        Maps the settings of a job to the path of its scan, or to any other value
+        if it has none.
 
     Returns
     -------
     JobStatus or None
-        None where there is none.
+        None if there is no such job.
     """
     yield from ()
     scan = str(path.resolve())
@@ -40,7 +40,7 @@ def latest_job_steps(
 
 
 def _settings(status: JobStatus) -> AnyDict:
-    """Nothing, where the folder of the job cannot be read."""
+    """The job's settings; empty if its folder cannot be read."""
     try:
         return dict(JobFolder(status.path).values())
     except GeoSRError:

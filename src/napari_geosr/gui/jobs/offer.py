@@ -1,4 +1,4 @@
-"""What the rows of docks that offer a job have in common."""
+"""Base class of the dock rows that offer a job."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.jobs.folder import JobFolder
 
 
 class JobOffer(QWidget):
-    """A sentence on a job, with buttons; hidden until there is one to speak of.
+    """A sentence about a job, with buttons; hidden while there is no job to offer.
 
     Parameters
     ----------
@@ -34,12 +34,12 @@ class JobOffer(QWidget):
         self.setVisible(False)
 
     def add_buttons(self, *buttons: QAbstractButton) -> None:
-        """Add buttons right of the sentence."""
+        """Add buttons to the right of the sentence."""
         for button in buttons:
             self._row.addWidget(button)
 
     def resume(self, job: Path) -> bool:
-        """Start the process of a job; False if that failed, which is shown."""
+        """Start the process of a job; on failure, show the error and return False."""
         try:
             local.start(JobFolder(job))
         except (GeoSRError, OSError) as error:
@@ -48,7 +48,7 @@ class JobOffer(QWidget):
         return True
 
     def set_aside(self, job: Path) -> None:
-        """Note that a person has seen the job: it is not offered again."""
+        """Mark the job as seen, so that it is not offered again."""
         try:
             JobFolder(job).set_seen()
         except GeoSRError as error:

@@ -1,4 +1,4 @@
-"""The layer that shows how far the network is, on the slice that a person chose."""
+"""The layer that shows the network's current result on the preview slice."""
 
 from __future__ import annotations
 
@@ -33,10 +33,10 @@ _HELPER = "training preview"
 
 
 class JobPreview(QObject):
-    """Shows the latest preview of one job as a layer in its place.
+    """Shows the latest preview of one job as a layer at its position.
 
-    The file is read in a worker. A layer that the person removes stays away until
-    `set_job` is called again.
+    The file is read in a worker. A layer that the user removes is not added again
+    until `set_job` is called.
 
     Signals
     -------
@@ -59,7 +59,7 @@ class JobPreview(QObject):
         Connections(self).connect(viewer.layers.events.removed, self._on_removed)
 
     def set_job(self, path: Path | None, name: str, sources: tuple[Path, ...]) -> None:
-        """Show previews of another job: `path` is the file that they come in."""
+        """Show the previews of another job; `path` is the preview file."""
         if path == self._path and not self._dismissed:
             return
         if path != self._path:
@@ -69,18 +69,18 @@ class JobPreview(QObject):
         self._dismissed = False
 
     def set_source(self, layer: Image | None) -> None:
-        """Say which layer the job learns from, where its files do not tell."""
+        """Set the layer that the job learns from, if its files do not identify it."""
         self._source = None if layer is None else weakref.ref(layer)
 
     def layer(self) -> Layer | None:
-        """Return the layer, if it is there; also one of another dock."""
+        """Return the preview layer if it exists, even if another dock added it."""
         for layer in self._viewer.layers:
             if layer.metadata.get(METADATA, {}).get("job") == str(self._path):
                 return layer
         return None
 
     def update_to(self, step: int) -> None:
-        """See to it that the preview of `step` is shown."""
+        """Show the preview of `step`, unless it is shown already."""
         self._wanted = step
         if (
             self._path is None
@@ -99,14 +99,14 @@ class JobPreview(QObject):
         )
 
     def remove(self) -> None:
-        """Take the layer away."""
+        """Remove the layer."""
         layer = self.layer()
         self._dismissed = True
         if layer is not None:
             remove_in_place(self._viewer, layer)
 
     def _on_error(self, step: int, error: Exception) -> None:
-        self._shown = step  # the next one may be well
+        self._shown = step  # the next one may be readable
         self.failed.emit(error)
 
     def _on_finished(self) -> None:

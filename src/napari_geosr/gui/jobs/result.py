@@ -1,4 +1,4 @@
-"""Opens what a job made: a volume as a layer, a measurement in the Porosity dock."""
+"""Opens a job's result: volumes as layers, measurements in the Porosity dock."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ SHOWN_AS_LAYER = ("restore", "reconstruct", "ganrec", "measure")
 
 @dataclass(frozen=True)
 class JobSource:
-    """What a job was about.
+    """The input of a job.
 
     Attributes
     ----------
     path : Path
-        Its file.
+        File of the input.
     channel : int or None
-        The one that was chosen of the file.
+        The channel chosen from the file.
     title : str
-        Name of the layer that it was; may be empty.
+        Name of the layer it came from; may be empty.
     is_of_job : bool
         Whether the file was written for the job, from a layer.
     """
@@ -61,17 +61,17 @@ class JobSource:
 
 @dataclass(frozen=True)
 class JobResult:
-    """What is opened of a job.
+    """The parts of a job's result that are opened.
 
     Attributes
     ----------
     volumes : list of Volume
-        The result, and standard deviations where it has them; none of a measurement,
+        The result and its standard deviations, if any; empty for a measurement,
         which the Porosity dock reads.
     limits : tuple of float or None
-        Of the contrast, from a sample of the whole; None where there is no range.
+        Contrast limits, from a sample of the whole volume; None if it is constant.
     source : JobSource or None
-        What it was made from.
+        Input that the result was made from.
     """
 
     status: JobStatus
@@ -86,9 +86,9 @@ class ResultOpener(QObject):
     Signals
     -------
     opened : object
-        The `JobStatus`; its layers are there.
+        The `JobStatus`; its layers have been added.
     said : str
-        What was opened.
+        Message about what was opened.
     failed : object
         The error.
     """
@@ -111,7 +111,7 @@ class ResultOpener(QObject):
     def _add(self, result: JobResult) -> None:
         if result.status.operation == "measure":
             shown = partial(self._on_shown, result.status)
-            # The dock, which may have to be made first, says what cannot be read.
+            # The dock, which may have to be created first, reports unreadable files.
             open_dock(
                 self._viewer,
                 POROSITY,
@@ -124,7 +124,7 @@ class ResultOpener(QObject):
         if first.axes not in ("YX", "ZYX") and like is not None:
             over = series_over(first, like) if like.ndim == len(first.axes) else {}
         limits = None if first.holds_labels or like is not None else result.limits
-        # Else napari looks for limits, in the first slice and in this thread.
+        # Otherwise napari computes limits from the first slice, in this thread.
         look = {} if limits is None else {"contrast_limits": limits}
         layer = add_result(self._viewer, first, like, **(over | look))
         if limits is not None:
@@ -147,7 +147,7 @@ class ResultOpener(QObject):
 
 
 def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
-    """The layer that shows what a job was about; the look of its result is taken."""
+    """The layer that shows the job's input; the result adopts its appearance."""
     if source is None:
         return None
     from napari.layers import Image
@@ -160,14 +160,14 @@ def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | 
 
 
 def _shows(layer: Layer, source: JobSource) -> bool:
-    """Whether a layer shows this file, and of several channels the right one."""
+    """Whether a layer shows this file and, if it has several, the right channel."""
     record = layer.metadata.get(METADATA, {})
-    if source.is_of_job:  # the layer was in no file
+    if source.is_of_job:  # the layer had no file
         return bool(source.title) and layer.name == source.title
     file = record.get("source") or record.get("file") or layer.source.path
     if file is None or Path(file).resolve() != source.path:
         return False
-    channel = record.get("channel")  # of layers that are one channel of a file
+    channel = record.get("channel")  # set if the layer is one channel of a file
     return None in (channel, source.channel) or channel == source.channel
 
 
@@ -199,7 +199,7 @@ def read_steps(job: Path, should_stop: ShouldStop) -> Generator[Step, None, JobR
 
 
 def source_of(folder: JobFolder) -> JobSource | None:
-    """What a job is about; None where that is not known."""
+    """The input of a job; None if unknown."""
     values = folder.values()
     data = values.get("data")
     if not isinstance(data, dict):

@@ -1,4 +1,4 @@
-"""Offers to resume jobs that are paused, or whose process is gone."""
+"""Offers to resume jobs that are paused or interrupted."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from napari_geosr.jobs.kinds import how_it_resumes
 
 
 class ResumeOffer(JobOffer):
-    """A row that names the newest interrupted or paused job; hidden where none is.
+    """A row that names the newest interrupted or paused job; hidden if there is none.
 
     The jobs are listed in a worker when the dock opens.
 
     Signals
     -------
     resumed : object
-        Folder of the job that goes on.
+        Folder of the resumed job.
     """
 
     resumed = Signal(object)

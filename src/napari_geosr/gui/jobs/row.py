@@ -1,4 +1,4 @@
-"""A row of a dock about the job that one of its runs has become."""
+"""A dock row about a job of the dock's kind, such as a handed-over run."""
 
 from __future__ import annotations
 
@@ -25,17 +25,17 @@ from napari_geosr.jobs.kinds import how_it_resumes
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Milliseconds between two looks at a job that runs.
+#: Milliseconds between status updates of a running job.
 _PAUSE = 1000
 _RESUME = "Resume", "Resume the job in the background (Alt+Shift+N)."
 _SHOW = "Show result", "Add the result as a layer (Alt+Shift+N)."
 
 
 class JobRow(JobOffer):
-    """Says how far a job of the dock's kind is, and offers what can be done with it.
+    """Shows the progress of a job of the dock's kind and offers actions for it.
 
-    Of several the newest, and rather one of the scan that the dock shows. Hidden where
-    there is none, or a person has seen its result.
+    The newest job is shown, preferably one of the scan shown in the dock. The row is
+    hidden if there is no job or its result has been seen.
 
     Parameters
     ----------
@@ -43,7 +43,7 @@ class JobRow(JobOffer):
     operation : str
         Kind of the jobs.
     dock : Dock
-        Shows what is said.
+        Shows messages.
     """
 
     def __init__(
@@ -82,11 +82,11 @@ class JobRow(JobOffer):
 
     @property
     def job(self) -> Path | None:
-        """Folder of the job that is shown."""
+        """Folder of the job shown."""
         return self._job
 
     def set_source(self, source: Path | None) -> None:
-        """Prefer jobs about this file."""
+        """Prefer jobs that process this file."""
         if source != self._source:
             self._source = source
             self.find()
@@ -95,7 +95,7 @@ class JobRow(JobOffer):
         """Look for the job in a worker."""
         source, operation = self._source, self._operation
         if self._finding.busy:
-            return  # looked for again when that has ended, if the scan is another one
+            return  # searched again afterwards if the scan has changed
         self._found_for = source
         self._finding.start(
             "find", lambda _stop: find_steps(operation, source), self._on_found
@@ -131,7 +131,7 @@ class JobRow(JobOffer):
         self.button.setText(text)
         self.button.setAccessibleName(text)
         self.button.setToolTip(tool_tip)
-        self.button.setShortcut("Alt+Shift+N")  # lost with the old text
+        self.button.setShortcut("Alt+Shift+N")  # setText clears the shortcut
 
     def _on_button(self) -> None:
         status = self._status
@@ -150,24 +150,24 @@ class JobRow(JobOffer):
 
     def _on_later(self) -> None:
         status = None if self._job is None else _status_of(self._job)
-        if status is not None and not status.is_alive:  # else its process writes there
+        if status is not None and not status.is_alive:  # no process writes
             self.set_aside(status.path)
         self._show(None)
 
     def show_failure(self, error: Exception) -> None:
-        """Show it as a failure of the dock."""
+        """Show the error as a failure of the dock."""
         self._dock.show_failure(error)
 
 
 def is_offered(status: JobStatus) -> bool:
-    """Whether a dock speaks of a job: it runs, can resume, or nobody saw its result."""
+    """Whether a dock offers a job: running, resumable, or with an unseen result."""
     if status.is_alive:
         return True
     return not status.seen and (status.can_resume or status.state == "done")
 
 
 def sentence(status: JobStatus) -> str:
-    """What a job is doing, or what can be done with it."""
+    """What a job is doing, or which action it allows."""
     name = status.name
     at = f" at {100 * status.done // status.total} %" if status.total else ""
     on = how_it_resumes(status.operation, status.path) if status.can_resume else ""
@@ -186,7 +186,7 @@ def sentence(status: JobStatus) -> str:
 def find_steps(
     operation: str, source: Path | None
 ) -> Generator[Step, None, JobStatus | None]:
-    """Find the job of a kind that a dock offers: rather one about the file `source`."""
+    """Find the job that a dock offers, preferring one for the file `source`."""
     yield from ()
     wanted = None if source is None else source.resolve()
     found = [

@@ -1,7 +1,7 @@
-"""From what a person chose to a job folder that a process can work on. No Qt here.
+"""Creates a job folder from the user's choices. No Qt here.
 
-Layers whose voxels are all those of their file are read from there; others are written
-into the job's folder, so that the training outlives napari.
+Layers that equal their file are read from it; others are written into the job's
+folder, so that the training can continue without napari.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainingConfig, TrainJob, config_class
 from napari_geosr.operations.train.checks import check_contents, check_slices
 
-#: Edge of the part of a layer that an estimate writes down, at least.
+#: Minimum edge length, in voxels, of the part of a layer written for an estimate.
 _ESTIMATE_EDGE = 256
 Data = Mapping[str, tuple[Path | Volume, ...]]
 
 
 @dataclass(frozen=True)
 class TrainingPlan:
-    """A training to be started.
+    """A training that can be started.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class TrainingPlan:
     settings : mapping
         Fields of the method's config, without the data.
     data : mapping of str to tuple of Path or Volume
-        What each role reads: files, or volumes of layers.
+        Input of each role: files, or volumes of layers.
     """
 
     method: str
@@ -65,9 +65,9 @@ class TrainingPlan:
         return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
 
     def check(self) -> None:
-        """Refuse what is wrong with settings or layers without opening a file.
+        """Reject invalid settings or layers without opening a file.
 
-        For a worker: some methods load PyTorch, or a network, to know.
+        Call it in a worker: some methods load PyTorch or a network for the check.
 
         Raises
         ------
@@ -85,7 +85,7 @@ class TrainingPlan:
         self._check_layers(training)
 
     def _check_layers(self, training: TrainingConfig) -> None:
-        """Look at a few slices of the layers, before they are written into files."""
+        """Check a few slices of the layers before they are written to files."""
         layers = {
             role: [part for part in parts if isinstance(part, Volume)]
             for role, parts in self.data.items()
@@ -102,13 +102,13 @@ def _stand_in(part: Path | Volume) -> Path:
 def start_steps(
     plan: TrainingPlan, parent: Path, name: str, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, Path]:
-    """Make the job in a new folder of `parent`, named `name`, and start its process.
+    """Create the job in a new folder `name` in `parent` and start its process.
 
     Parameters
     ----------
     plan : TrainingPlan
     parent : Path
-        Folder that gets the job's folder.
+        Folder in which the job's folder is created.
     name : str
     should_stop : callable
 
@@ -120,7 +120,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        With one sentence; nothing is left then.
+        With a one-sentence message; the folder is removed.
     """
     plan.check()
     with removed_on_failure(new_folder(parent, name)) as folder:
@@ -143,10 +143,10 @@ def start_steps(
 def time_steps(
     plan: TrainingPlan, parent: Path, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, TrainingEstimate]:
-    """Estimate time and memory of a plan, with files in `parent`, removed at the end.
+    """Estimate time and memory of a plan, using temporary files in `parent`.
 
-    Where a layer is in no file, a part of all volumes stands for them: the time of a
-    step does not depend on the volume's size.
+    If a layer has no file, only a part of each volume is used: the time per step does
+    not depend on the volume's size.
 
     Returns
     -------
@@ -157,7 +157,7 @@ def time_steps(
     folder = new_folder(parent, ".estimate")
     try:
         paths = yield from _on_disk(plan, folder, should_stop, part)
-        # The part of a layer need not have the slice that the person looks at.
+        # The part may not contain the preview slice.
         training = _plain(plan, paths) | {"preview_slice": None}
         train_job = TrainJob.from_values(
             {"method": plan.method, "training": training}
@@ -176,13 +176,13 @@ def _plain(plan: TrainingPlan, paths: Mapping[str, tuple[Path, ...]]) -> AnyDict
 def _on_disk(
     plan: TrainingPlan, folder: Path, should_stop: ShouldStop, edge: int | None = None
 ) -> Generator[Step, None, dict[str, tuple[Path, ...]]]:
-    """Give every part of the data a path, writing what has none.
+    """Give every part of the data a path; write the parts that have no file.
 
     Parameters
     ----------
     edge : int, optional
-        Where anything is to be written, write boxes of about this edge alone: the same
-        one of all parts that belong together, so of those in files as well.
+        If any part has to be written, write only boxes of about this edge length: the
+        same box of all parts that belong together, including those in files.
     """
     files = {
         role: [_file_of(part, should_stop) for part in parts]
@@ -202,7 +202,7 @@ def _on_disk(
                 assert isinstance(part, Volume)
                 yield StageStarted(message=f"Writing {part.name!r} into the job")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
-                # The log and messages call it as the person does: by its last part.
+                # The log and messages use the last part of the path as the name.
                 path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"
                 files[role][i] = write_into_job(part, path, should_stop)
     return {
@@ -212,14 +212,14 @@ def _on_disk(
 
 
 def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
-    """The file from which a part can be read, if there is one."""
+    """The file from which a part can be read, or None."""
     if isinstance(part, Path):
         return part
     return part.source if is_its_file(part, should_stop) else None
 
 
 def _boxes(data: Data, edge: int) -> Data:
-    """The middle of every part; that of a target shows the place of its source."""
+    """Central box of every part; a target's box covers the region of its source."""
     opened = {
         role: [io.read(p) if isinstance(p, Path) else p for p in parts]
         for role, parts in data.items()
@@ -232,7 +232,7 @@ def _boxes(data: Data, edge: int) -> Data:
             for volume, first in zip_longest(volumes, sources[: len(volumes)])
         ]
         cut[role] = tuple(
-            # Time or channels of a file: the training says what is to be chosen.
+            # Time points or channels of a file: the training settings choose them.
             volume.replace(data=np.asarray(volume.data[box]), name=_name(part))
             if volume.axes in ("YX", "ZYX")
             else part
@@ -246,7 +246,7 @@ def _name(part: Path | Volume) -> str:
 
 
 def _box(volume: Volume, source: Volume | None, edge: int) -> tuple[slice, ...]:
-    """The middle of `volume`, at the place of that of `source` if the two can fit."""
+    """Central box of `volume`, aligned with that of `source` if the two can match."""
     shape, factors = volume.shape, (1,) * len(volume.shape)
     if source is not None and len(source.shape) == len(shape):
         pairs = list(zip(shape, source.shape, strict=True))

@@ -1,4 +1,4 @@
-"""One job: its curves, how far it is, and what can be asked of it."""
+"""One job: its curves, progress and actions."""
 
 from __future__ import annotations
 
@@ -36,26 +36,26 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 NO_JOB = "Choose a job above to see its curves."
-#: Milliseconds between two looks into the folder, and while there is more to read.
+#: Milliseconds between two reads of the folder, and while there is more to read.
 _PAUSE, _BREATH = 500, 15
 
 
 class JobView(JobWidgets):
-    """Shows one job live, with its preview, and offers what can be done with it.
+    """Shows one job live, with its preview, and offers actions for it.
 
     Attributes
     ----------
     line : (str, int, int)
-        What `progressed` said last; an empty text without a job.
+        Last values of `progressed`; an empty text without a job.
 
     Signals
     -------
     stateChanged : str
         The job's state, when it changes.
     fineTune : object
-        The folder of the job whose model is to be trained on.
+        The folder of the job whose model is to be fine-tuned.
     progressed : str, int, int
-        One line about the job, and how much of how much it has done.
+        One line about the job, steps done and total steps.
     """
 
     stateChanged = Signal(str)
@@ -73,7 +73,7 @@ class JobView(JobWidgets):
         self._state = ""
         self._warned = 0
         self.line = "", 0, 0
-        self.hint = NO_JOB  # what to do while no job is shown
+        self.hint = NO_JOB  # shown while there is no job
         self.preview = JobPreview(viewer, self)
         self.handover = ModelHandover(viewer, self)
         self.opener = ResultOpener(viewer, self)
@@ -100,7 +100,7 @@ class JobView(JobWidgets):
         self.handover.done.connect(lambda text: self.message.show_message(text, "ok"))
         self.handover.failed.connect(self.message.show_error)
 
-    # Which job
+    # Choice of job
 
     @property
     def job(self) -> Path | None:
@@ -109,12 +109,12 @@ class JobView(JobWidgets):
 
     @property
     def state(self) -> str:
-        """State of the job that is shown; empty without one."""
+        """State of the job shown; empty if there is none."""
         return self._state
 
     @property
     def status(self) -> JobStatus | None:
-        """What is known of the job that is shown."""
+        """Status of the job shown."""
         return None if self._watch is None else self._watch.status
 
     def set_job(
@@ -124,12 +124,12 @@ class JobView(JobWidgets):
         source: Image | None = None,
         others: Sequence[Path] = (),
     ) -> None:
-        """Show another job, and the curves of `others` behind its own.
+        """Show another job, with the curves of `others` behind its own.
 
         Parameters
         ----------
         source : Image layer, optional
-            What it learns from; the preview takes its colours and contrast.
+            The layer it learns from; the preview adopts its colours and contrast.
         """
         self._others = _watches(others)
         self._drawn = ()
@@ -158,7 +158,7 @@ class JobView(JobWidgets):
         assert self._watch is not None
         folder = self._watch.folder
         if self._watch.status.state == "unreadable":
-            return  # which is said in its place
+            return  # reported elsewhere
         try:
             sources = folder.values().get("training", {}).get("source")
         except GeoSRError as error:
@@ -173,7 +173,7 @@ class JobView(JobWidgets):
         )
 
     def set_hint(self, text: str) -> None:
-        """Say what to do while no job is shown."""
+        """Set the text shown while there is no job."""
         self.hint = text
         if self._watch is None:
             self.state_label.setText(text)
@@ -183,7 +183,7 @@ class JobView(JobWidgets):
         self._go_on({})
 
     def _go_on(self, changes: AnyMapping) -> None:
-        """Resume the job; from its last checkpoint on, with other settings."""
+        """Resume the job from its last checkpoint, with changed settings."""
         if self._watch is None:
             return
         self._watch.forget_wish()
@@ -233,10 +233,10 @@ class JobView(JobWidgets):
         else:
             self.preview.remove()
 
-    # What is known of it
+    # Updates
 
     def _look(self) -> None:
-        """Read on; a folder that is gone is said once."""
+        """Read new events; report a missing folder once."""
         watch = self._watch
         if watch is None:
             return
@@ -250,7 +250,7 @@ class JobView(JobWidgets):
             self._show_nothing()
             return
         if more and self._state:
-            # The picture can wait until all is read; the window cannot.
+            # Draw only once all is read; read in short turns to keep napari usable.
             self._timer.start(_BREATH)
             return
         self._show()
@@ -259,7 +259,7 @@ class JobView(JobWidgets):
             return
         if self.show_preview.isChecked():
             self.preview.update_to(watch.preview_step)
-        # What has ended may be resumed elsewhere, but nobody waits for it.
+        # An ended job may be resumed elsewhere, so it is polled, but less often.
         self._timer.start(_PAUSE if watch.status.is_alive else 4 * _PAUSE)
 
     def _show_nothing(self) -> None:
@@ -337,7 +337,7 @@ class JobView(JobWidgets):
         self.stateChanged.emit(state)
 
     def _say(self) -> None:
-        """Why it failed, else what it warned of up to now."""
+        """Show why the job failed, otherwise its warnings so far."""
         watch = self._watch
         assert watch is not None
         self._warned = len(watch.warnings)
@@ -362,7 +362,7 @@ class JobView(JobWidgets):
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:
-    """Those of the jobs that are still there."""
+    """Watches of the jobs that still exist."""
     found = []
     for path in paths:
         try:

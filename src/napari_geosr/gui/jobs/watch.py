@@ -1,4 +1,4 @@
-"""What is known of a job, from its folder, in bites that take a few milliseconds."""
+"""Reads a job's folder in pieces that take a few milliseconds each."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from typing import Any
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
-#: Bytes of events read at a time: some hundred lines.
+#: Bytes of events read at a time: a few hundred lines.
 BITE = 2**16
-#: What is asked for is waited for in these states; who asked for the model as it is
-#: waits until it is judged, and may then ask to stop that.
+#: States in which a request is still pending. After ``finish`` the model is being
+#: judged, which can itself be cancelled.
 _WISHES = ("queued", "running", "finishing")
 
 
 @dataclass
 class LossCurve:
-    """One kind of loss over the steps; NaN where it was no number."""
+    """One kind of loss over the steps; NaN where the value was not finite."""
 
     steps: list[int] = field(default_factory=list)
     values: list[float] = field(default_factory=list)
 
     def add(self, step: int, value: float) -> None:
-        """Append a point; what lies at or after `step` was lost to a crash."""
+        """Append a point, dropping those at or after `step`, which a crash undid."""
         while self.steps and self.steps[-1] >= step:
             self.steps.pop()
             self.values.pop()
@@ -47,7 +47,7 @@ class JobWatch:
         Step of the last preview; -1 before there is one.
     warnings : list of str
     stage : str
-        What it does now, in a few words.
+        Current stage, in a few words.
     status : JobStatus
     """
 
@@ -63,7 +63,7 @@ class JobWatch:
         self.status: JobStatus = self.folder.status()
 
     def read(self, longest: float = 0.02) -> bool:
-        """Read on for about `longest` seconds; return whether there is more to read."""
+        """Read events for about `longest` seconds; return whether there are more."""
         deadline = time.monotonic() + longest
         while True:
             events, offset = self.folder.events(self._offset, BITE)
@@ -88,16 +88,16 @@ class JobWatch:
         elif kind == "preview":
             self.preview_step = int(event["step"])
         elif kind == "warning":
-            if event["message"] not in self.warnings:  # a resumed job says it again
+            if event["message"] not in self.warnings:  # resuming repeats them
                 self.warnings.append(str(event["message"]))
         elif kind == "stage":
             self.stage = str(event["message"])
 
-    # What a person asks for
+    # Requests by the user
 
     @property
     def wish(self) -> str:
-        """What was asked for and is not done yet."""
+        """The pending request."""
         return self._wish
 
     def ask(self, what: Any) -> None:
@@ -106,11 +106,11 @@ class JobWatch:
         self.folder.request(what)
 
     def forget_wish(self) -> None:
-        """Take back what was asked for."""
+        """Withdraw the request."""
         self._wish = ""
 
     def _insist(self) -> None:
-        """Ask again where a job that had only just begun did not see it."""
+        """Repeat the request if a job that had only just started missed it."""
         if not self._wish:
             return
         state = self.status.state

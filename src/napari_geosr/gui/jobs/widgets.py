@@ -1,4 +1,4 @@
-"""What one job looks like: its curves, texts and buttons."""
+"""The widgets of one job: its curves, texts and buttons."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from napari_geosr.jobs.settings import CHANGEABLE
 
 
 class JobWidgets(QWidget):
-    """The parts of a `JobView`, laid out.
+    """The widgets of a `JobView` and their layout.
 
     Attributes
     ----------
     actions : tuple of QPushButton
-        For the action bar of the dock that shows the view: enabled in turn.
+        Buttons for the action bar of the dock that shows the view.
     """
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -115,14 +115,14 @@ class JobWidgets(QWidget):
         column.addWidget(self.folder_row)
 
     def _fit_to_kind(self, operation: str | None) -> None:
-        """Show what fits a kind of jobs; nothing but a sentence without a job."""
+        """Show the widgets for a kind of job; without a job, only a sentence."""
         fits, makes_model = operation in FIT_NETWORKS, operation in MAKE_MODELS
         for widget in (self.plot, self.finish_button, self.show_preview):
             widget.setVisible(fits)
         self.tune_button.setVisible(makes_model)
         shown = operation in SHOWN_AS_LAYER
         self.show_button.setVisible(shown)
-        # In the place of the other: only studies of projections have neither.
+        # Shown instead of the other; only studies of projections have neither.
         self.use_button.setVisible(makes_model or not operation)
         for widget in (self.title, self.figures, self.folder_row):
             widget.setVisible(operation is not None)
@@ -136,14 +136,14 @@ class JobWidgets(QWidget):
 
 
 class ResumeSettings(Section):
-    """Opens under its title with what the job's config says at that moment.
+    """A collapsible section that shows the job's current config when opened.
 
     Signals
     -------
     chosen : object
-        What a person wants to be other than it is, by field name; may be empty.
+        Changed settings by field name; may be empty.
     failed : object
-        The error where the job's config cannot be read.
+        The error if the job's config cannot be read.
     """
 
     chosen = Signal(object)
@@ -175,7 +175,7 @@ class ResumeSettings(Section):
         self.button.toggled.connect(self._on_opened)
 
     def set_job(self, folder: JobFolder | None) -> None:
-        """Close it; when it opens again it is about this job."""
+        """Collapse the section; when opened again it shows this job."""
         self._folder = folder
         self.set_open(False)
 
@@ -198,7 +198,7 @@ class ResumeSettings(Section):
         ]
         self.form = ConfigForm(type(training), skip=others)
         self.form.set_values(training.model_dump())
-        # As the form shows them: it may round.
+        # Take the values from the form, which may round them.
         self._shown = self.form.values()
         self._column.insertWidget(0, self.form)
 

@@ -1,4 +1,4 @@
-"""What is said and drawn of one job."""
+"""Texts and curves of one job."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
-#: What kinds of jobs count that fit no networks; others count rows and iterations.
+#: Progress units of jobs that fit no network; others count rows and iterations.
 _UNITS = {"restore": "tiles", "study projections": "cells"}
 _ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
 
 def state_text(watch: JobWatch) -> str:
-    """What a job does, in a sentence."""
+    """What a job is doing, in a sentence."""
     status = watch.status
     done, total = steps_of(watch)
     fits = status.operation in FIT_NETWORKS
@@ -49,7 +49,7 @@ def state_text(watch: JobWatch) -> str:
 
 
 def how_far(operation: str, done: int, total: int) -> str:
-    """How far a job is, with the unit that is counted; else in per cent."""
+    """Progress of a job in its unit, otherwise in per cent."""
     if operation in FIT_NETWORKS:
         return f"step {done} of {total}"
     if operation in _UNITS:
@@ -58,7 +58,7 @@ def how_far(operation: str, done: int, total: int) -> str:
 
 
 def figures_text(watch: JobWatch) -> str:
-    """Time left, memory and speed of a job that runs."""
+    """Time left, memory and speed of a running job."""
     progress = watch.progress
     if not progress or watch.status.state not in ("running", "finishing"):
         return ""
@@ -73,7 +73,7 @@ def figures_text(watch: JobWatch) -> str:
 
 
 def line_text(watch: JobWatch) -> str:
-    """One line for an action bar: the job, what it does, and the time left."""
+    """One line for an action bar: the job, its current activity and the time left."""
     left = watch.progress.get("seconds_left") if watch.progress else None
     text = f"{watch.status.name}: {state_text(watch)}"
     if watch.status.state != "running" or left is None:
@@ -82,7 +82,7 @@ def line_text(watch: JobWatch) -> str:
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:
-    """Steps done and in all, from whichever source knows more."""
+    """Steps done and total steps, from the progress events or the status."""
     status = watch.status
     if status.operation not in FIT_NETWORKS and not status.is_alive:
         return status.done, status.total
@@ -91,15 +91,15 @@ def steps_of(watch: JobWatch) -> tuple[int, int]:
 
 
 def curves_of(watch: JobWatch, others: Sequence[JobWatch] = ()) -> list[Line]:
-    """The curves of a job; beside `others`, the main ones of all."""
+    """The curves of a job; with `others`, the main curves of all."""
     if others:
         return [
-            # One key for the dashed lines of all runs.
+            # One legend entry for the dashed lines of all runs.
             _line(each, name, "" if name == VALIDATION else each.status.name, run)
             for run, each in enumerate((watch, *others))
             for name in _main_curves(each)
         ]
-    # The main loss and its validation have one colour.
+    # The main loss and its validation loss share a colour.
     names = [name for name in watch.curves if name != VALIDATION]
     colors = {VALIDATION: 0} | {name: i for i, name in enumerate(names)}
     return [_line(watch, name, loss_title(name), colors[name]) for name in watch.curves]

@@ -1,1 +1,1 @@
-"""What any dock is made of: workers, messages, forms, charts. Knows no layer."""
+"""Building blocks of docks: workers, messages, forms, charts. Knows no layers."""

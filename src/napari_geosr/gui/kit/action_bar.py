@@ -1,4 +1,4 @@
-"""The bar at the bottom of a dock: its actions, how far they are, and what runs."""
+"""The bar at the bottom of a dock: actions, progress and current operation."""
 
 from __future__ import annotations
 
@@ -22,33 +22,33 @@ from napari_geosr.gui.kit.widgets import progress_bar
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-#: Part of a dock's height that a long message may take before it scrolls.
+#: Maximum share of a dock's height for a message; longer messages scroll.
 _MOST_OF_DOCK = 0.35
-#: napari frames disabled buttons alone, which makes them higher than others.
+#: napari frames only disabled buttons, which makes them taller than others.
 _STYLE = "QPushButton:enabled { border: 1px solid transparent; }"
-#: Width that a message is wrapped at before the dock is laid out.
+#: Width in pixels at which a message is wrapped before the dock is laid out.
 _LEAST_WIDTH = 200
 
 
 class ActionBar(QWidget):
-    """Buttons, a progress bar and one line of state; nothing in it ever moves.
+    """Buttons, a progress bar and one status line, with a fixed layout.
 
-    Buttons are enabled in turn, never hidden, and none changes what it does. The line
-    is elided where it is too long, and the bar keeps its room while nothing runs.
+    Buttons are enabled or disabled, never hidden, and none changes its function. A line
+    that is too long is elided, and the bar keeps its space while nothing runs.
 
     Parameters
     ----------
     *rows : sequence of QWidget
         Buttons of each row, from left to right.
     idle : str
-        What the line says while nothing runs.
+        Text of the line while nothing runs.
 
     Attributes
     ----------
     progress : QProgressBar
         Hidden while nothing runs.
     state : StateLine
-        What runs, and the time left.
+        Current operation and the time left.
 
     Examples
     --------
@@ -83,13 +83,13 @@ class ActionBar(QWidget):
         column.addWidget(self.state)
 
     def show_progress(self, done: int, total: int) -> None:
-        """Show how much of how much is done; without a total, only that it runs."""
+        """Show the progress; without a total, only that something is running."""
         self.progress.setRange(0, total)
         self.progress.setValue(done)
         self.progress.setVisible(True)
 
     def show_job(self, text: str, done: int, total: int) -> None:
-        """Show one line about a job and how far it is; nothing without a text."""
+        """Show one line about a job and its progress; nothing if the text is empty."""
         self.state.setText(text)
         if text:
             self.show_progress(done, total)
@@ -98,15 +98,15 @@ class ActionBar(QWidget):
 
 
 class StateLine(ElidedLabel):
-    """One line that says what runs; as high when it is empty.
+    """A status line that keeps its height when it is empty.
 
     Attributes
     ----------
     idle : str
-        What it says while nothing runs.
+        Text while nothing runs.
     """
 
-    idle = ""  # superqt sets a text before all else
+    idle = ""  # superqt sets a text first
 
     def __init__(self, idle: str) -> None:
         super().__init__("", mode=Qt.TextElideMode.ElideRight)
@@ -116,7 +116,7 @@ class StateLine(ElidedLabel):
         self.setText("")
 
     def setText(self, text: str) -> None:
-        """Say `text`; what there is to say while nothing runs if it is empty."""
+        """Show `text`, or the idle text if it is empty."""
         super().setText(text or self.idle)
         self.setToolTip(self.text() or "What runs, and the time left.")
 
@@ -130,12 +130,12 @@ class StateLine(ElidedLabel):
 
 
 class MessagePane(QScrollArea):
-    """Shows a message above an action bar; scrolls one that is too long for the dock.
+    """Shows a message above an action bar; scrolls a message that is too long.
 
     Parameters
     ----------
     message : MessageRow
-        Takes no room while it says nothing.
+        Takes no space while it is empty.
     """
 
     def __init__(self, message: MessageRow) -> None:
@@ -159,19 +159,19 @@ class MessagePane(QScrollArea):
         self.fit()
 
     def fit(self) -> None:
-        """Be as high as the message, but leave most of the dock to its settings."""
+        """Fit the height to the message, leaving most of the dock to the settings."""
         shown = not self._message.isHidden()
         self.setVisible(shown)
         dock = self.parentWidget()
         if not shown or dock is None:
             return
         layout = self.widget().layout()
-        # What they know of the last message is forgotten in a later turn only.
+        # Otherwise the sizes cached for the last message are only dropped later.
         for known in (self._message.layout(), layout):
             known.invalidate()
         wanted = layout.totalHeightForWidth(max(self.width(), _LEAST_WIDTH))
         most = max(48, round(_MOST_OF_DOCK * dock.height()))
-        # A bar that shows for a moment would wrap the text into one line more.
+        # A momentary scroll bar would wrap the text into one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(
             bar.ScrollBarAsNeeded if wanted > most else bar.ScrollBarAlwaysOff
@@ -179,13 +179,13 @@ class MessagePane(QScrollArea):
         self.setFixedHeight(min(wanted, most))
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Fit a message once it is laid out: a label wraps its text in a later turn."""
+        """Refit once laid out: a label wraps its text in a later event-loop turn."""
         if event.type() == QEvent.Type.LayoutRequest:
             self._settling.start(0)
         return bool(super().eventFilter(watched, event))
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Fit a message that is wrapped in another way."""
+        """Refit a message that wraps differently at the new width."""
         super().resizeEvent(event)
         if event.size().width() != event.oldSize().width():
             self.fit()
@@ -199,14 +199,14 @@ def fill_dock(
     *,
     above: QWidget | None = None,
 ) -> None:
-    """Put `body`, which scrolls, above `message` and `bar`, which stay in sight.
+    """Put the scrolling `body` above `message` and `bar`, which stay visible.
 
     Parameters
     ----------
     body : QScrollArea or QTabWidget
         Everything but the actions.
     above : QWidget, optional
-        Stays in sight above the body.
+        Stays visible above the body.
     """
     column = QVBoxLayout(dock)
     column.setContentsMargins(0, 0, 0, 0)

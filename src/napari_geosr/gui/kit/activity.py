@@ -1,4 +1,4 @@
-"""One operation at a time, and what comes after it: the engine of every dock."""
+"""Runs the operations of a dock, one at a time."""
 
 from __future__ import annotations
 
@@ -15,31 +15,31 @@ from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 
 T = TypeVar("T")
 
-#: What a result depends on: two equal keys give the same result.
+#: Everything a result depends on: equal keys give equal results.
 Key = tuple[object, ...]
-#: The operation that a button of its own switches on and off: *Cancel* leaves it on.
+#: The operation with its own toggle button: *Cancel* leaves it switched on.
 PREVIEW = "preview"
 
 
 class Activity(QObject):
-    """Runs at most one operation at a time for its owner; the latest wish wins.
+    """Runs at most one operation at a time for its owner; the latest request wins.
 
-    As it is, it starts what `start` is given. A subclass that starts operations
-    by itself keeps what a person asked for in `_wishes` and overrides `_start_next`,
+    The base class runs what is passed to `start`. A subclass that starts operations
+    by itself keeps the user's requests in `_wishes` and overrides `_start_next`,
     which is called when nothing runs and something may have changed.
 
     Signals
     -------
     busyChanged : str
-        Name of the operation that runs now; empty when it has ended.
+        Name of the running operation; empty when it has ended.
     progressed : str, int, int
-        What is done, and how much of how much.
+        Name of the work, the amount done and the total.
     warned : str
-        Something that the person should know.
+        A warning for the user.
     failed : object
         The error that ended an operation.
     idle
-        An operation has ended, and another one may be started.
+        An operation has ended and another one can be started.
     """
 
     busyChanged = Signal(str)
@@ -48,7 +48,7 @@ class Activity(QObject):
     failed = Signal(object)
     idle = Signal()
 
-    #: Milliseconds from the last change of a setting to the operation that it needs.
+    #: Milliseconds from the last change of a setting to the resulting operation.
     _debounce: ClassVar[int] = 0
     #: Milliseconds from the end of an operation to the next one.
     _rest: ClassVar[int] = 0
@@ -67,7 +67,7 @@ class Activity(QObject):
 
     @property
     def busy(self) -> str:
-        """Name of the operation that runs now; empty while nothing runs."""
+        """Name of the running operation; empty while nothing runs."""
         return self._busy
 
     def start(
@@ -80,23 +80,23 @@ class Activity(QObject):
         on_error: Callable[[Exception], None] | None = None,
         description: str = "",
     ) -> None:
-        """Start an operation in a worker; nothing else may run.
+        """Start an operation in a worker; no other operation may be running.
 
         Parameters
         ----------
         what : str
-            Its name, as `busy` gives it.
+            Its name, as returned by `busy`.
         make_steps : callable
-            Makes the generator of its steps, which returns the result.
+            Creates the generator of its steps, which returns the result.
         on_result, on_step, on_error : callable, optional
             Called on the main thread; by default steps and errors become signals.
         description : str
-            Title of a progress bar in napari's window; none without a title.
+            Title of a progress bar in napari's window; if empty, no bar is shown.
 
         Raises
         ------
         EngineError
-            If something runs.
+            If an operation is already running.
         """
         if self._busy:
             raise EngineError(
@@ -118,12 +118,12 @@ class Activity(QObject):
         self.busyChanged.emit(what)
 
     def cancel(self, *, keep_wishes: bool = False) -> None:
-        """Stop at the next step; what is finished stays.
+        """Stop at the next step; finished parts are kept.
 
         Parameters
         ----------
         keep_wishes : bool
-            Start again what is still wished for.
+            Start requested operations again.
         """
         if not keep_wishes:
             self._wishes &= {PREVIEW}
@@ -131,20 +131,20 @@ class Activity(QObject):
         if self._task is not None:
             self._task.cancel()
 
-    # What is wished for
+    # Requests
 
     def _wish(self, what: str) -> None:
-        """Start an operation as soon as possible, also where it failed before."""
+        """Start an operation as soon as possible, even if it failed before."""
         self._wishes.add(what)
         self._failed_key = None
         self._timer.start(0)
 
     def _changed(self) -> None:
-        """Start over when nothing has changed for a while."""
+        """Start over once nothing has changed for a while."""
         self._failed_key = None
         self._timer.start(self._debounce)
 
-    # What happens, one operation after the other
+    # Sequence of operations
 
     def _advance(self) -> None:
         if self._busy:
@@ -156,10 +156,10 @@ class Activity(QObject):
             self._on_error(error)
 
     def _look_again(self) -> None:
-        """Cancel what runs, if it is not wanted any more."""
+        """Cancel the running operation if it is no longer needed."""
 
     def _start_next(self) -> None:
-        """Start what is wanted next, if anything is."""
+        """Start the next requested operation, if any."""
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):

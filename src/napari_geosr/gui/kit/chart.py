@@ -1,9 +1,9 @@
-"""What the charts of the docks share: a plot of pyqtgraph, ticks, a legend, the theme.
+"""Common parts of the docks' charts: pyqtgraph plot, ticks, legend, theme.
 
-pyqtgraph draws; labels are Qt's own widgets, which napari's theme styles and which
-shorten their text where a dock is narrow. Importing pyqtgraph takes 0.1 s, so a thread
-does it when the first chart is made, and no plot is made before there is something to
-draw: a dock opens as fast as without.
+pyqtgraph draws the data; labels are Qt widgets, which follow napari's theme and shorten
+their text in a narrow dock. Importing pyqtgraph takes 0.1 s, so a thread imports it
+when the first chart is created, and plots are created only when there is something to
+draw. Charts therefore do not delay the opening of a dock.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
-#: Colours of curves, after that of the text, on dark and on light: told apart by
-#: colour-blind people too, which a test measures. Those on dark after Okabe and Ito.
+#: Colours of curves after the text colour, on dark and on light backgrounds; suitable
+#: for colour-blind people (tested). Those on dark follow Okabe and Ito.
 _COLORS = (
     ("#56B4E9", "#F5793A", "#00C08B", "#E9A8D0", "#F0E442", "#7F8CFF"),
     ("#11456D", "#74370F", "#09845C", "#DC23B3", "#A87602", "#3908D4"),
 )
-#: Width of the line or box before a text of the legend, in pixels.
+#: Width of the line or box before a legend text, in pixels.
 _KEY_WIDTH = 20
-#: Least room between two labels of an axis, in pixels.
+#: Minimum gap between two axis labels, in pixels.
 _LABEL_GAP = 6
-#: Pixels by which labels may stand out over the ends of an axis: any number.
+#: Pixels by which labels may extend beyond the ends of an axis: effectively unlimited.
 _OVER_ENDS = 1000
-#: Room for ticks, and below their labels, in pixels.
+#: Space for ticks, and below their labels, in pixels.
 _BELOW = 8
 _RESTYLED = (
     QEvent.Type.PaletteChange,
@@ -46,7 +46,7 @@ _RESTYLED = (
 
 
 def load_pyqtgraph() -> Any:
-    """Import pyqtgraph, or wait until the thread that imports it is done."""
+    """Import pyqtgraph, or wait until the importing thread is done."""
     import pyqtgraph
 
     return pyqtgraph
@@ -78,7 +78,7 @@ def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
 
 
 def tick_text(value: float) -> str:
-    """A tick for people: ``250``, ``0.02``, ``10⁵``."""
+    """Format a tick: ``250``, ``0.02``, ``10⁵``."""
     if value and not 1e-3 <= abs(value) < 1e5:
         power = math.floor(math.log10(abs(value)) + 1e-9)
         lead = value / 10.0**power
@@ -88,7 +88,7 @@ def tick_text(value: float) -> str:
 
 
 def curve_colors(text: QColor) -> tuple[str, ...]:
-    """Colours of curves beside text of this colour: that of the text is the first."""
+    """Colours of curves for a text colour; the first is the text colour itself."""
     return (text.name(), *_COLORS[text.lightness() < 128])
 
 
@@ -97,14 +97,14 @@ def line_pen(
     width: float = 1.5,
     style: Qt.PenStyle = Qt.PenStyle.SolidLine,
 ) -> QPen:
-    """A pen whose width is in pixels, whatever the axes are."""
+    """A pen with a width in pixels, independent of the axes."""
     pen = QPen(QColor(color), width, style)
     pen.setCosmetic(True)
     return pen
 
 
 class Legend(QWidget):
-    """Lines or boxes with their texts, in columns of one width."""
+    """Lines or boxes with their texts, in columns of equal width."""
 
     def __init__(
         self, columns: int, elide: Qt.TextElideMode, parent: QWidget | None = None
@@ -120,7 +120,7 @@ class Legend(QWidget):
             self._grid.setColumnStretch(2 * column + 1, 1)
 
     def set_keys(self, keys: Sequence[tuple[QPen | QColor, str]]) -> None:
-        """Show a line for each pen, a box for each colour, and the text of each."""
+        """Show a line for each pen and a box for each colour, with its text."""
         while len(self._labels) > len(keys):
             for label in self._labels.pop():
                 self._grid.removeWidget(label)
@@ -134,7 +134,7 @@ class Legend(QWidget):
         self.setVisible(bool(keys))
 
     def texts(self) -> list[str]:
-        """The texts as they are, not shortened."""
+        """The full texts, not shortened."""
         return [label.text() for _, label in self._labels]
 
     def _add(self) -> None:
@@ -160,20 +160,20 @@ class Legend(QWidget):
 
 
 class Chart(QWidget):
-    """A plot that is looked at only: no zooming, and the wheel scrolls the dock.
+    """A static plot: no zooming, and the mouse wheel scrolls the dock.
 
-    A class of its own says what is drawn (`_draw`), how the axes are labelled
+    Subclasses define what is drawn (`_draw`), how the axes are labelled
     (`_label_axes`) and what a screen reader says (`_describe`).
 
     Parameters
     ----------
     height : int
-        In pixels, with one row of the legend.
+        Height in pixels, including one row of the legend.
     empty_text : str
         Shown while there is nothing to draw.
     """
 
-    _is_made = False  # Qt tells of changes before __init__ is through
+    _is_made = False  # Qt sends change events before __init__ ends
 
     def __init__(
         self, parent: QWidget | None = None, *, height: int, empty_text: str = ""
@@ -202,7 +202,7 @@ class Chart(QWidget):
         return QSize(120, self._full_height())
 
     def hasHeightForWidth(self) -> bool:
-        return False  # though there are labels in it
+        return False  # despite the labels in the layout
 
     def _full_height(self) -> int:
         return self._height
@@ -215,7 +215,7 @@ class Chart(QWidget):
 
     @property
     def empty_text(self) -> str:
-        """Shown while there is nothing to draw."""
+        """Text shown while there is nothing to draw."""
         return str(self._empty.text())
 
     @empty_text.setter
@@ -224,7 +224,7 @@ class Chart(QWidget):
 
     @property
     def plot(self) -> Any:
-        """The `pyqtgraph.PlotWidget`, made when it is first needed."""
+        """The `pyqtgraph.PlotWidget`, created when first needed."""
         if self._plot is None:
             self._plot = self._make_plot()
             self._rows.insertWidget(self._rows.indexOf(self._empty), self._plot, 1)
@@ -234,7 +234,7 @@ class Chart(QWidget):
         plot = load_pyqtgraph().PlotWidget(self, background=None, enableMenu=False)
         plot.setAttribute(Qt.WidgetAttribute.WA_TransparentForMouseEvents)
         plot.setFocusPolicy(Qt.FocusPolicy.NoFocus)
-        plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # of another theme's background
+        plot.setCacheMode(plot.CacheModeFlag.CacheNone)  # avoid a stale background
         plot.viewport().setAutoFillBackground(False)
         plot.viewport().setFocusPolicy(Qt.FocusPolicy.NoFocus)
         plot.setMinimumSize(0, 0)
@@ -251,11 +251,11 @@ class Chart(QWidget):
 
     @property
     def text_color(self) -> QColor:
-        """Colour of axes and words."""
+        """Colour of axes and text."""
         return self.palette().windowText().color()
 
     def refresh(self) -> None:
-        """Draw again, as there is something else to show, or other colours."""
+        """Redraw after a change of the data or colours."""
         self._drawn_in = self.text_color
         self.setAccessibleDescription(self._describe())
         is_empty = self._is_empty()
@@ -288,7 +288,7 @@ class Chart(QWidget):
     def _label_bottom(
         self, labels: Sequence[tuple[float, str]], *, ends_first: bool = False
     ) -> None:
-        """Label the horizontal axis, as far as there is room: no text over another."""
+        """Label the horizontal axis, leaving out labels that would overlap."""
         axis, metrics = self.plot.getAxis("bottom"), self.fontMetrics()
         low, high = self.plot.viewRange()[0]
         per_unit = self._plot_width() / ((high - low) or 1.0)
@@ -314,7 +314,7 @@ class Chart(QWidget):
         axis.setHeight(metrics.height() + _BELOW)
 
     def _label_left(self, labels: Sequence[tuple[float, str]], least: str = "") -> None:
-        """Label the vertical axis, which is at least as wide as the text `least`."""
+        """Label the vertical axis; it is at least as wide as the text `least`."""
         axis, metrics = self.plot.getAxis("left"), self.fontMetrics()
         axis.setTicks([list(labels)])
         self._style(axis)
@@ -329,7 +329,7 @@ class Chart(QWidget):
         axis.setTickFont(self.font())
 
     def _set_margins(self, left: float, top: float, right: float) -> None:
-        """Room around the axes, in pixels."""
+        """Set the margins around the axes, in pixels."""
         self.plot.getPlotItem().layout.setContentsMargins(left, top, right, 1)
 
     def _plot_width(self) -> float:
@@ -338,7 +338,7 @@ class Chart(QWidget):
         return max(float(self.plot.getViewBox().width()), 1.0)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Draw in the colours and the font of another theme."""
+        """Redraw with the colours and font of a new theme."""
         super().changeEvent(event)
         if self._is_made and event.type() in _RESTYLED:
             if event.type() == QEvent.Type.FontChange:
@@ -346,17 +346,17 @@ class Chart(QWidget):
             self.refresh()
 
     def _set_label_size(self) -> None:
-        """Let words be as large as numbers: napari's labels are larger."""
+        """Give texts the size of the tick labels: napari's labels are larger."""
         size = self.fontInfo().pixelSize()
         self.setStyleSheet(f"QLabel {{ font-size: {size}px; padding: 0px }}")
 
     def showEvent(self, event: object) -> None:
-        """Draw in the colours that the window has given."""
+        """Redraw with the colours inherited from the window."""
         super().showEvent(event)
         if self._drawn_in != self.text_color:
             self.refresh()
 
     def _on_plot_resized(self, _box: object) -> None:
-        """Label the axes as there is room."""
+        """Label the axes for the available space."""
         if self._is_drawn:
             self._label_axes()

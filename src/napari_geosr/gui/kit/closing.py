@@ -1,4 +1,4 @@
-"""Ask once what is to become of jobs and runs when their window is closed."""
+"""Asks once what to do with jobs and runs when their window is closed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 _CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
-#: Commands of napari that close a window, and whether they close all.
+#: napari commands that close a window, and whether they close all windows.
 _COMMANDS = {
     "napari.window.file.close_dialog": False,
     "napari.window.file.quit_dialog": True,
@@ -32,47 +32,48 @@ _COMMANDS = {
 
 
 class DockRun(Protocol):
-    """A run in a dock that ends with its window, unless it is made a job."""
+    """A run in a dock that ends with its window unless it becomes a job."""
 
     @property
     def description(self) -> str:
-        """What it does, as the beginning of a sentence: ``Restoring 'foam'``."""
+        """What the run does, as the beginning of a sentence: ``Restoring 'foam'``."""
 
     @property
     def remark(self) -> str:
-        """How it continues as a job, in a sentence."""
+        """How the run continues as a job, in a sentence."""
 
     @property
     def keeps_part(self) -> bool:
-        """Whether what it has finished can be kept when it stops."""
+        """Whether its finished part can be kept when it stops."""
 
     @property
     def is_running(self) -> bool:
-        """Whether it runs at this moment."""
+        """Whether it is currently running."""
 
     def hand_over(
         self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
     ) -> None:
-        """Stop it and keep it as a job, which a process begins to work on at once.
+        """Stop the run and keep it as a job, which by default starts at once.
 
         Parameters
         ----------
         start : bool
-            False: the job is paused; what keeps no part is only stopped.
+            If False, the job is paused; a run without a finished part is only stopped.
         then, failed : callable
-            One of them is called when that is done.
+            One of them is called when the handover has ended.
         """
 
     def cancel_hand_over(self) -> None:
-        """Make no job of it after all; `failed` is called when that is done."""
+        """Cancel the handover; `failed` is called when that is done."""
 
 
 class Closing(QObject):
-    """Watches a window, and its docks, for being closed while jobs or runs are on.
+    """Watches a window and its docks for closing while jobs or runs are active.
 
-    A person is told of a job once: in a notification when its dock is closed, else in a
-    question when the window is, in place of napari's own. An event filter sees the
-    window's button; for *Close Window* and *Exit* of the File menu see `CloseCommand`.
+    The user is told about a job once: by a notification when its dock is closed, or by
+    a question (instead of napari's own) when the window is closed. An event filter
+    handles the window's button; for *Close Window* and *Exit* in the File menu see
+    `CloseCommand`.
     """
 
     def __init__(self, window: QMainWindow) -> None:
@@ -86,7 +87,7 @@ class Closing(QObject):
         _ask_before_commands(window)
 
     def watch(self, job: Path, widget: QWidget) -> None:
-        """Speak of `job`, which `widget` shows, if it runs at the end."""
+        """Ask about `job`, shown in `widget`, if it is running at closing."""
         self._jobs.add(job)
         dock = dock_of(widget)
         if dock is not None and id(dock) not in self._docks:
@@ -95,21 +96,21 @@ class Closing(QObject):
 
     @property
     def is_leaving(self) -> bool:
-        """Whether runs are being made jobs before the window closes."""
+        """Whether runs are being turned into jobs before the window closes."""
         return bool(self._leaving)
 
     def watch_run(self, run: DockRun) -> None:
-        """Speak of `run` if it still runs at the end."""
+        """Ask about `run` if it is still running at closing."""
         self._runs.add(run)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Answer the end of a dock, and a request to close the window."""
+        """Handle the closing of a dock and requests to close the window."""
         if watched is self.parent():
             if event.type() == QEvent.Type.Close and event.spontaneous():
                 return self._on_close(event)
             if event.type() == QEvent.Type.Close:
-                # From a script. Docks are only destroyed by the event loop, which may
-                # not run any more; their workers must not keep the process alive.
+                # Closed by a script. Only the event loop destroys docks, and it may
+                # no longer run; their workers must not keep the process alive.
                 for task in running_tasks():
                     if task.window() is watched:
                         task.cancel()
@@ -119,7 +120,7 @@ class Closing(QObject):
         return False
 
     def _untold(self) -> list[JobFolder]:
-        """Jobs that run and were not spoken of; from now on they were."""
+        """Running jobs not reported so far; marks them as reported."""
         found = []
         for path in sorted(self._jobs):
             try:
@@ -150,7 +151,7 @@ class Closing(QObject):
 
     def _on_close(self, event: QEvent) -> bool:
         if self._leaving:
-            event.ignore()  # it closes by itself, as soon as the runs are jobs
+            event.ignore()  # it closes once the runs have become jobs
             self.ask_to_stay()
             return True
         answer = self.ask()
@@ -158,18 +159,18 @@ class Closing(QObject):
             return False
         event.ignore()
         if answer != _STAY:
-            # From a script, as it seems: napari would ask a second time.
+            # Pretend to close from a script: napari would ask a second time.
             window: Any = self.parent()
             self.leave(answer, partial(QTimer.singleShot, 0, window.close))
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
-        """Ask about jobs and runs of this window, or of all; do it to the jobs.
+        """Ask about jobs and runs of this window or all; apply the answer to the jobs.
 
         Returns
         -------
         str
-            ``"close"``, ``"pause"`` or ``"stay"``; empty where there is nothing to ask.
+            ``"close"``, ``"pause"`` or ``"stay"``; empty if there is nothing to ask.
         """
         asking = _all_closings() if everywhere else [self]
         untold = {id(closing): closing._untold() for closing in asking}
@@ -194,11 +195,11 @@ class Closing(QObject):
     def leave(
         self, answer: str, close: Callable[[], None], *, everywhere: bool = False
     ) -> None:
-        """Make jobs of the runs as was answered, then close."""
+        """Turn the runs into jobs according to the answer, then close."""
         asked = [run for run in self._asked if isalive(run)]
         ended = [run.description for run in asked if not run.is_running]
         self._asked = []
-        if ended:  # while the question was open: what it made is in this window only
+        if ended:  # while the question was open: its result exists only in this window
             show_info(
                 f"{' and '.join(ended)} has finished in the meantime. Save the result, "
                 "then close the window."
@@ -207,7 +208,7 @@ class Closing(QObject):
         asking = _all_closings() if everywhere else [self]
         runs, _ = _both(closing._running() for closing in asking)
         leaving = list(runs)
-        for closing in asking:  # each window knows it, whichever has asked
+        for closing in asking:  # all windows share it
             closing._leaving = leaving
         if not runs:
             close()
@@ -223,11 +224,11 @@ class Closing(QObject):
             run.hand_over(
                 start=answer == _CLOSE,
                 then=partial(handed_over, run),
-                failed=leaving.clear,  # the dock says why; the window stays
+                failed=leaving.clear,  # the dock says why; the window stays open
             )
 
     def ask_to_stay(self) -> None:
-        """Ask whether to wait until the runs are jobs, or to make none of them."""
+        """Ask whether to wait until the runs have become jobs, or to cancel that."""
         leaving = self._leaving
         window: Any = self.parent()
         if not ask_about_leaving([run.description for run in leaving], window):

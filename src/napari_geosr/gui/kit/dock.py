@@ -1,4 +1,4 @@
-"""What every dock has: the viewer, a message, one operation at a time, settings."""
+"""Base class of docks: viewer, message, one operation at a time, settings."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ if TYPE_CHECKING:
 
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
-#: Pixels that a dock is wide at least.
+#: Minimum width of a dock in pixels.
 _LEAST_WIDTH = 300
 
 
 class Dock(QWidget):
     """The base of the plugin's dock widgets.
 
-    A subclass sets `settings_name` where it remembers settings, makes its widgets, and
+    A subclass sets `settings_name` if it remembers settings, creates its widgets, and
     overrides `show_busy`.
 
     Parameters
@@ -42,14 +42,14 @@ class Dock(QWidget):
     Attributes
     ----------
     activity : Activity
-        What the dock does in the background.
+        Runs the dock's background operations.
     message : MessageRow
-        Tells what was done, and errors. The subclass puts it into its layout.
+        Shows results and errors. The subclass adds it to its layout.
     connections : Connections
-        To events of napari; they end with the dock.
+        Connections to napari events; they end with the dock.
     """
 
-    #: Of the file of settings that are kept between sessions.
+    #: Name of the file of settings kept between sessions.
     settings_name: ClassVar[str] = ""
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
@@ -66,18 +66,18 @@ class Dock(QWidget):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Read what takes long and is kept; runs in a worker, before the first dock."""
+        """Load slow resources in a worker before the first dock is created."""
         yield from ()
 
     def _make_activity(self) -> Activity:
-        """Make what runs the dock's operations."""
+        """Create the activity that runs the dock's operations."""
         return Activity(self)
 
     def show_busy(self, what: str) -> None:
-        """Enable and show what can be used while `what` runs; empty: nothing."""
+        """Update the widgets for the running operation `what` (empty if none)."""
 
     def show_failure(self, error: Exception) -> None:
-        """Show an error in the dock; also in napari's window if the dock is hidden."""
+        """Show an error in the dock, and in napari's window if the dock is hidden."""
         self.message.show_error(error)
         if not self.isVisible():
             show_error(error, self)
@@ -92,14 +92,14 @@ class Dock(QWidget):
         Parameters
         ----------
         part : str
-            Which of its settings, where the dock keeps several files.
+            Which settings to read, if the dock keeps several files.
 
         Returns
         -------
         config : Config
-            Defaults where there are none, or where they cannot be read.
+            Defaults if there are none or they cannot be read.
         error : ConfigError or None
-            Why they cannot be read.
+            Why they cannot be read, if so.
         """
         try:
             return recall(self._settings_file(part), config_type), None
@@ -123,10 +123,10 @@ class Dock(QWidget):
 class CanvasContext:
     """Makes the canvas's OpenGL context current before napari removes a layer.
 
-    When a layer is removed, napari sends all waiting OpenGL commands at once. Outside
-    of a paint event no context is current: the first command fails, napari drops the
-    error and with it the commands that follow, among them textures of other layers.
-    Their next paint then ends with "Could not find texture with id …" and an empty
+    When a layer is removed, napari sends all pending OpenGL commands at once. Outside
+    a paint event no context is current: the first command fails, and napari drops the
+    error and the commands that follow, including textures of other layers.
+    Their next paint then fails with "Could not find texture with id …" and an empty
     canvas (napari 0.9.2, ``VispyCanvas._clean_and_update_scenegraph``).
 
     Parameters
@@ -134,8 +134,8 @@ class CanvasContext:
     layers : napari.components.LayerList
         Of the viewer.
     widget : QWidget
-        A dock in the viewer's window; the context is found from it, and it ends the
-        connection.
+        A dock in the viewer's window; used to find the context. Its destruction ends
+        the connection.
     connections : Connections
         Of the dock.
     """

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 class ElidedLabel(QElidingLabel):
-    """Shortens its text, as a rule in the middle, where there is no room for all."""
+    """Shortens text that does not fit, by default in the middle."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class ElidedLabel(QElidingLabel):
         self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
 
     def changeEvent(self, event: QEvent) -> None:
-        """Measure the text again in another font: superqt does when it is resized."""
+        """Measure the text again after a font change, as superqt does on resize."""
         super().changeEvent(event)
         if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
             self.setText(self.text())

@@ -1,8 +1,8 @@
-"""Widgets of magicgui for the fields of a config.
+"""magicgui widgets for the fields of a config.
 
-magicgui has a widget for most annotations. Own are only those that it lacks: spin boxes
-that may be left open (superqt's, which it takes for integers, know neither a special
-text nor a suffix), menus that can be typed into, mappings, and lists of names.
+magicgui has a widget for most annotations. Only the missing ones are defined here: spin
+boxes with an optional value (superqt's, which magicgui uses for integers, support
+neither a special text nor a suffix), editable menus, mappings, and lists of names.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 import yaml
 from annotated_types import Ge, Gt, Le, Lt
 
-# magicgui has no public name for the base of a Qt widget of one's own.
+# magicgui has no public base class for custom Qt widgets.
 from magicgui.backends._qtpy.widgets import QBaseRangedWidget, QBaseValueWidget
 from magicgui.widgets import CheckBox, ComboBox, LineEdit, create_widget
 from magicgui.widgets.bases import RangedWidget, ValueWidget
@@ -36,31 +36,31 @@ from napari_geosr.core.documents import load_yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.name_choices import NameChoices
 
-#: Shown for a setting that is left to us.
+#: Shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
-#: Ends of a number without bounds.
+#: Limits of a number without bounds.
 _FAR = 1e9
-#: Digits after the point of numbers, and the smallest step between two of them.
+#: Maximum number of decimals, which also sets the smallest step.
 _DECIMALS = 6
 
 
 def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidget[Any]:
-    """Make the widget of a field, which shows its default.
+    """Create the widget of a field, showing its default.
 
     Parameters
     ----------
     field : FieldInfo
-        Its annotation may be a bool, a number, a text, a `Literal`, a `Literal` or a
-        number, a mapping, or any of these or None. Bounds and `NameChoices` are
-        metadata.
+        Its annotation may be a bool, number, text, `Literal`, union of `Literal` and
+        number, mapping, or any of these or None. Bounds and `NameChoices` come from
+        its metadata.
     suggestions : sequence of str
-        For a text: offered in a menu that can be typed into.
+        For a text: entries of an editable menu.
 
     Returns
     -------
     ValueWidget
-        Its `value` is what a person set, not validated; None where an optional one is
-        left open. `changed` is emitted when it is another, for text when editing ends.
+        Its `value` is the user's input, not validated; None if an optional value is
+        left open. `changed` is emitted when it changes, for text when editing ends.
     """
     members = _members(field.annotation)
     optional = type(None) in members
@@ -96,13 +96,13 @@ def field_widget(field: FieldInfo, suggestions: Sequence[str] = ()) -> ValueWidg
 
 
 def unit_of(field: FieldInfo) -> str:
-    """The unit in the `json_schema_extra` of a field of a config; often none."""
+    """The unit in a config field's `json_schema_extra`; empty if it has none."""
     extra = field.json_schema_extra
     return str(extra.get("unit", "")) if isinstance(extra, dict) else ""
 
 
 def show(widget: ValueWidget[Any], value: Any) -> None:
-    """Show `value` as far as the widget can: that of another version may not fit."""
+    """Show `value` if the widget can: one from another version may not fit."""
     if isinstance(widget, RangedWidget) and value is not None:
         value = min(max(value, widget.min), widget.max)
     elif isinstance(widget, ComboBox) and value not in widget.choices:
@@ -113,7 +113,7 @@ def show(widget: ValueWidget[Any], value: Any) -> None:
 
 
 class ChoiceField(ComboBox):
-    """A menu of values, above them ``automatic`` where there need be none."""
+    """A menu of values, starting with ``automatic`` if the value is optional."""
 
     null_string = AUTOMATIC
 
@@ -123,7 +123,7 @@ class ChoiceField(ComboBox):
 
 
 class _NumberMixin:
-    """Shows ``automatic`` below the lowest value where there need be none."""
+    """Shows ``automatic`` below the lowest value if the value is optional."""
 
     native: Any
     _nullable: bool
@@ -149,10 +149,10 @@ class _NumberMixin:
 
 
 class NumberBox(QDoubleSpinBox):
-    """Shows a number with the digits that it has: 0.002 and not 0.002000."""
+    """Shows a number without trailing zeros: 0.002, not 0.002000."""
 
     def textFromValue(self, value: float) -> str:
-        """Leave out zeros at the end."""
+        """Format the value without trailing zeros."""
         text = f"{value:.{self.decimals()}f}"
         return text.rstrip("0").rstrip(".") if "." in text else text
 
@@ -166,7 +166,7 @@ class _QtNumberBox(QBaseRangedWidget):
 
 
 class NumberField(_NumberMixin, RangedWidget[Any]):
-    """A number; the larger it is, the larger are the steps."""
+    """A number; the step grows with the value."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget_type=_QtNumberBox, **kwargs)
@@ -181,17 +181,17 @@ class _QtIntegerBox(QBaseRangedWidget):
 
 
 class IntegerField(_NumberMixin, RangedWidget[Any]):
-    """A whole number."""
+    """An integer."""
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(widget_type=_QtIntegerBox, step=1, **kwargs)
 
 
 class TextField(LineEdit):
-    """A text, which has changed when editing it ends rather than with every key."""
+    """A text that emits changes when editing ends, not on every keystroke."""
 
     def _post_init(self) -> None:
-        # Without ValueWidget's own, which listens to each key.
+        # Skip ValueWidget's own, which listens to every keystroke.
         super(ValueWidget, self)._post_init()
         self.native.editingFinished.connect(self._on_edited)
         if self._nullable:
@@ -216,7 +216,7 @@ class MappingField(TextField):
         try:
             return load_yaml(f"{{{text}}}")
         except ConfigError:
-            return text  # validation refuses it, and says which setting it is
+            return text  # validation rejects it and names the setting
 
     def set_value(self, value: object) -> None:
         flow = yaml.safe_dump(value or {}, default_flow_style=True, width=10**6)
@@ -232,16 +232,16 @@ class _QtEditableMenu(QBaseValueWidget):
 
 
 class EditableChoiceField(ValueWidget[Any]):
-    """A menu that can be typed into: choices that are meant, or suggestions.
+    """An editable menu with choices or suggestions.
 
     Parameters
     ----------
     choices : sequence
-        Values of their own, beside what `kind` allows.
+        Values allowed in addition to those of `kind`.
     suggestions : sequence of str
-        Offered where there are no choices.
+        Entries offered if there are no choices.
     kind : type
-        What else is typed; a text that is no number is left to validation.
+        Type of other input; a text that is not a number is left to validation.
     """
 
     def __init__(
@@ -272,17 +272,17 @@ class EditableChoiceField(ValueWidget[Any]):
 
 
 class NamesEdit(QWidget):
-    """Shows ``one,two:0.3``; typed, or ticked in the menu, which keeps the weights.
+    """Edits ``one,two:0.3`` as text or by a menu of ticks, which keeps the weights.
 
     Attributes
     ----------
     names : callable
-        Gives the names with a line about each; called when the menu opens.
+        Returns the names with a description each; called when the menu opens.
 
     Signals
     -------
     edited
-        A person changed the text, or it was set.
+        The user changed the text, or it was set.
     """
 
     edited = Signal()
@@ -308,17 +308,17 @@ class NamesEdit(QWidget):
         self.setFocusProxy(self.line)
 
     def text(self) -> str:
-        """The names and weights as they stand there."""
+        """The names and weights as text."""
         return str(self.line.text())
 
     def setText(self, text: str) -> None:
-        """Show other names and weights."""
+        """Set the names and weights."""
         if text != self.line.text():
             self.line.setText(text)
             self.edited.emit()
 
     def _fill(self) -> None:
-        """Offer what there is, with a tick at what is chosen."""
+        """Fill the menu with all names, ticking the chosen ones."""
         self.menu.clear()
         chosen = {_name(part) for part in self._parts()}
         for name, about in self.names().items():
@@ -343,7 +343,7 @@ class _QtNames(QBaseValueWidget):
 
 
 class NamesField(ValueWidget[str]):
-    """Names from a list, some with a weight."""
+    """Names from a list, optionally with weights."""
 
     def __init__(self, names: Callable[[], Mapping[str, str]], **kwargs: Any) -> None:
         super().__init__(
@@ -359,7 +359,7 @@ def _name(part: str) -> str:
 
 
 def _narrow(menu: QComboBox) -> None:
-    """Let a long entry not make the dock wider."""
+    """Keep long entries from widening the dock."""
     menu.setMinimumContentsLength(4)
     menu.setSizeAdjustPolicy(
         QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -380,7 +380,7 @@ def _number(text: str) -> Any:
 
 
 def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
-    """Lowest and highest value; below the lowest, one that means ``automatic``."""
+    """Lowest and highest value, including one below that means ``automatic``."""
     low, high = -_FAR, _FAR
     gap = 1 if kind is int else 10.0**-_DECIMALS
     for bound in field.metadata:

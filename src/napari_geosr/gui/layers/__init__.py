@@ -1,4 +1,4 @@
-"""Between napari's layers and our volumes, without copying voxels."""
+"""Converts between napari layers and volumes without copying voxels."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def volume_from_layer(
     *,
     whole: bool = False,
 ) -> Volume:
-    """Give the layer's data as a `Volume` in the layer's place in space.
+    """Return the layer's data as a `Volume` with the layer's position in space.
 
-    Of a time series or channel stack, the part at `position` is taken, by default the
-    one on screen in `viewer`; the `whole` of it if that is asked for. What a voxel size
-    and an origin cannot say (rotation, shear) is left out: see `place_over`.
+    From a time series or channel stack, the part at `position` is taken (by default the
+    one on screen in `viewer`), or everything if `whole` is set. Rotation and shear,
+    which voxel size and origin cannot express, are dropped: see `place_over`.
 
     Parameters
     ----------
     layer : Layer
     viewer : ViewerModel, optional
-        Says which time point and channel is on screen.
+        Determines which time point and channel are on screen.
     position : mapping of str to int, optional
         Time point and channel to take instead.
     whole : bool
@@ -80,12 +80,12 @@ def volume_from_layer(
 
 
 def finest(layer: Layer) -> Any:
-    """Give the layer's array, of several resolutions the finest."""
+    """Return the layer's array; for a multiscale layer, the finest level."""
     return layer.data[0] if getattr(layer, "multiscale", False) else layer.data
 
 
 def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
-    """Time point and channel on screen, for those axes that the layer has."""
+    """Time point and channel on screen, for the axes that the layer has."""
     axes, shape = geometry_of_layer(layer).axes, finest(layer).shape
     choice = {}
     for letter, word in (("T", "time"), ("C", "channel")):
@@ -96,34 +96,34 @@ def chosen_position(layer: Layer, viewer: ViewerModel) -> dict[str, int]:
 
 
 def is_helper(layer: Layer) -> bool:
-    """Whether a layer is a preview, a curtain or the like, not a person's data."""
+    """Whether a layer is a helper such as a preview or curtain, not user data."""
     return "helper" in layer.metadata.get(METADATA, {})
 
 
 def provenance_of(layer: Layer) -> tuple[AnyMapping, ...]:
-    """Give the records of what was done to the layer's data; none if nobody knows."""
+    """Return the provenance records of the layer's data; empty if unknown."""
     return tuple(layer.metadata.get(METADATA, {}).get("provenance", ()))
 
 
 def holds_deviations(layer: Layer) -> bool:
-    """Whether a layer says that it holds the standard deviations of a result."""
+    """Whether a layer's record says that it holds a result's deviations."""
     return is_deviation(provenance_of(layer))
 
 
 def helper_metadata(what: str) -> AnyDict:
-    """Give the ``metadata`` that marks a layer as a helper of ours."""
+    """Return the ``metadata`` that marks a layer as a helper of the plugin."""
     return {METADATA: {"helper": what}}
 
 
 def is_measurable(layer: Layer) -> bool:
-    """Whether a layer is an image of grey values: no RGB, helper or deviations."""
+    """Whether a layer is a grey-value image: not RGB, a helper or deviations."""
     if layer._type_string != "image" or getattr(layer, "rgb", False):
         return False
     return not (is_helper(layer) or holds_deviations(layer))
 
 
 def _source_file(layer: Layer, record: AnyDict) -> Path | None:
-    """The file that holds the layer's whole data, if we know one."""
+    """The file that holds all of the layer's data, if known."""
     path = record.get("source")
     if path is None and not record and layer.source.parent is None:
         path = layer.source.path
@@ -138,10 +138,10 @@ def _dataset(record: AnyDict) -> AnyDict:
 def part_of_file(
     layer: Layer, viewer: ViewerModel, *, whole: bool = False
 ) -> tuple[Volume, dict[str, int]]:
-    """Give the layer's volume, and time point and channel that it is of its file.
+    """Return the layer's volume and its time point and channel within its file.
 
-    Our reader makes a layer of each channel of a file. With `whole` no point is chosen
-    of the axes that the layer has.
+    The plugin's reader creates one layer per channel of a file. With `whole`, no point
+    is selected along the layer's own axes.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def part_of_file(
     -------
     volume : Volume
     part : dict of str to int
-        Such as ``{"time": 3}``; empty where the layer is all of its file.
+        For example ``{"time": 3}``; empty if the layer holds the whole file.
     """
     volume = volume_from_layer(layer, viewer, whole=whole)
     part = {} if whole else chosen_position(layer, viewer)
@@ -173,14 +173,14 @@ def geometry(volume: Volume) -> AnyDict:
 
 
 def place_over(layer: Layer) -> AnyDict:
-    """What else a layer made from `layer` needs to lie over it, with its `geometry`."""
+    """Attributes beyond `geometry` that align a result with its source `layer`."""
     return {"affine": geometry_of_layer(layer).affine}
 
 
 def series_over(volume: Volume, layer: Layer) -> AnyDict:
-    """Give the attributes that put a restored series over the `layer` it is made from.
+    """Return the attributes that align a restored series with its source `layer`.
 
-    Along time and channels, which have no place in `volume`, all is as in the layer.
+    Along time and channels, which `volume` does not position, they equal the layer's.
     """
     ours = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
@@ -199,13 +199,13 @@ def series_over(volume: Volume, layer: Layer) -> AnyDict:
 
 
 def same_place(layer: Layer) -> AnyDict:
-    """Give the attributes that put an array of the same voxels where `layer` lies."""
+    """Return the attributes that align an array of the same shape with `layer`."""
     names = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
     return {name: getattr(layer, name) for name in names}
 
 
 def layer_metadata(volume: Volume) -> AnyDict:
-    """Give the record that a layer made from `volume` carries in its ``metadata``."""
+    """Return the ``metadata`` record of a layer made from `volume`."""
     return layer_data.metadata(volume.provenance, volume.source)
 
 
@@ -215,12 +215,12 @@ def has_physical_size(layer: Layer) -> bool:
 
 
 def spatial_ndim(layer: Layer) -> int:
-    """How many of the layer's axes are Z, Y or X (2 or 3)."""
+    """Number of the layer's axes that are Z, Y or X (2 or 3)."""
     return len(geometry_of_layer(layer).voxel_size)
 
 
 def set_voxel_size(layer: Layer, voxel_size: tuple[float, ...], unit: str) -> None:
-    """Give a layer the voxel size that a person typed; its origin moves with it.
+    """Set a layer's voxel size as entered by the user; its origin scales with it.
 
     Parameters
     ----------
@@ -250,7 +250,7 @@ def add_image_result(
     viewer : ViewerModel
     volume : Volume
     like : Image or None
-        The layer that it was made from.
+        The layer it was made from.
     **kwargs
         Options of the layer, which take precedence.
     """
@@ -261,7 +261,7 @@ def add_image_result(
         options["gamma"] = like.gamma
     if like is not None:
         assumed = [n for n in open_notes(like) if n.corrected_by == "slice distance"]
-        if assumed:  # the result is measured with it, too
+        if assumed:  # the result inherits the assumption
             options["metadata"][METADATA]["info"] = {"notes": tuple(assumed)}
         options |= place_over(like)
     options = geometry(volume) | options | kwargs
@@ -271,7 +271,7 @@ def add_image_result(
 def add_result(
     viewer: ViewerModel, volume: Volume, like: Image | None, **kwargs: Any
 ) -> Image | Labels:
-    """Add `volume` over `like`: labels as such, all else as an image of its look.
+    """Add `volume` over `like`: as labels, or as an image with its appearance.
 
     Parameters
     ----------
@@ -288,7 +288,7 @@ def add_result(
 def add_labels_result(
     viewer: ViewerModel, labels: object, volume: Volume, **kwargs: Any
 ) -> Labels:
-    """Add an integer array as labels in the place of `volume`.
+    """Add an integer array as labels at the position of `volume`.
 
     Parameters
     ----------

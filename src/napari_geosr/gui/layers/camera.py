@@ -1,4 +1,4 @@
-"""What is on screen: the camera on one layer, and the slice while layers change."""
+"""Controls the camera, and keeps the slice on screen while layers change."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
-#: Of the canvas that a picture fills; as napari does it.
+#: Share of the canvas that a slice fills; the same as napari's.
 _FILLED = 0.95
 
 
 def is_in_view(viewer: ViewerModel, layer: Layer) -> bool:
-    """Whether a slice of `layer` is on screen as a whole; never told in 3D."""
+    """Whether a whole slice of `layer` is on screen; always False in 3D."""
     if viewer.dims.ndisplay != 2 or (box := _box(viewer, layer)) is None:
         return False
     low, high = box
@@ -66,12 +66,12 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
 
 
 def _room(viewer: ViewerModel) -> Floats:
-    """Height and width of the canvas in its pixels."""
+    """Height and width of the canvas in pixels."""
     return np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
 
 
 def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
-    """Edges of the layer along the two axes on screen; None where it lacks one."""
+    """Bounds of the layer along the two axes on screen; None if it lacks one."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
         return None
@@ -83,11 +83,11 @@ def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
 
 @contextmanager
 def point_kept(viewer: ViewerModel) -> Iterator[None]:
-    """Go back to the slice that was shown, whatever happens to the layers meanwhile.
+    """Restore the slice on screen after layers were added or removed.
 
-    Where the finest layer goes, the steps of a slider become longer and fewer. napari
-    (0.9) first cuts the slider's old number of steps to the new maximum, and takes that
-    for a wish: the viewer goes to another slice, often the last.
+    When the finest layer is removed, a slider has fewer, longer steps. napari (0.9)
+    clips the slider's old step number to the new maximum and treats that as user input:
+    the viewer jumps to another slice, often the last one.
     """
     point = viewer.dims.point
     yield
@@ -96,6 +96,6 @@ def point_kept(viewer: ViewerModel) -> Iterator[None]:
 
 
 def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:
-    """Take a layer away and stay on the slice that is shown."""
+    """Remove a layer and stay on the current slice."""
     with point_kept(viewer):
         viewer.layers.remove(layer)

@@ -25,24 +25,24 @@ if TYPE_CHECKING:
 
 
 class LayerCombo(QComboBox):
-    """Lists the layers that `accept` takes; keeps the choice while layers come and go.
+    """Lists the layers that `accept` allows; keeps the choice as layers come and go.
 
-    Long names are shortened in the middle, as in napari's list: a scan and its results
-    begin alike.
+    Long names are shortened in the middle, as in napari's list: the names of a scan and
+    its results begin alike.
 
     Parameters
     ----------
     accept : callable
         Whether a layer can be chosen.
     fixed : sequence of str
-        Entries above the layers that stand for no layer.
+        Entries above the layers that do not represent a layer.
 
     Signals
     -------
     layerChanged
-        Another entry was chosen, by a person or because the layer was removed. In the
-        latter case it comes when the list of layers is at rest: napari still uses
-        indices of its own, so whoever adds or removes a layer meanwhile hits others.
+        Another entry was chosen, by the user or because the layer was removed. In the
+        latter case it is emitted after napari has finished removing the layer: until
+        then, its layer indices are stale, and adding or removing layers is unsafe.
     """
 
     layerChanged = Signal()
@@ -76,7 +76,7 @@ class LayerCombo(QComboBox):
         self.currentIndexChanged.connect(self._on_index)
 
     def shown_text(self) -> str:
-        """The chosen entry as far as there is room for it."""
+        """The chosen entry, shortened to the available width."""
         option = self._option()
         style = self.style()
         assert style is not None
@@ -90,7 +90,7 @@ class LayerCombo(QComboBox):
         )
 
     def paintEvent(self, _event: QPaintEvent | None) -> None:
-        """Draw it as usual, but for the name."""
+        """Draw the combo box as usual, with a shortened name."""
         painter = QStylePainter(self)
         option = self._option()
         option.currentText = self.shown_text()
@@ -109,7 +109,7 @@ class LayerCombo(QComboBox):
         return self._layers[i]() if 0 <= i < len(self._layers) else None
 
     def fixed_entry(self) -> str | None:
-        """Return the fixed entry chosen, None where it is a layer."""
+        """Return the fixed entry chosen; None if a layer is chosen."""
         i = self.currentIndex()
         return self._fixed[i] if 0 <= i < len(self._fixed) else None
 
@@ -122,7 +122,7 @@ class LayerCombo(QComboBox):
             self.setCurrentIndex(len(self._fixed) + known.index(layer))
 
     def refresh(self) -> None:
-        """List the layers again: what `accept` says may have changed."""
+        """Refill the list: the answers of `accept` may have changed."""
         if self._list_again():
             self.layerChanged.emit()
 

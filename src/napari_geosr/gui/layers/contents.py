@@ -1,6 +1,6 @@
-"""Tell whether a layer still holds what was read from it.
+"""Detects whether a layer still holds the data that was read from it.
 
-napari says nothing when an array is changed in place, as by ``layer.data *= 2``.
+napari emits no event when an array is changed in place, as by ``layer.data *= 2``.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Rows that are looked at, and bytes at most: a few milliseconds.
+#: Number of rows compared, and maximum number of bytes: a few milliseconds.
 _ROWS, _BYTES = 512, 2**20
-#: Rows of a file that is mapped: each may cost an access to the disk.
+#: Number of rows for memory-mapped files: each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
 
-#: Numbers of arrays by their id, which Python gives again when an array is gone.
+#: Numbers of arrays by their id; Python reuses the id of a deleted array.
 _numbers: dict[int, tuple[weakref.ref[Any], int]] = {}
 _count = itertools.count()
 
 
 def contents_key(layer: Layer) -> tuple[Any, ...]:
-    """Give what changes when the layer's array does, or the voxels in it.
+    """Return a key that changes with the layer's array or its voxels.
 
-    Of arrays in memory, rows that are spread over the whole are compared: a change of
-    a few voxels, which hardly moves a statistic, may go unnoticed. Arrays on disk
+    For arrays in memory, rows spread over the whole array are compared: a change of
+    a few voxels, which hardly affects statistics, may go unnoticed. Arrays on disk
     count as changed when they are replaced, and results when they are complete.
     """
     data = finest(layer)
@@ -40,13 +40,13 @@ def contents_key(layer: Layer) -> tuple[Any, ...]:
 
 
 def is_unfinished(layer: Layer) -> bool:
-    """Whether the layer is a result that is being filled, or was left unfinished."""
+    """Whether the layer is a result that is still being filled or is incomplete."""
     provenance = layer.metadata.get(METADATA, {}).get("provenance")
     return bool(provenance) and provenance[-1].get("complete") is False
 
 
 def _number(data: object) -> int:
-    """A number of an array that no other has."""
+    """A unique number for an array."""
     known = _numbers.get(id(data))
     if known is not None and known[0]() is data:
         return known[1]
@@ -58,7 +58,7 @@ def _number(data: object) -> int:
 
 
 def _checksum(data: object) -> int:
-    """Of some rows of an array that can be changed in place; else 0."""
+    """Checksum of some rows of an array that can change in place; otherwise 0."""
     if not isinstance(data, np.ndarray) or not data.size:
         return 0
     is_mapped = isinstance(data, np.memmap)
@@ -68,7 +68,7 @@ def _checksum(data: object) -> int:
     n_all = data.size // data.shape[-1]
     most = _MAPPED_ROWS if is_mapped else _ROWS
     n = min(n_all, most, max(16, _BYTES // row_bytes))
-    # Steps of the golden section: no axis is met at the same places again and again.
+    # Golden-section steps avoid sampling the same positions of an axis repeatedly.
     places = (np.arange(n) * _GOLDEN % 1 * n_all).astype(np.int64)
     if n == n_all:
         places = np.arange(n)

@@ -1,8 +1,8 @@
 """Contrast limits from a sample of a whole volume, not from the slice shown first.
 
-Arrays in memory are sampled at once, in milliseconds. Of arrays on disk, a worker reads
-a few planes: until then napari's own limits hold, and those of a person stay. Results
-of jobs are sampled in the same way.
+Arrays in memory are sampled immediately, in milliseconds. For arrays on disk, a worker
+reads a few planes; until then napari's limits are used, and limits set by the user are
+kept. Results of jobs are sampled in the same way.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-#: Planes that are looked at; voxels along an axis of a plane that are read; voxels of
-#: an array that are counted, of however many axes.
+#: Planes sampled; maximum edge in voxels of the window read from a plane; maximum
+#: number of voxels evaluated.
 _PLANES, _READ, _COUNTED = 9, 2048, 2**16
-#: Shares of the voxels below and above which single values may be outliers.
+#: Percentage of the voxels at either end of the histogram that may be outliers.
 _TAIL = 0.1
-#: Outliers are farther out than this part of the range of all others.
+#: Minimum distance of outliers, as a fraction of the range of all other voxels.
 _OUTLYING = 0.5
 
 Limits = tuple[float, float]
 
-#: What runs now; a worker that nobody refers to would not report.
+#: Running tasks: a worker without a reference would not report.
 _running: set[BackgroundTask] = set()
 
 
@@ -48,10 +48,10 @@ def _on_inserted(event: Event) -> None:
     layer = event.value
     if METADATA not in layer.metadata or not hasattr(layer, "contrast_limits"):
         return
-    if layer.source.reader_plugin is None:  # a result, or a view of another layer
+    if layer.source.reader_plugin is None:  # a result or a view of another layer
         return
     if layer.metadata[METADATA].get("view"):
-        return  # projections have limits of their own
+        return  # projections have their own limits
     data = layer.data[-1] if layer.multiscale else layer.data
     if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
         set_limits(layer, limits_of(_sample(data)))
@@ -60,11 +60,11 @@ def _on_inserted(event: Event) -> None:
 
 
 class _LimitsLater:
-    """Reads a few planes in a worker; sets the limits unless a person did."""
+    """Reads a few planes in a worker; sets the limits unless the user did."""
 
     def __init__(self, layer: Image, data: Any) -> None:
         self._layer = weakref.ref(layer)
-        # napari takes the first slice's limits: once, now or as soon as it is drawn.
+        # napari sets limits from the first slice once, now or at the first drawing.
         lowest, highest = layer.contrast_limits_range
         self._most = int(tuple(layer.contrast_limits) == (lowest, highest))
         self._changes = 0
@@ -72,7 +72,7 @@ class _LimitsLater:
         task = BackgroundTask(
             partial(limits_steps, data),
             on_result=self._on_sampled,
-            # What cannot be read is said when it is drawn.
+            # Read errors are reported when the layer is drawn.
             on_error=lambda _error: None,
             on_finished=lambda: _running.discard(task),
         )
@@ -93,14 +93,14 @@ class _LimitsLater:
 def limits_steps(
     data: Any, should_stop: ShouldStop
 ) -> Generator[Step, None, Limits | None]:
-    """Find limits from planes that are spread over the whole; for a worker.
+    """Find limits from planes spread over the whole volume; for a worker.
 
-    Of large planes, a window in the middle is read.
+    Only a central window of large planes is read.
 
     Returns
     -------
     tuple of float or None
-        None where there is no range.
+        None if the values are constant.
     """
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
@@ -123,7 +123,7 @@ def _middle(size: int) -> slice:
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """Finite values spread over an array: `_COUNTED` of them at most."""
+    """At most `_COUNTED` finite values spread over an array."""
     values: AnyArray = data[_steps(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
@@ -131,7 +131,7 @@ def _sample(data: AnyArray) -> AnyArray:
 
 
 def _steps(shape: tuple[int, ...]) -> tuple[slice, ...]:
-    """Steps along each axis; what short axes do not use is left to the long ones."""
+    """Strided slices per axis; short axes leave their share to the long ones."""
     steps = [1] * len(shape)
     room = _COUNTED
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
@@ -144,7 +144,7 @@ def _steps(shape: tuple[int, ...]) -> tuple[slice, ...]:
 
 
 def limits_of(values: AnyArray) -> Limits | None:
-    """Lowest and highest value, without outliers; None where there is no range."""
+    """Lowest and highest value, without outliers; None if the values are constant."""
     if not values.size:
         return None
     ends = np.percentile(values, (0, _TAIL, 100 - _TAIL, 100))
@@ -157,7 +157,7 @@ def limits_of(values: AnyArray) -> Limits | None:
 
 
 def set_limits(layer: Image, limits: Limits | None) -> None:
-    """Show a range; the slider reaches as far again, and not over all 65,536 values."""
+    """Set limits and a slider range twice as wide, instead of all 65,536 values."""
     if limits is None:
         return
     room = (limits[1] - limits[0]) / 2

@@ -1,4 +1,4 @@
-"""Before and after: a curtain, blinking, and the difference, each a toggle."""
+"""Toggles for comparing before and after: curtain, blinking and difference."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
 _LINKED = ("contrast_limits", "gamma", "colormap")
 _BLINK_MS = 600
 _SLIDER_STEPS = 1000
-#: Milliseconds between two cuts while the camera moves.
+#: Milliseconds between curtain updates while the camera moves.
 _CUT_MS = 30
 _DIFFERENCE = "Show result minus source as a layer."
 _NO_DIFFERENCE = "Available for the result of a run, not for a preview."
@@ -58,20 +58,20 @@ _References = tuple[weakref.ref[Any], weakref.ref[Any]]
 class CompareBox(QWidget):
     """Compares a layer with its restored version, in the canvas.
 
-    The curtain is a third layer over both that shows the source up to the slider's
-    position: a view of the source's own array, so nothing is computed or copied and it
-    follows every slider of the viewer. It is cut between voxels of the source. In a
-    window, there is a line at the cut, which can be dragged.
+    The curtain is a third layer on top that shows the source up to the slider's
+    position: a view of the source's array, so nothing is computed or copied and it
+    follows every slider of the viewer. The cut lies between voxels of the source. In
+    a window, a line marks the cut and can be dragged.
 
     Parameters
     ----------
     labels : (str, str)
-        What the line is labelled with, left and right.
+        Labels to the left and right of the line.
 
     Signals
     -------
     failed : object
-        The error when the difference could not be made.
+        The error if the difference could not be computed.
     """
 
     failed = Signal(object)
@@ -89,7 +89,7 @@ class CompareBox(QWidget):
         self._kept: _References | None = None  # while a preview is compared
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
-        # The canvas would keep it when the dock goes.
+        # Kept for removal: lines are children of the canvas and outlive the dock.
         self._lines: list[CurtainLine] = []
         when_destroyed(self, partial(_remove_lines, self._lines))
         self._edge = (-1, 0)
@@ -99,7 +99,7 @@ class CompareBox(QWidget):
         self._make_controls()
         self._blinker = QTimer(self)
         self._blinker.setInterval(_BLINK_MS)
-        # Of another layer that goes: the list must not change while it changes.
+        # Deferred: the layer list must not change during a removal.
         self._ending = QTimer(self)
         self._ending.setSingleShot(True)
         self._cutting = QTimer(self)
@@ -162,14 +162,14 @@ class CompareBox(QWidget):
             connections.connect(event, self._draw_soon)
 
     def set_pair(self, source: Image, result: Image) -> None:
-        """Compare these two layers from now on."""
+        """Set the two layers to compare."""
         self.clear()
         self._compare(source, result)
 
     def set_preview(self, source: Image, preview: Layer) -> None:
-        """Compare a layer with its preview, until that is taken away.
+        """Compare a layer with its preview until the preview is removed.
 
-        Curtain and blinking stay as they are; afterwards, the pair of before is back.
+        Curtain and blinking stay as they are; afterwards the previous pair returns.
         """
         pair = self.pair()
         if pair == (source, preview) or not hasattr(preview, "contrast_limits"):
@@ -181,7 +181,7 @@ class CompareBox(QWidget):
         self.difference_button.setToolTip(_NO_DIFFERENCE)
 
     def clear(self) -> None:
-        """Stop comparing and take away what was added."""
+        """Stop comparing and remove the layers added."""
         for button in self.toggles():
             button.setChecked(False)
         self._unlink()
@@ -196,7 +196,7 @@ class CompareBox(QWidget):
         self._update_link()
 
     def _exchange(self, source: Image, result: Any) -> None:
-        """Compare others in the same way; a difference is not theirs."""
+        """Compare another pair in the same way, without the old difference."""
         shown = [button.isChecked() for button in self.toggles()[:2]]
         kept = self._kept
         self.clear()
@@ -206,7 +206,7 @@ class CompareBox(QWidget):
             button.setChecked(was_shown)
 
     def toggles(self) -> tuple[QPushButton, ...]:
-        """Give the buttons that switch a comparison on and off."""
+        """Return the buttons that switch a comparison on and off."""
         return self.curtain_button, self.blink_button, self.difference_button
 
     def pair(self) -> tuple[Image, Image] | None:
@@ -228,7 +228,7 @@ class CompareBox(QWidget):
         self.slider.setVisible(wanted)
         pair = self.pair()
         if wanted and pair is not None:
-            self.difference_button.setChecked(False)  # it would lie over the curtain
+            self.difference_button.setChecked(False)  # it would cover the curtain
             pair[1].visible = True
             self._draw()
             return
@@ -240,7 +240,7 @@ class CompareBox(QWidget):
             remove_in_place(self._viewer, curtain)
 
     def _draw_soon(self, _event: object = None) -> None:
-        """Cut again after the camera moved, not at its every step."""
+        """Update the cut after the camera moved, but not at every step."""
         if self.curtain_button.isChecked() and not self._cutting.isActive():
             self._cutting.start()
 
@@ -264,7 +264,7 @@ class CompareBox(QWidget):
             self._edge = edge, axis
         layers = self._viewer.layers
         above = layers.index(result) + 1
-        if layers.index(self._curtain) < above:  # a preview came later
+        if layers.index(self._curtain) < above:  # a preview was added later
             layers.move(layers.index(self._curtain), above)
         self._draw_line(source, axis, edge)
 
@@ -289,7 +289,7 @@ class CompareBox(QWidget):
         self._line.put(pixel_of(self._viewer, source, axis, edge))
 
     def _can_show_line(self, source: Image) -> bool:
-        """Whether the cut is upright, and stands once in the canvas."""
+        """Whether the cut is vertical and appears once in the canvas."""
         viewer = self._viewer
         is_usual = viewer.scene.camera.orientation2d[-1] == "right"
         is_single = viewer.dims.ndisplay == 2 and not viewer.canvas.grid.enabled
@@ -354,7 +354,7 @@ class CompareBox(QWidget):
         self.curtain_button.setChecked(False)
         self.blink_button.setChecked(False)
         source, result = pair
-        # What was restored, which the sliders may have left since.
+        # The part that was restored; the sliders may have moved since.
         record = result.metadata.get(METADATA, {})
         try:
             before = volume_from_layer(
@@ -368,7 +368,7 @@ class CompareBox(QWidget):
             return
         after = sliceable(finest(result))
         options = {
-            # At its end, where long names still differ when they are elided.
+            # A suffix: long names are elided in the middle.
             "name": f"{result.name} · difference",
             "colormap": "twilight_shifted",
             "metadata": helper_metadata("difference"),
@@ -385,7 +385,7 @@ class CompareBox(QWidget):
 
     def _add_difference(self, found: tuple[Any, float], options: AnyDict) -> None:
         if not self.difference_button.isChecked():
-            return  # others are compared by now
+            return  # another pair is compared now
         data, limit = found
         active = self._viewer.layers.selection.active
         layer = self._viewer.add_image(data, contrast_limits=(-limit, limit), **options)
@@ -399,7 +399,7 @@ class CompareBox(QWidget):
     def _on_difference_ended(self) -> None:
         self.difference_button.setEnabled(self._kept is None)
 
-    # Contrast, and layers that go
+    # Contrast and removed layers
 
     def _update_link(self, _checked: bool = True) -> None:
         self._unlink()
@@ -438,7 +438,7 @@ class CompareBox(QWidget):
 def _remove_lines(lines: list[CurtainLine]) -> None:
     while lines:
         line = lines.pop()
-        if isalive(line):  # not gone with the window
+        if isalive(line):  # not deleted with the window
             line.hide()
             line.deleteLater()
 
@@ -454,13 +454,13 @@ def _toggle(text: str, tool_tip: str) -> QPushButton:
 def difference_steps(
     before: Any, after: Any, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Any, float]]:
-    """Result minus source, lazily, and a contrast limit for it.
+    """Compute the lazy difference result minus source, and a contrast limit.
 
     Parameters
     ----------
     before, after : array of shape (…, Z, Y, X)
-        `after` may have a whole number of times more voxels along its axes; each voxel
-        of `before` then stands for a block.
+        The size of `after` may be an integer multiple along each axis; each voxel
+        of `before` then corresponds to a block.
 
     Returns
     -------

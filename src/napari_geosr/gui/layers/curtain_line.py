@@ -1,4 +1,4 @@
-"""The line in the canvas between before and after, to be dragged with the mouse."""
+"""The draggable line in the canvas between before and after."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QRegion
 from qtpy.QtWidgets import QMainWindow, QWidget
 
-#: Pixels: half the width in which the mouse takes the line; radius of its handle; room
-#: around a label, between label and line, and above it.
+#: In pixels: half the width in which the mouse grabs the line; radius of the handle;
+#: label padding, gap between label and line, and margin above the label.
 _REACH, _HANDLE, _ROOM, _GAP, _TOP = 6, 9, 6, 8, 10
 _WHITE, _SHADE = QColor(255, 255, 255), QColor(0, 0, 0, 170)
 
@@ -29,16 +29,16 @@ class CurtainLine(QWidget):
     Parameters
     ----------
     canvas : QWidget
-        Which it is a child of.
+        Parent of the line.
     before, after : str
-        What is shown left of it and right of it.
+        Labels to the left and right of the line.
 
     Signals
     -------
     dragged : float
         Pixels from the left edge of the canvas.
     resized
-        The canvas has another size.
+        The canvas was resized.
     """
 
     dragged = Signal(float)
@@ -52,7 +52,7 @@ class CurtainLine(QWidget):
         self.setToolTip("Drag to move the border between before and after.")
         canvas.installEventFilter(self)
         self._arrange()
-        self.raise_()  # once: notifications that come later lie above it
+        self.raise_()  # only once, so that later notifications lie above it
         self.hide()
 
     @property
@@ -61,14 +61,14 @@ class CurtainLine(QWidget):
         return float(self.x() + self.width() // 2)
 
     def put(self, x: float) -> None:
-        """Show the line at `x` pixels from the left edge of the canvas."""
+        """Move the line to `x` pixels from the left edge of the canvas."""
         if self.height() != self._canvas.height():
             self._arrange()
         self.move(round(x) - self.width() // 2, 0)
         self.show()
 
     def _arrange(self) -> None:
-        """Take the canvas's height; only line, handle and labels are ours."""
+        """Span the canvas's height; mask all but the line, handle and labels."""
         boxes = [self.fontMetrics().boundingRect(text) for text in self._labels]
         widest = max(box.width() for box in boxes) + 2 * _ROOM
         half, height = widest + _GAP + 1, self._canvas.height()
@@ -90,7 +90,7 @@ class CurtainLine(QWidget):
         return QRect(middle.x() - _HANDLE - 1, middle.y() - _HANDLE - 1, size, size)
 
     def paintEvent(self, event: QPaintEvent) -> None:
-        """Draw white on a dark shade, to be seen on any image."""
+        """Draw white on a dark shade, so that it is visible on any image."""
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         x = self.width() // 2
@@ -115,7 +115,7 @@ class CurtainLine(QWidget):
         painter.end()
 
     def mousePressEvent(self, event: QMouseEvent) -> None:
-        """Take the line; the canvas below does not pan meanwhile."""
+        """Grab the line; the canvas below does not pan meanwhile."""
         event.accept()
 
     def mouseMoveEvent(self, event: QMouseEvent) -> None:
@@ -125,7 +125,7 @@ class CurtainLine(QWidget):
         event.accept()
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:
-        """Notice that the canvas has another size."""
+        """Adapt to a resized canvas."""
         if event.type() == QEvent.Type.Resize:
             self.resized.emit()
         return bool(super().eventFilter(watched, event))

@@ -1,4 +1,4 @@
-"""What a role of a training reads: a layer, or files."""
+"""The row that selects the input of a training role: a layer or files."""
 
 from __future__ import annotations
 
@@ -46,14 +46,14 @@ class DataRow(QWidget):
     Parameters
     ----------
     keys : tuple of str
-        Letters of the shortcuts for files and for a folder.
+        Shortcut letters for choosing files and a folder.
     labels : bool
-        Whether labels are wanted; an image that holds them will do.
+        Whether labels are expected; an image that contains labels is accepted.
 
     Signals
     -------
     changed
-        Something else is chosen.
+        The choice has changed.
     """
 
     changed = Signal()
@@ -126,7 +126,7 @@ class DataRow(QWidget):
         self._on_chosen()
 
     def layer(self) -> Image | None:
-        """Return the layer chosen; None for files or several."""
+        """Return the layer chosen; None for files or several layers."""
         return self.combo.layer()
 
     def accepts(self, layer: Layer) -> bool:
@@ -138,7 +138,7 @@ class DataRow(QWidget):
         return self.combo.fixed_entry() == FROM_FILES and not self._files
 
     def first_name(self) -> str:
-        """Name of the first file or layer that is chosen; empty where none is."""
+        """Name of the first file or layer chosen; empty if there is none."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files[0].name if self._files else ""
         layers = self._layers()
@@ -155,18 +155,18 @@ class DataRow(QWidget):
         self.changed.emit()
 
     def identity(self) -> Any:
-        """What tells the volumes chosen from others, as far as can be seen quickly."""
+        """Key that identifies the chosen volumes, as far as it is quick to compute."""
         if self.combo.fixed_entry() == FROM_FILES:
             return self._files
         return tuple(contents_key(layer) for layer in self._layers())
 
     def parts(self) -> tuple[Path | Volume, ...]:
-        """Return what is chosen: paths, or volumes of layers.
+        """Return the choice: paths, or volumes of layers.
 
         Raises
         ------
         GeoSRError
-            If nothing is, or a layer cannot be read.
+            If nothing is chosen, or a layer cannot be read.
         """
         if self.combo.fixed_entry() == FROM_FILES:
             if not self._files:
@@ -192,7 +192,7 @@ class DataRow(QWidget):
         return [] if layer is None else [layer]
 
     def _show_part(self, _event: object = None) -> None:
-        """Say which time point and channel are used, where there are several."""
+        """Show which time point and channel are used, if there are several."""
         parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
         self.part.setText(
             "\n".join(
@@ -226,12 +226,12 @@ class DataRow(QWidget):
 
 
 def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
-    """Choose a layer for each row that no person has touched, each another one.
+    """Choose a different layer for each row that the user has not changed.
 
-    The first row gets the selected layer if that can be learned from.
+    The first row gets the selected layer if it is suitable for training.
     """
     for row in rows:
-        # Several volumes are wanted: one layer alone would be refused.
+        # Several volumes are needed: a single layer would be rejected.
         if not row.touched and row.takes_several and len(rows) == 1:
             row.combo.setCurrentText(SELECTED)
             return
@@ -240,7 +240,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         if marked and not row.touched and row.layer() not in marked:
             row.combo.set_layer(marked[0])
     layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
-    # The one that a person has selected comes first.
+    # The layer selected by the user comes first.
     layers.sort(key=lambda layer: layer is not viewer.layers.selection.active)
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
     taken = [row.layer() for row in rows if row.touched]
@@ -261,30 +261,30 @@ def missing(rows: list[DataRow]) -> list[str]:
 
 
 def can_be_learned_from(layer: Layer) -> bool:
-    """Whether a layer is an image of a person's."""
+    """Whether a layer is a user's image, which can be used for training."""
     from napari.layers import Image
 
     return isinstance(layer, Image) and not is_helper(layer)
 
 
 def is_labels(layer: Layer) -> bool:
-    """Whether a layer holds a person's labels."""
+    """Whether a layer holds a user's labels."""
     from napari.layers import Labels
 
     return isinstance(layer, Labels) and not is_helper(layer)
 
 
 def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
-    """Name the time point and channel of a layer that are on screen; often neither.
+    """Name the layer's time point and channel on screen; empty if it has neither.
 
-    It is what `volume_from_layer` takes.
+    `volume_from_layer` uses the same part.
     """
     if getattr(layer, "rgb", False):
         return ""
     try:
         axes, position = geometry_of_layer(layer).axes, chosen_position(layer, viewer)
     except VolumeError:
-        return ""  # which is said when it is to be read
+        return ""  # reported when the layer is read
     sizes = dict(zip(axes, finest(layer).shape, strict=True))
     parts = []
     for letter, word, title in (

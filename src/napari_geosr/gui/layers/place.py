@@ -1,4 +1,4 @@
-"""Where a layer lies, in the words of volumes and files: axes, voxel size, origin."""
+"""Geometry of a layer in terms of volumes: axes, voxel size and origin."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 _DEFAULT_AXES = {2: "YX", 3: "ZYX", 4: "TZYX", 5: "TCZYX"}
-#: Of the largest voxel edge: below it, an axis counts as not turned.
+#: Fraction of the largest voxel edge below which an axis counts as not rotated.
 _NEGLIGIBLE = 1e-12
 
 
 @dataclass(frozen=True)
 class LayerGeometry:
-    """Axes and place in space of a layer.
+    """Axes and position in space of a layer.
 
     Attributes
     ----------
     axes : str
-        Out of ``"TCZYX"``; one per axis of the layer.
+        Letters of ``"TCZYX"``, one per axis of the layer.
     voxel_size, origin : tuple of float
-        Along the spatial axes, in `unit`. Of a sheared layer, the distances between
+        Along the spatial axes, in `unit`. For a sheared layer, the distances between
         planes, so that a voxel keeps its volume.
     unit : str
     affine : ndarray of shape (n + 1, n + 1)
-        What is left for n spatial axes: rotation, shear and mirroring, in `unit`. A
-        layer of this voxel size and origin with this ``affine`` lies where it should.
+        The remaining transform of n spatial axes: rotation, shear and mirroring,
+        in `unit`. With this voxel size, origin and ``affine``, a layer lies correctly.
     """
 
     axes: str
@@ -45,12 +45,12 @@ class LayerGeometry:
 
     @property
     def is_upright(self) -> bool:
-        """Whether voxel size and origin say it all."""
+        """Whether voxel size and origin describe the geometry completely."""
         return np.array_equal(self.affine, np.eye(len(self.affine)))
 
 
 def geometry_of_layer(layer: Layer) -> LayerGeometry:
-    """Give the place of a layer.
+    """Return the geometry of a layer.
 
     Raises
     ------
@@ -71,12 +71,12 @@ def geometry_of_layer(layer: Layer) -> LayerGeometry:
 
 
 def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
-    """Give the place that a layer's attributes say, as in a layer data tuple.
+    """Return the geometry described by a layer's attributes (layer data tuple).
 
     Parameters
     ----------
     ndim : int
-        Number of axes, without the samples of colours.
+        Number of axes, without colour samples.
 
     Raises
     ------
@@ -98,7 +98,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
     affine = np.eye(n + 1)
     turned = np.abs(linear - np.diag(size)).max() > _NEGLIGIBLE * np.abs(size).max()
     if turned or size.min() <= 0:
-        # From X to Z: edges of X, then distances of rows, then distances of planes.
+        # From X to Z: voxel edge in X, then row spacing, then plane spacing.
         size = np.abs(np.diag(np.linalg.qr(linear[:, ::-1])[1]))[::-1]
         upright = np.diag([*size, 1.0])
         upright[:-1, -1] = origin
@@ -109,7 +109,7 @@ def place_of(attributes: AnyMapping, ndim: int) -> LayerGeometry:
 
 
 def axes_of(attributes: AnyMapping, ndim: int) -> str:
-    """Give the letters of a layer's axes: its labels if they are ours, or the usual."""
+    """Return the layer's axis letters: its labels if known, else the default."""
     labels = "".join(str(a).upper()[:1] for a in attributes.get("axis_labels") or ())
     ordered = "".join(letter for letter in AXES if letter in labels)
     if labels == ordered and len(labels) == ndim and labels.endswith("YX"):
@@ -151,7 +151,7 @@ def _numbers(values: Any, ndim: int, default: float) -> list[float]:
 
 
 def _units(given: Any, ndim: int) -> list[str]:
-    """Our spelling of the units of each axis; ``pixel`` for what is no length."""
+    """Normalised unit of each axis; ``pixel`` if it is not a length."""
     if given is None or isinstance(given, str) or not hasattr(given, "__len__"):
         given = (given,) * ndim
     return [parse_unit(str(getattr(u, "units", u))) or PIXEL for u in given]

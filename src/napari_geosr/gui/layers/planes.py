@@ -1,4 +1,4 @@
-"""Single projections, and single sinograms, of a scan that stays in its file. No Qt."""
+"""Reads single projections and sinograms of a scan from its file. No Qt here."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
-#: What is kept in memory of each, and what is read from the file at a time, in bytes.
+#: Size of the cache of each view, and of one read from the file, in bytes.
 _KEPT_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
 
 Image = AnyArray
@@ -19,20 +19,20 @@ Block = tuple[slice, ...]
 
 
 class Planes:
-    """The planes of projections along one axis; the latest stay in memory.
+    """The planes of projections along one axis; the latest are cached.
 
     Parameters
     ----------
     projections : array-like of shape (angle, row, column)
-        Numpy, or still in its file.
+        NumPy array, or a lazy array in a file.
 
     Attributes
     ----------
     shape : tuple of int
-        Of four axes: angle, row of the detector, height and width of a plane. There is
-        one voxel along that of the first two that the planes show.
+        Four axes: angle, detector row, height and width of a plane. The size is 1
+        along that of the first two axes that lies in the planes.
     along : int
-        The other one of the two.
+        The other one of the first two axes.
     """
 
     shape: tuple[int, int, int, int]
@@ -44,17 +44,17 @@ class Planes:
 
     @property
     def are_in_memory(self) -> bool:
-        """Whether nothing has to be read from a file."""
+        """Whether the projections are in memory."""
         return type(self.projections) is np.ndarray
 
     def get(self, plane: int) -> Image | None:
-        """A plane that was read lately; None if it was not."""
+        """Return a cached plane, or None."""
         return self._kept.get(plane)
 
     def read_steps(
         self, plane: int, should_stop: ShouldStop
     ) -> Generator[Step, None, Image]:
-        """Read a plane in pieces, and with it those that cost nothing more.
+        """Read a plane in pieces, and cache neighbours that cost nothing extra.
 
         Yields
         ------
@@ -75,11 +75,11 @@ class Planes:
         raise NotImplementedError
 
     def block(self, key: Block) -> AnyArray:
-        """Read a box of any size; nothing of it is kept."""
+        """Read a box of any size, without caching it."""
         raise NotImplementedError
 
     def _keep(self, planes: Mapping[int, Image]) -> None:
-        """Keep planes just read, the latest last, and of others as many as fit."""
+        """Cache planes just read, the latest last, and as many others as fit."""
         room = _KEPT_BYTES - sum(image.nbytes for image in planes.values())
         kept = dict(planes)
         for plane, image in reversed(self._kept.items()):
@@ -131,7 +131,7 @@ class Sinograms(Planes):
     def read_steps(
         self, plane: int, should_stop: ShouldStop
     ) -> Generator[Step, None, Image]:
-        """Read a row of all projections, with those that are decoded with it."""
+        """Read a row of all projections, and the rows that are decoded with it."""
         first, last = self._band(plane)
         _, _, n_angles, n_columns = self.shape
         dtype = np.dtype(self.projections.dtype)
@@ -144,7 +144,7 @@ class Sinograms(Planes):
                 raise Cancelled("Cancelled.")
             band[:, start:stop] = part.swapaxes(0, 1)
             yield BlockDone(stop, n_angles)
-        # Those farther away are dropped first.
+        # Rows farther away are dropped first.
         rows = sorted(range(first, last), key=lambda row: -abs(row - plane))
         self._keep({row: band[row - first] for row in rows})
         wanted: Image = band[plane - first]
@@ -157,14 +157,14 @@ class Sinograms(Planes):
         return read.swapaxes(0, 1)[None][one]
 
     def _chunks(self) -> tuple[int, int]:
-        """Angles and rows that the file holds together."""
+        """Angles and rows per chunk of the file."""
         found = getattr(self.projections, "chunks", None)
         if isinstance(found, tuple) and all(isinstance(n, int) for n in found):
             return found[0], found[1]
         return 1, 1
 
     def _band(self, row: int) -> tuple[int, int]:
-        """Rows that cost no more than one of them, as far as they can be kept."""
+        """Range of rows that are as fast to read as one and fit into the cache."""
         _, n_rows, n_angles, n_columns = self.shape
         row_bytes = n_angles * n_columns * np.dtype(self.projections.dtype).itemsize
         height = self._chunks()[1]
@@ -177,7 +177,7 @@ class Sinograms(Planes):
         return first, last
 
     def _together(self) -> int:
-        """Projections to read at a time: whole chunks, in some tens of milliseconds."""
+        """Number of projections per read: whole chunks, taking tens of milliseconds."""
         depth, height = self._chunks()
         itemsize = np.dtype(self.projections.dtype).itemsize
         decoded = depth * height * self.shape[3] * itemsize

@@ -1,8 +1,8 @@
-"""Between the viewer's coordinates and the voxels of a layer.
+"""Converts between the viewer's coordinates and the voxels of a layer.
 
-Layers may have different units, such as nm and µm. The viewer then counts in one of
-them (``viewer.layers.units``), and so do its sliders, its camera and its mouse; napari
-converts as it slices, but not in ``layer.world_to_data`` and ``data_to_world``.
+Layers may have different units, such as nm and µm. The viewer, its sliders, camera and
+mouse then use one of them (``viewer.layers.units``); napari converts when it slices,
+but not in ``layer.world_to_data`` and ``data_to_world``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 
 
 def unit_factors(viewer: ViewerModel, layer: Layer) -> Floats:
-    """How many of the viewer's units are one of the layer's, for each of its axes."""
+    """Number of viewer units per layer unit, for each axis of the layer."""
     world = viewer.layers.units
     if world is None or len(world) < layer.ndim:
         return np.ones(layer.ndim)
@@ -39,7 +39,7 @@ def _factor(own: Any, other: Any) -> float:
 def in_layer_units(
     viewer: ViewerModel, layer: Layer, position: Sequence[float] | Floats
 ) -> Floats:
-    """Give a position in the viewer in the layer's units, along the layer's axes."""
+    """Convert a viewer position to the layer's units, along the layer's axes."""
     known = np.asarray(position, dtype=np.float64)[-layer.ndim :]
     whole = np.zeros(layer.ndim)
     whole[layer.ndim - len(known) :] = known
@@ -49,7 +49,7 @@ def in_layer_units(
 def indices_at(
     viewer: ViewerModel, layer: Layer, position: Sequence[float] | Floats
 ) -> Floats:
-    """Give the voxel coordinates of a position in the viewer, one per layer axis."""
+    """Convert a viewer position to voxel coordinates, one per layer axis."""
     place = in_layer_units(viewer, layer, position)
     return np.asarray(layer.world_to_data(place), dtype=np.float64)
 
@@ -57,25 +57,25 @@ def indices_at(
 def position_of(
     viewer: ViewerModel, layer: Layer, index: Sequence[float] | Floats
 ) -> Floats:
-    """Give the viewer's coordinates of voxel coordinates; one per layer axis.
+    """Convert voxel coordinates to viewer coordinates, one per layer axis.
 
-    `index` may be shorter: it then counts along the layer's last axes.
+    A shorter `index` refers to the layer's last axes.
     """
     place = np.asarray(layer.data_to_world(index), dtype=np.float64)
     return place * unit_factors(viewer, layer)
 
 
 def index_on_screen(viewer: ViewerModel, layer: Layer, axis: int) -> float:
-    """Give where the viewer cuts the layer along one of the layer's axes, in voxels."""
+    """Return the viewer's slice position along a layer axis, in voxels."""
     point = np.array(viewer.dims.point, dtype=np.float64)
     cut = viewer.dims.ndim - layer.ndim + axis
-    # As napari does: what is displayed does not move the cut of a turned layer.
+    # As in napari: displayed axes do not move the cut through a rotated layer.
     point[[shown for shown in viewer.dims.displayed if shown != cut]] = 0
     return float(indices_at(viewer, layer, point)[axis])
 
 
 def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> int:
-    """Give the plane shown along one of the layer's axes, between 0 and `size` - 1.
+    """Return the plane shown along a layer axis, between 0 and `size` - 1.
 
     Parameters
     ----------
@@ -91,12 +91,12 @@ def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> 
 
 
 def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
-    """Give the edge of voxels, as a fraction, at a pixel of the canvas.
+    """Return the fractional voxel-edge position at a pixel of the canvas.
 
     Parameters
     ----------
     axis : int
-        Of the layer, from its end (negative): the one that runs from left to right.
+        Layer axis that runs from left to right, counted from the end (negative).
     x : float
         Pixels from the left edge of the canvas.
     """
@@ -107,7 +107,7 @@ def edge_at(viewer: ViewerModel, layer: Layer, axis: int, x: float) -> float:
 
 
 def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float:
-    """Give the pixel of the canvas at an edge of voxels; reverse of `edge_at`.
+    """Return the canvas pixel at a voxel edge; the inverse of `edge_at`.
 
     Parameters
     ----------
@@ -128,7 +128,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
 def edges_in_canvas(
     viewer: ViewerModel, layer: Layer, axis: int
 ) -> tuple[float, float]:
-    """Ends of what is in the canvas of an axis; the whole where there is nothing."""
+    """Visible range of an axis; the whole axis if none of it is visible."""
     data: Any = layer.data[0] if getattr(layer, "multiscale", False) else layer.data
     size = float(data.shape[axis])
     ends = sorted(edge_at(viewer, layer, axis, x) for x in (0, _width(viewer)))
@@ -139,18 +139,18 @@ def edges_in_canvas(
 
 
 def _width(viewer: ViewerModel) -> float:
-    """Of the canvas, in pixels."""
+    """Width of the canvas in pixels."""
     return float(viewer.canvas.viewbox_size(viewer.layers)[1])
 
 
 def pick_with(picker: weakref.ref[Any]) -> Any:
-    """Make a mouse callback of the viewer that calls `pick` of `picker` on a click.
+    """Make a viewer mouse callback that calls `picker.pick` on a click.
 
-    A drag, which moves the picture, is no click.
+    A drag, which pans the view, does not count as a click.
     """
 
     def pick(viewer: Any, event: Event) -> Generator[None, None, None]:
-        """Follow one press of the mouse to its release."""
+        """Follow a mouse press to its release."""
         position = tuple(event.position)
         yield
         moved = False

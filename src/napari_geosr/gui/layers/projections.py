@@ -1,4 +1,4 @@
-"""Projections as layers: their views, and from a layer back to the scan."""
+"""Projections as layers: creates their views and finds a layer's scan."""
 
 from __future__ import annotations
 
@@ -26,21 +26,21 @@ if TYPE_CHECKING:
 LayerData = tuple[Any, AnyDict, str]
 PROJECTIONS, SINOGRAM = "projections", "sinogram"
 
-#: Of scans with fewer rows, sinograms are shown at first: projections are lines.
+#: Scans with fewer rows first show sinograms, as their projections are mere lines.
 _FEW_ROWS = 16
-#: Pixels of a projection that its contrast is taken from, at most, along an axis.
+#: Maximum number of pixels per axis used for the contrast of a projection.
 _LOOKED_AT = 256
 
 
 @dataclass(frozen=True, eq=False)
 class OpenedScan:
-    """A scan, and how its file was read.
+    """A scan and the settings its file was read with.
 
     Attributes
     ----------
     scan : Projections
     reading : mapping
-        What a person said about the file: fields of `ProjectionsInput`.
+        The user's settings for the file: fields of `ProjectionsInput`.
     """
 
     scan: Projections
@@ -48,7 +48,7 @@ class OpenedScan:
 
     @property
     def path(self) -> Path | None:
-        """The file or folder, to be read again by another process."""
+        """The file or folder, which another process can read."""
         return self.scan.source
 
     def path_for_job(self) -> Path:
@@ -57,7 +57,7 @@ class OpenedScan:
         Raises
         ------
         ConfigError
-            If the scan is in no file.
+            If the scan has no file.
         """
         if self.path is None:
             raise ConfigError(
@@ -67,19 +67,18 @@ class OpenedScan:
         return self.path
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenedScan:
-        # napari copies all that a layer has when it is duplicated; this never changes.
+        # napari deep-copies a duplicated layer's metadata; this object is immutable.
         return self
 
 
 def projection_layers(opened: OpenedScan) -> list[LayerData]:
-    """Give the layers of a scan: its projections and its sinograms.
+    """Return the layers of a scan: its projections and its sinograms.
 
     Both have four axes, angle and z before height and width; see
-    `napari_geosr.gui.layers.scan_views`. The first one, which napari makes room for, is
-    visible: sinograms of few rows, of which projections are but lines, else
-    projections. Lengths are those of the slices, so that z counts the detector's rows
-    as it does in a volume; angles, which have none, are counted, and drawn as high as
-    a slice.
+    `napari_geosr.gui.layers.scan_views`. The first layer is visible, and napari fits
+    the view to it: the sinograms if there are few rows, otherwise the projections.
+    Lengths are those of the slices, so that z corresponds to detector rows as in a
+    volume; angles have no length: they are indexed, and drawn as high as a slice.
     """
     scan = opened.scan
     height, width = (edge / _magnification(scan) for edge in scan.pixel_size)
@@ -107,7 +106,7 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
         ),
     ):
         record = {
-            # Not for docks that want a volume.
+            # Hides the layer from docks that expect a volume.
             "helper": view,
             "scan": opened,
             "view": view,
@@ -129,15 +128,15 @@ def projection_layers(opened: OpenedScan) -> list[LayerData]:
 
 
 def row_on_screen(viewer: ViewerModel, layer: Layer) -> int:
-    """Give the row of the detector at which the viewer cuts the projections `layer`."""
+    """Return the detector row at which the viewer cuts the projections `layer`."""
     n_rows = int(layer.data.shape[2])
-    along = index_on_screen(viewer, layer, 1)  # of one voxel, as thick as all rows
+    along = index_on_screen(viewer, layer, 1)  # one voxel, as thick as all rows
     row = round(along * n_rows + (n_rows - 1) / 2)
     return min(max(row, 0), n_rows - 1)
 
 
 def show_row(viewer: ViewerModel, layer: Layer, row: int) -> None:
-    """Move the viewer to a row of the detector, by the projections `layer`."""
+    """Move the viewer to a detector row of the projections `layer`."""
     n_rows = int(layer.data.shape[2])
     along = (row - (n_rows - 1) / 2) / n_rows
     place = position_of(viewer, layer, (0, along, 0, 0))[1]
@@ -163,12 +162,12 @@ def view_of(layer: Layer) -> str:
 
 
 def shows_projections(layer: Layer) -> bool:
-    """Whether a layer is the view of a scan that stands for it in lists."""
+    """Whether a layer is the view that represents a scan in lists."""
     return view_of(layer) == PROJECTIONS and opened_scan(layer) is not None
 
 
 def _contrast(plane: Any) -> tuple[float, float]:
-    """Of one projection in the middle: napari would read more to know."""
+    """Contrast limits of one central projection: napari would read more data."""
     steps = (max(1, -(-n // _LOOKED_AT)) for n in plane.shape)
     some = plane[tuple(slice(None, None, step) for step in steps)]
     finite = some[np.isfinite(some)]

@@ -1,4 +1,4 @@
-"""Show finished tiles without keeping the window busy."""
+"""Shows finished tiles without blocking the window."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: Seconds between two refreshes in 2D, and in 3D where the whole volume is uploaded.
+#: Seconds between refreshes in 2D, and in 3D, where the whole volume is uploaded.
 _PAUSE_2D, _PAUSE_3D = 0.15, 2.0
-#: A refresh takes at most this share of the time.
+#: Maximum share of time spent refreshing.
 _SHARE = 0.1
 
 
 class Refresher:
-    """Refreshes a layer while tiles arrive: on the slice shown, and not too often."""
+    """Refreshes a layer as tiles of the slice shown arrive, at a limited rate."""
 
     def __init__(self, viewer: ViewerModel, layer: Layer) -> None:
         self._viewer = viewer
@@ -32,7 +32,7 @@ class Refresher:
         self._timer.timeout.connect(self._refresh)
 
     def tile_done(self, slices: tuple[slice, ...]) -> None:
-        """Note a finished tile; refresh now or soon if it is on screen."""
+        """Register a finished tile; refresh now or soon if it is on screen."""
         layer = self._layer()
         if (
             layer is None
@@ -44,7 +44,7 @@ class Refresher:
         self._timer.start(max(0, int(1000 * wait)))
 
     def finish(self) -> None:
-        """Refresh a last time, everything that was held back."""
+        """Refresh one last time, including all deferred tiles."""
         self._timer.stop()
         layer = self._layer()
         if layer is not None and layer in self._viewer.layers:

@@ -1,6 +1,6 @@
-"""Save a result with all that its layer knows, by a button of the dock.
+"""Saves a result with all of its layer's metadata, by a button in the dock.
 
-napari's own dialog asks napari's own TIFF writer first, which keeps the voxels alone.
+napari's own dialog prefers napari's TIFF writer, which saves only the voxels.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_geosr.operations.restore import deviation_path
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Filters of the dialog and the suffixes of each, the usual one first.
+#: Filters of the dialog and their suffixes, the default one first.
 FILTERS = {
     f"{name} ({' '.join(f'*{suffix}' for suffix in suffixes)})": suffixes
     for each in formats()
@@ -43,9 +43,9 @@ class SaveButton(QPushButton):
     Signals
     -------
     saved : object
-        The path that was written.
+        The path written.
     failed : object
-        The error that kept it from being written.
+        The error that prevented saving.
     """
 
     saved = Signal(object)
@@ -73,7 +73,7 @@ class SaveButton(QPushButton):
     ) -> None:
         """Offer to save `layer`, which was made from the file `source`, if any.
 
-        Its standard deviations, if there are some, are saved beside it.
+        Its standard deviations, if any, are saved next to it.
         """
         self._layer = None if layer is None else weakref.ref(layer)
         self._deviation = None if deviation is None else weakref.ref(deviation)
@@ -81,7 +81,7 @@ class SaveButton(QPushButton):
         self.setVisible(layer is not None)
 
     def save(self) -> None:
-        """Ask where to, then write; one file at a time."""
+        """Ask for the destination, then write; one file at a time."""
         layer = None if self._layer is None else self._layer()
         if layer is None or self._run is not None:
             return
@@ -133,7 +133,7 @@ def _steps(
         """Write the volumes."""
         for path, (volume, kind) in volumes.items():
             yield StageStarted(message=f"Saving {path.name}")
-            # The dialog has asked already whether a file may be replaced.
+            # The dialog has already asked whether to overwrite a file.
             io.write(volume, path, overwrite=True, kind=kind, should_stop=should_stop)
         return target
 
@@ -141,10 +141,10 @@ def _steps(
 
 
 def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
-    """Ask for a file to save a layer in; None if the person changed their mind.
+    """Ask for the file to save a layer in; None if the user cancels.
 
-    The name is given the suffix of the format chosen if it has none that can be
-    written, or that of another format than the person picked from the list.
+    The suffix of the chosen format is added if the name has no writable suffix or that
+    of another format.
     """
     start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_USUAL][0]
     text, chosen = QFileDialog.getSaveFileName(
@@ -158,7 +158,7 @@ def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
         return None
     given = Path(text)
     target = with_suffix_of(given, chosen)
-    # About the name that was given the dialog has asked.
+    # The dialog has already asked about the name as given.
     replaces = target != given and target.exists()
     if replaces and not may_replace(parent, target.parent, [target.name]):
         return None
@@ -166,7 +166,7 @@ def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
 
 
 def with_suffix_of(path: Path, chosen: str) -> Path:
-    """Give `path` the suffix of the filter `chosen`, where it says another format."""
+    """Give `path` the suffix of the filter `chosen` if it implies another format."""
     suffixes = FILTERS.get(chosen, FILTERS[_USUAL])
     suffix = suffix_of(path)
     known = suffix in write_suffixes()
@@ -177,7 +177,7 @@ def with_suffix_of(path: Path, chosen: str) -> Path:
 
 
 def _refuse_source(target: Path, source: Path | None) -> None:
-    """A result never replaces the scan that it was made from."""
+    """Refuse to overwrite the scan that the result was made from."""
     if source is None:
         return
     scan, wanted = source.resolve(), target.resolve()
@@ -189,7 +189,7 @@ def _refuse_source(target: Path, source: Path | None) -> None:
 
 
 def may_replace(parent: QWidget, folder: Path, names: list[str]) -> bool:
-    """Ask whether these files may be replaced; 'no' is the default."""
+    """Ask whether to overwrite these files; 'no' is the default."""
     box = QMessageBox.StandardButton
     answer = QMessageBox.question(
         parent,

@@ -1,14 +1,14 @@
-"""Projections and sinograms as napari shows them: with an axis for each slider.
+"""Views of projections and sinograms for napari, with an axis for each slider.
 
-Both views have four axes. The first is that of the projections, the second that of the
-detector's rows, where the slices will lie: a view that has nothing to tell along one of
-them is one voxel there, as thick as the other view is long. So the slider of the slices
-ends with the last slice, and that of the angles moves the projections alone.
+Both views have four axes. The first indexes the projections, the second the detector
+rows, aligned with the slices of the reconstruction. Along the axis that a view does not
+vary with, it is a single voxel as thick as the other view is long. So the slice slider
+ends with the last slice, and the angle slider affects only the projections.
 
-napari reads the slice of a layer where it draws it. One sinogram of a compressed file
-means to decode the whole file: minutes for a large one. Here a thread reads it; the
-picture is blank meanwhile, and drawn when it is there. What is there within a blink is
-drawn at once.
+napari reads a layer's slice in the main thread when it draws it. One sinogram of a
+compressed file requires decoding the whole file: minutes for a large one. Here a thread
+reads it; the picture stays blank until the data arrive. Data that arrive within
+`_BLINK` are drawn immediately.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Seconds that drawing waits for a plane; after which a bar is shown; that an ending
-#: application waits for what is being read.
+#: Seconds that drawing waits for a plane; until a progress bar is shown; that a closing
+#: application waits for a read in progress.
 _BLINK, _PATIENCE, _LONGEST_WAIT = 0.025, 0.5, 1.0
-#: Milliseconds between two looks whether a plane is there.
+#: Milliseconds between checks whether a plane has been read.
 _LOOK_MS = 15
 
 
 class ScanView:
     """An array of four axes over the planes of a scan.
 
-    Indexing it gives what is in the file, however long that takes. Only what napari
-    draws may be blank at first, where `read_later` was called.
+    Indexing returns the data in the file, however long that takes. Only what napari
+    draws may be blank at first, if `read_later` was called.
     """
 
     ndim = 4
@@ -78,7 +78,7 @@ class ScanView:
         return np.asarray(self.planes.block(as_slices((), self.shape)[0]), dtype=dtype)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> ScanView:
-        return ScanView(self.planes)  # for another layer, which is drawn by itself
+        return ScanView(self.planes)  # for another layer, which is drawn separately
 
     def __getitem__(self, key: Any) -> AnyArray:
         read, after = as_slices(key, self.shape)
@@ -99,11 +99,11 @@ class ScanView:
         return kept
 
     def read_later(self, layer: Layer) -> None:
-        """Have what is drawn of `layer`, whose data this is, read in a thread."""
+        """Read the drawn planes of `layer`, whose data this is, in a thread."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
-            # napari enters this where it reads to draw, and nowhere else. No part of
-            # its interface: a release without it waits for the file, as for any layer.
+            # napari enters this only when it reads data to draw. It is not public: a
+            # release without it waits for the file, as for any layer.
             drawing: Any = layer._slicing_state
             drawing.dask_optimized_slicing = self._drawing
 
@@ -117,7 +117,7 @@ class ScanView:
 
 
 def read_scans_later(viewer: ViewerModel | None) -> None:
-    """Have scans that are added to a viewer with a window read in threads."""
+    """Read scans added to a viewer with a window in threads."""
     if viewer is not None and QApplication.instance() is not None:
         viewer.layers.events.inserted.connect(_on_inserted)
 
@@ -129,7 +129,7 @@ def _on_inserted(event: Event) -> None:
 
 
 class _Reading(threading.Thread):
-    """Reads one plane. It knows of no widget, so that it may outlive them all."""
+    """Reads one plane. It refers to no widget, so it may outlive them all."""
 
     def __init__(self, planes: Planes, plane: int) -> None:
         super().__init__(name=f"reading plane {plane}", daemon=True)
@@ -139,7 +139,7 @@ class _Reading(threading.Thread):
         self.error: Exception | None = None
 
     def run(self) -> None:
-        """Read it, or note why that cannot be done."""
+        """Read the plane, or record why it cannot be read."""
         try:
             for step in self.planes.read_steps(self.plane, self.stop.is_set):
                 self.done, self.total = step.done, step.total
@@ -155,16 +155,16 @@ class _Reading(threading.Thread):
 
 
 class _ScanReader(QObject):
-    """Reads planes for one layer, one after the other; the latest wish wins.
+    """Reads planes for one layer, one at a time; the latest request wins.
 
-    It lives as long as the view, and knows the layer weakly.
+    It lives as long as the view and holds a weak reference to the layer.
     """
 
     def __init__(self, planes: Planes, layer: Layer) -> None:
         super().__init__()
         self._planes, self._layer = planes, weakref.ref(layer)
         self._blank = float(layer.contrast_limits[0])
-        self._readings: list[_Reading] = []  # none, or the one that runs
+        self._readings: list[_Reading] = []  # empty, or the running one
         self._wanted: int | None = None
         self._failed: set[int] = set()
         self._bar: Any = None
@@ -176,7 +176,7 @@ class _ScanReader(QObject):
         QApplication.instance().aboutToQuit.connect(self._quit)
 
     def ask(self, plane: int) -> AnyArray:
-        """Give a plane if it is there within a blink, else a blank one, and read on."""
+        """Return a plane if read within `_BLINK`, otherwise a blank one meanwhile."""
         self._wanted = plane
         if not self._readings and plane not in self._failed:
             self._start(plane).ended.wait(_BLINK)
@@ -198,7 +198,7 @@ class _ScanReader(QObject):
         return reading
 
     def _look(self) -> None:
-        """Draw what was read, or ask for what is wanted by now."""
+        """Draw the plane read, or request the one needed now."""
         layer, reading = self._layer(), self._readings[0]
         if not reading.ended.is_set():
             if layer is not None and time.monotonic() > self._began + _PATIENCE:
@@ -224,7 +224,7 @@ class _ScanReader(QObject):
             self._bar.refresh()
 
     def _quit(self) -> None:
-        """Stop reading: nothing must be in an open file when all ends."""
+        """Stop reading: no thread may use an open file when the application ends."""
         _stop(self._readings)
         for reading in self._readings:
             reading.join(_LONGEST_WAIT)

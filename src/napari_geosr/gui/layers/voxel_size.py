@@ -1,4 +1,4 @@
-"""The row that asks once for a layer's voxel size when its file did not say it."""
+"""The row that asks once for a layer's voxel size if its file has none."""
 
 from __future__ import annotations
 
@@ -47,19 +47,19 @@ _UNITS = ("nm", "µm", "mm", "cm")
 class VoxelSizeRow(QWidget):
     """Asks for the voxel size of a layer whose unit is ``pixel``; hidden otherwise.
 
-    One number is enough: Y and X follow Z until they are typed themselves. The layer
-    remembers the answer, so the question comes once. Where another reader left out what
-    the file says, the file's figures are filled in, to be taken by one click.
+    One number is enough: Y and X follow Z until they are edited. The layer stores the
+    answer, so the question is asked once. If another reader ignored the voxel size in
+    the file, it is filled in and can be accepted with one click.
 
     Parameters
     ----------
     key : str
-        Of its button, where a dock has several rows.
+        Shortcut of its button, if a dock has several rows.
 
     Signals
     -------
     voxelSizeSet : object
-        The layer, after a person gave it a voxel size.
+        The layer, after the user entered its voxel size.
     """
 
     voxelSizeSet = Signal(object)
@@ -124,8 +124,8 @@ class VoxelSizeRow(QWidget):
         return edge
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Ask about `layer` if its voxel size is unknown, else hide."""
-        self._connections.end()  # that to the layer before
+        """Ask about `layer` if its voxel size is unknown; otherwise hide."""
+        self._connections.end()  # those of the previous layer
         self._layer = None
         self._stop_asking()
         if layer is not None:
@@ -146,7 +146,7 @@ class VoxelSizeRow(QWidget):
         if asked is not None and len(asked.voxel_size) == self._n:
             self._ask_again(asked, axes)
         elif any(size != 1 for size in sizes):
-            # The file gave numbers but no unit: only that is asked for.
+            # The file has numbers but no unit: ask only for the unit.
             self._say(f"Unit of the voxel size unknown. Edges {axes}:")
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
                 edge.setText(f"{size:.9g}")
@@ -158,7 +158,7 @@ class VoxelSizeRow(QWidget):
         self.setVisible(True)
 
     def correct(self, layer: Layer) -> None:
-        """Show the voxel size that the layer has, for a person to correct."""
+        """Show the layer's current voxel size for correction."""
         self.set_layer(layer)
         place = geometry_of_layer(layer)
         self._fill(place.voxel_size, place.unit)
@@ -172,7 +172,7 @@ class VoxelSizeRow(QWidget):
         self.edges[-self._n].selectAll()
 
     def _ask_again(self, asked: VoxelSizeQuestion, axes: str) -> None:
-        """Ask for a size in place of one that is implausible, or to confirm it."""
+        """Ask to replace or confirm an implausible voxel size."""
         text = f"The file says {asked.found}, which is implausible: {asked.why}."
         tool_tip = "Until a size is given, the voxel size is treated as unknown."
         if asked.may_be_right:
@@ -182,7 +182,7 @@ class VoxelSizeRow(QWidget):
             self._say(f"{text} Edges {axes}:", tool_tip)
 
     def _fill(self, sizes: tuple[float, ...], unit: str) -> None:
-        """Type a size, for a person to take by one click."""
+        """Fill in a size that the user can accept with one click."""
         for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
             edge.setText(f"{size:.9g}")
         if self.unit.findText(unit) < 0:
@@ -199,14 +199,14 @@ class VoxelSizeRow(QWidget):
         self.question.setToolTip(tool_tip)
 
     def _ask_file(self, layer: Layer) -> None:
-        """Look in a worker what the file says that another reader left out."""
+        """Read in a worker the voxel size that another reader ignored."""
         steps = question_to_file(layer)
         if steps is not None:
             self._asking = BackgroundTask(
                 steps,
                 owner=self,
                 on_result=self._on_stored,
-                # A file that only the other reader understands: the question stays.
+                # Only the other reader can read the file: keep the question.
                 on_error=lambda error: self.question.setToolTip(sentence(error)),
                 on_finished=self._stop_asking,
             )
@@ -217,7 +217,7 @@ class VoxelSizeRow(QWidget):
             self._asking = None
 
     def _on_stored(self, stored: StoredVoxelSize | None) -> None:
-        """Fill in what the file says, unless the person was quicker."""
+        """Fill in the file's voxel size, unless the user has already answered."""
         if stored is None or any(edge.text() for edge in self.edges):
             return
         if stored.question is not None:
@@ -230,7 +230,7 @@ class VoxelSizeRow(QWidget):
         )
 
     def values(self) -> tuple[float, ...] | None:
-        """Return the edges typed, or None while one is missing or not above zero."""
+        """Return the edges entered, or None while one is missing or not positive."""
         try:
             sizes = tuple(float(edge.text()) for edge in self.edges[-self._n :])
         except ValueError:
@@ -238,7 +238,7 @@ class VoxelSizeRow(QWidget):
         return sizes if min(sizes) > 0 else None
 
     def apply(self) -> None:
-        """Give the layer the size typed."""
+        """Set the layer's voxel size to the values entered."""
         layer = self._layer() if self._layer is not None else None
         sizes = self.values()
         if layer is None or sizes is None:
@@ -248,11 +248,11 @@ class VoxelSizeRow(QWidget):
         _show_slice(self._viewer, layer, index)
         if layer in self._viewer.layers and len(self._viewer.layers) == 1:
             self._viewer.reset_view()
-        # The unit may be what it was: then no event has told of the size.
+        # If the unit is unchanged, no event has announced the new size.
         self._on_units()
 
     def _on_units(self, _event: object = None) -> None:
-        """Ask no more when the layer got its size elsewhere, e.g. in another dock."""
+        """Hide the question when the layer gets its size elsewhere."""
         layer = None if self._layer is None else self._layer()
         if layer is not None and has_physical_size(layer) and not self.isHidden():
             self._stop_asking()
@@ -268,7 +268,7 @@ class VoxelSizeRow(QWidget):
 
 
 def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]:
-    """Index of the layer that is shown, by each of its axes with a slider."""
+    """Index shown along each of the layer's axes that has a slider."""
     first = viewer.dims.ndim - layer.ndim
     return {
         axis - first: index_on_screen(viewer, layer, axis - first)
@@ -280,10 +280,10 @@ def _slice_shown(viewer: napari.viewer.Viewer, layer: Layer) -> dict[int, float]
 def _show_slice(
     viewer: napari.viewer.Viewer, layer: Layer, index: dict[int, float]
 ) -> None:
-    """Show the slice again that was shown before the layer's voxels changed.
+    """Restore the slice on screen after the layer's voxel size changed.
 
-    napari cuts a layer whose unit changes far outside of it, and shows nothing, until
-    its slider moves: so it is moved there and back.
+    When a layer's unit changes, napari slices far outside it and shows nothing until
+    its slider moves; so the slider is moved away and back.
     """
     first = viewer.dims.ndim - layer.ndim
     for axis, i in index.items():
@@ -312,15 +312,15 @@ class StoredVoxelSize:
 def question_to_file(
     layer: Layer,
 ) -> Callable[[ShouldStop], Generator[Step, None, StoredVoxelSize | None]] | None:
-    """Give the steps that read what the layer's file says, for a worker.
+    """Return the steps that read the voxel size from the layer's file, for a worker.
 
-    They return None where the file does not say, or holds other voxels than the layer.
-    They may raise `FileError`.
+    The steps return None if the file has no voxel size or holds other voxels than the
+    layer. They may raise `FileError`.
 
     Returns
     -------
     callable or None
-        None where the layer has no file, or our own reader has asked it already.
+        None if the layer has no file, or the plugin's own reader has already read it.
     """
     origin = layer.source
     path = origin.path

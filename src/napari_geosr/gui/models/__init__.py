@@ -51,7 +51,7 @@ _NAME = Qt.ItemDataRole.UserRole
 
 
 class ModelsDock(Dock):
-    """Lists the models at hand; shows the card of the one that is chosen.
+    """Lists the available models and shows the card of the selected one.
 
     Parameters
     ----------
@@ -67,7 +67,7 @@ class ModelsDock(Dock):
         self._again = False
         self._waiting: list[str] = []
         self._choose_next = ""
-        self._used: ZooEntry | None = None  # in the Restore dock, when it is there
+        self._used: ZooEntry | None = None  # in the Restore dock, once it is open
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -86,7 +86,7 @@ class ModelsDock(Dock):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Read the cards of the models, and what can be imported."""
+        """Read the model cards and the formats that can be imported."""
         yield StageStarted(message="Reading the models")
         catalogue.look()
         about_sources()
@@ -144,7 +144,7 @@ class ModelsDock(Dock):
     # The list
 
     def refresh(self) -> None:
-        """Look for models again, in a worker."""
+        """Search for models again, in a worker."""
         if self._listing.busy:
             self._again = True
             return
@@ -166,7 +166,7 @@ class ModelsDock(Dock):
         self._fill()
 
     def _fill(self) -> None:
-        """List what is looked for; keep what was chosen, if it is still there."""
+        """List the matching models; keep the selection if it is still listed."""
         keep = self._choose_next or self.chosen()
         wanted, volume = self.find.wanted(), self.find.volume()
         self.tree.blockSignals(True)
@@ -201,12 +201,12 @@ class ModelsDock(Dock):
         return [self.tree.topLevelItem(i) for i in range(self.tree.topLevelItemCount())]
 
     def chosen(self) -> str:
-        """Name of the model that is chosen, or of a damaged one's folder."""
+        """Name of the selected model, or of a damaged model's folder."""
         item = self.tree.currentItem()
         return "" if item is None else str(item.data(0, _NAME))
 
     def choose(self, name: str) -> None:
-        """Choose a model, also one that is about to be listed."""
+        """Select a model, even if it is yet to be listed."""
         self._choose_next = name
         self._fill()
 
@@ -304,7 +304,8 @@ class ModelsDock(Dock):
     def import_models(self, sources: list[str]) -> None:
         """Import files, folders, addresses or identifiers, in a worker.
 
-        One after the other, also after one that fails: what became of each is said.
+        They are imported one after the other. A failure does not stop the rest; each
+        outcome is reported.
         """
         if not sources:
             return
@@ -405,7 +406,7 @@ class ModelsDock(Dock):
 
 
 def _dropped(event: QEvent) -> list[str]:
-    """Files and folders among what is dropped that may be models."""
+    """Dropped files and folders that may be models."""
     paths = [Path(url.toLocalFile()) for url in event.mimeData().urls()]
     known = suffixes()
     return [
@@ -414,7 +415,7 @@ def _dropped(event: QEvent) -> list[str]:
 
 
 def _file_filter() -> str:
-    """Files that can be imported, for the dialog."""
+    """File filter of the import dialog."""
     return f"Models ({' '.join('*' + end for end in suffixes())});;All files (*)"
 
 
@@ -434,7 +435,7 @@ def _remove_steps(name: str) -> Generator[Step, None, Path]:
 
 def _import_steps(source: str, stop: ShouldStop) -> Generator[Step, None, ImportResult]:
     load_torch_libraries()
-    # Here, in the worker: it needs torch.
+    # Imported here, in the worker, because it needs torch.
     from napari_geosr.operations.models.importing import import_steps
 
     return (yield from import_steps(source, should_stop=stop))
@@ -444,7 +445,7 @@ def _export_steps(
     name: str, kind: str, out: Path, stop: ShouldStop
 ) -> Generator[Step, None, ExportResult]:
     load_torch_libraries()
-    # The dialog has asked whether a file is to be replaced.
+    # The dialog has already asked whether to overwrite a file.
     from napari_geosr.operations.models.exporting import export_steps
 
     return (yield from export_steps(name, kind, out, overwrite=True, should_stop=stop))

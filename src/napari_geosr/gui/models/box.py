@@ -1,4 +1,4 @@
-"""The choice of a model: those that fit first, with their cards."""
+"""The choice of a model: matching models first, with their cards."""
 
 from __future__ import annotations
 
@@ -32,20 +32,20 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 
-#: Entry of leaving the scan as it is, and what it does.
+#: Text and description of the entry that leaves the scan unrestored.
 LEAVE_IT, LEAVING = "Leave it as it is", "Leave the scan as it is."
 _Order = tuple[bool, float, bool, bool, bool, str]
 
 
 class ModelBox(QWidget):
-    """A combo box of models; the card of the one chosen is in `card_label`.
+    """A combo box of models; `card_label` shows the card of the chosen one.
 
     Signals
     -------
     modelChanged
         Another model was chosen.
     failed : object
-        The error when a model could not be opened.
+        The error if a model could not be opened.
     """
 
     modelChanged = Signal()
@@ -95,29 +95,29 @@ class ModelBox(QWidget):
         self._show_card()
 
     def model(self) -> str:
-        """Return the name, or for a model of one's own the path, of what is chosen."""
+        """Return the name of the chosen model, or its path for a user's own model."""
         return self.combo.currentData() or ""
 
     def card(self) -> ModelCard | None:
-        """Return the card of what is chosen; None if nothing is."""
+        """Return the card of the chosen model; None if none is chosen."""
         return self._cards.get(self.model())
 
     @property
     def is_by_hand(self) -> bool:
-        """Whether a person chose the model, and no proposal should replace it."""
+        """Whether the user chose the model, so that no proposal replaces it."""
         return self._by_hand
 
     def set_by_hand(self, by_hand: bool) -> None:
-        """Say whether what is chosen is a person's choice."""
+        """Set whether the user made the current choice."""
         self._by_hand = by_hand
 
     def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
-        """Show what each model is expected to gain on the scan, the best first.
+        """Show the expected gain of each model on the scan, the best first.
 
         Parameters
         ----------
         propose : bool
-            Whether to choose the one that is proposed; a person's choice stays.
+            Whether to choose the proposed model; a user's choice is kept.
         """
         self._ranking = ranking
         chosen = None
@@ -178,7 +178,7 @@ class ModelBox(QWidget):
             self._on_chosen()
 
     def _add_leaving(self) -> None:
-        """Offer to leave the scan as it is: in its place among the ranked models."""
+        """Add the entry that leaves the scan unrestored, at its rank."""
         ranking = self._ranking
         if ranking is None:
             return
@@ -205,7 +205,7 @@ class ModelBox(QWidget):
         return rows[0] if rows else None
 
     def _key_of(self, row: RankingEntry) -> str:
-        """How the model of a row is listed: by its name, or one's own by its path."""
+        """Key of a ranked model: its name, or the path of a user's own model."""
         own = "" if row.model is None else str(row.model.path)
         return own if own in self._cards else row.name
 
@@ -252,7 +252,7 @@ class ModelBox(QWidget):
             self.open_model(path)
 
     def open_model(self, path: str) -> None:
-        """List and choose the model bundle at `path`: its card, its folder or a zip."""
+        """List and choose the model bundle at `path`: a card, folder or zip file."""
         chosen = Path(path)
         if chosen.name == "card.yaml":
             chosen = chosen.parent
@@ -263,7 +263,7 @@ class ModelBox(QWidget):
 
 
 def text_label(name: str) -> QLabel:
-    """A text of several lines that can be selected."""
+    """A label of several lines with selectable text."""
     label = QLabel()
     label.setWordWrap(True)
     label.setAccessibleName(name)
@@ -276,7 +276,7 @@ def text_label(name: str) -> QLabel:
 
 
 def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
-    """Give the trained voxel size in words where the volume's is far from it."""
+    """Describe the training voxel size if the volume's differs greatly from it."""
     training = card.training
     if volume is None or volume.unit == PIXEL:
         return ""
@@ -301,7 +301,7 @@ _COLUMNS = {
 
 
 def card_html(card: ModelCard) -> str:
-    """Give a card as rich text without colours: for, not for, figures, licence."""
+    """Format a card as rich text: intended use, limits, figures and licence."""
     training = card.training
     parts = [
         f"<p>{html.escape(card.description)}</p>",

@@ -1,4 +1,4 @@
-"""What models are looked for: words, task, modality, the layer that is selected."""
+"""Search criteria for models: words, task, modality and the selected layer."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from napari_geosr.operations.models.catalogue import ModelFilter
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Milliseconds after the last key until the list follows.
+#: Milliseconds from the last keystroke until the list is updated.
 _PAUSE = 150
 
 
@@ -36,7 +36,7 @@ class ModelSearch(QWidget):
     Signals
     -------
     changed
-        Something else is looked for.
+        The search criteria have changed.
     """
 
     changed = Signal()
@@ -92,7 +92,7 @@ class ModelSearch(QWidget):
         self._connections.connect(viewer.layers.selection.events.active, self._on_layer)
 
     def wanted(self) -> ModelFilter:
-        """What is looked for."""
+        """The search criteria."""
         volume = self.volume()
         has_size = volume is not None and volume.unit != PIXEL
         return ModelFilter(
@@ -104,7 +104,7 @@ class ModelSearch(QWidget):
         )
 
     def volume(self) -> Volume | None:
-        """The selected layer, where models are wanted for it; None if it is none."""
+        """Volume of the selected layer, if models are to match it; otherwise None."""
         layer = self._viewer.layers.selection.active
         if not self.for_layer.isChecked() or layer is None:
             return None

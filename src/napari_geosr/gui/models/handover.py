@@ -1,4 +1,4 @@
-"""From a job's model to the Restore dock."""
+"""Passes a job's model to the Restore dock."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 
 class ModelHandover(QObject):
-    """Keeps a model among the person's own and chooses it in the Restore dock.
+    """Adds a model to the user's own models and chooses it in the Restore dock.
 
     Signals
     -------
@@ -37,15 +37,15 @@ class ModelHandover(QObject):
         super().__init__(parent)
         self._viewer = viewer
         self._run: BackgroundTask | None = None
-        self._kept: Path | None = None  # what the Restore dock is to choose
+        self._kept: Path | None = None  # the model that Restore will choose
 
     def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
-        """Keep the bundle and choose it; a copy is made in a worker.
+        """Copy the bundle in a worker and choose it.
 
         Parameters
         ----------
         wanted : callable
-            Asked when it is kept: whether it is still to be chosen.
+            Called after copying; returns whether the model is still to be chosen.
         """
         if self._run is not None:
             return

@@ -43,7 +43,7 @@ if TYPE_CHECKING:
 
 
 class PorosityDock(PorosityWidgets):
-    """Threshold, label and measure pores; show them in table, histogram and picture."""
+    """Thresholds, labels and measures pores; shows a table, histogram and layers."""
 
     settings_name = "porosity"
 
@@ -106,14 +106,14 @@ class PorosityDock(PorosityWidgets):
             self.message.show_error(error)
             return
         if not isinstance(config.threshold, str):
-            # A grey value of another image means nothing in this one.
+            # A manual threshold is not valid for another image.
             config = config.model_copy(update={"threshold": "otsu"})
         self.settings.set_config(config)
 
     # -- the image and its grey values ------------------------------------------
 
     def _on_source(self) -> None:
-        """Another image: ask for its voxel size if unknown, read its grey values."""
+        """Handle a new image: ask for an unknown voxel size, read its grey values."""
         layer = self.settings.image.layer()
         self.preview.hide()
         self.settings.choose_deviation()
@@ -130,7 +130,7 @@ class PorosityDock(PorosityWidgets):
         self._read_levels(volume)
 
     def _on_sample(self) -> None:
-        """Another sample: the threshold is found from the grey values inside."""
+        """Handle a new sample: determine the threshold from the grey values inside."""
         self.levels.set_mask(self.settings.sample.layer())
         self.levels.look()
 
@@ -139,7 +139,7 @@ class PorosityDock(PorosityWidgets):
         self.levels.read(volume)
 
     def _on_outdated(self) -> None:
-        """Read the grey values again: those shown are not of what is there now."""
+        """Read the grey values again, as those shown are outdated."""
         if not self.is_running:
             self.preview.pause()
             self._read_levels(self._volume(self.levels.layer()))
@@ -157,7 +157,7 @@ class PorosityDock(PorosityWidgets):
         return volume
 
     def _clear_message(self) -> None:
-        """Take away what is said of another image, not why measuring it ended."""
+        """Clear messages about another image, but not why its measurement ended."""
         if self.message.text != self._farewell:
             self.message.clear()
 
@@ -214,7 +214,7 @@ class PorosityDock(PorosityWidgets):
             self.preview.show(layer, threshold, config, sample)
 
     def _preview_sample(self, layer: Image) -> Any:
-        """The mask on the image's voxels, looked up by position as for measuring."""
+        """The mask resampled to the image's voxels, as in the measurement."""
         mask = self.settings.sample.layer()
         if mask is None:
             return None
@@ -234,7 +234,7 @@ class PorosityDock(PorosityWidgets):
         return bool(self.activity.busy)
 
     def measure(self) -> None:
-        """Measure the chosen image, and the one to compare it with."""
+        """Measure the chosen image and its reference, if any."""
         if self.is_running:
             return
         layer, other = self.settings.image.layer(), self.settings.other.layer()
@@ -337,7 +337,7 @@ class PorosityDock(PorosityWidgets):
             self.message.show_message("Cancelled. Nothing was changed.")
 
     def _on_measured(self, measured: PoreMeasurement) -> None:
-        """Show what was found. The layers may have gone meanwhile."""
+        """Show the results. The layers may have been removed meanwhile."""
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
         if not self._warn_of(measured) and measured.kept:
@@ -350,7 +350,7 @@ class PorosityDock(PorosityWidgets):
     def _show_result(
         self, measured: PoreMeasurement, folder: Path | None = None
     ) -> None:
-        """Show figures and table; `folder` has them already, if they are of a job."""
+        """Show figures and table; for a job, `folder` already holds the files."""
         self._measured = measured.without_labels()
         self.result.set_reports(self._measured.reports)
         self.result.set_exported_to(folder)
@@ -365,14 +365,14 @@ class PorosityDock(PorosityWidgets):
         return bool(warnings)
 
     def show_job(self, job: Path, then: Callable[[str], None]) -> None:
-        """Show what a job has measured.
+        """Show the measurement of a job.
 
         Parameters
         ----------
         job : Path
             Its folder.
         then : callable
-            Called when it is shown, with a sentence about it.
+            Called with a sentence about it once it is shown.
         """
         if not self._opening.busy:
             self._opening.start(
@@ -390,19 +390,19 @@ class PorosityDock(PorosityWidgets):
         self._warn_of(found.measured)
 
     def _show_used(self, threshold: float) -> None:
-        """Draw the threshold that was measured with: exact, and that of the sample."""
+        """Draw the threshold that was measured with, if the data are unchanged."""
         if self.levels.layer() is None or self.settings.threshold is None:
             return
         if self._measured_at == self.levels.key():
             self.settings.show_used(threshold)
 
     def _on_inserted(self, event: QEvent) -> None:
-        """Standard deviations came: those of the image are chosen."""
+        """Choose the image's standard deviations when their layer is added."""
         if holds_deviations(event.value):
             self.settings.choose_deviation()
 
     def _on_removed(self, event: QEvent) -> None:
-        """A layer went: nobody waits for its figures any more."""
+        """Stop work on a layer that was removed."""
         running = [reference() for reference in self._sources.values()]
         if self.is_running and event.value in running:
             self._removed = event.value.name
@@ -411,7 +411,7 @@ class PorosityDock(PorosityWidgets):
     # -- export -----------------------------------------------------------------
 
     def export(self) -> None:
-        """Ask where to, then write CSV, JSON, PNG and HTML in a worker."""
+        """Ask for the destination, then write CSV, JSON, PNG and HTML in a worker."""
         measured = self._measured
         if measured is None:
             return

@@ -1,4 +1,4 @@
-"""The result of a measurement that was a job, as the Porosity dock shows it."""
+"""Result of a measurement job, for the Porosity dock."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class JobMeasurement:
-    """A measurement that a job made.
+    """A measurement made by a job.
 
     Attributes
     ----------
     sources : mapping of str to JobSource
-        What was measured, by the key of its report.
+        Inputs of the measurement, by the key of the report.
     page : Path
-        The report to be read in a browser.
+        The HTML report.
     """
 
     measured: PoreMeasurement
@@ -43,7 +43,7 @@ class JobMeasurement:
     page: Path
 
     def layers(self, viewer: napari.viewer.Viewer) -> dict[str, weakref.ref[Layer]]:
-        """Layers that show what was measured, of what is open."""
+        """Open layers that show the measured inputs."""
         found = {key: layer_of(viewer, of) for key, of in self.sources.items()}
         return {
             key: weakref.ref(layer) for key, layer in found.items() if layer is not None
@@ -58,7 +58,7 @@ def job_result_steps(
     Raises
     ------
     GeoSRError
-        If something is missing, or another release wrote it.
+        If a file is missing, or was written by another release.
     """
     folder = JobFolder(path)
     page = folder.status().result
@@ -99,7 +99,7 @@ def job_result_steps(
 
 
 def _place_of(given: MeasureInput, labelled: Volume) -> Volume:
-    """Where a volume lies; as the other one where its file has gone."""
+    """Geometry of an input; that of the labels if its file is gone."""
     try:
         return given.open()
     except GeoSRError:

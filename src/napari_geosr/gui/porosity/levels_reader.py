@@ -1,4 +1,4 @@
-"""The grey values that are measured, those of the sample: read, and read again."""
+"""Reads the sample's grey values, and again when they change."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Where and in which voxels grey values were counted.
+#: Identifies the layer and voxels whose grey values were counted.
 Key = tuple[object, ...]
-#: So long after the last change on screen, grey values are compared with those known;
-#: longer where a result is being filled.
+#: Milliseconds from the last redraw until the voxels are checked for changes; longer
+#: while a result is being filled.
 _LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000
 
 
@@ -36,12 +36,11 @@ class LevelsReader(QObject):
     Signals
     -------
     levelsRead : GreyLevels
-        They are those of what is on screen now.
+        The grey values of the data on screen.
     outdated
-        The layer shows other voxels than those that were read, or another time point,
-        or the sample is another.
+        The voxels, the time point or the sample differ from those that were read.
     failed : object
-        The error that kept them from being read.
+        The error that prevented reading.
     """
 
     levelsRead = Signal(object)
@@ -74,11 +73,11 @@ class LevelsReader(QObject):
         return self._run is not None
 
     def layer(self) -> Layer | None:
-        """Return the layer whose grey values are wanted, if it still exists."""
+        """Return the layer whose grey values are read, if it still exists."""
         return None if self._layer is None else self._layer()
 
     def key(self) -> Key:
-        """Build what the grey values depend on; empty if there is no layer."""
+        """Build the key that the grey values depend on; empty if there is no layer."""
         layer = self.layer()
         if layer is None:
             return ()
@@ -87,7 +86,7 @@ class LevelsReader(QObject):
         return id(layer), contents_key(layer), tuple(position.items()), sample
 
     def _sample_key(self, layer: Layer) -> Key:
-        """Build what the sample depends on: the mask, and which voxels lie in it."""
+        """Build the key that the sample depends on: the mask and its voxels."""
         mask, sample = self.mask(), self._sample()
         if mask is None or sample is None:
             return ()
@@ -98,7 +97,7 @@ class LevelsReader(QObject):
         return id(mask), contents_key(mask), strokes, position, *places
 
     def _sample(self) -> Volume | None:
-        """The mask if it fits the layer; if not, the preview says why."""
+        """The mask if it fits the layer; otherwise the preview reports why not."""
         layer, mask = self.layer(), self.mask()
         if layer is None or mask is None:
             return None
@@ -114,11 +113,11 @@ class LevelsReader(QObject):
         return None if self._mask is None else self._mask()
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Choose the layer, and hear from now on when it is redrawn."""
+        """Choose the layer and connect to its redraw events."""
         self._layer = self._follow(layer)
 
     def set_mask(self, mask: Layer | None) -> None:
-        """Choose the labels that mark the sample; None where all of it is."""
+        """Choose the labels that mark the sample; None for the whole image."""
         if mask is not None and mask not in self._followed:
             self._connections.connect(mask.events.paint, self._on_painted)
         self._mask = self._follow(mask)
@@ -155,22 +154,22 @@ class LevelsReader(QObject):
         )
 
     def look(self) -> None:
-        """Tell if the grey values that were read are not of what is there now."""
+        """Emit `outdated` if the grey values no longer match the data."""
         if self._shown and self.layer() is not None and self.key() != self._shown:
             self.outdated.emit()
 
     def _on_drawn(self, event: Event) -> None:
-        """Voxels may have changed: look again when that is over."""
+        """Check again after a redraw, as voxels may have changed."""
         if event.source in (self.layer(), self.mask()):
             self._on_moved()
 
     def _on_painted(self, event: Event) -> None:
-        """A stroke may be too small to be noticed in the voxels."""
+        """Handle painting: the voxel check may miss a small stroke."""
         self._strokes[event.source] = self._strokes.get(event.source, 0) + 1
         self._on_drawn(event)
 
     def _on_moved(self, event: object = None) -> None:
-        """Another time point or channel may be on screen: its threshold is another."""
+        """Handle a moved slider: another time point has another threshold."""
         layer = self.layer()
         if layer is not None:
             wait = _LOOK_MS_UNFINISHED if is_unfinished(layer) else _LOOK_MS

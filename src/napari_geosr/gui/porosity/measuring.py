@@ -1,4 +1,4 @@
-"""What the porosity dock does in its worker."""
+"""The work of the Porosity dock that runs in a worker."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ if TYPE_CHECKING:
 
 @dataclass
 class PoreMeasurement:
-    """A measurement as the dock keeps it: what was measured, how, and what came out.
+    """A measurement as kept by the dock: inputs, settings and results.
 
-    The volumes know their names, axes and places but hold no voxels, so that removing
-    a layer gives its memory back.
+    The volumes keep their names, axes and geometry but no voxels, so that removing a
+    layer frees its memory.
 
     Attributes
     ----------
     checksums : dict of str to int
-        Of the labels.
+        Checksums of the labels.
     into : dict of str to weak reference
-        Layers of earlier measurements that may take the labels.
+        Layers of earlier measurements that can be reused for the labels.
     kept : tuple of str
-        Names of such layers that may not: a person changed their labels.
+        Names of layers that cannot be reused because the user edited their labels.
     """
 
     volumes: dict[str, Volume]
@@ -61,7 +61,7 @@ class PoreMeasurement:
     kept: tuple[str, ...] = ()
 
     def without_labels(self) -> PoreMeasurement:
-        """The same, but for the labels, which the layers hold from now on."""
+        """Copy without the labels, which the layers hold from now on."""
         reports = {key: replace(r, labels=None) for key, r in self.reports.items()}
         return replace(self, reports=reports)
 
@@ -69,7 +69,7 @@ class PoreMeasurement:
 def levels_steps(
     volume: Volume, mask: Volume | None, should_stop: ShouldStop
 ) -> Generator[Step, None, GreyLevels]:
-    """Read the grey values, inside the mask; then the preview is ready, too."""
+    """Read the grey values inside the mask, and prepare the preview."""
     steps = histogram_steps(volume, mask, should_stop=should_stop)
     levels = yield from steps
     pore_layers.warm_up()
@@ -84,17 +84,17 @@ def measured_steps(
     should_stop: ShouldStop,
     deviation: Volume | None = None,
 ) -> Generator[Step, None, PoreMeasurement]:
-    """Measure, and do all that the window need not wait for.
+    """Measure, and do all related work that can run in the worker.
 
     Parameters
     ----------
     volumes : mapping of str to Volume
-        By the names of their layers.
+        Volumes by the names of their layers.
     config : MeasureConfig
     mask : Volume or None
         Sample mask.
     earlier : mapping of str to sequence of weakref
-        Layers that earlier measurements of each volume were shown in.
+        Layers that show earlier measurements of each volume.
     should_stop : callable
     deviation : Volume, optional
         Standard deviations of the first volume.
@@ -116,7 +116,7 @@ def _with_layers(
     earlier: Mapping[str, Sequence[weakref.ref[Labels]]],
     should_stop: ShouldStop,
 ) -> PoreMeasurement:
-    """Find which layer may take the labels of each report: none changed by hand."""
+    """Find a reusable layer for each report: one not edited by the user."""
     checksums, into, kept = {}, {}, []
     for key, report in measured.reports.items():
         if report.labels is None:
@@ -138,7 +138,7 @@ def stopped_measurement(
     config: MeasureConfig,
     viewer: napari.viewer.Viewer,
 ) -> StoppedMeasurement:
-    """What a job measures that takes the place of a measurement of these layers."""
+    """Input for a job that replaces a measurement of these layers."""
     found = {
         role: LayerVolume(*part_of_file(layer, viewer))
         for role, layer in layers.items()
@@ -148,12 +148,12 @@ def stopped_measurement(
 
 
 def without_voxels(volume: Volume) -> Volume:
-    """Give a volume of the same shape, type and place that takes no memory."""
+    """Return a volume of the same shape, type and geometry that uses no memory."""
     nothing = np.zeros((), volume.dtype)
     return volume.replace(data=np.broadcast_to(nothing, volume.shape))
 
 
-#: The file that a person names; the others lie beside it under the same stem.
+#: Suffix of the file the user names; the other files share its folder and stem.
 _SUFFIX = "_report.html"
 
 
@@ -161,13 +161,13 @@ def export_dialog(
     parent: QWidget,
     measured: PoreMeasurement,
 ) -> Callable[[ShouldStop], Generator[Step, None, Path]] | None:
-    """Ask for folder and name, and whether to replace files that are there.
+    """Ask for folder and name, and whether to overwrite existing files.
 
     Returns
     -------
     callable or None
-        Steps that write the files and return their folder; None if the person changed
-        their mind.
+        Returns the steps that write the files and return their folder; None if the
+        user cancels.
     """
     chosen = ask_where(parent, next(iter(measured.reports)))
     if chosen is None:
@@ -187,7 +187,7 @@ def export_dialog(
             measured.volumes,
             measured.reports,
             measured.config,
-            # As it was when it was measured: the file may be another one by now.
+            # The record at the time of measuring: the file may have changed.
             record=measured.record,
         )
         return chosen.parent
@@ -196,14 +196,14 @@ def export_dialog(
 
 
 def ask_where(parent: QWidget, name: str) -> Path | None:
-    """Ask for the report's name; the files' names start with it."""
+    """Ask for the report's name, which all file names start with."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     chosen, _ = QFileDialog.getSaveFileName(
         parent,
         "Export figures and table as…",
         f"{safe}{_SUFFIX}",
         "Report: CSV, JSON, PNG and HTML (*.html)",
-        # All files are asked about together below.
+        # Overwriting is confirmed for all files together below.
         options=QFileDialog.Option.DontConfirmOverwrite,
     )
     return Path(chosen) if chosen else None

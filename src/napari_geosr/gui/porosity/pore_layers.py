@@ -23,16 +23,16 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.measure.report import PorosityReport
 
-#: The colouring that gives every pore a colour of its own.
+#: The colouring that gives every pore a different colour.
 BY_LABEL = "label"
 _COLORMAP = "viridis"
-#: Of the selected pore: in no part of that colormap.
+#: Colour of the selected pore; it does not occur in the colormap.
 HIGHLIGHT = (1.0, 0.18, 0.65, 1.0)
-#: Key of the checksum of what we put into a layer.
+#: Metadata key of the checksum of the labels put into a layer.
 _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
-#: napari keeps label colours in a texture of 16 bit; more pores would share colours,
-#: and one colour per label as a dictionary blocks the window for seconds.
+#: Limit of napari's 16-bit texture of label colours: more pores would share colours,
+#: and a dictionary with one colour per label blocks the window for seconds.
 MOST_COLOURED = 2**16 - 2
 
 
@@ -45,10 +45,10 @@ def features(report: PorosityReport) -> Any:
 
 
 def warm_up() -> None:
-    """Let napari compile its colouring of labels here, in a worker.
+    """Compile napari's label colouring in advance, in a worker.
 
-    Otherwise it does so when the first labels are added, and the window freezes for a
-    second or more. A layer that is in no viewer is plain Python, free of Qt.
+    Otherwise napari compiles it when the first labels are added, and the window freezes
+    for a second or more. A layer outside a viewer is plain Python without Qt.
     """
     from napari.layers import Labels
 
@@ -71,7 +71,7 @@ def add_pores(
     into: Labels | None = None,
     checksum: int | None = None,
 ) -> Labels | None:
-    """Add the labels over the volume, or put them into a layer made before.
+    """Add the labels over the volume, or put them into an existing layer.
 
     Returns None if the report has no labels.
 
@@ -80,20 +80,20 @@ def add_pores(
     viewer : ViewerModel
     report : PorosityReport
     volume : Volume
-        That was measured.
+        The volume measured.
     record : dict
         Provenance of the measurement.
     place : dict, optional
-        What the layer needs besides the volume's geometry.
+        Attributes of the layer beyond the volume's geometry.
     table : object, optional
         Features of the layer; those of the report by default.
     colour_by : str
         Column of the table, or the number of the pore.
     visible : bool
     into : Labels, optional
-        A layer made before, which gets the new labels.
+        An existing layer that receives the new labels.
     checksum : int, optional
-        Of the labels, to tell later whether somebody has edited them.
+        Checksum of the labels, used later to detect edits.
     """
     if report.labels is None:
         return None
@@ -114,7 +114,7 @@ def add_pores(
     if into is None or into not in viewer.layers or into.ndim != report.labels.ndim:
         options["name"] = _name(volume.name)
         return add_labels_result(viewer, report.labels, volume, opacity=0.7, **options)
-    # A new layer costs napari some 100 ms of the event loop, new data next to nothing.
+    # A new layer blocks the event loop for some 100 ms; new data hardly at all.
     into.data = report.labels
     for attribute, value in (geometry(volume) | options).items():
         setattr(into, attribute, value)
@@ -128,7 +128,7 @@ def _name(volume_name: str) -> str:
 def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Labels]]:
     """Layers with the pores of a volume from earlier measurements, latest first.
 
-    One that a person renamed is theirs.
+    Layers renamed by the user are excluded.
     """
     ours = re.compile(re.escape(_name(volume_name)) + r"( \[\d+\])?")
     return [
@@ -140,13 +140,13 @@ def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Label
 
 
 def is_untouched(layer: Labels, should_stop: ShouldStop) -> bool:
-    """Whether a layer still holds the labels that we put there. Reads them all."""
+    """Whether a layer still holds its original labels. Reads all of them."""
     known = layer.metadata.get(METADATA, {}).get(_CHECKSUM)
     return known is not None and known == checksum_of(layer.data, should_stop)
 
 
 def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
-    """Give a checksum of an array, which may lie on disk; for a worker.
+    """Compute the checksum of an array, possibly on disk; for a worker.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
     if known.any():
         low, high = (float(v) for v in np.percentile(values[known], (1, 99)))
     scaled = np.clip((values - low) / ((high - low) or 1.0), 0, 1)
-    # From a tenth upwards: the darkest colour would vanish on a black background.
+    # Skip the lowest tenth: dark colours would vanish on a black background.
     colours = ensure_colormap(_COLORMAP).map(0.1 + 0.9 * np.where(known, scaled, 0))
     colours[~known] = (0.5, 0.5, 0.5, 1)
     # Colour 0 is the background; label i takes colour i.
@@ -198,9 +198,9 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
 
 
 def highlighted(report: PorosityReport, column: str, label: int) -> Any:
-    """The colormap of `colormap_by`, in which one pore stands out.
+    """The colormap of `colormap_by` with one pore highlighted.
 
-    With more pores than `MOST_COLOURED`, which share colours, none does.
+    With more than `MOST_COLOURED` pores, which share colours, none is highlighted.
     """
     from napari.utils.colormaps import CyclicLabelColormap
 
@@ -227,7 +227,7 @@ def label_at(viewer: ViewerModel, layer: Labels, position: Any) -> int:
 
 
 def row_index(report: PorosityReport, row: int, volume: Volume) -> tuple[float, ...]:
-    """Give the centroid in `row` of the report's table in voxels of `volume`."""
+    """Return the centroid in `row` of the report's table in voxels of `volume`."""
     places = zip(volume.spatial_axes, volume.origin, volume.voxel_size, strict=True)
     return tuple(
         (float(report.table[f"centroid_{letter.lower()}"][row]) - origin) / size

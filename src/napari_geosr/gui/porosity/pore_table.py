@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 LABEL = "label"
-#: Figures of a column that its digits are chosen by; the most of them after the point,
-#: and from which on figures are not lined up.
+#: Sample size for choosing a column's decimals; maximum number of decimals; magnitude
+#: from which figures are not aligned.
 _SAMPLE, _MOST_DECIMALS, _MOST_ALIGNED = 10_000, 6, 1e10
 
 
@@ -46,7 +46,7 @@ class PoreTableModel(QAbstractTableModel):
     def set_table(
         self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
     ) -> None:
-        """Show other pores; the filter is cleared, the sorting kept if it can be."""
+        """Show other pores; clear the filter and keep the sorting if possible."""
         self.beginResetModel()
         self._names, self._columns, self._units = list(columns), dict(columns), units
         self._decimals = {name: decimals_of(values) for name, values in columns.items()}
@@ -101,7 +101,7 @@ class PoreTableModel(QAbstractTableModel):
         self.layoutChanged.emit()
 
     def decimals(self, name: str) -> int | None:
-        """Digits after the point of a column: see `decimals_of`."""
+        """Number of decimals of a column: see `decimals_of`."""
         return self._decimals.get(name)
 
     def as_text(self) -> str:
@@ -128,7 +128,7 @@ class PoreTableModel(QAbstractTableModel):
         return int(self._row_of[label])
 
     def index_of(self, label: int) -> int | None:
-        """Where `label` stands in the columns as they were given."""
+        """Index of `label` in the original columns."""
         row = self.row_of(label)
         return None if row is None else int(self._order[row])
 
@@ -167,7 +167,7 @@ class PoreTableModel(QAbstractTableModel):
 
 
 def decimals_of(values: AnyArray) -> int | None:
-    """Digits after the point that suit all figures of a column, so that they line up.
+    """Number of decimals for all figures of a column, so that they align.
 
     The smaller ones (the tenth of a hundred) have four significant digits, whole
     numbers none after the point. None for columns of integers, and where the smallest
@@ -187,7 +187,7 @@ def decimals_of(values: AnyArray) -> int | None:
 
 
 def cell_text(value: object, decimals: int | None = None) -> str:
-    """A figure for people.
+    """Format a figure for display.
 
     Integers are whole; others have the digits of their column, or four significant
     ones where `decimals` is None.
@@ -215,7 +215,7 @@ def _grouped(number: int) -> str:
 
 
 def column_title(name: str, unit: str) -> str:
-    """Words of a column's head: its name and unit on two lines."""
+    """Column header: its name and unit on two lines."""
     words = name.replace("_", " ").split(" ")
     if unit and unit not in name:
         words.append(f"({unit})")
@@ -230,12 +230,12 @@ def column_title(name: str, unit: str) -> str:
 
 
 class PoreTable(QTableView):
-    """Shows pores and says which one a person chose.
+    """Shows pores and emits the one the user chooses.
 
     Signals
     -------
     labelChosen : int
-        A person chose the row of this pore by mouse or keyboard.
+        The user chose the row of this pore by mouse or keyboard.
     """
 
     labelChosen = Signal(int)
@@ -273,7 +273,7 @@ class PoreTable(QTableView):
     def set_table(
         self, columns: Mapping[str, AnyArray], units: Mapping[str, str]
     ) -> None:
-        """Show these pores; columns are as wide as their heads and some cells."""
+        """Show these pores; column widths fit the headers and a sample of cells."""
         self._quiet = True
         self.pores.set_table(columns, units)
         metrics = self.fontMetrics()

@@ -1,4 +1,4 @@
-"""The pores of the last measurement in the picture, in step with the table."""
+"""Pore layers of the last measurement, synchronised with the table."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ if TYPE_CHECKING:
 
 
 class PoreDisplay(QObject):
-    """Adds the layers of pores; leads from the table to the picture and back.
+    """Adds the pore layers and links them with the table.
 
     Signals
     -------
     picked
-        A person clicked on a pore, and its row was selected.
+        The user clicked on a pore, and its row was selected.
     """
 
     picked = Signal()
@@ -38,7 +38,7 @@ class PoreDisplay(QObject):
         self._viewer = viewer
         self._result = result
         self._measured: PoreMeasurement | None = None
-        self._chosen = 0  # the pore that stands out
+        self._chosen = 0  # the highlighted pore
         self._layers: dict[str, weakref.ref[Labels]] = {}
         self._sources: dict[str, weakref.ref[Layer]] = {}
         result.labelChosen.connect(self.go_to)
@@ -49,7 +49,7 @@ class PoreDisplay(QObject):
     def show(
         self, measured: PoreMeasurement, sources: Mapping[str, weakref.ref[Layer]]
     ) -> None:
-        """Add the labels that were measured over the layers that they were found in."""
+        """Add the measured labels over the layers in which they were found."""
         self._measured, self._sources = measured.without_labels(), dict(sources)
         self._layers.clear()
         self._chosen = 0
@@ -75,7 +75,7 @@ class PoreDisplay(QObject):
         self._on_only_selected(self._result.only_selected.isChecked())
 
     def layer(self, name: str | None = None) -> Labels | None:
-        """Labels of a report (by default the one listed), if still in the viewer."""
+        """Labels layer of a report (by default the listed one), if it still exists."""
         return self._in_viewer(self._layers, name)
 
     def _in_viewer(
@@ -101,7 +101,7 @@ class PoreDisplay(QObject):
             self._highlight(layer, label)
 
     def _highlight(self, layer: Labels, label: int) -> None:
-        """Give one pore a colour that no other has."""
+        """Give one pore a unique colour."""
         report = self._result.report
         self._chosen = label
         if report is not None:
@@ -110,7 +110,7 @@ class PoreDisplay(QObject):
             self._on_only_selected(self._result.only_selected.isChecked())
 
     def pick(self, position: object) -> None:
-        """Select the row of the pore under a position of the viewer."""
+        """Select the row of the pore at a viewer position."""
         layer = self.layer()
         if layer is None or not layer.visible:
             return

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
-#: Least heights of the figures and of the table of pores.
+#: Minimum heights in pixels of the figures and of the pore table.
 _LEAST_FIGURES, _LEAST_TABLE = 60, 90
 
 
@@ -80,7 +80,7 @@ class FiguresTable(QWidget):
             self._add(i, 0, title, help_text, elide=not several)
             for column, text in enumerate(shown, start=1):
                 self._add(i, column, text, help_text, bold=row.label == "Porosity")
-        # One report: the labels take what is left. Two: the values share it.
+        # One report: the labels take the remaining width. Two: the values share it.
         for column in range(3):
             self._grid.setColumnStretch(column, int(several == bool(column)))
 
@@ -111,7 +111,7 @@ class FiguresTable(QWidget):
 
 
 def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
-    """Move a unit that all values share into the label, to save room."""
+    """Move a unit shared by all values into the label, to save space."""
     pairs = [text.rsplit(" ", 1) for text in texts if text != "–"]
     units = {pair[1] for pair in pairs if len(pair) == 2}
     if len(units) != 1 or any(len(pair) != 2 for pair in pairs):
@@ -124,14 +124,14 @@ def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
 
 
 def _short(label: str) -> str:
-    """A label without the words that a narrow dock has no room for."""
+    """Shorten a label for a narrow dock."""
     label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
     label = label.replace("equivalent ", "").replace("surface area", "surface")
     return label.removesuffix(" porosity")
 
 
 def _change(text: str) -> str:
-    """A change without the digits of one that is beyond comparing."""
+    """Shorten a change that is too large for a meaningful comparison."""
     digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
     if not text.endswith("%") or len(digits.split(".")[0]) < 4:
         return text
@@ -139,12 +139,12 @@ def _change(text: str) -> str:
 
 
 class PorosityResult(QWidget):
-    """Everything a measurement found.
+    """All results of a measurement.
 
     Signals
     -------
     labelChosen : int
-        A person chose this pore in the table.
+        The user chose this pore in the table.
     reportChosen : str
         The pores of another report are to be shown.
     colourChosen : str
@@ -284,14 +284,14 @@ class PorosityResult(QWidget):
         self._splitter.setStretchFactor(1, 1)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(6, 6, 0, 6)
-        # In a low window all scrolls; squeezed, its rows would lie over each other.
+        # In a low window everything scrolls; squeezed rows would overlap.
         self._page = _Page()
         _describe_area(self._page, "Result", "Figures and pores of the measurement.")
         self._page.setWidget(self._splitter)
         layout.addWidget(self._page)
 
     def _share_room(self) -> None:
-        """Give the figures what they need, but leave some rows to the table."""
+        """Give the figures the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
         wanted = rows.sizeHint().height() + 6
@@ -299,7 +299,7 @@ class PorosityResult(QWidget):
         self._splitter.setSizes([upper, room - upper])
 
     def showEvent(self, event: object) -> None:
-        """Share the room now that it is known."""
+        """Distribute the height now that it is known."""
         super().showEvent(event)
         self._sharing.start()
 
@@ -331,7 +331,7 @@ class PorosityResult(QWidget):
             self._sharing.start()
 
     def set_exported_to(self, folder: Path | None) -> None:
-        """Offer *Export*, unless its files lie in `folder` already."""
+        """Offer *Export* unless the files are already in `folder`."""
         self.export.setEnabled(folder is None)
         self.export.setToolTip(
             _EXPORT if folder is None else f"The files of this report are in {folder}."
@@ -368,10 +368,10 @@ class PorosityResult(QWidget):
 
 
 class _Page(QScrollArea):
-    """Scrolls up and down only: as wide as what is in it, and the scroll bar."""
+    """Scrolls only vertically: as wide as its content plus the scroll bar."""
 
     def minimumSizeHint(self) -> QSize:
-        """Leave no part of the content out."""
+        """Return the width of the whole content."""
         hint = super().minimumSizeHint()
         bar = self.verticalScrollBar().sizeHint().width()
         hint.setWidth(self.widget().minimumSizeHint().width() + bar)

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: Words for people, by the rule's name in the config; None is a manual value.
+#: Config name of each rule, by its title; None for a manual value.
 METHODS: dict[str, str | None] = {
     "Otsu": "otsu",
     "Multi-Otsu": "multi-otsu",
@@ -68,7 +68,7 @@ _SHOWN_ELSEWHERE = (
     "histogram_bins",
     "band_factor",
 )
-#: Ends of names under which standard deviations are saved and shown.
+#: Name suffixes of saved and displayed standard deviations.
 _DEVIATIONS = ("(std)", "_std")
 
 
@@ -86,7 +86,7 @@ def is_labels(layer: Layer) -> bool:
 
 
 class PorositySettings(QWidget):
-    """Everything a person sets before a measurement.
+    """All settings of a measurement.
 
     Signals
     -------
@@ -132,7 +132,7 @@ class PorositySettings(QWidget):
         self.sample_note = text_label("About the sample", _SURROUNDED, _SURROUNDED)
         self.sample_note.setVisible(False)
         self._sample_by_hand = self._sample_proposed = False
-        self._source: weakref.ref[Layer] | None = None  # that we chose to compare with
+        self._source: weakref.ref[Layer] | None = None  # the proposed reference
         self._describe()
         self._lay_out()
         self.image.layerChanged.connect(self._on_image)
@@ -202,7 +202,7 @@ class PorositySettings(QWidget):
             widget.setToolTip(tip)
 
     def _add_physical_size(self) -> None:
-        """Put the physical size below the number of voxels it belongs to."""
+        """Show the physical size below the corresponding number of voxels."""
         rows, editor = self.form.layout(), self.form.editor("min_voxels")
         assert isinstance(rows, QFormLayout)
         assert isinstance(editor, QSpinBox)
@@ -247,7 +247,7 @@ class PorositySettings(QWidget):
         self._forms = [top, self.form.layout(), bottom]
 
     def showEvent(self, event: object) -> None:
-        """Line up the fields, now that the labels have the theme's font."""
+        """Align the fields, now that the labels have the theme's font."""
         super().showEvent(event)
         _align(self._forms)
 
@@ -255,7 +255,7 @@ class PorositySettings(QWidget):
         return is_measurable(layer) and bool(layer is not self.image.layer())
 
     def set_volume(self, volume: Volume | None) -> None:
-        """Say which volume the settings are for; its grey values come later."""
+        """Set the volume that the settings are for; its grey values follow later."""
         self._volume, self._levels = volume, None
         self.histogram.set_series((), "")
         self.histogram.set_threshold(None, dark=True)
@@ -280,12 +280,12 @@ class PorositySettings(QWidget):
         self._propose_sample(levels)
 
     def _set_decimals(self, n: int) -> None:
-        """Round the value for display; that is no choice of a person's."""
+        """Round the value for display without counting as user input."""
         with QSignalBlocker(self.value):
             self.value.setDecimals(n)
 
     def choose_deviation(self) -> None:
-        """Choose the standard deviations of the image's own run, if they are there."""
+        """Choose the standard deviations of the image's own run, if available."""
         image = self.image.layer()
         mine = None
         if image is not None:
@@ -295,7 +295,7 @@ class PorositySettings(QWidget):
         self.deviation.set_layer(mine)
 
     def choose_source(self) -> None:
-        """Compare a restored image with what it was made from, if that is there."""
+        """Choose a restored image's source as the reference, if available."""
         image = self.image.layer()
         made = {} if image is None else image.metadata.get(METADATA, {})
         name = made.get("source_layer") if made.get("provenance") else None
@@ -309,12 +309,12 @@ class PorositySettings(QWidget):
             self._source = None
 
     def _propose_sample(self, levels: GreyLevels) -> None:
-        """Measure in the envelope where background surrounds the sample, and say so."""
+        """Propose the envelope as sample mask if background surrounds the sample."""
         if self._sample_by_hand or self.threshold is None:
             return
         surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
         chosen = self.sample.fixed_entry()
-        self._sample_proposed &= chosen == AUTOMATIC  # else it was changed since
+        self._sample_proposed &= chosen == AUTOMATIC  # otherwise it was changed since
         if surrounded and chosen == WHOLE:
             self.sample.setCurrentText(AUTOMATIC)
             self._sample_proposed = True
@@ -329,7 +329,7 @@ class PorositySettings(QWidget):
 
     @property
     def lasting(self) -> MeasureConfig:
-        """The settings that hold for other images, too."""
+        """The settings that also apply to other images."""
         config = self.config()
         if not self._sample_proposed:
             return config
@@ -337,12 +337,12 @@ class PorositySettings(QWidget):
 
     @property
     def threshold(self) -> float | None:
-        """The value that is drawn; None while grey values are not known."""
+        """The threshold drawn; None while grey values are unknown."""
         return self.histogram.threshold
 
     @property
     def previews(self) -> bool:
-        """Whether the threshold is to be shown in the image."""
+        """Whether to preview the threshold in the image."""
         return bool(self.preview.isChecked())
 
     def config(self) -> MeasureConfig:
@@ -366,7 +366,7 @@ class PorositySettings(QWidget):
             self.set_manual(config.threshold)
 
     def set_manual(self, value: float) -> None:
-        """Take `value` as threshold, whatever the rules say."""
+        """Set a manual threshold `value`, overriding the rules."""
         with QSignalBlocker(self.method):
             self.method.setCurrentText("Manual")
         with QSignalBlocker(self.value):
@@ -374,7 +374,7 @@ class PorositySettings(QWidget):
         self._draw_threshold(self.value.value())
 
     def show_used(self, value: float) -> None:
-        """Show the value that a measurement used."""
+        """Show the threshold that a measurement used."""
         with QSignalBlocker(self.value):
             self.value.setValue(value)
         self._draw_threshold(value)
@@ -390,7 +390,7 @@ class PorositySettings(QWidget):
         try:
             value = self._levels.threshold(self.config())
         except ConfigError:
-            return  # a field is being typed; Measure says what is wrong with it
+            return  # the field is being edited; Measure reports errors
         with QSignalBlocker(self.value):
             self.value.setValue(value)
         self._draw_threshold(value)
@@ -443,7 +443,7 @@ def _form(rows: Any) -> QFormLayout:
 
 
 def _align(forms: list[Any]) -> None:
-    """Give the labels of several forms one width, so that their fields line up."""
+    """Give the labels of several forms equal width, so that their fields align."""
     labels = [
         item.widget()
         for form in forms

@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels
 
 NAME = "pores (preview)"
-#: Of the pores; seen on grey from black to white.
+#: Colour of the pores; visible on all greys from black to white.
 _COLOUR = "#3d7bff"
-#: At most one new picture in this time while the threshold is dragged.
+#: Minimum interval between updates while the threshold is dragged.
 _MILLISECONDS = 40
 
 
 class ThresholdedArray:
-    """Looks like a label array; every part that is asked for is thresholded then.
+    """A lazy label array; each part is thresholded when it is requested.
 
-    napari asks for the slice on screen only, so the preview follows the sliders, takes
-    no memory and works on volumes that lie on disk.
+    napari requests only the slice on screen, so the preview follows the sliders, uses
+    no memory and works with volumes on disk.
 
     Parameters
     ----------
@@ -91,7 +91,7 @@ class ThresholdPreview(QObject):
         config: MeasureConfig,
         sample: object = None,
     ) -> None:
-        """Show the pores of `source` at `threshold`; soon, if it is shown already.
+        """Show the pores of `source` at `threshold`; deferred if already shown.
 
         `sample` is a mask on the image's voxels, or None.
         """
@@ -110,14 +110,14 @@ class ThresholdPreview(QObject):
             self._timer.start()
 
     def pause(self) -> None:
-        """Show nothing for a while; cheaper than taking the layer away."""
+        """Hide the preview temporarily; cheaper than removing the layer."""
         self._timer.stop()
         layer = self.layer
         if layer is not None:
             layer.visible = False
 
     def hide(self, event: object = None) -> None:
-        """Take the preview layer away."""
+        """Remove the preview layer."""
         self._timer.stop()
         source = None if self._source is None else self._source()
         if source is not None:
@@ -141,10 +141,10 @@ class ThresholdPreview(QObject):
             metadata=helper_metadata("threshold"),
             **same_place(source),
         )
-        # Whoever drags a threshold goes on working with the layer chosen before.
+        # Keep the previously active layer active while the threshold is dragged.
         if active is not None:
             self._viewer.layers.selection.active = active
-        # Two layers of different units would turn units off for the whole canvas.
+        # Layers with different units would disable units for the whole canvas.
         source.events.scale.connect(self.hide)
         self._source = weakref.ref(source)
         self._array, self._layer = array, weakref.ref(layer)
@@ -156,7 +156,7 @@ class ThresholdPreview(QObject):
 
 
 def preview_colormap() -> Any:
-    """Transparent and one colour, that of pores in the histogram."""
+    """A colormap of transparent and the histogram's pore colour."""
     from napari.utils.colormaps import DirectLabelColormap
 
     return DirectLabelColormap(color_dict={0: "transparent", 1: _COLOUR, None: _COLOUR})

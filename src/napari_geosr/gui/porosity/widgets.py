@@ -1,4 +1,4 @@
-"""The widgets of the Porosity dock, and where they stand; what they do is elsewhere."""
+"""Widgets and layout of the Porosity dock; their behaviour is elsewhere."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_HEIGHT = 330
 
 
 class PorosityWidgets(Dock):
-    """Everything that is seen of the Porosity dock."""
+    """The visible parts of the Porosity dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -62,6 +62,6 @@ class PorosityWidgets(Dock):
         fill_dock(self, self.tabs, self.message, self.bar, above=self.job_row)
 
     def minimumSizeHint(self) -> QSize:
-        """Ask for some rows of the table, also below another dock."""
+        """Reserve space for some table rows, even below another dock."""
         hint = super().minimumSizeHint()
         return hint.expandedTo(QSize(0, _LEAST_HEIGHT))

@@ -282,7 +282,7 @@ class ReconstructDock(ReconstructWidgets):
         for widget in (self.layer_combo, self.algorithm, self.above, self.form):
             widget.setEnabled(not running)
         self._name_run_button()
-        # A preview comes and goes with every move: a bar would flicker.
+        # A preview runs at every move: a progress bar would flicker.
         shown = what in ("run", "centre")
         self.progress.setVisible(shown)
         self.bar.state.idle = "Ready." if has_scan else NO_SCAN
@@ -389,7 +389,7 @@ class ReconstructDock(ReconstructWidgets):
 
 
 def _facts(scan: Projections) -> str:
-    """What a person wants to see of a scan before reconstructing it."""
+    """The user's choices for viewing a scan before reconstructing it."""
     height, width = scan.pixel_size
     size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
     pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"

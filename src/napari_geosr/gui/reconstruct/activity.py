@@ -45,10 +45,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import SliceTried
     from napari_geosr.tomography.centre import Centre
 
-#: What runs, beside previews.
+#: Names of the operations other than previews.
 LOADING, CENTRE, RUN = "loading", "centre", "run"
-#: A preview that nobody wants any more is shown all the same if it comes within this
-#: time: a slider that is being moved shows something then.
+#: An outdated preview is still shown if it arrives within this time, so that moving a
+#: slider gives feedback.
 _PATIENCE = 1.0
 
 
@@ -58,7 +58,7 @@ class ReconstructActivity(Activity):
     Signals
     -------
     centreFound : object, bool
-        The `Centre`, and whether a person asked for it.
+        The `Centre`, and whether the user requested it.
     previewed : object, bool
         The `SliceTried` that the preview layer shows now, and whether it is a coarse
         one that a sharp one follows.
@@ -94,10 +94,10 @@ class ReconstructActivity(Activity):
         self._ended: ReconstructionResult | None = None
         Connections(parent).connect(viewer.layers.events.removed, self._on_removed)
 
-    # What a person asks for.
+    # User requests.
 
     def opened(self) -> OpenedScan | None:
-        """Return the scan that is worked on."""
+        """Return the current scan."""
         return self._opened
 
     def known_centre(self) -> Centre | None:
@@ -111,7 +111,7 @@ class ReconstructActivity(Activity):
         return self._volume.layer()
 
     def unfinished(self) -> Image | None:
-        """Return the layer that `run` would fill further, if there is one."""
+        """Return the partial result that `run` would resume, if there is one."""
         if self._busy == RUN:
             return None
         return self._volume.unfinished(self._whole_key())
@@ -139,7 +139,7 @@ class ReconstructActivity(Activity):
         return True
 
     def set_row(self, row: int) -> None:
-        """Choose the slice that is tried."""
+        """Choose the slice to preview."""
         if row != self._row:
             self._row = row
             self._changed()

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.kit.form import AUTOMATIC
 from napari_geosr.gui.kit.widgets import text_label
 
-#: Columns to either side that the slider reaches, and its steps in a column.
+#: Range of the slider in columns to either side, and its steps per column.
 _REACH, _STEPS = 20, 10
 _TIP = (
     "Detector column of the rotation axis; 0 is the middle of the first column. "
@@ -26,12 +26,12 @@ _TIP = (
 
 
 class CentreBox(QWidget):
-    """A spin box, a fine slider around its value, and a button that looks for it.
+    """A spin box, a fine slider around its value, and a button that finds the axis.
 
     Signals
     -------
     changed
-        A person chose another column, or to have it found.
+        The user chose another column, or automatic search.
     findAsked
         The button was pressed.
     """
@@ -107,7 +107,7 @@ class CentreBox(QWidget):
         self.spin.setValue(self.spin.minimum() if column is None else column)
 
     def set_known(self, column: float, how: str) -> None:
-        """Say where the axis is, without choosing it."""
+        """Show where the axis is, without choosing it."""
         self._found = column, how
         self._say()
         if self.value() is None:

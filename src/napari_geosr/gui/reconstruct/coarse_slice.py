@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 #: Rays through a pixel, of all iterations, that two cores work out in about half a
 #: second.
 _QUICK = 2.5e8
-#: A coarse slice has this edge at least.
+#: Minimum edge length of a coarse slice, in pixels.
 _LEAST_EDGE = 64
 
 

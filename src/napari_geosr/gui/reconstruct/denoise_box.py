@@ -1,4 +1,4 @@
-"""Denoise with Noise2Inverse: start the job, follow it, open what it made."""
+"""Denoising with Noise2Inverse: starts the job, follows it, opens its result."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Milliseconds between two looks at the job.
+#: Milliseconds between status checks of the job.
 _PAUSE = 1000
 #: Fewer parts than there can be: as many as fit the projections.
 _AUTO = 1
@@ -49,7 +49,7 @@ METHOD = "noise2inverse"
 #: The denoised volume in the folder of its job.
 DENOISED = "denoised.ome.tif"
 _ANGLES = "angles.txt"
-#: How fields of `ScansConfig` are called in `ProjectionsInput`.
+#: Names of the fields of `ScansConfig` in `ProjectionsInput`.
 _READING = {
     "angles": "angles",
     "angle_range": "angle_range",
@@ -71,11 +71,11 @@ class DenoiseBox(QWidget):
     Signals
     -------
     wanted
-        *Start* was pressed: the dock calls `start` with what it has.
+        *Start* was pressed: the dock calls `start` with its data.
     failed : object
         An error.
     said : str
-        A sentence for the person.
+        A message for the user.
     """
 
     wanted = Signal()

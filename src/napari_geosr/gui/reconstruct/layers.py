@@ -1,4 +1,4 @@
-"""The layers of a reconstruction: the slice that is tried, and the volume it fills."""
+"""The layers of a reconstruction: the preview slice and the volume."""
 
 from __future__ import annotations
 
@@ -139,7 +139,7 @@ class VolumeLayer:
         self._gone_on_with: Volume | None = None
         self._has_slices = False
         self._key: Any = None
-        self._name_given = ""  # to the layer, which a person may rename
+        self._name_given = ""  # name of the layer; the user may rename it
         self._is_new = False
         self._refresher: Refresher | None = None
 
@@ -172,7 +172,7 @@ class VolumeLayer:
         if stopped is None:
             self._layer = None
         else:
-            self.end()  # there is a layer to be filled
+            self.end()  # there is a layer to fill
         self._stopped, self._key = None, key
         self._gone_on_with, self._has_slices = stopped, False
         return stopped

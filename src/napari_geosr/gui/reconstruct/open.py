@@ -1,4 +1,4 @@
-"""Choose projections: a file or a folder, and what it does not say of itself."""
+"""Opens projections: a file or folder, and metadata missing from it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _FILTER = f"Projections ({_SUFFIXES});;All files (*)"
 
 
 class OpenProjections(QWidget):
-    """Two buttons, and a form with what the file does not say, or says wrongly.
+    """Two buttons, and a form for metadata that the file lacks or has wrong.
 
     Signals
     -------
@@ -50,7 +50,7 @@ class OpenProjections(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._run: BackgroundTask | None = None
-        self._was_asked = False  # a person has chosen a file
+        self._was_asked = False  # the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
             "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."

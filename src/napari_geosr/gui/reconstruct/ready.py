@@ -1,4 +1,4 @@
-"""Load and compile what an algorithm needs, before a person waits for it. No Qt."""
+"""Loads and compiles what an algorithm needs ahead of its use. No Qt here."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collectio
 from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
-#: Algorithm and beam of what was made ready in this process.
+#: Combinations of algorithm and beam prepared in this process.
 _ready: set[tuple[str, str]] = set()
 _ANGLES, _ROWS, _COLUMNS = 6, 8, 16
-#: From the axis to source and detector, in pixels, of beams that diverge.
+#: Distances from the axis to source and detector, in pixels, for diverging beams.
 _DISTANCE = 100.0
 
 

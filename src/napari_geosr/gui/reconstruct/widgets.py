@@ -43,7 +43,7 @@ from napari_geosr.operations.reconstruct.config import (
 if TYPE_CHECKING:
     import napari.viewer
 
-#: Settings that are seen at once, and those that have widgets of their own.
+#: Settings that are always visible, and those with separate widgets.
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 NO_SCAN = "Open projections to begin."
@@ -58,7 +58,7 @@ CONTINUE = (
 
 
 class ReconstructWidgets(Dock):
-    """Everything that is seen of the Reconstruct dock."""
+    """The visible parts of the Reconstruct dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)

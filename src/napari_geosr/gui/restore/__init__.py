@@ -51,7 +51,7 @@ class RestoreDock(RestoreWidgets):
         super().__init__(napari_viewer)
         self._time_left = TimeLeft()
         self._result: weakref.ref[Image] | None = None
-        self._usable: weakref.ref[Image] | None = None  # the layer, if it can be run on
+        self._usable: weakref.ref[Image] | None = None  # the layer, if it is usable
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
@@ -69,7 +69,7 @@ class RestoreDock(RestoreWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Read the cards of the models, and the kinds of uncertainty."""
+        """Read the model cards and the kinds of uncertainty."""
         yield StageStarted(message="Reading the models")
         catalogue.look()
         kinds()
@@ -123,16 +123,16 @@ class RestoreDock(RestoreWidgets):
     # Choices
 
     def _recall(self) -> str:
-        """Show the last session's settings; return what could not be had again."""
+        """Show the last session's settings; return a remark on what is unavailable."""
         config, error = self.recall(RestoreConfig)
         remark = "" if error is None else f"Default settings are used. {error}"
         self.form.set_values(config.model_dump())
         try:
             self.model_box.set_model(config.model)
         except GeoSRError:
-            # A model of one's own that was moved since: start with the first one.
+            # The user's own model was moved since: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
-        self.model_box.set_by_hand(False)  # not for the scan that comes
+        self.model_box.set_by_hand(False)  # the choice was for another scan
         # Not the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
@@ -144,7 +144,7 @@ class RestoreDock(RestoreWidgets):
         return remark
 
     def config(self) -> RestoreConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------
@@ -164,7 +164,7 @@ class RestoreDock(RestoreWidgets):
         Raises
         ------
         GeoSRError
-            If it cannot be opened, does not fit the layer, or a run is on.
+            If it cannot be opened, does not fit the layer, or a run is in progress.
         """
         if self.activity.busy == "run":
             raise ConfigError(
@@ -209,7 +209,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_model(self) -> None:
         self._runs_after_look = False
-        self.message.clear()  # that was about another one
+        self.message.clear()  # it was about another model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
         self._offer_adapting(self._volume)
@@ -219,7 +219,7 @@ class RestoreDock(RestoreWidgets):
         self.activity.set_extent(self._all_points())
 
     def _all_points(self) -> bool:
-        """Whether the layer is a series of which all is to be restored."""
+        """Whether the layer is a series that is to be restored completely."""
         return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
@@ -238,7 +238,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
-        if self.outlook.ranking is not None:  # voxels are the same, whatever their size
+        if self.outlook.ranking is not None:  # voxels are unchanged
             self.model_box.set_ranking(self.outlook.ranking, propose=False)
         self.activity.reconsider()
 
@@ -266,7 +266,7 @@ class RestoreDock(RestoreWidgets):
             return
         self.model_box.set_by_hand(True)
         if not (self.activity.is_ready and self.outlook.activity.has_looked):
-            # What it does is asked about before it is done.
+            # First find out what the run does; the user may have to confirm it.
             self._runs_after_look = True
             self.message.show_message("Checking what the model does before the run…")
             self.show_busy(self.activity.busy)
@@ -290,7 +290,7 @@ class RestoreDock(RestoreWidgets):
 
     def _on_look_ended(self) -> None:
         if self._runs_after_look:
-            # Not from here: a question may have to be answered first.
+            # Deferred: a question may have to be answered first.
             self._run_timer.start()
 
     def _run_after_look(self) -> None:
@@ -299,7 +299,7 @@ class RestoreDock(RestoreWidgets):
             self._on_run()
 
     def _on_find(self) -> None:
-        self.model_box.set_by_hand(False)  # whatever is proposed is wanted
+        self.model_box.set_by_hand(False)  # accept the proposal
         self.outlook.activity.find()
 
     def _on_cancel(self) -> None:
@@ -315,7 +315,7 @@ class RestoreDock(RestoreWidgets):
         layer = None if self._result is None else self._result()
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.selection.active = layer
-        # In front of this dock, and both at full height: a tab each.
+        # As a tab in front of this dock, both at full height.
         open_dock(self._viewer, POROSITY)
 
     def _on_copy_command(self) -> None:
@@ -344,7 +344,7 @@ class RestoreDock(RestoreWidgets):
             return
         self.message.show_message(said)
 
-    # What comes back
+    # Results
 
     def _on_not_ready(self) -> None:
         self._name_run_button()
@@ -359,12 +359,12 @@ class RestoreDock(RestoreWidgets):
         self._adapted_to = None if layer is None else weakref.ref(layer)
 
     def _on_adapted(self, bundle: Path) -> None:
-        """Choose the adapted model if its scan is still the one that is shown."""
+        """Choose the adapted model if its scan is still selected."""
         of = None if self._adapted_to is None else self._adapted_to()
         self._handover.use(bundle, lambda: of is self.layer_combo.layer())
 
     def _offer_adapting(self, volume: Volume | None) -> None:
-        """Offer to adapt the chosen model, where it has weights and denoises."""
+        """Offer to adapt the chosen model if it is a denoiser with weights."""
         card = self.model_box.card()
         can = (
             card is not None
@@ -391,7 +391,7 @@ class RestoreDock(RestoreWidgets):
         self.left.set_left(ready.left)
         source = self.activity.source()
         if source is not None:
-            # Of a series the point on screen is looked at.
+            # For a series, the point on screen is examined.
             self.outlook.set_ready(
                 source,
                 lambda: ready.at(chosen_position(source, self._viewer)),
@@ -402,7 +402,7 @@ class RestoreDock(RestoreWidgets):
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
-        # Asked for, but something has to be found out first.
+        # Requested, but waiting for the preparation.
         awaited = self._runs_after_look or self.activity.wants_run
         shows = awaited or what in ("run", "prepare")
         self.outlook.activity.set_paused(bool(what))
@@ -424,7 +424,7 @@ class RestoreDock(RestoreWidgets):
         self.progress_label.setText("Preparing the run…" if awaited else "")
 
     def _name_run_button(self) -> None:
-        """Run, or resume the stopped run."""
+        """Label the button *Run*, or *Resume* for a stopped run."""
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
@@ -470,10 +470,10 @@ class RestoreDock(RestoreWidgets):
                 "Stopped. Finished tiles are kept; press Continue for the others."
             )
         source = self.activity.run_source()
-        # Labels lie over the scan as they are: there are no grey values to compare.
+        # Labels have no grey values to compare with the scan.
         grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
-        changed = bool(self.activity.watch.said)  # not what was restored any more
+        changed = bool(self.activity.watch.said)  # no longer the data that was restored
         is_there = source is not None and source in self._viewer.layers
         if grey and is_there and not changed:
             self.compare.set_pair(source, layer)
@@ -482,7 +482,7 @@ class RestoreDock(RestoreWidgets):
                 self.why.set_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
-        """Offer what can be done with the result; with None, nothing."""
+        """Enable the actions for a result; with None, disable them."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
         self.check_verdict.clear()

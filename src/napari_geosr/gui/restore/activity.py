@@ -1,4 +1,4 @@
-"""What the Restore dock does, without its widgets: prepare, preview, run, stop."""
+"""Operations of the Restore dock, without widgets: prepare, preview, run, stop."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.restore.continued import KeptPart
 
-#: What runs, beside previews.
+#: Names of the operations other than previews.
 PREPARE, RUN = "prepare", "run"
 
 
@@ -73,18 +73,18 @@ class RestoreActivity(Activity):
     Attributes
     ----------
     run_file : Path or None
-        The file of what the last run restored.
+        The file of the data that the last run restored.
     watch : SourceWatch
-        Says how the source was changed while the last run restored it.
+        Reports changes of the source during the last run.
 
     Signals
     -------
     ready : ReadyRun
         The layer and the model fit; estimate and verdict are known.
     notReady
-        Layer, model or settings changed: estimate and verdict hold no more.
+        Layer, model or settings changed: estimate and verdict are no longer valid.
     previewed : Image, Layer
-        A layer, and the preview of it that shows what is on screen.
+        A layer, and the preview of its part on screen.
     finished : object, object, float
         The result layer, the `RestorationResult`, and the seconds that it took.
     """
@@ -109,7 +109,7 @@ class RestoreActivity(Activity):
         self._preview_edge = PREVIEW_EDGES[0]
         self._previewing: tuple[Region, dict[str, int]] = ((), {})
         self._run_key: Key | None = None
-        self._stopped: Volume | None = None  # what the last run left, if stopped
+        self._stopped: Volume | None = None  # of the last run, if stopped
         self._run_of: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
@@ -119,9 +119,9 @@ class RestoreActivity(Activity):
         self._ended: RestorationResult | None = None
         self._takes_left = False
         self.watch = SourceWatch()
-        self._name_given = ""  # to the target, which a person may rename
+        self._name_given = ""  # name of the target; the user may rename it
         self._refreshers: list[Refresher] = []
-        # Of a layer that goes: the list must not change while it changes.
+        # Deferred: the layer list must not change during a removal.
         self._tidying = QTimer(self)
         self._tidying.setSingleShot(True)
         self._tidying.timeout.connect(self._tidy)
@@ -136,11 +136,11 @@ class RestoreActivity(Activity):
         ):
             connections.connect(emitter, slot)
 
-    # What a person asks for.
+    # User requests.
 
     @property
     def is_ready(self) -> bool:
-        """Whether the run over the layer is prepared as it stands, and was shown."""
+        """Whether the run is prepared with the current settings and was announced."""
         layer = self.source()
         if self._ready is None or layer is None or not self._says_ready:
             return False
@@ -151,7 +151,7 @@ class RestoreActivity(Activity):
 
     @property
     def wants_run(self) -> bool:
-        """Whether a run was asked for that has not begun."""
+        """Whether a run was requested that has not begun."""
         return RUN in self._wishes
 
     def source(self) -> Image | None:
@@ -161,7 +161,7 @@ class RestoreActivity(Activity):
     def run_source(self) -> Image | None:
         """Return the layer that the last run restored, if it still exists.
 
-        It is another than `source` where layers came or went since.
+        It differs from `source` if another layer was chosen since.
         """
         return None if self._run_of is None else self._run_of()
 
@@ -174,9 +174,9 @@ class RestoreActivity(Activity):
         return self._deviation.layer()
 
     def unfinished(self) -> Image | Labels | None:
-        """Return the layer that `run` would fill further, if there is one.
+        """Return the partial result that `run` would resume, if there is one.
 
-        The last run was stopped, its layer is there, and nothing was changed since.
+        The last run was stopped, its layer exists, and nothing has changed since.
         """
         layer, target = self.source(), self.target()
         if self._stopped is None or layer is None or self._busy == RUN:
@@ -189,13 +189,13 @@ class RestoreActivity(Activity):
             same = self._key(layer) == self._run_key
         except GeoSRError:
             return None
-        # A layer that was edited or filled with something else is not what was left.
+        # A layer that was given other data is no longer the partial result.
         return target if same and target.data is self._stopped.data else None
 
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._wishes.discard(RUN)  # that was a wish for the other layer
+            self._wishes.discard(RUN)  # the request was for the other layer
         self._source = None if layer is None else weakref.ref(layer)
         self._changed()
 
@@ -206,7 +206,7 @@ class RestoreActivity(Activity):
             self._changed()
 
     def set_extent(self, wants_all: bool) -> None:
-        """Choose all time points and channels, or the one on screen."""
+        """Choose between all time points and channels and the one on screen."""
         if wants_all != self._wants_all:
             self._wants_all = wants_all
             self._changed()
@@ -216,7 +216,7 @@ class RestoreActivity(Activity):
         self._changed()
 
     def set_preview(self, wanted: bool) -> None:
-        """Keep a restored copy of what is on screen up to date, or take it away."""
+        """Keep a restored copy of the region on screen up to date, or remove it."""
         if wanted:
             self._wish(PREVIEW)
             return
@@ -227,30 +227,30 @@ class RestoreActivity(Activity):
             self.cancel()
 
     def left(self) -> KeptPart | None:
-        """Return what a program that was killed has finished of this very run."""
+        """Return the finished part of this run that a killed program left."""
         return self._ready.left if self._ready is not None and self.is_ready else None
 
     def discard_left(self) -> None:
-        """Delete it from the disk."""
+        """Delete that part from the disk."""
         left = self.left()
         if left is not None and self._ready is not None:
             self._ready = replace(self._ready, left=None)
             storage.discard(left.volume)
 
     def run(self, *, takes_left: bool = False) -> None:
-        """Restore the whole layer, or what an unfinished run left of it.
+        """Restore the whole layer, or the rest of an unfinished run.
 
         Parameters
         ----------
         takes_left : bool
-            Also what a program left that was killed: see `left`.
+            Whether to resume a part left by a killed program: see `left`.
         """
         self._takes_left = takes_left
         self._wish(RUN)
         if self._busy == PREVIEW:
             self.cancel(keep_wishes=True)
 
-    # What happens, one operation after the other.
+    # Sequence of operations.
 
     def _changed(self) -> None:
         if self._busy in (PREPARE, PREVIEW):
@@ -273,7 +273,7 @@ class RestoreActivity(Activity):
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if layer is self.target():
-            self._stopped = self._deviation.stopped = None  # and this the result's
+            self._stopped = self._deviation.stopped = None  # these hold the result's
         if self._busy == RUN:
             if layer is self.run_source():
                 self.warned.emit(self.watch.end(layer))
@@ -281,17 +281,17 @@ class RestoreActivity(Activity):
             elif layer is self.target():
                 self.cancel()
         elif layer is self.source():
-            self.cancel()  # also a run that was only wished for
+            self.cancel()  # also drop a requested run
 
     def _tidy(self) -> None:
-        """Take a preview away whose layer is gone."""
+        """Remove a preview whose layer is gone."""
         source = self._preview.source
         if source is None or source not in self._viewer.layers:
             self._preview.remove()
             self._preview_key = None
 
     def _key(self, layer: Image) -> Key:
-        """Build what statistics, verdict and estimate depend on."""
+        """Build the key of everything statistics, verdict and estimate depend on."""
         place = geometry_of_layer(layer)
         return (
             id(layer),
@@ -324,7 +324,7 @@ class RestoreActivity(Activity):
             if key != self._failed_key:
                 self._start_prepare(layer, key)
             return
-        if not self._says_ready:  # something was changed, and changed back
+        if not self._says_ready:  # a setting was changed and changed back
             self._say_ready(self._ready)
         if RUN in self._wishes:
             self._start_run(layer, self._ready)
@@ -366,7 +366,7 @@ class RestoreActivity(Activity):
         )
 
     def _is_outdated(self, layer: Image) -> bool:
-        """Whether the preview that is being made is not what is on screen any more."""
+        """Whether the preview in progress no longer matches the screen."""
         return self._on_screen(layer) != self._previewing
 
     def _on_screen(self, layer: Image) -> tuple[Region, dict[str, int]]:
@@ -487,7 +487,7 @@ class RestoreActivity(Activity):
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, Warned) and self._busy != RUN:
-            return  # it will be said when it matters
+            return  # reported when it matters
         super()._on_step(step)
 
     def _on_finished(self) -> None:

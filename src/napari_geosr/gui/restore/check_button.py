@@ -1,4 +1,4 @@
-"""Compare a result with its scan, by a button of the Restore dock."""
+"""Compares a result with its scan, by a button in the Restore dock."""
 
 from __future__ import annotations
 
@@ -36,21 +36,21 @@ if TYPE_CHECKING:
 
 #: Contrast limits of the residual, in standard deviations of the noise.
 _LIMIT = 4.0
-#: Kinds of message by the level of a verdict.
+#: Message kind for each level of a verdict.
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "misfit"}
 #: Diameter of the marks of suspicious regions, in voxels of the scan.
 _MARK = 9
 
 
 class CheckButton(QPushButton):
-    """Adds the residual of a result, and marks where noise does not explain it.
+    """Adds the residual of a result, and marks regions that noise does not explain.
 
     Signals
     -------
     checked_result : ConsistencyCheck, str
-        What was found, and the name of the result if it is not the one offered now.
+        The findings, and the name of the result if it is not the current one.
     failed : object
-        The error that kept it from being found.
+        The error that prevented the check.
     """
 
     checked_result = Signal(object, str)
@@ -69,13 +69,13 @@ class CheckButton(QPushButton):
         self._viewer = viewer
         self._pair: _References | None = None
         self._run: BackgroundTask | None = None
-        #: The result that was checked, and a layer that this has added.
+        #: Pairs of a checked result and a layer added for it.
         self._added: list[tuple[weakref.ref[Image], weakref.ref[Layer]]] = []
         self.clicked.connect(self.check)
         self.setVisible(False)
 
     def set_pair(self, source: Image | None, result: Image | None) -> None:
-        """Offer to compare these two; with None, nothing."""
+        """Set the pair to compare; None disables the button."""
         if source is None or result is None:
             self._pair = None
         else:
@@ -83,7 +83,7 @@ class CheckButton(QPushButton):
         self.setVisible(self._pair is not None)
 
     def check(self) -> None:
-        """Compare in a worker, one at a time."""
+        """Compare the pair in a worker, one at a time."""
         if self._pair is None or self._run is not None:
             return
         source, result = (reference() for reference in self._pair)
@@ -101,7 +101,7 @@ class CheckButton(QPushButton):
         self._run = BackgroundTask(
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
             owner=self,
-            # Those compared now: another pair may be set until they are.
+            # Bind the pair: another one may be set before the check ends.
             on_result=partial(self._on_checked, self._pair, source, restored.name),
             on_error=self._on_error,
             on_finished=self._on_finished,
@@ -140,14 +140,14 @@ class CheckButton(QPushButton):
         self.checked_result.emit(checked, "" if self._pair == pair else name)
 
     def hide_layers(self, wanted: bool = True) -> None:
-        """Hide residuals and marks, which lie over what is to be compared."""
+        """Hide residuals and marks, which would cover the layers to compare."""
         for _, reference in self._added if wanted else ():
             layer = reference()
             if layer is not None:
                 layer.visible = False
 
     def _remove_earlier(self, result: weakref.ref[Image]) -> None:
-        """Take away what an earlier check of the same result has added."""
+        """Remove the layers that an earlier check of the same result added."""
         for checked, reference in self._added:
             layer = reference()
             if checked is result and layer in self._viewer.layers:
@@ -186,12 +186,12 @@ class CheckButton(QPushButton):
 
 
 class CheckVerdict(MessageRow):
-    """The one verdict of the check; everything else is behind its *Details*.
+    """The verdict of the check; all else is behind its *Details* button.
 
     Signals
     -------
     contradicted
-        The result that is offered does not fit the scan as it should.
+        The current result is not consistent with the scan.
     """
 
     contradicted = Signal()
@@ -200,12 +200,12 @@ class CheckVerdict(MessageRow):
         super().__init__(parent, shortcut="Alt+Shift+E")
 
     def show_check(self, checked: ConsistencyCheck, name: str = "") -> None:
-        """Show what was found.
+        """Show the findings.
 
         Parameters
         ----------
         name : str
-            Of the result, where it is not the one offered.
+            Name of the result, if it is not the current one.
         """
         verdict = checked.verdict
         figures = "\n".join(f"{line}." for line in checked.figure_lines())

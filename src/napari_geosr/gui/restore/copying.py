@@ -1,4 +1,4 @@
-"""Puts the command or the script of a run into the clipboard."""
+"""Copies the command or script of a run to the clipboard."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def as_it_ran(config: RestoreConfig, result: Image | None) -> RestoreConfig:
-    """The settings; of the run that gave `result`, with its backend."""
+    """The settings, with the backend of the run that produced `result`, if any."""
     made = () if result is None else provenance_of(result)
     return reproduce.as_it_ran(config, made)
 
@@ -30,12 +30,12 @@ def copy_run(
     *,
     whole: bool,
 ) -> str:
-    """Copy what `make` makes of a run, called `what`; return what to say of it.
+    """Copy the text that `make` returns for a run; return a message about it.
 
     Parameters
     ----------
     make : callable
-        From a volume and settings to text.
+        Maps a volume and settings to text.
     what : str
         What the text is, for the message.
     layer : Image

@@ -1,4 +1,4 @@
-"""The layer of standard deviations that a run fills beside its result."""
+"""The layer of standard deviations that a run fills along with its result."""
 
 from __future__ import annotations
 
@@ -27,19 +27,19 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import RestorationResult
 
-#: Planes that are looked at, and about how many voxels of each.
+#: Number of planes sampled, and approximate number of voxels of each.
 _PLANES, _PLANE_VOXELS = 8, 1 << 16
 _NEARLY_ALL = 99.8
 
 
 class DeviationLayer:
-    """Standard deviations in the place of the result, hidden at first."""
+    """Standard deviations at the position of the result, initially hidden."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Image] | None = None
         self._name_given = ""
-        #: What a run left that was stopped.
+        #: Partial deviations of a stopped run.
         self.stopped: Volume | None = None
 
     def layer(self) -> Image | None:
@@ -48,11 +48,11 @@ class DeviationLayer:
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def forget(self) -> None:
-        """Begin a run of its own: the layer of the last one stays as it is."""
+        """Prepare for a new run; the layer of the last run is kept unchanged."""
         self._layer = self.stopped = None
 
     def can_go_on(self) -> bool:
-        """Whether nothing was stopped, or its layer is still what was left."""
+        """Whether nothing was stopped, or its layer still holds the partial data."""
         if self.stopped is None:
             return True
         layer = self.layer()
@@ -61,9 +61,9 @@ class DeviationLayer:
     def show(
         self, volume: Volume, target: Layer, source: Image, facts: AnyDict
     ) -> Image:
-        """Add the layer, unless a run goes on in it; `target` stays the active one.
+        """Add the layer unless a run resumes in it; `target` stays the active layer.
 
-        Over the result it would be all that is seen, so it is hidden.
+        It is hidden because it would cover the result.
         """
         layer = self.layer()
         if layer is not None:
@@ -88,9 +88,9 @@ class DeviationLayer:
     def finish(
         self, volume: Volume, facts: AnyDict, highest: float, *, complete: bool
     ) -> None:
-        """Give the layer the record and the contrast of what the run left.
+        """Set the layer's provenance record and contrast after the run.
 
-        `highest` is what `with_highest` found.
+        `highest` is the value returned by `with_highest`.
         """
         layer = self.layer()
         if layer is None:
@@ -107,15 +107,15 @@ class DeviationLayer:
 def with_highest(
     steps: Generator[Step, None, RestorationResult],
 ) -> Generator[Step, None, tuple[RestorationResult, float]]:
-    """Run a restoration, then look how far its deviations reach.
+    """Run a restoration, then find the upper contrast limit of its deviations.
 
-    Part of the work, as voxels may have to be read from a disk: the window goes on.
+    This is done in the worker because voxels may have to be read from disk.
 
     Returns
     -------
     restored : RestorationResult
     highest : float
-        0 where nothing is known.
+        0 if unknown.
     """
     restored = yield from steps
     deviation = restored.deviation
@@ -124,12 +124,12 @@ def with_highest(
 
 
 def nearly_most(data: ArrayLike) -> float:
-    """What hardly any voxel of an evenly spaced sample exceeds; 0 if none is known.
+    """Value that few voxels of an evenly spaced sample exceed; 0 if none is finite.
 
     Parameters
     ----------
     data : array of shape ([T, C, Z,] Y, X)
-        NaN where nothing was restored.
+        NaN marks voxels that were not restored.
     """
     step = math.ceil(math.sqrt(math.prod(data.shape[-2:]) / _PLANE_VOXELS))
     plane = (slice(step // 2, None, step),) * 2

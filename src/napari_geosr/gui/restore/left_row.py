@@ -12,14 +12,14 @@ from napari_geosr.operations.restore.continued import KeptPart
 
 
 class LeftRow(QWidget):
-    """Says how much of the result is finished; hidden where nothing was left.
+    """Shows how much of the result is finished; hidden if no part was left.
 
     Signals
     -------
     continued
-        A person wants the rest to be restored.
+        The user wants to resume the run.
     discarded
-        A person wants the finished part to be deleted.
+        The user wants to delete the finished part.
     """
 
     continued = Signal()
@@ -56,7 +56,7 @@ class LeftRow(QWidget):
         self.set_left(None)
 
     def set_left(self, left: KeptPart | None) -> None:
-        """Offer what was left; None: nothing."""
+        """Offer the finished part; None hides the row."""
         self.setVisible(left is not None)
         if left is not None:
             share = sum(map(n_voxels, left.places)) / math.prod(left.volume.shape)

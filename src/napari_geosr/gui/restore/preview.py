@@ -1,4 +1,4 @@
-"""What is on screen, and the layer that shows it restored."""
+"""The region on screen, and the layer that shows it restored."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ PREVIEW_EDGES = (512, 256, 128, 64)
 def region_on_screen(
     layer: Image, viewer: ViewerModel, edge: int | None = None
 ) -> Region:
-    """Give the part of the layer's volume that a person looks at now.
+    """Return the part of the layer's volume that is on screen.
 
     Parameters
     ----------
     edge : int, optional
-        Along the displayed axes, at most so many voxels around the middle of what is
-        visible; an axis that is not longer is taken whole.
+        Maximum size in voxels along the displayed axes, around the centre of the
+        visible part; shorter axes are taken completely.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def region_on_screen(
     shape = tuple(finest(layer).shape)
     n = spatial_ndim(layer)
     offset = viewer.dims.ndim - len(shape)
-    # In 3D the last two axes in order are what a slice would show.
+    # In 3D, use the two axes that a slice would show.
     displayed = {axis - offset for axis in viewer.dims.order[-2:]}
     corners = _corners(layer, viewer)
     region = []
@@ -87,7 +87,7 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
     factors = unit_factors(viewer, layer)
     if np.allclose(factors, 1):
         return corners
-    # napari forgets the units here, and has clipped what came out: around the camera.
+    # napari ignores units here and clips the result; use the region around the camera.
     middle = np.array(viewer.dims.point, dtype=float)
     middle[list(viewer.dims.order[-2:])] = viewer.scene.camera.center[-2:]
     last = np.array(finest(layer).shape) - 1
@@ -97,7 +97,7 @@ def _corners(layer: Image, viewer: ViewerModel) -> AnyArray:
 
 
 class PreviewLayer:
-    """One layer that always shows the last preview, in its place."""
+    """One layer that always shows the latest preview, at its position."""
 
     def __init__(self, viewer: ViewerModel) -> None:
         self._viewer = viewer
@@ -137,7 +137,7 @@ class PreviewLayer:
             layer.affine = place["affine"]
 
     def remove(self) -> None:
-        """Take the layer away, if it is still there."""
+        """Remove the layer, if it still exists."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             remove_in_place(self._viewer, layer)

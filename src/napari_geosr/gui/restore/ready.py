@@ -1,4 +1,4 @@
-"""A prepared restoration: made in the worker, with its estimate and preview size."""
+"""A prepared restoration with its estimate and preview size, made in the worker."""
 
 from __future__ import annotations
 
@@ -31,22 +31,22 @@ if TYPE_CHECKING:
 
     from napari_geosr.inference.runner import Estimate
 
-#: What is found out before a run: see `ready_steps`.
+#: Result of the preparation of a run: see `ready_steps`.
 Found = tuple[PreparedRestoration, "Estimate", PreparedSeries | None, KeptPart | None]
-#: A preview that would take longer, by the estimate, shows a smaller region.
+#: Maximum estimated duration of a preview in seconds; longer ones are made smaller.
 _PREVIEW_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class ReadyRun:
-    """A prepared restoration, its estimate, and what it was prepared for.
+    """A prepared restoration, its estimate, and the layer and settings it is for.
 
     Attributes
     ----------
     prepared : PreparedRestoration
-        Of a series, with all its axes.
+        The prepared restoration; for a series, with all its axes.
     series : PreparedSeries or None
-        Where all points of a series are restored.
+        Set if all points of a series are restored.
     left : KeptPart or None
         What a program that was killed has finished of the result.
     """
@@ -58,7 +58,7 @@ class ReadyRun:
     left: KeptPart | None = None
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
-        """The same for the part at `position`, which is on screen."""
+        """The prepared restoration of the part at `position`, which is on screen."""
         if self.series is None:
             return self.prepared
         return self.series.at(point_at(position))
@@ -75,10 +75,10 @@ class ReadyRun:
 
 
 def preview_edge(ready: ReadyRun) -> int:
-    """Choose how large a preview may be so that it comes within seconds.
+    """Choose the preview size so that the preview takes only seconds.
 
-    A network on volumes computes the planes within its halo as well: far more voxels
-    than are shown.
+    A 3D network also computes the planes within its halo: far more voxels than are
+    shown.
     """
     prepared, estimate = ready.prepared, ready.estimate
     card, n_voxels = prepared.model.card, math.prod(prepared.volume.shape)
@@ -95,12 +95,12 @@ def preview_edge(ready: ReadyRun) -> int:
 
 
 def restrengthened(ready: ReadyRun, key: tuple[Any, ...]) -> ReadyRun | None:
-    """The same for another strength, if that is all that changed; else None.
+    """The run with another strength, if nothing else changed; otherwise None.
 
     Parameters
     ----------
     key : tuple
-        What is wanted, as `ReadyRun.key`; its last part are the settings.
+        Required key, as in `ReadyRun.key`; its last item holds the settings.
     """
     *before, was = ready.key
     *now, wanted = key
@@ -117,7 +117,7 @@ def restrengthened(ready: ReadyRun, key: tuple[Any, ...]) -> ReadyRun | None:
 
 
 def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
-    """The same with the layer's name of now: renaming needs no new statistics."""
+    """The run with the layer's current name: renaming needs no new statistics."""
     if prepared.volume.name == layer.name:
         return prepared
     return replace(prepared, volume=prepared.volume.replace(name=layer.name))
@@ -126,7 +126,7 @@ def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
 def run_of(
     ready: ReadyRun, layer: Image, first: Region, position: Mapping[str, int]
 ) -> Callable[..., Generator[Step, None, RestorationResult]]:
-    """Give what restores the whole layer, with what is on screen first.
+    """Return the steps that restore the whole layer, the region on screen first.
 
     Parameters
     ----------
@@ -151,18 +151,18 @@ def stopped_run(
     earlier: Volume | None = None,
     earlier_deviation: Volume | None = None,
 ) -> Callable[[RestorationResult | None], StoppedRestoration]:
-    """Give what makes of the result of a run, if it has one, what a job resumes.
+    """Return a function that converts a run's result into input for a job to resume.
 
-    To be called when the run begins: the layer may change.
+    Call this when the run begins, as the layer may change later.
 
     Parameters
     ----------
     ready : ReadyRun
     layer : Image
-        That is restored.
+        The layer being restored.
     viewer : napari.viewer.Viewer
     earlier, earlier_deviation : Volume, optional
-        What an earlier run has left.
+        Partial results of an earlier run.
     """
     whole = ready.series is not None
     found, position = part_of_file(layer, viewer, whole=whole)
@@ -172,7 +172,7 @@ def stopped_run(
     by_voxels = ready.prepared.volume.source is None
 
     def stopped(left: RestorationResult | None) -> StoppedRestoration:
-        # Who stops it before its first tile keeps what it was to go on from.
+        # A run stopped before its first tile keeps the earlier partial result.
         part = earlier if left is None else left.volume
         deviation = earlier_deviation if left is None else left.deviation
         return StoppedRestoration(of, settings, by_voxels, part, deviation)
@@ -188,7 +188,7 @@ def point_at(position: Mapping[str, int]) -> Point:
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Found]:
-    """Prepare and estimate, with torch loaded first; runs in the worker.
+    """Load torch, prepare and estimate a run; runs in the worker.
 
     Returns
     -------

@@ -1,4 +1,4 @@
-"""Whether a layer still holds what a run over it restores."""
+"""Watches whether a layer still holds the data that a run restores."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from napari_geosr.gui.layers.contents import contents_key
 if TYPE_CHECKING:
     from napari.layers import Image
 
-#: At most so often it is looked at while a run goes on: it takes milliseconds.
+#: Minimum interval between checks during a run; a check takes milliseconds.
 _SECONDS_BETWEEN_LOOKS = 1.0
 
 
 class SourceWatch:
-    """Remembers what the source of a run held as the run began.
+    """Remembers the contents of a run's source at the start of the run.
 
     Attributes
     ----------
     said : str
-        How it was changed since, in a sentence; empty while it was not.
+        How it has changed since, in a sentence; empty if unchanged.
     """
 
     def __init__(self) -> None:
@@ -43,7 +43,7 @@ class SourceWatch:
         Parameters
         ----------
         now : bool
-            Also if it was looked at a moment ago.
+            Check even if the last check was a moment ago.
         """
         layer = None if self._layer is None else self._layer()
         wait = self._looked + _SECONDS_BETWEEN_LOOKS - time.monotonic()
@@ -67,7 +67,7 @@ class SourceWatch:
         return self.said
 
     def end(self, layer: Image) -> str:
-        """Return that `layer` was removed, which ends the run."""
+        """Return the message that `layer` was removed, which ends the run."""
         self.said = (
             f"{layer.name!r} was removed during the run. The finished tiles are kept."
         )

@@ -1,4 +1,4 @@
-"""The choice of an uncertainty: none, flips and turns, several models."""
+"""The choice of uncertainty: none, flips and rotations, or several models."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _ROWS = 3
 
 
 class UncertaintyBox(QWidget):
-    """Whether, and how, a run also says how sure it is.
+    """Chooses whether and how a run estimates its uncertainty.
 
     Signals
     -------
     changed
-        A person changed something.
+        The user changed a setting.
     """
 
     changed = Signal()
@@ -101,7 +101,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def values(self) -> AnyDict:
-        """Return the fields of `RestoreConfig` that are chosen here."""
+        """Return the fields of `RestoreConfig` that are set here."""
         kind, needs_others = self.combo.currentData(), self._needs_others()
         n = self.members.value() if kind != NONE and not needs_others else 1
         return {
@@ -111,7 +111,7 @@ class UncertaintyBox(QWidget):
         }
 
     def set_values(self, config: RestoreConfig) -> None:
-        """Show what `config` says."""
+        """Show the values of `config`."""
         self._wanted = set(config.ensemble_with)
         for name in config.ensemble_with:
             if name not in self._known:
@@ -125,7 +125,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def set_card(self, card: ModelCard | None) -> None:
-        """Say which model is chosen: others are offered that do the same."""
+        """Set the chosen model; other models for the same task are offered."""
         if card is not None and card.labels > 1:
             with QSignalBlocker(self.combo):
                 self.combo.setCurrentIndex(0)
@@ -135,7 +135,7 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _fill(self) -> None:
-        """List the models that go with the one chosen; keep what was ticked."""
+        """List the models that go with the chosen one; keep the ticked ones."""
         self._list_models()
         with QSignalBlocker(self.others):
             self.others.clear()
@@ -161,7 +161,7 @@ class UncertaintyBox(QWidget):
         self.others.setFixedHeight(height + 2 * self.others.frameWidth() + 2)
 
     def _list_models(self) -> None:
-        """Read the cards of all models, once, when they are needed first."""
+        """Read the cards of all models once, when first needed."""
         if self._has_listed or not self._needs_others():
             return
         self._has_listed = True

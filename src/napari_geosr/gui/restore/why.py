@@ -1,4 +1,4 @@
-"""Says where a place of the result comes from: a click, a sentence and a layer."""
+"""Explains a clicked part of the result by a sentence and a layer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
 
-#: What is asked about a place, and what is shown of it, the best first.
+#: Explanation methods to run, and maps to show in order of preference.
 _METHODS = ("evidence", "reach")
 _SHOWN = ("reach", "occlusion", "lam", "filter")
 _HINT = "Click on a pore or a voxel of the result."
@@ -49,10 +49,10 @@ _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
 class WhyBox(QWidget):
-    """Explains the pore or voxel of a result that a person clicks on.
+    """Explains the pore or voxel of a result that the user clicks on.
 
-    The very network, noise and grey scale of the run are used again. What they look at
-    is added as a layer over the scan, in its place.
+    The network, noise level and grey-value scaling of the run are reused. The map of
+    the voxels used is added as a layer over the scan.
 
     Parameters
     ----------
@@ -68,7 +68,7 @@ class WhyBox(QWidget):
         self._result: weakref.ref[Layer] | None = None
         self._overlay: weakref.ref[Layer] | None = None
         self._prepared: tuple[Key, PreparedExplanation] | None = None
-        #: The newest run's; the prepared network asks it whether to stop.
+        #: Stop function of the latest run, called by the prepared network.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
             "Why? Pick a place",
@@ -92,9 +92,9 @@ class WhyBox(QWidget):
         self.setVisible(False)
 
     def set_pair(self, source: Image | None, result: Layer | None) -> None:
-        """Offer to explain `result`, which was made from `source`; with None, nothing.
+        """Offer to explain `result`, made from `source`; None disables it.
 
-        Only results of one model can be explained: a filter has no network.
+        Only results of a single network can be explained, not those of filters.
         """
         self.pick_button.setChecked(False)
         self._prepared = None
@@ -112,7 +112,7 @@ class WhyBox(QWidget):
         return (source, result) if source in layers and result in layers else None
 
     def _settings(self) -> ExplainConfig | None:
-        """The settings of the run that made the result, as its record has them."""
+        """Settings of the run that produced the result, from its provenance record."""
         layers = self._layers()
         records = () if layers is None else provenance_of(layers[1])
         if not records or records[-1].get("operation") != "restore":
@@ -142,10 +142,10 @@ class WhyBox(QWidget):
         if overlay is not None and overlay in self._viewer.layers:
             self._viewer.layers.remove(overlay)
 
-    # A click
+    # Clicks
 
     def pick(self, position: object) -> None:
-        """Explain what lies at a position of the viewer, if that is wanted."""
+        """Explain the result at a viewer position, if the mode is active."""
         layers = self._layers()
         if not self.pick_button.isChecked() or layers is None or self.activity.busy:
             return

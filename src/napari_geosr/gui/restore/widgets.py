@@ -1,4 +1,4 @@
-"""The widgets of the Restore dock, and where they stand; what they do is elsewhere."""
+"""Widgets and layout of the Restore dock; their behaviour is elsewhere."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ _STEPS = 20
 
 
 class RestoreWidgets(Dock):
-    """Everything that is seen of the Restore dock."""
+    """The visible parts of the Restore dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -203,7 +203,7 @@ class RestoreWidgets(Dock):
 
 
 def _can_be_restored(layer: Layer) -> bool:
-    """Whether a layer is an image of a person's, not a preview or curtain of ours."""
+    """Whether a layer is a user's image, not a preview or curtain."""
     from napari.layers import Image
 
     if not isinstance(layer, Image) or is_helper(layer):
@@ -237,7 +237,7 @@ class SeriesChoice(QComboBox):
     Signals
     -------
     changed
-        A person changed it.
+        The user changed it.
     """
 
     changed = Signal()
@@ -265,7 +265,7 @@ class SeriesChoice(QComboBox):
         self.set_layer(None)
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Show the choice where the layer has axes of time or channels."""
+        """Show the choice if the layer has time or channel axes."""
         found = "" if layer is None else point_axes(layer)
         self._axes = found
         self.setVisible(bool(found))
@@ -273,11 +273,11 @@ class SeriesChoice(QComboBox):
         self.setItemText(0, _ALL.get(found, _ALL["TC"]))
 
     def is_series(self) -> bool:
-        """Whether the layer has axes of time or channels."""
+        """Whether the layer has time or channel axes."""
         return bool(self._axes)
 
     def wants_all(self) -> bool:
-        """Whether all points are restored, where there are several."""
+        """Whether all points are to be restored, if there are several."""
         return bool(self.currentData())
 
 
@@ -291,12 +291,12 @@ def point_axes(layer: Layer) -> str:
 
 
 class StrengthSlider(QWidget):
-    """The field `strength` of `RestoreConfig`, for models that go by the noise.
+    """Edits `strength` of `RestoreConfig`, for filters and noise-bounded models.
 
     Signals
     -------
     changed
-        A person moved the slider.
+        The user moved the slider.
     """
 
     changed = Signal()
@@ -324,7 +324,7 @@ class StrengthSlider(QWidget):
         self._show_value()
 
     def value(self) -> float:
-        """Return the strength; 1 where the model cannot be told any."""
+        """Return the strength; 1 if the model has no such setting."""
         return self.slider.value() / _STEPS if self._is_offered else 1.0
 
     def set_value(self, strength: float) -> None:
@@ -334,7 +334,7 @@ class StrengthSlider(QWidget):
         self._show_value()
 
     def set_card(self, card: ModelCard | None) -> None:
-        """Offer it for models that are bounded by the noise, and for filters."""
+        """Enable the slider for noise-bounded models and filters."""
         self._is_offered = card is not None and (
             card.noise_bound is not None or not card.has_weights
         )
@@ -343,7 +343,7 @@ class StrengthSlider(QWidget):
 
     @property
     def is_offered(self) -> bool:
-        """Whether the chosen model can be told a strength."""
+        """Whether the chosen model has a strength setting."""
         return self._is_offered
 
     def _on_moved(self, _value: int) -> None:

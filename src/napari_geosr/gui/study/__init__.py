@@ -1,4 +1,4 @@
-"""Study projections: how few of them still give the right pores, and by what."""
+"""Studies how few projections, by which algorithm, still give the right pores."""
 
 from __future__ import annotations
 
@@ -33,25 +33,25 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-#: Milliseconds between two looks at the job.
+#: Milliseconds between status checks of the job.
 _PAUSE = 700
-#: As they are in the dock.
+#: Settings taken from the dock.
 FROM_DOCK = ("centre", "filter", "stripes", "device", "threads", "memory")
 
 
 class StudyBox(StudyWidgets):
     """Settings of a study, its progress, its curves and its report.
 
-    It runs as a job in a process of its own, which goes on when napari is closed.
+    It runs as a job in a separate process, which continues when napari is closed.
 
     Signals
     -------
     wanted
-        *Start* was pressed: the dock calls `start` with what it has.
+        *Start* was pressed: the dock calls `start` with its data.
     failed : object
         An error.
     said : str, str
-        A sentence for the person, and its kind.
+        A message for the user, and its kind.
     """
 
     wanted = Signal()
@@ -68,7 +68,7 @@ class StudyBox(StudyWidgets):
         self._sought: Path | None = None
         self._watch: StudyWatch | None = None
         self._was_alive = False
-        self._counts = self.above.values()["counts"]  # as they were proposed
+        self._counts = self.above.values()["counts"]  # as proposed
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.timeout.connect(self._look)
@@ -84,22 +84,22 @@ class StudyBox(StudyWidgets):
 
     @property
     def job(self) -> Path | None:
-        """Folder of the study that is shown."""
+        """Folder of the study shown."""
         return None if self._watch is None else self._watch.path
 
     @property
     def report(self) -> Path | None:
-        """The page with all figures, where there is one."""
+        """The report page with all figures, if there is one."""
         return None if self._watch is None else self._watch.report
 
     @property
     def is_running(self) -> bool:
-        """Whether the study that is shown runs, waits for its turn, or is begun."""
+        """Whether the study shown is running, waiting or being started."""
         alive = self._watch is not None and self._watch.status.is_alive
         return alive or bool(self.activity.busy)
 
     def set_scan(self, opened: OpenedScan | None) -> None:
-        """Show the newest study of another scan; what runs goes on by itself."""
+        """Show the newest study of another scan; a running study continues."""
         self._scan = opened
         self._propose_counts()
         self.clear_faults()
@@ -108,14 +108,14 @@ class StudyBox(StudyWidgets):
         self._seek()
 
     def _propose_counts(self) -> None:
-        """Try numbers of projections that the scan has, unless a person chose some."""
+        """Propose projection counts that suit the scan, unless the user set them."""
         if self._scan is None or self.above.values()["counts"] != self._counts:
             return
         self._counts = ", ".join(map(str, counts_for(self._scan.scan.n_angles)))
         self.above.set_values({"counts": self._counts})
 
     def _seek(self) -> None:
-        """Look for the newest study of the scan, as soon as nothing else runs."""
+        """Search for the newest study of the scan once nothing else is running."""
         path = self._sought
         if path is not None and not self.activity.busy:
             self._sought = None
@@ -126,12 +126,12 @@ class StudyBox(StudyWidgets):
             )
 
     def config(self, dock: ReconstructConfig, column: float | None) -> StudyConfig:
-        """Return the settings of the study, some of them as in the dock.
+        """Return the settings of the study, some of them taken from the dock.
 
         Parameters
         ----------
         column : float, optional
-            The rotation axis, where it is known.
+            The rotation axis, if known.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class StudyBox(StudyWidgets):
     def start(
         self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
     ) -> None:
-        """Begin the study of a scan, or add to the one that is shown."""
+        """Start the study of a scan, or extend the one shown."""
         if self.is_running:
             return
         self.clear_faults()
@@ -169,7 +169,7 @@ class StudyBox(StudyWidgets):
         self.stage.setText("Starting…")
 
     def _on_failed(self, error: Exception) -> None:
-        """Say what is wrong beside its field, in the words of the dock."""
+        """Show the error below its field, in the dock's terms."""
         forms = (self.above, self.factors, self.more)
         for form in forms:
             form.show_faults(error)
@@ -222,7 +222,7 @@ class StudyBox(StudyWidgets):
         self._look()
 
     def _look(self) -> None:
-        """Read on in the job's folder."""
+        """Read new data from the job's folder."""
         watch = self._watch
         if watch is None:
             self._show()
@@ -239,7 +239,7 @@ class StudyBox(StudyWidgets):
         ended, self._was_alive = self._was_alive and not alive, alive
         if ended:
             self._on_ended(watch)
-        # What has ended may be resumed elsewhere, but nobody waits for it.
+        # An ended job may be resumed elsewhere, so it is polled, but less often.
         self._timer.start(_PAUSE if alive else 4 * _PAUSE)
 
     def _on_ended(self, watch: StudyWatch) -> None:
@@ -329,7 +329,7 @@ class StudyBox(StudyWidgets):
 
 
 def _may_be_chosen(layer: Layer) -> bool:
-    """Whether a layer can be a reference, or say where the sample is."""
+    """Whether a layer can be a reference or a sample mask."""
     if not isinstance(layer, Image | Labels) or is_helper(layer):
         return False
     return layer.ndim == 3 and not getattr(layer, "rgb", False)

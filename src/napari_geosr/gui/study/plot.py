@@ -25,9 +25,9 @@ from napari_geosr.operations.study.subset import ScanSubset, share_text
 _HEIGHT = 150
 #: Diameter of a point, in pixels.
 _DOT = 5
-#: Of the span of the counts, free on either side, so that whole points are seen.
+#: Margin on either side, as a fraction of the range of counts, to show whole points.
 _DOT_ROOM = 0.012
-#: Of exposures, the longest first.
+#: Line styles of exposures, the longest first.
 _LINES = (
     Qt.PenStyle.SolidLine,
     Qt.PenStyle.DashLine,
@@ -35,24 +35,24 @@ _LINES = (
     Qt.PenStyle.DotLine,
     Qt.PenStyle.DashDotDotLine,
 )
-#: Of the span of the values, free above and below them.
+#: Margin above and below the values, as a fraction of their range.
 _ROOM = 0.08
-#: Room to the right of the axes, in pixels.
+#: Margin to the right of the axes, in pixels.
 _RIGHT = 14
 
 
 @dataclass(frozen=True)
 class StudyMetric:
-    """A number in each row of a study that says how good a result is.
+    """A quality figure in each row of a study.
 
     Attributes
     ----------
     title : str
     unit : str
     factor : float
-        From what a row says to the unit.
+        Factor from the value in a row to `unit`.
     from_zero : bool
-        Zero is good, and shown.
+        Whether zero is the best value; the axis then includes it.
     """
 
     title: str
@@ -61,7 +61,7 @@ class StudyMetric:
     from_zero: bool = True
 
     def text(self, value: float) -> str:
-        """A value for people."""
+        """Format a value for display."""
         sign = "+" if self.unit == "%" and value > 0 else ""
         return f"{sign}{value:.3g} {self.unit}".rstrip()
 
@@ -78,11 +78,11 @@ METRICS: Mapping[str, StudyMetric] = {
 
 
 class StudyPlot(Chart):
-    """Draws one metric of the rows that are there, with a legend below."""
+    """Draws one metric of the available rows, with a legend below."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         self._curves: dict[str, list[tuple[float, float]]] = {}
-        #: Of each curve: a colour for its algorithm, a line for its exposure.
+        #: Style of each curve: colour by algorithm, line style by exposure.
         self._styles: dict[str, tuple[int, int]] = {}
         self._over = "projections"
         self._metric = METRICS["porosity_error"]
@@ -103,16 +103,16 @@ class StudyPlot(Chart):
         self.refresh()
 
     def _full_height(self) -> int:
-        """With room for each further row of the legend."""
+        """Height including all rows of the legend."""
         more = max(0, math.ceil(len(self._curves) / 2) - 1)
         return int(_HEIGHT + more * self.fontMetrics().height())
 
     def curves(self) -> dict[str, list[tuple[float, float]]]:
-        """Points of each curve that is shown: projections, or exposure, and values."""
+        """Points of each curve shown: projections or exposure, and values."""
         return self._curves
 
     def pen(self, title: str) -> QPen:
-        """The pen of a curve: a colour for its algorithm, a line for its exposure."""
+        """The pen of a curve: colour by algorithm, line style by exposure."""
         color, line = self._styles[title]
         colors = curve_colors(self.text_color)
         return line_pen(colors[color % len(colors)], style=_LINES[line % len(_LINES)])
@@ -181,7 +181,7 @@ class StudyPlot(Chart):
         super().refresh()
 
     def _counts(self) -> list[float]:
-        """The numbers of projections, or exposures, that there are."""
+        """The projection counts or exposures available."""
         return sorted({x for points in self._curves.values() for x, _ in points})
 
     def _draw(self) -> None:
@@ -207,7 +207,7 @@ class StudyPlot(Chart):
             )
 
     def _draw_lines(self) -> None:
-        """Zero, and on both sides of it what is tolerated."""
+        """Draw zero and the tolerance on both sides of it."""
         lines = [(0.0, Qt.PenStyle.SolidLine)] if self._metric.from_zero else []
         if self._tolerance is not None:
             limits = (-self._tolerance, self._tolerance)

@@ -1,4 +1,4 @@
-"""From a scan in a layer to a study that runs as a job. No Qt here."""
+"""Starts the study of a scan in a layer as a job. No Qt here."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ from napari_geosr.operations.reconstruct.inputs import ProjectionsInput
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.job import OPERATION, StudyInput, StudyJob
 
-#: Folder of what is in no file, in that of the job.
+#: Subfolder of the job for data that had no file.
 _DATA = "data"
 
 
 @dataclass(frozen=True, eq=False)
 class StudyPlan:
-    """A study to be started.
+    """A study that can be started.
 
     Attributes
     ----------
     reference, mask : Volume, optional
-        Of layers.
+        Volumes of layers.
     """
 
     opened: OpenedScan
@@ -50,15 +50,15 @@ class StudyPlan:
 def start_steps(
     plan: StudyPlan, parent: Path, before: Path | None, should_stop: ShouldStop
 ) -> Generator[Step, None, Path]:
-    """Start the process of a study: in the folder of an earlier one, or in a new one.
+    """Start the process of a study, in a new folder or that of an earlier study.
 
     Parameters
     ----------
     parent : Path
-        Where new folders are made.
+        Parent of new job folders.
     before : Path, optional
-        Folder of an earlier study; its finished cells are kept if they hold for this
-        one as well.
+        Folder of an earlier study; its finished cells are kept if they are valid for
+        this one.
 
     Returns
     -------
@@ -68,7 +68,7 @@ def start_steps(
     Raises
     ------
     GeoSRError
-        With one sentence; nothing is left then.
+        With a one-sentence message; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
     if before is not None:
@@ -93,7 +93,7 @@ def start_steps(
 
 
 def _go_on(folder: JobFolder, job: StudyJob) -> None:
-    """Start an earlier study again, with other numbers or algorithms."""
+    """Resume an earlier study with other projection counts or algorithms."""
     with folder.hold():
         folder.replace_values(job.to_values())
         if folder.status().state == "done":
@@ -110,7 +110,7 @@ def _job_of(folder: JobFolder) -> StudyJob:
 def _job(
     plan: StudyPlan, data: Path, should_stop: ShouldStop, *, may_write: bool = True
 ) -> StudyJob | None:
-    """What the job's process is told; None where layers would have to be written."""
+    """The job's settings; None if layers would have to be written first."""
     opened, path = plan.opened, plan.opened.path_for_job()
     files: dict[str, Path] = {}
     for role, volume in (("reference", plan.reference), ("mask", plan.mask)):
@@ -131,7 +131,7 @@ def _job(
 def _file_of(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
-    """The file that holds a layer's volume: its own, or one that is written here."""
+    """The file that holds a layer's volume: its own, or one written here."""
     if volume.source is not None and is_its_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)
@@ -143,7 +143,7 @@ def _file_of(
 
 
 def _writable(volume: Volume) -> Volume:
-    """A mask of yes and no, and labels of 64 bits, as zeros and ones."""
+    """Convert a Boolean mask or 64-bit labels to zeros and ones."""
     wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
     if volume.dtype.kind != "b" and not wide:
         return volume.replace(metadata={})
@@ -156,7 +156,7 @@ def _writable(volume: Volume) -> Volume:
 
 
 def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
-    """Find the newest study of the scan of a file: see `latest_job_steps`."""
+    """Find the newest study of the scan in a file: see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 
 

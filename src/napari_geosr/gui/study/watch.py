@@ -1,4 +1,4 @@
-"""What is known of a study that runs, or ran, as a job: from its folder. No Qt here."""
+"""Follows a study that runs, or ran, as a job, from its folder. No Qt here."""
 
 from __future__ import annotations
 
@@ -39,45 +39,45 @@ class StudyWatch:
 
     @property
     def status(self) -> JobStatus:
-        """State of the job, and how many cells are done."""
+        """State of the job, and the number of finished cells."""
         return self._watch.status
 
     @property
     def stage(self) -> str:
-        """What it does now, in a few words."""
+        """Current stage, in a few words."""
         return self._watch.stage
 
     @property
     def warnings(self) -> list[str]:
-        """What it warned of."""
+        """Warnings of the study."""
         return self._watch.warnings
 
     @property
     def is_asked_to_stop(self) -> bool:
-        """Whether a pause was asked for, and is not there yet."""
+        """Whether a pause is requested but not yet in effect."""
         return self._watch.wish != ""
 
     @property
     def n_cells(self) -> int:
-        """Cells of the study; until one is done, as many as the settings ask for."""
+        """Number of cells; until one is done, the number in the settings."""
         asked = len(all_subsets(self.config)) * len(self.config.algorithms)
-        # The whole scan is no cell; and the job may speak of a study with fewer.
+        # The whole scan is not a cell; the job's total may be of a smaller study.
         said = self.status.total
         return said if asked - len(self.config.algorithms) <= said <= asked else asked
 
     @property
     def report(self) -> Path | None:
-        """The page with all figures, where the study is done."""
+        """The report page with all figures, once the study is done."""
         result = self.status.result
         done = self.status.state == "done" and result is not None
         return result if done else None
 
     def pause(self) -> None:
-        """Ask it to stop after the current block."""
+        """Ask the job to stop after the current block."""
         self._watch.ask("pause")
 
     def read(self) -> None:
-        """Read what is new.
+        """Read new events and results.
 
         Raises
         ------
@@ -102,7 +102,7 @@ class StudyWatch:
         """What each algorithm needs for the right porosity."""
         try:
             values = read_json(self._store.files["json"])
-            # Studies of earlier releases were of whole exposures alone.
+            # Studies of earlier releases used only the full exposure.
             shorter = min(self.config.exposure) < 1 and "least" in values
             least = {
                 name: None if found is None else _taken(found)

@@ -1,4 +1,4 @@
-"""The widgets of a study, and where they stand."""
+"""The widgets of a study and their layout."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-#: What is asked first; energy and CO2eq stand by themselves, all else under *Other*.
+#: Settings shown first; energy and CO2eq have their own group, the rest is in *Other*.
 _ABOVE = ("counts", "exposure", "algorithms", "acquisition", "steps")
 _FACTORS = (
     "scan_hours",
@@ -62,7 +62,7 @@ _COLUMNS = (
 
 
 class StudyWidgets(QWidget):
-    """Everything that is seen of a study.
+    """The visible parts of a study.
 
     Parameters
     ----------
@@ -146,7 +146,7 @@ class StudyWidgets(QWidget):
         self.result = StudyResult()
 
     def clear_faults(self) -> None:
-        """Take away what was reported beside fields."""
+        """Remove the messages below fields."""
         for form in (self.above, self.factors, self.more):
             form.clear_faults()
 
@@ -192,7 +192,7 @@ def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def as_text(values: AnyMapping) -> AnyDict:
-    """Lists as a person types them."""
+    """Format lists as the user types them."""
     return {
         name: ", ".join(map(str, value)) if isinstance(value, list | tuple) else value
         for name, value in values.items()
@@ -200,7 +200,7 @@ def as_text(values: AnyMapping) -> AnyDict:
 
 
 class StudyResult(QWidget):
-    """Curves of one figure, which a person chooses, above a table of the main ones."""
+    """Curves of a selectable figure above a table of the main figures."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -247,13 +247,13 @@ class StudyResult(QWidget):
         Parameters
         ----------
         tolerance : float
-            Relative error of the porosity that is called right.
+            Relative error of the porosity up to which it counts as correct.
         over_exposure : bool
-            Draw over the exposure: one number of projections is tried.
+            Draw over the exposure, if there is a single projection count.
         """
         given = list(rows), tolerance, over_exposure
         if given == (self._rows, self._tolerance, self._over_exposure):
-            return  # what is selected stays so
+            return  # keep the selection
         self._rows, self._tolerance, self._over_exposure = given
         self.table.clear()
         for row in self._rows:
@@ -272,7 +272,7 @@ class StudyResult(QWidget):
 
 
 def _texts(row: AnyMapping) -> list[str]:
-    """The cells of a row; a dash where nothing is known."""
+    """The cells of a row; a dash for unknown values."""
     start = [ScanSubset.of(row).short, str(row["title"])]
     if "failed" in row:
         return [*start, "failed", "", ""]

@@ -1,4 +1,4 @@
-"""The Train dock: say what you have, start, watch, use the model."""
+"""The Train dock: choose data and method, train, follow and use the model."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class TrainChoices(Config):
 
 
 class TrainDock(TrainWidgets):
-    """Trains a model on a person's own data, in a process of its own.
+    """Trains a model on the user's data in a separate process.
 
     Parameters
     ----------
@@ -83,11 +83,11 @@ class TrainDock(TrainWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import all methods, and what draws charts; look which networks there are."""
+        """Import all methods and the chart modules; list the networks."""
         yield StageStarted(message="Reading the methods")
         needs()
         networks()
-        formats()  # names of models are proposed without a file's suffix
+        formats()  # proposed model names drop file suffixes
         load_pyqtgraph()
 
     def _connect(self) -> None:
@@ -145,7 +145,7 @@ class TrainDock(TrainWidgets):
         self._on_settings()
 
     def _make_rows(self, method: str) -> None:
-        """One row for each set of volumes that the method reads."""
+        """Create one row for each set of volumes that the method reads."""
         scenario = self._scenarios[self.have.currentIndex()]
         while self._data.rowCount():
             self._data.removeRow(0)
@@ -204,7 +204,7 @@ class TrainDock(TrainWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        # The rows may have let go of it already.
+        # The rows may have released it already.
         if any(ref() is event.value for ref in self._used):
             self._gone = event.value.name
         self._on_layers()
@@ -214,14 +214,14 @@ class TrainDock(TrainWidgets):
         self._show_missing()
 
     def _show_doubts(self) -> None:
-        """Say what is odd; in a row of its own, as it holds whatever is refused."""
+        """Show doubts in a separate row, as they are independent of errors."""
         if self._doubts.text:
             self.doubts_message.show_message(self._doubts.text, "warning")
         else:
             self.doubts_message.clear()
 
     def _show_missing(self) -> None:
-        """Say what has to be chosen again where a layer was removed."""
+        """Show what has to be chosen again after a layer was removed."""
         names = missing(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""
@@ -234,7 +234,7 @@ class TrainDock(TrainWidgets):
         )
 
     def _on_settings(self, *_: object) -> None:
-        """An estimate and a complaint hold for the settings that they were about."""
+        """Clear the estimate and errors, which are outdated once settings change."""
         self._revision += 1
         chosen = [row.layer() for row in self._rows.values()]
         self._used = [weakref.ref(layer) for layer in chosen if layer is not None]
@@ -248,21 +248,21 @@ class TrainDock(TrainWidgets):
         self._propose_name()
 
     def _data_question(self) -> DataQuestion | None:
-        """What is chosen to learn from, for a look at it."""
+        """The chosen training data, for the data check."""
         row, method = self._rows.get("source"), self.settings.method
         if row is None or row.is_empty():
             return None
         values = self.settings.values()
         try:
-            # Of the others one may be wrong, and nothing depends on them.
+            # Other settings may be invalid, but the check does not depend on them.
             kept = {name: values[name] for name in SETTINGS if name in values}
             training = config_class(method).create(**kept)
             return DataQuestion(method, training, row.parts(), row.identity())
         except GeoSRError:
-            return None  # Start says what is wrong
+            return None  # Start reports errors
 
     def _list_names(self) -> None:
-        """Look, in a worker, which names models and trainings have already."""
+        """List, in a worker, the names already used by models and trainings."""
         self._naming = BackgroundTask(
             lambda _stop: _names_steps(), owner=self, on_result=self._on_names
         )
@@ -272,7 +272,7 @@ class TrainDock(TrainWidgets):
         self._propose_name()
 
     def _propose_name(self) -> None:
-        """Name the model after what is chosen, unless a person has named it."""
+        """Propose a model name based on the data, unless the user has set one."""
         source = self._rows.get("source")
         name = "" if source is None else source.first_name()
         method = self.method.currentText()
@@ -283,12 +283,12 @@ class TrainDock(TrainWidgets):
     # Actions
 
     def plan(self) -> TrainingPlan:
-        """Return what would be trained now.
+        """Return the training described by the current settings.
 
         Raises
         ------
         GeoSRError
-            With one sentence; it is shown beside the field.
+            With a one-sentence message, shown below the field.
         """
         method, settings = self.settings.method, self.settings.values()
         if settings["preview_slice"] is None:
@@ -319,7 +319,7 @@ class TrainDock(TrainWidgets):
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
     def _complain(self, error: Exception) -> None:
-        """Say what is wrong beside what it is wrong with."""
+        """Show an error next to the field that it concerns."""
         if isinstance(error, FileError | VolumeError):
             self.data_message.show_error(error)
             return
@@ -398,7 +398,7 @@ class TrainDock(TrainWidgets):
         try:
             return self.plan()
         except GeoSRError:
-            return None  # said beside the field
+            return None  # shown below the field
 
     def _on_cancel(self) -> None:
         self.bar.state.setText("Stopping…")

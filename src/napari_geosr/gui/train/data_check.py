@@ -1,4 +1,4 @@
-"""Say before a training whether its scans suit the method and its settings."""
+"""Checks before a training whether its scans suit the method and settings."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from napari_geosr.operations.train import TrainingConfig
 from napari_geosr.operations.train.checks import smaller_patches
 from napari_geosr.operations.train.noise import doubts_about_noise
 
-#: Milliseconds without a change until the scans are looked at.
+#: Milliseconds without a change before the scans are checked.
 _PAUSE = 400
-#: Settings that decide along which axes a method takes noise to be independent, and
-#: how large patches are.
+#: Settings that determine along which axes a method assumes independent noise, and
+#: the patch size.
 SETTINGS = ("mask_axis", "dimensions", "patch")
 
 
 @dataclass(frozen=True)
 class DataQuestion:
-    """What is chosen: a method, what it depends on, and the scans to learn from.
+    """The current choice: a method, relevant settings and the training scans.
 
     Attributes
     ----------
     identity : hashable
-        Tells these scans from others.
+        Identifies the scans.
     """
 
     method: str
@@ -42,23 +42,23 @@ class DataQuestion:
 
     @property
     def key(self) -> tuple[Any, ...]:
-        """What the answer depends on."""
+        """Key that the answer depends on."""
         settings = (str(getattr(self.training, name, "")) for name in SETTINGS)
         return self.method, tuple(settings), self.identity
 
 
 class DataCheck(QObject):
-    """Looks at the scans chosen, in a worker, and keeps what it found.
+    """Checks the chosen scans in a worker and keeps the findings.
 
     Parameters
     ----------
     ask : callable
-        Gives what is chosen now; None where that is nothing, or wrong.
+        Returns the current choice; None if it is empty or invalid.
 
     Signals
     -------
     changed
-        `text` is another one.
+        `text` has changed.
     """
 
     changed = Signal()
@@ -76,14 +76,14 @@ class DataCheck(QObject):
         self._timer.timeout.connect(self._look)
 
     def look_soon(self) -> None:
-        """Look at what is chosen when nothing has changed for a while."""
+        """Check the choice once nothing has changed for a while."""
         self._timer.start()
 
     def _look(self) -> None:
         question = self._ask()
         about = None if question is None else (question.method, question.identity)
         known = question is not None and question.key in self._answers
-        if known or about != self._about:  # else it holds until more is known
+        if known or about != self._about:  # otherwise keep it until more is known
             self._say(self._answers[question.key] if question and known else "")
         self._about = about
         if question is None or question.key in self._answers or self._task is not None:
@@ -118,4 +118,4 @@ def _look_steps(question: DataQuestion) -> Generator[Step, None, str]:
         said = doubts_about_noise(method, training, volumes)
         return " ".join([*said, *smaller_patches(training, volumes)])
     except GeoSRError:
-        return ""  # Start says what is wrong with them
+        return ""  # Start reports what is wrong with them

@@ -1,4 +1,4 @@
-"""Settings of the learning method that is chosen; every method keeps its own."""
+"""Settings of the chosen learning method; every method keeps its own."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from napari_geosr.operations.train import config_class, networks
 from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
 from napari_geosr.operations.train.name import without_no_name
 
-#: They say what is trained, not how.
+#: Settings that describe what is trained, not how.
 _OWN = frozenset({"name", "from_model", "labels"})
 
 
 class MethodMemory:
-    """Keeps the values of every method, and carries over what was set by hand.
+    """Keeps the values of every method, and carries over user settings.
 
-    A value set by hand is taken to the next method if that one has such a field, was
-    not given another value by hand, and accepts it; settings of the network only if
-    its network is the same.
+    A value set by the user carries over to the next method if that method has the
+    field, has no user value for it, and accepts the value; settings of the network
+    only if the network is the same.
     """
 
     def __init__(self) -> None:
@@ -48,11 +48,11 @@ class MethodMemory:
         Parameters
         ----------
         key : str
-            The method, and what it is used for.
+            The method and its use.
         kind : type of Config
-            What validates them.
+            Config class that validates them.
         start : mapping
-            Values where it was not looked at yet.
+            Initial values if the method was not shown before.
         """
         values = dict(self._values.get(key, start))
         own = self._by_hand.get(key, set()) | _OWN
@@ -69,11 +69,11 @@ class MethodMemory:
         return values
 
     def begin(self, values: AnyMapping) -> None:
-        """Say what is shown now without having been set by hand."""
+        """Record the values shown that the user has not set."""
         self._start = self._start | dict(values)
 
     def leave(self, values: AnyMapping) -> None:
-        """Note what is shown of the method entered last, as the person left it."""
+        """Record the values of the last method as the user left them."""
         if not self._shown:
             return
         changed = {k for k, v in values.items() if v != self._start.get(k)}
@@ -93,15 +93,15 @@ def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: object) 
 
 
 _FROM = "from_model"
-#: What one training is about, and not how a person likes to train.
+#: Settings specific to one training, which are not remembered.
 _NOT_KEPT = frozenset({_FROM, "preview_slice"})
-#: How the name of a training ends that starts from the model of another.
+#: Name suffix of a training that fine-tunes a model.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
 ABOVE = ("source", "target", "name", "steps")
 
 
-#: Titles of groups of settings; the empty one takes those of the method itself.
+#: Titles of groups of settings; the empty group holds the method's own settings.
 _GROUPS: dict[str, tuple[str, ...]] = {
     "Method": (),
     "Data": (
@@ -137,19 +137,19 @@ _GROUPS: dict[str, tuple[str, ...]] = {
 
 
 class MethodSettings(QWidget):
-    """A form of a method's config, with the name and the steps that stand elsewhere.
+    """A form of a method's config; name and steps are shown elsewhere.
 
     Parameters
     ----------
     name, steps : QLineEdit, QSpinBox
-        Where the dock shows the fields ``name`` and ``steps``.
+        Widgets of the dock for the fields ``name`` and ``steps``.
 
     Signals
     -------
     changed
-        A setting was changed, or is just being typed.
+        A setting was changed or is being edited.
     failed : object
-        The error when settings of the last session could not be read.
+        The error if settings of the last session could not be read.
     """
 
     changed = Signal()
@@ -181,12 +181,12 @@ class MethodSettings(QWidget):
     def show_method(
         self, method: str, use: str = "", defaults: AnyMapping | None = None
     ) -> None:
-        """Show the settings of a method as they were left, here or last time.
+        """Show the settings of a method as last used, in this or the last session.
 
         Parameters
         ----------
         use : str
-            What it is used for, where a method has several uses.
+            Purpose, if a method has several uses.
         defaults : mapping
             Settings that fit this use.
         """
@@ -199,7 +199,7 @@ class MethodSettings(QWidget):
         if method != self.method:
             self._make_form(kind)
         self.method, self._key = method, key
-        # No name is one that the dock proposes.
+        # An empty name stands for the name proposed by the dock.
         start = kind().model_dump() | {"name": ""} | dict(defaults or {})
         try:
             kept = recall(f"train_{key}", kind).model_dump(exclude_unset=True)
@@ -208,28 +208,28 @@ class MethodSettings(QWidget):
             self.failed.emit(error)
         self._defaults = start
         shown = start | _lasting(kept)
-        shown.pop("preview_slice")  # that on the screen
+        shown.pop("preview_slice")  # use the slice on screen
         self.set_values(self._memory.enter(key, kind, shown))
         self._memory.begin(self._entered())
         self._on_changed()
 
     def values(self) -> AnyDict:
-        """What the person set, not yet validated; without the data.
+        """The user's settings, not yet validated; without the data.
 
-        Where there is no name it is the one that is proposed.
+        An empty name is replaced by the proposed one.
         """
         entered = self._entered()
         return entered | {"name": entered["name"] or self._proposed}
 
     @property
     def is_named(self) -> bool:
-        """Whether a person gave the model a name, other than the one proposed."""
+        """Whether the user gave the model a name other than the proposed one."""
         return bool(self._own_name())
 
     def propose(self, name: str) -> None:
-        """Call the model `name` unless a person calls it otherwise."""
+        """Propose `name` for the model unless the user has named it."""
         if name == self._proposed:
-            return  # who has just emptied the field wants to type
+            return  # the user has just cleared the field to type
         is_free = not self.is_named
         self._proposed = name
         self._name.setPlaceholderText(name)
@@ -237,7 +237,7 @@ class MethodSettings(QWidget):
             self._name.setText(name)
 
     def _entered(self) -> AnyDict:
-        """What the person set; a name that is only proposed is none."""
+        """The user's settings; a proposed name counts as empty."""
         above = {"name": self._own_name(), "steps": self._steps.value()}
         return dict(self.form.values()) | above
 
@@ -254,12 +254,12 @@ class MethodSettings(QWidget):
             self._steps.setValue(values["steps"])
 
     def adopt(self, values: AnyMapping) -> None:
-        """Show `values` as this method's own, which are not taken to others."""
+        """Show `values` as this method's own, which are not carried over."""
         self.set_values(values)
         self._memory.begin(self._entered())
 
     def keep(self, values: AnyMapping) -> None:
-        """Keep the settings for the next session, but not from what it started.
+        """Keep the settings for the next session, except the initial model.
 
         Raises
         ------
@@ -270,7 +270,7 @@ class MethodSettings(QWidget):
         remember(f"train_{self._key}", kept)
 
     def list_models(self, wanted: bool = True) -> None:
-        """Suggest the models of the zoo to start from; reading their cards takes."""
+        """Suggest the models of the zoo as initial models; reading cards is slow."""
         combo: Any = None if self.form is None else self.form.editor(_FROM)
         if not wanted or combo is None or combo.count() > 1:
             return
@@ -281,17 +281,17 @@ class MethodSettings(QWidget):
         combo.blockSignals(False)
 
     def _on_reset(self) -> None:
-        """Show the defaults, but of what stands above the form."""
+        """Restore the defaults, except for the fields above the form."""
         self.set_values({k: v for k, v in self._defaults.items() if k not in ABOVE})
         self.changed.emit()
 
     def show_faults(self, error: BaseException) -> QWidget | None:
-        """Say beside its fields what is wrong; return the first of them."""
+        """Show errors below their fields; return the first such field."""
         faults = self.form.show_faults(error)
         return faults[0] if faults else None
 
     def clear_faults(self) -> None:
-        """Take away the messages beside fields."""
+        """Remove the messages below fields."""
         if self.form is not None:
             self.form.clear_faults()
 
@@ -314,7 +314,7 @@ class MethodSettings(QWidget):
         )
         if old is not None:
             self.layout().removeWidget(old)
-            old.hide()  # until it is deleted it would lie below the new one
+            old.hide()  # it would appear below the new one until it is deleted
             old.deleteLater()
         self.layout().addWidget(self.form)
         self.form.changed.connect(self._on_changed)
@@ -329,11 +329,11 @@ class MethodSettings(QWidget):
 
     @property
     def is_reading(self) -> bool:
-        """Whether the network of a model is still to be taken over."""
+        """Whether the network settings of a model are still being read."""
         return self._reading is not None
 
     def _on_from_model(self, name: str) -> None:
-        """Take over the network of a model of the zoo: its weights fit no other."""
+        """Adopt the network settings of a zoo model: its weights fit no other."""
         if self._reading is not None:
             self._reading.detach()
             self._reading = None
@@ -366,7 +366,7 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
 
 
 def _lasting(values: AnyMapping) -> AnyDict:
-    """Settings that hold for a training of another day."""
+    """Settings that also apply to later trainings."""
     is_tuned = str(values.get("name", "")).endswith(TUNED)
     left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
     return {k: v for k, v in without_no_name(values).items() if k not in left_out}

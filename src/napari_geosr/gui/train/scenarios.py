@@ -1,4 +1,4 @@
-"""What people have, in their words, and the learning methods for it. No Qt here."""
+"""Data that users may have, and suitable learning methods. No Qt here."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ class TrainingScenario:
     ----------
     text : str
     methods : tuple of str
-        Those that learn from it, the best first.
+        Suitable methods, the best first.
     names : tuple of str
-        What source and target are called here.
+        Labels of source and target.
     several : bool
-        Whether the source is several volumes.
+        Whether the source consists of several volumes.
     defaults : mapping of str to mapping
-        By method, settings that fit what people have.
+        Settings for this kind of data, by method.
     use : str
-        Names what methods are used for here, where their settings are of their own.
+        Name of this use of the methods, if it has separate settings.
     """
 
     text: str
@@ -93,10 +93,9 @@ _SCENARIOS = (
 
 
 def training_scenarios() -> tuple[TrainingScenario, ...]:
-    """Return the answers that a method is at hand for, with those methods alone.
+    """Return the answers with at least one available method, and those methods.
 
-    Methods that are in none, such as those of other packages, come last under their own
-    need.
+    Other methods, such as those of other packages, come last as their own answers.
     """
     known = needs()
     found = []
@@ -113,9 +112,9 @@ def training_scenarios() -> tuple[TrainingScenario, ...]:
 
 
 def find(found: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
-    """Return the index of the answer that leads to `method`, for `use` if there is one.
+    """Return the index of the answer for `method`, and for `use` if given.
 
-    Zero where none does.
+    0 if there is none.
     """
     fitting = [i for i, q in enumerate(found) if method in q.methods]
     return next((i for i in fitting if found[i].use == use), (fitting or [0])[0])

@@ -1,4 +1,4 @@
-"""What the Train dock looks like: its widgets and where they are."""
+"""Widgets and layout of the Train dock."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ if TYPE_CHECKING:
     import napari.viewer
 
 NO_ESTIMATE = "Estimate: –"
-#: Pixels that stay free around what is scrolled to.
+#: Margin in pixels around a part scrolled into view.
 _MARGIN = 8
 
 
 class TrainWidgets(Dock):
-    """The parts of the Train dock, laid out; see `napari_geosr.gui.train`.
+    """The widgets of the Train dock; see `napari_geosr.gui.train`.
 
     Parameters
     ----------
@@ -135,7 +135,7 @@ class TrainWidgets(Dock):
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
-        # The curves above all that opens: there are thirty settings.
+        # The curves above the collapsible parts, which have thirty settings.
         for widget in (self.view, self.advanced, self.jobs_button):
             column.addWidget(widget)
         column.addStretch(1)
@@ -153,12 +153,12 @@ class TrainWidgets(Dock):
         self._showing.timeout.connect(self._scroll_to_part)
 
     def show_view(self) -> None:
-        """Show the job, and scroll to its curves when it is laid out."""
+        """Show the job, and scroll to its curves after layout."""
         self.view.setVisible(True)
         self.show_part(self.view.plot)
 
     def show_part(self, part: QWidget) -> None:
-        """Scroll to a part of the dock when what has changed is laid out."""
+        """Scroll to a part of the dock after layout."""
         self._wanted = part
         self._showing.start(0)
 

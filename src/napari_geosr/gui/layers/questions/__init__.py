@@ -1,1 +1,1 @@
-"""What docks ask about a layer: whether its planes are slices or frames."""
+"""Questions of docks about a layer: whether its planes are slices or frames."""

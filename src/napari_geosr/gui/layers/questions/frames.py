@@ -1,4 +1,4 @@
-"""The row that asks whether planes are slices or frames, where they look like such."""
+"""The row that asks whether a layer's planes are slices or frames."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ class FramesRow(QWidget):
     Parameters
     ----------
     keys : (str, str), optional
-        Of its buttons, where a dock has several rows.
+        Shortcuts of its buttons, if a dock has several rows.
 
     Signals
     -------
     answered : object
-        The layer, after a person said what its planes are, in this dock or another.
+        The layer, after the user said what its planes are, in this dock or another.
     asked
-        The question is shown.
+        The question is now shown.
     """
 
     answered = Signal(object)
@@ -92,8 +92,8 @@ class FramesRow(QWidget):
         return self._looking is not None
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Look whether the slices of `layer` may be frames; ask, or hide."""
-        self._connections.end()  # those to the layer before
+        """Check whether the slices of `layer` may be frames; ask, or hide the row."""
+        self._connections.end()  # those of the previous layer
         self._layer = None
         self._stop_looking()
         self.setVisible(False)
@@ -105,14 +105,14 @@ class FramesRow(QWidget):
         try:
             volume = volume_from_layer(layer, position={})
         except GeoSRError:
-            return  # several time points, or nothing that a dock takes
+            return  # already a time series, or not usable in a dock
         if UNNAMED_AXIS not in volume.metadata:
             return
         self._looking = BackgroundTask(
             lambda _should_stop: _look(volume),
             owner=self,
             on_result=self._on_looked,
-            # Planes that cannot be read: the dock says so when it uses them.
+            # The dock reports unreadable planes when it uses them.
             on_error=lambda _error: None,
             on_finished=self._stop_looking,
         )
@@ -130,7 +130,7 @@ class FramesRow(QWidget):
         self._ask(text, f"{text} Reason: {asked.why}.")
 
     def ask_anyway(self, layer: Layer) -> None:
-        """Ask although the planes look like slices: a person wants to say."""
+        """Ask on request, even if the planes look like slices."""
         self.set_layer(layer)
         self._stop_looking()
         self._layer = weakref.ref(layer)
@@ -152,7 +152,7 @@ class FramesRow(QWidget):
         self._on_answered()
 
     def _on_answered(self, _event: object = None) -> None:
-        """Ask no more: the answer came here, in another dock or from a script."""
+        """Hide the question once answered here, in another dock or by a script."""
         layer = None if self._layer is None else self._layer()
         if layer is None or self.isHidden():
             return

@@ -1,4 +1,4 @@
-"""The row that says what a layer's file leaves open, and opens what corrects it."""
+"""The row that lists doubts about a layer's file and opens their correction."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Events of a layer after which other notes may be left.
+#: Layer events that may change the notes.
 _EVENTS = ("metadata", "units", "axis_labels", "name", "scale")
 
 
@@ -37,9 +37,9 @@ class NotesRow(QWidget):
     Parameters
     ----------
     voxel_size, frames : VoxelSizeRow, FramesRow
-        Of the dock, which stand below this row.
+        Rows of the dock, below this one.
     key : str
-        Of its button.
+        Shortcut of its button.
     """
 
     def __init__(
@@ -78,12 +78,12 @@ class NotesRow(QWidget):
 
     @property
     def text(self) -> str:
-        """What is said."""
+        """The text shown."""
         return self.message.text
 
     def set_layer(self, layer: Layer | None) -> None:
-        """Show what the file of a layer leaves open; hide where there is nothing."""
-        self._connections.end()  # those to the layer before
+        """Show the warnings and notes of a layer's file; hide if there are none."""
+        self._connections.end()  # those of the previous layer
         self._layer = None if layer is None else weakref.ref(layer)
         if layer is not None:
             for name in _EVENTS:
@@ -93,9 +93,9 @@ class NotesRow(QWidget):
     def _show(self, _event: Event | None = None) -> None:
         layer = None if self._layer is None else self._layer()
         warned, notes, misfit = _of(layer)
-        if not self._frames.isHidden():  # it asks already
+        if not self._frames.isHidden():  # its question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
-        # A row that was opened by hand goes when its answer is given.
+        # A row opened by the user closes when the question is answered.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
         self._name_button()
         if not warned and not notes:
@@ -137,4 +137,4 @@ def _of(layer: Layer | None) -> tuple[list[str], list[Note], str]:
         warned = [f"{layer.name}: {each}" for each in said]
         return warned, open_notes(layer), misfit_of(layer)
     except GeoSRError:
-        return [], [], ""  # what is wrong with the layer, the dock says itself
+        return [], [], ""  # the dock itself reports what is wrong with the layer

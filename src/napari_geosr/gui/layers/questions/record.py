@@ -1,4 +1,4 @@
-"""What is in doubt about a layer, and what a person answered."""
+"""Records the doubts about a layer and the user's answers."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Key in a layer's metadata: a person said what its first axis is.
+#: Metadata key of the user's answer to what the layer's first axis is.
 _ANSWERED = "geosr_axes"
-#: Key in a layer's metadata: why it must not be measured.
+#: Metadata key of the reason why a layer must not be measured.
 _MISFIT = "geosr_misfit"
-#: Begins the name of a layer that must not be measured.
+#: Prefix of the name of a layer that must not be measured.
 _MARK = "⚠ "
-#: Key in a layer's metadata: a person gave or confirmed its voxel size.
+#: Metadata key set when the user entered or confirmed the layer's voxel size.
 _DISTANCE = "geosr_distance"
 
 
 def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> AnyDict:
-    """Give what the metadata of the layer's volume should say of open questions.
+    """Return the open questions for the metadata of the layer's volume.
 
     Parameters
     ----------
     layer : Layer
     place : LayerGeometry
-        Of the layer.
+        Geometry of the layer.
     record : mapping or None
-        Our record in the layer's metadata; None for a layer that is not ours.
+        The plugin's record in the layer's metadata; None for a layer of other origin.
     """
     info = {} if record is None else record.get("info", {})
     found = with_file_warnings({}, *file_warnings(info), misfit_of(layer))
@@ -71,14 +71,14 @@ def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
 
 
 def is_answered(layer: Layer) -> bool:
-    """Whether a person said what the planes of a layer are."""
+    """Whether the user said what the planes of a layer are."""
     return _ANSWERED in layer.metadata
 
 
 def open_notes(layer: Layer) -> list[Note]:
-    """Give the notes of the layer's file that nobody has answered.
+    """Return the unanswered notes of the layer's file.
 
-    Without those on the unit: `VoxelSizeRow` asks for it.
+    Notes on the unit are left out: `VoxelSizeRow` asks for it.
 
     Raises
     ------
@@ -98,19 +98,19 @@ def open_notes(layer: Layer) -> list[Note]:
 
 
 def settle_distance(layer: Layer) -> None:
-    """Note that a person gave or confirmed the layer's voxel size."""
+    """Record that the user entered or confirmed the layer's voxel size."""
     layer.metadata = {**layer.metadata, _DISTANCE: True}
 
 
 def misfit_of(layer: Layer) -> str:
-    """Why a layer must not be measured, as the check against its scan found; or ""."""
+    """Why a layer must not be measured, according to the check; "" if it may be."""
     return str(layer.metadata.get(_MISFIT, ""))
 
 
 def mark(layer: Layer, misfit: str) -> None:
-    """Note why a layer must not be measured, also in its name; ``""``: it may be.
+    """Mark a layer, and its name, as not to be measured; ``""`` removes the mark.
 
-    The mark goes when the layer is given other voxels.
+    The mark disappears when the layer's voxels are replaced.
     """
     known = {key: value for key, value in layer.metadata.items() if key != _MISFIT}
     layer.metadata = known | ({_MISFIT: misfit} if misfit else {})
@@ -124,15 +124,15 @@ def _unmark(event: Event) -> None:
 
 
 def call_slices(layer: Layer) -> None:
-    """Note that a person called the planes of a layer slices."""
+    """Record that the user identified the planes of a layer as slices."""
     # Assigned, not changed in place: other docks listen for the event.
     layer.metadata = {**layer.metadata, _ANSWERED: "Z"}
 
 
 def call_frames(layer: Layer) -> None:
-    """Make the first axis of a Z, Y, X layer time, as a person said it is.
+    """Turn the first axis of a Z, Y, X layer into time, as the user answered.
 
-    A step in time has no length: the axis gets scale 1 and no unit.
+    A time step has no length: the axis gets scale 1 and no unit.
     """
     layer.metadata = {**layer.metadata, _ANSWERED: "T"}
     scale, translate = list(layer.scale), list(layer.translate)

@@ -1,1 +1,1 @@
-"""What the Restore dock says and asks before a run: outlook and ranking."""
+"""Outlook and ranking that the Restore dock shows before a run."""

@@ -1,7 +1,7 @@
 """Finds out in the background what a run would do, and which model suits a scan best.
 
-Waits while the dock prepares, previews or restores, so that nothing competes with what
-a person asked for.
+Waits while the dock prepares, previews or restores, so that it does not compete with
+the user's requests.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
-#: What runs.
+#: Names of the operations.
 RANK, LOOK = "rank", "look"
 
 
 class OutlookActivity(Activity):
-    """Ranks the models for a scan once, and looks at what the chosen one does.
+    """Ranks the models for a scan once, and examines the effect of the chosen one.
 
     Signals
     -------
     looked : Outlook
-        What the prepared run would do.
+        Expected effect of the prepared run.
     ranked : Ranking
-        The models in the order of their expected errors on the scan.
+        The models, ordered by expected error on the scan.
     lookEnded
-        The prepared run was looked at, or that failed.
+        The examination of the prepared run has ended or failed.
     missed : str
-        What could not be found out, and why.
+        What could not be determined, and why.
     """
 
     looked = Signal(object)
@@ -47,7 +47,7 @@ class OutlookActivity(Activity):
     lookEnded = Signal()
     missed = Signal(str)
 
-    # So that quick changes of settings start nothing.
+    # Rapid changes of settings start nothing.
     _debounce = _rest = 150
 
     def __init__(self, parent: QObject) -> None:
@@ -61,44 +61,44 @@ class OutlookActivity(Activity):
 
     @property
     def is_settled(self) -> bool:
-        """Whether nothing runs and nothing is left to find out."""
+        """Whether nothing is running or pending."""
         return not (self._busy or self._timer.isActive() or self._next())
 
     def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
-        """Take another scan; `rank` its models without being asked."""
+        """Set another scan; with `rank`, rank the models for it automatically."""
         self._volume, self._noise = volume, None
         self._wants_ranking, self._was_asked = rank and volume is not None, False
         self.set_prepared(None)
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
-        """Look at this run, or at none."""
+        """Examine this run, or none."""
         self._prepared, self._has_looked = prepared, prepared is None
         self.cancel()
         self._changed()
 
     @property
     def has_looked(self) -> bool:
-        """Whether the prepared run, if there is one, was looked at."""
+        """Whether the prepared run, if there is one, has been examined."""
         return self._has_looked
 
     def look_first(self) -> None:
-        """Look at the prepared run before the models are ranked: it is to start."""
+        """Examine the prepared run before ranking, as it is about to start."""
         if self._has_looked and self._prepared is not None:
             return
-        # Of a run that is still being prepared: when it is.
+        # If the run is still being prepared, examine it afterwards.
         self._looks_first = True
         if self._busy == RANK:
             self.cancel()
         self._timer.start(0)
 
     def find(self) -> None:
-        """Rank the models for the scan, as a person asks."""
+        """Rank the models for the scan on request."""
         if self._volume is not None:
             self._wants_ranking = self._was_asked = True
             self._timer.start(0)
 
     def set_paused(self, paused: bool) -> None:
-        """Wait while the dock is at work, and start over afterwards."""
+        """Pause while the dock is busy, and start over afterwards."""
         if paused == self._is_paused:
             return
         self._is_paused = paused

@@ -1,4 +1,4 @@
-"""Adapt the chosen model to the scan on screen, as a job, by one button."""
+"""Adapts the chosen model to the scan on screen, as a job, by one button."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ _TIP = (
     "most {:g} minutes. The adapted model is chosen if its expected error is smaller "
     f"({_KEY})."
 )
-#: Milliseconds between two looks at the job.
+#: Milliseconds between status checks of the job.
 _PAUSE = 500
 
 
 class AdaptButton(QPushButton):
-    """Starts an adaptation as a job, follows it, and hands over what comes of it.
+    """Starts an adaptation as a job, follows it, and hands over its result.
 
     Signals
     -------
     told : str
-        What happens now, in a sentence.
+        Current status, in a sentence.
     adapted : Path
-        The bundle of the adapted model, which is expected to be better.
+        Bundle of the adapted model, which is expected to be better.
     kept : str
-        The model is best left as it is; why, in a sentence.
+        Why the model is best left unchanged, in a sentence.
     failed : object
         The error that ended it.
     """
@@ -58,7 +58,7 @@ class AdaptButton(QPushButton):
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(_ADAPT, parent)
         self.folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
-        #: Minutes that an adaptation may take.
+        #: Maximum duration of an adaptation in minutes.
         self.minutes = 2.5
         self.setAccessibleName(_ADAPT)
         self.setToolTip(_TIP.format(self.minutes))
@@ -74,7 +74,7 @@ class AdaptButton(QPushButton):
 
     @property
     def job(self) -> Path | None:
-        """Folder of the adaptation that runs."""
+        """Folder of the running adaptation."""
         return None if self._watch is None else self._watch.folder.path
 
     def set_choice(self, volume: Volume | None, model: str) -> None:
@@ -83,9 +83,9 @@ class AdaptButton(QPushButton):
         Parameters
         ----------
         volume : Volume, optional
-            The scan; None where there is nothing to adapt to.
+            The scan; None if there is none to adapt to.
         model : str
-            Name or path of a denoiser with weights; empty where the chosen one has
+            Name or path of a denoiser with weights; empty if the chosen model has
             none.
         """
         self._volume, self._model = volume, model
@@ -94,7 +94,7 @@ class AdaptButton(QPushButton):
     def _show(self) -> None:
         at_work = self._run is not None or self._watch is not None
         self.setText(_STOP if at_work else _ADAPT)
-        self.setShortcut(_KEY)  # lost with the old text
+        self.setShortcut(_KEY)  # setText clears it
         self.setEnabled(at_work or (self._volume is not None and self._model != ""))
 
     def _on_clicked(self) -> None:

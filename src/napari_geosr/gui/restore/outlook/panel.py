@@ -1,4 +1,4 @@
-"""What the Restore dock says about a run before it: a light, a sentence, a picture."""
+"""Outlook of the Restore dock on a run: a light, a sentence and a picture."""
 
 from __future__ import annotations
 
@@ -87,16 +87,16 @@ class OutlookPanel(QWidget):
 
     @property
     def outlook(self) -> Outlook | None:
-        """What the chosen model is expected to do; None while nobody knows."""
+        """Expected effect of the chosen model; None while unknown."""
         return self._outlook
 
     @property
     def ranking(self) -> Ranking | None:
-        """The models in the order of their expected errors on the scan, once known."""
+        """The models ordered by expected error on the scan; None while unknown."""
         return self._ranking
 
     def set_scan(self, volume: Volume | None, source: Image | None) -> None:
-        """Take another scan and rank the models for it."""
+        """Set another scan and rank the models for it."""
         self._outlook = self._ranking = None
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
@@ -104,7 +104,7 @@ class OutlookPanel(QWidget):
         self.activity.set_volume(volume, rank=True)
 
     def set_not_ready(self) -> None:
-        """Say nothing: layer, model or settings changed."""
+        """Clear the outlook: layer, model or settings changed."""
         self._outlook = None
         self.verdict.clear()
         self.activity.set_prepared(None)
@@ -113,12 +113,12 @@ class OutlookPanel(QWidget):
     def set_ready(
         self, source: Image, on_screen: Callable[[], PreparedRestoration], edge: int
     ) -> None:
-        """Look at a prepared run, and offer to show what it removes.
+        """Examine a prepared run, and offer to show what it removes.
 
         Parameters
         ----------
         on_screen : callable
-            Gives the run over the volume that is on screen when it is called.
+            Returns the run for the volume on screen at the time of the call.
         """
         self._outlook = None
         prepared = on_screen()
@@ -130,7 +130,7 @@ class OutlookPanel(QWidget):
         self.activity.set_prepared(prepared)
 
     def leave_it(self) -> None:
-        """Say why the scan is best left as it is, or that nothing will be run."""
+        """Show why the scan is best left unchanged, or that nothing will be run."""
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
@@ -142,10 +142,10 @@ class OutlookPanel(QWidget):
             )
 
     def approves(self, model: str, name: str) -> bool:
-        """Whether a run may start; asks where it is expected to do harm.
+        """Whether a run may start; asks if it is expected to do harm.
 
-        It asks once for a model on the same voxels; those of another layer, or other
-        ones in the layer, need consent of their own.
+        It asks once per model and voxel data; another layer, or changed data in the
+        layer, needs consent again.
 
         Parameters
         ----------
@@ -167,7 +167,7 @@ class OutlookPanel(QWidget):
         return True
 
     def take_back(self) -> None:
-        """Show no green light any more: the result turned out not to fit the scan."""
+        """Withdraw the green light: the result turned out not to fit the scan."""
         if self._outlook is not None and self._outlook.level == "ok":
             self.verdict.show_message(f"Before the run: {self._outlook.sentence}")
 
@@ -184,7 +184,7 @@ class OutlookPanel(QWidget):
     def _on_busy(self, what: str) -> None:
         ranks = what == "rank"
         self.find_button.setText(_FINDING if ranks else _FIND)
-        self.find_button.setShortcut(_FIND_KEY)  # lost with the old text
+        self.find_button.setShortcut(_FIND_KEY)  # setText clears it
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 

@@ -1,4 +1,4 @@
-"""Show what a restoration removes from what is on screen, by a button."""
+"""Shows what a restoration removes from the region on screen, by a button."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ _LIMIT = 4.0
 
 
 class RemovedButton(QPushButton):
-    """Adds, or brings up to date, a layer with the scan minus its restoration.
+    """Adds or updates a layer with the scan minus its restoration.
 
     Signals
     -------
     shown
-        The layer shows what is removed from what is on screen.
+        The layer shows what is removed from the region on screen.
     failed : object
-        The error that kept it from being shown.
+        The error that prevented this.
     """
 
     shown = Signal()
@@ -74,14 +74,14 @@ class RemovedButton(QPushButton):
         on_screen: Callable[[], PreparedRestoration] | None,
         edge: int | None = None,
     ) -> None:
-        """Offer it for a prepared run on `source`; with None, do not.
+        """Enable the button for a prepared run on `source`; with None, disable it.
 
         Parameters
         ----------
         on_screen : callable, optional
-            Gives the run over the volume that is on screen when it is called.
+            Returns the run for the volume on screen at the time of the call.
         edge : int, optional
-            Longest edge of the region, in voxels, that comes within seconds.
+            Maximum edge in voxels of a region that takes a few seconds.
         """
         if self._run is not None:
             self._run.cancel()
@@ -93,12 +93,12 @@ class RemovedButton(QPushButton):
         self.setVisible(self._on_screen is not None)
 
     def layer(self) -> Image | None:
-        """Return the layer that shows what is removed, if it is still there."""
+        """Return the layer that shows what is removed, if it still exists."""
         layer = None if self._layer is None else self._layer()
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def show_removed(self) -> None:
-        """Restore what is on screen in a worker and show the difference."""
+        """Restore the region on screen in a worker and show the difference."""
         source = None if self._source is None else self._source()
         if self._run is not None or self._on_screen is None or source is None:
             return
@@ -163,7 +163,7 @@ class RemovedButton(QPushButton):
 
 
 def _contrast(volume: Volume, prepared: PreparedRestoration) -> float:
-    """Grey value at which the colours end: some standard deviations of the noise."""
+    """Contrast limit in grey values: a multiple of the noise level."""
     outlook = prepared.outlook
     noise = prepared.noise or (None if outlook is None else outlook.noise)
     if noise is not None and noise.level > 0:
