@@ -133,7 +133,7 @@ def histogram_steps(
     VolumeError
         If there is no finite value, only one value, or the mask does not fit.
     """
-    from skimage import filters  # preloaded, so that thresholds need not wait for it
+    from skimage import filters  # noqa: F401  # thresholds must not wait for it later
 
     volume = one_volume(volume)
     source: Any = volume.data
