@@ -51,7 +51,7 @@ class RankingEntry:
 
     @property
     def is_clearly_better(self) -> bool:
-        """Whether the lower end of its gain is above that of the unchanged scan."""
+        """Whether its gain is positive even at the lower end of the interval."""
         return self.interval[0] > 0
 
     @property

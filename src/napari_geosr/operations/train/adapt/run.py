@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.trainer import Trainer
 
-#: Number of error estimates per run, and how often in a row the error may fail to fall.
+#: Number of error estimates per run, and of those without improvement before stopping.
 _LOOKS, _PATIENCE = 8, 3
 #: Number of timed steps before the total is adjusted to the time limit.
 _TIMED = 10
