@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from torch import nn
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
-#: The C library keeps up to about 100 MB in reserve.
+#: Budget in bytes below which the frugal allocator is used: the C library keeps up to
+#: about 100 MB in reserve.
 _TIGHT = 1 << 30
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
@@ -80,14 +81,14 @@ def network_dtype(network: nn.Module) -> str:
 
 @contextmanager
 def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[None]:
-    """Inference mode, TF32 off, `threads` threads; as before when left.
+    """Inference mode, TF32 off, `threads` threads; restored on exit.
 
-    Held for one forward only: a generator must not keep them while it is suspended.
+    Use it around a single forward pass: a generator must not hold it while suspended.
 
     Parameters
     ----------
     gradients : bool
-        Whether the forward is to be differentiated: no inference mode then.
+        Whether the forward pass is to be differentiated; disables inference mode.
     """
     import torch
 
@@ -106,10 +107,11 @@ def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[
 
 @contextmanager
 def _full_precision() -> Iterator[None]:
-    """TF32 off while any thread is inside.
+    """TF32 off while any thread is inside this context.
 
-    The flags belong to the process: the first thread in sets them and the last one out
-    puts them back, or a preview that ends would take them from a run.
+    The flags belong to the process. The first thread to enter sets them and the last
+    one to leave restores them; otherwise a finishing preview would reset them during a
+    run.
     """
     with _precision_lock:
         if not _in_full_precision:
@@ -160,10 +162,10 @@ def interruptible(
 ) -> Iterator[None]:
     """Call `stop_if_asked` (which may raise) before each layer of a forward.
 
-    Networks that compute many layers in one operation of their own take the call as an
-    attribute ``between_strips``. Both stay on the network and do nothing outside this
-    context: adding and removing them while another thread runs the same network would
-    not be safe.
+    Networks that compute many layers in a single custom operation receive the call as
+    an attribute ``between_strips``. Both hooks stay on the network and do nothing
+    outside this context, because adding and removing them while another thread runs the
+    same network would not be safe.
     """
     if network not in _INTERRUPTIBLE:
         for module in network.modules():
@@ -194,17 +196,17 @@ def restore_window(
     Parameters
     ----------
     block : ndarray of shape (Z, Y, X)
-        The window, standardised, with ``2 · Layout.context`` more planes.
+        The window, standardised, with ``2 · Layout.context`` additional planes.
     stop_if_asked : callable
         Called before each plane and each layer; may raise.
     forward : callable, optional
-        Called in the network's place (`napari_geosr.inference.backends`).
+        Called instead of the network (`napari_geosr.inference.backends`).
 
     Returns
     -------
     ndarray
         The core, in output voxels, still standardised; with a leading axis for mean and
-        standard deviation where the network gives both.
+        standard deviation if the network predicts both.
 
     Raises
     ------
@@ -290,8 +292,8 @@ def frugal_allocator(device: str) -> Iterator[None]:
     """Make the C library return large blocks at once, to keep the memory budget.
 
     By default glibc keeps freed blocks of up to 32 MB for reuse, and a process grows to
-    twice what it needs. Afterwards the thresholds are those which glibc's own dynamic
-    adjustment ends at (it cannot be asked for them).
+    twice the memory it needs. On exit the thresholds are set to the final values of
+    glibc's own dynamic adjustment (the current values cannot be queried).
     """
     libc = ctypes.CDLL(None) if sys.platform == "linux" and device == "cpu" else None
     if libc is None or not hasattr(libc, "mallopt"):
@@ -306,14 +308,14 @@ def frugal_allocator(device: str) -> Iterator[None]:
     finally:
         with _frugal_lock:
             _frugal_runs.pop()
-            if not _frugal_runs:  # a preview must not undo it for a run beside it
+            if not _frugal_runs:  # a preview must not undo it for a concurrent run
                 libc.mallopt(_M_MMAP_THRESHOLD, 32 << 20)
                 libc.mallopt(_M_TRIM_THRESHOLD, 64 << 20)
         release_memory(device)
 
 
 def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
-    """The frugal allocator where the usual one's reserves are much of the budget."""
+    """The frugal allocator, if the default one reserves too much for the budget."""
     return frugal_allocator(device) if budget < _TIGHT else nullcontext()
 
 
@@ -347,13 +349,13 @@ def seconds_per_voxel(
     """Time per input voxel, from small windows; cached per network, device, threads.
 
     Windows grow until one takes a tenth of a second, so that call overhead and caches
-    do not mislead, or until they would have more than `most_voxels`; the first call,
-    which warms up, does not count.
+    do not distort the result, or until they would exceed `most_voxels`. The first call
+    is a warm-up and does not count.
 
     Parameters
     ----------
     network : nn.Module
-        On `device` already.
+        Already on `device`.
     device : str
     threads : int or None
         CPU threads; all cores but one by default.

@@ -1,4 +1,4 @@
-"""Chooses the device; gives its name and free memory."""
+"""Chooses the compute device and reports its name and free memory."""
 
 from __future__ import annotations
 
@@ -67,7 +67,7 @@ def free_memory(device: str = "cpu") -> int:
 
     if device.startswith("cuda"):
         free, _ = torch.cuda.mem_get_info(device)
-        # What torch's allocator keeps in reserve is free for us as well.
+        # Memory that torch's allocator keeps in reserve is available to us as well.
         reserve = torch.cuda.memory_reserved(device)
         return int(free + reserve - torch.cuda.memory_allocated(device))
     if device == "mps":

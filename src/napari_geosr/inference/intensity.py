@@ -14,10 +14,11 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: Above this many voxels an evenly spaced sample of planes is read.
+#: Largest number of voxels that is read completely; larger volumes are sampled in
+#: evenly spaced planes.
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
-#: Planes that rows are read from, where a single one holds more than is read.
+#: Number of planes to read rows from, if a single plane exceeds the sample size.
 _HUGE_PLANES = 16
 
 
@@ -30,18 +31,18 @@ class IntensityStatistics:
     mean, std, minimum, maximum : float
         Of the finite voxels that are not hot, accumulated in float64.
     n_voxels : int
-        Voxels that were looked at, finite or not.
+        Voxels read, finite or not.
     n_nan, n_inf : int
         How many of them were NaN or infinite.
     sampled : bool
         Whether planes were left out because the volume is large.
     input : tuple of float or None
-        Mean and std by which the network's input is standardised; None: the volume's.
+        Mean and std used to standardise the network's input; None: the volume's.
     output : tuple of float or None
         Mean and std that the network's output is scaled to; None: the volume's.
     hot : HotVoxels or None
-        How hot and dead voxels are told, and how many there are; None where there is
-        none (of a volume of which all planes were looked at).
+        Criterion for hot and dead voxels, and their number; None if there are none (for
+        a volume of which all planes were read).
     """
 
     mean: float
@@ -86,8 +87,8 @@ def scan_steps(
     larger), evenly spaced from the first to the last, so the result is the same at
     every run.
 
-    Hot and dead voxels (`napari_geosr.core.hot_voxels`) are left out. Only where values
-    lie far from all the others, the same voxels are read a second time for that.
+    Hot and dead voxels (`napari_geosr.core.hot_voxels`) are excluded. If some values
+    lie far from all others, the same voxels are read a second time to identify them.
 
     Yields
     ------
@@ -103,7 +104,7 @@ def scan_steps(
     VolumeError
         If the array holds no finite voxel, only one grey value, or no real numbers.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     dtype = np.dtype(source.dtype)
     if dtype.kind not in "buif":
@@ -128,7 +129,7 @@ def scan_steps(
     if hot is None:
         return found
     if hot.limits[0] <= found.minimum and found.maximum <= hot.limits[1]:
-        # Planes that were not looked at may hold some.
+        # Planes that were not read may contain some.
         return replace(found, hot=hot) if sampled else found
     without, n_hot = _IntensitySums(), 0
     look = HotVoxelFilter(source, hot).look
@@ -140,7 +141,7 @@ def scan_steps(
         n_hot += len(places)
         without.add(_left(voxels, places))
         yield BlockDone(done, len(blocks))
-    if not n_hot:  # bright particles, say
+    if not n_hot:  # for example bright particles
         return replace(found, hot=hot) if sampled else found
     left = without.result(sampled=sampled)
     n_voxels = left.n_voxels + n_hot
@@ -162,7 +163,7 @@ def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volum
     Parameters
     ----------
     volume : Volume
-        Spatial axes; the same one where there are no hot voxels.
+        Spatial axes; returned unchanged if there are no hot voxels.
     statistics : IntensityStatistics
         Of the whole volume.
     """

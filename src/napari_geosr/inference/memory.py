@@ -1,10 +1,11 @@
-"""How much memory a window takes, measured on the loaded network.
+"""Memory required by a window, measured on the loaded network.
 
-The network runs on two small windows under a mode that adds up the storage alive at
-every operation; the peak is exactly linear in the window's voxels. To that come the
-copies that convolution libraries make inside an operation (not visible as tensors), a
-fixed part, and the buffers of the pipeline. After the first tile the runner compares
-with what the process really took and corrects (`CostModel.corrected`).
+The network runs on two small windows under a dispatch mode that adds up the live
+storage at every operation; the peak is exactly linear in the number of voxels. Added to
+it are the copies that convolution libraries make inside an operation (not visible as
+tensors), a fixed part, and the buffers of the pipeline. After the first tile the runner
+compares the prediction with the measured growth and corrects it
+(`CostModel.corrected`).
 """
 
 from __future__ import annotations
@@ -23,11 +24,11 @@ from napari_geosr.networks.spec import NetworkSpec
 if TYPE_CHECKING:
     from torch import nn
 
-#: Real peak ÷ counted bytes. Without the copies inside convolutions it is 1.3 to 1.8;
-#: with them it was 0.8 to 1.1 on small windows and up to 1.6 on large ones in 3D.
+#: Actual peak ÷ counted bytes. Without the copies inside convolutions it was 1.3 to
+#: 1.8; with them 0.8 to 1.1 on small windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
 LEAST_SAFETY = 1.3
-#: Growth may be other threads' as well: never believe more than this.
+#: Upper limit of that ratio: measured growth may include that of other threads.
 _MOST_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 60 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
@@ -51,13 +52,14 @@ class CostModel:
     base, slope : float
         Bytes, and bytes per voxel of the window, counted on the network.
     safety : float
-        What the process takes for each counted byte.
+        Actual bytes per counted byte.
     fixed : int
         Bytes independent of network and window.
     at_once : float
-        Voxels that the network computes in one go; more it cuts itself.
+        Largest number of voxels that the network computes at once; it splits larger
+        windows itself.
     beyond : float
-        Bytes per further voxel.
+        Bytes for each voxel beyond that.
     """
 
     base: float
@@ -91,21 +93,22 @@ class CostModel:
 
 @dataclass(frozen=True)
 class Buffers:
-    """Bytes per voxel that the pipeline keeps beside the network.
+    """Bytes per voxel that the pipeline holds in addition to the network.
 
     Attributes
     ----------
     source, target, network : int
-        Bytes of one voxel in the source, the target and the network's arithmetic.
+        Bytes of one voxel in the source, in the target and in the network's arithmetic.
     depth : int
         Tiles read ahead and tiles waiting to be written.
     chunks : tuple of int, optional
-        Chunk of the target along Z, Y, X: a store reads, changes and packs every chunk
-        that a tile touches, all at the same time.
+        Chunk of the target along Z, Y, X: a store reads, modifies and compresses all
+        chunks that a tile touches at the same time.
     held : int
-        What source and target hold however large the tiles are.
+        Bytes held by source and target whatever the tile size.
     deviation : int
-        Bytes of one voxel in a second target for standard deviations; 0: there is none.
+        Bytes of one voxel in a second target for standard deviations; 0 if there is
+        none.
     """
 
     source: int = 4
@@ -117,12 +120,12 @@ class Buffers:
     deviation: int = 0
 
     def bytes(self, layout: Layout, core: Size, window: Size) -> int:
-        """Peak bytes of the tiles waiting before and behind the network."""
+        """Peak bytes of the tiles queued before and after the network."""
         deep = (window[0] + 2 * layout.context, *window[1:])
         n_in, n_core = math.prod(deep), math.prod(core) * math.prod(layout.scale)
-        # One block is being made (raw, mask, floats), `depth` wait, one is computed.
+        # One block is being read (raw, mask, floats), `depth` wait, one is computed.
         read = n_in * (self.source + 1 + (self.depth + 1) * self.network)
-        # One result is being made, `depth` wait, one is converted and handed on.
+        # One result is being computed, `depth` wait, one is converted and reported.
         values = (self.depth + 2) * self.network * (2 if self.deviation else 1)
         written = n_core * (values + 2 * (self.target + self.deviation) + 2)
         return read + written + self._store(layout, core) + self.held
@@ -134,7 +137,7 @@ class Buffers:
         for n, size, scale, chunk in zip(
             core, layout.shape, layout.scale, self.chunks, strict=True
         ):
-            # A tile off the chunks' grid touches one more at either end.
+            # A tile off the chunk grid touches one more chunk.
             most = math.ceil(size * scale / chunk)
             touched *= min(most, math.ceil(n * scale / chunk) + 1) * chunk
         return 2 * touched * (self.target + self.deviation)
@@ -151,9 +154,9 @@ def tile_peak(
     cost : CostModel
         Of the network on its device.
     buffers : Buffers
-        What the pipeline keeps besides.
+        Buffers of the pipeline.
     core, window : (int, int, int)
-        Voxels of the input along Z, Y and X: of the tile, and with its halo.
+        Input voxels along Z, Y and X: the tile, and the tile with its halo.
     """
     n_forward = math.prod(window[1:] if layout.per_plane else window)
     return cost.peak(n_forward) + buffers.bytes(layout, core, window)
@@ -183,7 +186,7 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
             window = probe_window(spec, length)
             try:
                 counts[math.prod(window)] = count_storage(network, window, kind)
-            except MemoryError:  # the line through the origin must do
+            except MemoryError:  # use a line through the origin
                 break
         if len(counts) == 1:
             raise DeviceMemoryError(
@@ -203,13 +206,13 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
 
 
 def _beyond(spec: NetworkSpec) -> float:
-    """Bytes per input voxel of a window that a network cuts into pieces itself."""
+    """Bytes per input voxel of a window that a network splits into pieces itself."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
-        # The input, the sum of what was computed and the sum of its weights.
+        # The input, the running sum of the outputs and the sum of their weights.
         return 4.0 + 8.0 * n_fine
-    # The input, as a member takes it, and on the way; a member's output, mean and
-    # squares, and two in between.
+    # The input, twice (as given and as a member sees it); a member's output, the mean,
+    # the squares, and two intermediates.
     return 12.0 + 20.0 * n_fine
 
 
@@ -246,7 +249,7 @@ def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
 def count_storage(
     network: nn.Module, window: Sequence[int], kind: str = "cpu"
 ) -> float:
-    """Most bytes of storage alive at once in a forward over `window`.
+    """Peak bytes of live storage in a forward pass over `window`.
 
     Parameters
     ----------
@@ -277,7 +280,7 @@ def count_storage(
     )
     meter = _storage_meter(convolution_copies=kind == "cpu")
     try:
-        # Not inference_mode: there, composite operations hide what they are made of.
+        # Not inference_mode: it hides the parts of composite operations.
         with torch.no_grad(), meter:
             meter.track(x)
             network(x)
@@ -304,17 +307,17 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def _storage_meter(*, convolution_copies: bool) -> Any:
-    """A dispatch mode that knows the bytes alive now and at most so far."""
+    """A dispatch mode that tracks current and peak live bytes."""
     import torch
     from torch.utils._python_dispatch import TorchDispatchMode
     from torch.utils._pytree import tree_iter
 
     class StorageMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-        """Counts the bytes of every tensor's storage from its birth to its end."""
+        """Counts the bytes of every tensor's storage while it is alive."""
 
         @classmethod
         def _should_skip_dynamo(cls) -> bool:
-            """Spare the import of torch's compiler: seconds, and the window freezes."""
+            """Avoid the slow import of torch's compiler, which would freeze the UI."""
             return False
 
         def __init__(self) -> None:
@@ -323,7 +326,7 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             self.seen: dict[int, Any] = {}
 
         def track(self, tensor: torch.Tensor) -> None:
-            """Count the storage of `tensor` until it is freed, once."""
+            """Count the storage of `tensor` once, until it is freed."""
             storage = tensor.untyped_storage()
             key, size = id(storage), storage.nbytes()
             if key in self.seen:

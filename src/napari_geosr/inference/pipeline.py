@@ -28,10 +28,10 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     """A reader and a writer thread around a computation in the caller's thread.
 
     The reader runs at most `depth` items ahead and at most `depth` results wait to be
-    written. An error of the reader surfaces at a `take`, in its turn; one of the writer
-    at every call from then on, for what comes after it is not written any more. Leaving
-    the context always ends both threads; what was handed to `put` is still written,
-    unless writing itself failed.
+    written. A read error is raised by `take` when its item is due; a write error by
+    every later call, because nothing further is written. Leaving the context always
+    ends both threads; results passed to `put` are still written, unless writing itself
+    failed.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self.stop_reading()
         self._read_error = None
         stop = self._stop_reading = threading.Event()
-        # One block waits in the thread's hand, so the queue is one shorter.
+        # One block is held by the thread, so the queue is one shorter.
         self._blocks = queue.Queue(max(1, self._depth - 1))
         self._reader = threading.Thread(
             target=self._read_all,
@@ -103,7 +103,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             self._reader = None
 
     def take(self, while_waiting: Callable[[], None]) -> tuple[Item, Block]:
-        """The next item with its block; calls `while_waiting` now and then."""
+        """The next item with its block; calls `while_waiting` periodically."""
         while True:
             self._raise_write_error()
             try:
@@ -119,7 +119,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     def put(self, item: Item, result: Result) -> None:
         """Hand a result to the writer; waits while `depth` others are queued."""
         while True:
-            # Not the reader's errors: the result at hand must not be lost to them.
+            # Ignore read errors here: they must not discard the current result.
             self._raise_write_error()
             try:
                 self._results.put((item, result), timeout=_POLL_SECONDS)
@@ -141,7 +141,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         return self._n_put - self._n_reported
 
     def flush(self) -> None:
-        """Wait until everything handed in so far is written."""
+        """Wait until everything submitted so far is written."""
         self._results.join()
         self._raise_write_error()
 

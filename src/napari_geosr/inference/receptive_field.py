@@ -1,10 +1,10 @@
 """Finds the receptive field of a network by tracing a NaN through it.
 
-Gradients underestimate it (dead rectifiers, maxima); a NaN passes through every layer,
-zero weights included. A plane of NaN across a thin slab gives the reach along one axis;
-every phase of the stride is tried. Networks whose layers see the whole input (instance
-norm, attention, global pooling) or depend on absolute position (``align_corners``) are
-found without a list of layers.
+Gradients underestimate it (dead ReLUs, maxima); a NaN passes through every layer,
+including zero weights. A plane of NaN across a thin slab gives the reach along one
+axis; every phase of the stride is tried. Networks whose layers see the whole input
+(instance norm, attention, global pooling) or depend on absolute position
+(``align_corners``) are recognised without a list of layer types.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ class ReceptiveField:
     halo : tuple of int
         Reach along the spec's axes, in input voxels; 0 where `local` is False.
     stride : tuple of int
-        Smallest shift of the input along each axis that shifts the output alike.
+        Smallest shift of the input along each axis that shifts the output by the same
+        distance.
     local : bool
-        Whether every output depends on a bounded neighbourhood alone, wherever it is.
+        Whether every output voxel depends only on a bounded neighbourhood, at any
+        position.
     reason : str
-        Why not, for people; empty when local.
+        Explanation for the user if not local; else empty.
     """
 
     halo: tuple[int, ...]
@@ -60,7 +62,8 @@ def probe(network: nn.Module, *, longest: int = _LONGEST_WINDOW) -> ReceptiveFie
     Parameters
     ----------
     longest : int
-        A network that reaches further than half of this counts as not local.
+        Longest window in voxels: a network that reaches further than half of it counts
+        as not local.
     """
     import torch
 
@@ -92,8 +95,8 @@ def probe(network: nn.Module, *, longest: int = _LONGEST_WINDOW) -> ReceptiveFie
 def check_spec(network: nn.Module) -> ReceptiveField:
     """Raise `ModelError` if a network's spec contradicts the probe.
 
-    A declared halo larger than found, or a stride that is a multiple of the one found,
-    is wasteful but right, and passes.
+    A declared halo larger than the probed one, or a stride that is a multiple of it, is
+    wasteful but correct, and passes.
     """
     spec = network_spec(network)
     found = probe(network)
@@ -127,7 +130,7 @@ class _Slab:
         self.scale = self.spec.upscale_factor[axis]
 
     def noise(self, length: int) -> torch.Tensor:
-        """A window of noise, `length` voxels along the axis; always the same."""
+        """A window of noise, `length` voxels along the axis; the same in every call."""
         import torch
 
         size = list(self.least)
@@ -161,7 +164,7 @@ class _Slab:
             position = middle + phase
             x = self.noise(length)
             self.plane(x, position).fill_(math.nan)
-            # A large value finds what layers that swallow NaN (clamp, where) hide.
+            # A large value reveals the reach of layers that swallow NaN (clamp, where).
             big = self.noise(length)
             self.plane(big, position).add_(1e4)
             spread = self._changed(base, big)
@@ -215,7 +218,7 @@ class _Slab:
 
     def _changed(self, base: torch.Tensor, x: torch.Tensor) -> Iterable[int]:
         y = self.output(x)
-        # Against each place's own size: rounding far from the change is no reach.
+        # Relative to each value: rounding errors far from the change are not reach.
         return self._places((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
     def _places(self, mask: torch.Tensor) -> Iterable[int]:

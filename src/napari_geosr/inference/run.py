@@ -1,4 +1,4 @@
-"""One run: the tiles in order, through the pipeline, past an out-of-memory."""
+"""A tiled run: tiles in order through the pipeline, retried if memory runs out."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ if TYPE_CHECKING:
 
 Array = AnyArray
 
-#: Growth ÷ prediction with the C library's usual reserves (1.2 to 2.3 were seen).
+#: Actual growth ÷ prediction with the C library's usual reserves (observed: 1.2 to
+#: 2.3).
 _USUAL_EXCESS = 2.5
 
 
@@ -74,9 +75,9 @@ class RunSummary:
         Voxels computed ÷ voxels of the volume, as planned.
     seconds : float
     n_clipped : int
-        Voxels that an integer target could not hold.
+        Voxels outside the range of an integer target.
     n_nonfinite : int
-        NaN and infinite input voxels; NaN in a result of floating type.
+        NaN and infinite input voxels; they are NaN in a floating-point result.
     n_retries : int
         How often memory ran out and tiles were halved.
     peak_bytes : int
@@ -96,8 +97,8 @@ class RunSummary:
 class TiledRun:
     """One run over a volume, or over a region of it.
 
-    See `napari_geosr.inference.runner.restore_tiles` for the parameters. With
-    `region`, target and deviation hold that region alone.
+    See `napari_geosr.inference.runner.restore_tiles` for the parameters. With `region`,
+    target and deviation hold only that region.
     """
 
     def __init__(
@@ -145,7 +146,7 @@ class TiledRun:
         )
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
         self.n_kept = 0
-        #: Bytes free when memory ran out.
+        #: Free bytes when memory ran out.
         self.free_then: int | None = None
         self.started = time.perf_counter()
 
@@ -191,8 +192,8 @@ class TiledRun:
     ) -> Generator[Step, None, RunSummary]:
         """Run the tiles.
 
-        Tiles whose place in the target lies within one of the `finished` boxes are left
-        as they are.
+        Tiles that lie within one of the `finished` boxes of the target are not
+        recomputed.
         """
         if self.layout.ndim == 2 and self.layout.context:
             yield Warned(
@@ -234,7 +235,7 @@ class TiledRun:
                     places=late,
                 ) from None
             except GeoSRError:
-                # Tiles that were written meanwhile are finished, too.
+                # Tiles written in the meantime are finished as well.
                 yield from self._finished(pipe, len(waiting))
                 raise
             finally:
@@ -252,7 +253,7 @@ class TiledRun:
     def _sorted(
         self, tiles: TilePlan, finished: BoxIndex
     ) -> tuple[list[Tile], list[Tile]]:
-        """Tiles that are finished, and those that are not."""
+        """Finished tiles, and unfinished ones."""
         kept: list[Tile] = []
         waiting: list[Tile] = []
         for tile in tiles.tiles:
@@ -261,7 +262,7 @@ class TiledRun:
         return kept, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
-        """In the writer's thread; smaller tiles would not help where it fails."""
+        """Write in the writer's thread; if it fails, smaller tiles would not help."""
         try:
             return self.writer.write(tile, values)
         except MemoryError as error:
@@ -271,7 +272,7 @@ class TiledRun:
             ) from error
 
     def _check_all_done(self, tiles: TilePlan) -> None:
-        """No hole may pass for a result, whatever went wrong above."""
+        """Raise if any tile is missing, whatever went wrong before."""
         planned = math.prod(part.stop - part.start for part in tiles.box)
         if self.n_voxels != planned:
             raise EngineError(
@@ -280,7 +281,7 @@ class TiledRun:
             )
 
     def _stores(self) -> AbstractContextManager[Any]:
-        """Caches and buffers within the budget; a preview leaves them to the run."""
+        """Caches and buffers within the budget; a preview keeps those of the run."""
         if self.region is not None:
             return nullcontext()
         stack = ExitStack()
@@ -292,10 +293,10 @@ class TiledRun:
         return stack
 
     def _allocator(self) -> AbstractContextManager[None]:
-        """A frugal one where the usual one could break the budget.
+        """A frugal allocator if the default one could exceed the budget.
 
-        Frugal means new pages for every large block, a third more time on small
-        windows; the usual one keeps up to about as much again as is in use.
+        The frugal one requests new pages for every large block, a third more time on
+        small windows; the default one can hold up to about twice the memory in use.
         """
         if _USUAL_EXCESS * self.planner.choice.peak_bytes <= self.budget:
             return nullcontext()
@@ -306,7 +307,7 @@ class TiledRun:
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
     ) -> Iterator[Step]:
-        """Run `waiting` (emptied on the way) until done or until memory ran out."""
+        """Run `waiting` (emptied in the process) until done or out of memory."""
         failed_before = self.n_retries > 0
         try:
             pipe.start_reading(waiting)
@@ -345,10 +346,10 @@ class TiledRun:
     def _settle(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
     ) -> Generator[Step, None, tuple[Array, int | None]]:
-        """As `_restore` for the tile by which the backend is chosen."""
+        """Like `_restore`, for the tile that decides the backend."""
         clock = TimedForward(self.network)
         ours, grew_by = self._restore(tile, block, clock)
-        # Or what torch left free would hide what the other backend takes.
+        # Otherwise memory freed by torch would hide the other backend's growth.
         compute.release_memory(self.device)
         meter = GrowthMeter(self.device)
         try:
@@ -388,7 +389,7 @@ class TiledRun:
     def _restore(
         self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
-        """The core's values; of the first tile also the growth that it caused."""
+        """The core's values; for the first tile also the memory growth it caused."""
         first = self.n_done == self.n_kept and self.n_retries == 0
         measure = first and self.planner.has_measured
         meter = GrowthMeter(self.device) if measure else None
@@ -423,7 +424,7 @@ class TiledRun:
             )
 
     def _facts(self) -> AnyMapping:
-        """What the rest of this run has to be computed with."""
+        """Settings that the rest of this run must be computed with."""
         return {
             "run": {"tile": list(self.planner.choice.tile)},
             "backend": {"name": self.backend.facts()["name"]},

@@ -42,9 +42,10 @@ class Estimate:
     Attributes
     ----------
     seconds : float
-        From small windows timed on this machine.
+        From small windows timed on this computer.
     peak_bytes : int
-        Growth of the process (or use of the device) beside source and target.
+        Growth of the process (or use of device memory) in addition to source and
+        target.
     tile : tuple of int
         Core size along Z, Y, X.
     """
@@ -88,37 +89,38 @@ def restore_tiles(
     statistics : Standardisation
         Of the *whole* source, never of a part.
     budget : int
-        Bytes that may be used on top of network, source and target: growth of the
+        Bytes that may be used in addition to network, source and target: growth of the
         process, or memory of the device.
     nonfinite : {"mean", "zero", "refuse"}
-        What the network sees in place of NaN and infinite voxels. A floating target
-        is NaN there; an integer one gets what the network makes of them.
+        What the network sees in place of NaN and infinite voxels. A floating-point
+        target is NaN there; an integer one gets the network's output.
     priority_region : sequence of slice, optional
-        Input voxels on screen: their tiles come first.
+        Input voxels on screen: their tiles are computed first.
     threads : int, optional
-        For computing on the processor; all cores but one by default.
+        Number of CPU threads; all cores but one by default.
     tile_memory : TileMemory, optional
         Where window sizes are remembered after an out-of-memory.
     tile : sequence of int, optional
         Core size along the source's axes instead of one chosen from the budget.
     finished : sequence of sequence of slice
-        Boxes of `target` that hold their values already, as ``TileDone.slices`` of an
-        earlier run: tiles within one of them are left as they are.
+        Boxes of `target` that already hold their values, as ``TileDone.slices`` of an
+        earlier run: tiles within them are not recomputed.
     preferred_tile : sequence of int, optional
-        Core size to take if it fits the budget: that of the earlier run.
+        Core size to use if it fits the budget: that of the earlier run.
     deviation : array-like, optional
-        Of the target's shape, floating: takes the standard deviations of a network of
-        several members (`napari_geosr.inference.members`), whose means fill `target`.
+        Same shape as the target, floating-point: receives the standard deviations of a
+        network of several members (`napari_geosr.inference.members`); `target` receives
+        the means.
     backend : Choice, optional
-        What may compute in the network's place (`napari_geosr.inference.backends`);
-        torch by default. It is settled by the first tile, and may be handed to the
-        next run with the same network.
+        The backend that may replace torch (`napari_geosr.inference.backends`); torch by
+        default. The first tile decides, and the choice may be passed to the next run
+        with the same network.
 
     Yields
     ------
     TileDone
-        After a tile was written. ``total`` grows if tiles must be halved. `Warned` says
-        what `backend` came to.
+        After each tile is written; ``total`` grows if tiles must be halved. `Warned`
+        reports the decision of `backend`.
 
     Returns
     -------
@@ -127,12 +129,12 @@ def restore_tiles(
     Raises
     ------
     Cancelled
-        Between tiles. Finished tiles stay in `target`; the exception's ``summary`` is
-        the `RunSummary` up to then.
+        Between tiles. Finished tiles remain in `target`; the exception's ``summary`` is
+        the `RunSummary` up to that point.
     DeviceMemoryError
         If not even the smallest tile fits.
     ConfigError, VolumeError, ModelError, FileError, EngineError
-        If settings, input, model, storage or the network fail. Never `RuntimeError`.
+        If settings, input, model, storage or network fail. Never `RuntimeError`.
     """
     run = TiledRun(
         network,
@@ -162,7 +164,7 @@ def choose_output(
     device: str = "cpu",
     threads: int | None = None,
 ) -> tuple[tuple[int, ...], int]:
-    """Describe how a run fills its result, to choose a file's chunks.
+    """Predict tile shape and memory of a run, to choose the chunks of its file.
 
     Parameters
     ----------
@@ -174,7 +176,7 @@ def choose_output(
     tile : tuple of int
         Shape of the blocks, in output voxels, along the source's axes.
     memory : int
-        Bytes of the budget that the file may take, or each of two.
+        Bytes of the budget for the file, or for each of two files.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
@@ -212,7 +214,7 @@ def restore_region(
 ) -> AnyArray:
     """Restore a region, identical to a run over the whole volume.
 
-    Reads the region and its halo alone. Parameters and errors are those of
+    Only the region and its halo are read. Parameters and errors are those of
     `restore_tiles`.
 
     Parameters
@@ -223,8 +225,8 @@ def restore_region(
     Returns
     -------
     ndarray
-        Of the upscaled shape of the region, in the network's floating dtype. Of a
-        network of several members the mean.
+        The upscaled region, in the network's floating-point dtype; the mean for a
+        network of several members.
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
@@ -262,8 +264,8 @@ def estimate(
 ) -> Estimate:
     """Estimate the cost of restoring an array of `shape` from small timed windows.
 
-    Speed and memory are measured once per network, device and threads; later calls
-    only plan. Raises as `restore_tiles` does when nothing fits.
+    Speed and memory are measured once per network, device and number of threads; later
+    calls only plan. Raises like `restore_tiles` if nothing fits.
 
     Parameters
     ----------

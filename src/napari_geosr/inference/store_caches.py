@@ -1,7 +1,7 @@
 """Memory held by the input and output stores, as part of a run's budget.
 
-Arrays that live in files hold decoded blocks, unfinished shards or resident pages, and
-say how much at most in an attribute ``held_bytes``.
+Arrays stored in files hold decoded blocks, unfinished shards or resident pages; their
+attribute ``held_bytes`` gives the maximum.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.io.file_voxels import no_bands
 from napari_geosr.io.mapping import MappedFile
 
-#: Of the budget for the input's cache, and as much for the result's buffer.
+#: Share of the budget for the input's cache, and the same for the result's buffer.
 _SHARE = 1 / 6
-#: More does not help.
+#: Upper limit in bytes; a larger cache does not help.
 _MOST = 176 << 20
 
 
 @dataclass(frozen=True)
 class PlannedArray:
-    """A result known only by shape and dtype."""
+    """A result of which only shape and dtype are known."""
 
     shape: tuple[int, ...]
     dtype: AnyDType
@@ -40,13 +40,13 @@ def share(budget: int) -> int:
 def held_bytes(array: object, budget: int) -> int:
     """Bytes that `array` will hold in `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
-        return MappedFile.held_bytes  # the runner gives its pages back
+        return MappedFile.held_bytes  # the runner releases its pages
     return min(int(getattr(array, "held_bytes", 0)), share(budget))
 
 
 @contextmanager
 def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
-    """Limit caches and buffers to their share; restored on exit.
+    """Limit caches and buffers to their share of the budget; restored on exit.
 
     Parameters
     ----------
@@ -60,7 +60,7 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
         if most is None or array.held_bytes <= share(budget):
             continue
         before.append((array, name, most))
-        # What is held is proportional to the limit, or the limit and a fixed part.
+        # The held memory is proportional to the limit, or the limit plus a fixed part.
         times = 2 if name == "cache_bytes" else 1
         excess = array.held_bytes - share(budget)
         setattr(array, name, max(0, most - excess // times))

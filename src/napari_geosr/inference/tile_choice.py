@@ -24,13 +24,14 @@ from napari_geosr.inference.tiling import (
 )
 from napari_geosr.networks.spec import NetworkSpec
 
-#: A tile should not take longer than this, so that progress and cancel stay alive …
+#: Longest time for a tile, in seconds, so that progress and cancelling stay responsive
+#: …
 SECONDS_PER_TILE = 2.0
-#: … unless that would make the whole run dearer than this factor.
+#: … unless that would increase the work of the whole run by more than this factor.
 ACCEPTED_FACTOR = 1.25
-#: A budget is held if no more than so many times of it is used.
+#: Memory use, in units of the budget, up to which the budget counts as kept.
 TOLERANCE = 1.1
-#: Planes of a 2D network are gathered into one tile up to about this time.
+#: Seconds up to which planes of a 2D network are grouped into one tile.
 _SECONDS_PER_STACK = 0.25
 
 
@@ -48,7 +49,7 @@ class TileChoice:
         Voxels computed ÷ voxels of the volume.
     n_tiles : int
     window_voxels : int
-        Of the largest window that goes through the network at once.
+        Voxels of the largest window passed through the network at once.
     """
 
     tile: Size
@@ -82,26 +83,26 @@ def choose_tile(
     shape : sequence of int
         Of the input.
     buffers : Buffers, optional
-        Bytes per voxel of the pipeline.
+        Bytes per voxel held by the pipeline.
     seconds_per_voxel : float, optional
-        Measured speed of the network; without it, time does not matter.
+        Measured speed of the network; if None, time is ignored.
     chunks : sequence of int, optional
-        Chunk of the target, in output voxels: planes of a 2D network are gathered so
+        Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
     most_voxels : int, optional
         Largest window known to fit (from an earlier out-of-memory).
     box : sequence of slice, optional
         Part of the input to restore.
     enough : callable, optional
-        Bytes of the smallest budget that would do, where what buffers hold depends on
+        Bytes of the smallest sufficient budget, if the size of the buffers depends on
         the budget; by default the peak of the smallest tile.
 
     Raises
     ------
     DeviceMemoryError
-        If not even the smallest tile fits; says how much is needed.
+        If even the smallest tile does not fit; the message gives the required memory.
     ModelError
-        If the network must see the whole and that does not fit.
+        If the network must see the whole volume and that does not fit.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
@@ -116,7 +117,7 @@ def choose_tile(
         smallest_peak = min(c.peak_bytes for c in choices)
         _refuse(smallest_peak if enough is None else enough(), spec, budget)
     least = min(c.cost_factor for c in fitting)
-    # The halo around a small region is work that no tile avoids.
+    # The halo around a small region is unavoidable work.
     accepted = ACCEPTED_FACTOR * (1.0 if box is None else least)
     return _best(fitting, layout, seconds_per_voxel, accepted)
 
@@ -124,7 +125,7 @@ def choose_tile(
 def budget_for(
     layout: Layout, box: Box, cost: CostModel, buffers: Buffers, most_factor: float
 ) -> int:
-    """Smallest budget in bytes at which halos cost at most this share.
+    """Smallest budget in bytes for which the halos' cost stays below a factor.
 
     Parameters
     ----------
@@ -134,7 +135,7 @@ def budget_for(
     Returns
     -------
     int
-        Of the cheapest tile where none is as cheap.
+        The budget of the cheapest tile if none reaches the factor.
     """
     choices = _choices(layout, box, 1, cost, buffers)
     limit = max(most_factor, min(c.cost_factor for c in choices))
@@ -168,7 +169,7 @@ def _best(
         return (round(choice.cost_factor, 2), choice.n_tiles)
 
     def seconds(choice: TileChoice) -> float:
-        """Memory of a tile, as far as known."""
+        """Seconds for a tile, as far as known."""
         planes = choice.tile[0] if layout.per_plane else 1
         return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
 
@@ -178,8 +179,8 @@ def _best(
         choice = min(quick, key=work)
         if choice.cost_factor <= max(accepted, least.cost_factor * 1.02):
             return choice
-    # No tile is quick: the quickest of those that cost hardly more than the cheapest.
-    # Cancelling does not wait for a tile.
+    # No tile is fast enough: take the fastest of those that cost little more than the
+    # cheapest. Cancelling does not wait for a tile to finish.
     cheap = [
         c for c in fitting if c.cost_factor <= max(accepted, least.cost_factor * 1.03)
     ]
@@ -218,13 +219,13 @@ def weigh_tile(
     ----------
     layout : Layout
     box : tuple of slice
-        Part of the input that is restored, along Z, Y and X.
+        Part of the input to restore, along Z, Y and X.
     tile : (int, int, int)
         Core size along Z, Y and X; multiples of the stride.
     cost : CostModel
         Memory of the network.
     buffers : Buffers
-        What the pipeline keeps besides.
+        Buffers of the pipeline.
     """
     z, y, x = (_cut(layout, box, axis, tile[axis]) for axis in range(3))
     return _combine(layout, z, y, x, cost, buffers)
@@ -288,17 +289,17 @@ def cut_to_budget(
     buffers: Buffers,
     budget: int,
 ) -> list[Tile]:
-    """Halve tiles until each fits, now that a tile has shown what it takes.
+    """Halve tiles until each fits, using the memory measured on the first tile.
 
     Parameters
     ----------
     tiles : sequence of Tile
-        Those that are left.
+        The remaining tiles.
     layout : Layout
     cost : CostModel
-        Corrected by the tile that was measured.
+        Corrected by the measured tile.
     buffers : Buffers
-        What the pipeline keeps besides.
+        Buffers of the pipeline.
     budget : int
         Bytes that the run may take.
 

@@ -1,4 +1,4 @@
-"""Measures the memory of windows and remembers sizes after running out."""
+"""Measures the memory of windows and remembers sizes that worked after a failure."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from napari_geosr.core.types import AnyDict
 if TYPE_CHECKING:
     from torch import nn
 
-#: Memory may be free again later (another program held it): forget after this time.
+#: Seconds after which an entry expires: the memory may have been used by another
+#: program.
 _FORGET_AFTER_SECONDS = 30 * 24 * 3600
-#: Times the memory that was free when it ran out: from there on, try larger windows.
+#: Ratio of free memory now to that at the failure from which larger windows are tried.
 _MORE_FREE = 1.25
 _STATUS = Path("/proc/self/status")
 _INTERVAL_SECONDS = 0.003
@@ -35,7 +36,7 @@ def default_path() -> Path:
 
 @dataclass(frozen=True)
 class TileMemory:
-    """A small JSON file of window sizes. Losing it does no harm."""
+    """A small JSON file of window sizes. It can be deleted without harm."""
 
     path: Path = field(default_factory=default_path)
 
@@ -45,8 +46,8 @@ class TileMemory:
         Parameters
         ----------
         free : int, optional
-            Bytes that are free now: where that is much more than when memory ran out,
-            what was learned then no longer holds.
+            Bytes free now. If that is much more than when memory ran out, the stored
+            size no longer applies.
         """
         entry = self._load().get(key)
         if not isinstance(entry, dict):
@@ -79,7 +80,7 @@ class TileMemory:
                 json.dump(entries, stream, indent=1)
             os.replace(name, self.path)
         except OSError:
-            return  # a full or read-only cache folder must not end a run
+            return  # a full or read-only cache folder must not stop a run
 
     def _load(self) -> AnyDict:
         try:
@@ -90,7 +91,7 @@ class TileMemory:
 
 
 def memory_key(network: nn.Module, device: str) -> str:
-    """A name for a network's architecture on a device, alike in every process."""
+    """Key for a network's architecture on a device, the same in every process."""
     from napari_geosr.inference.device import device_name
 
     digest = hashlib.sha256(type(network).__qualname__.encode())
@@ -121,8 +122,8 @@ def anonymous_memory() -> int | None:
 class GrowthMeter:
     """Peak growth of the process, or of a CUDA device's memory, until `stop`.
 
-    The process is sampled by a thread every few milliseconds: there is no way to ask
-    for a peak that does not disturb others who want to know it.
+    A thread samples the process every few milliseconds, because the operating system's
+    peak counter cannot be reset without affecting its other users.
     """
 
     def __init__(self, device: str) -> None:

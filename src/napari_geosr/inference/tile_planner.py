@@ -1,4 +1,4 @@
-"""Sizes of the tiles of one run: within its budget, and as memory turns out."""
+"""Chooses the tiles of a run within its budget and adapts them to measured memory."""
 
 from __future__ import annotations
 
@@ -37,22 +37,22 @@ from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, pla
 if TYPE_CHECKING:
     from torch import nn
 
-#: A preview that fits at this many bytes per voxel runs without measuring the network:
-#: of the input, or of the result, whichever is more.
+#: Bytes per voxel of the input and of the result: a preview that fits at the larger of
+#: the two runs without measuring the network.
 _GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
-#: Work ÷ voxels from which on a run says what it costs.
+#: Ratio of work to voxels from which the user is told about the cost.
 _DEAR_FACTOR = 3.0
-#: Times that a budget is looked for: what is held is half of it at most.
+#: Maximum number of iterations in the search for a sufficient budget.
 _ROUNDS = 40
 
 
 class TilePlanner:
-    """Chooses the tiles of a run, and smaller ones after memory ran short.
+    """Chooses the tiles of a run, and smaller ones if memory runs short.
 
     Parameters
     ----------
     network : nn.Module
-        On its device already.
+        Already on its device.
     source, target, deviation : array-like
         As in `napari_geosr.inference.runner.restore_tiles`.
     budget : int
@@ -62,9 +62,9 @@ class TilePlanner:
     tile_memory : TileMemory
         Where window sizes are remembered after an out-of-memory.
     region : sequence of slice, optional
-        Part of the source that is restored.
+        Part of the source to restore.
     fixed_bytes : int
-        What another backend takes whatever the tile is.
+        Memory of another backend, independent of the tile size.
     """
 
     def __init__(
@@ -92,12 +92,12 @@ class TilePlanner:
         self._guess = CostModel(base=0.0, slope=max(_GENEROUS, fine))
         self.cost = self._guess
         self._choice: TileChoice | None = None
-        #: Window that an earlier run left.
+        #: Largest window known to work from an earlier run.
         self._known_most: int | None = None
 
     @property
     def choice(self) -> TileChoice:
-        """The tile that was chosen, once there is a plan."""
+        """The chosen tile, once there is a plan."""
         assert self._choice is not None
         return self._choice
 
@@ -107,10 +107,10 @@ class TilePlanner:
         return self.cost is not self._guess
 
     def buffers_of(self, budget: int) -> Buffers:
-        """What the pipeline keeps when a run may take `budget` bytes."""
+        """Memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
-            if isinstance(array, PlannedArray):  # takes its part of any budget
+            if isinstance(array, PlannedArray):  # uses its share of any budget
                 held += array.held_bytes * share(budget) // max(1, share(self.budget))
             elif array is not None:
                 held += held_bytes(array, budget)
@@ -127,7 +127,7 @@ class TilePlanner:
         )
 
     def _enough(self) -> float:
-        """Bytes of the smallest budget that has room for a tile and what is held."""
+        """Bytes of the smallest budget with room for a tile and the buffers."""
         box, found, budget = clip_box(self.layout, self.region), 0, 0
         for _ in range(_ROUNDS):
             budget = found
@@ -151,7 +151,7 @@ class TilePlanner:
         tile: Sequence[int] | None = None,
         preferred_tile: Sequence[int] | None = None,
     ) -> TilePlan:
-        """Tiles of the least work, or of `tile`, or of `preferred_tile` if it fits."""
+        """Tiles with the least work, or of size `tile`, or `preferred_tile`."""
         if tile is not None:
             fixed = plan(
                 self.source.shape,
@@ -182,7 +182,7 @@ class TilePlanner:
         return choice if most is None or choice.window_voxels <= most else None
 
     def plan_region(self) -> TilePlan:
-        """As `plan`, but without measuring where memory is plentiful."""
+        """Like `plan`, but without measuring if memory is plentiful."""
         speed = compute.known_speed(self.network, self.device, self.threads) or 0.0
         box = clip_box(self.layout, self.region)
         single = tuple(
@@ -203,12 +203,12 @@ class TilePlanner:
         return one
 
     def _most_known(self) -> int | None:
-        """Voxels of a window that worked when memory ran out, if that still holds."""
+        """Voxels of a window known to work after memory ran out, if still valid."""
         key = memory_key(self.network, self.device)
         return self.tile_memory.most_voxels(key, free_memory(self.device))
 
     def remarks(self) -> Iterator[Step]:
-        """Tell why a run takes much longer than it would with more memory."""
+        """Explain why a run takes much longer than it would with more memory."""
         factor = self.choice.cost_factor
         if factor <= _DEAR_FACTOR or self.region is not None:
             return
@@ -229,7 +229,7 @@ class TilePlanner:
             )
 
     def _choose(self, budget: int, most: int | None = None) -> TileChoice:
-        # A region is small: it should be there before its speed could be measured.
+        # A region is small: it should be finished before its speed could be measured.
         speed = compute.known_speed(self.network, self.device, self.threads)
         if speed is None and self.region is None:
             speed = compute.seconds_per_voxel(
@@ -258,7 +258,7 @@ class TilePlanner:
         )
 
     def growth_remarks(self, waiting: Sequence[Tile]) -> Iterator[Step]:
-        """Tell that tiles became so small that the run takes much longer."""
+        """Report that tiles became so small that the run takes much longer."""
         factor = work_of(waiting)
         if factor > max(_DEAR_FACTOR, self.choice.cost_factor):
             yield Warned(
@@ -284,7 +284,7 @@ class TilePlanner:
         return cut_to_budget(waiting, self.layout, self.cost, self.buffers, self.budget)
 
     def halved(self, waiting: Sequence[Tile]) -> list[Tile]:
-        """Halve the tiles that are left, after memory ran out.
+        """Halve the remaining tiles after memory ran out.
 
         Raises
         ------
@@ -317,7 +317,7 @@ class TilePlanner:
         )
 
     def remember(self, tile: Tile, free: int | None) -> None:
-        """Keep that windows like this tile's work where larger ones did not.
+        """Record that windows of this tile's size work and larger ones did not.
 
         Parameters
         ----------
@@ -328,6 +328,6 @@ class TilePlanner:
         self.tile_memory.remember(key, self._window_voxels(tile), free)
 
     def _window_voxels(self, tile: Tile) -> int:
-        """Voxels that go through the network at once."""
+        """Number of voxels passed through the network at once."""
         window = tile.window_shape
         return int(np.prod(window[1:] if self.layout.per_plane else window))

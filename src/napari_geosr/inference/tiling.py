@@ -1,12 +1,13 @@
 """Exact halo tiling: windows that make tiled and whole results identical.
 
-Tile starts are multiples of the network's stride; every window holds the tile's core
+Tile starts are multiples of the network's stride. Every window contains the tile's core
 and the halo (rounded up to the stride) and is clamped to the volume, so that the
-network's own padding acts only at the true border, as it does on the whole volume.
-Sizes that the stride does not divide are padded once, for the whole volume, by
-reflection at the far border; the reader makes those voxels up, nothing is copied.
+network's own padding acts only at the true border, as it does for the whole volume.
+Sizes that are not multiples of the stride are padded once, for the whole volume, by
+reflection at the far border; the reader generates these voxels without copying the
+volume.
 
-Everything here is in Z, Y, X; an image is a volume of one plane.
+Everything here is in Z, Y, X order; an image is a volume of one plane.
 """
 
 from __future__ import annotations
@@ -28,18 +29,19 @@ Box = tuple[slice, slice, slice]
 
 @dataclass(frozen=True)
 class Layout:
-    """A network's spec laid out on an array of a given shape, in Z, Y, X.
+    """A network's spec applied to an array of a given shape, in Z, Y, X order.
 
     Attributes
     ----------
     shape, padded : tuple of int
-        Of the input; `padded` is what the network sees as the whole.
+        Size of the input, and the size after padding, which the network sees as the
+        whole.
     halo, stride, scale, minimum : tuple of int
         Per axis; along Z they are 0, 1, 1, 1 for networks on planes.
     context : int
-        Planes on either side given as channels (2.5D).
+        Number of planes on either side that are passed as channels (2.5D).
     per_plane : bool
-        Whether planes go through the network one by one.
+        Whether the planes pass through the network one by one.
     ndim : int
         Array axes of the source: 2 or 3.
     """
@@ -68,7 +70,7 @@ class Tile:
     Attributes
     ----------
     core : tuple of slice
-        The input voxels whose restored values this tile gives (inside the array).
+        Input voxels (inside the array) that this tile restores.
     window : tuple of slice
         What the network reads, in the coordinates of the padded volume.
     """
@@ -87,7 +89,7 @@ class Tile:
         return _lengths(self.core)
 
     def output(self, layout: Layout, origin: Size = (0, 0, 0)) -> Box:
-        """Where the core lies in an output whose first voxel belongs to `origin`."""
+        """Position of the core in an output that starts at the input voxel `origin`."""
         return _box(
             slice((c.start - o) * s, (c.stop - o) * s)
             for c, o, s in zip(self.core, origin, layout.scale, strict=True)
@@ -110,7 +112,7 @@ class TilePlan:
     tile : tuple of int
         Size of a full tile's core.
     cost_factor : float
-        Voxels computed ÷ voxels of the padded box: 1 means nothing is computed twice.
+        Voxels computed ÷ voxels of the padded box; 1: nothing is computed twice.
     """
 
     layout: Layout
@@ -121,7 +123,7 @@ class TilePlan:
 
 
 def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
-    """Fit a network's spec to a 2D or 3D array.
+    """Apply a network's spec to a 2D or 3D array.
 
     Raises
     ------
@@ -147,7 +149,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     minimum = lead + least_window(spec)
     if spec.local:
         halo = (0,) * len(lead) + spec.halo
-    else:  # nothing but the whole is exact
+    else:  # only the whole volume is exact
         halo = (0,) * len(lead) + full[-len(spec.axes) :]
     return Layout(
         shape=_size(full),
@@ -195,7 +197,7 @@ def plan(
     box : sequence of slice, optional
         Input voxels to restore.
     priority_region : sequence of slice, optional
-        Input voxels that the person looks at: tiles touching them come first.
+        Input voxels that are visible: tiles that touch them come first.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
@@ -271,7 +273,7 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
 
 
 def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
-    """Halve a tile along the longest axis that its stride allows; () if none does."""
+    """Halve a tile along the longest axis that its stride allows; () if impossible."""
     lengths = tile.core_shape
     for axis in sorted(range(3), key=lambda a: -lengths[a]):
         core, stride = tile.core[axis], layout.stride[axis]
@@ -303,7 +305,7 @@ def reflect(positions: AnyArray, n: int) -> AnyArray:
 
 
 def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
-    """Normalise a user's box to non-empty slices inside the input.
+    """Convert a user's box to non-empty slices inside the input.
 
     Raises
     ------

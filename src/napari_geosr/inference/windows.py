@@ -1,4 +1,4 @@
-"""Reads normalised windows and converts network outputs to grey values."""
+"""Reads standardised windows and converts network outputs to grey values."""
 
 from __future__ import annotations
 
@@ -21,9 +21,9 @@ NonFinite = Literal["mean", "zero", "refuse"]
 class Standardisation(Protocol):
     """The grey scales of a run; `IntensityStatistics` is one.
 
-    The mean of the *whole* input, and the mean and standard deviation by which the
-    network's input and output are scaled: those of the whole input, or the model's own.
-    And how its hot voxels are told, if it has any.
+    The mean of the *whole* input, the mean and standard deviation used to scale the
+    network's input and output (those of the whole input, or the model's own), and the
+    criterion for hot voxels, if there are any.
     """
 
     @property
@@ -49,7 +49,7 @@ class Standardisation(Protocol):
 class WindowReader:
     """Read standardised windows of a source, with invalid voxels replaced.
 
-    Those that are not finite by a fixed value, hot ones by the median around them.
+    Non-finite voxels get a fixed value, hot ones the median of their neighbours.
 
     Parameters
     ----------
@@ -59,9 +59,9 @@ class WindowReader:
         Of the whole volume, never of a window.
     nonfinite : {"mean", "zero", "refuse"}
         What the network sees in place of NaN and infinite voxels: the mean of the
-        finite ones, the grey value zero, or a `VolumeError`.
+        finite ones, zero, or (``"refuse"``) a `VolumeError`.
     dtype : str
-        ``"float32"`` or ``"float64"``: what the network computes in.
+        ``"float32"`` or ``"float64"``: precision of the network.
     """
 
     source: ArrayLike
@@ -72,20 +72,20 @@ class WindowReader:
 
     def __post_init__(self) -> None:
         hot = self.statistics.hot
-        #: The source, or the same without hot voxels.
+        #: The source, with hot voxels replaced if there are any.
         self._clean = self.source if hot is None else HotVoxelFilter(self.source, hot)
-        #: The planes last read, by Z, and the rows and columns they cover: neighbouring
-        #: tiles of a 2.5D network share planes, and decoding them is slow.
+        #: The planes read last, by Z, and the rows and columns that they cover:
+        #: neighbouring tiles of a 2.5D network share planes, and decoding is slow.
         self._planes: dict[int, AnyArray] = {}
         self._planes_at: tuple[slice, slice] | None = None
 
     def read(self, tile: Tile) -> tuple[AnyArray, AnyArray | None]:
-        """The tile's window and which voxels of its core were not finite.
+        """Read the tile's window and find the voxels of its core that are not finite.
 
         Returns
         -------
         block : ndarray of shape (Z, Y, X)
-            With `Layout.context` more planes at either end.
+            With `Layout.context` additional planes at either end.
         missing : ndarray of the core's shape, bool, or None
             None where every voxel of the core is finite.
         """
@@ -122,7 +122,7 @@ class WindowReader:
         return block, missing
 
     def _parts(self, indices: Sequence[AnyArray]) -> Iterator[slice]:
-        """Planes to read at once: all, or few where every page read is resident."""
+        """Planes to read at once: all, or a few if all pages read become resident."""
         n = len(indices[0])
         step = n
         if isinstance(self.source, np.memmap):
@@ -136,7 +136,7 @@ class WindowReader:
             return self._gather(indices)
         except (GeoSRError, MemoryError):
             raise
-        except Exception as error:  # whatever the file library raises
+        except Exception as error:  # any error of the file library
             raise FileError(
                 f"Reading planes {indices[0].min()} to {indices[0].max()} of the "
                 f"input failed: {error}. Check that the file is complete and "
@@ -145,7 +145,7 @@ class WindowReader:
 
     def _standardise(self, raw: AnyArray, bad: AnyArray | None) -> AnyArray:
         mean, std = self.statistics.input_mean, self.statistics.input_std
-        # Wide types lose digits if they become float32 before the mean is gone.
+        # Wide types lose digits if converted to float32 before subtracting the mean.
         wide = raw.dtype.itemsize > 4 or (
             raw.dtype.kind in "ui" and raw.dtype.itemsize > 2
         )
@@ -169,7 +169,7 @@ class WindowReader:
         return _take(raw, indices)
 
     def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
-        """Planes for a 2.5D network, those of the window before reused."""
+        """Planes for a 2.5D network; those of the previous window are reused."""
         place = (_hull(indices[1]), _hull(indices[2]))
         wanted = [int(z) for z in indices[0]]
         if place != self._planes_at:
@@ -201,13 +201,13 @@ class ValueWriter:
     Attributes
     ----------
     clipped : int
-        Voxels so far that an integer target could not hold.
+        Number of voxels so far outside the range of an integer target.
     deviation : array-like or None
-        Of the target's shape, floating: takes the standard deviations that a network
-        of several members gives beside the mean.
+        Same shape as the target, floating-point: receives the standard deviations that
+        a network of several members outputs in addition to the mean.
     source : ArrayLike or None
-        What is restored: its hot voxels, which the network did not see, are data and
-        keep their values. None where nobody asks for that.
+        The restored scan. Its hot voxels, which the network did not see, are data and
+        keep their values. None if this is not wanted.
     """
 
     target: Any
@@ -226,7 +226,7 @@ class ValueWriter:
         Returns
         -------
         ndarray
-            With as many axes and the dtype of the target; of two, the means.
+            With the axes and dtype of the target; the means, if there are deviations.
         """
         if self.deviation is not None:
             values, deviations = values
@@ -262,12 +262,12 @@ class ValueWriter:
             if flat:
                 places = np.insert(places, 0, 0, axis=1)
             kept = self._as_result(found, values.dtype)
-            for step in steps:  # all fine voxels of a coarse one
+            for step in steps:  # all output voxels of an input voxel
                 fine = places * np.array(self.layout.scale) + step
                 values[tuple(fine.T)] = kept
 
     def _as_result(self, found: AnyArray, dtype: AnyDType) -> AnyArray:
-        """Grey values of the input as the result has them."""
+        """Grey values of the input on the scale of the result."""
         scale = self.statistics
         one = (scale.input_mean, scale.input_std)
         other = (scale.output_mean, scale.output_std)
@@ -288,7 +288,7 @@ class ValueWriter:
             target[self.place(tile)] = values
         except (GeoSRError, MemoryError):
             raise
-        except Exception as error:  # whatever the file library raises
+        except Exception as error:  # any error of the file library
             raise FileError(
                 f"Writing the restored voxels near {_place(tile)} failed: {error}. "
                 "Check that the disk is not full."
@@ -296,14 +296,14 @@ class ValueWriter:
         return values
 
     def blank(self, values: AnyArray, missing: AnyArray | None) -> None:
-        """Set NaN, in place, where the input had no value; integers have no NaN.
+        """Set NaN, in place, where the input is not finite; integers have no NaN.
 
-        A scan whose surroundings are NaN keeps them: they are no sample.
+        NaN around the sample stays NaN in the result.
 
         Parameters
         ----------
         values : ndarray of shape (Z, Y, X)
-            The core, in output voxels; with a `deviation`, of means and deviations.
+            The core, in output voxels; with a `deviation`, means and deviations.
         missing : ndarray of bool, or None
             The core, in input voxels, as `WindowReader.read` gives it.
         """
@@ -321,7 +321,7 @@ class ValueWriter:
             for n, s in zip(missing.shape, self.layout.scale, strict=True)
             for part in (n, s)
         ]
-        # A view: all fine voxels of a coarse one behind its place.
+        # A view with the output voxels of each input voxel as trailing axes.
         values.reshape(sizes).transpose(0, 2, 4, 1, 3, 5)[missing] = np.nan
 
     def place(self, tile: Tile) -> tuple[slice, ...]:
@@ -334,7 +334,7 @@ def _hull(positions: AnyArray) -> slice:
 
 
 def _take(raw: AnyArray, indices: Sequence[AnyArray | None]) -> AnyArray:
-    """Pick voxels where reflection asks for more than the plain hull."""
+    """Pick the voxels that reflection requests from the contiguous block read."""
     for axis, positions in enumerate(indices):
         if positions is None:
             continue

@@ -1,10 +1,10 @@
-"""A band for the porosity, from the deviation of each restored voxel.
+"""A porosity interval from the deviation of each restored voxel.
 
-All voxels of the sample are moved by the same number of their own standard deviations,
-first to brighter and then to darker values, and the pores are found with the same
-threshold. Moving all together is the worst case: of errors that are independent from
-voxel to voxel most would cancel, but what blur, noise and a model do to edges is the
-same all over a volume. How many deviations are needed is found by calibration.
+All voxels of the sample are shifted by the same multiple of their standard deviation,
+first to brighter and then to darker values, and pores are segmented with the same
+threshold. A common shift is the worst case: independent errors of voxels would mostly
+cancel, but the effects of blur, noise and a model on edges are the same everywhere in a
+volume. The required multiple is found by calibration.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Deviation:
     data : ArrayLike of the volume's shape
         Standard deviation of each voxel, in grey values of the volume.
     factor : float or None
-        How many of them the band reaches; None: not known, and then there is no band.
+        Half-width of the interval in deviations; None if unknown: there is no interval.
     nominal : float or None
-        Share of volumes whose porosity such a band holds, where that was measured.
+        Share of volumes whose porosity lies in such an interval, if measured.
     """
 
     data: ArrayLike
@@ -48,15 +48,15 @@ class Band:
     Attributes
     ----------
     spread : float
-        Half of what the porosity changes when all voxels move by one deviation.
+        Half of the change in porosity when all voxels are shifted by one deviation.
     porosity : tuple of float or None
-        Lowest and highest porosity within `factor` deviations.
+        Minimum and maximum porosity within `factor` deviations.
     pore_count : tuple of int or None
-        Fewest and most pores at the ends and in the middle of the band.
+        Minimum and maximum pore count at the ends and the centre of the interval.
     factor, nominal : float or None
         As in `Deviation`.
     missing_voxels : int
-        Voxels of the sample without a deviation; they were not moved.
+        Voxels of the sample without a deviation; they are not shifted.
     """
 
     spread: float
@@ -74,7 +74,7 @@ class BandCounter:
     Parameters
     ----------
     labeller : callable
-        Makes a `SlabLabeller` for the whole volume.
+        Creates a `SlabLabeller` for the whole volume.
     """
 
     source: Any
@@ -96,7 +96,7 @@ class BandCounter:
         self._voxels = dict.fromkeys(moves, 0)
 
     def add(self, slab: slice, sample: np.ndarray | None) -> None:
-        """Add the next slab; `sample` is the mask of what counts, None for all.
+        """Add the next slab; `sample` is the sample mask, None for everywhere.
 
         Raises
         ------
@@ -127,7 +127,7 @@ class BandCounter:
                 self._labellers[move].add(pores, sample)
 
     def result(self, porosity: float, pore_count: int, min_voxels: int) -> Band:
-        """The band around the porosity of the unshifted voxels."""
+        """The interval around the porosity of the unshifted voxels."""
         share = {move: n / self._n_sample for move, n in self._voxels.items()}
         ends, counts = None, None
         if self.deviation.factor is not None:
@@ -157,17 +157,17 @@ def needed_factor(
     phase: str,
     porosity: float,
 ) -> float:
-    """Signed number of deviations at which the band reaches a known porosity.
+    """Signed number of deviations at which the interval reaches a known porosity.
 
-    Positive where the measured porosity is too high: a voxel is a pore until it is
-    moved by ``(threshold - mean) / deviation``, so the answer is a quantile of that.
+    Positive if the measured porosity is too high. A voxel is a pore until it is shifted
+    by ``(threshold - mean) / deviation``, so the result is a quantile of that ratio.
 
     Parameters
     ----------
     mean, deviation : ndarray
-        Of the voxels of the sample.
+        Values for the voxels of the sample.
     porosity : float
-        As it is known, 0 to 1.
+        Known porosity, 0 to 1.
     """
     sign = 1.0 if phase == "dark" else -1.0
     distance = sign * (threshold - np.asarray(mean, np.float64)).ravel()

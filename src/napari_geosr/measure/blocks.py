@@ -1,9 +1,9 @@
-"""Labelling slab by slab, joined across slabs: identical to labelling the whole.
+"""Labels volumes slab by slab, with the same result as labelling the whole.
 
-Pass 1 labels each slab (`cc3d`), sums its table and joins labels of neighbouring
-slabs in a union-find; pass 2 is one look-up per voxel. What is kept between slabs is
-one plane of labels, the rows of sums of the pores that go on there, and one row for
-each pore that is complete, if it is large enough.
+Pass 1 labels each slab (`cc3d`), accumulates its table and joins labels of adjacent
+slabs in a union-find; pass 2 is one look-up per voxel. The state between slabs consists
+of one plane of labels, the rows of pores that may continue, and one row for each
+completed pore that is large enough.
 """
 
 from __future__ import annotations
@@ -25,9 +25,9 @@ from napari_geosr.measure.crofton import (
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
-#: Voxels in a slab: few enough that cc3d, which keeps the GIL, returns in ≈ 20 ms.
+#: Voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈ 20 ms.
 SLAB_VOXELS = 1 << 22
-#: Labels at which complete pores are taken out for the first time.
+#: Number of labels at which completed pores are removed for the first time.
 _MOST_LABELS = 1 << 15
 
 
@@ -37,14 +37,14 @@ def slab_thickness(source: Any, target: Any = None) -> int:
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
         chunk = chunk_thickness(array)
-        # Whole chunks are read once; huge ones are worth cutting for the memory.
+        # Whole chunks are read only once; huge chunks are cut to save memory.
         if chunk * plane <= 16 * SLAB_VOXELS:
             planes = max(chunk, planes // chunk * chunk)
     return planes
 
 
 def chunk_thickness(array: Any) -> int:
-    """Planes that are read together from a chunked array; of others 1."""
+    """Planes per chunk of a chunked array; 1 for other arrays."""
     chunks = getattr(array, "chunks", None)
     if not chunks or array.shape[0] <= 1:
         return 1
@@ -52,7 +52,7 @@ def chunk_thickness(array: Any) -> int:
 
 
 def _no_rows() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Of no pore: indices, sums and boundary."""
+    """Empty rows: indices, sums and boundary."""
     return np.zeros(0, np.int64), column.new_table(-1), column.new_boundary(-1)
 
 
@@ -61,7 +61,7 @@ def _no_contacts() -> tuple[np.ndarray, np.ndarray]:
 
 
 def _joined(parts: Sequence[tuple[np.ndarray, ...]]) -> Any:
-    """Tuples of arrays as one tuple."""
+    """Concatenate tuples of arrays into one tuple."""
     return tuple(np.concatenate(arrays) for arrays in zip(*parts, strict=True))
 
 
@@ -76,10 +76,10 @@ class RawTable:
     boundary : ndarray of shape (n, 2), float64
         Surface (flat: perimeter) and eight times the Euler number.
     lookup : ndarray of shape (n_provisional + 1,), uint32
-        Row number + 1 of each provisional label; 0 for the background and what is too
+        Row number + 1 of each provisional label; 0 for the background and for pores too
         small for a row.
     small : SmallPores
-        Those that are.
+        Totals of those small pores.
     """
 
     rows: np.ndarray
@@ -103,7 +103,7 @@ class RawTable:
 def provisional_labels(
     pores: np.ndarray, connectivity: Literal[6, 26]
 ) -> tuple[np.ndarray, int]:
-    """Labels of one slab (uint32), and how many there are; always the same ones."""
+    """Labels of one slab (uint32), and their number; deterministic."""
     import cc3d
 
     labels, n = cc3d.connected_components(
@@ -116,18 +116,18 @@ def provisional_labels(
 
 
 class SlabLabeller:
-    """Labels the slabs of a volume in order and gives the table of all pores.
+    """Labels the slabs of a volume in order and returns the table of all pores.
 
     Parameters
     ----------
     shape : tuple of 3 int
-        Of the whole volume, (Z, Y, X).
+        Shape of the whole volume, (Z, Y, X).
     voxel_size : tuple of 3 float
     connectivity : {6, 26}
     flat : bool
-        The volume is one image: perimeters instead of surfaces.
+        Whether the volume is one image: perimeters instead of surfaces.
     smallest : int
-        Pores of fewer voxels get no row; they are added up.
+        Minimum number of voxels for a row; smaller pores are only summed.
     """
 
     def __init__(
@@ -145,21 +145,21 @@ class SlabLabeller:
         self.flat = flat
         exact = pair_weights(voxel_size, flat=flat)
         weights, unit = whole_weights(exact, math.prod(shape))
-        #: What 1 in the columns of the boundary stands for.
+        #: Physical value of 1 in the columns of the boundary.
         self._units = np.array([unit, 1.0])
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._z = 0
-        #: Labels given so far, and those of pores that may go on: 1 … n_open.
+        #: Number of labels so far, and of those of open pores: 1 … n_open.
         self._n = self._n_open = 0
         self._parent = np.zeros(1 << 10, np.int64)
-        #: The provisional label of each open one.
+        #: Provisional label of each open label.
         self._provisional = np.zeros(1, np.int64)
         self._parts: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = [_no_rows()]
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
         self._most_labels = _MOST_LABELS
-        #: Rows of complete pores, and the number of theirs for provisional labels.
+        #: Rows of completed pores, and their numbers by provisional label.
         self._complete: list[tuple[np.ndarray, np.ndarray]] = [
             (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
         ]
@@ -176,14 +176,14 @@ class SlabLabeller:
         ----------
         pores : ndarray of shape (z, Y, X), bool
         sample : ndarray of shape (z, Y, X), bool, or None
-            Where the sample is; None for everywhere.
+            Sample mask; None for everywhere.
 
         Returns
         -------
         labels : ndarray of shape (z, Y, X), uint32
             Labels of this slab, 1..n.
         offset : int
-            To be added to them for provisional labels of the whole.
+            Offset to add for provisional labels of the whole volume.
         """
         from napari_geosr.measure.kernels import cells, runs
 
@@ -247,10 +247,10 @@ class SlabLabeller:
     def _join(
         self, labels: np.ndarray, n_before: int, sample: np.ndarray | None
     ) -> None:
-        """Join the first plane to the last of the slab before; sweep between them."""
+        """Join the first plane to the previous slab's last; count between them."""
         from napari_geosr.measure.kernels import cells, joining
 
-        first = labels[0].astype(np.int32)  # half the memory of indices
+        first = labels[0].astype(np.int32)  # half the memory of index arrays
         first[first > 0] += n_before
         if self._last_labels is not None:
             below = self._last_labels
@@ -300,8 +300,8 @@ class SlabLabeller:
                 table, part, row_of[ids], column.MERGE_RULES, rows, boundary
             )
         for pairs, weights in self._contacts:
-            # Two parts that face each other were each given a surface there; where
-            # they are one pore, there is none.
+            # Two parts that face each other each got a surface there; if they are one
+            # pore, it must be removed.
             one, other = row_of[pairs].T
             same = (one == other) & (one > 0)
             np.subtract.at(boundary[:, column.SURFACE], one[same], 2 * weights[same])
@@ -333,10 +333,10 @@ class SlabLabeller:
         self._parent = np.zeros(max(1 << 10, len(parent)), np.int64)
         self._parent[: len(parent)] = parent
         self._provisional = self._provisional[kept]
-        # One row for each open pore, however many slabs it has been met in.
+        # One row per open pore, however many slabs it spans.
         is_root = kept & (roots == np.arange(len(roots)))
         row_of = ((np.cumsum(is_root) - 1) * kept[roots])[roots]
-        n = int(is_root.sum()) - 1  # 0 is the background
+        n = int(is_root.sum()) - 1  # label 0 is the background
         rows, boundary = column.new_table(n), column.new_boundary(n)
         for ids, table, part in self._parts:
             joining.merge_rows(
@@ -351,14 +351,14 @@ class SlabLabeller:
                 contacts.append((new[pairs[both]], weights[both]))
         self._contacts = contacts
         if self._last_labels is not None:
-            # No copy of eight bytes per voxel of the plane.
+            # Avoid a copy with eight bytes per voxel of the plane.
             small = (new * kept).astype(np.int32)
             self._last_labels = small[self._last_labels]
 
     def state(self) -> dict[str, np.ndarray]:
-        """All that is known of the slabs so far, to be kept in a file."""
+        """The state after the slabs so far, for storing in a file."""
         self._complete = [_joined(self._complete)]
-        # An open pore's row, a complete one's and a label's are all that grows.
+        # Only rows of open and completed pores, and labels, grow in number.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
                 [self._z, self._n, self._n_open, self._n_complete, self._most_labels]
@@ -382,10 +382,10 @@ class SlabLabeller:
         return values | self._small.state()
 
     def restore(self, state: Mapping[str, np.ndarray]) -> bool:
-        """Take over what `state` gave; False if it cannot be of this volume."""
+        """Restore a `state`; False if it does not belong to this volume."""
         try:
             return self._restore(state)
-        except (KeyError, ValueError, IndexError, TypeError):  # something is missing
+        except (KeyError, ValueError, IndexError, TypeError):  # incomplete state
             return False
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> bool:
@@ -396,7 +396,7 @@ class SlabLabeller:
         complete = state["complete_0"], state["complete_1"]
         contacts = state["contact_0"], state["contact_1"]
         ids = state["part_0"]
-        # Indices are used unchecked by compiled code.
+        # Compiled code uses the indices without bounds checks.
         bounds = (
             (parent, n_open),
             (last, n_open),

@@ -1,4 +1,4 @@
-"""Memory budget of a measurement: the slabs that keep it, and the least that does."""
+"""Memory budget of a measurement: slab thickness, and the minimum budget."""
 
 from __future__ import annotations
 
@@ -14,38 +14,38 @@ from napari_geosr.core.memory import free_host_memory
 from napari_geosr.measure.blocks import chunk_thickness, slab_thickness
 from napari_geosr.measure.config import PorosityConfig
 
-#: Part of the free memory that label and mask arrays of ours may take.
+#: Share of the free memory for arrays of labels and masks.
 MEMORY_SHARE = 0.5
-#: Bytes for each voxel of a slab beside its grey values: labels, masks and, where it is
-#: full of specks, a row for each of them.
+#: Bytes per voxel of a slab, in addition to its grey values: labels, masks and, if it
+#: is full of specks, one row for each.
 _BYTES_PER_VOXEL = 12
-#: Bytes for each voxel of a plane at which two slabs meet, full of specks.
+#: Bytes per voxel of a plane between two slabs, if it is full of specks.
 _BYTES_OF_SEAM = 130
-#: Bytes for each voxel of a slab that a band of the porosity takes: the grey values,
-#: their deviations and the sum of both as floats.
+#: Bytes per voxel of a slab for a porosity interval: grey values, deviations and their
+#: sum as floating point.
 _BYTES_FOR_BAND = 24
-#: What a run takes whatever the volume, most of it to measure the noise.
+#: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
-#: Planes of a slab at least, if a slab is that thick without a budget: with fewer, most
-#: of the work and memory is for the seams.
+#: Minimum thickness of a slab in planes, if possible without a budget: thinner slabs
+#: spend most of the work and memory on seams.
 _FEWEST_PLANES = 4
-#: Part of the budget that a block may take which is read once and labelled by slabs.
+#: Share of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
 
 
 @dataclass(frozen=True)
 class SlabPlan:
-    """How a volume is cut; no figure depends on it.
+    """Division of a volume into slabs; the result does not depend on it.
 
     Attributes
     ----------
     thickness : int
-        Planes that are labelled together.
+        Number of planes labelled together.
     standard : int
-        Planes that would be without a budget. The range of grey values in as many is
-        what the first bins of a histogram are made for.
+        Number of planes without a budget. The first bins of a histogram are chosen from
+        the range of grey values in that many planes.
     source : ArrayLike
-        The volume, with a chunk of it kept in memory where slabs are thinner.
+        The volume, with a chunk of it cached if slabs are thinner than chunks.
     """
 
     thickness: int
@@ -54,14 +54,14 @@ class SlabPlan:
 
 
 def available_bytes(config: PorosityConfig) -> int:
-    """Bytes that arrays of labels and masks may take: the budget, or a share of all."""
+    """Bytes for arrays of labels and masks: budget, or share of the free memory."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_host_memory() * MEMORY_SHARE)
 
 
 def least_bytes(source: Any, *, has_band: bool = False) -> int:
-    """Bytes that a measurement takes with the thinnest slabs."""
+    """Memory of a measurement with the thinnest slabs, in bytes."""
     source = source if len(source.shape) > 2 else _OnePlane(source)
     fewest = min(_FEWEST_PLANES, slab_thickness(source))
     return _bytes_with(source, fewest, has_band)
@@ -92,12 +92,12 @@ def plan_slabs(
     source, target : ArrayLike of shape (Z, Y, X)
         `target` may be None.
     held : int
-        Bytes of arrays as large as the volume that the run keeps in memory.
+        Bytes of full-size arrays that the run keeps in memory.
 
     Raises
     ------
     VolumeError
-        If not even the thinnest slabs fit.
+        If even the thinnest slabs do not fit.
     """
     standard = slab_thickness(source, target)
     is_free = config.memory is None
@@ -107,7 +107,7 @@ def plan_slabs(
         raise VolumeError(_too_small(name, needed, budget, is_free))
     thickness = _thickest(source, standard, budget - held, has_band)
     if thickness < min(standard, chunk_thickness(source)):
-        # A chunk that is read for each of its slabs takes that many times as long.
+        # Reading a chunk again for each of its slabs would multiply the reading time.
         kept = standard * math.prod(source.shape[1:]) * np.dtype(source.dtype).itemsize
         if kept <= _READ_SHARE * (budget - held) and kept <= budget - needed:
             source = _KeptBlock(source, standard)
@@ -116,7 +116,7 @@ def plan_slabs(
 
 
 def _thickest(source: Any, most: int, budget: int, has_band: bool) -> int:
-    """Planes of the thickest slab that fits; the thinnest one is known to fit."""
+    """Thickness of the thickest slab that fits; the thinnest is known to fit."""
     if _bytes_with(source, most, has_band) <= budget:
         return most
     one = _bytes_with(source, 1, has_band)
@@ -136,14 +136,14 @@ def _too_small(name: str, needed: int, budget: int, is_free: bool) -> str:
 
 
 class _OnePlane:
-    """The shape of a 2D image as a volume."""
+    """A 2D image with the shape of a volume."""
 
     def __init__(self, image: Any) -> None:
         self.shape, self.dtype = (1, *image.shape), image.dtype
 
 
 class _KeptBlock:
-    """A volume in chunks, of which the last ones that were read are kept."""
+    """A chunked volume that caches the chunks read last."""
 
     def __init__(self, array: Any, thickness: int) -> None:
         self._array, self._thickness = array, thickness
@@ -156,7 +156,7 @@ class _KeptBlock:
         while z < slab.stop:
             start = z // self._thickness * self._thickness
             if not len(self._block) or self._start != start:
-                self._block = np.empty(0)  # never two of them
+                self._block = np.empty(0)  # free the old block before reading
                 stop = min(start + self._thickness, self.shape[0])
                 self._block = np.asarray(self._array[start:stop])
                 self._start = start

@@ -20,14 +20,14 @@ Mask = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class CentrelineAgreement:
-    """Shares of the centrelines that lie in the wrong phase.
+    """Agreement of centrelines with the phase of the other mask.
 
     Attributes
     ----------
     precision : float
-        Of the found centrelines in the true phase; 1: nothing is invented.
+        Share of the found centrelines in the true phase; 1: nothing is invented.
     recall : float
-        Of the true centrelines in the found phase; 1: nothing is cut or lost.
+        Share of the true centrelines in the found phase; 1: nothing is cut or lost.
     cldice : float
         Harmonic mean of both [1]_.
     """
@@ -40,7 +40,7 @@ class CentrelineAgreement:
 def centreline_agreement(mask: Mask, truth: Mask) -> CentrelineAgreement:
     """Compare the centrelines of two masks of the same shape, ([Z,] Y, X) [1]_.
 
-    Where one has no centreline, its share is 1 if the other has none either, else 0.
+    If one mask has no centreline, its share is 1 if the other has none either, else 0.
     """
     from skimage.morphology import skeletonize
 
@@ -60,10 +60,10 @@ def centreline_agreement(mask: Mask, truth: Mask) -> CentrelineAgreement:
 
 
 def connectivity(mask: Mask) -> float:
-    """Loops of a phase: one less its Euler number, faces of the volume shared [2]_.
+    """Number of loops of a phase: 1 - Euler number, faces of the volume shared [2]_.
 
-    The last faces count to the neighbour's part, so that figures of blocks which
-    overlap by one voxel add up; divided by the volume it is Conn.D.
+    The last faces count towards the neighbouring block, so that values of blocks that
+    overlap by one voxel add up; divided by the volume, this is Conn.D.
 
     Parameters
     ----------
@@ -88,7 +88,7 @@ def connectivity(mask: Mask) -> float:
 
 
 def _runs(line: Mask) -> int:
-    """Pieces of a line: its Euler number."""
+    """Number of pieces of a line: its Euler number."""
     return int(
         np.count_nonzero(np.diff(np.concatenate([[False], line]).astype(int)) > 0)
     )

@@ -32,14 +32,13 @@ from napari_geosr.physics.sampling import area_downsample
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Coarse voxels of a window of the spectrum along Y and X, and along Z; fewer do not
-#: do.
+#: Window of the spectrum along Y and X, in coarse voxels: maximum, and minimum.
 LARGEST_WINDOW, LEAST_WINDOW = 32, 16
 LARGEST_DEPTH, _LEAST_DEPTH = 16, 8
-#: How much better than white noise another spectrum must fit. Smooth noise can pass for
-#: structure, and the other way round.
+#: Factor by which another spectrum must fit better than white noise. Smooth noise can
+#: be mistaken for structure, and vice versa.
 _PARSIMONY = {"white": 1.0, "reconstruction": 1.15, "smooth": 2.0}
-#: Part of the voxels that is the darkest.
+#: Share of the voxels that counts as darkest.
 _DARK = 0.05
 
 
@@ -68,7 +67,7 @@ def degradation_steps(
         Spectra that the noise may have: ``"white"``, ``"reconstruction"``,
         ``"smooth"``.
     name : str
-        Of the coarse scan, in messages.
+        Name of the coarse scan, in messages.
 
     Yields
     ------
@@ -84,7 +83,7 @@ def degradation_steps(
     VolumeError
         If there is too little to measure.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)

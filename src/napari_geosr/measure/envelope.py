@@ -18,9 +18,9 @@ from napari_geosr.measure.kernels import columns as column
 
 Mask = npt.NDArray[np.bool_]
 
-#: Bytes per voxel that the envelope, and the second one that checks it, take at most.
+#: Peak bytes per voxel for the envelope, and for the second one that checks it.
 _BYTES_PER_VOXEL = 10
-#: A sign of life between two looks at `should_stop`; the caller named the stage.
+#: Progress report between two calls of `should_stop`; the caller names the stage.
 _ALIVE = Step()
 
 
@@ -56,7 +56,7 @@ def envelope_steps(
     VolumeError
         If there is no solid at all.
     Cancelled
-        If `should_stop`, asked every few million voxels, says so.
+        If `should_stop`, called every few million voxels, returns True.
     """
 
     def check() -> None:
@@ -73,7 +73,7 @@ def envelope_steps(
         )
     body = yield from _chosen_bodies(solid, 26, _is_largest, check, thickness)
     flat = body.shape[0] == 1
-    # Dilation must not be stopped by the border, or erosion would eat from it.
+    # Pad, so that the border does not limit dilation and cause excess erosion.
     margin = [(0, 0) if flat and axis == 0 else (closing, closing) for axis in range(3)]
     closed = np.pad(body, margin)
     for grow in (True, False):

@@ -1,4 +1,4 @@
-"""The demonstration: a simulated foam scan restored, and its pores before and after."""
+"""The demonstration: a simulated foam scan is restored and its pores are measured."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_geosr.physics import samples
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
-#: What the demonstration writes, besides the scan and its clean twin.
+#: Files written by the demonstration, in addition to the scan and its ground truth.
 OUTPUTS = ("result.ome.tif", "report.json", "report.html", "overview.png")
 INPUTS = ("scan.ome.tif", "truth.ome.tif")
 
@@ -37,12 +37,12 @@ class DemoResult:
 
     @property
     def error_before(self) -> float:
-        """Porosity error of the degraded scan, relative to the truth."""
+        """Porosity error of the degraded scan, relative to the ground truth."""
         return self._error("degraded")
 
     @property
     def error_after(self) -> float:
-        """Porosity error of the restored scan, relative to the truth."""
+        """Porosity error of the restored scan, relative to the ground truth."""
         return self._error("restored")
 
     def _error(self, name: str) -> float:
@@ -59,17 +59,17 @@ def demo_steps(
 ) -> Generator[Step, None, DemoResult]:
     """Simulate a noisy foam scan, restore it, measure it and write a report.
 
-    Files are written to `out`: the scan and its clean twin, the restored volume, the
-    report as JSON and HTML, and a picture.
+    The following files are written to `out`: the scan and its ground truth, the
+    restored volume, the report as JSON and HTML, and a picture.
 
     Parameters
     ----------
     out : Path
-        Folder for the files; made if missing.
+        Folder for the files; created if missing.
     model : str
         Name of a denoising model.
     overwrite : bool
-        Whether existing files are replaced.
+        Whether existing files are overwritten.
     should_stop : callable
 
     Returns

@@ -1,4 +1,4 @@
-"""What is installed and at hand, for people who ask why something does not work."""
+"""Information about the installation and the computer, for troubleshooting."""
 
 from __future__ import annotations
 
@@ -36,18 +36,18 @@ _QT = ("PyQt6", "PySide6")
 
 @dataclass(frozen=True)
 class Findings:
-    """Rows by section, and advice where something is missing."""
+    """Rows by section, and advice if something is missing."""
 
     sections: dict[str, dict[str, str]]
     advice: tuple[str, ...]
 
     def to_json_dict(self) -> AnyDict:
-        """Everything found as what JSON can hold."""
+        """All findings as JSON-serialisable values."""
         return {**self.sections, "advice": list(self.advice)}
 
 
 def examine() -> Findings:
-    """Look at versions, devices, memory, disk, Qt, display and the models."""
+    """Check versions, devices, memory, disk, Qt, display and models."""
     advice: list[str] = []
     sections = {
         "system": {

@@ -1,4 +1,4 @@
-"""Where results live that nobody asked to save: in memory, or on disk if too large."""
+"""Stores unsaved results in memory, or on disk if they are too large."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ from napari_geosr.io.output import copy_boxes
 from napari_geosr.io.stamp import Stamp
 from napari_geosr.io.unfinished import history_of
 
-#: A result above this share of the free memory goes to disk instead.
+#: Share of the free memory above which a result is stored on disk.
 _RESULT_SHARE = 0.4
-#: Results left behind by a program that was killed are removed after this many days.
+#: Days after which results left by a killed program are removed.
 _DAYS = 7
 _SUFFIX = ".zarr"
-#: Folders of results that are removed with their arrays.
+#: Folders of results, removed together with their arrays.
 _owned: set[Path] = set()
 
 
@@ -52,17 +52,17 @@ def array_for(
     Parameters
     ----------
     fill : float
-        What voxels hold that nobody has written yet.
+        Value of voxels that have not been written.
     budget : int, optional
-        Bytes that a run may take; by default what is free.
+        Memory budget of a run in bytes; by default the free memory.
     depth : int
-        Planes of a chunk of a zarr.
+        Planes per chunk of a zarr.
     """
     nbytes = math.prod(shape) * dtype.itemsize
     available = free_host_memory() if budget is None else budget
     if nbytes <= available * _RESULT_SHARE:
-        # Not np.zeros: pages that nobody has touched would count as free, and a run
-        # would plan with the memory of its own result.
+        # Not np.zeros: untouched pages would count as free, and a run would plan with
+        # the memory of its own result.
         return np.full(shape, fill, dtype)
     return cached_zarr(shape, dtype, fill, depth)
 
@@ -72,17 +72,17 @@ def cached_zarr(
 ) -> Any:
     """Create a zarr in the cache folder for a result too large for memory.
 
-    It is removed when nobody holds the array any more, at the latest when the program
-    ends: a result that is to stay is saved to a file.
+    It is removed when the array is no longer referenced, at the latest when the program
+    ends; save a result to a file to keep it.
 
     Parameters
     ----------
     shape : tuple of int
     dtype : dtype
     fill : float
-        Value of voxels that are not written.
+        Value of voxels that have not been written.
     depth : int
-        Planes of a chunk.
+        Planes per chunk.
     """
     import zarr
 
@@ -104,16 +104,16 @@ def cached_zarr(
 
 @dataclass(frozen=True)
 class CachedResult:
-    """A result in the cache folder, as a journal needs it.
+    """A result in the cache folder, in the form that a journal needs.
 
     Attributes
     ----------
     temporary : Path
         Its folder.
     stamp : Stamp
-        What it will say of itself.
+        Description of the result.
     is_reopened : bool
-        Whether a run that was killed has begun it.
+        Whether it was started by a run that was killed.
     """
 
     array: Any
@@ -123,12 +123,12 @@ class CachedResult:
 
     @property
     def path(self) -> Path:
-        """Named in errors."""
+        """Path shown in errors."""
         return self.temporary
 
     def secure(self) -> None:
-        """Have everything that was written so far on the disk."""
-        sync = getattr(os, "sync", None)  # of chunks nobody knows which are new
+        """Flush everything written so far to disk."""
+        sync = getattr(os, "sync", None)  # of all chunks: it is unknown which are new
         if sync is not None:
             sync()
 
@@ -153,7 +153,7 @@ def _stamp_of(volume: Volume) -> Stamp:
 
 
 def own(array: Any) -> None:
-    """Remove a result in the cache folder when nobody holds its array any more."""
+    """Remove a cached result as soon as its array is no longer referenced."""
     path = _path_of(array)
     if path is not None and path not in _owned:
         _owned.add(path)
@@ -161,9 +161,9 @@ def own(array: Any) -> None:
 
 
 def left_results() -> list[Volume]:
-    """What programs that were killed have finished of results in the cache folder.
+    """Unfinished results that killed programs left in the cache folder.
 
-    The last record of each says which boxes are finished.
+    The last record of each lists the finished boxes.
     """
     import zarr
 
@@ -173,28 +173,28 @@ def left_results() -> list[Volume]:
             array: Any = zarr.open_array(entry.part, mode="r+")
             found.append(_as_volume(entry, array))
         except (OSError, ValueError, KeyError, TypeError, GeoSRError):
-            continue  # it is damaged, or was removed meanwhile
+            continue  # damaged, or removed in the meantime
     return found
 
 
 def keep_part(volume: Volume, path: Path) -> Path | None:
-    """Keep what a run has finished without a file, for another process to resume.
+    """Keep the finished part of an unsaved result, for another process to resume.
 
     A result in the cache folder is moved to `path`; of one in memory the finished boxes
-    are copied. Whoever holds the array must not use it any more.
+    are copied. The array must not be used afterwards.
 
     Parameters
     ----------
     volume : Volume
-        What a run has left; its last record says what is ``finished``, or that it is
+        Result of a run; its last record lists the ``finished`` boxes or is
         ``complete``.
     path : Path
-        A folder that does not exist: a zarr, with its journal beside it.
+        A folder that does not exist yet: a zarr, with its journal next to it.
 
     Returns
     -------
     Path or None
-        `path`; None where nothing is finished.
+        `path`; None if nothing is finished.
 
     Raises
     ------
@@ -223,7 +223,7 @@ def keep_part(volume: Volume, path: Path) -> Path | None:
 
 
 def _link_or_copy(source: str, target: str) -> None:
-    """One file under two names, where the folders are on one drive."""
+    """Link a file under a second name, or copy it to another drive."""
     try:
         os.link(source, target)
     except OSError:
@@ -231,7 +231,7 @@ def _link_or_copy(source: str, target: str) -> None:
 
 
 def open_part(path: Path) -> Volume | None:
-    """What `keep_part` has kept; None where there is nothing, or no longer."""
+    """Open the part stored by `keep_part`; None if there is none."""
     entry = read_journal(path)
     if entry is None or not entry.boxes:
         return None
@@ -245,9 +245,10 @@ def open_part(path: Path) -> Volume | None:
 
 
 def remove_parts(folder: Path, *paths: Path | None) -> None:
-    """Remove what `keep_part` has kept in the folder of a job, if it is there.
+    """Remove parts stored by `keep_part` in the folder of a job, if they exist.
 
-    A job file that a stranger wrote may name any place: what lies elsewhere stays.
+    A job file from elsewhere may name any path; files outside the folder are not
+    removed.
     """
     own = folder.resolve()
     for path in paths:
@@ -256,7 +257,7 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
 
 
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
-    """The last record of a volume, as unfinished, and the boxes that are finished."""
+    """The last record of a volume, marked as unfinished, and its finished boxes."""
     last = dict(volume.provenance[-1]) if volume.provenance else {}
     boxes = list(boxes_of_the_record(last.get("finished") or ()))
     if last.get("complete") is True:
@@ -302,14 +303,14 @@ def _as_volume(entry: JournalEntry, array: Any) -> Volume:
 
 
 def discard(volume: Volume) -> None:
-    """Remove a result that a program that was killed left in the cache folder."""
+    """Remove a result that a killed program left in the cache folder."""
     path = _path_of(volume.data)
     if path is not None:
         _drop(path)
 
 
 def _entries() -> list[JournalEntry]:
-    """Journals of results that nobody fills any more."""
+    """Journals of results that no running program is filling."""
     entries = map(read_journal, leftovers(_folder() / f"result{_SUFFIX}", _SUFFIX))
     return [
         entry
@@ -325,7 +326,7 @@ def _folder() -> Path:
 
 
 def _path_of(array: Any) -> Path | None:
-    """The folder of a zarr in the cache; None for another array."""
+    """The folder of a zarr in the cache; None for any other array."""
     store = getattr(array, "store", None)
     root = getattr(store, "root", None)
     if root is None or Path(root).parent != _folder():
@@ -339,7 +340,7 @@ def _drop(path: Path) -> None:
 
 
 def _remove_leftovers() -> None:
-    """Remove what is old, and what cannot be resumed because its program is gone."""
+    """Remove old results, and those of ended programs that cannot be resumed."""
     oldest = time.time() - _DAYS * 86400
     for left in _folder().glob(f"*{_SUFFIX}"):
         entry = read_journal(left)

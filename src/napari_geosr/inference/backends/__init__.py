@@ -1,8 +1,8 @@
 """Backends that replace torch, checked against the network itself.
 
-A run that may use another backend computes its first tile with torch. Then, if that
-saves time, the network is converted, the same tile is computed once more, and the two
-are compared. Whatever is decided holds to the end of the run and is in its record.
+A run that may use another backend computes its first tile with torch. If a conversion
+would save time, the network is converted, the same tile is computed again and the two
+results are compared. The decision holds for the whole run and is recorded.
 """
 
 from __future__ import annotations
@@ -35,20 +35,23 @@ AUTO: Setting = "auto"
 TORCH: Setting = "torch"
 OPENVINO: Setting = "openvino"
 
-#: Bytes that openvino takes whatever the window: its import, the graph and its kernels
-#: took 20 to 56 MB. A window took less than the memory model says of torch.
+#: Memory that openvino needs whatever the window size, in bytes: import, graph and
+#: kernels took 20 to 56 MB. Per window it took less than the memory model predicts for
+#: torch.
 FIXED_BYTES = 64 * 10**6
-#: `auto` leaves shorter runs to torch: converting and checking takes a few seconds.
+#: Shortest remaining run, in seconds, for which `auto` converts: converting and
+#: checking takes a few seconds.
 WORTHWHILE_SECONDS = 60.0
-#: `auto` needs a gain that is more than the scatter of short timings.
+#: Smallest speed-up for which `auto` switches; larger than the scatter of short
+#: timings.
 WORTHWHILE_SPEED = 1.05
 
 
 def installed() -> bool:
-    """Whether openvino can be imported; it is not imported for that."""
+    """Whether openvino can be imported (checked without importing it)."""
     try:
         return find_spec("openvino") is not None
-    except ValueError:  # half imported, or put in its place by someone
+    except ValueError:  # half imported, or replaced in `sys.modules`
         return False
 
 
@@ -93,15 +96,15 @@ class FirstTile:
     Attributes
     ----------
     ours : ndarray
-        Its values, still standardised.
+        The tile's values, still standardised.
     torch : TimedForward
-        The network's calls.
+        The forward pass that computed it.
     again : callable
-        Computes the same tile by another forward.
+        Computes the same tile with another forward pass.
     n_left : int
-        Tiles of about this size that are still to come.
+        Number of remaining tiles of about this size.
     room : float
-        Bytes of the budget that the run leaves.
+        Unused part of the memory budget, in bytes.
     """
 
     ours: Array
@@ -120,14 +123,15 @@ class Choice:
     threads : int, optional
         As in `napari_geosr.inference.runner.restore_tiles`.
     n_runs : int
-        Runs with this network and choice, as over the time points of a series.
+        Number of runs that share this network and choice, such as the time points of a
+        series.
 
     Attributes
     ----------
     name : str
         The backend, once it is chosen; ``""`` before.
     forward : callable or None
-        Called in the network's place; None: the network itself.
+        Called instead of the network; None: the network itself.
     """
 
     def __init__(
@@ -147,28 +151,29 @@ class Choice:
         return FIXED_BYTES if OPENVINO in (self.setting, self.name) else 0
 
     def facts(self) -> AnyDict:
-        """For the record of a run."""
+        """Facts for the record of a run."""
         undecided = OPENVINO if self.setting == OPENVINO else TORCH
         return {"name": self.name or undecided, **self._facts}
 
     def release(self) -> None:
-        """Release the memory of windows between runs that share a choice."""
+        """Release the windows' memory between runs that share a choice."""
         if self._converted is not None:
             self._converted.release()
 
     def settle(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> tuple[Array, str]:
-        """Choose; returns the tile's values and a message for the user (or ``""``).
+        """Choose; return the tile's values and a message for the user (or ``""``).
 
         Raises
         ------
         ConfigError, EngineError
-            If openvino is demanded and cannot compute the network, or not equally.
+            If openvino was requested explicitly but cannot compute the network, or its
+            result differs.
         """
         check_available(self.setting, device)
         if self.setting == AUTO:
-            # Nothing that a person would have to be told: openvino is not meant here.
+            # No message: openvino does not apply here.
             reason = self._not_meant(network, device, tile)
             if reason is not None:
                 self._take_torch(reason)
@@ -188,7 +193,7 @@ class Choice:
     def _not_meant(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> str | None:
-        """Reason why `auto` does not try the backend; ``""`` if none is shown."""
+        """Reason why `auto` does not try the backend; ``""`` to report none."""
         if not installed():
             return ""
         if device != "cpu":
@@ -206,7 +211,7 @@ class Choice:
         forward = TimedForward(converted)
         try:
             theirs = tile.again(forward)
-            if forward.n_calls == 1:  # kernels for a new shape are made in its call
+            if forward.n_calls == 1:  # the first call for a new shape compiles kernels
                 theirs = tile.again(forward)
         except Cancelled:
             raise

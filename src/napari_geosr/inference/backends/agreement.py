@@ -10,9 +10,9 @@ from napari_geosr.core.types import AnyArray
 
 Array = AnyArray
 
-#: Differences from torch that are accepted, in standard deviations of the volume: of
-#: the worst voxel and root mean square. Rounding in another order gives up to 1e-5 and
-#: 1e-6; arithmetic in 16 bits, which must not pass, several percent.
+#: Accepted differences from torch, in standard deviations of the volume: largest, and
+#: root mean square. Another order of rounding gives up to 1e-5 and 1e-6; 16-bit
+#: arithmetic, which must be rejected, several per cent.
 MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
 
 
@@ -25,7 +25,7 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
     if theirs.shape != ours.shape:
         return math.inf, math.inf
     largest, squares = 0.0, 0.0
-    for a, b in zip(theirs, ours, strict=True):  # a part at a time: tiles are large
+    for a, b in zip(theirs, ours, strict=True):  # part by part: tiles are large
         part = np.abs(a - b)
         # Not max(): it would lose a NaN.
         largest = float(np.maximum(largest, part.max()))

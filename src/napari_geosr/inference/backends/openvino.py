@@ -19,23 +19,23 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Voxels along each axis of the window that the network is traced on, about.
+#: Approximate edge length, in voxels, of the window used to trace the network.
 _TRACED = {2: 48, 3: 16}
-#: Strides that the windows of the trial have more along each axis: traces can hold on
-#: to a size that they saw.
+#: Extra strides along each axis of the trial windows: a trace can hard-code the size
+#: that it was made with.
 _TRIALS = ((1, 2, 3), (4, 1, 2))
-#: How often a wish to stop is asked for.
+#: Interval between checks for a request to stop, in milliseconds.
 _POLL_MS = 50
 
 
 class ConvertedNetwork:
-    """Called like the network, by one thread at a time.
+    """A converted network, called like the original, by one thread at a time.
 
     Parameters
     ----------
     compiled : openvino.CompiledModel
     interrupt : callable
-        Called many times a second while a window is computed; may raise to end it.
+        Called many times a second while a window is computed; may raise to stop it.
     """
 
     def __init__(self, compiled: Any, interrupt: Callable[[], None]) -> None:
@@ -61,7 +61,7 @@ class ConvertedNetwork:
                 self._interrupt()
         except BaseException:
             request.cancel()
-            with suppress(RuntimeError):  # that it was cancelled
+            with suppress(RuntimeError):  # reports that it was cancelled
                 request.wait()
             raise
         # The request writes the next window into the same memory.
@@ -73,22 +73,22 @@ def convert(
 ) -> ConvertedNetwork:
     """Convert a network in its current state, including the noise set on it.
 
-    It takes windows of any size. On small windows of sizes other than that of the trace
-    it was found equal to the network.
+    The result accepts windows of any size. It has been compared with the network on
+    small windows of sizes other than that of the trace.
 
     Parameters
     ----------
     network : nn.Module
         On the CPU.
     threads : int
-        CPU threads that it may use.
+        Number of CPU threads.
     interrupt : callable
-        Called many times a second while a window is computed; may raise to end it.
+        Called many times a second while a window is computed; may raise to stop it.
 
     Raises
     ------
     NotConvertible
-        If openvino cannot compute it, or not equally.
+        If openvino cannot compute it, or the results differ.
     """
     import torch
 
@@ -96,7 +96,7 @@ def convert(
     base = probe_window(spec, _TRACED[len(spec.axes)])
     try:
         with warnings.catch_warnings(), torch.no_grad():
-            # Of tracing: whether its guesses hold is what the trial is for.
+            # Tracer warnings: the trial checks whether the tracer's assumptions hold.
             warnings.simplefilter("ignore")
             openvino = _imported()
             # Another thread may be using the network, for a preview.
@@ -112,7 +112,7 @@ def convert(
             "INFERENCE_PRECISION_HINT": "f32",  # bfloat16 is 6 % off
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,
-            "ENABLE_CPU_PINNING": False,  # other programs want their cores as well
+            "ENABLE_CPU_PINNING": False,  # other programs need their cores
         }
         compiled = openvino.Core().compile_model(model, "CPU", settings)
         converted = ConvertedNetwork(compiled, interrupt)

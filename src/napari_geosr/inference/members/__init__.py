@@ -1,7 +1,7 @@
 """Members: several predictions for one volume, to estimate the deviation.
 
-One file a kind, found by file name. A kind's module offers ``TITLE``, ``HELP`` (a line
-for people), ``NEEDS_OTHERS`` (whether further models are given) and
+One file per kind, found by its file name. The module offers ``TITLE``, ``HELP`` (one
+line shown to the user), ``NEEDS_OTHERS`` (whether it takes further models) and
 ``make(question) -> Members``.
 """
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
-#: Instead of a kind: no spread, one forward.
+#: Used instead of a kind: no deviation, a single forward pass.
 NONE = "none"
 
 KINDS = Registry(
@@ -40,9 +40,9 @@ class EnsembleInputs:
     voxel_size : tuple of float
         Of the input, along its axes.
     statistics : Standardisation
-        By which the run scales the input and the output.
+        Grey scales of the run's input and output.
     n_members : int or None
-        How many are wanted; None: as many as the kind finds reasonable.
+        Requested number; None: the default of the kind.
     """
 
     models: Sequence[Model]
@@ -57,11 +57,11 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
     Parameters
     ----------
     kind : str
-        Of the uncertainty; ``"none"`` for none.
+        Kind of uncertainty; ``"none"`` for none.
     n_others : int
         Further models.
     n_members : int or None
-        Members that were asked for.
+        Requested number of members.
     """
     if kind == NONE:
         if n_others or n_members is not None:
@@ -90,23 +90,23 @@ def check_kind(kind: str, n_others: int, n_members: int | None) -> None:
 
 
 def load(kind: str) -> Any:
-    """The module of a kind.
+    """The module of a kind of uncertainty.
 
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is no such kind.
     """
     return KINDS.load(kind)
 
 
 def make_members(kind: str, question: EnsembleInputs) -> Members:
-    """A network that runs all members on a window and gives mean and deviation.
+    """A network that runs all members on a window; outputs mean and deviation.
 
     Raises
     ------
     ConfigError, ModelError
-        If the models do not go together, or have not so many members.
+        If the models do not match, or fewer members are available than requested.
     """
     members: Members = load(kind).make(question)
     return members

@@ -1,6 +1,6 @@
 """Networks of the members, and mean and deviation over all members.
 
-Mean and deviation are summed one member after the other: Welford. Note on a method for
+Mean and deviation are accumulated member by member: Welford. Note on a method for
 calculating corrected sums of squares and products. Technometrics 4, 419-420 (1962).
 doi:10.1080/00401706.1962.10490022
 """
@@ -29,17 +29,17 @@ class Members(nn.Module):
     Parameters
     ----------
     members : sequence of nn.Module
-        Each takes the window as `spec` says and gives one channel.
+        Each takes the window described by `spec` and outputs one channel.
     spec : NetworkSpec
-        With a halo that suits all members, and two outputs.
+        With a halo large enough for all members, and two outputs.
     facts : sequence of str
-        What each member is, for the record of a run.
+        Description of each member, for the record of a run.
 
     Notes
     -----
     The output has two channels: the mean, and the standard deviation with n - 1 in the
-    denominator. The order of the members is fixed, so that a window has the same values
-    in every run; another order would change them by rounding alone.
+    denominator. The order of the members is fixed, so that a window gets the same
+    values in every run; another order would change them by rounding.
     """
 
     def __init__(
@@ -72,13 +72,13 @@ class Members(nn.Module):
 
 
 class AdaptedNetwork(nn.Module):
-    """Runs a model's network on windows, with its own planes and grey scale.
+    """Runs a model's network on a run's windows, converting planes and grey scale.
 
     Parameters
     ----------
     planes : int
-        Neighbouring planes that the run gives (2.5D); the network takes the middle of
-        them.
+        Number of adjacent planes in the run's windows (2.5D); the network uses the
+        middle ones.
     """
 
     def __init__(self, model: Model, run: Standardisation, planes: int) -> None:
@@ -140,7 +140,7 @@ class SymmetryView(nn.Module):
         if how.mirrored:
             x = x.flip(-1)
         x = torch.rot90(x, how.quarter_turns, (-2, -1))
-        if how.upside_down:  # of a 2.5D network the planes are channels
+        if how.upside_down:  # in a 2.5D network the planes are channels
             x = x.flip(-3)
         y: torch.Tensor = self.network(x.contiguous())
         if how.upside_down and self._volumes:

@@ -12,11 +12,11 @@ class Symmetry:
     Attributes
     ----------
     quarter_turns : int
-        Of the planes, 0 to 3.
+        Number of quarter turns within the planes, 0 to 3.
     mirrored : bool
-        Columns from right to left.
+        Reverse the columns.
     upside_down : bool
-        Planes from last to first.
+        Reverse the planes.
     """
 
     quarter_turns: int

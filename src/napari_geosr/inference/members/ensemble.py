@@ -29,7 +29,7 @@ def make(question: EnsembleInputs) -> Members:
     Raises
     ------
     ConfigError
-        If the models do not do the same, or one is given twice.
+        If the models are for different tasks, or one is given twice.
     """
     from napari_geosr.inference.members._networks import AdaptedNetwork, Members
 
@@ -86,7 +86,7 @@ def _spec_of(specs: list[NetworkSpec]) -> NetworkSpec:
         adjacent_slices=max(s.adjacent_slices for s in specs),
         minimum_size=tuple(max(s.minimum_size[i] for s in specs) for i in axes),
         local=all(s.local for s in specs),
-        # As large as one of them works at once: without bounds where one has none.
+        # The largest piece that any member computes at once; None if one has no limit.
         at_once=max(pieces) if len(pieces) == len(specs) else None,
         n_outputs=2,
     )

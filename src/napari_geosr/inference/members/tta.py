@@ -1,8 +1,8 @@
 """Flips and quarter turns of the volume (test-time augmentation).
 
-A structure has no reason to be restored otherwise when the sample lies otherwise in the
-scanner: how far the answers differ is the model's doing. Each member turns the window,
-runs the network and turns the result back.
+The orientation of the sample in the scanner should not change how a structure is
+restored, so differences between orientations measure the error of the model. Each
+member turns the window, runs the network and turns the result back.
 """
 
 from __future__ import annotations
@@ -24,18 +24,19 @@ TITLE = "flips and turns"
 HELP = "the model on the volume as it is, mirrored and turned by 90°"
 NEEDS_OTHERS = False
 
-#: Members that are run when nobody says how many.
+#: Default number of members.
 _USUAL = 8
-#: Edges of a pixel that differ by less are the same.
+#: Relative difference below which the edge lengths of a pixel count as equal.
 _SQUARE = 1e-3
 
 
 def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetry]:
     """All symmetries allowed by the network and the voxel size.
 
-    Quarter turns need square pixels, and a network that treats rows and columns alike;
-    turning planes upside down one that sees several planes. The first half of the list,
-    and its first four, are groups of their own: a smaller number is as well balanced.
+    Quarter turns require square pixels and a network that treats rows and columns
+    alike; reversing the planes requires a network that sees several planes. The first
+    half of the list and its first four entries are groups as well, so that a smaller
+    number is equally balanced.
     """
     sizes = voxel_size[-2:]
     turns = math.isclose(*sizes, rel_tol=_SQUARE) and all(
@@ -46,7 +47,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
         plane += [(k, mirrored) for mirrored in (False, True) for k in (1, 3)]
     if spec.axes == "YX" and spec.adjacent_slices == 1:
         return [Symmetry(k, mirrored, False) for k, mirrored in plane]
-    # Upside down goes with a turn by 90°, or with a reflection, before it goes alone.
+    # Plane reversal first appears combined with a 90° turn or a reflection, then alone.
     return [
         Symmetry(k, mirrored, (bool(k % 2) if turns else mirrored) is not alone)
         for alone in (False, True)
@@ -60,7 +61,7 @@ def make(question: EnsembleInputs) -> Members:
     Raises
     ------
     ConfigError
-        If more are wanted than there are.
+        If more members are requested than there are symmetries.
     """
     from napari_geosr.inference.members._networks import Members, SymmetryView
 

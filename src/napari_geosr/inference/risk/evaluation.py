@@ -26,19 +26,20 @@ FloatArray = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-#: Strength of the probe in units of the noise: small against it, large against
-#: rounding.
+#: Strength of the probe in units of the noise: small compared with the noise, large
+#: compared with rounding errors.
 _EPSILON = 0.1
 _SEED = 20_813
-#: Blocks drawn, their size, and what is read around them for the filters to see.
+#: Number of blocks, their size, and the margin read around them for the filters.
 N_BLOCKS = 4
 _CORE = {2: (224, 224), 3: (8, 80, 80)}
 _MARGIN = {2: (16, 16), 3: (3, 12, 12)}
-#: Places that are looked at until there are enough.
+#: Maximum number of positions tried to find enough blocks.
 _PLACES = 40
-#: Share of voxels that have to hold something, for a block to be taken.
+#: Minimum share of valid voxels in a block.
 _LEAST_VALID = 0.3
-#: Cells along Y and X that a block is divided into, for the spread of an estimate.
+#: Cells along Y and X into which a block is divided, to find an estimate's standard
+#: error.
 _CELLS = 3
 
 
@@ -49,13 +50,13 @@ class Block:
     Attributes
     ----------
     box : tuple of slice
-        Where `window` lies in the volume.
+        Position of `window` in the volume.
     window : ndarray, float64
-        Grey values; those that are not finite are replaced by the mean of the others.
+        Grey values; non-finite ones are replaced by the mean of the others.
     core : tuple of slice
-        The part of the window that counts.
+        The part of the window that is evaluated.
     valid : ndarray of bool, of the core's shape
-        Voxels of the core that are finite and no padding.
+        Voxels of the core that are finite and not padding.
     """
 
     box: Box
@@ -76,8 +77,8 @@ class Block:
 def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     """Draw up to `n` blocks spread over a volume, reproducibly.
 
-    Places that hold hardly anything but padding (a constant grey value) or voxels that
-    are not finite are passed over, unless there are no others.
+    Positions with mostly padding (a constant grey value) or non-finite voxels are
+    skipped, unless there are no others.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     Raises
     ------
     VolumeError
-        If no place holds enough.
+        If no position has enough valid voxels.
     """
     ndim = source.ndim
     core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
@@ -106,7 +107,7 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
             found.append(block)
         elif block.valid.any():
             sparse.append(block)
-    if not found:  # a dark background, say, with few objects in it
+    if not found:  # for example a dark background with few objects
         sparse.sort(key=lambda block: -int(block.valid.sum()))
         found = sparse[:n]
     if not found:
@@ -123,7 +124,7 @@ def block_like(source: ArrayLike, block: Block) -> FloatArray:
 
 
 def _places(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """First voxels of blocks: low-discrepancy, so spread out whatever their number."""
+    """Start positions of blocks: a low-discrepancy sequence, always evenly spread."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
     ratio = {2: 1.324717957244746, 3: 1.2207440846057596}[n]
@@ -164,7 +165,7 @@ class EvaluationSample:
     ----------
     blocks : sequence of Block
     probes : sequence of ndarray
-        Noise of the scan's covariance for the window of each block, in grey values.
+        Noise with the scan's covariance for the window of each block, in grey values.
     variances : sequence of ndarray
         Variance of the noise at the voxels of each core.
     seconds : sequence of ndarray, optional
@@ -177,7 +178,7 @@ class EvaluationSample:
     seconds: Sequence[FloatArray] = ()
 
     def first(self, n: int) -> EvaluationSample:
-        """The first `n` blocks only."""
+        """The sample restricted to its first `n` blocks."""
         return EvaluationSample(
             self.blocks[:n], self.probes[:n], self.variances[:n], self.seconds[:n]
         )
@@ -235,22 +236,22 @@ def evaluate(
     should_stop: ShouldStop = never_stop,
     results: list[FloatArray] | None = None,
 ) -> CellMeans:
-    """Run a denoiser on the sample, and on the sample with a little more noise.
+    """Run a denoiser on the sample, with and without a little added noise.
 
     Parameters
     ----------
     network : nn.Module
-        Keeps voxels and grey values; one that is told the noise was told it, and sees
-        the same noise in both runs.
+        Preserves size and grey values. If it takes the noise level as an input, that is
+        already set and is the same in both runs.
     statistics : Standardisation
-        Of the whole scan, as a run over it would take them.
+        Of the whole scan, as in a normal run.
     results : list, optional
-        Takes what the denoiser makes of the core of each block.
+        Receives the denoised core of each block.
 
     Returns
     -------
     CellMeans
-        In squares of grey values.
+        In squared grey values.
 
     Raises
     ------

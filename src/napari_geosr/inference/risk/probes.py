@@ -1,4 +1,4 @@
-"""Noise of the level and correlation that was measured in a scan. numpy only."""
+"""Noise with the level and correlation measured in a scan. numpy only."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ __all__ = ["level_map", "noise_like"]
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Widths of the smoothing that a grey value is read from, along Z, Y and X: wider ones
-#: make the variance at edges too small.
+#: Widths, along Z, Y and X, of the smoothing that gives the grey value for the
+#: noise-level curve; wider ones underestimate the variance at edges.
 _GREY_WIDTH = (0.7, 1.0, 1.0)
 
 
 def level_map(window: FloatArray, noise: Noise) -> FloatArray:
     """Standard deviation of the noise at every voxel of `window`.
 
-    Read from the curve of levels at the lightly smoothed grey value.
+    The level is the noise curve evaluated at the lightly smoothed grey value.
     """
     from scipy import ndimage
 

@@ -4,9 +4,9 @@ For a scan ``y = x + n`` with Gaussian noise of covariance ``C`` and a denoiser 
 
     E‖f(y) − x‖² = E‖f(y) − y‖² − tr C + 2 tr(C J)
 
-where ``J`` is the Jacobian of ``f`` [1]_. The last trace is estimated by a probe ``b``
-of the noise's own covariance: ``E[bᵀ(f(y + εb) − f(y)) / ε] = tr(J C)`` [2]_. Leaving
-the scan as it is has the risk ``tr C``.
+where ``J`` is the Jacobian of ``f`` [1]_. The last trace is estimated with a probe
+``b`` that has the covariance of the noise: ``E[bᵀ(f(y + εb) − f(y)) / ε] = tr(J C)``
+[2]_. The unchanged scan has the risk ``tr C``.
 
 References
 ----------
@@ -32,7 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Quantile of the normal distribution for intervals of 90 %.
 _Z = 1.645
-#: A risk below this part of the noise cannot be told from zero (30 dB).
+#: Smallest risk, as a part of the noise variance, that can be distinguished from zero
+#: (30 dB).
 _LEAST = 1e-3
 
 
@@ -43,20 +44,20 @@ class CellMeans:
     Attributes
     ----------
     removed : ndarray
-        Mean square of what it takes away; against a second scan: of its difference
-        from that.
+        Mean square of the removed part; with a second scan, of the difference between
+        the result and that scan.
     kept : ndarray
-        ``tr(C J)``: how much of the noise follows into the result; zeros with a second
-        scan, as `passed`.
+        ``tr(C J)``: how much of the noise is passed on to the result; zeros with a
+        second scan, like `passed`.
     passed : ndarray
-        ``tr(J C Jᵀ)``: variance of the noise that is left in the result. No risk is
-        smaller.
+        ``tr(J C Jᵀ)``: variance of the noise remaining in the result, a lower bound of
+        the risk.
     noise : ndarray
         ``tr C``, the variance of the noise.
     voxels : ndarray
-        Voxels of the cell that count.
+        Number of valid voxels of the cell.
     second : ndarray or None
-        Mean square difference of the two scans where there is a second one.
+        Mean square difference of the two scans, if there is a second one.
     """
 
     removed: FloatArray
@@ -67,7 +68,7 @@ class CellMeans:
     second: FloatArray | None = None
 
     def risks(self, scale: float = 1.0) -> FloatArray:
-        """Expected square error of each cell, at `scale` times the noise's variance."""
+        """Expected squared error of each cell, for `scale` times the noise variance."""
         if self.second is not None:
             return self.removed - self.noise
         return self.removed - scale * self.noise + 2 * scale * self.kept
@@ -76,8 +77,8 @@ class CellMeans:
     def most_noise(self) -> float:
         """Largest scale of the noise variance consistent with the removed part.
 
-        The noise that the denoiser takes away, ``tr((I − J) C (I − J)ᵀ)``, cannot be
-        more than all that it takes away.
+        The noise removed by the denoiser, ``tr((I − J) C (I − J)ᵀ)``, cannot exceed the
+        total that it removes.
         """
         taken = self.mean(self.noise - 2 * self.kept + self.passed)
         if self.second is not None or taken <= 0:
@@ -85,7 +86,7 @@ class CellMeans:
         return self.mean(self.removed) / taken
 
     def left_alone(self, scale: float = 1.0) -> FloatArray:
-        """The same for the unchanged scan."""
+        """Expected squared error of each cell of the unchanged scan."""
         if self.second is not None:
             return self.second - self.noise
         return scale * self.noise
@@ -95,7 +96,7 @@ class CellMeans:
         return float(np.average(values, weights=self.voxels))
 
     def error_of(self, values: FloatArray) -> float:
-        """Standard error of `mean`, from the spread over cells."""
+        """Standard error of `mean`, from the variation between cells."""
         n = len(values)
         if n < 2:
             return math.inf
@@ -111,11 +112,12 @@ class Risk:
     Attributes
     ----------
     risk, untouched : float
-        Expected square error per voxel, of the result and of the scan.
+        Expected squared error per voxel, of the result and of the scan.
     gain : float
-        What the denoiser gains over leaving the scan, in dB.
+        Improvement over the unchanged scan, in dB.
     interval : (float, float)
-        Range that holds the gain with about 90 % confidence, given that of the noise.
+        Confidence interval of the gain (about 90 %), including the uncertainty of the
+        noise.
     """
 
     risk: float
@@ -130,12 +132,12 @@ class Risk:
 
 
 def common_scale(compared: Iterable[CellMeans]) -> float:
-    """Scale of the noise's variance that all denoisers of one scan allow.
+    """Scale of the noise variance that is consistent with all denoisers of a scan.
 
-    Noise of which a little too much was measured makes the risk of a good denoiser
-    smaller than what it leaves of the noise. If each risk were then raised to what its
-    own denoiser leaves, they would be told apart by that alone, and whatever smooths
-    most would seem best. With one variance for all their differences stay.
+    If the noise is slightly overestimated, the estimated risk of a good denoiser falls
+    below the variance of the noise that it leaves. Raising each risk to its own
+    denoiser's limit would make that limit alone decide the ranking and favour the
+    strongest smoothing. A common variance preserves the differences.
 
     Returns
     -------
@@ -154,9 +156,9 @@ def estimate(
     ----------
     cells : CellMeans
     scales : (float, float)
-        Range of the true variance of the noise, in units of the one that was measured.
+        Range of the true noise variance, in units of the measured one.
     scale : float
-        The one that is taken; see `common_scale`.
+        Scale of the noise variance to use; see `common_scale`.
     """
     least = scale * cells.mean(cells.passed)
     risk = max(cells.mean(cells.risks(scale)), least)
@@ -177,7 +179,7 @@ def estimate(
 
 
 def variance_range(noise: Noise) -> tuple[float, float]:
-    """Range of the noise's variance, in units of the one measured."""
+    """Range of the noise variance, in units of the measured one."""
     low, high = noise.interval
     if noise.level <= 0 or high <= 0:
         return 1.0, 1.0
@@ -185,7 +187,7 @@ def variance_range(noise: Noise) -> tuple[float, float]:
 
 
 def decibels(untouched: float, risk: float) -> float:
-    """Gain in dB; at most 30, as smaller risks cannot be told from zero."""
+    """Gain in dB; at most 30, because smaller risks cannot be told from zero."""
     if math.isnan(risk) or math.isnan(untouched):
         return -math.inf
     if not math.isfinite(risk):

@@ -1,4 +1,4 @@
-"""Decorrelation analysis: how fine the detail of an image is, from that image alone.
+"""Decorrelation analysis: estimates the resolution of an image from that image alone.
 
 References
 ----------
@@ -18,26 +18,26 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 
-#: Radii of the disc in the Fourier plane, and high-pass filters.
+#: Number of radii of the disc in the Fourier plane, and of high-pass filters.
 _RADII, _FILTERS = 200, 20
-#: Standard deviation in pixels of the blur that the strongest high-pass filter takes
-#: off; that of the weakest one is this part of the image.
+#: Blur removed by the strongest high-pass filter (standard deviation in pixels), and by
+#: the weakest one (as a share of the image size).
 _STRONGEST, _WEAKEST_PART = 0.5, 0.25
-#: A peak must be this high, and stand this far above what follows.
+#: Minimum height of a peak, and minimum drop after it.
 _LEAST_HEIGHT, _LEAST_DROP = 0.05, 1e-3
-#: Part of the image at each side where it is faded out.
+#: Share of the image at each side that is faded out.
 _FADED = 0.08
-#: Images below this edge are too small.
+#: Minimum edge length of an image, in pixels.
 SMALLEST_EDGE = 32
 
 
 def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
-    """Period of the finest detail that stands out from noise, in the pixels' unit.
+    """Period of the finest detail above the noise, in the unit of the pixel size.
 
     The image is correlated with its own phases within a growing disc of frequencies.
-    Detail makes the correlation grow, noise alone makes it fall. Its peak is looked for
-    in the image and under stronger and stronger high-pass filters; the peak at the
-    highest frequency counts [1]_.
+    Detail increases the correlation, noise decreases it. The peak is searched for in
+    the image and after increasingly strong high-pass filters; the peak at the highest
+    frequency is used [1]_.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     Returns
     -------
     float or None
-        None where there is no peak: nothing but noise, or an image that is too small.
+        None if there is no peak: only noise, or an image that is too small.
     """
     if min(image.shape) < SMALLEST_EDGE:
         return None
@@ -59,7 +59,7 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     sigmas = np.geomspace(least, _STRONGEST, _FILTERS)
     highest = _peak(radius, amplitude)
     for sigma in sigmas:
-        # `radius` is 1 where there are two pixels in a period.
+        # `radius` is 1 at two pixels per period.
         kept = 1 - np.exp(-0.5 * (np.pi * sigma * radius) ** 2)
         highest = max(highest, _peak(radius, amplitude * kept))
     return 2 * max(pixel_size) / highest if highest > 0 else None
@@ -87,7 +87,7 @@ def _sorted_spectrum(
 
 
 def _peak(radius: Array, amplitude: Array) -> float:
-    """Radius of the peak of the correlation; 0 where there is none."""
+    """Radius of the peak of the correlation; 0 if there is none."""
     total = float((amplitude**2).sum())
     if not total > 0:
         return 0.0
@@ -95,8 +95,8 @@ def _peak(radius: Array, amplitude: Array) -> float:
     ends = np.searchsorted(radius, radii, side="right")
     sums = np.concatenate([[0.0], np.cumsum(amplitude)])[ends]
     correlation = sums / np.sqrt(total * np.maximum(ends, 1))
-    # Noise lets it grow again towards the end: the rising end is cut off until the
-    # highest point is none of it.
+    # Noise increases it again towards the end: remove the rising end until the maximum
+    # is not part of it.
     last = len(correlation)
     while last > 1:
         at = int(np.argmax(correlation[:last]))

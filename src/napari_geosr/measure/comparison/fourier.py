@@ -1,4 +1,4 @@
-"""Fourier ring and shell correlation of two scans, and of one scan by its checkerboard.
+"""Fourier ring and shell correlation of two scans, or of one scan by checkerboard.
 
 References
 ----------
@@ -27,15 +27,16 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 
 Criterion = Literal["half-bit", "1-bit", "1/7"]
-#: Signal-to-noise ratio in a half at which the criteria of information draw the line.
+#: Signal-to-noise ratio in each half, for the information criteria.
 _RATIOS: dict[str, float] = {"half-bit": math.sqrt(2) / 2 - 0.5, "1-bit": 0.5}
 CRITERIA: tuple[Criterion, ...] = ("half-bit", "1-bit", "1/7")
-#: Shells of fewer independent values than this say nothing.
+#: Minimum number of independent values for a meaningful shell.
 _LEAST_VALUES = 4.0
-#: Shells of fewer than this are averaged with their neighbours before the crossing is
-#: looked for, over this many at most.
+#: Shells with fewer values are averaged with neighbours before searching for the
+#: crossing, up to this number of shells.
 _ENOUGH_VALUES, _MOST_AVERAGED = 50.0, 7
-#: Part of all shells over which it must stay below: single ones may be by chance.
+#: Share of all shells for which the correlation must stay below: single ones may do so
+#: by chance.
 _STAYS_BELOW = 0.03
 
 
@@ -49,15 +50,15 @@ class FourierCorrelation:
         ``"shell"``: all directions of a volume; ``"ring"``: in the plane of an image or
         of all slices.
     frequency : ndarray
-        Middle of each shell or ring, in 1/`unit`.
+        Centre of each shell or ring, in 1/`unit`.
     correlation : ndarray
     independent : ndarray
-        Independent values in each of them.
+        Number of independent values in each of them.
     nyquist : float
-        Highest frequency that can be judged, in 1/`unit`.
+        Highest frequency that can be evaluated, in 1/`unit`.
     unit : str
     shape : tuple of int
-        Voxels that were compared.
+        Number of compared voxels along each axis.
     """
 
     kind: str
@@ -69,7 +70,7 @@ class FourierCorrelation:
     shape: tuple[int, ...]
 
     def threshold(self, criterion: str) -> Array:
-        """The line that the correlation has to stay above, for each shell."""
+        """The threshold that the correlation must exceed, for each shell."""
         if criterion == "1/7":
             return np.full(len(self.frequency), 1 / 7)
         return information_threshold(_RATIOS[criterion], self.independent)
@@ -77,7 +78,7 @@ class FourierCorrelation:
     def cut_off(self, criterion: str) -> float | None:
         """Frequency at which the correlation falls below a criterion, in 1/`unit`.
 
-        None where it stays above up to the highest frequency; 0 where it never is.
+        None if it stays above up to the highest frequency; 0 if it is never above.
         """
         used = self.independent >= _LEAST_VALUES
         steady = _steadied(self.correlation, self.independent)
@@ -94,7 +95,7 @@ class FourierCorrelation:
     def resolution(self, criterion: str) -> float | None:
         """Period of the cut-off, in `unit`.
 
-        That of the highest frequency where there is none; None where nothing at all
+        The period of the highest frequency if there is no cut-off; None if nothing
         correlates.
         """
         found = self.cut_off(criterion)
@@ -103,11 +104,11 @@ class FourierCorrelation:
         return 1 / found if found > 0 else None
 
     def is_limited_by_voxels(self, criterion: str) -> bool:
-        """Whether the correlation stays above the criterion up to the end."""
+        """Whether the correlation exceeds the criterion up to the last frequency."""
         return self.cut_off(criterion) is None
 
     def to_json_dict(self) -> AnyDict:
-        """The curve and its figures as what JSON can hold."""
+        """The curve and its figures as JSON-serialisable values."""
         return {
             "kind": self.kind,
             "unit": self.unit,
@@ -129,8 +130,8 @@ def information_threshold(ratio: float, independent: Array) -> Array:
     Parameters
     ----------
     ratio : float
-        Signal-to-noise ratio in each of the two volumes: 0.207 for half a bit of the
-        whole, 0.5 for one bit.
+        Signal-to-noise ratio in each of the two volumes: 0.207 for half a bit in total,
+        0.5 for one bit.
     independent : ndarray
         Number of independent values in each shell.
     """
@@ -141,7 +142,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 
 
 def _steadied(values: Array, independent: Array) -> Array:
-    """Means over as many neighbouring shells as there are too few values in one."""
+    """Means over neighbouring shells, more of them where shells have few values."""
     found = values.copy()
     for width in range(3, _MOST_AVERAGED + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
@@ -160,7 +161,7 @@ class _Shells:
     shape : tuple of int
     voxel_size : sequence of float
     planes : bool
-        Rings in each slice instead of shells.
+        Use rings in each slice instead of shells.
     """
 
     def __init__(
@@ -175,7 +176,7 @@ class _Shells:
         self.axes = [np.fft.fftfreq(n, v) for n, v in edges]
         self.axes[-1] = np.fft.rfftfreq(shape[-1], voxel_size[-1])
         self._shape = tuple(shape)
-        # Frequencies that stand for themselves and for their opposites.
+        # Frequencies that also represent their opposites.
         self._twice = np.full(len(self.axes[-1]), 2.0)
         self._twice[0] = 1
         if shape[-1] % 2 == 0:
@@ -183,7 +184,7 @@ class _Shells:
 
     @property
     def frequency(self) -> Array:
-        """Middle of each shell."""
+        """Centre of each shell."""
         return np.arange(self.n, dtype=np.float64) * np.float64(self.width)
 
     def index(self, z: int) -> npt.NDArray[np.intp]:
@@ -196,7 +197,7 @@ class _Shells:
         return found
 
     def sums(self, values: AnyArray, index: npt.NDArray[np.intp]) -> Array:
-        """Sums by shell of values by frequency, shape (Y, X)."""
+        """Sums by shell of values by frequency, of shape (Y, X)."""
         weighted = np.asarray((values * self._twice).ravel(), np.float64)
         sums = np.bincount(index.ravel(), weighted, self.n + 1)
         return np.asarray(sums[: self.n], np.float64)
@@ -213,7 +214,7 @@ def window(shape: Sequence[int], *, planes: bool = False) -> list[Array]:
 
 
 def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
-    """Fourier transform under a window, over all axes or in each slice."""
+    """Fourier transform with a window, over all axes or in each slice."""
     from scipy import fft
 
     block = values.astype(np.float32)
@@ -227,10 +228,10 @@ def _transformed(values: AnyArray, *, planes: bool) -> AnyArray:
 
 
 def _independent_share(shape: Sequence[int], *, planes: bool) -> float:
-    """What a window leaves of the independent values in a shell.
+    """Share of a shell's values that remain independent after applying a window.
 
-    It makes neighbouring frequencies alike along every axis. Those of a shell have
-    neighbours in all directions but one, across the shell.
+    A window correlates neighbouring frequencies along every axis. Within a shell,
+    values have neighbours in all directions except across the shell.
     """
     shares = [
         float((w**2).sum() ** 2 / (len(w) * (w**4).sum()))
@@ -257,12 +258,12 @@ def fourier_correlation(
     one, other : ndarray of the same shape, (Z, Y, X) or (Y, X)
         Finite values. A Hann window is applied, and their mean subtracted.
     voxel_size : sequence of float
-        May differ between the axes: shells are of equal physical frequency.
+        May differ between axes: shells have equal physical frequency.
     planes : bool
-        Rings in the plane, added up over all slices.
+        Use rings in the plane, summed over all slices.
     shift : sequence of float, optional
-        Where the sampling points of `other` lie against those of `one`, in the unit of
-        `voxel_size`: for two samplings of one image.
+        Offset of the sampling points of `other` relative to those of `one`, in the unit
+        of `voxel_size`: for two sub-samplings of one image.
     """
     planes = planes or one.ndim == 2
     shells = _Shells(one.shape, voxel_size, planes=planes)
@@ -297,7 +298,7 @@ def fourier_correlation(
 
 
 def _phase(shells: _Shells, shift: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    """What moves the samples of the second volume onto those of the first."""
+    """Phase factors that shift the samples of the second volume onto the first."""
     turns = [
         np.exp(-2j * np.pi * f * s).astype(np.complex64)
         for f, s in zip(shells.axes, shift, strict=True)
@@ -312,20 +313,20 @@ def checkerboard_correlation(
     unit: str = "pixel",
     planes: bool = False,
 ) -> FourierCorrelation:
-    """Correlate the diagonal sub-samplings of one volume with each other [3]_.
+    """Correlate the diagonal sub-samplings of one volume [3]_.
 
-    Every second voxel along every axis is a volume of its own. Opposite ones (even-even
-    and odd-odd, even-odd and odd-even) share no voxel, so that noise which is
-    independent from voxel to voxel does not correlate. Nothing finer than four voxels
-    can be judged. A sub-sampling has 4 or 8 times fewer voxels, and so a
-    signal-to-noise ratio that is as many times lower: the correlation is converted into
-    that of two scans with the noise of this one (the formula of Spearman and Brown).
+    The volume is split into sub-samplings of every second voxel along each axis.
+    Opposite ones (even-even and odd-odd, even-odd and odd-even) share no voxel, so that
+    noise that is independent between voxels does not correlate. The finest detail that
+    can be evaluated is four voxels. A sub-sampling has 4 or 8 times fewer voxels, and a
+    signal-to-noise ratio lower by the same factor: the correlation is converted into
+    that of two scans with the noise of this one (Spearman–Brown formula).
 
     Parameters
     ----------
     image : ndarray of shape (Z, Y, X) or (Y, X)
     planes : bool
-        Split, and correlate, each slice in its plane only.
+        Split and correlate each slice in its plane only.
     """
     planes = planes or image.ndim == 2
     split = [not (planes and image.ndim == 3 and a == 0) for a in range(image.ndim)]
@@ -358,7 +359,7 @@ def checkerboard_correlation(
         found.append(
             fourier_correlation(one, other, size, unit=unit, planes=planes, shift=shift)
         )
-    # Each pair has the same shells.
+    # All pairs have the same shells.
     mean = np.mean([each.correlation for each in found], axis=0)
     times = 2.0 ** sum(split)
     whole = times * mean / np.maximum(1 + (times - 1) * mean, 1 / times)
@@ -367,7 +368,7 @@ def checkerboard_correlation(
         f"checkerboard {last.kind}",
         last.frequency,
         np.asarray(np.minimum(whole, 1), np.float64),
-        # What the conversion does to values near zero, it does to their scatter.
+        # The conversion scales the scatter of values near zero by the same factor.
         last.independent * len(found) / times**2,
         last.nyquist,
         unit,
@@ -377,15 +378,15 @@ def checkerboard_correlation(
 
 @dataclass(frozen=True, eq=False)
 class PowerSpectrum:
-    """Power by frequency in the plane.
+    """In-plane power by frequency.
 
     Attributes
     ----------
     frequency : ndarray
-        In 1/`unit`.
+        Frequencies in 1/`unit`.
     power : ndarray
-        Mean over all directions, in grey values² `unit`²: its integral over the plane
-        of frequencies is the variance.
+        Mean over all directions, in grey values² `unit`²; the integral over the
+        frequency plane is the variance.
     """
 
     frequency: Array
@@ -393,7 +394,7 @@ class PowerSpectrum:
     unit: str
 
     def to_json_dict(self) -> AnyDict:
-        """The curve as what JSON can hold."""
+        """The curve as JSON-serialisable values."""
         return {
             "frequency_unit": f"1/{self.unit}",
             "power_unit": f"grey values² {self.unit}²",
@@ -428,7 +429,7 @@ def power_spectrum(
 
 
 def fsc_summary(found: Mapping[str, FourierCorrelation]) -> list[tuple[str, str]]:
-    """Rows of (label, text) for people: the resolution by each criterion."""
+    """Rows of (label, text): the resolution by each criterion."""
     from napari_geosr.measure.number_text import number_text
 
     rows = []

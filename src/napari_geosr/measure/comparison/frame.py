@@ -1,8 +1,8 @@
-"""One physical frame for volumes of different voxel sizes, extents and origins.
+"""A common physical frame for volumes of different voxel sizes, extents and origins.
 
-The frame has, along each axis, the voxels of the volume that is coarsest there, and of
-them those that all volumes cover. Finer volumes become means over its voxels; nothing
-is interpolated.
+Along each axis, the frame has the voxels of the volume that is coarsest there,
+restricted to the region covered by all volumes. Finer volumes are averaged over its
+voxels; nothing is interpolated.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from napari_geosr.core.volume import Volume
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Ratios of voxel sizes that differ from a whole number by less than this many voxels
-#: of the frame, from end to end, are that number: files round voxel sizes.
+#: Tolerance for treating a ratio of voxel sizes as a whole number, as the accumulated
+#: drift from end to end in voxels of the frame: files contain rounded voxel sizes.
 _DRIFT = 0.1
-#: Edges that are apart by less, in voxels of the frame, are the same.
+#: Distance, in voxels of the frame, below which edges count as equal.
 _SAME_EDGE = 0.02
 
 
 @dataclass(frozen=True)
 class Frame:
-    """Voxels that all volumes of a comparison cover.
+    """Voxels covered by all volumes of a comparison.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ class Frame:
         ``"ZYX"`` or ``"YX"``.
     shape : tuple of int
     voxel_size, origin : tuple of float
-        Edges of a voxel and the centre of the first one, in `unit`.
+        Edge lengths of a voxel and centre of the first one, in `unit`.
     unit : str
     """
 
@@ -52,24 +52,24 @@ class Frame:
 
     @property
     def voxel_volume(self) -> float:
-        """Of a voxel, in `unit`³ (of an image: its area)."""
+        """Volume of a voxel in `unit`³ (for an image: area in `unit`²)."""
         return math.prod(self.voxel_size)
 
     def position(self, index: Sequence[float]) -> tuple[float, ...]:
-        """Where a voxel lies, in `unit`."""
+        """Position of a voxel, in `unit`."""
         return tuple(
             o + i * v
             for o, i, v in zip(self.origin, index, self.voxel_size, strict=True)
         )
 
     def as_volume(self, data: Any, **fields: Any) -> Volume:
-        """Values on the voxels of the frame as a volume in its place."""
+        """Values on the grid of the frame as a volume at its position."""
         return Volume(
             data, self.axes, self.voxel_size, self.unit, self.origin, **fields
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The frame as what JSON can hold."""
+        """The frame as JSON-serialisable values."""
         return {
             "axes": self.axes,
             "shape": list(self.shape),
@@ -81,14 +81,14 @@ class Frame:
 
 @dataclass(frozen=True)
 class _Axis:
-    """Voxels of a volume in each voxel of the frame, along one axis.
+    """Correspondence of voxels of a volume and of the frame, along one axis.
 
     Attributes
     ----------
     n : int
-        Voxels of the volume.
+        Number of voxels of the volume.
     ratio, first : float
-        Length of a voxel of the frame, and its first edge, in voxels of the volume.
+        Length of a frame voxel, and its first edge, in voxels of the volume.
     """
 
     n: int
@@ -97,17 +97,17 @@ class _Axis:
 
     @property
     def is_whole(self) -> bool:
-        """Whether each voxel of the frame is made of whole voxels of the volume."""
+        """Whether each voxel of the frame consists of whole voxels of the volume."""
         return self.ratio.is_integer() and self.first.is_integer()
 
     def source(self, start: int, stop: int) -> slice:
-        """Voxels of the volume that some voxels of the frame touch."""
+        """Voxels of the volume that overlap some voxels of the frame."""
         low = math.floor(self.first + start * self.ratio + 1e-6)
         high = math.ceil(self.first + stop * self.ratio - 1e-6)
         return slice(max(0, low), max(1, min(self.n, high)))
 
     def weights(self, start: int, stop: int) -> Any:
-        """Share of each of these voxels in each of the frame, as a sparse matrix."""
+        """Share of each volume voxel in each frame voxel, as a sparse matrix."""
         from scipy.sparse import csr_array
 
         part = self.source(start, stop)
@@ -125,9 +125,9 @@ class _Axis:
 
 
 class PlacedArray:
-    """Grey values of a volume on the voxels of a frame, read and averaged when asked.
+    """Grey values of a volume on the grid of a frame, read and averaged lazily.
 
-    A voxel is NaN where any voxel of the volume that it is made of is not finite.
+    A voxel is NaN if any of its voxels of the volume is not finite.
     """
 
     def __init__(self, data: Any, axes: Sequence[_Axis], shape: Sequence[int]) -> None:
@@ -200,14 +200,14 @@ class PlacedVolume:
     Attributes
     ----------
     volume : Volume
-        As it was given, of spatial axes only.
+        The original volume, with spatial axes only.
     frame : Frame
     array : PlacedArray
     factors : tuple of float
-        Voxels of the volume in a voxel of the frame, along each axis.
+        Number of volume voxels per frame voxel, along each axis.
     is_whole : bool
         Whether these are whole voxels; if not, some are shared between two voxels of
-        the frame, which smooths the values a little.
+        the frame, which smooths the values slightly.
     box : tuple of slice
         Whole voxels of the volume that lie within the frame.
     """
@@ -226,18 +226,18 @@ class PlacedVolume:
 
     @property
     def share(self) -> float:
-        """Part of the volume's field of view that lies in the frame."""
+        """Share of the volume's field of view that lies in the frame."""
         lengths = zip(self.box, self.volume.shape, strict=True)
         return float(math.prod((b.stop - b.start) / n for b, n in lengths))
 
     def on_frame(self) -> Volume:
-        """The volume on the voxels of the frame, lazily."""
+        """The volume on the grid of the frame, lazily."""
         return self.frame.as_volume(
             self.array, name=self.volume.name, source=self.volume.source
         )
 
     def cropped(self) -> Volume:
-        """The volume on its own voxels, cut to the frame; nothing is read."""
+        """The volume on its own grid, cropped to the frame; nothing is read."""
         from napari_geosr.core.arrays import sliceable
 
         volume = self.volume
@@ -250,7 +250,7 @@ class PlacedVolume:
         return volume.replace(data=sliceable(volume.data)[self.box], origin=origin)
 
     def remark(self) -> str:
-        """What was done to put the volume into the frame; empty if nothing was."""
+        """How the volume was converted to the frame; empty if it was not changed."""
         done = []
         if self.is_averaged:
             factors = " × ".join(f"{f:.4g}" for f in self.factors)
@@ -269,12 +269,12 @@ class PlacedVolume:
 
 
 def place(volumes: Mapping[str, Volume]) -> dict[str, PlacedVolume]:
-    """Put volumes into the frame that all of them cover.
+    """Place volumes in the frame that all of them cover.
 
     Parameters
     ----------
     volumes : mapping of str to Volume
-        Of spatial axes only.
+        Volumes with spatial axes only.
 
     Returns
     -------
@@ -283,8 +283,8 @@ def place(volumes: Mapping[str, Volume]) -> dict[str, PlacedVolume]:
     Raises
     ------
     VolumeError
-        If some are images and others volumes, their units cannot be converted into one
-        another, or they have no region in common.
+        If some are images and others volumes, their units cannot be converted, or they
+        have no common region.
     """
     first = next(iter(volumes.values()))
     _refuse_mixed_axes(volumes)
@@ -333,7 +333,7 @@ def _placed(
         if abs(first - round(first)) < _SAME_EDGE * ratio:
             first = float(round(first))
         if ratio.is_integer() and first.is_integer():
-            # Rounding must not lead out of the volume.
+            # Rounding must not lead outside the volume.
             first = float(min(max(first, 0), n - ratio * frame.shape[a]))
         axes.append(_Axis(n, ratio, first))
         last = first + ratio * frame.shape[a]

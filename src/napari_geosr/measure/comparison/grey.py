@@ -1,4 +1,4 @@
-"""Figures of grey values: PSNR, NRMSE and structural similarity, slab by slab.
+"""Figures from grey values: PSNR, NRMSE and structural similarity, slab by slab.
 
 References
 ----------
@@ -23,36 +23,36 @@ from napari_geosr.core.types import AnyArray, AnyDict
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: The window of SSIM: a Gaussian of this standard deviation, cut at 3.5 of them.
+#: Window of SSIM: standard deviation of the Gaussian, truncated at this multiple.
 _SIGMA, _TRUNCATE = 1.5, 3.5
-#: Voxels from its middle to its end, and its width.
+#: Radius of the window in voxels, and its width.
 SSIM_REACH = 5
 SSIM_WINDOW = 2 * SSIM_REACH + 1
-#: Percentiles that the range of grey values is taken between, and the number of voxels
-#: that they are taken from.
+#: Percentiles that define the range of grey values, and the number of voxels sampled
+#: for them.
 RANGE = (0.1, 99.9)
 _MOST_SAMPLED = 1 << 22
 
 
 @dataclass(frozen=True)
 class GreyFigures:
-    """How the grey values of a volume differ from those of another one.
+    """Differences between the grey values of two volumes.
 
     Attributes
     ----------
     psnr : float
-        Peak signal-to-noise ratio in dB; infinite where both are equal.
+        Peak signal-to-noise ratio in dB; infinite if both are equal.
     nrmse : float
         Root-mean-square difference in standard deviations of the other volume.
     psnr_range_invariant : float
-        PSNR in dB after the best gain and offset.
+        PSNR in dB after fitting gain and offset.
     correlation : float
         Correlation coefficient.
     gain, offset : float
-        Of the fit ``gain * value + offset`` that was applied before `psnr`, `nrmse` and
-        `ssim`; 1 and 0 where none was.
+        Fit ``gain * value + offset`` that was applied before `psnr`, `nrmse` and
+        `ssim`; 1 and 0 if none was.
     ssim : float or None
-        Mean structural similarity; None where its window does not fit.
+        Mean structural similarity; None if its window does not fit.
     """
 
     psnr: float
@@ -64,7 +64,7 @@ class GreyFigures:
     ssim: float | None = None
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as what JSON can hold; what is infinite is None."""
+        """The figures as JSON-serialisable values; infinite ones are None."""
         return {
             name: value if value is None or math.isfinite(value) else None
             for name, value in vars(self).items()
@@ -72,7 +72,7 @@ class GreyFigures:
 
 
 class GreySums:
-    """Sums over the voxels that two volumes have in common."""
+    """Sums over the common voxels of two volumes."""
 
     def __init__(self) -> None:
         self.n = 0
@@ -84,7 +84,7 @@ class GreySums:
         if values.size == 0:
             return
         a, b = values.astype(np.float64), base.astype(np.float64)
-        if self._centre is None:  # so that squares lose no digits
+        if self._centre is None:  # centred, so that squares lose no digits
             self._centre = float(a.mean()), float(b.mean())
         self.n += a.size
         difference = a - b
@@ -100,12 +100,12 @@ class GreySums:
         ]
 
     def figures(self, data_range: float, *, affine: bool) -> GreyFigures:
-        """The figures of all voxels that were added.
+        """The figures of all voxels added so far.
 
         Parameters
         ----------
         data_range : float
-            That PSNR refers to.
+            Range for the PSNR.
         affine : bool
             Fit gain and offset first.
         """
@@ -130,19 +130,19 @@ class GreySums:
 
 
 def _decibels(data_range: float, mse: float) -> float:
-    # What rounding leaves of equal volumes is no difference.
+    # Rounding differences between equal volumes do not count.
     if mse <= (1e-7 * data_range) ** 2:
         return math.inf
     return 10 * math.log10(data_range**2 / mse)
 
 
 class RangeSample:
-    """Evenly spread grey values, for the range between two percentiles.
+    """Evenly sampled grey values, for the range between two percentiles.
 
     Parameters
     ----------
     n_voxels : int
-        Of the whole volume.
+        Number of voxels of the whole volume.
     """
 
     def __init__(self, n_voxels: int) -> None:
@@ -154,7 +154,7 @@ class RangeSample:
         self._parts.append(values[:: self._step])
 
     def range(self) -> float:
-        """Distance between the percentiles `RANGE`; of the ends where it is zero."""
+        """Distance between the percentiles `RANGE`; if zero, between the extremes."""
         values = np.concatenate(self._parts)
         if values.size == 0:
             return 0.0
@@ -164,14 +164,14 @@ class RangeSample:
 
 
 class SsimSum:
-    """Mean structural similarity, added up slab by slab.
+    """Mean structural similarity, accumulated slab by slab.
 
-    Only voxels count for which all of their window is known and within the volume.
+    Only voxels with a complete window of known values are used.
 
     Parameters
     ----------
     shape : tuple of int
-        Of the whole volumes.
+        Shape of the whole volumes.
     slicewise : bool
         Use a window in each slice instead of one of all axes.
     data_range : float
@@ -188,13 +188,13 @@ class SsimSum:
 
     @property
     def halo(self) -> int:
-        """Slices (of an image: rows) around a slab that its windows reach."""
+        """Slices (for an image: rows) on either side of a slab for its windows."""
         return self._reach[0]
 
     def slabs(self, thickness: int) -> Iterator[tuple[slice, slice]]:
-        """Parts along the first axis that have values, and what has to be read.
+        """Slabs along the first axis that have values, and the ranges to read.
 
-        Those of a first axis that is shorter than the window are none.
+        Empty if the first axis is shorter than the window.
         """
         first, last = self.halo, self._shape[0] - self.halo
         for start in range(first, last, thickness):
@@ -202,7 +202,7 @@ class SsimSum:
             yield slice(start, stop), slice(start - self.halo, stop + self.halo)
 
     def add(self, image: AnyArray, base: AnyArray, known: Mask) -> None:
-        """Add a slab with its halo; voxels that are not `known` may hold anything."""
+        """Add a slab with its halo; voxels that are not `known` are ignored."""
         from scipy import ndimage
 
         reach = self._reach
@@ -232,7 +232,7 @@ class SsimSum:
         self._n += int(counts.sum())
 
     def mean(self) -> float | None:
-        """The mean; None where no window fits."""
+        """The mean; None if no window fits."""
         return self._total / self._n if self._n else None
 
 

@@ -1,11 +1,11 @@
 """Checks whether a restored volume is consistent with its scan.
 
-The restored volume is blurred and averaged to the voxels of the scan. What the scan has
-beside that, the residual, should be noise. Where it is more, something was added that
-the scan does not show, or taken away that it shows. A result that is wrong all over
-leaves a residual that is much alike everywhere: that is held against the scan itself,
-by how far it shows what the result shows (`slope`), and by its own noise
-(`noise`). Nothing here knows the truth: what the scan cannot show, such as
+The restored volume is blurred and averaged to the voxels of the scan. The difference
+from the scan, the residual, should be noise. If it is larger, the result contains
+something that the scan does not show, or lacks something that it shows. A result that
+is wrong everywhere has a similar residual everywhere: it is therefore compared with the
+scan itself, by the regression of the scan on the result (`slope`), and by the scan's
+own noise (`noise`). The ground truth is not known: what the scan cannot show, such as
 the shape of a pore within a voxel, cannot be checked.
 """
 
@@ -44,31 +44,32 @@ from napari_geosr.measure.redegrade import (
 
 Array = npt.NDArray[np.float64]
 
-#: Blurs that are tried, in voxels of the scan; the one of the least residual is taken.
+#: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
-#: Voxels of the result from which blur and noise are estimated, in boxes of this edge.
+#: Number of result voxels for estimating blur and noise, in boxes of this edge length.
 _SAMPLE, _SAMPLE_EDGE = 1 << 20, 64
-#: Classes of grey values, of equally many voxels, with a noise level each.
+#: Number of grey-value classes with equal voxel counts; each has its own noise level.
 _LEVELS = 12
-#: A class's noise is at least this part of the median of all.
+#: Minimum noise of a class, as a share of the median of all classes.
 _LEAST_NOISE = 0.2
-#: The residual is smoothed with this width, in the smallest edges of a voxel: a pore of
-#: a few voxels stands out from noise that is stronger than itself.
+#: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
+#: of a few voxels then stands out from noise that is stronger than itself.
 SMOOTHING = 1.5
-#: An edge of the result may lie off by so many voxels before it counts.
+#: Tolerated shift of an edge of the result, in voxels.
 _EDGE_SHIFT = 0.5
-#: So far above what pure noise reaches once in the volume.
+#: Factor by which a residual must exceed the expected maximum of pure noise.
 _MARGIN = 1.2
-#: More flagged voxels than these are counted, but not put together to places.
+#: Number of flagged voxels above which they are counted, but not grouped into regions.
 _MOST_FLAGGED = 200_000
-#: From here on, with either sign, the residual follows the structure of the result.
+#: Absolute correlation above which the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
-#: The slope of a result that fits is between these, give or take three of its errors.
-#: Careful models lie above 1 in strong noise: they show less than there is.
+#: Limits of the slope of a consistent result, with a tolerance of three standard
+#: errors. Conservative models have slopes above 1 in strong noise: they underestimate
+#: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Of residuals that are noise: their variation over that of the scan's quiet places,
-#: their root mean square over that of the noise, their share beyond three deviations.
+#: Upper limits for residuals that are noise: variation relative to quiet regions of the
+#: scan, RMS relative to the noise, share beyond three standard deviations.
 EXCESS_LIMIT, RMS_LIMIT, BEYOND_LIMIT = 1.3, 1.25, 0.05
 _MAD = 1.4826
 
@@ -86,43 +87,43 @@ Fault = Literal[
 
 @dataclass(frozen=True)
 class Consistency:
-    """How well a result agrees with its scan.
+    """Agreement of a result with its scan.
 
     Attributes
     ----------
     residual_rms : float
-        Root mean square of scan minus result, seen alike, in grey values.
+        Root mean square of scan minus simulated scan of the result, in grey values.
     noise : float
-        Of the scan: robust standard deviation of the residual, which edges and outliers
-        hardly change.
+        Noise of the scan: robust standard deviation of the residual, hardly affected by
+        edges and outliers.
     beyond_3_sigma : float
-        Share of voxels whose residual is more than three standard deviations of the
-        noise at their grey value; of Gaussian noise 0.0027.
+        Share of voxels whose residual exceeds three standard deviations of the noise at
+        their grey value; 0.0027 for Gaussian noise.
     noise_rms : float
-        Root mean square of the noise level at the voxels' grey values: what
-        `residual_rms` is if the residual is noise.
+        Root mean square of the noise level at the voxels' grey values: the expected
+        `residual_rms` if the residual is noise.
     structure : float
         Correlation of the residual's magnitude, in units of the noise, with the
-        gradient of the result: about 0 for noise, more where edges or fine structure
-        were changed, less where whole phases were.
+        gradient of the result: about 0 for noise, positive if edges or fine structure
+        were changed, negative if whole phases were.
     slope : float or None
-        Of the scan over the result, both smoothed: 1 where the scan shows what the
-        result shows, less where that was made up or exaggerated, more where the result
-        shows less. None where the result shows nothing at all, or the volume is too
-        small to tell.
+        Regression slope of the scan on the result, both smoothed: 1 if the contrast of
+        both agrees, smaller if the result exaggerates or invents structure, larger if
+        it underestimates contrast. None if the result is uniform, or the volume is too
+        small.
     slope_error : float or None
         Standard error of the slope.
     is_uniform : bool
-        Whether the result shows nothing at all.
+        Whether the result is uniform.
     excess : float
-        How much the residual varies within a few voxels, over how much the scan does
-        where it is uniform: about 1 or less for noise, whatever its correlation.
+        Variation of the residual within a few voxels, relative to that of the scan in
+        uniform regions: about 1 or less for noise, whatever its correlation.
     blur : tuple of float
-        Point-spread function that fits best, in voxels of the scan.
+        Best-fitting point-spread function, in voxels of the scan.
     limit : float
-        Smoothed residuals beyond so many standard deviations count as places.
+        Number of standard deviations from which smoothed residuals are flagged.
     flagged_voxels : int
-        Beyond the limit.
+        Number of voxels beyond the limit.
     places : tuple of MismatchRegion
         Strongest first; empty if more than 200 000 voxels are flagged.
     """
@@ -143,7 +144,7 @@ class Consistency:
 
     @property
     def is_consistent(self) -> bool:
-        """Whether nothing exceeds the limits, which allow for noise."""
+        """Whether all figures are within the limits, which allow for noise."""
         return not self.faults
 
     @property
@@ -185,7 +186,7 @@ class _ResidualSums:
 
 @dataclass(frozen=True)
 class _ResidualNoise:
-    """Noise level over grey value, and that of the smoothed residual."""
+    """Noise level by grey value, and that of the smoothed residual."""
 
     blur: tuple[float, float, float]
     centres: Array
@@ -212,9 +213,9 @@ def consistency_steps(
     Parameters
     ----------
     residual : array-like of the scan's shape, floating
-        Filled with scan minus result, seen alike; NaN where either is not known.
+        Receives scan minus simulated scan of the result; NaN where either is unknown.
     voxel_size : sequence of float
-        Of the scan along Z, Y, X.
+        Voxel size of the scan along Z, Y, X.
 
     Returns
     -------
@@ -225,7 +226,7 @@ def consistency_steps(
     VolumeError
         If the scan and the result have no voxels in common.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     widths = _widths(voxel_size, pair.shape)
     yield StageStarted(message="Estimating blur and noise of the scan")
@@ -247,7 +248,7 @@ def consistency_steps(
 def _widths(
     voxel_size: Sequence[float], shape: Sequence[int]
 ) -> tuple[float, float, float]:
-    """Width of the smoothing along each axis, in voxels; 0 along an axis of one."""
+    """Width of the smoothing along each axis, in voxels; 0 along axes of length one."""
     smallest = min(voxel_size)
     z, y, x = (
         SMOOTHING * smallest / edge if n > 1 else 0.0
@@ -267,7 +268,7 @@ def _estimate(
     name: str,
     should_stop: ShouldStop,
 ) -> _ResidualNoise:
-    """Blur and noise, from some boxes of the volume."""
+    """Blur and noise, estimated from some boxes of the volume."""
     widest = max(_BLURS)
     reach = tuple(
         a + b for a, b in zip(_reach(widths), blur_reach((widest,) * 3), strict=True)
@@ -290,7 +291,7 @@ def _estimate(
     centres, levels = [float(grey.mean())], [_spread(rest)]
     if len(edges) > 2:
         classes = np.clip(np.searchsorted(edges, grey, "right") - 1, 0, len(edges) - 2)
-        # Sorted by class, so that every voxel is looked at once.
+        # Sort by class, so that every voxel is visited once.
         order = np.argsort(classes, kind="stable")
         cuts = np.searchsorted(classes[order], np.arange(1, len(edges) - 1))
         found = [_spread(part) for part in np.split(rest[order], cuts)]
@@ -357,13 +358,14 @@ def _smoothed(
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
     """The smoothed residual in units of the noise, and its part explained by edges.
 
-    The third is the result, smoothed alike, less the middle of its grey values.
+    The third array is the result after the same smoothing, minus its central grey
+    value.
     """
     from scipy import ndimage
 
     level = noise.at(np.nan_to_num(again))
     rest = np.nan_to_num((scan - again) / level)
-    # Zeros around: at the border fewer voxels are averaged, and the sum stays small.
+    # Zero padding: at the border fewer voxels are averaged, and the sum stays small.
     smooth = ndimage.gaussian_filter(rest, widths, mode="constant", truncate=TRUNCATE)
     middle = np.float32(noise.centres.mean())
     grey = np.where(np.isfinite(again), again, middle)
@@ -414,7 +416,7 @@ def _sweep(
     sums.noise += float(np.square(level[known], dtype=np.float64).sum())
     sizes = np.abs(rest) / level
     sums.beyond += int(np.count_nonzero(sizes[known] > 3))
-    # Beside voxels that are not known, there is no gradient.
+    # There is no gradient next to unknown voxels.
     slopes = _gradient(again)[inner]
     both = known & np.isfinite(slopes)
     sizes, gradient = (v[both].astype(np.float64) for v in (sizes, slopes))

@@ -1,14 +1,14 @@
 """Variation of a residual relative to the quietest regions of the scan.
 
-What a wrong result leaves is taken for noise by any figure that is drawn from the
-residual alone. The scan knows better: where its sample is uniform, it varies by its
-noise and nothing else. Both are smoothed a little, and their variance is taken in small
-windows. The quietest windows of the scan say what noise makes of such a window, with
-all correlation between voxels that this noise has; the residual should hardly be above
-that anywhere.
+Figures computed from the residual alone would treat any error of the result as noise.
+The scan provides an independent measure: where its sample is uniform, it varies only by
+noise. Scan and residual are slightly smoothed, and their variance is computed in small
+windows. The quietest windows of the scan show the effect of the noise on such windows,
+including its correlation between voxels; the residual should hardly exceed that
+anywhere.
 
-Noise may depend on the grey value (counted photons) and on the place (reconstructed
-slices): it is taken by part of the volume, as a convex function of the grey value.
+Noise may depend on the grey value (photon counting) and on the position (reconstructed
+slices): it is estimated by part of the volume, as a convex function of the grey value.
 """
 
 from __future__ import annotations
@@ -22,23 +22,24 @@ import numpy.typing as npt
 from napari_geosr.measure.redegrade import TRUNCATE, Box, FloatArray
 
 Array = npt.NDArray[np.float64]
-#: Of windows: grey value and variance of the scan, variance of the residual.
+#: For each window: grey value and variance of the scan, variance of the residual.
 Windows = npt.NDArray[np.float32]
 
-#: Edge of a window, and the width of the smoothing before, in voxels.
+#: Edge of a window, and width of the smoothing applied before, in voxels.
 _WINDOW, _WIDTH = 5, 1.0
-#: Every so many-th window is looked at; they overlap by more.
+#: Distance between windows; their overlap is larger.
 _STEP = 2
-#: The scan's noise is that of this quantile of its windows; that of the residual this.
+#: Quantiles of the windows that give the noise of the scan and of the residual.
 _QUIET, _LOUD = 0.2, 0.8
-#: Windows of one part of the volume, and of one class of grey values, at least.
+#: Minimum numbers of windows per part of the volume and per class of grey values, and
+#: maximum number of classes.
 _PART, _CLASS, _MOST_CLASSES = 2000, 300, 6
-#: Quieter windows, in the median of all, are padding around the sample.
+#: Windows with less than this share of the median variance are padding.
 _PADDING = 1e-4
-#: Noise below this part of the scan's own standard deviation counts as that much:
-#: rounding, and what a noiseless scan is off by.
+#: Minimum noise, as a share of the scan's standard deviation: allows for rounding, and
+#: for the deviations of a noiseless scan.
 _LEAST_NOISE = 0.01
-#: White noise for comparison: edges at most.
+#: Maximum edge lengths of the white noise for comparison.
 _WHITE = (24, 48, 48)
 
 
@@ -48,15 +49,15 @@ def windows(scan: FloatArray, rest: FloatArray, inner: Box) -> Windows:
     Parameters
     ----------
     scan, rest : ndarray of shape (Z, Y, X)
-        A box of the scan and its residual, with some surroundings; NaN in both where
-        one is not known.
+        A box of the scan and its residual, with a margin; NaN in both where either is
+        unknown.
     inner : tuple of slice
         The box within.
 
     Returns
     -------
     ndarray of shape (3, windows)
-        Without windows that are not known.
+        Without windows that contain unknown voxels.
     """
     from scipy import ndimage
 
@@ -86,13 +87,13 @@ def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
     found : sequence of ndarray of shape (3, windows)
         From `windows`, of boxes in order.
     shape : sequence of int
-        Of the scan.
+        Shape of the scan.
 
     Returns
     -------
     float
-        About 1 where the residual is noise, less where the scan has no uniform place;
-        0 where there is nothing to tell.
+        About 1 if the residual is noise, less if the scan has no uniform region; 0 if
+        it cannot be determined.
     """
     quiet, loud = _white(_white_shape(shape))
     everywhere = np.concatenate([part[:2] for part in found], axis=1)
@@ -112,7 +113,7 @@ def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
 
 
 def _white_shape(shape: Sequence[int]) -> tuple[int, int, int]:
-    """An array like one of `shape`, limited to the lengths that matter."""
+    """Shape of a test array like `shape`, limited to the relevant lengths."""
     z, y, x = (min(n, most) for n, most in zip(shape, _WHITE, strict=True))
     if z == 1:  # an image has few windows
         return 1, min(shape[1], 4 * _WHITE[1]), min(shape[2], 4 * _WHITE[2])
@@ -152,7 +153,7 @@ def _parts(found: Sequence[Windows]) -> Iterator[Windows]:
     for part in found:
         waiting.append(part)
         left -= part.shape[1]
-        # A last part that is too small goes with the one before.
+        # Merge a last part that is too small with the previous one.
         if sum(p.shape[1] for p in waiting) >= _PART and left >= _PART:
             yield np.concatenate(waiting, axis=1)
             waiting = []
@@ -162,10 +163,10 @@ def _parts(found: Sequence[Windows]) -> Iterator[Windows]:
 
 
 def _quiet(grey: Windows, variance: Windows) -> Array:
-    """Variance of the noise at these grey values: convex, below all classes of them.
+    """Variance of the noise at these grey values: a convex lower bound of all classes.
 
-    Classes with edges in them vary more than their noise. A line from a darker to a
-    brighter class that are quieter passes below them.
+    Classes that contain edges vary more than their noise. The line from a darker to a
+    brighter class, both quieter, passes below them.
     """
     n = int(np.clip(len(grey) // _CLASS, 1, _MOST_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from napari_geosr.measure.redegrade import FloatArray
 
-#: Voxels at most this far apart belong to one place.
+#: Maximum distance between voxels of one region, in voxels.
 _TOGETHER = 2.0
 
 
@@ -21,9 +21,9 @@ class MismatchRegion:
     Attributes
     ----------
     index : tuple of int
-        Of its strongest voxel in the scan.
+        Index of its strongest voxel in the scan.
     voxels : int
-        Of the scan that are affected.
+        Number of affected voxels of the scan.
     strength : float
         Largest smoothed residual, in its standard deviations.
     result_is : str
@@ -44,7 +44,7 @@ def places(
     Parameters
     ----------
     spots : sequence of ndarray of shape (voxels, 3)
-        Where they are in the scan, in any number of parts.
+        Their positions in the scan, in any number of parts.
     values : sequence of ndarray of shape (voxels,)
         The smoothed residual there, in its standard deviations; positive where the
         scan is brighter.
@@ -70,7 +70,7 @@ def places(
                 index=tuple(int(i) for i in where[peak]),
                 voxels=len(mine),
                 strength=float(abs(strength[peak])),
-                # The residual is the scan less the result.
+                # The residual is the scan minus the result.
                 result_is="darker" if strength[peak] > 0 else "brighter",
             )
         )

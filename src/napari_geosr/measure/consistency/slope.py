@@ -12,24 +12,24 @@ from napari_geosr.measure.redegrade import Box, FloatArray
 
 Array = npt.NDArray[np.float64]
 
-#: Blocks that the error is drawn from: shortest edge in voxels, and so many at most.
+#: Blocks for the standard error: minimum edge length in voxels, and maximum number.
 _EDGE, _MOST_BLOCKS = 8, 4096
-#: With fewer blocks nothing is said.
+#: Minimum number of blocks for an estimate.
 _LEAST_BLOCKS = 4
-#: A result that varies less, in the variance of what it leaves, shows nothing.
+#: Variance relative to that of the residual below which a result counts as uniform.
 _NOTHING = 1e-6
 
 
 class SlopeSums:
     """Sums of a regression of the scan on the result, block by block.
 
-    Leaving out one block after the other gives the slope's standard error, whatever the
-    noise and its correlation within a block (the jackknife).
+    Omitting one block at a time gives the slope's standard error, whatever the noise
+    and its correlation within a block (jackknife).
 
     Parameters
     ----------
     shape : sequence of int
-        Of the scan.
+        Shape of the scan.
     """
 
     def __init__(self, shape: Sequence[int]) -> None:
@@ -45,12 +45,12 @@ class SlopeSums:
         residual: FloatArray,
         known: npt.NDArray[np.bool_],
     ) -> None:
-        """Add a box of the volume; `known` voxels of it count.
+        """Add a box of the volume; only its `known` voxels are used.
 
         Parameters
         ----------
         result, residual : ndarray of the box's shape
-            The result, seen like the scan, about zero, and the scan less that.
+            The simulated scan of the result, centred at zero, and the scan minus that.
         """
         starts, blocks = [], []
         for part in box:
@@ -78,7 +78,7 @@ class SlopeSums:
     def slope(self) -> tuple[float, float] | None:
         """Slope of the scan over the result, and its standard error.
 
-        None where the result shows nothing, or the volume is too small to tell.
+        None if the result is uniform, or the volume is too small.
         """
         blocks = self._sums.reshape(-1, 6)
         blocks = blocks[blocks[:, 0] > 0]

@@ -33,9 +33,9 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: How often spurs are taken away, and the rest thinned and traced again.
+#: How often spurs are removed and the remaining lines thinned and traced again.
 _ROUNDS = 3
-#: Voxels on either side that a chain is smoothed over.
+#: Number of voxels on either side for smoothing a chain.
 _SMOOTHED = 2
 #: A tube counts as crossing a plane at less than 45° from the plane's normal.
 _STEEP = math.sqrt(0.5)
@@ -76,7 +76,7 @@ class NetworkGraph:
 
     @property
     def length(self) -> float:
-        """Of all branches."""
+        """Total length of all branches."""
         return float(self.lengths.sum())
 
     @cached_property
@@ -102,17 +102,17 @@ class NetworkGraph:
 
     @property
     def mean_length(self) -> float | None:
-        """Of a branch; None without branches."""
+        """Mean length of a branch; None without branches."""
         return float(self.lengths.mean()) if self.paths else None
 
     @cached_property
     def components(self) -> int:
-        """Parts of the graph that hang together."""
+        """Number of connected parts of the graph."""
         return _n_components(len(self.nodes), self.ends)
 
     @property
     def loops(self) -> int:
-        """Independent closed ways: branches - nodes + components."""
+        """Number of independent loops: branches - nodes + components."""
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:

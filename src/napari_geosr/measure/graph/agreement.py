@@ -1,4 +1,4 @@
-"""How well the branches of one graph are those of another."""
+"""Agreement between the branches of two graphs."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from napari_geosr.measure.graph import NetworkGraph, steps_of
 
 Array = npt.NDArray[np.float64]
 
-#: Part of a branch that has to lie near the other graph for it to be found there.
+#: Share of a branch that must lie near the other graph to count as found.
 COVERED = 0.8
 
 
 @dataclass(frozen=True)
 class GraphAgreement:
-    """How well the branches of one graph are those of another.
+    """Agreement between the branches of two graphs.
 
     Attributes
     ----------

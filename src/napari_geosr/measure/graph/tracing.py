@@ -11,7 +11,7 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: A chain that comes back to its junction after so few voxels is a part of it.
+#: Maximum number of voxels of a loop that is merged into its junction.
 _SHORTEST_LOOP = 2
 
 

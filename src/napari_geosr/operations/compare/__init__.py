@@ -57,25 +57,25 @@ if TYPE_CHECKING:
 
 __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 
-#: Volumes of one comparison.
+#: Minimum and maximum number of volumes in a comparison.
 FEWEST, MOST = 2, 6
-#: Voxels that a volume may be off before it is worth a warning.
+#: Misalignment, in voxels, above which a warning is given.
 LARGEST_SHIFT = 0.2
-#: Part of the free memory that a comparison takes.
+#: Share of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
-#: Bytes per voxel of a block that is transformed.
+#: Bytes per voxel of a block during a Fourier transform.
 _TRANSFORM_BYTES = 40
-#: Voxels of a block for spectra and decorrelation analysis, at most.
+#: Maximum number of voxels of a block for spectra and decorrelation analysis.
 _SPECTRUM_VOXELS = 1 << 24
-#: Slices that decorrelation analysis looks at.
+#: Number of slices used for decorrelation analysis.
 _SLICES = 9
-#: Unit of differences, as a part of the range, where no noise was measured.
+#: Unit of differences, as a share of the grey-value range, if no noise was measured.
 _PART_OF_RANGE = 0.01
 
 
 @dataclass
 class _Said:
-    """Sentences of a run, in order and once."""
+    """Warnings of a run, in order and without repetition."""
 
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -104,12 +104,12 @@ def compare_steps(
         They are read slab by slab.
     config : CompareConfig, optional
     reference : str, optional
-        Key of the volume that all others are compared with; by default the first one.
-        PSNR and SSIM then refer to its range of grey values.
+        Key of the volume that all others are compared with; the first one by default.
+        PSNR and SSIM refer to its grey-value range.
     mask : Volume, optional
-        Sample: only voxels where it is not zero count. Any voxel size.
+        Sample mask: only non-zero voxels are evaluated. Any voxel size.
     halves : (Volume, Volume), optional
-        Two halves of one scan for its Fourier correlation (`config.fsc` is
+        Two halves of one scan, for Fourier shell correlation (`config.fsc` is
         ``"halves"``).
 
     Yields
@@ -124,12 +124,12 @@ def compare_steps(
     Raises
     ------
     VolumeError
-        If volumes cannot be put into one frame, or Fourier correlation cannot judge
-        what it is asked to.
+        If the volumes have no common frame, or Fourier correlation is not valid for
+        them.
     ConfigError
         If there are too few or too many volumes, or settings contradict each other.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     config = config or CompareConfig()
     _check_numbers(volumes, config, reference, halves)
@@ -138,7 +138,7 @@ def compare_steps(
     for volume in chosen.values():
         for doubt in reading_doubts(volume):
             yield said.warn(doubt)
-    # Before the work, as far as records tell.
+    # Refuse before the work, as far as the records tell.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
     placed = place(chosen)
@@ -205,7 +205,7 @@ def compare_steps(
 def _equality_warnings(
     group: PlacedSet, grey: GreyResult, said: _Said
 ) -> Iterator[Warned]:
-    """Warn of volumes that are the base once more."""
+    """Warn of volumes that are identical to the base volume."""
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
             yield said.warn(
@@ -249,7 +249,7 @@ def _title(placed: Mapping[str, PlacedVolume], key: str) -> str:
 
 
 class _Filled:
-    """A part of the frame with the mean in place of what is not known."""
+    """A part of the frame, with unknown values replaced by the mean."""
 
     def __init__(self, array: PlacedArray) -> None:
         self._array, self.shape = array, array.shape
@@ -308,7 +308,7 @@ def _noise_steps(
         try:
             steps = noise_steps(one.on_frame(), should_stop=should_stop)
             found[key] = yield from steps
-        except VolumeError:  # too small, or all of it touches unknown voxels
+        except VolumeError:  # too small, or all blocks touch unknown voxels
             found[key] = None
     return found
 
@@ -316,7 +316,7 @@ def _noise_steps(
 def _spectrum_steps(
     group: PlacedSet, budget: int, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
-    """Finest detail and power by frequency, of a block in the middle."""
+    """Finest detail and power spectrum of a block in the centre."""
     yield StageStarted(message="Computing spectra")
     if should_stop():
         raise Cancelled("The comparison was cancelled.")
@@ -325,7 +325,7 @@ def _spectrum_steps(
     try:
         values, _ = known_block(group, share)
         detail = {key: _detail(one, share) for key, one in group.placed.items()}
-    except VolumeError:  # nothing but scattered voxels
+    except VolumeError:  # only scattered valid voxels
         return {}, {}
     frame = group.placed[group.base].frame
     size, unit = frame.voxel_size, frame.unit
@@ -341,7 +341,7 @@ def _spectrum_steps(
 
 
 def _detail(placed: PlacedVolume, most_voxels: int) -> float | None:
-    """Finest detail in slices of a volume, on its own voxels, in the frame's unit."""
+    """Finest detail in slices of a volume, on its own grid, in the frame's unit."""
     own = place({"it": placed.cropped()})
     values, _ = known_block(PlacedSet(own, "it"), most_voxels)
     block = values["it"]
@@ -350,7 +350,7 @@ def _detail(placed: PlacedVolume, most_voxels: int) -> float | None:
     size = own["it"].frame.voxel_size[-2:]
     found = [finest_detail(planes[z], size) for z in places]
     periods = [f for f in found if f is not None]
-    # Where most slices show nothing, neither do some of them.
+    # If most slices give no result, the few others are not reliable.
     if 2 * len(periods) <= len(found):
         return None
     own_unit, unit = own["it"].frame.unit, placed.frame.unit

@@ -1,4 +1,4 @@
-"""Settings of a comparison. Nothing heavy here: ``--help`` reads it."""
+"""Settings of a comparison. No heavy imports: ``--help`` reads this module."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.measure.config import PorosityConfig, ThresholdRule
 
-#: Where the two volumes of a Fourier correlation come from.
+#: Source of the two volumes for a Fourier correlation.
 FscSource = Literal["none", "halves", "pair", "single"]
 
 
 class CompareFields(Config):
-    """Settings of a comparison that are flags of the command line."""
+    """Settings of a comparison that are command-line options."""
 
     data_range: float | None = Field(
         default=None,
@@ -83,7 +83,7 @@ class CompareFields(Config):
         return value
 
     def measuring(self) -> PorosityConfig:
-        """The part that says how pores are measured."""
+        """The settings for measuring pores."""
         names = ("threshold", "phase", "min_voxels", "connectivity", "memory")
         return PorosityConfig.create(**{name: getattr(self, name) for name in names})
 

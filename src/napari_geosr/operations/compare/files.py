@@ -1,4 +1,4 @@
-"""The files of a comparison: JSON, a page, tables, and differences as volumes."""
+"""Files of a comparison: JSON, an HTML page, tables, and difference volumes."""
 
 from __future__ import annotations
 
@@ -24,29 +24,30 @@ from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import safe_name
 
-#: Of JSON files: what `QualityReport.to_dict` has twice for earlier scripts.
+#: Keys omitted from JSON files; `QualityReport.to_dict` duplicates them for old
+#: scripts.
 _TWICE = ("volume", "reference")
 
 
 def plan(
     folder: str | Path, keys: Sequence[str], base: str, config: CompareConfig
 ) -> dict[str, Path]:
-    """Name the files that a comparison will be written to.
+    """Name the files of a comparison.
 
     Parameters
     ----------
     folder : path
-        Made when it does not exist.
+        Created if missing.
     keys : sequence of str
-        Of the volumes.
+        Keys of the volumes.
     base : str
-        Key of the one that the others are compared with.
+        Key of the base volume, which the others are compared with.
 
     Returns
     -------
     dict
-        Path by kind: ``json``, ``html``, ``figures``, ``spectra``; ``fourier`` and, for
-        each other volume, ``pores KEY`` and ``difference KEY`` where they are wanted.
+        Path by kind: ``json``, ``html``, ``figures``, ``spectra``; if requested,
+        ``fourier`` and, for each other volume, ``pores KEY`` and ``difference KEY``.
     """
     folder = Path(folder).expanduser()
     files = {
@@ -76,13 +77,13 @@ def write(
     *,
     overwrite: bool = False,
 ) -> None:
-    """Write what `plan` named: all of it or, on a full disk, nothing.
+    """Write the files named by `plan`: all of them or, on a full disk, none.
 
     Raises
     ------
     FileError
-        If the folder cannot be made, a file cannot be written or must not be replaced,
-        or one of the volumes was read from there.
+        If the folder cannot be created, a file cannot be written or must not be
+        overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
         refuse_own_source(volume, *files.values())
@@ -148,7 +149,7 @@ def _fourier_rows(report: QualityReport) -> Iterator[Sequence[object]]:
 
 
 def _pore_rows(report: QualityReport, key: str) -> Iterator[Sequence[object]]:
-    """Every pore of the base or the volume: what became of it, where, how large."""
+    """Every pore of the base or the volume: its match, position and size."""
     axes, unit = report.frame.axes.lower(), report.frame.unit
     places = [f"{axis} ({unit})" for axis in axes]
     match = report.pores.get(key)

@@ -1,7 +1,7 @@
-"""Whether two volumes, or the voxels of one, have noise of their own.
+"""Whether two volumes, or the voxels of one, have independent noise.
 
-Fourier correlation takes everything that two volumes have in common for signal. What a
-network, a filter or an interpolation puts into both is in common as well.
+Fourier correlation treats everything that two volumes have in common as signal,
+including anything that a network, a filter or an interpolation adds to both.
 """
 
 from __future__ import annotations
@@ -13,9 +13,10 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 
-#: Correlation of the noise of neighbours from which sub-samplings share noise.
+#: Noise correlation of neighbouring voxels above which sub-samplings are not
+#: independent.
 _CORRELATED = 0.1
-#: What records call runs of networks and filters, and of resampling.
+#: Names in records for runs of networks and filters, and for resampling.
 _RESTORED = ("restore", "ganrec", "train", "adapt")
 _RESAMPLED = {
     "pairs": "resampled when it was aligned",
@@ -24,12 +25,12 @@ _RESAMPLED = {
 
 
 def refuse_outputs(*volumes: Volume) -> None:
-    """Raise `VolumeError` for volumes that cannot be judged by Fourier correlation.
+    """Raise `VolumeError` for volumes for which Fourier correlation is not valid.
 
     Parameters
     ----------
     *volumes : Volume
-        What is to be correlated: two halves, or one scan.
+        The volumes to correlate: two halves, or one scan.
     """
     restored = [v for v in volumes if _made_by(v, _RESTORED)]
     if len(restored) > 1:
@@ -54,7 +55,7 @@ def refuse_outputs(*volumes: Volume) -> None:
 
 
 def refuse_same_source(one: Volume, other: Volume) -> None:
-    """Raise `VolumeError` if two halves were made from the same projections."""
+    """Raise `VolumeError` if two halves come from the same projections."""
     shared = {key for key, _ in _inputs(one)} & {key for key, _ in _inputs(other)}
     halves = {half for _, half in (*_inputs(one), *_inputs(other))}
     if shared and halves != {"odd", "even"}:
@@ -66,9 +67,9 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
 
 
 def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
-    """Raise `VolumeError` where neighbouring voxels share noise, or may do so.
+    """Raise `VolumeError` if the noise of neighbouring voxels is or may be correlated.
 
-    Then the sub-samplings of a checkerboard share it as well.
+    Their noise is then also shared by the sub-samplings of a checkerboard.
     """
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:
@@ -86,7 +87,7 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
 
 
 def is_output(volume: Volume) -> bool:
-    """Whether a network or a filter made a volume, as far as its records tell."""
+    """Whether a network or filter made a volume, according to its records."""
     return _made_by(volume, _RESTORED)
 
 
@@ -95,7 +96,7 @@ def _made_by(volume: Volume, operations: tuple[str, ...]) -> bool:
 
 
 def _inputs(volume: Volume) -> Iterator[tuple[str, Any]]:
-    """Checksum of everything that a volume was made from, and which half of it."""
+    """Checksum of each input of a volume, and which half of it was used."""
     for entry in volume.provenance:
         inputs = entry.get("inputs")
         settings = entry.get("settings")

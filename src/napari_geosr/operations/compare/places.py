@@ -1,4 +1,4 @@
-"""Where volumes and sample masks lie, where their files leave it open."""
+"""Positions of volumes and sample masks if their files do not define them."""
 
 from __future__ import annotations
 
@@ -17,12 +17,13 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 
 
 def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volume]:
-    """Put what has no voxel size where another volume of the same shape lies.
+    """Place volumes without a voxel size like another volume of the same shape.
 
     Raises
     ------
     VolumeError
-        If volumes of different shapes have no voxel sizes that would tell their places.
+        If volumes of different shapes have no voxel sizes to derive their positions
+        from.
     """
     known = [v for v in volumes.values() if v.has_physical_size]
     found = dict(volumes)
@@ -51,13 +52,13 @@ def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volu
 
 
 def _is_plain(volume: Volume) -> bool:
-    """Whether nothing at all is known of the place of a volume."""
+    """Whether a volume has no position information at all."""
     unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
     return volume.unit == PIXEL and unset
 
 
 def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
-    """The sample mask in the frame.
+    """The sample mask, resampled to the frame.
 
     Raises
     ------
@@ -87,7 +88,7 @@ def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
         origin=tuple(o * scale for o in mask.origin),
         unit=frame.unit,
     )
-    # The voxels of a coarser mask are repeated: none of the frame's is coarser then.
+    # Repeat the voxels of a coarser mask, so that none is larger than the frame's.
     factors = np.array(sample.voxel_size) / np.array(frame.voxel_size)
     if (factors > 1.001).any():
         sample = _refined(sample, frame.voxel_size)
@@ -101,7 +102,7 @@ def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
 
 
 class _NotZero:
-    """A mask as zeros and ones, read where it is asked for."""
+    """A mask as zeros and ones, read lazily."""
 
     def __init__(self, data: ArrayLike) -> None:
         self._data = data
@@ -116,7 +117,7 @@ class _NotZero:
 
 
 def _refined(mask: Volume, voxel_size: tuple[float, ...]) -> Volume:
-    """A mask with its voxels repeated, so that they are no larger than others."""
+    """A mask with repeated voxels, so that they do not exceed a given voxel size."""
     factors = [
         max(1, math.ceil(m / v - 1e-3))
         for m, v in zip(mask.voxel_size, voxel_size, strict=True)

@@ -1,4 +1,4 @@
-"""Pores of several volumes: measured on their own voxels, matched on those of all."""
+"""Pores of several volumes: measured on their own grids, matched on a common one."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from napari_geosr.operations.measure import measure_several_steps
 from napari_geosr.operations.measure.files import column_titles as titles_of
 from napari_geosr.operations.measure.mask import align_mask
 
-#: Bytes per voxel while pores are matched: masks, labels of both, and their overlap.
+#: Bytes per voxel for matching pores: masks, labels of both, and their overlap.
 _BYTES_PER_VOXEL = 60
 
 
@@ -34,13 +34,13 @@ def pore_steps(
 ) -> Generator[Step, None, tuple[dict[str, PorosityReport], dict[str, PoreMatch]]]:
     """Measure the pores of each volume within the common region, and match them.
 
-    A volume whose pores cannot be measured (of one grey value, for example) does not
-    cost the other figures: a warning says so, and no pores are compared.
+    If the pores of a volume cannot be measured (for example, it has one grey value), a
+    warning is given, the pores are not compared, and all other results are kept.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     cropped = {key: placed.cropped() for key, placed in group.placed.items()}
     titles = titles_of({key: p.volume for key, p in group.placed.items()})

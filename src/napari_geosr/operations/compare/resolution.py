@@ -27,9 +27,10 @@ from napari_geosr.operations.compare.independence import (
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
 
-#: With fewer slices, or voxels that are more anisotropic, rings in slices are added.
+#: Below this number of slices, or above this anisotropy of the voxels, rings in slices
+#: are added.
 _FEW_SLICES, _ANISOTROPIC = 16, 1.5
-#: Blocks with a shorter edge in slices have too few rings.
+#: Minimum edge length in slices of a block, in voxels; shorter ones have too few rings.
 _SHORTEST = 16
 Warn = Callable[[str], Warned]
 
@@ -45,14 +46,14 @@ def resolution_steps(
     warn: Warn,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, dict[str, FourierCorrelation]]:
-    """Correlate what `source` says.
+    """Compute the Fourier correlation that `source` selects.
 
     Raises
     ------
     VolumeError
-        If that is not possible, or would tell nothing.
+        If that is impossible or would not be meaningful.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     if source == "none":
         return {}
@@ -89,12 +90,13 @@ def refuse_by_record(
     source: FscSource,
     halves: tuple[Volume, Volume] | None,
 ) -> tuple[Volume, Volume] | None:
-    """Refuse what Fourier correlation cannot judge, and give the halves it is for.
+    """Refuse volumes unsuitable for Fourier correlation; return the halves to use.
 
     Raises
     ------
     VolumeError
-        If records say that volumes are outputs, resampled, or of the same projections.
+        If, according to their records, volumes are outputs, resampled, or from the same
+        projections.
     """
     if halves is not None:
         halves = one_volume(halves[0]), one_volume(halves[1])
@@ -121,14 +123,15 @@ def _single_steps(
     remarks: list[str],
     warn: Warn,
 ) -> Generator[Step, None, dict[str, FourierCorrelation]]:
-    """Each volume that allows it by its checkerboard; refused if none does."""
+    """Correlate checkerboard halves of every suitable volume; refuse if none is."""
     found: dict[str, FourierCorrelation] = {}
     refused: list[VolumeError] = []
     for key, one in placed.items():
         try:
             refuse_outputs(one.volume)
             if one.is_averaged:
-                # On its own voxels; the noise of means tells nothing of theirs.
+                # Measured on the original voxels: the noise of averages differs from
+                # theirs.
                 from napari_geosr.measure.noise import noise_steps
 
                 measured = yield from noise_steps(one.volume)
@@ -186,7 +189,7 @@ def _block(
 def _kinds(
     name: str, shape: tuple[int, ...], voxel_size: tuple[float, ...]
 ) -> list[tuple[str, bool]]:
-    """What is correlated, by name: shells, rings in slices, or both."""
+    """What to correlate, by name: shells, rings in slices, or both."""
     if len(shape) == 2:
         return [(name, True)]
     if shape[0] < _FEW_SLICES:

@@ -1,6 +1,6 @@
-"""Explain where a place of a restored volume comes from.
+"""Explain which parts of a scan determine a region of its restoration.
 
-Names are loaded on first use, so that settings can be read without the rest.
+Names are loaded on first use, so that settings can be imported alone.
 """
 
 from __future__ import annotations

@@ -128,7 +128,7 @@ class ExplainConfig(Config):
     @field_validator("method", mode="before")
     @classmethod
     def _read_methods(cls, value: object) -> object:
-        """Take ``A,B`` for two names, as a command line gives them."""
+        """Split ``A,B`` from the command line into two names."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value
@@ -165,14 +165,14 @@ class ExplainConfig(Config):
 
 @dataclass(frozen=True)
 class MethodAbout:
-    """A method, for menus.
+    """Description of a method for menus.
 
     Attributes
     ----------
     name : str
-        As settings have it.
+        Name used in settings.
     title, help : str
-        For people.
+        Texts shown to the user.
     """
 
     name: str
@@ -181,7 +181,7 @@ class MethodAbout:
 
 
 def methods() -> list[MethodAbout]:
-    """All methods there are; imports no torch."""
+    """All available methods; imports no torch."""
     return [
         MethodAbout(name, module.TITLE, module.HELP)
         for name in METHODS.names()

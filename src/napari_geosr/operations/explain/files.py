@@ -29,7 +29,7 @@ def _overlay_name(method: str) -> str:
 def check_files(
     folder: str | Path, config: ExplainConfig, *, pores: bool, overwrite: bool
 ) -> None:
-    """Raise `FileError` before the work if files would be replaced without leave."""
+    """Raise `FileError` before the run if a file must not be overwritten."""
     folder = Path(folder).expanduser()
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -49,12 +49,12 @@ def write_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, dict[str, Path]]:
-    """Write an explanation into a folder, which is made if it is missing.
+    """Write an explanation into a folder, which is created if missing.
 
     Returns
     -------
     dict
-        Path by kind: ``json``, ``csv`` and the methods' names.
+        Path by kind: ``json``, ``csv`` and the names of the methods.
     """
     folder = Path(folder).expanduser()
     yield StageStarted(message="Writing the explanation")
@@ -84,7 +84,7 @@ def write_steps(
     return written
 
 
-#: Columns that pores get, by method: title, and where the number stands.
+#: Columns added to the pore table, by method: title, and path of the number.
 _COLUMNS = {
     "evidence": (
         ("evidence", ("verdict",)),
@@ -97,7 +97,7 @@ _COLUMNS = {
 
 
 def _table(result: ExplainResult) -> str:
-    """The pore table with columns of the explanations; empty where there is none."""
+    """The pore table with columns for the explanations; empty without a table."""
     assert result.table is not None
     found = {e.row.label: e for e in result.explanations if e.row is not None}
     methods = [m for m in result.prepared.config.method if m in _COLUMNS]

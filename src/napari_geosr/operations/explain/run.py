@@ -47,18 +47,18 @@ from napari_geosr.operations.restore import prepare_steps as prepare_restoration
 if TYPE_CHECKING:
     from napari_geosr.attribution._window import Scene
 
-#: Codes of verdicts in a volume of them.
+#: Codes of the verdicts in a verdict volume.
 VERDICTS = {"well supported": 1, "weak": 2, "prior only": 3}
 
 
 @dataclass(frozen=True, eq=False)
 class PreparedExplanation:
-    """A scan and a model that are ready to be asked; prepared once, asked often.
+    """A scan and a model, prepared once for any number of explanations.
 
     Attributes
     ----------
     restoration : PreparedRestoration
-        What is explained: the very network, noise and scale of a restoration.
+        The restoration to explain, with its network, noise and grey scale.
     """
 
     restoration: PreparedRestoration
@@ -75,7 +75,7 @@ class PreparedExplanation:
 
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """What was found of one place.
+    """Findings for one region.
 
     Attributes
     ----------
@@ -83,11 +83,11 @@ class Explanation:
     findings : mapping of Finding
         By method.
     sentence : str
-        The most important of it.
+        The main finding.
     overlays : mapping of Volume
-        By method: attributions on voxels of the scan, in their place.
+        By method: attributions on the scan's grid, at their position.
     row : PoreRow or None
-        Of the table that the pore is from.
+        Row of the pore table, if the pore comes from one.
     """
 
     target: Target
@@ -98,22 +98,22 @@ class Explanation:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What limits it, in sentences."""
+        """Limitations, as sentences."""
         found = [note for f in self.findings.values() for note in f.notes]
         return tuple(dict.fromkeys([*self.target.notes, *found]))
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainResult:
-    """Explanations, in order of the pore table where there is one.
+    """Explanations, in the order of the pore table if there is one.
 
     Attributes
     ----------
     missing : tuple of PoreRow
-        Pores of the table that the result does not have.
+        Pores of the table that were not found in the result.
     verdicts : Volume or None
-        Of pores of a table: 1 well supported, 2 weak, 3 prior only, on voxels of the
-        scan.
+        For the pores of a table: 1 well supported, 2 weak, 3 prior only, on the scan's
+        grid.
     """
 
     prepared: PreparedExplanation
@@ -124,13 +124,13 @@ class ExplainResult:
 
     @property
     def sentence(self) -> str:
-        """The most important of it."""
+        """The main finding."""
         if self.table is None:
             return self.explanations[0].sentence
         return _table_sentence(self)
 
     def to_json_dict(self) -> AnyDict:
-        """All figures, as JSON can hold them."""
+        """All figures as JSON-serialisable values."""
         prepared = self.prepared
         n = len(prepared.volume.axes)
         return {
@@ -154,23 +154,23 @@ def explain_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ExplainResult]:
-    """Explain the place that the settings name, or the pores of a table.
+    """Explain the region named in the settings, or the pores of a table.
 
     Parameters
     ----------
     volume : Volume
-        The scan, not the result.
+        The scan, not the restoration.
     pores : path, optional
-        Pore table, as ``measure`` wrote it for the result of the same model.
+        Pore table written by ``measure`` for the result of the same model.
 
     Raises
     ------
     ConfigError
-        If no place is named, or two.
+        If no region is named, or more than one.
     FileError
         If the table cannot be read.
     VolumeError, ModelError
-        If the place does not lie in the result, or the model cannot be explained.
+        If the region is outside the result, or the model cannot be explained.
     """
     table = None
     if pores is not None:
@@ -193,12 +193,12 @@ def explain_steps(
 def prepare_steps(
     volume: Volume, config: ExplainConfig, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, PreparedExplanation]:
-    """Make ready what `explain_place_steps` may then be asked again and again.
+    """Prepare for repeated calls of `explain_place_steps`.
 
     Raises
     ------
     ModelError
-        If the model is unknown, gives labels, or is to be chosen.
+        If the model is unknown, outputs labels, or has not been chosen.
     """
     from napari_geosr.attribution._window import Scene
 
@@ -296,7 +296,7 @@ def _found_steps(
     names: Sequence[str],
     row: PoreRow | None = None,
 ) -> Generator[Step, None, Explanation]:
-    """Ask every method, and make volumes of what they found."""
+    """Run every method and convert the findings to volumes."""
     question = _question(prepared, target)
     findings = {}
     for name in names:
@@ -341,7 +341,7 @@ def _question(prepared: PreparedExplanation, target: Target) -> Question:
 
 
 def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volume:
-    """Attributions as a volume on voxels of the scan, in their place."""
+    """Attributions as a volume on the scan's grid, at their position."""
     volume, found = prepared.volume, finding.overlay
     assert found is not None
     n = len(volume.axes)
@@ -363,7 +363,7 @@ def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volu
 
 
 def _sentence(target: Target, findings: Mapping[str, Finding]) -> str:
-    """Reach and evidence in one; else the first finding's."""
+    """Reach and evidence in one sentence; otherwise that of the first finding."""
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
         return next(iter(findings.values())).sentence
@@ -392,7 +392,7 @@ def explain_pores_steps(
     Yields
     ------
     PartDone
-        For every pore.
+        For each pore.
     """
     config = prepared.config
     yield StageStarted(message=f"Explaining {len(table.rows)} pores")
@@ -405,7 +405,7 @@ def explain_pores_steps(
             try:
                 steps = _found_steps(prepared, target, config.method, row)
                 found.append(run_to_end(steps))
-            except VolumeError as error:  # no solid next to it, say
+            except VolumeError as error:  # for example no solid next to it
                 yield Warned(message=f"Pore {row.label}: {error}")
                 missing.append(row)
         yield PartDone(i + 1, total)
@@ -429,7 +429,7 @@ def explain_pores_steps(
 def _verdict_volume(
     prepared: PreparedExplanation, found: Sequence[Explanation]
 ) -> Volume:
-    """Verdicts on the voxels of the scan that the pores lie in."""
+    """Verdicts on the voxels of the scan that contain the pores."""
     volume, layout = prepared.volume, prepared.scene.layout
     codes = np.zeros(layout.shape, np.uint8)
     for each in found:
@@ -459,7 +459,7 @@ def _table_sentence(result: ExplainResult) -> str:
 
 
 def _described(prepared: PreparedExplanation, found: Explanation) -> AnyDict:
-    """One place, as JSON can hold it."""
+    """The explanation of one region as JSON-serialisable values."""
     volume, layout = prepared.volume, prepared.scene.layout
     n = len(volume.axes)
     target = found.target

@@ -1,4 +1,4 @@
-"""What is explained: a voxel, the pore that it lies in, or the pores of a table."""
+"""What to explain: a voxel, the pore that contains it, or the pores of a table."""
 
 from __future__ import annotations
 
@@ -21,25 +21,25 @@ if TYPE_CHECKING:
 
 Phase = Literal["dark", "bright"]
 
-#: Voxels of the result to each side that a pore is looked for in, growing.
+#: Search radii for a pore, in voxels of the result, tried in this order.
 _SEARCHED = (16, 32, 48)
-#: Least distance of the means of pore and solid, of the contrast of the scan.
+#: Minimum difference between the means of pore and solid, as a share of the contrast.
 _APART = 0.5
-#: Difference in voxels up to which a pore is that of the table.
+#: Relative difference in voxel count up to which a pore matches that of the table.
 _ALIKE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
 class Target:
-    """A place of the result.
+    """A region of the result.
 
     Attributes
     ----------
     kind : {"voxel", "region", "pore"}
     at : tuple of int
-        A voxel of it, Z, Y, X.
+        One of its voxels, Z, Y, X.
     threshold : float or None
-        Between pore and solid, of a pore.
+        Threshold between pore and solid, for a pore.
     notes : tuple of str
     """
 
@@ -59,7 +59,7 @@ class PoreRow:
     Attributes
     ----------
     box : tuple of (int, int)
-        First voxel and the one behind the last, along the axes of the volume.
+        First voxel and the one after the last, along the axes of the volume.
     """
 
     label: int
@@ -74,7 +74,7 @@ class PoreTable:
     Attributes
     ----------
     text : tuple of tuple of str
-        The rows as they are in the file, the header first.
+        The rows as they are in the file, header first.
     """
 
     path: Path
@@ -85,12 +85,12 @@ class PoreTable:
 
 
 def read_pores(path: str | Path) -> PoreTable:
-    """Read a pore table of ``measure``, and the threshold of the report next to it.
+    """Read a pore table of ``measure``, and the threshold from the report next to it.
 
     Raises
     ------
     FileError
-        If it cannot be read or is no such table.
+        If it cannot be read or is not a pore table.
     """
     path = Path(path).expanduser()
     if path.is_dir():
@@ -126,7 +126,7 @@ def read_pores(path: str | Path) -> PoreTable:
 
 
 def _segmentation(path: Path) -> tuple[float | None, Phase | None]:
-    """Threshold and phase of the report that lies next to a table."""
+    """Threshold and phase from the report next to a table."""
     report = path.with_name(path.name.replace("pores.csv", "report.json"))
     if report == path or not report.is_file():
         return None, None
@@ -143,14 +143,14 @@ def voxel_of(
     at: tuple[int, ...] | None,
     position: tuple[float, ...] | None,
 ) -> tuple[int, int, int]:
-    """The voxel of the result that is meant, in Z, Y, X.
+    """The voxel of the result to explain, in Z, Y, X.
 
     Raises
     ------
     ConfigError
-        If none is given, or it has another number of axes.
+        If none is given, or it has the wrong number of axes.
     VolumeError
-        If it lies outside, or the scan has no value there.
+        If it is outside the result, or the scan is not finite there.
     """
     axes, n = ", ".join(volume.axes), len(volume.axes)
     given = at if at is not None else position
@@ -205,14 +205,14 @@ def pore_at(
     phase: Phase,
     contrast: float,
 ) -> Target | None:
-    """The pore of the result that a voxel lies in; None if it lies in none.
+    """The pore of the result that contains a voxel; None if there is none.
 
     Parameters
     ----------
     threshold : float or None
-        None: Otsu's of the neighbourhood, if that has two phases.
+        None: Otsu's threshold of the neighbourhood, if that has two phases.
     contrast : float
-        Of the scan: what two phases are expected to differ by.
+        Expected difference between the two phases of the scan.
     """
     region = scene.clipped([slice(i, i + 1) for i in at])
     for by in _SEARCHED:
@@ -239,7 +239,7 @@ def pore_at(
 
 
 def _otsu(greys: AnyArray, contrast: float) -> float | None:
-    """Otsu's threshold, where the means on its sides are as far apart as phases."""
+    """Otsu's threshold, if the means of both sides differ enough to be two phases."""
     from skimage.filters import threshold_otsu
 
     if not greys.max() > greys.min():
@@ -259,7 +259,7 @@ def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
 
 
 def _is_cut(scene: Scene, region: Box, mask: AnyArray) -> bool:
-    """Whether a pore goes on beyond the region."""
+    """Whether a pore extends beyond the region."""
     for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
         along = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
         if (along[0] and part.start > 0) or (along[-1] and part.stop < n):
@@ -276,7 +276,7 @@ def _cut_out(
     phase: Phase,
     notes: tuple[str, ...] = (),
 ) -> Target:
-    """A target of the bounding box of a mask."""
+    """A target consisting of the bounding box of a mask."""
     box = []
     for axis in range(3):
         filled = np.flatnonzero(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -291,14 +291,14 @@ def _cut_out(
 def pores_of(
     scene: Scene, table: PoreTable, threshold: float | None, phase: Phase | None
 ) -> Iterator[tuple[PoreRow, Target | None]]:
-    """Every pore of a table in the result; None for those that are not there.
+    """Every pore of a table in the result; None for those not found.
 
     Raises
     ------
     ConfigError
-        If the threshold is not known.
+        If the threshold is unknown.
     VolumeError
-        If the table is of a volume of other size.
+        If the table belongs to a volume of another size.
     """
     value = table.threshold if threshold is None else threshold
     if value is None:
@@ -328,7 +328,7 @@ def _check_sizes(scene: Scene, table: PoreTable) -> None:
 
 
 def _found(scene: Scene, row: PoreRow, threshold: float, phase: Phase) -> Target | None:
-    """The pore in its box that has as many voxels as the table says."""
+    """The pore in its box whose number of voxels matches the table."""
     from scipy import ndimage
 
     ends: Sequence[tuple[int, int]] = [(0, 1)] * (3 - len(row.box)) + list(row.box)

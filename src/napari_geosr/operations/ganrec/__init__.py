@@ -1,8 +1,8 @@
-"""GANrec: reconstruct by fitting networks to the projections alone, as a job.
+"""GANrec: reconstruct by fitting networks to the projections only, as a job.
 
-Rows are worked through in blocks, each by a fit of its own that begins with the
-networks of the block before. A job that is stopped or killed continues from the
-iteration of its last checkpoint and gives the numbers that it would have given.
+Detector rows are processed in blocks. Each block has its own fit, which starts from the
+networks of the previous block. A job that was stopped or killed resumes from the
+iteration of its last checkpoint, and its result is that of an uninterrupted run.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
 
-#: Seconds between two reports, and between two previews at least.
+#: Minimum seconds between two progress reports, and between two previews.
 _REPORT_SECONDS, _PREVIEW_SECONDS = 0.5, 3.0
 _SUFFIX = ".ome.tif"
 
@@ -65,25 +65,26 @@ def ganrec_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Reconstruct, with checkpoints and the volume in `folder`, or go on.
+    """Reconstruct in `folder`, with checkpoints, or resume an earlier run.
 
     Parameters
     ----------
     folder : Path
-        Gets ``checkpoints/``, ``slices/`` and at the end ``result/NAME.ome.tif``.
+        Receives ``checkpoints/``, ``slices/`` and finally ``result/NAME.ome.tif``.
     keep_unfinished : callable
-        Asked when `should_stop` ended it: whether to write what there is all the same.
-        Slices that no fit has come to are then made by the networks as they are.
+        Called after `should_stop` ended the run: whether to write the unfinished
+        volume. The current networks then generate the slices that have not been fitted
+        yet.
 
     Returns
     -------
     Path or None
-        Of the volume; None if it was stopped.
+        Path of the volume; None if the run was stopped.
 
     Raises
     ------
     GeoSRError
-        With one sentence; what was fitted up to then is in the last checkpoint.
+        With a one-sentence message; the progress so far is in the last checkpoint.
     """
     require_one_process("GANrec is fitted")
     job.check()
@@ -117,7 +118,7 @@ def ganrec_steps(
 
 
 class _Blocks:
-    """Blocks of rows, fitted one after the other, and what is kept of them."""
+    """Blocks of rows, fitted one after the other, and their stored slices."""
 
     def __init__(
         self,
@@ -136,7 +137,7 @@ class _Blocks:
         )
         self.starts = range(0, ready.scan.n_rows, config.together)
         self.total = len(self.starts) * config.steps
-        #: What must stay the same for the checkpoint to be gone on from.
+        #: Facts that must be unchanged for a checkpoint to be resumed.
         self.of = {
             "input": identity_of(record["inputs"]["input"]),
             "centre": record["centre"]["column"],
@@ -152,7 +153,7 @@ class _Blocks:
     def _check(self, before: AnyMapping) -> None:
         """Refuse the checkpoint of another reconstruction."""
         scan = before["input"]
-        if isinstance(scan, str):  # an earlier release kept the checksum alone
+        if isinstance(scan, str):  # an earlier release stored only the checksum
             scan = {"checksum": scan}
         words = {
             "centre": "another rotation centre",
@@ -171,7 +172,7 @@ class _Blocks:
 
     @property
     def done(self) -> int:
-        """Iterations done, of all blocks."""
+        """Number of iterations done, over all blocks."""
         return self.block * self.config.steps + self.iteration
 
     def rows(self, block: int) -> tuple[int, int]:
@@ -184,7 +185,7 @@ class _Blocks:
     def fit_steps(
         self, should_stop: ShouldStop, keep_unfinished: Callable[[], bool]
     ) -> Generator[Step, None, None]:
-        """Fit all blocks; raises `Cancelled` when stopped, a checkpoint being kept."""
+        """Fit all blocks; raises `Cancelled` if stopped, after saving a checkpoint."""
         yield StageStarted(
             message=f"Fitting {self.ready.scan.n_rows} slices to "
             f"{self.ready.scan.n_angles} projections",
@@ -200,13 +201,13 @@ class _Blocks:
             if not fit.done and not ended:
                 if not keep_unfinished():
                     raise Cancelled("Stopped before all slices were fitted.")
-                ended = True  # the rest is made by the networks as they are
+                ended = True  # the current networks generate the rest
             self._keep(fit)
             before, self.state = fit, None
             self.block, self.iteration = self.block + 1, 0
 
     def _make_fit(self, before: SinogramFit | None) -> SinogramFit:
-        """The fit of the current block, as it was or as the one before ended."""
+        """The fit of the current block: resumed, or started from the previous one."""
         import torch
 
         if self.config.threads:
@@ -297,7 +298,7 @@ class _Blocks:
         return CheckpointSaved(self.done, self.total, path)
 
     def _keep(self, fit: SinogramFit) -> None:
-        """Keep finished slices until all are there."""
+        """Store finished slices until all are complete."""
         file = self.file(self.block)
         with atomic.explained(file.parent):
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -305,13 +306,13 @@ class _Blocks:
             np.save(temporary, fit.slices().cpu().numpy())
 
     def kept(self) -> Iterator[tuple[slice, Any]]:
-        """Finished slices and where they belong."""
+        """Finished slices and their positions."""
         for block in range(len(self.starts)):
             yield slice(*self.rows(block)), np.load(self.file(block))
 
 
 class _Clock:
-    """What was done how long ago."""
+    """Time since each kind of event."""
 
     def __init__(self) -> None:
         self.last: dict[str, float] = {}
@@ -343,7 +344,7 @@ def _record(
 def _assemble(
     ready: ReadyScan, blocks: _Blocks, path: Path, record: AnyMapping
 ) -> None:
-    """Put the slices together to the volume; what they were kept in is removed."""
+    """Assemble the slices into the volume and remove the temporary files."""
     import shutil
 
     with atomic.explained(path.parent):

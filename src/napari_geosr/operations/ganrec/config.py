@@ -1,4 +1,4 @@
-"""Settings of GANrec, and what a job of it is. No torch here: ``--help`` reads it."""
+"""Settings and job description of GANrec. No torch here: ``--help`` reads it."""
 
 from __future__ import annotations
 
@@ -124,7 +124,7 @@ class GanrecConfig(ProjectionsConfig):
     )
 
     def fit(self) -> learning.sinogram_fit.FitSettings:
-        """Settings of the fit of a block."""
+        """Settings for fitting a block."""
         return learning.sinogram_fit.FitSettings(
             iterations=self.steps,
             learning_rate=self.learning_rate,
@@ -139,18 +139,18 @@ class GanrecConfig(ProjectionsConfig):
 
 
 class GanrecJob(Config):
-    """All that a job of GANrec needs to be done, here or elsewhere."""
+    """Everything that a GANrec job needs to run, on this or another computer."""
 
     training: GanrecConfig
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> GanrecJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         made = GanrecConfig.from_mapping(values.get("training") or {})
         return cls(training=made.with_absolute_paths())
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": "ganrec",
@@ -158,12 +158,12 @@ class GanrecJob(Config):
         }
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Refuse invalid settings before a process is started.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         config = self.training
         check_country(config.country)

@@ -1,4 +1,4 @@
-"""How the input of any operation is opened, from settings that all commands share."""
+"""How operations open their inputs, with settings shared by all commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.formats import is_volume_folder
 
-#: On the command line ``4,2,2`` is one word, and there is no ``--empty-…`` flag.
+#: On the command line ``4,2,2`` is one token, and there is no ``--empty-…`` flag.
 COMMAS = Parameter(n_tokens=1, negative="")
 
 
@@ -30,7 +30,7 @@ def numbers_from(value: Any, of: type, example: str) -> Any:
     of : type
         ``int`` or ``float``.
     example : str
-        Shown where the text holds no numbers.
+        Shown in the error message if the text contains no numbers.
     """
     if value is None:
         return None
@@ -42,7 +42,7 @@ def numbers_from(value: Any, of: type, example: str) -> Any:
 
 
 class InputConfig(Config):
-    """What the file does not say about itself, or says wrongly."""
+    """Corrections of, and additions to, what a file says about itself."""
 
     voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -118,12 +118,12 @@ def open_volume(path: str | Path, config: InputConfig | None = None) -> Volume:
 
 
 def open_series(path: str | Path, config: InputConfig | None = None) -> Volume:
-    """Open a file lazily with all time points and channels that were not chosen from.
+    """Open a file lazily, with all time points and channels unless one is chosen.
 
     Raises
     ------
     FileError, VolumeError
-        If the file cannot be opened, or a channel or time point is not there.
+        If the file cannot be opened, or a channel or time point does not exist.
     """
     config = config or InputConfig()
     volume = io.read(path, **config.reading())
@@ -133,13 +133,13 @@ def open_series(path: str | Path, config: InputConfig | None = None) -> Volume:
 def open_to_learn(
     path: str | Path, config: InputConfig | None = None, *, flat: bool
 ) -> Volume:
-    """Open a volume to learn from, or a time series of images.
+    """Open a volume, or a time series of images, for training.
 
     Parameters
     ----------
     flat : bool
-        Whether slices are learned from one by one: then the images of a time series are
-        the slices of one volume.
+        Whether the network is trained on single slices: the images of a time series are
+        then the slices of one volume.
 
     Raises
     ------
@@ -151,15 +151,15 @@ def open_to_learn(
 
 
 def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
-    """Choose what is learned from an opened volume; see `open_to_learn`.
+    """Select the part of an opened volume to train on; see `open_to_learn`.
 
     Parameters
     ----------
     volume : Volume
     config : InputConfig
-        Says which time point and channel.
+        Selects time point and channel.
     flat : bool
-        Whether the network restores planes, of which time points may be a stack.
+        Whether the network restores planes; time points may then form a stack.
     """
     is_series = volume.axes in ("TYX", "TCYX") and volume.shape[0] > 1
     if not is_series or config.time is not None:
@@ -178,10 +178,10 @@ def open_companion(
 ) -> tuple[Volume, list[str]]:
     """Open a volume that belongs to the input `like`: a reference or a sample mask.
 
-    It speaks for itself. What a person said about the input is used only where this
-    file leaves it open, and then noted: the voxel size where it has none and the same
-    shape as the input, the channel and the time point where it has several. The shape
-    and type of raw files are checked against its size anyway.
+    Its own metadata take precedence. Settings of the input apply only where this file
+    has no information, and are then reported: the voxel size if the file has none and
+    its shape equals that of the input, and the channel and time point if there are
+    several. Shape and type of raw files are checked against the file size in any case.
 
     Parameters
     ----------
@@ -195,7 +195,7 @@ def open_companion(
     -------
     volume : Volume
     notes : list of str
-        A sentence for everything that was taken over.
+        One sentence for each setting that was applied.
 
     Raises
     ------
@@ -228,17 +228,17 @@ def open_companion(
 
 
 def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
-    """Raise `FileError` where an output would replace what `volume` was read from.
+    """Raise `FileError` if an output would overwrite the source of `volume`.
 
-    Nor may it join the slices that the volume is made of: they could not be opened as
-    a volume any more.
+    An output must not be added to the folder of slices of the volume either: the folder
+    could no longer be opened as a volume.
     """
     if volume.source is None:
         return
     source = volume.source.expanduser().resolve()
     for out in outputs:
         target = Path(out).expanduser().resolve()
-        # Folders in a folder of slices are not looked into.
+        # Subfolders of a folder of slices are ignored when it is opened.
         inside = target.parents if is_volume_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(

@@ -1,4 +1,4 @@
-"""What there is to know of a scan: open questions about its file, and its noise."""
+"""Known facts about a scan: open questions about its file, and its noise."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ if TYPE_CHECKING:
 
 
 def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
-    """Give a sentence for all that can make a result wrong, as far as files tell.
+    """List everything in a volume's files that could make a result wrong.
 
-    Those of `file_doubts`, and the questions of `open_questions`, which has
-    the same parameters and errors.
+    Combines `file_doubts` and `open_questions`; parameters and errors are those of
+    `open_questions`.
     """
     return [*file_doubts(volume), *open_questions(volume, cards)]
 
 
 def file_doubts(volume: Volume) -> list[str]:
-    """Give what the reader warns of: missing chunks, gaps between slices, and such."""
+    """List the reader's warnings: missing chunks, gaps between slices and so on."""
     warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
     return [*warned, *_inherited(volume)]
 
 
 def _inherited(volume: Volume) -> list[str]:
-    """What readers warned of in the files that a result was made from."""
+    """Reader warnings for the files that a result was made from."""
     found = []
     for entry in volume.provenance:
         inputs = entry.get("inputs")
@@ -52,14 +52,14 @@ def _inherited(volume: Volume) -> list[str]:
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
-    """Give a sentence for everything in doubt: what was found, why, what to do.
+    """List everything in doubt: what was found, why it matters, and what to do.
 
     Parameters
     ----------
     volume : Volume
-        Where its file does not name its Z axis, a few planes are read.
+        A few planes are read if its file does not name its Z axis.
     cards : iterable of ModelCard
-        Of the models that are to restore it.
+        Cards of the models that are to restore it.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
 
 
 def questions_about(volume: Volume) -> list[str]:
-    """Give the sentences of `open_questions` without the volume's title."""
+    """The sentences of `open_questions` without the volume's title."""
     return [str(question) for question in _asked(volume, frames_question(volume))]
 
 
@@ -86,7 +86,7 @@ def _asked(
 
 
 def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
-    """Ask whether slices are frames of a time series, where they look like it."""
+    """Ask whether slices are frames of a time series, if they look like it."""
     return time_series_question(volume)
 
 
@@ -101,7 +101,7 @@ def _refuse_to_mix(
             )
 
 
-#: Correlation of neighbours from which noise is called correlated.
+#: Correlation between neighbouring voxels above which noise is called correlated.
 _NOTEWORTHY = 0.1
 _SOURCES = {
     "scan": "",
@@ -124,13 +124,13 @@ def noise_steps(
     volume : Volume
         Axes ZYX or YX; only a sample is read.
     second : Volume, optional
-        Another scan of the same object with the same voxels.
+        Another scan of the same object on the same grid.
 
     Raises
     ------
     VolumeError
-        If there are other axes, the second scan has another shape, or there is nothing
-        to measure.
+        If the volume has other axes, the second scan has another shape, or there is
+        nothing to measure.
     """
     yield StageStarted(message="Measuring the noise")
     steps = engine.noise_steps(volume, second=second, should_stop=should_stop)

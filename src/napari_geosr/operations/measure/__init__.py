@@ -76,18 +76,18 @@ def measure_steps(
     config : MeasureConfig
         Threshold, phase, smallest pore, connectivity, automatic sample mask.
     mask : Volume, optional
-        The sample: every voxel that is not zero. It may have other voxels than
-        `volume`, it is then looked up by position.
+        Sample mask: every non-zero voxel. If its grid differs from that of `volume`, it
+        is resampled by position.
     deviation : Volume, optional
-        Standard deviations that a restoration gave with `volume`: the porosity gets a
-        band.
+        Standard deviations from the restoration that produced `volume`; adds an
+        interval to the porosity.
     labels_target : array-like, optional
-        Integer array of the volume's shape to fill with the labels. Without it they
-        are kept in memory, or in a zarr in the cache folder when they would not fit.
+        Integer array of the volume's shape to fill with the labels. By default they are
+        kept in memory, or in a zarr in the cache folder if they do not fit.
     keep_labels : bool
-        False where only the figures are wanted.
+        False if only the figures are needed.
     journal : LabellingJournal, optional
-        Where the run finds what a former one has labelled, and keeps it for the next.
+        Stores what has been labelled, so that an interrupted run can be resumed.
 
     Returns
     -------
@@ -96,13 +96,14 @@ def measure_steps(
     Raises
     ------
     VolumeError
-        If the volume is complex, has more axes, is constant or has no finite voxel,
-        or the mask does not cover it, or `deviation` is that of another one. Also for
-        an unfinished restoration in integers, unless a mask says which part to measure.
+        If the volume is complex, has more axes, is constant or has no finite voxel, the
+        mask does not cover it, or `deviation` belongs to another volume. Also for an
+        unfinished restoration of integer type, unless a mask selects the part to
+        measure.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
-    # The engine is 50 modules, which would hold up the opening of a dock.
+    # Importing the engine's 50 modules here would delay the opening of a dock.
     from napari_geosr.measure.budget import least_bytes
     from napari_geosr.measure.porosity import porosity_steps
 
@@ -122,7 +123,7 @@ def measure_steps(
     if keep_labels and labels_target is None:
         budget = None
         if config.memory is not None:
-            # What is left for them beside slabs of one plane.
+            # Memory that remains for labels in addition to slabs of one plane.
             least = least_bytes(volume.data, has_band=spread is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
@@ -149,7 +150,7 @@ def measure_steps(
 def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
-    """Labels are pores already; an unfinished restoration is half a volume."""
+    """Settings for label volumes (pores already) and unfinished restorations."""
     from napari_geosr.measure.remarks import looks_like_labels
 
     remarks = reading_doubts(volume)
@@ -183,7 +184,7 @@ def _is_unfinished(volume: Volume) -> bool:
 
 
 def _refuse_unfinished_integers(volume: Volume) -> None:
-    """Integers have no NaN: what was not reached is zero, as dark as any pore."""
+    """Refuse integer types: without NaN, unfinished voxels are 0, as pores may be."""
     if _is_unfinished(volume) and volume.dtype.kind in "iu":
         raise VolumeError(
             f"{volume.title} is an unfinished restoration in {volume.dtype}: voxels "
@@ -193,7 +194,7 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
 
 
 def _lost_voxels(volume: Volume, report: PorosityReport) -> str:
-    """Voxels that the scan did not have are grey values in some restorations of it."""
+    """Warn that some restorations have grey values where the scan has no data."""
     missing = 0
     for entry in volume.provenance:
         seen = entry.get("intensities") or {}
@@ -217,19 +218,20 @@ def measure_several_steps(
     journal: Callable[[str], LabellingJournal | None] = lambda _: None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, dict[str, PorosityReport]]:
-    """Measure several volumes by the same rules, so that their figures can be compared.
+    """Measure several volumes by the same rules, so that their results are comparable.
 
     Each volume gets its own threshold by the same method (or the same manual value),
-    and the smallest pore is the same physical size in all: see `same_smallest_pore`.
+    and the smallest counted pore has the same physical size in all: see
+    `same_smallest_pore`.
 
     Parameters
     ----------
     volumes : mapping of str to Volume
-        By the key of their report.
+        Volumes by the key of their report.
     deviation : Volume, optional
-        Standard deviations of the first volume, for the band of its porosity.
+        Standard deviations of the first volume, for the interval of its porosity.
     journal : callable
-        Gives that of a volume, by its name.
+        Returns the journal of a volume, given its name.
 
     Yields
     ------
@@ -244,8 +246,8 @@ def measure_several_steps(
     Raises
     ------
     VolumeError
-        For what `measure_steps` refuses, or if some are single images and
-        others volumes.
+        Like `measure_steps`, and if some volumes are single images and others are
+        stacks.
     """
     volumes = {name: one_volume(volume) for name, volume in volumes.items()}
     titles = _titles(volumes)
@@ -261,7 +263,7 @@ def measure_several_steps(
     for i, (name, volume) in enumerate(volumes.items()):
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
-        if not first:  # a band is that of one volume
+        if not first:  # an interval belongs to one volume
             configs[name] = configs[name].model_copy(update={"band_factor": None})
         steps = measure_steps(
             volume,
@@ -284,7 +286,7 @@ def measure_several_steps(
 
 
 def _titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
-    """What messages call each volume, told apart where two have the same title."""
+    """Name of each volume in messages, made unique if two have the same title."""
     titles = [volume.title for volume in volumes.values()]
     return {
         key: title if titles.count(title) == 1 else f"{title} ({key})"
@@ -306,13 +308,13 @@ def _refuse_mixed_axes(
 
 
 def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
-    """Columns as people read them: what is compared with, then what was measured.
+    """Columns in reading order: the reference first, then the measured volume.
 
     Parameters
     ----------
     columns : mapping
-        Of the volume that was measured and, where there is one, of its reference, in
-        the order of `measure_several_steps`.
+        In the order of `measure_several_steps`: the measured volume and, if there is
+        one, its reference.
 
     Examples
     --------
@@ -323,14 +325,14 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
-    """Rows for people: label, a text per report, a difference to the first each."""
+    """Table rows: label, one text per report, and each difference from the first."""
     from napari_geosr.measure import rows
 
     return list(rows.figure_rows(list(reports.values())))
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:
-    """Columns that pores can be coloured by, and whether on a logarithmic scale."""
+    """Columns available for colouring pores, and whether the scale is logarithmic."""
     from napari_geosr.measure.statistics import pore_statistics
 
     statistics = pore_statistics(flat=report.is_flat)
@@ -340,7 +342,7 @@ def colour_columns(report: PorosityReport) -> dict[str, bool]:
 
 
 def measure_record(volumes: Mapping[str, Volume], config: MeasureConfig) -> AnyDict:
-    """Make the provenance record of a measurement, for the exported files."""
+    """Create the provenance record of a measurement, for the exported files."""
     return provenance.record(
         "measure", inputs=volumes, settings=config.model_dump(mode="json")
     )

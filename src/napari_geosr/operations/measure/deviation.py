@@ -1,4 +1,4 @@
-"""Standard deviations of a restoration, as the band of a porosity needs them."""
+"""Prepares the standard deviations of a restoration for a porosity interval."""
 
 from __future__ import annotations
 
@@ -13,33 +13,33 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
 
-#: Records of what was done to a volume, the last one last.
+#: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
-#: What records call the two volumes of a restoration.
+#: Names of a restoration's two volumes in records.
 _MEAN, _DEVIATION = "mean", "standard deviation"
-#: What differs in the records of the two all the same.
+#: Keys in which the records of the two volumes may differ.
 _OWN = ("uncertainty", "run", "complete", "finished", "error")
 
 
 def uncertainty_record(provenance: Provenance) -> AnyDict:
-    """What the restoration that made a volume noted on its members; empty if none."""
+    """The uncertainty settings recorded by the restoration; empty if there are none."""
     record = _restoration(provenance)
     return dict(record.get("uncertainty") or {})
 
 
 def is_deviation(provenance: Provenance) -> bool:
-    """Whether a volume says that it holds standard deviations."""
+    """Whether a volume holds standard deviations, according to its records."""
     return uncertainty_record(provenance).get("this") == _DEVIATION
 
 
 def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
-    """Whether deviations say that they come from the run that made a mean."""
+    """Whether deviations come from the same run as a mean, according to the records."""
     ours, theirs = _restoration(mean), _restoration(deviation)
     if not is_deviation(deviation) or uncertainty_record(mean).get("this") != _MEAN:
         return False
 
     def shared(record: AnyMapping) -> str:
-        """What both volumes of one run say alike, as it is read from a file."""
+        """The part of a record common to both volumes of a run, as read from a file."""
         said = {key: value for key, value in record.items() if key not in _OWN}
         return json.dumps(said, sort_keys=True, default=str)
 
@@ -49,22 +49,22 @@ def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
 def align_deviation(
     deviation: Volume, volume: Volume, config: PorosityConfig
 ) -> tuple[Deviation, list[str]]:
-    """Give the deviations of `volume` and what has to be said of them.
+    """Return the deviations for `volume`, and remarks about them.
 
-    The number of deviations that the band reaches is the one of the settings, else the
-    one that was calibrated for the model, as the record of the restoration says.
+    The width of the interval, as a multiple of the deviation, is taken from the
+    settings, otherwise from the model's calibration, as recorded by the restoration.
 
     Parameters
     ----------
     deviation : Volume
-        Standard deviations, in the volume's place.
+        Standard deviations, at the position of the volume.
     volume : Volume
     config : PorosityConfig
 
     Raises
     ------
     VolumeError
-        If the deviations are those of another volume, or of other voxels.
+        If the deviations belong to another volume or another grid.
     """
     deviation = deviation.select()
     _check_place(deviation, volume)
@@ -102,7 +102,7 @@ def align_deviation(
 
 
 def refuse_factor_alone(config: PorosityConfig) -> None:
-    """Raise `ConfigError` where a band is asked for without deviations."""
+    """Raise `ConfigError` if an interval is requested without deviations."""
     if config.band_factor is not None:
         raise ConfigError(
             "A band needs standard deviations: give the STEM_std file that a "

@@ -1,4 +1,4 @@
-"""The files of a measurement: JSON, CSV, a picture, a page, and labels on request."""
+"""Files of a measurement: JSON, CSV, a picture, an HTML page, optionally labels."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ from napari_geosr.operations.measure import (
 if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
-#: Letters of a layer's name that are kept in a file name; systems allow 255 bytes.
+#: Maximum length of a layer's name within a file name; systems allow 255 bytes.
 _LONGEST_NAME = 60
 
 
 def plan(
     folder: str | Path, names: Sequence[str], *, labels: bool = False, stem: str = ""
 ) -> dict[str, Path]:
-    """Name the files that the reports called `names` will be written to.
+    """Name the files for the reports called `names`.
 
     Parameters
     ----------
     folder : path
-        Made when it does not exist.
+        Created if missing.
     names : sequence of str
-        The first is the volume that was measured, others are compared with it.
+        The first is the measured volume; others are compared with it.
     labels : bool
-        Whether the labelled pores of the first are written too.
+        Whether the labelled pores of the first volume are written too.
     stem : str
-        Put before each file name, for several measurements in one folder.
+        Prefix of each file name, for several measurements in one folder.
 
     Returns
     -------
@@ -70,13 +70,13 @@ def plan(
 
 
 def safe_name(name: str) -> str:
-    """The name of a layer as part of a file name: no separators, not too long."""
+    """A layer's name as part of a file name: shortened and without separators."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     return safe[:_LONGEST_NAME]
 
 
 def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
-    """What people see of each volume: its name, told apart where two have the same."""
+    """Title of each volume: its name, made unique if two are equal."""
     names = [volume.name for volume in volumes.values()]
     return {
         key: volume.name if names.count(volume.name) == 1 else f"{volume.name} ({key})"
@@ -85,7 +85,7 @@ def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
 
 
 def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
-    """Raise `FileError` before the work if files would be replaced without leave."""
+    """Raise `FileError` before the run if a file must not be overwritten."""
     folder = next(iter(files.values())).parent
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
@@ -115,24 +115,25 @@ def write(
     more: AnyMapping | None = None,
     overwrite: bool = True,
 ) -> None:
-    """Write what `plan` named: all of it or, on a full disk, nothing.
+    """Write the files named by `plan`: all of them or, on a full disk, none.
 
     Parameters
     ----------
     record : mapping, optional
-        The provenance record made when the volumes were measured. Without it, it is
-        made now, for which their files or voxels are read.
+        The provenance record created when the volumes were measured. By default it is
+        created now, which requires reading the files or voxels.
     more : mapping, optional
-        Added to the JSON file.
+        Additional entries for the JSON file.
     overwrite : bool
-        Whether existing files are replaced, as in `check`, which may have been
-        long ago: of two measurements into one folder, the second then fails here.
+        Whether existing files are overwritten. This is tested again here because
+        `check` may have run long ago: of two measurements into one folder, the second
+        fails here.
 
     Raises
     ------
     FileError
-        If the folder cannot be made, a file cannot be written or must not be replaced,
-        or one of the volumes was read from there.
+        If the folder cannot be created, a file cannot be written or must not be
+        overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
         refuse_own_source(volume, *files.values())
@@ -151,7 +152,7 @@ def write(
         values["reference"] = reports[name].to_json_dict()
     values |= more or {}
     check(files, overwrite=overwrite)
-    # The first name is as good as a lock: who comes second gets none of the others.
+    # The first file acts as a lock: a concurrent second writer gets none of the files.
     with atomic.replacing_all(list(files.values()), overwrite=overwrite) as made:
         export.write_json(made[files["json"]], values)
         export.write_csv(made[files["csv"]], reports[first])

@@ -1,4 +1,4 @@
-"""Grey values before a volume is measured: counts, threshold, a mask to look at."""
+"""Grey values before a measurement: histogram, threshold, and a preview mask."""
 
 from __future__ import annotations
 
@@ -21,31 +21,33 @@ from napari_geosr.operations.measure.mask import align_mask
 if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
-#: Bytes up to which every voxel is counted for the preview: from disk, from memory.
+#: Size in bytes up to which the preview counts every voxel: on disk, in memory.
 _MOST_READ = 2**29
 _MOST_COUNTED = 2**32
-#: Voxels per block: a few milliseconds between two looks at `should_stop`.
+#: Voxels per block: a few milliseconds between two calls of `should_stop`.
 _BLOCK_VOXELS = 1 << 22
-#: Planes whose rims are looked at, and the edge of their corners as a part of a plane.
+#: Number of planes whose rims are examined; edge of their corners as a share of the
+#: plane's.
 _RIM_PLANES, _CORNER = 9, 0.02
-#: Part of the corners, and of the rims, that background fills where it surrounds a
-#: sample; of a single image more of the rim, as four corners may be pores by chance.
+#: Shares of the corners and of the rims that background fills if it surrounds a sample;
+#: for single images a larger share of the rim, because four corners may be pores by
+#: chance.
 _IN_CORNERS, _IN_RIMS, _IN_RIM_2D = 0.97, 0.3, 0.6
 
 
 @dataclass(frozen=True)
 class GreyLevels:
-    """The grey values of a volume: what people see, and what thresholds come from.
+    """The grey values of a volume, for display and for thresholds.
 
     Attributes
     ----------
     histogram : napari_geosr.measure.histogram.GreyHistogram
     sampled : bool
-        Whether only evenly spread planes were read; thresholds are then close to
-        those of a measurement, which reads every voxel, but not the same.
+        Whether only evenly spaced planes were read. Thresholds are then close to, but
+        not identical with, those of a measurement, which reads every voxel.
     rims : sequence of (ndarray, ndarray)
-        Grey values of the four corners, shape (4, n), and of the rim of some planes;
-        none where a mask says what the sample is.
+        Grey values of the four corners, shape (4, n), and of the rims of some planes;
+        empty if a mask defines the sample.
     """
 
     histogram: GreyHistogram
@@ -55,20 +57,20 @@ class GreyLevels:
     rims: tuple[tuple[AnyArray, AnyArray], ...] = ()
 
     def is_surrounded(self, threshold: float, phase: Literal["dark", "bright"]) -> bool:
-        """Whether what counts as pores lies around the sample, as air does.
+        """Whether the pore phase surrounds the sample, as air does.
 
         Parameters
         ----------
         threshold : float
-            Between pores and solid.
+            Threshold between pores and solid.
         phase : {"dark", "bright"}
-            What pores are.
+            Phase of the pores.
 
         Returns
         -------
         bool
-            True where that phase fills the corners of all planes looked at, and a good
-            part of their rims. Porosity of the whole volume would count that as well.
+            True if the phase fills the corners of all examined planes and a large share
+            of their rims. The porosity of the whole volume would include that region.
         """
         if not self.rims:
             return False
@@ -79,27 +81,27 @@ class GreyLevels:
         return bool(in_corners >= _IN_CORNERS and np.mean(rims) >= least)
 
     def threshold(self, config: PorosityConfig) -> float:
-        """Give the threshold that `config` asks for.
+        """Compute the threshold that `config` selects.
 
         Raises
         ------
         VolumeError
-            If there are too few grey values for the rule.
+            If there are too few grey values for the method.
         """
         return threshold_of(self.histogram, config, self.dtype, name=self.name)
 
     def bars(self, n_bins: int = 160) -> tuple[AnyArray, AnyArray]:
-        """Counts and edges for a picture.
+        """Counts and bin edges for a plot.
 
-        The outermost 0.02 % of the values at either end are left out, so that a few
-        hot voxels do not squeeze the rest.
+        The outermost 0.02 % of the values at either end are omitted, so that a few hot
+        voxels do not compress the rest.
         """
         counts, edges = self.histogram.counts, self.histogram.edges
         share = np.cumsum(counts) / counts.sum()
         first = int(np.searchsorted(share, 2e-4))
         last = int(np.searchsorted(share, 1 - 2e-4)) + 1
         counts, edges = counts[first:last], edges[first : last + 1]
-        # Whole bins are joined: splitting integers unevenly would draw a comb.
+        # Merge whole bins: splitting integers unevenly would produce a comb pattern.
         join = -(-len(counts) // n_bins)
         starts = np.arange(0, len(counts), join)
         width = edges[1] - edges[0]
@@ -113,14 +115,14 @@ def histogram_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, GreyLevels]:
-    """Count grey values; of evenly spread planes where reading all would take long.
+    """Count grey values; only in evenly spaced planes if reading all takes long.
 
     Parameters
     ----------
     volume : Volume
         Axes (Z, Y, X) or (Y, X); other axes must have length one. Any real dtype.
     mask : Volume, optional
-        The sample, as for `measure_steps`: only voxels where it is not zero count.
+        Sample mask, as for `measure_steps`: only non-zero voxels are counted.
 
     Returns
     -------
@@ -129,7 +131,7 @@ def histogram_steps(
     Raises
     ------
     VolumeError
-        If there is no finite value, or only one value, or the mask does not fit.
+        If there is no finite value, only one value, or the mask does not fit.
     """
     from skimage import filters  # noqa: F401  # thresholds must not wait for it later
 
@@ -178,7 +180,7 @@ def _rims(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
 def _some_planes(
     volume: Volume, sample: Any, limit: int, should_stop: ShouldStop
 ) -> AnyArray:
-    """Choose evenly spread planes, of those in which the sample is."""
+    """Choose evenly spaced planes among those that contain the sample."""
     n = max(16, limit * volume.shape[0] // volume.nbytes)
     all_planes = np.arange(volume.shape[0])
     if sample is not None:
@@ -187,7 +189,7 @@ def _some_planes(
             if should_stop():
                 raise Cancelled("Reading the grey values was cancelled.")
             held.append(bool(np.any(sample[int(z)])))
-        # Of an empty mask any planes do: the engine says that it is empty.
+        # For an empty mask any planes will do: the engine reports that it is empty.
         all_planes = all_planes[held] if any(held) else all_planes
     chosen = np.linspace(0, len(all_planes) - 1, min(n, len(all_planes))).astype(int)
     planes: AnyArray = all_planes[np.unique(chosen)]
@@ -195,7 +197,7 @@ def _some_planes(
 
 
 class _SomePlanes:
-    """Some planes of a large volume, read when they are asked for."""
+    """Some planes of a large volume, read lazily."""
 
     def __init__(self, data: ArrayLike, planes: AnyArray) -> None:
         self._data = data
@@ -235,21 +237,21 @@ def threshold_steps(
 
 
 def preview_mask(plane: AnyArray, threshold: float, config: PorosityConfig) -> AnyArray:
-    """Pore voxels of one plane at a threshold, before small pores are dropped.
+    """Pore voxels of one plane at a threshold, before removing small pores.
 
     Parameters
     ----------
     plane : ndarray of shape (Y, X)
     threshold : float
     config : PorosityConfig
-        Says whether pores are dark or bright.
+        Defines whether pores are dark or bright.
     """
     mask: AnyArray = phase_mask(plane, threshold, config.phase)
     return mask
 
 
 def one_volume(volume: Volume) -> Volume:
-    """Drop axes of length one, and refuse what has no grey values to measure.
+    """Drop axes of length one, and refuse volumes without measurable grey values.
 
     Raises
     ------

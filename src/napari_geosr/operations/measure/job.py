@@ -1,4 +1,4 @@
-"""A measurement as a job: what its folder says, and its run."""
+"""A measurement as a job: the description in its folder, and its run."""
 
 from __future__ import annotations
 
@@ -26,23 +26,23 @@ OPERATION = "measure"
 
 
 class MeasureInput(Config):
-    """A volume of a measurement: its file, and how that is opened."""
+    """A volume of a measurement: its file, and the settings to open it."""
 
     volume: Path
     """The file."""
     reading: InputConfig = InputConfig()
-    """How it is opened."""
+    """Settings to open it."""
     title: str = ""
-    """What the volume is called; by default as its file."""
+    """Name of the volume; by default that of its file."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureInput:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         reading = InputConfig.from_mapping(values.get("reading") or {})
         return cls.from_mapping({**values, "reading": reading})
 
     def open(self) -> Volume:
-        """Open it lazily.
+        """Open the file lazily.
 
         Raises
         ------
@@ -54,23 +54,23 @@ class MeasureInput(Config):
 
 
 class MeasureJob(Config):
-    """All that a measurement needs to be done, here or elsewhere."""
+    """Everything that a measurement needs to run, on this or another computer."""
 
     name: str
-    """Of the measurement."""
+    """Settings of the measurement."""
     data: MeasureInput
-    """The volume that is measured."""
+    """The volume to measure."""
     reference: MeasureInput | None = None
-    """One to compare it with, measured alike."""
+    """A volume to compare it with, measured in the same way."""
     mask: MeasureInput | None = None
-    """The sample: voxels other than zero."""
+    """Sample mask: non-zero voxels."""
     deviation: MeasureInput | None = None
-    """Standard deviations of the volume, for the band of its porosity."""
+    """Standard deviations of the volume, for the interval of its porosity."""
     settings: MeasureConfig = MeasureConfig()
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> MeasureJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         values = {key: value for key, value in values.items() if key != "method"}
         roles = ("data", "reference", "mask", "deviation")
         inputs = {
@@ -82,7 +82,7 @@ class MeasureJob(Config):
         return cls.from_mapping({**values, **inputs, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": str(self.settings.threshold),
@@ -90,12 +90,12 @@ class MeasureJob(Config):
         }
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Refuse invalid settings before a process is started.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         for given in (self.data, self.reference, self.mask, self.deviation):
             if given is not None:
@@ -109,14 +109,14 @@ def measure_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Measure in the folder of a job; of a large volume, a stopped one is resumed.
+    """Measure in the folder of a job; interrupted runs on large volumes are resumed.
 
     Parameters
     ----------
     folder : Path
-        Gets ``result/`` with the report and a volume of labels.
+        Receives ``result/`` with the report and a volume of labels.
     keep_unfinished : callable
-        Not asked: pores at the edge of what was measured would be cut.
+        Not used: pores at the edge of the measured part would be cut.
 
     Yields
     ------
@@ -126,12 +126,12 @@ def measure_job_steps(
     Returns
     -------
     Path or None
-        Of the report; None if `should_stop` ended it early.
+        `PartDone` instead of `BlockDone`.
 
     Raises
     ------
     GeoSRError
-        With one sentence.
+        With a one-sentence message.
     """
     names = ["input"] if job.reference is None else ["input", "reference"]
     files = report_files.plan(folder / "result", names, labels=True)
@@ -160,12 +160,12 @@ def measure_job_steps(
                 yield step
     except Cancelled:
         return None
-    # What a job that was killed has written is its own.
+    # Overwrite: files left by a killed run belong to this job.
     report_files.write(files, volumes, iterator.result, job.settings)
     journal.remove()
     return files["html"]
 
 
 def labels_file(report: Path) -> Path:
-    """The volume of labels that belongs to the report of a job."""
+    """The label volume that belongs to the report of a job."""
     return report_files.plan(report.parent, ["input"], labels=True)["labels"]

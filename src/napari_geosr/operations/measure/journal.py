@@ -1,8 +1,8 @@
-"""What a measurement has labelled, kept in a file beside its report until it is done.
+"""Stores the progress of a measurement next to its report, to resume it.
 
-The state of the labelling is that of one object (`measure.blocks.SlabLabeller`): a
-plane of labels, a row for each pore that is open there or complete, a number for each
-label. Histogram, noise, sample mask and band are made again by a run that resumes.
+The state is that of one object (`measure.blocks.SlabLabeller`): a plane of labels, a
+row for each open or completed pore, and a number for each label. A resumed run computes
+histogram, noise, sample mask and interval again.
 """
 
 from __future__ import annotations
@@ -26,27 +26,28 @@ from napari_geosr.operations.measure import MeasureConfig, measure_record
 if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
 
-#: Volumes of fewer voxels are measured within seconds: they are not worth a file.
+#: Number of voxels below which no journal is kept: such a measurement takes seconds.
 _LEAST_VOXELS = 1 << 26
-#: Seconds between two entries: at least, and in times of what the last one took.
+#: Minimum seconds between two entries, and as a multiple of the time to write the last
+#: one.
 _INTERVAL, _PATIENCE = 10.0, 100.0
-#: Ends the name of the state, and of one that is being written.
+#: Suffixes of the state file, and of one being written.
 _SUFFIX, _NEW = ".npz", ".new"
-#: What reading a damaged file raises.
+#: Exceptions raised when reading a damaged file.
 _DAMAGED = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)
 
 
 class MeasureJournal:
-    """The journals of the volumes of one measurement; none for small ones.
+    """The journals of the volumes of one measurement; none for small volumes.
 
     Parameters
     ----------
     folder : Path
-        Of the report. It is made when there is something to keep.
+        Folder of the report; created when there is something to store.
     volumes : mapping of str to Volume
-        What is measured.
+        The measured volumes.
     companions : mapping of str to Volume
-        Mask and deviations: what the figures depend on as well.
+        Mask and deviations, on which the figures also depend.
     config : MeasureConfig
     """
 
@@ -66,7 +67,7 @@ class MeasureJournal:
         }
 
     def _states(self) -> list[object]:
-        """What tells whether a file was replaced since it was opened."""
+        """State of the files, to detect that one was replaced since it was opened."""
         return [
             None
             if (source := volume.source) is None or not source.exists()
@@ -75,7 +76,7 @@ class MeasureJournal:
         ]
 
     def _key(self, name: str) -> str | None:
-        """What the state of a volume belongs to; None if a file was replaced."""
+        """Identity of the state of a volume; None if a file was replaced."""
         record = measure_record(self._inputs, self._config)
         if self._states() != self._before:
             return None
@@ -83,17 +84,17 @@ class MeasureJournal:
         return json.dumps({**key, "volume": name}, sort_keys=True)
 
     def of(self, name: str) -> LabellingJournal | None:
-        """That of a volume."""
+        """The journal of a volume."""
         return self._parts.get(name)
 
     def remove(self) -> None:
-        """Remove the files: the measurement is done."""
+        """Remove the files after the measurement is complete."""
         for part in self._parts.values():
             part.remove()
 
 
 class _Part:
-    """A `LabellingJournal` in a hidden file, which is replaced as a whole."""
+    """A `LabellingJournal` in a hidden file, which is always replaced as a whole."""
 
     def __init__(self, place: Path, make_key: Callable[[], str | None]) -> None:
         self._place, self._make_key = place, make_key
@@ -103,11 +104,12 @@ class _Part:
         self._due = time.monotonic() + _INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """The state that a dead run of the same measurement has left.
+        """The state left by an interrupted run of the same measurement.
 
-        It gets the name of this run; what others have left is removed.
+        It is renamed for this run; files left by other measurements are removed.
         """
-        # Not before: a run that is refused would read all of its input for this.
+        # Computed only now: it reads the whole input, which a refused run should not
+        # do.
         self._key = self._make_key()
         found: dict[str, np.ndarray] | None = None
         for old in leftovers(self._place, _SUFFIX):
@@ -125,11 +127,11 @@ class _Part:
         return found
 
     def is_due(self) -> bool:
-        """Whether the last entry is long ago."""
+        """Whether it is time for another entry."""
         return self._key is not None and time.monotonic() >= self._due
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
-        """Write the state beside the last one, then take its place."""
+        """Write the state to a new file, then replace the last one."""
         if self._key is None:
             return
         began = time.monotonic()
@@ -145,13 +147,13 @@ class _Part:
         self._due = now + max(_INTERVAL, _PATIENCE * (now - began))
 
     def remove(self) -> None:
-        """Remove what was kept."""
+        """Remove the stored state."""
         atomic.remove(self._path)
         atomic.remove(self._new)
 
 
 def _read(path: Path) -> dict[str, np.ndarray] | None:
-    """Arrays of a file; None if it is damaged. No code in it is run."""
+    """Arrays of a file; None if it is damaged. No code from the file is executed."""
     try:
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return {name: arrays[name] for name in arrays.files}

@@ -1,4 +1,4 @@
-"""A sample mask on the voxels of a volume, also when it was drawn on others."""
+"""A sample mask on the grid of a volume, even if it was drawn on another grid."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from napari_geosr.core.volume import ArrayLike, Volume
 
 
 class ResampledMask:
-    """A mask looked up by position, voxel by voxel as it is read.
+    """A mask resampled by position while it is read.
 
     Parameters
     ----------
     data : ArrayLike
-        The mask as it was drawn.
+        The original mask.
     index : tuple of ndarray
-        For every axis, which voxel of `data` each voxel of the volume lies in.
+        For each axis, the voxel of `data` that contains each voxel of the volume.
     """
 
     def __init__(self, data: ArrayLike, index: tuple[AnyArray, ...]) -> None:
@@ -34,7 +34,7 @@ class ResampledMask:
         key = key if isinstance(key, tuple) else (key,)
         key += (slice(None),) * (self.ndim - len(key))
         wanted = [axis[part] for axis, part in zip(self._index, key, strict=True)]
-        # Only the box that is needed is read: the mask may lie on disk.
+        # Read only the box that is needed: the mask may be on disk.
         starts = [int(np.min(part, initial=2**62)) for part in wanted]
         if any(np.size(part) == 0 for part in wanted):
             return np.zeros([np.size(p) for p in wanted if np.ndim(p)], bool)
@@ -49,7 +49,7 @@ class ResampledMask:
 
 
 def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
-    """Give the mask's array on the voxels of `volume`.
+    """Return the mask's array on the grid of `volume`.
 
     Raises
     ------
@@ -84,7 +84,7 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         if not same_unit:
             position = position * convert_length(1.0, volume.unit, mask.unit)
         found = (position - mask.origin[axis]) / mask.voxel_size[axis]
-        # Half a voxel of slack: outer edges may coincide up to rounding.
+        # Allow half a voxel: outer edges may coincide up to rounding.
         if found[0] < -0.75 or found[-1] > mask.shape[axis] - 0.25:
             raise VolumeError(
                 f"The sample mask {mask.name!r} does not cover {volume.name!r} along "

@@ -15,19 +15,19 @@ if TYPE_CHECKING:
     from napari_geosr.measure.graph.agreement import GraphAgreement
     from napari_geosr.measure.report import PorosityReport
 
-#: Voxels of the coarser volume within which a branch counts as found.
+#: Default matching distance for branches, in voxels of the coarser volume.
 _VOXELS = 2.0
 
 
 def check_distance(
     distance: float | None, *, reference: bool, config: MeasureConfig
 ) -> None:
-    """Refuse a distance that cannot be used, before anything is measured.
+    """Refuse an invalid distance before anything is measured.
 
     Raises
     ------
     ConfigError
-        If there is no reference, no graph, or the distance is not above zero.
+        If there is no reference, no graph, or the distance is not positive.
     """
     if distance is None:
         return
@@ -46,13 +46,13 @@ def check_distance(
 def agreement_of(
     reports: Mapping[str, PorosityReport], distance: float | None = None
 ) -> GraphAgreement | None:
-    """How well the branches of the first volume are those of the second, if traced.
+    """Agreement between the branches of both volumes, if they were traced.
 
     Parameters
     ----------
     distance : float, optional
-        In the unit of the first volume, within which a branch counts as found; two
-        voxels of the coarser one by default.
+        Matching distance for branches, in the unit of the first volume; two voxels of
+        the coarser one by default.
     """
     from napari_geosr.measure.graph.agreement import graph_agreement
 
@@ -68,7 +68,7 @@ def agreement_of(
 
 
 def agreement_lines(agreement: GraphAgreement, unit: str) -> list[str]:
-    """What people read of it."""
+    """Summary lines for the user."""
     within = f"within {number_text(agreement.distance)} {unit}"
     found, of_length, true, true_length = (
         percent_text(part)

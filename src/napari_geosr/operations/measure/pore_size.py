@@ -1,4 +1,4 @@
-"""The size of the smallest pore that counts, in voxels and in physical units."""
+"""The size of the smallest counted pore, in voxels and in physical units."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from napari_geosr.measure.config import PorosityConfig
 def same_smallest_pore(
     volumes: Mapping[str, Volume], config: PorosityConfig
 ) -> dict[str, PorosityConfig]:
-    """Give each volume a config with the same *physical* smallest pore.
+    """Give each volume a config with the same *physical* minimum pore size.
 
-    ``config.min_voxels`` counts voxels of the coarsest volume, since that is where
-    small pores are hardest to see; finer volumes get as many voxels as make up the
-    same size. Volumes in pixels are compared with each other, as a result with its
-    input; beside volumes in physical units they keep ``config.min_voxels``.
+    ``config.min_voxels`` refers to the coarsest volume, in which small pores are
+    hardest to detect; finer volumes get the number of voxels of the same physical size.
+    Volumes in pixels are compared with each other, as a result with its input; if
+    others have physical units, they keep ``config.min_voxels``.
     """
     sizes: dict[str, float | None]
     if len({volume.unit for volume in volumes.values()}) == 1:
@@ -38,14 +38,14 @@ def same_smallest_pore(
 
 @dataclass(frozen=True)
 class PoreSize:
-    """A number of voxels in physical units.
+    """The physical size of a number of voxels.
 
     Attributes
     ----------
     volume : float
         In ``unit``³ (``unit``² in 2D).
     diameter : float
-        Of the ball (disc in 2D) of that volume, in ``unit``.
+        Diameter of the sphere (circle in 2D) of that volume, in ``unit``.
     """
 
     volume: float
@@ -55,7 +55,7 @@ class PoreSize:
 
 
 def pore_size(n_voxels: int, volume: Volume) -> PoreSize:
-    """Give the physical size of a pore of `n_voxels` of `volume`."""
+    """Physical size of a pore of `n_voxels` voxels of `volume`."""
     size = n_voxels * math.prod(volume.voxel_size)
     ndim = len(volume.voxel_size)
     if ndim == 2:

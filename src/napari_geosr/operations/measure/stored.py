@@ -1,4 +1,4 @@
-"""Reads a measurement from files that `operations.measure.files` wrote."""
+"""Reads a measurement from files written by `operations.measure.files`."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ def read_reports(
     Parameters
     ----------
     folder : Path
-        Has ``report.json`` and ``pores.csv``.
+        Contains ``report.json`` and ``pores.csv``.
     labels : array-like, optional
         Labels of the pores of the first report.
 
     Returns
     -------
     reports : dict of PorosityReport
-        ``"input"``, and where there is one ``"reference"``.
+        ``"input"`` and, if there is one, ``"reference"``.
     record : dict
         The provenance record of the measurement.
 
     Raises
     ------
     FileError
-        If a file is missing or damaged, or another release wrote it.
+        If a file is missing, damaged, or written by another release.
     """
     from napari_geosr.measure.stored import report_from_files
 

@@ -1,4 +1,4 @@
-"""Models at hand: find, import, export and remove them."""
+"""Available models: find, import, export and remove them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["ExportResult", "ImportResult", "export_steps", "import_steps"]
 
-# Loaded on first use: they run models.
+# Loaded on first use because they run models.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

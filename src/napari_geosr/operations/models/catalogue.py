@@ -1,4 +1,4 @@
-"""The models at hand: which there are, what their cards say, which fit a volume."""
+"""The available models: list them, read their cards, and check if they fit a volume."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ if TYPE_CHECKING:
     from napari_geosr.models.zoo import ZooEntry
 
 
-#: How a model may be named.
+#: Ways to specify a model.
 ModelLike: TypeAlias = str | Path | bundle.Model | zoo.ZooEntry
-#: A voxel size counts as the trained one up to this factor.
+#: Maximum ratio of two voxel sizes that count as equal.
 VOXEL_SIZE_TOLERANCE = 2.0
 
 
 @dataclass(frozen=True)
 class Compatibility:
-    """Whether a model can restore a volume, and if not, why in a few words."""
+    """Whether a model can restore a volume, and if not, a short reason."""
 
     fits: bool
     reason: str = ""
@@ -40,7 +40,7 @@ def list_models(wanted: ModelFilter | None = None) -> list[ZooEntry]:
     Parameters
     ----------
     wanted : ModelFilter, optional
-        Leave out those that are something else.
+        Leave out models that do not match.
     """
     entries = zoo.list_models()
     if wanted is None:
@@ -50,17 +50,18 @@ def list_models(wanted: ModelFilter | None = None) -> list[ZooEntry]:
 
 @dataclass(frozen=True)
 class ModelFilter:
-    """What models are looked for; None and "" leave a question open.
+    """Search criteria for models; None and "" match all.
 
     Attributes
     ----------
     modality : str or None
-        How the images are made. Models that do not say fit all.
+        Imaging modality. Models without this information always match.
     voxel_size : float or None
-        Length of an edge, in `unit`. Models that were not trained for one fit all.
+        Edge length of a voxel, in `unit`. Models without a trained voxel size always
+        match.
     words : str
-        Each has to be in the name, title or texts of the card; "bundled" and "own"
-        are those that are.
+        Each word must occur in the name, title or texts of the card; "bundled" and
+        "own" match by the model's origin.
     """
 
     task: str | None = None
@@ -70,7 +71,7 @@ class ModelFilter:
     words: str = ""
 
     def fits(self, entry: ZooEntry) -> bool:
-        """Whether a model is what is looked for."""
+        """Whether a model matches."""
         card = entry.card
         if self.task is not None and card.task != self.task:
             return False
@@ -104,7 +105,7 @@ class ModelFilter:
                 "3D volumes" if card.axes == "ZYX" else "2D slices images",
             )
         ).casefold()
-        # "own" is also a part of "unknown" and "down".
+        # Whole words only: "own" is also a part of "unknown" and "down".
         return all(
             word == entry.whose if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()
@@ -117,18 +118,18 @@ def remove(name: str) -> Path:
     Raises
     ------
     ModelError, FileError
-        If there is none, it came with the package, or it cannot be deleted.
+        If there is no such model, it is bundled, or it cannot be deleted.
     """
     return zoo.remove(name)
 
 
 def damaged() -> dict[str, str]:
-    """Return what is among the models but cannot be used: reason by path."""
+    """Return unusable entries among the models: reason by path."""
     return look()[1]
 
 
 def look() -> tuple[list[ZooEntry], dict[str, str]]:
-    """Return both `list_models` and `damaged`, as of the same moment."""
+    """Return `list_models` and `damaged`, both from the same scan of the folders."""
     entries, faults = zoo.look()
     return entries, {str(path): reason for path, reason in faults.items()}
 
@@ -150,7 +151,7 @@ def name_of(model: ModelLike) -> str:
     Parameters
     ----------
     model : str, Path, Model or ZooEntry
-        What is none of them is returned as it is, for the settings to refuse.
+        Anything else is returned unchanged, for the settings to refuse.
     """
     if isinstance(model, bundle.Model | zoo.ZooEntry):
         entries = zoo.list_models()
@@ -160,7 +161,7 @@ def name_of(model: ModelLike) -> str:
 
 
 def adopt(path: str | Path) -> Path:
-    """Keep a copy of the bundle at `path` among the user's models; return the copy.
+    """Copy the bundle at `path` to the user's models; return the copy.
 
     Raises
     ------
@@ -171,15 +172,15 @@ def adopt(path: str | Path) -> Path:
 
 
 def sound_card(name_or_path: str | Path) -> ModelCard:
-    """Return the card of a model whose weights are whole and its own; quickly.
+    """Return the card of a model after a quick check of its weights.
 
     Checksum and header of the weights are compared with the card, without torch;
-    `verify` looks at all.
+    `verify` checks everything.
 
     Raises
     ------
     ModelError
-        If there is no such model, its bundle is damaged or the weights are not its own.
+        If there is no such model, its bundle is damaged or its weights do not match.
     """
     model = find(name_or_path)
     bundle.check_weights(model)
@@ -189,13 +190,13 @@ def sound_card(name_or_path: str | Path) -> ModelCard:
 def verify(path: str | Path) -> ModelCard:
     """Check the bundle at `path` completely and return its card.
 
-    Besides what `napari_geosr.models.bundle.verify` compares, the network is
-    run: a value put in must not come out further away than its halo.
+    In addition to the comparisons of `napari_geosr.models.bundle.verify`, the network
+    is run: an input value must not influence the output beyond the halo.
 
     Raises
     ------
     ModelError
-        With what is wrong.
+        If a check fails; the message says which.
     """
     model = bundle.load(path)
     bundle.check(model)
@@ -204,7 +205,7 @@ def verify(path: str | Path) -> ModelCard:
 
 
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
-    """Say whether a model can restore `volume`, from its axes alone."""
+    """Check from its axes whether a model can restore `volume`."""
     if card.axes == "ZYX" and "Z" not in volume.axes:
         return Compatibility(False, "needs a volume, this is a single image")
     return Compatibility(True)
@@ -231,7 +232,7 @@ def summary(entry: ZooEntry) -> AnyDict:
 
 
 def card_text(card: ModelCard) -> str:
-    """Return the card as plain text for people."""
+    """Return the card as plain text."""
     what = "volumes" if card.axes == "ZYX" else "slices"
     if takes_volumes(card):
         what = "volumes and slices"
@@ -270,7 +271,7 @@ def card_text(card: ModelCard) -> str:
 
 
 def takes_volumes(card: ModelCard) -> bool:
-    """Whether a model is a filter that works on whole volumes where it is given one."""
+    """Whether a model is a filter that processes whole volumes."""
     return not card.has_weights and "ndim" not in card.network_kwargs
 
 
@@ -302,7 +303,7 @@ def _figure(row: FigureRow, key: str) -> str:
     value = getattr(row, key)
     if value is None:
         return "–"
-    if key == "euler_error":  # in units of the truth: percents would be thousands
+    if key == "euler_error":  # not in per cent, which would be thousands
         return f"{value:+.2f}"
     if key.endswith("_error"):
         return f"{100 * value:+.1f} %"

@@ -1,4 +1,4 @@
-"""Write a model for other programs; what it gives there is compared with ours."""
+"""Export a model to another program's format, and compare the results."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A file that another program can use.
+    """A model file for another program.
 
     Attributes
     ----------
     difference : float
         Largest difference from our result for the same piece of an image, in standard
-        deviations of it.
+        deviations of that result.
     """
 
     path: Path
@@ -48,7 +48,7 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    Where a volume given in pieces comes out otherwise there, `Warned` says so.
+    `Warned` is yielded if processing in pieces gives a different result there.
 
     Parameters
     ----------
@@ -57,18 +57,18 @@ def export_steps(
     kind : str
         One of `formats`.
     out : str or Path
-        The file; its suffix has to be the format's.
+        The file; it must have the suffix of the format.
     like : str, Path or Volume, optional
-        A scan whose noise becomes part of what is written, for models that restore by
-        the noise of each scan: other programs do not measure it.
+        A scan whose measured noise is stored in the file, for models that adapt to the
+        noise of each scan: other programs do not measure it.
 
     Raises
     ------
     ConfigError
-        If there is no such format, the suffix is another one, a library is missing, or
-        a scan has to be named.
+        If there is no such format, the suffix is wrong, a library is missing, or a scan
+        is required.
     ModelError
-        If the model cannot be written or gives other values there; nothing is kept.
+        If the model cannot be exported or gives different values; no file is kept.
     FileError
         If the file cannot be written.
     """
@@ -105,9 +105,9 @@ def export_steps(
 def _with_noise(
     model: Model, like: str | Path | Volume | None
 ) -> Generator[Step, None, Model]:
-    """The model to write: told, once and for all, the noise of the scan.
+    """The model to export, with the noise of the scan fixed.
 
-    Without a scan it is the network without its bound, if it can do without.
+    Without a scan, the network without its bound, if it can run that way.
     """
     network = model.restorer()
     if not wants_noise(network):

@@ -1,4 +1,4 @@
-"""Files that models are imported from and exported to, as help and menus name them."""
+"""Formats for importing and exporting models, as named in help and menus."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.models.exports import EXPORTS
 
 @dataclass(frozen=True)
 class Format:
-    """A format as people see it.
+    """A format as shown to the user.
 
     Attributes
     ----------
@@ -24,10 +24,10 @@ class Format:
 
 
 def formats() -> dict[str, Format]:
-    """The formats that there are, by name; imports none of their libraries."""
+    """The available formats, by name; imports none of their libraries."""
     found = {}
     for name in EXPORTS.names():
-        # One of another package that cannot be imported is refused when it is chosen.
+        # A third-party format that cannot be imported is refused when it is chosen.
         with suppress(ConfigError):
             module = EXPORTS.load(name)
             found[name] = Format(str(module.TITLE), str(module.SUFFIX))
@@ -35,16 +35,16 @@ def formats() -> dict[str, Format]:
 
 
 def about_formats() -> str:
-    """Their names, and how files of each end, for a line of help."""
+    """Names and suffixes of the formats, for a line of help."""
     return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
 def about_sources() -> str:
-    """What can be imported beside bundles of ours, in words; imports no torch."""
+    """What can be imported besides our bundles, in words; imports no torch."""
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"
 
 
 def suffixes() -> list[str]:
-    """Of files that can be imported; bundles of ours are zips."""
+    """Suffixes of files that can be imported; our own bundles are zips."""
     return list(dict.fromkeys([".zip", *foreign.suffixes()]))

@@ -1,9 +1,9 @@
-"""Import a foreign model: read, measure, compare and keep it.
+"""Import a third-party model: read, probe, compare and store it.
 
-Reading runs nothing of what came with it (`models.foreign`). How far the network sees
-is measured, so that tiles are exact or known not to be; its result is compared with the
-reference that it came with; and the bundle that is kept is loaded again and compared,
-so that the original file is not needed any more.
+Reading executes no code of the model (`models.foreign`). The receptive field is
+measured, so that tiling is exact or known not to be. The result is compared with the
+reference supplied with the model. Finally the stored bundle is loaded and compared, so
+that the original file is no longer needed.
 """
 
 from __future__ import annotations
@@ -43,25 +43,26 @@ if TYPE_CHECKING:
     from napari_geosr.models.foreign.draft import Draft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
-#: Longest window on which reach is looked for; beyond half of it a network counts as
-#: seeing everything: exact tiles would cost more than they are worth.
+#: Longest window, in voxels, for probing the reach. A network that reaches further than
+#: half of it is treated as global: exact tiles would be too expensive.
 _LONGEST = {2: 1024, 3: 256}
-#: Windows of networks that see everything, and how far they overlap.
+#: Window size and overlap, in voxels, for global networks.
 _WINDOW, _OVERLAP = {2: 512, 3: 96}, {2: 128, 3: 32}
-#: Largest change between the network that was read and the one that was kept.
+#: Largest accepted difference between the imported and the stored network.
 _KEPT = 1e-5
-#: Largest difference of a restoration from the reference, in standard deviations of it.
+#: Largest accepted difference between restoration and reference, in standard
+#: deviations.
 _RESTORED = 1e-3
 
 
 @dataclass(frozen=True)
 class ImportResult:
-    """A model that is among the person's own now.
+    """A model that has been added to the user's models.
 
     Attributes
     ----------
     name : str
-        What to choose it by.
+        Name to select it by.
     path : Path
         Folder of its bundle.
     """
@@ -83,21 +84,21 @@ def import_steps(
     Parameters
     ----------
     source : str or Path
-        A bundle of ours, or what `napari_geosr.models.foreign` knows; see
+        A bundle of ours, or a format supported by `napari_geosr.models.foreign`; see
         `about_sources`.
     name : str, optional
-        What it is to be called; by default what the file or package is called.
+        Name of the imported model; by default that of the file or package.
     channel : int, optional
-        Which channel of the result is wanted, for packages that give several.
+        Channel of the result to use, for packages with several.
 
     Raises
     ------
     ModelError
-        If it cannot be read or used; nothing is kept then.
+        If it cannot be read or used; nothing is stored.
     FileError
-        If the folder of models cannot be written to.
+        If the model folder is not writable.
     Cancelled
-        If `should_stop` said so; nothing is kept.
+        If `should_stop` returns True; nothing is stored.
     """
     text = str(source)
     yield StageStarted(message=f"Reading {text}")
@@ -134,7 +135,7 @@ def import_steps(
 
 @contextmanager
 def _at_hand(source: str, should_stop: ShouldStop) -> Iterator[str]:
-    """Where a source can be read: a zip at an address is downloaded, once."""
+    """A local path for a source: a zip at a URL is downloaded, once."""
     if not (is_address(source) and urlsplit(source).path.lower().endswith(".zip")):
         yield source
         return
@@ -143,12 +144,12 @@ def _at_hand(source: str, should_stop: ShouldStop) -> Iterator[str]:
         download(source, path, should_stop)
         try:
             yield str(path)
-        except ModelError as error:  # people gave the address
+        except ModelError as error:  # name the URL that the user gave
             raise ModelError(str(error).replace(str(path), source)) from error
 
 
 def _own(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
-    """Copy a bundle of ours."""
+    """Copy one of our bundles."""
     catalogue.verify(path)
     yield from ()
     return _imported(zoo.adopt(path, name))
@@ -170,7 +171,7 @@ def _built(draft: Draft) -> ForeignNetwork:
         network.load_state_dict(dict(draft.weights))
     except ConfigError as error:
         raise ModelError(f"{draft.title}: {error}") from error
-    except RuntimeError as error:  # tensors that do not fit
+    except RuntimeError as error:  # mismatching tensors
         reason = " ".join(str(error).split())[:200]
         raise ModelError(
             f"{draft.title}: its tensors do not fit its network ({reason})."
@@ -180,7 +181,7 @@ def _built(draft: Draft) -> ForeignNetwork:
 
 
 def _with(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
-    """The same network under another config."""
+    """The same network with another config."""
     other = networks.foreign.ForeignNetwork(config, network.inner)
     other.requires_grad_(False)
     return other.eval()
@@ -189,15 +190,15 @@ def _with(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
 def measured(
     network: ForeignNetwork, *, should_stop: ShouldStop = never_stop
 ) -> tuple[NetworkConfig, tuple[str, ...]]:
-    """Config with reach and stride as they are found; and sentences for the card.
+    """Config with measured reach and stride, and sentences for the card.
 
-    A network that sees everything, or whose reach cannot be found, is given windows
-    that overlap and are blended.
+    A global network, or one whose reach cannot be measured, gets overlapping windows
+    that are blended.
 
     Raises
     ------
     Cancelled
-        Between two layers, if `should_stop` says so.
+        Between two layers, if `should_stop` returns True.
     """
     config = network.config
     if config.window:
@@ -220,7 +221,7 @@ def measured(
             if stride == network.spec.stride:
                 update = {"halo": found.halo, "stride": stride}
                 return config.model_copy(update=update), ()
-            # On the wider grid there are more places whose reach counts.
+            # A coarser grid has more phases whose reach matters.
             config = config.model_copy(update={"stride": stride})
             network = _with(network, config)
     n = config.ndim
@@ -294,18 +295,17 @@ def _use(draft: Draft, network: ForeignNetwork) -> str:
 
 
 def _restored_otherwise(folder: Path, draft: Draft) -> str:
-    """Restore the reference with what was saved, all scales of grey values included.
+    """Restore the reference with the stored model, including its grey-value scaling.
 
     Returns
     -------
     str
-        What a person should know of a difference that is there on purpose; ``""`` where
-        there is none.
+        A note for the user about an intentional difference; ``""`` if there is none.
 
     Raises
     ------
     ModelError
-        If the two should be the same and are not.
+        If the results should agree but do not.
     """
     import numpy as np
 
@@ -333,7 +333,7 @@ def _restored_otherwise(folder: Path, draft: Draft) -> str:
 
 
 def _compare(folder: Path, draft: Draft, network: nn.Module) -> None:
-    """Load what was saved; it must do what was read, and give the reference."""
+    """Load the stored model; it must match the imported network and the reference."""
     import torch
 
     model = bundle.load(folder)

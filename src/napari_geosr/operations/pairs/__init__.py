@@ -1,9 +1,9 @@
 """Build training pairs of a low- and a high-resolution scan of the same object.
 
-The low-resolution scan stays as it was measured, cut to what both show. The other one
-is aligned with it and resampled onto its voxels, each divided by the upscale factor, so
-that the two are aligned by their voxels' outer edges. Large volumes stay in their files
-but for copies with coarse voxels, and blocks.
+The low-resolution scan keeps its measured values and is cropped to the common region.
+The high-resolution scan is aligned with it and resampled onto its voxels, each divided
+by the upscale factor, so that the outer edges of the voxels coincide. Large volumes
+stay in their files, apart from coarse copies and blocks.
 """
 
 from __future__ import annotations
@@ -62,23 +62,23 @@ from napari_geosr.registration.sampled import Box, Grid, Resampling, finite
 
 __all__ = ["Pairs", "PairsConfig", "pairs", "pairs_steps"]
 
-#: Voxels of the low resolution along every axis below which nothing can be learned.
+#: Minimum number of low-resolution voxels along each axis for a useful pair.
 _LEAST_VOXELS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
-    """A pair of volumes in files, and how good it is.
+    """A pair of volumes in files, with its quality.
 
     Attributes
     ----------
     files : mapping of str to Path
         ``low``, ``high``, ``picture`` and ``report``.
     report : dict
-        What is in the JSON.
+        Contents of the JSON report.
     layers : mapping of str to Volume
-        To look at, in memory: for aligned scans ``low``, ``before`` and ``after`` on
-        the voxels of the low resolution.
+        Volumes in memory for display: for aligned scans ``low``, ``before`` and
+        ``after``, on the low-resolution grid.
     """
 
     files: Mapping[str, Path]
@@ -95,15 +95,15 @@ def pairs_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Pairs]:
-    """Lay `high` over `low` and write what both show as a pair.
+    """Align `high` with `low` and write their common region as a pair.
 
     Parameters
     ----------
     low, high : Volume
-        Two volumes (Z, Y, X) or two images (Y, X), of any voxel sizes and units of
+        Two volumes (Z, Y, X) or two images (Y, X), with any voxel sizes and units of
         length.
     out : path
-        Folder for the files; made if missing.
+        Folder for the files; created if missing.
 
     Yields
     ------
@@ -119,11 +119,11 @@ def pairs_steps(
     ConfigError
         If SimpleITK is not installed, or a setting does not fit the scans.
     VolumeError
-        If the scans do not fit each other or do not overlap, or voxels are missing.
+        If the scans do not match or do not overlap, or voxels are missing.
     FileError
-        If a file exists and `overwrite` is false, or cannot be written.
+        If a file exists and `overwrite` is False, or cannot be written.
     Cancelled
-        If `should_stop` says so; no file is left then.
+        If `should_stop` returns True; no files are kept.
     """
     config = config or PairsConfig()
     itk.require()
@@ -204,12 +204,12 @@ def pairs(low: Volume, high: Volume, out: str | Path, **settings: Any) -> Pairs:
 def _box(
     low: Volume, high: Volume, aligned: Alignment, factors: tuple[int, ...]
 ) -> Box:
-    """What both scans show, in voxels of the low resolution.
+    """The common region of both scans, in low-resolution voxels.
 
     Raises
     ------
     VolumeError
-        If that is too little.
+        If it is too small.
     """
     box = common_box(Grid.of(low), Grid.of(high), aligned.transform.inverse(), factors)
     shape = (0,) * len(factors) if box is None else tuple(s.stop - s.start for s in box)
@@ -224,7 +224,7 @@ def _box(
 
 
 def _described(aligned: Alignment) -> AnyDict:
-    """The transform, and how far the refinement moved the middle."""
+    """The transform, and how far the refinement moved the centre."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)
     return {
@@ -242,7 +242,7 @@ def _described(aligned: Alignment) -> AnyDict:
 
 
 def _layers(laid: AlignedScans, low: Volume, match: GreyMatch) -> dict[str, Volume]:
-    """What was compared, as volumes in the place of the low-resolution scan."""
+    """The compared arrays as volumes at the position of the low-resolution scan."""
     return {
         name: Volume(
             data,
@@ -261,7 +261,7 @@ def _layers(laid: AlignedScans, low: Volume, match: GreyMatch) -> dict[str, Volu
 
 
 class _Pair:
-    """The two volumes in the making."""
+    """The two volumes being written."""
 
     def __init__(
         self,
@@ -280,7 +280,7 @@ class _Pair:
         self.resampling = Resampling(high, self.grids["high"], back)
 
     def place(self, key: str) -> AnyDict:
-        """Shape and place of one of them, for the report."""
+        """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -291,7 +291,7 @@ class _Pair:
         overwrite: bool,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, None]:
-        """Fill both files; they appear when both are complete."""
+        """Write both files; they appear when both are complete."""
         yield StageStarted(message="Writing the pair")
         total, done = int(np.prod(self.grids["low"].shape)), 0
         with ExitStack() as stack:
@@ -332,7 +332,7 @@ class _Pair:
         )
 
     def _low_dtype(self) -> AnyDType:
-        """That of the scan, or float32 for what OME-TIFF does not hold."""
+        """Data type of the scan, or float32 if OME-TIFF does not support it."""
         dtype = self.low.dtype
         small = dtype.kind in "iub" and dtype.itemsize <= 4
         return dtype if small else np.dtype(np.float32)

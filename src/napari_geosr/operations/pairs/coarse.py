@@ -1,4 +1,4 @@
-"""What a coarse system sees of a scan, some slices at a time."""
+"""Simulates a low-resolution system from a scan, a few slices at a time."""
 
 from __future__ import annotations
 
@@ -35,14 +35,15 @@ from napari_geosr.registration.sampled import Grid, finite
 
 _LEAST_VOXELS = 8
 _BLUR_REACH = 4
-#: Bytes per fine voxel while a block is made.
+#: Memory per fine voxel while a block is processed, in bytes, and the additional
+#: memory for interpolation.
 _BYTES, _MOVED_BYTES = 12, 12
-#: Voxels beside a place between two that its value is interpolated from.
+#: Reach of cubic interpolation, in voxels.
 _CUBIC_REACH = 2
 
 
 def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
-    """The scan without what is over at the ends."""
+    """The scan without incomplete coarse voxels at the ends."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
     if min(coarse[-2:]) < _LEAST_VOXELS or min(coarse) < 1:
@@ -74,11 +75,12 @@ class _Cropped:
 
 
 class DegradedScan:
-    """A scan and what a coarse system sees of it, slice by slice.
+    """A scan and its simulated low-resolution version, slice by slice.
 
-    The high resolution of a pair has voxels where a network puts them: those of the low
-    resolution, divided. Where single voxels are kept of blocks with no middle one, that
-    is half a voxel beside those of the scan, and they are interpolated.
+    The high-resolution volume of a pair must have its voxels where a network places
+    them: at subdivisions of the low-resolution voxels. If one voxel is kept of each
+    block and the block has no central one, these are half a voxel off those of the scan
+    and are interpolated.
     """
 
     def __init__(
@@ -103,11 +105,11 @@ class DegradedScan:
         spread = module.spread(imaging, coarse.voxel_size.tolist(), millimetres(high))
         self.sigma: list[float] = [s * f for s, f in zip(spread, factors, strict=True)]
         if config.dimensions == "2D" and high.axes == "ZYX":
-            self.sigma[0] = 0.0  # slices stay as they are
+            self.sigma[0] = 0.0  # slices remain unblurred
         self.noise = module.Noise(imaging, levels, coarse.shape[-2:])
 
     def place(self, key: str) -> AnyDict:
-        """Shape and place of one of them, for the report."""
+        """Shape and position of one of them, for the report."""
         return self.grids[key].to_record()
 
     def write(
@@ -118,7 +120,7 @@ class DegradedScan:
         overwrite: bool,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, None]:
-        """Fill both files; they appear when both are complete."""
+        """Write both files; they appear when both are complete."""
         yield StageStarted(message="Writing the pair")
         with ExitStack() as stack:
             outputs = {
@@ -139,7 +141,7 @@ class DegradedScan:
                 output.provenance = (*self.high.provenance, record)
 
     def _step(self, memory: int) -> int:
-        """Coarse slices of a block; of an image all rows, whose blur is one."""
+        """Coarse slices per block; all rows of an image, blurred as a whole."""
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]
@@ -149,7 +151,7 @@ class DegradedScan:
 
     @property
     def _reach(self) -> int:
-        """Slices on either side of a block that are read with it."""
+        """Number of extra slices read on either side of a block."""
         reach = math.ceil(_BLUR_REACH * self.sigma[0])
         return max(reach, _CUBIC_REACH if 0 in self.between else 0)
 

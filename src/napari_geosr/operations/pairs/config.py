@@ -31,12 +31,12 @@ __all__ = [
     "imaging_titles",
 ]
 
-#: The largest factor between two voxel sizes.
+#: Largest ratio of the two voxel sizes.
 LARGEST_FACTOR = 16
 
 
 class PairsInput(Config):
-    """What the files of a pair do not say about themselves, or say wrongly."""
+    """Corrections of, and additions to, what the files say about themselves."""
 
     low_voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -83,7 +83,7 @@ class PairsInput(Config):
         return None if value is None else require_unit(value)
 
     def reading(self, voxel_size: tuple[float, ...] | None) -> InputConfig:
-        """How one of the files is opened."""
+        """Settings to open one of the files."""
         return InputConfig(
             voxel_size=voxel_size,
             unit=self.unit if voxel_size else None,
@@ -94,7 +94,7 @@ class PairsInput(Config):
 
 
 class PairConfig(Config):
-    """What registered and synthetic pairs have in common."""
+    """Settings common to registered and synthetic pairs."""
 
     upscale_factor: int | None = Field(
         None,
@@ -120,7 +120,7 @@ class PairConfig(Config):
     @field_validator("memory", mode="before")
     @classmethod
     def _take_bytes(cls, value: object) -> object:
-        """A plain number of a settings file is one of bytes."""
+        """Treat a plain number in a settings file as bytes."""
         is_number = isinstance(value, int | float) and not isinstance(value, bool)
         return str(value) if is_number else value
 
@@ -138,7 +138,7 @@ class PairConfig(Config):
 
 
 class PairsConfig(PairConfig):
-    """Settings of a pair of two scans, which are aligned with each other."""
+    """Settings for a pair of two scans, which are aligned."""
 
     start: Literal["search", "centres", "positions"] = Field(
         "search",
@@ -191,7 +191,7 @@ class PairsConfig(PairConfig):
 
 
 class DegradeConfig(PairConfig):
-    """Settings of a pair made of one high-resolution scan."""
+    """Settings for a pair made from one high-resolution scan."""
 
     degrade: str = Field(
         "ct", title="Imaging", description=f"One of {', '.join(DEGRADATIONS.names())}."
@@ -211,12 +211,12 @@ class DegradeConfig(PairConfig):
         return self
 
     def imaging(self, **measured: Any) -> DegradationConfig:
-        """Settings of the imaging: those given, of the others what was `measured`.
+        """Settings of the imaging: those given, otherwise the `measured` values.
 
         Raises
         ------
         ConfigError
-            If there is no such kind, or it has no such setting.
+            If the kind does not exist, or has no such setting.
         """
         kind = imaging_class(self.degrade)
         for name in self.options:

@@ -1,8 +1,9 @@
-"""Build training pairs of one high-resolution scan: what a coarse system would see.
+"""Build training pairs from one high-resolution scan by simulating a coarse system.
 
-Blur, means over coarse voxels (or one voxel kept of each), noise, in that order: as
-set, or as measured of a real scan. Volumes are read, degraded and written some slices
-at a time; noise belongs to a slice, so that the result does not depend on how many.
+The steps are blur, averaging over coarse voxels (or keeping one voxel of each), and
+noise, as set or as measured on a real scan. Volumes are processed a few slices at a
+time; the noise is generated per slice, so that the result does not depend on the block
+size.
 """
 
 from __future__ import annotations
@@ -53,9 +54,9 @@ from napari_geosr.physics.degradations import (
 
 __all__ = ["DegradeConfig", "degrade", "degrade_steps"]
 
-#: Root mean square of the logarithm that is left unexplained of a good estimate.
+#: Residual of a good estimate: root mean square of the unexplained logarithm.
 _MISFIT = 0.35
-#: Difference of voxel sizes that is not spoken of.
+#: Relative difference of voxel sizes below which there is no warning.
 _SAME_SIZE = 0.05
 
 
@@ -68,17 +69,17 @@ def degrade_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Pairs]:
-    """Make a coarse scan of `high` and write both as a pair.
+    """Simulate a coarse scan of `high` and write both as a pair.
 
     Parameters
     ----------
     high : Volume
         A volume (Z, Y, X) or an image (Y, X).
     out : path
-        Folder for the files; made if missing.
+        Folder for the files; created if missing.
     like : Volume, optional
-        A real coarse scan of the same material, anywhere in it: what the settings do
-        not say of blur, noise and grey scale is measured there.
+        A real coarse scan of the same material, at any position: blur, noise and grey
+        scale are measured on it unless they are set.
 
     Yields
     ------
@@ -96,9 +97,9 @@ def degrade_steps(
     VolumeError
         If the scan is too small, has no contrast, or voxels are missing.
     FileError
-        If a file exists and `overwrite` is false, or cannot be written.
+        If a file exists and `overwrite` is False, or cannot be written.
     Cancelled
-        If `should_stop` says so; no file is left then.
+        If `should_stop` returns True; no files are kept.
     """
     config = config or DegradeConfig()
     _refuse_like(like, config.degrade)
@@ -171,7 +172,7 @@ def degrade_steps(
 def degrade(
     high: Volume, out: str | Path, like: Volume | None = None, **settings: Any
 ) -> Pairs:
-    """Make a pair of one scan; see `degrade_steps`.
+    """Make a pair from one scan; see `degrade_steps`.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""The files of a pair: two volumes, a picture, a report, all or none of them."""
+"""Files of a pair: two volumes, a picture and a report; all or none are written."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.inputs import refuse_own_source
 
-#: Upscale factors that there are networks for.
+#: Upscale factors with available networks.
 _TRAINED = (1, 2, 4, 8)
-#: What is written, by what it is.
+#: File name by content.
 FILES = {
     "low": "low.ome.tif",
     "high": "high.ome.tif",
@@ -33,19 +33,19 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     out : path
         A folder, which may be missing.
     inputs : list of Volume
-        Whose files may not be replaced.
+        Inputs, whose files must not be overwritten.
     overwrite : bool
-        Whether existing files may be replaced.
+        Whether existing files may be overwritten.
 
     Returns
     -------
     dict of str to Path
-        By what they hold; see `FILES`.
+        Path by content; see `FILES`.
 
     Raises
     ------
     FileError
-        If they may not be written there.
+        If the files may not be written there.
     """
     folder = Path(out).expanduser()
     files = {key: folder / name for key, name in FILES.items()}
@@ -64,7 +64,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
 
 @contextmanager
 def made_folder(folder: Path) -> Iterator[None]:
-    """Make a folder, and take it away again where nothing came of it."""
+    """Create a folder, and remove it again if nothing was written."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +74,7 @@ def made_folder(folder: Path) -> Iterator[None]:
         for path in missing:
             try:
                 path.rmdir()
-            except OSError:  # someone put something there
+            except OSError:  # another program wrote to it
                 break
         raise
 
@@ -82,7 +82,7 @@ def made_folder(folder: Path) -> Iterator[None]:
 def train_command(
     files: Mapping[str, Path], factor: int, dimensions: str, *, flat: bool
 ) -> str | None:
-    """The line that trains a model with the pair; None if no network can be trained.
+    """The command that trains a model with the pair; None if no network can be trained.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def train_command(
 
 
 def not_trained(factor: int) -> list[str]:
-    """A sentence where no network of ours upscales by that factor."""
+    """A sentence if none of our networks upscales by this factor."""
     if factor in _TRAINED:
         return []
     return [
@@ -122,18 +122,18 @@ def write_report(
     flat: bool,
     overwrite: bool,
 ) -> None:
-    """Write the picture and, as JSON, the report, which is completed.
+    """Write the picture and the report (JSON), after completing the report.
 
     Parameters
     ----------
     files : mapping of str to Path
-        As `plan` names them.
+        As named by `plan`.
     report : dict
-        Gets ``train``, ``files`` and ``provenance``.
+        Receives ``train``, ``files`` and ``provenance``.
     picture : bytes
         PNG of the pair.
     record : mapping
-        Provenance of the pair.
+        Provenance record of the pair.
     flat : bool
         Whether the pair is two images.
     overwrite : bool

@@ -1,4 +1,4 @@
-"""Two volumes that may become a pair: axes and unit alike, a factor that fits."""
+"""Prepares two volumes for a pair: equal axes and unit, and a valid factor."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from napari_geosr.operations.pairs.config import (
     PairsInput,
 )
 
-#: How much coarser than wanted the voxels of the high resolution may be.
+#: Largest ratio by which the high-resolution voxels may be coarser than requested.
 _TOLERANCE = 1.25
-#: Share of the free memory, and bytes at most, that voxels take by default.
+#: Default memory for voxels: share of the free memory, and maximum in bytes.
 _SHARE, _MOST = 0.25, 2 * 10**9
 
 
@@ -37,13 +37,13 @@ def open_high(path: str | Path, reading: PairsInput | None = None) -> Volume:
 
 
 def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
-    """Give both with spatial axes only, `high` in the unit of `low`.
+    """Return both with spatial axes only, `high` in the unit of `low`.
 
     Raises
     ------
     VolumeError
-        If one is an image and the other a volume, a channel must be chosen, or the
-        voxel size of one of them is not known.
+        If one is an image and the other a volume, a channel must be chosen, or a voxel
+        size is unknown.
     """
     low, high = real(low), real(high)
     if low.axes != high.axes:
@@ -68,12 +68,12 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
 
 
 def real(volume: Volume) -> Volume:
-    """Drop axes of length one, and refuse what holds no real numbers.
+    """Drop axes of length one, and refuse volumes that are not real-valued.
 
     Raises
     ------
     VolumeError
-        If a choice is missing, or there is nothing that could be blurred.
+        If a choice is missing, or the data cannot be blurred.
     """
     volume = volume.select()
     if volume.dtype.kind not in "buif":
@@ -87,7 +87,7 @@ def real(volume: Volume) -> Volume:
 
 
 def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
-    """The upscale factor of two scans in one unit: as asked for, or as they are.
+    """The upscale factor of two scans in one unit: as set, or from the voxel sizes.
 
     Parameters
     ----------
@@ -98,7 +98,7 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
     Raises
     ------
     VolumeError
-        If `high` has not got voxels that are finer by the factor.
+        If the voxels of `high` are not finer by the factor.
     """
     ratio = np.divide(low.voxel_size, high.voxel_size)
     along = ratio[-2:] if config.dimensions == "2D" else ratio
@@ -146,7 +146,7 @@ def _too_coarse(
 
 
 def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
-    """A sentence where detail of the high resolution is averaged away, or "".
+    """A sentence if fine detail of `high` is averaged away, or "".
 
     Parameters
     ----------
@@ -170,14 +170,14 @@ def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
 
 
 def memory_for_voxels(config: PairConfig) -> int:
-    """Bytes that blocks of voxels may take."""
+    """Memory for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(min(_SHARE * free_host_memory(), _MOST))
 
 
 def millimetres(volume: Volume) -> float | None:
-    """Millimetres in the volume's unit; None where that is no length."""
+    """Length of the volume's unit in millimetres; None if it is not a length."""
     if not volume.has_physical_size:
         return None
     return convert_length(1.0, volume.unit, "mm")
@@ -191,7 +191,7 @@ def offset_for(
     Raises
     ------
     ConfigError
-        If it has not.
+        If it does not.
     """
     if offset is not None and len(offset) != len(low.axes):
         axes = ",".join(low.axes)

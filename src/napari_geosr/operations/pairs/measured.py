@@ -1,4 +1,4 @@
-"""What a high-resolution scan's grey values are, and how a real coarse scan sees it."""
+"""Measures grey values of a high-resolution scan and imaging of a real coarse one."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from napari_geosr.registration.sampled import finite
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Planes of a volume, and voxels of each, whose grey values are looked at.
+#: Number of planes, and of voxels per plane, sampled for grey values.
 _PLANES, _PLANE_VOXELS = 16, 1 << 18
 _DARK, _BRIGHT = 0.5, 99.5
-#: Fine voxels that are blurred again and again, and coarse ones beside them.
+#: Maximum number of fine voxels that are blurred repeatedly, and of coarse voxels.
 _FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
-#: Spectra that the noise of a kind may have; of kinds of third parties any.
+#: Noise spectra allowed for a kind of imaging; for third-party kinds any.
 _SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
 def levels_of(high: Volume) -> ContrastLevels:
-    """Grey values of background and bright structures, and the contrast of phases.
+    """Grey values of background and bright structures, and the phase contrast.
 
     Raises
     ------
     VolumeError
-        If there is one grey value only, or voxels are NaN or infinite.
+        If there is only one grey value, or voxels are NaN or infinite.
     """
     from skimage.filters import threshold_otsu
 
@@ -86,7 +86,7 @@ def measure_steps(
     Parameters
     ----------
     high : Volume
-        High-resolution scan, of which a coarse one is made.
+        High-resolution scan from which a coarse one is made.
     like : Volume
         Real coarse scan of the same material.
     factors : tuple of int
@@ -102,7 +102,7 @@ def measure_steps(
     yield StageStarted(message="Measuring blur and noise of the real scan")
     module = DEGRADATIONS.load(config.degrade)
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
-    # In units of the blur in the plane; where that is zero, of a blur of one voxel.
+    # In units of the in-plane blur; if that is zero, of a blur of one voxel.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
     spread = list(module.spread(imaging, coarse, None))
     if config.dimensions == "2D" and len(spread) == 3:
@@ -126,7 +126,7 @@ def measure_steps(
 
 
 def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
-    """Edges of a part: as many whole windows as there is room for in the plane."""
+    """Edge lengths of a part: as many whole windows as fit in the plane."""
     depth = LARGEST_DEPTH * factors[0]
     edge = math.isqrt(_FINE_VOXELS // depth) // factors[1] * factors[1]
     edge = min(edge, 4 * LARGEST_WINDOW * factors[1])
@@ -134,7 +134,7 @@ def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
 
 
 def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray]:
-    """Parts spread over a volume, with the axes Z, Y and X."""
+    """Parts spread over a volume, with axes Z, Y and X."""
     shape = (1,) * (3 - len(volume.shape)) + volume.shape
     size = [min(n, e) for n, e in zip(shape, edges, strict=True)]
     rooms = [n // s for n, s in zip(shape, size, strict=True)]
@@ -143,7 +143,7 @@ def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray
     found = []
     for place in places:
         steps = np.unravel_index(int(place), rooms)
-        # Even spaces between the parts, and the last one at the end.
+        # Equal spacing, with the last part at the end.
         start = [
             int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
             for step, n, s, room in zip(steps, shape, size, rooms, strict=True)

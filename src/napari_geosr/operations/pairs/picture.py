@@ -1,4 +1,4 @@
-"""Two volumes drawn over each other, before they were aligned and after."""
+"""Draws two volumes on top of each other, before and after alignment."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ Plane = npt.NDArray[np.float32]
 Extent = tuple[float, float, float, float]
 
 _RANGE = (1.0, 99.0)
-#: Height of a panel in widths, at most.
+#: Maximum height of a panel, as a multiple of its width.
 _TALLEST = 2.5
-#: Colours that add up to white, and differ in brightness for any colour vision.
+#: Colours that add up to white and differ in brightness, for all colour vision.
 LOW_COLOUR, HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
 _SLICE, _DOWN = "slice", "cut along Z"
 
 
 def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
-    """Draw middle slices of `low` (orange) with each panel's volume (blue) over it.
+    """Draw middle slices of `low` (orange), overlaid by each panel's volume (blue).
 
-    Where both are alike, the picture is grey.
+    The picture is grey where both are equal.
 
     Parameters
     ----------
     low : Volume
-        Of spatial axes only.
+        Spatial axes only.
     panels : dict of Volume
-        On the same voxels, by title; NaN where there is nothing.
+        By title, on the same grid; NaN where there is no data.
     """
     cuts = [_SLICE] if low.axes == "YX" else [_SLICE, _DOWN]
     columns = {
@@ -48,13 +48,13 @@ def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
 
 
 def side_by_side_png(panels: dict[str, Volume]) -> bytes:
-    """Draw the middle of each volume in grey, each with its own contrast.
+    """Draw the centre of each volume in grey, each with its own contrast.
 
     Parameters
     ----------
     panels : dict of Volume
-        In one unit, by title. Of those that are larger than the first, as large a part
-        is drawn.
+        By title, all in one unit. Volumes larger than the first are cropped to its
+        extent.
     """
     first = next(iter(panels.values()))
     size = _extent(first, _SLICE)
@@ -100,7 +100,7 @@ def _scaled(plane: Plane) -> Plane:
 
 
 def _over(low: Plane, high: Plane) -> Plane:
-    """Two planes in two colours that make grey together."""
+    """Overlay two planes in two colours that add up to grey."""
     mixed = _scaled(low)[..., None] * np.array(LOW_COLOUR, np.float32)
     mixed = mixed + _scaled(high)[..., None] * np.array(HIGH_COLOUR, np.float32)
     return np.clip(mixed, 0, 1).astype(np.float32)

@@ -1,4 +1,4 @@
-"""How good a pair is: figures, and what they mean in words."""
+"""Quality of a pair: figures, and their interpretation in words."""
 
 from __future__ import annotations
 
@@ -20,13 +20,14 @@ from napari_geosr.registration.figures import (
 )
 from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
-#: Voxels of the low resolution by which a pair may still be off.
+#: Largest acceptable misalignment of a pair, in low-resolution voxels.
 LARGEST_SHIFT = 0.5
-#: Parts of it may be off by this.
+#: Largest acceptable misalignment of any of its parts.
 _LARGEST_ANYWHERE = 1.0
 _LEAST_OVERLAP = 0.5
 _LEAST_CORRELATION = 0.3
-#: Voxels of the low resolution along an axis that a training can do something with.
+#: Number of low-resolution voxels along an axis below which a pair is small for
+#: training.
 _FEW_VOXELS = 32
 _LARGEST_SCALE = 0.05
 
@@ -42,11 +43,11 @@ class PairQuality:
     correlation : tuple of float
         Correlation coefficient, before and after.
     shifts : list of BlockShift
-        What is left, in voxels of the low resolution; may be empty.
+        Residual shifts, in low-resolution voxels; may be empty.
     overlap : float
-        Part of the smaller field of view that became the pair.
+        Share of the smaller field of view covered by the pair.
     shape : tuple of int
-        Voxels of the low resolution.
+        Number of low-resolution voxels along each axis.
     """
 
     information: tuple[float, float]
@@ -57,18 +58,18 @@ class PairQuality:
 
     @property
     def shift(self) -> float | None:
-        """Median length of the shifts that are left; None where none was measured."""
+        """Median length of the residual shifts; None if none was measured."""
         if not self.shifts:
             return None
         return float(np.median([found.length for found in self.shifts]))
 
     @property
     def largest_shift(self) -> float | None:
-        """The longest of them."""
+        """Length of the longest residual shift."""
         return max((found.length for found in self.shifts), default=None)
 
     def to_json_dict(self) -> AnyDict:
-        """The figures as what JSON can hold."""
+        """The figures as JSON-serialisable values."""
         both = ("before", "after")
         return {
             "mutual_information_bits": dict(zip(both, self.information, strict=True)),
@@ -93,14 +94,14 @@ class PairQuality:
 
 @dataclass(frozen=True, eq=False)
 class AlignedScans:
-    """Both scans on the voxels of the low resolution, in the box of the pair.
+    """Both scans on the low-resolution grid, cropped to the pair.
 
     Attributes
     ----------
     grid : Grid
     low, before, after : ndarray
-        The low-resolution scan, and the other one before the refinement (NaN where it
-        had nothing) and after.
+        The low-resolution scan, and the other one before (NaN where it has no data) and
+        after the refinement.
     """
 
     grid: Grid
@@ -112,22 +113,22 @@ class AlignedScans:
 def laid_over_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
-    """Lay both copies on one grid.
+    """Resample both copies to one grid.
 
-    What was aligned is a part of `low` around the start. Where the refinement led out
-    of it, `low` is read again.
+    Alignment used a part of `low` around the start position. If the refinement moved
+    beyond it, `low` is read again.
 
     Parameters
     ----------
     low : Volume
         The whole low-resolution scan; `aligned.low` may have coarser voxels.
     box : tuple of slice
-        Of the pair, in voxels of `low`.
+        Region of the pair, in voxels of `low`.
 
     Yields
     ------
     Step
-        `BlockDone` where `low` is read.
+        `BlockDone` while `low` is read.
 
     Returns
     -------
@@ -151,16 +152,16 @@ def laid_over_steps(
 
 
 def _key_of(here: Grid, box: Grid) -> Box | None:
-    """Voxels of a copy, of whole voxels or coarser, that lie in `box`.
+    """Voxels of a copy, at full or reduced resolution, that lie in `box`.
 
-    None where the copy does not hold it.
+    None if the copy does not contain it.
     """
     ratio = here.voxel_size / box.voxel_size
     shape = np.maximum(1, np.floor(np.array(box.shape) / ratio + 1e-6)).astype(int)
     first = box.origin + (ratio - 1) / 2 * box.voxel_size
     wanted = np.rint((first - here.origin) / here.voxel_size).astype(int)
     start = np.clip(wanted, 0, np.maximum(0, np.array(here.shape) - shape))
-    # A coarser voxel is cut by the end of the copy.
+    # A coarser voxel may be cut off at the end of the copy.
     missed = np.abs(wanted - start) > np.where(ratio > 1.5, 1, 0)
     if missed.any() or (start + shape > here.shape).any():
         return None
@@ -173,7 +174,7 @@ def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQu
     Parameters
     ----------
     box, high, low : Grid
-        Of the pair in voxels of the low resolution, and of the two scans.
+        Grids of the pair in low-resolution voxels, and of the two scans.
     """
     coarser = laid.grid.voxel_size / box.voxel_size
     shifts = [
@@ -202,7 +203,7 @@ def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQu
 
 
 def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
-    """What a person should know before training with the pair, in plain words."""
+    """What the user should know before training with the pair, in plain words."""
     said = []
     shift, largest = quality.shift, quality.largest_shift
     again = (
@@ -253,11 +254,11 @@ def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
 
 
 def times(shape: Sequence[int]) -> str:
-    """A shape for people."""
+    """A shape as text."""
     return " × ".join(map(str, shape))
 
 
-#: What the spectrum of the noise is called.
+#: Names of the noise spectra.
 _SHAPES = {
     "white": "independent from voxel to voxel",
     "reconstruction": "with the grain of reconstructed slices",
@@ -266,7 +267,7 @@ _SHAPES = {
 
 
 def report_lines(report: AnyMapping) -> list[str]:
-    """The figures of a pair, one line each."""
+    """The figures of a pair, one per line."""
     lines = _of_degraded(report) if "degrade" in report else _of_aligned(report)
     return [*lines, _sizes(report)]
 

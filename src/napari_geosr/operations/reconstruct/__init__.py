@@ -1,4 +1,4 @@
-"""Reconstruct a volume from projections: prepare once, try a slice, run over all."""
+"""Reconstruct a volume from projections: preparation, preview of a slice, full run."""
 
 from __future__ import annotations
 
@@ -63,9 +63,9 @@ def reconstruct_steps(
     Parameters
     ----------
     projections : Projections or path
-        A path is opened as `open_projections` does it.
+        A path is opened with `open_projections`.
     unfinished : Volume, optional
-        What an earlier run left; see `find_unfinished`.
+        Unfinished result of an earlier run; see `find_unfinished`.
 
     Yields
     ------
@@ -79,7 +79,7 @@ def reconstruct_steps(
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message that states the problem and what to do.
     """
     config = config or ReconstructConfig()
     scan = projections
@@ -115,33 +115,33 @@ def reconstruct_slice(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Volume:
-    """Reconstruct the slice of one detector row, as a preview does.
+    """Reconstruct the slice of one detector row, for previews.
 
-    Nothing is searched for and no other row is read, but for a cone beam: fdk needs the
-    rows around it, iterations need all. Without flat fields some whole views are read,
-    which tell the beam without sample.
+    The rotation axis is not searched for, and no other row is read except for cone
+    beams: FDK needs the neighbouring rows, iterative algorithms need all. Without flat
+    fields some whole projections are read to determine the beam without sample.
 
     Parameters
     ----------
     row : int
-        Of the detector; `config.rows` is not looked at.
+        Detector row; `config.rows` is ignored.
     centre : float, optional
-        Column of the rotation axis; by default that of the settings or of the file.
+        Column of the rotation axis; by default from the settings or the file.
 
     Returns
     -------
     Volume
-        One slice, axes (Z, Y, X), with the numbers and in the place that it has in the
-        whole volume.
+        One slice, axes (Z, Y, X), with the same values and position as in the whole
+        volume.
 
     Raises
     ------
     ConfigError
-        If nobody says where the rotation axis is.
+        If the position of the rotation axis is unknown.
     ProjectionsError
         If there is no such row, or the projections cannot be used.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     config = (config or ReconstructConfig()).model_copy(update={"rows": None})
     if projections.geometry == "cone" and config.algorithm == "fbp":

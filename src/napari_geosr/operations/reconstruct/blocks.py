@@ -1,6 +1,7 @@
-"""Blocks of detector rows, one after the other: prepared, reconstructed, told of.
+"""Prepares and reconstructs blocks of detector rows one after the other.
 
-A block is a group of slices (`ReadyScan.group`), or as much of one as memory allows.
+A block is a group of slices (`ReadyScan.group`), or the part of one that fits into
+memory.
 """
 
 from __future__ import annotations
@@ -33,27 +34,27 @@ from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 Slices = npt.NDArray[np.float32]
 Rows = tuple[int, int]
 
-#: Digits of a figure that do not depend on the order in which it was summed up.
+#: Significant digits of a figure that do not depend on the order of summation.
 _DIGITS = 6
 
 
 @dataclass
 class BlockRun:
-    """How the blocks went.
+    """Progress and statistics of the blocks.
 
     Attributes
     ----------
     rows : list of (int, int)
         First row of each finished block, and the row after its last.
     report : ClippingReport
-        What was clipped or repaired, in all of them.
+        Clipped and repaired values in all blocks.
     block : int
-        Rows of the largest block.
+        Number of rows of the largest block.
     retries : int
         How often memory ran out and the block was halved.
     unexplained, measured : float or None
-        Sums of squares of what iterations do not explain of the projections, and of
-        those themselves; None where nothing iterates.
+        Sums of squares of the iterations' residual and of the projections; None for
+        non-iterative algorithms.
     """
 
     rows: list[Rows] = field(default_factory=list)
@@ -65,7 +66,7 @@ class BlockRun:
 
     @classmethod
     def resumed(cls, before: AnyMapping) -> BlockRun:
-        """Go on counting from what an unfinished run noted (`for_the_record`)."""
+        """Continue the statistics recorded by an unfinished run (`for_the_record`)."""
         report = dict(before.get("preparation") or {})
         known = {f.name for f in fields(ClippingReport)} & report.keys()
         values = {name: report[name] for name in known}
@@ -79,7 +80,7 @@ class BlockRun:
         )
 
     def add(self, rows: Rows, block: _Block) -> None:
-        """Count a finished block."""
+        """Add a finished block."""
         self.rows.append(rows)
         self.report += block.report
         self.block = max(self.block, rows[1] - rows[0])
@@ -90,14 +91,14 @@ class BlockRun:
 
     @property
     def residual(self) -> float | None:
-        """Share of the projections that is not explained; None without iterations."""
+        """Unexplained share of the projections; None without iterations."""
         if self.unexplained is None or self.measured is None:
             return None
         share = self.unexplained / self.measured if self.measured else 0.0
         return float(f"{share**0.5:.{_DIGITS}g}")
 
     def for_the_record(self, complete: bool) -> AnyDict:
-        """What does not depend on memory, time, or how often the run was resumed."""
+        """Figures that do not depend on memory, time or the number of interruptions."""
         found: AnyDict = {
             "residual": self.residual,
             "preparation": asdict(self.report),
@@ -115,15 +116,15 @@ def block_steps(
     write: Callable[[Rows, Slices], None],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, None]:
-    """Reconstruct all rows but those that are `finished`; fills `run` on the way.
+    """Reconstruct all rows that are not `finished`; updates `run`.
 
     Parameters
     ----------
     ready : ReadyScan
     finished : list of (int, int)
-        Rows that need no reconstruction, first and one after the last.
+        Rows already reconstructed: first row and the one after the last.
     run : BlockRun
-        Gets figures of how the run went.
+        Receives the statistics of the run.
     write : callable
         Called with rows and their slices, (row, N, N).
     should_stop : callable
@@ -132,12 +133,12 @@ def block_steps(
     ------
     Step
         `IterationDone` and `TileDone`, counted in rows times iterations; `Warned` for
-        what had to be supposed of the projections.
+        assumptions made about the projections.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so; blocks that `write` was given are finished.
+        If `should_stop` returns True; blocks passed to `write` are finished.
     DeviceMemoryError
         If not even one row fits.
     """
@@ -177,7 +178,7 @@ def block_steps(
 
 
 def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
-    """Rows that are not finished yet, as ranges from low to high."""
+    """Unfinished rows, as ranges in ascending order."""
     start = 0
     for low, high in sorted(finished):
         if low > start:
@@ -194,9 +195,9 @@ def reconstruct_rows(
     on_iteration: OnIteration,
     slices: Rows | None = None,
 ) -> Slices:
-    """Slices of line integrals (row, angle, column), in memory of the host.
+    """Slices from line integrals (row, angle, column), in host memory.
 
-    `slices` are needed for a cone beam alone; see `ReadyScan.sinogram`.
+    `slices` is needed only for a cone beam; see `ReadyScan.sinogram`.
 
     Parameters
     ----------
@@ -207,8 +208,7 @@ def reconstruct_rows(
     on_iteration : callable
         Called after every iteration.
     slices : (int, int), optional
-        Slices to reconstruct; needed for a cone beam alone, see
-        `ReadyScan.sinogram`.
+        Slices to reconstruct; needed only for a cone beam.
     """
     return _reconstructed(ready, rows, should_stop, on_iteration, slices)[0]
 
@@ -248,16 +248,16 @@ def _reconstructed(
 
 @dataclass(frozen=True)
 class _Block:
-    """Slices of some rows, and what is to be said of them.
+    """Slices of some rows, with their statistics.
 
     Attributes
     ----------
     slices : ndarray of shape (row, N, N)
     report : ClippingReport
     residual : float or None
-        Share of the line integrals that is not explained.
+        Unexplained share of the line integrals.
     measured : float
-        Sum of their squares.
+        Sum of the squared line integrals.
     """
 
     slices: Slices
@@ -267,11 +267,11 @@ class _Block:
 
 
 class _OutOfMemoryError(Exception):
-    """A block did not fit; never seen by people."""
+    """A block did not fit into memory; never shown to users."""
 
 
 class _RowProgress:
-    """Rows times iterations done, of all."""
+    """Progress, in rows times iterations."""
 
     def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
         self.steps = ready.n_steps
@@ -279,18 +279,18 @@ class _RowProgress:
         self.total = ready.n_slices * self.steps
 
     def within(self, n_rows: int, iteration: Iteration) -> tuple[int, int]:
-        """What is done when a block of `n_rows` is at `iteration`."""
+        """Progress when a block of `n_rows` is at `iteration`."""
         share = iteration.done / max(iteration.total, 1)
         return self.rows * self.steps + int(n_rows * self.steps * share), self.total
 
     def finish(self, n_rows: int) -> tuple[int, int]:
-        """What is done now that a block of `n_rows` is."""
+        """Progress after a block of `n_rows` has finished."""
         self.rows += n_rows
         return self.rows * self.steps, self.total
 
 
 def _halved(ready: ReadyScan, n: int) -> int:
-    """Half as many rows; raises `DeviceMemoryError` where that cannot be."""
+    """Half the number of rows; raises `DeviceMemoryError` if that is impossible."""
     if ready.whole or n < 2:
         what = "The volume" if ready.whole else "A single slice"
         raise DeviceMemoryError(
@@ -326,7 +326,7 @@ def _one_block(
             if not is_out_of_memory(error):
                 raise
             failure = str(error)
-        # Outside of `except`: the error would keep the tensors of its frames alive.
+        # Outside `except`: the error would keep the tensors of its frames alive.
         _free(ready.device)
         raise _OutOfMemoryError(failure)
 
@@ -340,7 +340,7 @@ def _one_block(
                 return _Block(made, report, residual, measured)
             residual = iteration.residual
             done, total = progress.within(slices[1] - slices[0], iteration)
-            # Algorithms without iterations tell of rows in the same way.
+            # Algorithms without iterations report rows in the same way.
             of = (iteration.done, iteration.total) if progress.steps > 1 else (0, 0)
             yield IterationDone(done, total, residual, *of)
     finally:
@@ -357,9 +357,9 @@ def _free(device: str) -> None:
 def in_thread(
     work: Callable[[ShouldStop, OnIteration], Any], should_stop: ShouldStop
 ) -> Generator[Iteration, None, Any]:
-    """Do `work` in a thread, yield its iterations as they happen, return its result.
+    """Run `work` in a thread, yield its iterations as they happen, return its result.
 
-    When the generator is closed the work is asked to stop, and waited for.
+    If the generator is closed, the work is asked to stop and waited for.
     """
     told: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()

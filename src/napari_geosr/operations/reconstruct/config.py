@@ -16,7 +16,7 @@ from napari_geosr.tomography.algorithms import ALGORITHMS, config_class
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import PreparationConfig
 
-#: Settings of algorithms that have a field of their own here.
+#: Algorithm settings that have a field of their own here.
 SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
 
 
@@ -32,7 +32,7 @@ FullTurn = Annotated[
 
 
 class SliceConfig(Config):
-    """How slices are reconstructed, and which of them."""
+    """How slices are reconstructed, and which ones."""
 
     algorithm: str = Field(
         "fbp",
@@ -109,14 +109,14 @@ class SliceConfig(Config):
 
 
 class ReconstructFields(PreparationConfig, SliceConfig):
-    """Fields of `ReconstructConfig`, some of which may belong to another algorithm.
+    """Fields of `ReconstructConfig`, possibly for another algorithm.
 
-    Flags are these: the algorithm that they are for may stand in a file of settings.
+    Command-line options use these, because the algorithm may be set in a settings file.
     """
 
 
 class ReconstructConfig(ReconstructFields):
-    """All settings between a scan's projections and its volume."""
+    """All settings from a scan's projections to its volume."""
 
     @model_validator(mode="after")
     def _check_algorithm(self) -> ReconstructConfig:
@@ -124,7 +124,7 @@ class ReconstructConfig(ReconstructFields):
         return self
 
     def algorithm_config(self) -> Config:
-        """Settings of the algorithm, as its own module describes them.
+        """Settings of the algorithm, as defined by its module.
 
         Raises
         ------
@@ -147,7 +147,7 @@ class ReconstructConfig(ReconstructFields):
         return kind.create(**given)
 
     def preparation(self) -> PreparationConfig:
-        """The part that says how counts become line integrals."""
+        """The settings for converting counts to line integrals."""
         names = set(PreparationConfig.model_fields)
         return PreparationConfig(**self.model_dump(include=names))
 
@@ -157,9 +157,9 @@ def _fields_of(algorithm: str) -> AnyDict:
 
 
 def algorithm_options() -> dict[str, tuple[Any, str, str]]:
-    """Settings that only some algorithms have: type, title and help of each, by name.
+    """Algorithm-specific settings by name: type, title and help.
 
-    Those of third parties are among them; those of `SHARED_SETTINGS` are not.
+    Includes those of third-party algorithms, but not `SHARED_SETTINGS`.
     """
     found: dict[str, tuple[Any, str, str]] = {}
     users: dict[str, list[str]] = {}
@@ -176,12 +176,12 @@ def algorithm_options() -> dict[str, tuple[Any, str, str]]:
     }
 
 
-#: The quick ones: what a new user should try first.
+#: Fast algorithms, listed first for new users.
 _QUICK = ("fbp", "fdk")
 
 
 def algorithms_for(beam: str) -> dict[str, str]:
-    """What people call each algorithm that can use a beam, by its name.
+    """Titles of the algorithms that support a beam, by name.
 
     Parameters
     ----------

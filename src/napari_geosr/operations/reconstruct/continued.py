@@ -20,7 +20,7 @@ from napari_geosr.operations.restore.continued import KeptPart
 
 Rows = tuple[int, int]
 
-#: Settings that change how a run goes, but not one voxel of its result.
+#: Settings that affect how a run proceeds, but not the result.
 _HOW = ("device", "memory", "threads")
 
 
@@ -31,7 +31,7 @@ def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
 
 
 def joined(rows: list[Rows]) -> list[Rows]:
-    """Ranges of rows, from low to high, those that touch as one."""
+    """Ranges of rows in ascending order, with adjacent ones merged."""
     found: list[Rows] = []
     for start, stop in sorted(rows):
         if found and found[-1][1] == start:
@@ -42,12 +42,12 @@ def joined(rows: list[Rows]) -> list[Rows]:
 
 
 def rows_of(kept: KeptPart) -> list[Rows]:
-    """Finished rows of a part."""
+    """Finished rows of an unfinished result."""
     return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
 
 
 def centre_of(unfinished: Volume) -> AnyDict | None:
-    """What the record of an unfinished run says of the rotation axis."""
+    """The rotation axis recorded by an unfinished run."""
     record = unfinished.provenance[-1] if unfinished.provenance else {}
     found = record.get("centre")
     return dict(found) if isinstance(found, Mapping) and "column" in found else None
@@ -56,20 +56,20 @@ def centre_of(unfinished: Volume) -> AnyDict | None:
 def kept_part(
     unfinished: Volume, record: AnyMapping, shape: tuple[int, ...]
 ) -> KeptPart:
-    """Find what of `unfinished` a run with this `record` need not do again.
+    """Find the part of `unfinished` that a run with this `record` can reuse.
 
     Parameters
     ----------
     unfinished : Volume
     record : mapping
-        Provenance of the run that resumes.
+        Provenance of the resuming run.
     shape : tuple of int
-        Of its result.
+        Shape of its result.
 
     Raises
     ------
     ConfigError
-        If `unfinished` is no unfinished reconstruction, or not by the same run.
+        If `unfinished` is not an unfinished reconstruction, or belongs to another run.
     """
     title = asked_for(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
@@ -93,11 +93,11 @@ def kept_part(
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """What two runs differ in that would show in the result; "" if in nothing."""
+    """Differences between two runs that affect the result; "" if there are none."""
     usual = ReconstructConfig().model_dump(mode="json")
 
     def seen(record: AnyMapping) -> AnyDict:
-        # What an earlier release did not know is as by default.
+        # Settings unknown to an earlier release have their defaults.
         settings = {**usual, **(record.get("settings") or {})}
         return {
             "another rotation centre": (record.get("centre") or {}).get("column"),
@@ -115,7 +115,7 @@ def _entry_of(record: AnyMapping) -> AnyMapping:
     return (record.get("inputs") or {}).get("input") or {}
 
 
-#: What two scans may differ in, in words, and the entries that tell.
+#: Possible differences between two scans, in words, and the entries to compare.
 _ASPECTS: Mapping[str, tuple[str, ...]] = {
     "another input": ("checksum",),
     "another part of the input": ("dataset", "shape", "dtype"),
@@ -135,9 +135,9 @@ def scan_entry_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     FileError
-        If its file cannot be read any more.
+        If its file can no longer be read.
     """
     as_volume = Volume(
         scan.data,
@@ -168,15 +168,15 @@ def scan_entry_steps(
 
 
 def identity_of(entry: AnyMapping) -> AnyDict:
-    """What of an entry says which scan it was, wherever its file lies now."""
+    """The part of an entry that identifies a scan, wherever its file is now."""
     keys = [key for names in _ASPECTS.values() for key in names]
     return {key: entry[key] for key in keys if key in entry}
 
 
 def differences(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """In words what two entries, or identities, of scans differ in; empty: nothing.
+    """Differences between the entries (or identities) of two scans; empty if none.
 
-    What an earlier release did not write down cannot be compared.
+    Facts that an earlier release did not record are not compared.
     """
     return [
         words

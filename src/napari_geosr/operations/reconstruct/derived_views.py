@@ -1,4 +1,4 @@
-"""Views worked out of those in a file, when asked for: means, parts of their light."""
+"""Views computed lazily from those in a file: means, and parts of their photons."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from napari_geosr.core.volume import ArrayLike
 
 
 class _Derived:
-    """Views worked out of those of an array that stays in its file, when asked for."""
+    """Views computed lazily from an array that stays in its file."""
 
     ndim = 3
 
@@ -60,7 +60,7 @@ class MeanViews(_Derived):
     groups : list of ndarray of int
         Views of each exposure.
     is_logarithm : bool
-        Whether values are -log of what is averaged, which is light.
+        Whether values are -log of the intensity, which is what is averaged.
     """
 
     def __init__(
@@ -77,24 +77,24 @@ class MeanViews(_Derived):
 
 
 class ThinnedCounts(_Derived):
-    """Counts of a part of the photons.
+    """Counts for a part of the photons.
 
-    Noise of the detector itself, beside that of photons, is shared out like them: parts
-    have less of it than a shorter exposure has, and share some.
+    Electronic detector noise is split like photon noise: the parts have less of it than
+    a shorter exposure would have, and their shares are correlated.
 
-    What is drawn depends on seed, view and row alone: any order of reading gives the
-    same.
+    The random numbers depend only on seed, view and row, so that the result does not
+    depend on the order of reading.
 
     Parameters
     ----------
     data : ArrayLike of shape (angle, row, column)
         Counts.
     dark : ndarray of shape (row, column)
-        What is counted without light.
+        Counts without light.
     share, rest, seed
-        As for `thinned`.
+        As in `thinned`.
     gain : float
-        Counts of one photon.
+        Counts per photon.
     """
 
     def __init__(
@@ -115,8 +115,8 @@ class ThinnedCounts(_Derived):
         dark = self.dark[low:high]
         measured = self._read(np.array([view]), low, high)[0]
         light = (measured - dark) / self.gain
-        # Noise of the detector may take values below the dark field: cut off there,
-        # weak light would seem brighter in the whole scan and darker in its parts.
+        # Detector noise may give values below the dark field. Clipping them would make
+        # weak light seem brighter in the whole scan and darker in its parts.
         photons = np.rint(np.abs(light)).astype(np.int64)
         for row, counted in enumerate(photons, start=low):
             rng = np.random.default_rng([self.seed, view, row])
@@ -126,14 +126,14 @@ class ThinnedCounts(_Derived):
 
 
 class LeftOverLight(_Derived):
-    """Counts where nothing was taken, elsewhere what is left, as bright.
+    """Unchanged counts of unused views; the remaining photons of the others, rescaled.
 
     Parameters
     ----------
     rest : ThinnedCounts
-        What is left of every view.
+        Remaining photons of every view.
     taken : ndarray of int
-        Views of which something was taken.
+        Views from which photons were taken.
     """
 
     def __init__(self, rest: Any, taken: npt.NDArray[np.intp]) -> None:

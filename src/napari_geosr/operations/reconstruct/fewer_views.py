@@ -1,7 +1,7 @@
-"""From one full scan to scans with fewer views or less light, to learn from pairs.
+"""Derives scans with fewer views or less light from a full scan, as training pairs.
 
-A network learns to make of the reconstruction from few views, or of short exposures,
-that of the whole scan or of photons left out. All stays in its file until it is used.
+A network learns to turn the reconstruction from few views or short exposures into that
+of the whole scan, or of the remaining photons. All data stay in their file until used.
 
 References
 ----------
@@ -37,14 +37,14 @@ from napari_geosr.tomography.flat_fields import (
 )
 
 Acquisition = Literal["step", "continuous"]
-#: How many steps, and how many degrees, views of one exposure may lie apart.
+#: Maximum distance between views of one exposure, in angular steps and in degrees.
 _GAP, _WIDEST = 2.5, 20.0
-#: Share of the photons of a view that networks are given while they learn, at most:
-#: the others are to be learned.
+#: Maximum share of a view's photons given to the network as input; the others are
+#: needed for the target.
 MOST_LIGHT = 0.8
-#: Of what the views are shared out to, unless a number of parts is asked for.
+#: Views per part, and maximum number of parts, unless a number is set.
 _VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
-#: Said where one count is taken for one photon for want of anything better.
+#: Warning if one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
     "How many counts one photon gives is not known (that takes three flat fields that "
     "vary), so a count was taken for a photon (--counts-per-photon)."
@@ -53,17 +53,17 @@ _NO_GAIN = (
 
 @dataclass(frozen=True)
 class ScanPart:
-    """A scan out of another one.
+    """A scan derived from another one.
 
     Attributes
     ----------
     name : str
-        Of its file: letters, digits and - alone.
+        Name of its file: only letters, digits and hyphens.
     title : str
-        What people are told that it is.
+        Title shown to the user.
     scan : Projections
     light : float or None
-        Its beam without sample, in that of the whole scan; None for another scan.
+        Its intensity without sample, relative to the whole scan; None for another scan.
     """
 
     name: str
@@ -74,13 +74,14 @@ class ScanPart:
 
 @dataclass(frozen=True)
 class ScanPair:
-    """What a network is given, and what it shall make of that.
+    """Input and target of a network.
 
     Attributes
     ----------
     source, target : ScanPart
     restored : ScanPart or None
-        What the trained network is for, where it was given a part of the light of that.
+        The scan that the trained network will restore, if `source` has part of its
+        light.
     """
 
     source: ScanPart
@@ -89,15 +90,16 @@ class ScanPair:
 
     @property
     def wanted(self) -> ScanPart:
-        """What the trained network is for."""
+        """The scan that the trained network will restore."""
         return self.source if self.restored is None else self.restored
 
 
 def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
-    """How many parts views are shared out to.
+    """Number of parts into which the views are divided.
 
-    By themselves two to four, of 50 views or more from three on. More parts leave each
-    more streaks, which are taken for noise as well, until little is left to learn.
+    By default two to four, with at least 50 views each from three parts on. More parts
+    mean stronger streaks in each, which the network also treats as noise, until little
+    is left to learn.
     """
     if not isinstance(wanted, str):
         return wanted
@@ -107,18 +109,18 @@ def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
 def splits(
     scan: Projections, k: int | Literal["auto"], *, joined: bool = False
 ) -> list[ScanPart]:
-    """Share the views out to `k` scans, in turns along the angle.
+    """Distribute the views over `k` scans, in turn along the angle.
 
-    Views from opposite sides of a parallel beam show the same, so the directions over
-    half a turn are shared out: those of each part are evenly spread.
+    Views from opposite sides of a parallel beam are equivalent, so the directions over
+    half a turn are distributed: those of each part are evenly spaced.
 
     Parameters
     ----------
     k : int or "auto"
         See `number_of_parts`.
     joined : bool
-        Opposite views complete each other, as the axis is off the middle: views around
-        the whole turn are shared out.
+        Whether opposite views complement each other because the axis is off-centre; the
+        views of the full turn are then distributed.
 
     Raises
     ------
@@ -153,25 +155,25 @@ def splits(
 def fewer_views(
     scan: Projections, count: int, acquisition: Acquisition = "step"
 ) -> Projections:
-    """The scan as if `count` views had been taken.
+    """The scan as if only `count` views had been recorded.
 
     Parameters
     ----------
     count : int
-        At most as many as there are.
+        At most the number of views.
     acquisition : {"step", "continuous"}
-        Step by step: evenly spread ones are taken and the others left out. Continuous:
-        the sample turns while it is exposed, so a view is the mean over all angles up
-        to the next one, at their middle.
+        ``"step"``: evenly spaced views are kept and the others omitted.
+        ``"continuous"``: the sample turns during the exposure, so a view is the mean
+        over all angles up to the next one, assigned to their centre.
 
-    Views from opposite sides of a parallel beam show the same. Of a full turn an even
-    number is therefore taken so that those of one half lie between those of the other;
-    of continuous scans, as all but one of an odd number of exposures.
+    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
+    even number of views is therefore chosen so that those of one half lie between those
+    of the other; for continuous scans, by omitting one of an odd number of exposures.
 
     Raises
     ------
     ProjectionsError
-        If there are not so many, or views of one exposure do not lie side by side.
+        If there are fewer views, or the views of one exposure are not adjacent.
     """
     n = scan.n_angles
     if not 2 <= count <= n:
@@ -194,10 +196,10 @@ def fewer_views(
 
 
 def other_views(scan: Projections, count: int) -> Projections:
-    """The views that `fewer_views` leaves out step by step: of other noise.
+    """The views that `fewer_views` omits ("step"), with independent noise.
 
-    But not of other streaks: where all views together leave none, those of the two
-    parts are each other's negative.
+    The streaks are not independent: if all views together have none, those of the two
+    parts are opposite.
     """
     left = np.setdiff1d(np.arange(scan.n_angles), _spread_views(scan, count))
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
@@ -213,26 +215,26 @@ def light_left_over(
     seed: int = 0,
     counts_per_photon: float | Literal["auto"] = "auto",
 ) -> Projections:
-    """All views, without the light of `count` views that were `thinned`.
+    """All views, without the photons of `count` views that were `thinned`.
 
-    What networks learn to make of those: it has the streaks of the whole scan, which
-    are none to speak of, and noise of its own. What both share would be learned as if
-    it were the object [3]_. Views that were taken have the photons left out of them, as
-    bright as the others and noisier.
+    This is the training target for such views: it has the negligible streaks of the
+    whole scan, and independent noise. Anything common to input and target would be
+    learned as if it were the object [3]_. Views that were used contain the remaining
+    photons, rescaled to the same intensity and noisier.
 
     Parameters
     ----------
     share, seed, counts_per_photon
-        As for `thinned`.
+        As in `thinned`.
     rest : Projections, optional
-        What that gives of the photons left out, where it is there already.
+        The scan of the remaining photons from `thinned`, if already available.
     count, acquisition
-        As for `fewer_views`; in a continuous scan light was taken of all views.
+        As in `fewer_views`; in a continuous scan photons are taken from all views.
 
     Raises
     ------
     ProjectionsError
-        If the values are no counts.
+        If the values are not counts.
     """
     if rest is None:
         rest = thinned(
@@ -246,7 +248,7 @@ def light_left_over(
 
 
 def _spread_views(scan: Projections, count: int) -> npt.NDArray[np.intp]:
-    """Which views are taken, evenly spread over directions."""
+    """The selected views, evenly spread over directions."""
     order = _along_angles(scan)
     if scan.geometry == "parallel" and scan.is_full_turn:
         places = distinct_places(scan.angles)
@@ -265,26 +267,26 @@ def thinned(
 ) -> Projections:
     """The scan as if each view had been exposed for `share` of the time.
 
-    Each counted photon is kept with that probability, which is what a shorter exposure
-    counts (binomial thinning of a Poisson number is a Poisson number). Photons left out
-    make a scan whose noise is independent of it.
+    Each photon is kept with that probability, which is equivalent to a shorter exposure
+    (binomial thinning of a Poisson number gives a Poisson number). The remaining
+    photons form a scan with independent noise.
 
     Parameters
     ----------
     share : float
         Between 0 and 1.
     rest : bool
-        Give the scan of the photons left out, of the share 1 - `share`.
+        Return the scan of the remaining photons, with the share 1 - `share`.
     seed : int
-        Of the choice of photons; both scans need the same.
+        Seed for choosing photons; both scans need the same.
     counts_per_photon : float or "auto"
-        What the detector counts for one photon; "auto": as its flat fields vary, or,
-        with a note, 1 where they cannot tell.
+        Detector counts per photon; "auto": derived from the variance of the flat fields
+        or, if that is impossible, 1 with a note.
 
     Raises
     ------
     ProjectionsError
-        If the values are no counts.
+        If the values are not counts.
     """
     if not 0 < share < 1:
         raise ProjectionsError(
@@ -322,9 +324,9 @@ def thinned(
 
 
 def why_no_counts(scan: Projections) -> str:
-    """What a scan holds that is no counts; nothing if it holds counts.
+    """Reason why the values are not counts; empty if they are.
 
-    Whole numbers in floating point are counts: some views are looked at.
+    Whole numbers stored as floating point are counts; a few views are checked.
     """
     if scan.is_line_integrals:
         return "line integrals"
@@ -338,7 +340,7 @@ def why_no_counts(scan: Projections) -> str:
 
 
 def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
-    """Counts per photon, and how they are known."""
+    """Counts per photon, and how they were determined."""
     if not isinstance(wanted, str):
         if not 0 < wanted < np.inf:
             raise ProjectionsError(
@@ -356,7 +358,7 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
     Raises
     ------
     ProjectionsError
-        With what differs.
+        With the difference.
     """
     for what, mine, theirs in (
         ("rows and columns", scan.shape[1:], other.shape[1:]),
@@ -372,16 +374,16 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
 
 
 def _along_angles(scan: Projections) -> npt.NDArray[np.intp]:
-    """Views in the order of their angles, so that parts are evenly spread."""
+    """Views in the order of their angles, so that parts are evenly spaced."""
     return np.argsort(np.round(along_turn(scan.angles), 6), kind="stable")
 
 
 def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
-    """Views in the order of their directions over half a turn, to be shared out to `k`.
+    """Views ordered by direction over half a turn, for distribution over `k` parts.
 
-    Of two that show the same from opposite sides, one or the other comes first, so that
-    each part gets views from both sides by turns. Where each direction was seen from
-    one side alone, a part may have all of its views from one side.
+    The order within pairs of opposite views alternates, so that each part gets views
+    from both sides. If each direction was recorded from one side only, a part may have
+    all its views from one side.
     """
     order, turned = _along_angles(scan), along_turn(scan.angles)
     same = SAME_PLACE_STEPS * 360 / scan.n_angles
@@ -389,7 +391,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
     by_direction = np.argsort(places, kind="stable")
     places, order = places[by_direction], order[by_direction]
     first = np.arange(0, len(order) - 1, 2)
-    # An odd number of parts takes them by turns anyhow.
+    # For an odd number of parts the sides alternate anyway.
     by_turns = (first // k % 2 == 1) & (k % 2 == 0)
     swapped = first[by_turns & (places[first + 1] - places[first] <= same)]
     order[swapped], order[swapped + 1] = order[swapped + 1], order[swapped].copy()
@@ -397,7 +399,7 @@ def _along_directions(scan: Projections, k: int) -> npt.NDArray[np.intp]:
 
 
 def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Where each of `count` equal parts of `n` views begins, and the end."""
+    """Start of each of `count` equal parts of `n` views, and the end."""
     edges: npt.NDArray[np.intp] = np.floor(
         np.arange(count + 1) * (n / count) + 1e-9
     ).astype(np.intp)
@@ -405,7 +407,7 @@ def _edges(n: int, count: int) -> npt.NDArray[np.intp]:
 
 
 def _on_both_sides(n: int, count: int) -> npt.NDArray[np.intp]:
-    """Views out of `n` around a turn, spread over half a turn, from sides in turns."""
+    """Views out of `n` around a turn, over half a turn, from alternating sides."""
     at = np.arange(count)
     wanted = at * (n / count) / 2 + (at % 2) * (n / 2)
     return np.sort(np.floor(wanted + 1e-9).astype(np.intp))
@@ -436,6 +438,6 @@ def _mean_frame(frames: Any, scan: Projections) -> npt.NDArray[np.float64]:
 
 
 def _noted(scan: Projections, **facts: Any) -> Projections:
-    """A scan that says what was made of the one in the file."""
+    """The scan with a note of what was derived from the one in the file."""
     entry = {"software": "napari-geosr", "operation": "part of a scan", **facts}
     return scan.replace(provenance=(*scan.provenance, entry))

@@ -1,4 +1,4 @@
-"""How projections are opened, from settings that all commands share."""
+"""How projections are opened, with settings shared by all commands."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 
-#: ``--angle-range 0 180`` and ``--angle-range 0,180``; ``--rows 100 120`` alike.
+#: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
 _TWO = Parameter(negative="", consume_multiple=True)
 
 
@@ -56,7 +56,7 @@ def _column(value: Any) -> Any:
     return column
 
 
-# What several operations ask about a scan: read, checked and described alike.
+# Settings about a scan that several operations share, with the same checks and help.
 InnerPath = Annotated[
     str | None,
     Field(
@@ -189,7 +189,7 @@ RowRange = Annotated[
 
 
 class ProjectionsInput(Config):
-    """What the file does not say about the scan, or says wrongly."""
+    """Corrections of, and additions to, what the file says about the scan."""
 
     dataset: InnerPath = None
     angles: AnglesOf = None
@@ -210,12 +210,12 @@ class ProjectionsInput(Config):
         return self.model_dump(exclude=set(_BEAM))
 
     def described(self, scan: Projections) -> Projections:
-        """Set what the settings say about the beam.
+        """Apply the settings for the beam.
 
         Raises
         ------
         ConfigError, ProjectionsError
-            If the beam needs distances that nobody gave, or needs none.
+            If the beam requires distances that are missing, or does not use them.
         """
         said = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:
@@ -240,7 +240,7 @@ class ProjectionsInput(Config):
         return scan.replace(**values)
 
 
-#: Fields of `ProjectionsInput` that no file is read with.
+#: Fields of `ProjectionsInput` that are not needed for reading files.
 _BEAM = ("geometry", "source_distance", "detector_distance")
 
 
@@ -252,7 +252,7 @@ def open_projections(
     Raises
     ------
     FileError, ProjectionsError, ConfigError
-        If the file cannot be opened, or its parts do not fit together.
+        If the file cannot be opened, or its parts are inconsistent.
     """
     config = config or ProjectionsInput()
     return config.described(read_projections(path, **config.reading()))

@@ -1,4 +1,4 @@
-"""A reconstruction as a job: what its folder says, and its run. No torch here."""
+"""A reconstruction job: the description in its folder, and its run. No torch here."""
 
 from __future__ import annotations
 
@@ -22,21 +22,21 @@ OPERATION = "reconstruct"
 
 
 class ReconstructJob(Config):
-    """All that a reconstruction needs to be done, or resumed, elsewhere."""
+    """Everything needed to run or resume a reconstruction elsewhere."""
 
     name: str
-    """Of the result's file."""
+    """Name of the result's file."""
     projections: Path
     """The file or folder of the scan."""
     reading: ProjectionsInput = ProjectionsInput()
-    """What the file does not say about the scan."""
+    """Settings about the scan that the file lacks."""
     settings: ReconstructConfig = ReconstructConfig()
     part: Path | None = None
-    """What another process has finished: see `napari_geosr.operations.storage`."""
+    """Unfinished result of another process: see `napari_geosr.operations.storage`."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ReconstructJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         values = {key: value for key, value in values.items() if key != "method"}
         reading = ProjectionsInput.from_mapping(values.get("reading") or {})
         settings = ReconstructConfig.from_mapping(values.get("settings") or {})
@@ -44,7 +44,7 @@ class ReconstructJob(Config):
         return cls.from_mapping(given)
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.algorithm,
@@ -52,17 +52,17 @@ class ReconstructJob(Config):
         }
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Refuse invalid settings before a process is started.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         open_projections(self.projections, self.reading)
 
     def result(self, folder: Path) -> Path:
-        """Where the volume is put in the folder of the job."""
+        """Path of the volume in the folder of the job."""
         return folder / "result" / f"{self.name}.ome.tif"
 
 
@@ -73,34 +73,34 @@ def reconstruct_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Reconstruct a volume in the folder of a job, or resume it where it was stopped.
+    """Reconstruct a volume in the folder of a job, or resume an interrupted run.
 
     Parameters
     ----------
     folder : Path
-        Gets ``result/NAME.ome.tif``.
+        Receives ``result/NAME.ome.tif``.
     keep_unfinished : callable
-        Not asked: some of the slices would pass for all of them.
+        Not used: some of the slices could be mistaken for all of them.
 
     Yields
     ------
     Step
-        As `napari_geosr.operations.reconstruct.reconstruct_steps`.
+        Like `napari_geosr.operations.reconstruct.reconstruct_steps`.
 
     Returns
     -------
     Path or None
-        Of the volume; None if `should_stop` ended it early.
+        Path of the volume; None if `should_stop` ended the run early.
 
     Raises
     ------
     GeoSRError
-        With one sentence; finished slices are kept.
+        With a one-sentence message; finished slices are kept.
     """
     from napari_geosr.operations.reconstruct import reconstruct_steps
 
     out = job.result(folder)
-    if out.exists():  # it was killed between its last step and saying so
+    if out.exists():  # killed after the last step, before it was reported
         remove_parts(folder, job.part)
         return out
     with explained(out):

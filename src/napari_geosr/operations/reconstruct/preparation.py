@@ -1,4 +1,4 @@
-"""What comes before a reconstruction: rows, rotation axis, what may be wrong."""
+"""Prepares a reconstruction: rows, rotation axis, checks and warnings."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from napari_geosr.tomography.preprocess import beam_without_sample
 if TYPE_CHECKING:
     from napari_geosr.physics.geometry import FanGeometry, ParallelGeometry
 
-#: Less than this much of the angles that are needed is a wedge that is missing.
+#: Share of the required angular range below which a missing wedge is reported.
 _COMPLETE = 0.95
 
 
@@ -49,7 +49,7 @@ def prepare_steps(
     Parameters
     ----------
     known : Centre, optional
-        The axis, where it was found before and the settings say ``auto``.
+        The rotation axis, if found before and the settings are ``auto``.
 
     Yields
     ------
@@ -63,13 +63,13 @@ def prepare_steps(
     Raises
     ------
     ProjectionsError, ConfigError
-        If projections and settings do not fit together, or the axis cannot be found.
+        If projections and settings are inconsistent, or the axis cannot be found.
     """
     if projections.geometry == "cone" and config.algorithm == "fbp":
-        # The same algorithm, for a cone.
+        # FDK is the cone-beam version of FBP.
         config = config.model_copy(update={"algorithm": "fdk"})
     device = pick_device(config.device)
-    # Both halves of a scan have the axis of the whole: they must lie on each other.
+    # Both halves of a scan get the axis of the whole, so that they coincide.
     whole = config.model_copy(update={"half": "all"})
     searched = used_projections(projections, whole)
     thinned = used_projections(projections, config)
@@ -93,7 +93,7 @@ def prepare_steps(
 
 
 def _check_early(ready: ReadyScan) -> None:
-    """Refuse what would be refused after the first block was prepared."""
+    """Refuse early what would otherwise be refused after preparing the first block."""
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
     )
@@ -101,7 +101,7 @@ def _check_early(ready: ReadyScan) -> None:
 
 
 def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
-    """What a person should know before it begins."""
+    """Warnings to show before the reconstruction begins."""
     notes = []
     if scan.geometry == "parallel":
         seen = 180.0 - sum(width for _, width in scan.wedges)
@@ -118,7 +118,7 @@ def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
 
 
 def _missing(degrees: float, needed: float) -> list[str]:
-    """What to say of a scan that does not look along every edge."""
+    """Warning about a scan with a missing wedge."""
     if degrees >= _COMPLETE * needed:
         return []
     return [
@@ -128,7 +128,7 @@ def _missing(degrees: float, needed: float) -> list[str]:
 
 
 def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
-    """The same for a fan or cone, where fbp and fdk refuse what iterations may do."""
+    """The same for fan or cone beams, for which fbp and fdk refuse."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)
@@ -136,7 +136,7 @@ def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
 
 
 def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
-    """What to say of a full turn whose views are not joined."""
+    """Note on a full turn whose opposite views are not joined."""
     scan, column = ready.scan, ready.centre.column
     around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
     if scan.geometry != "parallel" or not around or ready.joined:
@@ -151,7 +151,7 @@ def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
 
 
 def _same_directions(ready: ReadyScan) -> list[str]:
-    """Text for thinned views where opposite ones show the same."""
+    """Note on thinned views if opposite views are equivalent."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined
     if every == 1 or not alone or not scan.is_full_turn:
@@ -173,7 +173,7 @@ def _centre_steps(
     incident: float | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Centre]:
-    """The rotation axis: as given, as stated in the file, or found."""
+    """The rotation axis: from the settings, from the file, or found automatically."""
     if config.centre != "auto":
         return given_centre(float(config.centre), "given")
     if known is not None:
@@ -181,7 +181,7 @@ def _centre_steps(
     if scan.centre is not None:
         return given_centre(scan.centre, "from the file")
     yield StageStarted(message="Finding the rotation axis")
-    # Removal of stripes smooths the sinogram sideways, which shifts the axis.
+    # Stripe removal smooths the sinogram along the detector, which shifts the axis.
     preparation = config.preparation().model_copy(
         update={"incident": incident, "stripes": "none"}
     )

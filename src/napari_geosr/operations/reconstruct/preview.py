@@ -1,4 +1,4 @@
-"""Try a slice before all are reconstructed: with another axis, row or setting."""
+"""Preview of a slice with another axis, row or setting, before the full run."""
 
 from __future__ import annotations
 
@@ -27,9 +27,9 @@ from napari_geosr.tomography.centre import Centre, find_centre
 from napari_geosr.tomography.preparation_config import PreparationConfig
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
-#: Share of the free memory that line integrals kept for the next slice may take.
+#: Share of the free memory for line integrals kept for the next preview.
 _KEPT_SHARE = 0.2
-#: Values of a slice outside this range (%) are left out of its contrast.
+#: Percentiles of the slice's values used as contrast limits.
 _CONTRAST = (0.5, 99.5)
 
 Limits = tuple[float, float]
@@ -37,16 +37,16 @@ Limits = tuple[float, float]
 
 @dataclass(frozen=True, eq=False)
 class SliceTried:
-    """A slice, and what was learned on the way.
+    """A slice with its contrast limits and computing time.
 
     Attributes
     ----------
     volume : Volume
-        One slice (1, N, N), in its place.
+        One slice (1, N, N), at its position.
     limits : tuple of float
-        A contrast that fits it.
+        Suitable contrast limits.
     seconds : float
-        That the reconstruction alone took.
+        Duration of the reconstruction alone.
     """
 
     volume: Volume
@@ -56,7 +56,7 @@ class SliceTried:
 
 @dataclass
 class KeptRow:
-    """Line integrals of the row that is tried: they do not depend on the axis."""
+    """Line integrals of the previewed row, which do not depend on the axis."""
 
     key: tuple[Any, ...] = ()
     scan: Projections | None = None
@@ -67,7 +67,7 @@ class KeptRow:
     def get(
         self, scan: Projections, config: ReconstructConfig, row: int
     ) -> Projections | None:
-        """The rows that slice `row` needs as line integrals, or None if too large."""
+        """The rows that slice `row` needs, as line integrals; None if too large."""
         whole = scan.geometry == "cone"
         about = (id(scan), config.every, config.half, config.preparation())
         key = (*about, None if whole else row)
@@ -110,9 +110,9 @@ def centre_steps(
     Raises
     ------
     ProjectionsError
-        If nothing can be told.
+        If the axis cannot be determined.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     yield StageStarted(message="Finding the rotation axis")
     used = used_projections(scan, config.model_copy(update={"half": "all"}))
@@ -131,16 +131,16 @@ def slice_steps(
     kept: KeptRow,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SliceTried]:
-    """Reconstruct the slice of one row, finding the axis first if nobody knows it.
+    """Reconstruct the slice of one row, finding the axis first if it is unknown.
 
     Parameters
     ----------
     row : int
-        Of the detector.
+        Detector row.
     known : Centre, optional
-        The axis, where it was found before and the settings say ``auto``.
+        The rotation axis, if found before and the settings are ``auto``.
     kept : KeptRow
-        What earlier calls kept, and this one will keep, for the next.
+        Line integrals kept between calls.
 
     Yields
     ------
@@ -154,9 +154,9 @@ def slice_steps(
     Raises
     ------
     ProjectionsError, ConfigError
-        With one sentence.
+        With a one-sentence message.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     yield StageStarted(message="Reconstructing the slice")
     column = scan.centre if config.centre == "auto" else float(config.centre)
@@ -187,13 +187,13 @@ def slice_steps(
 
 
 def _of_lines(config: ReconstructConfig) -> ReconstructConfig:
-    """The settings for line integrals that are prepared and thinned already."""
+    """Settings for line integrals that are already prepared and thinned."""
     done = PreparationConfig().model_dump() | {"every": 1, "half": "all", "rows": None}
     return config.model_copy(update=done)
 
 
 def contrast(slices: Any) -> Limits:
-    """A contrast that fits the middle one of some slices, its corners left out."""
+    """Contrast limits for the central slice, excluding its corners."""
     plane = np.asarray(slices[len(slices) // 2])
     step = max(1, len(plane) // 256)
     some = plane[::step, ::step]

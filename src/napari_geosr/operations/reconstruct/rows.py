@@ -1,4 +1,4 @@
-"""Detector rows out of a file, a band at a time: files hold whole projections."""
+"""Reads detector rows in bands, because files are organised by projection."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
-#: Bytes read between two looks at whether to stop.
+#: Bytes read between two calls of `should_stop`.
 _PIECE = 32 * 1024**2
 
 
 class RowBands:
-    """Frames (n, row, column) of which a band of rows is kept in memory.
+    """Frames (n, row, column), with a band of rows cached in memory.
 
-    A file stores frame by frame, as a rule in chunks of a whole frame: rows of all
-    frames cost as much reading as everything, so they are read many at once. What is
-    asked for in another way than as rows of all frames is passed on.
+    A file stores frame by frame, usually in chunks of a whole frame: reading some rows
+    of all frames costs as much as reading everything, so many rows are read at once.
+    Any other access is passed on to the source.
 
     Parameters
     ----------
     source : ArrayLike of shape (n, row, column)
     n_rows : int
-        Rows of a band.
+        Number of rows in a band.
     should_stop : callable
-        Asked while a band is read.
+        Called while a band is read.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class RowBands:
         return band[:, start - self._start : stop - self._start]
 
     def _read(self, start: int, stop: int) -> AnyArray:
-        self._band = None  # first give back its memory
+        self._band = None  # free its memory first
         stop = min(stop, self.shape[1])
         n_frames, _, n_columns = self.shape
         band = np.empty((n_frames, stop - start, n_columns), self.dtype)
@@ -87,7 +87,7 @@ class RowBands:
 def in_bands(
     scan: Projections, n_rows: int, should_stop: ShouldStop = never_stop
 ) -> Projections:
-    """Let the rows of a scan be read in bands; what is in memory stays as it is."""
+    """Read the rows of a scan in bands; arrays in memory are unchanged."""
 
     def banded(frames: Any) -> Any:
         if frames is None or isinstance(frames, np.ndarray):
@@ -100,14 +100,14 @@ def in_bands(
 
 
 class PreparedRows:
-    """Line integrals of ranges of rows, which may overlap as for slabs of a cone.
+    """Line integrals of ranges of rows, which may overlap (slabs of a cone beam).
 
     Parameters
     ----------
     prepared : LineIntegrals
-        Whose rows do not depend on each other.
+        Its rows must be independent of each other.
     overlapping : bool
-        Keep the rows of a call for those that the next one asks for again.
+        Keep the rows of a call that the next one needs again.
     """
 
     def __init__(self, prepared: LineIntegrals, *, overlapping: bool) -> None:
@@ -124,13 +124,13 @@ class PreparedRows:
         Parameters
         ----------
         told : int
-            Rows before this one are not reported: they were with earlier ones.
+            Rows before this one are not reported again.
 
         Returns
         -------
         rows : ndarray of shape (row, angle, column)
         report : ClippingReport
-            What was clipped or repaired in the rows from `told` on.
+            Clipped and repaired values in the rows from `told` on.
         """
         parts: list[npt.NDArray[np.float32]] = []
         report = ClippingReport()
@@ -151,5 +151,5 @@ class PreparedRows:
         return found, report
 
     def forget(self) -> None:
-        """Keep no rows: they are prepared, and reported, once more."""
+        """Discard the kept rows: they will be prepared and reported again."""
         self._kept = None

@@ -1,4 +1,4 @@
-"""A whole scan reconstructed: into memory or a file, block by block, on record."""
+"""Reconstructs a whole scan block by block, into memory or a file, with a record."""
 
 from __future__ import annotations
 
@@ -45,13 +45,13 @@ from napari_geosr.tomography.centre import Centre
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
-#: Slices that share a chunk of an OME-Zarr, and what they may take.
+#: Maximum number of slices per chunk of an OME-Zarr, and their maximum size in bytes.
 _MOST_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
 class ReconstructionResult:
-    """What a run gives: the volume, the rotation axis, how it went.
+    """Result of a run: volume, rotation axis and statistics.
 
     Attributes
     ----------
@@ -59,11 +59,11 @@ class ReconstructionResult:
         Attenuation per unit of the voxel size, (Z, Y, X), float32.
     centre : Centre
     summary : mapping
-        Seconds, blocks, what was clipped.
+        Duration, blocks, clipped values.
     path : Path or None
-        The file, if one was asked for.
+        The file, if there is one.
     complete : bool
-        False when the run was stopped: the volume holds what was finished.
+        False if the run was stopped: the volume then holds the finished slices.
     """
 
     volume: Volume
@@ -86,12 +86,12 @@ def run_steps(
     Parameters
     ----------
     out : path, optional
-        File to fill. Without it the result is kept in memory, or in a zarr in the
-        cache folder when it would not fit.
+        File to fill. By default the result is kept in memory, or in a zarr in the cache
+        folder if it does not fit.
     unfinished : Volume
-        What an earlier run with the same projections and settings left: its finished
-        slices are taken over. Without `out` its own array is filled further; with
-        `out`, the file that it is in is removed at the end.
+        Unfinished result of an earlier run with the same projections and settings, to
+        be resumed. Without `out`, its own array is completed; with `out`, its file is
+        removed at the end.
 
     Yields
     ------
@@ -101,18 +101,18 @@ def run_steps(
     Returns
     -------
     ReconstructionResult
-        When `should_stop` says so, what was finished so far, with ``complete=False``.
+        If `should_stop` returns True, the finished part, with ``complete=False``.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so before the first block is finished.
+        If `should_stop` returns True before the first block is finished.
     ConfigError
-        If `unfinished` is of another run.
+        If `unfinished` belongs to another run.
     GeoSRError
-        If reading, computing or writing fails. The finished part of a file is kept
-        then, as when the run is stopped, and the sentence says where; but nothing is
-        if the projections are bad.
+        If reading, computing or writing fails. The finished part of a file is then
+        kept, as when the run is stopped, and the message gives its path; except if the
+        projections are invalid.
     """
     record = yield from record_steps(ready, should_stop)
     kept = None if unfinished is None else kept_part(unfinished, record, ready.shape)
@@ -136,7 +136,7 @@ def run_steps(
         yield TargetReady(volume=result)
         journal = None if output is None else begin_journal(output, kept)
         filled = yield from _fill(ready, array, journal, kept, should_stop)
-        # Slices of bad projections are of no use to a run with better ones.
+        # Slices from invalid projections cannot be reused with better ones.
         useless = isinstance(filled.error, ProjectionsError)
         if not filled.complete and (output is None or not filled.rows or useless):
             if filled.error is not None:
@@ -162,7 +162,7 @@ def run_steps(
     if output is not None and output.note:
         yield Warned(message=output.note)
     for line in filled.run.report.summary_lines():
-        if line not in filled.run.report.notes:  # those were said on the way
+        if line not in filled.run.report.notes:  # others are reported already
             yield Warned(message=line)
     return ReconstructionResult(
         result, ready.centre, filled.summary, path, complete=filled.complete
@@ -171,7 +171,7 @@ def run_steps(
 
 @dataclass(frozen=True)
 class _BlockProgress:
-    """How far the blocks came."""
+    """Progress of the blocks."""
 
     run: BlockRun
     rows: list[tuple[int, int]]
@@ -181,7 +181,7 @@ class _BlockProgress:
 
     @property
     def summary(self) -> AnyDict:
-        """How the run went, for people: with what differs from run to run."""
+        """Statistics for the user, including those that vary from run to run."""
         return {
             "seconds": round(self.seconds, 3),
             "rows_per_block": self.run.block,
@@ -190,7 +190,7 @@ class _BlockProgress:
         }
 
     def for_the_record(self, ready: ReadyScan) -> AnyDict:
-        """What the provenance says of how the run went."""
+        """Statistics for the provenance record."""
         counted = self.run.for_the_record(self.complete)
         run = {"seconds": round(self.seconds, 3), **counted}
         record: AnyDict = {"run": run, "complete": self.complete}
@@ -207,7 +207,7 @@ def _fill(
     kept: KeptPart | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
-    """Fill `array`; a wish to stop, or an error, ends it early."""
+    """Fill `array`; ends early on a request to stop or on an error."""
     begun = time.monotonic()
     before = [] if kept is None else rows_of(kept)
     run = BlockRun() if kept is None else BlockRun.resumed(kept.run)
@@ -244,16 +244,16 @@ def _target(
     kept: KeptPart | None,
     part: Path | None,
 ) -> Iterator[tuple[Any, Output | None]]:
-    """Give the array to fill and, for a file, the output that it belongs to.
+    """Return the array to fill and, for a file, the output that contains it.
 
-    `part` is the file of what is `kept`.
+    `part` is the file that contains `kept`.
     """
     if out is None:
         if kept is not None:
             yield kept.writable(), None
             return
-        # NaN is seen through in napari and left out by statistics: what is not
-        # reconstructed yet is not taken for pores.
+        # napari shows NaN as transparent and statistics ignore it, so that unfinished
+        # slices are not mistaken for pores.
         yield array_for(ready.shape, np.dtype(np.float32), np.nan), None
         return
     with io.create(
@@ -275,7 +275,7 @@ def _target(
 
 
 def _chunk_depth(ready: ReadyScan) -> int:
-    """Slices of a chunk: how many a block will have is not known yet."""
+    """Slices per chunk; the number per block is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // plane))
 
@@ -283,7 +283,7 @@ def _chunk_depth(ready: ReadyScan) -> int:
 def record_steps(
     ready: ReadyScan, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
-    """Make the record of the run; the input is read once for its checksum."""
+    """Create the record of the run; reads the input once for its checksum."""
     import torch
 
     scan = ready.scan
@@ -292,7 +292,7 @@ def record_steps(
         "reconstruct",
         should_stop=should_stop,
         inputs={},
-        # The result does not depend on memory: it need not be told to make it again.
+        # The result does not depend on memory, so it is not needed to reproduce it.
         settings=ready.config.model_dump(mode="json", exclude={"memory"}),
         algorithm=ready.algorithm.model_dump(mode="json"),
         centre={
@@ -311,7 +311,8 @@ def record_steps(
         values=f"attenuation per {scan.unit}",
         device=ready.device,
         torch=torch.__version__,
-        # Only the end of the run says otherwise: whatever stops it, it stays true.
+        # Set to True only at the end of the run, so that it is correct after any
+        # failure.
         complete=False,
     )
     return {**record, "inputs": {"input": entry}}

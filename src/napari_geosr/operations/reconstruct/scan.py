@@ -1,4 +1,4 @@
-"""A scan that is ready to be reconstructed: geometry, memory, place in space."""
+"""A scan that is ready for reconstruction: geometry, memory, position in space."""
 
 from __future__ import annotations
 
@@ -23,47 +23,48 @@ from napari_geosr.tomography.full_turn import fold_full_turn
 
 Rows = tuple[int, int]
 
-#: Share of the free memory that a run may take when nobody sets a budget.
+#: Default memory budget of a run, as a share of the free memory.
 _FREE_SHARE = 0.5
-#: How far off the middle of the detector, in parts of its width, an axis is taken to be
-#: at its edge on purpose, to see more of the sample.
+#: Distance of the rotation axis from the detector's centre, as a share of its width,
+#: above which the offset is regarded as intentional (extended field of view).
 _OFF_MIDDLE = 0.05
-#: What a row takes at most while it is reconstructed, in units of its sinogram and of
-#: its slice: spectra and their padding; estimate, update, dual variables, weights.
+#: Peak memory per row during reconstruction, in units of its sinogram and of its slice:
+#: spectra and their padding; estimate, update, dual variables, weights.
 _SINOGRAMS, _SLICES = 12, 10
-#: Slices that belong together: on a processor, elsewhere, and of a cone.
+#: Number of slices per group: on a CPU, on other devices, and for a cone beam.
 _TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 64
-#: Places in a volume where the memory of a block is worked out.
+#: Number of positions at which the memory of a block is evaluated.
 _PLACES = 17
-#: Part of the budget for rows that are read ahead.
+#: Share of the budget for rows that are read ahead.
 _BAND_SHARE = 0.3
-#: Bytes that a run takes whatever its slices: threads, tables of the rays, buffers of
-#: files (up to 14 MB were seen).
+#: Fixed memory of a run in bytes: threads, ray tables, file buffers (up to 14 MB were
+#: observed).
 _FIXED_BYTES = 16 * 10**6
 
 
 @dataclass(frozen=True, eq=False)
 class ReadyScan:
-    """A scan with all that is needed to reconstruct any of its rows.
+    """A scan with everything needed to reconstruct any of its rows.
 
     Attributes
     ----------
     scan : Projections
-        The projections that are used, of the rows that are wanted.
+        The selected projections and rows.
     given : Projections
-        As they were given: what the checksum is of.
+        The projections as given, to which the checksum refers.
     first_row : int
-        Of `scan`, on the detector.
+        Detector row of the first row of `scan`.
     centre : Centre
-        Column of the rotation axis, and how it came to be known.
+        Column of the rotation axis, and how it was determined.
     algorithm : Config
         Settings of the algorithm.
     joined : bool
         Whether opposite views are joined.
     n_columns : int
-        Of the sinograms that are reconstructed: wider than the detector when joined.
+        Width of the reconstructed sinograms; wider than the detector if views are
+        joined.
     incident : float or None
-        Counts without sample, of the whole scan, where there are no flat fields.
+        Intensity without sample, for the whole scan, if there are no flat fields.
     """
 
     scan: Projections
@@ -79,12 +80,12 @@ class ReadyScan:
 
     @property
     def is_cone(self) -> bool:
-        """Whether a slice is seen by several detector rows."""
+        """Whether several detector rows contribute to a slice."""
         return self.scan.geometry == "cone"
 
     @property
     def whole(self) -> bool:
-        """Whether slices depend on each other: all are reconstructed at once."""
+        """Whether slices depend on each other and must be reconstructed together."""
         return self.is_cone and self.iterates
 
     @property
@@ -94,12 +95,12 @@ class ReadyScan:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the volume."""
+        """Shape of the volume."""
         return self.n_slices, self.size, self.size
 
     @property
     def n_slices(self) -> int:
-        """As many as rows; for a cone beam, whose voxels are cubes, as high as they."""
+        """Number of slices: one per row; for cone beams, as many cubic voxels."""
         if not self.is_cone:
             return self.scan.n_rows
         height, width = self.scan.pixel_size
@@ -116,11 +117,11 @@ class ReadyScan:
 
     @property
     def group(self) -> int:
-        """Slices that are reconstructed together, from the first one on.
+        """Number of slices that are reconstructed together, counted from the first one.
 
-        It follows from settings, shape and device alone, never from memory or time, as
-        it decides about the last digits. Memory decides how many of them are computed
-        at once: such parts come out the same.
+        It depends only on settings, shape and device, never on memory or time, because
+        it affects rounding. If memory is short, fewer slices are computed at once, with
+        the same result.
         """
         if self.whole:
             return self.n_slices
@@ -132,7 +133,7 @@ class ReadyScan:
         return min(_TOGETHER, batches.most_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
-        """First slice of the group that the slice `at` is in, and the one after it."""
+        """First slice of the group that contains `at`, and the one after its last."""
         start = at - at % self.group
         return start, min(start + self.group, self.n_slices)
 
@@ -155,22 +156,22 @@ class ReadyScan:
 
     @property
     def voxel_size(self) -> tuple[float, float, float]:
-        """Of the volume: of a pixel as it appears at the rotation axis."""
+        """Voxel size of the volume: the pixel size at the rotation axis."""
         height, width = self.scan.pixel_size
         m = magnification(self.scan)
         return (width if self.is_cone else height) / m, width / m, width / m
 
     @property
     def origin(self) -> tuple[float, float, float]:
-        """Where the first voxel lies, the first row's first column being zero.
+        """Position of the first voxel, relative to the first row's first column.
 
-        Slices of any size, and of some of the rows, lie in the place that they have in
-        the whole.
+        Slices of any size, or from some of the rows, have the same position as in the
+        whole volume.
         """
         z, y, x = self.voxel_size
         before = (self.scan.n_columns - self.size) / 2
         first = self.first_row * z
-        if self.is_cone:  # around the middle of the rows
+        if self.is_cone:  # around the centre of the rows
             height, width = self.scan.pixel_size
             seen = (self.scan.n_rows - 1) * height
             first = (seen - (self.n_slices - 1) * width) / magnification(self.scan) / 2
@@ -178,7 +179,7 @@ class ReadyScan:
 
     @cached_property
     def geometry(self) -> ParallelGeometry:
-        """Of all rows and slices; see `sinogram` for joined views."""
+        """Geometry of all rows and slices; see `sinogram` for joined views."""
         shape = (self.scan.n_rows, self.scan.n_angles, self.n_columns)
         return make_geometry(
             self.scan,
@@ -190,7 +191,7 @@ class ReadyScan:
         )
 
     def detector_rows(self, slices: Rows) -> Rows:
-        """Rows that are needed for some slices: first, and the row after the last."""
+        """Rows needed for some slices: first row, and the one after the last."""
         if not self.is_cone:
             return slices
         if self.whole:
@@ -198,7 +199,7 @@ class ReadyScan:
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
     def told_before(self, at: int) -> int:
-        """Row before which all were reported with slices before `at`."""
+        """Row before which all rows were reported with slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
     def sinogram(
@@ -207,16 +208,16 @@ class ReadyScan:
         slices: Rows | None = None,
         batch: int = 0,
     ) -> tuple[npt.NDArray[np.float32], ParallelGeometry]:
-        """Line integrals as they are reconstructed, and their geometry.
+        """Line integrals and their geometry, with opposite views joined if necessary.
 
         Parameters
         ----------
         rows : ndarray of shape (row, angle, column)
             The `detector_rows` of the slices.
         slices : (int, int), optional
-            First slice and the slice after the last, for a cone beam; by default all.
+            First slice and the one after the last, for a cone beam; all by default.
         batch : int
-            Slices of their group; by default those of `rows`.
+            Number of slices in their group; by default those of `rows`.
         """
         if self.is_cone:
             geometry = cast("ConeGeometry", self.geometry)
@@ -230,26 +231,26 @@ class ReadyScan:
         return rows, replace(made, batch=batch)
 
     def bytes_of(self, slices: Rows) -> int:
-        """Memory that some slices take while they are reconstructed, at most."""
+        """Peak memory for reconstructing some slices, in bytes."""
         first, stop = self.detector_rows(slices)
         sinogram = self.scan.n_angles * self.n_columns * 4
         n = slices[1] - slices[0]
         return (stop - first) * _SINOGRAMS * sinogram + n * _SLICES * 4 * self.size**2
 
     def most_rows(self) -> int:
-        """How many slices fit into the budget at once, wherever they are.
+        """Number of slices that fit into the budget at once, at any position.
 
         Raises
         ------
         DeviceMemoryError
-            If not one does.
+            If not even one slice fits.
         """
         n_slices = self.n_slices
         budget = int((self.budget - _FIXED_BYTES) * (1 - _BAND_SHARE))
 
         def needed(n: int) -> int:
-            # Slices farther off the middle of a cone are seen by more rows, but for
-            # those at the edge, where the detector ends.
+            # In a cone beam, slices farther from the centre need more rows, except near
+            # the edge, where the detector ends.
             starts = {int(s) for s in np.linspace(0, n_slices - n, _PLACES)}
             return max(self.bytes_of((start, start + n)) for start in starts)
 
@@ -268,7 +269,7 @@ class ReadyScan:
         return bisect_right(fits, budget, key=needed) + least - 1
 
     def band_rows(self) -> int:
-        """How many rows to read from a file at once."""
+        """Number of rows to read from a file at once."""
         scan = self.scan
         frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
         row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
@@ -277,12 +278,12 @@ class ReadyScan:
 
 
 def len_of(frames: Any) -> int:
-    """Number of frames; 0 without any."""
+    """Number of frames; 0 if there are none."""
     return 0 if frames is None else int(frames.shape[0])
 
 
 def magnification(scan: Projections) -> float:
-    """How much wider than on the axis things appear on the detector."""
+    """Ratio of the size on the detector to the size at the rotation axis."""
     source, detector = scan.source_distance, scan.detector_distance
     if scan.geometry == "parallel" or source is None or detector is None:
         return 1.0
@@ -297,7 +298,7 @@ def make_geometry(
     size: int,
     n_slices: int = 0,
 ) -> ParallelGeometry:
-    """Geometry of rows of a scan as the projectors know it.
+    """Geometry of rows of a scan, for the projectors.
 
     Parameters
     ----------
@@ -325,7 +326,7 @@ def make_geometry(
 def used_projections(
     projections: Projections, config: ReconstructConfig
 ) -> Projections:
-    """Take the projections that the settings ask for: every n-th, or half of them."""
+    """Select the projections that the settings ask for: every n-th, or half of them."""
     step, first = config.every, 0
     if config.half != "all":
         first = step if config.half == "odd" else 0
@@ -342,22 +343,22 @@ def ready_scan(
     first_row: int,
     incident: float | None = None,
 ) -> ReadyScan:
-    """Put together what is known; decide whether opposite views are joined.
+    """Assemble a `ReadyScan`; decide whether opposite views are joined.
 
     Parameters
     ----------
     given : Projections
-        As opened.
+        Projections as opened.
     scan : Projections
-        The selected projections of it.
+        The selected part of them.
     config : ReconstructConfig
     centre : Centre
         Column of the rotation axis.
     device : str
     first_row : int
-        Row of the detector with which `scan` begins.
+        Detector row of the first row of `scan`.
     incident : float, optional
-        Intensity without a sample, where no open beam was measured.
+        Intensity without a sample, if no flat field was recorded.
 
     Raises
     ------
@@ -378,7 +379,7 @@ def ready_scan(
     joined = _joins(scan, config, centre.column)
     n_columns = scan.n_columns
     if joined:
-        # The width does not depend on what the projections hold.
+        # The width does not depend on the content of the projections.
         like = np.zeros((1, scan.n_angles, n_columns), np.float32)
         n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
     return ReadyScan(
@@ -408,7 +409,7 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
 
 
 def is_off_middle(scan: Projections, column: float) -> bool:
-    """Whether an axis is so far off the middle that it is on purpose."""
+    """Whether an axis is so far off-centre that it must be intentional."""
     off = abs(column - (scan.n_columns - 1) / 2)
     return off > _OFF_MIDDLE * scan.n_columns
 

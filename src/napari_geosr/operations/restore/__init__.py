@@ -1,6 +1,6 @@
-"""Restore a volume with a model: prepare once, preview at will, run tile by tile.
+"""Restore a volume with a model: preparation, previews, tiled run.
 
-Names are loaded on first use, so that settings can be read without the rest.
+Names are loaded on first use, so that settings can be imported alone.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""Restore several scans of one object: the mean of what the model makes of each.
+"""Restore several scans of one object and average the model's results.
 
-Noise2Inverse learns from reconstructions of disjoint parts of the projections, and its
-result is the mean of the network's outputs over all of them [1]_. Two scans of one
-object, as Noise2Noise learns from, are averaged alike.
+Noise2Inverse learns from reconstructions of disjoint subsets of the projections, and
+its result is the mean of the network's outputs over all of them [1]_. Two scans of one
+object, as used by Noise2Noise, are averaged in the same way.
 
 References
 ----------
@@ -51,9 +51,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: A number with its sign.
+#: Matches a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
-#: Planes that are added at once.
+#: Number of planes added at once.
 _PLANES = 8
 
 
@@ -69,23 +69,23 @@ def restore_average_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore scans of one object and average the results.
 
-    What the model is run on stands on its card: each of the volumes, or the mean of all
-    others, once for each (Noise2Inverse, strategy X:1).
+    The model's card defines its inputs: each of the volumes, or for each volume the
+    mean of all others (Noise2Inverse, strategy X:1).
 
     Parameters
     ----------
     volumes : sequence of Volume
-        Of the same voxels, at least two.
+        At least two, on the same grid.
     out : path, optional
-        File to write at the end; without it the result is kept in memory, or in a zarr
-        in the cache folder when it would not fit.
+        File to write at the end. By default the result is kept in memory, or in a zarr
+        in the cache folder if it does not fit.
     look, strict : bool
-        As in `napari_geosr.operations.restore.restore_steps`, of the first.
+        As in `napari_geosr.operations.restore.restore_steps`, for the first volume.
 
     Yields
     ------
     Step
-        Those of every restoration.
+        Those of each restoration.
 
     Returns
     -------
@@ -94,9 +94,10 @@ def restore_average_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so: a mean over some of the inputs is no result.
+        If `should_stop` returns True: a mean over some of the inputs is not a valid
+        result.
     ConfigError, ModelError, VolumeError, DeviceMemoryError, FileError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message that states the problem and what to do.
     """
     if out is not None:
         io.check_output(out, overwrite=overwrite)
@@ -105,7 +106,7 @@ def restore_average_steps(
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
         refuse_own_source(volume, *([] if out is None else [out]))
-    mean_volume(volumes, "all")  # says which of them differs
+    mean_volume(volumes, "all")  # reports which of them differs
     if config.model == AUTO:
         raise ConfigError(
             "A model is chosen for one scan, not for the mean over several: rank one "
@@ -176,7 +177,7 @@ def _mean_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore each of `given` in float32, and return the mean.
 
-    All else of the result is that of the first.
+    Everything else in the result is taken from the first one.
     """
     total: Any = None
     said: set[str] = set()
@@ -212,10 +213,10 @@ def _mean_steps(
 def _quietly(
     steps: Generator[Step, None, T], said: set[str], name: str
 ) -> Generator[Step, None, T]:
-    """Pass steps on, but nothing said twice; the return value is the result.
+    """Pass steps on without repeated warnings; return the result.
 
-    The same is said of two volumes where the first sentences differ by their `name` and
-    by figures alone: what follows are details.
+    Warnings about two volumes are equal if their first sentences differ only in their
+    `name` and in numbers; the sentences that follow are details.
     """
     with StepIterator(steps) as iterator:
         for step in iterator:
@@ -228,7 +229,7 @@ def _quietly(
 
 
 def _gist(said: str, name: str) -> str:
-    """The first sentence without the volume's name and without figures."""
+    """The first sentence without the volume's name and numbers."""
     return _FIGURE.sub("", said.replace(name, "")).split(". ")[0]
 
 
@@ -237,7 +238,7 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
     limits = np.iinfo(dtype)
     found, n_clipped = array_for(values.shape, dtype), 0
     for key in _slabs(values):
-        # In float64, which holds the limits of all types but those of 64 bits.
+        # float64 represents the limits of all types except 64-bit integers.
         wide = np.rint(np.asarray(values[key], np.float64))
         n_clipped += int(np.count_nonzero((wide < limits.min) | (wide > limits.max)))
         found[key] = np.clip(wide, limits.min, limits.max).astype(dtype)
@@ -245,6 +246,6 @@ def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:
 
 
 def _slabs(array: ArrayLike) -> Iterator[slice]:
-    """Some planes at a time: the array may be on disk."""
+    """Slabs of a few planes: the array may be on disk."""
     for start in range(0, array.shape[0], _PLANES):
         yield slice(start, start + _PLANES)

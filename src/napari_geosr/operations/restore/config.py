@@ -104,7 +104,7 @@ class RestoreConfig(Config):
     @field_validator("ensemble_with", mode="before")
     @classmethod
     def _read_names(cls, value: object) -> object:
-        """Take ``A,B`` for two names, as a command line gives them."""
+        """Split ``A,B`` from the command line into two names."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value
@@ -117,16 +117,16 @@ class RestoreConfig(Config):
 
 @dataclass(frozen=True)
 class UncertaintyKind:
-    """A way to find out how sure a model is.
+    """A method to estimate the uncertainty of a model.
 
     Attributes
     ----------
     name : str
-        As settings have it.
+        Name used in settings.
     title, help : str
-        For people.
+        Texts shown to the user.
     needs_others : bool
-        Whether further models are given.
+        Whether it requires further models.
     """
 
     name: str
@@ -136,7 +136,7 @@ class UncertaintyKind:
 
 
 def kinds() -> list[UncertaintyKind]:
-    """All kinds there are; imports no torch. One that needs no other models first."""
+    """All available kinds, single-model ones first; imports no torch."""
     found = []
     for name in KINDS.names():
         module = KINDS.load(name)
@@ -147,7 +147,7 @@ def kinds() -> list[UncertaintyKind]:
 
 
 def go_together(one: ModelCard, other: ModelCard) -> bool:
-    """Whether two models may be an ensemble, by what their cards say."""
+    """Whether two models can form an ensemble, according to their cards."""
     return (
         (one.task, one.upscale_factor, one.axes)
         == (other.task, other.upscale_factor, other.axes)

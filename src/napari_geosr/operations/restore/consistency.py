@@ -1,4 +1,4 @@
-"""Check a restored volume against its scan: residual, figures and suspicious places."""
+"""Check a restored volume against its scan: residual, figures, suspicious regions."""
 
 from __future__ import annotations
 
@@ -27,33 +27,33 @@ if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
     from napari_geosr.measure.consistency.places import MismatchRegion
 
-#: What is said where the check has no sentences.
+#: Message if the check has no findings.
 NOTHING_FOUND = (
     "Nothing beyond the limits of the check was found: what is left is about what "
     "noise leaves."
 )
-#: Ends the name of a residual, and of its file.
+#: Suffix of the name of a residual and of its file.
 RESIDUAL = "residual"
-#: Places that are listed one by one.
+#: Maximum number of regions listed individually.
 _LISTED = 20
-#: With a slope between this and its negative, a result has nothing of the scan.
+#: Absolute slope below which a result counts as unrelated to the scan.
 _UNRELATED = 0.2
-#: Faults of a result that is wrong all over: it must not be measured.
+#: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Share of the voxels from which on suspicious regions count as wrong all over.
+#: Share of suspicious voxels from which the result counts as wrong everywhere.
 _MANY_FLAGGED = 0.01
-#: Differences of edges of the field of view that do not matter, in voxels of the scan.
+#: Tolerance for the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
 
 
 def residual_path(out: str | Path) -> Path:
-    """Where the residual of a result is written: ``STEM_residual.SUFFIX``."""
+    """Path of a result's residual: ``STEM_residual.SUFFIX``."""
     return sibling_path(Path(out), RESIDUAL)
 
 
 @dataclass(frozen=True)
 class ConsistencyVerdict:
-    """What a check found, in one word and one sentence.
+    """Result of a check: one word and one sentence.
 
     Attributes
     ----------
@@ -70,16 +70,15 @@ class ConsistencyVerdict:
 
 @dataclass(frozen=True)
 class ConsistencyCheck:
-    """A result compared with its scan.
+    """Comparison of a result with its scan.
 
     Attributes
     ----------
     residual : Volume
-        Scan minus result, seen alike, in the place of the scan.
+        Scan minus simulated scan of the result, at the position of the scan.
     figures : Consistency
     sentences : tuple of str
-        What a person should know; empty if nothing beyond the limits of the check was
-        found.
+        Findings for the user; empty if everything is within the limits of the check.
     path : Path or None
         File of the residual.
     """
@@ -103,11 +102,11 @@ class ConsistencyCheck:
 
     @property
     def verdict(self) -> ConsistencyVerdict:
-        """The one verdict on the result; `sentences` and `figures` are its details."""
+        """The overall verdict; `sentences` and `figures` are its details."""
         return _verdict(self)
 
     def figure_lines(self) -> tuple[str, ...]:
-        """The figures in words, each beside what a true result would have."""
+        """The figures in words, each with the expected value."""
         found = self.figures
         residual = (
             f"Residual: {found.residual_rms:.3g} (rms; noise alone: "
@@ -123,7 +122,7 @@ class ConsistencyCheck:
         )
 
     def position(self, place: MismatchRegion) -> tuple[float, ...]:
-        """Where a place lies, in the unit of the volume."""
+        """Position of a region, in the unit of the volume."""
         volume = self.residual
         index = place.index[-len(volume.shape) :]
         return tuple(
@@ -132,7 +131,7 @@ class ConsistencyCheck:
         )
 
     def to_json_dict(self) -> AnyDict:
-        """The figures, and the strongest places, as JSON can hold them."""
+        """The figures and the strongest regions as JSON-serialisable values."""
         found = self.figures
         return {
             "residual": None if self.path is None else str(self.path),
@@ -171,24 +170,24 @@ def consistency_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, ConsistencyCheck]:
-    """See the result as the scanner saw the sample, and compare it with the scan.
+    """Simulate the scan from the result, and compare it with the real scan.
 
-    The result is blurred, by the point-spread function that fits best, and averaged to
+    The result is blurred with the best-fitting point-spread function and averaged to
     the scan's voxels. Works for denoising (equal voxels) and super-resolution.
 
     Parameters
     ----------
     scan : Volume
-        What was restored, (Z, Y, X) or (Y, X).
+        The restored scan, (Z, Y, X) or (Y, X).
     result : Volume
-        What was made of it, or any other volume of the same place.
+        Its restoration, or any other volume at the same position.
     out : path, optional
-        File for the residual; without it, it is kept in memory.
+        File for the residual; by default it is kept in memory.
 
     Yields
     ------
     Step
-        A `Warned` for everything beyond the limits of the check.
+        A `Warned` for each finding outside the limits of the check.
 
     Returns
     -------
@@ -197,11 +196,11 @@ def consistency_steps(
     Raises
     ------
     VolumeError
-        If the two do not show the same place on fitting grids.
+        If the two have different positions or incompatible grids.
     FileError
         If the residual cannot be written.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     scan, result = scan.select(), result.select()
     factors = _factors(scan, result)
@@ -251,7 +250,7 @@ def consistency_steps(
 
 
 class _Stack:
-    """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
+    """A (Y, X) array as one plane of a (1, Y, X) stack."""
 
     def __init__(self, array: ArrayLike) -> None:
         self._array = array
@@ -311,7 +310,7 @@ def _check_place(
 
 
 def _verdict(checked: ConsistencyCheck) -> ConsistencyVerdict:
-    """The gravest finding; what a copy of the scan leaves is no noise to judge by."""
+    """The most severe finding; noise is not judged if the result copies the scan."""
     found = checked.figures
     fatal = next((fault for fault in found.faults if fault in _FATAL), None)
     if fatal is not None:
@@ -482,7 +481,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
 
 
 def refuse_check(average: bool) -> None:
-    """Raise `ConfigError` where there is not one scan to compare with."""
+    """Raise `ConfigError` if there is no single scan to compare with."""
     if average:
         raise ConfigError(
             "A mean over several scans has no scan of its own to be compared with: "

@@ -1,4 +1,4 @@
-"""Resume a restoration that was stopped: what of it can be kept, and whether."""
+"""Resume an interrupted restoration: which part of it can be reused."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
 from napari_geosr.operations.storage import CachedResult, left_results
 
-#: Ends the name of standard deviations, and of their file.
+#: Suffix of the name of standard deviations and of their file.
 DEVIATION = "std"
 
-#: Settings that change how a run goes, but not one voxel of its result.
+#: Settings that affect how a run proceeds, but not the result.
 _HOW = ("device", "memory", "threads", "backend", "model", "ensemble_with")
 
 
@@ -37,27 +37,27 @@ T = TypeVar("T")
 
 
 def deviation_path(out: str | Path) -> Path:
-    """Where the standard deviations of a result are written: ``STEM_std.SUFFIX``."""
+    """Path of a result's standard deviations: ``STEM_std.SUFFIX``."""
     return sibling_path(Path(out), DEVIATION)
 
 
 @dataclass(frozen=True)
 class KeptPart:
-    """Finished tiles of a run that was stopped.
+    """Finished tiles of an interrupted run.
 
     Attributes
     ----------
     volume : Volume
-        With the finished voxels in place.
+        Volume that contains the finished voxels.
     places : tuple of tuple of slice
-        Boxes that are finished.
+        Finished boxes.
     tile : tuple of int or None
-        Core size of that run's tiles, where it is known.
+        Core size of that run's tiles, if known.
     backend : str or None
-        What computed them (`napari_geosr.inference.backends`), for resuming; None
-        where nothing was restored by a model.
+        Backend that computed them (`napari_geosr.inference.backends`), for resuming;
+        None if no model was used.
     run : mapping
-        What the record says of how that run went.
+        Statistics of that run from its record.
     """
 
     volume: Volume
@@ -68,7 +68,7 @@ class KeptPart:
 
     @property
     def facts(self) -> AnyDict:
-        """What the rest has to be made with, as it stands in a record."""
+        """Settings that the rest must be computed with, as recorded."""
         found: AnyDict = {"run": dict(self.run)} if self.run else {}
         if self.tile is not None:
             found["run"] = {**self.run, "tile": list(self.tile)}
@@ -77,11 +77,11 @@ class KeptPart:
         return found
 
     def copy_into(self, array: Any) -> None:
-        """Copy the finished voxels, box by box, a few megabytes at a time."""
+        """Copy the finished voxels box by box, a few megabytes at a time."""
         copy_boxes(self.volume.data, array, self.places)
 
     def writable(self) -> Any:
-        """The volume's own array, to be filled further.
+        """The volume's own array, to be completed.
 
         Raises
         ------
@@ -110,19 +110,19 @@ def kept_part(
     shape: Sequence[int],
     dtype: AnyDType,
 ) -> KeptPart:
-    """Find what of `unfinished` a run with this `record` need not do again.
+    """Find the part of `unfinished` that a run with this `record` can reuse.
 
     Parameters
     ----------
     record : mapping
         Provenance of the run that is about to start.
     shape, dtype
-        Of its result.
+        Shape and type of its result.
 
     Raises
     ------
     ConfigError
-        If `unfinished` is no unfinished restoration, or not by the same run.
+        If `unfinished` is not an unfinished restoration, or belongs to another run.
     """
     title = asked_for(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
@@ -153,15 +153,16 @@ def kept_part(
 def left_by_a_killed_run(
     shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
 ) -> KeptPart | None:
-    """What a program that was killed has finished of this very result, in the cache.
+    """Find, in the cache, the unfinished result of a killed run of the same
+    restoration.
 
     Parameters
     ----------
     shape, dtype
-        Of the result.
+        Shape and type of the result.
     facts : mapping
-        What is known of its record before the run. Whether the input has the same
-        checksum is found out when the run begins.
+        Known parts of its record. The checksum of the input is compared only when the
+        run begins.
     """
     for volume in left_results():
         before = volume.provenance[-1]
@@ -169,17 +170,17 @@ def left_by_a_killed_run(
         try:
             return kept_part(volume, known, shape, dtype)
         except ConfigError:
-            continue  # of another scan, model or setting
+            continue  # another scan, model or setting
     return None
 
 
 def _backend(record: AnyMapping) -> str:
-    """What computed a run; before there was a choice, torch."""
+    """Backend of a run; torch if it was recorded before there was a choice."""
     return str((record.get("backend") or {}).get("name", "torch"))
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:
-    """What two runs differ in that would show in the result; "" if in nothing."""
+    """Differences between two runs that affect the result; "" if there are none."""
 
     def seen(record: AnyMapping) -> AnyDict:
         inputs = record.get("inputs") or {}
@@ -191,7 +192,7 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
             "another part of the input": (
                 grey.get("mean"),
                 grey.get("std"),
-                # Of a series: each channel's, and the points in their order.
+                # For a series: each channel's values, and the time points in order.
                 [(c["mean"], c["std"]) for c in grey.get("channels", ())],
                 (record.get("series") or {}).get("points"),
             ),
@@ -213,10 +214,10 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
 
 
 def find_unfinished_deviation(out: Path) -> Volume:
-    """Standard deviations that belong to what an earlier run left of `out`.
+    """Standard deviations that belong to the unfinished result `out`.
 
-    They get their name before the result does. A run that was killed in between leaves
-    them whole; then all of them can be kept.
+    They are renamed before the result. A run killed in between leaves them complete,
+    and all of them can then be reused.
 
     Raises
     ------
@@ -240,9 +241,9 @@ def find_unfinished_deviation(out: Path) -> Volume:
 
 
 def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journal:
-    """A journal of a file to be filled, with what is `kept` of it in the file.
+    """Journal of a file to be filled, after copying `kept` into it.
 
-    A file that was reopened has it already; into another one it is copied.
+    A reopened file already contains that part.
     """
     if kept is None:
         return Journal(output)
@@ -257,7 +258,7 @@ def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journ
 def noted_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
-    """Pass steps on, and note the tiles that are finished."""
+    """Pass steps on, and record the finished tiles."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, TileDone):

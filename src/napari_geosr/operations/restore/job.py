@@ -1,4 +1,4 @@
-"""A restoration as a job: what its folder says, and its run. No torch here."""
+"""A restoration job: the description in its folder, and its run. No torch here."""
 
 from __future__ import annotations
 
@@ -24,22 +24,22 @@ OPERATION = "restore"
 
 
 class RestoreInput(Config):
-    """What a job restores."""
+    """The input of a job."""
 
     volume: Path
     """The file."""
     reading: InputConfig = InputConfig()
-    """How it is opened."""
+    """Settings to open it."""
     title: str = ""
-    """What the volume is called; by default as its file."""
+    """Name of the volume; by default that of its file."""
     whole: bool = False
-    """Whether all time points and channels are restored that are not chosen from."""
+    """Whether all time points and channels are restored unless one is chosen."""
     known_by_voxels: bool = False
-    """Whether the record knows the volume by its voxels, and not by its file: as a
-    layer that was in none when its restoration began."""
+    """Whether the record identifies the volume by its voxels instead of its file, as
+    for a layer that was not saved when its restoration began."""
 
     def open(self) -> Volume:
-        """Open it lazily.
+        """Open the file lazily.
 
         Raises
         ------
@@ -54,20 +54,20 @@ class RestoreInput(Config):
 
 
 class RestoreJob(Config):
-    """All that a restoration needs to be done, or resumed, by another process."""
+    """Everything that another process needs to run or resume a restoration."""
 
     name: str
-    """Of the result's file."""
+    """Name of the result's file."""
     data: RestoreInput
     settings: RestoreConfig = RestoreConfig()
     part: Path | None = None
-    """What another process has finished: see `napari_geosr.operations.storage`."""
+    """Unfinished result of another process: see `napari_geosr.operations.storage`."""
     part_deviation: Path | None = None
-    """The standard deviations that belong to it."""
+    """The standard deviations that belong to the unfinished result."""
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> RestoreJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         values = {key: value for key, value in values.items() if key != "method"}
         data = dict(values.get("data") or {})
         reading = InputConfig.from_mapping(data.pop("reading", None) or {})
@@ -76,7 +76,7 @@ class RestoreJob(Config):
         return cls.from_mapping({**values, "data": known, "settings": settings})
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": self.settings.model,
@@ -84,17 +84,17 @@ class RestoreJob(Config):
         }
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Refuse invalid settings before a process is started.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         self.data.open()
 
     def result(self, folder: Path) -> Path:
-        """Where the restored volume is put in the folder of the job."""
+        """Path of the restored volume in the folder of the job."""
         return folder / "result" / f"{self.name}.ome.tif"
 
 
@@ -105,34 +105,34 @@ def restore_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Restore a volume in the folder of a job, or resume it where it was stopped.
+    """Restore a volume in the folder of a job, or resume an interrupted run.
 
     Parameters
     ----------
     folder : Path
-        Gets ``result/NAME.ome.tif``.
+        Receives ``result/NAME.ome.tif``.
     keep_unfinished : callable
-        Not asked: a part of a volume would pass for all of it.
+        Not used: a part of a volume could be mistaken for the whole.
 
     Yields
     ------
     Step
-        As `napari_geosr.operations.restore.restore_steps`.
+        Like `napari_geosr.operations.restore.restore_steps`.
 
     Returns
     -------
     Path or None
-        Of the restored volume; None if `should_stop` ended it early.
+        Path of the restored volume; None if `should_stop` ended the run early.
 
     Raises
     ------
     GeoSRError
-        With one sentence; finished tiles are kept.
+        With a one-sentence message; finished tiles are kept.
     """
     from napari_geosr.operations.restore.steps import restore_steps
 
     out = job.result(folder)
-    if out.exists():  # it was killed between its last step and saying so
+    if out.exists():  # killed after the last step, before it was reported
         remove_parts(folder, job.part, job.part_deviation)
         return out
     with explained(out):
@@ -156,9 +156,9 @@ def restore_job_steps(
 
 
 def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
-    """What earlier runs have finished of the result, and of its deviations.
+    """Unfinished result and deviations of earlier runs.
 
-    Once this job has a journal of its own, what it began with is in there as well.
+    Once this job has its own journal, that also contains what it started with.
     """
     from napari_geosr.operations.restore.continued import find_unfinished_deviation
 
@@ -169,7 +169,7 @@ def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
         try:
             return own, find_unfinished_deviation(out)
         except ConfigError:
-            # It was killed before the other file had anything: neither is of use.
+            # Killed before the other file had any data: neither can be used.
             for left in leftovers(out, suffix_of(out)):
                 remove_with_journal(left)
     part, deviation = _part(job.part), _part(job.part_deviation)

@@ -1,4 +1,4 @@
-"""What comes before a restoration: its settings, the model, a look at the volume."""
+"""Prepares a restoration: settings, model, and statistics of the volume."""
 
 from __future__ import annotations
 
@@ -40,36 +40,37 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.outlook.verdict import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
 
-#: Standard deviation of the rounding to whole numbers.
+#: Standard deviation of rounding to whole numbers.
 _ROUNDING = 12**-0.5
-#: Share of the free memory that a run may take when nobody sets a budget.
+#: Default memory budget of a run, as a share of the free memory.
 _FREE_SHARE = 0.6
-#: Steps between restored values that a person should know of, in standard deviations.
+#: Step between restored values, in standard deviations, above which the user is told.
 _COARSE = 0.02
 
 
 @dataclass(frozen=True)
 class PreparedRestoration:
-    """A volume and a model that fit each other, with all that a run needs.
+    """A volume and a matching model, with everything that a run needs.
 
     Attributes
     ----------
     volume : Volume
         One spatial volume, (Z, Y, X) or (Y, X).
     statistics : IntensityStatistics
-        Of the whole volume; normalisation never looks at single tiles.
+        Statistics of the whole volume; normalisation never uses single tiles.
     network : nn.Module
-        The model's; or all members of an uncertainty as one, with two outputs.
+        The model's network, or all members of an uncertainty combined, with two
+        outputs.
     verdict : Verdict
-        How like the training data the volume is.
+        Similarity of the volume to the training data.
     others : tuple of Model
         Further models of an ensemble.
     noise : Noise or None
-        Of the volume, in its grey values; None where nobody measured it.
+        Noise of the volume, in its grey values; None if it was not measured.
     ranking : Ranking or None
-        What the model was chosen by, where it was chosen for this volume.
+        The ranking that selected the model, if it was selected automatically.
     outlook : Outlook or None
-        What the run is expected to do to the volume; None where nobody looked.
+        Predicted effect of the run on the volume; None if not predicted.
     """
 
     volume: Volume
@@ -91,12 +92,12 @@ class PreparedRestoration:
 
     @property
     def has_deviation(self) -> bool:
-        """Whether a run gives standard deviations as well."""
+        """Whether a run also computes standard deviations."""
         return bool(self.network.spec.n_outputs > 1)
 
     @property
     def budget(self) -> int:
-        """Bytes that a run may take if it starts now."""
+        """Memory budget of a run that starts now, in bytes."""
         return _budget(self.config, self.device)
 
     @property
@@ -107,12 +108,12 @@ class PreparedRestoration:
 
     @property
     def labels(self) -> bool:
-        """Whether the result is labels, not grey values."""
+        """Whether the result consists of labels instead of grey values."""
         return self.model.card.labels > 1
 
     @property
     def output_dtype(self) -> AnyDType:
-        """Type of the result: one byte for labels, else what the settings say."""
+        """Type of the result: one byte for labels, otherwise from the settings."""
         if self.labels:
             return np.dtype(np.uint8)
         keeps = self.config.output_dtype == "input" and self.volume.dtype.kind in "iu"
@@ -120,12 +121,12 @@ class PreparedRestoration:
 
     @property
     def metadata(self) -> AnyDict:
-        """What the restored volume says of itself."""
+        """Metadata of the restored volume."""
         return {"kind": "labels"} if self.labels else {}
 
     @property
     def result_name(self) -> str:
-        """What the restored volume is called."""
+        """Name of the restored volume."""
         factor = max(self.factors)
         suffix = f" ×{factor}" if factor > 1 else ""
         return f"{self.volume.name} · {self.model.card.name}{suffix}"
@@ -141,29 +142,29 @@ def prepare_steps(
     whole: Volume | None = None,
     ranking: Ranking | None = None,
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Load the model, read the volume's statistics and judge whether they match.
+    """Load the model, compute the volume's statistics, and check that they match.
 
     Parameters
     ----------
     alone : bool
-        Whether this is the only volume that the result comes from; a model that wants
-        several is then said to.
+        Whether this is the only input of the result; if so, models that expect several
+        give a warning.
     noise : Noise, optional
-        Of the volume, in its grey values, where it is known; by default it is measured
-        for models that restore by it.
+        Noise of the volume, in its grey values, if known; by default it is measured for
+        models that use it.
     whole : Volume, optional
-        What `volume` is a part of, as planes (Z, Y, X): the grey values are judged and
-        standardised by those of the whole. By default `volume` itself.
+        The volume that `volume` is a part of, as planes (Z, Y, X): its statistics are
+        used to judge and standardise the grey values. By default `volume` itself.
     ranking : Ranking, optional
-        What the model was chosen by; the noise and a filter's strength are taken from
-        it.
+        The ranking that selected the model; noise and a filter's strength are taken
+        from it.
 
     Raises
     ------
     ModelError
         If the model is unknown, damaged or made for another kind of volume.
     VolumeError
-        If the volume has more than its spatial axes, or no finite or varying values.
+        If the volume has non-spatial axes, or no finite or varying values.
     """
     yield StageStarted(message=f"Loading model {config.model}")
 
@@ -178,7 +179,7 @@ def prepare_steps(
     statistics = yield from _statistics_steps(volume, whole, config, should_stop)
     seen = without_hot_voxels(volume, statistics)
     whole = without_hot_voxels(whole, statistics)
-    if others:  # several models have scales of their own
+    if others:  # several models have their own scales
         check_same_scale((model.card, *(other.card for other in others)))
     else:
         statistics = scaled(statistics, model.card, whole)
@@ -236,7 +237,7 @@ def prepare_steps(
 def _models(
     volume: Volume, config: RestoreConfig, ranking: Ranking | None
 ) -> tuple[Model, tuple[Model, ...]]:
-    """The model, and the further ones of an ensemble, which must suit the volume."""
+    """The model, and further ones of an ensemble, after checking that they fit."""
     model = zoo.find(config.model) if ranking is None else _chosen(ranking)
     others = tuple(zoo.find(name) for name in config.ensemble_with)
     members.check_kind(config.uncertainty, len(others), config.uncertainty_members)
@@ -256,7 +257,7 @@ def _no_strength(model: Model) -> ConfigError:
 def _statistics_steps(
     volume: Volume, whole: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, IntensityStatistics]:
-    """Read the statistics of the whole; refuse NaN where the settings say so."""
+    """Compute the statistics of the whole; refuse NaN if the settings say so."""
     yield StageStarted(message="Reading intensities")
     try:
         statistics = yield from scan_steps(whole.data, should_stop=should_stop)
@@ -270,7 +271,7 @@ def _statistics_steps(
 def _verdict_steps(
     volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
 ) -> Generator[Step, None, Verdict]:
-    """Judge how like the training data of every model the volume is."""
+    """Judge how similar the volume is to the training data of each model."""
     verdict = judge(model.card, draw_sample(whole), volume)
     if verdict.level != "ok":
         yield Warned(message=" ".join(verdict.reasons))
@@ -283,7 +284,7 @@ def _verdict_steps(
 
 
 def _budget(config: RestoreConfig, device: str) -> int:
-    """Bytes that a run may take if it starts now."""
+    """Memory budget of a run that starts now, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
     return int(free_memory(device) * _FREE_SHARE)
@@ -297,12 +298,12 @@ def _tell(
     statistics: IntensityStatistics,
     volume: Volume,
 ) -> None:
-    """Tell a network the noise of the scan, as strong as the settings have it."""
-    # The strength of a classical filter is a setting of its own.
+    """Set a network's noise to that of the scan, scaled by the strength setting."""
+    # The strength of a classical filter is a separate setting.
     told = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
     if config.uncertainty != members.NONE and integers and not noise.level:
-        # Whole numbers are known to their rounding: so far members may differ.
+        # Whole numbers have rounding errors: members may differ by that much.
         told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
     scale = statistics.input_mean, statistics.input_std
     tell_noise(network, told.standardised(*scale))
@@ -316,14 +317,14 @@ def with_strength(
     Parameters
     ----------
     prepared : PreparedRestoration
-        Of a model that is bounded by the noise; it stays as it is.
+        For a model that is bounded by the noise; not modified.
     strength : float
         0 to 2, as in `RestoreConfig`.
 
     Raises
     ------
     ConfigError
-        If the strength is out of range, or the model is not told the noise.
+        If the strength is out of range, or the model does not use the noise.
     """
     from copy import deepcopy
 
@@ -334,7 +335,7 @@ def with_strength(
             f"The model {prepared.model.card.name!r} does not know the level of the "
             "noise, so its strength cannot be set."
         )
-    network = deepcopy(prepared.network)  # the other one may be running
+    network = deepcopy(prepared.network)  # the original may be running
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
     _tell(network, prepared.noise, config, card, statistics, volume)
@@ -342,18 +343,18 @@ def with_strength(
 
 
 def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:
-    """The same run for a scan of `factor` times the noise.
+    """The same run for a scan with `factor` times the noise.
 
     Parameters
     ----------
     prepared : PreparedRestoration
-        It stays as it is, and is returned where the model is not told the noise.
+        Not modified; returned as it is if the model does not use the noise.
     """
     from copy import deepcopy
 
     if prepared.noise is None or not wants_noise(prepared.network):
         return prepared
-    network = deepcopy(prepared.network)  # the other one may be running
+    network = deepcopy(prepared.network)  # the original may be running
     noise = prepared.noise.scaled(factor)
     card, config = prepared.model.card, prepared.config
     _tell(network, noise, config, card, prepared.statistics, prepared.volume)
@@ -426,7 +427,7 @@ def _found(statistics: IntensityStatistics) -> str:
 
 
 def doubts(prepared: PreparedRestoration) -> Iterator[str]:
-    """Sentences on what a run will do to voxels that are not as others."""
+    """Sentences on how a run will treat unusual voxels."""
     statistics, title = prepared.statistics, prepared.volume.title
     if statistics.n_nan or statistics.n_inf:
         seen = "zero"
@@ -450,7 +451,7 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
 
 
 def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
-    """How many voxels are hot or dead, and what is done to them."""
+    """Number of hot or dead voxels, and how they are treated."""
     statistics = prepared.statistics
     if statistics.hot is None or not statistics.hot.n:
         return

@@ -1,4 +1,4 @@
-"""What a run would give and take: one region restored, and the time and memory."""
+"""Previews of a run: one restored region, and the estimated time and memory."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def preview_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Volume]:
-    """Restore one region, to the same numbers as a run over the whole volume.
+    """Restore one region, with the same result as a run over the whole volume.
 
     Parameters
     ----------
@@ -27,7 +27,7 @@ def preview_steps(
     Returns
     -------
     Volume
-        The region in its place in space.
+        The region at its position in space.
     """
     yield StageStarted(message="Preview")
     volume = prepared.volume
@@ -62,7 +62,7 @@ def preview_steps(
 
 
 def estimate_steps(prepared: PreparedRestoration) -> Generator[Step, None, Estimate]:
-    """Say how long a run will take and how much memory."""
+    """Estimate the time and memory of a run."""
     yield StageStarted(message="Estimating time and memory")
     result: Estimate = estimate(
         prepared.network,

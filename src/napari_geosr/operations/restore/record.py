@@ -1,4 +1,4 @@
-"""What a restoration puts on record, and what its result will say of itself."""
+"""The record of a restoration, and the metadata of its result."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def record_steps(
     prepared: PreparedRestoration, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
-    """Make the record of a run; the input is read once more for its checksum."""
+    """Create the record of a run; reads the input once more for its checksum."""
     steps = provenance.record_steps(
         "restore",
         should_stop=should_stop,
@@ -33,7 +33,7 @@ def record_steps(
 
 
 def run_facts(prepared: PreparedRestoration) -> AnyDict:
-    """Describe a run for its record: all but the input."""
+    """Describe a run for its record, except for the input."""
     import torch
 
     card = prepared.model.card
@@ -68,14 +68,15 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
             "level": prepared.verdict.level,
             "reasons": list(prepared.verdict.reasons),
         },
-        # Only the end of the run says otherwise: whatever stops it, this stays true.
+        # Set to True only at the end of the run, so that it is correct after any
+        # failure.
         "complete": False,
         **more,
     }
 
 
 def _intensities(prepared: PreparedRestoration) -> AnyDict:
-    """The statistics, for records; of hot voxels where there are any."""
+    """The statistics for records, with hot voxels if there are any."""
     statistics = prepared.statistics
     found: AnyDict = {
         "mean": statistics.mean,
@@ -93,7 +94,7 @@ def _intensities(prepared: PreparedRestoration) -> AnyDict:
 
 
 def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
-    """How far the deviations reach, by the card; None where that is not known."""
+    """Calibration of the deviations from the card; None if unknown."""
     card = prepared.model.card
     known = card.uncertainty
     if known is None or known.weights_sha256 != card.weights_sha256:
@@ -104,7 +105,7 @@ def _calibration(prepared: PreparedRestoration) -> AnyDict | None:
 
 
 def promised_volumes(prepared: PreparedRestoration, record: AnyMapping) -> list[Volume]:
-    """What the result, and the deviations, will say of themselves; without voxels."""
+    """Result and deviations as they will be described, without voxels."""
     volume = prepared.volume
     n_spatial = len(volume.spatial_axes)
     voxel_size, origin = volume.upscaled_geometry(prepared.factors[-n_spatial:])

@@ -1,4 +1,4 @@
-"""The same run outside napari: as a command line and as a Python script."""
+"""Reproduces a run outside napari: as a command line and as a Python script."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
 from napari_geosr.operations.restore.continued import deviation_path
 
-#: Stands for the input in texts about a layer that was never saved.
+#: Placeholder for the input if a layer was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"
 
 
@@ -26,25 +26,25 @@ def as_command(
     time: int | None = None,
     channel: int | None = None,
 ) -> str:
-    """Give the command line of a restoration, quoted for a POSIX shell.
+    """Return the command line of a restoration, quoted for a POSIX shell.
 
     Parameters
     ----------
     volume : Volume
-        What is restored; its `source` is the file to read, and ``dataset`` in its
-        metadata the dataset in it. Its voxel size is written into the command, as a
-        person may have corrected what the file says.
+        The restored volume; its `source` is the file to read, and ``dataset`` in its
+        metadata the dataset in it. The voxel size is part of the command, because the
+        user may have corrected that of the file.
     config : RestoreConfig
-        Settings; those left at their default are not written.
+        Settings; those with default values are omitted.
     out : path, optional
-        File to write; beside the input by default.
+        File to write; by default next to the input.
     time, channel : int, optional
         Time point and channel taken from the file.
 
     Returns
     -------
     str
-        One line; above it a comment with what to do first if no file is known.
+        One line; preceded by a comment on what to do first if there is no file.
     """
     source = _source(volume)
     parts = ["napari-geosr", "restore", str(source)]
@@ -75,17 +75,17 @@ def as_python(
     time: int | None = None,
     channel: int | None = None,
 ) -> str:
-    """Give a Python script of a restoration; parameters as in `as_command`.
+    """Return a Python script of a restoration; parameters as in `as_command`.
 
     Parameters
     ----------
     volume : Volume
-        What was restored, from a file.
+        The restored volume, from a file.
     config : RestoreConfig
     out : path, optional
         File of the result.
     time, channel : int, optional
-        The one of a series that was restored.
+        Time point and channel that were restored.
     """
     reading = [repr(str(_source(volume)))]
     if volume.has_physical_size:
@@ -118,9 +118,9 @@ def as_python(
 
 
 def as_it_ran(config: RestoreConfig, provenance: Sequence[AnyMapping]) -> RestoreConfig:
-    """`config` with the backend by name, if it is that of a result's last record.
+    """`config` with the backend by name, if it matches a result's last record.
 
-    Where openvino did not come into question, that stays open.
+    If openvino was not considered, the setting stays unchanged.
     """
     record = provenance[-1] if provenance else {}
     backend = record.get("backend") or {}
@@ -130,7 +130,7 @@ def as_it_ran(config: RestoreConfig, provenance: Sequence[AnyMapping]) -> Restor
 
 
 def default_output(volume: Volume, config: RestoreConfig) -> Path:
-    """Name the output after input and model, beside the input."""
+    """Name of the output from input and model, next to the input."""
     source = _source(volume)
     model = Path(config.model).stem
     return source.with_name(f"{stem_of(source)}.{model}.ome.tif")
@@ -151,7 +151,7 @@ def _changed(config: Config) -> AnyDict:
 
 
 def _quote(part: str) -> str:
-    """Quote for a POSIX shell; letters such as µ need none, which shlex ignores."""
+    """Quote for a POSIX shell; unlike shlex, leave letters such as µ unquoted."""
     bare = part.replace("µ", "u")
     return part if part and shlex.quote(bare) == bare else shlex.quote(part)
 

@@ -1,4 +1,4 @@
-"""A restoration of a whole volume: tile by tile into memory or a file, on record."""
+"""Restores a whole volume tile by tile, into memory or a file, with a record."""
 
 from __future__ import annotations
 
@@ -53,14 +53,14 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RestorationResult:
-    """What a run gives: the volume, how it went and whether it can be trusted.
+    """Result of a run: the volume, statistics and reliability.
 
     Attributes
     ----------
     deviation : Volume or None
-        Standard deviations over the members of an uncertainty; `volume` is their mean.
+        Standard deviations over the members of an uncertainty; `volume` is the mean.
     outlook : Outlook or None
-        What was expected of the run; None where nobody looked before it.
+        Prediction for the run; None if there was none.
     """
 
     volume: Volume
@@ -84,43 +84,43 @@ def run_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore the whole volume tile by tile.
 
-    With an uncertainty, the same tiles fill a second volume with standard deviations.
+    With an uncertainty, the tiles also fill a second volume with standard deviations.
 
     Parameters
     ----------
     out : path, optional
-        File to fill; standard deviations go to ``STEM_std.SUFFIX`` beside it. Without
-        it the result is kept in memory, or in a zarr in the cache folder when it would
-        not fit.
+        File to fill; standard deviations go to ``STEM_std.SUFFIX`` next to it. By
+        default the result is kept in memory, or in a zarr in the cache folder if it
+        does not fit.
     first : tuple of slice, optional
-        Region (input voxels) whose tiles come first: what is on screen.
+        Region (input voxels) to restore first: what is on screen.
     unfinished : Volume
-        What an earlier run with the same input, model and settings left when it was
-        stopped: its finished tiles are taken over. Without `out` its own array is
-        filled further; with `out`, the file that it is in is removed at the end.
+        Unfinished result of an earlier run with the same input, model and settings, to
+        be resumed. Without `out`, its own array is completed; with `out`, its file is
+        removed at the end.
     unfinished_deviation : Volume, optional
         The standard deviations that belong to `unfinished`.
 
     Yields
     ------
     Step
-        `TargetReady` with what is being filled, and a `TileDone` per tile.
+        `TargetReady` with the volume being filled, and a `TileDone` per tile.
 
     Returns
     -------
     RestorationResult
-        When `should_stop` says so, what was finished so far, with ``complete=False``.
+        If `should_stop` returns True, the finished part, with ``complete=False``.
 
     Raises
     ------
     Cancelled
-        If `should_stop` says so before the first tile is begun.
+        If `should_stop` returns True before the first tile begins.
     ConfigError
-        If `unfinished` comes from another input, model or settings, or is no
+        If `unfinished` belongs to another input, model or settings, or is not an
         unfinished restoration.
     GeoSRError
-        If reading, computing or writing fails. The finished part of a file is kept
-        then, as when the run is stopped, and the sentence says where.
+        If reading, computing or writing fails. The finished part of a file is then
+        kept, as when the run is stopped, and the message gives its path.
     """
     steps = work_steps(
         Work(prepared),
@@ -135,14 +135,14 @@ def run_steps(
 
 
 class Work:
-    """What a run does: one volume, tile by tile. A series does so again and again.
+    """The task of a run: one volume, tile by tile; a series repeats it.
 
     Attributes
     ----------
     prepared : PreparedRestoration
-        With the volume that the result has the axes and the place of.
+        With the volume that defines the axes and position of the result.
     single : PreparedRestoration
-        With a volume that is restored at a time; files are laid out for its tiles.
+        With a single volume of a series; files are laid out for its tiles.
     """
 
     def __init__(
@@ -152,15 +152,15 @@ class Work:
         self.single = prepared if single is None else single
 
     def models_text(self) -> str:
-        """The models and how often they run, for people."""
+        """The models and number of runs, as text for the user."""
         return _models_text(self.prepared)
 
     def facts(self) -> AnyDict:
-        """What the record says differently from that of a single volume."""
+        """Facts of the record that differ from those for a single volume."""
         return {}
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on what the run will do to voxels that are not as others."""
+        """Sentences on how the run will treat unusual voxels."""
         yield from doubts(self.prepared)
 
     def fill(
@@ -170,7 +170,7 @@ class Work:
         kept: KeptPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
-        """Run the tiles; a wish to stop, or an error, ends it early."""
+        """Run the tiles; ends early on a request to stop or on an error."""
         return (yield from fill_tiles(self.prepared, targets, first, kept, should_stop))
 
 
@@ -184,7 +184,7 @@ def work_steps(
     unfinished_deviation: Volume | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Do the work, on record and into memory or a file; see `run_steps`.
+    """Do the work with a record, into memory or a file; see `run_steps`.
 
     Parameters
     ----------
@@ -199,7 +199,7 @@ def work_steps(
     if unfinished is not None:
         kept = _kept(unfinished, unfinished_deviation, promised)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
-    # To the end: what comes after the tiles (coarser levels) counts as well.
+    # Active to the end, because work after the tiles (coarser levels) counts as well.
     with (
         frugal_if_tight(prepared.device, prepared.budget),
         open_targets(work.single, promised, out, overwrite, kept) as targets,
@@ -215,7 +215,7 @@ def work_steps(
         )
         if any(target.cached for target in targets.all):
             for journal in journals:
-                journal.commit()  # it stays: the whole is lost with this program, too
+                journal.commit()  # kept: the whole is temporary too
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
@@ -245,7 +245,7 @@ def work_steps(
 def _kept(
     unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
 ) -> list[KeptPart]:
-    """What an earlier run left of each volume, for the tiles that both have."""
+    """Unfinished parts of each volume, restricted to tiles that both have."""
     given = [
         unfinished,
         *([] if unfinished_deviation is None else [unfinished_deviation]),
@@ -293,14 +293,14 @@ def _models_text(prepared: PreparedRestoration) -> str:
 
 @dataclass(frozen=True)
 class TileProgress:
-    """How far the tiles came.
+    """Progress of the tiles.
 
     Attributes
     ----------
     places : list of tuple of slice
-        Those of finished tiles in the output.
+        Boxes of finished tiles in the output.
     backend : mapping or None
-        What computed them, for the record.
+        Backend that computed them, for the record.
     """
 
     summary: RunSummary | None
@@ -310,7 +310,7 @@ class TileProgress:
     backend: AnyMapping | None = None
 
     def for_the_record(self) -> AnyDict:
-        """What the provenance says of how the run went."""
+        """Statistics for the provenance record."""
         run = None if self.summary is None else asdict(self.summary)
         record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
@@ -323,15 +323,15 @@ class TileProgress:
 def chosen_backend(
     config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
 ) -> Choice:
-    """What may compute a run: a resumed run keeps its backend.
+    """Backends to choose from for a run; a resumed run keeps its backend.
 
     Parameters
     ----------
     config : RestoreConfig
     kept : KeptPart or None
-        What an earlier run left.
+        Unfinished result of an earlier run.
     n_runs : int
-        Runs that share the backend.
+        Number of runs that share the backend.
     """
     before = None if kept is None or not kept.places else kept.backend
     return Choice(cast("Any", before or config.backend), config.threads, n_runs)
@@ -345,13 +345,13 @@ def fill_tiles(
     should_stop: ShouldStop,
     backend: Choice | None = None,
 ) -> Generator[Step, None, TileProgress]:
-    """Run the tiles into the targets; a wish to stop, or an error, ends it early.
+    """Run the tiles into the targets; ends early on a request to stop or on an error.
 
     Parameters
     ----------
     backend : Choice, optional
-        What computes them, where runs share it; by default as the settings say, or as
-        the run that is resumed did.
+        Shared choice of the backend; by default from the settings, or that of the
+        resumed run.
     """
     if backend is None:
         backend = chosen_backend(prepared.config, kept)
@@ -390,7 +390,7 @@ def fill_tiles(
 def _remarks(
     prepared: PreparedRestoration, summary: RunSummary | None
 ) -> Iterator[Step]:
-    """What a person should know of how the run went."""
+    """Remarks for the user on the run."""
     if summary is None:
         return
     if summary.n_nonfinite and prepared.statistics.sampled:
@@ -408,10 +408,10 @@ def _remarks(
 
 
 def left_of(prepared: PreparedRestoration) -> KeptPart | None:
-    """What a program that was killed has finished of this run without a file.
+    """Find the unfinished result that a killed run of this kind left in the cache.
 
-    It is to be given to `run_steps` as `unfinished`, which compares the inputs.
-    Runs with an uncertainty, and those of a series, are not found.
+    To be passed to `run_steps` as `unfinished`, which compares the inputs. Runs with an
+    uncertainty, and those of a series, are not found.
     """
     if prepared.has_deviation:
         return None

@@ -1,4 +1,4 @@
-"""The grey scale of a run: from the volume's to the one a model knows, and back."""
+"""Conversion between the grey scale of a volume and that of a model."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.card import ModelCard
 
-#: Percentiles between which nearly all voxels are, and the least part of a grey scale
+#: Percentiles that enclose nearly all voxels, and the minimum share of a grey scale
 #: that they should fill.
 _NEARLY_ALL, _LEAST_PART = (0.5, 99.5), 0.1
-#: Above this many voxels every so-manieth is looked at.
+#: Largest number of voxels that is examined completely; larger volumes are sampled.
 _MOST = 2**22
 
 
 def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
-    """Grey values for 0 and 1, as programs for pictures have them.
+    """Grey values that correspond to 0 and 1, as in image-processing programs.
 
-    Bytes are divided by 255, values between 0 and 1 are left as they are; of all others
-    the lowest and the highest stand for 0 and 1.
+    Bytes are divided by 255, and values between 0 and 1 are unchanged; otherwise the
+    minimum and the maximum correspond to 0 and 1.
     """
     if dtype == np.uint8:
         return 0.0, 255.0
@@ -40,13 +40,13 @@ def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float,
 def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]:
     """Percentiles of the finite voxels of an array.
 
-    Of all of them up to 4 million; of larger arrays, of every so-manieth voxel of some
-    planes, the same at every run.
+    Up to 4 million voxels are used completely; of larger arrays, every n-th voxel of
+    some planes, the same in every run.
 
     Raises
     ------
     VolumeError
-        If no voxel is finite, or lowest and highest are the same.
+        If no voxel is finite, or minimum and maximum are equal.
     """
     n = math.prod(source.shape)
     every = max(1, math.ceil((n / _MOST) ** (1 / len(source.shape))))
@@ -70,10 +70,10 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
 def scaled(
     statistics: IntensityStatistics, card: ModelCard, volume: Volume
 ) -> IntensityStatistics:
-    """Statistics with the scale that the model's card asks for.
+    """Statistics with the scale that the model's card requires.
 
-    Stored: what the model was told to learn is kept on the card as training data have
-    it. Else the scale is taken from the whole volume, never from a part.
+    A stored scale comes from the training data and is kept on the card. Otherwise the
+    scale is computed from the whole volume, never from a part.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def scaled(
             raise VolumeError(f"{volume.title}: {error}") from error
         own = low, high - low
     output, hot = own, statistics.hot
-    if card.labels > 1:  # numbers, not grey values in units of the input's spread
+    if card.labels > 1:  # numbers, not grey values in units of the input
         output = 0.0, 1.0
         hot = None if hot is None else replace(hot, kept=False)
     elif normalisation.output_mean is not None:
@@ -114,7 +114,7 @@ def scaled(
 
 
 def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
-    """Say where few voxels stretch a scale that goes from the lowest to the highest."""
+    """Warn if a few voxels stretch a scale that is defined by minimum and maximum."""
     if card.normalisation.kind != "unit" or volume.dtype == np.uint8:
         return
 
@@ -132,7 +132,7 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
 
 
 def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
-    """Raise `ConfigError` where models of an ensemble have scales that do not mix."""
+    """Raise `ConfigError` if models of an ensemble have incompatible scales."""
     for card in cards:
         if card.normalisation.kind in ("unit", "percentiles"):
             raise ConfigError(

@@ -1,4 +1,4 @@
-"""Restore a volume: choose the model where asked to, prepare, look ahead, run."""
+"""Restore a volume: optional choice of the model, preparation, prediction, run."""
 
 from __future__ import annotations
 
@@ -55,25 +55,25 @@ def restore_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Prepare and run; see `prepare_steps` and `run_steps`.
 
-    With the model ``"auto"`` the models are ranked first. Where the scan is best left
-    as it is, the result is the scan.
+    With the model ``"auto"`` the models are ranked first. If the scan is best left
+    unchanged, the result is the scan.
 
-    Of a time series or several channels, every point is restored by itself; see
+    Each point of a time series or of several channels is restored separately; see
     `run_series_steps`.
 
     Parameters
     ----------
     look : bool
-        Whether to find out on a few blocks first what the run would do to the volume;
-        the answer is told, and is the result's `outlook`.
+        Whether to predict the effect of the run from a few blocks first. The prediction
+        is reported, and becomes the result's `outlook`.
     strict : bool
-        Whether to look, and to refuse a run that would do more harm than good.
+        Whether to predict, and to refuse a run that would do more harm than good.
 
     Raises
     ------
     ModelError
         If `strict` and the result is expected to be worse than the volume; nothing is
-        written then.
+        written.
     """
     if out is not None:
         _check_outputs(volume, config, out, overwrite, unfinished, unfinished_deviation)
@@ -154,7 +154,7 @@ def _check_outputs(
 
 
 def _example(volume: Volume) -> Volume:
-    """What a model is chosen on: of a series, a typical point of its first channel."""
+    """The volume used to choose a model: for a series, a typical point."""
     if not is_series(volume):
         return volume
     return SeriesPlan(volume).at(_typical(volume))
@@ -172,16 +172,16 @@ def choose_steps(
     noise: Noise | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Ranking]:
-    """Rank the models for a scan and say which one was chosen.
+    """Rank the models for a scan and report the choice.
 
-    A last `Warned` says what was chosen and why.
+    The last `Warned` gives the choice and the reason.
 
     Parameters
     ----------
     volume : Volume
     config : RestoreConfig
     noise : Noise, optional
-        Of the volume, where it is known.
+        Noise of the volume, if known.
     should_stop : callable
 
     Returns
@@ -191,7 +191,7 @@ def choose_steps(
     Raises
     ------
     ConfigError
-        If the settings name further models, which a choice does not.
+        If the settings name further models, which is not possible with a choice.
     """
     if config.ensemble_with:
         raise ConfigError(
@@ -213,18 +213,18 @@ def unchanged_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Hand the scan back as it is, on record.
+    """Return the scan unchanged, with a record.
 
-    Voxels keep their values and their type.
+    Values and type of the voxels are preserved.
 
     Parameters
     ----------
     volume : Volume
     config : RestoreConfig
     ranking : Ranking
-        What says that the scan is best left as it is.
+        The ranking according to which the scan is best left unchanged.
     out : path, optional
-        File to write a copy to.
+        File for a copy.
     overwrite : bool
     should_stop : callable
     """

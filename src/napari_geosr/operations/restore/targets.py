@@ -1,4 +1,4 @@
-"""What a restoration fills: one volume, or two where it says how sure it is."""
+"""Output of a restoration: one volume, or two with an uncertainty."""
 
 from __future__ import annotations
 
@@ -22,22 +22,22 @@ from napari_geosr.operations.storage import CachedResult, array_for, in_cache, o
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
-#: Of standard deviations, whatever the type of the result.
+#: Type of standard deviations, whatever the type of the result.
 DEVIATION_DTYPE = np.dtype(np.float32)
 
 
 @dataclass
 class Target:
-    """An array to fill and, for a file, the output that it belongs to.
+    """An array to fill and, for a file, the output that contains it.
 
     Attributes
     ----------
     volume : Volume
-        The array in its place, with the provenance as it is before the run.
+        The array at its position, with the provenance known before the run.
     path : Path or None
-        Where its file is when the run has ended.
+        Path of its file after the run.
     cached : CachedResult or None
-        Where nobody asked for a file, but the array is too large for memory.
+        Set if no file was requested, but the array is too large for memory.
     """
 
     volume: Volume
@@ -47,13 +47,13 @@ class Target:
 
     @property
     def array(self) -> Any:
-        """What is filled."""
+        """The array to fill."""
         return self.volume.data
 
     def close_with(self, record: AnyMapping, places: Sequence[Box] | None) -> None:
-        """Put the record of the run in; keep a part if `places` of it are finished.
+        """Add the record of the run; keep the part in `places` if it is unfinished.
 
-        `places` is None for a run that came to its end.
+        `places` is None for a completed run.
         """
         history = (*self.volume.provenance[:-1], dict(record))
         self.volume = self.volume.replace(provenance=history)
@@ -65,7 +65,7 @@ class Target:
             self.path = self.output.keep_incomplete()
 
     def from_file(self) -> Volume:
-        """The volume as it is read from its file; as it is where there is none."""
+        """The volume as read from its file; unchanged if there is none."""
         if self.path is None:
             return self.volume
         return io.read_back(self.path).replace(name=self.volume.name)
@@ -73,19 +73,19 @@ class Target:
 
 @dataclass(frozen=True)
 class Targets:
-    """The restored volume and, of several members, their standard deviation."""
+    """The restored volume and, with several members, their standard deviation."""
 
     result: Target
     deviation: Target | None = None
 
     @property
     def all(self) -> list[Target]:
-        """Those that there are."""
+        """All existing targets."""
         return [self.result, *([] if self.deviation is None else [self.deviation])]
 
     @property
     def notes(self) -> list[str]:
-        """What a person should know about the files' formats, once."""
+        """Notes for the user about the file formats, without repetition."""
         outputs = (target.output for target in self.all)
         return list(dict.fromkeys(o.note for o in outputs if o is not None and o.note))
 
@@ -98,14 +98,14 @@ def open_targets(
     overwrite: bool,
     kept: Sequence[KeptPart] | None,
 ) -> Iterator[Targets]:
-    """Make what is filled: arrays, or files that appear when the context is left.
+    """Create the targets: arrays, or files that appear when the context is left.
 
     Parameters
     ----------
     volumes : sequence of Volume
-        One or two, without voxels: what result and deviations say of themselves.
+        One or two, without voxels: descriptions of result and deviations.
     kept : sequence of KeptPart, optional
-        What an earlier run left of each.
+        Unfinished part of each.
     """
     with ExitStack() as stack:
         made: list[Target] = []
@@ -138,7 +138,8 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    # Deviations that are whole already give way to the same again.
+                    # Complete deviations of an earlier run may be overwritten with the
+                    # same values.
                     overwrite=overwrite or before == path,
                     continues=before,
                 )
@@ -150,10 +151,10 @@ def open_targets(
 def _array(volume: Volume, kept: KeptPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        own(array)  # also what a program that was killed left
+        own(array)  # including those left by a killed program
         return array
-    # NaN is seen through in napari and left out by statistics: what is not restored
-    # yet, or never was, is not taken for pores.
+    # napari shows NaN as transparent and statistics ignore it, so that unrestored
+    # voxels are not mistaken for pores.
     blank = np.nan if volume.dtype.kind == "f" else 0
     return array_for(volume.shape, volume.dtype, blank)
 
@@ -161,7 +162,7 @@ def _array(volume: Volume, kept: KeptPart | None) -> Any:
 def _laid_out(
     prepared: PreparedRestoration, dtype: AnyDType
 ) -> tuple[tuple[int, ...], int]:
-    """Blocks in which files will be written, and memory that each may hold."""
+    """Block shapes in which files will be written, and memory that each may hold."""
     return choose_output(
         prepared.network,
         prepared.volume.data,

@@ -1,7 +1,7 @@
 """Simulate the scan of a porous sample whose porosity is known exactly.
 
-Slices are made, scanned and written some at a time: a sample may be larger than the
-memory.
+Slices are created, scanned and written in blocks, so that a sample may be larger than
+the memory.
 """
 
 from __future__ import annotations
@@ -58,31 +58,31 @@ __all__ = [
     "simulate_steps",
 ]
 
-#: What is written, by what it is.
+#: File name by content.
 FILES = {
     "projections": "projections.h5",
     "truth": "truth.ome.tif",
     "sample": "sample.ome.tif",
     "json": "truth.json",
 }
-#: What the figures of the JSON are.
+#: Meaning of the figures in the JSON file.
 DEFINITIONS = {
     "porosity": "volume of the pores per volume of the sample; a voxel that a surface "
     "cuts counts by the part of it that is pore",
     "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
     "attenuation of the solid: what a threshold there gives on the true object",
 }
-#: Slices made at once. Random numbers belong to a block: never take it from the memory.
+#: Slices per block. Random numbers depend on it, so it must not depend on memory.
 _ROWS = 32
-#: Slices that the attenuation is scaled by.
+#: Number of slices used to scale the attenuation.
 _SCALING_ROWS = 8
-#: Standard deviations of the detector's blur that a block sees of its neighbours.
+#: Reach of the detector's blur into neighbouring blocks, in standard deviations.
 _BLUR_REACH = 4
 
 
 @dataclass(frozen=True)
 class SimulationResult:
-    """A simulated scan: where its files are, and what is known of the sample.
+    """A simulated scan: its files, and the known properties of the sample.
 
     Attributes
     ----------
@@ -90,8 +90,8 @@ class SimulationResult:
         ``projections``, ``truth`` (attenuation per unit of length), ``sample`` (1 where
         the porosity is known) and ``json``.
     truth : dict
-        What is in the JSON: exact porosity (volume of the pores per volume of the
-        sample), that of a threshold at half the contrast, what either is in words
+        Contents of the JSON file: exact porosity (pore volume per sample volume),
+        porosity for a threshold at half the contrast, definitions of both
         (`DEFINITIONS`), voxel size, settings.
     """
 
@@ -120,14 +120,14 @@ def simulate_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SimulationResult]:
-    """Make a sample and scan it.
+    """Create a sample and scan it.
 
     Parameters
     ----------
     structure : str
         ``"foam"``, ``"blobs"``, ``"bone"``, ``"lacunae"`` or ``"dentin"``.
     out : path
-        Folder for the files (`FILES`); made if missing.
+        Folder for the files (`FILES`); created if missing.
 
     Yields
     ------
@@ -141,11 +141,11 @@ def simulate_steps(
     Raises
     ------
     ConfigError
-        If there is no such structure, or the settings make none.
+        If there is no such structure, or it cannot be created with the settings.
     FileError
-        If a file exists and `overwrite` is false, or cannot be written.
+        If a file exists and `overwrite` is False, or cannot be written.
     Cancelled
-        If `should_stop` says so; no file is left then.
+        If `should_stop` returns True; no files are kept.
     """
     config = config or SimulateConfig()
     known = get_args(StructureName)
@@ -216,7 +216,7 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
 
 @contextmanager
 def _unfinished_counts(folder: Path) -> Iterator[Path]:
-    """A file for counts, which come in rows and are written in views."""
+    """A file for counts, which are computed by rows and written by views."""
     path = temporary_sibling(folder / "counts.npy", ".npy")
     try:
         with atomic.explained(folder / FILES["projections"]):
@@ -226,7 +226,7 @@ def _unfinished_counts(folder: Path) -> Iterator[Path]:
 
 
 def _too_dense(made: Balls, wanted: AnyDict) -> str:
-    """That balls do not fill as much as was asked for, and what would."""
+    """Message that spheres cannot fill the requested volume, with what is possible."""
     low, high = wanted["radius"]
     gap, size = wanted["gap"], made.shape[-1]
     ways = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
@@ -242,7 +242,7 @@ def _too_dense(made: Balls, wanted: AnyDict) -> str:
 
 
 def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
-    """Slices of the cylinder; those outside of the sample's height have no solid."""
+    """Slices of the cylinder; those beyond the sample's ends contain no solid."""
     fraction = structure.block(start, stop)
     density = None
     if isinstance(structure, VariedSolid):
@@ -252,9 +252,9 @@ def _cut(structure: Structure, start: int, stop: int) -> PorousSample:
 
 
 def _scale(structure: Structure, config: ScanConfig) -> float:
-    """What turns solid = 1 into the largest line integral asked for.
+    """Factor from solid = 1 to the requested maximum line integral.
 
-    From a few slices spread over the height, so that blocks share one number.
+    Computed from a few slices spread over the height, so that all blocks share it.
     """
     rows = np.linspace(0, structure.shape[0] - 1, _SCALING_ROWS).astype(int)
     few = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]
@@ -266,7 +266,7 @@ def _scale(structure: Structure, config: ScanConfig) -> float:
 
 
 class _SimulatedScan:
-    """A sample on its way through the scanner."""
+    """A sample during its simulated scan."""
 
     def __init__(
         self,
@@ -287,8 +287,8 @@ class _SimulatedScan:
     def output(self, path: Path, key: str, overwrite: bool) -> Any:
         """The file of the attenuation, or of the sample's extent.
 
-        It lies where a reconstruction of the scan does, whose slices are as wide as
-        the detector and begin at zero.
+        Its position is that of a reconstruction of the scan, whose slices are as wide
+        as the detector and start at zero.
         """
         size = self.structure.shape[-1]
         air = (detector_columns(size, self.scan) - size) / 2 * self.voxel
@@ -307,7 +307,7 @@ class _SimulatedScan:
         )
 
     def add(self, start: int, stop: int, volumes: AnyDict) -> None:
-        """Make some slices, scan them and write them."""
+        """Create some slices, scan them and write them."""
         reach = int(np.ceil(_BLUR_REACH * self.scan.blur))
         low = max(0, start - reach)
         high = min(self.structure.shape[0], stop + reach)
@@ -316,7 +316,7 @@ class _SimulatedScan:
         pores, inside = sample.pores[own], sample.inside[own]
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
-        # Surfaces of the cylinder itself are not inside, so this is pore and solid.
+        # The cylinder's own surface is not inside, so that only pore and solid count.
         self.pore_volume += float(sample.fraction[own][inside].sum(dtype=np.float64))
         per_unit = np.float32(self.scale / self.voxel)
         volumes["truth"].array[start:stop] = sample.attenuation[own] * per_unit
@@ -341,7 +341,7 @@ class _SimulatedScan:
         self.truth = part.provenance[-1]["truth"]
 
     def facts(self, structure: str) -> AnyDict:
-        """What is known of the sample."""
+        """Known properties of the sample."""
         return {
             "structure": structure,
             "porosity": self.pore_volume / self.inside_voxels,
@@ -355,7 +355,7 @@ class _SimulatedScan:
         }
 
     def projections(self, structure: str, record: AnyDict) -> Projections:
-        """The whole scan, its counts still in their file."""
+        """The whole scan, with its counts still in their file."""
         frames: AnyDict = {
             key: np.concatenate([getattr(p, key) for p in self.parts], axis=1)
             for key in ("flats", "darks")

@@ -14,7 +14,7 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin"]
 
-#: Porosity, voxel size in µm, and radii as parts of the edge of a slice.
+#: Porosity, voxel size in µm, and radii as shares of the edge of a slice.
 DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "foam": (0.3, 10.0, (1 / 85, 1 / 20)),
     "blobs": (0.2, 10.0, (1 / 60, 1 / 40)),
@@ -22,16 +22,16 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
     "lacunae": (0.01, 1.0, (1 / 40, 1 / 25)),
     "dentin": (0.12, 0.2, (1 / 100, 3 / 100)),
 }
-#: Least wall between two balls of a foam, in voxels.
+#: Minimum wall thickness between two spheres of a foam, in voxels.
 FOAM_GAP = 1.0
-#: Radii below this are no pores on the grid.
+#: Minimum radius of a pore that the grid can represent, in voxels.
 _LEAST_RADIUS = 2.0
-#: Angles within an exposure where the sample turns all the time and nobody says more.
+#: Default number of angles per exposure for continuous rotation.
 _SUB_ANGLES = 8
 
 
 class SimulateConfig(ScanConfig):
-    """A porous cylinder of known porosity, and how it is scanned."""
+    """A porous cylinder of known porosity, and its scan."""
 
     projections: int = Field(
         default=500,
@@ -125,27 +125,27 @@ class SimulateConfig(ScanConfig):
         return unit
 
     def scan(self) -> ScanConfig:
-        """The part that says how the sample is scanned."""
+        """The settings of the scan."""
         values = self.model_dump(include=set(ScanConfig.model_fields))
         if self.continuous and self.sub_angles == 1:
             values["sub_angles"] = _SUB_ANGLES
         return ScanConfig(**values)
 
     def shape(self) -> tuple[int, int, int]:
-        """Of the sample (Z, Y, X)."""
+        """Shape of the sample (Z, Y, X)."""
         return self.rows or self.size, self.size, self.size
 
     def voxel(self, structure: str) -> float:
-        """Edge of a voxel in `unit`."""
+        """Edge length of a voxel in `unit`."""
         return self.voxel_size or DEFAULTS[structure][1]
 
     def pores(self, structure: str) -> AnyDict:
-        """Arguments of the structure: porosity, radius, seed, of a foam the gap.
+        """Arguments of the structure: porosity, radius, seed and, for a foam, the gap.
 
         Raises
         ------
         ConfigError
-            If there is a gap, but no foam.
+            If there is a gap, but the structure is not a foam.
         """
         porosity, _, parts = DEFAULTS[structure]
         gap: AnyDict = {}

@@ -1,7 +1,7 @@
-"""How few projections, of how short an exposure, still give the right pores, by what.
+"""Find how few projections, and how short an exposure, still give the right pores.
 
-Every cell of the study is a number of projections, an exposure and an algorithm. A
-finished cell is kept, so that a study which was stopped or killed goes on where it was.
+Each cell of the study is a combination of number of projections, exposure and
+algorithm. Finished cells are stored, so that an interrupted study can be resumed.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def study_steps(
     overwrite: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, StudySummary]:
-    """Try every number of projections and every exposure with every algorithm.
+    """Combine every number of projections and every exposure with every algorithm.
 
     Parameters
     ----------
@@ -92,12 +92,12 @@ def study_steps(
         Folder for the results. An existing study of the same scan and settings is
         resumed; numbers of projections, exposures and algorithms may be added.
     reference : Volume, optional
-        The truth, (row, N, N) in the place of the reconstruction; by default what all
-        projections give by filtered back-projection is compared with.
+        Ground truth, (row, N, N), at the position of the reconstruction; by default the
+        filtered back-projection of all projections.
     mask : Volume, optional
-        The sample: voxels that are not zero; same shape as the reference.
+        Sample mask: non-zero voxels; same shape as the reference.
     overwrite : bool
-        Start again where there is another study.
+        Start again if the folder contains another study.
 
     Yields
     ------
@@ -111,9 +111,9 @@ def study_steps(
     Raises
     ------
     ConfigError, ProjectionsError, FileError, VolumeError
-        With one sentence; finished cells are kept.
+        With a one-sentence message; finished cells are kept.
     Cancelled
-        If `should_stop` says so; finished cells are kept.
+        If `should_stop` returns True; finished cells are kept.
     """
     config = config or StudyConfig()
     scan = projections
@@ -139,7 +139,7 @@ def study(
     mask: Volume | None = None,
     **settings: Any,
 ) -> StudySummary:
-    """Study how little of a scan gives the right pores; see `study_steps`.
+    """Find how little of a scan gives the right pores; see `study_steps`.
 
     Parameters
     ----------
@@ -180,7 +180,7 @@ def _begun_steps(
 def _noting(
     steps: Generator[Step, None, T], note: Callable[[str], None]
 ) -> Generator[Step, None, T]:
-    """Pass steps on, and note what they warn of."""
+    """Pass steps on, and record their warnings."""
     with StepIterator(steps) as iterator:
         for step in iterator:
             if isinstance(step, Warned):
@@ -198,7 +198,7 @@ def _whole_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
-    """Reconstruct the whole scan: what cells share, are compared with; its own row."""
+    """Reconstruct the whole scan: shared data, the reference, and its own row."""
     yield StageStarted(message="Looking at the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
     least = ScanSubset(min(config.counts), min(config.exposure))
@@ -207,7 +207,7 @@ def _whole_steps(
         if message:
             yield Warned(message=message)
     yield StageStarted(message="Reconstructing from all projections")
-    # A study that is gone on with does not make it again.
+    # A resumed study does not repeat it.
     full_steps = _noting(context.full_steps(context.judged, should_stop), store.say)
     path, seconds = yield from full_steps
     full = io.read(path)
@@ -231,7 +231,7 @@ def _cells_steps(
     store: StudyStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[AnyDict]]:
-    """Every cell that is not finished yet; a cell that fails ends no study."""
+    """Compute all unfinished cells; a failing cell does not end the study."""
     config = context.config
     cells = [
         Cell(context, subset, name)
@@ -269,18 +269,18 @@ def _cells_steps(
 
 
 def _is_outdated(row: AnyDict, cell: Cell) -> bool:
-    """Whether a finished cell has to be computed again.
+    """Whether a finished cell must be computed again.
 
-    Its network learned from other parts of the projections than asked for.
+    Its network may have been trained on a different number of projection subsets.
 
-    Or it was made by an earlier release, of pairs that share noise, or with settings
-    that were chosen by a reconstruction that is blurred itself.
+    Or an earlier release made it, from pairs with correlated noise, or with settings
+    chosen by comparison with a blurred reconstruction.
     """
     settings = row.get("settings") or {}
     if "failed" in row:
         return False
     if settings.get("method") == "noise2inverse":
-        # Which did not say so had four.
+        # Records without this entry used four.
         wanted = number_of_parts(cell.subset.projections, cell.context.config.splits)
         return bool(settings.get("parts", 4) != wanted)
     if settings.keys() & {"learned_from", "tuned_on"}:
@@ -297,7 +297,7 @@ def _cell_steps(
     store: StudyStore,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
-    """Reconstruct and judge one cell, and keep it."""
+    """Reconstruct, evaluate and store one cell."""
     row: AnyDict = {
         "projections": cell.subset.projections,
         "exposure": cell.subset.exposure,
@@ -326,7 +326,7 @@ def _cell_steps(
 def _outcome_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, Outcome]:
-    """Reconstruct the judged rows of a cell by its algorithm."""
+    """Reconstruct the evaluated rows of a cell with its algorithm."""
     algorithm = find_algorithm(cell.name)
     if isinstance(algorithm, Classical):
         name, candidates = algorithm.algorithm, algorithm.candidates

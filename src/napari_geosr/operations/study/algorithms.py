@@ -1,6 +1,6 @@
-"""Algorithms that a study compares: the table, and those of other packages.
+"""Algorithms that a study compares: built-in ones, and those of other packages.
 
-No torch here: settings are checked by it.
+No torch here: this module is used to validate settings.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import methods
 from napari_geosr.tomography import algorithms
 
-#: Entry points of other packages. Each names a module with ``TITLE`` (what people call
-#: it), ``LEARNS`` (whether it is trained on the lower rows), ``ALGORITHM`` (of
-#: `tomography.algorithms`) or ``METHOD`` (of `learning.methods`), whose settings it
-#: takes, and ``reconstruct_steps(cell, should_stop)``, which returns an
-#: `operations.study.cell.Outcome`. It may have ``CANDIDATES``: settings to tune.
+#: Entry points of other packages. Each names a module with ``TITLE`` (name shown to the
+#: user), ``LEARNS`` (whether it is trained on the lower rows), ``ALGORITHM`` (from
+#: `tomography.algorithms`) or ``METHOD`` (from `learning.methods`), whose settings it
+#: uses, and ``reconstruct_steps(cell, should_stop)``, which returns an
+#: `operations.study.cell.Outcome`. Optional: ``CANDIDATES``, settings to tune.
 GROUP = "napari_geosr.study_algorithms"
 
 
@@ -33,18 +33,18 @@ class Classical:
     Attributes
     ----------
     title : str
-        What people call it.
+        Name shown to the user.
     algorithm : str
-        Its name there.
+        Its name in `tomography.algorithms`.
     candidates : tuple of mapping
-        Settings, ascending, of which a study chooses one by its error on projections
-        that were not used; none where there is nothing to choose.
+        Settings in ascending order, from which a study selects by the error on unused
+        projections; empty if there is nothing to select.
     """
 
     title: str
     algorithm: str
     candidates: tuple[AnyMapping, ...] = ()
-    #: Of learned algorithms alone.
+    #: Only for learned algorithms.
     method: ClassVar[None] = None
 
     def config_class(self) -> type[Config]:
@@ -59,11 +59,11 @@ class LearningMethod:
     Attributes
     ----------
     title : str
-        What people call it.
+        Name shown to the user.
     method : str
-        Its name there.
+        Its name in `learning.methods`.
     settings : mapping
-        Of the method, beside those that all methods of a study share.
+        Settings of the method, in addition to those shared by all methods of a study.
     """
 
     title: str
@@ -78,7 +78,7 @@ class LearningMethod:
 
 @dataclass(frozen=True)
 class ThirdParty:
-    """An algorithm that another package brings; see `GROUP`."""
+    """An algorithm of another package; see `GROUP`."""
 
     module: Any
 
@@ -108,9 +108,9 @@ def _iterations(*numbers: int) -> tuple[AnyMapping, ...]:
     return tuple({"iterations": n} for n in numbers)
 
 
-#: By the name that people type.
+#: Algorithms by the name used in settings.
 ALGORITHMS: Mapping[str, Algorithm] = {
-    # Nothing to tune: it is what the others are compared with.
+    # Nothing to tune: it is the baseline.
     "fbp": Classical("FBP", "fbp"),
     "sirt": Classical("SIRT", "sirt", _iterations(5, 10, 20, 40, 80, 160, 320, 640)),
     "cgls": Classical("CGLS", "cgls", _iterations(2, 5, 10, 20, 40, 80)),
@@ -119,14 +119,14 @@ ALGORITHMS: Mapping[str, Algorithm] = {
         "tv",
         tuple({"weight": w} for w in (0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0)),
     ),
-    # From few projections to what all give.
+    # From few projections to the result of all.
     "msdnet": LearningMethod("MSDNet", "supervised", {"network": "msdnet"}),
-    # As published, and with the critic of Wasserstein.
+    # As published, and with a Wasserstein critic.
     "tomogan-js": LearningMethod(
         "TomoGAN (JS)", "tomogan", {"distance": "jensen-shannon"}
     ),
     "tomogan-w": LearningMethod("TomoGAN (W)", "tomogan", {"distance": "wasserstein"}),
-    # Parts of the few projections teach each other; no other projection is seen.
+    # Trained on subsets of the few projections; no other projection is used.
     "noise2inverse": LearningMethod(
         "Noise2Inverse", "noise2inverse", {"network": "msdnet"}
     ),
@@ -135,7 +135,7 @@ ALGORITHMS: Mapping[str, Algorithm] = {
 
 @cache
 def _third_parties() -> Mapping[str, str]:
-    """Modules of other packages, by the name that people type."""
+    """Modules of other packages, by the name used in settings."""
     found = {p.name.replace("_", "-"): p.module for p in entry_points(group=GROUP)}
     for name in found.keys() & ALGORITHMS.keys():
         raise ConfigError(
@@ -146,7 +146,7 @@ def _third_parties() -> Mapping[str, str]:
 
 
 def algorithm_names() -> list[str]:
-    """Names of all algorithms, as people type them, in alphabetical order."""
+    """Names of all algorithms, in alphabetical order."""
     return sorted([*ALGORITHMS, *_third_parties()])
 
 
@@ -178,12 +178,12 @@ def find_algorithm(name: str) -> Algorithm:
 
 
 def checked_options(name: str, options: AnyMapping) -> AnyDict:
-    """Settings that a person gave an algorithm, in their own types.
+    """A user's settings for an algorithm, converted to their types.
 
     Raises
     ------
     ConfigError
-        If there is no such algorithm, it has no such setting, or a value is bad.
+        If there is no such algorithm, it has no such setting, or a value is invalid.
     """
     kind = find_algorithm(name).config_class()
     return kind.create(**options).model_dump(mode="json", include=set(options))

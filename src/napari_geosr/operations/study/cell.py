@@ -1,4 +1,4 @@
-"""One cell of a study: the judged rows from so many projections, by one algorithm."""
+"""A cell of a study: rows reconstructed from few projections by one algorithm."""
 
 from __future__ import annotations
 
@@ -31,18 +31,18 @@ Voxels = npt.NDArray[np.float32]
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What an algorithm made of few projections.
+    """Result of an algorithm for a subset of the scan.
 
     Attributes
     ----------
     voxels : ndarray of shape (row, N, N), float32
-        Of the judged rows.
+        The evaluated rows.
     seconds : float
-        To reconstruct these rows, and restore them with a trained network.
+        Time to reconstruct these rows, and to restore them with a trained network.
     training_seconds : float
-        To train the network.
+        Time to train the network.
     settings : mapping
-        What was chosen for this cell.
+        Settings chosen for this cell.
     """
 
     voxels: Voxels
@@ -53,25 +53,24 @@ class Outcome:
 
 @dataclass(frozen=True, eq=False)
 class StudyContext:
-    """What all cells of a study share.
+    """Data and settings shared by all cells of a study.
 
     Attributes
     ----------
     scan : Projections
         The whole scan.
     reconstruction : ReconstructConfig
-        With the rotation axis, the size and the beam that hold for all.
+        Includes the common rotation axis, size and beam.
     judged : (int, int)
-        Rows that are measured: first, and the row after the last.
+        Rows to evaluate: first row, and the one after the last.
     taught : (int, int) or None
-        Rows that networks are trained on and settings are chosen on; None where there
-        are too few.
+        Rows for training networks and choosing settings; None if there are too few.
     folder : Path
-        For what is kept only until a number of projections is done with.
+        Folder for temporary files of a number of projections.
     models : Path
-        Gets the trained models.
+        Folder for the trained models.
     mask : Volume or None
-        Where the sample is, as a person marked it.
+        The user's sample mask.
     """
 
     scan: Projections
@@ -86,7 +85,7 @@ class StudyContext:
     def full_steps(
         self, rows: Rows, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[Path, float]]:
-        """Reconstruct rows from all projections, once: path, seconds."""
+        """Reconstruct rows from all projections, once; returns path and seconds."""
         path = self.folder / "full" / f"rows-{rows[0]}-{rows[1]}.ome.tif"
         steps = self.kept_steps(self.scan, rows, path, should_stop)
         return (yield from steps)
@@ -99,13 +98,13 @@ class StudyContext:
         should_stop: ShouldStop,
         **changes: Any,
     ) -> Generator[Step, None, tuple[Path, float]]:
-        """Reconstruct rows of a scan into a file, or take the one that is there.
+        """Reconstruct rows of a scan into a file, or reuse an existing one.
 
         Returns
         -------
         path : Path
         seconds : float
-            That it took when it was made.
+            Duration of the original reconstruction.
         """
         if not path.exists():
             with atomic.explained(path.parent):
@@ -118,7 +117,7 @@ class StudyContext:
                 unfinished=left_unfinished(path),
                 should_stop=should_stop,
             )
-            # What is to be said of the scan is said once, of the whole one.
+            # Messages about the scan are given once, for the whole scan.
             told = (Warned,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
@@ -129,7 +128,7 @@ class StudyContext:
     def in_memory_steps(
         self, scan: Projections, rows: Rows, should_stop: ShouldStop, **changes: Any
     ) -> Generator[Step, None, Volume]:
-        """Reconstruct rows of a scan, as wide as its algorithm needs them."""
+        """Reconstruct rows of a scan in memory, as wide as the algorithm needs them."""
         steps = reconstruct_steps(
             scan, self.config_for(rows, **changes), should_stop=should_stop
         )
@@ -139,23 +138,24 @@ class StudyContext:
         return done.volume
 
     def cropped(self, slices: ArrayLike) -> Voxels:
-        """The middle of slices, in the size of the study."""
+        """The centre of slices, cropped to the size of the study."""
         edge = (slices.shape[-1] - self.size) // 2
         inner = slice(edge, edge + self.size)
         return np.asarray(slices[:, inner, inner])
 
     @property
     def size(self) -> int:
-        """Edge of the slices that are judged."""
+        """Edge length of the evaluated slices."""
         return self.reconstruction.size or self.scan.n_columns
 
     def config_for(self, rows: Rows, **changes: Any) -> ReconstructConfig:
-        """Settings to reconstruct rows with: those of all cells, and `changes`."""
+        """Settings to reconstruct rows: those common to all cells, with `changes`."""
         values = self.reconstruction.model_dump(exclude_unset=True)
         if changes.get("algorithm", "fbp") != "fbp":
             values.pop("filter", None)
-            # Iterations explain all that the detector saw: slices are as wide, and so
-            # much wider than what is judged that their middle is the same voxels.
+            # Iterative algorithms explain everything the detector saw: use slices that
+            # are wide enough, by an amount that keeps the central voxels on the same
+            # grid.
             room = max(0, self.scan.n_columns - self.size)
             values["size"] = self.size + 2 * ((room + 1) // 2)
         return ReconstructConfig.create(**{**values, "rows": rows, **changes})
@@ -163,7 +163,7 @@ class StudyContext:
 
 @dataclass(frozen=True, eq=False)
 class Cell:
-    """What is taken of the scan, and one algorithm."""
+    """A subset of the scan and an algorithm."""
 
     context: StudyContext
     subset: ScanSubset
@@ -171,14 +171,14 @@ class Cell:
 
     @property
     def folder(self) -> Path:
-        """For what cells of the same projections and exposure share."""
+        """Folder shared by cells with the same projections and exposure."""
         return self.context.folder / self.subset.label
 
     @property
     def options(self) -> AnyDict:
-        """Settings that the person gave for this algorithm."""
+        """The user's settings for this algorithm."""
         return dict(self.context.config.options.get(self.name, {}))
 
     def scan(self) -> Projections:
-        """What is taken of the whole scan."""
+        """The subset of the whole scan."""
         return take(self.context.scan, self.subset, self.context.config)[0]

@@ -1,6 +1,6 @@
-"""Cells of a study whose algorithm is classical: reconstruct, with tuned settings.
+"""Study cells with classical algorithms: reconstruction with tuned settings.
 
-Settings are chosen by views that the algorithm was not given.
+Settings are chosen by comparison with views that the algorithm did not use.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.physics.geometry import ParallelGeometry
 
-#: Rows on which settings are tried.
+#: Number of rows for tuning settings.
 _ROWS = 8
 
 
@@ -45,12 +45,12 @@ def classical_steps(
     candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Outcome]:
-    """Reconstruct the judged rows by an algorithm of `tomography.algorithms`.
+    """Reconstruct the evaluated rows with an algorithm of `tomography.algorithms`.
 
     Parameters
     ----------
     candidates : sequence of mapping
-        Settings, ascending, of which one is chosen where a person gave none.
+        Settings in ascending order, one of which is chosen if the user set none.
     """
     context, scan = cell.context, cell.scan()
     settings, tuned_on = cell.options, {}
@@ -60,7 +60,7 @@ def classical_steps(
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
-        # What was left by a study with other settings is not taken for this one's.
+        # Do not reuse results of a study with other settings.
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
@@ -78,7 +78,7 @@ def classical_steps(
 
 
 def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMapping]:
-    """The candidates that do not contradict the settings that a person gave."""
+    """The candidates that are compatible with the user's settings."""
     if not cell.context.config.tune:
         return []
     given = cell.options.keys()
@@ -91,20 +91,20 @@ def _tuned_steps(
     candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, str]]:
-    """The candidate whose slices come nearest to measurements that it was not given.
+    """The candidate whose slices agree best with unused measurements.
 
-    Slices are projected along views that were left out. What was measured there, less
-    that, is reconstructed by filtered back-projection: how slices differ from the
-    object, with noise that is the same for all candidates. Its mean square in the
-    sample decides. (Slices compared with a reconstruction of the views left out would
-    be called the better the more they are blurred, and would be blamed for streaks
-    twice, as those of the two are each other's negative.)
+    Slices are projected along the unused views. The measurements there minus these
+    projections are reconstructed by filtered back-projection, which gives the error of
+    the slices, plus noise that is the same for all candidates. Its mean square within
+    the sample decides. (A direct comparison with a reconstruction of the unused views
+    would favour blurred slices, and would count streaks twice, because the streaks of
+    both are opposite.)
 
     Parameters
     ----------
     candidates : sequence of mapping
-        In an order along which the error falls and rises again: from the middle on they
-        are tried downhill, as far as it goes.
+        Ordered so that the error falls and rises again: they are tried downhill from
+        the middle one.
 
     Returns
     -------
@@ -113,7 +113,7 @@ def _tuned_steps(
         What candidates were compared with, in a few words.
     """
     context = cell.context
-    # Views that were left out tell it without the reference, so on any rows.
+    # Unused views do not require the reference, so any rows can be used.
     first, stop = context.taught or context.judged
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
@@ -146,13 +146,13 @@ def _tuned_steps(
 
 @dataclass(frozen=True, eq=False)
 class _Measured:
-    """Line integrals of rows along views, and the place of the sample in their slices.
+    """Line integrals of rows along views, and the sample mask of their slices.
 
     Attributes
     ----------
     sinogram : Tensor of shape (row, angle, column), float32
     inside : ndarray of bool of shape (row, N, N)
-        In the size of the study.
+        Cropped to the size of the study.
     """
 
     context: StudyContext
@@ -162,7 +162,7 @@ class _Measured:
     inside: Mask
 
     def error(self, slices: ArrayLike, should_stop: ShouldStop) -> float:
-        """Mean squared difference in the sample, with a share of noise."""
+        """Mean squared difference within the sample, including noise."""
         import torch
 
         from napari_geosr.physics.projector import project
@@ -183,9 +183,9 @@ class _Measured:
 
 
 def _sharp(sinogram: Tensor) -> Tensor:
-    """Projections without the blur of a pixel (sinc) and of interpolation (sinc²).
+    """Projections with the blur of pixel (sinc) and interpolation (sinc²) removed.
 
-    Which would hide noise that differs from voxel to voxel.
+    The blur would hide noise that differs between voxels.
     """
     import torch
 
@@ -203,14 +203,14 @@ def _measured_steps(
     algorithm: str,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _Measured]:
-    """What slices of `algorithm` are compared with.
+    """The data that slices of `algorithm` are compared with.
 
     Parameters
     ----------
     target : Projections
-        Of these rows alone.
+        Restricted to these rows.
     rows : (int, int)
-        Which of the whole scan they are.
+        Their row numbers in the whole scan.
     """
     import torch
 
@@ -227,7 +227,7 @@ def _measured_steps(
 def _inside_steps(
     context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """The sample in rows; where none is found, what all projections see."""
+    """The sample mask of rows; if no sample is found, the field of view."""
     first, stop = rows
     volume: Volume | None = None
     if context.mask is None and context.config.sample == "auto":
@@ -242,7 +242,7 @@ def _inside_steps(
     inside: Mask | None = None
     steps = sample_steps(context, rows, slices, should_stop)
     with suppress(VolumeError):
-        # What is to be said of the sample is said of the judged rows.
+        # Messages about the sample are given for the evaluated rows.
         inside = yield from recount(steps)
     if inside is None or not inside.any():
         shape = (stop - first, context.size, context.size)
@@ -251,7 +251,7 @@ def _inside_steps(
 
 
 def _loaded(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
-    """These rows in memory: all candidates are tried on them."""
+    """These rows in memory, because all candidates use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)
     every = slice(None)

@@ -17,7 +17,7 @@ from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
 from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
-#: What changes nothing that was computed: figures are made anew from finished cells.
+#: Settings that do not affect finished cells: figures are recomputed from these.
 _LATE = (
     "counts",
     "exposure",
@@ -35,17 +35,17 @@ _LATE = (
 )
 
 
-#: A photon in a thousand: less is no picture. Of longer ones too few photons are left
-#: out to learn from and to choose settings on.
+#: Limits of the exposure, as a share. Below the first an image has too few photons;
+#: above the second too few are left for training and for choosing settings.
 _SHORTEST, _LONGEST = 0.001, 0.9
 
 
-#: Fewer numbers of projections than this make no curve.
+#: Minimum number of projection counts for a curve.
 _LEAST_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
-    """An algorithm, or all that begin with its name: tomogan has two critics."""
+    """An algorithm, or all that begin with its name (tomogan has two critics)."""
     known = algorithm_names()
     if word in known:
         return [word]
@@ -53,7 +53,7 @@ def _variants(word: str) -> list[str]:
 
 
 class StudyConfig(Config):
-    """Which numbers of projections are tried, by which algorithms, and how judged."""
+    """Projection counts and algorithms to compare, and the evaluation."""
 
     counts: Annotated[tuple[int, ...], COMMAS] = Field(
         (50, 75, 100, 150, 250),
@@ -264,23 +264,23 @@ class StudyConfig(Config):
             raise ValueError(str(error)) from error
 
     def essential(self) -> AnyDict:
-        """Settings that finished cells depend on."""
+        """Settings on which finished cells depend."""
         return self.model_dump(mode="json", exclude=set(_LATE))
 
 
 def counts_for(n_angles: int) -> tuple[int, ...]:
-    """Sensible numbers of projections to try on a scan.
+    """Suitable numbers of projections for a scan.
 
     Parameters
     ----------
     n_angles : int
-        Projections of the scan.
+        Number of projections of the scan.
 
     Returns
     -------
     tuple of int
-        The default ones that are fewer than the scan has; where those are not three,
-        an eighth, a quarter, a half and three quarters of them.
+        The default ones below that number; if these are fewer than three, an eighth, a
+        quarter, a half and three quarters of it.
 
     Examples
     --------

@@ -24,7 +24,7 @@ Picture = npt.NDArray[np.uint8]
 
 _INK = {"light": "#222222", "dark": "#e6e6e6"}
 _PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Okabe and Ito's palette, for any colour vision, and two more; markers tell as well.
+#: Okabe and Ito's colour-blind-safe palette, and two more; markers differ as well.
 _COLOURS = (
     "#d55e00",
     "#0072b2",
@@ -36,10 +36,10 @@ _COLOURS = (
     "#9467bd",
 )
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X", "*")
-#: Of exposures, the longest first.
+#: Line styles of the exposures, longest first.
 _LINES: tuple[Any, ...] = ("-", "--", "-.", ":", (0, (1, 4)), (0, (6, 2, 1, 2, 1, 2)))
 _LINE_WORDS = ("full", "dashed", "dash-dotted", "dotted", "loosely dotted")
-#: What is drawn: key, title, factor, and whether sign or place matters less than size.
+#: Plotted figures: key, title, factor, and whether only the magnitude matters.
 _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("porosity_error", "|porosity error| (%)", 100, True),
     ("pores_per_mm3_error", "|pores per mm³ error| (%)", 100, True),
@@ -50,7 +50,7 @@ _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("ssim", "SSIM", 1, False),
     ("seconds", "seconds, training included", 1, False),
 )
-#: Relative errors span decades: below this many percent the axis is linear.
+#: Relative errors span decades: below this value in per cent the axis is linear.
 _LINEAR = 1.0
 
 
@@ -60,11 +60,11 @@ def curves_png(
     theme: Theme,
     tolerance: float,
 ) -> bytes:
-    """Every figure over the number of projections, a line for each algorithm.
+    """Plot every figure against the number of projections, one line per algorithm.
 
-    Shorter exposures have broken lines; where one number of projections alone was
-    tried, figures are over the exposure. The porosity that is called right is shaded,
-    up to the relative `tolerance`.
+    Shorter exposures have dashed lines; with a single number of projections, figures
+    are plotted against the exposure. The range of correct porosities is shaded, up to
+    the relative `tolerance`.
 
     Parameters
     ----------
@@ -74,7 +74,7 @@ def curves_png(
         Algorithms, in the order of the legend.
     theme : {"light", "dark"}
     tolerance : float
-        Relative error up to which a porosity is called right.
+        Relative error up to which a porosity counts as correct.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -119,15 +119,15 @@ def curves_png(
 def curves_over(
     rows: Sequence[AnyMapping], names: Sequence[str]
 ) -> tuple[dict[tuple[str, int], list[tuple[float, AnyMapping]]], str]:
-    """Rows as curves: what they are drawn over, and the row, in its order.
+    """Rows as curves: sorted pairs of horizontal value and row.
 
     Returns
     -------
     curves : dict
-        By algorithm and place of the exposure among all, the longest first; over
-        exposures the place is 0.
+        By algorithm and index of the exposure, longest first; the index is 0 if the
+        exposure is the horizontal axis.
     word : str
-        What they are over.
+        Name of the horizontal axis.
     """
     mine = [row for row in rows if row["algorithm"] in names]
     exposures = sorted({ScanSubset.of(row).exposure for row in mine}, reverse=True)
@@ -165,16 +165,16 @@ def volumes_png(
     per_decade: int,
     theme: Theme,
 ) -> bytes:
-    """Histograms of pore volumes, a panel for each number of projections and exposure.
+    """Histograms of pore volumes, a panel per number of projections and exposure.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Those with ``pore_volume_counts``: pores in each class, from one voxel on.
+        Rows with ``pore_volume_counts``: pores per class, from one voxel on.
     true : sequence of int
-        The same of the reference, filled in grey.
+        The same for the reference, filled in grey.
     per_decade : int
-        Classes in a decade.
+        Classes per decade.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -219,7 +219,7 @@ def volumes_png(
 
 
 def _frame(axes: Any, ink: str) -> None:
-    """Axes on the left and below alone, in the colour of the text."""
+    """Show only the left and bottom axes, in the text colour."""
     axes.tick_params(which="both", colors=ink, labelsize=8)
     for side, spine in axes.spines.items():
         spine.set_visible(side in ("left", "bottom"))
@@ -266,7 +266,7 @@ def _points(
 
 
 def table_png(cells: Sequence[Sequence[tuple[str, Picture | None]]]) -> bytes:
-    """Pictures in rows and columns, a word above each, as one grey picture.
+    """Combine labelled pictures in rows and columns into one grey picture.
 
     Parameters
     ----------

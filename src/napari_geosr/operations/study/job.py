@@ -1,6 +1,6 @@
-"""A study of the number of projections as a job: what its folder says, and its run.
+"""A study job: the description in its folder, and its run.
 
-No torch here: docks read it.
+No torch here: docks import this module.
 """
 
 from __future__ import annotations
@@ -34,14 +34,14 @@ from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.setup import check_study, shape_of
 
 OPERATION = "study projections"
-#: Folder of the study in that of its job.
+#: Name of the study's folder within the job folder.
 RESULT = "result"
-#: Beside its cells, what a study says in a job.
+#: Steps that a study reports in a job, in addition to those of its cells.
 _TOLD = (StageStarted, CentreFound, Warned)
 
 
 class StudyInput(Config):
-    """What a study is of."""
+    """Inputs of a study."""
 
     projections: Path = Field(title="Projections", description="The complete scan.")
     reading: ProjectionsInput = Field(
@@ -62,12 +62,12 @@ class StudyInput(Config):
     )
 
     def open(self) -> tuple[Projections, Volume | None, Volume | None]:
-        """Open the scan, and reference and mask where they are given, lazily.
+        """Open the scan and, if given, reference and mask, lazily.
 
         Raises
         ------
         FileError, ProjectionsError, VolumeError, ConfigError
-            With one sentence.
+            With a one-sentence message.
         """
         scan = open_projections(self.projections, self.reading)
         reference, mask = (
@@ -78,14 +78,14 @@ class StudyInput(Config):
 
 
 class StudyJob(Config):
-    """All that a study needs to be done, here or elsewhere."""
+    """Everything that a study needs to run, on this or another computer."""
 
     data: StudyInput
     settings: StudyConfig = StudyConfig()
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> StudyJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         data = dict(values.get("data") or {})
         reading = ProjectionsInput.from_mapping(data.pop("reading", None) or {})
         return cls(
@@ -94,7 +94,7 @@ class StudyJob(Config):
         )
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Values that `from_values` can read."""
         return {
             "operation": OPERATION,
             "method": "study",
@@ -103,19 +103,19 @@ class StudyJob(Config):
         }
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Refuse invalid settings before a process is started.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         scan, reference, mask = self.data.open()
         check_study(scan, self.settings)
         shape_of(scan, reference, mask)
 
     def goes_on_with(self, other: StudyJob) -> bool:
-        """Whether finished cells of `other` hold for this study as well."""
+        """Whether finished cells of `other` are valid for this study as well."""
         return (
             self.data == other.data
             and self.settings.essential() == other.settings.essential()
@@ -129,29 +129,29 @@ def study_job_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Study a scan in the folder of a job, or go on where it was stopped.
+    """Run a study in the folder of a job, or resume an interrupted one.
 
     Parameters
     ----------
     folder : Path
-        Gets ``result/``: see `napari_geosr.operations.study`.
+        Receives ``result/``: see `napari_geosr.operations.study`.
     keep_unfinished : callable
-        Not asked: a report of some of the cells would say what others may deny.
+        Not used: a report of only some cells could be misleading.
 
     Yields
     ------
     Step
-        Counted in cells: `CellDone`.
+        `CellDone`, counted in cells.
 
     Returns
     -------
     Path or None
-        Of the report; None if `should_stop` ended it early.
+        Path of the report; None if `should_stop` ended the run early.
 
     Raises
     ------
     GeoSRError
-        With one sentence; finished cells are kept.
+        With a one-sentence message; finished cells are kept.
     """
     scan, reference, mask = job.data.open()
     steps = study_steps(

@@ -1,4 +1,4 @@
-"""How good a reconstruction of a study is: pores first, then the picture."""
+"""Evaluates the reconstructions of a study: pores first, then image quality."""
 
 from __future__ import annotations
 
@@ -25,33 +25,33 @@ if TYPE_CHECKING:
 Mask = npt.NDArray[np.bool_]
 Picture = npt.NDArray[np.uint8]
 
-#: Planes that the structural similarity is a mean over, at most.
+#: Maximum number of planes for the mean structural similarity.
 _SSIM_PLANES = 8
-#: Its window has 11 pixels.
+#: Width of its window in pixels.
 _SSIM_WINDOW = 11
-#: Edge of the pictures, and of the cube of pores that is rendered, in voxels.
+#: Edge lengths of the pictures, and of the rendered cube of pores, in voxels.
 _PICTURE, _CUBE = 320, 96
-#: Grey values of the reference's sample between which pictures have their contrast.
+#: Percentiles of the reference's sample that define the contrast of pictures.
 _LEVELS = (0.5, 99.5)
-#: Where the light of a rendering comes from (depth, y, x).
+#: Direction of the light for renderings (depth, y, x).
 _LIGHT = (0.7, -0.5, -0.5)
 
 
 @dataclass(frozen=True, eq=False)
 class StudyReference:
-    """What every reconstruction is compared with.
+    """The reference for all reconstructions.
 
     Attributes
     ----------
     volume : Volume
-        The judged rows: of the truth, or from all projections.
+        The evaluated rows of the ground truth, or of the full reconstruction.
     sample : ndarray of bool or None
-        Where pores are looked for; None: everywhere.
+        Sample mask; None: everywhere.
     report : PorosityReport
     contrast : float
-        Between the means of solid and pores: the range of the PSNR.
+        Difference of the means of solid and pores: the range for the PSNR.
     levels : tuple of float
-        Grey values that pictures show as black and white.
+        Grey values shown as black and white in pictures.
     """
 
     volume: Volume
@@ -61,14 +61,14 @@ class StudyReference:
     levels: tuple[float, float]
 
 
-#: Classes of the histogram of pore volumes in a decade.
+#: Classes per decade of the pore-volume histogram.
 VOLUMES_PER_DECADE = 4
 
 
 def measured_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PorosityReport]:
-    """Measure the pores by the rules of the study.
+    """Measure the pores with the settings of the study.
 
     Parameters
     ----------
@@ -90,7 +90,7 @@ def measured_steps(
 def reference_steps(
     volume: Volume, sample: Mask | None, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, StudyReference]:
-    """Measure the volume that others are compared with.
+    """Measure the reference volume.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def judged_steps(
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
     """Compare a reconstruction with the reference; return figures and pictures.
 
-    Figures are what JSON can hold; pictures are ``slice`` and ``pores``.
+    Figures are JSON-serialisable; pictures are ``slice`` and ``pores``.
 
     Parameters
     ----------
@@ -154,11 +154,11 @@ def judged_steps(
 
 
 def measured_figures(report: PorosityReport) -> AnyDict:
-    """What was measured in one volume."""
+    """The figures measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:
-        # Of a pore network: loops less enclosed solids, b1 - b2 = b0 - χ.
+        # For a pore network: loops minus enclosed solids, b1 - b2 = b0 - χ.
         volume = report.pore_count / report.pores_per_mm3
         density = (components - report.euler_number) / volume
     return {
@@ -174,7 +174,7 @@ def measured_figures(report: PorosityReport) -> AnyDict:
 
 
 def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
-    """Pores by volume: how many in each quarter of a decade, from one voxel on."""
+    """Histogram of pore volumes in quarter decades, starting at one voxel."""
     places = np.floor(VOLUMES_PER_DECADE * np.log10(voxels) + 1e-9).astype(int)
     return [int(n) for n in np.bincount(places)]
 
@@ -182,7 +182,7 @@ def volume_counts(voxels: npt.NDArray[np.float64]) -> list[int]:
 def pore_mask(
     voxels: AnyArray, threshold: float, sample: Mask | None, config: StudyConfig
 ) -> Mask:
-    """Voxels that are pore.
+    """Mask of the pore voxels.
 
     Parameters
     ----------
@@ -191,7 +191,7 @@ def pore_mask(
     sample : ndarray of bool or None
         Sample mask; None for everywhere.
     config : StudyConfig
-        Says whether pores are dark or bright.
+        Defines whether pores are dark or bright.
     """
     pores: Mask = phase_mask(voxels, threshold, config.phase)
     return pores if sample is None else pores & sample
@@ -202,7 +202,7 @@ def _sizes(report: PorosityReport) -> npt.NDArray[np.float64]:
 
 
 def _finite(value: object) -> Any:
-    """JSON has no infinity: what cannot be said is None."""
+    """Convert non-finite values to None, because JSON has no infinity."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value.item() if isinstance(value, np.generic) else value
@@ -218,7 +218,7 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 
 
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
-    """The middle slice, or the middle of it, as a picture."""
+    """The central slice, or the centre of it, as a picture."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
     y, x = (max(0, (n - _PICTURE) // 2) for n in plane.shape)
     plane = plane[y : y + _PICTURE, x : x + _PICTURE]
@@ -228,10 +228,10 @@ def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
 
 
 def rendered(pores: Mask) -> Picture:
-    """The pores in the middle of the volume, seen from above at an angle.
+    """Render the pores in the centre of the volume, viewed obliquely from above.
 
-    A depth-shaded view: of each line of sight the first pore, lit from the upper left,
-    the darker the farther. 0 is background.
+    A depth-shaded view: the first pore along each line of sight, lit from the upper
+    left, and darker with distance. 0 is background.
     """
     from scipy import ndimage
 

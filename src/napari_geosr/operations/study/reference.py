@@ -1,4 +1,4 @@
-"""What reconstructions of a study are compared with, and where pores are looked for."""
+"""The reference of a study's reconstructions, and the region to search for pores."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ from napari_geosr.operations.study.judge import (
     rendered,
 )
 
-#: The algorithm of the reference, and of the row of the whole scan.
+#: Name of the algorithm of the reference, and of the row of the whole scan.
 FULL = "full"
-#: The sample may leave out this part of its convex outline before it is said; foams
-#: whose cells are cut open by the surface leave out 7 to 9 %. Where there are few
-#: pores, as much as this part of the porosity, but never as little as rough edges.
+#: Share of its convex outline that the sample may omit without a warning; foams whose
+#: cells are cut open by the surface omit 7 to 9 %. For small porosities this share of
+#: the porosity, but at least the last value, which allows for rough edges.
 _MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
 
 
@@ -39,7 +39,7 @@ def judge_steps(
     reference: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, StudyReference]:
-    """Measure the volume that reconstructions are compared with, in the judged rows.
+    """Measure the reference volume in the evaluated rows.
 
     Parameters
     ----------
@@ -47,7 +47,7 @@ def judge_steps(
     full : Volume
         Reconstruction of the whole scan.
     reference : Volume or None
-        Given instead of `full`.
+        Used instead of `full`.
     should_stop : callable
     """
     against = full
@@ -73,14 +73,14 @@ def sample_steps(
     slices: Callable[[], Generator[Step, None, Volume]],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Mask | None]:
-    """Where the sample is in rows of a study.
+    """The sample mask in rows of a study.
 
-    None if it is everywhere.
+    None if everything is sample.
 
     Parameters
     ----------
     slices : callable
-        Gives these rows, to find it in where neither a mask nor a place was given.
+        Returns these rows, to find the sample if neither a mask nor a region was given.
     """
     sample: Mask | None = None
     if context.mask is not None:
@@ -95,7 +95,7 @@ def sample_steps(
 
 
 def circle(n: int) -> Mask:
-    """What all projections see of a slice of `n` × `n` voxels."""
+    """The field of view in a slice of `n` × `n` voxels."""
     axis = np.arange(n) - (n - 1) / 2
     inside: Mask = np.hypot(axis[:, None], axis[None, :]) <= n / 2 - 1
     return inside
@@ -109,7 +109,7 @@ def _there(volume: Volume) -> Generator[Step, None, Volume]:
 def _found_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
-    """Where pores are looked for, in all reconstructions alike."""
+    """The region to search for pores, the same for all reconstructions."""
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     seen = circle(volume.shape[-1])
@@ -145,7 +145,7 @@ def full_row(context: StudyContext, judge: StudyReference, seconds: float) -> An
     context : StudyContext
     judge : StudyReference
     seconds : float
-        That the reconstruction took.
+        Duration of the reconstruction.
     """
     zero = dict.fromkeys(
         (

@@ -1,4 +1,4 @@
-"""The report of a study: one HTML page that needs nothing else."""
+"""The report of a study: one self-contained HTML page."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
-#: Rows of pictures, at most.
+#: Maximum number of rows of pictures.
 _SHOWN = 5
 
 
@@ -45,12 +45,12 @@ def write_report(
     Parameters
     ----------
     record : mapping
-        Provenance, shown at the end.
+        Provenance, shown at the end of the page.
     pictures : callable
-        Gives the pictures of a cell, by ``slice`` and ``pores``, from its subset of the
-        scan and the name of its algorithm.
+        Returns the pictures of a cell, by ``slice`` and ``pores``, for a subset of the
+        scan and the name of an algorithm.
     reference_pictures : mapping
-        The same of what cells are compared with.
+        The same for the reference.
     """
     shorter = min(config.exposure) < 1
     how = "How few projections" + (", how short an exposure" if shorter else "")
@@ -106,14 +106,14 @@ def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
 
 
 def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
-    """Porosity errors by exposure and projections, where both were tried."""
+    """Porosity errors by exposure and projections, if both were varied."""
     if min(len(config.counts), len(config.exposure)) < 2:
         return []
     parts = ["<h2>Porosity error by exposure and projections</h2>"]
     for name in config.algorithms:
         mine = [row for row in done.rows if row["algorithm"] == name]
         rows = {ScanSubset.of(row): row for row in mine}
-        if name == "fbp":  # the whole scan, which is no cell
+        if name == "fbp":  # the whole scan is not a cell
             rows[ScanSubset.of(done.rows[0])] = done.rows[0]
         body = []
         for exposure in config.exposure:
@@ -133,7 +133,7 @@ def _maps(done: StudySummary, config: StudyConfig) -> list[str]:
 def _volumes(
     done: StudySummary, names: Sequence[str], themes: Sequence[Theme]
 ) -> list[str]:
-    """Histograms; nothing where all cells are of a release that kept none."""
+    """Histograms; empty if the cells come from a release that stored none."""
     key = "pore_volume_counts"
     rows = [row for row in done.rows if row.get(key) and row["algorithm"] in names]
     if not rows:
@@ -149,13 +149,13 @@ def _volumes(
 
 
 def _said(done: StudySummary) -> list[str]:
-    """What a person should bear in mind of these figures."""
+    """Remarks for interpreting the figures."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
 
 
 def _settings(rows: Sequence[AnyMapping]) -> list[str]:
-    """What was chosen for each cell, and what it learned from."""
+    """Settings chosen for each cell, and its training data."""
     table = []
     for row in rows:
         known = {k: v for k, v in (row.get("settings") or {}).items() if v is not None}
@@ -172,7 +172,7 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
     ]
 
 
-#: What settings say of what was learned on, in words.
+#: Descriptions of the training data, by setting.
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
@@ -221,12 +221,12 @@ _SAVED = (
 
 
 def number(value: float | None, digits: int = 3) -> str:
-    """A number for people; – where nothing is known."""
+    """A number as text; – if unknown."""
     return "–" if value is None else f"{value:.{digits}g}"
 
 
 def percent(value: float | None) -> str:
-    """A signed relative error for people."""
+    """A signed relative error as text."""
     return "–" if value is None else f"{100 * value:+.1f} %"
 
 
@@ -363,7 +363,7 @@ def _pictures(
     pictures: PicturesOf,
     reference: Picture | None,
 ) -> bytes:
-    """Slices or pores: a row for what was taken, a column for each algorithm."""
+    """Slices or pores: a row per subset, a column per algorithm."""
     titles = {row["algorithm"]: str(row["title"]) for row in done.rows}
 
     def picture(subset: ScanSubset, name: str) -> Picture | None:
@@ -383,7 +383,7 @@ def _pictures(
 
 
 def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
-    """As many as are shown, the first and the last among them."""
+    """A selection with the maximum length, including the first and the last."""
     n = len(subsets)
     if n <= _SHOWN:
         return subsets
@@ -391,7 +391,7 @@ def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
 
 
 def terminal_table(done: StudySummary) -> Table:
-    """The main figures as a table of rich: errors, but for the porosity itself."""
+    """The main figures as a rich table: errors, and the porosity itself."""
     from rich.markup import escape
     from rich.table import Table
 

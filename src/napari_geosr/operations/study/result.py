@@ -1,7 +1,7 @@
-"""The result of a study: its rows, and what the fewer projections save.
+"""The result of a study: its rows, and the savings from fewer projections.
 
-The published figures are an hour at the ESRF = 300 kWh, about 18 kg CO2eq, and an hour
-of a laboratory scanner = 5 kWh, about 0.3 kg; both are 0.06 kg per kilowatt-hour.
+The published figures are: one hour at the ESRF = 300 kWh, about 18 kg CO2eq; one hour
+of a laboratory scanner = 5 kWh, about 0.3 kg. Both correspond to 0.06 kg per kWh.
 """
 
 from __future__ import annotations
@@ -21,33 +21,33 @@ from napari_geosr.operations.study.subset import ScanSubset, all_subsets
 
 @dataclass(frozen=True)
 class CellDone(Step):
-    """A cell is judged; `row` has its figures."""
+    """A cell has been evaluated; `row` contains its figures."""
 
     row: AnyDict = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class StudySummary:
-    """A study: its rows, what they are compared with, its files.
+    """A study: its rows, reference and files.
 
     Attributes
     ----------
     rows : list of dict
-        One for each cell, by number of projections and exposure; the whole scan first.
+        One per cell, by number of projections and exposure; the whole scan first.
     reference : dict
-        Figures of the truth, or of the full reconstruction.
+        Figures of the ground truth, or of the full reconstruction.
     savings : list of dict
-        What each number of projections and exposure needs.
+        Resources for each number of projections and exposure.
     fewest : dict
-        Fewest projections of the longest exposure that give the right porosity, by
-        algorithm.
+        Minimum number of projections with the longest exposure that gives the right
+        porosity, by algorithm.
     least : dict
-        By algorithm, ``projections`` and ``exposure`` with the least light that give
-        the right porosity; None where none do.
+        By algorithm, the ``projections`` and ``exposure`` with the least light that
+        give the right porosity; None if none do.
     files : dict of Path
         ``csv``, ``json``, ``html``.
     warnings : tuple of str
-        What is to be borne in mind.
+        Remarks for interpreting the figures.
     """
 
     rows: list[AnyDict]
@@ -63,9 +63,9 @@ _HOUR = 3600.0
 
 
 def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
-    """What each number of projections and exposure needs, the whole scan first.
+    """Resources for each number of projections and exposure, the whole scan first.
 
-    Exposures are taken to be all of the time of a scan.
+    The duration of a scan is assumed to consist of exposures only.
 
     Returns
     -------
@@ -110,12 +110,12 @@ def savings(scan: Projections, config: StudyConfig) -> list[AnyDict]:
 def computing(
     row: AnyDict, config: StudyConfig, judged: float = 1.0
 ) -> dict[str, float]:
-    """Energy and CO2eq of the computer for the whole volume, training included.
+    """Energy and CO2eq of computing the whole volume, including training.
 
     Parameters
     ----------
     judged : float
-        Share of the rows that the seconds of the row are for. A network is trained once
+        Share of the rows to which the row's seconds refer. A network is trained once
         for all rows.
     """
     seconds = row.get("seconds", 0.0) / judged + row.get("training_seconds", 0.0)
@@ -129,10 +129,10 @@ def computing(
 def fewest(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, int | None]:
-    """Fewest projections from which on the porosity is right, by algorithm.
+    """Minimum number of projections for the right porosity, by algorithm.
 
-    Right means within the tolerance, at this and at every larger number that was tried,
-    with the longest exposure; None where no number will do.
+    Right means within the tolerance, for this and all larger numbers tried, with the
+    longest exposure; None if no number is sufficient.
 
     Parameters
     ----------
@@ -140,7 +140,7 @@ def fewest(
         Finished cells.
     config : StudyConfig
     n_angles : int
-        Projections of the whole scan.
+        Number of projections of the whole scan.
     """
     longest = max(config.exposure)
     found: dict[str, int | None] = {}
@@ -155,9 +155,9 @@ def least(
 ) -> dict[str, dict[str, float] | None]:
     """Projections and exposure with the least light that give the right porosity.
 
-    Right means within the tolerance, with these and with whatever had as many
-    projections and as long an exposure, or more. Of equal light fewer projections.
-    A slow continuous scan has as much light with few views as with many.
+    Right means within the tolerance, for this combination and all others with at least
+    as many projections and as long an exposure. For equal light, fewer projections are
+    preferred. A slow continuous scan has the same light with few views as with many.
 
     Parameters
     ----------
@@ -165,7 +165,7 @@ def least(
         Finished cells.
     config : StudyConfig
     n_angles : int
-        Projections of the whole scan.
+        Number of projections of the whole scan.
     """
     found: dict[str, dict[str, float] | None] = {}
     for name, right in _right(rows, config, n_angles).items():
@@ -177,7 +177,7 @@ def least(
 def _right(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """What gives the right porosity, and so does all that was tried with more light."""
+    """Subsets that, like all those with more light, give the right porosity."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {
@@ -203,14 +203,14 @@ def _right(
 
 
 def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
-    """Light, and so time, as a share of that of the whole scan.
+    """Light, and therefore time, as a share of that of the whole scan.
 
     Parameters
     ----------
     subset : ScanSubset
     config : StudyConfig
     n_angles : int
-        Projections of the whole scan.
+        Number of projections of the whole scan.
     """
     # A slow continuous scan has fewer views, but takes as long.
     slow = config.acquisition == "continuous" and config.light == "all"
@@ -220,7 +220,7 @@ def light_of(subset: ScanSubset, config: StudyConfig, n_angles: int) -> float:
 def _by_light(
     subsets: Sequence[ScanSubset], config: StudyConfig, n_angles: int
 ) -> list[ScanSubset]:
-    """The most light first; of equal light, more projections first."""
+    """Sort by light, most first; for equal light, more projections first."""
 
     def key(subset: ScanSubset) -> tuple[float, int]:
         return round(light_of(subset, config, n_angles), 9), subset.projections

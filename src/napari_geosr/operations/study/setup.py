@@ -1,4 +1,4 @@
-"""What comes before the cells of a study: checks, its record, what all cells share."""
+"""Prepares the cells of a study: checks, record, shared data."""
 
 from __future__ import annotations
 
@@ -31,15 +31,15 @@ from napari_geosr.operations.study.subset import (
 )
 from napari_geosr.tomography.flat_fields import incident_counts
 
-#: Rows between those that are trained on and those that are judged: a network sees two
-#: slices on each side.
+#: Number of rows between those for training and those for evaluation: a network sees
+#: two slices on each side.
 _GAP = 4
-#: Fewer rows than this are judged all, and nothing is trained on.
+#: Minimum number of rows for training; with fewer, all rows are evaluated.
 _LEAST_ROWS = 16
 
 
 def check_study(scan: Projections, config: StudyConfig) -> None:
-    """Refuse what can be seen to be wrong at once."""
+    """Refuse settings that are recognisably wrong."""
     if scan.geometry != "parallel":
         raise ProjectionsError(
             f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
@@ -56,7 +56,7 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
 
 
 def doubts(scan: Projections, config: StudyConfig) -> list[str]:
-    """What is to be said of learning from pairs out of one scan."""
+    """Warnings about training on pairs from one scan."""
     paired = [
         algorithm
         for algorithm in map(find_algorithm, config.algorithms)
@@ -70,7 +70,7 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
             "shares noise with what they are given, and some of it is kept. "
             "Noise2Inverse keeps none."
         )
-    # Of shorter exposures it is said when they are taken.
+    # For shorter exposures the warning is given when they are made.
     quick = config.acquisition == "continuous" and config.light == "one"
     shorter = quick or min(config.exposure) < 1
     if paired and not shorter and (note := photon_note(scan, config)):
@@ -137,14 +137,14 @@ def record_steps(
     mask: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, AnyDict]:
-    """Make the record of a study: inputs with checksums, and settings.
+    """Create the record of a study: inputs with checksums, and settings.
 
     Parameters
     ----------
     scan : Projections
     config : StudyConfig
     reference, mask : Volume or None
-        Given instead of being made from the whole scan.
+        If given, used instead of those derived from the whole scan.
     should_stop : callable
     """
     given = {"reference": reference, "mask": mask}
@@ -155,7 +155,7 @@ def record_steps(
         settings=config.model_dump(mode="json"),
         should_stop=should_stop,
     )
-    # The axis that was given with the scan holds for cells that leave it to be found.
+    # A rotation axis supplied with the scan is used by cells that do not set one.
     inputs = {"projections": {**entry, "centre": scan.centre}, **record["inputs"]}
     return {**record, "inputs": inputs}
 
@@ -175,9 +175,9 @@ def context_steps(
     scan : Projections
     config : StudyConfig
     store : StudyStore
-        Has the folders for work files and trained models.
+        Contains the folders for temporary files and trained models.
     shape : (int, int, int)
-        Of the reconstructions.
+        Shape of the reconstructions.
     mask : Volume or None
         Sample mask.
     should_stop : callable
@@ -213,10 +213,9 @@ def context_steps(
 
 
 def _with_beam(scan: Projections) -> Projections:
-    """The scan with its beam as flat field, where it has none.
+    """The scan with its beam as flat field, if it has none.
 
-    So that the beam is that of the whole scan in all cells, and of a part of the light
-    where they have a part of it.
+    All cells then use the beam of the whole scan, scaled for shorter exposures.
     """
     if scan.flats is not None or scan.is_line_integrals:
         return scan

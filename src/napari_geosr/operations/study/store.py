@@ -1,4 +1,4 @@
-"""What a study keeps in its folder, and how it knows that a folder is its own."""
+"""The files in the folder of a study, and how the folder is recognised."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 SCHEMA_VERSION = 1
-#: Held by the process that works on the study.
+#: Lock of the process that runs the study.
 _LOCK_FILE = ".study.lock"
-#: Columns of the table, and their units.
+#: Columns of the table, with units.
 COLUMNS = {
     "projections": "",
     "exposure": "share",
@@ -63,7 +63,7 @@ COLUMNS = {
     "computing_kilograms_co2eq": "kg",
     "failed": "",
 }
-#: What pictures of the reference are kept as.
+#: Key for storing pictures of the reference.
 _REFERENCE = ScanSubset(0), "reference"
 Pictures = Mapping[str, npt.NDArray[np.uint8]]
 
@@ -74,8 +74,8 @@ class StudyStore:
     Parameters
     ----------
     folder : Path
-        Gets ``study.json``, ``study.csv``, ``report.html``, ``cells/`` (a file for each
-        finished cell), ``models/`` and, while it runs, ``work/``.
+        Contains ``study.json``, ``study.csv``, ``report.html``, ``cells/`` (one file
+        per finished cell), ``models/`` and, during a run, ``work/``.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -99,17 +99,17 @@ class StudyStore:
         *,
         overwrite: bool,
     ) -> None:
-        """Make the folder, or resume the study in it.
+        """Create the folder, or resume the study in it.
 
         Raises
         ------
         ConfigError
-            If it holds a study of another scan or of other settings, or one that still
-            runs.
+            If it contains a study of another scan or with other settings, or one that
+            is still running.
         FileError
-            If it cannot be written, or holds other files of these names.
+            If it cannot be written, or contains other files with these names.
 
-        Until `let_go`, no other process can begin it.
+        No other process can begin the study until `let_go`.
         """
         with atomic.explained(self.files["json"]):
             if self.folder.exists() and not self.folder.is_dir():
@@ -136,7 +136,7 @@ class StudyStore:
             if overwrite and self._is_new:
                 for path in self._own:
                     shutil.rmtree(path, ignore_errors=True)
-            if self._is_new:  # first: the folders are known to be a study's by it
+            if self._is_new:  # first, because it identifies the folders as a study's
                 self._write_json({"rows": []})
             self.cells.mkdir(exist_ok=True)
             self.work.mkdir(exist_ok=True)
@@ -146,7 +146,7 @@ class StudyStore:
         return self.cells, self.models, self.work
 
     def _check(self, overwrite: bool) -> None:
-        """Refuse a folder of something else; say whether the study is new."""
+        """Refuse a folder with other contents; return whether the study is new."""
         before = self._before()
         present = [path.name for path in self._own if path.exists()]
         if before is None and present:
@@ -163,7 +163,7 @@ class StudyStore:
         self._is_new = before is None or bool(changed)
 
     def _remove_folder(self) -> None:
-        """Remove the lock, and an empty folder, if they were made for this study."""
+        """Remove the lock, and an empty folder, if created for this study."""
         with suppress(OSError):
             if self._made_lock:
                 (self.folder / _LOCK_FILE).unlink(missing_ok=True)
@@ -182,18 +182,18 @@ class StudyStore:
             ) from error
 
     def let_go(self) -> None:
-        """Let others resume the study."""
+        """Allow other processes to resume the study."""
         self._lock.release()
 
     @cached_property
     def _lock(self) -> FileLock:
         from filelock import FileLock
 
-        # A study may be closed by another thread than began it.
+        # A study may be closed by a different thread.
         return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
     def leave_nothing(self) -> None:
-        """Remove what a study left that failed before it had anything to keep."""
+        """Remove the files of a study that failed before it had results."""
         if not self._is_new or any(self.cells.glob("*.json")):
             return
         for path in self._own:
@@ -203,7 +203,7 @@ class StudyStore:
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
-        """What the study in the folder depends on; None if there is none."""
+        """Facts on which the existing study depends; None if there is none."""
         path = self.files["json"]
         if not path.exists():
             return None
@@ -227,17 +227,17 @@ class StudyStore:
         atomic.write_text(self.files["json"], text + "\n", overwrite=True)
 
     def row(self, subset: ScanSubset, name: str) -> AnyDict | None:
-        """The row of a finished cell; None if it is not finished."""
+        """The row of a finished cell; None if it is unfinished."""
         path = self.cells / f"{subset.label}-{name}.json"
         try:
             row = dict(read_json(path))
         except (OSError, ValueError):
             return None
-        # Cells of earlier releases do not say that the exposure was the whole one.
+        # Cells of earlier releases have no exposure entry and used the whole one.
         return {"exposure": subset.exposure, **row}
 
     def keep(self, row: AnyMapping, pictures: Pictures) -> None:
-        """Keep a finished cell; its row is last, so it is there whole or not."""
+        """Store a finished cell; the row is written last, to mark it as complete."""
         subset, name = ScanSubset.of(row), str(row["algorithm"])
         self.keep_pictures(subset, name, pictures)
         text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
@@ -245,7 +245,7 @@ class StudyStore:
         atomic.write_text(path, text, overwrite=True)
 
     def keep_pictures(self, subset: ScanSubset, name: str, pictures: Pictures) -> None:
-        """Keep the pictures of a cell."""
+        """Store the pictures of a cell."""
         stream = BytesIO()
         arrays: AnyDict = dict(pictures)
         np.savez_compressed(stream, **arrays)
@@ -253,7 +253,7 @@ class StudyStore:
         atomic.write_bytes(path, stream.getvalue(), overwrite=True)
 
     def keep_reference(self, pictures: Pictures) -> None:
-        """Keep the pictures of what others are compared with."""
+        """Store the pictures of the reference."""
         self.keep_pictures(*_REFERENCE, pictures)
 
     def pictures(
@@ -268,19 +268,19 @@ class StudyStore:
             return {}
 
     def reference_pictures(self) -> dict[str, npt.NDArray[np.uint8]]:
-        """Pictures of what others are compared with."""
+        """Pictures of the reference."""
         return self.pictures(*_REFERENCE)
 
     @property
     def said(self) -> list[str]:
-        """The messages about the whole scan when it was reconstructed."""
+        """Messages from reconstructing the whole scan."""
         try:
             return self._said.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
 
     def say(self, message: str) -> None:
-        """Keep what is said of the whole scan, each sentence once."""
+        """Store a message about the whole scan, without repetition."""
         line, before = " ".join(message.split()), self.said
         if line not in before:
             text = "\n".join([*before, line])
@@ -341,7 +341,7 @@ class StudyStore:
 
 
 def table_text(rows: Sequence[AnyMapping]) -> str:
-    """The table as CSV, with units in its header; empty where nothing is known."""
+    """The table as CSV, with units in the header; unknown values are empty."""
     stream = StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(f"{key} ({unit})" if unit else key for key, unit in COLUMNS.items())
@@ -352,7 +352,7 @@ def table_text(rows: Sequence[AnyMapping]) -> str:
 
 
 def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
-    """What differs, in words; what an earlier release did not know is as by default."""
+    """Differences in words; defaults are used for settings that are missing."""
     theirs, ours = dict(before.get("inputs", now["inputs"])), dict(now["inputs"])
     known = {"checksum": theirs.pop("projections", ours["projections"])}
     known |= before.get("scan", {})

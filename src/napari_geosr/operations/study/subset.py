@@ -28,7 +28,7 @@ class ScanSubset:
     ----------
     projections : int
     exposure : float
-        1 is the exposure of the whole scan.
+        Share of the full exposure; 1 for the whole scan.
     """
 
     projections: int
@@ -36,40 +36,40 @@ class ScanSubset:
 
     @classmethod
     def of(cls, row: AnyMapping) -> ScanSubset:
-        """The subset of a row; earlier releases knew whole exposures alone."""
+        """The subset of a row; rows of earlier releases have full exposure."""
         return cls(int(row["projections"]), float(row.get("exposure", 1.0)))
 
     @property
     def label(self) -> str:
-        """For names of files and models."""
+        """Text for names of files and models."""
         if self.exposure == 1:
             return str(self.projections)
         return f"{self.projections}-exposure-{self.exposure}".replace(".", "-")
 
     @property
     def short(self) -> str:
-        """For tables and legends."""
+        """Text for tables and legends."""
         at = "" if self.exposure == 1 else f" at {share_text(self.exposure)}"
         return f"{self.projections}{at}"
 
     @property
     def title(self) -> str:
-        """For sentences."""
+        """Text for sentences."""
         at = "" if self.exposure == 1 else f" at {share_text(self.exposure)} exposure"
         return f"{self.projections} projections{at}"
 
 
 class TrainingPair(NamedTuple):
-    """What something is learned on.
+    """Input and target for training or tuning.
 
     Attributes
     ----------
     given : Projections
-        What a network, or an algorithm, is given.
+        Input of a network or an algorithm.
     wanted : Projections
-        What its results are compared with.
+        Data that its results are compared with.
     made_of : str
-        What `wanted` is, in a few words.
+        Description of `wanted`, in a few words.
     """
 
     given: Projections
@@ -77,7 +77,7 @@ class TrainingPair(NamedTuple):
     made_of: str
 
 
-#: What has noise of its own, and what has not.
+#: Kinds of targets: the first two have independent noise, the last one does not.
 _LIGHT, _VIEWS, _WHOLE = "light left out", "views left out", "the whole scan"
 
 
@@ -87,18 +87,18 @@ def share_text(share: float) -> str:
 
 
 def is_over_exposure(rows: Iterable[AnyMapping]) -> bool:
-    """Whether figures are to be drawn over the exposure: nothing else was changed."""
+    """Whether figures are plotted against the exposure, the only thing that varies."""
     subsets = {ScanSubset.of(row) for row in rows}
     return len({t.projections for t in subsets}) == 1 < len(subsets)
 
 
 def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSubset]:
-    """What a study takes, by number of projections and exposure, the longest first.
+    """All subsets of a study, by number of projections and exposure, longest first.
 
     Parameters
     ----------
     n_angles : int, optional
-        Of the whole scan, which is no cell of its study.
+        Number of projections of the whole scan, which is not a cell of its study.
     """
     return [
         ScanSubset(count, exposure)
@@ -109,12 +109,12 @@ def all_subsets(config: StudyConfig, n_angles: int | None = None) -> list[ScanSu
 
 
 def check_subsets(scan: Projections, config: StudyConfig) -> None:
-    """Refuse what cannot be taken of a scan.
+    """Refuse subsets that the scan cannot provide.
 
     Raises
     ------
     ConfigError
-        With what to choose instead.
+        With alternatives to choose from.
     """
     n = scan.n_angles
     shorter = min(config.exposure) < 1
@@ -151,7 +151,7 @@ def take(
     Raises
     ------
     ProjectionsError
-        If there are not so many projections, or a shorter exposure cannot be told.
+        If there are fewer projections, or a shorter exposure cannot be simulated.
     """
     exposed, note = _exposed(scan, subset, config, rest=False)
     return fewer_views(exposed, subset.projections, config.acquisition), note
@@ -160,12 +160,12 @@ def take(
 def training_pair(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> TrainingPair:
-    """Return what networks learn from: source and target projections.
+    """Return training data for networks: source and target projections.
 
-    Of one object, in all of its views, with noise of its own: of the views taken, the
-    first has at most four fifths of the photons, the second those left out, and all of
-    the other views. Where there are no counts, what was taken and the whole scan, as in
-    the papers, which share noise.
+    Both show one object in the same views, with independent noise: of the selected
+    views, the source has at most four fifths of the photons; the target has the
+    remaining ones and all other views. Without counts, the source is the subset and the
+    target the whole scan, as in the publications, with correlated noise.
 
     Parameters
     ----------
@@ -190,7 +190,7 @@ def training_pair(
 
 
 def photon_note(scan: Projections, config: StudyConfig) -> str:
-    """What is to be said where photons of whole exposures are shared out."""
+    """A note if photons of full exposures are divided."""
     if why_no_counts(scan):
         return ""
     return _new_notes(_thinned(scan, MOST_LIGHT, config, rest=False), scan)
@@ -215,13 +215,13 @@ def is_target_noisier(
 def tuning_pair(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> TrainingPair:
-    """Return projections to tune settings on, and those to compare results with.
+    """Return projections to tune settings on, and others to compare results with.
 
-    Of one object with independent noise: noise that both share would be called right,
-    and the settings that keep it the best. So the second scan has the views that were
-    left out, or the photons of shorter exposures. Where few views were left out, which
-    would tell of coarse structure more than of fine, photons are left out, as for
-    networks; where there are no counts, some views of those taken are.
+    Both show one object with independent noise: with common noise, settings that
+    preserve it would seem best. The second scan therefore has the unused views, or the
+    remaining photons of shorter exposures. If few views are unused, which would tell
+    more about coarse structure than about fine, photons are set aside as for networks;
+    without counts, some of the selected views are set aside.
 
     Parameters
     ----------
@@ -244,7 +244,7 @@ def tuning_pair(
 
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
-    """The settings with the light that views have, where another was asked for."""
+    """The settings with the actual light of the views, if that differs."""
     if _is_quick(config) and why_no_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
@@ -253,7 +253,7 @@ def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
 def _exposed(
     scan: Projections, subset: ScanSubset, config: StudyConfig, *, rest: bool
 ) -> tuple[Projections, str]:
-    """The scan with a part of its light, and a note where that is not as asked for."""
+    """The scan with a part of its light, and a note if the part is not as requested."""
     share = _share(scan, subset, config)
     if share >= 1:
         return scan, ""
@@ -272,7 +272,7 @@ def _new_notes(made: Projections, scan: Projections) -> str:
 
 
 def _share(scan: Projections, subset: ScanSubset, config: StudyConfig) -> float:
-    """Of the light of the views that are taken or averaged."""
+    """Share of the light of the views that are selected or averaged."""
     quick = subset.projections / scan.n_angles if _is_quick(config) else 1.0
     return subset.exposure * quick
 

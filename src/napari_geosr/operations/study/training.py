@@ -1,4 +1,4 @@
-"""A cell of a study whose algorithm learns: train on some rows, restore the others."""
+"""Study cells with learned algorithms: train on some rows, restore the others."""
 
 from __future__ import annotations
 
@@ -26,15 +26,15 @@ from napari_geosr.operations.train.job import TrainJob
 def learned_steps(
     cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Outcome]:
-    """Train by a method of `learning.methods`, and restore the judged rows.
+    """Train with a method of `learning.methods`, and restore the evaluated rows.
 
     Parameters
     ----------
     method : str
-        ``noise2inverse`` learns from parts of the few projections, others from
-        pairs: what few projections give, and what all do.
+        ``noise2inverse`` learns from subsets of the few projections, others from pairs
+        of the reconstructions from few and from all projections.
     settings : mapping
-        Of the method, beside those that all methods of the study share.
+        Settings of the method, in addition to those shared by all methods of the study.
     """
     context = cell.context
     if context.taught is None:
@@ -96,14 +96,14 @@ def learned_steps(
 def _pair_steps(
     cell: Cell, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, Path, str]]:
-    """Reconstruct rows of what networks learn on.
+    """Reconstruct the training rows of source and target.
 
     Returns
     -------
     source, target : Path
-        What is given, and what shall be made of it.
+        Input and target of the network.
     made_of : str
-        What the target is, in a few words.
+        Description of the target, in a few words.
     """
     context = cell.context
     given, wanted, made_of = training_pair(context.scan, cell.subset, context.config)
@@ -121,7 +121,7 @@ def _pair_steps(
 def _train(
     cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, AnyDict]]:
-    """Train, or go on where it was stopped: the bundle, and how it went."""
+    """Train, or resume training; returns the bundle and statistics."""
     config, name = cell.context.config, f"{cell.name}-{cell.subset.label}"
     kept = cell.context.models / name
     is_usable, damage = _is_usable(kept, settings["source"][0])
@@ -140,7 +140,7 @@ def _train(
         }
         training = config_class(method).create(**{**shared, **settings})
         job = TrainJob(method=method, training=training).with_absolute_paths()
-        # Other parts, or another target, are another training.
+        # Other subsets or another target require another training.
         folder = f"{name}-{len(settings['source'])}"
         steps = train.train_steps(
             job,
@@ -161,9 +161,9 @@ def _train(
 
 
 def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
-    """Whether there is a kept model that learned from such files, and its damage.
+    """Whether there is a stored model trained on such files, and its damage if any.
 
-    Earlier releases gave others to learn from.
+    Earlier releases used other training data.
     """
     if not model.exists():
         return False, ""
@@ -180,7 +180,7 @@ def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
 def _restore(
     context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
-    """Restore the judged rows: voxels and seconds."""
+    """Restore the evaluated rows; returns voxels and seconds."""
     import time
 
     config = RestoreConfig(

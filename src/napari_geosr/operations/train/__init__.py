@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.train.run import train_steps
 
-# It imports torch.
+# Loaded lazily because it imports torch.
 __getattr__, _, _ = lazy_loader.attach(__name__, submod_attrs={"run": ["train_steps"]})
 
 __all__ = [
@@ -45,20 +45,21 @@ def training_steps(
     in_memory: Mapping[Path, Volume] | None = None,
     **settings: Any,
 ) -> Generator[Step, None, Model]:
-    """Train by settings and return the model; run again after an interruption, resume.
+    """Train by settings and return the model; run again to resume after an
+    interruption.
 
     Parameters
     ----------
     method : str
-        A name that `needs` lists.
+        A name listed by `needs`.
     folder : str or Path
-        Gets checkpoints and the model's bundle.
+        Receives checkpoints and the model's bundle.
     in_memory : mapping of Path to Volume, optional
-        Volumes that were given themselves, by their entry in ``source`` or ``target``
+        Volumes passed directly, by their entry in ``source`` or ``target``
         (`in_memory.entry_for`).
     **settings
         Fields of the method's config: ``source``, ``target``, ``steps``, …; without a
-        ``name`` the model is called after the method and the first source.
+        ``name`` the model is named after the method and the first source.
 
     Returns
     -------
@@ -67,7 +68,7 @@ def training_steps(
     Raises
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message that states the problem and what to do.
     """
     from napari_geosr.operations.train.run import train_steps
 
@@ -80,5 +81,5 @@ def training_steps(
     job = TrainJob(method=method, training=training).with_absolute_paths()
     opened = job.check(in_memory)
     path = yield from train_steps(job, Path(folder), opened=opened)
-    assert path is not None  # as nobody stops it
+    assert path is not None  # because nothing stops it
     return bundle.load(path)

@@ -1,6 +1,6 @@
-"""Whether a super-resolution model will do better than interpolation, without truth.
+"""Predicts, without ground truth, whether super-resolution outperforms interpolation.
 
-The error of a finer result has two parts, and the scan tells something of both:
+The error of a super-resolved result has two parts; both can be estimated from the scan:
 
 - Of the averages over the voxels of the scan. It is measured on parts of the scan:
   noise `n` of the same kind is drawn and added to what the model is given (``x + a n``)
@@ -41,32 +41,32 @@ from napari_geosr.operations.restore.finer.trial import Machine, ScanTrial, Tria
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: How far the true gain may lie below and above the expected one, in dB, beside the
-#: spread over parts of the scan (from `benchmarks/bench_sr_consistency.py`).
+#: Distance of the true gain below and above the expected one, in dB, in addition to the
+#: variation between parts (from `benchmarks/bench_sr_consistency.py`).
 BELOW, ABOVE = 2.2, 4.1
-#: Least ratio of the detail on a scale to that on the next coarser one.
+#: Minimum ratio of the detail on one scale to that on the next coarser one.
 _LEAST_RATIO = 0.05
-#: Two-sided 90 % of a normal distribution.
+#: Quantile of the normal distribution for a two-sided 90 % interval.
 _NINETY = 1.645
 
 
 @dataclass(frozen=True)
 class FinerOutlook:
-    """What can be expected of a super-resolution model on a scan.
+    """Expected performance of a super-resolution model on a scan.
 
     Attributes
     ----------
     gain : float
         Expected gain over cubic interpolation, in dB.
     interval : (float, float)
-        Range that holds the gain with about 90 % confidence.
+        Confidence interval of the gain (about 90 %).
     excess : float
-        How much sharper than the scan the model's result is: the standard deviation, in
+        Excess sharpness of the model's result over the scan: the standard deviation, in
         voxels of the scan, of the blur between the two.
     trained_blur : (float, float) or None
-        Blur of the scans that the model was trained on, in their voxels.
+        Blur of the model's training scans, in their voxels.
     parts : int
-        Parts of the scan that were looked at, each on two scales.
+        Number of parts of the scan that were evaluated, each on two scales.
     """
 
     gain: float
@@ -77,12 +77,12 @@ class FinerOutlook:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether interpolation is expected to be better."""
+        """Whether interpolation is expected to perform better."""
         return self.gain < 0
 
     @property
     def sentence(self) -> str:
-        """What a person should know."""
+        """Message for the user."""
         low, high = self.interval
         figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
         if self.is_doubtful:
@@ -112,7 +112,7 @@ class FinerOutlook:
         return said
 
     def to_json_dict(self) -> AnyDict:
-        """For records and ``--json``."""
+        """Values for records and ``--json``."""
         return {
             "expected_gain_over_cubic_db": self.gain,
             "interval_db": list(self.interval),
@@ -143,20 +143,20 @@ def sr_outlook_steps(
     volume : Volume
         The scan, (Z, Y, X) or (Y, X); some parts of it are read.
     model : Model
-        One that makes voxels finer.
+        A super-resolution model.
     noise : Noise
         Of the scan, in its grey values.
     sharpness : {"auto", "scan", "object"}
-        As in a restoration.
+        As in restorations.
     seed : int
-        Of the noise that is drawn.
+        Seed of the added noise.
     machine : Machine, optional
-        Where the model is run.
+        Device and resources for the model.
 
     Yields
     ------
     Step
-        `BlockDone` for every part.
+        `BlockDone` for each part.
 
     Returns
     -------
@@ -165,11 +165,11 @@ def sr_outlook_steps(
     Raises
     ------
     ModelError
-        If the model makes nothing finer.
+        If the model does not upscale.
     VolumeError
         If the scan is too small to be averaged by the factor, or has no structure.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     card = model.card
     if card.upscale_factor < 2 or card.labels > 1:
@@ -199,7 +199,7 @@ def sr_outlook_steps(
 def sr_outlook(
     volume: Volume, model: Model, noise: Noise, **settings: Any
 ) -> FinerOutlook:
-    """`sr_outlook_steps` to its end."""
+    """Run `sr_outlook_steps` to completion."""
     return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
 
 
@@ -223,7 +223,7 @@ def _outlook(
     excess: float,
     trained: tuple[float, float] | None,
 ) -> FinerOutlook:
-    """Gain over all parts, with the spread between them (jackknife)."""
+    """Gain over all parts, with its standard error (jackknife)."""
     detail = np.array(details, np.float64)
 
     def gain(kept: list[int]) -> float:

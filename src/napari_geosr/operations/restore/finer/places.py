@@ -1,4 +1,4 @@
-"""Boxes of a volume to try a model on: structure, spread over the volume."""
+"""Boxes for trying a model on: with structure, spread over the volume."""
 
 from __future__ import annotations
 
@@ -11,27 +11,27 @@ from napari_geosr.core.volume import Volume
 
 Place = tuple[slice, ...]
 
-#: Boxes that are looked at along an axis.
+#: Number of candidate boxes along each axis.
 _ALONG = 3
 
 
 def places(volume: Volume, edges: Sequence[int], count: int) -> list[Place]:
-    """Boxes of size `edges` (or of the volume, where that is smaller) with structure.
+    """Boxes of size `edges` (at most that of the volume) with structure.
 
-    Of a grid of boxes those are taken that vary as much as a typical box with structure
-    does: neither surroundings without a sample, nor the one with an artefact.
+    From a grid of boxes, those with the variation of a typical box with structure are
+    chosen: neither empty surroundings nor boxes with an extreme artefact.
 
     Parameters
     ----------
     edges : sequence of int
-        Along the axes of `volume`.
+        Edge lengths along the axes of `volume`.
     count : int
-        Boxes at most.
+        Maximum number of boxes.
 
     Returns
     -------
     list of tuple of slice
-        In ascending order of place; only boxes that hold varying, finite values.
+        In ascending order of position; only boxes with varying, finite values.
     """
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
     starts = []
@@ -48,7 +48,7 @@ def places(volume: Volume, edges: Sequence[int], count: int) -> list[Place]:
         if spread > 0:
             found.append((spread, box))
     found.sort(key=lambda each: each[0])
-    # Around the upper quartile, as many as wanted.
+    # The requested number around the upper quartile.
     first = max(0, min(len(found) - count, round(0.75 * len(found) - count / 2)))
     chosen = [box for _, box in found[first : first + count]]
     return sorted(chosen, key=lambda box: [part.start for part in box])

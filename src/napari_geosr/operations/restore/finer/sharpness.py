@@ -1,10 +1,9 @@
-"""How much sharper than its scan a model's result is, and whether the scan allows it.
+"""Measures a result's excess sharpness, and whether the scan supports it.
 
-Models for super-resolution are trained on blurred scans of sharp objects, so that they
-sharpen. In a scan that is what they were trained on, the result, blurred by one
-point-spread function and averaged, is the scan down to its noise: the sharpening is
-right, and it is kept. Where it is not, the model makes edges of its own; the result is
-then blurred until it is as sharp as the scan.
+Super-resolution models are trained on blurred scans of sharp objects, so that they
+sharpen. On a scan like those, the result, blurred by one point-spread function and
+averaged, equals the scan up to noise: the sharpening is correct and is kept. Otherwise
+the model invents edges; the result is then blurred until it is as sharp as the scan.
 """
 
 from __future__ import annotations
@@ -32,31 +31,29 @@ if TYPE_CHECKING:
     from napari_geosr.inference.windows import Standardisation
 
 FloatArray = npt.NDArray[np.float32]
-#: What a person may choose.
+#: Values of the setting.
 Choice = Literal["auto", "scan", "object"]
 
-#: The sharpening is kept where the scan differs from the result, seen alike, by less
-#: than this part of its own variation, noise left aside.
+#: The sharpening is kept if the difference between scan and simulated scan of the
+#: result, excluding noise, is below this share of the scan's variation.
 EXPLAINED = 0.1
-#: Blurs that are tried, in voxels of the scan.
+#: Candidate blurs, in voxels of the scan.
 _BLURS = tuple(0.05 * i for i in range(19))
-#: Bytes that the trial may take.
-#: Boxes of the scan that the network is tried on, and their edge by its axes.
+#: Number of boxes of the scan for the trial, and their edge length by number of axes.
 _BOXES, _EDGE = 3, {2: 96, 3: 24}
 
 
 @dataclass(frozen=True)
 class SharpnessFit:
-    """How a network's results compare with the scan.
+    """Comparison of a network's results with the scan.
 
     Attributes
     ----------
     excess : float
-        Standard deviation, in voxels of the scan, of the blur after which results agree
+        Standard deviation, in voxels of the scan, of the blur for which results agree
         best with the scan.
     misfit : float
-        What still differs then, less the least that the noise can be, in units of the
-        scan's variation.
+        Remaining difference, less the minimum noise, in units of the scan's variation.
     """
 
     excess: float
@@ -64,7 +61,7 @@ class SharpnessFit:
 
     @property
     def is_explained(self) -> bool:
-        """Whether the scan is a blurred version of the results, down to its noise."""
+        """Whether the scan is a blurred version of the results, up to noise."""
         return self.misfit < EXPLAINED
 
 
@@ -85,16 +82,17 @@ def sharpness_steps(
     Parameters
     ----------
     network : nn.Module
-        With `napari_geosr.networks._consistent.Consistent` layers in it; they are told.
+        Contains `napari_geosr.networks._consistent.Consistent` layers, whose noise is
+        set.
     volume : Volume
-        The scan, of spatial axes.
+        The scan, with spatial axes only.
     statistics : Standardisation
         Of the whole scan.
     noise : Noise
         Of the scan, in its grey values.
     choice : {"auto", "scan", "object"}
-        Whether results are as sharp as the scan, or as the model makes the object; by
-        default the latter only where it explains the scan.
+        Whether results are as sharp as the scan, or as the model makes the object; the
+        default is the latter only if it explains the scan.
 
     Returns
     -------
@@ -104,7 +102,7 @@ def sharpness_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     layers = [
         m for m in network.modules() if isinstance(m, networks.ConsistentUpscaling)
@@ -139,7 +137,7 @@ def sharpness_steps(
 
 
 def agreement(network: nn.Module) -> list[AnyDict]:
-    """For records: how results were made to agree with the scan; empty if not."""
+    """How results were made consistent with the scan, for records; may be empty."""
     return [
         {
             "bound": layer.bound,
@@ -156,12 +154,12 @@ def fit_sharpness(
     factors: tuple[int, ...],
     noise: Noise,
 ) -> SharpnessFit:
-    """Find the blur after which results agree best with the scan.
+    """Find the blur for which results agree best with the scan.
 
     Parameters
     ----------
     pairs : iterable of (ndarray, ndarray)
-        Parts of the scan, and what the network made of them, in grey values.
+        Parts of the scan, and the network's results for them, in grey values.
     factors : tuple of int
         Voxels of the result per voxel of the scan along each axis.
 
@@ -174,7 +172,7 @@ def fit_sharpness(
     if not flat:
         return SharpnessFit(0.0, 0.0)
     full = (1,) * (3 - len(factors)) + factors
-    # Along axes that stay as they are, there is no blur to be found.
+    # There is no blur to find along axes that are not upscaled.
     axes = [float(f > 1) for f in full]
     reach = blur_reach([_BLURS[-1] * a for a in axes])
     power = []
@@ -195,10 +193,10 @@ def fit_sharpness(
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
     level = float(np.mean(noise.at(values) ** 2))
-    # What noise may have caused is no proof: the least that it can be is taken off.
+    # Differences that noise may have caused are not evidence: subtract its lower limit.
     sure = noise.interval[0] / noise.level if noise.level and noise.interval[1] else 1.0
     varied = float(np.mean([scan.var(dtype=np.float64) for scan, _ in flat])) - level
-    if varied <= 0:  # nothing but noise: no edge is known to be too sharp
+    if varied <= 0:  # only noise: no edge is known to be too sharp
         return SharpnessFit(0.0, 0.0)
     unexplained = max(0.0, float(power[best]) - sure**2 * level)
     return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))

@@ -1,7 +1,7 @@
-"""A super-resolution model tried on parts of a scan, on two scales.
+"""Tries a super-resolution model on parts of a scan, on two scales.
 
-On the scan's own scale, and on one that is coarser by the model's factor, where the
-scan itself is the truth; see `napari_geosr.operations.restore.finer.outlook`.
+The scales are that of the scan, and one that is coarser by the model's factor, for
+which the scan is the ground truth; see `napari_geosr.operations.restore.finer.outlook`.
 """
 
 from __future__ import annotations
@@ -31,29 +31,29 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Parts of the scan that are averaged, and their edge in averaged voxels by the axes of
-#: the network.
+#: Number of parts of the scan to average, and their edge length in averaged voxels by
+#: the number of the network's axes.
 _PARTS, _EDGE = 4, {2: 48, 3: 16}
-#: Averaged voxels along an axis that are needed at least.
+#: Minimum number of averaged voxels along an axis.
 _LEAST_EDGE = 8
-#: Strength of the noise that is drawn on the scan's own scale, relative to its noise.
+#: Strength of the noise added on the scan's own scale, relative to the scan's noise.
 _RATE = 0.6
 
 
 @dataclass(frozen=True)
 class Machine:
-    """Where parts are restored, and with how much.
+    """Device and resources for restoring parts.
 
     Attributes
     ----------
     device : str
         Such as ``"cpu"`` or ``"cuda:0"``.
     budget : int
-        Bytes that a run of the model on a part may take.
+        Memory budget for restoring a part, in bytes.
     threads : int, optional
-        CPU threads; by default all cores but one.
+        Number of CPU threads; all cores but one by default.
     should_stop : callable
-        Asked while a part is restored.
+        Called while a part is restored.
     """
 
     device: str = "cpu"
@@ -64,7 +64,7 @@ class Machine:
 
 @dataclass(frozen=True)
 class _Pooled:
-    """Mean and spread of all parts on a scale; a `Standardisation`."""
+    """Mean and standard deviation of all parts on a scale; a `Standardisation`."""
 
     mean: float
     std: float
@@ -78,7 +78,7 @@ class _Pooled:
 
 @dataclass(frozen=True)
 class TrialPart:
-    """What a model is given, and what its result is compared with.
+    """Input of a model, and the data that its result is compared with.
 
     Attributes
     ----------
@@ -95,7 +95,7 @@ class TrialPart:
 
 
 class ScanTrial:
-    """One model on parts of a scan, on its own scale and one scale coarser."""
+    """A model applied to parts of a scan, on its own scale and one scale coarser."""
 
     def __init__(
         self,
@@ -108,7 +108,8 @@ class ScanTrial:
         self.machine = machine or Machine()
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
-        # The run that is looked at has the same network, and other noise to be told.
+        # A copy: the run in preparation uses the same network with other noise
+        # settings.
         self.network: Any = deepcopy(model.restorer())
         spec = cast("NetworkSpec", self.network.spec)
         self.ndim = len(spec.axes)
@@ -116,17 +117,17 @@ class ScanTrial:
         self.factors = (1,) * whole + tuple(spec.upscale_factor)
         self.context = spec.adjacent_slices
         self.excess = 0.0
-        #: Share of the noise's variance that is left in the mean over a block.
+        #: Share of the noise variance that remains after averaging over a block.
         self.kept, self.kept_coarse = self._kept()
-        # The averaged scan gets as noisy as the scan; noise that hardly falls when it
-        # is averaged gets stronger by some all the same.
+        # Makes the averaged scan as noisy as the scan; noise that averaging hardly
+        # reduces is nevertheless increased somewhat.
         self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
         self.statistics = _Pooled(0.0, 1.0)
 
     def _kept(self) -> tuple[float, float]:
-        """Of the scan's noise, and of the averaged scan's, which correlates less."""
+        """Remaining share for the scan, and for the (less correlated) averaged scan."""
         own = coarse = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
             rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
@@ -137,7 +138,7 @@ class ScanTrial:
         return own, coarse
 
     def boxes(self) -> list[Place]:
-        """Parts of the scan, whole numbers of averaged voxels."""
+        """Parts of the scan whose edges are whole numbers of averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
             if f == 1:
@@ -159,10 +160,10 @@ class ScanTrial:
         return found
 
     def draw(self, box: Place, rng: np.random.Generator) -> tuple[TrialPart, TrialPart]:
-        """A part on the scan's own scale, and one scale coarser."""
+        """Input and reference on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
-        # As many voxels on either scale: the middle of the part.
+        # The same number of voxels on both scales: the centre of the part.
         middle = tuple(
             slice((n - n // f) // 2, (n - n // f) // 2 + n // f)
             if f > 1
@@ -180,7 +181,7 @@ class ScanTrial:
         return first, second
 
     def averaged(self, values: FloatArray) -> FloatArray:
-        """Means over blocks as large as the factors."""
+        """Means over blocks of the size of the upscale factors."""
         split = [
             p
             for n, f in zip(values.shape, self.factors, strict=True)
@@ -194,7 +195,7 @@ class ScanTrial:
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
     def _drawn(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
-        """Noise of the scan's level and correlation."""
+        """Random noise with the scan's level and correlation."""
         from scipy import ndimage, signal
 
         drawn = rng.standard_normal(values.shape)
@@ -202,7 +203,7 @@ class ScanTrial:
             rho = min(0.95, max(0.0, self.noise.correlation.get(letter, 0.0)))
             if not rho or values.shape[axis] == 1:
                 continue
-            # The first value has the variance of all others.
+            # The first value has the same variance as the others.
             step = math.sqrt(1 - rho**2)
             first = np.take(drawn, [0], axis) * (1 / step - 1)
             drawn = step * signal.lfilter([1], [1, -rho], drawn, axis, zi=first)[0]
@@ -212,7 +213,7 @@ class ScanTrial:
         return np.asarray(drawn * self.noise.at(grey), np.float32)
 
     def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
-        """Tell the network noise and sharpness of parts, as before a restoration."""
+        """Set noise and sharpness of the network, as before a restoration."""
         values = np.concatenate([part.given.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
@@ -232,7 +233,7 @@ class ScanTrial:
             layer.set_sharpness(networks.Sharpness(fit.excess, keep))
 
     def run(self, values: FloatArray, network: Any = None) -> FloatArray:
-        """What the model (or another network) makes of a part."""
+        """Output of the model (or another network) for a part."""
         found = restore_region(
             self.network if network is None else network,
             values,
@@ -246,7 +247,7 @@ class ScanTrial:
         return np.asarray(found, np.float32)
 
     def interpolated(self, values: FloatArray) -> FloatArray:
-        """The same by cubic interpolation."""
+        """Cubic interpolation of a part."""
         import torch
 
         factor = max(self.factors)
@@ -257,9 +258,9 @@ class ScanTrial:
         return np.asarray(fine.numpy().reshape(shape), np.float32)
 
     def errors(self, part: TrialPart) -> list[tuple[float, float]]:
-        """Of the model and of cubic interpolation: of block averages, and of detail.
+        """Errors of the model and of cubic interpolation: block averages, and detail.
 
-        Mean squares without the noise. On the scan's own scale the second is 0.
+        Mean squares without noise. On the scan's own scale the second is 0.
         """
         found = []
         for result in (self.run(part.given), self.interpolated(part.given)):
@@ -293,7 +294,7 @@ class ScanTrial:
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:
-        """Without borders, which have no neighbours."""
+        """Values without the borders, which lack neighbours."""
         return values[
             tuple(
                 slice(2 * (f if fine else 1), -2 * (f if fine else 1))
@@ -305,9 +306,9 @@ class ScanTrial:
 
 
 def _mean_variance(rho: float, n: int) -> float:
-    """Variance of the mean of `n` values in a row, in units of that of one.
+    """Variance of the mean of `n` consecutive values, relative to that of one value.
 
-    Correlation falls by `rho` with every step.
+    The correlation falls by the factor `rho` per step.
     """
     lags = np.arange(1, n)
     return (n + 2 * float(((n - lags) * rho**lags).sum())) / n**2

@@ -1,4 +1,4 @@
-"""What a run would do to a scan, found on a few blocks before it is started."""
+"""Predicts the effect of a run on a scan from a few blocks."""
 
 from __future__ import annotations
 

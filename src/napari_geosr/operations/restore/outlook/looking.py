@@ -1,4 +1,4 @@
-"""What a model does to sample blocks of a scan, before it is run on all of it."""
+"""Runs a model on sample blocks of a scan before the full run."""
 
 from __future__ import annotations
 
@@ -23,25 +23,25 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[np.float64]
 
-#: Blurs, in voxels of the scan, that a finer result is seen through; the best counts.
+#: Candidate blurs, in voxels of the scan, to compare a finer result; the best is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1)
 
 
 @dataclass(frozen=True, eq=False)
 class BlockResults:
-    """Sample blocks of a scan and what the model made of them.
+    """Sample blocks of a scan and the model's results for them.
 
     Attributes
     ----------
     sample : EvaluationSample
         The blocks.
     results : sequence of ndarray
-        What the model made of the core of each, on its own grid, in grey values.
+        The model's result for the core of each block, on its own grid, in grey values.
     pieces : sequence of Piece
-        Scan and result on the voxels of the scan.
+        Scan and result on the grid of the scan.
     cells : CellMeans or None
-        For the expected gain; None of models that make other voxels, or where there is
-        no noise.
+        For the expected gain; None for models that change the grid, or if there is no
+        noise.
     """
 
     sample: EvaluationSample
@@ -53,19 +53,19 @@ class BlockResults:
 def look(
     prepared: PreparedRestoration, noise: Noise, n: int, should_stop: ShouldStop
 ) -> BlockResults:
-    """Run a model on blocks of the scan, and again with a little more of its noise.
+    """Run a model on blocks of the scan, with and without a little added noise.
 
     Parameters
     ----------
     n : int
-        Most blocks.
+        Maximum number of blocks.
 
     Raises
     ------
     VolumeError
-        If no part of the scan holds enough voxels that differ.
+        If no part of the scan has enough varying voxels.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     sample = draw_sample(prepared.seen_volume.data, noise, n=n)
     results: list[Array] = []
@@ -100,13 +100,13 @@ def look(
 def restored(
     prepared: PreparedRestoration, window: Array, core: Any, should_stop: ShouldStop
 ) -> Array:
-    """What the model makes of the core of a window; of several members the mean.
+    """The model's result for the core of a window; the mean if it has several members.
 
     Parameters
     ----------
     prepared : PreparedRestoration
     window : ndarray
-        Grey values with the halo.
+        Grey values including the halo.
     core : tuple of slice
         Part of the window.
     should_stop : callable
@@ -127,7 +127,7 @@ def restored(
 def _seen(
     scan: Array, result: Array, factors: tuple[int, ...]
 ) -> tuple[Array, npt.NDArray[np.bool_]]:
-    """A finer result on the voxels of the scan, and which the blur leaves whole."""
+    """A finer result on the grid of the scan, and the region unaffected by borders."""
     flat = scan.ndim == 2
     fine = (result[None] if flat else result).astype(np.float32)
     steps = (1, *factors)[-3:]

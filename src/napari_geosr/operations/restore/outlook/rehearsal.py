@@ -1,9 +1,9 @@
-"""A rehearsal on blocks that are known: the pores that the model invents or loses.
+"""A rehearsal on known blocks: pores that the model invents or loses.
 
-The scan is smoothed as much as its noise asks for and taken for the truth. Noise like
-that of the scan is added, the model is run, and pores are counted before and
-after. Then small test pores of known sizes are put into the solid, and the same is done
-again: from which size on are they found, and how many objects does the model invent?
+The scan is smoothed as its noise requires and used as ground truth. Noise like that of
+the scan is added, the model is run, and pores are counted before and after. Then small
+test pores of known sizes are added to the solid and the experiment is repeated. It
+shows the size from which pores are found, and how many objects the model invents.
 """
 
 from __future__ import annotations
@@ -26,41 +26,41 @@ if TYPE_CHECKING:
 Array = npt.NDArray[np.float64]
 Restore = Callable[[Array, tuple[slice, ...]], Array]
 
-#: Widths of the smoothing that are tried, in voxels.
+#: Candidate widths of the smoothing, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
-#: Smaller pores do not count, in voxels of a volume.
+#: Minimum size of counted pores, in voxels; given for volumes.
 SMALLEST = 27
-#: Where test pores of this radius are lost, care is needed.
+#: Radius of test pores in voxels; if such pores are lost, a caution is given.
 _LARGE = 2.0
 _SEED = 4711
-#: Radii of test pores in voxels; their blur, which most scans have at least.
+#: Radii of test pores in voxels, and their blur, a minimum that most scans have.
 _RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
-#: Test pores of each size that are tried in a block.
+#: Number of test pores of each size per block.
 _TEST_PORES = 8
-#: Share of the test pores of a size that has to be found.
+#: Minimum share of the test pores of a size that must be found.
 FOUND = 0.7
-#: Blocks that are rehearsed on.
+#: Number of blocks for the rehearsal.
 _BLOCKS = 3
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What became of a known scan.
+    """Result of running a model on a known scan.
 
     Attributes
     ----------
     gain : float
-        In dB, of the model over leaving the scan.
+        Improvement of the model over the unchanged scan, in dB.
     true_pores, pores : int
-        In the smoothed scan, and in what the model made of it under noise; of scans
-        that are mostly dark, bright spots.
+        Number of pores in the smoothed scan, and in the model's result for it with
+        noise; bright spots in scans that are mostly dark.
     found : mapping of int to float
-        Share of the test pores of a size, in voxels, that were found under noise among
-        those that are found without it; sizes without test pores are missing.
+        Share of the test pores found with noise among those found without it, by size
+        in voxels; sizes without test pores are missing.
     are_bright : bool
-        Whether the test pores are bright spots, as most of the scan is dark.
+        Whether the test pores are bright spots because most of the scan is dark.
     large : int
-        Size, in voxels, that should be found: a diameter of four.
+        Size in voxels that should be found: a diameter of four voxels.
     """
 
     gain: float
@@ -72,12 +72,12 @@ class Rehearsal:
 
     @property
     def objects(self) -> str:
-        """What the test pores are called."""
+        """Name of the test objects."""
         return "bright spots" if self.are_bright else "pores"
 
     @property
     def limit(self) -> int | None:
-        """Largest size of test pores, in voxels, that are lost; None if none are."""
+        """Largest size of lost test pores, in voxels; None if none are lost."""
         lost = [size for size, share in self.found.items() if share < FOUND]
         return max(lost) if lost else None
 
@@ -88,7 +88,7 @@ def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehear
     Parameters
     ----------
     restore : callable
-        Gives what the model makes of the core of a window, both in grey values.
+        Returns the model's result for the core of a window, both in grey values.
     sample : EvaluationSample
         Blocks of the scan.
     noise : Noise
@@ -97,7 +97,7 @@ def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehear
     Raises
     ------
     Cancelled
-        If `restore` does.
+        If `restore` raises it.
     """
     rng = np.random.default_rng(_SEED)
     width = best_width(sample)
@@ -126,9 +126,10 @@ def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehear
 def _test_pores(
     restore: Restore, sample: EvaluationSample, noise: Noise, width: float
 ) -> tuple[bool, dict[int, float]]:
-    """Put pores of known sizes into the solid; the share that is found, by size.
+    """Add pores of known sizes to the solid; the share that is found, by size.
 
-    Where most of the scan is dark they are bright spots, which is said first.
+    The first value tells whether they are bright spots, used if most of the scan is
+    dark.
     """
     from scipy import ndimage
     from skimage.filters import threshold_otsu
@@ -170,7 +171,7 @@ def _test_pores(
 def _balls(
     solid: npt.NDArray[np.bool_], core: tuple[slice, ...], rng: np.random.Generator
 ) -> Iterator[tuple[npt.NDArray[np.intp], ...]]:
-    """Voxels of spheres (in an image discs) that lie apart from each other in solid."""
+    """Voxels of spheres (circles in an image) in the solid, apart from each other."""
     from scipy import ndimage
 
     room = ndimage.distance_transform_edt(solid)
@@ -186,13 +187,13 @@ def _balls(
             centre = places[rng.integers(len(places))]
             voxels = tuple((offsets + centre).T)
             yield voxels
-            # None within reach of the blur of this one.
+            # Keep others outside the reach of this one's blur.
             reach = math.ceil(2 * radius + 3)
             room[tuple(slice(max(0, c - reach), c + reach + 1) for c in centre)] = 0
 
 
 def _ball(radius: float, ndim: int) -> npt.NDArray[np.intp]:
-    """Offsets of the voxels of a ball."""
+    """Voxel offsets of a sphere."""
     n = math.ceil(radius)
     grid = np.stack(np.meshgrid(*[np.arange(-n, n + 1)] * ndim, indexing="ij"), -1)
     flat = grid.reshape(-1, ndim)
@@ -201,7 +202,7 @@ def _ball(radius: float, ndim: int) -> npt.NDArray[np.intp]:
 
 
 def best_width(sample: EvaluationSample) -> float:
-    """Width of the Gaussian with the least expected error on the blocks."""
+    """Width of the Gaussian filter with the smallest expected error on the blocks."""
     best, least = 0.0, math.inf
     for width in _WIDTHS:
         risk, voxels = 0.0, 0
@@ -222,7 +223,7 @@ def best_width(sample: EvaluationSample) -> float:
 
 
 def smoothed(window: Array, width: float) -> Array:
-    """A window under a Gaussian of `width` voxels."""
+    """A window after a Gaussian filter of `width` voxels."""
     from scipy import ndimage
 
     if width == 0:
@@ -232,7 +233,7 @@ def smoothed(window: Array, width: float) -> Array:
 
 
 def count_pores(blocks: Sequence[Array], *, bright: bool = False) -> int:
-    """Dark, or bright, objects of all blocks, by the threshold of Otsu over all."""
+    """Number of dark (or bright) objects in all blocks, with one Otsu threshold."""
     from skimage.filters import threshold_otsu
 
     values = np.concatenate([block.ravel() for block in blocks])

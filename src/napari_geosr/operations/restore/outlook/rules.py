@@ -1,8 +1,8 @@
-"""From figures to a level and sentences: what is worse than the scan, what needs care.
+"""Derives a verdict and sentences from figures: what is harmful, what needs care.
 
-Harm is what ``benchmarks/bench_verdict.py`` calls harm where the truth is known: an
-error above that of the scan, or pores off by more than double. ``docs/trust.md`` says
-how often it is seen.
+Harm is defined as in ``benchmarks/bench_verdict.py``, where the ground truth is known:
+an error above that of the scan, or a number of pores off by more than a factor of two.
+``docs/trust.md`` reports how often it occurs.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.finer.outlook import FinerOutlook
     from napari_geosr.operations.restore.outlook.rehearsal import Rehearsal
 
-#: Expected gains below are harm, in dB.
+#: Expected gain below which the result counts as harmful, in dB.
 LEAST_GAIN = -0.1
-#: Of a scan without noise, a change beyond this part of the contrast is harm.
+#: Maximum change of a scan without noise, as a share of the contrast.
 MOST_CHANGE = 0.01
-#: Removed part over noise, and its excess correlation, that are still noise.
+#: Limits up to which the removed part is noise: its level ÷ noise, excess correlation.
 MOST_LEVEL, MOST_COARSER = 1.15, 0.25
-#: So many times as many pores, or as few, are too many.
+#: Ratio of pore counts, in either direction, from which the result is harmful.
 MOST_PORES = 2.0
-#: Of fewer pores nothing is said.
+#: Minimum number of pores for which the ratio is evaluated.
 LEAST_PORES = 5
-#: Correlated noise above this part of the contrast may be fine structure: it is the
-#: texture of a scan of 32 voxels a side that was taken for noise.
+#: Level (share of the contrast) and correlation above which measured noise may be fine
+#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
-#: A noise this far out of the trained range is said, as a factor.
+#: Factor outside the trained range of noise from which a caution is given.
 _OUTSIDE = 1.25
-#: Edges of voxels, in mm, that the ways of imaging have.
+#: Voxel sizes, in mm, typical of the imaging modalities.
 _EDGES = {
     "ct": (2e-5, 2.0),
     "fluorescence": (2e-6, 1e-2),
@@ -50,7 +50,7 @@ _EDGES = {
 
 @dataclass(frozen=True)
 class Facts:
-    """All that was found about a model on a scan."""
+    """All facts about a model on a scan."""
 
     card: ModelCard
     noise: Noise
@@ -63,23 +63,23 @@ class Facts:
 
     @property
     def name(self) -> str:
-        """Of the model."""
+        """Name of the model."""
         return self.card.name
 
 
 @dataclass(frozen=True)
 class Finding:
-    """A sentence and how grave it is."""
+    """A sentence and its severity."""
 
     level: Level
     sentence: str
 
 
 def harms(facts: Facts) -> Iterator[Finding]:
-    """What makes the result worse than the scan, gravest first."""
+    """Reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
-        # The expected gain may be some dB off: only what is beyond doubt is harm.
+        # The expected gain may be some dB off: only a certain loss counts as harm.
         if facts.finer is not None and facts.finer.interval[1] < 0:
             yield Finding("harmful", facts.finer.sentence)
         return
@@ -107,7 +107,7 @@ def harms(facts: Facts) -> Iterator[Finding]:
 
 
 def wrong_pores(name: str, found: Rehearsal) -> str:
-    """A sentence where a model invented or lost far too many pores; else empty."""
+    """A sentence if a model invents or loses far too many pores; else empty."""
     true, made = found.true_pores, found.pores
     if max(true, made) - min(true, made) < LEAST_PORES:
         return ""
@@ -122,7 +122,7 @@ def wrong_pores(name: str, found: Rehearsal) -> str:
 
 
 def cautions(facts: Facts) -> Iterator[Finding]:
-    """What a person should look at in the result."""
+    """What the user should check in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
         yield Finding("caution", facts.finer.sentence)
@@ -222,7 +222,7 @@ def _range(facts: Facts) -> Iterator[Finding]:
 
 
 def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
-    """Whether the voxels are of a size that the model's way of imaging has."""
+    """Whether the voxel size is typical of the model's imaging modality."""
     if not card.modalities or not volume.has_physical_size:
         return
     edge = min(volume.voxel_size) * MILLIMETRES[volume.unit]
@@ -238,7 +238,7 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
 
 
 def all_is_well(facts: Facts) -> str:
-    """What is said where nothing is wrong."""
+    """The message if nothing is wrong."""
     noise = facts.noise
     if facts.finer is not None:
         return facts.finer.sentence
@@ -261,7 +261,7 @@ def all_is_well(facts: Facts) -> str:
 
 
 def headline(facts: Facts) -> str:
-    """Noise and expected gain; no whole sentence."""
+    """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
         return f"Noise below {_percent(facts.noise.bound)} of the contrast"
     said = f"Noise {_percent(facts.noise.relative)} of the contrast"
@@ -271,7 +271,7 @@ def headline(facts: Facts) -> str:
 
 
 def _no_noise(noise: Noise) -> str:
-    """That no noise was found; no whole sentence."""
+    """The statement that no noise was found, as part of a sentence."""
     if noise.is_measured:
         bound = _percent(noise.bound)
         return f"There is hardly any noise (below {bound} of the contrast)"
@@ -282,7 +282,7 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    # An interval without a width is the most that the noise allows, at either end.
+    # An interval without width: the gain is limited by the noise at either end.
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"

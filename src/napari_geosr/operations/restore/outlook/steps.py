@@ -1,4 +1,4 @@
-"""Look at a few blocks of a scan before a run: noise, expected gain, what goes."""
+"""Examines a few blocks of a scan before a run: noise, expected gain, removed part."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.finer.outlook import FinerOutlook
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
-#: Blocks that are looked at.
+#: Number of blocks to examine.
 _BLOCKS = 5
-#: Ends the name of what a restoration removes.
+#: Suffix of the name of the removed part.
 REMOVED = "removed"
 _GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
@@ -50,20 +50,20 @@ def outlook_steps(
     noise: Noise | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Outlook]:
-    """Say what a run is expected to do to the scan, from a few blocks of it.
+    """Predict the effect of a run on the scan from a few blocks.
 
-    The noise is measured (unless `prepared` or the caller knows it), the model is run
-    on blocks of some hundred thousand voxels together, and what it removes is held
-    against that noise.
+    The noise is measured (unless known from `prepared` or the caller), the model is run
+    on blocks of some hundred thousand voxels in total, and the removed part is compared
+    with the noise.
 
     Parameters
     ----------
     prepared : PreparedRestoration
         From `napari_geosr.operations.restore.prepare_steps`.
     region : tuple of slice, optional
-        Where to show what is removed, in voxels of the input.
+        Region for which to return the removed part, in voxels of the input.
     noise : Noise, optional
-        Of the scan, where it is known.
+        Noise of the scan, if known.
 
     Returns
     -------
@@ -72,7 +72,7 @@ def outlook_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     GeoSRError
         If reading or computing fails.
     """
@@ -93,17 +93,18 @@ def looked_steps(
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Look before a run, and tell what was found.
+    """Examine the scan before a run, and report the findings.
 
     Parameters
     ----------
     strict : bool
-        Whether a run that would do more harm than good is refused.
+        Whether to refuse a run that would do more harm than good.
 
     Yields
     ------
     Step
-        A `Warned` where something was found, else a `StageStarted` with the sentence.
+        A `Warned` with the findings, or a `StageStarted` with the sentence if there are
+        none.
 
     Returns
     -------
@@ -130,7 +131,7 @@ def looked_steps(
 
 
 def _without(words: str, told: tuple[str, ...]) -> str:
-    """Words, less those that the preparation has told already."""
+    """The text without what the preparation has already reported."""
     return words.replace(" ".join(told), "").strip() if told else words
 
 
@@ -140,9 +141,9 @@ def removed_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Volume]:
-    """Restore a region and give what that takes away, in its place.
+    """Restore a region and return the removed part, at its position.
 
-    A finer result is averaged to the voxels of the scan first.
+    A finer result is first averaged to the voxels of the scan.
 
     Returns
     -------
@@ -225,7 +226,7 @@ def _outlook(
 
 
 def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.Finding]:
-    """All that is to be said, the gravest first."""
+    """All findings, most severe first."""
     is_same = facts.bound is not None and facts.noise.level == 0
     found = list(rules.harms(facts))
     found += rules.cautions(facts)
@@ -241,9 +242,9 @@ def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.F
 def _over_cubic(
     prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
 ) -> tuple[FinerOutlook | None, str]:
-    """What a finer result gains over interpolation; or why that cannot be said."""
+    """Gain of a finer result over interpolation, or why it cannot be estimated."""
     if not prepared.model.card.has_weights:
-        return None, ""  # it is an interpolation
+        return None, ""  # the model is itself an interpolation
     try:
         found = run_to_end(
             sr_outlook_steps(
@@ -265,7 +266,7 @@ def _over_cubic(
 def _by_likeness(
     prepared: PreparedRestoration, noise: Noise | None, why: str
 ) -> Outlook:
-    """What can be said where nothing can be measured."""
+    """Findings from the similarity to the training data if nothing can be measured."""
     verdict = prepared.verdict
     reasons = tuple(part for part in (why, *verdict.reasons) if part)
     if not reasons:

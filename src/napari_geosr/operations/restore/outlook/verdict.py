@@ -1,4 +1,4 @@
-"""What is to be expected of a run, in one sentence with its numbers."""
+"""The prediction for a run, in one sentence with its numbers."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Level = Literal["ok", "caution", "harmful"]
 
 @dataclass(frozen=True)
 class Outlook:
-    """What a model is expected to do to a scan, before it is run.
+    """Predicted effect of a model on a scan.
 
     Attributes
     ----------
@@ -26,21 +26,21 @@ class Outlook:
         ``"ok"``; ``"caution"``: compare the result with the scan; ``"harmful"``: the
         result is expected to be worse than the scan.
     sentence : str
-        The most important thing, with its numbers and what follows from it.
+        The main finding, with its numbers and consequence.
     reasons : tuple of str
         Further sentences.
     noise : Noise or None
-        Of the scan; None where it could not be measured.
+        Noise of the scan; None if it could not be measured.
     gain : (float, float, float) or None
-        Expected gain in dB, and the ends of its interval of about 90 %; None where it
-        cannot be estimated (labels, no noise, a scan that is too small).
+        Expected gain in dB, and its interval (about 90 %); None if it cannot be
+        estimated (labels, no noise, scan too small).
     gain_over : str
-        What it is a gain over: ``"scan"``, leaving the scan as it is, or of finer
-        voxels ``"cubic"``, interpolation.
+        Baseline of the gain: ``"scan"``, the unchanged scan, or, for finer voxels,
+        ``"cubic"``, interpolation.
     figures : mapping of str to float
-        The numbers behind it.
+        The underlying numbers.
     removed : Volume or None
-        Scan minus result of the region that was asked for, in its place.
+        Scan minus result in the requested region, at its position.
     """
 
     level: Level
@@ -63,11 +63,11 @@ class Outlook:
         return " ".join((self.sentence, *self.reasons))
 
     def to_json_dict(self) -> AnyDict:
-        """For records and ``--json``."""
+        """Values for records and ``--json``."""
         gain: AnyDict | None = None
         if self.gain is not None:
             low, high = self.gain[1:]
-            # JSON has no infinity.
+            # JSON cannot represent infinity.
             ends = [end if math.isfinite(end) else None for end in (low, high)]
             gain = {"db": self.gain[0], "interval_db": ends}
             gain["over"] = self.gain_over

@@ -1,4 +1,4 @@
-"""Which model restores this scan best, or whether it is best left as it is."""
+"""Ranks models for a scan, including leaving it unchanged."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 __all__ = ["AUTO", "NONE", "RankConfig", "Ranking", "RankingEntry", "rank_steps"]
 
-# Loaded on first use, so that settings can be read without the rest.
+# Loaded on first use, so that settings can be imported alone.
 __getattr__, __dir__, _ = lazy_loader.attach(
     __name__,
     submod_attrs={

@@ -10,9 +10,9 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.vocabulary import Modality
 from napari_geosr.operations.inputs import COMMAS
 
-#: Name that stands for the model that the ranking chooses.
+#: Name of the automatic choice by the ranking.
 AUTO = "auto"
-#: Name of leaving the scan as it is.
+#: Name of the unchanged scan as a candidate.
 NONE = "none"
 
 
@@ -44,7 +44,7 @@ class RankConfig(Config):
     @field_validator("models", mode="before")
     @classmethod
     def _read_names(cls, value: object) -> object:
-        """Take ``A,B`` for two names, as a command line gives them."""
+        """Split ``A,B`` from the command line into two names."""
         words = [value] if isinstance(value, str) else value
         if not isinstance(words, list | tuple):
             return value

@@ -1,4 +1,4 @@
-"""Compare all that could be done with a scan by its expected error."""
+"""Compares candidate methods for a scan by their expected error."""
 
 from __future__ import annotations
 
@@ -51,23 +51,22 @@ def rank_steps(
     noise: Noise | None = None,
     second: Volume | None = None,
 ) -> Generator[Step, None, Ranking]:
-    """Rank models, classical filters and leaving the scan as it is.
+    """Rank models, classical filters and the unchanged scan.
 
-    Each is run on a few blocks of the scan, and on the same blocks with a little more
-    noise like that of the scan; Stein's unbiased risk estimate turns both into an
-    expected error. With a second scan of the object, the error is the difference from
-    that, less its noise. Where there is hardly any noise nothing is compared: the scan
-    is best left as it is.
+    Each candidate is run on a few blocks of the scan, with and without a little added
+    noise; Stein's unbiased risk estimate gives the expected error. With a second scan
+    of the object, the error is the difference from that scan, less its noise. If there
+    is hardly any noise, nothing is compared, and the scan should be left unchanged.
 
     Parameters
     ----------
     volume : Volume
         Axes ZYX or YX (others of length one). Only blocks and a sample are read.
     noise : Noise, optional
-        Of the volume, in its grey values; by default it is measured.
+        Noise of the volume, in its grey values; measured by default.
     second : Volume, optional
-        Another scan of the same object with the same voxels and independent noise of
-        the same level.
+        Another scan of the same object on the same grid, with independent noise of the
+        same level.
 
     Yields
     ------
@@ -81,11 +80,11 @@ def rank_steps(
     Raises
     ------
     VolumeError
-        If the volume has no voxels to estimate from, or `second` another shape.
+        If the volume has no suitable voxels, or `second` has another shape.
     ModelError
         If a model named in the settings does not fit.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     began = time.monotonic()
     config = RankConfig() if config is None else config
@@ -147,7 +146,7 @@ def _ranking(
 def _candidates(
     volume: Volume, config: RankConfig
 ) -> tuple[list[Model], dict[str, str]]:
-    """Models to compare, and those that do not fit with the reason."""
+    """Models to compare, and the unsuitable ones with the reason."""
     if config.models:
         named = [zoo.find(name) for name in config.models]
         for model in named:
@@ -170,7 +169,7 @@ def _candidates(
 
 
 def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
-    """Why a model cannot be compared; "" if it can."""
+    """Reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor > 1 or card.labels > 1:
         return "its result is no denoised scan"
@@ -185,7 +184,7 @@ def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
 
 @dataclass(frozen=True, eq=False)
 class _Candidate:
-    """A candidate, a filter with its strength, and what it does to the sample."""
+    """A candidate (a filter with its strength) and its response to the sample."""
 
     model: Model
     cells: CellMeans
@@ -207,13 +206,13 @@ def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
 def _without_harm(
     rows: list[RankingEntry], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
 ) -> list[RankingEntry]:
-    """Rows in their order, less those in front that invent or lose pores."""
+    """Rows in order, without leading ones that invent or lose pores."""
     kept = list(rows)
     for row in rows:
         if row.model is None or not row.is_clearly_better:
             continue
         if not row.model.card.has_weights:
-            break  # a filter has no notion of pores
+            break  # filters do not invent pores
         card = row.model.card
         found = rehearse(
             setup.restorer(row.model, scaled(setup.statistics, card, volume)),
@@ -243,7 +242,7 @@ def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
 
 
 def _left_alone(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
-    # The error that all gains are given against; without a candidate the level.
+    # Reference error for all gains; without candidates the noise level.
     error = noise.level
     for row in rows:
         if row.gain > -30:

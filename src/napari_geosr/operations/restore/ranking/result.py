@@ -1,4 +1,4 @@
-"""What a ranking finds: the candidates with their expected errors, and the choice."""
+"""Result of a ranking: candidates with their expected errors, and the choice."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
 
-#: By so many dB a tuned filter has to lead to be chosen before a network.
+#: Lead in dB that a tuned filter needs to be chosen over a network.
 _LEAD = 0.35
 
 
@@ -26,19 +26,19 @@ class RankingEntry:
     Attributes
     ----------
     name : str
-        Of the model; ``"none"``: the scan as it is.
+        Name of the model; ``"none"``: the unchanged scan.
     title : str
-        What it does, in a few words.
+        Short description.
     error : float
         Expected root-mean-square error, in grey values of the scan.
     gain : float
-        What it is expected to gain over the scan as it is, in dB.
+        Expected gain over the unchanged scan, in dB.
     interval : (float, float)
-        Range that holds the gain with about 90 % confidence.
+        Confidence interval of the gain (about 90 %).
     strength : float or None
-        Of a classical filter: the one with the smallest expected error.
+        For a classical filter: the strength with the smallest expected error.
     model : Model or None
-        The model itself, a filter with its strength; None for the scan as it is.
+        The model, for a filter with its strength set; None for the unchanged scan.
     """
 
     name: str
@@ -51,17 +51,17 @@ class RankingEntry:
 
     @property
     def is_clearly_better(self) -> bool:
-        """Whether it gains something over the scan as it is, doubts included."""
+        """Whether its gain is positive even at the lower end of the interval."""
         return self.interval[0] > 0
 
     @property
     def gain_text(self) -> str:
-        """The gain with its range, for people."""
+        """The gain and its interval as text."""
         low, high = self.interval
         return f"{_number(self.gain)} dB ({_number(low)} to {_number(high)})"
 
     def to_json_dict(self) -> AnyDict:
-        """For records and ``--json``; what is not finite is None."""
+        """Values for records and ``--json``; non-finite ones are None."""
         return {
             "name": self.name,
             "title": self.title,
@@ -74,22 +74,22 @@ class RankingEntry:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Candidates in the order of their expected errors, and which one to take.
+    """Candidates in the order of their expected errors, and the recommended one.
 
     Attributes
     ----------
     rows : tuple of RankingEntry
-        The smallest expected error first.
+        In ascending order of expected error.
     choice : str
-        Name of the row that is proposed.
+        Name of the recommended row.
     why : str
-        One sentence.
+        Reason, in one sentence.
     noise : Noise
-        Of the scan, as it was measured for the ranking.
+        Noise of the scan, as measured for the ranking.
     skipped : mapping of str to str
-        Models that were not compared, each with the reason.
+        Models that were not compared, with the reason.
     seconds : float
-        How long it took.
+        Duration in seconds.
     """
 
     rows: tuple[RankingEntry, ...]
@@ -101,12 +101,12 @@ class Ranking:
 
     @property
     def chosen(self) -> RankingEntry:
-        """The row that is proposed."""
+        """The recommended row."""
         return self.row(self.choice)
 
     @property
     def leaves_it(self) -> bool:
-        """Whether the scan is best left as it is."""
+        """Whether the scan is best left unchanged."""
         return self.choice == NONE
 
     def row(self, name: str) -> RankingEntry:
@@ -114,7 +114,7 @@ class Ranking:
         return next(row for row in self.rows if row.name == name)
 
     def to_json_dict(self) -> AnyDict:
-        """For records and ``--json``."""
+        """Values for records and ``--json``."""
         return {
             "choice": self.choice,
             "why": self.why,
@@ -125,10 +125,10 @@ class Ranking:
 
 
 def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
-    """Choose among rows in the order of their errors; return the name and why.
+    """Choose among rows sorted by error; return the name and the reason.
 
-    Only what clearly gains something is chosen, a filter that was tuned to the scan
-    only if it leads clearly, and nothing where there is hardly any noise.
+    A candidate is chosen only if it clearly gains something, a filter tuned to the scan
+    only if it leads clearly, and none if there is hardly any noise.
     """
     candidates = [row for row in rows if row.name != NONE]
     best = candidates[0] if candidates else None
@@ -171,11 +171,11 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
 
 
 def _handicapped(row: RankingEntry) -> float:
-    """Expected error; of a filter that was tuned by the same estimate, somewhat more.
+    """Expected error, increased for a filter that was tuned by the same estimate.
 
-    The least of many estimates is too small: it is the error that was underestimated
-    most. On real volumes with correlated noise, tuned filters that led by less than
-    this were worse than the network behind them.
+    The minimum of many estimates is biased: it favours the error that was most
+    underestimated. On real volumes with correlated noise, tuned filters that led by
+    less than this were worse than the next network.
     """
     return row.error * (1.0 if row.strength is None else 10 ** (_LEAD / 20))
 

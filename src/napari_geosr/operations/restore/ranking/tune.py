@@ -1,4 +1,4 @@
-"""The strength of a classical filter with the smallest expected error on a scan."""
+"""Finds the strength of a classical filter with the smallest expected error."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
     from napari_geosr.operations.restore.outlook.rehearsal import Array, Restore
 
-#: Blocks that strengths are compared on; the best is then judged on all.
+#: Number of blocks for comparing strengths; the best is then evaluated on all.
 _FEW = 2
 BUDGET = 2 << 30
 
 
 @dataclass(frozen=True, eq=False)
 class TrialSetup:
-    """What every candidate is tried on, and with."""
+    """Sample and settings for trying all candidates."""
 
     sample: EvaluationSample
     statistics: IntensityStatistics
@@ -46,7 +46,7 @@ class TrialSetup:
     def cells(
         self, model: Model, statistics: IntensityStatistics | None = None, n: int = 100
     ) -> CellMeans:
-        """What a model does to the first `n` blocks, as a run over the scan would."""
+        """Response of a model to the first `n` blocks, as in a full run."""
         scale = self.statistics if statistics is None else statistics
         network = self._network(model, scale)
         return evaluate(
@@ -60,7 +60,7 @@ class TrialSetup:
         )
 
     def restorer(self, model: Model, statistics: IntensityStatistics) -> Restore:
-        """What a model makes of the core of a window, as a run over the scan would."""
+        """Function that restores the core of a window, as in a full run."""
         network = self._network(model, statistics)
 
         def restore(window: Array, core: tuple[slice, ...]) -> Array:
@@ -79,7 +79,7 @@ class TrialSetup:
         return restore
 
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
-        """The network of a model that was told the noise."""
+        """The network of a model, with its noise set."""
         network = model.restorer()
         tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
         return network
@@ -92,7 +92,7 @@ def is_tunable(model: Model) -> bool:
 
 
 def for_axes(model: Model, volume: Volume) -> Model:
-    """A classical filter for the axes of a volume; any other model as it is."""
+    """A classical filter adapted to the axes of a volume; other models unchanged."""
     card = model.card
     if card.has_weights or "ndim" in card.network_kwargs:
         return model
@@ -100,10 +100,10 @@ def for_axes(model: Model, volume: Volume) -> Model:
 
 
 def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
-    """A filter with the best of its strengths, and what it then does to the sample.
+    """A filter with its best strength, and its response to the sample.
 
-    Strengths are compared on a few blocks, downhill from the middle one, and the best
-    is refined by a parabola.
+    Strengths are compared on a few blocks, downhill from the middle one; the best is
+    refined by a parabola.
     """
     strengths: tuple[float, ...] = FILTERS.load(model.card.network).STRENGTHS
     risks: dict[float, float] = {}
@@ -120,7 +120,7 @@ def tuned(model: Model, setup: TrialSetup) -> tuple[Model, CellMeans]:
 
 
 def downhill(strengths: tuple[float, ...], risk: Callable[[float], float]) -> int:
-    """Index of a minimum, walking from the middle."""
+    """Index of a minimum, searched from the middle."""
     i = len(strengths) // 2
     for step in (-1, 1):
         moved = False
@@ -141,11 +141,11 @@ def refined(
     Parameters
     ----------
     strengths : tuple of float
-        That were tried, ascending.
+        Strengths tried, in ascending order.
     i : int
         Index of the best one.
     risk : callable
-        From a strength to its expected error.
+        Expected error for a strength.
     """
     if not 0 < i < len(strengths) - 1:
         return strengths[i]
@@ -175,17 +175,17 @@ def tune_steps(
     Parameters
     ----------
     model : Model
-        Of a classical filter.
+        A classical filter.
     noise : Noise, optional
-        Of the volume; measured by default.
+        Noise of the volume; measured by default.
     factor : float
-        What the best strength is multiplied by.
+        Factor applied to the best strength.
 
     Returns
     -------
     model : Model
-        Where nothing that the filter does is expected to help, its strength is 0, and
-        it returns the scan.
+        If the filter is not expected to help, its strength is 0, and it returns the
+        scan unchanged.
     noise : Noise
     """
     if noise is None:
@@ -209,6 +209,6 @@ def tune_steps(
 def scaled_strength(model: Model, factor: float) -> Model:
     """A filter with `factor` times its strength."""
     strength = model.card.network_kwargs.get("strength")
-    if strength is None:  # that of the filter itself
+    if strength is None:  # use the filter's own default
         strength = model.network().config.strength  # type: ignore[union-attr]
     return model.with_settings(strength=factor * float(strength))  # type: ignore[arg-type]

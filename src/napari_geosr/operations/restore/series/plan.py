@@ -1,4 +1,4 @@
-"""The points of a series: every time point of every channel, and where each lies."""
+"""The points of a series: every time point of every channel, and their positions."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.lazy import LazyArray
 from napari_geosr.operations.restore.targets import Target, Targets
 
-#: Axes along which a series has its points.
+#: Axes along which a series has points.
 POINT_AXES = "TC"
 
 
 def is_series(volume: Volume) -> bool:
-    """Whether a volume has an axis of time or of channels, be it of length one."""
+    """Whether a volume has a time or channel axis, even of length one."""
     return any(axis in volume.axes for axis in POINT_AXES)
 
 
@@ -35,12 +35,12 @@ class Point:
 
     @property
     def index(self) -> tuple[int, ...]:
-        """The point's place along the leading axes of the series."""
+        """Index of the point along the leading axes of the series."""
         return tuple(i for i in (self.time, self.channel) if i is not None)
 
     @property
     def words(self) -> str:
-        """The point for people: ``"time point 3, channel 1"``."""
+        """The point as text: ``"time point 3, channel 1"``."""
         named = (("time point", self.time), ("channel", self.channel))
         return ", ".join(f"{word} {i}" for word, i in named if i is not None)
 
@@ -52,31 +52,31 @@ class Point:
 
 @dataclass(frozen=True)
 class SeriesPlan:
-    """A volume of axes T, C or both, and the points that it is made of.
+    """A volume with axes T, C or both, and its points.
 
     Attributes
     ----------
     volume : Volume
-        Axes out of (T, C, Z, Y, X), with T or C.
+        Axes from (T, C, Z, Y, X), including T or C.
     """
 
     volume: Volume
 
     @property
     def n_leading(self) -> int:
-        """How many of the axes are not in space."""
+        """Number of non-spatial axes."""
         return len(self.volume.axes) - len(self.volume.spatial_axes)
 
     @property
     def channels(self) -> tuple[int | None, ...]:
-        """The channels; a single None where there is no such axis."""
+        """The channels; a single None if there is no such axis."""
         if "C" not in self.volume.axes:
             return (None,)
         return tuple(range(self.volume.length("C")))
 
     @cached_property
     def points(self) -> tuple[Point, ...]:
-        """All points, in the order in which they are stored."""
+        """All points, in storage order."""
         times: tuple[int | None, ...] = (None,)
         if "T" in self.volume.axes:
             times = tuple(range(self.volume.length("T")))
@@ -84,7 +84,7 @@ class SeriesPlan:
 
     @property
     def words(self) -> str:
-        """How much there is, for people: ``"48 time points × 3 channels"``."""
+        """The size as text: ``"48 time points × 3 channels"``."""
         named = (("T", "time point"), ("C", "channel"))
         counts = [
             f"{n} {word}{'' if n == 1 else 's'}"
@@ -96,7 +96,7 @@ class SeriesPlan:
     def of_channel(
         self, channel: int | Sequence[int | None] | None, sentence: str
     ) -> str:
-        """A sentence with the channels that it is about, where there are several."""
+        """A sentence with the channels that it applies to, if there are several."""
         if len(self.channels) == 1:
             return sentence
         several = channel if isinstance(channel, Sequence) else (channel,)
@@ -108,9 +108,9 @@ class SeriesPlan:
         return self.volume.take(time=point.time, channel=point.channel)
 
     def typical(self, channel: int | None) -> Point:
-        """The time point nearest to the middle of which a plane is not blank.
+        """The time point nearest to the middle with a plane that is not blank.
 
-        The middle one where all are. Reads a plane of each that is looked at.
+        Usually the middle one. Reads one plane per examined time point.
         """
         points = [p for p in self.points if p.channel == channel]
         middle = len(points) // 2
@@ -129,8 +129,8 @@ class SeriesPlan:
     def planes(self, channel: int | None) -> Volume:
         """All planes of a channel, over all time points, as one volume (Z, Y, X).
 
-        For statistics of the whole: planes of other time points are no neighbours. A
-        channel of a single time point is given as it is. No voxel is read.
+        For statistics of the whole; planes of different time points are not neighbours.
+        A channel with a single time point is returned unchanged. No voxel is read.
         """
         whole = self.volume.take(channel=channel)
         if "T" not in whole.axes:
@@ -143,7 +143,7 @@ class SeriesPlan:
             data = LazyArray(source, path, (1, *source.shape[1:]), cache_bytes=0)
             whole = whole.replace(data=data, axes="ZYX")
             return whole
-        # A step in time has no length: slices as far apart as rows.
+        # A time step has no length: use the row spacing as the slice spacing.
         size, origin = whole.voxel_size, whole.origin
         return whole.replace(
             axes="ZYX", voxel_size=(size[0], *size), origin=(0.0, *origin)
@@ -151,7 +151,7 @@ class SeriesPlan:
 
 
 def refuse_series_check(volume: Volume) -> None:
-    """Raise `ConfigError` where a consistency check would have several points."""
+    """Raise `ConfigError` if a consistency check would cover several points."""
     plan = SeriesPlan(volume)
     if len(plan.points) > 1:
         words = [
@@ -165,7 +165,7 @@ def refuse_series_check(volume: Volume) -> None:
 
 
 class _Planes:
-    """A `Source` of the planes of all time points, one after the other.
+    """A `Source` of the planes of all time points in succession.
 
     Parameters
     ----------
@@ -191,15 +191,15 @@ class _Planes:
 
 
 class PointView:
-    """The part of a zarr or buffered array at one point, written through to it.
+    """The part of a zarr or buffered array at one point; writes go to the array.
 
     Parameters
     ----------
     array : array-like
-        Takes ``array[key] = block``; may say what it holds back in ``held_bytes`` and
-        ``buffer_bytes``, and its ``chunks``.
+        Supports ``array[key] = block``; may have ``held_bytes``, ``buffer_bytes`` and
+        ``chunks``.
     index : tuple of int
-        Along the leading axes.
+        Index along the leading axes.
     """
 
     def __init__(self, array: Any, index: tuple[int, ...]) -> None:
@@ -212,12 +212,12 @@ class PointView:
 
     @property
     def held_bytes(self) -> int:
-        """Most memory that the array takes beside what it is given."""
+        """Maximum memory used by the array in addition to the written blocks."""
         return int(getattr(self._array, "held_bytes", 0))
 
     @property
     def buffer_bytes(self) -> int | None:
-        """What the array may hold back; None where it holds nothing back."""
+        """Size of the array's write buffer; None if it has none."""
         return getattr(self._array, "buffer_bytes", None)
 
     @buffer_bytes.setter
@@ -240,16 +240,16 @@ def view_at(array: object, index: tuple[int, ...]) -> Any:
 
 
 def targets_at(targets: Targets, index: tuple[int, ...], axes: str) -> Targets:
-    """What a run over one point fills; the files stay with `targets`.
+    """Targets for a run over one point; the files belong to `targets`.
 
     Parameters
     ----------
     axes : str
-        Of the point, ``"ZYX"`` or ``"YX"``.
+        Axes of the point, ``"ZYX"`` or ``"YX"``.
     """
 
     def part(target: Target) -> Target:
-        """The same at the point."""
+        """The part of a target at the point."""
         return Target(
             target.volume.replace(data=view_at(target.array, index), axes=axes)
         )

@@ -1,10 +1,9 @@
-"""What comes before a series is restored: each channel is judged over all its time.
+"""Prepares the restoration of a series: each channel is judged over all time points.
 
-Grey values are standardised by the statistics of a channel over all time points. With
+Grey values are standardised with the statistics of a channel over all time points. With
 those of each point, bleaching or a moving bright object would change the grey scale
-from one time point to the next; with those of all channels, a dim one would be lost.
-The noise, for models that restore by it, is measured at one time point of each channel,
-the middle one.
+between time points; with those of all channels, a dim one would be lost. For models
+that use the noise, it is measured at the middle time point of each channel.
 """
 
 from __future__ import annotations
@@ -41,7 +40,7 @@ if TYPE_CHECKING:
     from napari_geosr.models.distribution import Verdict
     from napari_geosr.operations.restore.outlook import Outlook
 
-#: Levels of the noise of time points that differ by more are said.
+#: Ratio of the noise levels of two time points above which a warning is given.
 _CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
 _OUTLOOKS = ("ok", "caution", "harmful")
@@ -49,14 +48,14 @@ _OUTLOOKS = ("ok", "caution", "harmful")
 
 @dataclass(frozen=True)
 class PreparedSeries:
-    """A series and a model that fit each other, with all that a run needs.
+    """A series and a matching model, with everything that a run needs.
 
     Attributes
     ----------
     plan : SeriesPlan
     channels : mapping
-        For each channel (None where there is no such axis) what was found of it over
-        all time points.
+        Preparation of each channel (None if there is no such axis), over all time
+        points.
     """
 
     plan: SeriesPlan
@@ -64,14 +63,15 @@ class PreparedSeries:
 
     @property
     def first(self) -> PreparedRestoration:
-        """What was found of the first channel."""
+        """Preparation of the first channel."""
         return self.channels[self.plan.channels[0]]
 
     @property
     def whole(self) -> PreparedRestoration:
-        """The series as one: its volume has all axes; statistics of the first channel.
+        """The whole series, with all axes; statistics are those of the first channel.
 
-        For what all channels share: model, settings, device, factors and types.
+        For properties shared by all channels: model, settings, device, factors and
+        types.
         """
         return replace(
             self.first,
@@ -82,7 +82,7 @@ class PreparedSeries:
 
     @property
     def verdict(self) -> Verdict:
-        """How like the training data the least alike channel is, and why."""
+        """Similarity of the least similar channel to the training data, and why."""
         found = [(c, self.channels[c].verdict) for c in self.plan.channels]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
@@ -96,7 +96,7 @@ class PreparedSeries:
 
     @property
     def outlook(self) -> Outlook | None:
-        """What is expected of the channel that fares worst; None before a look."""
+        """Prediction for the worst channel; None before `looked_series_steps`."""
         found = [
             (channel, each.outlook)
             for channel, each in self.channels.items()
@@ -113,7 +113,7 @@ class PreparedSeries:
         Raises
         ------
         ConfigError
-            If the strength is out of range, or the model is not told the noise.
+            If the strength is out of range, or the model does not use the noise.
         """
         channels = {
             channel: with_strength(each, strength)
@@ -122,29 +122,29 @@ class PreparedSeries:
         return replace(self, channels=channels)
 
     def at(self, point: Point) -> PreparedRestoration:
-        """What a run over one point needs."""
+        """Preparation for a run over one point."""
         return replace(self.channels[point.channel], volume=self.plan.at(point))
 
     def doubts(self) -> Iterator[str]:
-        """Sentences on what a run will do to voxels that are not as others."""
+        """Sentences on how a run will treat unusual voxels."""
         for channel, prepared in self.channels.items():
             for sentence in doubts(prepared):
                 yield self.plan.of_channel(channel, sentence)
 
     def named(self, name: str) -> PreparedSeries:
-        """The same of a volume with another name: renaming needs no new statistics."""
+        """The same for a renamed volume: no new statistics are needed."""
         return replace(self, plan=SeriesPlan(self.plan.volume.replace(name=name)))
 
 
 def prepare_series_steps(
     volume: Volume, config: RestoreConfig, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, PreparedSeries]:
-    """Load the model, read each channel's statistics and judge whether they match.
+    """Load the model, compute each channel's statistics, and check that they match.
 
     Parameters
     ----------
     volume : Volume
-        Axes out of (T, C, Z, Y, X), with T or C.
+        Axes from (T, C, Z, Y, X), including T or C.
 
     Returns
     -------
@@ -153,7 +153,7 @@ def prepare_series_steps(
     Raises
     ------
     ConfigError, ModelError, VolumeError
-        As `prepare_steps`, with the channel.
+        Like `prepare_steps`, naming the channel.
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
@@ -181,12 +181,13 @@ def _changing_noise(
     typical: PreparedRestoration,
     should_stop: ShouldStop,
 ) -> str:
-    """A sentence where the first or the last time point is far noisier, or less noisy.
+    """A sentence if the noise of the first or last time point differs strongly.
 
     Parameters
     ----------
     typical : PreparedRestoration
-        Of the typical time point; its noise is None where the model does not ask.
+        Preparation of the typical time point; without noise if the model does not use
+        it.
     """
     noise = typical.noise
     points = [point for point in plan.points if point.channel == channel]
@@ -221,9 +222,9 @@ def channel_steps(
     steps: Generator[Step, None, PreparedRestoration],
     said: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
-    """Steps and errors about one channel, which they name; returns the result.
+    """Steps and errors for one channel, naming it; returns the result.
 
-    Warnings are kept in `said`, for `told_of_channels`.
+    Warnings are collected in `said`, for `told_of_channels`.
 
     Parameters
     ----------
@@ -233,7 +234,7 @@ def channel_steps(
     steps : generator
         Prepares the channel.
     said : dict
-        Gets the channels of every warning.
+        Receives the channels of every warning.
     """
     try:
         with StepIterator(steps) as iterator:
@@ -256,7 +257,7 @@ def channel_steps(
 def told_of_channels(
     plan: SeriesPlan, said: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
-    """Warnings with the channels that they are about; what holds for all, once."""
+    """Warnings with the channels they apply to; those for all channels once."""
     for text, channels in said.items():
         if len(channels) == len(plan.channels):
             yield Warned(message=text)
@@ -265,7 +266,7 @@ def told_of_channels(
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
-    """All channels go into one file of one voxel size and type."""
+    """Refuse channels that do not fit into one file of one voxel size and type."""
     kinds = {
         (each.factors, each.output_dtype, each.has_deviation, each.labels)
         for each in series.channels.values()
@@ -288,22 +289,22 @@ def looked_series_steps(
     strict: bool = False,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, PreparedSeries]:
-    """Look before a run, and tell what was found of each channel.
+    """Examine the scan before a run, and report the findings for each channel.
 
     Parameters
     ----------
     strict : bool
-        Whether a run that would do more harm than good to a channel is refused.
+        Whether to refuse a run that would do more harm than good to a channel.
 
     Returns
     -------
     PreparedSeries
-        With the outlooks.
+        With the predictions.
 
     Raises
     ------
     ModelError
-        If `strict`, and the outlook of a channel is harmful.
+        If `strict`, and the prediction for a channel is harmful.
     """
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}

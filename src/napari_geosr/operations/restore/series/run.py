@@ -1,4 +1,4 @@
-"""A restoration of a series: all points in one run, into one result."""
+"""Restores a series: all points in one run, into one result."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def restore_series_steps(
     Parameters
     ----------
     look, strict : bool
-        As `restore_steps`, for each channel.
+        As in `restore_steps`, for each channel.
     """
     series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
     if look or strict:
@@ -84,15 +84,14 @@ def run_series_steps(
 ) -> Generator[Step, None, RestorationResult]:
     """Restore every point of a series, one after the other, into one result.
 
-    Each point is restored by itself: no network looks from one time point or channel
-    into another. Parameters, steps and errors are those of
-    `run_steps`; slices and finished boxes have
-    all axes of the series, and tiles are counted over all points.
+    Each point is restored separately: networks never combine time points or channels.
+    Parameters, steps and errors are those of `run_steps`; slices and finished boxes
+    have all axes of the series, and tiles are counted over all points.
 
     Parameters
     ----------
     first_point : Point, optional
-        The one on screen: it is restored first, and of it the region `first`.
+        The point on screen: it is restored first, beginning with the region `first`.
     """
     steps = work_steps(
         SeriesWork(series, first_point),
@@ -107,7 +106,7 @@ def run_series_steps(
 
 
 def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estimate]:
-    """Say how long a run will take and how much memory."""
+    """Estimate the time and memory of a run."""
     yield StageStarted(message="Estimating time and memory")
     prepared = series.first
     one: Estimate = estimate(
@@ -135,7 +134,7 @@ class SeriesWork(Work):
         return f"{super().models_text()}: {self.series.plan.words}"
 
     def facts(self) -> AnyDict:
-        """Statistics of each channel, and the points in their order."""
+        """Statistics of each channel, and the points in order."""
         plan = self.series.plan
         channels = []
         for channel, prepared in self.series.channels.items():
@@ -154,7 +153,7 @@ class SeriesWork(Work):
                     "noise": None if noise is None else noise.to_json_dict(),
                 }
             )
-        # Noise of a single channel stands where that of a volume does.
+        # The noise of a single channel is stored where that of a volume is.
         several = {"noise": None} if len(channels) > 1 else {}
         return {
             **several,
@@ -219,7 +218,7 @@ class SeriesWork(Work):
 
 @dataclass
 class _SeriesProgress:
-    """How far the points of a series are, and how it went."""
+    """Progress and statistics of the points of a series."""
 
     series: PreparedSeries
     kept: KeptPart | None
@@ -241,7 +240,7 @@ class _SeriesProgress:
     def told(
         self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
     ) -> Generator[Step, None, TileProgress]:
-        """Steps of one point as steps of the series; what holds for all, once."""
+        """Steps of one point as steps of the series; general messages appear once."""
         n = len(self.finished)
         axes = len(point.index)
         leading = tuple(slice(i, i + 1) for i in point.index)
@@ -264,16 +263,16 @@ class _SeriesProgress:
         return iterator.result
 
     def add(self, point: Point, filled: TileProgress, whole: Box) -> None:
-        """Note what a run over a point gave; a finished one is a single box."""
+        """Record the result of a point; a finished point is a single box."""
         self.finished[point] = [whole] if filled.complete else list(filled.places)
         if filled.summary is not None:
             self._summaries.append(filled.summary)
-            self.tile = filled.summary.tile  # all points are alike
+            self.tile = filled.summary.tile  # the same for all points
 
     def result(
         self, backend: AnyMapping, *, complete: bool, error: Any = None
     ) -> TileProgress:
-        """Everything together, with boxes in all axes."""
+        """The combined result, with boxes in all axes."""
         places = [
             (*(slice(i, i + 1) for i in point.index), *box)
             for point, boxes in self.finished.items()
@@ -284,14 +283,14 @@ class _SeriesProgress:
 
 
 class _Backends:
-    """What computes each channel: each is told its own noise, all take the same one."""
+    """Backends of the channels: each knows its channel's noise, all are of one kind."""
 
     def __init__(self, series: PreparedSeries, kept: KeptPart | None) -> None:
         self._series, self._kept = series, kept
         self._choices: dict[int | None, Choice] = {}
 
     def of(self, channel: int | None) -> Choice:
-        """For all time points of a channel; what the first comes to holds for all."""
+        """Backend for all time points of a channel, as decided at the first one."""
         if channel not in self._choices:
             config, plan = self._series.first.config, self._series.plan
             if self._choices:
@@ -301,7 +300,7 @@ class _Backends:
         return self._choices[channel]
 
     def facts(self) -> AnyDict:
-        """For the record: of the first channel, with the largest differences of all."""
+        """Facts for the record: the first channel's, with the largest differences."""
         found = [choice.facts() for choice in self._choices.values()]
         if not found:
             return self.of(self._series.plan.channels[0]).facts()
@@ -314,9 +313,9 @@ class _Backends:
 
 
 def _about(point: Point, sentence: str) -> str:
-    """Name the point before a sentence that begins with a number of its voxels.
+    """Add the name of the point to a sentence that begins with a number of voxels.
 
-    All other sentences are about the model, and hold for every point.
+    All other sentences are about the model and apply to every point.
     """
     if not sentence[:1].isdigit():
         return sentence
@@ -324,7 +323,7 @@ def _about(point: Point, sentence: str) -> str:
 
 
 def _sum_of(summaries: Sequence[RunSummary]) -> RunSummary | None:
-    """How the runs went together; tiles are those of the last."""
+    """Combined summary of the runs; tiles are those of the last run."""
     if not summaries:
         return None
     return replace(

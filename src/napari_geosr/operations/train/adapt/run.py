@@ -21,33 +21,32 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.trainer import Trainer
 
-#: The error is looked at this often in a run, and may fail to fall this often.
+#: Number of error estimates per run, and of those without improvement before stopping.
 _LOOKS, _PATIENCE = 8, 3
-#: Steps that are timed before their number is fitted to the time limit.
+#: Number of timed steps before the total is adjusted to the time limit.
 _TIMED = 10
-#: Less is no gain, in dB.
+#: Minimum improvement in dB that counts as a gain.
 _LEAST_GAIN = 0.05
 
 
 @dataclass(frozen=True)
 class Adaptation:
-    """What came of adapting a model.
+    """Result of adapting a model.
 
     Attributes
     ----------
     finished : bool
-        False if a person stopped it before.
+        False if the user stopped it early.
     gain : Gain or None
-        Of the adapted model over the one that it began with; None where it was not
-        finished.
+        Improvement of the adapted model over the original; None if unfinished.
     figures : tuple of FigureRow
-        Expected PSNR of the scan, of the model before and of the model after.
+        Expected PSNR of the scan, and of the model before and after.
     steps : int
-        Updates of the weights that are kept.
+        Training step of the kept weights.
     how : str
         ``"noise2noise"``, ``"recorrupted"`` or ``"noise2void"``.
     reason : str
-        Why, in a sentence; empty where the person chose.
+        Reason for the method, in a sentence; empty if the user chose it.
     """
 
     finished: bool
@@ -64,14 +63,14 @@ class Adaptation:
         return gain is not None and gain.is_sure and gain.decibels >= _LEAST_GAIN
 
     def kept_instead(self, config: TrainingConfig) -> Path | None:
-        """The model that was to be adapted, where that is as good; else None."""
+        """The original model, if it is as good as the adapted one; else None."""
         if self.is_better or getattr(config, "always_write", False):
             return None
         assert config.from_model is not None
         return zoo.find(config.from_model).path
 
     def why_kept(self, config: TrainingConfig) -> str:
-        """A sentence for people."""
+        """A sentence for the user on why the original model was kept."""
         assert self.gain is not None
         low, high = self.gain.interval
         return (
@@ -81,7 +80,7 @@ class Adaptation:
         )
 
     def facts(self) -> AnyDict:
-        """For the record of a model."""
+        """Facts for the record of a model."""
         assert self.gain is not None
         return {
             "learned_by": self.how,
@@ -93,7 +92,7 @@ class Adaptation:
 
 
 def _check_noise(trainer: Trainer) -> None:
-    """Refuse a scan whose noise is too weak, or unknown."""
+    """Refuse a scan with unknown or too weak noise."""
     scene = trainer.patches.scenes[0]
     noise = scene.noises["source"]
     if noise.level > 0:
@@ -111,12 +110,12 @@ def _check_noise(trainer: Trainer) -> None:
 def adapting_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
-    """Run a training, and leave its averaged network where the error was least.
+    """Run a training, and restore its averaged network to the lowest error.
 
     Parameters
     ----------
     start : mapping of str to Tensor
-        Weights of the model that is adapted.
+        Weights of the original model.
 
     Yields
     ------
@@ -140,7 +139,7 @@ def adapting_steps(
         keeper.look_at_start(start)
         yield from keeper.train_steps()
     except Cancelled:
-        yield Step(trainer.step, trainer.steps)  # as far as it came
+        yield Step(trainer.step, trainer.steps)  # to its last step
         return Adaptation(finished=False)
     if not keeper.is_over:
         return Adaptation(finished=False)
@@ -148,7 +147,7 @@ def adapting_steps(
 
 
 class _Keeper:
-    """Looks at the averaged network from time to time, and keeps the best of it."""
+    """Evaluates the averaged network regularly, and keeps the best weights."""
 
     def __init__(self, trainer: Trainer, should_stop: ShouldStop) -> None:
         self.trainer, self.should_stop = trainer, should_stop
@@ -162,7 +161,7 @@ class _Keeper:
         self.is_over = False
 
     def look_at_start(self, start: AnyMapping) -> None:
-        """Estimate the error of the model that is adapted, and of a resumed one."""
+        """Estimate the error of the original model, and of a resumed one."""
         average = self.trainer.average
         now = {k: v.clone() for k, v in average.state_dict().items()}
         average.load_state_dict(start)
@@ -173,7 +172,7 @@ class _Keeper:
             self.look()
 
     def look(self) -> None:
-        """Estimate the error, and keep the weights if it is the least so far."""
+        """Estimate the error, and keep the weights if it is the lowest so far."""
         average = self.trainer.average
         found = self.watch.look(average)
         self.before = self.before or found
@@ -185,7 +184,7 @@ class _Keeper:
         self.weights = {k: v.clone() for k, v in average.state_dict().items()}
 
     def train_steps(self) -> Generator[Step, None, None]:
-        """Train to the last step, the time limit, or until nothing is gained."""
+        """Train until the last step, the time limit, or the end of improvement."""
         trainer = self.trainer
         limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
         began, first, is_paced = time.monotonic(), trainer.step, False
@@ -196,7 +195,7 @@ class _Keeper:
                 continue
             spent = time.monotonic() - began
             if not is_paced and trainer.step - first >= _TIMED:
-                # The learning rate is to come down by the end of the time.
+                # The learning rate must reach its minimum at the end of the time.
                 is_paced = True
                 possible = int(limit * (trainer.step - first) / spent)
                 trainer.steps = max(trainer.step, min(trainer.steps, first + possible))
@@ -212,7 +211,7 @@ class _Keeper:
         return max(1, (self.trainer.steps - self.trainer.first_step) // _LOOKS)
 
     def adaptation(self) -> Adaptation:
-        """Restore the best weights, and say how good they are."""
+        """Restore the best weights, and evaluate them."""
         trainer, method = self.trainer, self.trainer.method
         assert self.before is not None
         assert self.best is not None

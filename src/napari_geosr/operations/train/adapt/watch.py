@@ -1,4 +1,4 @@
-"""The expected error of a network on blocks that it does not learn from."""
+"""The expected error of a network on held-out blocks."""
 
 from __future__ import annotations
 
@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.learning.patches import Patches, Scene
 
-#: Scans that are looked at, at most.
+#: Maximum number of scans to evaluate.
 _SCENES = 3
-#: Sample blocks of all of them together.
+#: Number of sample blocks over all scans.
 _BLOCKS = 6
 
 
 @dataclass(frozen=True, eq=False)
 class _Watched:
-    """The sample of one scan, with what the network is told of its noise."""
+    """The sample of one scan, with the noise passed to the network."""
 
     sample: EvaluationSample
     noise: Noise
@@ -43,16 +43,16 @@ class _Watched:
 
 
 class RiskWatch:
-    """Estimates how far a network is from the noise-free scans, without knowing them.
+    """Estimates a network's distance from the noise-free scans, without knowing them.
 
-    Stein's estimate on held-out blocks, or the distance to a second scan there.
+    Uses Stein's estimate on held-out blocks, or the distance to a second scan.
 
     Parameters
     ----------
     patches : Patches
         With the noise of the sources.
     device : str
-        Where the network is.
+        Device of the network.
     """
 
     def __init__(
@@ -68,12 +68,12 @@ class RiskWatch:
         self._watched = [_watched(scene, patches, n) for scene in scenes]
 
     def look(self, network: nn.Module) -> CellMeans:
-        """What `network` does to the sample; the errors are ``risks()`` of it.
+        """Response of `network` to the sample; its ``risks()`` are the errors.
 
         Raises
         ------
         Cancelled
-            If `should_stop` says so.
+            If `should_stop` returns True.
         """
         found = []
         for each in self._watched:
@@ -126,13 +126,13 @@ def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
 
 @dataclass(frozen=True)
 class Gain:
-    """How much nearer to the noise-free scan one network is than another.
+    """Improvement of one network over another in approaching the noise-free scan.
 
     Attributes
     ----------
     decibels : float
     interval : (float, float)
-        Range that holds it with about 90 % confidence, given the noise.
+        Confidence interval (about 90 %), given the noise.
     """
 
     decibels: float
@@ -140,13 +140,13 @@ class Gain:
 
     @property
     def is_sure(self) -> bool:
-        """Whether it is a gain, as far as the sample can tell."""
+        """Whether it is a significant gain."""
         return self.interval[0] > 0
 
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
-    """What is gained by `after` over `before`, on the same sample."""
-    # No error is less than the noise that is left.
+    """Gain of `after` over `before`, on the same sample."""
+    # No error is smaller than the remaining noise.
     least = 1e-3 * before.mean(before.noise)
     old = max(before.mean(before.risks()), before.mean(before.passed), least)
     new = max(after.mean(after.risks()), after.mean(after.passed), least)
