@@ -140,7 +140,7 @@ def system_sentence(error: BaseException) -> str:
         where = f"for {error.filename}" if error.filename else "for the output"
         return (
             f"There is no room left {where}: the disk is full. Free some space or "
-            "choose another place."
+            "choose another folder."
         )
     if isinstance(error, OSError) and error.errno in _TOO_MANY:
         return (

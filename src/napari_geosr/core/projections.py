@@ -300,7 +300,7 @@ class Projections:
         if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
             raise ProjectionsError(
                 f"{self.title} is a cone-beam scan: its rows depend on each other and "
-                "cannot be taken alone. Use all rows."
+                "cannot be used separately. Use all rows."
             )
         return self.replace(
             data=_rows(self.data, start, stop),

@@ -56,7 +56,7 @@ def refuse_existing(path: Path, overwrite: bool) -> None:
     """
     if path.is_dir() and not _is_replaceable(path):
         raise FileError(
-            f"{path} is a folder, and no OME-Zarr that could be replaced. Choose "
+            f"{path} is a folder, not an OME-Zarr that can be replaced. Choose "
             "another name."
         )
     if path.exists() and not overwrite:

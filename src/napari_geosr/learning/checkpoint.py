@@ -130,7 +130,7 @@ def check_fixed_settings(
             changed = f"{title.lower()} {before[name]} (now {now[name]})"
         raise TrainingError(
             f"This training began with {changed}, so it cannot be resumed. Restore "
-            "the original settings and data, or start a new training in another "
+            "the original settings and data, or start a new training run in another "
             "folder."
         )
 

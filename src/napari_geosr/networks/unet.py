@@ -77,7 +77,7 @@ class NetworkConfig(ScoresConfig):
     def _check_factor(self) -> Self:
         if self.upscale_factor > 1 and self.out_channels > 1:
             raise ValueError(
-                "labels have the voxels of the input: set the upscale factor to 1"
+                "labels are on the voxel grid of the input: set the upscale factor to 1"
             )
         return self
 

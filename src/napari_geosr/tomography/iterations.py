@@ -63,7 +63,7 @@ class IterativeConfig(Config):
 def check_stop(should_stop: ShouldStop) -> None:
     """Raise `Cancelled` if the user asked to stop."""
     if should_stop():
-        raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+        raise Cancelled("Reconstruction stopped; unfinished slices are not kept.")
 
 
 def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:

@@ -91,8 +91,8 @@ def draft(path: Path, found: AnyMapping) -> Draft:
             f"{method}, imported from {path.name}."
         ),
         not_for=(
-            "Scans or noise unlike its training data; measuring, until it has been "
-            "compared with ground truth for scans of your kind."
+            "Scans or noise unlike its training data; measurements, until its results "
+            "have been compared with ground truth for scans of your kind."
         ),
         remarks=(remark,) if remark else (),
         provenance={
