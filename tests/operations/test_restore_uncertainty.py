@@ -154,7 +154,7 @@ def test_another_uncertainty_does_not_go_on(restored, volume):
     with pytest.raises(ConfigError, match="comes without standard deviations"):
         restored(volume, more={"unfinished": part.volume})
     swapped = {"unfinished": part.deviation, "unfinished_deviation": part.volume}
-    with pytest.raises(ConfigError, match="other standard deviations"):
+    with pytest.raises(ConfigError, match="different standard deviations"):
         restored(volume, more=swapped)
 
 

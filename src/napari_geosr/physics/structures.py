@@ -49,7 +49,7 @@ class Structure(Protocol):
 
     @property
     def shape(self) -> Shape:
-        """Of the grid (Z, Y, X)."""
+        """Shape of the grid (Z, Y, X)."""
 
     def block(self, start: int, stop: int) -> FloatArray:
         """Pore fraction of the slices `start` … `stop` - 1."""
@@ -140,7 +140,7 @@ class Waves:
         Wave vectors (z, y, x) in radians per voxel.
     phases : ndarray of shape (n,)
     threshold : float
-        Of the field, which has mean 0 and standard deviation 1.
+        Threshold of the field, which has mean 0 and standard deviation 1.
     """
 
     shape: Shape

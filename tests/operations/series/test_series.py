@@ -199,7 +199,7 @@ def test_another_series_cannot_be_continued():
         run(brighter, unfinished=part.volume)
     prepared = prepare(series("CYX", (3, 40, 44)))
     as_channels = part.volume.replace(axes="CYX")
-    with pytest.raises(ConfigError, match="another"):
+    with pytest.raises(ConfigError, match="a different part of the input"):
         run(prepared, unfinished=as_channels)
 
 

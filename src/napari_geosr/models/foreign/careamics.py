@@ -180,7 +180,7 @@ def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
             scales += [first, second + _EPS_STD]
         else:
             scales += [first, second - first + _EPS_RANGE]
-    if scheme.get("skip_target"):  # targets were not scaled in training
+    if scheme.get("skip_target"):  # targets were not scaled during training
         scales[2:] = [0.0, 1.0]
     return _stored(*scales), ""
 

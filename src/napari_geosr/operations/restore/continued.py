@@ -200,7 +200,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
                 (record.get("model") or {}).get("settings"),
                 (record.get("uncertainty") or {}).get("weights_sha256"),
             ),
-            "other standard deviations": (record.get("uncertainty") or {}).get("this"),
+            "different standard deviations": (record.get("uncertainty") or {}).get(
+                "this"
+            ),
             "different settings": {k: v for k, v in settings.items() if k not in _HOW},
             "a different output type": record.get("output_dtype"),
         }
