@@ -139,7 +139,7 @@ def test_a_wish_to_stop_is_heard(scan: Any) -> None:
 
 def test_places_outside_and_members_are_refused(scan: Any) -> None:
     array = scan(20, 22)
-    with pytest.raises(VolumeError, match="does not lie in the result"):
+    with pytest.raises(VolumeError, match="is not inside the result"):
         ask("reach", question_at(scene_of(relu_network(), array), 20, 3))
     members = with_spec(relu_network(), 4, n_outputs=2)
     with pytest.raises(ModelError, match="cannot be explained"):

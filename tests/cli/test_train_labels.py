@@ -84,6 +84,6 @@ def test_missing_voxels_are_labelled_and_it_is_said(scan: Path, capsys: Any) -> 
     tifffile.imwrite("holes.tif", data, imagej=True, metadata={"axes": "ZYX"})
     assert run(["restore", "holes.tif", "--model", "job", "--out", "r.ome.tif"]) == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "get labels as all others" in said
+    assert "get labels like all other voxels" in said
     assert "stay NaN" not in said
     assert set(np.unique(np.asarray(io.read("r.ome.tif").data))) <= {0, 1, 2}

@@ -106,7 +106,7 @@ def test_folders_that_are_no_volume(folder: Path, tmp_path: Path) -> None:
     for i in range(2):
         stack = np.zeros((5, 6, 7), np.uint8)
         tifffile.imwrite(stacks / f"{i}.tif", stack, photometric="minisblack")
-    with pytest.raises(FileError, match=r"0\.tif .*is a stack itself"):
+    with pytest.raises(FileError, match=r"0\.tif .*is itself a stack"):
         io.read(stacks)
 
 

@@ -283,7 +283,7 @@ def test_settings_of_a_training_are_refused(own_home: Path, scan: Path) -> None:
     values = {"operation": "restore", "name": "scan", "data": {"volume": str(scan)}}
     job = JobFolder.create(own_home / "job", values, name="scan")
     job.set_state("paused")
-    with pytest.raises(JobError, match="is no training, so steps cannot"):
+    with pytest.raises(JobError, match="is not a training run, so steps cannot"):
         change_training(job, steps=5)
 
 

@@ -117,7 +117,9 @@ def test_no_training_goes_on_with_other_patches(
     if name == "source":
         value = [noisy_pair.first, noisy_pair.second]
     other = build_trainer("noise2void", tmp_path, **values | {name: value})
-    with pytest.raises(TrainingError, match=f"began with {said}.*start a new training"):
+    with pytest.raises(
+        TrainingError, match=f"began with {said}.*start a new training run"
+    ):
         other.resume()
     assert other.step == 0
     # The schedule may become another, and the machine.

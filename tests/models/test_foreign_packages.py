@@ -202,7 +202,7 @@ def test_no_file_outside_of_the_folder_is_read(tmp_path: Path) -> None:
         (folder / name).write_bytes(content)
     (folder / "given.npy").rename(tmp_path / "given.npy")
     (folder / "given.npy").symlink_to(tmp_path / "given.npy")
-    with pytest.raises(ModelError, match="link to a place outside"):
+    with pytest.raises(ModelError, match="link to a location outside"):
         foreign.read(str(folder))
     values = yaml.safe_load((folder / "rdf.yaml").read_text())
     values["inputs"][0]["test_tensor"]["source"] = "../given.npy"

@@ -178,7 +178,7 @@ def test_links_that_leave_the_folder_are_not_followed(
         "device": Path("/dev/zero"),
     }
     (tiny / "link").symlink_to(places[what])
-    with pytest.raises(ModelError, match="link to a place outside"):
+    with pytest.raises(ModelError, match="link to a location outside"):
         zoo.adopt(tiny)
     assert not list(own.iterdir())
 

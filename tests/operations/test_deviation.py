@@ -79,11 +79,11 @@ def test_deviations_of_others_are_refused(rng):
     mean, deviation = pair(rng, CALIBRATION)
     _, other = pair(rng, CALIBRATION, time="t2")
     for wrong, reason in (
-        (other, "come from another run"),
-        (mean, "come from another run"),
-        (deviation.replace(provenance=()), "come from another run"),
-        (deviation.replace(data=deviation.data[1:]), "has other voxels"),
-        (deviation.replace(origin=(9.0, 9.0, 9.0)), "has other voxels"),
+        (other, "come from a different run"),
+        (mean, "come from a different run"),
+        (deviation.replace(provenance=()), "come from a different run"),
+        (deviation.replace(data=deviation.data[1:]), "has a different voxel grid"),
+        (deviation.replace(origin=(9.0, 9.0, 9.0)), "has a different voxel grid"),
     ):
         with pytest.raises(VolumeError, match=reason):
             geosr.measure_porosity(mean, uncertainty=wrong, threshold=0.0)

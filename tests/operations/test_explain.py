@@ -285,7 +285,7 @@ def test_a_table_of_another_volume_is_refused(
 ) -> None:
     config = ExplainConfig(model="ct-denoise", threads=1, method=("reach",))
     part = volume.replace(data=np.asarray(volume.data)[:, :24, :24])
-    with pytest.raises(VolumeError, match="does not lie in the result"):
+    with pytest.raises(VolumeError, match="is not inside the result"):
         run_to_end(explain_steps(part, config, pore_table))
     alone = tmp_path / "pores.csv"
     alone.write_text(pore_table.read_text(encoding="utf-8"), encoding="utf-8")

@@ -49,7 +49,7 @@ def test_a_voxel_size_is_taken_over_for_the_same_voxels_only(
     opened, notes = open_companion(path, settings, volume)
     assert opened.has_physical_size == taken
     assert len(notes) == taken
-    assert all("bare.tif does not say its voxel size" in note for note in notes)
+    assert all("bare.tif has no voxel size" in note for note in notes)
 
 
 def test_a_channel_is_taken_over_where_there_are_several(scan, tmp_path):

@@ -101,6 +101,6 @@ def test_a_model_is_merged_and_trained_further_without_branches(
 
     options = tuned["network_options"] | {"merged": False}
     with pytest.raises(
-        ModelError, match=r"another network: merged True \(here False\)"
+        ModelError, match=r"a different network: merged True \(here False\)"
     ):
         trained(tmp_path / "c", **(settings | tuned | {"network_options": options}))

@@ -324,7 +324,7 @@ def test_counts_are_taken_for_photons_where_flats_cannot_tell() -> None:
     for given in (camera, scan()):
         short = thinned(given, 0.1)
         assert short.provenance[-1]["counts_per_photon"] == 1
-        assert "a count was taken for a photon" in short.metadata["notes"][-1]
+        assert "one count per photon was assumed" in short.metadata["notes"][-1]
         assert not thinned(given, 0.1, rest=True).metadata.get("notes")
     with pytest.raises(ProjectionsError, match="greater than zero, not 0"):
         thinned(camera, 0.1, counts_per_photon=0)

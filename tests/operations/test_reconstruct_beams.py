@@ -233,7 +233,7 @@ def test_a_fan_beam_row_by_row(balls):
     assert np.asarray(result.volume.data)[solid].mean() == pytest.approx(1, abs=0.02)
     with pytest.raises(ProjectionsError, match="cannot reconstruct a fan beam"):
         reconstruct(scan, algorithm="fdk")
-    with pytest.raises(ProjectionsError, match="fan beam are no mirror images"):
+    with pytest.raises(ProjectionsError, match="fan beam are not mirror images"):
         reconstruct(scan, full_turn="join", centre=23.5)
 
 

@@ -116,15 +116,15 @@ def test_the_axis_that_was_found_is_found_only_once(scan, tmp_path, monkeypatch)
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"settings": {"filter": "hann"}}, "other settings"),
-        ({"settings": {"centre": 21.0}}, "another rotation centre"),
-        ({"settings": {"size": 20}}, "other settings|another shape"),
-        ({"angles": 1.0}, "other angles"),
-        ({"pixel_size": (2.0, 2.0)}, "another pixel size"),
-        ({"flats": 1}, "other flat or dark fields"),
+        ({"settings": {"filter": "hann"}}, "different settings"),
+        ({"settings": {"centre": 21.0}}, "a different rotation centre"),
+        ({"settings": {"size": 20}}, "different settings|a different shape"),
+        ({"angles": 1.0}, "different angles"),
+        ({"pixel_size": (2.0, 2.0)}, "a different pixel size"),
+        ({"flats": 1}, "different flat or dark fields"),
         (
             {"geometry": "fan", "before": {"algorithm": "sirt", "iterations": 1}},
-            "another beam",
+            "a different beam",
         ),
     ],
 )

@@ -101,7 +101,7 @@ def test_a_run_goes_on_with_its_backend(volume, tmp_path, monkeypatch):
         assert not part.complete
         assert on_record(part.volume)["name"] == began
         unfinished = io.read(part.path)
-        with pytest.raises(ConfigError, match=rf"another backend \({began}\)"):
+        with pytest.raises(ConfigError, match=rf"a different backend \({began}\)"):
             run(
                 volume,
                 settings.model_copy(update={"backend": other}),

@@ -134,9 +134,9 @@ def test_another_input_model_or_setting_is_refused(volume):
     part, _ = restore(prepare(volume), stop_after=1)
     changed = volume.replace(data=volume.data * np.float32(1.01))
     for prepared, what in (
-        (prepare(changed), "another input"),
-        (prepare(volume, nonfinite="zero"), "other settings"),
-        (prepare(volume, model="foam-sr-x2"), "another model"),
+        (prepare(changed), "a different input"),
+        (prepare(volume, nonfinite="zero"), "different settings"),
+        (prepare(volume, model="foam-sr-x2"), "a different model"),
     ):
         with pytest.raises(ConfigError, match=what):
             restore(prepared, unfinished=part.volume)
@@ -262,7 +262,9 @@ def test_other_settings_do_not_go_on_with_a_killed_run(volume, tmp_path, killed)
     out = tmp_path / "out" / "result.tif"
     killed(prepare(volume), out, 1)
     before = sorted(path.name for path in out.parent.iterdir())
-    with pytest.raises(ConfigError, match=r"^result\.tif was made with other settings"):
+    with pytest.raises(
+        ConfigError, match=r"^result\.tif was made with different settings"
+    ):
         restore(
             prepare(volume, nonfinite="zero"), out=out, unfinished=find_unfinished(out)
         )

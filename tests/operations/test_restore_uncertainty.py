@@ -149,12 +149,12 @@ def test_a_stopped_run_goes_on_in_both(restored, volume, tmp_path, suffix):
 def test_another_uncertainty_does_not_go_on(restored, volume):
     part = restored(volume, 1)
     left = {"unfinished": part.volume, "unfinished_deviation": part.deviation}
-    with pytest.raises(ConfigError, match="made with other settings"):
+    with pytest.raises(ConfigError, match="made with different settings"):
         restored(volume, more=left, uncertainty_members=4)
     with pytest.raises(ConfigError, match="comes without standard deviations"):
         restored(volume, more={"unfinished": part.volume})
     swapped = {"unfinished": part.deviation, "unfinished_deviation": part.volume}
-    with pytest.raises(ConfigError, match="other standard deviations"):
+    with pytest.raises(ConfigError, match="different standard deviations"):
         restored(volume, more=swapped)
 
 

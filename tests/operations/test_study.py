@@ -262,13 +262,15 @@ def test_numbers_may_be_added_and_other_settings_are_refused(scan, tmp_path):
     run(scan, tmp_path, settings(counts=(8,)))
     result, _ = run(scan, tmp_path, settings(counts=(8, 24), scan_hours=2))
     assert len(result.rows) == 3
-    with pytest.raises(ConfigError, match=r"other settings \(filter\).*--overwrite"):
+    with pytest.raises(
+        ConfigError, match=r"different settings \(filter\).*--overwrite"
+    ):
         run(scan, tmp_path, settings(filter="hann"))
     other = scan.replace(data=np.asarray(scan.data[:]) + 1, source=None)
-    with pytest.raises(ConfigError, match=r"with another input\."):
+    with pytest.raises(ConfigError, match=r"with a different input\."):
         run(other, tmp_path, settings())
     turned = scan.replace(angles=np.asarray(scan.angles) * 2)
-    with pytest.raises(ConfigError, match=r"with other angles\."):
+    with pytest.raises(ConfigError, match=r"with different angles\."):
         run(turned, tmp_path, settings())
     anew, _ = run(scan, tmp_path, settings(filter="hann", counts=(8,)), overwrite=True)
     assert anew.rows[1]["psnr"] != result.rows[1]["psnr"]
@@ -277,11 +279,11 @@ def test_numbers_may_be_added_and_other_settings_are_refused(scan, tmp_path):
 @pytest.mark.parametrize(
     ("change", "says"),
     [
-        ({"flats": "half"}, "other flat or dark fields"),
-        ({"darks": None}, "other flat or dark fields"),
-        ({"metadata": {"dataset": "other/data"}}, "another part of the input"),
-        ({"centre": 20.5}, "another rotation centre"),
-        ({"reference": True}, "another reference"),
+        ({"flats": "half"}, "different flat or dark fields"),
+        ({"darks": None}, "different flat or dark fields"),
+        ({"metadata": {"dataset": "other/data"}}, "a different part of the input"),
+        ({"centre": 20.5}, "a different rotation centre"),
+        ({"reference": True}, "a different reference"),
     ],
 )
 def test_cells_of_other_data_in_the_same_file_are_not_taken(
@@ -419,14 +421,14 @@ def test_a_study_of_an_earlier_release_is_gone_on_with(scan, tmp_path):
     for name in ("scan", "light"):
         del kept["essential"][name]
     file.write_text(json.dumps(kept), encoding="utf-8")
-    with pytest.raises(ConfigError, match=r"other settings \(light\)"):
+    with pytest.raises(ConfigError, match=r"different settings \(light\)"):
         run(scan, tmp_path, settings(counts=(8,), light="all"))
-    with pytest.raises(ConfigError, match="another input"):
+    with pytest.raises(ConfigError, match="a different input"):
         run(scan.replace(source=None), tmp_path, settings(counts=(8,)))
     result, _ = run(scan, tmp_path, settings(counts=(8, 12)))
     assert len(result.rows) == 3
     # From now on it is known which flat fields the scan had.
-    with pytest.raises(ConfigError, match="other flat or dark fields"):
+    with pytest.raises(ConfigError, match="different flat or dark fields"):
         run(scan.replace(darks=None), tmp_path, settings(counts=(8,)))
 
 

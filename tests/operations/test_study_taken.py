@@ -233,7 +233,7 @@ def test_what_pairs_share_is_said(scan):
     assert "MSDNet learn" in said
     unknown = scan.replace(flats=np.asarray(scan.flats[:1]))
     (said,) = doubts(unknown, few)
-    assert "How many counts one photon gives is not known" in said
+    assert "number of counts per photon is unknown" in said
     assert doubts(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
     given, wanted, _ = training_pair(lines, ScanSubset(24), few)
     assert wanted is lines
@@ -306,7 +306,7 @@ def test_a_network_learns_from_short_exposures(scan, tmp_path, quick_pictures):
     page = done.files["html"].read_text(encoding="utf-8")
     assert "<td>from light left out</td>" in page
     assert "<td>chosen by views left out</td>" in page
-    assert "How many counts one photon gives" not in page
+    assert "number of counts per photon" not in page
 
 
 def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):

@@ -175,7 +175,9 @@ def test_other_projections_under_the_same_name_are_refused(
     assert (folder.path / "inputs" / "part-1-of-2.ome.tif").exists()
     other = noisy.scan.replace(data=np.asarray(noisy.scan.data)[:, ::-1])
     write_projections(other, path, overwrite=True)
-    with pytest.raises(FileError, match=r"scan.h5 has changed.* with another input\."):
+    with pytest.raises(
+        FileError, match=r"scan.h5 has changed.* with a different input\."
+    ):
         run_to_end(run_steps(folder))
 
 
@@ -185,7 +187,7 @@ def test_the_same_projections_read_otherwise_are_refused(
     folder = folder_of(make(noisy, "noise2inverse", {"splits": 2}), tmp_path / "job")
     stop_at(folder, "Reconstruction 2 of 2")
     other = make(noisy, "noise2inverse", {"splits": 2, "angle_range": (0, 90)})
-    with pytest.raises(FileError, match=r"has changed.* with other angles\."):
+    with pytest.raises(FileError, match=r"has changed.* with different angles\."):
         run_to_end(train_from_projections_steps(other, folder.path))
 
 
@@ -281,9 +283,9 @@ def test_the_command_trains_and_restores(
             r"too few projections \(64\) to be shared out",
         ),
         ("noise2inverse", {"every": [4]}, "leave --every out"),
-        ("supervised", {}, "say what to learn from"),
+        ("supervised", {}, "choose the data to pair with"),
         ("supervised", {"counts": [65]}, "a scan of 65 cannot be made"),
-        ("supervised", {"counts": [64], "target_light": "all"}, "teach nothing"),
+        ("supervised", {"counts": [64], "target_light": "all"}, "nothing to learn"),
         ("supervised", {"counts": "16,x"}, "numbers with commas"),
         ("supervised", {"counts": "16,32", "restore": "x.ome.tif"}, "2 kinds of scans"),
         ("noise2void", {}, "does not learn from projections"),
@@ -315,5 +317,5 @@ def test_several_processes_reconstruct_nothing(
 ) -> None:
     job = make(noisy, "noise2inverse", {"centre": 27.5})
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(ConfigError, match="by one process alone"):
+    with pytest.raises(ConfigError, match="by a single process"):
         run_to_end(train_from_projections_steps(job, tmp_path))

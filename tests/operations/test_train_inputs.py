@@ -53,7 +53,7 @@ def test_changed_content_is_said_and_the_old_goes_on(
     folder = tmp_path / "job"
     assert begin(job, folder, 2) is None
     write(tmp_path / "b.tif", 2)
-    with pytest.raises(FileError, match=r"b\.tif has changed.*content is another"):
+    with pytest.raises(FileError, match=r"b\.tif has changed.*content is different"):
         run_to_end(train_steps(job, folder))
     write(tmp_path / "b.tif", 1)
     assert run_to_end(train_steps(job, folder)).name == "m"
@@ -66,7 +66,8 @@ def test_another_shape_is_said_before_anything_else(
     begin(job, folder, 1)
     write(tmp_path / "a.tif", 0, (8, 40, 48))  # nor does it fit its target
     with pytest.raises(
-        FileError, match="a.tif .* shape was 8 × 40 × 40, 8 × 40 × 48 now.*Put the file"
+        FileError,
+        match="a.tif .* shape was 8 × 40 × 40, 8 × 40 × 48 now.*Restore the file",
     ):
         run_to_end(train_steps(job, folder))
 

@@ -131,7 +131,7 @@ def test_a_fan_beam_is_said_to_be_taken_as_parallel(sample):
 
 def test_what_tells_nothing_is_refused(sample):
     scan, _ = scanned(sample)
-    with pytest.raises(ProjectionsError, match="cover 90 degrees|180 are needed"):
+    with pytest.raises(ProjectionsError, match="cover 90 degrees|requires 180 degrees"):
         find_centre(scan.subset(range(48)))
     with pytest.raises(ProjectionsError, match="no views from opposite sides"):
         find_centre(scan.subset(range(48)), CentreConfig(method="opposite"))

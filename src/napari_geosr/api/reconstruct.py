@@ -135,8 +135,8 @@ def reconstruct(
     """
     if not isinstance(projections, Projections | str | Path):
         raise ProjectionsError(
-            f"Angles and flat fields are not known of a {type(projections).__name__}: "
-            "give a path, or Projections(array, angles, flats, darks)."
+            f"A {type(projections).__name__} carries no angles or flat fields: give a "
+            "path, or Projections(array, angles, flats, darks)."
         )
     config = ReconstructConfig.create(
         algorithm=algorithm,

@@ -441,8 +441,8 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
         start, stop = part.start // s, -(-part.stop // s)
         if not 0 <= start < stop <= layout.shape[axis]:
             raise VolumeError(
-                f"The region {tuple((p.start, p.stop) for p in region)} does not lie "
-                "in the result."
+                f"The region {tuple((p.start, p.stop) for p in region)} is not "
+                "inside the result."
             )
         cores.append(slice(start, stop))
         aligned = start // layout.stride[axis] * layout.stride[axis]

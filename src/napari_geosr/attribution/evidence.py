@@ -210,8 +210,8 @@ def _pore(question: Question) -> _Pore:
     solid = ~pores & ~mask
     if around.sum() < _ENOUGH or solid.sum() < _ENOUGH:
         raise VolumeError(
-            "There is no solid next to the pore, so what it would be without it cannot "
-            "be said. Check the threshold (--threshold)."
+            "There is no solid next to the pore, so its grey value without the pore "
+            "cannot be estimated. Check the threshold (--threshold)."
         )
     return _Pore(
         wider,

@@ -147,5 +147,5 @@ def _notes(figures: dict[str, object]) -> tuple[str, ...]:
     )
     return (
         "This network is not piecewise linear, so the filter is its linearisation at "
-        f"this input and tells the effect of small changes alone.{known}",
+        f"this input and describes only the effect of small changes.{known}",
     )

@@ -111,7 +111,7 @@ COMMANDS = {
 #: Commands in groups: the group's help, and its commands.
 GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
     "jobs": (
-        "List, watch, stop and resume jobs: trainings and other long runs.",
+        "List, watch, stop and resume jobs: training and other long runs.",
         {
             "list": Command(
                 "jobs:list_jobs",

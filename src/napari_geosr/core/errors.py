@@ -1,4 +1,4 @@
-"""The errors that reach a person.
+"""The errors that reach the user.
 
 None derives from `RuntimeError`: napari's generator workers swallow that class.
 Each message says what is wrong, where (file, layer or setting) and what to do.
@@ -35,8 +35,8 @@ class ConfigError(GeoSRError, ValueError):
     ----------
     message : str
     fields : sequence of str
-        Names of the settings, where a config was valid in itself: docks say it beside
-        them.
+        Names of the settings concerned, if the config itself was valid: docks show the
+        message next to them.
     """
 
     def __init__(self, message: str = "", *, fields: Sequence[str] = ()) -> None:
@@ -79,8 +79,8 @@ class DeviceMemoryError(GeoSRError):
     """Not even the smallest tile fits into the memory of the device."""
 
 
-class Cancelled(GeoSRError):  # noqa: N818  # it is no error
-    """The person asked to stop; what was finished so far is kept where it can be.
+class Cancelled(GeoSRError):  # noqa: N818  # it is not an error
+    """The user asked to stop; what was finished so far is kept where it can be.
 
     Parameters
     ----------
@@ -112,7 +112,7 @@ class EngineError(GeoSRError):
 
 
 class TrainingError(GeoSRError):
-    """A training cannot go on: its losses are no numbers, its data are gone."""
+    """Training cannot continue: a loss is NaN or infinite, or its data are gone."""
 
 
 class JobError(GeoSRError):
@@ -140,7 +140,7 @@ def system_sentence(error: BaseException) -> str:
         where = f"for {error.filename}" if error.filename else "for the output"
         return (
             f"There is no room left {where}: the disk is full. Free some space or "
-            "choose another place."
+            "choose another folder."
         )
     if isinstance(error, OSError) and error.errno in _TOO_MANY:
         return (

@@ -289,8 +289,8 @@ class Projections:
         Raises
         ------
         ProjectionsError
-            If there are no such rows, or the beam is a cone: a single row lacks its
-            distance from the central row.
+            If there are no such rows, or the beam is a cone: a single row does not
+            contain its distance from the central row.
         """
         if not 0 <= start < stop <= self.n_rows:
             raise ProjectionsError(
@@ -300,7 +300,7 @@ class Projections:
         if self.geometry == "cone" and (start, stop) != (0, self.n_rows):
             raise ProjectionsError(
                 f"{self.title} is a cone-beam scan: its rows depend on each other and "
-                "cannot be taken alone. Use all rows."
+                "cannot be used separately. Use all rows."
             )
         return self.replace(
             data=_rows(self.data, start, stop),

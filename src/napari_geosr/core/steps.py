@@ -41,7 +41,7 @@ class StageStarted(Step):
 
 @dataclass(frozen=True)
 class JudgingStarted(StageStarted):
-    """The last stage of a training: the model is evaluated on the held-out block."""
+    """The last stage of training: the model is evaluated on the held-out block."""
 
 
 @dataclass(frozen=True)
@@ -163,7 +163,7 @@ def recount(
 
 @dataclass(frozen=True)
 class TrainingProgress(Step):
-    """Progress of a training: `done` of `total` optimiser steps.
+    """Progress of training: `done` of `total` optimiser steps.
 
     Attributes
     ----------

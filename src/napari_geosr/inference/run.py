@@ -172,8 +172,9 @@ class TiledRun:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
         if (self.deviation is not None) != (n_outputs == 2):
             raise ModelError(
-                f"The network {name} gives {n_outputs} volumes: a place for standard "
-                "deviations goes with a network of several members, and only with one."
+                f"The network {name} gives {n_outputs} volumes: a target for "
+                "standard deviations requires a network of several members, and such a "
+                "network requires the target."
             )
         if self.deviation is None:
             return
@@ -198,8 +199,8 @@ class TiledRun:
         if self.layout.ndim == 2 and self.layout.context:
             yield Warned(
                 message=f"This model looks at {self.spec.adjacent_slices} neighbouring "
-                "planes, but the input is one image, which then stands for all of "
-                "them. A 2D model fits better."
+                "planes, but the input is one image, which is used for all of them. "
+                "A 2D model fits better."
             )
         yield from self.planner.remarks()
         origin = tuple(part.start for part in tiles.box)

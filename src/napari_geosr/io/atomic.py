@@ -1,4 +1,4 @@
-"""Files appear whole or not at all: write beside the target, then rename."""
+"""Files appear whole or not at all: write next to the target, then rename."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from napari_geosr.io.hidden import (
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Space left untouched on a disk that we write to.
 _SPARE_BYTES = 16 * 1024**2
-#: What a file system says that cannot write a file, or a folder, to the disk at once.
+#: Error codes of fsync where the file system does not support it for a file or folder.
 _NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
 #: Seconds in which another program may let go of a file.
 _PATIENCE = 1.0
@@ -51,12 +51,12 @@ def remove_abandoned(path: Path, suffix: str = "") -> None:
 def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raise `FileError` if `path` exists and may not be replaced.
 
-    A folder may be replaced only where it is a volume, such as a zarr, and another one
-    takes its place.
+    A folder may be replaced only if it is a volume, such as a zarr, and is replaced by
+    another volume.
     """
     if path.is_dir() and not _is_replaceable(path):
         raise FileError(
-            f"{path} is a folder, and no OME-Zarr that could be replaced. Choose "
+            f"{path} is a folder, not an OME-Zarr that can be replaced. Choose "
             "another name."
         )
     if path.exists() and not overwrite:
@@ -72,7 +72,7 @@ def _is_replaceable(folder: Path) -> bool:
 
 
 def patiently(action: Callable[[], T]) -> T:
-    """Do `action`, again for about a second where it is not permitted.
+    """Do `action`; if it is not permitted, retry for about a second.
 
     On Windows a file cannot be replaced or removed at the moment when another program,
     such as a reader or a virus scanner, has it open.
@@ -80,7 +80,7 @@ def patiently(action: Callable[[], T]) -> T:
     Raises
     ------
     PermissionError
-        If it is not permitted then either.
+        If it is still not permitted after that.
     """
     deadline = time.monotonic() + _PATIENCE
     pause = 0.01
@@ -108,7 +108,7 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     Raises
     ------
     FileError
-        If `path` exists and `overwrite` is false, or is a folder that is no zarr.
+        If `path` exists and `overwrite` is false, or is a folder that is not a zarr.
     """
     refuse_existing(path, overwrite)
     if path.is_dir() or (temporary.is_dir() and path.exists()):
@@ -208,7 +208,7 @@ def replacing_all(
 
     Names are given in the order of `paths` once the block has ended well, with all
     content on the disk: only then can a name that another program took since, or a
-    program that is killed between two of them, leave a part of the set.
+    program that is killed between two of them, leave part of the set.
     """
     for path in paths:
         refuse_existing(path, overwrite)

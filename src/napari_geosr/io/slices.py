@@ -93,8 +93,8 @@ def read_slices(
         return first
     if first.axes not in ("YX", "CYX"):
         raise FileError(
-            f"{ordered[0].name} in {folder} is a stack itself {first.shape}, not a "
-            "slice. Open the files one by one."
+            f"{ordered[0].name} in {folder} is itself a stack of shape {first.shape}, "
+            "not a slice. Open the files one by one."
         )
     step = max(1, len(ordered) // _MAX_CHECKED)
     for path in {*ordered[1::step], ordered[-1]}:

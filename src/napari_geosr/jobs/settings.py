@@ -38,8 +38,9 @@ def change_training(job: JobFolder, **changes: Any) -> None:
             raise JobError(f"{status.name} is {status.state}: pause it first.")
         if "training" not in values:
             raise JobError(
-                f"{status.name} is no training, so {' and '.join(changes)} cannot be "
-                "changed. Resume it as it is, or start it again with other settings."
+                f"{status.name} is not a training run, so {' and '.join(changes)} "
+                "cannot be changed. Resume it as it is, or start it again with "
+                "different settings."
             )
         before = values["training"]
         new = {k: v for k, v in changes.items() if before.get(k) != v}

@@ -1,7 +1,7 @@
 """How a training step is computed: device, precision, parts, processes.
 
 A batch that does not fit into memory is computed in parts. With several processes, each
-computes a part of the batch. They synchronise after all gradients are computed, not
+computes part of the batch. They synchronise after all gradients are computed, not
 during the computation: if one process runs out of memory, all learn of it and restart
 the step together. Otherwise the others would wait for it forever.
 """
@@ -120,7 +120,7 @@ def _halves(n: int) -> tuple[slice, ...]:
 
 
 class Processes:
-    """The processes of a training, including this one.
+    """The processes of a training run, including this one.
 
     Parameters
     ----------

@@ -29,7 +29,7 @@ Distance = Literal["jensen-shannon", "wasserstein", "least-squares"]
 
 
 class AdversarialConfig(TrainingConfig):
-    """Settings of trainings with a critic."""
+    """Settings for training with a critic."""
 
     learning_rate: float = Field(
         2e-3,
@@ -61,7 +61,7 @@ class AdversarialConfig(TrainingConfig):
 
 
 class AdversarialMethod(Method):
-    """A generator that becomes the model, and critics used only in training."""
+    """A generator that becomes the model, and critics used only during training."""
 
     roles = ("source", "target")
     output_role = "target"

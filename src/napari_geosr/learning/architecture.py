@@ -1,4 +1,4 @@
-"""Builds the network of a training from its settings.
+"""Builds the network of a training run from its settings.
 
 The capabilities of a network follow from the fields of its ``NetworkConfig``, never
 from its name: ``adjacent_slices`` (2.5D), ``upscale_factor`` with the supported factors

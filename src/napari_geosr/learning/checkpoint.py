@@ -91,7 +91,7 @@ def _reason(error: RuntimeError) -> tuple[int, str]:
 
 
 def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
-    """Settings that must not change during a training, as stored in checkpoints.
+    """Settings that must not change during training, as stored in checkpoints.
 
     For files, only their number is stored: paths may change, and the contents are
     compared elsewhere.
@@ -130,7 +130,7 @@ def check_fixed_settings(
             changed = f"{title.lower()} {before[name]} (now {now[name]})"
         raise TrainingError(
             f"This training began with {changed}, so it cannot be resumed. Restore "
-            "the original settings and data, or start a new training in another "
+            "the original settings and data, or start a new training run in another "
             "folder."
         )
 
@@ -146,7 +146,7 @@ def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
 
 
 def diverged(what: str, step: int, config: TrainingConfig) -> TrainingError:
-    """Return the error for a training in which `what` became NaN or infinite.
+    """Return the error for a training run in which `what` became NaN or infinite.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ SEVERAL = Parameter(negative="", consume_multiple=True)
 
 
 class TrainingConfig(Config):
-    """Data, network and schedule of a training.
+    """Data, network and schedule of a training run.
 
     Attributes
     ----------

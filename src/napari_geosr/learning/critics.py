@@ -1,4 +1,4 @@
-"""Critics: networks that judge patches, used only in training.
+"""Critics: networks that judge patches, used only during training.
 
 Both take patches of any size, as their scores are averaged over positions.
 

@@ -1,4 +1,4 @@
-"""Time, energy and CO2eq of a training, estimated offline by codecarbon."""
+"""Time, energy and CO2eq of a training run, estimated offline by codecarbon."""
 
 from __future__ import annotations
 

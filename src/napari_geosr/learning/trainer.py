@@ -117,7 +117,7 @@ class Trainer:
         self.average.requires_grad_(False)
         self.optimisers: AnyDict = {}
         #: Learning rates of the parameter groups, relative to that of the settings,
-        #: which may change when a training is resumed.
+        #: which may change when training is resumed.
         self._rates: dict[str, list[float]] = {}
         self._prepare()
         self.parts = BatchParts(self.processes)

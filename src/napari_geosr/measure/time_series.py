@@ -87,7 +87,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     if n >= _VERY_MANY and n >= _DEEP * longest and not is_even:
         alike = likeness is not None and likeness.neighbours >= _ALIKE
         certain = certain or (alike and n >= _TOO_DEEP * longest)
-        reasons.append(f"there are {n} of only {height} × {width} pixels")
+        reasons.append(f"there are {n} planes of only {height} × {width} pixels")
     if not reasons:
         return None
     return TimeSeriesQuestion(

@@ -186,6 +186,6 @@ def _refuse_leaving(path: Path, root: Path) -> None:
         inside = False
     if not inside:
         raise ModelError(
-            f"{path} is a link to a place outside the folder, or a broken link, so it "
-            "is not followed. Replace it by the file itself."
+            f"{path} is a link to a location outside the folder, or a broken link, so "
+            "it is not followed. Replace it by the file itself."
         )

@@ -91,7 +91,7 @@ def damaged() -> dict[Path, str]:
 def find(name_or_path: str | Path) -> Model:
     """Return a model by its name in the zoo or by the path of its bundle.
 
-    The folder of a training stands for the one model that the training produced.
+    A training folder refers to the one model that the training produced.
 
     Raises
     ------
@@ -296,7 +296,7 @@ def _card(path: Path) -> ModelCard:
     """Read the card of a bundle, parsing it again only if its file changed."""
     try:
         stat = (path / CARD_FILE if path.is_dir() else path).stat()
-    except OSError:  # reading it raises the reason
+    except OSError:  # reading it later raises the error
         return bundle.read_card(path)
     if time.time_ns() - stat.st_mtime_ns < _YOUNG_NS:
         return bundle.read_card(path)
@@ -323,5 +323,5 @@ def _may_be_bundle(path: Path) -> bool:
     try:
         zipped = path.suffix == ".zip" and path.is_file()
         return zipped or (path / CARD_FILE).is_file()
-    except OSError:  # reading it raises the reason
+    except OSError:  # reading it later raises the error
         return True

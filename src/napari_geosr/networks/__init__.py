@@ -6,7 +6,7 @@ and ``build(config) -> torch.nn.Module``, whose result has a ``spec`` attribute,
 
 The default of a setting that is added to a network later must reproduce the network
 without this setting, as model cards contain only the settings that existed when they
-were written. Other defaults for new trainings belong into ``training_defaults``
+were written. Other defaults for new training runs belong in ``training_defaults``
 (`napari_geosr.learning.architecture`).
 """
 

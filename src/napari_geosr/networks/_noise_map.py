@@ -23,7 +23,7 @@ from napari_geosr.core.noise import Noise
 
 #: Edge, in voxels, of the box whose mean estimates the noise-free grey value.
 BOX = 5
-#: Radius of the voxels that the noise level of a voxel depends on.
+#: Radius of the neighbourhood that determines the noise level of a voxel.
 REACH = BOX // 2
 #: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")

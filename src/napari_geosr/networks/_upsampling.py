@@ -175,9 +175,9 @@ def enlarged(
 
 
 def end_reach(n_doublings: int) -> int:
-    """Coarse voxels that the layers of `make_end` reach, for the worst place.
+    """Coarse voxels that the layers of `make_end` reach, in the worst case.
 
-    On a grid twice as fine a voxel's neighbour lies in the next coarse voxel at most.
+    On a grid twice as fine, a voxel's neighbour is at most in the next coarse voxel.
     """
     low = -1
     for _ in range(n_doublings):
@@ -242,7 +242,7 @@ class UpscalingNetwork(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Upscale ``(N, C, [Z,] Y, X)`` to ``(N, 1, [s·Z,] s·Y, s·X)``.
 
-        Of planes with their neighbours (C > 1) the middle one comes out.
+        If the input has neighbouring planes (C > 1), the middle plane is upscaled.
         """
         factor = self.config.upscale_factor
         detail = enlarged(self.trunk(x), self.stages, self.tail, factor)

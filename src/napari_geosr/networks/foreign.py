@@ -210,7 +210,7 @@ def build(config: NetworkConfig, weights: Mapping[str, Tensor]) -> ForeignNetwor
     own = {key.removeprefix("inner."): tensor for key, tensor in weights.items()}
     inner = FORMATS.load(config.format).build(config.settings, own)
     if not isinstance(inner, nn.Module):
-        raise ConfigError(f"The format {config.format!r} built no network.")
+        raise ConfigError(f"The format {config.format!r} did not return a network.")
     return ForeignNetwork(config, inner)
 
 

@@ -50,7 +50,7 @@ class NetworkConfig(UpscalingConfig):
     reduction: int = Field(4, ge=1, le=64)
     """How many times fewer maps the attention has inside."""
     window: int = Field(5, ge=1, le=65)
-    """Edge of the window that means of maps are taken from, in voxels; odd."""
+    """Edge length, in voxels, of the window that maps are averaged over; odd."""
 
     @model_validator(mode="after")
     def _check_window(self) -> Self:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class SupportsTrainingDtype(Protocol):
-    """A network that can use another floating-point type in training.
+    """A network that can use another floating-point type during training.
 
     Attributes
     ----------

@@ -1,7 +1,7 @@
 """U-Net: encoder and decoder with skips between maps of equal size.
 
 No statistics of the restored image are used, so tiles give the same values as the whole
-image. With batch norms [4]_, short trainings gain about one decibel; after the training
+image. With batch norms [4]_, short training runs gain about one decibel; after training
 they are fixed scales and offsets. Max pooling is blurred before subsampling [2]_, so
 that the result hardly depends on shifts by one voxel. N2V2 [3]_ introduced this, and
 the removal of the topmost skip, against checkerboard artefacts in blind-spot training.
@@ -48,7 +48,7 @@ class NetworkConfig(ScoresConfig):
 
     layers_field: ClassVar[str] = "levels"
     width_field: ClassVar[str] = "features"
-    #: Without the skip from input to output, short trainings gain several decibels.
+    #: Without the skip from input to output, short training runs gain several decibels.
     training_defaults: ClassVar[AnyDict] = {
         "levels": 2,
         "features": 24,
@@ -68,7 +68,7 @@ class NetworkConfig(ScoresConfig):
     top_skip: bool = True
     """Skip connection at full resolution; N2V2 has none."""
     batch_norm: bool = False
-    """Normalise maps by the statistics of each batch in training, and by fixed ones
+    """Normalise maps by the statistics of each batch during training, and by fixed ones
     afterwards. Cards older than this setting do not contain it and have no norms."""
     upscale_factor: Literal[1, 2, 4, 8] = 1
     """Output voxels per input voxel along every axis that the network works on."""
@@ -77,7 +77,7 @@ class NetworkConfig(ScoresConfig):
     def _check_factor(self) -> Self:
         if self.upscale_factor > 1 and self.out_channels > 1:
             raise ValueError(
-                "labels have the voxels of the input: set the upscale factor to 1"
+                "labels are on the voxel grid of the input: set the upscale factor to 1"
             )
         return self
 

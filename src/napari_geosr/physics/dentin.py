@@ -30,19 +30,19 @@ from napari_geosr.physics.tubes import bent, render_tubes
 
 Array = npt.NDArray[np.float64]
 
-#: Light of the dentin between tubules over that of the stain in them.
+#: Light of the dentin between tubules divided by that of the stain in them.
 AUTOFLUORESCENCE = 0.15
-#: Attenuation of a cuff over that of other dentin, less one.
+#: Attenuation of a cuff divided by that of other dentin, minus one.
 CUFF_DENSITY = 0.25
-#: Thickness of a cuff over the radius of its tubule.
+#: Thickness of a cuff divided by the radius of its tubule.
 _CUFF = 0.6
-#: Tubules nearer than this part of their mean distance are not placed.
+#: Tubules closer together than this fraction of their mean distance are rejected.
 _APART = 0.7
 #: Parallel tubules that stay apart fill no more than this.
 _LARGEST_POROSITY = 0.35
 #: Slices between the points of a tubule.
 _PIECE = 8
-#: Radius of a branch over that of a middle tubule.
+#: Radius of a branch divided by that of a median tubule.
 _BRANCH = (0.15, 0.3)
 _THINNEST_BRANCH = 0.6
 _TRIES = 60
@@ -56,9 +56,9 @@ class Dentin:
     ----------
     shape : (int, int, int)
     tubules : list of ndarray of shape (n, 3)
-        Points (z, y, x) of each, which reach beyond the faces.
+        Points (z, y, x) of each tubule, which extend beyond the faces.
     radii : ndarray
-        Of the tubules.
+        Radii of the tubules.
     branches : list of ndarray of shape (n, 3)
     branch_radii : ndarray
     joins : ndarray of shape (m, 2), int
@@ -85,7 +85,7 @@ class Dentin:
         return found
 
     def density(self, start: int, stop: int) -> FloatArray:
-        """Attenuation of the solid over that of dentin without cuffs."""
+        """Attenuation of the solid relative to dentin without cuffs."""
         return 1 + np.float32(CUFF_DENSITY) * self.cuffs(start, stop)
 
     @property

@@ -149,7 +149,7 @@ def filaments(
     step : float
         Distance of planes along Z, in pixels.
     number : int
-        Of filaments.
+        Number of filaments.
     """
     light = np.zeros(shape, np.float32)
     length = int(2 * max(shape))
@@ -174,7 +174,7 @@ def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> Float
     shape : (int, int, int)
     rng : numpy.random.Generator
     number : int
-        Of spots.
+        Number of spots.
     """
     light = np.zeros(shape, np.float32)
     _splat(light, rng.uniform(0, shape, (number, 3)), rng.lognormal(0, 0.5, number))

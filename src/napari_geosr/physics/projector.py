@@ -146,7 +146,7 @@ def _batch(tensor: Tensor, shape: tuple[int, ...], what: str) -> Tensor:
     """Check the last axes, and flatten all axes before them into one."""
     if tuple(tensor.shape[-len(shape) :]) != shape:
         raise ProjectionsError(
-            f"{what} shape {tuple(tensor.shape)}; the geometry needs {shape} as their "
-            "last axes."
+            f"{what} shape {tuple(tensor.shape)}; the geometry requires the last axes "
+            f"to have shape {shape}."
         )
     return tensor.to(torch.float32).reshape(-1, *shape)

@@ -140,7 +140,7 @@ class Waves:
         Wave vectors (z, y, x) in radians per voxel.
     phases : ndarray of shape (n,)
     threshold : float
-        Of the field, which has mean 0 and standard deviation 1.
+        Threshold of the field, which has mean 0 and standard deviation 1.
     """
 
     shape: Shape

@@ -48,7 +48,7 @@ class PorousSample:
     fraction : ndarray of the same shape
         Part of each voxel that is pore.
     pores, inside : ndarray of bool, shape (Z, N, N)
-        Pore voxels, and the part of the cylinder that porosity is measured in.
+        Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
         Volume of the pores inside per volume inside: a voxel that a surface cuts counts
         by its pore fraction. This is what the scan sees.
@@ -72,7 +72,7 @@ def cylinder_sample(
     Parameters
     ----------
     phantom : Phantom
-        Of shape (Z, N, N).
+        Its shape is (Z, N, N).
     margin : float
         Voxels between the cylinder and the edge of the slice.
     density : ndarray of shape (Z, N, N), optional
@@ -101,7 +101,7 @@ def cylinder_sample(
         fraction=phantom.fraction,
         pores=pores,
         inside=inside,
-        # Surfaces of the cylinder itself are not inside, so this is pore and solid.
+        # `inside` excludes the cylinder's surface: only pore and solid are averaged.
         porosity=float(phantom.fraction[inside].mean(dtype=np.float64)),
         porosity_at_half=float(pores.sum() / inside.sum()),
     )
@@ -171,7 +171,7 @@ def scan_steps(
     Raises
     ------
     ConfigError
-        If the volume is no stack of square slices that attenuate.
+        If the volume is not a stack of square slices, or attenuates nothing.
     Cancelled
         If `should_stop` says so.
     """

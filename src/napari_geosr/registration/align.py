@@ -49,7 +49,7 @@ class Alignment:
     correlation : float or None
         Normalised correlation at the position found by a search.
     low, high : SampledVolume
-        The copies that were compared; `low` is a part of the large volume.
+        The copies that were compared; `low` is part of the large volume.
     """
 
     start: Transform

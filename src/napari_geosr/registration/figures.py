@@ -13,7 +13,7 @@ FloatArray = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
 
 _BINS = 48
-#: Maximum number of voxels in a joint histogram; of more, an even sample is used.
+#: Maximum number of voxels in a joint histogram; larger volumes are sampled evenly.
 _MOST_COUNTED = 1 << 22
 #: Grey values beyond these percentiles fall into the outermost bins.
 _RANGE = (0.5, 99.5)

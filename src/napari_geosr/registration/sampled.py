@@ -77,7 +77,7 @@ class Grid:
 
     @property
     def volume(self) -> float:
-        """Of the field of view."""
+        """Volume of the field of view."""
         return float(np.prod(self.extent))
 
     def cut(self, box: Box) -> Grid:
@@ -124,12 +124,12 @@ class SampledVolume:
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
         """Values at the voxels of `grid`, whose positions `transform` leads in here.
 
-        Outside of the field of view (see `inside`), that of the nearest voxel.
+        Outside of the field of view (see `inside`): the value of the nearest voxel.
 
         Parameters
         ----------
         order : int
-            Of the spline between voxels.
+            Order of the spline between voxels.
         """
         from scipy import ndimage
 
@@ -175,7 +175,7 @@ def copy_steps(
     Parameters
     ----------
     volume : Volume
-        Of spatial axes only.
+        Volume with only spatial axes.
     factors : sequence of int
         Voxels per mean along every axis.
     box : tuple of slice, optional
@@ -251,7 +251,7 @@ class Resampling:
     Attributes
     ----------
     source : Volume
-        Of spatial axes only.
+        Volume with only spatial axes.
     grid : Grid
         The new voxels.
     to_source : Transform

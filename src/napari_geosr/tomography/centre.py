@@ -204,8 +204,8 @@ def _half_turn(
     if n < 4 or 180 - reach > 2.5 * reach / (n - 1):
         raise ProjectionsError(
             f"{projections.title}: its {projections.n_angles} projections cover "
-            f"{reach:.4g} degrees; to find the rotation centre 180 are needed, without "
-            "gaps. Give the centre (--center COLUMN)."
+            f"{reach:.4g} degrees; finding the rotation centre requires 180 degrees "
+            "without gaps. Give the centre (--center COLUMN)."
         )
     if 180 - reach > 1e-6:
         n = min(n, int(180 / (180 - reach) + 1e-6))

@@ -128,7 +128,7 @@ def incident_counts(projections: Projections) -> float:
     if level <= 0:
         raise ProjectionsError(
             f"{projections.title} is dark: its projections hold no light (no value "
-            "above the dark field). Check that these are the projections."
+            "above the dark field). Check that these are the right projections."
         )
     return level
 

@@ -63,7 +63,7 @@ class IterativeConfig(Config):
 def check_stop(should_stop: ShouldStop) -> None:
     """Raise `Cancelled` if the user asked to stop."""
     if should_stop():
-        raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+        raise Cancelled("Reconstruction stopped; unfinished slices are not kept.")
 
 
 def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
@@ -101,7 +101,7 @@ def empty_volume(sinogram: Tensor, geometry: ParallelGeometry) -> Tensor:
 
 
 def residual_of(difference: Tensor, sinogram: Tensor) -> float:
-    """Norm of `difference` over that of `sinogram`; 0 if there is no signal."""
+    """Norm of `difference` divided by that of `sinogram`; 0 if there is no signal."""
     norm = norm_of(sinogram)
     return norm_of(difference) / norm if norm else 0.0
 

@@ -102,6 +102,6 @@ class PreparationConfig(Config):
         ge=1,
         le=100,
         title="Contrast of wide stripes",
-        description="How far a column must stand out to be taken for a stripe; "
+        description="How far a column must stand out to count as a stripe; "
         "smaller values find more.",
     )

@@ -272,7 +272,7 @@ class LineIntegrals:
             raise ProjectionsError(
                 f"{self.projections.title}: detector row {start + dark[0]} holds no "
                 "light in any projection (every value is zero or below the dark "
-                "field). Check that these are the projections, and their dark fields."
+                "field). Check that these are the right projections and dark fields."
             )
 
     def _saturated(self, counts: AnyArray) -> int:

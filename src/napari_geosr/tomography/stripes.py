@@ -152,7 +152,9 @@ class StripeMethod:
 STRIPE_METHODS: dict[str, StripeMethod] = {
     "none": StripeMethod("Leave them", None),
     "sorting": StripeMethod("Narrow stripes (sorting)", remove_sorting),
-    "filtering": StripeMethod("Narrow stripes, smooth part only", remove_filtering),
+    "filtering": StripeMethod(
+        "Narrow stripes (low frequencies only)", remove_filtering
+    ),
     "large": StripeMethod("Wide stripes", remove_large),
     "dead": StripeMethod("Dead columns and wide stripes", remove_dead),
     "all": StripeMethod("All kinds of stripes", remove_all),

@@ -190,7 +190,7 @@ def test_volumes_without_any_place(fine):
     bare = Volume(fine.data, "ZYX", name="bare")
     found = run({"A": fine, "B": bare}, CompareConfig(pores=False))
     assert found.frame.unit == "µm"
-    assert any("'bare' does not say its voxel size" in text for text in found.remarks)
+    assert any("'bare' has no voxel size" in text for text in found.remarks)
     with pytest.raises(VolumeError, match="Set the voxel size"):
         run({"A": fine, "B": bare.replace(data=bare.data[:20])})
     with pytest.raises(VolumeError, match="same voxels"):

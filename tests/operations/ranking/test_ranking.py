@@ -196,7 +196,7 @@ def test_images_are_ranked_as_well() -> None:
 
 def test_models_that_do_not_fit_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     volume, noise, _ = scanned(0.3)
-    with pytest.raises(ModelError, match="no denoised scan"):
+    with pytest.raises(ModelError, match="not a denoised scan"):
         ranked(volume, noise=noise, config=RankConfig(models=("foam-sr-x2",)))
     config = RankConfig(modality="electron", threads=1)
     found = ranked(volume, noise=noise, config=config)

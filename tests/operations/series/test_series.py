@@ -195,11 +195,11 @@ def test_another_series_cannot_be_continued():
     volume = series("TYX", (3, 40, 44))
     part, _ = run(prepare(volume), stop_after=1)
     brighter = prepare(volume.replace(data=volume.data + 1))
-    with pytest.raises(ConfigError, match="another input"):
+    with pytest.raises(ConfigError, match="a different input"):
         run(brighter, unfinished=part.volume)
     prepared = prepare(series("CYX", (3, 40, 44)))
     as_channels = part.volume.replace(axes="CYX")
-    with pytest.raises(ConfigError, match="another"):
+    with pytest.raises(ConfigError, match="a different part of the input"):
         run(prepared, unfinished=as_channels)
 
 

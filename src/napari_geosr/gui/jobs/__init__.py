@@ -90,7 +90,7 @@ class JobsDock(Dock):
         self.tree = list_tree(
             ["Job", "State", "Progress"],
             "Jobs",
-            "All jobs on this computer. Select several trainings to compare them.",
+            "All jobs on this computer. Select several training runs to compare them.",
             heights=(90, 190),
         )
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)

@@ -103,7 +103,7 @@ class DenoiseBox(QWidget):
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
         self.jobs_button = button(
-            "Jobs…", "Open the list of all trainings.", "Alt+Shift+J"
+            "Jobs…", "Open the list of all training runs.", "Alt+Shift+J"
         )
         self.jobs_button.setAccessibleName("Jobs")
         self.state = text_label("State of the denoising", "What the job is doing.")

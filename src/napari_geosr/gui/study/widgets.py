@@ -126,7 +126,7 @@ class StudyWidgets(QWidget):
         self.resume_button.setShortcut("Alt+Shift+G")
         self.resume_button.setAccessibleName("Resume the study")
         self.jobs_button = button(
-            "All jobs…", "Open the list of studies and trainings (Alt+Shift+L)."
+            "All jobs…", "Open the list of studies and training runs (Alt+Shift+L)."
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(

@@ -95,7 +95,7 @@ class TrainWidgets(Dock):
         )
         self.start_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop estimating or preparing.")
-        self.jobs_button = button("&Jobs…", "Open the list of all trainings.")
+        self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
         self.offer = ResumeOffer(self)
         self.view = JobView(viewer)

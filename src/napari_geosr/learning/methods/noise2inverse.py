@@ -129,7 +129,7 @@ class Method(_Method):
         return "others" if self.config.strategy == "X:1" else "each"
 
     def intended_use(self) -> str:
-        """Intended use, for the card: sub-reconstructions like those in training."""
+        """Intended use, for the card: sub-reconstructions like the training data."""
         n = len(self.config.source)
         return (
             f"Sub-reconstructions like the {n} it was trained on: give all of one "

@@ -171,8 +171,8 @@ def grey_steps(
         data_range = min((r for r in usable if r > 0), default=0.0)
         if data_range == 0:
             raise VolumeError(
-                f"{volumes.placed[volumes.base].volume.title} has one grey value "
-                "alone, so PSNR and SSIM have no range to refer to. Give the data "
+                f"{volumes.placed[volumes.base].volume.title} has only one grey "
+                "value, so PSNR and SSIM have no range to refer to. Give the data "
                 "range (--data-range)."
             )
     figures = {k: s.figures(data_range, affine=affine) for k, s in sums.items()}

@@ -293,7 +293,7 @@ def remarks(
         )
     if structured:
         found.append(
-            "There is no uniform region: even the most uniform places contain "
+            "There is no uniform region: even the most uniform regions contain "
             f"structure. The noise is below {upper:.3g}; how far below is not known."
         )
     if sample.clipped > _CLIPPED and not (is_constant or 0 < sample.levels <= 4):

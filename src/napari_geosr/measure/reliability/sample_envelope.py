@@ -159,8 +159,9 @@ def envelope_remarks(fit: EnvelopeFit, name: str) -> Iterator[str]:
     if fit.cuts_a_cube:
         yield (
             f"The automatic sample mask of {name!r} cuts through the material: solid "
-            "reaches every side of the volume, but the mask leaves out "
-            f"{_percent(fit.volume_outside)} of it, with open pores. The porosity is "
+            "reaches every side of the volume, but the mask excludes "
+            f"{_percent(fit.volume_outside)} of the volume, including open pores. The "
+            "porosity is "
             f"about {_percent(fit.porosity)} in the mask and {_percent(fit.whole)} in "
             "the whole volume. Measure without a sample mask, or with one of your own."
         )

@@ -249,8 +249,8 @@ def _readme(card: ModelCard) -> str:
         f"**Licence:** {card.licence}",
         "## Validation",
         "Compare the result with the original, and with the ground truth for images "
-        "of your kind. The figures of the model are in card.yaml. With napari-geosr "
-        "installed, this package restores volumes with: `napari-geosr restore INPUT "
-        "--model PACKAGE.zip --out PATH`.",
+        "of your kind. The model's validation figures are in card.yaml. With "
+        "napari-geosr installed, this package restores volumes with: `napari-geosr "
+        "restore INPUT --model PACKAGE.zip --out PATH`.",
     ]
     return "\n\n".join(lines) + "\n"

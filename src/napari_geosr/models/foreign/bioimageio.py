@@ -148,8 +148,8 @@ def _draft(description: ModelDescr, source: str, channel: int | None) -> Draft:
         licence=str(description.license or "unknown: ask its authors"),
         citation="; ".join(_citation(entry) for entry in description.cite),
         not_for=(
-            "Images unlike its training data (see its page); measuring, until it has "
-            "been compared with ground truth for scans of your kind."
+            "Images unlike its training data (see its page); measurements, until its "
+            "results have been compared with ground truth for scans of your kind."
         ),
         trained_on=_trained_on(description),
         modalities=tuple(dict.fromkeys(m for t, m in _MICROSCOPY.items() if t in tags)),

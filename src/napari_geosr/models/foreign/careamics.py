@@ -91,8 +91,8 @@ def draft(path: Path, found: AnyMapping) -> Draft:
             f"{method}, imported from {path.name}."
         ),
         not_for=(
-            "Scans or noise unlike its training data; measuring, until it has been "
-            "compared with ground truth for scans of your kind."
+            "Scans or noise unlike its training data; measurements, until its results "
+            "have been compared with ground truth for scans of your kind."
         ),
         remarks=(remark,) if remark else (),
         provenance={
@@ -180,7 +180,7 @@ def _normalisation(data: AnyMapping) -> tuple[Normalisation, str]:
             scales += [first, second + _EPS_STD]
         else:
             scales += [first, second - first + _EPS_RANGE]
-    if scheme.get("skip_target"):  # targets were not scaled in training
+    if scheme.get("skip_target"):  # targets were not scaled during training
         scales[2:] = [0.0, 1.0]
     return _stored(*scales), ""
 

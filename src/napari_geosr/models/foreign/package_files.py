@@ -144,7 +144,7 @@ def _check_local(path: Path, root: Path) -> None:
     if not path.resolve().is_relative_to(root):
         raise ModelError(
             f"The package refers to the file {path}, which is outside its folder or a "
-            "link to a place outside it. Put the file itself into the folder."
+            "link to a location outside it. Put the file itself into the folder."
         )
     if not path.is_file():
         raise ModelError(

@@ -188,7 +188,7 @@ def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
             raise ModelError(
                 "The output of the imported network differs from spandrel's own by "
                 f"{difference:.2g} (on a scale from 0 to 1), so it was not kept. "
-                "Please report it with the file."
+                "Please report this and attach the file."
             )
 
     return check

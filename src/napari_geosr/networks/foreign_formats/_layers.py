@@ -249,7 +249,7 @@ def _resize(call: Call, x: Tensor, *more: Tensor | None) -> Tensor:
         elif factors is not None:
             whole[place] = int(x.shape[place] * factors[i])
     if whole[:2] != list(x.shape[:2]):
-        raise call.refuse("another number of channels")
+        raise call.refuse("a different number of channels")
     mode, align = _mode(call, x, whole[2:])
     options = {} if align is None else {"align_corners": align}
     return functional.interpolate(x, size=whole[2:], mode=mode, **options)
@@ -282,7 +282,7 @@ def _mode(call: Call, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
         "cubic": ("", "bicubic", ""),
     }
     if mode == "cubic" and call.get("cubic_coeff_a", -0.75) != -0.75:
-        raise call.refuse("another cubic kernel")
+        raise call.refuse("a different cubic kernel")
     name = names.get(mode, ("", "", ""))[x.ndim - 3]
     align = {"half_pixel": False, "pytorch_half_pixel": False, "align_corners": True}
     if not name or corners not in align:

@@ -266,7 +266,7 @@ class _Filled:
 def _shift_steps(
     group: PlacedSet, said: _Said, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Shift | None]]:
-    yield StageStarted(message="Checking that the volumes lie on one another")
+    yield StageStarted(message="Checking that the volumes are aligned")
     base = group.placed[group.base]
     found: dict[str, Shift | None] = {}
     for key in group.others:

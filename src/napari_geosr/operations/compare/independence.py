@@ -41,9 +41,9 @@ def refuse_outputs(*volumes: Volume) -> None:
         )
     if restored:
         raise VolumeError(
-            f"{restored[0].title} is the output of a network or filter: what it drew "
-            "would count as signal, so that Fourier correlation would tell nothing of "
-            "its resolution. Correlate two scans, or halves of one, instead."
+            f"{restored[0].title} is the output of a network or filter: what it added "
+            "would count as signal, so Fourier correlation would say nothing about its "
+            "resolution. Correlate two scans, or halves of one, instead."
         )
     for volume in volumes:
         for entry in volume.provenance:
@@ -74,8 +74,8 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     instead = "Use two scans, or halves of one (--fsc halves), to find the resolution."
     if noise is None or not noise.level > 0:
         raise VolumeError(
-            f"The noise of {volume.title} is too weak to be measured, so that it is "
-            "not known whether it is independent from voxel to voxel. " + instead
+            f"The noise of {volume.title} is too weak to measure, so it is unknown "
+            "whether it is independent from voxel to voxel. " + instead
         )
     worst = max(noise.correlation.values(), key=abs, default=0.0)
     if abs(worst) > _CORRELATED:

@@ -35,8 +35,8 @@ def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volu
             voxel_size=alike.voxel_size, unit=alike.unit, origin=alike.origin
         )
         remarks.append(
-            f"{volume.title} does not say its voxel size; it has the shape of "
-            f"{alike.title}, and is taken to lie where that does."
+            f"{volume.title} has no voxel size; it has the shape of {alike.title} and "
+            "is assumed to be at the same position."
         )
     if known:
         return found

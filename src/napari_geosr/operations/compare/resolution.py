@@ -160,9 +160,10 @@ def _refuse_resampled(pair: Mapping[str, PlacedVolume]) -> None:
     for one in pair.values():
         if not one.is_whole:
             raise VolumeError(
-                f"{one.volume.title} does not lie on the voxels of the other half, and "
-                "would have to be resampled, which Fourier correlation takes for "
-                "signal. Give two halves on the same voxels."
+                f"{one.volume.title} is not on the same voxel grid as the other half "
+                "and would have to be resampled; Fourier correlation would mistake the "
+                "effect of interpolation for signal. Give two halves on the same "
+                "voxel grid."
             )
 
 
@@ -173,8 +174,9 @@ def _block(
     shape = tuple(s.stop - s.start for s in box)
     if min(shape[-2:]) < _SHORTEST:
         raise VolumeError(
-            f"Fourier correlation needs slices of {_SHORTEST} × {_SHORTEST} voxels at "
-            f"least; {' × '.join(map(str, shape))} are known in all volumes."
+            f"Fourier correlation needs slices of at least {_SHORTEST} × {_SHORTEST} "
+            f"voxels; only {' × '.join(map(str, shape))} voxels are valid in all "
+            "volumes."
         )
     if math.prod(shape) < math.prod(group.shape):
         part = " × ".join(map(str, shape))

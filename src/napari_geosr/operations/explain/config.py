@@ -73,8 +73,8 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Radius",
-        description="Explain a cube of this many voxels to each side of the voxel, "
-        "where there is no pore.",
+        description="Half-width, in voxels, of the cube that is explained where there "
+        "is no pore.",
     )
     feature: Literal["grey", "edge"] = Field(
         "grey",

@@ -173,7 +173,11 @@ def voxel_of(
         )
     if not all(0 <= i < length for i, length in zip(at, shape, strict=True)):
         factor = max(scale)
-        finer = "" if factor == 1 else f", {factor} times as many as the scan"
+        finer = (
+            ""
+            if factor == 1
+            else (f", {factor} times as many as the scan along each enlarged axis")
+        )
         raise VolumeError(
             f"The voxel {axes} = {', '.join(map(str, at))} lies outside of the result, "
             f"which has {' × '.join(map(str, shape))} voxels{finer}. Voxels are "
@@ -321,7 +325,7 @@ def _check_sizes(scene: Scene, table: PoreTable) -> None:
         )
         if not inside:
             raise VolumeError(
-                f"Pore {row.label} of {table.path} does not lie in the result of "
+                f"Pore {row.label} of {table.path} is not inside the result of "
                 f"{' × '.join(map(str, shape))} voxels: give the table that was "
                 "measured on the scan as this model restores it."
             )

@@ -156,17 +156,17 @@ class _Blocks:
         if isinstance(scan, str):  # an earlier release stored only the checksum
             scan = {"checksum": scan}
         words = {
-            "centre": "another rotation centre",
-            "seed": "another seed",
-            "together": "other blocks of slices",
-            "every": "other projections of the scan",
+            "centre": "a different rotation centre",
+            "seed": "a different seed",
+            "together": "different blocks of slices",
+            "every": "different projections of the scan",
         }
         found = differences(scan, self.of["input"])
         found += [words[key] for key in words if before[key] != self.of[key]]
         if found:
             raise ConfigError(
                 f"This reconstruction began with {' and '.join(found)}: it would be a "
-                "mixture of two. Put that back to go on, or start again in another "
+                "mixture of two. Restore that to resume, or start again in another "
                 "folder."
             )
 

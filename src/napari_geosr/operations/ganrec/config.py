@@ -15,7 +15,7 @@ from napari_geosr.operations.train.checks import check_country
 from napari_geosr.operations.train.scans import ProjectionsConfig
 
 OPERATION = "ganrec"
-NEEDS = "projections of one object alone, as few as 15; gives a volume, and no model"
+NEEDS = "only the projections of one object, as few as 15; gives a volume, not a model"
 
 
 class GanrecConfig(ProjectionsConfig):

@@ -221,7 +221,7 @@ def open_companion(
     if volume.spatial_shape == like.spatial_shape:
         volume = volume.with_geometry(config.voxel_size, config.unit)
         notes.append(
-            f"{volume.title} does not say its voxel size; it has the shape of "
+            f"{volume.title} has no voxel size; it has the shape of "
             f"{like.title}, so that one's is used."
         )
     return volume, notes

@@ -174,7 +174,7 @@ def _settings_for_kind(
     if is_deviation(volume.provenance):
         remarks.append(
             f"{volume.name!r} holds standard deviations, not grey values: its figures "
-            "are not those of pores. Measure the restored volume beside it."
+            "do not describe pores. Measure the restored volume next to it."
         )
     return config, remarks
 

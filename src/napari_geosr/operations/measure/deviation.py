@@ -74,12 +74,12 @@ def align_deviation(
         if not belongs_to(deviation.provenance, volume.provenance):
             raise VolumeError(
                 f"{deviation.title} does not hold the standard deviations of "
-                f"{volume.title}: they come from another run. Give the file that was "
-                "written beside it."
+                f"{volume.title}: they come from a different run. Give the file that "
+                "was written next to it."
             )
     else:
         remarks.append(
-            f"{deviation.title} does not say what it holds: it is taken for the "
+            f"{deviation.title} does not say what it holds: it is treated as the "
             f"standard deviations of {volume.title}."
         )
     if config.band_factor is not None:
@@ -131,7 +131,7 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
     )
     if not same:
         raise VolumeError(
-            f"{deviation.title} has other voxels than {volume.title} (shape "
+            f"{deviation.title} has a different voxel grid from {volume.title} (shapes "
             f"{deviation.shape} and {volume.shape}), so it does not hold its standard "
-            "deviations. Give the file that was written beside it."
+            "deviations. Give the file that was written next to it."
         )

@@ -202,7 +202,7 @@ def measured(
     """
     config = network.config
     if config.window:
-        return config, (_not_exact(config, "its windows have one size"),)
+        return config, (_not_exact(config, "its windows have a fixed size"),)
     reason = "its results follow no grid"
     with interruptible(network, lambda: _stop_if(should_stop)):
         for _ in range(3):
@@ -348,6 +348,6 @@ def _compare(folder: Path, draft: Draft, network: nn.Module) -> None:
     scale = max(1.0, float(before.abs().max()))
     if not float((before - after).abs().max()) <= _KEPT * scale:
         raise ModelError(
-            f"{draft.title}: what was kept gives other values than what was read, so "
-            "it was not kept. Please report it with the file."
+            f"{draft.title}: the converted model gives different values from the "
+            "original, so it was not kept. Please report this and attach the file."
         )

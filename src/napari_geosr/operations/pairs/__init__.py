@@ -217,8 +217,8 @@ def _box(
         least = times((_LEAST_VOXELS,) * len(shape))
         raise VolumeError(
             f"The two scans share {times(shape)} voxels of {low.title}, and at least "
-            f"{least} are needed. Check voxel sizes and units, or say where the "
-            "high-resolution one lies (--offset)."
+            f"{least} are needed. Check voxel sizes and units, or give the "
+            "position of the high-resolution one (--offset)."
         )
     return box
 

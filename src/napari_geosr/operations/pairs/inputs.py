@@ -134,7 +134,7 @@ def _too_coarse(
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
         return text + (
-            "Neither file says its voxel size: give both (--low-voxel-size, "
+            "Neither file gives a voxel size: give both (--low-voxel-size, "
             "--high-voxel-size and --unit)."
         )
     if letter == "Z" and config.dimensions == "3D":

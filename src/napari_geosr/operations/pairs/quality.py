@@ -217,13 +217,13 @@ def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
         )
     elif shift > LARGEST_SHIFT:
         said.append(
-            f"The two scans still lie {shift:.2g} voxels of the low resolution apart "
-            f"({LARGEST_SHIFT:g} is the most that helps): a model would learn to blur. "
+            f"The two scans are still {shift:.2g} low-resolution voxels apart (the "
+            f"limit is {LARGEST_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
     elif largest is not None and largest > _LARGEST_ANYWHERE:
         said.append(
-            f"In one part the two scans lie {largest:.2g} voxels of the low resolution "
+            f"In one part the two scans are {largest:.2g} low-resolution voxels "
             "apart, though not on the whole: one of them is distorted (drift, motion), "
             "or the part shows little. Look at the overlay."
         )

@@ -317,7 +317,9 @@ def _one_block(
             told = ready.told_before(slices[0])
             sinogram, report = prepared.rows(*ready.detector_rows(slices), told)
             if stop():
-                raise Cancelled("Reconstruction stopped; slices begun are not kept.")
+                raise Cancelled(
+                    "Reconstruction stopped; unfinished slices are not kept."
+                )
             made, measured = _reconstructed(
                 ready, sinogram, stop, on_iteration, slices, end - first
             )

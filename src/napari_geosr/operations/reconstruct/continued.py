@@ -80,7 +80,7 @@ def kept_part(
         )
     other = _differing(before, record)
     if tuple(unfinished.shape) != shape:
-        other = other or "slices of another shape"
+        other = other or "slices of a different shape"
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
@@ -100,9 +100,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         # Settings unknown to an earlier release have their defaults.
         settings = {**usual, **(record.get("settings") or {})}
         return {
-            "another rotation centre": (record.get("centre") or {}).get("column"),
-            "other settings": {k: v for k, v in settings.items() if k not in _HOW},
-            "other settings of the algorithm": record.get("algorithm"),
+            "a different rotation centre": (record.get("centre") or {}).get("column"),
+            "different settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "different settings of the algorithm": record.get("algorithm"),
         }
 
     ours, theirs = seen(now), seen(before)
@@ -117,13 +117,13 @@ def _entry_of(record: AnyMapping) -> AnyMapping:
 
 #: Possible differences between two scans, in words, and the entries to compare.
 _ASPECTS: Mapping[str, tuple[str, ...]] = {
-    "another input": ("checksum",),
-    "another part of the input": ("dataset", "shape", "dtype"),
-    "other angles": ("angles",),
-    "another beam": ("geometry", "source_distance", "detector_distance"),
-    "other flat or dark fields": ("flats", "darks", "line_integrals"),
-    "another pixel size": ("pixel_size", "unit"),
-    "another rotation centre": ("centre",),
+    "a different input": ("checksum",),
+    "a different part of the input": ("dataset", "shape", "dtype"),
+    "different angles": ("angles",),
+    "a different beam": ("geometry", "source_distance", "detector_distance"),
+    "different flat or dark fields": ("flats", "darks", "line_integrals"),
+    "a different pixel size": ("pixel_size", "unit"),
+    "a different rotation centre": ("centre",),
 }
 
 

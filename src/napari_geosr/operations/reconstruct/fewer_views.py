@@ -46,8 +46,8 @@ MOST_LIGHT = 0.8
 _VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
 #: Warning if one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
-    "How many counts one photon gives is not known (that takes three flat fields that "
-    "vary), so a count was taken for a photon (--counts-per-photon)."
+    "The number of counts per photon is unknown (estimating it takes three flat fields "
+    "that vary), so one count per photon was assumed (--counts-per-photon)."
 )
 
 
@@ -297,7 +297,7 @@ def thinned(
     if what:
         raise ProjectionsError(
             f"{scan.title} holds {what}: which photons a shorter exposure would have "
-            "counted can be told from counts alone. Give counts, or a second scan with "
+            "counted can only be told from counts. Give counts, or a second scan with "
             "a short exposure (--short)."
         )
     dark = _mean_frame(scan.darks, scan)
@@ -368,8 +368,8 @@ def check_same_detector(scan: Projections, other: Projections) -> None:
         if mine != theirs:
             raise ProjectionsError(
                 f"{scan.title} and {other.title} differ in their {what} ({mine} and "
-                f"{theirs}), so their slices would not lie upon each other. Give two "
-                "scans of one object in one place, with the same detector."
+                f"{theirs}), so their slices would not align. Give two scans of the "
+                "same object in the same position, taken with the same detector."
             )
 
 

@@ -399,8 +399,9 @@ def ready_scan(
 def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
     if config.full_turn == "join" and scan.geometry != "parallel":
         raise ProjectionsError(
-            f"Opposite views of a {scan.geometry} beam are no mirror images and cannot "
-            "be joined. Leave --full-turn out: fbp and fdk use what either side sees."
+            f"Opposite views of a {scan.geometry} beam are not mirror images and "
+            "cannot be joined. Leave --full-turn out: fbp and fdk use what either side "
+            "sees."
         )
     if config.full_turn != "auto":
         return config.full_turn == "join"

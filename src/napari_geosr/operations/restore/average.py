@@ -102,7 +102,7 @@ def restore_average_steps(
     if out is not None:
         io.check_output(out, overwrite=overwrite)
     if len(volumes) < 2:
-        raise ConfigError("An average needs two inputs of the same object at least.")
+        raise ConfigError("An average needs at least two inputs of the same object.")
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
         refuse_own_source(volume, *([] if out is None else [out]))
@@ -117,7 +117,7 @@ def restore_average_steps(
     if card.inputs not in (1, len(volumes)):
         yield Warned(
             message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
-            f"one object together and gets {len(volumes)}: their noise is another."
+            f"one object together and gets {len(volumes)}: their noise differs."
         )
     given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
     first = yield from _mean_steps(given, config, should_stop, look=look, strict=strict)

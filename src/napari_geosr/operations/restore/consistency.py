@@ -267,7 +267,7 @@ def _factors(scan: Volume, result: Volume) -> tuple[int, int, int]:
     title = f"{result.title} and {scan.title}"
     if scan.axes != result.axes:
         raise VolumeError(
-            f"{title} have other axes ({', '.join(result.axes)} and "
+            f"{title} have different axes ({', '.join(result.axes)} and "
             f"{', '.join(scan.axes)}): give the scan that the result was made from."
         )
     ratios = [r / s for r, s in zip(result.shape, scan.shape, strict=True)]
@@ -303,7 +303,7 @@ def _check_place(
             _SAME_PLACE * v
         ):
             raise VolumeError(
-                f"{title} do not lie in the same place along {axis}: "
+                f"{title} are not at the same position along {axis}: "
                 f"{theirs[0]:g} to {theirs[1]:g} and {ends[0]:g} to {ends[1]:g} "
                 f"{scan.unit}. Give the scan that the result was made from."
             )
@@ -394,7 +394,7 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
         return (
             "The result does not fit the scan: it is bright where the scan is dark "
             f"(the scan follows it with slope {slope:.2f}; a correct result has 1). "
-            "Its grey values are inverted, or it shows another object: "
+            "Its grey values are inverted, or it shows a different object: "
             "do not measure it."
         )
     if slope < _UNRELATED:
@@ -434,13 +434,13 @@ def _structure_text(checked: ConsistencyCheck) -> str:
     found = checked.figures.structure
     if found < 0:
         return (
-            "What the restoration took away is not noise alone: it is weaker where "
+            "The restoration removed more than noise: the removed part is weaker where "
             f"the result has edges (correlation {found:.2f}; noise: about 0). The grey "
-            "values within the phases were changed, or the result shows another "
+            "values within the phases were changed, or the result shows a different "
             "object: compare its grey values with the scan's."
         )
     return (
-        "What the restoration took away is not noise alone: it is stronger where "
+        "The restoration removed more than noise: the removed part is stronger where "
         f"the result has edges (correlation {found:.2f}; noise: about 0). Edges or "
         "fine structure were smoothed away, or sharpened beyond what the scan shows."
     )

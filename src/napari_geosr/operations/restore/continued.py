@@ -137,7 +137,7 @@ def kept_part(
         )
     other = _differing(before, record)
     if tuple(unfinished.shape) != tuple(shape) or np.dtype(unfinished.dtype) != dtype:
-        other = other or "a result of another shape"
+        other = other or "a result of a different shape"
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
@@ -187,28 +187,30 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         settings = dict(record.get("settings") or {})
         grey = record.get("intensities") or {}
         return {
-            "another input": (inputs.get("input") or {}).get("checksum"),
+            "a different input": (inputs.get("input") or {}).get("checksum"),
             # Another channel or time point of the same file.
-            "another part of the input": (
+            "a different part of the input": (
                 grey.get("mean"),
                 grey.get("std"),
                 # For a series: each channel's values, and the time points in order.
                 [(c["mean"], c["std"]) for c in grey.get("channels", ())],
                 (record.get("series") or {}).get("points"),
             ),
-            "another model": (
+            "a different model": (
                 (record.get("model") or {}).get("weights_sha256"),
                 (record.get("model") or {}).get("settings"),
                 (record.get("uncertainty") or {}).get("weights_sha256"),
             ),
-            "other standard deviations": (record.get("uncertainty") or {}).get("this"),
-            "other settings": {k: v for k, v in settings.items() if k not in _HOW},
-            "another output type": record.get("output_dtype"),
+            "different standard deviations": (record.get("uncertainty") or {}).get(
+                "this"
+            ),
+            "different settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "a different output type": record.get("output_dtype"),
         }
 
     ran, wanted = _backend(before), (now.get("settings") or {}).get("backend", "auto")
     if wanted not in ("auto", ran):
-        return f"another backend ({ran})"
+        return f"a different backend ({ran})"
     ours, theirs = seen(now), seen(before)
     return next((what for what in ours if ours[what] != theirs[what]), "")
 

@@ -422,7 +422,7 @@ def _refuse_nonfinite(
 def _found(statistics: IntensityStatistics) -> str:
     found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
     if statistics.sampled:
-        found = f"at least {found} (not every plane was looked at)"
+        found = f"at least {found} (not every plane was examined)"
     return found
 
 
@@ -433,7 +433,7 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
         seen = "zero"
         if prepared.config.nonfinite == "mean":
             seen = "the mean of the others"
-        kept = "get labels as all others" if prepared.labels else "stay NaN"
+        kept = "get labels like all other voxels" if prepared.labels else "stay NaN"
         yield (
             f"{title} has {_found(statistics)}. They {kept} in the result; the model "
             f"sees {seen} in their place."
@@ -461,7 +461,8 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
     their, them = ("their", "them") if many else ("its", "it")
     result = f"{'they keep' if many else 'it keeps'} {their} grey value in the result"
     if prepared.labels:
-        result = f"{'they get labels' if many else 'it gets a label'} as all others"
+        result = "they get labels" if many else "it gets a label"
+        result += " like all other voxels"
     yield (
         f"{least}{n} voxel{'s' if many else ''} of {prepared.volume.title} "
         f"{'lie' if many else 'lies'} far from all the others, of which nearly all go "

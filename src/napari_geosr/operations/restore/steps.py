@@ -232,8 +232,8 @@ def unchanged_steps(
         volume = volume.select()
     if config.uncertainty != NO_MEMBERS:
         yield Warned(
-            message="No standard deviations are written: no model was used, so there "
-            "is nothing that could differ."
+            message="No standard deviations were written: they describe how much "
+            "several results of a model differ, and no model was used."
         )
     for doubt in file_doubts(volume):
         yield Warned(message=doubt)

@@ -164,16 +164,16 @@ def find_algorithm(name: str) -> Algorithm:
     modules = _third_parties()
     if key not in modules:
         raise ConfigError(
-            f"There is no algorithm of a study {name!r}. Known: "
+            f"There is no study algorithm {name!r}. Known: "
             f"{', '.join(algorithm_names())}."
         )
     try:
         return ThirdParty(import_module(modules[key]))
     except ImportError as error:
         raise ConfigError(
-            f"The algorithm of a study {name!r} cannot be used: its module "
-            f"{modules[key]} cannot be imported ({error}). Install again the package "
-            "that brings it."
+            f"The study algorithm {name!r} cannot be used: its module "
+            f"{modules[key]} cannot be imported ({error}). Reinstall the package that "
+            "provides it."
         ) from error
 
 

@@ -159,7 +159,7 @@ class StudyConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the trainings: the same seed gives the same result.",
+        description="Seed of the training runs: the same seed gives the same result.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -251,7 +251,7 @@ class StudyConfig(Config):
         known = algorithm_names()
         unknown = [name for name in value if name not in known]
         if unknown or not value:
-            what = f"{unknown[0]!r} is not known" if unknown else "give one at least"
+            what = f"{unknown[0]!r} is not known" if unknown else "give at least one"
             raise ValueError(f"{what}; choose from {', '.join(known)}")
         return value
 

@@ -182,8 +182,9 @@ _NOTES = (
     "distance between the log10 volumes of the counted pores; 1 is one order of "
     "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
     "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
-    "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: in "
-    "the sample, of the contrast between solid and pores in the reference. SSIM: mean "
+    "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
+    "within the sample, relative to the contrast between solid and pores in the "
+    "reference. SSIM: mean "
     "over up to 8 whole slices, the air around the sample included, Gaussian window of "
     "1.5 pixels. Errors are relative to the "
     "reference and signed. The rendering shows the pores in the middle of the judged "
@@ -292,8 +293,8 @@ def _factors(config: StudyConfig) -> str:
         "for every cell."
     )
     return (
-        f"A scan of all projections takes {config.scan_hours:g} h, all of it taken to "
-        "be exposure (what it takes to turn and to read out comes on top); a "
+        f"A scan of all projections takes {config.scan_hours:g} h, all of it assumed "
+        "to be exposure (rotation and readout take additional time); a "
         f"synchrotron beamline draws {config.synchrotron_kilowatts:g} kW and a "
         f"laboratory scanner {config.laboratory_kilowatts:g} kW; a kilowatt-hour is "
         f"{config.kilograms_per_kilowatt_hour:g} kg CO2eq. All of these are settings. "

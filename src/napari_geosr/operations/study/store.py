@@ -152,7 +152,7 @@ class StudyStore:
         if before is None and present:
             raise FileError(
                 f"{self.folder} holds {' and '.join(present)}, but no study: a study "
-                "has folders of these names itself. Choose another folder."
+                "itself uses folders of these names. Choose another folder."
             )
         changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
@@ -358,7 +358,7 @@ def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
     known |= before.get("scan", {})
     found = differences(known, now["scan"])
     names = ("reference", "mask")
-    found += [f"another {n}" for n in names if theirs.get(n) != ours.get(n)]
+    found += [f"a different {n}" for n in names if theirs.get(n) != ours.get(n)]
     usual = StudyConfig().essential()
     settings = [
         key
@@ -367,7 +367,7 @@ def _changed(before: AnyMapping, now: AnyMapping) -> list[str]:
         and before.get(key, usual.get(key, now[key])) != now[key]
     ]
     if settings:
-        found.append(f"other settings ({', '.join(settings)})")
+        found.append(f"different settings ({', '.join(settings)})")
     return found
 
 

@@ -127,7 +127,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     if shorter and (what := why_no_counts(scan)):
         raise ConfigError(
             f"{scan.title} holds {what}: what a shorter exposure would have counted "
-            "can be told from counts alone. Leave shorter exposures out (--exposure 1)."
+            "can only be told from counts. Leave shorter exposures out (--exposure 1)."
         )
 
 

@@ -150,7 +150,7 @@ def _train(
         )
         made = yield from recount(steps)
         if made is None:
-            raise Cancelled("Stopped in a training; its last checkpoint is kept.")
+            raise Cancelled("Stopped during training; the last checkpoint was kept.")
         with atomic.explained(kept):
             kept.parent.mkdir(parents=True, exist_ok=True)
             shutil.rmtree(kept, ignore_errors=True)

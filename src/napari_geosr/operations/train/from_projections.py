@@ -362,8 +362,8 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
-            f"{scan.title} has {scan.n_angles} projections: all of them against all "
-            "teach nothing. Take fewer (--counts, --every)."
+            f"{scan.title} has {scan.n_angles} projections: pairing all of them with "
+            "all of them leaves nothing to learn. Use fewer (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     photons: AnyDict = {

@@ -70,18 +70,18 @@ def refuse_other_inputs(folder: Path, volumes: Volumes) -> None:
             name = (before or found or {}).get("name", key)
             what = "is new" if before is None else "is missing"
             raise FileError(
-                f"{name} {what} since this training began ({key}). Give the files that "
-                "it began with to go on, or start a new training."
+                f"{name} {what} since this training began ({key}). To resume, give the "
+                "files that it began with; otherwise start a new training run."
             )
-        what = "its content is another"
+        what = "its content is different"
         for name in ("shape", "axes", "dtype"):
             if before[name] != found[name]:
                 what = f"its {name} was {_shown(before[name])}, {_shown(found[name])} "
                 what += "now"
                 break
         raise FileError(
-            f"{found['name']} has changed since this training began: {what}. Put the "
-            "file back as it was to go on, or start a new training."
+            f"{found['name']} has changed since this training began: {what}. Restore "
+            "the file to resume, or start a new training run."
         )
 
 

@@ -53,9 +53,9 @@ def correlated_noise(volume: Volume, method: str, along: str = "xyz") -> str:
     shown = ", ".join(f"{axis.upper()} {figures[axis]:.2f}" for axis in sorted(figures))
     return (
         f"The noise of {volume.title} is correlated between neighbouring voxels "
-        f"({shown}; 0 is independent): {method} takes such noise for structure and "
-        "keeps it. Training on two scans (noise2noise) or on parts of the projections "
-        "(noise2inverse) is not affected."
+        f"({shown}; 0 is independent): {method} mistakes such noise for structure "
+        "and keeps it. Training on two scans (noise2noise) or on parts of the "
+        "projections (noise2inverse) is not affected."
     )
 
 

@@ -119,8 +119,8 @@ def _record_of_steps(
     if changed:
         raise FileError(
             f"{scan.title} has changed since this training began: {path.name} was made "
-            f"with {' and '.join(changed)}. Put that back as it was to go on, or start "
-            "a new training."
+            f"with {' and '.join(changed)}. Restore that to resume, or start a new "
+            "training run."
         )
     return record
 
@@ -180,8 +180,8 @@ def require_one_process(what: str) -> None:
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
-            f"{what} by one process alone, and there are several. Run the job once "
-            "without a launcher of many processes."
+            f"{what} by a single process, but this job was started with several. Run "
+            "the job once without a multi-process launcher."
         )
 
 

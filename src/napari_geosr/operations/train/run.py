@@ -249,7 +249,7 @@ def _weights_of(config: TrainingConfig, method: Method) -> AnyDict:
     if differ:
         listed = ", ".join(f"{k} {theirs.get(k)} (here {ours.get(k)})" for k in differ)
         raise ModelError(
-            f"The model to start from, {model.card.name}, has another network: "
+            f"The model to start from, {model.card.name}, has a different network: "
             f"{listed}. Leave the network's settings out to take over those of the "
             "model."
         )

@@ -272,7 +272,7 @@ class ScansConfig(ProjectionsConfig):
             )
         if METHODS_FROM_PROJECTIONS[method] == "pairs" and not pairs:
             raise ConfigError(
-                f"{method} learns from pairs: say what to learn from beside the whole "
+                f"{method} learns from pairs: choose the data to pair with the whole "
                 "scan, such as every fifth projection (--every 5), 100 projections "
                 "(--counts 100), a tenth of the exposure (--exposure 0.1) or a second "
                 "scan (--short PATH)."

@@ -172,7 +172,7 @@ def _is_stack_called_channels(series: TiffPageSeries) -> bool:
     """Whether an ImageJ file labels the slices of a plain stack as channels.
 
     Programs that write a 3D array without naming its axes produce such files; ImageJ
-    itself overlays seven channels at most.
+    itself overlays at most seven channels.
     """
     sizes = dict(zip(series.axes, series.shape, strict=True))
     return sizes.get("C", 1) > _MOST_CHANNELS and not set("ZTS") & set(sizes)

@@ -172,7 +172,7 @@ def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
     """Reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor > 1 or card.labels > 1:
-        return "its result is no denoised scan"
+        return "its result is not a denoised scan"
     if card.axes == "ZYX" and volume.axes == "YX":
         return "it needs a volume, and this is a single image"
     if modality and card.modalities and modality not in card.modalities:

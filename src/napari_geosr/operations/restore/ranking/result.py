@@ -158,7 +158,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     if first is not chosen and first.is_clearly_better:
         why += (
             f"; {first.name}, tuned to this scan, {_number(first.gain)} dB, which is "
-            "no clear lead"
+            "not a clear lead"
         )
     elif first is not chosen:
         why += (
