@@ -492,7 +492,7 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         if options.rock
         else "simulated foams"
     )
-    where = "of one thread" if options.device == "cpu" else f"on {options.device}"
+    where = "on one thread" if options.device == "cpu" else f"on {options.device}"
     joules = f" Joules: {'; '.join(by)}." if by else ""
     return (
         f"Written by `{command}`. Volumes of {EDGE}³ voxels become {fine}³. Trained on "
@@ -503,9 +503,10 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
         f"others. Number of seeds: {options.seeds}; ± is half the difference between "
         "the best and the worst. Errors are mean absolute values over the specimens, "
         "relative to the known mask, with the sign of the majority. MACs are "
-        "multiplications per input voxel. Seconds "
-        f"({where}) and joules are per million voxels of the result, tile by tile, "
-        f"measured on {2 * EDGE}³ voxels (of the U-Net on {EDGE}³).{joules}\n"
+        "multiplications per input voxel. Times "
+        f"(seconds {where}) and energies (joules) are per million voxels of the "
+        f"result, measured tile by tile on {2 * EDGE}³ voxels ({EDGE}³ for the "
+        f"U-Net).{joules}\n"
     )
 
 

@@ -107,7 +107,7 @@ def test_settings_may_come_from_a_file(files, tmp_path, capsys):
         (["--start", "positions", "--offset", "9000,0,0"], "do not overlap"),
         (["--offset", "1,2"], "needs 3 numbers"),
         (["--offset", "a,b"], "numbers with commas"),
-        (["--photons", "3"], "--photons goes with --degrade only"),
+        (["--photons", "3"], "--photons can only be used with --degrade"),
         (["--degrade", "ct"], "not both"),
         (["--upscale-factor", "0"], "upscale factor"),
     ],
@@ -142,7 +142,7 @@ def test_bad_files_are_one_sentence(files, foam, tmp_path, capsys):
 def test_settings_of_two_scans_are_refused_with_one(files, tmp_path, capsys):
     given = ["pairs", "--high", files["high"], "--out", str(tmp_path / "p")]
     assert run([*given, "--degrade", "ct", "--start", "centres"]) == 2
-    assert "--start goes with --low only" in capsys.readouterr().err
+    assert "--start can only be used with --low" in capsys.readouterr().err
     assert run(given) == 2
     assert "--low" in capsys.readouterr().err
     assert run([*given, "--degrade", "mri", "--upscale-factor", "2"]) == 2

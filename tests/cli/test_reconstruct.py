@@ -70,7 +70,7 @@ def test_settings_of_every_algorithm_are_flags(file, tmp_path, capsys):
     assert run([*given, "--weight", "0.2"]) == 2
     said = capsys.readouterr().err
     assert "fbp has no setting 'weight'" in said
-    assert "It is one of tv" in said
+    assert "It is a setting of tv" in said
     assert run([*given, "--algorithm", "art"]) == 2
     assert "'art'" in capsys.readouterr().err
 

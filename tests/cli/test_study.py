@@ -45,7 +45,7 @@ def test_it_writes_table_and_report_and_goes_on(files, tmp_path, capsys):
     assert run(words(files, tmp_path, "--counts", "6,12", *more)) == 0
     shown = capsys.readouterr().out
     assert "Porosity" in shown
-    assert "correct porosity from" in shown
+    assert "smallest scan that still gives the correct porosity" in shown
     assert shown.splitlines()[-1].endswith("report.html")
 
 

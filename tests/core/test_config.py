@@ -37,7 +37,7 @@ def test_an_unknown_setting_is_refused_with_those_there_are(tmp_path):
     [
         (Literal["otsu", "li"] | float, "foo", "'otsu', 'li' or a number is needed"),
         (int, "foo", "^value: a whole number is needed \\(given: 'foo'\\)"),
-        (str, [1], "^value: a text is needed.$"),
+        (str, [1], "^value: text is needed.$"),
         (int | None, "x", "^value: a whole number is needed"),
         (tuple[int, ...], ("x",), "^value.0: a whole number is needed"),
     ],

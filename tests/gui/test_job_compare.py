@@ -86,7 +86,7 @@ def test_a_job_without_a_model_shows_its_preview(tmp_path):
     assert float(np.asarray(found[1].data).max()) == 3
     with pytest.raises(JobError, match="different slices"):
         run_to_end(compare_steps(volume, 6, [running, later], never_stop))
-    with pytest.raises(JobError, match="fresh has made neither"):
+    with pytest.raises(JobError, match="fresh has produced neither"):
         run_to_end(compare_steps(volume, 6, [done, fresh], never_stop))
 
 

@@ -40,7 +40,7 @@ def explain(
     strength: float = 1.0,
     sharpness: Literal["auto", "scan", "object"] = "auto",
 ) -> ExplainResult:
-    """Show which voxels of a scan a place of the restored volume comes from.
+    """Show which voxels of a scan a given point of the restored volume depends on.
 
     Parameters
     ----------
@@ -51,7 +51,7 @@ def explain(
     at : tuple of int, optional
         Voxel of the result, from 0. With super-resolution these are its fine voxels.
     position : tuple of float, optional
-        The same as a position in the unit of the scan.
+        Position to explain, in the unit of the scan, instead of a voxel.
     pores : str or Path, optional
         Pore table (``pores.csv``) that was measured on the result, in place of one
         voxel.
@@ -67,7 +67,8 @@ def explain(
     draws : int
         How often noise is drawn.
     margin : int
-        How far beyond a pore its own neighbourhood goes, in voxels of the scan.
+        Width of the zone around a pore that counts as its own neighbourhood, in
+        voxels of the scan.
     radius : int
         Explain a cube of this many voxels to each side, where there is no pore.
     feature : {"grey", "edge"}
@@ -79,7 +80,7 @@ def explain(
     patch : int
         Edge of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int
-        Seed of the noises drawn.
+        Seed for the random noise.
     device, nonfinite, threads, strength, sharpness
         As in `restore`.
 

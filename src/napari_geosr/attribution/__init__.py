@@ -63,7 +63,8 @@ class Question:
     patch : int
         Edge of what is occluded, in voxels of the scan.
     margin : int
-        How far beyond a pore its own neighbourhood goes, in voxels of the scan.
+        Width of the zone around a pore that counts as its own neighbourhood, in
+        voxels of the scan.
     """
 
     scene: Scene

@@ -165,8 +165,8 @@ def _unknown_subcommand(words: Sequence[str]) -> str:
     if not known or len(words) < 2 or words[1].startswith("-") or words[1] in known:
         return ""
     return (
-        f"{words[0]} has no {words[1]!r}.{did_you_mean(words[1], known)} There are: "
-        f"{', '.join(known)}."
+        f"{words[0]} has no subcommand {words[1]!r}.{did_you_mean(words[1], known)} "
+        f"Available: {', '.join(known)}."
     )
 
 

@@ -41,7 +41,7 @@ COMMANDS = {
     ),
     "explain": Command(
         "explain:explain",
-        "Show which voxels of a scan a place of the restored volume comes from.",
+        "Show which voxels of a scan a given point of the restored volume depends on.",
         (
             "explain scan.tif -m foam-denoise --at 12,32,32 -o why",
             "explain scan.tif -m foam-denoise --pores report/pores.csv -o why",

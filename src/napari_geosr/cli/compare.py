@@ -57,7 +57,7 @@ def compare(
     reference: Annotated[
         Path | None,
         Parameter(
-            help="Ground truth or best scan, that all volumes are compared with."
+            help="Ground truth or best scan, with which all volumes are compared."
         ),
     ] = None,
     mask: Annotated[

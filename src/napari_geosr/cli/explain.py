@@ -39,8 +39,8 @@ def explain(
     pores: Annotated[
         Path | None,
         Parameter(
-            help="Pore table (pores.csv) that measure wrote for the result of this "
-            "model: every pore is explained, in place of one voxel."
+            help="Pore table (pores.csv) written by measure for this model's result; "
+            "explains every pore instead of a single voxel."
         ),
     ] = None,
     config: Annotated[ExplainConfig | None, AS_FLAGS] = None,
@@ -49,7 +49,7 @@ def explain(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Show which voxels of a scan a place of the restored volume comes from.
+    """Show which voxels of a scan a given point of the restored volume depends on.
 
     The input is the scan; the model restores what it needs of it. --at counts voxels
     of the result. Writes figures as JSON, attributions as volumes on the voxels of the

@@ -34,9 +34,9 @@ _POLL_SECONDS = 0.3
 _LONGEST_NAME, _SHORTEST = 12, 10
 #: Below a list that has such jobs.
 _ABOUT_MISSING = (
-    "To find a job that was moved, name its new folder once "
-    "(napari-geosr jobs show FOLDER); `jobs remove` removes one from the list whose "
-    "folder no longer exists."
+    "If a job was moved, give its new folder once (napari-geosr jobs show FOLDER) and "
+    "it will be found again; `jobs remove` removes a job from the list if its folder "
+    "no longer exists."
 )
 #: States at which following a job ends in an error.
 _TROUBLE = ("failed", "interrupted", "unreadable")

@@ -134,10 +134,10 @@ def _refuse(names: Iterable[str], needs: str) -> None:
     """Refuse flags that would have no effect."""
     flags = sorted(f"--{name.replace('_', '-')}" for name in names)
     if flags:
-        goes = "goes" if len(flags) == 1 else "go"
+        them = "it" if len(flags) == 1 else "them"
         raise ConfigError(
-            f"{', '.join(flags)} {goes} with {needs} only. Leave it out, or give "
-            f"{needs}."
+            f"{', '.join(flags)} can only be used with {needs}. Leave {them} out, or "
+            f"give {needs}."
         )
 
 

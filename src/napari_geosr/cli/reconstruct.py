@@ -79,7 +79,7 @@ def reconstruct(
         Parameter(
             name="--continue",
             negative="",
-            help="Continue a run that was stopped or killed; finished slices are not "
+            help="Resume a run that was stopped or killed; finished slices are not "
             "computed again.",
         ),
     ] = False,

@@ -62,7 +62,7 @@ def restore(
         Parameter(
             name="--continue",
             negative="",
-            help="Continue a run that was stopped or killed; finished tiles are not "
+            help="Resume a run that was stopped or killed; finished tiles are not "
             "computed again.",
         ),
     ] = False,

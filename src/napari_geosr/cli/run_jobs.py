@@ -93,7 +93,7 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
         result, warnings = run_command(
             lambda should_stop: _at_once(folder, should_stop),
             stopping="stopping after this step (Ctrl-C again stops at once and "
-            "loses what was not saved yet)",
+            "loses unsaved work)",
         )
     values = {
         "job": str(folder.path),

@@ -104,6 +104,10 @@ def _print(done: StudySummary) -> None:
     console = Console()
     console.print(terminal_table(done), highlight=False)
     for name, least in done.least.items():
-        text = "none of these" if least is None else ScanSubset.of(least).title
-        console.print(f"{escape(name)}: correct porosity from {text}", highlight=False)
+        text = "none of those tried" if least is None else ScanSubset.of(least).title
+        console.print(
+            f"{escape(name)}: smallest scan that still gives the correct porosity: "
+            f"{text}",
+            highlight=False,
+        )
     print(f"report: {done.files['html']}")

@@ -208,7 +208,8 @@ def _training_of(settings: Path) -> AnyDict:
     found = values.get("training", values)
     if not isinstance(found, dict):
         raise ConfigError(
-            f"{settings}: training must hold lines such as 'name: value'."
+            f"{settings}: the section 'training' must contain lines such as "
+            "'name: value'."
         )
     return {k: v for k, v in found.items() if k != "schema_version"}
 

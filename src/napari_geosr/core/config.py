@@ -29,9 +29,9 @@ _SIZES |= {f"{letter}i": 1024**i for i, letter in enumerate("kmgt", start=1)}
 _KINDS = {
     "int": "a whole number",
     "float": "a number",
-    "bool": "a yes or no",
-    "str": "a text",
-    "string": "a text",
+    "bool": "a yes/no value",
+    "str": "text",
+    "string": "text",
 }
 
 
@@ -151,7 +151,9 @@ def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
     what = " or ".join(dict.fromkeys(reasons))
-    if any(reason.startswith(("one of ", "a ")) for reason in reasons):
+    if any(
+        reason.startswith(("one of ", "a ")) or reason == "text" for reason in reasons
+    ):
         what += " is needed"
     given = items[0].get("input")
     known = given is None or isinstance(given, dict | list) or repr(given) in what

@@ -122,8 +122,8 @@ class TrainingConfig(Config):
         gt=0,
         le=1,
         title="Final rate",
-        description="Learning rate at the end, as a fraction of the first; it falls "
-        "along a cosine.",
+        description="Final learning rate, as a fraction of the initial one (cosine "
+        "decay).",
         json_schema_extra={"unit": "× first"},
     )
     warm_up: int = Field(

@@ -29,8 +29,8 @@ Zingers = Annotated[
     Field(
         ge=0,
         title="Remove zingers above",
-        description="Replace zingers (bright flashes) that stand out by this many "
-        "times the noise; 8 is usual, 0 leaves them.",
+        description="Remove zingers (bright flashes) that exceed this multiple of the "
+        "noise; 8 is usual, 0 turns the correction off.",
     ),
 ]
 IncidentCounts = Annotated[
@@ -68,7 +68,7 @@ class PreparationConfig(Config):
     saturation: float | None = Field(
         default=None,
         gt=0,
-        title="Counts of a full pixel",
+        title="Saturation level (counts)",
         description="Values from here upwards count as saturated; by default the "
         "largest value of the file's integer type.",
     )

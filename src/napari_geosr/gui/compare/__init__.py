@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
 #: Name of the layer with the difference, and its range in units of the noise.
-_DIFFERENCE, _RANGE = "difference ({}, in noise)", 5.0
+_DIFFERENCE, _RANGE = "difference ({}, in units of the noise)", 5.0
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ class CompareDock(CompareWidgets):
     def compared_layers(self) -> list[Image]:
         """Layers to compare: the checked ones, and the ground truth where given.
 
-        The base comes first: the ground truth, or the lowest of the list.
+        The base comes first: the ground truth, or the last one in the list.
         """
         chosen = list(reversed(self.images.layers()))
         truth = self.reference.layer()

@@ -68,7 +68,7 @@ class CompareWidgets(Dock):
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
             "An image that is known to be right. Without one, all are compared with "
-            "the lowest checked image of the list."
+            "the last checked image in the list."
         )
         self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
         self.sample.setAccessibleName("Sample")
@@ -102,7 +102,7 @@ class CompareWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             inner,
-            tool_tip="Fourier correlation, window of SSIM and size of pores.",
+            tool_tip="Fourier correlation, SSIM window and minimum pore size.",
         )
 
     def _make_results(self) -> None:

@@ -208,8 +208,8 @@ def compare_steps(
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
     if not job.preview.is_file():
         raise JobError(
-            f"{status.name} has made neither a model nor a preview yet. Wait for its "
-            "first preview."
+            f"{status.name} has produced neither a model nor a preview yet. Wait for "
+            "its first preview."
         )
     volume = io.read(job.preview)
     return volume.replace(data=np.asarray(volume.data))

@@ -172,7 +172,7 @@ def sentence(status: JobStatus) -> str:
     at = f" at {100 * status.done // status.total} %" if status.total else ""
     on = how_it_resumes(status.operation, status.path) if status.can_resume else ""
     return {
-        "queued": f"{name} waits to run in the background.",
+        "queued": f"{name} is waiting to run in the background.",
         "running": f"{name} is running in the background{at.replace(' at', ':')}.",
         "finishing": f"{name} is running in the background{at.replace(' at', ':')}.",
         "paused": f"{name} is paused{at}; it {on}.",

@@ -48,7 +48,7 @@ class ActionBar(QWidget):
     progress : QProgressBar
         Hidden while nothing runs.
     state : StateLine
-        Current operation and the time left.
+        Current operation and remaining time.
 
     Examples
     --------
@@ -118,7 +118,7 @@ class StateLine(ElidedLabel):
     def setText(self, text: str) -> None:
         """Show `text`, or the idle text if it is empty."""
         super().setText(text or self.idle)
-        self.setToolTip(self.text() or "What runs, and the time left.")
+        self.setToolTip(self.text() or "Current operation and remaining time.")
 
     def sizeHint(self) -> QSize:
         """Give the same height to every text."""

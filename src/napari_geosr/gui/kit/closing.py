@@ -135,7 +135,8 @@ class Closing(QObject):
     def _tell(self) -> None:
         jobs = self._untold()
         if jobs:
-            show_info(f"{_sentence(jobs)} The Jobs dock shows it again.")
+            them = "them" if len(jobs) > 1 else "it"
+            show_info(f"{_sentence(jobs)} Follow {them} in the Jobs dock.")
 
     def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
         """Runs that can become jobs, and tasks that end with the window."""
@@ -201,8 +202,8 @@ class Closing(QObject):
         self._asked = []
         if ended:  # while the question was open: its result exists only in this window
             show_info(
-                f"{' and '.join(ended)} has finished in the meantime. Save the result, "
-                "then close the window."
+                f"{' and '.join(ended)} {'have' if len(ended) > 1 else 'has'} finished "
+                "in the meantime. Save the result, then close the window."
             )
             return
         asking = _all_closings() if everywhere else [self]
@@ -389,7 +390,8 @@ def ask_about_runs(
     answers: dict[object, str] = {}
     if runs:
         remarks = list(dict.fromkeys(run.remark for run in runs))
-        box.setInformativeText(" ".join([*remarks, "The Jobs dock shows it."]))
+        them = "them" if len(runs) > 1 else "it"
+        box.setInformativeText(" ".join([*remarks, f"Follow {them} in the Jobs dock."]))
         keep = box.addButton("&Keep running in the background", roles.AcceptRole)
         kept = any(run.keeps_part for run in runs)
         stop = box.addButton(
@@ -418,7 +420,9 @@ def ask_about_leaving(descriptions: Sequence[str], parent: QWidget | None) -> bo
     box.setIcon(buttons.Icon.Question)
     box.setWindowTitle("Stop saving?")
     box.setAccessibleName(box.windowTitle())
-    box.setText(f"{' and '.join(descriptions)} is still being saved as a job.")
+    verb = "are" if len(descriptions) > 1 else "is"
+    jobs = "jobs" if len(descriptions) > 1 else "a job"
+    box.setText(f"{' and '.join(descriptions)} {verb} still being saved as {jobs}.")
     box.setInformativeText(
         "The window closes by itself when that is done. If you stop it, the window "
         "stays open, and no job is made."

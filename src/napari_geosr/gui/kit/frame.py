@@ -74,7 +74,7 @@ class DockFrame(QWidget):
         self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self.label.setAccessibleName("What is being done")
-        self.label.setToolTip("The dock is on its way.")
+        self.label.setToolTip("The dock is opening.")
         self.message = MessageRow()
         # Not a column of boxes: napari would put an empty stretch below the dock.
         layout = QGridLayout(self)

@@ -128,8 +128,8 @@ class CompareBox(QWidget):
         self.slider.setValue(_SLIDER_STEPS // 2)
         self.slider.setAccessibleName("Position of the curtain")
         self.slider.setToolTip(
-            "Left of this position the image is shown before, "
-            "right of it after restoration."
+            "Left of this position the image is shown before restoration, "
+            "right of it after."
         )
         self.slider.setVisible(False)
         buttons = QHBoxLayout()

@@ -80,7 +80,7 @@ class VoxelSizeRow(QWidget):
         self._asking: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
-        self._say("Voxel size unknown. Edges Z, Y, X:")
+        self._say("Voxel size unknown. Enter it as Z, Y, X:")
         self.edges = [self._make_edge(axis) for axis in "ZYX"]
         self.unit = QComboBox()
         self.unit.addItems([unit for unit in _UNITS if unit in MILLIMETRES])
@@ -147,13 +147,13 @@ class VoxelSizeRow(QWidget):
             self._ask_again(asked, axes)
         elif any(size != 1 for size in sizes):
             # The file has numbers but no unit: ask only for the unit.
-            self._say(f"Unit of the voxel size unknown. Edges {axes}:")
+            self._say(f"Unit of the voxel size unknown. Voxel size {axes}:")
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
                 edge.setText(f"{size:.9g}")
             self._touched.update(range(3))
             self.button.setEnabled(True)
         else:
-            self._say(f"Voxel size unknown. Edges {axes}:")
+            self._say(f"Voxel size unknown. Enter it as {axes}:")
             self._ask_file(layer)
         self.setVisible(True)
 
@@ -164,7 +164,7 @@ class VoxelSizeRow(QWidget):
         self._fill(place.voxel_size, place.unit)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
         self._say(
-            f"Correct the voxel size, or click Set to keep it. Edges {axes}:",
+            f"Correct the voxel size, or click Set to keep it. Voxel size {axes}:",
             "The file does not give all edges of the voxels.",
         )
         self.setVisible(True)
@@ -179,7 +179,7 @@ class VoxelSizeRow(QWidget):
             self._fill(asked.voxel_size, asked.unit)
             self._say(f"{text} Correct it, or click Set to use it:", tool_tip)
         else:
-            self._say(f"{text} Edges {axes}:", tool_tip)
+            self._say(f"{text} Enter the voxel size as {axes}:", tool_tip)
 
     def _fill(self, sizes: tuple[float, ...], unit: str) -> None:
         """Fill in a size that the user can accept with one click."""

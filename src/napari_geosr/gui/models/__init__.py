@@ -104,7 +104,7 @@ class ModelsDock(Dock):
         )
         self.import_button = button(
             "&Import…",
-            f"Take a model that others made: {about_sources()}. Nothing in it is "
+            f"Import a third-party model: {about_sources()}. Nothing in it is "
             "executed. Files can be dropped here as well.",
         )
         self.zoo_button = button(
@@ -122,7 +122,7 @@ class ModelsDock(Dock):
         )
         self._log = MessageLog(self.message)
         self.cancel_button = button("&Cancel", "Stop and keep nothing.")
-        self.card = text_label("Card of the model")
+        self.card = text_label("Model card")
         self.card.setTextFormat(Qt.TextFormat.RichText)
 
     def _lay_out(self) -> None:

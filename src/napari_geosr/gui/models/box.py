@@ -75,7 +75,7 @@ class ModelBox(QWidget):
             "Open a model (Alt+Shift+O): its card.yaml or its zip file."
         )
         self.summary = text_label("About the model")
-        self.card_label = text_label("Card of the model")
+        self.card_label = text_label("Model card")
         self.card_label.setTextFormat(Qt.TextFormat.RichText)
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)

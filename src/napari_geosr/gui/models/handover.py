@@ -61,7 +61,7 @@ class ModelHandover(QObject):
         self._run = None
 
     def _say(self, kept: Path) -> None:
-        self.done.emit(f"{kept.name} is kept among your models in {kept.parent}.")
+        self.done.emit(f"{kept.name} was added to your models in {kept.parent}.")
 
     def _choose(self, kept: Path) -> None:
         self._kept = kept
@@ -77,8 +77,8 @@ class ModelHandover(QObject):
             self.failed.emit(error)
             return
         self.done.emit(
-            f"{kept.name} is chosen in the Restore dock. A copy is kept among your "
-            f"models in {kept.parent}, also if the job is removed."
+            f"{kept.name} is chosen in the Restore dock. A copy stays among your "
+            f"models in {kept.parent} even if the job is removed."
         )
 
 

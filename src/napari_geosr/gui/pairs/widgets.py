@@ -79,7 +79,7 @@ class PairsWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             self.rare,
-            tool_tip="Search angles, grey values and memory.",
+            tool_tip="Range of angles to search, grey values and memory.",
         )
         self.folder = FolderRow("pairs")
 

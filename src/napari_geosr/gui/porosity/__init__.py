@@ -343,7 +343,7 @@ class PorosityDock(PorosityWidgets):
         if not self._warn_of(measured) and measured.kept:
             self.message.show_message(
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
-                "new ones have a layer of their own."
+                "new labels are in a separate layer."
             )
         self.pores.show(measured, self._sources)
 

@@ -226,7 +226,7 @@ class PorosityResult(QWidget):
                 "Export",
                 _EXPORT,
             ),
-            (self.which_label, "Label of Pores of", "Whose pores are shown."),
+            (self.which_label, "Label for 'Pores of'", "Image whose pores are shown."),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
@@ -358,7 +358,8 @@ class PorosityResult(QWidget):
         self.colour.setEnabled(len(columns) > 1)
         if report.pore_count > MOST_COLOURED:
             self.colour.setToolTip(
-                f"More than {MOST_COLOURED} pores: a colour of its own for each."
+                f"With more than {MOST_COLOURED} pores, the colour can only show the "
+                "label."
             )
 
     @property

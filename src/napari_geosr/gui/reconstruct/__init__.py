@@ -369,7 +369,7 @@ class ReconstructDock(ReconstructWidgets):
             "Stopped before the first slice was finished. Nothing is kept."
             if unfinished is None
             else f"Stopped before another slice was finished; {unfinished.name!r} is "
-            "as it was."
+            "unchanged."
         )
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:

@@ -94,7 +94,8 @@ class ReconstructWidgets(Dock):
 
     def _make_actions(self) -> None:
         self.preview_button = button(
-            "Pr&eview slice", "Reconstruct the current slice, and follow all changes."
+            "Pr&eview slice",
+            "Reconstruct the current slice, and update it whenever a setting changes.",
         )
         self.preview_button.setCheckable(True)
         self.run_button = button(*RUN)
@@ -122,8 +123,8 @@ class ReconstructWidgets(Dock):
             "More settin&gs",
             self.form,
             tool_tip=(
-                "Rows, size, device and corrections. What you leave open is "
-                "chosen for you."
+                "Rows, size, device and corrections. Settings left empty are "
+                "chosen automatically."
             ),
         )
         self.denoise = DenoiseBox(viewer)

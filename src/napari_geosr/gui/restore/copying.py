@@ -54,7 +54,8 @@ def copy_run(
     said = f"The {what} was copied to the clipboard."
     if volume.source is None:
         said += (
-            f" {layer.name!r} is not in a file yet: save it first ('Save result…', "
-            "or File ▸ Save Selected Layers as .ome.tif) and put its path in."
+            f" {layer.name!r} has not been saved to a file. Save it first ('Save "
+            "result…', or File ▸ Save Selected Layers as .ome.tif) and put its path "
+            "into the copied command."
         )
     return said

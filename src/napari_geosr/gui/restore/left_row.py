@@ -37,7 +37,7 @@ class LeftRow(QWidget):
         self.continue_button = QPushButton("Continue")
         self.continue_button.setAccessibleName("Continue the interrupted run")
         self.continue_button.setToolTip(
-            "Restore the tiles that are missing (Alt+Shift+I)."
+            "Resume the run: restore the missing tiles (Alt+Shift+I)."
         )
         self.continue_button.setShortcut("Alt+Shift+I")
         self.discard_button = QPushButton("Discard")

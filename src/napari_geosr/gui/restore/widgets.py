@@ -120,7 +120,7 @@ class RestoreWidgets(Dock):
             RestoreConfig, skip=shown_above, choices={"device": _DEVICES}
         )
         self.card = Section(
-            "C&ard of the model",
+            "Model c&ard",
             self.model_box.card_label,
             tool_tip=(
                 "What the model is for, its limits, its figures and its licence."
@@ -130,7 +130,8 @@ class RestoreWidgets(Dock):
             "Settin&gs",
             self.form,
             tool_tip=(
-                "Device, memory and output. What you leave open is chosen for you."
+                "Device, memory and output. Settings left empty are chosen "
+                "automatically."
             ),
         )
         self.copy_command = _button(

@@ -157,7 +157,7 @@ class StudyPlot(Chart):
             for title, points in self._curves.items()
         ]
         what = f"{self._metric.title}, by {self._over}"
-        return f"{what}. {'; '.join(said) or 'Nothing is known yet'}."
+        return f"{what}. {'; '.join(said) or 'No results yet'}."
 
     def _span(self) -> tuple[float, float]:
         values = [y for points in self._curves.values() for _, y in points]

@@ -111,7 +111,7 @@ class StudyWatch:
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GeoSRError(
                 f"{self._store.files['json']} cannot be read ({error}). Start the "
-                "study again: what is finished is kept."
+                "study again: finished reconstructions are kept."
             ) from error
         titles = {row["algorithm"]: row["title"] for row in self.rows}
         found = [

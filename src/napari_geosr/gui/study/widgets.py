@@ -53,7 +53,7 @@ _ABOUT = (
     "runs in the background and continues when napari is closed."
 )
 _COLUMNS = (
-    ("Views", "Number of projections and, if shortened, their exposure."),
+    ("Projections", "Number of projections and, if shortened, their exposure."),
     ("Algorithm", "Algorithm."),
     ("Porosity", "Porosity of the sample."),
     ("Error", "Relative to the reference."),

@@ -175,7 +175,7 @@ class TrainDock(TrainWidgets):
             folder = JobFolder(job)
             values, bundle = folder.values(), folder.status().result
             if bundle is None:
-                raise ConfigError(f"{folder.path.name} has made no model yet.")
+                raise ConfigError(f"{folder.path.name} has not produced a model yet.")
         except GeoSRError as error:
             self.message.show_error(error)
             return

@@ -104,7 +104,8 @@ class TrainWidgets(Dock):
             "&Advanced",
             self.settings,
             tool_tip=(
-                "All settings of the method. What you leave open is chosen for you."
+                "All settings of the method. Settings left empty are chosen "
+                "automatically."
             ),
         )
 

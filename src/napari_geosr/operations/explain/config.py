@@ -31,15 +31,15 @@ class ExplainConfig(Config):
     at: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
         title="Voxel",
-        description="Voxel of the result to explain, as Z,Y,X from 0. With "
+        description="Voxel of the result to explain, as Z,Y,X (counted from 0). With "
         "super-resolution these are the fine voxels of the result, not those of the "
         "scan.",
     )
     position: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
         title="Position",
-        description="The same as a position Z,Y,X in the unit of the scan, its origin "
-        "included.",
+        description="Position to explain, instead of a voxel: Z,Y,X in the unit of the "
+        "scan, including the scan's origin.",
     )
     threshold: float | None = Field(
         None,
@@ -65,8 +65,8 @@ class ExplainConfig(Config):
         ge=0,
         le=16,
         title="Margin",
-        description="How far beyond a pore its own neighbourhood goes, in voxels of "
-        "the scan (evidence).",
+        description="Width of the zone around a pore that counts as its own "
+        "neighbourhood, in voxels of the scan (evidence).",
     )
     radius: int = Field(
         0,
@@ -103,7 +103,7 @@ class ExplainConfig(Config):
         title="Patch",
         description="Edge of the cubes that occlusion replaces, in voxels of the scan.",
     )
-    seed: int = Field(0, ge=0, title="Seed", description="Seed of the noises drawn.")
+    seed: int = Field(0, ge=0, title="Seed", description="Seed for the random noise.")
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
     )
@@ -116,7 +116,7 @@ class ExplainConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores.",
+        description="CPU threads; by default the number of cores minus one.",
     )
     strength: float = Field(
         1.0, ge=0, le=2, title="Strength", description="As in restore."

@@ -79,7 +79,8 @@ class GanrecConfig(ProjectionsConfig):
     distance: Literal["jensen-shannon", "least-squares"] = Field(
         "jensen-shannon",
         title="Distance",
-        description="Distance that the discriminator measures.",
+        description="Adversarial loss: jensen-shannon (binary cross-entropy) or "
+        "least-squares.",
     )
     features: int = Field(
         16,

@@ -202,7 +202,8 @@ class DegradeConfig(PairConfig):
         default_factory=dict,
         title="Settings of the imaging",
         description="Blur, noise and grey scale of the simulated scan, such as blur: "
-        "0.6. What is left out is measured on the real scan, if there is one.",
+        "0.6. Values that are not given are measured on the real scan, if there "
+        "is one.",
     )
 
     @model_validator(mode="after")

@@ -76,9 +76,9 @@ class SliceConfig(Config):
     half: Literal["all", "odd", "even"] = Field(
         "all",
         title="Half of the projections",
-        description="odd, even: use every other projection only, for a volume with "
-        "noise of its own (Fourier shell correlation). The rotation axis is found from "
-        "all.",
+        description="odd, even: use every other projection only, to get a volume "
+        "with independent noise (Fourier shell correlation). The rotation axis is "
+        "found from all.",
     )
     rows: RowRange = None
     size: int | None = Field(
@@ -104,7 +104,7 @@ class SliceConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores.",
+        description="CPU threads; by default the number of cores minus one.",
     )
 
 
@@ -139,7 +139,7 @@ class ReconstructConfig(ReconstructFields):
         for name in given:
             if name not in kind.model_fields:
                 able = [n for n in ALGORITHMS.names() if name in _fields_of(n)]
-                remedy = f" It is one of {', '.join(able)}." if able else ""
+                remedy = f" It is a setting of {', '.join(able)}." if able else ""
                 raise ConfigError(
                     f"The algorithm {self.algorithm} has no setting {name!r}.{remedy} "
                     f"Its settings: {', '.join(kind.model_fields)}."

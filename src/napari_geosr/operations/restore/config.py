@@ -48,7 +48,7 @@ class RestoreConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores.",
+        description="CPU threads; by default the number of cores minus one.",
     )
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto",
@@ -84,7 +84,8 @@ class RestoreConfig(Config):
         le=16,
         title="Members",
         description="Number of mirrored and rotated copies, each of which takes as "
-        "long as one run; by default 8, or as many as the voxels allow.",
+        "long as one run; by default 8, or fewer if the model and the voxel "
+        "size allow fewer.",
     )
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),

@@ -160,6 +160,6 @@ def _save_first(volume: Volume) -> str:
     if volume.source is not None:
         return ""
     return (
-        f"# {volume.name!r} is not in a file yet. Save it first (in napari: File, Save "
-        f"Selected Layers) and put its path in place of {_PLACEHOLDER}.\n"
+        f"# {volume.name!r} has not been saved to a file. Save it first (in napari: "
+        f"File, Save Selected Layers) and put its path in place of {_PLACEHOLDER}.\n"
     )

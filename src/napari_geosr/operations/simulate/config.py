@@ -98,7 +98,7 @@ class SimulateConfig(ScanConfig):
         default=None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores. The "
+        description="CPU threads; by default the number of cores minus one. The "
         "result does not depend on it.",
     )
 

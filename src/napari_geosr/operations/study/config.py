@@ -75,12 +75,13 @@ class StudyConfig(Config):
     acquisition: Literal["step", "continuous"] = Field(
         "step",
         title="Acquisition",
-        description="How fewer projections are taken. step: the others are left out; "
-        "continuous: the sample rotates through the others during the exposure.",
+        description="How a scan with fewer projections is acquired. step: the other "
+        "angles are skipped; continuous: the sample rotates through them during each "
+        "exposure.",
     )
     light: Literal["one", "all"] = Field(
         "one",
-        title="Light of a continuous view",
+        title="Light per continuous exposure",
         description="Light of a continuous exposure. one: as much as a single "
         "projection (a quick scan); all: as much as all the projections it covers (a "
         "slow scan).",
@@ -134,8 +135,8 @@ class StudyConfig(Config):
     options: dict[str, AnyDict] = Field(
         default_factory=dict,
         title="Options",
-        description="Settings of single algorithms, which replace tuned or default "
-        "ones, such as tv: {weight: 0.1}.",
+        description="Settings for individual algorithms, overriding tuned and default "
+        "values, such as tv: {weight: 0.1}.",
     )
     steps: int = Field(
         1000,
@@ -159,7 +160,7 @@ class StudyConfig(Config):
         0,
         ge=0,
         title="Seed",
-        description="Seed of the training runs: the same seed gives the same result.",
+        description="Seed for training: the same seed gives the same result.",
     )
     device: str = Field(
         "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
@@ -168,7 +169,7 @@ class StudyConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores.",
+        description="CPU threads; by default the number of cores minus one.",
     )
     memory: MemoryBudget = None
     scan_hours: float = Field(
@@ -214,7 +215,7 @@ class StudyConfig(Config):
     @classmethod
     def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if not value or min(value) < 2:
-            raise ValueError("give numbers from 2 on, e.g. 50,75,100")
+            raise ValueError("give numbers of at least 2, e.g. 50,75,100")
         return tuple(sorted(set(value)))
 
     @field_validator("exposure", mode="before")

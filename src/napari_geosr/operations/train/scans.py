@@ -247,7 +247,7 @@ class ScansConfig(ProjectionsConfig):
     @classmethod
     def _check_counts(cls, value: tuple[int, ...]) -> tuple[int, ...]:
         if any(n < 2 for n in value):
-            raise ValueError("numbers from 2 on are needed")
+            raise ValueError("numbers of at least 2 are needed")
         return value
 
     def check_for(self, method: str) -> None:

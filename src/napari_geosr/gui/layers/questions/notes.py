@@ -58,7 +58,8 @@ class NotesRow(QWidget):
         self.message = MessageRow(shortcut="")
         self.message.label.setAccessibleName("Notes on the file")
         self.message.label.setToolTip(
-            "What the file leaves open, and what can make results wrong."
+            "Information missing from the file, and problems that could make results "
+            "wrong."
         )
         self.button = QToolButton()
         self.button.setText("Correct…")

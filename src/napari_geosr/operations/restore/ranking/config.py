@@ -38,7 +38,7 @@ class RankConfig(Config):
         None,
         ge=1,
         title="Threads",
-        description="CPU threads; by default one less than there are cores.",
+        description="CPU threads; by default the number of cores minus one.",
     )
 
     @field_validator("models", mode="before")
