@@ -36,7 +36,7 @@ TARGET = 1.10
 BUDGETS = (85, 150, 300, 600)
 MODELS = ("ct-denoise", "foam-sr-x2")
 SHAPES = {"ct-denoise": (24, 256, 256), "foam-sr-x2": (24, 48, 48)}
-DOCUMENT = Path(__file__).parents[1] / "docs" / "reliability.md"
+DOCUMENT = Path(__file__).parents[1] / "docs" / "memory_budgets.md"
 
 
 @dataclass(frozen=True)
