@@ -110,7 +110,7 @@ def test_output_that_nobody_can_take(tmp_path: Path) -> None:
         done = command("info", path, stdout=full)
     assert done.returncode == 2
     (line,) = done.stderr.decode().splitlines()
-    assert line.startswith("napari-geosr: There is no room left for the output")
+    assert line.startswith("napari-geosr: There is no space left for the output")
 
 
 @linux

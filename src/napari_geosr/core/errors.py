@@ -10,9 +10,9 @@ import errno
 import re
 from collections.abc import Mapping, Sequence
 
-#: What a disk that has no room left says (a quota counts as a disk).
+#: Error codes for a full disk or an exceeded quota.
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-#: What a system says that allows no further open file.
+#: Error codes for too many open files.
 _TOO_MANY = (errno.EMFILE, errno.ENFILE)
 
 
@@ -57,7 +57,7 @@ class FileError(GeoSRError):
 
 
 class SeveralImagesError(FileError):
-    """A file holds several images, none of which is meant more than the others.
+    """A file holds several images, and none of them is the obvious choice.
 
     Parameters
     ----------
@@ -139,7 +139,7 @@ def system_sentence(error: BaseException) -> str:
     if isinstance(error, OSError) and error.errno in FULL_DISK:
         where = f"for {error.filename}" if error.filename else "for the output"
         return (
-            f"There is no room left {where}: the disk is full. Free some space or "
+            f"There is no space left {where}: the disk is full. Free some space or "
             "choose another folder."
         )
     if isinstance(error, OSError) and error.errno in _TOO_MANY:

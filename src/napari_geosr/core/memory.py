@@ -44,7 +44,7 @@ def free_host_memory(root: Path = Path("/")) -> int:
 
 
 def _left_of_addresses(root: Path) -> Iterator[int]:
-    """What a limit of the address space leaves, which mapped files count for, too."""
+    """Bytes left by a limit on the address space, which includes mapped files."""
     try:
         import resource
     except ImportError:  # not on this system

@@ -21,7 +21,7 @@ from napari_geosr.io.hidden import (
     temporary_sibling,
 )
 
-#: What a disk that has no room left says (a quota counts as a disk).
+#: Error codes for a full disk or an exceeded quota.
 _FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Space left untouched on a disk that we write to.
 _SPARE_BYTES = 16 * 1024**2

@@ -32,9 +32,9 @@ from napari_geosr.networks.spec import NetworkSpec
 #: Makes a layer that keeps the grid, from its numbers of maps in and out.
 MakeLayer = Callable[[int, int], nn.Module]
 
-#: Voxels that cubic interpolation looks at on either side.
+#: Voxels that cubic interpolation uses on either side.
 CUBIC_REACH = 2
-#: The most that a last convolution makes at once, along an axis.
+#: Maximum factor by which the last convolution enlarges each axis at once.
 _LARGEST_SHUFFLE = 4
 
 

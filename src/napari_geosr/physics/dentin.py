@@ -38,7 +38,7 @@ CUFF_DENSITY = 0.25
 _CUFF = 0.6
 #: Tubules closer together than this fraction of their mean distance are rejected.
 _APART = 0.7
-#: Parallel tubules that stay apart fill no more than this.
+#: Maximum porosity of parallel tubules that do not touch.
 _LARGEST_POROSITY = 0.35
 #: Slices between the points of a tubule.
 _PIECE = 8
@@ -96,12 +96,12 @@ class Dentin:
 
     @property
     def texture(self) -> FloatArray:
-        """What cuffs add to the grey values of a CT of contrast 1 (`scans.scan`)."""
+        """Grey values that cuffs add in a CT of contrast 1 (`scans.scan`)."""
         return np.float32(CUFF_DENSITY) * self.cuffs(0, self.shape[0])
 
     @property
     def light(self) -> FloatArray:
-        """What a perfect confocal microscope collects; 1 is a stained tubule."""
+        """Light that a perfect confocal microscope collects; 1 is a stained tubule."""
         fraction = self.block(0, self.shape[0])
         between = 1 - fraction - self.cuffs(0, self.shape[0])
         glow: FloatArray = np.float32(AUTOFLUORESCENCE) * np.maximum(between, 0)

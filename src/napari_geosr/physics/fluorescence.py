@@ -56,7 +56,7 @@ class Microscope:
 
 @dataclass(frozen=True, eq=False)
 class Exposure:
-    """Two images of the same object with independent noise, and what they mean.
+    """Two images of the same object with independent noise, and their mean.
 
     Attributes
     ----------
@@ -313,19 +313,19 @@ def expose(
 def expose_coarse(
     light: FloatArray, microscope: Microscope, rng: np.random.Generator, factor: int = 2
 ) -> tuple[FloatArray, FloatArray]:
-    """Image `light` with wide pixels; and what narrow ones under a sharper lens see.
+    """Image `light` with wide pixels, and with narrow ones under a sharper lens.
 
-    A pixel counts all photons that fall on it. The grey level of bright structures is
-    that of the wide pixels in both, so what is finer than them may be brighter in the
-    second, and the light of a wide pixel is the mean of its narrow ones' but for what
-    the wider blur carries across its edges.
+    A pixel counts all photons that fall on it. Both images use the grey level that
+    bright structures have in wide pixels, so finer structures may be brighter in the
+    second. The light of a wide pixel is the mean of that of its narrow ones, apart from
+    light that the wider blur carries across its edges.
 
     Parameters
     ----------
     light : ndarray of shape (Z, factor · Y, factor · X)
         The object, in narrow pixels.
     microscope : Microscope
-        The one of wide pixels; its lengths are in wide pixels.
+        The microscope with wide pixels; its lengths are in wide pixels.
     factor : int
         Narrow pixels per wide one along Y and X.
 

@@ -40,7 +40,7 @@ def area_downsample(
 def kept_samples(
     volume: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """One voxel of every block of `factors`: what a scan sees that skips the others.
+    """One voxel of every block of `factors`, like a scan that skips the others.
 
     It is number ``factor // 2`` along every axis, the middle one of an odd number.
     """

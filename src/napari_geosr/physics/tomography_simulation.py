@@ -152,8 +152,8 @@ def scan_steps(
     truth : mapping, optional
         What is known of the sample, such as its porosity; kept in the provenance.
     scale : float, optional
-        What the attenuation is multiplied with, where this is a part of a sample; by
-        default `config.absorption` says it.
+        Factor for the attenuation, if this is part of a sample; by default it follows
+        from `config.absorption`.
     should_stop : callable
         Asked before every block of views.
 
@@ -208,7 +208,7 @@ def detector_columns(size: int, config: ScanConfig) -> int:
 
 
 class _Detector:
-    """What is the same for all views of a scan."""
+    """The quantities that are the same for all views of a scan."""
 
     def __init__(
         self, volume: FloatArray, config: ScanConfig, scale: float | None = None

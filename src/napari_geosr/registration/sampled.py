@@ -28,10 +28,10 @@ _ORDER = 3
 #: Voxels after which the spline's own filter has faded to one part in 10⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
-#: Coarser target voxels than this, in those of the source, are means of several.
+#: Target voxels larger than this many source voxels are means of several.
 _MEANS_FROM = 1.05
-#: Bytes per voxel while a block is made: of what is read (as float32, and as float64
-#: twice for the spline), and of what comes out.
+#: Bytes per voxel while a block is computed: of the source (as float32, and as float64
+#: twice for the spline), and of the result.
 _READ_BYTES, _MADE_BYTES = 24, 8
 
 
@@ -146,7 +146,7 @@ class SampledVolume:
 
 
 def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool_]:
-    """Which voxels of `grid` the field of view of `other` holds.
+    """Which voxels of `grid` are within the field of view of `other`.
 
     Parameters
     ----------
@@ -299,7 +299,7 @@ class Resampling:
         ends = way.apply(corners([0.0] * len(last), last))
         margin = _SPLINE_REACH + np.ceil(_BLUR_REACH * self.blur)
         shape = np.array(self.source.shape)
-        # A part that lies outside has its nearest voxels all the same.
+        # A region outside the source still needs the nearest voxels.
         first = np.clip(np.floor(ends.min(axis=0) - margin), 0, shape - 1).astype(int)
         stop = np.ceil(ends.max(axis=0) + margin) + 1
         stop = np.clip(stop, first + 1, shape).astype(int)
