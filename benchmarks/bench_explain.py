@@ -30,7 +30,7 @@ from skimage.filters import threshold_otsu
 
 from _document import replace_section
 from napari_geosr import Volume, restore_with_uncertainty
-from napari_geosr.attribution import METHODS, Question, evidence
+from napari_geosr.attribution import METHODS, AttributionRequest, evidence
 from napari_geosr.attribution._patches import FreshNoise
 from napari_geosr.attribution._window import Window
 from napari_geosr.core.errors import VolumeError
@@ -155,7 +155,7 @@ def rows(
             yield {**figures, "kind": kind, "noise": noise, "seed": seed}
 
 
-def support(question: Question, whole: np.ndarray) -> dict[str, Any] | None:
+def support(question: AttributionRequest, whole: np.ndarray) -> dict[str, Any] | None:
     """What is known of a pore without a forward; None if no solid is next to it.
 
     A part of the whole result is what a window of its own would give.

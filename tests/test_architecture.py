@@ -258,3 +258,17 @@ def test_only_entries_of_registries_and_kernels_are_apart(
 ) -> None:
     assert f"napari_geosr.{module}" in whole
     assert is_apart(f"napari_geosr.{module}") is expected
+
+
+#: Classes that every entry of a registry defines under the same name.
+_OF_REGISTRIES = {"Config", "Method", "NetworkConfig"}
+
+
+def test_no_class_name_stands_twice() -> None:
+    places: dict[str, list[str]] = {}
+    for path in FILES:
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ClassDef) and node.name not in _OF_REGISTRIES:
+                places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}")
+    twice = {name: found for name, found in places.items() if len(found) > 1}
+    assert not twice, "Give each class a name of its own."

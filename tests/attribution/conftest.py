@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from napari_geosr.attribution import METHODS, Finding, Question
-from napari_geosr.attribution._window import Scene
+from napari_geosr.attribution import METHODS, AttributionRequest, AttributionResult
+from napari_geosr.attribution._window import ExplainedScan
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
@@ -74,12 +74,14 @@ def scene_of(
     array: Any,
     statistics: IntensityStatistics | None = None,
     **more: Any,
-) -> Scene:
+) -> ExplainedScan:
     known = statistics or statistics_of(np.asarray(array))
-    return Scene(network, array, known, threads=1, **more)
+    return ExplainedScan(network, array, known, threads=1, **more)
 
 
-def question_at(scene: Scene, *at: int, noise: float = 0.0, **more: Any) -> Question:
+def question_at(
+    scene: ExplainedScan, *at: int, noise: float = 0.0, **more: Any
+) -> AttributionRequest:
     """Ask about one voxel of the result."""
     z, y, x = (0,) * (3 - len(at)) + at
     region = (slice(z, z + 1), slice(y, y + 1), slice(x, x + 1))
@@ -92,11 +94,13 @@ def question_at(scene: Scene, *at: int, noise: float = 0.0, **more: Any) -> Ques
         "noise": lambda: Noise(level=noise, contrast=1.0),
         "told": lambda factor: scene.network,
     }
-    return Question(**{**values, **more})
+    return AttributionRequest(**{**values, **more})
 
 
-def ask(method: str, question: Question) -> Finding:
-    steps: Generator[Any, None, Finding] = METHODS.load(method).explain(question)
+def ask(method: str, question: AttributionRequest) -> AttributionResult:
+    steps: Generator[Any, None, AttributionResult] = METHODS.load(method).explain(
+        question
+    )
     return run_to_end(steps)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_geosr.attribution import Question
+from napari_geosr.attribution import AttributionRequest
 from napari_geosr.core.errors import ConfigError, VolumeError
 
 from .conftest import ask, question_at, relu_network, scene_of, with_spec
@@ -56,7 +56,7 @@ def planted_scan() -> tuple[np.ndarray, np.ndarray]:
     return (solid + rng.normal(0, NOISE, solid.shape)).astype(np.float32), real
 
 
-def pores_of(scene: Any) -> Iterator[tuple[Question, np.ndarray]]:
+def pores_of(scene: Any) -> Iterator[tuple[AttributionRequest, np.ndarray]]:
     """A question for every pore of the result, and where it lies."""
     shape = scene.result_shape
     window = scene.window(tuple(slice(0, n) for n in shape))

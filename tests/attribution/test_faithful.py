@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from napari_geosr.attribution import Question
+from napari_geosr.attribution import AttributionRequest
 
 from .conftest import ask, question_at, relu_network, scene_of, statistics_of
 
@@ -26,7 +26,7 @@ def scan_of_blobs() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def bundled_question(scan_of_blobs: np.ndarray) -> Question:
+def bundled_question(scan_of_blobs: np.ndarray) -> AttributionRequest:
     """One voxel of what a bundled denoiser makes of it, without its bound."""
     from napari_geosr.models import zoo
 
@@ -36,7 +36,7 @@ def bundled_question(scan_of_blobs: np.ndarray) -> Question:
 
 
 def curve(
-    question: Question, order: np.ndarray, start: np.ndarray, end: np.ndarray
+    question: AttributionRequest, order: np.ndarray, start: np.ndarray, end: np.ndarray
 ) -> float:
     """Mean change of the result while voxels go from `start` to `end` in that order."""
     window = question.window
@@ -58,7 +58,7 @@ def ranked(values: np.ndarray) -> np.ndarray:
 
 
 def test_deletion_and_insertion_go_faster_than_by_chance_and_by_gradient(
-    bundled_question: Question,
+    bundled_question: AttributionRequest,
 ) -> None:
     """Voxels are deleted by blurring them, as the path begins with a blurred scan."""
     question = bundled_question
@@ -92,7 +92,7 @@ def test_deletion_and_insertion_go_faster_than_by_chance_and_by_gradient(
 
 @pytest.mark.parametrize("method", ["filter", "lam"])
 def test_attributions_depend_on_the_weights(
-    method: str, bundled_question: Question
+    method: str, bundled_question: AttributionRequest
 ) -> None:
     """Sanity check of Adebayo et al. (2018, arXiv:1810.03292): random weights.
 

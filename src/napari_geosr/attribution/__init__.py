@@ -2,7 +2,7 @@
 
 One file a method, found by file name. A method's module offers ``TITLE``, ``HELP`` (a
 line for people) and ``explain(question)``, a generator of steps that returns a
-`Finding`. No torch is imported before one is asked.
+`AttributionResult`. No torch is imported before one is asked.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.attribution._window import Scene, Window
+    from napari_geosr.attribution._window import ExplainedScan, Window
     from napari_geosr.inference.tiling import Box
 
 METHODS = Registry(
@@ -31,7 +31,7 @@ METHODS = Registry(
 
 
 @dataclass(frozen=True)
-class Question:
+class AttributionRequest:
     """A place of the result, and what is known of it.
 
     Attributes
@@ -67,7 +67,7 @@ class Question:
         voxels of the scan.
     """
 
-    scene: Scene
+    scene: ExplainedScan
     region: Box
     mask: AnyArray
     voxel_size: tuple[float, float, float]
@@ -151,7 +151,7 @@ class Attribution:
 
 
 @dataclass(frozen=True, eq=False)
-class Finding:
+class AttributionResult:
     """What a method found.
 
     Attributes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from napari_geosr.attribution import Question
+from napari_geosr.attribution import AttributionRequest
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.correlated_noise import noise_like
@@ -19,7 +19,7 @@ class FreshNoise:
         Whether the level was measured; otherwise an upper bound of it is drawn.
     """
 
-    def __init__(self, question: Question) -> None:
+    def __init__(self, question: AttributionRequest) -> None:
         found: Noise = question.noise()
         self.is_measured = found.is_measured
         if found.level == 0 and found.interval[1] > 0:

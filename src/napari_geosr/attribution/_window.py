@@ -54,7 +54,7 @@ Score = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True, eq=False)
-class Scene:
+class ExplainedScan:
     """A scan, the network that restores it, and how the one is shown to the other.
 
     Attributes
@@ -115,7 +115,7 @@ class Window:
         NaN and infinite voxels among them.
     """
 
-    def __init__(self, scene: Scene, region: Box) -> None:
+    def __init__(self, scene: ExplainedScan, region: Box) -> None:
         self.scene, self.region = scene, region
         layout = self.layout = scene.layout
         compute.check_ready(scene.network)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
-from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.attribution._patches import FreshNoise
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
@@ -67,7 +67,7 @@ class _Pore:
 
     Attributes
     ----------
-    question : Question
+    question : AttributionRequest
         Of the larger region.
     own : ndarray of bool
         Its own input neighbourhood, in the window.
@@ -79,7 +79,7 @@ class _Pore:
         1 for dark pores, -1 for bright ones.
     """
 
-    question: Question
+    question: AttributionRequest
     own: AnyArray
     fill: float
     solid: float
@@ -95,7 +95,7 @@ class _Pore:
         return bool(inside.mean() >= 0.5)
 
 
-def explain(question: Question) -> Generator[Step, None, Finding]:
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Restore the pore without its own voxels, and with more noise.
 
     Raises
@@ -148,7 +148,7 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
         window.place, pore.own.astype(np.float32), "what was replaced by solid"
     )
     sentence = _sentence(verdict, remains, survival, support)
-    return Finding(figures, sentence, overlay, notes)
+    return AttributionResult(figures, sentence, overlay, notes)
 
 
 def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
@@ -180,7 +180,7 @@ def _sentence(
     )
 
 
-def _pore(question: Question) -> _Pore:
+def _pore(question: AttributionRequest) -> _Pore:
     """The pore with its surroundings: what is replaced, and by what."""
     if question.threshold is None:
         raise ConfigError(
@@ -222,7 +222,7 @@ def _pore(question: Question) -> _Pore:
     )
 
 
-def _is_pore(question: Question, values: AnyArray) -> AnyArray:
+def _is_pore(question: AttributionRequest, values: AnyArray) -> AnyArray:
     """Voxels of the standardised result on the pores' side of the threshold."""
     assert question.threshold is not None
     greys = question.window.grey(values)
@@ -234,7 +234,7 @@ def _is_pore(question: Question, values: AnyArray) -> AnyArray:
     return found
 
 
-def _coarse(question: Question, mask: AnyArray) -> AnyArray:
+def _coarse(question: AttributionRequest, mask: AnyArray) -> AnyArray:
     """Voxels of the window that hold a voxel of the region's `mask`."""
     window = question.window
     places = np.argwhere(mask) + [part.start for part in question.region]
@@ -244,7 +244,7 @@ def _coarse(question: Question, mask: AnyArray) -> AnyArray:
     return found
 
 
-def _inside(question: Question) -> AnyArray:
+def _inside(question: AttributionRequest) -> AnyArray:
     """Voxels of the window that lie in the region."""
     whole = np.ones([part.stop - part.start for part in question.region], bool)
     return _coarse(question, whole)
@@ -269,7 +269,7 @@ def _smoothed(seen: AnyArray) -> AnyArray:
     return found
 
 
-def _noisier(question: Question) -> Window:
+def _noisier(question: AttributionRequest) -> Window:
     """The window, with a network that is told the noise of a noisier scan."""
     network = question.told(math.sqrt(2))
     if network is question.scene.network:
@@ -293,7 +293,7 @@ def _support(pore: _Pore, fresh: FreshNoise) -> float | None:
     return contrast / spread if spread > 0 else None
 
 
-def _shares(question: Question) -> AnyArray:
+def _shares(question: AttributionRequest) -> AnyArray:
     """The share of every voxel of the window that is pore, blurred; its sum is 1."""
     from scipy import ndimage
 

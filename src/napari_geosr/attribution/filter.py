@@ -21,7 +21,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.correlated_noise import noise_like
@@ -33,9 +33,9 @@ HELP = "The linear filter that the network applies at this place, and its width.
 _EXACT = 1e-4
 
 
-def explain(question: Question) -> Generator[Step, None, Finding]:
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the filter at a voxel, or the mean one over several."""
-    yield StageStarted(message="Finding the filter")
+    yield StageStarted(message="AttributionResult the filter")
     window = question.window
     value, slope = question.mean_gradient()
     exact = window.is_differentiable
@@ -71,10 +71,14 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     overlay = Attribution(
         window.place, kernel.astype(np.float32), "grey value of the result per input"
     )
-    return Finding(figures, _sentence(question, figures), overlay, _notes(figures))
+    return AttributionResult(
+        figures, _sentence(question, figures), overlay, _notes(figures)
+    )
 
 
-def _linearity(question: Question, value: float, slope: AnyArray) -> float | None:
+def _linearity(
+    question: AttributionRequest, value: float, slope: AnyArray
+) -> float | None:
     """Error of the filter for changes as large as the noise, relative to the change."""
     window, noise = question.window, question.noise()
     level = noise.level / question.scene.statistics.input_std
@@ -91,12 +95,12 @@ def _linearity(question: Question, value: float, slope: AnyArray) -> float | Non
     return float(np.sqrt(np.mean(np.square(wrong)))) / scale if scale > 0 else None
 
 
-def _noise_gain(question: Question, kernel: AnyArray) -> float:
+def _noise_gain(question: AttributionRequest, kernel: AnyArray) -> float:
     """Standard deviation of the output per unit of independent noise in the scan."""
     return float(np.sqrt(np.square(kernel).sum()))
 
 
-def _widths(question: Question, kernel: AnyArray) -> list[float]:
+def _widths(question: AttributionRequest, kernel: AnyArray) -> list[float]:
     """Full width at half maximum along each axis of the Gaussian of equal spread.
 
     The spread is the second moment of the absolute weights around their middle.
@@ -116,7 +120,7 @@ def _widths(question: Question, kernel: AnyArray) -> list[float]:
     return found
 
 
-def _sentence(question: Question, figures: dict[str, object]) -> str:
+def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
     widths = figures["width"]
     assert isinstance(widths, dict)
     flat = question.scene.layout.ndim == 2

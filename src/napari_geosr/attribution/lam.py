@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 
@@ -34,7 +34,7 @@ HELP = "Detail of the scan that made a feature of the result (integrated gradien
 _DOUBTFUL = 0.1
 
 
-def explain(question: Question) -> Generator[Step, None, Finding]:
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Attribute a feature of the result to the voxels of the scan."""
     yield StageStarted(message="Integrating gradients")
     window, steps = question.window, question.steps
@@ -76,13 +76,13 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     overlay = Attribution(
         window.place, (total * std).astype(np.float32), "part of the feature's change"
     )
-    return Finding(figures, sentence, overlay, notes)
+    return AttributionResult(figures, sentence, overlay, notes)
 
 
 _NAMES = {"grey": "mean grey value", "edge": "mean slope"}
 
 
-def _blurred(question: Question, share: float) -> AnyArray:
+def _blurred(question: AttributionRequest, share: float) -> AnyArray:
     """The scan on its way from blurred (0) to sharp (1)."""
     from scipy import ndimage
 
@@ -95,13 +95,13 @@ def _blurred(question: Question, share: float) -> AnyArray:
     return found
 
 
-def _value(question: Question, seen: AnyArray) -> float:
+def _value(question: AttributionRequest, seen: AnyArray) -> float:
     import torch
 
     return float(_feature(question, torch.from_numpy(question.window.values(seen))))
 
 
-def _feature(question: Question, values: torch.Tensor) -> torch.Tensor:
+def _feature(question: AttributionRequest, values: torch.Tensor) -> torch.Tensor:
     """The chosen feature of the standardised region."""
     import torch
 

@@ -18,7 +18,7 @@ from collections.abc import Generator, Iterator
 
 import numpy as np
 
-from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.attribution._patches import FreshNoise
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
@@ -30,7 +30,7 @@ HELP = "Change of the result when cubes of the scan lose their structure."
 _MOST = 216
 
 
-def explain(question: Question) -> Generator[Step, None, Finding]:
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Replace cube by cube, and look at the mean grey value of the place."""
     yield StageStarted(message="Occluding cubes of the scan")
     window = question.window
@@ -86,14 +86,14 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     overlay = Attribution(
         window.place, effect.astype(np.float32), "change of the result without it"
     )
-    return Finding(figures, sentence, overlay, tuple(notes))
+    return AttributionResult(figures, sentence, overlay, tuple(notes))
 
 
 def _everywhere(seen: AnyArray, value: float) -> AnyArray:
     return np.full(seen.shape, value)
 
 
-def _cubes(question: Question) -> list[tuple[slice, ...]]:
+def _cubes(question: AttributionRequest) -> list[tuple[slice, ...]]:
     """Cubes that cover the window, the nearest to the place first."""
     window = question.window
     distances = question.distances()
@@ -101,7 +101,9 @@ def _cubes(question: Question) -> list[tuple[slice, ...]]:
     return sorted(found, key=lambda cube: float(distances[cube].min()))
 
 
-def _grid(question: Question, shape: tuple[int, ...]) -> Iterator[tuple[slice, ...]]:
+def _grid(
+    question: AttributionRequest, shape: tuple[int, ...]
+) -> Iterator[tuple[slice, ...]]:
     """Of cubes, one of which has the place in its middle."""
     window = question.window
     edges = []

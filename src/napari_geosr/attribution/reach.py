@@ -16,7 +16,7 @@ from collections.abc import Generator
 
 import numpy as np
 
-from napari_geosr.attribution import Attribution, Finding, Question
+from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
 
@@ -27,9 +27,9 @@ HELP = "Radii that hold 50, 90 and 99 % of what the result depends on."
 SHARES = (0.5, 0.9, 0.99)
 
 
-def explain(question: Question) -> Generator[Step, None, Finding]:
+def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the radii around the place that hold most of the attribution."""
-    yield StageStarted(message="Finding the reach")
+    yield StageStarted(message="AttributionResult the reach")
     window = question.window
     _, slope = question.mean_gradient()
     weights = np.abs(slope).astype(np.float64)
@@ -53,10 +53,10 @@ def explain(question: Question) -> Generator[Step, None, Finding]:
     overlay = Attribution(
         window.place, weights.astype(np.float32), "absolute derivative of the result"
     )
-    return Finding(figures, sentence, overlay)
+    return AttributionResult(figures, sentence, overlay)
 
 
-def _halo(question: Question) -> tuple[int, int, int]:
+def _halo(question: AttributionRequest) -> tuple[int, int, int]:
     """Theoretical reach along Z, Y and X, in voxels of the scan."""
     layout = question.scene.layout
     z, y, x = layout.halo

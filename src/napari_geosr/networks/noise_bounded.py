@@ -93,7 +93,7 @@ def _before(config: NetworkConfig) -> int:
     return (config.blocks + 1) // 2
 
 
-class _Block(nn.Module):
+class _ResidualBlock(nn.Module):
     """``x + conv(relu(conv(x)))``."""
 
     def __init__(self, conv: type[nn.Module], features: int) -> None:
@@ -120,13 +120,17 @@ class MergedBody(nn.Module):
         conv = nn.Conv3d if n == 3 else nn.Conv2d
         channels = config.adjacent_slices * 2**n + NOISE_CHANNELS
         self.head = conv(channels, f, 3, padding=1)
-        self.before = nn.Sequential(*(_Block(conv, f) for _ in range(_before(config))))
+        self.before = nn.Sequential(
+            *(_ResidualBlock(conv, f) for _ in range(_before(config)))
+        )
         self.down = conv(f, 2 * f, 2, stride=2)
         self.coarse = nn.Sequential(
-            *(_Block(conv, 2 * f) for _ in range(config.blocks))
+            *(_ResidualBlock(conv, 2 * f) for _ in range(config.blocks))
         )
         self.up = conv(2 * f, 2**n * f, 1)
-        self.after = nn.Sequential(*(_Block(conv, f) for _ in range(config.blocks)))
+        self.after = nn.Sequential(
+            *(_ResidualBlock(conv, f) for _ in range(config.blocks))
+        )
         self.tail = conv(f, 2**n, 3, padding=1)
         nn.init.zeros_(self.tail.weight)
         assert self.tail.bias is not None

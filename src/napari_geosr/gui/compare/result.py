@@ -46,7 +46,7 @@ _LABELS = 130
 _COLUMN = 105
 
 
-class FiguresTable(QTableWidget):
+class QualityTable(QTableWidget):
     """One row per figure, one column per volume; copied as text with tabs."""
 
     def __init__(self, parent: QWidget | None = None) -> None:

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.compare.result import FiguresTable, PoreChanges
+from napari_geosr.gui.compare.result import PoreChanges, QualityTable
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.form import ConfigForm
@@ -106,7 +106,7 @@ class CompareWidgets(Dock):
         )
 
     def _make_results(self) -> None:
-        self.figures = FiguresTable()
+        self.figures = QualityTable()
         self.resolution = text_label(
             "Resolution", "Resolution by Fourier correlation, for each criterion."
         )

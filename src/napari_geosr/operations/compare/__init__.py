@@ -74,7 +74,7 @@ _PART_OF_RANGE = 0.01
 
 
 @dataclass
-class _Said:
+class _RunLog:
     """Warnings of a run, in order and without repetition."""
 
     remarks: list[str] = field(default_factory=list)
@@ -133,7 +133,7 @@ def compare_steps(
     """
     config = config or CompareConfig()
     _check_numbers(volumes, config, reference, halves)
-    said = _Said()
+    said = _RunLog()
     chosen = settled({k: one_volume(v) for k, v in volumes.items()}, said.remarks)
     for volume in chosen.values():
         for doubt in reading_doubts(volume):
@@ -203,7 +203,7 @@ def compare_steps(
 
 
 def _equality_warnings(
-    group: PlacedSet, grey: GreyResult, said: _Said
+    group: PlacedSet, grey: GreyResult, said: _RunLog
 ) -> Iterator[Warned]:
     """Warn of volumes that are identical to the base volume."""
     for key, figures in grey.figures.items():
@@ -264,7 +264,7 @@ class _Filled:
 
 
 def _shift_steps(
-    group: PlacedSet, said: _Said, should_stop: ShouldStop
+    group: PlacedSet, said: _RunLog, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Shift | None]]:
     yield StageStarted(message="Checking that the volumes are aligned")
     base = group.placed[group.base]

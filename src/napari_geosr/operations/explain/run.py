@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.attribution import METHODS, Finding, Question
+from napari_geosr.attribution import METHODS, AttributionRequest, AttributionResult
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
@@ -28,9 +28,9 @@ from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.targets import (
+    ExplainedRegion,
     PoreRow,
-    PoreTable,
-    Target,
+    StoredPoreTable,
     pore_at,
     pores_of,
     read_pores,
@@ -45,7 +45,7 @@ from napari_geosr.operations.restore import (
 from napari_geosr.operations.restore import prepare_steps as prepare_restoration_steps
 
 if TYPE_CHECKING:
-    from napari_geosr.attribution._window import Scene
+    from napari_geosr.attribution._window import ExplainedScan
 
 #: Codes of the verdicts in a verdict volume.
 VERDICTS = {"well supported": 1, "weak": 2, "prior only": 3}
@@ -63,7 +63,7 @@ class PreparedExplanation:
 
     restoration: PreparedRestoration
     config: ExplainConfig
-    scene: Scene
+    scene: ExplainedScan
     noise: Callable[[], Noise]
     told: Callable[[float], Any]
     record: AnyMapping
@@ -79,8 +79,8 @@ class Explanation:
 
     Attributes
     ----------
-    target : Target
-    findings : mapping of Finding
+    target : ExplainedRegion
+    findings : mapping of AttributionResult
         By method.
     sentence : str
         The main finding.
@@ -90,8 +90,8 @@ class Explanation:
         Row of the pore table, if the pore comes from one.
     """
 
-    target: Target
-    findings: Mapping[str, Finding]
+    target: ExplainedRegion
+    findings: Mapping[str, AttributionResult]
     sentence: str
     overlays: Mapping[str, Volume]
     row: PoreRow | None = None
@@ -118,7 +118,7 @@ class ExplainResult:
 
     prepared: PreparedExplanation
     explanations: tuple[Explanation, ...]
-    table: PoreTable | None = None
+    table: StoredPoreTable | None = None
     missing: tuple[PoreRow, ...] = ()
     verdicts: Volume | None = None
 
@@ -200,7 +200,7 @@ def prepare_steps(
     ModelError
         If the model is unknown, outputs labels, or has not been chosen.
     """
-    from napari_geosr.attribution._window import Scene
+    from napari_geosr.attribution._window import ExplainedScan
 
     if config.model == "auto":
         raise ModelError(
@@ -223,7 +223,7 @@ def prepare_steps(
             f"The model {restoration.model.card.name!r} gives labels, which have no "
             "derivatives and no darkness: choose one that restores grey values."
         )
-    scene = Scene(
+    scene = ExplainedScan(
         restoration.network,
         restoration.volume.data,
         restoration.statistics,
@@ -292,7 +292,7 @@ def explain_place_steps(
 
 def _found_steps(
     prepared: PreparedExplanation,
-    target: Target,
+    target: ExplainedRegion,
     names: Sequence[str],
     row: PoreRow | None = None,
 ) -> Generator[Step, None, Explanation]:
@@ -317,10 +317,12 @@ def _found_steps(
     return Explanation(target, findings, sentence, overlays, row)
 
 
-def _question(prepared: PreparedExplanation, target: Target) -> Question:
+def _question(
+    prepared: PreparedExplanation, target: ExplainedRegion
+) -> AttributionRequest:
     config, volume = prepared.config, prepared.volume
     size = (min(volume.voxel_size), *volume.voxel_size)[-3:]
-    return Question(
+    return AttributionRequest(
         prepared.scene,
         target.region,
         target.mask,
@@ -340,7 +342,9 @@ def _question(prepared: PreparedExplanation, target: Target) -> Question:
     )
 
 
-def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volume:
+def _overlay(
+    prepared: PreparedExplanation, name: str, finding: AttributionResult
+) -> Volume:
     """Attributions as a volume on the scan's grid, at their position."""
     volume, found = prepared.volume, finding.overlay
     assert found is not None
@@ -362,7 +366,9 @@ def _overlay(prepared: PreparedExplanation, name: str, finding: Finding) -> Volu
     )
 
 
-def _sentence(target: Target, findings: Mapping[str, Finding]) -> str:
+def _sentence(
+    target: ExplainedRegion, findings: Mapping[str, AttributionResult]
+) -> str:
     """Reach and evidence in one sentence; otherwise that of the first finding."""
     reach, evidence = findings.get("reach"), findings.get("evidence")
     if reach is None:
@@ -385,7 +391,7 @@ def _sentence(target: Target, findings: Mapping[str, Finding]) -> str:
 
 
 def explain_pores_steps(
-    prepared: PreparedExplanation, table: PoreTable
+    prepared: PreparedExplanation, table: StoredPoreTable
 ) -> Generator[Step, None, ExplainResult]:
     """Explain every pore of a table.
 

@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 if TYPE_CHECKING:
-    from napari_geosr.attribution._window import Scene
+    from napari_geosr.attribution._window import ExplainedScan
     from napari_geosr.inference.tiling import Box
 
 Phase = Literal["dark", "bright"]
@@ -30,7 +30,7 @@ _ALIKE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
-class Target:
+class ExplainedRegion:
     """A region of the result.
 
     Attributes
@@ -68,7 +68,7 @@ class PoreRow:
 
 
 @dataclass(frozen=True)
-class PoreTable:
+class StoredPoreTable:
     """The pores of a measured result, and how they were segmented.
 
     Attributes
@@ -84,7 +84,7 @@ class PoreTable:
     phase: Phase | None = None
 
 
-def read_pores(path: str | Path) -> PoreTable:
+def read_pores(path: str | Path) -> StoredPoreTable:
     """Read a pore table of ``measure``, and the threshold from the report next to it.
 
     Raises
@@ -122,7 +122,7 @@ def read_pores(path: str | Path) -> PoreTable:
             ) from error
     if not rows:
         raise FileError(f"The pore table {path} holds no pores.")
-    return PoreTable(path, tuple(rows), text, *_segmentation(path))
+    return StoredPoreTable(path, tuple(rows), text, *_segmentation(path))
 
 
 def _segmentation(path: Path) -> tuple[float | None, Phase | None]:
@@ -139,7 +139,7 @@ def _segmentation(path: Path) -> tuple[float | None, Phase | None]:
 
 def voxel_of(
     volume: Volume,
-    scene: Scene,
+    scene: ExplainedScan,
     at: tuple[int, ...] | None,
     position: tuple[float, ...] | None,
 ) -> tuple[int, int, int]:
@@ -194,21 +194,23 @@ def voxel_of(
     return z, y, x
 
 
-def voxel_target(scene: Scene, at: tuple[int, int, int], radius: int) -> Target:
+def voxel_target(
+    scene: ExplainedScan, at: tuple[int, int, int], radius: int
+) -> ExplainedRegion:
     """One voxel of the result, or a cube around it."""
     single = tuple(slice(i, i + 1) for i in at)
     region = scene.clipped(single, radius)
     mask = np.ones([part.stop - part.start for part in region], bool)
-    return Target("region" if radius else "voxel", region, mask, at)
+    return ExplainedRegion("region" if radius else "voxel", region, mask, at)
 
 
 def pore_at(
-    scene: Scene,
+    scene: ExplainedScan,
     at: tuple[int, int, int],
     threshold: float | None,
     phase: Phase,
     contrast: float,
-) -> Target | None:
+) -> ExplainedRegion | None:
     """The pore of the result that contains a voxel; None if there is none.
 
     Parameters
@@ -262,7 +264,7 @@ def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
     return found
 
 
-def _is_cut(scene: Scene, region: Box, mask: AnyArray) -> bool:
+def _is_cut(scene: ExplainedScan, region: Box, mask: AnyArray) -> bool:
     """Whether a pore extends beyond the region."""
     for axis, (part, n) in enumerate(zip(region, scene.result_shape, strict=True)):
         along = np.asarray(mask.any(axis=tuple(a for a in range(3) if a != axis)))
@@ -279,7 +281,7 @@ def _cut_out(
     threshold: float,
     phase: Phase,
     notes: tuple[str, ...] = (),
-) -> Target:
+) -> ExplainedRegion:
     """A target consisting of the bounding box of a mask."""
     box = []
     for axis in range(3):
@@ -289,12 +291,17 @@ def _cut_out(
         slice(r.start + b.start, r.start + b.stop)
         for r, b in zip(region, box, strict=True)
     )
-    return Target(kind, (z, y, x), mask[tuple(box)], at, threshold, phase, notes)
+    return ExplainedRegion(
+        kind, (z, y, x), mask[tuple(box)], at, threshold, phase, notes
+    )
 
 
 def pores_of(
-    scene: Scene, table: PoreTable, threshold: float | None, phase: Phase | None
-) -> Iterator[tuple[PoreRow, Target | None]]:
+    scene: ExplainedScan,
+    table: StoredPoreTable,
+    threshold: float | None,
+    phase: Phase | None,
+) -> Iterator[tuple[PoreRow, ExplainedRegion | None]]:
     """Every pore of a table in the result; None for those not found.
 
     Raises
@@ -316,7 +323,7 @@ def pores_of(
         yield row, _found(scene, row, value, kind)
 
 
-def _check_sizes(scene: Scene, table: PoreTable) -> None:
+def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
     n = scene.layout.ndim
     shape = scene.result_shape[-n:]
     for row in table.rows:
@@ -331,7 +338,9 @@ def _check_sizes(scene: Scene, table: PoreTable) -> None:
             )
 
 
-def _found(scene: Scene, row: PoreRow, threshold: float, phase: Phase) -> Target | None:
+def _found(
+    scene: ExplainedScan, row: PoreRow, threshold: float, phase: Phase
+) -> ExplainedRegion | None:
     """The pore in its box whose number of voxels matches the table."""
     from scipy import ndimage
 

@@ -145,7 +145,7 @@ def _tuned_steps(
 
 
 @dataclass(frozen=True, eq=False)
-class _Measured:
+class _MeasuredRows:
     """Line integrals of rows along views, and the sample mask of their slices.
 
     Attributes
@@ -202,7 +202,7 @@ def _measured_steps(
     rows: Rows,
     algorithm: str,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _Measured]:
+) -> Generator[Step, None, _MeasuredRows]:
     """The data that slices of `algorithm` are compared with.
 
     Parameters
@@ -221,7 +221,7 @@ def _measured_steps(
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
-    return _Measured(context, ready, tensor, geometry, inside)
+    return _MeasuredRows(context, ready, tensor, geometry, inside)
 
 
 def _inside_steps(
