@@ -234,7 +234,7 @@ def test_settings_and_copies(viewer, qtbot, scan, tmp_path):
     assert "restore(volume, model='ct-denoise'" in QGuiApplication.clipboard().text()
     layer.metadata.clear()
     dock.copy_command.click()
-    assert "save it first" in dock.message.text
+    assert "Save it first" in dock.message.text
     dock.form.editor("memory").setText("plenty")
     dock.form.editor("memory").editingFinished.emit()
     assert "'plenty' is not an amount of memory" in dock.message.text

@@ -21,7 +21,7 @@ def test_a_folder_of_files_stays(suffix: str, tmp_path: Path) -> None:
     folder = tmp_path / f"dir{suffix}"
     folder.mkdir()
     (folder / "thesis.txt").write_text("years")
-    with pytest.raises(FileError, match=r"is a folder.*no OME-Zarr"):
+    with pytest.raises(FileError, match=r"is a folder.*not an OME-Zarr"):
         io.check_output(folder, overwrite=True)
     with pytest.raises(FileError, match="is a folder"):
         io.write(CUBE, folder, overwrite=True)

@@ -88,7 +88,7 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
     figures = checked.figures
     assert figures.noise_rms > 1.5 * figures.noise
     rms, alone = f"{figures.residual_rms:.3g}", f"{figures.noise_rms:.3g}"
-    (note,) = (s for s in checked.sentences if "more than noise:" in s)
+    (note,) = (s for s in checked.sentences if "(rms) where noise" in s)
     assert f"{rms} (rms) where noise would leave {alone}," in note
     _print_check(checked)
     assert f"{rms} (rms; noise alone: {alone})" in capsys.readouterr().out
@@ -171,13 +171,13 @@ def test_what_does_not_show_the_same_place_is_refused(scan, fine):
     result = result_of(scan, fine)
     for wrong, reason in (
         (result.replace(data=fine[1:]), "whole multiples"),
-        (result.replace(origin=scan.origin), "same place along Z"),
-        (result.replace(voxel_size=(2.0, 2.0, 2.5)), "same place along X"),
+        (result.replace(origin=scan.origin), "same position along Z"),
+        (result.replace(voxel_size=(2.0, 2.0, 2.5)), "same position along X"),
         (
             result.replace(
                 data=fine[0], axes="YX", voxel_size=(2.0, 2.0), origin=(0.0, 0.0)
             ),
-            "other axes",
+            "different axes",
         ),
     ):
         with pytest.raises(VolumeError, match=reason):

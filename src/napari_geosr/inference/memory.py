@@ -31,7 +31,7 @@ LEAST_SAFETY = 1.3
 #: Upper limit of that ratio: measured growth may include that of other threads.
 _MOST_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
-_FIXED = {"cpu": 60 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
+_FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _OUT_OF_MEMORY = (
     "out of memory",
     "can't allocate memory",

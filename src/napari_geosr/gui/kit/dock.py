@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Generator
 from typing import TYPE_CHECKING, ClassVar, TypeVar
 
@@ -143,11 +144,14 @@ class CanvasContext:
     def __init__(
         self, layers: LayerList, widget: QWidget, connections: Connections
     ) -> None:
-        self._widget = widget
+        self._widget = weakref.ref(widget)
         connections.connect(layers.events.removing, self.make_current)
 
     def make_current(self, _event: Event | None = None) -> None:
         """Make the context of each canvas in the window current, where it is shown."""
-        for canvas in self._widget.window().findChildren(QOpenGLWidget):
+        widget = self._widget()
+        if widget is None:
+            return
+        for canvas in widget.window().findChildren(QOpenGLWidget):
             if canvas.isValid():
                 canvas.makeCurrent()

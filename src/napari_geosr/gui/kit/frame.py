@@ -83,7 +83,6 @@ class DockFrame(QWidget):
         layout.addWidget(self.message, 1, 0)
         if self._is_loaded:
             self._make(self.dock_class())
-            self._adopt()
             self._fill()
             return
         kind = type(self)
@@ -122,15 +121,9 @@ class DockFrame(QWidget):
         self.message.show_error(error)
 
     def _make(self, kind: type[Dock]) -> None:
-        """Make the dock now; style and show it in the next turns: each takes long."""
+        """Make the dock now, and show it in the next turn: each takes a moment."""
         type(self)._is_loaded = True
         self._made = kind(self._viewer)
-        QTimer.singleShot(0, self._adopt)
-
-    def _adopt(self) -> None:
-        """Take the dock in: Qt gives all its fields napari's style."""
-        if self._made is None:
-            return
         self._made.setParent(self)  # it goes with the frame, from now on
         QTimer.singleShot(0, self._fill)
 
