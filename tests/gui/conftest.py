@@ -22,6 +22,10 @@ def pytest_collection_modifyitems(config, items):
     mine = [item for item in items if HERE in Path(item.path).parents]
     for item in mine:
         item.add_marker(pytest.mark.gui)
+        if item.config.pluginmanager.hasplugin("rerunfailures"):
+            # A busy machine can make a window miss a deadline. Reruns are listed in
+            # the summary: an open issue, not a pass to forget.
+            item.add_marker(pytest.mark.flaky(reruns=1))
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     if mine and sys.platform.startswith("linux") and not shown:
         raise pytest.UsageError(
