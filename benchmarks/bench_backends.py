@@ -26,7 +26,7 @@ from napari_geosr.inference import backends
 from napari_geosr.inference.backends import openvino
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.models import zoo
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 
 MODELS = ("ct-denoise", "fluo-denoise", "porous-denoise", "foam-denoise", "foam-sr-x2")
 #: Edges of the windows: about those of a run.
@@ -54,7 +54,9 @@ def compare(
 ) -> dict[str, Any]:
     """Mvoxel of input per second of both, and the differences."""
     network = zoo.find(name).restorer()
-    tell_noise(network, Noise(0.25, 1.0, (-1.0, 1.0), (0.2, 0.3), {"y": 0.1, "x": 0.1}))
+    set_network_noise(
+        network, Noise(0.25, 1.0, (-1.0, 1.0), (0.2, 0.3), {"y": 0.1, "x": 0.1})
+    )
     spec = network.spec
     window = windows[spec.axes]
     if spec.axes == "YX":

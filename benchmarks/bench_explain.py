@@ -31,7 +31,7 @@ from skimage.filters import threshold_otsu
 from _document import replace_section
 from napari_geosr import Volume, restore_with_uncertainty
 from napari_geosr.attribution import METHODS, AttributionRequest, evidence
-from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.attribution._patches import NoiseGenerator
 from napari_geosr.attribution._window import Window
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
@@ -168,7 +168,7 @@ def support(question: AttributionRequest, whole: np.ndarray) -> dict[str, Any] |
     Window.values = cut  # type: ignore[method-assign]
     try:
         pore = evidence._pore(question)
-        found = evidence._support(pore, FreshNoise(pore.question))
+        found = evidence._support(pore, NoiseGenerator(pore.question))
         darkness = pore.contrast(pore.question.window.values())
     except VolumeError:
         return None

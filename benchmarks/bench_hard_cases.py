@@ -126,7 +126,7 @@ def row(case: Case, model: str) -> tuple[str, bool, bool]:
     before = compare_pores(
         case.scan < threshold_otsu(case.scan), case.truth, smallest=SMALLEST
     )
-    level = "ok" if made.outlook is None else str(made.outlook.level)
+    level = "ok" if made.verdict is None else str(made.verdict.level)
     limit = RIGHT_POROSITY if case.is_clean else RIGHT_PORES
     error = pores.porosity_error if case.is_clean else pores.pores_per_mm3_error
     name = model

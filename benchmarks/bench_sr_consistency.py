@@ -6,8 +6,8 @@ data-consistency layer (as sharp as the scan, as sharp as the network makes it, 
 a restoration chooses by itself). The noise is measured as in a restoration, or given
 with ``--known-noise``. Figures are the PSNR against the real volume (range: 2nd to 98th
 percentile) and the error of the porosity by Otsu's threshold, in points. The last
-columns are what `sr_outlook` says before the run. Prints Markdown, or writes it into a
-document with ``--out``.
+columns are what `upscaling_verdict` says before the run. Prints Markdown, or writes it
+into a document with ``--out``.
 
     python benchmarks/bench_sr_consistency.py --data ../shared/data \
         --out docs/evidence/agreement.md
@@ -40,11 +40,13 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 from napari_geosr.networks._consistent import ConsistentUpscaling, Sharpness
 from napari_geosr.networks._upsampling import cubic_kernel, interpolated
-from napari_geosr.operations.restore.finer.outlook import sr_outlook
-from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
+from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    upscaling_verdict,
+)
 
 Array = npt.NDArray[np.float32]
 MODELS = {2: "foam-sr-x2", 4: "foam-sr-x4", 8: "bone-sr-x8"}
@@ -132,13 +134,13 @@ def measured(
             ("auto", chosen),
         ):
             made = ConsistentUpscaling(Known(model.network().spec, y))
-            tell_noise(made, noise.standardised(scale.mean, scale.std))
+            set_network_noise(made, noise.standardised(scale.mean, scale.std))
             made.set_sharpness(sharpness)
             found[name] = made(x)
-    outlook = sr_outlook(volume, model, noise)
+    verdict = upscaling_verdict(volume, model, noise)
     said = (
         f"{'object' if chosen.keep else 'scan'}, {chosen.excess:.2f} | "
-        f"{outlook.gain:+.1f} ({outlook.interval[0]:+.1f} … {outlook.interval[1]:+.1f})"
+        f"{verdict.gain:+.1f} ({verdict.interval[0]:+.1f} … {verdict.interval[1]:+.1f})"
     )
     results = {k: v[0, 0].numpy() * scale.std + scale.mean for k, v in found.items()}
     return results, said

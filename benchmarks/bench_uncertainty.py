@@ -35,7 +35,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from pretraining.coverage import Outcome, conformal_factor, outcomes
+from pretraining.coverage import AlgorithmResult, conformal_factor, outcomes
 from pretraining.uncertain_scans import (
     CONDITIONS,
     KINDS,
@@ -108,7 +108,7 @@ def band_sections(options: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def coverage_table(found: dict[str, list[Outcome]]) -> str:
+def coverage_table(found: dict[str, list[AlgorithmResult]]) -> str:
     """One row a model: how often the band held, how wide it was, how far errors go."""
     rows = [
         "| model | scans | deviations | porosity in the band (nominal) | band, ± "
@@ -131,7 +131,7 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
     return "\n".join(rows)
 
 
-def kinds_table(found: dict[str, list[Outcome]]) -> str:
+def kinds_table(found: dict[str, list[AlgorithmResult]]) -> str:
     """One row for every kind at every resolution: in how many scans the band held."""
     rows = [
         "| scans of | " + " | ".join(found) + " |",
@@ -149,7 +149,7 @@ def kinds_table(found: dict[str, list[Outcome]]) -> str:
     return "\n".join(rows)
 
 
-def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
+def other_kinds_table(found: dict[str, list[AlgorithmResult]]) -> str:
     """What a calibration on all other kinds would have held of a kind."""
     rows = [
         "| calibrated on all but | " + " | ".join(found) + " |",

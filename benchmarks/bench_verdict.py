@@ -7,8 +7,8 @@ Usage::
 
 The first line restores noisy versions of known volumes and appends one line of figures
 each to ``rows.jsonl`` (it may be stopped and started again); the second makes the
-tables. The limits in ``operations/outlook/rules.py`` are those that harm is defined by
-here; none was fitted to these volumes.
+tables. The limits in ``operations/restore/verdict/rules.py`` are those that harm is
+defined by here; none was fitted to these volumes.
 """
 
 from __future__ import annotations
@@ -38,8 +38,9 @@ from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
 )
-from napari_geosr.operations.restore.outlook import Outlook, outlook_steps
-from napari_geosr.operations.restore.outlook.rehearsal import SMALLEST
+from napari_geosr.operations.restore.verdict.known_blocks import SMALLEST
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 #: Before a model's name: the network alone, without the bound of the noise.
 FREE = "free:"
@@ -105,7 +106,7 @@ def run(
                     "error_after": _rms(result - scene.clean) / scene.contrast,
                     "true_pores": true_pores,
                     "pores": pores(result),
-                    "outlook": found.to_json_dict(),
+                    "verdict": found.to_json_dict(),
                 }
                 with given.rows.open("a") as file:
                     file.write(json.dumps(row, default=float) + "\n")
@@ -114,7 +115,7 @@ def run(
 _KEYS = ("half", "scene", "level", "noise", "model")
 
 
-def restored(scan: Any, name: str, model: str) -> tuple[Outlook, Any]:
+def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
     """What is said before a run, and the result."""
     config = RestoreConfig(model=model.removeprefix(FREE), device="cpu", threads=1)
     volume = Volume(scan, "ZYX", name=name)
@@ -123,7 +124,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[Outlook, Any]:
         card = prepared.model.card.model_copy(update={"noise_bound": None})
         free = Model(card, prepared.model.path)
         prepared = replace(prepared, model=free, network=free.network())
-    outlook: Outlook = run_to_end(outlook_steps(prepared))
+    verdict: RunVerdict = run_to_end(verdict_steps(prepared))
     result = restore_region(
         prepared.network,
         scan,
@@ -132,7 +133,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[Outlook, Any]:
         budget=1 << 30,
         threads=1,
     )
-    return outlook, result
+    return verdict, result
 
 
 def pores(volume: Any) -> int:
@@ -200,7 +201,7 @@ def _line(half: str, model: str, rows: Sequence[Row]) -> str:
 def _share(rows: Sequence[Row], levels: Sequence[str]) -> str:
     if not rows:
         return "–"
-    n = sum(row["outlook"]["level"] in levels for row in rows)
+    n = sum(row["verdict"]["level"] in levels for row in rows)
     return f"{n} ({100 * n / len(rows):.0f} %)"
 
 

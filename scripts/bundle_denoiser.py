@@ -27,7 +27,7 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow, ModelCard, TrainingData
 from napari_geosr.models.distribution import distance, draw_sample, signature
-from napari_geosr.networks import build_network, tell_noise
+from napari_geosr.networks import build_network, set_network_noise
 from pretraining import judging, reference
 from pretraining.testsets import SETS, TEST_SEEDS
 
@@ -113,7 +113,7 @@ def _mixed_precision_error(name: str, network: Any) -> float:
         noisy = test.scan(TEST_SEEDS[0]).noisy
         noise = estimate_noise(Volume(noisy, "ZYX"))
         mean, std = float(noisy.mean()), float(noisy.std())
-        tell_noise(network, noise.standardised(mean, std))
+        set_network_noise(network, noise.standardised(mean, std))
         first = max(0, len(noisy) // 2 - train_denoisers.PLANES // 2)
         planes = ((noisy - mean) / std)[first : first + train_denoisers.PLANES]
         if len(planes) < train_denoisers.PLANES:

@@ -505,19 +505,19 @@ MUTATIONS = (
     ),
     Mutation(
         "resume-restore-input",
-        "operations/restore/continued.py",
-        '"another input": (inputs.get("input") or {}).get("checksum"),',
+        "operations/restore/resume.py",
+        '"a different input": (inputs.get("input") or {}).get("checksum"),',
         "",
         "a restoration is resumed with another scan",
-        ("tests/operations/test_restore_continued.py",),
+        ("tests/operations/test_restore_resume.py",),
     ),
     Mutation(
         "resume-rows",
-        "operations/reconstruct/continued.py",
+        "operations/reconstruct/resume.py",
         "found[-1] = (found[-1][0], stop)",
         "found[-1] = (found[-1][0], stop + 1)",
         "a resumed reconstruction leaves out a row",
-        ("tests/operations/test_reconstruct_continued.py",),
+        ("tests/operations/test_reconstruct_resume.py",),
     ),
     Mutation(
         "resume-tiles",
@@ -525,7 +525,7 @@ MUTATIONS = (
         "o.start <= i.start and i.stop <= o.stop",
         "o.start <= i.start or i.stop <= o.stop",
         "a resumed restoration leaves out tiles",
-        ("tests/operations/test_restore_continued.py",),
+        ("tests/operations/test_restore_resume.py",),
     ),
     # Memory
     Mutation(

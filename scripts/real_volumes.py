@@ -41,7 +41,7 @@ from napari_geosr.operations.restore import (
     prepare_steps,
     restore_steps,
 )
-from napari_geosr.operations.restore.outlook import outlook_steps
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 from real_volumes_page import write_page
 
 Array = npt.NDArray[np.float32]
@@ -180,7 +180,7 @@ def restored(noisy: Array, model: str) -> tuple[Array, str, str]:
     record = made.volume.provenance[-1]
     chosen = record.get("model", {}) or {}
     data = np.asarray(made.volume.data, np.float32)
-    level = "ok" if made.outlook is None else str(made.outlook.level)
+    level = "ok" if made.verdict is None else str(made.verdict.level)
     return data, level, str(chosen.get("name", model))
 
 
@@ -243,7 +243,7 @@ def verdicts(made: dict[str, Any], data: Path) -> dict[str, str]:
             ready = run_to_end(
                 prepare_steps(volume, RestoreConfig.create(model=chosen))
             )
-            said[model] = str(run_to_end(outlook_steps(ready)).level)
+            said[model] = str(run_to_end(verdict_steps(ready)).level)
     return said
 
 

@@ -480,7 +480,7 @@ def _answers() -> Any:
     from vispy.gloo.glir import GlirProgram
 
     from napari_geosr.gui.kit import closing
-    from napari_geosr.gui.restore.outlook import panel
+    from napari_geosr.gui.restore.verdict import panel
 
     stack = ExitStack()
     stack.enter_context(patch.object(GlirProgram, "delete"))

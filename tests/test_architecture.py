@@ -36,6 +36,8 @@ FILES = sorted(ROOT.rglob("*.py"))
 MOST_SINGLE_USES = 90
 #: Lines of a file, and lines of a function without its signature and docstring.
 MOST_LINES, MOST_LINES_OF_A_FUNCTION = 500, 70
+#: Uses of `Any`, and imports of own modules inside functions.
+MOST_ANYS, MOST_LATE_IMPORTS = 1000, 80
 #: Modules of a folder: of a dock or a verb, and of an engine.
 MOST_FILES = {"gui": 20, "operations": 20}
 MOST_FILES_ELSEWHERE = 32
@@ -102,6 +104,21 @@ def circles(graph: nx.DiGraph) -> list[list[str]]:
     return sorted(sorted(group) for group in groups if len(group) > 1)
 
 
+def with_packages(graph: nx.DiGraph) -> nx.DiGraph:
+    """The graph with what an import runs first: the packages that a module lies in.
+
+    A package is not counted for its own modules, which it runs before itself ends.
+    """
+    found = graph.copy()
+    for user, module in graph.edges:
+        parents = module.split(".")[:-1]
+        for depth in range(2, len(parents) + 1):
+            package = ".".join(parents[:depth])
+            if not f"{user}.".startswith(f"{package}."):
+                found.add_edge(user, package)
+    return found
+
+
 def single_uses(graph: nx.DiGraph) -> list[tuple[str, str]]:
     """Modules that exactly one other imports, and that other.
 
@@ -129,6 +146,28 @@ def whole() -> nx.DiGraph:
 
 def test_no_module_imports_itself_by_way_of_others(whole: nx.DiGraph) -> None:
     assert circles(whole) == []
+
+
+def test_nor_by_way_of_the_packages_that_an_import_runs(whole: nx.DiGraph) -> None:
+    assert circles(with_packages(whole)) == []
+
+
+def test_few_imports_stand_inside_functions() -> None:
+    """They are for modules that load a heavy library, such as torch."""
+    late = [
+        f"{path.relative_to(ROOT)}:{statement.lineno}"
+        for path in FILES
+        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(function, ast.FunctionDef)
+        for statement in ast.walk(function)
+        if any(name.startswith("napari_geosr.") for name in imported(statement, ""))
+    ]
+    assert len(set(late)) <= MOST_LATE_IMPORTS, "\n".join(late)
+
+
+def test_types_are_named() -> None:
+    found = [re.findall(r"\bAny\b", path.read_text("utf-8")) for path in FILES]
+    assert sum(map(len, found)) <= MOST_ANYS, "Name the type, or use object."
 
 
 def test_few_modules_are_imported_by_one_other_alone(whole: nx.DiGraph) -> None:
@@ -215,6 +254,18 @@ def test_every_way_to_import_is_seen(back: str, tmp_path: Path) -> None:
     assert circles(import_graph(root)) == []
     (root / "b.py").write_text(f"{back}\n")
     assert circles(import_graph(root)) == [["package.a", "package.b"]]
+
+
+def test_a_circle_by_way_of_a_package_is_seen(tmp_path: Path) -> None:
+    folder = tmp_path / "top" / "room"
+    folder.mkdir(parents=True)
+    (tmp_path / "top/__init__.py").touch()
+    (folder / "__init__.py").write_text("from top.user import B")
+    (folder / "one.py").touch()
+    (tmp_path / "top/user.py").write_text("from top.room.one import A")
+    graph = import_graph(tmp_path / "top")
+    assert circles(graph) == []
+    assert circles(with_packages(graph)) == [["top.room", "top.user"]]
 
 
 def test_a_package_and_its_own_module_can_be_a_circle(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 import napari_geosr as geosr
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import GeoSRWarning
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import WarningIssued
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.compare import CompareConfig
 from napari_geosr.operations.explain import ExplainConfig
@@ -178,7 +178,7 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_what_a_verb_warns_of_reaches_its_caller(name, monkeypatch):
     def steps(*_: Any, **__: Any) -> Any:
-        yield Warned(message="Something is odd.")
+        yield WarningIssued(message="Something is odd.")
         return types.SimpleNamespace(volume="volume", deviation="deviation")
 
     function = getattr(geosr, name)

@@ -11,7 +11,7 @@ from napari_geosr.cli import console
 from napari_geosr.core.steps import (
     BlockDone,
     StageStarted,
-    Warned,
+    WarningIssued,
 )
 
 NAME = "scan[1][/b][red]"
@@ -20,7 +20,7 @@ NAME = "scan[1][/b][red]"
 def steps(should_stop):
     yield StageStarted(message=f"Measuring {NAME}")
     yield BlockDone(1, 2)
-    yield Warned(message=f"{NAME} is odd.")
+    yield WarningIssued(message=f"{NAME} is odd.")
     return 3
 
 

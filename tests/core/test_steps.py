@@ -9,7 +9,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     recount,
     run_to_end,
 )
@@ -56,7 +56,7 @@ def test_an_iterator_keeps_the_result_and_closes_what_is_left():
 def test_an_inner_run_is_counted_in_blocks():
     def inner():
         yield StageStarted(0, 9, message="Reading")
-        yield Warned(message="Dark")
+        yield WarningIssued(message="Dark")
         yield TileDone(1, 4)
         yield TargetReady(volume="v")
         yield IterationDone(2, 4, residual=0.5)
@@ -66,8 +66,10 @@ def test_an_inner_run_is_counted_in_blocks():
     assert run_to_end(recount(inner()), seen.append) == "made"
     assert seen == [BlockDone(0, 9), BlockDone(1, 4), BlockDone(2, 4)]
     told = []
-    assert run_to_end(recount(inner(), StageStarted, Warned), told.append) == "made"
-    assert told[:2] == [StageStarted(message="Reading"), Warned(message="Dark")]
+    assert (
+        run_to_end(recount(inner(), StageStarted, WarningIssued), told.append) == "made"
+    )
+    assert told[:2] == [StageStarted(message="Reading"), WarningIssued(message="Dark")]
     assert told[2:] == [BlockDone(1, 4), BlockDone(2, 4)]
 
 

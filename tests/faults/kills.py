@@ -35,7 +35,7 @@ from napari_geosr.operations.measure import files
 from napari_geosr.operations.measure import journal as measuring
 from napari_geosr.measure import blocks
 from napari_geosr.operations.reconstruct import scan
-from napari_geosr.operations.restore import outlook, run as restoring
+from napari_geosr.operations.restore import verdict, run as restoring
 journal._INTERVAL = journal._PATIENCE = 0.0
 scan._TOGETHER = 2
 compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5

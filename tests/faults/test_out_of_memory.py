@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.steps import TileDone, Warned, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_region, restore_tiles
 from napari_geosr.inference.tile_memory import TileMemory, memory_key
@@ -148,7 +148,7 @@ def test_a_run_says_that_an_earlier_one_ran_out_of_memory(source, memory):
     memory.remember(memory_key(network, "cpu"), 4**3)
     part = source[:8, :12, :12]
     steps = list(run(network, part, np.zeros_like(part), memory))
-    (said,) = [step.message for step in steps if isinstance(step, Warned)]
+    (said,) = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert said.startswith("Memory ran out in an earlier run")
 
 
@@ -165,7 +165,7 @@ def test_a_small_budget_says_what_it_costs_and_what_would_do(source, memory):
             budget=budget,
             tile_memory=memory,
         )
-        return [step.message for step in steps if isinstance(step, Warned)]
+        return [step.message for step in steps if isinstance(step, WarningIssued)]
 
     with pytest.raises(DeviceMemoryError) as refused:
         said(10**6)

@@ -16,7 +16,7 @@ import tifffile
 from safetensors.numpy import load_file
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.core.steps import PreviewReady, Warned, run_to_end
+from napari_geosr.core.steps import PreviewReady, WarningIssued, run_to_end
 from napari_geosr.io import atomic
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
@@ -77,7 +77,7 @@ def test_a_preview_without_room_costs_the_preview_alone(
     assert len([s for s in steps if isinstance(s, PreviewReady)]) > 1
     assert job.preview.read_bytes() == before
     assert job.status().state == "done"
-    told = [s.message for s in steps if isinstance(s, Warned)]
+    told = [s.message for s in steps if isinstance(s, WarningIssued)]
     noted = [e["message"] for e in events(job, "warning")]
     for messages in (told, noted):
         # Once, however many previews are lost.

@@ -71,20 +71,20 @@ def manifests_are_parsed_once():
 @pytest.fixture(autouse=True)
 def approving(monkeypatch):
     """Runs that are expected to do harm are approved: nobody is there to be asked."""
-    from napari_geosr.gui.restore.outlook import panel
+    from napari_geosr.gui.restore.verdict import panel
 
     monkeypatch.setattr(panel, "run_anyway", lambda *_: True)
 
 
 @pytest.fixture(autouse=True)
 def looking(request, monkeypatch):
-    """Restore docks rank and look in the tests of ``outlook/`` alone: it takes long."""
-    from napari_geosr.gui.restore.outlook.activity import OutlookActivity
+    """Restore docks rank and look in the tests of ``verdict/`` alone: it takes long."""
+    from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 
-    if "outlook" in Path(request.path).parts:
+    if "verdict" in Path(request.path).parts:
         return
-    monkeypatch.setattr(OutlookActivity, "_next", lambda _: "")
-    monkeypatch.setattr(OutlookActivity, "has_looked", property(lambda _: True))
+    monkeypatch.setattr(VerdictActivity, "_next", lambda _: "")
+    monkeypatch.setattr(VerdictActivity, "has_verdict", property(lambda _: True))
 
 
 @pytest.fixture(autouse=True)

@@ -6,7 +6,7 @@ import pytest
 from qtpy.QtCore import QObject
 
 from napari_geosr.core.errors import EngineError
-from napari_geosr.core.steps import StageStarted, TileDone, Warned
+from napari_geosr.core.steps import StageStarted, TileDone, WarningIssued
 from napari_geosr.gui.kit import activity as activity_module
 from napari_geosr.gui.kit.activity import PREVIEW, Activity
 
@@ -20,7 +20,7 @@ def count_to(n):
             if should_stop():
                 return None
             yield TileDone(done=i + 1, total=n)
-        yield Warned(message="enough")
+        yield WarningIssued(message="enough")
         return n
 
     return steps

@@ -115,10 +115,10 @@ def test_measuring_a_wrong_result_says_so(check, clean, viewer, qtbot):
 
 
 def test_the_green_light_before_the_run_is_taken_back(viewer, qtbot, rng, clean):
-    from napari_geosr.operations.restore.outlook import Outlook
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
     dock = opened(viewer)
-    dock.outlook._on_looked(Outlook("ok", "It removes noise."))
+    dock.verdict_panel._on_verdict(RunVerdict("ok", "It removes noise."))
     assert word(dock.verdict) == "Fine"
     dock.check_verdict.contradicted.emit()
     assert dock.verdict.text == "Before the run: It removes noise."

@@ -16,7 +16,7 @@ from qtpy.QtCore import QTimer
 
 moment = sys.argv[1]
 # A run on noise is expected to do harm: nobody is there to be asked.
-from napari_geosr.gui.restore.outlook import panel
+from napari_geosr.gui.restore.verdict import panel
 panel.run_anyway = lambda *_: True
 viewer = napari.Viewer()
 rng = np.random.default_rng(0)

@@ -10,7 +10,7 @@ from napari_geosr.gui.reconstruct import coarse_slice as _coarse_slice
 from napari_geosr.gui.reconstruct.coarse_slice import coarse_slice, coarseness
 from napari_geosr.operations.reconstruct import reconstruct_slice
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.preview import KeptRow
+from napari_geosr.operations.reconstruct.preview import PreviewRow
 
 
 def settings(**values):
@@ -36,7 +36,7 @@ def test_only_what_takes_long_is_coarse_at_first():
 def test_it_has_the_values_and_the_place_of_the_sharp_one(factor):
     made = scan(n=96, rows=3)
     config = settings(algorithm="cgls", iterations=8)
-    lines = KeptRow().get(made, config, 2)
+    lines = PreviewRow().get(made, config, 2)
     axis = axis_of(made)
     tried = coarse_slice(lines, config, 2, axis, factor, lambda: False)
     sharp = reconstruct_slice(made, 2, config, axis)

@@ -16,7 +16,7 @@ from napari_geosr.gui.restore.preview import (
     PreviewLayer,
     region_on_screen,
 )
-from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
+from napari_geosr.gui.restore.ready import RunPreparation, preview_edge
 
 
 @pytest.fixture
@@ -142,7 +142,7 @@ def test_slow_models_preview_less(seconds, edge):
         def __init__(self, **fields):
             self.__dict__.update(fields)
 
-    ready = ReadyRun(
+    ready = RunPreparation(
         (),
         Anything(
             volume=Volume(np.zeros((50, 600, 600), np.uint8), "ZYX"),

@@ -19,7 +19,7 @@ from qtpy.QtWidgets import QFileDialog, QInputDialog, QMessageBox
 
 from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import WarningIssued
 from napari_geosr.gui import models
 from napari_geosr.gui.kit.notify import MessageLog, MessageRow, details
 from napari_geosr.gui.kit.places import MODELS, RESTORE
@@ -182,7 +182,7 @@ def slow_and_noted(monkeypatch) -> threading.Event:
     def noted(source, stop):
         assert go_on.wait(30)
         found = yield from steps(source, stop)
-        yield Warned(message="It was noted.")
+        yield WarningIssued(message="It was noted.")
         return found
 
     monkeypatch.setattr(models, "_import_steps", noted)

@@ -206,7 +206,7 @@ def test_what_is_removed_is_that_of_the_point_on_screen(viewer, qtbot, series):
     with qtbot.waitSignal(dock.activity.ready, timeout=120_000):
         pass
     viewer.dims.set_point(0, 16)
-    button = dock.outlook.removed_button
+    button = dock.verdict_panel.removed_button
     with qtbot.waitSignal(button.shown, timeout=120_000):
         button.click()
     removed = np.asarray(button.layer().data)

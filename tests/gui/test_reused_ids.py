@@ -11,7 +11,7 @@ from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.restore import activity
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.ready import ReadyRun
+from napari_geosr.gui.restore.ready import RunPreparation
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 
@@ -39,8 +39,8 @@ def test_a_preview_of_another_run_has_another_key(monkeypatch):
         start=lambda what, steps, on_result: on_result(None),
     )
     for i in range(20):
-        RestoreActivity._start_preview(dock, None, ReadyRun((i,), None, None))
+        RestoreActivity._start_preview(dock, None, RunPreparation((i,), None, None))
     assert len(keys) == len(set(keys)) == 20
     dock._preview_key = keys[3]  # prepared again for the same: nothing to do
-    RestoreActivity._start_preview(dock, None, ReadyRun((3,), None, None))
+    RestoreActivity._start_preview(dock, None, RunPreparation((3,), None, None))
     assert len(keys) == 20

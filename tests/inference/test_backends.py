@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError
-from napari_geosr.core.steps import TileDone, Warned, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.inference import backends
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.runner import restore_tiles
@@ -34,7 +34,7 @@ def restored(network, source, statistics, choice, **settings):
     said: list[str] = []
 
     def listen(step):
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             said.append(step.message)
 
     steps = restore_tiles(
@@ -60,11 +60,11 @@ def parts(make_network, statistics_of, rng):
 
 
 def two_answers(make_network):
-    from napari_geosr.inference.members._networks import Members
+    from napari_geosr.inference.members._networks import EnsembleNetwork
 
     ours, other = make_network("conv"), make_network("dilated")
     spec = replace(ours.spec, halo=other.spec.halo, n_outputs=2)
-    return Members([ours, other], spec, ["a", "b"])
+    return EnsembleNetwork([ours, other], spec, ["a", "b"])
 
 
 @needs_openvino
@@ -108,7 +108,7 @@ def test_bundled_models_are_converted_with_the_noise_that_they_were_told(
 ):
     from napari_geosr.core.noise import Noise
     from napari_geosr.models import zoo
-    from napari_geosr.networks import tell_noise
+    from napari_geosr.networks import set_network_noise
 
     network = zoo.find(name).restorer()
     source = rng.normal(size=(3, 100, 90)).astype("float32")
@@ -116,7 +116,7 @@ def test_bundled_models_are_converted_with_the_noise_that_they_were_told(
     statistics = statistics_of(source)
     results = []
     for level in (0.1, 0.4):
-        tell_noise(network, Noise(level, 1.0, (-1.0, 1.0), (level, level / 2)))
+        set_network_noise(network, Noise(level, 1.0, (-1.0, 1.0), (level, level / 2)))
         ours, _ = restored(network, source, statistics, Choice("torch"))
         theirs, _ = restored(
             network, source, statistics, Choice("openvino", 1), tile=(2, 48, 48)

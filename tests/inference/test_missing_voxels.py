@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.inference import windows
 from napari_geosr.inference.runner import restore_region, restore_tiles
 
@@ -76,5 +76,5 @@ def test_integers_cannot_keep_them_and_say_so(masked, make_network, statistics_o
         statistics=statistics_of(masked),
         budget=GB,
     )
-    said = [step.message for step in steps if isinstance(step, Warned)]
+    said = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert any("uint16 has no such value" in sentence for sentence in said)

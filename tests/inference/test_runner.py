@@ -21,7 +21,7 @@ from napari_geosr.core.errors import (
 )
 from napari_geosr.core.steps import (
     TileDone,
-    Warned,
+    WarningIssued,
     run_to_end,
 )
 from napari_geosr.inference.memory import measure_cost
@@ -233,7 +233,7 @@ def test_integer_targets_are_rounded_and_clipped(parts, dtype):
 def test_an_image_for_a_network_on_neighbouring_planes_warns(parts):
     network, source, target, statistics = parts
     steps = list(run(network, source[0], target[0], statistics))
-    assert isinstance(steps[0], Warned)
+    assert isinstance(steps[0], WarningIssued)
     assert "3 neighbouring planes" in steps[0].message
 
 

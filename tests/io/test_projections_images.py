@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from napari_geosr.core.errors import FileError, ProjectionsError
 from napari_geosr.io.projections import read_projections
 from napari_geosr.io.projections.angles import (
-    GivenAngles,
+    AngleSettings,
     StoredAngles,
     in_degrees,
     read_angles,
@@ -100,7 +100,7 @@ def test_images_without_angles_are_refused(stack, tmp_path):
     with pytest.raises(FileError, match="it is not a text file"):
         read_projections(stack, angles=tmp_path / "bytes.txt")
     with pytest.raises(ProjectionsError, match="nan to 180 is not a range"):
-        GivenAngles(angle_range=(float("nan"), 180)).resolve(4, "scan.tif", None)
+        AngleSettings(angle_range=(float("nan"), 180)).resolve(4, "scan.tif", None)
 
 
 def test_a_single_image_is_a_sinogram(tmp_path):

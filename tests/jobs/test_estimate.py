@@ -81,9 +81,9 @@ def test_an_estimate_ends_after_its_time(job: JobFolder) -> None:
 def test_a_parent_that_is_gone_already_is_not_waited_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(estimate._Alone, "_watch", lambda _self: None)
-    assert estimate._Alone(2**22 + 1)()
-    assert not estimate._Alone(os.getpid())()
+    monkeypatch.setattr(estimate._ParentWatch, "_watch", lambda _self: None)
+    assert estimate._ParentWatch(2**22 + 1)()
+    assert not estimate._ParentWatch(os.getpid())()
 
 
 def test_it_says_what_trains_beside_it(

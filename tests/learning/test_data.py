@@ -13,10 +13,10 @@ from skimage.measure import block_reduce
 
 from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.augment import Turn
+from napari_geosr.learning.augment import PatchSymmetry
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.pairs import check_pair
-from napari_geosr.learning.patches import Patches, Scene, mirrored
+from napari_geosr.learning.patches import Patches, TrainingSubject, mirrored
 from napari_geosr.learning.splits import split
 from napari_geosr.learning.statistics import grey_scale
 from napari_geosr.physics.simulated import open_simulated
@@ -98,7 +98,7 @@ def test_volumes_of_one_shape_keep_the_same_block_apart(
     assert len(set(alike)) == 1
 
 
-def _shape(scene: Scene) -> tuple[int, ...]:
+def _shape(scene: TrainingSubject) -> tuple[int, ...]:
     role, volume = next(iter(scene.volumes.items()))
     return tuple(n // (2 if role == "target" else 1) for n in volume.shape)
 
@@ -173,7 +173,7 @@ def test_long_voxels_are_not_turned_into_short_ones() -> None:
 def test_turning_keeps_arrays_of_a_sample_together() -> None:
     patch = np.arange(3 * 8 * 8).reshape(3, 8, 8)
     for seed in range(16):
-        turn = Turn(np.random.default_rng(seed), square=True, depth=True)
+        turn = PatchSymmetry(np.random.default_rng(seed), square=True, depth=True)
         np.testing.assert_array_equal(turn(patch)[1], turn(patch[1:2])[0])
 
 

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.steps import PreviewReady, Warned, run_to_end
+from napari_geosr.core.steps import PreviewReady, WarningIssued, run_to_end
 from napari_geosr.learning.accelerator import is_out_of_memory
 
 SMALL: dict[str, Any] = {
@@ -63,7 +63,7 @@ def test_no_optimiser_moves_twice_in_a_step(
     whole, short = (build_trainer(name, **SMALL, **MORE[name]) for _ in range(2))
     finish(whole)
     setattr(short.method, loss, hungry(getattr(short.method, loss), 1))
-    said = [s.message for s in finish(short) if isinstance(s, Warned)]
+    said = [s.message for s in finish(short) if isinstance(s, WarningIssued)]
     assert len(said) == 1
     assert "in 4 parts" in said[0]
     assert short.parts.count == 4
@@ -111,7 +111,7 @@ def test_a_preview_that_does_not_fit_is_left_out(build_trainer: Any) -> None:
 
     trainer.preview = large
     steps = finish(trainer)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert len(said) == 1
     assert "preview" in said[0]
     assert not any(isinstance(s, PreviewReady) for s in steps)
@@ -151,7 +151,7 @@ def test_a_validation_that_does_not_fit_ends_nothing(
 
     trainer.method.validate = large
     steps = finish(trainer)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert len(said) == (0 if times == 1 else 1)
     assert all("evaluate" in message for message in said)
     assert trainer.parts.count == 1

@@ -15,7 +15,7 @@ from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.methods.noise2noise import Config
 from napari_geosr.learning.noise_input import as_arrays, restored
 from napari_geosr.learning.patches import Patches
-from napari_geosr.networks import build_network, tell_noise
+from napari_geosr.networks import build_network, set_network_noise
 from napari_geosr.networks._bound import NoiseBound
 
 TINY = {"ndim": 2, "adjacent_slices": 3, "features": 4, "blocks": 1}
@@ -37,7 +37,7 @@ def wild(network: Any) -> Any:
 
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_a_patch_is_restored_as_a_volume_of_that_noise(wrapped: bool) -> None:
-    """Told with the sample or by `tell_noise`: the same result."""
+    """Told with the sample or by `set_network_noise`: the same result."""
     network = wild(build_network("noise_bounded", **TINY))
     if wrapped:
         inner = build_network("msdnet", ndim=2, adjacent_slices=3, depth=2, width=1)
@@ -49,7 +49,7 @@ def test_a_patch_is_restored_as_a_volume_of_that_noise(wrapped: bool) -> None:
     with torch.no_grad():
         found = restored(network, {"source": x, **batch})
         for i, noise in enumerate((NOISE, other)):
-            tell_noise(network, noise)
+            set_network_noise(network, noise)
             torch.testing.assert_close(found[i : i + 1], network(x[i : i + 1]))
     assert not torch.allclose(found, x[:, 1:2])
 

@@ -139,7 +139,7 @@ def test_twice_finer_from_files_to_a_restored_volume(
     job = TrainJob(method="supervised", training=training)
     steps: list[Step] = []
     path = run_to_end(train_steps(job, tmp_path / "job"), steps.append)
-    assert not [s for s in steps if type(s).__name__ == "Warned"]
+    assert not [s for s in steps if type(s).__name__ == "WarningIssued"]
     volume = io.read(coarse)
     restored = restore(volume, model=str(path), device="cpu")
     assert restored.shape == truth.shape

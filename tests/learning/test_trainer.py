@@ -11,7 +11,7 @@ import torch
 
 from napari_geosr import train
 from napari_geosr.core.errors import ConfigError, DeviceMemoryError, TrainingError
-from napari_geosr.core.steps import Step, TrainingProgress, Warned
+from napari_geosr.core.steps import Step, TrainingProgress, WarningIssued
 from napari_geosr.io import read
 from napari_geosr.learning import checkpoint
 from napari_geosr.learning import trainer as trainer_module
@@ -99,7 +99,7 @@ def test_out_of_memory_halves_the_batch_and_goes_on(
 
     monkeypatch.setattr(trainer.method, "loss", hungry)
     steps = finish(trainer)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert len(said) == 1
     assert "4 parts" in said[0]
     assert trainer.step == 6
@@ -305,11 +305,11 @@ def test_a_resumed_training_keeps_the_parts_that_fit(
         return trainer
 
     first = hungry(make(noisy_pair, tmp_path))
-    assert any(isinstance(s, Warned) for s in finish(first, stop_at=2))
+    assert any(isinstance(s, WarningIssued) for s in finish(first, stop_at=2))
     second = hungry(make(noisy_pair, tmp_path))
     assert second.resume()
     assert second.parts.count == first.parts.count == 4
-    assert not any(isinstance(s, Warned) for s in finish(second))
+    assert not any(isinstance(s, WarningIssued) for s in finish(second))
 
 
 def test_no_two_uses_of_random_numbers_are_seeded_alike(

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_geosr.core.noise import Noise
-from napari_geosr.measure.removed import Piece, describe, smoothed_spread
+from napari_geosr.measure.removed import ScanBlock, describe, smoothed_spread
 
 SHAPE = (12, 64, 64)
 
@@ -34,8 +34,8 @@ def noise_of(level: float, rho: float = 0.0) -> Noise:
     )
 
 
-def piece(scan: np.ndarray, result: np.ndarray) -> Piece:
-    return Piece(scan, result, np.ones(scan.shape, bool))
+def piece(scan: np.ndarray, result: np.ndarray) -> ScanBlock:
+    return ScanBlock(scan, result, np.ones(scan.shape, bool))
 
 
 @given(st.floats(1.0, 60.0), st.integers(0, 50))
@@ -105,7 +105,7 @@ def test_voxels_that_do_not_count_change_nothing():
     valid = np.ones(SHAPE, bool)
     valid[:, :8] = False
     spoilt = np.where(valid, scan, 1e4)
-    found = describe([Piece(spoilt, truth, valid)], noise_of(10.0))
+    found = describe([ScanBlock(spoilt, truth, valid)], noise_of(10.0))
     assert found.level == pytest.approx(1, abs=0.03)
 
 

@@ -17,7 +17,7 @@ from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow
 from napari_geosr.models.distribution import draw_sample, judge
-from napari_geosr.networks import tell_noise, wants_noise
+from napari_geosr.networks import set_network_noise, wants_noise
 from napari_geosr.operations.train import TrainJob, open_roles
 from napari_geosr.physics.simulated import open_simulated
 
@@ -105,7 +105,7 @@ def test_their_figures_are_above_those_of_classical_methods(name: str) -> None:
 def test_a_scan_without_noise_comes_back_as_it_is(name: str) -> None:
     """Every bundled denoiser, by construction."""
     network = bundle.load(zoo.bundled_folder() / name).restorer()
-    tell_noise(network, Noise(0.0, 1.0))
+    set_network_noise(network, Noise(0.0, 1.0))
     x = torch.randn(1, network.spec.adjacent_slices, 24, 24)
     centre = network.spec.adjacent_slices // 2
     with torch.no_grad():

@@ -9,7 +9,7 @@ from napari_geosr.models import zoo
 from napari_geosr.models.card import ModelCard
 from napari_geosr.models.distribution import (
     RING_EDGES,
-    Verdict,
+    TrainingLikeness,
     draw_sample,
     judge,
     signature,
@@ -29,7 +29,7 @@ MODELS = [
 ]
 
 
-def _judge(card: ModelCard, data: np.ndarray, **options: object) -> Verdict:
+def _judge(card: ModelCard, data: np.ndarray, **options: object) -> TrainingLikeness:
     axes = "ZYX" if data.ndim == 3 else "YX"
     volume = Volume(data, axes, name="scan", **options)
     return judge(card, draw_sample(volume), volume)
@@ -74,18 +74,18 @@ def test_strange_volumes_are_told(foam: np.ndarray, rng: np.random.Generator) ->
         "salt": (rng.random(foam.shape) < 0.002).astype(np.float32),
     }
     for what, data in strange.items():
-        verdict = _judge(card, data)
-        assert verdict.level != "ok", what
-        assert len(verdict.reasons) >= 2, what
-        assert all(reason.endswith(".") for reason in verdict.reasons)
+        likeness = _judge(card, data)
+        assert likeness.level != "ok", what
+        assert len(likeness.reasons) >= 2, what
+        assert all(reason.endswith(".") for reason in likeness.reasons)
     assert "blurred" in " ".join(_judge(card, strange["blurred"]).reasons)
     assert "noise" in " ".join(_judge(card, strange["noise alone"]).reasons)
 
 
 def test_constant_volume_is_told() -> None:
-    verdict = _judge(zoo.find("foam-denoise").card, np.full((8, 70, 70), 5, np.uint16))
-    assert verdict.level == "unlike"
-    assert "have the same value" in verdict.reasons[0]
+    likeness = _judge(zoo.find("foam-denoise").card, np.full((8, 70, 70), 5, np.uint16))
+    assert likeness.level == "unlike"
+    assert "have the same value" in likeness.reasons[0]
 
 
 def test_real_volumes_get_a_verdict_with_reasons(shared_data) -> None:
@@ -93,15 +93,15 @@ def test_real_volumes_get_a_verdict_with_reasons(shared_data) -> None:
 
     for name in ("cement", "bone"):
         path = shared_data / "ct_volumes" / f"{name}_128x128x128.tif"
-        verdict = _judge(zoo.find("foam-denoise").card, tifffile.imread(path))
-        assert (verdict.level == "ok") == (not verdict.reasons)
+        likeness = _judge(zoo.find("foam-denoise").card, tifffile.imread(path))
+        assert (likeness.level == "ok") == (not likeness.reasons)
 
 
 def test_tiny_volumes_are_not_judged(rng: np.random.Generator) -> None:
     data = rng.standard_normal((3, 8, 40), dtype=np.float32)
-    verdict = _judge(zoo.find("foam-denoise").card, data)
-    assert verdict.level == "caution"
-    assert "too small" in verdict.reasons[0]
+    likeness = _judge(zoo.find("foam-denoise").card, data)
+    assert likeness.level == "caution"
+    assert "too small" in likeness.reasons[0]
 
 
 def test_voxel_size_is_compared_where_known(foam: np.ndarray) -> None:

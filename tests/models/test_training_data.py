@@ -7,7 +7,7 @@ import pytest
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import ModelCard
-from napari_geosr.models.distribution import Verdict, draw_sample, judge
+from napari_geosr.models.distribution import TrainingLikeness, draw_sample, judge
 from napari_geosr.models.training_data import describe
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample
@@ -31,23 +31,23 @@ def card() -> ModelCard:
     return ModelCard.create(**card_values(training=describe(given, "parts", 0)))
 
 
-def verdict(card: ModelCard, volume: Volume) -> Verdict:
+def likeness(card: ModelCard, volume: Volume) -> TrainingLikeness:
     return judge(card, draw_sample(volume), volume)
 
 
 def test_training_data_are_known_again(card: ModelCard) -> None:
     for seed in range(4):
-        found = verdict(card, reconstruction(1, 0.2, seed))
+        found = likeness(card, reconstruction(1, 0.2, seed))
         assert found.level == "ok", found.reasons
         assert found.figures["spectrum_distance"] < 0.1
 
 
 def test_other_scans_are_still_judged(card: ModelCard) -> None:
-    assert verdict(card, reconstruction(2, 0.2, 9)).level == "ok"
-    assert verdict(card, reconstruction(1, 0.6, 9)).level == "unlike"
-    assert verdict(card, reconstruction(1, 0.05, 9)).level == "unlike"
+    assert likeness(card, reconstruction(2, 0.2, 9)).level == "ok"
+    assert likeness(card, reconstruction(1, 0.6, 9)).level == "unlike"
+    assert likeness(card, reconstruction(1, 0.05, 9)).level == "unlike"
     negative = reconstruction(1, 0.2, 9)
-    assert verdict(card, negative.replace(data=1 - negative.data)).level == "unlike"
+    assert likeness(card, negative.replace(data=1 - negative.data)).level == "unlike"
 
 
 def test_the_spread_is_that_of_the_parts(card: ModelCard) -> None:

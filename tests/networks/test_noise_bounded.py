@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.networks import build_network, tell_noise, wants_noise
+from napari_geosr.networks import build_network, set_network_noise, wants_noise
 from napari_geosr.networks._bound import NoiseBound
 from napari_geosr.networks._noise_map import interpolate
 
@@ -60,7 +60,7 @@ def window(network: nn.Module, seed: int) -> torch.Tensor:
 )
 def test_no_voxel_moves_by_more_than_k_times_the_noise(network, dark, bright, seed):
     noise = Noise(max(dark, bright), 1.0, (-1.0, 1.0), (dark, bright))
-    tell_noise(network, noise)
+    set_network_noise(network, noise)
     x = window(network, seed)
     centre = network.spec.adjacent_slices // 2
     with torch.no_grad():
@@ -73,7 +73,7 @@ def test_no_voxel_moves_by_more_than_k_times_the_noise(network, dark, bright, se
 
 @pytest.mark.parametrize("network", BOUNDED, ids=lambda n: type(n).__name__)
 def test_without_noise_the_scan_comes_back_as_it_is(network):
-    tell_noise(network, Noise(0.0, 1.0))
+    set_network_noise(network, Noise(0.0, 1.0))
     x = window(network, 1)
     centre = network.spec.adjacent_slices // 2
     with torch.no_grad():
@@ -86,7 +86,7 @@ def test_a_bound_leaves_small_changes_as_they_are():
     with torch.no_grad():
         network.final_weight.normal_(0, 1e-4)
     both = NoiseBound(network, 4.0).eval()
-    tell_noise(both, Noise(10.0, 100.0))
+    set_network_noise(both, Noise(10.0, 100.0))
     x = window(both, 2)
     with torch.no_grad():
         assert torch.allclose(both(x), network.eval()(x), atol=1e-4)
@@ -107,7 +107,7 @@ def test_every_sample_can_have_a_noise_of_its_own():
     with torch.no_grad():
         y = network(x, level, torch.zeros(2, 3))
         told = Noise(0.5, 1.0)
-        tell_noise(network, told)
+        set_network_noise(network, told)
         alone = network(x[1:])
     assert torch.equal(y[0], x[0])
     assert torch.allclose(y[1:], alone, atol=1e-6)
@@ -118,7 +118,7 @@ def test_correlations_matter_to_the_network():
     x = window(network, 6)
     found = []
     for along in ({}, {"y": 0.5, "x": 0.5, "z": 0.4}):
-        tell_noise(network, Noise(0.5, 1.0, correlation=along))
+        set_network_noise(network, Noise(0.5, 1.0, correlation=along))
         with torch.no_grad():
             found.append(network(x))
     assert not torch.equal(*found)

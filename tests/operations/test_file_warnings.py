@@ -12,7 +12,7 @@ import zarr
 
 from napari_geosr import io
 from napari_geosr.cli.app import run
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.train.checks import doubts_of_reading
@@ -51,7 +51,9 @@ def test_restoring_and_training_warn(
     warned: list[str] = []
     run_to_end(
         prepare_steps(volume, RestoreConfig(model="gaussian", device="cpu")),
-        lambda step: warned.append(step.message) if isinstance(step, Warned) else None,
+        lambda step: (
+            warned.append(step.message) if isinstance(step, WarningIssued) else None
+        ),
     )
     assert any(said.startswith(path.name) and text in said for said in warned)
     said = doubts_of_reading({"source": [volume, volume]})

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr import restore
-from napari_geosr.core.steps import StepIterator, Warned, run_to_end
+from napari_geosr.core.steps import StepIterator, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.patches import Patches
@@ -44,7 +44,7 @@ def test_the_rest_of_the_result_stays_as_it_was(foam, spoiled):
 def test_they_are_counted_and_said(spoiled):
     n = int((spoiled.data == 65535).sum())
     with StepIterator(restore_steps(spoiled, RestoreConfig())) as steps:
-        said = [step.message for step in steps if isinstance(step, Warned)]
+        said = [step.message for step in steps if isinstance(step, WarningIssued)]
     result = steps.result
     assert any(f"{n} voxels of 'foam' lie far from all" in text for text in said)
     record = result.volume.provenance[-1]["intensities"]
@@ -55,13 +55,13 @@ def test_noise_and_likeness_do_not_see_them(foam, spoiled):
     config = RestoreConfig()
     plain = run_to_end(prepare_steps(foam, config))
     found = run_to_end(prepare_steps(spoiled, config))
-    assert found.verdict.level == plain.verdict.level
+    assert found.likeness.level == plain.likeness.level
     assert found.statistics.std == pytest.approx(plain.statistics.std, rel=1e-3)
 
 
 def test_a_scan_without_any_says_nothing_of_them(foam):
     steps = restore_steps(foam, RestoreConfig())
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert not any("hot" in text for text in said)
     assert "n_hot" not in restore(foam).provenance[-1]["intensities"]
 

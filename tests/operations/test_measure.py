@@ -12,7 +12,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import (
     BlockDone,
     StageStarted,
-    Warned,
+    WarningIssued,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -146,7 +146,7 @@ def test_comparing_with_a_volume_without_voxel_size_warns(rng):
     steps = []
     made = measure_several_steps(volumes, MeasureConfig(), keep_labels=False)
     reports = run_to_end(made, steps.append)
-    warnings = [s.message for s in steps if isinstance(s, Warned)]
+    warnings = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any("'b' has no voxel size" in message for message in warnings)
     assert reports["b"].min_voxels == reports["a"].min_voxels
 
@@ -156,7 +156,7 @@ def test_warnings_name_the_file_and_not_its_role(rng, tmp_path):
     volumes = {"input": io.read(path), "reference": foam(rng, name="whole")}
     said = []
     run_to_end(measure_several_steps(volumes, MeasureConfig()), said.append)
-    texts = [s.message for s in said if isinstance(s, Warned | StageStarted)]
+    texts = [s.message for s in said if isinstance(s, WarningIssued | StageStarted)]
     assert any("core.ome.zarr has no voxel size" in text for text in texts)
     assert "Measuring 'whole'" in texts
     assert not any("input" in text for text in texts)

@@ -12,7 +12,7 @@ import tifffile
 import torch
 
 from napari_geosr.core.errors import ModelError
-from napari_geosr.core.steps import Step, Warned, run_to_end
+from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 from napari_geosr.models import bundle
 from napari_geosr.networks.rep_sr import BranchedLayer
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
@@ -53,7 +53,7 @@ def trained(folder: Path, **settings: Any) -> tuple[Path, list[str]]:
     steps: list[Step] = []
     path = run_to_end(train_steps(job, folder), steps.append)
     assert path is not None
-    return path, [s.message for s in steps if isinstance(s, Warned)]
+    return path, [s.message for s in steps if isinstance(s, WarningIssued)]
 
 
 def test_a_model_is_merged_and_trained_further_without_branches(

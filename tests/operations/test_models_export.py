@@ -15,7 +15,7 @@ import torch
 import yaml
 
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, ModelError
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import ModelCard, Normalisation
 from napari_geosr.models.foreign import bioimageio
@@ -138,7 +138,9 @@ def told(model: Path, kind: str, out: Path) -> list[str]:
     found: list[str] = []
     run_to_end(
         export_steps(model, kind, out),
-        lambda step: found.append(step.message) if isinstance(step, Warned) else None,
+        lambda step: (
+            found.append(step.message) if isinstance(step, WarningIssued) else None
+        ),
     )
     return found
 
@@ -275,7 +277,9 @@ def test_a_package_of_others_is_taken_by_its_graph(
     notes: list[str] = []
     found = run_to_end(
         import_steps(theirs),
-        lambda step: notes.append(step.message) if isinstance(step, Warned) else None,
+        lambda step: (
+            notes.append(step.message) if isinstance(step, WarningIssued) else None
+        ),
     )
     theirs.unlink()
     card = catalogue.verify(found.path)
@@ -406,7 +410,7 @@ def test_what_people_get_is_compared_with_the_packages_test(
         return run_to_end(
             import_steps(_packed(folder, tmp_path / f"{name}.zip"), name=name),
             lambda step: (
-                notes.append(step.message) if isinstance(step, Warned) else None
+                notes.append(step.message) if isinstance(step, WarningIssued) else None
             ),
         )
 

@@ -14,7 +14,7 @@ from torch import nn
 
 from napari_geosr import restore
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import bundle, zoo
 from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
@@ -41,7 +41,7 @@ def take(source: Path | str, **options: Any) -> tuple[ImportResult, list[str]]:
     notes: list[str] = []
 
     def note(step: Any) -> None:
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             notes.append(step.message)
 
     found: ImportResult = run_to_end(import_steps(source, **options), note)
@@ -112,8 +112,8 @@ def test_nobody_can_tell_what_it_was_trained_on(
 
     volume = scan(rng, (40, 40))
     prepared = run_to_end(prepare_steps(volume, RestoreConfig(model=found.name)))
-    assert prepared.verdict.level == "caution"
-    assert "training data are unknown" in " ".join(prepared.verdict.reasons)
+    assert prepared.likeness.level == "caution"
+    assert "training data are unknown" in " ".join(prepared.likeness.reasons)
 
 
 def test_names(own: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.patches import Scene
+from napari_geosr.learning.patches import TrainingSubject
 from napari_geosr.learning.preview import TrainingPreview
 from napari_geosr.learning.splits import Split
 from napari_geosr.learning.statistics import GreyScale
@@ -28,7 +28,7 @@ def patches_of(factor: int, ndim: int, shape: tuple[int, ...]) -> Any:
         role: Volume(np.broadcast_to(np.float32(0), size), "ZYX"[-len(shape) :])
         for role, size in (("source", shape), ("target", fine))
     }
-    scene = Scene(volumes, Split(2, ((0, 1),), (0, shape[2] // 2)))
+    scene = TrainingSubject(volumes, Split(2, ((0, 1),), (0, shape[2] // 2)))
     return SimpleNamespace(
         config=SimpleNamespace(ndim=ndim, planes=1),
         scenes=[scene],

@@ -11,7 +11,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import Step, Warned, run_to_end
+from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.patches import Patches
@@ -93,7 +93,7 @@ def test_without_memory_on_the_device_the_processor_judges(
     monkeypatch.setattr(evaluator, "release_memory", print)
     steps: list[Step] = []
     found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
-    (warning,) = [step.message for step in steps if isinstance(step, Warned)]
+    (warning,) = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert "Memory ran out on cuda" in warning
     assert network.moved == ["cpu"]
     assert found == expected

@@ -9,7 +9,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
-from napari_geosr.core.steps import BlockDone, Warned, run_to_end
+from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import PairsConfig, pairs, pairs_steps
 from napari_geosr.operations.pairs.quality import laid_over_steps, report_lines
@@ -159,7 +159,7 @@ def test_the_report_says_how_good_it_is(tmp_path):
     assert report["transform"]["degrees"] < 0.5
     assert report["grey_values"]["low_noise"] == pytest.approx(2, rel=0.2)
     assert "--upscale-factor 2" in report["train"]
-    warned = [step.message for step in seen if isinstance(step, Warned)]
+    warned = [step.message for step in seen if isinstance(step, WarningIssued)]
     assert warned == report["warnings"]
     assert any("few to learn from" in text for text in warned)
     done_steps = [step for step in seen if isinstance(step, BlockDone)]

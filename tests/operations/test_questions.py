@@ -13,7 +13,7 @@ from scipy.ndimage import gaussian_filter
 from napari_geosr import io, measure_porosity
 from napari_geosr.cli.app import run as main
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import Step, Warned, run_to_end
+from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 from napari_geosr.operations.inputs.scan import open_questions
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
 from napari_geosr.operations.train.checks import doubts_of_reading
@@ -97,7 +97,9 @@ def test_a_person_may_say_that_they_are_slices(frames: Path) -> None:
     config = RestoreConfig(model="foam-denoise")
     prepared = run_to_end(prepare_steps(volume, config), steps.append)
     assert prepared.volume is volume
-    assert not any(isinstance(s, Warned) and "frames" in s.message for s in steps)
+    assert not any(
+        isinstance(s, WarningIssued) and "frames" in s.message for s in steps
+    )
 
 
 def test_what_may_be_frames_is_a_warning(frames: Path) -> None:
@@ -106,7 +108,7 @@ def test_what_may_be_frames_is_a_warning(frames: Path) -> None:
     (question,) = open_questions(few)
     assert "may be frames" in question
     steps = list(prepare_steps(few, RestoreConfig(model="foam-denoise")))
-    assert any(isinstance(s, Warned) and s.message == question for s in steps)
+    assert any(isinstance(s, WarningIssued) and s.message == question for s in steps)
 
 
 def test_measuring_frames_as_a_volume_is_a_warning(frames: Path) -> None:

@@ -19,7 +19,7 @@ from napari_geosr.core.steps import (
     IterationDone,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     run_to_end,
 )
 from napari_geosr.io.projections import read_projections, write_projections
@@ -30,7 +30,7 @@ from napari_geosr.operations.reconstruct import (
 )
 from napari_geosr.operations.reconstruct import blocks as reconstruct_blocks
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
-from napari_geosr.operations.reconstruct.preview import KeptRow, slice_steps
+from napari_geosr.operations.reconstruct.preview import PreviewRow, slice_steps
 from napari_geosr.operations.reconstruct.rows import RowBands
 from napari_geosr.operations.reconstruct.scan import given_centre
 from napari_geosr.physics.scan_config import ScanConfig
@@ -192,7 +192,7 @@ def test_without_flat_fields_parts_have_the_beam_of_the_whole(phantom):
     one = reconstruct_slice(scan, 4, config, centre)
     np.testing.assert_allclose(one.data[0], whole[4], atol=1e-6)
     known = given_centre(centre, "given")
-    tried = run_to_end(slice_steps(scan, config, 4, known, KeptRow()))
+    tried = run_to_end(slice_steps(scan, config, 4, known, PreviewRow()))
     np.testing.assert_allclose(tried.volume.data[0], whole[4], atol=1e-6)
     few = run(scan, centre=centre, every=2)[0].volume
     assert few.provenance[-1]["used"]["incident"] == incident
@@ -331,7 +331,7 @@ def test_what_had_to_be_clipped_is_said_once(scan):
     counts = np.array(scan.data)
     counts[5, 2, 7:9] = 0
     done, steps = run(scan.replace(data=counts, darks=None), centre=scan_centre(scan))
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert len(said) == len(set(said))
     assert sum("clipped" in text and text.startswith("2 of") for text in said) == 1
     assert sum("no dark fields" in text for text in said) == 1

@@ -9,7 +9,7 @@ import torch
 from napari_geosr import reconstruct
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import IterationDone, TileDone, Warned, run_to_end
+from napari_geosr.core.steps import IterationDone, TileDone, WarningIssued, run_to_end
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -225,7 +225,7 @@ def test_a_fan_beam_row_by_row(balls):
     result = run_to_end(reconstruct_steps(scan, config), steps.append)
     # The axis was found without being told, and said to be no more than about right.
     assert result.centre.column == pytest.approx((N + 15) / 2, abs=0.5)
-    said = [step.message for step in steps if isinstance(step, Warned)]
+    said = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert sum("not exact" in text for text in said) == 1
     assert sum("Check it in a preview" in text for text in said) == 1
     assert result.volume.voxel_size == pytest.approx((2 / 3,) * 3)
@@ -258,7 +258,7 @@ def test_a_short_scan_of_a_fan(balls):
     full, short, less = (fan_scan(balls[2:4], ANGLES[:n]) for n in (120, 72, 60))
     whole, _, _ = run(full)
     result, _, steps = run(short)
-    assert not [s for s in steps if isinstance(s, Warned)]
+    assert not [s for s in steps if isinstance(s, WarningIssued)]
     inner = slice(8, 8 + N)
     a, b = (
         np.asarray(r.volume.data)[:, inner, inner][balls[2:4] == 1]
@@ -268,7 +268,7 @@ def test_a_short_scan_of_a_fan(balls):
     with pytest.raises(ProjectionsError, match=r"cover 180° .* needs 189°"):
         run(less)
     _, _, steps = run(fan_scan(balls[2:4], ANGLES[:50]), settings={"algorithm": "cgls"})
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any("cover 150 of 189" in text for text in said)
 
 
@@ -303,7 +303,7 @@ def test_what_a_few_angles_and_narrow_slices_do_is_said(balls):
         threads=1, centre=15.5, algorithm="sirt", iterations=2, size=20
     )
     steps = reconstruct_steps(scan, config)
-    said = " ".join(step.message for step in steps if isinstance(step, Warned))
+    said = " ".join(step.message for step in steps if isinstance(step, WarningIssued))
     assert "60 of 180 degrees" in said
     assert "narrower than the 32 columns" in said
 
@@ -322,7 +322,7 @@ def test_what_only_looks_like_a_full_turn_is_not_joined(balls, wrapped):
     np.testing.assert_array_equal(result.volume.data, kept.data)
     solid = balls[2:3] == 1
     assert np.asarray(result.volume.data)[solid].mean() == pytest.approx(1, abs=0.02)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any("not in opposite pairs" in text for text in said) != wrapped
 
 
@@ -332,6 +332,6 @@ def test_every_so_many_views_of_a_full_turn_may_show_the_same(every, directions)
     lines = np.ones((120, 1, 16), np.float32)
     scan = Projections(data=lines, angles=angles, is_line_integrals=True, centre=7.5)
     _, _, steps = run(scan, settings={"every": every})
-    said = " ".join(s.message for s in steps if isinstance(s, Warned))
+    said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
     assert (f"show {directions} directions" in said) == bool(directions)
     assert bool(said) == bool(directions)

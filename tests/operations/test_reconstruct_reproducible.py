@@ -68,7 +68,7 @@ def run(projections: Projections, at_once: int | None = None, **more: Any) -> An
 
     with pytest.MonkeyPatch.context() as patch:
         if at_once is not None:
-            patch.setattr(scan.ReadyScan, "most_rows", lambda _: at_once)
+            patch.setattr(scan.ReconstructionInput, "most_rows", lambda _: at_once)
         steps = reconstruct_steps(
             projections,
             ReconstructConfig.create(**settings),

@@ -11,7 +11,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -73,7 +73,7 @@ def test_odd_voxels_are_reported_and_replaced_or_refused(noisy):
     warnings = [
         step.message
         for step in restore_steps(odd, RestoreConfig())
-        if isinstance(step, Warned)
+        if isinstance(step, WarningIssued)
     ]
     assert any("1 NaN and 1 infinite" in message for message in warnings)
     assert any("stay NaN in the result" in message for message in warnings)
@@ -87,7 +87,7 @@ def test_odd_voxels_are_reported_and_replaced_or_refused(noisy):
 def test_an_offset_too_large_for_float32_is_told(noisy, offset, coarse):
     odd = noisy.replace(data=noisy.data.astype(np.float64) * 100 + offset)
     steps = restore_steps(odd, RestoreConfig())
-    told = [step.message for step in steps if isinstance(step, Warned)]
+    told = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert any("smallest difference" in sentence for sentence in told) is coarse
 
 

@@ -11,7 +11,7 @@ import pytest
 from napari_geosr import io, restore
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
-from napari_geosr.core.steps import TileDone, Warned, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods.noise2inverse import Config, inputs
 from napari_geosr.models import bundle, zoo
@@ -104,7 +104,7 @@ def test_what_is_alone_or_too_few_is_said(model: str, parts: list[Volume]) -> No
     said = [
         step.message
         for step in restore_average_steps(parts[:2], config)
-        if isinstance(step, Warned)
+        if isinstance(step, WarningIssued)
     ]
     assert any("on 3 inputs of one object together and gets 2" in s for s in said)
     assert len(said) == len(set(said))
@@ -116,10 +116,14 @@ def test_what_is_alone_or_too_few_is_said(model: str, parts: list[Volume]) -> No
     said = [
         step.message
         for step in restore_average_steps(others, config)
-        if isinstance(step, Warned)
+        if isinstance(step, WarningIssued)
     ]
     assert sum("unlike any training data" in s for s in said) == 1
-    said = [s.message for s in restore_steps(parts[0], config) if isinstance(s, Warned)]
+    said = [
+        s.message
+        for s in restore_steps(parts[0], config)
+        if isinstance(s, WarningIssued)
+    ]
     assert any("--average" in s for s in said)
     with pytest.raises(ConfigError, match="two inputs"):
         restore(parts[:1], model)

@@ -7,7 +7,7 @@ import pytest
 
 from napari_geosr import io
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import StepIterator, TileDone, Warned, run_to_end
+from napari_geosr.core.steps import StepIterator, TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends
 from napari_geosr.operations.restore import (
@@ -63,7 +63,7 @@ def run(volume, settings, stop_after=None, **more):
     iterator = StepIterator(steps)
     for step in iterator:
         n_tiles += isinstance(step, TileDone)
-        if isinstance(step, Warned) and "openvino" in step.message:
+        if isinstance(step, WarningIssued) and "openvino" in step.message:
             said.append(step.message)
     return iterator.result, said
 

@@ -10,7 +10,7 @@ import pytest
 
 from napari_geosr import io, reconstruct, simulate
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError
-from napari_geosr.core.steps import BlockDone, Warned, run_to_end
+from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.simulate import FILES, SimulateConfig, simulate_steps
 
@@ -149,14 +149,14 @@ def test_a_foam_that_cannot_be_so_dense_is_said(tmp_path, settings, says):
     few = {"size": 24, "rows": 4, "projections": 4, "porosity": 0.9, "flats": 1}
     config = SimulateConfig.create(**few, **settings)
     steps = list(simulate_steps("foam", tmp_path, config))
-    (warned,) = [s.message for s in steps if isinstance(s, Warned)]
+    (warned,) = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert re.search(says, warned)
 
 
 def test_no_warning_where_the_porosity_is_reached(tmp_path):
     few = {"size": 24, "rows": 4, "projections": 4, "porosity": 0.25, "radius": (2, 6)}
     steps = list(simulate_steps("foam", tmp_path, SimulateConfig.create(**few)))
-    assert not [s for s in steps if isinstance(s, Warned)]
+    assert not [s for s in steps if isinstance(s, WarningIssued)]
 
 
 def test_only_foams_have_gaps(tmp_path):

@@ -24,10 +24,10 @@ from napari_geosr.core.errors import (
     TrainingError,
     VolumeError,
 )
-from napari_geosr.core.steps import StageStarted, Warned, never_stop, run_to_end
+from napari_geosr.core.steps import StageStarted, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import read_projections
-from napari_geosr.io.unfinished import StillWrittenError
+from napari_geosr.io.unfinished import FileInUseError
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.operations.study import CellDone, StudyConfig, study, study_steps
 from napari_geosr.operations.study import algorithms as study_algorithms
@@ -38,7 +38,7 @@ from napari_geosr.operations.study.algorithms import (
     algorithm_names,
     find_algorithm,
 )
-from napari_geosr.operations.study.cell import Outcome
+from napari_geosr.operations.study.cell import AlgorithmResult
 from napari_geosr.operations.study.classical import classical_steps
 from napari_geosr.operations.study.judge import (
     judged_steps,
@@ -323,7 +323,7 @@ def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
         patch.setattr("napari_geosr.operations.study.classical_steps", fail)
         result, steps = run(scan, tmp_path, config)
     assert result.rows[1]["failed"] == "The losses are no numbers."
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any("SIRT from 12 projections failed" in message for message in said)
     assert "failed" in result.files["html"].read_text(encoding="utf-8")
     assert "failed" not in result.rows[2]
@@ -339,10 +339,10 @@ def test_a_cell_that_fails_is_told_and_tried_again(scan, tmp_path, monkeypatch):
 def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypatch):
     def busy(path):
         if path.name.startswith("few"):
-            raise StillWrittenError("A run still writes to it.")
+            raise FileInUseError("A run still writes to it.")
 
     monkeypatch.setattr(study_cells, "left_unfinished", busy)
-    with pytest.raises(StillWrittenError):
+    with pytest.raises(FileInUseError):
         run(scan, tmp_path, settings(counts=(8,)))
     assert not (tmp_path / "report.html").exists()
 
@@ -470,7 +470,7 @@ def brought(monkeypatch):
         first, stop = cell.context.judged
         size = cell.context.size
         noise = np.random.default_rng(0).normal(size=(stop - first, size, size))
-        return Outcome(noise.astype(np.float32), 0.5, settings=cell.options)
+        return AlgorithmResult(noise.astype(np.float32), 0.5, settings=cell.options)
 
     toy = SimpleNamespace(
         TITLE="Toy",

@@ -8,7 +8,7 @@ import pytest
 
 from napari_geosr import simulate
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import BlockDone, Warned, run_to_end
+from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations.study import StudyConfig, study_steps
@@ -91,7 +91,9 @@ def test_a_kept_model_that_is_damaged_is_trained_again(scan, tmp_path, file):
     said = []
     done = run_to_end(
         study_steps(scan, tmp_path, config),
-        lambda step: said.append(step.message) if isinstance(step, Warned) else None,
+        lambda step: (
+            said.append(step.message) if isinstance(step, WarningIssued) else None
+        ),
     )
     assert "failed" not in done.rows[1]
     assert done.rows[1]["psnr"] == pytest.approx(first["psnr"], rel=1e-4)

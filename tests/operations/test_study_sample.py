@@ -11,7 +11,7 @@ import numpy.typing as npt
 import pytest
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import Step, Warned, never_stop, run_to_end
+from napari_geosr.core.steps import Step, WarningIssued, never_stop, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.hull import hull_area
 from napari_geosr.operations.study.config import StudyConfig
@@ -42,7 +42,7 @@ def found(
         sample_steps(context, (0, ROWS), slices, never_stop), steps.append
     )
     assert sample is not None
-    said = [step.message for step in steps if isinstance(step, Warned)]
+    said = [step.message for step in steps if isinstance(step, WarningIssued)]
     return sample, said
 
 

@@ -12,7 +12,7 @@ import pytest
 from napari_geosr import io, reconstruct, simulate
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
 from napari_geosr.operations.reconstruct.fewer_views import other_views
@@ -313,11 +313,11 @@ def test_photons_of_unknown_size_are_told_of(scan, tmp_path, quick_pictures):
     flats = np.asarray(scan.flats[:1])
     config = settings(counts=(12,), exposure=(0.5,), sample="circle")
     _, steps = run(scan.replace(flats=flats), tmp_path / "a", config)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert sum("--counts-per-photon" in message for message in said) == 1
     config = config.model_copy(update={"counts_per_photon": 2.0})
     _, steps = run(scan.replace(flats=flats), tmp_path / "b", config)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert not any("--counts-per-photon" in message for message in said)
 
 
@@ -362,7 +362,7 @@ def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     assert few.n_angles == 12
     assert "holds line integrals and no counts" in note
     result, steps = run(lines, tmp_path, config)
-    assert [s.message for s in steps if isinstance(s, Warned)].count(note) == 1
+    assert [s.message for s in steps if isinstance(s, WarningIssued)].count(note) == 1
     # Nobody saves time by views that have all of the light.
     assert result.savings[1]["time_factor"] == 1
     assert result.savings[1]["data_factor"] == 4

@@ -12,7 +12,7 @@ import pytest
 import tifffile
 
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import (
@@ -94,7 +94,9 @@ def test_patches_that_do_not_fit_are_said(stack: Path) -> None:
 
 def test_the_run_warns_of_patches_that_do_not_fit(stack: Path, tmp_path: Path) -> None:
     given = job(stack, patch=40, steps=1)
-    warned = (s.message for s in train_steps(given, tmp_path) if isinstance(s, Warned))
+    warned = (
+        s.message for s in train_steps(given, tmp_path) if isinstance(s, WarningIssued)
+    )
     assert any("Set the patch to 32 or less" in message for message in warned)
 
 

@@ -12,7 +12,7 @@ from scipy.ndimage import zoom
 from torch import nn
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.steps import JudgingProgress, Step, Warned, run_to_end
+from napari_geosr.core.steps import JudgingProgress, Step, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import runner
 from napari_geosr.learning.methods import METHODS, config_class
@@ -187,5 +187,5 @@ def test_where_the_device_is_full_the_processor_judges(
     steps: list[Step] = []
     found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
     assert devices == ["cuda:0", "cpu", "cpu"]
-    assert len([step for step in steps if isinstance(step, Warned)]) == 1
+    assert len([step for step in steps if isinstance(step, WarningIssued)]) == 1
     assert found == expected

@@ -16,7 +16,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import (
     PreviewReady,
     StageStarted,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -24,8 +24,8 @@ from napari_geosr.io.projections import write_projections
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.models.bundle import load
-from napari_geosr.operations.reconstruct.continued import scan_entry_steps
 from napari_geosr.operations.reconstruct.fewer_views import splits
+from napari_geosr.operations.reconstruct.resume import scan_entry_steps
 from napari_geosr.operations.train.from_projections import (
     ProjectionsTrainJob,
     ScansConfig,
@@ -93,7 +93,7 @@ def test_noise2inverse_gains_5_db_in_one_go(noisy: Any, tmp_path: Path) -> None:
     steps = []
     model = run_to_end(run_steps(folder), steps.append)
     # Nor is it said to be unlike what it has learned from.
-    assert not [s.message for s in steps if isinstance(s, Warned)]
+    assert not [s.message for s in steps if isinstance(s, WarningIssued)]
     restored = io.read(out)
     parts = [io.read(p) for p in sorted((folder.path / "inputs").glob("part-*"))]
     assert len(parts) == 4
@@ -143,7 +143,7 @@ def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, s
     steps = train_from_projections_steps(job, tmp_path)
     found = []
     for step in steps:
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             found.append(step.message)
         elif isinstance(step, StageStarted):
             break

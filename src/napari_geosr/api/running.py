@@ -7,7 +7,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 from napari_geosr.core.errors import GeoSRWarning
-from napari_geosr.core.steps import Step, Warned, run_to_end
+from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 
 T = TypeVar("T")
 #: Frames between `warnings.warn` and who called the public function: `_warn`,
@@ -16,7 +16,7 @@ _STACK_LEVEL = 5
 
 
 def run_with_warnings(steps: Generator[Step, None, T]) -> T:
-    """Consume `steps` and return their result; each `Warned` is a Python warning.
+    """Consume `steps` and return their result; warnings become Python warnings.
 
     To be called by a public function itself, so that the warning names the line that
     called it.
@@ -30,5 +30,5 @@ def run_with_warnings(steps: Generator[Step, None, T]) -> T:
 
 
 def _warn(step: Step) -> None:
-    if isinstance(step, Warned):
+    if isinstance(step, WarningIssued):
         warnings.warn(step.message, GeoSRWarning, stacklevel=_STACK_LEVEL)

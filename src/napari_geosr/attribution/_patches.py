@@ -10,7 +10,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.correlated_noise import noise_like
 
 
-class FreshNoise:
+class NoiseGenerator:
     """Draws noise of the level and correlation of the scan, standardised.
 
     Attributes

@@ -395,11 +395,11 @@ class Window:
     def _like(self, seen: AnyArray) -> AnyArray:
         return np.ascontiguousarray(seen, self.seen.dtype)
 
-    def _explaining(self) -> _Readable:
-        return _Readable(self)
+    def _explaining(self) -> _ErrorTranslation:
+        return _ErrorTranslation(self)
 
 
-class _Readable:
+class _ErrorTranslation:
     """Turns errors of a network into sentences."""
 
     def __init__(self, window: Window) -> None:

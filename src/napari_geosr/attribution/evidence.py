@@ -29,7 +29,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 
 from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
-from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.attribution._patches import NoiseGenerator
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
@@ -108,7 +108,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     yield StageStarted(message="Weighing the evidence")
     pore = _pore(question)
     window = pore.question.window
-    fresh = FreshNoise(pore.question)
+    fresh = NoiseGenerator(pore.question)
     darkness = pore.contrast(window.values())
     without, kept = [], []
     smooth = _smoothed(window.seen)
@@ -277,7 +277,7 @@ def _noisier(question: AttributionRequest) -> Window:
     return replace(question.scene, network=network).window(question.region)
 
 
-def _support(pore: _Pore, fresh: FreshNoise) -> float | None:
+def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """Contrast of the scan at the pore, in standard deviations of its noise.
 
     A matched filter: the mean with the pore's share of every voxel, blurred as a scan

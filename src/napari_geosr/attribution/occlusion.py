@@ -19,7 +19,7 @@ from collections.abc import Generator, Iterator
 import numpy as np
 
 from napari_geosr.attribution import Attribution, AttributionRequest, AttributionResult
-from napari_geosr.attribution._patches import FreshNoise
+from napari_geosr.attribution._patches import NoiseGenerator
 from napari_geosr.core.steps import BlockDone, StageStarted, Step
 from napari_geosr.core.types import AnyArray
 
@@ -34,7 +34,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     """Replace cube by cube, and look at the mean grey value of the place."""
     yield StageStarted(message="Occluding cubes of the scan")
     window = question.window
-    fresh = FreshNoise(question)
+    fresh = NoiseGenerator(question)
     cubes = _cubes(question)
     left_out = max(0, len(cubes) - _MOST)
     cubes = cubes[:_MOST]

@@ -29,7 +29,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
 )
 
 T = TypeVar("T")
@@ -57,7 +57,7 @@ def run_command(
     result : object
         What the operation returns.
     warnings : list of str
-        Sentences of its `Warned` steps.
+        Sentences of its `WarningIssued` steps.
     """
     warnings: list[str] = []
     with (
@@ -66,7 +66,7 @@ def run_command(
         StepIterator(make_steps(should_stop)) as iterator,
     ):
         for step in iterator:
-            if isinstance(step, Warned):
+            if isinstance(step, WarningIssued):
                 warnings.append(step.message)
                 bars.warn(step.message)
             else:

@@ -16,7 +16,7 @@ from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
 from napari_geosr.cli.run_jobs import run_here
 from napari_geosr.core.errors import JobError
-from napari_geosr.core.steps import TrainingProgress, Warned, never_stop
+from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.index import STATE_WORDS, find
@@ -286,7 +286,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
                 int(event["step"]), int(event["total"]), losses=event["losses"]
             )
         elif event["event"] == "warning":
-            yield Warned(message=str(event["message"]))
+            yield WarningIssued(message=str(event["message"]))
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:

@@ -14,7 +14,7 @@ from cyclopts import Parameter
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
 from napari_geosr.cli.verbosity import quoted, suggest
-from napari_geosr.core.steps import Warned
+from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
 from napari_geosr.jobs.index import list_jobs
@@ -140,7 +140,7 @@ def _at_once(
     for other in list_jobs():
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
-            yield Warned(
+            yield WarningIssued(
                 message=f"{other.name} is running on this machine too, which slows "
                 "both down. With --detach a job waits until the others have finished."
             )

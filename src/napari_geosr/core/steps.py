@@ -50,7 +50,7 @@ class JudgingProgress(Step):
 
 
 @dataclass(frozen=True)
-class Warned(Step):
+class WarningIssued(Step):
     """A warning to the user; the run continues."""
 
     message: str = ""

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
-class _End:
+class _EndOfItems:
     """Marks the end of the items."""
 
 
@@ -54,8 +54,8 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         self._n_put = self._n_reported = 0
         self._reader: threading.Thread | None = None
         self._stop_reading = threading.Event()
-        self._blocks: queue.Queue[tuple[Item, Block] | _End] = queue.Queue()
-        self._results: queue.Queue[tuple[Item, Result] | _End] = queue.Queue(
+        self._blocks: queue.Queue[tuple[Item, Block] | _EndOfItems] = queue.Queue()
+        self._results: queue.Queue[tuple[Item, Result] | _EndOfItems] = queue.Queue(
             max(1, depth - 1)
         )
         self._written: queue.SimpleQueue[tuple[Item, Written]] = queue.SimpleQueue()
@@ -74,7 +74,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         trace: TracebackType | None,
     ) -> None:
         self.stop_reading()
-        self._results.put(_End())
+        self._results.put(_EndOfItems())
         self._writer.join()
 
     def start_reading(self, items: Iterable[Item]) -> None:
@@ -111,7 +111,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             except queue.Empty:
                 while_waiting()
                 continue
-            if isinstance(got, _End):
+            if isinstance(got, _EndOfItems):
                 self._raise_read_error()
                 raise IndexError("there is no item left to take")
             return got
@@ -157,7 +157,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
     def _read_all(
         self,
         items: list[Item],
-        blocks: queue.Queue[tuple[Item, Block] | _End],
+        blocks: queue.Queue[tuple[Item, Block] | _EndOfItems],
         stop: threading.Event,
     ) -> None:
         for item in items:
@@ -171,13 +171,13 @@ class Pipeline(Generic[Item, Block, Result, Written]):
             if not _offer(blocks, (item, block), stop):
                 return
             del block
-        _offer(blocks, _End(), stop)
+        _offer(blocks, _EndOfItems(), stop)
 
     def _write_all(self) -> None:
         while True:
             got = self._results.get()
             try:
-                if isinstance(got, _End):
+                if isinstance(got, _EndOfItems):
                     return
                 if self._write_error is None:
                     item, result = got
@@ -189,7 +189,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
                 del got
 
     @staticmethod
-    def _drain(blocks: queue.Queue[tuple[Item, Block] | _End]) -> None:
+    def _drain(blocks: queue.Queue[tuple[Item, Block] | _EndOfItems]) -> None:
         while True:
             try:
                 blocks.get_nowait()
@@ -198,8 +198,8 @@ class Pipeline(Generic[Item, Block, Result, Written]):
 
 
 def _offer(
-    blocks: queue.Queue[tuple[Item, Block] | _End],
-    entry: tuple[Item, Block] | _End,
+    blocks: queue.Queue[tuple[Item, Block] | _EndOfItems],
+    entry: tuple[Item, Block] | _EndOfItems,
     stop: threading.Event,
 ) -> bool:
     while not stop.is_set():

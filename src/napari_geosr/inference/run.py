@@ -21,7 +21,13 @@ from napari_geosr.core.errors import (
     ModelError,
     VolumeError,
 )
-from napari_geosr.core.steps import ShouldStop, Step, TileDone, Warned, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    Step,
+    TileDone,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
@@ -197,7 +203,7 @@ class TiledRun:
         recomputed.
         """
         if self.layout.ndim == 2 and self.layout.context:
-            yield Warned(
+            yield WarningIssued(
                 message=f"This model looks at {self.spec.adjacent_slices} neighbouring "
                 "planes, but the input is one image, which is used for all of them. "
                 "A 2D model fits better."
@@ -244,7 +250,7 @@ class TiledRun:
         self._check_all_done(tiles)
         dtype = np.dtype(self.target.dtype)
         if self.n_nonfinite and dtype.kind != "f":
-            yield Warned(
+            yield WarningIssued(
                 message=f"{self.n_nonfinite} voxels of the input are NaN or infinite. "
                 f"{dtype} has no such value: the result holds invented grey values "
                 "there. Choose float32 output to keep them apart."
@@ -370,7 +376,7 @@ class TiledRun:
         if self.backend.forward is not None and None not in (grew_by, other):
             grew_by = max(grew_by or 0, (other or 0) - FIXED_BYTES)
         if said:
-            yield Warned(message=said)
+            yield WarningIssued(message=said)
         return values, grew_by
 
     def _window(

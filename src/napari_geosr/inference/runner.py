@@ -119,8 +119,8 @@ def restore_tiles(
     Yields
     ------
     TileDone
-        After each tile is written; ``total`` grows if tiles must be halved. `Warned`
-        reports the decision of `backend`.
+        After each tile is written; ``total`` grows if tiles must be halved.
+        `WarningIssued` reports the decision of `backend`.
 
     Returns
     -------

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict
+from napari_geosr.inference.device import device_name
 
 if TYPE_CHECKING:
     from torch import nn
@@ -92,8 +93,6 @@ class TileMemory:
 
 def memory_key(network: nn.Module, device: str) -> str:
     """Key for a network's architecture on a device, the same in every process."""
-    from napari_geosr.inference.device import device_name
-
     digest = hashlib.sha256(type(network).__qualname__.encode())
     for name, parameter in network.named_parameters():
         digest.update(f"{name}{tuple(parameter.shape)}{parameter.dtype};".encode())

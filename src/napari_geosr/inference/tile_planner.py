@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import DeviceMemoryError
-from napari_geosr.core.steps import Step, Warned
+from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.inference import compute
 from napari_geosr.inference.memory import (
@@ -215,14 +215,14 @@ class TilePlanner:
         box = clip_box(self.layout, self.region)
         enough = budget_for(self.layout, box, self.cost, self.buffers, _DEAR_FACTOR)
         if enough > self.budget:
-            yield Warned(
+            yield WarningIssued(
                 message=f"With {format_bytes(self.budget)} of memory the tiles are so "
                 f"small that the run takes about {factor:.0f} times as long as one "
                 f"with enough. {format_bytes(enough)} would do: raise the setting "
                 "Memory (--memory)."
             )
         elif self._known_most is not None:
-            yield Warned(
+            yield WarningIssued(
                 message="Memory ran out in an earlier run, so the tiles are small and "
                 f"the run takes about {factor:.0f} times as long as it could. Close "
                 "other programs; larger tiles are tried when more memory is free."
@@ -261,7 +261,7 @@ class TilePlanner:
         """Report that tiles became so small that the run takes much longer."""
         factor = work_of(waiting)
         if factor > max(_DEAR_FACTOR, self.choice.cost_factor):
-            yield Warned(
+            yield WarningIssued(
                 message="The first tile took more memory than was expected, so the "
                 f"others are smaller: the run takes about {factor:.0f} times as long "
                 "as one with enough. Raise the setting Memory (--memory)."

@@ -29,7 +29,7 @@ from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import incomplete_path, suffix_of
 
 
-class StillWrittenError(ConfigError):
+class FileInUseError(ConfigError):
     """Another run is writing to the file."""
 
 
@@ -52,7 +52,7 @@ def find_unfinished(out: Path) -> Volume:
     entries = _entries(out)
     for entry in entries:
         if entry.is_running:
-            raise StillWrittenError(
+            raise FileInUseError(
                 f"A run is still writing to {out.name} (process {entry.pid} on "
                 f"{entry.host}). Wait until it ends, or stop it."
             )
@@ -83,7 +83,7 @@ def left_unfinished(out: Path) -> Volume | None:
     """
     try:
         return find_unfinished(out)
-    except StillWrittenError:
+    except FileInUseError:
         raise
     except ConfigError:
         for entry in _entries(out):

@@ -150,7 +150,7 @@ def _judge(job: JobFolder, began: float) -> TrainingEstimate:
     )
 
 
-class _Alone:
+class _ParentWatch:
     """Whether the parent process is gone or the time limit is exceeded.
 
     A thread checks, as a step may take long, and ends a process that does not stop when
@@ -194,7 +194,7 @@ class _Alone:
 
 def main(folder: str, parent: int) -> int:
     """Run the job in `folder` immediately, as long as the process `parent` exists."""
-    alone = _Alone(parent)
+    alone = _ParentWatch(parent)
 
     try:
         for _ in run_steps(JobFolder(folder), should_stop=alone):

@@ -13,6 +13,7 @@ from typing import Any
 
 from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
+from napari_geosr.models import zoo
 
 #: Largest count that a widget can show, and latest valid time stamp.
 _MOST, _LATEST = 2**31 - 1, 2.0**37
@@ -122,8 +123,6 @@ def result(
 
 def _is_model_before(path: Path, values: AnyMapping) -> bool:
     """Whether this is the initial model of a training, by its path or in the zoo."""
-    from napari_geosr.models import zoo
-
     begun = values.get("training", {}).get("from_model")
     if isinstance(begun, str) and Path(begun).expanduser().resolve() == path:
         return zoo.is_bundle(path)

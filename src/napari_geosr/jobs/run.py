@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     TileDone,
     TrainingProgress,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.io.atomic import explained
@@ -68,7 +68,7 @@ class _Requests:
             self.wish = self.job.requested() or self.wish
 
 
-class _Unasked(_Requests):
+class _CallerStops(_Requests):
     """Stops only for the caller: another process watches for requests."""
 
     def _look(self) -> None:
@@ -97,7 +97,7 @@ def run_steps(
     """
     if is_helper():
         # The recording process watches for requests on behalf of all workers.
-        return (yield from _operation(job, _Unasked(job, should_stop)))
+        return (yield from _operation(job, _CallerStops(job, should_stop)))
     refuse_outputs_elsewhere(job)
     with job.hold():
         job.take("running")
@@ -135,7 +135,7 @@ def _beat(job: JobFolder, **facts: Any) -> None:
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
-    last, stage, pace = Step(), "", _Pace()
+    last, stage, pace = Step(), "", _Speed()
     told = False  # whether missing previews were reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
@@ -144,8 +144,8 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                 if lost and not told:
                     told = True
                     with suppress(FileError):  # the disk may be full
-                        _write_down(job, Warned(message=lost))
-                    yield Warned(message=lost)
+                        _write_down(job, WarningIssued(message=lost))
+                    yield WarningIssued(message=lost)
                 # Counted in voxels or rows, not in training steps.
                 aside = isinstance(step, JudgingProgress | BlockDone)
                 if isinstance(step, StageStarted):
@@ -182,7 +182,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
     return result
 
 
-class _Pace:
+class _Speed:
     """Speed in tiles or parts; trainings report their own."""
 
     def __init__(self) -> None:
@@ -321,7 +321,7 @@ def _judging(job: JobFolder, step: JudgingStarted) -> None:
     _stage(job, step)
 
 
-def _warning(job: JobFolder, step: Warned) -> None:
+def _warning(job: JobFolder, step: WarningIssued) -> None:
     with suppress(OSError):  # the event records the same
         _log(job, f"{step.message}\n")
     job.append("warning", message=step.message)
@@ -336,6 +336,6 @@ _WRITERS: dict[type[Step], Callable[[JobFolder, Any], None]] = {
     PreviewReady: _preview,
     StageStarted: _stage,
     JudgingStarted: _judging,
-    Warned: _warning,
+    WarningIssued: _warning,
     CheckpointSaved: _checkpoint,
 }

@@ -9,7 +9,7 @@ from napari_geosr.core.types import AnyArray
 Array = AnyArray
 
 
-class Turn:
+class PatchSymmetry:
     """One of the symmetries of a patch, the same for all arrays of a sample.
 
     Parameters

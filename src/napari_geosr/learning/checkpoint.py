@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.learning.config import TrainingConfig
-    from napari_geosr.learning.patches import Scene
+    from napari_geosr.learning.patches import TrainingSubject
 
 FILE = "latest.pt"
 _SCHEMA = 1
@@ -90,7 +90,9 @@ def _reason(error: RuntimeError) -> tuple[int, str]:
     return (errno.ENOSPC, "no space left") if full else (errno.EIO, text)
 
 
-def fixed_settings(config: TrainingConfig, scenes: Iterable[Scene]) -> AnyDict:
+def fixed_settings(
+    config: TrainingConfig, scenes: Iterable[TrainingSubject]
+) -> AnyDict:
     """Settings that must not change during training, as stored in checkpoints.
 
     For files, only their number is stored: paths may change, and the contents are

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import FileError, GeoSRError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.augment import Turn
+from napari_geosr.learning.augment import PatchSymmetry
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.noise_input import as_arrays
 from napari_geosr.learning.splits import Split, split
@@ -32,7 +32,7 @@ _READING = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Scene:
+class TrainingSubject:
     """Aligned volumes, one per role, with their split."""
 
     volumes: Mapping[str, Volume]
@@ -113,7 +113,7 @@ class Patches:
         volumes: Mapping[str, Sequence[Volume]],
         paired: bool,
         rng: np.random.Generator,
-    ) -> list[Scene]:
+    ) -> list[TrainingSubject]:
         together: list[dict[str, Volume]] = (
             [
                 dict(zip(volumes, found, strict=True))
@@ -130,7 +130,7 @@ class Patches:
             cut = cuts.get(shape)
             if cut is None:
                 cut = split(shape, self.config.validation, self.config.planes, rng)
-            scenes.append(Scene(found, cut))
+            scenes.append(TrainingSubject(found, cut))
             # Files of the same shape may show the same object, such as repeated scans,
             # and the held-out block must not be learned from another file. Simulated
             # volumes are different objects, so each is split separately.
@@ -238,14 +238,16 @@ class Patches:
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
         square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
-        turn = Turn(rng, square=square and exchange, depth=len(volume.shape) == 3)
+        turn = PatchSymmetry(
+            rng, square=square and exchange, depth=len(volume.shape) == 3
+        )
         if noise is not None:
             told = as_arrays(noise, swapped=turn.swap)
         turned = {n: np.ascontiguousarray(turn(p)) for n, p in patches.items()}
         return turned | told
 
     def _place(
-        self, scene: Scene, role: str, rng: np.random.Generator
+        self, scene: TrainingSubject, role: str, rng: np.random.Generator
     ) -> tuple[int, ...]:
         """Corner of a random patch, (Z, Y, X) or (Y, X); in 2D, Z is its slice."""
         shape = self._shape(scene.volumes[role], role)
@@ -281,7 +283,7 @@ class Patches:
 
     def read(
         self,
-        scene: Scene,
+        scene: TrainingSubject,
         role: str,
         corner: tuple[int, ...],
         edge: tuple[int, ...],

@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TrainingProgress,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
@@ -54,7 +54,7 @@ from napari_geosr.learning.checkpoint import (
 from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
 from napari_geosr.learning.patches import Patches
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 
 #: Number of patches per validation.
 _VALIDATION_BATCHES = 4
@@ -147,7 +147,7 @@ class Trainer:
             (s.noises["source"] for s in self.patches.scenes if s.noises), None
         )
         if noise is not None:
-            tell_noise(self.method.modules[self.method.result], noise)
+            set_network_noise(self.method.modules[self.method.result], noise)
 
     def _prepare(self) -> None:
         device = self.accelerator.device
@@ -264,7 +264,7 @@ class Trainer:
         Yields
         ------
         Step
-            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `Warned`.
+            `TrainingProgress`, `PreviewReady`, `CheckpointSaved`, `WarningIssued`.
 
         Returns
         -------
@@ -296,7 +296,7 @@ class Trainer:
             losses, warning = self._step_that_fits()
             self.seconds += time.monotonic() - began
             if warning:
-                yield Warned(message=warning)
+                yield WarningIssued(message=warning)
             clock.note(losses)
             every = self.config.steps_between_validations
             if self.step % every == 0 or self.step == self.steps:
@@ -308,7 +308,7 @@ class Trainer:
                         "block: training continues, but the validation curve has "
                         "gaps."
                     )
-                    yield Warned(message=message)
+                    yield WarningIssued(message=message)
             now = time.monotonic()
             if clock.report_is_due(now):
                 yield self._report(clock, now)
@@ -346,7 +346,7 @@ class Trainer:
             message = (
                 "Not enough memory for a preview: previews are disabled from now on."
             )
-            yield Warned(message=message)
+            yield WarningIssued(message=message)
             return
         yield PreviewReady(self.step, self.steps, volume)
         # Includes the time the caller needs for the preview, such as writing a file.

@@ -42,7 +42,7 @@ class Deviation:
 
 
 @dataclass(frozen=True)
-class Band:
+class PorosityInterval:
     """The interval of the porosity.
 
     Attributes
@@ -68,7 +68,7 @@ class Band:
 
 
 @dataclass
-class BandCounter:
+class IntervalCounter:
     """Counts the pores of shifted grey values, slab by slab.
 
     Parameters
@@ -126,7 +126,9 @@ class BandCounter:
             if move in self._labellers:
                 self._labellers[move].add(pores, sample)
 
-    def result(self, porosity: float, pore_count: int, min_voxels: int) -> Band:
+    def result(
+        self, porosity: float, pore_count: int, min_voxels: int
+    ) -> PorosityInterval:
         """The interval around the porosity of the unshifted voxels."""
         share = {move: n / self._n_sample for move, n in self._voxels.items()}
         ends, counts = None, None
@@ -135,7 +137,7 @@ class BandCounter:
             ends = (min(*found, porosity), max(*found, porosity))
             numbers = [*self._pore_counts(min_voxels), pore_count]
             counts = (min(numbers), max(numbers))
-        return Band(
+        return PorosityInterval(
             spread=abs(share[-1.0] - share[1.0]) / 2,
             porosity=ends,
             pore_count=counts,

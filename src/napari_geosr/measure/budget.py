@@ -62,7 +62,7 @@ def available_bytes(config: PorosityConfig) -> int:
 
 def least_bytes(source: Any, *, has_band: bool = False) -> int:
     """Memory of a measurement with the thinnest slabs, in bytes."""
-    source = source if len(source.shape) > 2 else _OnePlane(source)
+    source = source if len(source.shape) > 2 else _PlaneAsStack(source)
     fewest = min(_FEWEST_PLANES, slab_thickness(source))
     return _bytes_with(source, fewest, has_band)
 
@@ -110,7 +110,7 @@ def plan_slabs(
         # Reading a chunk again for each of its slabs would multiply the reading time.
         kept = standard * math.prod(source.shape[1:]) * np.dtype(source.dtype).itemsize
         if kept <= _READ_SHARE * (budget - held) and kept <= budget - needed:
-            source = _KeptBlock(source, standard)
+            source = _ChunkCache(source, standard)
             thickness = _thickest(source, standard, budget - held - kept, has_band)
     return SlabPlan(thickness, standard, source)
 
@@ -135,14 +135,14 @@ def _too_small(name: str, needed: int, budget: int, is_free: bool) -> str:
     return f"{said}the budget is {format_bytes(budget)}. Raise it (--memory)."
 
 
-class _OnePlane:
+class _PlaneAsStack:
     """A 2D image with the shape of a volume."""
 
     def __init__(self, image: Any) -> None:
         self.shape, self.dtype = (1, *image.shape), image.dtype
 
 
-class _KeptBlock:
+class _ChunkCache:
     """A chunked volume that caches the chunks read last."""
 
     def __init__(self, array: Any, thickness: int) -> None:

@@ -87,7 +87,7 @@ def degradation_steps(
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)
-    seen = [_Coarse(block, factors, spread) for block in high]
+    seen = [_CoarseRegion(block, factors, spread) for block in high]
     table = []
     for done, blur in enumerate(BLURS, 1):
         if should_stop():
@@ -147,7 +147,7 @@ def _window(
     return (depth if depth >= _LEAST_DEPTH else 1), edge
 
 
-class _Coarse:
+class _CoarseRegion:
     """A part of the high-resolution scan, averaged to the low resolution, noise-free.
 
     The blur is a product of cosine transforms: mirrored at the borders, and as quick

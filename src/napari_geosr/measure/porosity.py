@@ -14,12 +14,12 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure.band import Band, BandCounter, Deviation
+from napari_geosr.measure.band import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.blocks import (
     RawTable,
     SlabLabeller,
@@ -37,10 +37,10 @@ from napari_geosr.measure.histogram import (
 )
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.porosity_run import (
-    AsStack,
     LabellingJournal,
     PorosityRun,
     SampleCounts,
+    SinglePlaneStack,
     SweepProgress,
     as_stack,
     prepare,
@@ -58,7 +58,7 @@ from napari_geosr.measure.reliability.sample_envelope import (
 from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
 from napari_geosr.measure.report import PorosityReport, build_report
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
-from napari_geosr.measure.sums import Pores, Totals
+from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import pore_table
 
 
@@ -101,7 +101,7 @@ def porosity_steps(
     Yields
     ------
     Step
-        `StageStarted`, `Warned` and `BlockDone`.
+        `StageStarted`, `WarningIssued` and `BlockDone`.
 
     Returns
     -------
@@ -134,8 +134,7 @@ def porosity_steps(
         should_stop,
         journal,
     )
-    for message in warnings:
-        yield Warned(message=message)
+    yield from (WarningIssued(message=message) for message in warnings)
     sweeps = 2 + (run.target is not None) + (deviation is not None)
     progress = SweepProgress(len(run.slabs) * sweeps)
     histogram, threshold = yield from _segment(run, warnings, progress)
@@ -168,7 +167,7 @@ def porosity_steps(
             )
     graph = (yield from _trace_graph(run, threshold)) if config.graph else None
     pores = Pores.of(raw, run.geometry)
-    totals = Totals(
+    totals = SweepTotals(
         pores,
         raw.small,
         pore_table(pores),
@@ -187,16 +186,18 @@ def porosity_steps(
         name=volume.name,
         shape=volume.spatial_shape,
         grey=histogram,
-        labels=run.target.array if isinstance(run.target, AsStack) else run.target,
+        labels=run.target.array
+        if isinstance(run.target, SinglePlaneStack)
+        else run.target,
         warnings=tuple(warnings),
         noise=noise,
     )
 
 
-def _warned(message: str, warnings: list[str]) -> Warned:
+def _warned(message: str, warnings: list[str]) -> WarningIssued:
     """Add a warning to those of the report, and return it as a step."""
     warnings.append(message)
-    return Warned(message=message)
+    return WarningIssued(message=message)
 
 
 def _trace_graph(
@@ -387,9 +388,9 @@ def _find_band(
     threshold: float,
     pore_count: int,
     progress: SweepProgress,
-) -> Generator[Step, None, Band]:
+) -> Generator[Step, None, PorosityInterval]:
     yield StageStarted(progress.done, progress.total, message="Finding the band")
-    counter = BandCounter(
+    counter = IntervalCounter(
         run.source,
         replace(deviation, data=as_stack(deviation.data)),
         threshold,

@@ -164,7 +164,7 @@ class LabellingJournal(Protocol):
         """Keep this in place of what was kept before."""
 
 
-class AsStack:
+class SinglePlaneStack:
     """A (Y, X) array seen as one plane of a (1, Y, X) stack."""
 
     def __init__(self, array: Any) -> None:
@@ -182,7 +182,7 @@ class AsStack:
 
 def as_stack(array: Any) -> Any:
     """An image as a stack of one plane; volumes, and None, as they are."""
-    return AsStack(array) if array is not None and array.ndim == 2 else array
+    return SinglePlaneStack(array) if array is not None and array.ndim == 2 else array
 
 
 def prepare(

@@ -32,7 +32,7 @@ _MOST_CORRELATED = 0.98
 
 
 @dataclass(frozen=True, eq=False)
-class Piece:
+class ScanBlock:
     """A block of a scan and of its result, on the voxels of the scan.
 
     Attributes
@@ -54,7 +54,7 @@ class Piece:
 
 
 @dataclass(frozen=True)
-class RemovedPart:
+class RemovalStatistics:
     """How the removed part compares with the noise of the scan.
 
     Attributes
@@ -96,12 +96,12 @@ class RemovedPart:
         return self.strongest > self.limit
 
 
-def describe(pieces: Sequence[Piece], noise: Noise) -> RemovedPart:
+def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
     """Compare what was removed with the noise of the scan.
 
     Parameters
     ----------
-    pieces : sequence of Piece
+    pieces : sequence of ScanBlock
         At least one, all with the same axes.
     noise : Noise
         Of the scan, in its grey values.
@@ -138,7 +138,7 @@ def describe(pieces: Sequence[Piece], noise: Noise) -> RemovedPart:
         for axis, value in correlation.items()
     ]
     voxels = max(1.0, voxels)
-    return RemovedPart(
+    return RemovalStatistics(
         change=_ratio(math.sqrt(squares / voxels), noise.contrast),
         level=_ratio(math.sqrt(squares), math.sqrt(sizes)),
         correlation=correlation,

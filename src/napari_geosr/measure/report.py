@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core.display import one_line
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
-from napari_geosr.measure.band import Band
+from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.histogram import GreyHistogram
@@ -20,7 +20,7 @@ from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
 from napari_geosr.measure.statistic import SETTINGS_ORDER, VolumeStatistic
 from napari_geosr.measure.statistics import volume_statistics
-from napari_geosr.measure.sums import Table, Totals, quantiles_of
+from napari_geosr.measure.sums import SweepTotals, Table, quantiles_of
 from napari_geosr.measure.table import column_units
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ class PorosityReport:
         Number of counted pores over volume (image: area) in logarithmic bins.
     grey_histogram : Histogram
         Number of voxels over grey value.
-    band : Band or None
+    band : PorosityInterval or None
         What the porosity may be, where the deviations of a restoration are known.
     noise : NoiseCheck or None
         Noise of the scan and the share of voxels it is expected to misclassify; None
@@ -137,7 +137,7 @@ class PorosityReport:
     histogram: Histogram = field(repr=False)
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
-    band: Band | None = None
+    band: PorosityInterval | None = None
     noise: NoiseCheck | None = None
     graph: NetworkGraph | None = field(default=None, repr=False)
 
@@ -311,7 +311,7 @@ def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
 
 
 def build_report(
-    totals: Totals,
+    totals: SweepTotals,
     config: PorosityConfig,
     *,
     name: str,
@@ -325,7 +325,7 @@ def build_report(
 
     Parameters
     ----------
-    totals : Totals
+    totals : SweepTotals
     config : PorosityConfig
     name : str
         Of the volume.

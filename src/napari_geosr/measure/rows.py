@@ -15,7 +15,7 @@ _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
 
 
-class HasFigures(Protocol):
+class FiguresSource(Protocol):
     """What rows are made of: a `napari_geosr.measure.report.PorosityReport`."""
 
     @property
@@ -41,7 +41,7 @@ class StatisticRow(NamedTuple):
 
 
 def figure_rows(
-    reports: Sequence[HasFigures], *, reference: int = 0
+    reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
     """Rows with one text per report, and one difference to the reference each.
 
@@ -72,7 +72,7 @@ def figure_rows(
 
 
 def table_rows(
-    reports: Sequence[HasFigures], *, reference: int = 0
+    reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> list[tuple[str, list[str], list[str]]]:
     """Rows of (label, one text per report, one difference to the reference each)."""
     return [
@@ -81,7 +81,7 @@ def table_rows(
     ]
 
 
-def summary_rows(report: HasFigures) -> list[tuple[str, str]]:
+def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
     """Rows of (label, value with unit) for people."""
     return [(row.label, row.texts[0]) for row in figure_rows([report])]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.measure.number_text import unit_text
-from napari_geosr.measure.sums import Pores, Totals
+from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
 Figures = AnyMapping
@@ -112,7 +112,7 @@ class VolumeStatistic:
     name : str
         Words joined by underscores: the key in ``PorosityReport.figures`` and in JSON.
     function : callable
-        From `Totals` to a number, a mapping of numbers, a pair of ends, or None.
+        From `SweepTotals` to a number, a mapping of numbers, a pair of ends, or None.
     power : int
         Of the length that the value contains. In JSON the value is null where the voxel
         size is unknown.
@@ -128,7 +128,7 @@ class VolumeStatistic:
     """
 
     name: str
-    function: Callable[[Totals], Any]
+    function: Callable[[SweepTotals], Any]
     power: int = 0
     unit_key: str = ""
     flat: bool | None = None

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure.band import Band
+from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.kernels import columns as column
@@ -129,7 +129,7 @@ class Pores:
 
 
 @dataclass(frozen=True, eq=False)
-class Totals:
+class SweepTotals:
     """What the sweep found in the whole volume.
 
     Attributes
@@ -144,7 +144,7 @@ class Totals:
     pore_voxels_low, pore_voxels_high : int
         Pore voxels with the threshold moved down and up.
     threshold : float
-    band : Band or None
+    band : PorosityInterval or None
         What the porosity may be, where the deviations of a restoration are known.
     graph : NetworkGraph or None
         Of the pores, where it was asked for.
@@ -159,7 +159,7 @@ class Totals:
     pore_voxels_high: int
     nonfinite_voxels: int
     threshold: float
-    band: Band | None = None
+    band: PorosityInterval | None = None
     graph: NetworkGraph | None = None
     _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
 

@@ -76,7 +76,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     if interval is not None and n > 1:
         certain = True
         reasons.append(f"the file gives {interval:g} s between them")
-    likeness = _Likeness.of(data, axes) if n >= _FEWEST_PLANES else None
+    likeness = _PlaneSimilarity.of(data, axes) if n >= _FEWEST_PLANES else None
     if likeness is not None and likeness.stays:
         certain = certain or (n >= _MANY and n >= _LONG * longest)
         reasons.append(
@@ -96,7 +96,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
 
 
 @dataclass(frozen=True)
-class _Likeness:
+class _PlaneSimilarity:
     """How alike planes are.
 
     Attributes
@@ -121,7 +121,7 @@ class _Likeness:
         return self.lag > 0
 
     @classmethod
-    def of(cls, data: ArrayLike, axes: str) -> _Likeness | None:
+    def of(cls, data: ArrayLike, axes: str) -> _PlaneSimilarity | None:
         """Compare planes; None where they cannot be read or hold nothing."""
         shape = data.shape[-2:]
         if min(shape) < _SMALLEST_EDGE or math.prod(shape) > _LARGEST_PLANE:

@@ -27,7 +27,7 @@ PATCH = 64
 _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
-#: Distances above which the verdict is caution and unlike, in units of the 99th
+#: Distances above which the level is caution and unlike, in units of the 99th
 #: percentile of the training volumes' own distances.
 _CAUTION, _UNLIKE = 1.3, 2.6
 #: Minimum edge of a patch in voxels; smaller ones have too few voxels for a spectrum.
@@ -42,7 +42,7 @@ _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
 
 
 @dataclass(frozen=True)
-class Verdict:
+class TrainingLikeness:
     """Whether a model is reliable for a volume.
 
     Attributes
@@ -53,7 +53,7 @@ class Verdict:
     reasons : tuple of str
         Reasons as sentences for users; empty when ok.
     figures : mapping
-        Numbers that the verdict is based on.
+        Numbers that the judgement is based on.
     """
 
     level: Literal["ok", "caution", "unlike"]
@@ -160,7 +160,9 @@ def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:
     return float(np.abs(np.asarray(examples) - values).mean(axis=1).min())
 
 
-def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> Verdict:
+def judge(
+    card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume
+) -> TrainingLikeness:
     """Compare a sample of a volume with a model's training data.
 
     Parameters
@@ -178,11 +180,11 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
             f"All voxels of {volume.name!r} have the same value, so there is nothing "
             "to restore."
         )
-        return Verdict("unlike", (reason,))
+        return TrainingLikeness("unlike", (reason,))
     uneven = _uneven_reasons(card, volume)
     if min(sample.shape[1:]) < _LEAST_EDGE:
         reason = f"{volume.name!r} is too small to check whether {card.name} suits it."
-        return Verdict(
+        return TrainingLikeness(
             "caution", (reason, *uneven, "Compare the result with the original.")
         )
     figures = {"structure": found.structure} | _distances(card, found)
@@ -211,21 +213,21 @@ def judge(card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume) -> V
             )
     if not card.has_weights:
         # A filter has no training data that a volume could differ from.
-        return Verdict("caution" if reasons else "ok", tuple(reasons), figures)
+        return TrainingLikeness("caution" if reasons else "ok", tuple(reasons), figures)
     if not card.training.is_known:
         lead = f"It is not known whether {card.name} was trained on anything like"
         reasons.insert(0, f"{lead} {volume.name!r}: its training data are unknown.")
-        return Verdict(
+        return TrainingLikeness(
             "caution", (*reasons, "Compare the result with the original."), figures
         )
     if not reasons:
-        return Verdict("ok", (), figures)
+        return TrainingLikeness("ok", (), figures)
     level: Literal["caution", "unlike"] = "unlike" if worst > _UNLIKE else "caution"
     lead = {
         "caution": f"{volume.name!r} differs from the training data of {card.name}.",
         "unlike": f"{volume.name!r} is unlike any training data of {card.name}.",
     }[level]
-    return Verdict(
+    return TrainingLikeness(
         level, (lead, *reasons, "Compare the result with the original."), figures
     )
 

@@ -76,7 +76,7 @@ def _parts(volume: Volume, n: int) -> list[Volume]:
         if _size(boxes[0][longest]) < 2 * _LEAST_EDGE:
             break
         boxes = [half for box in boxes for half in _halves(box, longest)]
-    return [volume.replace(data=Part(volume.data, box)) for box in boxes]
+    return [volume.replace(data=ArrayView(volume.data, box)) for box in boxes]
 
 
 def _size(part: slice) -> int:
@@ -89,7 +89,7 @@ def _halves(box: tuple[slice, ...], axis: int) -> list[tuple[slice, ...]]:
     return [(*box[:axis], part, *box[axis + 1 :]) for part in (first, second)]
 
 
-class Part:
+class ArrayView:
     """A lazy view of a box of an array: data are read when it is indexed."""
 
     def __init__(self, data: ArrayLike, box: tuple[slice, ...]) -> None:

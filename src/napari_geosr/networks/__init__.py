@@ -46,7 +46,7 @@ __all__ = [
     "interpolated",
     "level_map",
     "plain_layers",
-    "tell_noise",
+    "set_network_noise",
     "wants_noise",
 ]
 
@@ -102,7 +102,7 @@ def wants_noise(network: nn.Module) -> bool:
     return any(getattr(module, "wants_noise", False) for module in network.modules())
 
 
-def tell_noise(network: nn.Module, noise: Noise) -> None:
+def set_network_noise(network: nn.Module, noise: Noise) -> None:
     """Set the noise of the scan on a network and its parts.
 
     Parameters
@@ -115,7 +115,7 @@ def tell_noise(network: nn.Module, noise: Noise) -> None:
         own(noise)
         return
     for inner in network.children():
-        tell_noise(inner, noise)
+        set_network_noise(inner, noise)
 
 
 def build_network(name: str, /, **kwargs: Any) -> nn.Module:

@@ -108,7 +108,7 @@ class _ResidualBlock(nn.Module):
         return x + changed
 
 
-class MergedBody(nn.Module):
+class MultiscaleBody(nn.Module):
     """Residual blocks at half, a quarter and again half the resolution."""
 
     #: Voxels along every axis per voxel of the coarsest maps.
@@ -163,7 +163,7 @@ class MergedBody(nn.Module):
         return crop_to(pixel_shuffle(maps, 2), x.shape[2:])
 
 
-class _OtherBody(nn.Module):
+class _ExternalBody(nn.Module):
     """Another network as the body, with the noise as additional channels."""
 
     def __init__(self, config: NetworkConfig) -> None:
@@ -188,8 +188,8 @@ class NoiseBounded(nn.Module):
         super().__init__()
         self.config = config
         self.noise = NoiseMap()
-        body = MergedBody if config.body == "merged" else _OtherBody
-        self.body: MergedBody | _OtherBody = body(config)
+        body = MultiscaleBody if config.body == "merged" else _ExternalBody
+        self.body: MultiscaleBody | _ExternalBody = body(config)
         n = config.ndim
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],

@@ -35,7 +35,7 @@ _QT = ("PyQt6", "PySide6")
 
 
 @dataclass(frozen=True)
-class Findings:
+class Diagnosis:
     """Rows by section, and advice if something is missing."""
 
     sections: dict[str, dict[str, str]]
@@ -46,7 +46,7 @@ class Findings:
         return {**self.sections, "advice": list(self.advice)}
 
 
-def examine() -> Findings:
+def examine() -> Diagnosis:
     """Check versions, devices, memory, disk, Qt, display and models."""
     advice: list[str] = []
     sections = {
@@ -61,7 +61,7 @@ def examine() -> Findings:
         "display": _display(advice),
         "models": _models(advice),
     }
-    return Findings(sections, tuple(advice))
+    return Diagnosis(sections, tuple(advice))
 
 
 def _version(name: str) -> str:

@@ -64,7 +64,7 @@ class VariedSolid(Structure, Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class Balls:
+class Spheres:
     """Spherical pores: centre (z, y, x) and radius of each, in voxels."""
 
     shape: Shape
@@ -180,12 +180,12 @@ def foam(
     radius: tuple[float, float],
     seed: int,
     gap: float = 1.0,
-) -> Balls:
+) -> Spheres:
     """Foam of spherical pores that do not overlap [1]_.
 
     Where balls placed at random stay far below the porosity, smaller ones within
     `radius` are packed between them. Balls with walls of `gap` voxels between them do
-    not reach every porosity: see `Balls.share`.
+    not reach every porosity: see `Spheres.share`.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def foam(
         balls = pack_on(
             shape, balls, porosity=porosity, radius=radius, gap=gap, seed=seed
         )
-    return Balls(shape, balls)
+    return Spheres(shape, balls)
 
 
 def blobs(

@@ -22,6 +22,7 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run
 from napari_geosr.core.types import AnyArray, AnyMapping
 from napari_geosr.core.version import __version__
 from napari_geosr.physics.blur import gaussian_blur
+from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 
@@ -258,7 +259,6 @@ class _Detector:
         """Line integrals of shape (Z, angle, column)."""
         import torch
 
-        from napari_geosr.physics.geometry import ParallelGeometry
         from napari_geosr.physics.projector import project
 
         geometry = ParallelGeometry(

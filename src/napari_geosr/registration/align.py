@@ -13,6 +13,7 @@ import numpy.typing as npt
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, never_stop
 from napari_geosr.core.volume import Volume
+from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration import itk
 from napari_geosr.registration.itk import Refinement, TransformKind
 from napari_geosr.registration.sampled import Box, Grid, SampledVolume, copy_steps
@@ -216,8 +217,6 @@ def _search(
 def _means(
     data: npt.NDArray[np.float32], factors: tuple[int, ...]
 ) -> npt.NDArray[np.float32]:
-    from napari_geosr.physics.sampling import area_downsample
-
     pairs = zip(data.shape, factors, strict=True)
     return area_downsample(data[tuple(slice(0, n // f * f) for n, f in pairs)], factors)
 

@@ -82,7 +82,7 @@ def search_steps(
         If `should_stop` returns true.
     """
     angles = _angles(high.grid, degrees)
-    finder = _Finder(low, high.grid)
+    finder = _Correlator(low, high.grid)
     found: list[Candidate] = []
     for done, angle in enumerate(angles, 1):
         if should_stop():
@@ -105,7 +105,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
     return np.linspace(-degrees, degrees, 2 * half + 1)
 
 
-class _Finder:
+class _Correlator:
     """Correlates volumes with the large volume, whose transforms are computed once."""
 
     def __init__(self, low: SampledVolume, small: Grid) -> None:

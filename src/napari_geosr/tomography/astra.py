@@ -21,6 +21,7 @@ import numpy as np
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, ProjectionsError
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.physics.geometry import FanGeometry
 from napari_geosr.tomography.algorithms import beam_of, config_class
 from napari_geosr.tomography.filters import angle_weights, filter_rows
 from napari_geosr.tomography.iterations import (
@@ -177,8 +178,6 @@ def _reconstruct(
 def _scan(geometry: ParallelGeometry) -> Any:
     """The geometry as ASTRA vectors, in voxels, for any axis position and angles."""
     import astra
-
-    from napari_geosr.physics.geometry import FanGeometry
 
     h = geometry.voxel_size
     turn = np.deg2rad(geometry.angles)[:, None]

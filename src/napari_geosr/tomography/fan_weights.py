@@ -25,6 +25,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.angles import distinct_angles, is_wedge
 from napari_geosr.core.errors import ProjectionsError
+from napari_geosr.physics.geometry import ConeGeometry
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -197,8 +198,6 @@ class Weighting:
 
 def ray_cosines(geometry: FanGeometry) -> Floats:
     """Cosine between rays and the central ray: (column,); cone: (row, 1, column)."""
-    from napari_geosr.physics.geometry import ConeGeometry
-
     t = (np.arange(geometry.n_columns) - geometry.centre) * geometry.pixel_size
     full = geometry.source_distance + geometry.detector_distance
     squared = full**2 + t**2

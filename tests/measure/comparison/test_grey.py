@@ -16,7 +16,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.frame import place
-from napari_geosr.measure.comparison.sweep import PlacedSet, grey_steps
+from napari_geosr.measure.comparison.sweep import FrameVolumes, grey_steps
 
 
 def compared(image, truth, mask=None, **settings):
@@ -35,7 +35,7 @@ def compared(image, truth, mask=None, **settings):
         "should_stop": lambda: False,
         **settings,
     }
-    return run_to_end(grey_steps(PlacedSet(placed, "base", sample), **options))
+    return run_to_end(grey_steps(FrameVolumes(placed, "base", sample), **options))
 
 
 @pytest.fixture

@@ -12,7 +12,7 @@ from scipy import ndimage
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.compare import CompareConfig, compare_steps
 from napari_geosr.operations.compare import files as report_files
@@ -42,7 +42,7 @@ def means(data: np.ndarray, factor: int) -> np.ndarray:
 
 def run(volumes, config=None, said=None, **more):
     def note(step):
-        if said is not None and isinstance(step, Warned):
+        if said is not None and isinstance(step, WarningIssued):
             said.append(step.message)
 
     return run_to_end(compare_steps(volumes, config, **more), note)

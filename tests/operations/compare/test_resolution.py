@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.compare import CompareConfig, compare_steps
 
@@ -21,7 +21,7 @@ def run(volumes, config, **more):
     said: list[str] = []
 
     def note(step):
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             said.append(step.message)
 
     return run_to_end(compare_steps(volumes, config, **more), note), said

@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError, FileError, ModelError, VolumeE
 from napari_geosr.core.steps import (
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     run_to_end,
 )
 from napari_geosr.core.volume import Volume
@@ -290,7 +290,7 @@ def test_missing_voxels_stay_missing_and_are_said_of_the_channel():
     result = run_to_end(made, steps.append).volume
     assert np.isnan(result.data).sum() == 1
     assert np.isnan(result.data[1, 3, 4])
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any(text.startswith("Channel 1: 'cells' has 1 NaN") for text in said)
     assert result.provenance[-1]["intensities"]["n_nan"] == 1
 
@@ -298,7 +298,7 @@ def test_missing_voxels_stay_missing_and_are_said_of_the_channel():
 def test_a_sentence_on_the_model_is_said_once():
     config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
     steps = list(restore_steps(series("TYX", (3, 40, 44)), config))
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert sum("neighbouring planes" in text for text in said) == 1
 
 
@@ -330,15 +330,15 @@ def test_the_input_is_never_the_output(tmp_path):
 def test_the_level_is_that_of_the_least_alike_channel():
     volume = series("CYX", (2, 40, 44))
     prepared = prepare(volume)
-    verdict = replace(
-        prepared.channels[1].verdict, level="unlike", reasons=("It is odd.",)
+    unlike = replace(
+        prepared.channels[1].likeness, level="unlike", reasons=("It is odd.",)
     )
-    fine = replace(prepared.channels[0].verdict, level="ok", reasons=())
+    fine = replace(prepared.channels[0].likeness, level="ok", reasons=())
     channels = {
-        0: replace(prepared.channels[0], verdict=fine),
-        1: replace(prepared.channels[1], verdict=verdict),
+        0: replace(prepared.channels[0], likeness=fine),
+        1: replace(prepared.channels[1], likeness=unlike),
     }
-    found = replace(prepared, channels=channels).verdict
+    found = replace(prepared, channels=channels).likeness
     assert found.level == "unlike"
     assert found.reasons == ("Channel 1: It is odd.",)
 
@@ -371,14 +371,14 @@ def test_another_strength_is_that_of_every_channel():
 
 
 def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
-    from napari_geosr.operations.restore.outlook import steps as outlook
+    from napari_geosr.operations.restore.verdict import steps as verdict
 
     def harmful_if_bright(prepared, noise, should_stop):
         bright = prepared.statistics.mean > 1
         level = "harmful" if bright else "ok"
-        return outlook.Outlook(level, "It loses all." if bright else "Fine.")
+        return verdict.RunVerdict(level, "It loses all." if bright else "Fine.")
 
-    monkeypatch.setattr(outlook, "_outlook", harmful_if_bright)
+    monkeypatch.setattr(verdict, "_verdict_of", harmful_if_bright)
     volume = series("CYX", (2, 40, 44))
     data = volume.data.copy()
     data[1] *= 20
@@ -386,11 +386,11 @@ def test_each_channel_is_looked_at_and_named(monkeypatch, tmp_path):
     config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
     steps = []
     result = run_to_end(restore_steps(volume, config, look=True), steps.append)
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert "Channel 1: It loses all." in said
-    assert result.outlook.level == "harmful"
-    assert result.outlook.sentence == "Channel 1: It loses all."
-    assert result.volume.provenance[-1]["outlook"]["level"] == "harmful"
+    assert result.verdict.level == "harmful"
+    assert result.verdict.sentence == "Channel 1: It loses all."
+    assert result.volume.provenance[-1]["verdict"]["level"] == "harmful"
     out = tmp_path / "out.tif"
     with pytest.raises(ModelError, match="Channel 1: .* was not restored"):
         run_to_end(restore_steps(volume, config, out=out, strict=True))
@@ -402,7 +402,7 @@ def test_auto_chooses_once_and_says_on_what():
     steps = []
     made = restore_steps(series("TYX", (3, 40, 44)), config)
     result = run_to_end(made, steps.append).volume
-    said = [s.message for s in steps if isinstance(s, Warned)]
+    said = [s.message for s in steps if isinstance(s, WarningIssued)]
     assert any("chosen on time point 1, for the whole series" in text for text in said)
     assert (result.axes, result.shape) == ("TYX", (3, 40, 44))
 
@@ -418,5 +418,5 @@ def test_noise_that_changes_over_time_is_said(levels):
     volume = Volume(np.asarray(data, np.float32), "TYX", name="cells")
     config = RestoreConfig.create(model="ct-denoise", memory=MEMORY, threads=1)
     steps = prepare_series_steps(volume, config)
-    said = " ".join(step.message for step in steps if isinstance(step, Warned))
+    said = " ".join(step.message for step in steps if isinstance(step, WarningIssued))
     assert ("changes over time" in said) == (len(set(levels)) > 1)

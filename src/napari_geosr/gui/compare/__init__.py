@@ -12,7 +12,7 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.widgets import CompareWidgets
@@ -209,7 +209,7 @@ class CompareDock(CompareWidgets):
         )
 
     def _on_step(self, step: Step) -> None:
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             self._warnings.append(step.message)
             self.message.show_message(" ".join(self._warnings), "warning")
         elif isinstance(step, StageStarted):

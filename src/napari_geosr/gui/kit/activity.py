@@ -9,7 +9,7 @@ from typing import ClassVar, TypeVar
 from qtpy.QtCore import QObject, QTimer, Signal
 
 from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.gui.kit.closing import watch_window_of
 from napari_geosr.gui.kit.worker import BackgroundTask, MakeSteps
 
@@ -164,7 +164,7 @@ class Activity(QObject):
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
             self.progressed.emit(step.message, 0, 0)
-        elif isinstance(step, Warned):
+        elif isinstance(step, WarningIssued):
             self.warned.emit(step.message)
         elif step.total:
             self.progressed.emit("", step.done, step.total)

@@ -56,10 +56,10 @@ def _on_inserted(event: Event) -> None:
     if isinstance(data, np.ndarray) and not isinstance(data, np.memmap):
         set_limits(layer, limits_of(_sample(data)))
         return
-    _LimitsLater(layer, data)
+    _LimitsReader(layer, data)
 
 
-class _LimitsLater:
+class _LimitsReader:
     """Reads a few planes in a worker; sets the limits unless the user did."""
 
     def __init__(self, layer: Image, data: Any) -> None:

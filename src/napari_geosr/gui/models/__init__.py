@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
@@ -262,7 +262,7 @@ class ModelsDock(Dock):
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
             self.stage.setText(step.message)
-        elif isinstance(step, Warned):
+        elif isinstance(step, WarningIssued):
             self._notes.append(step.message)
 
     def _on_cancel(self) -> None:

@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.frame import open_dock
@@ -224,7 +224,7 @@ class PairsDock(PairsWidgets):
         if isinstance(step, StageStarted):
             self.progress_label.setText(f"{step.message}…")
             self.progress.setRange(0, 0)
-        elif isinstance(step, Warned):
+        elif isinstance(step, WarningIssued):
             self._warnings.append(step.message)
         elif step.total:
             self.progress.setRange(0, step.total)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
@@ -309,7 +309,7 @@ class PorosityDock(PorosityWidgets):
             self.preview.pause()
 
     def _on_step(self, step: Step) -> None:
-        if isinstance(step, Warned):
+        if isinstance(step, WarningIssued):
             self.message.show_message(step.message, "warning")
         elif isinstance(step, StageStarted):
             self._stage = step.message

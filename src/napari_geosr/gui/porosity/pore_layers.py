@@ -14,6 +14,7 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import METADATA, add_labels_result, geometry
 from napari_geosr.gui.layers.position import in_layer_units
+from napari_geosr.gui.porosity.threshold_preview import preview_colormap
 from napari_geosr.operations import measure
 
 if TYPE_CHECKING:
@@ -51,8 +52,6 @@ def warm_up() -> None:
     for a second or more. A layer outside a viewer is plain Python without Qt.
     """
     from napari.layers import Labels
-
-    from napari_geosr.gui.porosity.threshold_preview import preview_colormap
 
     Labels(np.eye(4, dtype=np.uint32)[None].repeat(2, 0))
     Labels(np.eye(4, dtype=np.uint8)[None], colormap=preview_colormap())

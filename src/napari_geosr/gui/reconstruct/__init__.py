@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
-    from napari_geosr.operations.reconstruct.preview import SliceTried
+    from napari_geosr.operations.reconstruct.preview import TrialSlice
     from napari_geosr.tomography.centre import Centre
 
 
@@ -308,7 +308,7 @@ class ReconstructDock(ReconstructWidgets):
         if asked:
             self.centre.set_value(round(centre.column, 2))
 
-    def _on_previewed(self, tried: SliceTried, is_coarse: bool) -> None:
+    def _on_previewed(self, tried: TrialSlice, is_coarse: bool) -> None:
         opened = self.activity.opened()
         assert opened is not None
         text = _estimate(opened.scan, tried, is_coarse)
@@ -406,7 +406,7 @@ def _facts(scan: Projections) -> str:
     return ", ".join(parts) + "."
 
 
-def _estimate(scan: Projections, tried: SliceTried, is_coarse: bool) -> str:
+def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> str:
     """How long the whole volume takes, and how large it is, from one slice."""
     edge = tried.volume.shape[-1]
     if is_coarse:

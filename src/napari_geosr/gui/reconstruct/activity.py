@@ -28,7 +28,7 @@ from napari_geosr.gui.reconstruct.layers import (
 )
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
 from napari_geosr.gui.reconstruct.steps import (
-    PreparedRows,
+    PreviewRows,
     centre_steps,
     slice_steps,
     volume_steps,
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
     from napari_geosr.operations.reconstruct import ReconstructionResult
-    from napari_geosr.operations.reconstruct.preview import SliceTried
+    from napari_geosr.operations.reconstruct.preview import TrialSlice
     from napari_geosr.tomography.centre import Centre
 
 #: Names of the operations other than previews.
@@ -60,7 +60,7 @@ class ReconstructActivity(Activity):
     centreFound : object, bool
         The `Centre`, and whether the user requested it.
     previewed : object, bool
-        The `SliceTried` that the preview layer shows now, and whether it is a coarse
+        The `TrialSlice` that the preview layer shows now, and whether it is a coarse
         one that a sharp one follows.
     stopped
         A run was cancelled before it had a slice.
@@ -82,7 +82,7 @@ class ReconstructActivity(Activity):
         self._config = ReconstructConfig()
         self._row = 0
         self._known: tuple[OpenedScan, Centre] | None = None
-        self._kept: PreparedRows = {}
+        self._kept: PreviewRows = {}
         self._views = HiddenViews(viewer)
         self.preview = SlicePreviewLayer(viewer, self._views)
         self._shown_key: Key | None = None
@@ -264,7 +264,7 @@ class ReconstructActivity(Activity):
         )
 
     def _on_tried(
-        self, opened: OpenedScan, tried: SliceTried | None, *, is_coarse: bool = False
+        self, opened: OpenedScan, tried: TrialSlice | None, *, is_coarse: bool = False
     ) -> None:
         if tried is None or PREVIEW not in self._wishes or opened is not self._opened:
             return

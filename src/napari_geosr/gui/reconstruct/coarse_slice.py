@@ -18,10 +18,10 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.operations.reconstruct import reconstruct_slice
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.preview import SliceTried, contrast
+from napari_geosr.operations.reconstruct.preview import TrialSlice, contrast
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.reconstruct.preview import SliceTried
+    from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 #: Rays through a pixel, of all iterations, that two cores work out in about half a
 #: second.
@@ -36,11 +36,11 @@ class CoarseSlice(Step):
 
     Attributes
     ----------
-    tried : SliceTried
+    tried : TrialSlice
         Its seconds are those that the sharp one will about take.
     """
 
-    tried: SliceTried | None = None
+    tried: TrialSlice | None = None
 
 
 def coarseness(scan: Projections, config: ReconstructConfig) -> int:
@@ -62,7 +62,7 @@ def coarse_slice(
     column: float,
     factor: int,
     should_stop: ShouldStop,
-) -> SliceTried:
+) -> TrialSlice:
     """Reconstruct a row from columns that are `factor` times as wide.
 
     Parameters
@@ -98,4 +98,4 @@ def coarse_slice(
     middle = (lines.n_columns - 1) / 2 * width
     first = middle - (volume.shape[-1] - 1) / 2 * width * factor
     volume = volume.replace(origin=(row * volume.voxel_size[0], first, first))
-    return SliceTried(volume, contrast(volume.data), seconds)
+    return TrialSlice(volume, contrast(volume.data), seconds)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
 
     from napari_geosr.operations.reconstruct import ReconstructionResult
-    from napari_geosr.operations.reconstruct.preview import SliceTried
+    from napari_geosr.operations.reconstruct.preview import TrialSlice
 
 
 class HiddenViews:
@@ -89,7 +89,7 @@ class SlicePreviewLayer:
         self._views = views
         self.layer: Image | None = None
 
-    def show(self, tried: SliceTried) -> None:
+    def show(self, tried: TrialSlice) -> None:
         """Show a slice; the contrast is chosen for the first one alone."""
         volume = tried.volume
         name = f"{volume.name} · preview"

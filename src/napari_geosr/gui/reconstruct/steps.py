@@ -38,12 +38,12 @@ from napari_geosr.operations.reconstruct.preview import contrast
 
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct import ReconstructionResult
-    from napari_geosr.operations.reconstruct.preview import KeptRow, SliceTried
+    from napari_geosr.operations.reconstruct.preview import PreviewRow, TrialSlice
     from napari_geosr.tomography.centre import Centre
 
 
 #: What one slice leaves for the next; made in the worker.
-PreparedRows = dict[str, "KeptRow"]
+PreviewRows = dict[str, "PreviewRow"]
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ def slice_steps(
     config: ReconstructConfig,
     row: int,
     known: Centre | None,
-    kept: PreparedRows,
+    kept: PreviewRows,
     should_stop: ShouldStop,
-) -> Generator[Step, None, SliceTried]:
+) -> Generator[Step, None, TrialSlice]:
     """Reconstruct the slice of one row; `CoarseSlice` first where that takes long.
 
     Parameters
@@ -95,7 +95,7 @@ def slice_steps(
     should_stop : callable
     """
     yield from ready_steps(config, scan.geometry, should_stop)
-    row_kept = kept.setdefault("row", preview.KeptRow())
+    row_kept = kept.setdefault("row", preview.PreviewRow())
     factor = coarseness(scan, config)
     if factor > 1:
         column = _column(scan, config, known)

@@ -19,7 +19,7 @@ from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.copying import as_it_ran, copy_run
-from napari_geosr.gui.restore.ready import ReadyRun, preview_edge
+from napari_geosr.gui.restore.ready import RunPreparation, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, NO_IMAGE, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce
@@ -55,10 +55,10 @@ class RestoreDock(RestoreWidgets):
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
-        self._runs_after_look = self._takes_left = False
+        self._runs_after_verdict = self._takes_left = False
         self._run_timer = QTimer(self)
         self._run_timer.setSingleShot(True)
-        self._run_timer.timeout.connect(self._run_after_look)
+        self._run_timer.timeout.connect(self._run_after_verdict)
         self._handover = ModelHandover(self._viewer, self)
         self.show_busy("")
         remark = self._recall()
@@ -85,17 +85,17 @@ class RestoreDock(RestoreWidgets):
         self.model_box.failed.connect(self.show_failure)
         self.form.changed.connect(self._on_settings)
         self.strength.changed.connect(self._on_settings)
-        self.outlook.ranked.connect(self._on_ranked)
-        self.outlook.find_button.clicked.connect(self._on_find)
-        self.outlook.failed.connect(self.show_failure)
-        adapt = self.outlook.adapt_button
+        self.verdict_panel.ranked.connect(self._on_ranked)
+        self.verdict_panel.find_button.clicked.connect(self._on_find)
+        self.verdict_panel.failed.connect(self.show_failure)
+        adapt = self.verdict_panel.adapt_button
         adapt.told.connect(self.message.show_message)
         adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
         adapt.clicked.connect(self._on_adapting)
         adapt.adapted.connect(self._on_adapted)
         adapt.failed.connect(self.show_failure)
         self._handover.done.connect(lambda text: self.message.show_message(text, "ok"))
-        self.outlook.activity.lookEnded.connect(self._on_look_ended)
+        self.verdict_panel.activity.verdictEnded.connect(self._on_verdict_ended)
         self._handover.failed.connect(self.show_failure)
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
@@ -179,7 +179,7 @@ class RestoreDock(RestoreWidgets):
             )
 
     def _on_layer_chosen(self) -> None:
-        self._runs_after_look = False
+        self._runs_after_verdict = False
         layer = self.layer_combo.layer()
         self.message.clear()
         self.voxel_size.set_layer(None)
@@ -201,14 +201,14 @@ class RestoreDock(RestoreWidgets):
         self._usable = None if layer is None else weakref.ref(layer)
         self._volume = volume
         self._offer_adapting(volume)
-        self.outlook.set_scan(volume, layer)
+        self.verdict_panel.set_scan(volume, layer)
         self.activity.set_source(layer)
         self._on_extent()
         self._on_settings()
         self.show_busy(self.activity.busy)
 
     def _on_model(self) -> None:
-        self._runs_after_look = False
+        self._runs_after_verdict = False
         self.message.clear()  # it was about another model
         self.uncertainty.set_card(self.model_box.card())
         self.strength.set_card(self.model_box.card())
@@ -229,7 +229,7 @@ class RestoreDock(RestoreWidgets):
             self.activity.set_source(layer)
         self.show_busy(self.activity.busy)
         if leaves:
-            self.outlook.leave_it()
+            self.verdict_panel.leave_it()
             return
         try:
             self.activity.set_config(self.config())
@@ -238,8 +238,8 @@ class RestoreDock(RestoreWidgets):
 
     def _on_voxel_size(self, layer: Layer) -> None:
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
-        if self.outlook.ranking is not None:  # voxels are unchanged
-            self.model_box.set_ranking(self.outlook.ranking, propose=False)
+        if self.verdict_panel.ranking is not None:  # voxels are unchanged
+            self.model_box.set_ranking(self.verdict_panel.ranking, propose=False)
         self.activity.reconsider()
 
     # Actions
@@ -265,20 +265,20 @@ class RestoreDock(RestoreWidgets):
             self.message.show_error(error)
             return
         self.model_box.set_by_hand(True)
-        if not (self.activity.is_ready and self.outlook.activity.has_looked):
+        if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First find out what the run does; the user may have to confirm it.
-            self._runs_after_look = True
+            self._runs_after_verdict = True
             self.message.show_message("Checking what the model does before the run…")
             self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
                 self.activity.reconsider()
-            self.outlook.activity.look_first()
+            self.verdict_panel.activity.find_verdict()
             return
         card = self.model_box.card()
         name = config.model if card is None else card.name
         self.message.clear()
-        if not self.outlook.approves(config.model, name):
+        if not self.verdict_panel.approves(config.model, name):
             self.show_busy(self.activity.busy)
             return
         self._show_result(None)
@@ -288,23 +288,23 @@ class RestoreDock(RestoreWidgets):
         self.activity.run(takes_left=self._takes_left)
         self.show_busy(self.activity.busy)
 
-    def _on_look_ended(self) -> None:
-        if self._runs_after_look:
+    def _on_verdict_ended(self) -> None:
+        if self._runs_after_verdict:
             # Deferred: a question may have to be answered first.
             self._run_timer.start()
 
-    def _run_after_look(self) -> None:
-        if self._runs_after_look:
-            self._runs_after_look = False
+    def _run_after_verdict(self) -> None:
+        if self._runs_after_verdict:
+            self._runs_after_verdict = False
             self._on_run()
 
     def _on_find(self) -> None:
         self.model_box.set_by_hand(False)  # accept the proposal
-        self.outlook.activity.find()
+        self.verdict_panel.activity.find()
 
     def _on_cancel(self) -> None:
-        if self._runs_after_look:
-            self._runs_after_look = False
+        if self._runs_after_verdict:
+            self._runs_after_verdict = False
             self.message.clear()
         self.preview_button.setChecked(False)
         self.activity.cancel()
@@ -350,9 +350,9 @@ class RestoreDock(RestoreWidgets):
         self._name_run_button()
         self.left.set_left(None)
         self.estimate.setText("Estimate: –")
-        self.outlook.set_not_ready()
+        self.verdict_panel.set_not_ready()
         if self.model_box.model() == NONE:
-            self.outlook.leave_it()
+            self.verdict_panel.leave_it()
 
     def _on_adapting(self) -> None:
         layer = self.layer_combo.layer()
@@ -374,12 +374,12 @@ class RestoreDock(RestoreWidgets):
             and not self.extent.is_series()
         )
         model = self.model_box.model() if can else ""
-        self.outlook.adapt_button.set_choice(volume, model)
+        self.verdict_panel.adapt_button.set_choice(volume, model)
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self.model_box.set_ranking(ranking)
 
-    def _on_ready(self, ready: ReadyRun) -> None:
+    def _on_ready(self, ready: RunPreparation) -> None:
         estimate = ready.estimate
         device = ready.prepared.device.upper()
         self.estimate.setText(
@@ -392,20 +392,20 @@ class RestoreDock(RestoreWidgets):
         source = self.activity.source()
         if source is not None:
             # For a series, the point on screen is examined.
-            self.outlook.set_ready(
+            self.verdict_panel.set_ready(
                 source,
                 lambda: ready.at(chosen_position(source, self._viewer)),
                 preview_edge(ready),
             )
-        if self._runs_after_look and self.outlook.activity.has_looked:
+        if self._runs_after_verdict and self.verdict_panel.activity.has_verdict:
             self._run_timer.start()
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
         # Requested, but waiting for the preparation.
-        awaited = self._runs_after_look or self.activity.wants_run
+        awaited = self._runs_after_verdict or self.activity.wants_run
         shows = awaited or what in ("run", "prepare")
-        self.outlook.activity.set_paused(bool(what))
+        self.verdict_panel.activity.set_paused(bool(what))
         self.left.setEnabled(not (running or awaited))
         if running:
             self.left.set_left(None)
@@ -452,7 +452,7 @@ class RestoreDock(RestoreWidgets):
         self.message.show_message(text, "warning")
 
     def show_failure(self, error: Exception) -> None:
-        self._runs_after_look = False
+        self._runs_after_verdict = False
         self.preview_button.setChecked(False)
         self.show_busy(self.activity.busy)
         super().show_failure(error)

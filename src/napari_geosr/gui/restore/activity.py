@@ -15,7 +15,7 @@ from napari_geosr.core.steps import (
     Step,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
@@ -43,7 +43,7 @@ from napari_geosr.gui.restore.preview import (
     region_on_screen,
 )
 from napari_geosr.gui.restore.ready import (
-    ReadyRun,
+    RunPreparation,
     named,
     preview_edge,
     ready_steps,
@@ -61,7 +61,7 @@ if TYPE_CHECKING:
     from napari.layers import Image, Labels, Layer
     from napari.utils.events import Event
 
-    from napari_geosr.operations.restore.continued import KeptPart
+    from napari_geosr.operations.restore.resume import FinishedPart
 
 #: Names of the operations other than previews.
 PREPARE, RUN = "prepare", "run"
@@ -79,7 +79,7 @@ class RestoreActivity(Activity):
 
     Signals
     -------
-    ready : ReadyRun
+    ready : RunPreparation
         The layer and the model fit; estimate and verdict are known.
     notReady
         Layer, model or settings changed: estimate and verdict are no longer valid.
@@ -102,7 +102,7 @@ class RestoreActivity(Activity):
         self._source: weakref.ref[Image] | None = None
         self._config = RestoreConfig()
         self._wants_all = False
-        self._ready: ReadyRun | None = None
+        self._ready: RunPreparation | None = None
         self._says_ready = False  # since the last change
         self._preview = PreviewLayer(viewer)
         self._preview_key: Key | None = None
@@ -226,7 +226,7 @@ class RestoreActivity(Activity):
         if self._busy == PREVIEW:
             self.cancel()
 
-    def left(self) -> KeptPart | None:
+    def left(self) -> FinishedPart | None:
         """Return the finished part of this run that a killed program left."""
         return self._ready.left if self._ready is not None and self.is_ready else None
 
@@ -338,20 +338,20 @@ class RestoreActivity(Activity):
         self.start(
             PREPARE,
             lambda should_stop: ready_steps(volume, config, should_stop),
-            lambda result: self._on_prepared(ReadyRun(key, *result)),
+            lambda result: self._on_prepared(RunPreparation(key, *result)),
         )
 
-    def _on_prepared(self, ready: ReadyRun) -> None:
+    def _on_prepared(self, ready: RunPreparation) -> None:
         layer = self.source()
         if layer is not None and self._key(layer) == ready.key:
             self._preview_edge = preview_edge(ready)
             self._say_ready(ready)
 
-    def _say_ready(self, ready: ReadyRun) -> None:
+    def _say_ready(self, ready: RunPreparation) -> None:
         self._ready, self._says_ready = ready, True
         self.ready.emit(ready)
 
-    def _start_preview(self, layer: Image, ready: ReadyRun) -> None:
+    def _start_preview(self, layer: Image, ready: RunPreparation) -> None:
         region, position = self._on_screen(layer)
         places = ((part.start, part.stop) for part in region)
         key = (ready.key, *position.items(), *places)
@@ -381,7 +381,7 @@ class RestoreActivity(Activity):
             self._preview.show(volume, layer)
             self.previewed.emit(layer, self._preview.layer)
 
-    def _start_run(self, layer: Image, ready: ReadyRun) -> None:
+    def _start_run(self, layer: Image, ready: RunPreparation) -> None:
         self._wishes.discard(RUN)
         self._preview.remove()
         self._preview_key = None
@@ -486,7 +486,7 @@ class RestoreActivity(Activity):
             self.warned.emit(said)
 
     def _on_step(self, step: Step) -> None:
-        if isinstance(step, Warned) and self._busy != RUN:
+        if isinstance(step, WarningIssued) and self._busy != RUN:
             return  # reported when it matters
         super()._on_step(step)
 

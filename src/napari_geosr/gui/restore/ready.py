@@ -23,7 +23,7 @@ from napari_geosr.operations.restore import (
     RestorationResult,
     RestoreConfig,
 )
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.resume import FinishedPart
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -32,13 +32,15 @@ if TYPE_CHECKING:
     from napari_geosr.inference.runner import Estimate
 
 #: Result of the preparation of a run: see `ready_steps`.
-Found = tuple[PreparedRestoration, "Estimate", PreparedSeries | None, KeptPart | None]
+Found = tuple[
+    PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
+]
 #: Maximum estimated duration of a preview in seconds; longer ones are made smaller.
 _PREVIEW_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
-class ReadyRun:
+class RunPreparation:
     """A prepared restoration, its estimate, and the layer and settings it is for.
 
     Attributes
@@ -47,7 +49,7 @@ class ReadyRun:
         The prepared restoration; for a series, with all its axes.
     series : PreparedSeries or None
         Set if all points of a series are restored.
-    left : KeptPart or None
+    left : FinishedPart or None
         What a program that was killed has finished of the result.
     """
 
@@ -55,7 +57,7 @@ class ReadyRun:
     prepared: PreparedRestoration
     estimate: Any
     series: PreparedSeries | None = None
-    left: KeptPart | None = None
+    left: FinishedPart | None = None
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
         """The prepared restoration of the part at `position`, which is on screen."""
@@ -74,7 +76,7 @@ class ReadyRun:
         return int(n_voxels * card.upscale_factor ** len(card.axes) * itemsize)
 
 
-def preview_edge(ready: ReadyRun) -> int:
+def preview_edge(ready: RunPreparation) -> int:
     """Choose the preview size so that the preview takes only seconds.
 
     A 3D network also computes the planes within its halo: far more voxels than are
@@ -94,13 +96,15 @@ def preview_edge(ready: ReadyRun) -> int:
     return PREVIEW_EDGES[-1]
 
 
-def restrengthened(ready: ReadyRun, key: tuple[Any, ...]) -> ReadyRun | None:
+def restrengthened(
+    ready: RunPreparation, key: tuple[Any, ...]
+) -> RunPreparation | None:
     """The run with another strength, if nothing else changed; otherwise None.
 
     Parameters
     ----------
     key : tuple
-        Required key, as in `ReadyRun.key`; its last item holds the settings.
+        Required key, as in `RunPreparation.key`; its last item holds the settings.
     """
     *before, was = ready.key
     *now, wanted = key
@@ -124,7 +128,7 @@ def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
 
 
 def run_of(
-    ready: ReadyRun, layer: Image, first: Region, position: Mapping[str, int]
+    ready: RunPreparation, layer: Image, first: Region, position: Mapping[str, int]
 ) -> Callable[..., Generator[Step, None, RestorationResult]]:
     """Return the steps that restore the whole layer, the region on screen first.
 
@@ -145,7 +149,7 @@ def run_of(
 
 
 def stopped_run(
-    ready: ReadyRun,
+    ready: RunPreparation,
     layer: Image,
     viewer: napari.viewer.Viewer,
     earlier: Volume | None = None,
@@ -157,7 +161,7 @@ def stopped_run(
 
     Parameters
     ----------
-    ready : ReadyRun
+    ready : RunPreparation
     layer : Image
         The layer being restored.
     viewer : napari.viewer.Viewer
@@ -196,7 +200,7 @@ def ready_steps(
     estimate : Estimate
     series : PreparedSeries or None
         None for a single volume.
-    left : KeptPart or None
+    left : FinishedPart or None
         What a program that was killed has finished of the result.
     """
     yield StageStarted(message="Starting")

@@ -70,7 +70,7 @@ class UncertaintyBox(QWidget):
         self.members.setSpecialValueText("automatic")
         self.members.setSuffix(" members")
         self.members.setKeyboardTracking(False)
-        self.members.setAccessibleName("Members")
+        self.members.setAccessibleName("EnsembleNetwork")
         self.members.setToolTip(
             "Number of mirrored and rotated copies, each of which takes as long as "
             "one run. Automatic: 8, or fewer if the model and the voxel "

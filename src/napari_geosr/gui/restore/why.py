@@ -10,7 +10,7 @@ import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.activity import Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
@@ -199,7 +199,7 @@ class WhyBox(QWidget):
     def _on_step(self, step: Step) -> None:
         if isinstance(step, StageStarted):
             self.answer.show_message(f"{step.message}…")
-        elif isinstance(step, Warned):
+        elif isinstance(step, WarningIssued):
             self.answer.show_message(step.message, "warning")
 
     def _on_error(self, error: Exception) -> None:

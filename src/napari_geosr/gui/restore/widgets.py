@@ -35,9 +35,9 @@ from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
-from napari_geosr.gui.restore.left_row import LeftRow
-from napari_geosr.gui.restore.outlook.panel import OutlookPanel
+from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
+from napari_geosr.gui.restore.verdict.panel import VerdictPanel
 from napari_geosr.gui.restore.why import WhyBox
 from napari_geosr.operations.restore import RestoreConfig
 
@@ -86,9 +86,9 @@ class RestoreWidgets(Dock):
         self.frames = FramesRow()
         self.notes = NotesRow(self.voxel_size, self.frames)
         self.strength = StrengthSlider()
-        self.outlook = OutlookPanel(viewer)
-        self.verdict = self.outlook.verdict
-        self.left = LeftRow()
+        self.verdict_panel = VerdictPanel(viewer)
+        self.verdict = self.verdict_panel.message
+        self.left = FinishedPartRow()
         self.job_row = JobRow(viewer, "restore", self)
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
@@ -109,7 +109,7 @@ class RestoreWidgets(Dock):
         self.check_button = CheckButton(viewer)
         self.check_verdict = CheckVerdict()
         self.check_button.checked_result.connect(self.check_verdict.show_check)
-        self.check_verdict.contradicted.connect(self.outlook.take_back)
+        self.check_verdict.contradicted.connect(self.verdict_panel.take_back)
         self.why = WhyBox(viewer)
         self.compare = CompareBox(viewer)
         for button in self.compare.toggles():
@@ -180,7 +180,7 @@ class RestoreWidgets(Dock):
             self.notes,
             self.voxel_size,
             self.frames,
-            self.outlook,
+            self.verdict_panel,
             self.left,
             self.estimate,
         ):

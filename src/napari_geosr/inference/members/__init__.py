@@ -15,7 +15,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.registry import Registry
 
 if TYPE_CHECKING:
-    from napari_geosr.inference.members._networks import Members
+    from napari_geosr.inference.members._networks import EnsembleNetwork
     from napari_geosr.inference.windows import Standardisation
     from napari_geosr.models.bundle import Model
 
@@ -100,7 +100,7 @@ def load(kind: str) -> Any:
     return KINDS.load(kind)
 
 
-def make_members(kind: str, question: EnsembleInputs) -> Members:
+def make_members(kind: str, question: EnsembleInputs) -> EnsembleNetwork:
     """A network that runs all members on a window; outputs mean and deviation.
 
     Raises
@@ -108,5 +108,5 @@ def make_members(kind: str, question: EnsembleInputs) -> Members:
     ConfigError, ModelError
         If the models do not match, or fewer members are available than requested.
     """
-    members: Members = load(kind).make(question)
+    members: EnsembleNetwork = load(kind).make(question)
     return members

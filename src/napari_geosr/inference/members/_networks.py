@@ -19,11 +19,11 @@ from napari_geosr.inference.members._symmetry import Symmetry
 from napari_geosr.inference.memory import network_spec
 from napari_geosr.inference.windows import Standardisation
 from napari_geosr.models.bundle import Model
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 from napari_geosr.networks.spec import NetworkSpec
 
 
-class Members(nn.Module):
+class EnsembleNetwork(nn.Module):
     """Runs each member on the same window; keeps sums rather than all outputs.
 
     Parameters
@@ -107,7 +107,9 @@ class AdaptedNetwork(nn.Module):
     def set_noise(self, noise: Noise) -> None:
         """Set the noise of the run, converted to the network's grey scale."""
         factor, offset = self._into
-        tell_noise(self.network, noise.standardised(-offset / factor, 1 / factor))
+        set_network_noise(
+            self.network, noise.standardised(-offset / factor, 1 / factor)
+        )
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Output of the model for a window, on the run's grey scale."""
@@ -132,7 +134,7 @@ class SymmetryView(nn.Module):
         found = dict(noise.correlation)
         if self.symmetry.quarter_turns % 2 and {"y", "x"} <= found.keys():
             found["y"], found["x"] = found["x"], found["y"]
-        tell_noise(self.network, replace(noise, correlation=found))
+        set_network_noise(self.network, replace(noise, correlation=found))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform, run, and transform back."""

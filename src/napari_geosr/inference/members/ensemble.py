@@ -15,7 +15,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
-    from napari_geosr.inference.members._networks import Members
+    from napari_geosr.inference.members._networks import EnsembleNetwork
     from napari_geosr.models.bundle import Model
 
 TITLE = "several models"
@@ -23,7 +23,7 @@ HELP = "models of the same task, e.g. trained with different seeds"
 NEEDS_OTHERS = True
 
 
-def make(question: EnsembleInputs) -> Members:
+def make(question: EnsembleInputs) -> EnsembleNetwork:
     """One member per model.
 
     Raises
@@ -31,7 +31,7 @@ def make(question: EnsembleInputs) -> Members:
     ConfigError
         If the models are for different tasks, or one is given twice.
     """
-    from napari_geosr.inference.members._networks import AdaptedNetwork, Members
+    from napari_geosr.inference.members._networks import AdaptedNetwork, EnsembleNetwork
 
     first, *others = question.models
     for model in question.models:
@@ -56,7 +56,9 @@ def make(question: EnsembleInputs) -> Members:
         AdaptedNetwork(model, question.statistics, spec.adjacent_slices)
         for model in question.models
     ]
-    return Members(members, spec, [model.card.name for model in question.models])
+    return EnsembleNetwork(
+        members, spec, [model.card.name for model in question.models]
+    )
 
 
 def _check(first: Model, other: Model) -> None:

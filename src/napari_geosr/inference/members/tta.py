@@ -18,7 +18,7 @@ from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
     from napari_geosr.inference.members import EnsembleInputs
-    from napari_geosr.inference.members._networks import Members
+    from napari_geosr.inference.members._networks import EnsembleNetwork
 
 TITLE = "flips and turns"
 HELP = "the model on the volume as it is, mirrored and turned by 90°"
@@ -55,7 +55,7 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
     ]
 
 
-def make(question: EnsembleInputs) -> Members:
+def make(question: EnsembleInputs) -> EnsembleNetwork:
     """Members for the first model.
 
     Raises
@@ -63,7 +63,7 @@ def make(question: EnsembleInputs) -> Members:
     ConfigError
         If more members are requested than there are symmetries.
     """
-    from napari_geosr.inference.members._networks import Members, SymmetryView
+    from napari_geosr.inference.members._networks import EnsembleNetwork, SymmetryView
 
     network = question.models[0].restorer()
     spec = network_spec(network)
@@ -77,7 +77,7 @@ def make(question: EnsembleInputs) -> Members:
         )
     chosen = known[:n]
     members = [SymmetryView(network, symmetry) for symmetry in chosen]
-    return Members(members, _spec_of(spec, chosen), [str(s) for s in chosen])
+    return EnsembleNetwork(members, _spec_of(spec, chosen), [str(s) for s in chosen])
 
 
 def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:

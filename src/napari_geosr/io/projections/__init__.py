@@ -18,11 +18,18 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, refuse_absurd
+from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
 from napari_geosr.io.hdf5_items import opened
 from napari_geosr.io.lazy import decoding
-from napari_geosr.io.projections.angles import GivenAngles, stored_in
+from napari_geosr.io.projections.angles import AngleSettings, stored_in
+from napari_geosr.io.projections.data_exchange import (
+    read_data_exchange,
+    write_data_exchange,
+)
+from napari_geosr.io.projections.images import read_images
+from napari_geosr.io.projections.nxtomo import detectors, read_nxtomo
 from napari_geosr.io.reading import check_readable
 from napari_geosr.io.suffixes import looks_like, suffix_of
 
@@ -101,7 +108,7 @@ def read_projections(
         text, _, inside = text.partition("::")
         inner = dataset or inside
     given = Path(text).expanduser()
-    wanted = GivenAngles(angles, angle_range, endpoint, angle_unit)
+    wanted = AngleSettings(angles, angle_range, endpoint, angle_unit)
     _check_there(given)
     if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
@@ -111,8 +118,6 @@ def read_projections(
             )
         found = _read_hdf5(given, inner, wanted)
     else:
-        from napari_geosr.io.projections.images import read_images
-
         found = read_images(given, wanted, flats=flats, darks=darks, dataset=inner)
     return _with_words(found, pixel_size, unit, centre, line_integrals)
 
@@ -131,10 +136,7 @@ def _check_there(path: Path) -> None:
         )
 
 
-def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projections:
-    from napari_geosr.io.projections.data_exchange import read_data_exchange
-    from napari_geosr.io.projections.nxtomo import detectors, read_nxtomo
-
+def _read_hdf5(path: Path, dataset: str | None, given: AngleSettings) -> Projections:
     with opened(path) as file, decoding(path, "its structure"):
         given = _inner_angles(file, path, given)
         name = (dataset or "").strip("/")
@@ -157,14 +159,14 @@ def _read_hdf5(path: Path, dataset: str | None, given: GivenAngles) -> Projectio
     )
 
 
-def _inner_angles(file: h5py.File, path: Path, given: GivenAngles) -> GivenAngles:
+def _inner_angles(file: h5py.File, path: Path, given: AngleSettings) -> AngleSettings:
     """Replace the name of a dataset of the file by the angles in it."""
     name = given.angles
     if not isinstance(name, str) or Path(name).exists() or file.get(name) is None:
         return given
     stored = stored_in(file[name], f"{path.name}, {name}")
     unit = given.unit or stored.unit
-    return GivenAngles(stored.values, given.angle_range, given.endpoint, unit)
+    return AngleSettings(stored.values, given.angle_range, given.endpoint, unit)
 
 
 def _with_words(
@@ -244,7 +246,6 @@ def is_projections(path: str | Path) -> bool:
     given = Path(path)
     if suffix_of(given) not in HDF5.suffixes or not given.is_file():
         return False
-    from napari_geosr.io.projections.nxtomo import detectors
 
     try:
         with opened(given) as file, decoding(given, "its structure"):
@@ -279,9 +280,6 @@ def write_projections(
         If the file exists and `overwrite` is false, its suffix is not an HDF5 suffix,
         its folder is missing or not writable, or the disk is full.
     """
-    from napari_geosr.io.atomic import check_folder, replacing
-    from napari_geosr.io.projections.data_exchange import write_data_exchange
-
     target = Path(path).expanduser()
     if suffix_of(target) not in PROJECTION_SUFFIXES:
         raise FileError(

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import FileError, ProjectionsError
+from napari_geosr.io.hdf5_items import text_of
 
 Angles = npt.NDArray[np.float64]
 
@@ -41,7 +42,7 @@ class StoredAngles:
 
 
 @dataclass(frozen=True)
-class GivenAngles:
+class AngleSettings:
     """Angles that the user gives; they take precedence over the file.
 
     Attributes
@@ -187,8 +188,6 @@ def _unit_in(text: str) -> str | None:
 
 def stored_in(item: Any, where: str) -> StoredAngles:
     """Angles of an HDF5 dataset, with the unit from its attributes."""
-    from napari_geosr.io.hdf5_items import text_of
-
     if np.dtype(item.dtype).kind not in "iuf":
         raise FileError(f"{where}: the angles are not numbers. Give them in a file.")
     said = text_of(item.attrs.get("units", item.attrs.get("unit", ""))).strip()

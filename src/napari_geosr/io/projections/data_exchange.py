@@ -26,7 +26,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL, parse_unit
 from napari_geosr.io.hdf5_items import Dataset, open_item, text_of
 from napari_geosr.io.lazy import ArrangedSource, LazyArray
-from napari_geosr.io.projections.angles import GivenAngles, stored_in
+from napari_geosr.io.projections.angles import AngleSettings, stored_in
 from napari_geosr.io.suffixes import stem_of
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _PIXEL_SIZES = ("actual_pixel_size_{}", "pixel_size_{}", "{}_pixel_size")
 
 
 def read_data_exchange(
-    file: object, path: Path, given: GivenAngles, data: str = "exchange/data"
+    file: object, path: Path, given: AngleSettings, data: str = "exchange/data"
 ) -> Projections:
     """Read the projections of an open file lazily.
 
@@ -48,7 +48,7 @@ def read_data_exchange(
     ----------
     file : h5py.File
     path : Path
-    given : GivenAngles
+    given : AngleSettings
         Takes precedence over the file's angles.
     data : str
         Dataset of the projections; flats, darks and angles are in the same group.

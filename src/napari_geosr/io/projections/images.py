@@ -21,7 +21,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.lazy import ArrangedSource, LazyArray
-from napari_geosr.io.projections.angles import GivenAngles
+from napari_geosr.io.projections.angles import AngleSettings
 from napari_geosr.io.slices import read_slices
 from napari_geosr.io.suffixes import suffix_of
 
@@ -32,7 +32,7 @@ _DARK_NAMES = ("dark",)
 
 def read_images(
     path: Path,
-    given: GivenAngles,
+    given: AngleSettings,
     *,
     flats: str | Path | None = None,
     darks: str | Path | None = None,
@@ -48,7 +48,7 @@ def read_images(
     ----------
     path : Path
         A TIFF file, a folder, or a glob such as ``scan/proj*.tif``.
-    given : GivenAngles
+    given : AngleSettings
         Angles; image files do not contain them.
     flats, darks : path, optional
         Files or folders of flat and dark fields.

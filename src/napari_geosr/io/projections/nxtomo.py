@@ -22,7 +22,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.selection import select
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.hdf5_items import MAX_DEPTH, identity, open_item, text_of
-from napari_geosr.io.projections.angles import GivenAngles, StoredAngles, stored_in
+from napari_geosr.io.projections.angles import AngleSettings, StoredAngles, stored_in
 from napari_geosr.io.projections.data_exchange import lazy_frames, pixel_size_in
 from napari_geosr.io.suffixes import stem_of
 
@@ -57,7 +57,7 @@ def _keyed(group: h5py.Group, prefix: str, depth: int, seen: set[Any]) -> Iterat
 
 
 def read_nxtomo(
-    file: h5py.File, path: Path, given: GivenAngles, detector: str | None = None
+    file: h5py.File, path: Path, given: AngleSettings, detector: str | None = None
 ) -> Projections:
     """Read the scan of one detector lazily.
 
@@ -65,7 +65,7 @@ def read_nxtomo(
     ----------
     file : h5py.File
     path : Path
-    given : GivenAngles
+    given : AngleSettings
         Takes precedence over the file's angles.
     detector : str, optional
         Path of the detector's group, where there are several with frames.

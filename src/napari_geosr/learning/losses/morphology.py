@@ -26,7 +26,7 @@ from torch.autograd.function import once_differentiable
 Offsets = tuple[tuple[int, int], ...]
 
 
-class _Extreme(torch.autograd.Function):
+class _LocalExtremum(torch.autograd.Function):
     """Maximum or minimum over each voxel and those at given offsets."""
 
     @staticmethod
@@ -68,7 +68,7 @@ def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
     largest : bool
         Maximum (dilation) or minimum (erosion).
     """
-    found: Tensor = _Extreme.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
+    found: Tensor = _LocalExtremum.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
     return found
 
 

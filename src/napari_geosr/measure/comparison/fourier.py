@@ -22,6 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.types import AnyArray, AnyDict
+from napari_geosr.measure.number_text import number_text
 
 Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
@@ -430,8 +431,6 @@ def power_spectrum(
 
 def fsc_summary(found: Mapping[str, FourierCorrelation]) -> list[tuple[str, str]]:
     """Rows of (label, text): the resolution by each criterion."""
-    from napari_geosr.measure.number_text import number_text
-
     rows = []
     for name, curve in found.items():
         texts = []

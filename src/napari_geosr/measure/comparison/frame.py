@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from napari_geosr.core.arrays import sliceable
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL
@@ -124,7 +125,7 @@ class _Axis:
         return csr_array((np.array(values, np.float32), (rows, columns)), shape=shape)
 
 
-class PlacedArray:
+class FrameArray:
     """Grey values of a volume on the grid of a frame, read and averaged lazily.
 
     A voxel is NaN if any of its voxels of the volume is not finite.
@@ -194,7 +195,7 @@ def _weighted_along(block: FloatArray, axis: int, weights: Any) -> FloatArray:
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedVolume:
+class FrameVolume:
     """A volume in a frame.
 
     Attributes
@@ -202,7 +203,7 @@ class PlacedVolume:
     volume : Volume
         The original volume, with spatial axes only.
     frame : Frame
-    array : PlacedArray
+    array : FrameArray
     factors : tuple of float
         Number of volume voxels per frame voxel, along each axis.
     is_whole : bool
@@ -214,7 +215,7 @@ class PlacedVolume:
 
     volume: Volume
     frame: Frame
-    array: PlacedArray = field(repr=False)
+    array: FrameArray = field(repr=False)
     factors: tuple[float, ...]
     is_whole: bool
     box: tuple[slice, ...]
@@ -238,8 +239,6 @@ class PlacedVolume:
 
     def cropped(self) -> Volume:
         """The volume on its own grid, cropped to the frame; nothing is read."""
-        from napari_geosr.core.arrays import sliceable
-
         volume = self.volume
         if all(b == slice(0, n) for b, n in zip(self.box, volume.shape, strict=True)):
             return volume
@@ -268,7 +267,7 @@ class PlacedVolume:
         return said
 
 
-def place(volumes: Mapping[str, Volume]) -> dict[str, PlacedVolume]:
+def place(volumes: Mapping[str, Volume]) -> dict[str, FrameVolume]:
     """Place volumes in the frame that all of them cover.
 
     Parameters
@@ -278,7 +277,7 @@ def place(volumes: Mapping[str, Volume]) -> dict[str, PlacedVolume]:
 
     Returns
     -------
-    dict of PlacedVolume
+    dict of FrameVolume
 
     Raises
     ------
@@ -322,7 +321,7 @@ def place(volumes: Mapping[str, Volume]) -> dict[str, PlacedVolume]:
 
 def _placed(
     volume: Volume, frame: Frame, size: AnyArray, start: AnyArray
-) -> PlacedVolume:
+) -> FrameVolume:
     axes, box = [], []
     for a, n in enumerate(volume.shape):
         ratio = frame.voxel_size[a] / float(size[a])
@@ -338,10 +337,10 @@ def _placed(
         axes.append(_Axis(n, ratio, first))
         last = first + ratio * frame.shape[a]
         box.append(slice(max(0, math.ceil(first - 0.01)), min(n, int(last + 0.01))))
-    return PlacedVolume(
+    return FrameVolume(
         volume,
         frame,
-        PlacedArray(volume.data, axes, frame.shape),
+        FrameArray(volume.data, axes, frame.shape),
         tuple(axis.ratio for axis in axes),
         all(axis.is_whole for axis in axes),
         tuple(box),

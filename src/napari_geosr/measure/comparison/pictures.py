@@ -19,7 +19,7 @@ _DASHES = {"half-bit": "--", "1-bit": ":", "1/7": "-."}
 _DIFFERENCE_LIMIT = 4.0
 
 
-class _Sheet:
+class _FigureSheet:
     """A figure with axes side by side, in the colours of a screen."""
 
     def __init__(self, columns: int, height: float, theme: Theme) -> None:
@@ -71,7 +71,7 @@ def slices_png(
         By title; NaN is left empty.
     """
     shown = [*planes.items(), *differences.items()]
-    sheet = _Sheet(len(shown), 3.6, theme)
+    sheet = _FigureSheet(len(shown), 3.6, theme)
     values = np.concatenate([p[np.isfinite(p)].ravel() for p in planes.values()])
     low, high = np.percentile(values, (0.5, 99.5)) if values.size else (0.0, 1.0)
     for i, (axes, (title, plane)) in enumerate(zip(sheet.axes, shown, strict=True)):
@@ -88,7 +88,7 @@ def slices_png(
 
 def fourier_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
     """Fourier correlation by frequency, with the lines of the criteria."""
-    sheet = _Sheet(1, 3.8, theme)
+    sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
     for i, (name, curve) in enumerate(report.fourier.items()):
@@ -112,7 +112,7 @@ def fourier_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 def spectra_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
     """Power by frequency of each volume and of the differences."""
-    sheet = _Sheet(1, 3.8, theme)
+    sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
     for i, (name, spectrum) in enumerate(report.spectra.items()):
@@ -132,7 +132,7 @@ def spectra_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 def bland_altman_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
     """Difference of the volume of each matched pore over its mean volume."""
-    sheet = _Sheet(1, 3.8, theme)
+    sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
     for i, (key, match) in enumerate(report.pores.items()):

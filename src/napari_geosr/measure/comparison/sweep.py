@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
-from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume
+from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume
 from napari_geosr.measure.comparison.grey import (
     SSIM_WINDOW,
     GreyFigures,
@@ -36,21 +36,21 @@ _SHRINK, _LEAST_EDGE = 0.95, 16
 
 
 @dataclass(frozen=True, eq=False)
-class PlacedSet:
+class FrameVolumes:
     """Volumes in one frame, and which voxels of it count.
 
     Attributes
     ----------
-    placed : mapping of PlacedVolume
+    placed : mapping of FrameVolume
     base : str
         Key of the volume that the others are compared with.
-    mask : PlacedArray or None
+    mask : FrameArray or None
         Sample: voxels of which more than half is not zero.
     """
 
-    placed: Mapping[str, PlacedVolume]
+    placed: Mapping[str, FrameVolume]
     base: str
-    mask: PlacedArray | None = None
+    mask: FrameArray | None = None
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -104,7 +104,7 @@ class GreyResult:
 
 
 def grey_steps(
-    volumes: PlacedSet,
+    volumes: FrameVolumes,
     *,
     data_range: float | None,
     of_base: bool,
@@ -117,7 +117,7 @@ def grey_steps(
 
     Parameters
     ----------
-    volumes : PlacedSet
+    volumes : FrameVolumes
     data_range : float, optional
         By default between the 0.1th and 99.9th percentile.
     of_base : bool
@@ -192,7 +192,7 @@ def grey_steps(
 
 
 def _ssim_steps(
-    volumes: PlacedSet,
+    volumes: FrameVolumes,
     figures: Mapping[str, GreyFigures],
     data_range: float,
     slicewise: bool,
@@ -220,7 +220,7 @@ def _check(should_stop: ShouldStop) -> None:
 
 
 def known_block(
-    volumes: PlacedSet, most_voxels: int
+    volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
     """The largest block in the middle, of a number of voxels, of which all are known.
 
@@ -286,7 +286,7 @@ class DifferenceArray:
 
     Parameters
     ----------
-    volumes : PlacedSet
+    volumes : FrameVolumes
     key : str
         Of the volume.
     gain, offset : float
@@ -299,7 +299,7 @@ class DifferenceArray:
 
     def __init__(
         self,
-        volumes: PlacedSet,
+        volumes: FrameVolumes,
         key: str,
         *,
         gain: float,
@@ -308,7 +308,7 @@ class DifferenceArray:
         unit: float,
     ) -> None:
         base = volumes.placed[volumes.base]
-        self._volumes = PlacedSet(
+        self._volumes = FrameVolumes(
             {volumes.base: base, key: volumes.placed[key]}, volumes.base, volumes.mask
         )
         self._key, self._gain, self._offset = key, gain, offset

@@ -27,7 +27,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure.graph.tracing import Tracing
+from napari_geosr.measure.graph.tracing import SkeletonTrace
 
 Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
@@ -204,7 +204,7 @@ def network_graph(
     volume = mask if mask.ndim == 3 else mask[None]
     volume, joining = _components(volume, smallest)
     lines = _thinned(volume)
-    traced = Tracing(lines)
+    traced = SkeletonTrace(lines)
     thickness = _radius(volume, sizes)
     for _ in range(_ROUNDS):
         spurs = _spurs(traced, thickness, sizes)
@@ -212,7 +212,7 @@ def network_graph(
             break
         lines[tuple(traced.voxels[np.concatenate(spurs)].T)] = False
         lines = _thinned(lines)
-        traced = Tracing(lines)
+        traced = SkeletonTrace(lines)
     nodes = traced.places * sizes + starts
     paths = [
         _smooth(traced.line(i) * sizes + starts) for i in range(len(traced.chains))
@@ -293,7 +293,7 @@ def _n_components(n: int, ends: Indices) -> int:
     return int(connected_components(matrix, directed=False)[0])
 
 
-def _spurs(traced: Tracing, thickness: Array, sizes: Array) -> list[Indices]:
+def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
     """Chains, with their free ends, that are no longer than their tube is thick."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))

@@ -15,7 +15,7 @@ Indices = npt.NDArray[np.intp]
 _SHORTEST_LOOP = 2
 
 
-class Tracing:
+class SkeletonTrace:
     """Nodes and chains of voxels of a thinned phase.
 
     Attributes

@@ -62,7 +62,7 @@ class Spectrum:
 
 
 @dataclass(frozen=True, eq=False)
-class _Family:
+class _NoiseFamily:
     """One kind of noise: its expected energies and lags by parameters."""
 
     energies: Callable[[Sequence[float]], Array]
@@ -90,10 +90,10 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
     floor = 1e-6 * float(energy[used].mean())
     measured = np.maximum(energy[used], floor)
     smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
-    best: tuple[float, _Family, tuple[float, ...]] | None = None
+    best: tuple[float, _NoiseFamily, tuple[float, ...]] | None = None
     for family in (_blur(edges), _reconstruction(edges)):
 
-        def cost(values: Sequence[float], family: _Family = family) -> float:
+        def cost(values: Sequence[float], family: _NoiseFamily = family) -> float:
             check()
             inside = np.clip(values, family.lowest, family.highest).tolist()
             noise = family.energies(inside)[used]
@@ -121,7 +121,7 @@ def _described(
     used: Bools,
     edges: Edges,
     smooth: list[Array],
-    family: _Family,
+    family: _NoiseFamily,
     values: tuple[float, ...],
     deviance: float,
 ) -> Spectrum:
@@ -183,10 +183,10 @@ def _separable(edges: Edges, widths: Sequence[float]) -> Array:
     return np.asarray(z[:, None, None] * y[:, None] * x)
 
 
-def _blur(edges: Edges) -> _Family:
+def _blur(edges: Edges) -> _NoiseFamily:
     flat = edges[0] == 1
     along = (0.0,) if flat else _WIDTHS
-    return _Family(
+    return _NoiseFamily(
         energies=lambda v: _separable(edges, v),
         lags=lambda v: (blur_lag(v[0]), blur_lag(v[1]), blur_lag(v[2])),
         starts=[(z, w, w) for z, w in itertools.product(along, _WIDTHS)],
@@ -195,7 +195,7 @@ def _blur(edges: Edges) -> _Family:
     )
 
 
-def _reconstruction(edges: Edges) -> _Family:
+def _reconstruction(edges: Edges) -> _NoiseFamily:
     flat = edges[0] == 1
     along = (0.0,) if flat else _WIDTHS
 
@@ -203,7 +203,7 @@ def _reconstruction(edges: Edges) -> _Family:
         plane = reconstruction_lag(values[1])
         return blur_lag(values[0]), plane, plane
 
-    return _Family(
+    return _NoiseFamily(
         energies=lambda v: (
             blurred(edges[0], v[0])[:, None, None]
             * reconstructed(edges[1], edges[2], v[1])

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
@@ -113,7 +113,7 @@ def noise_check_steps(
                 yield Step()  # its blocks are not those of the measurement
     except NoiseUnknownError as error:
         warnings.append(str(error))
-        yield Warned(message=str(error))
+        yield WarningIssued(message=str(error))
         return None
     noise = iterator.result
     found: Misclassification | None

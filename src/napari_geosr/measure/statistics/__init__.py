@@ -3,10 +3,10 @@
 A statistic's module offers ``STATISTICS``, a tuple of `PoreStatistic` (a column of the
 pore table) and `VolumeStatistic` (a figure of the whole volume), both of
 `napari_geosr.measure.statistic`. Their functions take what the one sweep over the
-volume found: `Pores`, the sums of each pore, or `Totals` (`napari_geosr.measure.sums`);
-they read no voxel. A module of another package that cannot be used is left out, with a
-logged warning. Table, CSV and JSON files, HTML page, dock and colours are made from
-them.
+volume found: `Pores`, the sums of each pore, or `SweepTotals`
+(`napari_geosr.measure.sums`); they read no voxel. A module of another package that
+cannot be used is left out, with a logged warning. Table, CSV and JSON files, HTML page,
+dock and colours are made from them.
 
 The sums, each with how those of two blocks are merged, are the columns of
 `napari_geosr.measure.kernels.columns`.

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def counted_porosity(totals: Totals) -> float:
+def counted_porosity(totals: SweepTotals) -> float:
     """Voxels of pores of at least the smallest size ÷ sample voxels."""
     counted = totals.pore_voxels - totals.small_pore_voxels
     return counted / totals.sample_voxels

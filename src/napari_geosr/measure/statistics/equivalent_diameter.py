@@ -8,7 +8,7 @@ from napari_geosr.measure.statistic import (
     Row,
     VolumeStatistic,
 )
-from napari_geosr.measure.sums import FloatArray, Pores, Totals
+from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 NAME = "equivalent_diameter"
 
@@ -18,7 +18,7 @@ def equivalent_diameter(pores: Pores) -> FloatArray:
     return pores.equivalent_diameter
 
 
-def quantiles(totals: Totals) -> dict[str, float | None]:
+def quantiles(totals: SweepTotals) -> dict[str, float | None]:
     """Quantiles of the diameters."""
     return totals.quantiles(NAME)
 

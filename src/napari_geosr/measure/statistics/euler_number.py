@@ -8,7 +8,7 @@ from napari_geosr.measure.statistic import (
     Row,
     VolumeStatistic,
 )
-from napari_geosr.measure.sums import IntArray, Pores, Totals
+from napari_geosr.measure.sums import IntArray, Pores, SweepTotals
 
 
 def of_each(pores: Pores) -> IntArray:
@@ -16,7 +16,7 @@ def of_each(pores: Pores) -> IntArray:
     return pores.euler_number
 
 
-def of_all(totals: Totals) -> int:
+def of_all(totals: SweepTotals) -> int:
     """Euler number of all pores, every size; nothing lies around the volume."""
     return int(totals.pores.euler_number.sum()) + totals.small.euler8 // 8
 

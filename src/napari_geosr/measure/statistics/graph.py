@@ -8,16 +8,16 @@ from typing import Any
 from napari_geosr.core.types import AnyDict
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def graph(totals: Totals) -> AnyDict | None:
+def graph(totals: SweepTotals) -> AnyDict | None:
     """All figures of the graph; lengths in its own unit."""
     return None if totals.graph is None else totals.graph.to_json_dict()
 
 
-def _figure(name: str) -> Callable[[Totals], Any]:
-    def of(totals: Totals) -> Any:
+def _figure(name: str) -> Callable[[SweepTotals], Any]:
+    def of(totals: SweepTotals) -> Any:
         return None if totals.graph is None else totals.graph.to_json_dict()[name]
 
     return of

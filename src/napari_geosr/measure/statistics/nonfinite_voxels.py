@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def nonfinite_voxels(totals: Totals) -> int:
+def nonfinite_voxels(totals: SweepTotals) -> int:
     """Number of such voxels."""
     return totals.nonfinite_voxels
 

@@ -8,20 +8,20 @@ from __future__ import annotations
 
 from napari_geosr.measure.number_text import percent_text
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def open_porosity(totals: Totals) -> float:
+def open_porosity(totals: SweepTotals) -> float:
     """Voxels of pores that reach the border ÷ sample voxels."""
     return _open_voxels(totals) / totals.sample_voxels
 
 
-def closed_porosity(totals: Totals) -> float:
+def closed_porosity(totals: SweepTotals) -> float:
     """Voxels of pores that do not reach the border ÷ sample voxels."""
     return (totals.pore_voxels - _open_voxels(totals)) / totals.sample_voxels
 
 
-def _open_voxels(totals: Totals) -> int:
+def _open_voxels(totals: SweepTotals) -> int:
     large = totals.pores.voxels[totals.pores.touches_border].sum()
     return int(large) + totals.small.open_voxels
 

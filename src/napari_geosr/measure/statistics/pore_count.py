@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def pore_count(totals: Totals) -> int:
+def pore_count(totals: SweepTotals) -> int:
     """Number of pores."""
     return totals.pore_count
 

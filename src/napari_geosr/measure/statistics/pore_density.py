@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def pores_per_mm3(totals: Totals) -> float | None:
+def pores_per_mm3(totals: SweepTotals) -> float | None:
     """Pores per mm³; None for an image, and where the voxel size is unknown."""
     flat = totals.geometry.flat
     return None if flat else totals.per_millimetre(totals.pore_count)
 
 
-def pores_per_mm2(totals: Totals) -> float | None:
+def pores_per_mm2(totals: SweepTotals) -> float | None:
     """Pores per mm²; None for a volume, and where the voxel size is unknown."""
     flat = totals.geometry.flat
     return totals.per_millimetre(totals.pore_count) if flat else None

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from napari_geosr.measure.number_text import percent_text
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def porosity(totals: Totals) -> float:
+def porosity(totals: SweepTotals) -> float:
     """Fraction of the sample that is pore."""
     return totals.pore_voxels / totals.sample_voxels
 

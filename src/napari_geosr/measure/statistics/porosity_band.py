@@ -11,31 +11,31 @@ from typing import Any
 
 from napari_geosr.measure.number_text import percent_range_text, range_text
 from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def ends(totals: Totals) -> list[float] | None:
+def ends(totals: SweepTotals) -> list[float] | None:
     """Lowest and highest porosity."""
     band = totals.band
     return None if band is None or band.porosity is None else list(band.porosity)
 
 
-def nominal(totals: Totals) -> float | None:
+def nominal(totals: SweepTotals) -> float | None:
     """Share of volumes whose porosity such a band holds."""
     return None if totals.band is None else totals.band.nominal
 
 
-def factor(totals: Totals) -> float | None:
+def factor(totals: SweepTotals) -> float | None:
     """Number of deviations that the band reaches."""
     return None if totals.band is None else totals.band.factor
 
 
-def spread(totals: Totals) -> float | None:
+def spread(totals: SweepTotals) -> float | None:
     """Half of what the porosity changes when all voxels move by one deviation."""
     return None if totals.band is None else totals.band.spread
 
 
-def pore_density(totals: Totals) -> list[float] | None:
+def pore_density(totals: SweepTotals) -> list[float] | None:
     """Fewest and most pores per mm³ (image: mm²)."""
     band = totals.band
     if band is None or band.pore_count is None:

@@ -10,7 +10,7 @@ from napari_geosr.measure.statistic import (
     Row,
     VolumeStatistic,
 )
-from napari_geosr.measure.sums import FloatArray, Pores, Totals
+from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def size(pores: Pores) -> FloatArray:
@@ -18,17 +18,17 @@ def size(pores: Pores) -> FloatArray:
     return pores.size
 
 
-def sample_size(totals: Totals) -> float | None:
+def sample_size(totals: SweepTotals) -> float | None:
     """Volume (image: area) of the sample; None where the voxel size is unknown."""
     return totals.sample_size
 
 
-def pore_size(totals: Totals) -> float | None:
+def pore_size(totals: SweepTotals) -> float | None:
     """Volume (image: area) of all pores; None where the voxel size is unknown."""
     return totals.size_of(totals.pore_voxels)
 
 
-def _quantile(column: str, which: str) -> Callable[[Totals], float | None]:
+def _quantile(column: str, which: str) -> Callable[[SweepTotals], float | None]:
     """A function that gives one quantile of a column."""
     return lambda totals: totals.quantiles(column)[which]
 
@@ -38,7 +38,7 @@ def _statistics(
 ) -> tuple[PoreStatistic | VolumeStatistic, ...]:
     def of_volume(
         key: str,
-        function: Callable[[Totals], object],
+        function: Callable[[SweepTotals], object],
         order: float,
         *,
         unit_key: str = "",

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def small_pore_count(totals: Totals) -> int:
+def small_pore_count(totals: SweepTotals) -> int:
     """Number of small pores."""
     return totals.small.n
 
 
-def small_pore_voxels(totals: Totals) -> int:
+def small_pore_voxels(totals: SweepTotals) -> int:
     """Voxels of small pores."""
     return totals.small_pore_voxels
 

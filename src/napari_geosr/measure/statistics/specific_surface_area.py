@@ -6,20 +6,20 @@ Of an image: specific perimeter, perimeter of the pores ÷ area of the sample.
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def specific_surface_area(totals: Totals) -> float | None:
+def specific_surface_area(totals: SweepTotals) -> float | None:
     """None for an image, and where the voxel size is unknown."""
     return None if totals.geometry.flat else _specific(totals)
 
 
-def specific_perimeter(totals: Totals) -> float | None:
+def specific_perimeter(totals: SweepTotals) -> float | None:
     """None for a volume, and where the voxel size is unknown."""
     return _specific(totals) if totals.geometry.flat else None
 
 
-def _specific(totals: Totals) -> float | None:
+def _specific(totals: SweepTotals) -> float | None:
     surface, size = totals.surface, totals.sample_size
     return None if surface is None or size is None else surface / size
 

@@ -6,7 +6,7 @@ By Crofton's formula over 13 directions, see `napari_geosr.measure.crofton`.
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Colour, PoreStatistic, VolumeStatistic
-from napari_geosr.measure.sums import FloatArray, Pores, Totals
+from napari_geosr.measure.sums import FloatArray, Pores, SweepTotals
 
 
 def surface(pores: Pores) -> FloatArray:
@@ -14,12 +14,12 @@ def surface(pores: Pores) -> FloatArray:
     return pores.surface
 
 
-def surface_area(totals: Totals) -> float | None:
+def surface_area(totals: SweepTotals) -> float | None:
     """Of all pores; None for an image, and where the voxel size is unknown."""
     return None if totals.geometry.flat else totals.surface
 
 
-def perimeter(totals: Totals) -> float | None:
+def perimeter(totals: SweepTotals) -> float | None:
     """Of all pores; None for a volume, and where the voxel size is unknown."""
     return totals.surface if totals.geometry.flat else None
 

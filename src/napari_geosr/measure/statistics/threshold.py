@@ -6,10 +6,10 @@ In the JSON file it stands among the settings.
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def threshold(totals: Totals) -> float:
+def threshold(totals: SweepTotals) -> float:
     """Dark pores: at or below; bright pores: above."""
     return totals.threshold
 

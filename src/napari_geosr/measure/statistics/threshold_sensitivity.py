@@ -9,25 +9,25 @@ from __future__ import annotations
 
 from napari_geosr.measure.number_text import percent_range_text
 from napari_geosr.measure.statistic import Row, VolumeStatistic
-from napari_geosr.measure.sums import Totals
+from napari_geosr.measure.sums import SweepTotals
 
 
-def lowest(totals: Totals) -> float:
+def lowest(totals: SweepTotals) -> float:
     """The lowest porosity of the three thresholds."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
-def highest(totals: Totals) -> float:
+def highest(totals: SweepTotals) -> float:
     """The highest porosity of the three thresholds."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 
-def half_width(totals: Totals) -> float:
+def half_width(totals: SweepTotals) -> float:
     """Half of what the porosity changes."""
     return (highest(totals) - lowest(totals)) / 2
 
 
-def _sorted_voxels(totals: Totals) -> list[int]:
+def _sorted_voxels(totals: SweepTotals) -> list[int]:
     return sorted((totals.pore_voxels_low, totals.pore_voxels_high, totals.pore_voxels))
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from napari_geosr.measure.statistic import PoreStatistic, VolumeStatistic
-from napari_geosr.measure.sums import IntArray, Pores, Totals
+from napari_geosr.measure.sums import IntArray, Pores, SweepTotals
 
 
 def voxels(pores: Pores) -> IntArray:
@@ -11,17 +11,17 @@ def voxels(pores: Pores) -> IntArray:
     return pores.voxels
 
 
-def sample_voxels(totals: Totals) -> int:
+def sample_voxels(totals: SweepTotals) -> int:
     """Voxels of the sample, pores included."""
     return totals.sample_voxels
 
 
-def pore_voxels(totals: Totals) -> int:
+def pore_voxels(totals: SweepTotals) -> int:
     """Voxels of all pores, every size."""
     return totals.pore_voxels
 
 
-def quantiles(totals: Totals) -> dict[str, float | None]:
+def quantiles(totals: SweepTotals) -> dict[str, float | None]:
     """Quantiles of the pores' sizes in voxels."""
     return totals.quantiles("voxels")
 

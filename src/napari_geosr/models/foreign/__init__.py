@@ -11,8 +11,8 @@ libraries at module level. It provides:
     Whether a `ModelSource` has this format: judged by its suffix, and for
     weights files by their contents, ``source.tensors``.
 ``read(source, channel) -> Draft``
-    Returns the network and what is known about it (`draft.Draft`); `channel` is the
-    output channel to use, or None. Raises `ModelError` if it cannot be imported.
+    Returns the network and what is known about it (`draft.ImportDraft`); `channel` is
+    the output channel to use, or None. Raises `ModelError` if it cannot be imported.
 ``FALLBACK`` (optional)
     True: tried only after all other formats.
 
@@ -35,7 +35,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.models.foreign.tensors import read_file
 
 if TYPE_CHECKING:
-    from napari_geosr.models.foreign.draft import Draft
+    from napari_geosr.models.foreign.draft import ImportDraft
 
 FORMATS = Registry(
     package="napari_geosr.models.foreign",
@@ -89,7 +89,7 @@ class ModelSource:
 
 def read(
     source: str, *, channel: int | None = None, should_stop: ShouldStop = never_stop
-) -> Draft:
+) -> ImportDraft:
     """Read a third-party model of any supported format.
 
     Parameters
@@ -117,7 +117,7 @@ def read(
             refusal = refusal or error
             continue
         if mine:
-            draft: Draft = module.read(given, channel)
+            draft: ImportDraft = module.read(given, channel)
             return draft
     raise refusal or _unknown(given)
 

@@ -21,7 +21,12 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.models.foreign import ModelSource, careamics, scales
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, ReferenceImage, name_of
+from napari_geosr.models.foreign.draft import (
+    RGB_REMARK,
+    ImportDraft,
+    ReferenceImage,
+    name_of,
+)
 from napari_geosr.models.foreign.package_files import (
     DESCRIPTIONS,
     array_of,
@@ -75,7 +80,7 @@ def recognises(source: ModelSource) -> bool:
     return not source.is_path
 
 
-def read(source: ModelSource, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> ImportDraft:
     """Import the network of a package, see `draft`."""
     here = source.path.exists()
     text = str(source.path) if here else source.text
@@ -84,7 +89,7 @@ def read(source: ModelSource, channel: int | None) -> Draft:
 
 def draft(
     source: str, channel: int | None = None, should_stop: ShouldStop = never_stop
-) -> Draft:
+) -> ImportDraft:
     """Import the network of a package.
 
     Parameters
@@ -113,7 +118,7 @@ def draft(
         return _draft(description, source, channel)
 
 
-def _draft(description: ModelDescr, source: str, channel: int | None) -> Draft:
+def _draft(description: ModelDescr, source: str, channel: int | None) -> ImportDraft:
     axes = _Axes.of(description, source)
     config, weights = _network(description, axes, source)
     tags = {str(tag).lower() for tag in description.tags}
@@ -135,7 +140,7 @@ def _draft(description: ModelDescr, source: str, channel: int | None) -> Draft:
         remarks.append(RGB_REMARK)
     if config.window:
         remarks.append(f"It accepts only windows of {_by(config.window)} voxels.")
-    return Draft(
+    return ImportDraft(
         name=name_of(str(description.name)),
         title=str(description.name),
         task=task,

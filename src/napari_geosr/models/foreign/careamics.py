@@ -11,7 +11,7 @@ from napari_geosr.core.errors import ConfigError, ModelError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
-from napari_geosr.models.foreign.draft import Draft, name_of
+from napari_geosr.models.foreign.draft import ImportDraft, name_of
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -36,7 +36,7 @@ def recognises(source: ModelSource) -> bool:
     return source.suffix in SUFFIXES and is_checkpoint(source.tensors)
 
 
-def read(source: ModelSource, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> ImportDraft:
     """Import the network of a checkpoint, which has one channel."""
     del channel
     return draft(source.path, source.tensors)
@@ -52,7 +52,7 @@ def is_checkpoint(found: AnyMapping) -> bool:
     )
 
 
-def draft(path: Path, found: AnyMapping) -> Draft:
+def draft(path: Path, found: AnyMapping) -> ImportDraft:
     """Import the network of a checkpoint.
 
     Raises
@@ -78,7 +78,7 @@ def draft(path: Path, found: AnyMapping) -> Draft:
     normalisation, remark = _normalisation(data)
     info = found.get("careamics_info") or {}
     method = _METHODS[kind]
-    return Draft(
+    return ImportDraft(
         name=name_of(str(info.get("experiment_name") or path.stem)),
         title=f"{method} by CAREamics: {info.get('experiment_name') or path.stem}",
         task="denoise",

@@ -47,7 +47,7 @@ class ReferenceImage:
 
 
 @dataclass(frozen=True)
-class Draft:
+class ImportDraft:
     """A third-party network and what is known about it.
 
     Attributes

@@ -75,7 +75,7 @@ def scales_of(
     ModelError
         If an operation or the order of operations is not supported.
     """
-    first = _Before()
+    first = _InputOperations()
     for name, kwargs in before:
         first.add(name, kwargs)
     last: list[Applied] = []
@@ -139,7 +139,7 @@ def result_here(
     return np.asarray((result.astype(np.float64) - scaled.min()) / gain + low)
 
 
-class _Before:
+class _InputOperations:
     """Operations before the network, in order."""
 
     def __init__(self) -> None:

@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
-from napari_geosr.models.foreign.draft import RGB_REMARK, Draft, name_of
+from napari_geosr.models.foreign.draft import RGB_REMARK, ImportDraft, name_of
 from napari_geosr.models.foreign.tensors import some_names, state_in
 
 if TYPE_CHECKING:
@@ -41,13 +41,13 @@ def recognises(source: ModelSource) -> bool:
     return source.suffix in SUFFIXES
 
 
-def read(source: ModelSource, channel: int | None) -> Draft:
+def read(source: ModelSource, channel: int | None) -> ImportDraft:
     """Import the network; several output channels are averaged."""
     del channel
     return draft(source.path, source.tensors)
 
 
-def draft(path: Path, found: AnyMapping) -> Draft:
+def draft(path: Path, found: AnyMapping) -> ImportDraft:
     """Import the network that the tensors of a file belong to.
 
     Raises
@@ -86,7 +86,7 @@ def draft(path: Path, found: AnyMapping) -> Draft:
     if holder:
         remarks.append(f"The file's tensors under {holder!r} are used.")
     network = format_.SpandrelNetwork(descriptor)
-    return Draft(
+    return ImportDraft(
         name=name_of(path.stem),
         title=f"{architecture.name}: {path.stem}",
         task=task,

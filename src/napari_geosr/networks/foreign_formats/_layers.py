@@ -9,10 +9,16 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from napari_geosr.networks.foreign_formats._operators import Call, numbers, operator
+from napari_geosr.networks.foreign_formats._operators import (
+    OperatorCall,
+    numbers,
+    operator,
+)
 
 
-def _pads(call: Call, x: Tensor, kernel: list[int]) -> tuple[list[int], list[int]]:
+def _pads(
+    call: OperatorCall, x: Tensor, kernel: list[int]
+) -> tuple[list[int], list[int]]:
     """Padding at the near and far end of each spatial axis."""
     n = x.ndim - 2
     auto = call.get("auto_pad", "NOTSET")
@@ -31,7 +37,7 @@ def _pads(call: Call, x: Tensor, kernel: list[int]) -> tuple[list[int], list[int
     return near, far
 
 
-def _each(call: Call, name: str, n: int) -> list[int]:
+def _each(call: OperatorCall, name: str, n: int) -> list[int]:
     return numbers(call.get(name)) or [1] * n
 
 
@@ -41,7 +47,7 @@ def _around(near: list[int], far: list[int]) -> list[int]:
     return [n for pair in pairs for n in pair]
 
 
-def _by_axes(call: Call, x: Tensor, *functions: Callable[..., Tensor]) -> Any:
+def _by_axes(call: OperatorCall, x: Tensor, *functions: Callable[..., Tensor]) -> Any:
     """The function for the number of spatial axes of `x`."""
     n = x.ndim - 2
     if not 1 <= n <= len(functions):
@@ -50,7 +56,7 @@ def _by_axes(call: Call, x: Tensor, *functions: Callable[..., Tensor]) -> Any:
 
 
 @operator("Conv")
-def _conv(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _conv(call: OperatorCall, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
     near, far = _pads(call, x, list(w.shape[2:]))
     if near != far:
         x = functional.pad(x, _around(near, far))
@@ -72,7 +78,9 @@ def _conv(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
 
 
 @operator("ConvTranspose")
-def _transposed(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Tensor:
+def _transposed(
+    call: OperatorCall, x: Tensor, w: Tensor, b: Tensor | None = None
+) -> Tensor:
     n = x.ndim - 2
     near, far = numbers(call.get("pads"))[:n], numbers(call.get("pads"))[n:]
     near, far = near or [0] * n, far or [0] * n
@@ -100,7 +108,7 @@ def _transposed(call: Call, x: Tensor, w: Tensor, b: Tensor | None = None) -> Te
 
 
 @operator("MaxPool")
-def _max_pool(call: Call, x: Tensor) -> Tensor:
+def _max_pool(call: OperatorCall, x: Tensor) -> Tensor:
     kernel = numbers(call.get("kernel_shape"))
     near, far = _pads(call, x, kernel)
     if any((*near, *far)):
@@ -119,7 +127,7 @@ def _max_pool(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("AveragePool")
-def _average_pool(call: Call, x: Tensor) -> Tensor:
+def _average_pool(call: OperatorCall, x: Tensor) -> Tensor:
     kernel = numbers(call.get("kernel_shape"))
     near, far = _pads(call, x, kernel)
     if near != far or any(d != 1 for d in _each(call, "dilations", len(kernel))):
@@ -141,7 +149,7 @@ def _average_pool(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("GlobalAveragePool", "GlobalMaxPool")
-def _global_pool(call: Call, x: Tensor) -> Tensor:
+def _global_pool(call: OperatorCall, x: Tensor) -> Tensor:
     dims = tuple(range(2, x.ndim))
     if call.op == "GlobalMaxPool":
         return x.amax(dims, keepdim=True)
@@ -150,20 +158,27 @@ def _global_pool(call: Call, x: Tensor) -> Tensor:
 
 @operator("BatchNormalization")
 def _batch_norm(
-    call: Call, x: Tensor, scale: Tensor, bias: Tensor, mean: Tensor, var: Tensor
+    call: OperatorCall,
+    x: Tensor,
+    scale: Tensor,
+    bias: Tensor,
+    mean: Tensor,
+    var: Tensor,
 ) -> Tensor:
     eps = call.get("epsilon", 1e-5)
     return functional.batch_norm(x, mean, var, scale, bias, training=False, eps=eps)
 
 
 @operator("InstanceNormalization")
-def _instance_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _instance_norm(
+    call: OperatorCall, x: Tensor, scale: Tensor, bias: Tensor
+) -> Tensor:
     eps = call.get("epsilon", 1e-5)
     return functional.instance_norm(x, weight=scale, bias=bias, eps=eps)
 
 
 @operator("GroupNormalization")
-def _group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
+def _group_norm(call: OperatorCall, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     groups, eps = call.get("num_groups"), call.get("epsilon", 1e-5)
     if len(scale) != x.shape[1]:  # before opset 21: one value per group
         scale, bias = (t.repeat_interleave(x.shape[1] // groups) for t in (scale, bias))
@@ -172,7 +187,7 @@ def _group_norm(call: Call, x: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
 
 @operator("LayerNormalization")
 def _layer_norm(
-    call: Call, x: Tensor, scale: Tensor, bias: Tensor | None = None
+    call: OperatorCall, x: Tensor, scale: Tensor, bias: Tensor | None = None
 ) -> Tensor:
     shape = list(x.shape[call.get("axis", -1) :])
     weights = scale.expand(shape)
@@ -181,12 +196,12 @@ def _layer_norm(
 
 
 @operator("MatMul")
-def _matmul(_call: Call, a: Tensor, b: Tensor) -> Tensor:
+def _matmul(_call: OperatorCall, a: Tensor, b: Tensor) -> Tensor:
     return torch.matmul(a, b)
 
 
 @operator("Gemm")
-def _gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
+def _gemm(call: OperatorCall, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
     a = a.mT if call.get("transA", 0) else a
     b = b.mT if call.get("transB", 0) else b
     y: Tensor = call.get("alpha", 1.0) * torch.matmul(a, b)
@@ -194,7 +209,7 @@ def _gemm(call: Call, a: Tensor, b: Tensor, c: Tensor | None = None) -> Tensor:
 
 
 @operator("Softmax", "LogSoftmax")
-def _softmax(call: Call, x: Tensor) -> Tensor:
+def _softmax(call: OperatorCall, x: Tensor) -> Tensor:
     function = functional.softmax if call.op == "Softmax" else functional.log_softmax
     if call.opset >= 13:
         return function(x, dim=call.get("axis", -1))
@@ -204,7 +219,7 @@ def _softmax(call: Call, x: Tensor) -> Tensor:
 
 @operator("Pad")
 def _pad(
-    call: Call,
+    call: OperatorCall,
     x: Tensor,
     pads: Tensor | None = None,
     value: Tensor | None = None,
@@ -229,7 +244,7 @@ def _pad(
 
 
 @operator("Resize", "Upsample")
-def _resize(call: Call, x: Tensor, *more: Tensor | None) -> Tensor:
+def _resize(call: OperatorCall, x: Tensor, *more: Tensor | None) -> Tensor:
     roi_first = call.op == "Resize" and call.opset > 10
     scales = more[1] if roi_first and len(more) > 1 else more[0] if more else None
     sizes = more[2] if roi_first and len(more) > 2 else None
@@ -255,7 +270,7 @@ def _resize(call: Call, x: Tensor, *more: Tensor | None) -> Tensor:
     return functional.interpolate(x, size=whole[2:], mode=mode, **options)
 
 
-def _mode(call: Call, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
+def _mode(call: OperatorCall, x: Tensor, size: list[int]) -> tuple[str, bool | None]:
     """Mode and `align_corners` of the equivalent interpolation in torch."""
     mode = call.get("mode", "nearest")
     new = call.op == "Resize" and call.opset > 10

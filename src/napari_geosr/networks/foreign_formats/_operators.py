@@ -24,7 +24,7 @@ Value = Tensor | tuple[Tensor, ...]
 
 
 @dataclass(frozen=True)
-class Call:
+class OperatorCall:
     """One use of an operator.
 
     Attributes
@@ -155,7 +155,7 @@ OPERATORS.update({name: _of_two(function) for name, function in _BINARY.items()}
 
 
 @operator("Max", "Min", "Sum", "Mean")
-def _of_many(call: Call, *values: Tensor) -> Tensor:
+def _of_many(call: OperatorCall, *values: Tensor) -> Tensor:
     pairs = {"Max": torch.maximum, "Min": torch.minimum}
     function = pairs.get(call.op, torch.add)
     result = functools.reduce(function, _together(*values))
@@ -163,59 +163,59 @@ def _of_many(call: Call, *values: Tensor) -> Tensor:
 
 
 @operator("Mod")
-def _mod(call: Call, a: Tensor, b: Tensor) -> Tensor:
+def _mod(call: OperatorCall, a: Tensor, b: Tensor) -> Tensor:
     a, b = _together(a, b)
     return torch.fmod(a, b) if call.get("fmod", 0) else torch.remainder(a, b)
 
 
 @operator("Where")
-def _where(_call: Call, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def _where(_call: OperatorCall, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
     condition, a, b = _together(condition, a, b)
     return torch.where(condition.bool(), a, b)
 
 
 @operator("LeakyRelu")
-def _leaky(call: Call, x: Tensor) -> Tensor:
+def _leaky(call: OperatorCall, x: Tensor) -> Tensor:
     return functional.leaky_relu(x, call.get("alpha", 0.01))
 
 
 @operator("PRelu")
-def _prelu(_call: Call, x: Tensor, slope: Tensor) -> Tensor:
+def _prelu(_call: OperatorCall, x: Tensor, slope: Tensor) -> Tensor:
     return torch.where(x >= 0, x, slope * x)
 
 
 @operator("Elu", "Celu")
-def _elu(call: Call, x: Tensor) -> Tensor:
+def _elu(call: OperatorCall, x: Tensor) -> Tensor:
     function = functional.elu if call.op == "Elu" else functional.celu
     return function(x, call.get("alpha", 1.0))
 
 
 @operator("Selu")
-def _selu(call: Call, x: Tensor) -> Tensor:
+def _selu(call: OperatorCall, x: Tensor) -> Tensor:
     alpha, gamma = call.get("alpha", 1.6732632), call.get("gamma", 1.050701)
     y: Tensor = gamma * functional.elu(x, alpha)
     return y
 
 
 @operator("ThresholdedRelu")
-def _thresholded(call: Call, x: Tensor) -> Tensor:
+def _thresholded(call: OperatorCall, x: Tensor) -> Tensor:
     return torch.where(x > call.get("alpha", 1.0), x, x * 0)
 
 
 @operator("HardSigmoid")
-def _hard_sigmoid(call: Call, x: Tensor) -> Tensor:
+def _hard_sigmoid(call: OperatorCall, x: Tensor) -> Tensor:
     y: Tensor = call.get("alpha", 0.2) * x + call.get("beta", 0.5)
     return y.clamp(0, 1)
 
 
 @operator("Gelu")
-def _gelu(call: Call, x: Tensor) -> Tensor:
+def _gelu(call: OperatorCall, x: Tensor) -> Tensor:
     return functional.gelu(x, approximate=call.get("approximate", "none"))
 
 
 @operator("Clip")
 def _clip(
-    call: Call, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
+    call: OperatorCall, x: Tensor, low: Tensor | None = None, high: Tensor | None = None
 ) -> Tensor:
     least = call.get("min") if low is None else float(low)
     most = call.get("max") if high is None else float(high)
@@ -223,12 +223,12 @@ def _clip(
 
 
 @operator("Identity", "Dropout")
-def _identity(_call: Call, x: Tensor, *_more: Tensor | None) -> Tensor:
+def _identity(_call: OperatorCall, x: Tensor, *_more: Tensor | None) -> Tensor:
     return x
 
 
 @operator("Cast")
-def _cast(call: Call, x: Tensor) -> Tensor:
+def _cast(call: OperatorCall, x: Tensor) -> Tensor:
     to = int(call.get("to", 1))
     if to in _FLOATING:
         return x.to(call.dtype)
@@ -240,7 +240,7 @@ def _cast(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("CastLike")
-def _cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
+def _cast_like(call: OperatorCall, x: Tensor, like: Tensor) -> Tensor:
     return x.to(call.dtype if like.is_floating_point() else like.dtype)
 
 
@@ -248,18 +248,18 @@ def _cast_like(call: Call, x: Tensor, like: Tensor) -> Tensor:
 
 
 @operator("Shape")
-def _shape(call: Call, x: Tensor) -> Tensor:
+def _shape(call: OperatorCall, x: Tensor) -> Tensor:
     part = slice(call.get("start", 0), call.get("end"))
     return torch.tensor(list(x.shape)[part], dtype=torch.int64)
 
 
 @operator("Size")
-def _size(_call: Call, x: Tensor) -> Tensor:
+def _size(_call: OperatorCall, x: Tensor) -> Tensor:
     return torch.tensor(x.numel(), dtype=torch.int64)
 
 
 @operator("Reshape")
-def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
+def _reshape(call: OperatorCall, x: Tensor, shape: Tensor) -> Tensor:
     sizes = numbers(shape)
     if not call.get("allowzero", 0):
         sizes = [x.shape[i] if n == 0 else n for i, n in enumerate(sizes)]
@@ -267,7 +267,7 @@ def _reshape(call: Call, x: Tensor, shape: Tensor) -> Tensor:
 
 
 @operator("Flatten")
-def _flatten(call: Call, x: Tensor) -> Tensor:
+def _flatten(call: OperatorCall, x: Tensor) -> Tensor:
     axis = call.get("axis", 1)
     rows = 1
     for n in x.shape[:axis]:
@@ -276,18 +276,18 @@ def _flatten(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("Transpose")
-def _transpose(call: Call, x: Tensor) -> Tensor:
+def _transpose(call: OperatorCall, x: Tensor) -> Tensor:
     return x.permute(call.get("perm") or list(reversed(range(x.ndim))))
 
 
 @operator("Squeeze")
-def _squeeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def _squeeze(call: OperatorCall, x: Tensor, axes: Tensor | None = None) -> Tensor:
     places = numbers(call.get("axes") if axes is None else axes)
     return x.squeeze(places) if places else x.squeeze()
 
 
 @operator("Unsqueeze")
-def _unsqueeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def _unsqueeze(call: OperatorCall, x: Tensor, axes: Tensor | None = None) -> Tensor:
     places = numbers(call.get("axes") if axes is None else axes)
     n = x.ndim + len(places)
     for place in sorted(p % n for p in places):
@@ -296,12 +296,12 @@ def _unsqueeze(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 @operator("Concat")
-def _concat(call: Call, *values: Tensor) -> Tensor:
+def _concat(call: OperatorCall, *values: Tensor) -> Tensor:
     return torch.cat(_together(*values), dim=call.get("axis", 0))
 
 
 @operator("Split")
-def _split(call: Call, x: Tensor, sizes: Tensor | None = None) -> Value:
+def _split(call: OperatorCall, x: Tensor, sizes: Tensor | None = None) -> Value:
     axis = call.get("axis", 0)
     given = numbers(call.get("split") if sizes is None else sizes)
     if not given:
@@ -313,7 +313,7 @@ def _split(call: Call, x: Tensor, sizes: Tensor | None = None) -> Value:
 
 @operator("Slice")
 def _slice(
-    call: Call,
+    call: OperatorCall,
     x: Tensor,
     starts: Tensor | None = None,
     ends: Tensor | None = None,
@@ -340,7 +340,7 @@ def _slice(
 
 
 @operator("Gather")
-def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
+def _gather(call: OperatorCall, x: Tensor, indices: Tensor) -> Tensor:
     axis = call.get("axis", 0) % x.ndim
     chosen = indices.to(x.device).long()
     chosen = torch.where(chosen < 0, chosen + x.shape[axis], chosen)
@@ -349,30 +349,30 @@ def _gather(call: Call, x: Tensor, indices: Tensor) -> Tensor:
 
 
 @operator("Expand")
-def _expand(_call: Call, x: Tensor, shape: Tensor) -> Tensor:
+def _expand(_call: OperatorCall, x: Tensor, shape: Tensor) -> Tensor:
     wanted = numbers(shape)
     return x.expand(np.broadcast_shapes(tuple(x.shape), tuple(wanted)))
 
 
 @operator("Tile")
-def _tile(_call: Call, x: Tensor, repeats: Tensor) -> Tensor:
+def _tile(_call: OperatorCall, x: Tensor, repeats: Tensor) -> Tensor:
     return x.repeat(numbers(repeats))
 
 
 @operator("ConstantOfShape")
-def _constant_of_shape(call: Call, shape: Tensor) -> Tensor:
+def _constant_of_shape(call: OperatorCall, shape: Tensor) -> Tensor:
     kind, value = call.get("value", ("float", 0.0))
     dtype = call.dtype if kind == "float" else getattr(torch, kind)
     return torch.full(numbers(shape), value, dtype=dtype)
 
 
 @operator("Range")
-def _range(_call: Call, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
+def _range(_call: OperatorCall, start: Tensor, limit: Tensor, delta: Tensor) -> Tensor:
     return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
 
 
 @operator("DepthToSpace")
-def _depth_to_space(call: Call, x: Tensor) -> Tensor:
+def _depth_to_space(call: OperatorCall, x: Tensor) -> Tensor:
     r = call.get("blocksize")
     n, c, h, w = x.shape
     if call.get("mode", "DCR") == "CRD":
@@ -382,7 +382,7 @@ def _depth_to_space(call: Call, x: Tensor) -> Tensor:
 
 
 @operator("SpaceToDepth")
-def _space_to_depth(call: Call, x: Tensor) -> Tensor:
+def _space_to_depth(call: OperatorCall, x: Tensor) -> Tensor:
     r = call.get("blocksize")
     n, c, h, w = x.shape
     blocks = x.reshape(n, c, h // r, r, w // r, r).permute(0, 3, 5, 1, 2, 4)
@@ -399,7 +399,7 @@ _REDUCTIONS: dict[str, Callable[..., Tensor]] = {
 
 
 @operator(*_REDUCTIONS)
-def _reduce(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def _reduce(call: OperatorCall, x: Tensor, axes: Tensor | None = None) -> Tensor:
     places = numbers(call.get("axes") if axes is None else axes)
     if not places and call.get("noop_with_empty_axes", 0):
         return x
@@ -408,7 +408,7 @@ def _reduce(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
 
 
 @operator("ReduceProd")
-def _product(call: Call, x: Tensor, axes: Tensor | None = None) -> Tensor:
+def _product(call: OperatorCall, x: Tensor, axes: Tensor | None = None) -> Tensor:
     places = numbers(call.get("axes") if axes is None else axes) or list(range(x.ndim))
     for place in sorted((p % x.ndim for p in places), reverse=True):
         x = x.prod(dim=place, keepdim=True)

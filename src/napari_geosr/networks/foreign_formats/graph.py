@@ -17,7 +17,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.networks.foreign_formats import _layers  # noqa: F401  # registers
-from napari_geosr.networks.foreign_formats._operators import OPERATORS, Call
+from napari_geosr.networks.foreign_formats._operators import OPERATORS, OperatorCall
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -73,7 +73,7 @@ class GraphNetwork(nn.Module):
         for i, (op, takes, gives, attributes) in enumerate(s.nodes):
             if self.between_strips is not None:
                 self.between_strips()
-            call = Call(op, attributes, s.opset, len(gives), x.dtype)
+            call = OperatorCall(op, attributes, s.opset, len(gives), x.dtype)
             values = [known[name] if name else None for name in takes]
             found = OPERATORS[op](call, *values)
             del values

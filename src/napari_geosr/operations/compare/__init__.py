@@ -17,7 +17,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.units import convert_length
@@ -28,12 +28,12 @@ from napari_geosr.measure.comparison.fourier import (
     PowerSpectrum,
     power_spectrum,
 )
-from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume, place
+from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
 from napari_geosr.measure.comparison.report import QualityReport, Shift
 from napari_geosr.measure.comparison.sweep import (
     DifferenceArray,
+    FrameVolumes,
     GreyResult,
-    PlacedSet,
     grey_steps,
     known_block,
 )
@@ -80,10 +80,10 @@ class _RunLog:
     remarks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
 
-    def warn(self, sentence: str) -> Warned:
+    def warn(self, sentence: str) -> WarningIssued:
         if sentence not in self.warnings:
             self.warnings.append(sentence)
-        return Warned(message=sentence)
+        return WarningIssued(message=sentence)
 
 
 def compare_steps(
@@ -115,7 +115,7 @@ def compare_steps(
     Yields
     ------
     Step
-        `StageStarted`, `BlockDone` and `Warned`.
+        `StageStarted`, `BlockDone` and `WarningIssued`.
 
     Returns
     -------
@@ -143,7 +143,7 @@ def compare_steps(
     base = reference or next(iter(chosen))
     placed = place(chosen)
     said.remarks += [text for p in placed.values() if (text := p.remark())]
-    group = PlacedSet(placed, base, placed_mask(mask, placed[base]))
+    group = FrameVolumes(placed, base, placed_mask(mask, placed[base]))
     budget = _budget(config)
     noise = yield from _noise_steps(group, should_stop)
     fourier: dict[str, FourierCorrelation] = yield from resolution_steps(
@@ -203,8 +203,8 @@ def compare_steps(
 
 
 def _equality_warnings(
-    group: PlacedSet, grey: GreyResult, said: _RunLog
-) -> Iterator[Warned]:
+    group: FrameVolumes, grey: GreyResult, said: _RunLog
+) -> Iterator[WarningIssued]:
     """Warn of volumes that are identical to the base volume."""
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
@@ -244,14 +244,14 @@ def _transformed_voxels(budget: int) -> int:
     return max(1 << 15, budget // _TRANSFORM_BYTES)
 
 
-def _title(placed: Mapping[str, PlacedVolume], key: str) -> str:
+def _title(placed: Mapping[str, FrameVolume], key: str) -> str:
     return placed[key].volume.title
 
 
-class _Filled:
+class _FilledArray:
     """A part of the frame, with unknown values replaced by the mean."""
 
-    def __init__(self, array: PlacedArray) -> None:
+    def __init__(self, array: FrameArray) -> None:
         self._array, self.shape = array, array.shape
 
     def __getitem__(self, key: object) -> AnyArray:
@@ -264,7 +264,7 @@ class _Filled:
 
 
 def _shift_steps(
-    group: PlacedSet, said: _RunLog, should_stop: ShouldStop
+    group: FrameVolumes, said: _RunLog, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Shift | None]]:
     yield StageStarted(message="Checking that the volumes are aligned")
     base = group.placed[group.base]
@@ -286,11 +286,11 @@ def _shift_steps(
     return found
 
 
-def _shift_of(base: PlacedVolume, other: PlacedVolume) -> Shift | None:
+def _shift_of(base: FrameVolume, other: FrameVolume) -> Shift | None:
     frame = base.frame
     if min(frame.shape[-2:]) < 2 or math.prod(frame.shape) < 64:
         return None
-    one, two = _Filled(base.array), _Filled(other.array)
+    one, two = _FilledArray(base.array), _FilledArray(other.array)
     parts = block_shifts(one, two)  # type: ignore[arg-type]
     if not parts:
         return None
@@ -300,7 +300,7 @@ def _shift_of(base: PlacedVolume, other: PlacedVolume) -> Shift | None:
 
 
 def _noise_steps(
-    group: PlacedSet, should_stop: ShouldStop
+    group: FrameVolumes, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Noise | None]]:
     yield StageStarted(message="Measuring the noise")
     found: dict[str, Noise | None] = {}
@@ -314,7 +314,7 @@ def _noise_steps(
 
 
 def _spectrum_steps(
-    group: PlacedSet, budget: int, should_stop: ShouldStop
+    group: FrameVolumes, budget: int, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[dict[str, float | None], dict[str, PowerSpectrum]]]:
     """Finest detail and power spectrum of a block in the centre."""
     yield StageStarted(message="Computing spectra")
@@ -340,10 +340,10 @@ def _spectrum_steps(
     return detail, spectra
 
 
-def _detail(placed: PlacedVolume, most_voxels: int) -> float | None:
+def _detail(placed: FrameVolume, most_voxels: int) -> float | None:
     """Finest detail in slices of a volume, on its own grid, in the frame's unit."""
     own = place({"it": placed.cropped()})
-    values, _ = known_block(PlacedSet(own, "it"), most_voxels)
+    values, _ = known_block(FrameVolumes(own, "it"), most_voxels)
     block = values["it"]
     planes = block.reshape(-1, *block.shape[-2:])
     places = np.unique(np.linspace(0, len(planes) - 1, _SLICES).astype(int))
@@ -358,7 +358,7 @@ def _detail(placed: PlacedVolume, most_voxels: int) -> float | None:
 
 
 def _differences(
-    group: PlacedSet, grey: GreyResult, noise: Mapping[str, Noise | None]
+    group: FrameVolumes, grey: GreyResult, noise: Mapping[str, Noise | None]
 ) -> tuple[dict[str, Volume], dict[str, str]]:
     base = group.placed[group.base]
     found, units = {}, {}

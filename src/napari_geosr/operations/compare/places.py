@@ -12,7 +12,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.units import PIXEL, convert_length
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure.comparison.frame import PlacedArray, PlacedVolume, place
+from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
 from napari_geosr.operations.measure.grey_levels import one_volume
 
 
@@ -57,7 +57,7 @@ def _is_plain(volume: Volume) -> bool:
     return volume.unit == PIXEL and unset
 
 
-def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
+def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
     """The sample mask, resampled to the frame.
 
     Raises
@@ -83,7 +83,7 @@ def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
         )
     scale = convert_length(1.0, mask.unit, frame.unit)
     sample = mask.replace(
-        data=_NotZero(mask.data),
+        data=_BinaryMask(mask.data),
         voxel_size=tuple(v * scale for v in mask.voxel_size),
         origin=tuple(o * scale for o in mask.origin),
         unit=frame.unit,
@@ -101,7 +101,7 @@ def placed_mask(mask: Volume | None, base: PlacedVolume) -> PlacedArray | None:
     return found.array
 
 
-class _NotZero:
+class _BinaryMask:
     """A mask as zeros and ones, read lazily."""
 
     def __init__(self, data: ArrayLike) -> None:

@@ -8,10 +8,10 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.pores import PoreMatch, match_pores
-from napari_geosr.measure.comparison.sweep import PlacedSet, central_box
+from napari_geosr.measure.comparison.sweep import FrameVolumes, central_box
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.operations.compare.config import CompareConfig
@@ -24,12 +24,12 @@ _BYTES_PER_VOXEL = 60
 
 
 def pore_steps(
-    group: PlacedSet,
+    group: FrameVolumes,
     config: CompareConfig,
     mask: Volume | None,
     budget: int,
     remarks: list[str],
-    warn: Callable[[str], Warned],
+    warn: Callable[[str], WarningIssued],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[dict[str, PorosityReport], dict[str, PoreMatch]]]:
     """Measure the pores of each volume within the common region, and match them.

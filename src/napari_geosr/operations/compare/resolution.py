@@ -10,15 +10,16 @@ import numpy as np
 
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.comparison.fourier import (
     FourierCorrelation,
     checkerboard_correlation,
     fourier_correlation,
 )
-from napari_geosr.measure.comparison.frame import PlacedVolume, place
-from napari_geosr.measure.comparison.sweep import PlacedSet, known_block
+from napari_geosr.measure.comparison.frame import FrameVolume, place
+from napari_geosr.measure.comparison.sweep import FrameVolumes, known_block
+from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import FscSource
 from napari_geosr.operations.compare.independence import (
     refuse_correlated,
@@ -32,11 +33,11 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 _FEW_SLICES, _ANISOTROPIC = 16, 1.5
 #: Minimum edge length in slices of a block, in voxels; shorter ones have too few rings.
 _SHORTEST = 16
-Warn = Callable[[str], Warned]
+Warn = Callable[[str], WarningIssued]
 
 
 def resolution_steps(
-    placed: Mapping[str, PlacedVolume],
+    placed: Mapping[str, FrameVolume],
     noise: Mapping[str, Noise | None],
     source: FscSource,
     halves: tuple[Volume, Volume] | None,
@@ -65,7 +66,7 @@ def resolution_steps(
     one, other = halves or [p.volume for p in placed.values()][:2]
     pair = place({"one": one, "other": other})
     _refuse_resampled(pair)
-    values, _ = _block(PlacedSet(pair, "one"), most_voxels, remarks)
+    values, _ = _block(FrameVolumes(pair, "one"), most_voxels, remarks)
     if np.array_equal(values["one"], values["other"]):
         raise VolumeError(
             f"{one.title} and {other.title} hold the same voxels: Fourier correlation "
@@ -117,7 +118,7 @@ def refuse_by_record(
 
 
 def _single_steps(
-    placed: Mapping[str, PlacedVolume],
+    placed: Mapping[str, FrameVolume],
     noise: Mapping[str, Noise | None],
     most_voxels: int,
     remarks: list[str],
@@ -132,7 +133,6 @@ def _single_steps(
             if one.is_averaged:
                 # Measured on the original voxels: the noise of averages differs from
                 # theirs.
-                from napari_geosr.measure.noise import noise_steps
 
                 measured = yield from noise_steps(one.volume)
                 refuse_correlated(one.volume, measured)
@@ -142,7 +142,7 @@ def _single_steps(
             refused.append(error)
             continue
         own = place({key: one.cropped()})
-        values, _ = _block(PlacedSet(own, key), most_voxels, remarks)
+        values, _ = _block(FrameVolumes(own, key), most_voxels, remarks)
         frame = own[key].frame
         shape = values[key].shape
         for label, planes in _kinds(one.volume.name, shape, frame.voxel_size):
@@ -156,7 +156,7 @@ def _single_steps(
     return found
 
 
-def _refuse_resampled(pair: Mapping[str, PlacedVolume]) -> None:
+def _refuse_resampled(pair: Mapping[str, FrameVolume]) -> None:
     for one in pair.values():
         if not one.is_whole:
             raise VolumeError(
@@ -168,7 +168,7 @@ def _refuse_resampled(pair: Mapping[str, PlacedVolume]) -> None:
 
 
 def _block(
-    group: PlacedSet, most_voxels: int, remarks: list[str]
+    group: FrameVolumes, most_voxels: int, remarks: list[str]
 ) -> tuple[dict[str, Any], tuple[slice, ...]]:
     values, box = known_block(group, most_voxels)
     shape = tuple(s.stop - s.start for s in box)

@@ -164,7 +164,7 @@ class ExplainConfig(Config):
 
 
 @dataclass(frozen=True)
-class MethodAbout:
+class MethodDescription:
     """Description of a method for menus.
 
     Attributes
@@ -180,10 +180,10 @@ class MethodAbout:
     help: str
 
 
-def methods() -> list[MethodAbout]:
+def methods() -> list[MethodDescription]:
     """All available methods; imports no torch."""
     return [
-        MethodAbout(name, module.TITLE, module.HELP)
+        MethodDescription(name, module.TITLE, module.HELP)
         for name in METHODS.names()
         for module in (METHODS.load(name),)
     ]

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from napari_geosr.attribution import METHODS, AttributionRequest, AttributionResult
+from napari_geosr.attribution._window import ExplainedScan
 from napari_geosr.core import provenance
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
@@ -19,13 +20,14 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.operations.explain.config import ExplainConfig
 from napari_geosr.operations.explain.targets import (
     ExplainedRegion,
@@ -200,8 +202,6 @@ def prepare_steps(
     ModelError
         If the model is unknown, outputs labels, or has not been chosen.
     """
-    from napari_geosr.attribution._window import ExplainedScan
-
     if config.model == "auto":
         raise ModelError(
             "The model that restored the scan is explained: name it (--model), "
@@ -250,8 +250,6 @@ def _about(restoration: PreparedRestoration) -> AnyDict:
 
 
 def _noise_of(restoration: PreparedRestoration) -> Noise:
-    from napari_geosr.measure.noise import estimate_noise
-
     if restoration.noise is not None:
         return restoration.noise
     return estimate_noise(restoration.seen_volume)
@@ -275,7 +273,7 @@ def explain_place_steps(
         target = voxel_target(scene, at, config.radius)
     names = [n for n in config.method if n != "evidence" or target.kind == "pore"]
     if wants_pore and target.kind != "pore":
-        yield Warned(
+        yield WarningIssued(
             message="There is no pore at this voxel, so there is no evidence to be "
             "weighed. A threshold (--threshold) may tell pores that Otsu's does not."
         )
@@ -286,7 +284,7 @@ def explain_place_steps(
             )
     found = yield from _found_steps(prepared, target, names)
     for note in found.notes:
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     return found
 
 
@@ -303,7 +301,7 @@ def _found_steps(
         findings[name] = yield from METHODS.load(name).explain(question)
     missing = question.window.n_missing
     if missing:
-        yield Warned(
+        yield WarningIssued(
             message=f"{missing:,} of {question.window.seen.size:,} voxels that the "
             "network looks at here are NaN or infinite: it sees the replacement "
             "(--nonfinite) in their place."
@@ -412,7 +410,7 @@ def explain_pores_steps(
                 steps = _found_steps(prepared, target, config.method, row)
                 found.append(run_to_end(steps))
             except VolumeError as error:  # for example no solid next to it
-                yield Warned(message=f"Pore {row.label}: {error}")
+                yield WarningIssued(message=f"Pore {row.label}: {error}")
                 missing.append(row)
         yield PartDone(i + 1, total)
     if not found:
@@ -424,7 +422,7 @@ def explain_pores_steps(
     if missing:
         labels = ", ".join(str(row.label) for row in missing[:10])
         more = "" if len(missing) <= 10 else ", …"
-        yield Warned(
+        yield WarningIssued(
             message=f"{len(missing)} of {total} pores were not explained ({labels}"
             f"{more}): the result of this model has no pore like that there."
         )

@@ -24,7 +24,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     TrainingProgress,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
@@ -38,10 +38,10 @@ from napari_geosr.operations.ganrec.config import (
     GanrecConfig,
     GanrecJob,
 )
-from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
+from napari_geosr.operations.reconstruct import ReconstructionInput, prepare_steps
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
-from napari_geosr.operations.reconstruct.continued import differences, identity_of
 from napari_geosr.operations.reconstruct.inputs import open_projections
+from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
 from napari_geosr.operations.train.parts import require_one_process
@@ -99,7 +99,7 @@ def ganrec_steps(
         ready = yield from prepare_steps(scan, settings, should_stop=should_stop)
         record = yield from record_steps(ready, should_stop)
         if ready.scan.geometry == "parallel" and ready.scan.n_angles > 2 * ready.size:
-            yield Warned(
+            yield WarningIssued(
                 message=f"With {ready.scan.n_angles} projections filtered back-"
                 "projection is as good, and much quicker: GANrec is for few of them."
             )
@@ -123,7 +123,7 @@ class _Blocks:
     def __init__(
         self,
         config: GanrecConfig,
-        ready: ReadyScan,
+        ready: ReconstructionInput,
         folder: Path,
         record: AnyMapping,
         meter: Meter,
@@ -342,7 +342,7 @@ def _record(
 
 
 def _assemble(
-    ready: ReadyScan, blocks: _Blocks, path: Path, record: AnyMapping
+    ready: ReconstructionInput, blocks: _Blocks, path: Path, record: AnyMapping
 ) -> None:
     """Assemble the slices into the volume and remove the temporary files."""
     import shutil

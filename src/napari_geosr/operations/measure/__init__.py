@@ -17,13 +17,18 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.measure import rows
+from napari_geosr.measure.budget import least_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
+from napari_geosr.measure.porosity import porosity_steps
+from napari_geosr.measure.remarks import looks_like_labels
+from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
@@ -104,8 +109,6 @@ def measure_steps(
         If `should_stop` returns True.
     """
     # Importing the engine's 50 modules here would delay the opening of a dock.
-    from napari_geosr.measure.budget import least_bytes
-    from napari_geosr.measure.porosity import porosity_steps
 
     volume = one_volume(volume)
     config, remarks = _settings_for_kind(volume, config)
@@ -118,7 +121,7 @@ def measure_steps(
         spread, said = align_deviation(deviation, volume, config)
         remarks += said
     for remark in remarks:
-        yield Warned(message=remark)
+        yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
     if keep_labels and labels_target is None:
         budget = None
@@ -141,7 +144,7 @@ def measure_steps(
     )
     if mask is None and (lost := _lost_voxels(volume, report)):
         remarks.append(lost)
-        yield Warned(message=lost)
+        yield WarningIssued(message=lost)
     if remarks:
         report = replace(report, warnings=(*remarks, *report.warnings))
     return report
@@ -151,8 +154,6 @@ def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Settings for label volumes (pores already) and unfinished restorations."""
-    from napari_geosr.measure.remarks import looks_like_labels
-
     remarks = reading_doubts(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
@@ -255,7 +256,7 @@ def measure_several_steps(
     configs = same_smallest_pore(volumes, config)
     if len({volume.has_physical_size for volume in volumes.values()}) > 1:
         without = next(n for n, v in volumes.items() if not v.has_physical_size)
-        yield Warned(
+        yield WarningIssued(
             message=f"{titles[without]} has no voxel size, so its pores cannot be "
             "compared in physical units. Set its voxel size and measure again."
         )
@@ -326,15 +327,11 @@ def reference_first(columns: Mapping[str, T]) -> dict[str, T]:
 
 def figure_rows(reports: Mapping[str, PorosityReport]) -> list[StatisticRow]:
     """Table rows: label, one text per report, and each difference from the first."""
-    from napari_geosr.measure import rows
-
     return list(rows.figure_rows(list(reports.values())))
 
 
 def colour_columns(report: PorosityReport) -> dict[str, bool]:
     """Columns available for colouring pores, and whether the scale is logarithmic."""
-    from napari_geosr.measure.statistics import pore_statistics
-
     statistics = pore_statistics(flat=report.is_flat)
     found = [(s.name, s.colour) for s in statistics if s.colour is not None]
     found.sort(key=lambda pair: pair[1].order)

@@ -147,8 +147,8 @@ def histogram_steps(
     elif volume.nbytes > limit:
         planes = _some_planes(volume, sample, limit, should_stop)
         sampled = len(planes) < volume.shape[0]
-        source = _SomePlanes(source, planes)
-        sample = None if sample is None else _SomePlanes(sample, planes)
+        source = _PlaneSample(source, planes)
+        sample = None if sample is None else _PlaneSample(sample, planes)
     steps = engine_steps(
         source,
         thickness=max(1, _BLOCK_VOXELS // per_plane),
@@ -196,7 +196,7 @@ def _some_planes(
     return planes
 
 
-class _SomePlanes:
+class _PlaneSample:
     """Some planes of a large volume, read lazily."""
 
     def __init__(self, data: ArrayLike, planes: AnyArray) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.measure.config import PorosityConfig as MeasureConfig
+from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.measure.number_text import number_text, percent_text
 
 if TYPE_CHECKING:
@@ -54,8 +55,6 @@ def agreement_of(
         Matching distance for branches, in the unit of the first volume; two voxels of
         the coarser one by default.
     """
-    from napari_geosr.measure.graph.agreement import graph_agreement
-
     graphs = [r.graph for r in reports.values() if r.graph is not None]
     if len(graphs) < 2:
         return None

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict
+from napari_geosr.measure.stored import report_from_files
 from napari_geosr.operations.measure import files as report_files
 
 if TYPE_CHECKING:
@@ -40,8 +41,6 @@ def read_reports(
     FileError
         If a file is missing, damaged, or written by another release.
     """
-    from napari_geosr.measure.stored import report_from_files
-
     files = report_files.plan(folder, ["input", REFERENCE])
     path = files["json"]
     try:

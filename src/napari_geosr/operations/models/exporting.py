@@ -9,14 +9,20 @@ from typing import TYPE_CHECKING
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import scan_steps
 from napari_geosr.io import atomic
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.exports import EXPORTS
-from napari_geosr.networks import tell_noise, wants_noise
+from napari_geosr.networks import set_network_noise, wants_noise
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -48,7 +54,7 @@ def export_steps(
 ) -> Generator[Step, None, ExportResult]:
     """Export a model.
 
-    `Warned` is yielded if processing in pieces gives a different result there.
+    `WarningIssued` is yielded if processing in pieces gives a different result there.
 
     Parameters
     ----------
@@ -96,9 +102,9 @@ def export_steps(
         if should_stop():
             raise Cancelled("The export was cancelled; nothing was written.")
     for remark in getattr(module, "remarks", lambda _card: ())(model.card):
-        yield Warned(message=str(remark))
+        yield WarningIssued(message=str(remark))
     if model.card.inputs > 1:
-        yield Warned(message=_several(model.card.inputs))
+        yield WarningIssued(message=_several(model.card.inputs))
     return ExportResult(path, difference)
 
 
@@ -113,7 +119,7 @@ def _with_noise(
     if not wants_noise(network):
         return model
     if like is None and not wants_noise(model.network()):
-        yield Warned(
+        yield WarningIssued(
             message=f"The exported file is the network of {model.card.name} without "
             "the bound that restore puts on it, which needs the noise of the scan. To "
             "keep the bound, name a scan like those that you will restore "
@@ -129,8 +135,8 @@ def _with_noise(
     scan = (like if isinstance(like, Volume) else io.read(like)).select()
     noise = estimate_noise(scan)
     found = yield from scan_steps(scan.data)
-    tell_noise(network, noise.standardised(found.mean, found.std))
-    yield Warned(
+    set_network_noise(network, noise.standardised(found.mean, found.std))
+    yield WarningIssued(
         message=f"The exported file removes noise of {noise.relative:.1%} of the "
         f"contrast, as measured in {scan.title}. Export again for scans with other "
         "noise."

@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -40,7 +40,7 @@ from napari_geosr.operations.restore import RestoreConfig, restore_steps
 if TYPE_CHECKING:
     from torch import nn
 
-    from napari_geosr.models.foreign.draft import Draft
+    from napari_geosr.models.foreign.draft import ImportDraft
     from napari_geosr.networks.foreign import ForeignNetwork, NetworkConfig
 
 #: Longest window, in voxels, for probing the reach. A network that reaches further than
@@ -113,7 +113,7 @@ def import_steps(
     network = _built(draft)
     yield StageStarted(message="Measuring how far the network sees")
     config, remarks = measured(network, should_stop=should_stop)
-    yield from (Warned(message=remark) for remark in remarks)
+    yield from (WarningIssued(message=remark) for remark in remarks)
     _stop_if(should_stop)
     yield StageStarted(message="Comparing with its reference")
     with tempfile.TemporaryDirectory() as folder:
@@ -125,7 +125,7 @@ def import_steps(
         _stop_if(should_stop)
         departs = _restored_otherwise(kept, draft)
         if departs:
-            yield Warned(message=departs)
+            yield WarningIssued(message=departs)
             kept = Path(folder) / "remarked"
             _save(kept, draft, final, (*remarks, departs), name)
         _stop_if(should_stop)
@@ -165,7 +165,7 @@ def _stop_if(should_stop: ShouldStop) -> None:
         raise Cancelled("The import was cancelled; nothing was kept.")
 
 
-def _built(draft: Draft) -> ForeignNetwork:
+def _built(draft: ImportDraft) -> ForeignNetwork:
     try:
         network = networks.foreign.build(draft.config, draft.weights)
         network.load_state_dict(dict(draft.weights))
@@ -248,7 +248,7 @@ def _not_exact(config: NetworkConfig, reason: str) -> str:
 
 def _save(
     folder: Path,
-    draft: Draft,
+    draft: ImportDraft,
     network: ForeignNetwork,
     remarks: tuple[str, ...],
     name: str | None,
@@ -285,7 +285,7 @@ def _save(
     bundle.save(folder, card, network)
 
 
-def _use(draft: Draft, network: ForeignNetwork) -> str:
+def _use(draft: ImportDraft, network: ForeignNetwork) -> str:
     what = "images and, slice by slice, volumes"
     what = "volumes" if network.config.ndim == 3 else what
     kind = {"denoise": "Removing noise from", "super-resolution": "Enlarging"}.get(
@@ -294,7 +294,7 @@ def _use(draft: Draft, network: ForeignNetwork) -> str:
     return f"{kind} {what} like those that it was trained on."
 
 
-def _restored_otherwise(folder: Path, draft: Draft) -> str:
+def _restored_otherwise(folder: Path, draft: ImportDraft) -> str:
     """Restore the reference with the stored model, including its grey-value scaling.
 
     Returns
@@ -332,7 +332,7 @@ def _restored_otherwise(folder: Path, draft: Draft) -> str:
     )
 
 
-def _compare(folder: Path, draft: Draft, network: nn.Module) -> None:
+def _compare(folder: Path, draft: ImportDraft, network: nn.Module) -> None:
     """Load the stored model; it must match the imported network and the reference."""
     import torch
 

@@ -24,7 +24,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -108,7 +108,7 @@ def pairs_steps(
     Yields
     ------
     Step
-        `StageStarted`, `BlockDone` and `Warned`.
+        `StageStarted`, `BlockDone` and `WarningIssued`.
 
     Returns
     -------
@@ -150,7 +150,7 @@ def pairs_steps(
     said += warnings_of(quality, aligned) + not_trained(factor)
     match = match_grey_values(laid.low, laid.after, config.intensity)
     for text in said:
-        yield Warned(message=text)
+        yield WarningIssued(message=text)
     made = _Pair(low, high, box, factors, aligned, match)
     report: AnyDict = {
         "upscale_factor": factor,

@@ -54,10 +54,10 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
         )
     if shape == high.shape:
         return high
-    return high.replace(data=_Cropped(high.data, shape))
+    return high.replace(data=_CroppedArray(high.data, shape))
 
 
-class _Cropped:
+class _CroppedArray:
     """The beginning of an array that stays in its file."""
 
     def __init__(self, data: ArrayLike, shape: tuple[int, ...]) -> None:

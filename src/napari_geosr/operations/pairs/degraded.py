@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -84,7 +84,7 @@ def degrade_steps(
     Yields
     ------
     Step
-        `StageStarted`, `BlockDone` and `Warned`.
+        `StageStarted`, `BlockDone` and `WarningIssued`.
 
     Returns
     -------
@@ -121,7 +121,7 @@ def degrade_steps(
         said += _doubts(measured, high, like, factors)
     imaging = config.imaging(**adopted)
     for text in said:
-        yield Warned(message=text)
+        yield WarningIssued(message=text)
     made = DegradedScan(high, factors, config, imaging, levels)
     report: AnyDict = {
         "upscale_factor": factor,

@@ -17,15 +17,15 @@ from napari_geosr.io.unfinished import find_unfinished
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.continued import centre_of
 from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
     open_projections,
 )
 from napari_geosr.operations.reconstruct.preparation import prepare_steps
+from napari_geosr.operations.reconstruct.resume import centre_of
 from napari_geosr.operations.reconstruct.run import ReconstructionResult, run_steps
 from napari_geosr.operations.reconstruct.scan import (
-    ReadyScan,
+    ReconstructionInput,
     given_centre,
     ready_scan,
     used_projections,
@@ -35,8 +35,8 @@ from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sampl
 
 __all__ = [
     "ProjectionsInput",
-    "ReadyScan",
     "ReconstructConfig",
+    "ReconstructionInput",
     "ReconstructionResult",
     "find_unfinished",
     "open_projections",

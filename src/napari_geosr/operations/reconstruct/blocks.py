@@ -1,7 +1,7 @@
 """Prepares and reconstructs blocks of detector rows one after the other.
 
-A block is a group of slices (`ReadyScan.group`), or the part of one that fits into
-memory.
+A block is a group of slices (`ReconstructionInput.group`), or the part of one that fits
+into memory.
 """
 
 from __future__ import annotations
@@ -16,12 +16,18 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.errors import Cancelled, DeviceMemoryError
-from napari_geosr.core.steps import IterationDone, ShouldStop, Step, TileDone, Warned
+from napari_geosr.core.steps import (
+    IterationDone,
+    ShouldStop,
+    Step,
+    TileDone,
+    WarningIssued,
+)
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.inference.compute import exact_settings
 from napari_geosr.inference.memory import is_out_of_memory
-from napari_geosr.operations.reconstruct.rows import PreparedRows, in_bands
-from napari_geosr.operations.reconstruct.scan import ReadyScan
+from napari_geosr.operations.reconstruct.rows import RowIntegrals, in_bands
+from napari_geosr.operations.reconstruct.scan import ReconstructionInput
 from napari_geosr.tomography.engines import reconstruct_slices
 from napari_geosr.tomography.iterations import (
     Iteration,
@@ -110,7 +116,7 @@ class BlockRun:
 
 
 def block_steps(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     finished: list[Rows],
     run: BlockRun,
     write: Callable[[Rows, Slices], None],
@@ -120,7 +126,7 @@ def block_steps(
 
     Parameters
     ----------
-    ready : ReadyScan
+    ready : ReconstructionInput
     finished : list of (int, int)
         Rows already reconstructed: first row and the one after the last.
     run : BlockRun
@@ -132,8 +138,8 @@ def block_steps(
     Yields
     ------
     Step
-        `IterationDone` and `TileDone`, counted in rows times iterations; `Warned` for
-        assumptions made about the projections.
+        `IterationDone` and `TileDone`, counted in rows times iterations;
+        `WarningIssued` for assumptions made about the projections.
 
     Raises
     ------
@@ -143,7 +149,7 @@ def block_steps(
         If not even one row fits.
     """
     most = ready.most_rows()
-    prepared = PreparedRows(
+    prepared = RowIntegrals(
         LineIntegrals(
             in_bands(ready.scan, ready.band_rows(), should_stop),
             ready.config.preparation(),
@@ -170,7 +176,7 @@ def block_steps(
             for note in block.report.notes:
                 if note not in said:
                     said.add(note)
-                    yield Warned(message=note)
+                    yield WarningIssued(message=note)
             done, total = progress.finish(stop - start)
             where = (slice(start, stop), slice(0, ready.size), slice(0, ready.size))
             yield TileDone(done, total, where, block.slices)
@@ -189,7 +195,7 @@ def gaps(finished: list[Rows], n_rows: int) -> Iterator[Rows]:
 
 
 def reconstruct_rows(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     rows: npt.NDArray[np.float32],
     should_stop: ShouldStop,
     on_iteration: OnIteration,
@@ -197,11 +203,11 @@ def reconstruct_rows(
 ) -> Slices:
     """Slices from line integrals (row, angle, column), in host memory.
 
-    `slices` is needed only for a cone beam; see `ReadyScan.sinogram`.
+    `slices` is needed only for a cone beam; see `ReconstructionInput.sinogram`.
 
     Parameters
     ----------
-    ready : ReadyScan
+    ready : ReconstructionInput
     rows : ndarray of shape (row, angle, column)
         Line integrals.
     should_stop : callable
@@ -214,7 +220,7 @@ def reconstruct_rows(
 
 
 def _reconstructed(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     rows: npt.NDArray[np.float32],
     should_stop: ShouldStop,
     on_iteration: OnIteration,
@@ -273,7 +279,7 @@ class _OutOfMemoryError(Exception):
 class _RowProgress:
     """Progress, in rows times iterations."""
 
-    def __init__(self, ready: ReadyScan, finished: list[Rows]) -> None:
+    def __init__(self, ready: ReconstructionInput, finished: list[Rows]) -> None:
         self.steps = ready.n_steps
         self.rows = sum(high - low for low, high in finished)
         self.total = ready.n_slices * self.steps
@@ -289,7 +295,7 @@ class _RowProgress:
         return self.rows * self.steps, self.total
 
 
-def _halved(ready: ReadyScan, n: int) -> int:
+def _halved(ready: ReconstructionInput, n: int) -> int:
     """Half the number of rows; raises `DeviceMemoryError` if that is impossible."""
     if ready.whole or n < 2:
         what = "The volume" if ready.whole else "A single slice"
@@ -302,8 +308,8 @@ def _halved(ready: ReadyScan, n: int) -> int:
 
 
 def _one_block(
-    ready: ReadyScan,
-    prepared: PreparedRows,
+    ready: ReconstructionInput,
+    prepared: RowIntegrals,
     slices: Rows,
     progress: _RowProgress,
     should_stop: ShouldStop,

@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 
 
-class _Derived:
+class _DerivedViews:
     """Views computed lazily from an array that stays in its file."""
 
     ndim = 3
@@ -51,7 +51,7 @@ class _Derived:
         return np.asarray(select(self.data, views, (low, high))[:], np.float64)
 
 
-class MeanViews(_Derived):
+class MeanViews(_DerivedViews):
     """Means over groups of views.
 
     Parameters
@@ -76,7 +76,7 @@ class MeanViews(_Derived):
         return np.asarray(light.mean(axis=0), np.float32)
 
 
-class ThinnedCounts(_Derived):
+class ThinnedCounts(_DerivedViews):
     """Counts for a part of the photons.
 
     Electronic detector noise is split like photon noise: the parts have less of it than
@@ -125,7 +125,7 @@ class ThinnedCounts(_Derived):
         return np.asarray(np.copysign(photons, light) * self.gain + dark, np.float32)
 
 
-class LeftOverLight(_Derived):
+class RemainingPhotons(_DerivedViews):
     """Unchanged counts of unused views; the remaining photons of the others, rescaled.
 
     Parameters

@@ -28,8 +28,8 @@ from napari_geosr.core.angles import SAME_PLACE_STEPS, along_turn, distinct_plac
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.projections import Projections
 from napari_geosr.operations.reconstruct.derived_views import (
-    LeftOverLight,
     MeanViews,
+    RemainingPhotons,
     ThinnedCounts,
 )
 from napari_geosr.tomography.flat_fields import (
@@ -243,7 +243,7 @@ def light_left_over(
     taken = np.arange(scan.n_angles)
     if acquisition == "step":
         taken = _spread_views(scan, count)
-    light = LeftOverLight(rest.data, taken)
+    light = RemainingPhotons(rest.data, taken)
     return _noted(scan.replace(data=light), share_left_out=share, of_views=count)
 
 

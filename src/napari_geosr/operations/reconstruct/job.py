@@ -11,6 +11,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.atomic import explained
 from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.operations.reconstruct import reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
     ProjectionsInput,
@@ -97,8 +98,6 @@ def reconstruct_job_steps(
     GeoSRError
         With a one-sentence message; finished slices are kept.
     """
-    from napari_geosr.operations.reconstruct import reconstruct_steps
-
     out = job.result(folder)
     if out.exists():  # killed after the last step, before it was reported
         remove_parts(folder, job.part)

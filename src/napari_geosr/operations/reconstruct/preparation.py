@@ -12,13 +12,13 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.inference.device import pick_device
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.scan import (
-    ReadyScan,
+    ReconstructionInput,
     given_centre,
     is_off_middle,
     ready_scan,
@@ -43,7 +43,7 @@ def prepare_steps(
     *,
     known: Centre | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, ReadyScan]:
+) -> Generator[Step, None, ReconstructionInput]:
     """Choose rows and projections, find the rotation axis and check the settings.
 
     Parameters
@@ -58,7 +58,7 @@ def prepare_steps(
 
     Returns
     -------
-    ReadyScan
+    ReconstructionInput
 
     Raises
     ------
@@ -76,23 +76,23 @@ def prepare_steps(
     first, last = config.rows or (0, projections.n_rows)
     scan = thinned if config.rows is None else thinned.rows(first, last)
     for note in projections.metadata.get("notes", ()):
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     for note in _doubts(scan, config):
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     incident = beam_without_sample(projections, config.preparation())
     centre = yield from _centre_steps(searched, config, known, incident, should_stop)
     for note in centre.notes:
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first, incident)
     _check_early(ready)
     doubts = _missing_of_fan(ready.geometry)
     for note in (*doubts, *_seen_from_both_sides(ready), *_same_directions(ready)):
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     yield CentreFound(centre=centre)
     return ready
 
 
-def _check_early(ready: ReadyScan) -> None:
+def _check_early(ready: ReconstructionInput) -> None:
     """Refuse early what would otherwise be refused after preparing the first block."""
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
@@ -135,7 +135,7 @@ def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
     return _missing(covered_degrees(fan.angles), needed_degrees(fan))
 
 
-def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
+def _seen_from_both_sides(ready: ReconstructionInput) -> list[str]:
     """Note on a full turn whose opposite views are not joined."""
     scan, column = ready.scan, ready.centre.column
     around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
@@ -150,7 +150,7 @@ def _seen_from_both_sides(ready: ReadyScan) -> list[str]:
     ]
 
 
-def _same_directions(ready: ReadyScan) -> list[str]:
+def _same_directions(ready: ReconstructionInput) -> list[str]:
     """Note on thinned views if opposite views are equivalent."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined

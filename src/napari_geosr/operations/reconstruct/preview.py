@@ -36,7 +36,7 @@ Limits = tuple[float, float]
 
 
 @dataclass(frozen=True, eq=False)
-class SliceTried:
+class TrialSlice:
     """A slice with its contrast limits and computing time.
 
     Attributes
@@ -55,7 +55,7 @@ class SliceTried:
 
 
 @dataclass
-class KeptRow:
+class PreviewRow:
     """Line integrals of the previewed row, which do not depend on the axis."""
 
     key: tuple[Any, ...] = ()
@@ -128,9 +128,9 @@ def slice_steps(
     config: ReconstructConfig,
     row: int,
     known: Centre | None,
-    kept: KeptRow,
+    kept: PreviewRow,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, SliceTried]:
+) -> Generator[Step, None, TrialSlice]:
     """Reconstruct the slice of one row, finding the axis first if it is unknown.
 
     Parameters
@@ -139,7 +139,7 @@ def slice_steps(
         Detector row.
     known : Centre, optional
         The rotation axis, if found before and the settings are ``auto``.
-    kept : KeptRow
+    kept : PreviewRow
         Line integrals kept between calls.
 
     Yields
@@ -149,7 +149,7 @@ def slice_steps(
 
     Returns
     -------
-    SliceTried
+    TrialSlice
 
     Raises
     ------
@@ -183,7 +183,7 @@ def slice_steps(
             origin=(volume.origin[0] + z, *volume.origin[1:]), name=volume.name
         )
     seconds = time.monotonic() - began
-    return SliceTried(volume, contrast(volume.data), seconds)
+    return TrialSlice(volume, contrast(volume.data), seconds)
 
 
 def _of_lines(config: ReconstructConfig) -> ReconstructConfig:

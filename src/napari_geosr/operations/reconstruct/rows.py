@@ -99,7 +99,7 @@ def in_bands(
     )
 
 
-class PreparedRows:
+class RowIntegrals:
     """Line integrals of ranges of rows, which may overlap (slabs of a cone beam).
 
     Parameters

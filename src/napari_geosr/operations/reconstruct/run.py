@@ -21,7 +21,7 @@ from napari_geosr.core.steps import (
     Step,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
@@ -30,14 +30,14 @@ from napari_geosr.inference.compute import frugal_if_tight
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.reconstruct.blocks import BlockRun, Slices, block_steps
-from napari_geosr.operations.reconstruct.continued import (
+from napari_geosr.operations.reconstruct.resume import (
     boxes_of,
-    kept_part,
+    finished_part,
     rows_of,
     scan_entry_steps,
 )
-from napari_geosr.operations.reconstruct.scan import ReadyScan
-from napari_geosr.operations.restore.continued import KeptPart, begin_journal
+from napari_geosr.operations.reconstruct.scan import ReconstructionInput
+from napari_geosr.operations.restore.resume import FinishedPart, begin_journal
 from napari_geosr.operations.storage import array_for
 from napari_geosr.tomography.algorithms import titles
 from napari_geosr.tomography.centre import Centre
@@ -74,7 +74,7 @@ class ReconstructionResult:
 
 
 def run_steps(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -115,7 +115,9 @@ def run_steps(
         projections are invalid.
     """
     record = yield from record_steps(ready, should_stop)
-    kept = None if unfinished is None else kept_part(unfinished, record, ready.shape)
+    kept = (
+        None if unfinished is None else finished_part(unfinished, record, ready.shape)
+    )
     history = (*ready.given.provenance, record)
     yield StageStarted(
         message=f"Reconstructing around column {ready.centre.column:.2f}: "
@@ -160,10 +162,10 @@ def run_steps(
     if path is not None:
         result = io.read_back(path).replace(name=result.name, metadata=result.metadata)
     if output is not None and output.note:
-        yield Warned(message=output.note)
+        yield WarningIssued(message=output.note)
     for line in filled.run.report.summary_lines():
         if line not in filled.run.report.notes:  # others are reported already
-            yield Warned(message=line)
+            yield WarningIssued(message=line)
     return ReconstructionResult(
         result, ready.centre, filled.summary, path, complete=filled.complete
     )
@@ -189,7 +191,7 @@ class _BlockProgress:
             **self.run.for_the_record(complete=True),
         }
 
-    def for_the_record(self, ready: ReadyScan) -> AnyDict:
+    def for_the_record(self, ready: ReconstructionInput) -> AnyDict:
         """Statistics for the provenance record."""
         counted = self.run.for_the_record(self.complete)
         run = {"seconds": round(self.seconds, 3), **counted}
@@ -201,10 +203,10 @@ class _BlockProgress:
 
 
 def _fill(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     array: Any,
     journal: Journal | None,
-    kept: KeptPart | None,
+    kept: FinishedPart | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, _BlockProgress]:
     """Fill `array`; ends early on a request to stop or on an error."""
@@ -237,11 +239,11 @@ def _fill(
 
 @contextmanager
 def _target(
-    ready: ReadyScan,
+    ready: ReconstructionInput,
     out: str | Path | None,
     history: tuple[Any, ...],
     overwrite: bool,
-    kept: KeptPart | None,
+    kept: FinishedPart | None,
     part: Path | None,
 ) -> Iterator[tuple[Any, Output | None]]:
     """Return the array to fill and, for a file, the output that contains it.
@@ -274,14 +276,14 @@ def _target(
         yield file.array, file
 
 
-def _chunk_depth(ready: ReadyScan) -> int:
+def _chunk_depth(ready: ReconstructionInput) -> int:
     """Slices per chunk; the number per block is not known yet."""
     plane = 4 * ready.size**2
     return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // plane))
 
 
 def record_steps(
-    ready: ReadyScan, should_stop: ShouldStop
+    ready: ReconstructionInput, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyDict]:
     """Create the record of the run; reads the input once for its checksum."""
     import torch

@@ -43,7 +43,7 @@ _FIXED_BYTES = 16 * 10**6
 
 
 @dataclass(frozen=True, eq=False)
-class ReadyScan:
+class ReconstructionInput:
     """A scan with everything needed to reconstruct any of its rows.
 
     Attributes
@@ -342,8 +342,8 @@ def ready_scan(
     device: str,
     first_row: int,
     incident: float | None = None,
-) -> ReadyScan:
-    """Assemble a `ReadyScan`; decide whether opposite views are joined.
+) -> ReconstructionInput:
+    """Assemble a `ReconstructionInput`; decide whether opposite views are joined.
 
     Parameters
     ----------
@@ -382,7 +382,7 @@ def ready_scan(
         # The width does not depend on the content of the projections.
         like = np.zeros((1, scan.n_angles, n_columns), np.float32)
         n_columns = fold_full_turn(like, scan.angles, centre.column)[0].shape[2]
-    return ReadyScan(
+    return ReconstructionInput(
         scan=scan,
         given=given,
         config=config,

@@ -19,14 +19,6 @@ if TYPE_CHECKING:
         refuse_check,
         residual_path,
     )
-    from napari_geosr.operations.restore.continued import (
-        deviation_path,
-        find_unfinished_deviation,
-    )
-    from napari_geosr.operations.restore.outlook.steps import (
-        outlook_steps,
-        removed_steps,
-    )
     from napari_geosr.operations.restore.preparation import (
         PreparedRestoration,
         prepare_steps,
@@ -34,6 +26,10 @@ if TYPE_CHECKING:
         with_strength,
     )
     from napari_geosr.operations.restore.preview import estimate_steps, preview_steps
+    from napari_geosr.operations.restore.resume import (
+        deviation_path,
+        find_unfinished_deviation,
+    )
     from napari_geosr.operations.restore.run import (
         RestorationResult,
         left_of,
@@ -55,6 +51,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.steps import (
         restore_steps,
     )
+    from napari_geosr.operations.restore.verdict.steps import (
+        removed_steps,
+        verdict_steps,
+    )
 
 __all__ = [
     "NOTHING_FOUND",
@@ -71,7 +71,6 @@ __all__ = [
     "find_unfinished_deviation",
     "is_series",
     "left_of",
-    "outlook_steps",
     "prepare_series_steps",
     "prepare_steps",
     "preview_steps",
@@ -83,6 +82,7 @@ __all__ = [
     "restore_steps",
     "run_series_steps",
     "run_steps",
+    "verdict_steps",
     "with_noise",
     "with_strength",
 ]
@@ -99,8 +99,8 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "refuse_check",
             "residual_path",
         ],
-        "continued": ["find_unfinished_deviation", "deviation_path"],
-        "outlook.steps": ["outlook_steps", "removed_steps"],
+        "resume": ["find_unfinished_deviation", "deviation_path"],
+        "verdict.steps": ["verdict_steps", "removed_steps"],
         "preparation": [
             "PreparedRestoration",
             "prepare_steps",

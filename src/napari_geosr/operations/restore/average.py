@@ -29,7 +29,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDType
@@ -40,10 +40,10 @@ from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
 from napari_geosr.operations.restore.run import RestorationResult, run_steps
+from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -115,7 +115,7 @@ def restore_average_steps(
     card = zoo.find(config.model).card
     _check_settings(config, card)
     if card.inputs not in (1, len(volumes)):
-        yield Warned(
+        yield WarningIssued(
             message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
             f"one object together and gets {len(volumes)}: their noise differs."
         )
@@ -146,7 +146,7 @@ def restore_average_steps(
         written = io.write(volume, out, overwrite=overwrite)
         volume = io.read_back(written).replace(name=volume.name)
     if n_clipped:
-        yield Warned(
+        yield WarningIssued(
             message=f"{n_clipped} voxels lay outside the range of {data.dtype} and "
             "were clipped. Choose float32 output to keep them."
         )
@@ -190,7 +190,7 @@ def _mean_steps(
             volume.name,
         )
         if total is None and (look or strict):
-            prepared = yield from looked_steps(
+            prepared = yield from reported_verdict_steps(
                 prepared, strict=strict, should_stop=should_stop
             )
         restored = yield from _quietly(
@@ -220,7 +220,7 @@ def _quietly(
     """
     with StepIterator(steps) as iterator:
         for step in iterator:
-            if not isinstance(step, Warned):
+            if not isinstance(step, WarningIssued):
                 yield step
             elif (gist := _gist(step.message, name)) not in said:
                 said.add(gist)

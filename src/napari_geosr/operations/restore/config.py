@@ -82,7 +82,7 @@ class RestoreConfig(Config):
         None,
         ge=2,
         le=16,
-        title="Members",
+        title="EnsembleNetwork",
         description="Number of mirrored and rotated copies, each of which takes as "
         "long as one run; by default 8, or fewer if the model and the voxel "
         "size allow fewer.",

@@ -14,7 +14,7 @@ from napari_geosr import io
 from napari_geosr.core import provenance
 from napari_geosr.core.display import one_line
 from napari_geosr.core.errors import ConfigError, VolumeError
-from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
@@ -187,7 +187,7 @@ def consistency_steps(
     Yields
     ------
     Step
-        A `Warned` for each finding outside the limits of the check.
+        A `WarningIssued` for each finding outside the limits of the check.
 
     Returns
     -------
@@ -245,7 +245,7 @@ def consistency_steps(
     checked = ConsistencyCheck(residual, figures, (), path)
     sentences = tuple(_sentences(checked))
     for sentence in sentences:
-        yield Warned(message=sentence)
+        yield WarningIssued(message=sentence)
     return ConsistencyCheck(residual, figures, sentences, path)
 
 

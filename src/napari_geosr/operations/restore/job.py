@@ -18,6 +18,8 @@ from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import left_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
+from napari_geosr.operations.restore.resume import find_unfinished_deviation
+from napari_geosr.operations.restore.steps import restore_steps
 from napari_geosr.operations.storage import open_part, remove_parts
 
 OPERATION = "restore"
@@ -129,8 +131,6 @@ def restore_job_steps(
     GeoSRError
         With a one-sentence message; finished tiles are kept.
     """
-    from napari_geosr.operations.restore.steps import restore_steps
-
     out = job.result(folder)
     if out.exists():  # killed after the last step, before it was reported
         remove_parts(folder, job.part, job.part_deviation)
@@ -160,8 +160,6 @@ def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
 
     Once this job has its own journal, that also contains what it started with.
     """
-    from napari_geosr.operations.restore.continued import find_unfinished_deviation
-
     own = left_unfinished(out)
     if job.settings.uncertainty == NONE:
         return own or _part(job.part), None

@@ -11,7 +11,13 @@ import numpy as np
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import ConfigError, ModelError, VolumeError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, Warned, never_stop
+from napari_geosr.core.steps import (
+    ShouldStop,
+    StageStarted,
+    Step,
+    WarningIssued,
+    never_stop,
+)
 from napari_geosr.core.types import AnyDict, AnyDType
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference import backends, members
@@ -21,24 +27,24 @@ from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.models import zoo
 from napari_geosr.models.distribution import draw_sample, judge
-from napari_geosr.networks import tell_noise, wants_noise
+from napari_geosr.networks import set_network_noise, wants_noise
 from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.finer.sharpness import sharpness_steps
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
     check_same_scale,
     scale_doubts,
     scaled,
 )
+from napari_geosr.operations.restore.upscaling.sharpness import sharpness_steps
 
 if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.bundle import Model
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.models.distribution import Verdict
-    from napari_geosr.operations.restore.outlook.verdict import Outlook
+    from napari_geosr.models.distribution import TrainingLikeness
     from napari_geosr.operations.restore.ranking import Ranking
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Standard deviation of rounding to whole numbers.
 _ROUNDING = 12**-0.5
@@ -61,7 +67,7 @@ class PreparedRestoration:
     network : nn.Module
         The model's network, or all members of an uncertainty combined, with two
         outputs.
-    verdict : Verdict
+    likeness : TrainingLikeness
         Similarity of the volume to the training data.
     others : tuple of Model
         Further models of an ensemble.
@@ -69,7 +75,7 @@ class PreparedRestoration:
         Noise of the volume, in its grey values; None if it was not measured.
     ranking : Ranking or None
         The ranking that selected the model, if it was selected automatically.
-    outlook : Outlook or None
+    verdict : RunVerdict or None
         Predicted effect of the run on the volume; None if not predicted.
     """
 
@@ -79,11 +85,11 @@ class PreparedRestoration:
     network: Any
     statistics: IntensityStatistics
     device: str
-    verdict: Verdict
+    likeness: TrainingLikeness
     others: tuple[Model, ...] = ()
     noise: Noise | None = None
     ranking: Ranking | None = None
-    outlook: Outlook | None = None
+    verdict: RunVerdict | None = None
 
     @property
     def seen_volume(self) -> Volume:
@@ -173,7 +179,7 @@ def prepare_steps(
     model, others = _models(volume, config, ranking)
     noise = ranking.noise if noise is None and ranking is not None else noise
     for doubt in reading_doubts(volume, [each.card for each in (model, *others)]):
-        yield Warned(message=doubt)
+        yield WarningIssued(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
     statistics = yield from _statistics_steps(volume, whole, config, should_stop)
@@ -195,10 +201,10 @@ def prepare_steps(
             should_stop=should_stop,
         )
     for doubt in scale_doubts(model.card, whole):
-        yield Warned(message=doubt)
-    verdict = yield from _verdict_steps(volume, whole, model, others)
+        yield WarningIssued(message=doubt)
+    likeness = yield from _likeness_steps(volume, whole, model, others)
     if alone and model.card.inputs > 1:
-        yield Warned(message=_wants_several(model))
+        yield WarningIssued(message=_wants_several(model))
     network: Any = model.restorer()
     if config.uncertainty != members.NONE:
         network = _all_members(volume, config, (model, *others), statistics)
@@ -227,7 +233,7 @@ def prepare_steps(
         network,
         statistics,
         device,
-        verdict,
+        likeness,
         others,
         noise,
         ranking,
@@ -268,19 +274,19 @@ def _statistics_steps(
     return statistics
 
 
-def _verdict_steps(
+def _likeness_steps(
     volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
-) -> Generator[Step, None, Verdict]:
+) -> Generator[Step, None, TrainingLikeness]:
     """Judge how similar the volume is to the training data of each model."""
-    verdict = judge(model.card, draw_sample(whole), volume)
-    if verdict.level != "ok":
-        yield Warned(message=" ".join(verdict.reasons))
+    likeness = judge(model.card, draw_sample(whole), volume)
+    if likeness.level != "ok":
+        yield WarningIssued(message=" ".join(likeness.reasons))
     for other in others:
         second = judge(other.card, draw_sample(whole), volume)
         if second.level != "ok":
             reasons = " ".join(second.reasons)
-            yield Warned(message=f"{other.card.name}: {reasons}")
-    return verdict
+            yield WarningIssued(message=f"{other.card.name}: {reasons}")
+    return likeness
 
 
 def _budget(config: RestoreConfig, device: str) -> int:
@@ -306,7 +312,7 @@ def _tell(
         # Whole numbers have rounding errors: members may differ by that much.
         told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
     scale = statistics.input_mean, statistics.input_std
-    tell_noise(network, told.standardised(*scale))
+    set_network_noise(network, told.standardised(*scale))
 
 
 def with_strength(
@@ -339,7 +345,7 @@ def with_strength(
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
     _tell(network, prepared.noise, config, card, statistics, volume)
-    return replace(prepared, config=config, network=network, outlook=None)
+    return replace(prepared, config=config, network=network, verdict=None)
 
 
 def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestoration:

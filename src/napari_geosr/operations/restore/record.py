@@ -11,9 +11,9 @@ from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore.continued import DEVIATION
-from napari_geosr.operations.restore.finer.sharpness import agreement
+from napari_geosr.operations.restore.resume import DEVIATION
 from napari_geosr.operations.restore.targets import DEVIATION_DTYPE
+from napari_geosr.operations.restore.upscaling.sharpness import agreement
 
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
@@ -53,8 +53,8 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
     model["weights_sha256"] = card.weights_sha256
     if not card.has_weights:
         model["settings"] = card.network_kwargs
-    if prepared.outlook is not None:
-        more["outlook"] = prepared.outlook.to_json_dict()
+    if prepared.verdict is not None:
+        more["verdict"] = prepared.verdict.to_json_dict()
     if facts := agreement(prepared.network):
         more["data_consistency"] = facts
     return {
@@ -65,8 +65,8 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
         "output_dtype": str(prepared.output_dtype),
         "intensities": _intensities(prepared),
         "likeness": {
-            "level": prepared.verdict.level,
-            "reasons": list(prepared.verdict.reasons),
+            "level": prepared.likeness.level,
+            "reasons": list(prepared.likeness.reasons),
         },
         # Set to True only at the end of the run, so that it is correct after any
         # failure.

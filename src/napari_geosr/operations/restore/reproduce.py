@@ -12,7 +12,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import stem_of
 from napari_geosr.operations.restore.config import NONE, RestoreConfig
-from napari_geosr.operations.restore.continued import deviation_path
+from napari_geosr.operations.restore.resume import deviation_path
 
 #: Placeholder for the input if a layer was never saved.
 _PLACEHOLDER = "INPUT.ome.tif"

@@ -16,7 +16,7 @@ from napari_geosr.core.steps import (
     StepIterator,
     TargetReady,
     TileDone,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
@@ -27,18 +27,18 @@ from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.unfinished import remove_unfinished
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.continued import (
-    KeptPart,
-    begin_journal,
-    kept_part,
-    left_by_a_killed_run,
-    noted_steps,
-)
 from napari_geosr.operations.restore.preparation import PreparedRestoration, doubts
 from napari_geosr.operations.restore.record import (
     promised_volumes,
     record_steps,
     run_facts,
+)
+from napari_geosr.operations.restore.resume import (
+    FinishedPart,
+    begin_journal,
+    finished_part,
+    noted_steps,
+    part_of_killed_run,
 )
 from napari_geosr.operations.restore.targets import (
     Targets,
@@ -47,8 +47,8 @@ from napari_geosr.operations.restore.targets import (
 
 if TYPE_CHECKING:
     from napari_geosr.inference.run import RunSummary
-    from napari_geosr.models.distribution import Verdict
-    from napari_geosr.operations.restore.outlook.verdict import Outlook
+    from napari_geosr.models.distribution import TrainingLikeness
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 
 @dataclass(frozen=True)
@@ -59,17 +59,17 @@ class RestorationResult:
     ----------
     deviation : Volume or None
         Standard deviations over the members of an uncertainty; `volume` is the mean.
-    outlook : Outlook or None
+    verdict : RunVerdict or None
         Prediction for the run; None if there was none.
     """
 
     volume: Volume
-    verdict: Verdict
+    likeness: TrainingLikeness
     summary: RunSummary | None
     path: Path | None = None
     complete: bool = True
     deviation: Volume | None = None
-    outlook: Outlook | None = None
+    verdict: RunVerdict | None = None
 
 
 def run_steps(
@@ -123,7 +123,7 @@ def run_steps(
         kept, as when the run is stopped, and the message gives its path.
     """
     steps = work_steps(
-        Work(prepared),
+        VolumeRun(prepared),
         out=out,
         overwrite=overwrite,
         first=first,
@@ -134,7 +134,7 @@ def run_steps(
     return (yield from steps)
 
 
-class Work:
+class VolumeRun:
     """The task of a run: one volume, tile by tile; a series repeats it.
 
     Attributes
@@ -167,7 +167,7 @@ class Work:
         self,
         targets: Targets,
         first: tuple[slice, ...] | None,
-        kept: KeptPart | None,
+        kept: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
         """Run the tiles; ends early on a request to stop or on an error."""
@@ -175,7 +175,7 @@ class Work:
 
 
 def work_steps(
-    work: Work,
+    work: VolumeRun,
     *,
     out: str | Path | None = None,
     overwrite: bool = False,
@@ -188,7 +188,7 @@ def work_steps(
 
     Parameters
     ----------
-    work : Work
+    work : VolumeRun
     out, overwrite, first, unfinished, unfinished_deviation, should_stop
         As in `run_steps`.
     """
@@ -207,7 +207,7 @@ def work_steps(
         deviation = None if targets.deviation is None else targets.deviation.volume
         yield TargetReady(volume=targets.result.volume, deviation=deviation)
         for sentence in work.doubts():
-            yield Warned(message=sentence)
+            yield WarningIssued(message=sentence)
         first_kept = None if kept is None else kept[0]
         journals = _journals(targets, kept)
         filled = yield from noted_steps(
@@ -229,22 +229,22 @@ def work_steps(
     if filled.complete:
         _remove_parts((unfinished, unfinished_deviation), targets)
     for note in targets.notes:
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     yield from _remarks(prepared, filled.summary)
     return RestorationResult(
         volumes[0],
-        prepared.verdict,
+        prepared.likeness,
         filled.summary,
         targets.result.path,
         filled.complete,
         volumes[1] if len(volumes) > 1 else None,
-        prepared.outlook,
+        prepared.verdict,
     )
 
 
 def _kept(
     unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
-) -> list[KeptPart]:
+) -> list[FinishedPart]:
     """Unfinished parts of each volume, restricted to tiles that both have."""
     given = [
         unfinished,
@@ -258,7 +258,7 @@ def _kept(
             "same settings again, or start a new restoration."
         )
     parts = [
-        kept_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
+        finished_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
         for volume, promise in zip(given, promised, strict=True)
     ]
     others = [BoxIndex(part.places) for part in parts[1:]]
@@ -266,9 +266,9 @@ def _kept(
     return [replace(part, places=tuple(places)) for part in parts]
 
 
-def _journals(targets: Targets, kept: Sequence[KeptPart] | None) -> list[Journal]:
+def _journals(targets: Targets, kept: Sequence[FinishedPart] | None) -> list[Journal]:
     """One for each file; the result's comes last, so what it has the other has, too."""
-    parts: Sequence[KeptPart | None] = kept or [None] * len(targets.all)
+    parts: Sequence[FinishedPart | None] = kept or [None] * len(targets.all)
     pairs = zip(targets.all, parts, strict=True)
     return [
         begin_journal(filled, part)
@@ -321,14 +321,14 @@ class TileProgress:
 
 
 def chosen_backend(
-    config: RestoreConfig, kept: KeptPart | None, n_runs: int = 1
+    config: RestoreConfig, kept: FinishedPart | None, n_runs: int = 1
 ) -> Choice:
     """Backends to choose from for a run; a resumed run keeps its backend.
 
     Parameters
     ----------
     config : RestoreConfig
-    kept : KeptPart or None
+    kept : FinishedPart or None
         Unfinished result of an earlier run.
     n_runs : int
         Number of runs that share the backend.
@@ -341,7 +341,7 @@ def fill_tiles(
     prepared: PreparedRestoration,
     targets: Targets,
     first: tuple[slice, ...] | None,
-    kept: KeptPart | None,
+    kept: FinishedPart | None,
     should_stop: ShouldStop,
     backend: Choice | None = None,
 ) -> Generator[Step, None, TileProgress]:
@@ -395,19 +395,19 @@ def _remarks(
         return
     if summary.n_nonfinite and prepared.statistics.sampled:
         kept = "labelled like all other voxels" if prepared.labels else "NaN"
-        yield Warned(
+        yield WarningIssued(
             message=f"{summary.n_nonfinite} voxels of {prepared.volume.title} are NaN "
             f"or infinite, and {kept} in the result."
         )
     if summary.n_clipped:
-        yield Warned(
+        yield WarningIssued(
             message=f"{summary.n_clipped} voxels lay outside the range of "
             f"{prepared.output_dtype} and "
             "were clipped. Choose float32 output to keep them."
         )
 
 
-def left_of(prepared: PreparedRestoration) -> KeptPart | None:
+def left_of(prepared: PreparedRestoration) -> FinishedPart | None:
     """Find the unfinished result that a killed run of this kind left in the cache.
 
     To be passed to `run_steps` as `unfinished`, which compares the inputs. Runs with an
@@ -418,4 +418,4 @@ def left_of(prepared: PreparedRestoration) -> KeptPart | None:
     facts = run_facts(prepared)
     volume = prepared.volume
     shape = tuple(n * s for n, s in zip(volume.shape, prepared.factors, strict=True))
-    return left_by_a_killed_run(shape, prepared.output_dtype, facts)
+    return part_of_killed_run(shape, prepared.output_dtype, facts)

@@ -13,28 +13,26 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
-from napari_geosr.models.distribution import Verdict
+from napari_geosr.models.distribution import TrainingLikeness
 from napari_geosr.operations.inputs import refuse_own_source
 from napari_geosr.operations.inputs.scan import file_doubts
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.continued import deviation_path
-from napari_geosr.operations.restore.outlook import (
-    looked_steps,
-)
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
 from napari_geosr.operations.restore.ranking.rank import rank_steps
 from napari_geosr.operations.restore.ranking.result import Ranking
+from napari_geosr.operations.restore.resume import deviation_path
 from napari_geosr.operations.restore.run import RestorationResult, run_steps
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan, is_series
 from napari_geosr.operations.restore.series.run import (
     restore_series_steps,
 )
+from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -65,7 +63,7 @@ def restore_steps(
     ----------
     look : bool
         Whether to predict the effect of the run from a few blocks first. The prediction
-        is reported, and becomes the result's `outlook`.
+        is reported, and becomes the result's `verdict`.
     strict : bool
         Whether to predict, and to refuse a run that would do more harm than good.
 
@@ -83,7 +81,7 @@ def restore_steps(
             _example(volume), config, should_stop=should_stop
         )
         if is_series(volume):
-            yield Warned(
+            yield WarningIssued(
                 message=f"The model was chosen on {_typical(volume).words}, for the "
                 "whole series."
             )
@@ -116,7 +114,7 @@ def restore_steps(
         volume, config, should_stop=should_stop, ranking=ranking
     )
     if look or strict:
-        prepared = yield from looked_steps(
+        prepared = yield from reported_verdict_steps(
             prepared, strict=strict, should_stop=should_stop
         )
     steps = run_steps(
@@ -174,7 +172,7 @@ def choose_steps(
 ) -> Generator[Step, None, Ranking]:
     """Rank the models for a scan and report the choice.
 
-    The last `Warned` gives the choice and the reason.
+    The last `WarningIssued` gives the choice and the reason.
 
     Parameters
     ----------
@@ -200,7 +198,7 @@ def choose_steps(
         )
     settings = RankConfig(device=config.device, threads=config.threads)
     ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
-    yield Warned(message=f"auto: {ranking.why}")
+    yield WarningIssued(message=f"auto: {ranking.why}")
     return ranking
 
 
@@ -231,12 +229,12 @@ def unchanged_steps(
     if not is_series(volume):
         volume = volume.select()
     if config.uncertainty != NO_MEMBERS:
-        yield Warned(
+        yield WarningIssued(
             message="No standard deviations were written: they describe how much "
             "several results of a model differ, and no model was used."
         )
     for doubt in file_doubts(volume):
-        yield Warned(message=doubt)
+        yield WarningIssued(message=doubt)
     record = yield from provenance.record_steps(
         "restore",
         should_stop=should_stop,
@@ -256,5 +254,5 @@ def unchanged_steps(
         yield StageStarted(message="Copying the scan")
         path = io.write(kept, out, overwrite=overwrite, should_stop=should_stop)
         kept = io.read_back(path).replace(name=kept.name)
-    verdict = Verdict("ok")
-    return RestorationResult(kept, verdict, None, path)
+    likeness = TrainingLikeness("ok")
+    return RestorationResult(kept, likeness, None, path)

@@ -15,8 +15,8 @@ from napari_geosr.core.boxes import Box
 from napari_geosr.core.types import AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
-from napari_geosr.operations.restore.continued import KeptPart, deviation_path
 from napari_geosr.operations.restore.preparation import PreparedRestoration
+from napari_geosr.operations.restore.resume import FinishedPart, deviation_path
 from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def open_targets(
     volumes: Sequence[Volume],
     out: str | Path | None,
     overwrite: bool,
-    kept: Sequence[KeptPart] | None,
+    kept: Sequence[FinishedPart] | None,
 ) -> Iterator[Targets]:
     """Create the targets: arrays, or files that appear when the context is left.
 
@@ -104,7 +104,7 @@ def open_targets(
     ----------
     volumes : sequence of Volume
         One or two, without voxels: descriptions of result and deviations.
-    kept : sequence of KeptPart, optional
+    kept : sequence of FinishedPart, optional
         Unfinished part of each.
     """
     with ExitStack() as stack:
@@ -148,7 +148,7 @@ def open_targets(
         yield Targets(*made)
 
 
-def _array(volume: Volume, kept: KeptPart | None) -> Any:
+def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
         own(array)  # including those left by a killed program

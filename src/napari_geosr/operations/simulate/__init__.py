@@ -25,7 +25,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
@@ -39,7 +39,7 @@ from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import (
     STRUCTURES,
-    Balls,
+    Spheres,
     Structure,
     VariedSolid,
 )
@@ -159,8 +159,8 @@ def simulate_steps(
     yield StageStarted(message=f"Making a sample: {structure}")
     wanted = config.pores(structure)
     made = STRUCTURES[structure](config.shape(), **wanted)
-    if isinstance(made, Balls) and made.share() < ABOUT * wanted["porosity"]:
-        yield Warned(message=_too_dense(made, wanted))
+    if isinstance(made, Spheres) and made.share() < ABOUT * wanted["porosity"]:
+        yield WarningIssued(message=_too_dense(made, wanted))
     scan = config.scan()
     with exact_settings(config.threads):
         scale = _scale(made, scan)
@@ -225,7 +225,7 @@ def _unfinished_counts(folder: Path) -> Iterator[Path]:
         atomic.remove(path)
 
 
-def _too_dense(made: Balls, wanted: AnyDict) -> str:
+def _too_dense(made: Spheres, wanted: AnyDict) -> str:
     """Message that spheres cannot fill the requested volume, with what is possible."""
     low, high = wanted["radius"]
     gap, size = wanted["gap"], made.shape[-1]

@@ -27,13 +27,13 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.unfinished import StillWrittenError
+from napari_geosr.io.unfinished import FileInUseError
 from napari_geosr.operations.reconstruct import open_projections
 from napari_geosr.operations.reconstruct.fewer_views import number_of_parts
 from napari_geosr.operations.study.algorithms import (
@@ -41,7 +41,7 @@ from napari_geosr.operations.study.algorithms import (
     LearningMethod,
     find_algorithm,
 )
-from napari_geosr.operations.study.cell import Cell, Outcome, StudyContext
+from napari_geosr.operations.study.cell import AlgorithmResult, Cell, StudyContext
 from napari_geosr.operations.study.classical import classical_steps, free_settings
 from napari_geosr.operations.study.config import StudyConfig
 from napari_geosr.operations.study.judge import (
@@ -183,7 +183,7 @@ def _noting(
     """Pass steps on, and record their warnings."""
     with StepIterator(steps) as iterator:
         for step in iterator:
-            if isinstance(step, Warned):
+            if isinstance(step, WarningIssued):
                 note(step.message)
             yield step
     return iterator.result
@@ -205,7 +205,7 @@ def _whole_steps(
     _, note = take(scan, least, config)
     for message in (note, *doubts(scan, config)):
         if message:
-            yield Warned(message=message)
+            yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     # A resumed study does not repeat it.
     full_steps = _noting(context.full_steps(context.judged, should_stop), store.say)
@@ -257,7 +257,7 @@ def _cells_steps(
             except Cancelled as stop:
                 raise Cancelled(stopped) from stop
             if "failed" in row:
-                yield Warned(
+                yield WarningIssued(
                     message=f"{title} from {cell.subset.title} failed: {row['failed']}"
                 )
         rows.append(row)
@@ -309,7 +309,7 @@ def _cell_steps(
         figures, pictures = yield from judged_steps(
             outcome.voxels, judge, cell.context.config, should_stop
         )
-    except (Cancelled, StillWrittenError):
+    except (Cancelled, FileInUseError):
         raise
     except GeoSRError as error:
         return {**row, "failed": str(error)}
@@ -325,7 +325,7 @@ def _cell_steps(
 
 def _outcome_steps(
     cell: Cell, should_stop: ShouldStop
-) -> Generator[Step, None, Outcome]:
+) -> Generator[Step, None, AlgorithmResult]:
     """Reconstruct the evaluated rows of a cell with its algorithm."""
     algorithm = find_algorithm(cell.name)
     if isinstance(algorithm, Classical):
@@ -334,7 +334,7 @@ def _outcome_steps(
     if isinstance(algorithm, LearningMethod):
         method, settings = algorithm.method, algorithm.settings
         return (yield from learned_steps(cell, method, settings, should_stop))
-    steps: Generator[Step, None, Outcome] = algorithm.module.reconstruct_steps(
+    steps: Generator[Step, None, AlgorithmResult] = algorithm.module.reconstruct_steps(
         cell, should_stop
     )
     return (yield from steps)

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
@@ -30,7 +30,7 @@ Voxels = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, eq=False)
-class Outcome:
+class AlgorithmResult:
     """Result of an algorithm for a subset of the scan.
 
     Attributes
@@ -118,7 +118,7 @@ class StudyContext:
                 should_stop=should_stop,
             )
             # Messages about the scan are given once, for the whole scan.
-            told = (Warned,) if scan is self.scan else ()
+            told = (WarningIssued,) if scan is self.scan else ()
             done = yield from recount(steps, *told)
             if not done.complete:
                 raise Cancelled("Stopped while projections were reconstructed.")

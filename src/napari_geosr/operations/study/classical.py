@@ -21,9 +21,9 @@ from napari_geosr.core.steps import ShouldStop, Step, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.inference.compute import exact_settings
-from napari_geosr.operations.reconstruct import ReadyScan, prepare_steps
+from napari_geosr.operations.reconstruct import ReconstructionInput, prepare_steps
 from napari_geosr.operations.reconstruct.rows import in_bands
-from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext
+from napari_geosr.operations.study.cell import AlgorithmResult, Cell, Rows, StudyContext
 from napari_geosr.operations.study.judge import Mask
 from napari_geosr.operations.study.reference import circle, sample_steps
 from napari_geosr.operations.study.subset import tuning_pair
@@ -44,7 +44,7 @@ def classical_steps(
     algorithm: str,
     candidates: Sequence[AnyMapping],
     should_stop: ShouldStop,
-) -> Generator[Step, None, Outcome]:
+) -> Generator[Step, None, AlgorithmResult]:
     """Reconstruct the evaluated rows with an algorithm of `tomography.algorithms`.
 
     Parameters
@@ -74,7 +74,7 @@ def classical_steps(
     )
     voxels = context.cropped(io.read(path).data)
     settings |= tuned_on
-    return Outcome(voxels, seconds, settings=settings)
+    return AlgorithmResult(voxels, seconds, settings=settings)
 
 
 def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMapping]:
@@ -145,7 +145,7 @@ def _tuned_steps(
 
 
 @dataclass(frozen=True, eq=False)
-class _MeasuredRows:
+class _ViewIntegrals:
     """Line integrals of rows along views, and the sample mask of their slices.
 
     Attributes
@@ -156,7 +156,7 @@ class _MeasuredRows:
     """
 
     context: StudyContext
-    ready: ReadyScan
+    ready: ReconstructionInput
     sinogram: Tensor
     geometry: ParallelGeometry
     inside: Mask
@@ -202,7 +202,7 @@ def _measured_steps(
     rows: Rows,
     algorithm: str,
     should_stop: ShouldStop,
-) -> Generator[Step, None, _MeasuredRows]:
+) -> Generator[Step, None, _ViewIntegrals]:
     """The data that slices of `algorithm` are compared with.
 
     Parameters
@@ -221,7 +221,7 @@ def _measured_steps(
     lines, _ = prepared.rows(0, target.n_rows)
     sinogram, geometry = ready.sinogram(lines)
     tensor = torch.from_numpy(np.ascontiguousarray(sinogram))
-    return _MeasuredRows(context, ready, tensor, geometry, inside)
+    return _ViewIntegrals(context, ready, tensor, geometry, inside)
 
 
 def _inside_steps(

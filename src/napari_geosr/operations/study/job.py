@@ -18,7 +18,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     recount,
 )
@@ -37,7 +37,7 @@ OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
 RESULT = "result"
 #: Steps that a study reports in a job, in addition to those of its cells.
-_TOLD = (StageStarted, CentreFound, Warned)
+_TOLD = (StageStarted, CentreFound, WarningIssued)
 
 
 class StudyInput(Config):

@@ -7,7 +7,7 @@ from collections.abc import Callable, Generator
 import numpy as np
 
 from napari_geosr.core.errors import VolumeError
-from napari_geosr.core.steps import ShouldStop, Step, Warned
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.envelope import envelope_steps
@@ -121,7 +121,7 @@ def _found_steps(
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))
     if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
-        yield Warned(
+        yield WarningIssued(
             message=f"The sample that was found (--sample auto) leaves out "
             f"{100 * left_out:.0f} % of its convex outline: pores there that are open "
             "to the surface are not counted. If there are, mark the sample (--mask), "

@@ -17,8 +17,8 @@ from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     prepare_steps,
 )
-from napari_geosr.operations.reconstruct.continued import scan_entry_steps
 from napari_geosr.operations.reconstruct.fewer_views import why_no_counts
+from napari_geosr.operations.reconstruct.resume import scan_entry_steps
 from napari_geosr.operations.study.algorithms import Algorithm, find_algorithm
 from napari_geosr.operations.study.cell import StudyContext
 from napari_geosr.operations.study.config import StudyConfig

@@ -10,7 +10,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
-from napari_geosr.core.steps import ShouldStop, Step, Warned, recount
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.learning.methods import config_class
@@ -18,14 +18,20 @@ from napari_geosr.models import bundle
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.reconstruct.fewer_views import splits
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.study.cell import Cell, Outcome, Rows, StudyContext, Voxels
+from napari_geosr.operations.study.cell import (
+    AlgorithmResult,
+    Cell,
+    Rows,
+    StudyContext,
+    Voxels,
+)
 from napari_geosr.operations.study.subset import training_pair
 from napari_geosr.operations.train.job import TrainJob
 
 
 def learned_steps(
     cell: Cell, method: str, settings: AnyMapping, should_stop: ShouldStop
-) -> Generator[Step, None, Outcome]:
+) -> Generator[Step, None, AlgorithmResult]:
     """Train with a method of `learning.methods`, and restore the evaluated rows.
 
     Parameters
@@ -77,7 +83,7 @@ def learned_steps(
         cell, method, {**settings, **cell.options, **roles}, should_stop
     )
     voxels, took = yield from _restore(context, model, judged, should_stop)
-    return Outcome(
+    return AlgorithmResult(
         voxels,
         seconds + took,
         float(training.get("training_seconds") or 0.0),
@@ -126,7 +132,7 @@ def _train(
     kept = cell.context.models / name
     is_usable, damage = _is_usable(kept, settings["source"][0])
     if damage:
-        yield Warned(message=f"{damage} It is trained again.")
+        yield WarningIssued(message=f"{damage} It is trained again.")
     if not is_usable:
         source = io.read(settings["source"][0])
         shared = {

@@ -16,7 +16,7 @@ from napari_geosr import io
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import Cancelled, ConfigError
 from napari_geosr.core.projections import Projections
-from napari_geosr.core.steps import ShouldStop, Step, Warned, never_stop, recount
+from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
@@ -278,12 +278,12 @@ def train_from_projections_steps(
     parts, needed = job.plan(scan)
     scarce = min(part.scan.n_angles for part in needed)
     if scarce < _FEW:
-        yield Warned(
+        yield WarningIssued(
             message=f"Some reconstructions are from {scarce} projections: so few give "
             "more streaks than structure to learn from."
         )
     if note := _shared(scan, job.scans, parts):
-        yield Warned(message=note)
+        yield WarningIssued(message=note)
     joined = joined_before(path_of(folder, part) for part in needed)
     places: list[tuple[ScanPart, Path]] = []
     if joined is not None:

@@ -8,7 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from napari_geosr.core.hot_voxels import GreySample, HotVoxelFilter, HotVoxels
-from napari_geosr.core.steps import Step, Warned
+from napari_geosr.core.steps import Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.statistics import spread_planes
 from napari_geosr.physics.simulated import is_simulated
@@ -28,7 +28,7 @@ def without_hot_voxels_steps(
 
     Yields
     ------
-    Warned
+    WarningIssued
         For each volume that has some.
     """
     clean: dict[str, list[Volume]] = {}
@@ -50,7 +50,7 @@ def without_hot_voxels_steps(
             )
             if sentence not in said:
                 said.add(sentence)
-                yield Warned(message=sentence)
+                yield WarningIssued(message=sentence)
     return clean
 
 

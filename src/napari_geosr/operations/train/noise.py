@@ -11,7 +11,7 @@ from collections.abc import Generator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.core.steps import StageStarted, Step, Warned
+from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.measure.noise import estimate_noise
@@ -123,7 +123,7 @@ def measured_steps(
         found[role] = [estimate_noise(volume) for volume in volumes.get(role, ())]
     levels = [noise for noises in found.values() for noise in noises]
     if all(noise.is_negligible for noise in levels):
-        yield Warned(
+        yield WarningIssued(
             message="Hardly any noise was found (below 1 % of the contrast), and a "
             f"network like {method.config.network} leaves such scans as they are: "
             "there is next to nothing to learn."

@@ -22,7 +22,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     recount,
 )
 from napari_geosr.core.types import AnyMapping
@@ -33,18 +33,18 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.reconstruct.continued import (
+from napari_geosr.operations.reconstruct.fewer_views import ScanPart
+from napari_geosr.operations.reconstruct.resume import (
     differences,
     scan_entry_steps,
 )
-from napari_geosr.operations.reconstruct.fewer_views import ScanPart
 
 if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.operations.train.scans import ProjectionsConfig
 
 #: What of a reconstruction or a restoration is said in a training.
-TOLD = (StageStarted, CentreFound, Warned)
+TOLD = (StageStarted, CentreFound, WarningIssued)
 
 #: Settings that are found in the whole scan and hold for its parts.
 _SHARED = ("centre", "incident", "full_turn")

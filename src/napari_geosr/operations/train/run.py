@@ -13,7 +13,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict
@@ -102,7 +102,7 @@ def train_steps(
     if not trainer.resume() and job.training.from_model:
         trainer.start_from(_weights_of(job.training, method))
         if remark := remark_on(trainer.average):
-            yield Warned(message=f"{job.training.from_model}: {remark}")
+            yield WarningIssued(message=f"{job.training.from_model}: {remark}")
     writes = trainer.accelerator.is_main_process
     if writes:
         note_inputs(folder, opened)
@@ -120,7 +120,7 @@ def train_steps(
     if adaptation is not None and finished:
         kept = adaptation.kept_instead(job.training)
         if kept is not None:
-            yield Warned(message=adaptation.why_kept(job.training))
+            yield WarningIssued(message=adaptation.why_kept(job.training))
             return kept
     yield JudgingStarted(message="Evaluating the model")
     result = folder / "result" / job.training.name
@@ -151,21 +151,21 @@ def _patches_steps(
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
         refuse_other_inputs(folder, opened)
     for sentence in doubts_of_reading(opened):
-        yield Warned(message=sentence)
+        yield WarningIssued(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
-        yield Warned(message=sentence)
+        yield WarningIssued(message=sentence)
     for sentence in smaller_patches(job.training, opened["source"]):
-        yield Warned(message=sentence)
+        yield WarningIssued(message=sentence)
     volumes = yield from without_hot_voxels_steps(
         method.scenes(opened), method.label_roles
     )
     yield from _check_pairs(method, volumes)
     for sentence in method.look(volumes):
-        yield Warned(message=sentence)
+        yield WarningIssued(message=sentence)
     if along := method.independent_noise_along():
         for volume in volumes["source"]:
             if sentence := correlated_noise(volume, job.method, along):
-                yield Warned(message=sentence)
+                yield WarningIssued(message=sentence)
     patches = Patches(
         volumes,
         job.training,
@@ -208,7 +208,7 @@ def _check_pairs(
         # Two labels are dark and bright, or the other way round; more have no order.
         found = check_pair(source, target, factor, ndim, alike=method.labels <= 2)
         for warning in found.warnings:
-            yield Warned(message=warning)
+            yield WarningIssued(message=warning)
 
 
 def _check_grey_scales(

@@ -14,6 +14,7 @@ from pydantic import Field
 
 from napari_geosr.core.config import Config as _Config
 from napari_geosr.core.steps import ShouldStop, never_stop
+from napari_geosr.physics.geometry import FanGeometry
 from napari_geosr.tomography.fan_weights import Weighting, check_arc
 from napari_geosr.tomography.filters import (
     FilterName,
@@ -73,7 +74,6 @@ def reconstruct_slices(
 
     The result is linear in the projections unless negative values are set to zero.
     """
-    from napari_geosr.physics.geometry import FanGeometry
     from napari_geosr.physics.smear import smear
 
     weighting: Weighting | None = None
@@ -106,7 +106,5 @@ def check_geometry(geometry: ParallelGeometry) -> None:
     ProjectionsError
         If filtered back-projection cannot give a correct result.
     """
-    from napari_geosr.physics.geometry import FanGeometry
-
     if isinstance(geometry, FanGeometry):
         check_arc(geometry)

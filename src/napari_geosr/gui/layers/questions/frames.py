@@ -111,7 +111,7 @@ class FramesRow(QWidget):
         self._looking = BackgroundTask(
             lambda _should_stop: _look(volume),
             owner=self,
-            on_result=self._on_looked,
+            on_result=self._on_verdict,
             # The dock reports unreadable planes when it uses them.
             on_error=lambda _error: None,
             on_finished=self._stop_looking,
@@ -122,7 +122,7 @@ class FramesRow(QWidget):
             self._looking.detach()
             self._looking = None
 
-    def _on_looked(self, asked: TimeSeriesQuestion | None) -> None:
+    def _on_verdict(self, asked: TimeSeriesQuestion | None) -> None:
         if asked is None:
             return
         look = "look like" if asked.certain else "may be"

@@ -25,6 +25,7 @@ from napari_geosr.io.arrangement import (
 )
 from napari_geosr.io.file_voxels import FileVoxels
 from napari_geosr.io.formats.tiff.checks import check_page_chain, check_segments
+from napari_geosr.io.formats.tiff.colours import colour_map, inverted
 from napari_geosr.io.formats.tiff.metadata import read_space
 from napari_geosr.io.lazy import VoxelSource, decoding
 from napari_geosr.io.reader_questions import (
@@ -268,8 +269,6 @@ def _source(
     tif: TiffFile, series: TiffPageSeries, path: Path
 ) -> tuple[VoxelSource, str, tuple[int, ...]]:
     """The voxels of a series as stored, their axes, and the shape of a block."""
-    from napari_geosr.io.formats.tiff.colours import colour_map, inverted
-
     page = series.keyframe
     shape = tuple(int(n) for n in series.shape)
     dtype = np.dtype(series.dtype)

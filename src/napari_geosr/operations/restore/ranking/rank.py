@@ -24,8 +24,6 @@ from napari_geosr.inference.risk.stein import common_scale, estimate, variance_r
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.models import zoo
 from napari_geosr.models.bundle import Model
-from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-from napari_geosr.operations.restore.outlook.rules import wrong_pores
 from napari_geosr.operations.restore.ranking.config import NONE, RankConfig
 from napari_geosr.operations.restore.ranking.result import Ranking, RankingEntry, decide
 from napari_geosr.operations.restore.ranking.tune import (
@@ -35,6 +33,8 @@ from napari_geosr.operations.restore.ranking.tune import (
     tuned,
 )
 from napari_geosr.operations.restore.scale import scaled
+from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
+from napari_geosr.operations.restore.verdict.rules import wrong_pores
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
@@ -214,7 +214,7 @@ def _without_harm(
         if not row.model.card.has_weights:
             break  # filters do not invent pores
         card = row.model.card
-        found = rehearse(
+        found = run_known_blocks(
             setup.restorer(row.model, scaled(setup.statistics, card, volume)),
             setup.sample,
             setup.noise,

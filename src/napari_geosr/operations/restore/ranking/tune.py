@@ -15,7 +15,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 from napari_geosr.networks.classical import FILTERS
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
     from napari_geosr.inference.risk.stein import CellMeans
     from napari_geosr.models.bundle import Model
-    from napari_geosr.operations.restore.outlook.rehearsal import Array, Restore
+    from napari_geosr.operations.restore.verdict.known_blocks import Array, Restore
 
 #: Number of blocks for comparing strengths; the best is then evaluated on all.
 _FEW = 2
@@ -81,7 +81,9 @@ class TrialSetup:
     def _network(self, model: Model, scale: IntensityStatistics) -> nn.Module:
         """The network of a model, with its noise set."""
         network = model.restorer()
-        tell_noise(network, self.noise.standardised(scale.input_mean, scale.input_std))
+        set_network_noise(
+            network, self.noise.standardised(scale.input_mean, scale.input_std)
+        )
         return network
 
 

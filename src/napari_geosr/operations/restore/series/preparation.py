@@ -19,7 +19,7 @@ from napari_geosr.core.steps import (
     StageStarted,
     Step,
     StepIterator,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -27,7 +27,6 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.intensity import without_hot_voxels
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.outlook import looked_steps
 from napari_geosr.operations.restore.preparation import (
     PreparedRestoration,
     doubts,
@@ -35,15 +34,16 @@ from napari_geosr.operations.restore.preparation import (
     with_strength,
 )
 from napari_geosr.operations.restore.series.plan import Point, SeriesPlan
+from napari_geosr.operations.restore.verdict.steps import reported_verdict_steps
 
 if TYPE_CHECKING:
-    from napari_geosr.models.distribution import Verdict
-    from napari_geosr.operations.restore.outlook import Outlook
+    from napari_geosr.models.distribution import TrainingLikeness
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Ratio of the noise levels of two time points above which a warning is given.
 _CHANGES = 1.5
 _LEVELS = ("ok", "caution", "unlike")
-_OUTLOOKS = ("ok", "caution", "harmful")
+_VERDICT_LEVELS = ("ok", "caution", "harmful")
 
 
 @dataclass(frozen=True)
@@ -76,35 +76,37 @@ class PreparedSeries:
         return replace(
             self.first,
             volume=self.plan.volume,
+            likeness=self.likeness,
             verdict=self.verdict,
-            outlook=self.outlook,
         )
 
     @property
-    def verdict(self) -> Verdict:
+    def likeness(self) -> TrainingLikeness:
         """Similarity of the least similar channel to the training data, and why."""
-        found = [(c, self.channels[c].verdict) for c in self.plan.channels]
+        found = [(c, self.channels[c].likeness) for c in self.plan.channels]
         worst = max((v for _, v in found), key=lambda v: _LEVELS.index(v.level))
         if len(found) == 1:
             return worst
         reasons = [
-            f"Channel {c}: {' '.join(verdict.reasons)}"
-            for c, verdict in found
-            if verdict.level != "ok"
+            f"Channel {c}: {' '.join(likeness.reasons)}"
+            for c, likeness in found
+            if likeness.level != "ok"
         ]
         return replace(worst, reasons=tuple(reasons))
 
     @property
-    def outlook(self) -> Outlook | None:
-        """Prediction for the worst channel; None before `looked_series_steps`."""
+    def verdict(self) -> RunVerdict | None:
+        """Prediction for the worst channel, once all have been examined."""
         found = [
-            (channel, each.outlook)
+            (channel, each.verdict)
             for channel, each in self.channels.items()
-            if each.outlook is not None
+            if each.verdict is not None
         ]
         if not found:
             return None
-        channel, worst = max(found, key=lambda item: _OUTLOOKS.index(item[1].level))
+        channel, worst = max(
+            found, key=lambda item: _VERDICT_LEVELS.index(item[1].level)
+        )
         return replace(worst, sentence=self.plan.of_channel(channel, worst.sentence))
 
     def with_strength(self, strength: float) -> PreparedSeries:
@@ -239,7 +241,7 @@ def channel_steps(
     try:
         with StepIterator(steps) as iterator:
             for step in iterator:
-                if isinstance(step, Warned):
+                if isinstance(step, WarningIssued):
                     said.setdefault(step.message, []).append(channel)
                 elif isinstance(step, StageStarted):
                     text = plan.of_channel(channel, step.message)
@@ -260,9 +262,9 @@ def told_of_channels(
     """Warnings with the channels they apply to; those for all channels once."""
     for text, channels in said.items():
         if len(channels) == len(plan.channels):
-            yield Warned(message=text)
+            yield WarningIssued(message=text)
         else:
-            yield Warned(message=plan.of_channel(channels, text))
+            yield WarningIssued(message=plan.of_channel(channels, text))
 
 
 def _refuse_mixture(series: PreparedSeries) -> None:
@@ -283,7 +285,7 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
 
 
-def looked_series_steps(
+def reported_series_verdict_steps(
     series: PreparedSeries,
     *,
     strict: bool = False,
@@ -310,10 +312,10 @@ def looked_series_steps(
     found: dict[int | None, PreparedRestoration] = {}
     said: dict[str, list[int | None]] = {}
     for channel in plan.channels:
-        steps = looked_steps(
+        steps = reported_verdict_steps(
             series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
         )
         looked = yield from channel_steps(plan, channel, steps, said)
-        found[channel] = replace(series.channels[channel], outlook=looked.outlook)
+        found[channel] = replace(series.channels[channel], verdict=looked.verdict)
     yield from told_of_channels(plan, said)
     return replace(series, channels=found)

@@ -17,18 +17,18 @@ from napari_geosr.core.steps import (
     Step,
     StepIterator,
     TileDone,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import estimate
 from napari_geosr.operations.restore.config import RestoreConfig
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.resume import FinishedPart
 from napari_geosr.operations.restore.run import (
     RestorationResult,
     TileProgress,
-    Work,
+    VolumeRun,
     chosen_backend,
     fill_tiles,
     work_steps,
@@ -36,8 +36,8 @@ from napari_geosr.operations.restore.run import (
 from napari_geosr.operations.restore.series.plan import Point, targets_at
 from napari_geosr.operations.restore.series.preparation import (
     PreparedSeries,
-    looked_series_steps,
     prepare_series_steps,
+    reported_series_verdict_steps,
 )
 from napari_geosr.operations.restore.targets import Targets
 
@@ -65,7 +65,7 @@ def restore_series_steps(
     """
     series = yield from prepare_series_steps(volume, config, should_stop=should_stop)
     if look or strict:
-        series = yield from looked_series_steps(
+        series = yield from reported_series_verdict_steps(
             series, strict=strict, should_stop=should_stop
         )
     return (yield from run_series_steps(series, should_stop=should_stop, **more))
@@ -94,7 +94,7 @@ def run_series_steps(
         The point on screen: it is restored first, beginning with the region `first`.
     """
     steps = work_steps(
-        SeriesWork(series, first_point),
+        SeriesRun(series, first_point),
         out=out,
         overwrite=overwrite,
         first=first,
@@ -121,7 +121,7 @@ def estimate_series_steps(series: PreparedSeries) -> Generator[Step, None, Estim
     return result
 
 
-class SeriesWork(Work):
+class SeriesRun(VolumeRun):
     """Restores a series point by point."""
 
     def __init__(
@@ -176,7 +176,7 @@ class SeriesWork(Work):
         self,
         targets: Targets,
         first: tuple[slice, ...] | None,
-        kept: KeptPart | None,
+        kept: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
         """Run the tiles of one point after the other."""
@@ -194,7 +194,7 @@ class SeriesWork(Work):
                     prepared,
                     targets_at(targets, point.index, prepared.volume.axes),
                     first if point == self.first_point else None,
-                    KeptPart(targets.result.volume, tuple(finished), progress.tile),
+                    FinishedPart(targets.result.volume, tuple(finished), progress.tile),
                     should_stop,
                     backends.of(point.channel),
                 ),
@@ -221,7 +221,7 @@ class _SeriesProgress:
     """Progress and statistics of the points of a series."""
 
     series: PreparedSeries
-    kept: KeptPart | None
+    kept: FinishedPart | None
 
     def __post_init__(self) -> None:
         points = self.series.plan.points
@@ -255,11 +255,11 @@ class _SeriesProgress:
                         array=None if array is None else array[(np.newaxis,) * axes],
                         facts=step.facts,
                     )
-                elif not isinstance(step, Warned):
+                elif not isinstance(step, WarningIssued):
                     yield step
                 elif step.message not in self._said:
                     self._said.add(step.message)
-                    yield Warned(message=_about(point, step.message))
+                    yield WarningIssued(message=_about(point, step.message))
         return iterator.result
 
     def add(self, point: Point, filled: TileProgress, whole: Box) -> None:
@@ -285,7 +285,7 @@ class _SeriesProgress:
 class _Backends:
     """Backends of the channels: each knows its channel's noise, all are of one kind."""
 
-    def __init__(self, series: PreparedSeries, kept: KeptPart | None) -> None:
+    def __init__(self, series: PreparedSeries, kept: FinishedPart | None) -> None:
         self._series, self._kept = series, kept
         self._choices: dict[int | None, Choice] = {}
 

@@ -134,7 +134,7 @@ def adapting_steps(
     method: Any = trainer.method
     _check_noise(trainer)
     yield StageStarted(message=method.reason or f"Learning by {method.how}")
-    keeper = _Keeper(trainer, should_stop)
+    keeper = _BestWeights(trainer, should_stop)
     try:
         keeper.look_at_start(start)
         yield from keeper.train_steps()
@@ -146,7 +146,7 @@ def adapting_steps(
     return keeper.adaptation()
 
 
-class _Keeper:
+class _BestWeights:
     """Evaluates the averaged network regularly, and keeps the best weights."""
 
     def __init__(self, trainer: Trainer, should_stop: ShouldStop) -> None:

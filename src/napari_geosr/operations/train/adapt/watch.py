@@ -18,14 +18,14 @@ from napari_geosr.inference.risk.evaluation import (
     evaluate,
 )
 from napari_geosr.inference.risk.stein import CellMeans, decibels
-from napari_geosr.models.training_data import Part
-from napari_geosr.networks import tell_noise
+from napari_geosr.models.training_data import ArrayView
+from napari_geosr.networks import set_network_noise
 
 if TYPE_CHECKING:
     from torch import nn
 
     from napari_geosr.core.noise import Noise
-    from napari_geosr.learning.patches import Patches, Scene
+    from napari_geosr.learning.patches import Patches, TrainingSubject
 
 #: Maximum number of scans to evaluate.
 _SCENES = 3
@@ -34,7 +34,7 @@ _BLOCKS = 6
 
 
 @dataclass(frozen=True, eq=False)
-class _Watched:
+class _RiskSample:
     """The sample of one scan, with the noise passed to the network."""
 
     sample: EvaluationSample
@@ -77,7 +77,7 @@ class RiskWatch:
         """
         found = []
         for each in self._watched:
-            tell_noise(network, each.noise)
+            set_network_noise(network, each.noise)
             found.append(
                 evaluate(
                     network,
@@ -91,7 +91,7 @@ class RiskWatch:
         return _together(found, [each.statistics.std for each in self._watched])
 
 
-def _watched(scene: Scene, patches: Patches, n: int) -> _Watched:
+def _watched(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSample:
     grey, noise = patches.grey["source"], scene.noises["source"]
     volume, second = scene.volumes["source"], scene.volumes.get("target")
     box = tuple(
@@ -99,13 +99,13 @@ def _watched(scene: Scene, patches: Patches, n: int) -> _Watched:
         for axis, size in enumerate(volume.shape)
     )
     sample = draw_sample(
-        Part(volume.data, box),
+        ArrayView(volume.data, box),
         noise.standardised(-grey.mean / grey.std, 1 / grey.std),
-        second=None if second is None else Part(second.data, box),
+        second=None if second is None else ArrayView(second.data, box),
         n=n,
     )
     statistics = IntensityStatistics(grey.mean, grey.std, -math.inf, math.inf, 0)
-    return _Watched(sample, noise, statistics)
+    return _RiskSample(sample, noise, statistics)
 
 
 def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:

@@ -32,7 +32,7 @@ from napari_geosr.operations.train.figures.unpaired import unpaired_steps
 __all__ = ["judging_steps"]
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.patches import Patches, Scene
+    from napari_geosr.learning.patches import Patches, TrainingSubject
     from napari_geosr.learning.trainer import Trainer
 
 Array = AnyArray
@@ -77,7 +77,7 @@ def judging_steps(
 
 
 def _paired_steps(
-    evaluator: Evaluator, scenes: Sequence[Scene], n: int, labels: int
+    evaluator: Evaluator, scenes: Sequence[TrainingSubject], n: int, labels: int
 ) -> Generator[Step, None, Rows]:
     """PSNR on validation blocks against the target, the mean over scenes.
 

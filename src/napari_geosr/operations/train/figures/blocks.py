@@ -11,7 +11,7 @@ import numpy as np
 from napari_geosr.core.types import AnyArray
 
 if TYPE_CHECKING:
-    from napari_geosr.learning.patches import Patches, Scene
+    from napari_geosr.learning.patches import Patches, TrainingSubject
 
 Array = AnyArray
 
@@ -24,7 +24,7 @@ _MOST_SCENES = 8
 _LEAST_PLANE, _LEAST_DEPTH, _LEAST_FINE = 64, 8, 256
 
 
-def judged_scenes(patches: Patches, *roles: str) -> tuple[list[Scene], int]:
+def judged_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:
     """Up to 8 scenes that have all `roles`, spread over those; and how many have."""
     having = [s for s in patches.scenes if all(role in s.volumes for role in roles)]
     if not having:
@@ -34,7 +34,9 @@ def judged_scenes(patches: Patches, *roles: str) -> tuple[list[Scene], int]:
     return [having[i] for i in chosen], len(having)
 
 
-def blocks_text(scenes: Sequence[Scene], n: int, role: str, kind: str = "") -> str:
+def blocks_text(
+    scenes: Sequence[TrainingSubject], n: int, role: str, kind: str = ""
+) -> str:
     """What figures were computed on, such as ``"validation block of NAME"``.
 
     Parameters
@@ -53,7 +55,7 @@ def blocks_text(scenes: Sequence[Scene], n: int, role: str, kind: str = "") -> s
 
 
 def validation_block(
-    scene: Scene, patches: Patches, role: str, n_scenes: int = 1
+    scene: TrainingSubject, patches: Patches, role: str, n_scenes: int = 1
 ) -> Array:
     """The held-out block, standardised; a middle part of it where it is large.
 

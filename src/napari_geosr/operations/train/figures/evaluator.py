@@ -14,7 +14,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     Step,
     TileDone,
-    Warned,
+    WarningIssued,
     never_stop,
 )
 from napari_geosr.core.types import AnyArray
@@ -23,7 +23,7 @@ from napari_geosr.inference.device import free_memory
 from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.models.card import FigureRow
-from napari_geosr.networks import tell_noise
+from napari_geosr.networks import set_network_noise
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
@@ -66,12 +66,12 @@ class Evaluator:
                 "resumed."
             )
 
-    def to_processor(self) -> Warned:
+    def to_processor(self) -> WarningIssued:
         """Judge on the processor from here on; return what to say of it."""
         failed, self.device = self.device, "cpu"
         self.trainer.average.to("cpu")
         release_memory(failed)
-        return Warned(
+        return WarningIssued(
             message=f"Memory ran out on {failed} while the model was judged: that is "
             "done on the processor now, which is slower."
         )
@@ -104,7 +104,7 @@ class Evaluator:
         known = noises or [None] * len(blocks)
         for block, shape, noise in zip(blocks, shapes, known, strict=True):
             if noise is not None:
-                tell_noise(self.trainer.average, noise)
+                set_network_noise(self.trainer.average, noise)
             target = np.empty(shape, np.float32)
             failed = False
             try:
@@ -139,7 +139,7 @@ class Evaluator:
                     done += math.prod(s.stop - s.start for s in step.slices)
                     yield JudgingProgress(done, total)
                 # Warnings are for who restores: the same images were trained on.
-                elif not isinstance(step, Warned):
+                elif not isinstance(step, WarningIssued):
                     yield step
         finally:
             steps.close()

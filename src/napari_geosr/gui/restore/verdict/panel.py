@@ -1,4 +1,4 @@
-"""Outlook of the Restore dock on a run: a light, a sentence and a picture."""
+"""Verdict of the Restore dock on a run: a light, a sentence and a picture."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from qtpy.QtWidgets import QMessageBox, QPushButton, QVBoxLayout, QWidget
 from napari_geosr.gui.kit.activity import Key
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.restore.outlook.activity import OutlookActivity
-from napari_geosr.gui.restore.outlook.adapt_button import AdaptButton
-from napari_geosr.gui.restore.outlook.removed_button import RemovedButton
-from napari_geosr.operations.restore.outlook import Outlook
+from napari_geosr.gui.restore.verdict.activity import VerdictActivity
+from napari_geosr.gui.restore.verdict.adapt_button import AdaptButton
+from napari_geosr.gui.restore.verdict.removed_button import RemovedButton
+from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import PreparedRestoration
-    from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "harm"}
@@ -33,7 +33,7 @@ _FIND, _FINDING = "Find the best for this scan", "Comparing models…"
 _FIND_KEY = "Alt+Shift+B"
 
 
-class OutlookPanel(QWidget):
+class VerdictPanel(QWidget):
     """The verdict on the chosen model, what it removes, and the search for the best.
 
     Signals
@@ -51,7 +51,7 @@ class OutlookPanel(QWidget):
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
     ) -> None:
         super().__init__(parent)
-        self.verdict = MessageRow(shortcut="Alt+Shift+V")
+        self.message = MessageRow(shortcut="Alt+Shift+V")
         self.find_button = QPushButton(_FIND)
         self.find_button.setAccessibleName(_FIND)
         self.find_button.setShortcut(_FIND_KEY)
@@ -61,8 +61,8 @@ class OutlookPanel(QWidget):
         )
         self.removed_button = RemovedButton(viewer)
         self.adapt_button = AdaptButton()
-        self.activity = OutlookActivity(self)
-        self._outlook: Outlook | None = None
+        self.activity = VerdictActivity(self)
+        self._run_verdict: RunVerdict | None = None
         self._ranking: Ranking | None = None
         self._approved: set[tuple[Key, str]] = set()
         self._source: weakref.ref[Image] | None = None
@@ -70,25 +70,25 @@ class OutlookPanel(QWidget):
         layout.setContentsMargins(0, 0, 0, 0)
         for widget in (
             self.find_button,
-            self.verdict,
+            self.message,
             self.removed_button,
             self.adapt_button,
         ):
             layout.addWidget(widget)
         self.removed_button.failed.connect(self.failed.emit)
-        self.activity.looked.connect(self._on_looked)
+        self.activity.verdictReady.connect(self._on_verdict)
         self.activity.ranked.connect(self._on_ranked)
         self.activity.failed.connect(self.failed.emit)
         self.activity.missed.connect(
-            lambda text: self.verdict.show_message(text, "warning")
+            lambda text: self.message.show_message(text, "warning")
         )
         self.activity.busyChanged.connect(self._on_busy)
         self._has_scan = False
 
     @property
-    def outlook(self) -> Outlook | None:
+    def run_verdict(self) -> RunVerdict | None:
         """Expected effect of the chosen model; None while unknown."""
-        return self._outlook
+        return self._run_verdict
 
     @property
     def ranking(self) -> Ranking | None:
@@ -97,16 +97,16 @@ class OutlookPanel(QWidget):
 
     def set_scan(self, volume: Volume | None, source: Image | None) -> None:
         """Set another scan and rank the models for it."""
-        self._outlook = self._ranking = None
+        self._run_verdict = self._ranking = None
         self._source = None if source is None else weakref.ref(source)
         self._has_scan = volume is not None
         self.find_button.setEnabled(self._has_scan)
         self.activity.set_volume(volume, rank=True)
 
     def set_not_ready(self) -> None:
-        """Clear the outlook: layer, model or settings changed."""
-        self._outlook = None
-        self.verdict.clear()
+        """Clear the verdict: layer, model or settings changed."""
+        self._run_verdict = None
+        self.message.clear()
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
 
@@ -120,12 +120,12 @@ class OutlookPanel(QWidget):
         on_screen : callable
             Returns the run for the volume on screen at the time of the call.
         """
-        self._outlook = None
+        self._run_verdict = None
         prepared = on_screen()
-        if prepared.verdict.level == "ok":
-            self.verdict.show_message("Checking what this model does to the scan…")
+        if prepared.likeness.level == "ok":
+            self.message.show_message("Checking what this model does to the scan…")
         else:
-            self.verdict.show_message(" ".join(prepared.verdict.reasons), "warning")
+            self.message.show_message(" ".join(prepared.likeness.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, edge)
         self.activity.set_prepared(prepared)
 
@@ -135,9 +135,9 @@ class OutlookPanel(QWidget):
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
         if ranking is not None and ranking.leaves_it:
-            self.verdict.show_message(ranking.why, "ok")
+            self.message.show_message(ranking.why, "ok")
         else:
-            self.verdict.show_message(
+            self.message.show_message(
                 "The scan is left as it is. Choose a model to restore it."
             )
 
@@ -154,28 +154,28 @@ class OutlookPanel(QWidget):
         name : str
             What the model is called.
         """
-        outlook = self._outlook
+        verdict = self._run_verdict
         source = None if self._source is None else self._source()
-        if outlook is None or not outlook.is_harmful or source is None:
+        if verdict is None or not verdict.is_harmful or source is None:
             return True
         key = contents_key(source), model
         if key in self._approved:
             return True
-        if not run_anyway(name, outlook, self):
+        if not run_anyway(name, verdict, self):
             return False
         self._approved.add(key)
         return True
 
     def take_back(self) -> None:
         """Withdraw the green light: the result turned out not to fit the scan."""
-        if self._outlook is not None and self._outlook.level == "ok":
-            self.verdict.show_message(f"Before the run: {self._outlook.sentence}")
+        if self._run_verdict is not None and self._run_verdict.level == "ok":
+            self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
-    def _on_looked(self, outlook: Outlook) -> None:
-        self._outlook = outlook
-        self.verdict.show_message(outlook.sentence, _KINDS[outlook.level])
-        more = "\n\n".join(outlook.reasons)
-        self.verdict.label.setToolTip(more or "Message; select the text to copy it.")
+    def _on_verdict(self, verdict: RunVerdict) -> None:
+        self._run_verdict = verdict
+        self.message.show_message(verdict.sentence, _KINDS[verdict.level])
+        more = "\n\n".join(verdict.reasons)
+        self.message.label.setToolTip(more or "Message; select the text to copy it.")
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self._ranking = ranking
@@ -188,13 +188,13 @@ class OutlookPanel(QWidget):
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 
-def run_anyway(model: str, outlook: Outlook, parent: QWidget | None) -> bool:
+def run_anyway(model: str, verdict: RunVerdict, parent: QWidget | None) -> bool:
     """Ask whether to restore although the result is expected to be worse."""
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Warning)
     box.setWindowTitle(f"Restore with {model}?")
     box.setAccessibleName(box.windowTitle())
-    box.setText(outlook.sentence)
+    box.setText(verdict.sentence)
     box.setInformativeText("The scan itself is not changed.")
     anyway = box.addButton("&Run anyway", QMessageBox.ButtonRole.AcceptRole)
     cancel = box.addButton(QMessageBox.StandardButton.Cancel)

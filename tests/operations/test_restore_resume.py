@@ -14,7 +14,7 @@ import pytest
 from napari_geosr import io
 from napari_geosr.cli.app import run as command
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.core.steps import TileDone, Warned, run_to_end
+from napari_geosr.core.steps import TileDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import journal
 from napari_geosr.io.unfinished import find_unfinished
@@ -25,7 +25,7 @@ from napari_geosr.operations.restore import (
     restore_steps,
     run_steps,
 )
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.resume import FinishedPart
 from napari_geosr.operations.restore.run import RestorationResult
 
 SHAPE = (60, 48, 50)
@@ -207,7 +207,7 @@ def test_a_killed_run_goes_on_in_its_file(
     more = {}
     if uncertainty != "none":
         more["unfinished_deviation"] = find_unfinished(deviation_path(out))
-    monkeypatch.setattr(KeptPart, "copy_into", lambda *_: pytest.fail("copied"))
+    monkeypatch.setattr(FinishedPart, "copy_into", lambda *_: pytest.fail("copied"))
     result, after = restore(prepared, out=out, unfinished=left, **more)
     assert result.complete
     assert after == n - finished
@@ -333,7 +333,8 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
     said = []
     steps = run_steps(prepared, out=tmp_path / "result.tif")
     result = run_to_end(
-        steps, lambda s: said.append(s.message) if isinstance(s, Warned) else None
+        steps,
+        lambda s: said.append(s.message) if isinstance(s, WarningIssued) else None,
     )
     assert result.complete
     assert [m for m in said if "disk is full" in m and "if it is killed" in m]

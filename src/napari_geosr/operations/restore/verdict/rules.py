@@ -15,14 +15,16 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.core.vocabulary import MODALITIES
-from napari_geosr.operations.restore.outlook.verdict import Level
+from napari_geosr.operations.restore.verdict.run_verdict import Level
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.removed import RemovedPart
+    from napari_geosr.measure.removed import RemovalStatistics
     from napari_geosr.models.card import ModelCard
-    from napari_geosr.operations.restore.finer.outlook import FinerOutlook
-    from napari_geosr.operations.restore.outlook.rehearsal import Rehearsal
+    from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+        UpscalingVerdict,
+    )
+    from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
 
 #: Expected gain below which the result counts as harmful, in dB.
 LEAST_GAIN = -0.1
@@ -49,15 +51,15 @@ _EDGES = {
 
 
 @dataclass(frozen=True)
-class Facts:
+class RunAssessment:
     """All facts about a model on a scan."""
 
     card: ModelCard
     noise: Noise
-    removed: RemovedPart
+    removed: RemovalStatistics
     gain: tuple[float, float, float] | None = None
-    rehearsal: Rehearsal | None = None
-    finer: FinerOutlook | None = None
+    known_blocks: KnownBlockTest | None = None
+    finer: UpscalingVerdict | None = None
     bound: float | None = None
     unjudged: str = ""
 
@@ -75,7 +77,7 @@ class Finding:
     sentence: str
 
 
-def harms(facts: Facts) -> Iterator[Finding]:
+def harms(facts: RunAssessment) -> Iterator[Finding]:
     """Reasons why the result is worse than the scan, most severe first."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.card.upscale_factor > 1:
@@ -100,13 +102,13 @@ def harms(facts: Facts) -> Iterator[Finding]:
             f"({_interval(gain)}; noise {_percent(noise.relative)} of the contrast). "
             "Choose another model, or leave the scan as it is.",
         )
-    if facts.rehearsal is not None:
-        wrong = wrong_pores(name, facts.rehearsal)
+    if facts.known_blocks is not None:
+        wrong = wrong_pores(name, facts.known_blocks)
         if wrong:
             yield Finding("harmful", wrong)
 
 
-def wrong_pores(name: str, found: Rehearsal) -> str:
+def wrong_pores(name: str, found: KnownBlockTest) -> str:
     """A sentence if a model invents or loses far too many pores; else empty."""
     true, made = found.true_pores, found.pores
     if max(true, made) - min(true, made) < LEAST_PORES:
@@ -121,7 +123,7 @@ def wrong_pores(name: str, found: Rehearsal) -> str:
     )
 
 
-def cautions(facts: Facts) -> Iterator[Finding]:
+def cautions(facts: RunAssessment) -> Iterator[Finding]:
     """What the user should check in the result."""
     noise, removed, name = facts.noise, facts.removed, facts.name
     if facts.finer is not None and facts.finer.gain < 0 <= facts.finer.interval[1]:
@@ -187,8 +189,8 @@ def cautions(facts: Facts) -> Iterator[Finding]:
         )
 
 
-def _lost_pores(facts: Facts) -> Iterator[Finding]:
-    found = facts.rehearsal
+def _lost_pores(facts: RunAssessment) -> Iterator[Finding]:
+    found = facts.known_blocks
     if found is None or found.limit is None or found.limit < found.large:
         return
     objects = found.objects
@@ -201,7 +203,7 @@ def _lost_pores(facts: Facts) -> Iterator[Finding]:
     )
 
 
-def _range(facts: Facts) -> Iterator[Finding]:
+def _range(facts: RunAssessment) -> Iterator[Finding]:
     trained = facts.card.training.noise
     if trained is None:
         return
@@ -237,7 +239,7 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
         )
 
 
-def all_is_well(facts: Facts) -> str:
+def all_is_well(facts: RunAssessment) -> str:
     """The message if nothing is wrong."""
     noise = facts.noise
     if facts.finer is not None:
@@ -253,14 +255,14 @@ def all_is_well(facts: Facts) -> str:
             f"{_percent(facts.removed.change)} of the contrast only. Leave it as it is."
         )
     said = f"{headline(facts)}: what would be removed is noise."
-    found = facts.rehearsal
+    found = facts.known_blocks
     if found is not None and found.limit is not None:
         objects = found.objects.capitalize()
         said += f" {objects} of up to {found.limit} voxels may be lost."
     return said
 
 
-def headline(facts: Facts) -> str:
+def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
         return f"Noise below {_percent(facts.noise.bound)} of the contrast"

@@ -22,7 +22,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import point_kept
 from napari_geosr.gui.restore.preview import region_on_screen
-from napari_geosr.operations.restore.outlook import removed_steps
+from napari_geosr.operations.restore.verdict.steps import removed_steps
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -164,8 +164,8 @@ class RemovedButton(QPushButton):
 
 def _contrast(volume: Volume, prepared: PreparedRestoration) -> float:
     """Contrast limit in grey values: a multiple of the noise level."""
-    outlook = prepared.outlook
-    noise = prepared.noise or (None if outlook is None else outlook.noise)
+    verdict = prepared.verdict
+    noise = prepared.noise or (None if verdict is None else verdict.noise)
     if noise is not None and noise.level > 0:
         return _LIMIT * noise.level
     spread = float(np.nanstd(np.asarray(volume.data)))

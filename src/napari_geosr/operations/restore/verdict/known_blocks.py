@@ -44,7 +44,7 @@ _BLOCKS = 3
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class KnownBlockTest:
     """Result of running a model on a known scan.
 
     Attributes
@@ -82,7 +82,9 @@ class Rehearsal:
         return max(lost) if lost else None
 
 
-def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehearsal:
+def run_known_blocks(
+    restore: Restore, sample: EvaluationSample, noise: Noise
+) -> KnownBlockTest:
     """Run a model on known blocks with noise like that of the scan.
 
     Parameters
@@ -113,7 +115,7 @@ def rehearse(restore: Restore, sample: EvaluationSample, noise: Noise) -> Rehear
         before += float(np.square(noisy[block.core] - core).sum())
         after += float(np.square(result - core).sum())
     are_bright, found = _test_pores(restore, sample, noise, width)
-    return Rehearsal(
+    return KnownBlockTest(
         gain=10 * math.log10(before / after) if before > 0 and after > 0 else 0.0,
         true_pores=count_pores(truths, bright=are_bright),
         pores=count_pores(results, bright=are_bright),

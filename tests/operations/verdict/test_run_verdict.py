@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from napari_geosr.core.errors import Cancelled, ConfigError, ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.core.steps import Warned, run_to_end
+from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.bundle import Model
 from napari_geosr.operations.restore import (
@@ -25,12 +25,9 @@ from napari_geosr.operations.restore import (
     restore_steps,
     with_strength,
 )
-from napari_geosr.operations.restore.outlook import (
-    outlook_steps,
-    removed_steps,
-    rules,
-)
-from napari_geosr.operations.restore.outlook.rehearsal import count_pores
+from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.known_blocks import count_pores
+from napari_geosr.operations.restore.verdict.steps import removed_steps, verdict_steps
 from napari_geosr.physics.correlated_noise import noise_like
 
 BONE = Path(__file__).parents[4] / "shared/data/ct_volumes/bone_128x128x128.tif"
@@ -78,36 +75,36 @@ def unbounded(ready: PreparedRestoration) -> PreparedRestoration:
 def test_the_expected_gain_is_about_the_true_one(clean):
     volume = noisy(clean, 20)
     ready = prepared(volume, noise=known(20))
-    outlook = run_to_end(outlook_steps(ready))
+    verdict = run_to_end(verdict_steps(ready))
     whole = tuple(slice(0, n) for n in volume.shape)
     result = run_to_end(preview_steps(ready, whole)).data
     errors = [np.square(data - clean).mean() for data in (volume.data, result)]
     true = 10 * np.log10(errors[0] / errors[1])
-    gain, low, high = outlook.gain
+    gain, low, high = verdict.gain
     assert gain == pytest.approx(true, abs=2)
     assert low - 1 < true < high + 1
-    assert not outlook.is_harmful
-    assert outlook.level == "ok"
-    assert outlook.sentence.startswith("Noise 20 % of the contrast, expected gain +")
+    assert not verdict.is_harmful
+    assert verdict.level == "ok"
+    assert verdict.sentence.startswith("Noise 20 % of the contrast, expected gain +")
 
 
 @pytest.mark.parametrize("level", [0.0, 1.5])
 def test_a_network_that_would_remove_structure_is_harmful(clean, level):
     """Trained from 8 % of the contrast up, it takes clean structure for noise."""
     free = unbounded(prepared(noisy(clean, level), noise=known(level)))
-    outlook = run_to_end(outlook_steps(free, noise=known(level)))
-    assert outlook.is_harmful
+    verdict = run_to_end(verdict_steps(free, noise=known(level)))
+    assert verdict.is_harmful
     said = "hardly any noise" if level == 0 else "make this scan worse"
-    assert said in outlook.sentence
-    assert outlook.noise.level == level
+    assert said in verdict.sentence
+    assert verdict.noise.level == level
 
 
 def test_a_bounded_model_gives_a_clean_scan_back_and_says_so(clean):
     none = known(0.0)
-    outlook = run_to_end(outlook_steps(prepared(noisy(clean, 0), noise=none)))
-    assert not outlook.is_harmful
-    assert "the result will be the scan itself" in outlook.sentence
-    assert outlook.figures["change"] < 1e-5
+    verdict = run_to_end(verdict_steps(prepared(noisy(clean, 0), noise=none)))
+    assert not verdict.is_harmful
+    assert "the result will be the scan itself" in verdict.sentence
+    assert verdict.figures["change"] < 1e-5
 
 
 def test_noise_out_of_the_trained_range_is_said(clean):
@@ -116,17 +113,17 @@ def test_noise_out_of_the_trained_range_is_said(clean):
     training = ready.model.card.training.model_copy(update={"noise": (0.0, 0.1)})
     card = ready.model.card.model_copy(update={"training": training})
     narrow = replace(ready, model=Model(card, ready.model.path))
-    outlook = run_to_end(outlook_steps(narrow))
-    assert outlook.level != "ok"
-    assert "was trained up to 10 %" in outlook.words
+    verdict = run_to_end(verdict_steps(narrow))
+    assert verdict.level != "ok"
+    assert "was trained up to 10 %" in verdict.words
 
 
 def test_voxels_that_no_such_microscope_has_are_said(clean):
     volume = noisy(clean, 20).replace(voxel_size=(80.0, 80.0, 80.0))
     ready = prepared(volume, "fluo-denoise", noise=known(20))
-    outlook = run_to_end(outlook_steps(ready, noise=known(20)))
-    assert outlook.level != "ok"
-    assert "is for Fluorescence" in outlook.words
+    verdict = run_to_end(verdict_steps(ready, noise=known(20)))
+    assert verdict.level != "ok"
+    assert "is for Fluorescence" in verdict.words
 
 
 def test_what_is_removed_lies_in_its_place(clean):
@@ -138,8 +135,8 @@ def test_what_is_removed_lies_in_its_place(clean):
     assert removed.voxel_size == ready.volume.voxel_size
     result = run_to_end(preview_steps(ready, region)).data
     np.testing.assert_allclose(removed.data + result, ready.volume.data[region], 1e-4)
-    outlook = run_to_end(outlook_steps(ready, region))
-    np.testing.assert_array_equal(outlook.removed.data, removed.data)
+    verdict = run_to_end(verdict_steps(ready, region))
+    np.testing.assert_array_equal(verdict.removed.data, removed.data)
 
 
 def test_of_a_finer_result_the_mean_is_held_against_the_scan(clean):
@@ -147,16 +144,16 @@ def test_of_a_finer_result_the_mean_is_held_against_the_scan(clean):
     region = (slice(4, 6), slice(8, 24), slice(16, 30))
     removed = run_to_end(removed_steps(ready, region))
     assert removed.shape == (2, 16, 14)
-    outlook = run_to_end(outlook_steps(ready, noise=known(5)))
-    assert outlook.gain_over == "cubic"
-    assert "removed_over_noise" in outlook.figures
+    verdict = run_to_end(verdict_steps(ready, noise=known(5)))
+    assert verdict.gain_over == "cubic"
+    assert "removed_over_noise" in verdict.figures
 
 
 def test_an_image_is_looked_at_as_a_volume_is(clean):
     plane = noisy(clean, 20)
     plane = Volume(plane.data[5], "YX", (2.0, 2.0), "µm", name="plane")
-    outlook = run_to_end(outlook_steps(prepared(plane, noise=known(20))))
-    assert outlook.gain[0] > 2
+    verdict = run_to_end(verdict_steps(prepared(plane, noise=known(20))))
+    assert verdict.gain[0] > 2
 
 
 def test_strict_refuses_harm_before_anything_is_written(clean, tmp_path, monkeypatch):
@@ -171,17 +168,17 @@ def test_strict_refuses_harm_before_anything_is_written(clean, tmp_path, monkeyp
     steps = restore_steps(noisy(clean, 0), config, out=out, look=True)
     restored = run_to_end(steps, told.append)
     assert out.exists()
-    assert restored.outlook.is_harmful
-    warned = [step.message for step in told if isinstance(step, Warned)]
-    assert any(restored.outlook.sentence in message for message in warned)
-    record = restored.volume.provenance[-1]["outlook"]
+    assert restored.verdict.is_harmful
+    warned = [step.message for step in told if isinstance(step, WarningIssued)]
+    assert any(restored.verdict.sentence in message for message in warned)
+    record = restored.volume.provenance[-1]["verdict"]
     assert record["level"] == "harmful"
 
 
 def test_looking_can_be_cancelled(clean):
     ready = prepared(noisy(clean, 20), noise=known(20))
     with pytest.raises(Cancelled):
-        run_to_end(outlook_steps(ready, should_stop=lambda: True))
+        run_to_end(verdict_steps(ready, should_stop=lambda: True))
 
 
 def test_another_strength_needs_no_preparation(clean):
@@ -205,15 +202,15 @@ def test_another_strength_needs_no_preparation(clean):
 def test_real_bone_is_left_alone_unless_it_is_noisy():
     bone = tifffile.imread(BONE)[40:52, :96, :96].astype(np.float32)
     free = unbounded(prepared(Volume(bone, "ZYX", name="bone")))
-    outlook = run_to_end(outlook_steps(free))
-    assert outlook.is_harmful
-    assert outlook.noise.is_negligible
+    verdict = run_to_end(verdict_steps(free))
+    assert verdict.is_harmful
+    assert verdict.noise.is_negligible
     rng = np.random.default_rng(0)
     added = bone + rng.normal(0, 40, bone.shape).astype(np.float32)
     free = unbounded(prepared(Volume(added, "ZYX", name="bone")))
-    outlook = run_to_end(outlook_steps(free))
-    assert not outlook.is_harmful
-    assert outlook.gain[0] > 4
+    verdict = run_to_end(verdict_steps(free))
+    assert not verdict.is_harmful
+    assert verdict.gain[0] > 4
 
 
 @pytest.mark.parametrize(
@@ -224,13 +221,13 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
     rng = np.random.default_rng(5)
     unit = noise_like(clean.shape, noise.correlation, rng).astype(np.float32)
     volume = noisy(clean, 0).replace(data=clean + level * unit)
-    outlook = run_to_end(
-        outlook_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
+    verdict = run_to_end(
+        verdict_steps(prepared(volume, "ct-denoise", noise=noise), noise=noise)
     )
-    said = "Small pores are not reliable" in outlook.words
+    said = "Small pores are not reliable" in verdict.words
     assert said == loses
-    assert (outlook.level != "ok") == loses
-    found = outlook.figures["found_of_33_voxels"]
+    assert (verdict.level != "ok") == loses
+    found = verdict.figures["found_of_33_voxels"]
     assert found < 0.7 if loses else found == 1.0
 
 
@@ -241,33 +238,33 @@ def test_looking_first_changes_nothing_in_the_run():
     ready = prepared(Volume(data.astype(np.float32), "ZYX"), "foam-sr-x2")
     region = (slice(4, 12), slice(8, 40), slice(8, 40))
     before = run_to_end(preview_steps(ready, region)).data
-    assert run_to_end(outlook_steps(ready)).gain is not None
+    assert run_to_end(verdict_steps(ready)).gain is not None
     after = run_to_end(preview_steps(ready, region)).data
     np.testing.assert_array_equal(before, after)
 
 
 def test_a_scan_too_small_to_judge_super_resolution_on_is_said(clean):
     ready = prepared(noisy(clean, 10), "foam-sr-x2")
-    outlook = run_to_end(outlook_steps(ready))
-    assert outlook.level == "caution"
-    assert "could not be compared with cubic interpolation" in outlook.words
+    verdict = run_to_end(verdict_steps(ready))
+    assert verdict.level == "caution"
+    assert "could not be compared with cubic interpolation" in verdict.words
 
 
 def test_noise_that_cannot_be_measured_is_no_clean_scan(clean):
     unknown = Noise(0.0, 100.0, correlation=known(0).correlation, interval=(0.0, 30.0))
     assert not unknown.is_measured
-    outlook = run_to_end(outlook_steps(prepared(noisy(clean, 20), noise=unknown)))
-    assert outlook.level == "caution"
-    assert "could not be measured (it may be up to 30 %" in outlook.sentence
+    verdict = run_to_end(verdict_steps(prepared(noisy(clean, 20), noise=unknown)))
+    assert verdict.level == "caution"
+    assert "could not be measured (it may be up to 30 %" in verdict.sentence
 
 
 def test_an_end_of_the_gain_that_nobody_knows_is_no_infinity_in_json(clean):
     vague = replace(known(20), interval=(0.0, 22.0))
     ready = prepared(noisy(clean, 20), noise=vague)
-    outlook = run_to_end(outlook_steps(ready))
-    text = json.dumps(outlook.to_json_dict(), allow_nan=False)
+    verdict = run_to_end(verdict_steps(ready))
+    text = json.dumps(verdict.to_json_dict(), allow_nan=False)
     assert "null" in text
-    assert "inf" not in outlook.words
+    assert "inf" not in verdict.words
 
 
 def test_bright_spots_are_counted_where_most_is_dark():
@@ -282,9 +279,9 @@ def test_bright_spots_are_counted_where_most_is_dark():
 def test_what_puts_the_noise_in_doubt_is_said(clean):
     volume = noisy(clean, 15)
     doubted = replace(known(15.0), doubts=("Half of the voxels are clipped.",))
-    outlook = run_to_end(outlook_steps(prepared(volume, "ct-denoise", noise=doubted)))
-    assert outlook.level == "caution"
-    assert "Half of the voxels are clipped." in outlook.sentence
+    verdict = run_to_end(verdict_steps(prepared(volume, "ct-denoise", noise=doubted)))
+    assert verdict.level == "caution"
+    assert "Half of the voxels are clipped." in verdict.sentence
 
 
 @pytest.mark.parametrize(

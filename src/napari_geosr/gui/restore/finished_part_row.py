@@ -8,10 +8,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QHBoxLayout, QLabel, QPushButton, QWidget
 
 from napari_geosr.core.boxes import n_voxels
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.resume import FinishedPart
 
 
-class LeftRow(QWidget):
+class FinishedPartRow(QWidget):
     """Shows how much of the result is finished; hidden if no part was left.
 
     Signals
@@ -55,7 +55,7 @@ class LeftRow(QWidget):
         self.discard_button.clicked.connect(lambda: self.discarded.emit())
         self.set_left(None)
 
-    def set_left(self, left: KeptPart | None) -> None:
+    def set_left(self, left: FinishedPart | None) -> None:
         """Offer the finished part; None hides the row."""
         self.setVisible(left is not None)
         if left is not None:

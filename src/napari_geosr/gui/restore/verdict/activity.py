@@ -14,25 +14,25 @@ from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import sentence
-from napari_geosr.operations.restore.outlook import outlook_steps
 from napari_geosr.operations.restore.ranking import rank_steps
+from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
 if TYPE_CHECKING:
     from napari_geosr.core.noise import Noise
     from napari_geosr.operations.restore import PreparedRestoration
-    from napari_geosr.operations.restore.outlook import Outlook
     from napari_geosr.operations.restore.ranking import Ranking
+    from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 
 #: Names of the operations.
-RANK, LOOK = "rank", "look"
+RANK, VERDICT = "rank", "verdict"
 
 
-class OutlookActivity(Activity):
+class VerdictActivity(Activity):
     """Ranks the models for a scan once, and examines the effect of the chosen one.
 
     Signals
     -------
-    looked : Outlook
+    verdictReady : RunVerdict
         Expected effect of the prepared run.
     ranked : Ranking
         The models, ordered by expected error on the scan.
@@ -42,9 +42,9 @@ class OutlookActivity(Activity):
         What could not be determined, and why.
     """
 
-    looked = Signal(object)
+    verdictReady = Signal(object)
     ranked = Signal(object)
-    lookEnded = Signal()
+    verdictEnded = Signal()
     missed = Signal(str)
 
     # Rapid changes of settings start nothing.
@@ -55,7 +55,7 @@ class OutlookActivity(Activity):
         self._volume: Volume | None = None
         self._wants_ranking = self._was_asked = self._looks_first = False
         self._prepared: PreparedRestoration | None = None
-        self._has_looked = True
+        self._has_verdict = True
         self._noise: Noise | None = None
         self._is_paused = False
 
@@ -72,18 +72,18 @@ class OutlookActivity(Activity):
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
         """Examine this run, or none."""
-        self._prepared, self._has_looked = prepared, prepared is None
+        self._prepared, self._has_verdict = prepared, prepared is None
         self.cancel()
         self._changed()
 
     @property
-    def has_looked(self) -> bool:
+    def has_verdict(self) -> bool:
         """Whether the prepared run, if there is one, has been examined."""
-        return self._has_looked
+        return self._has_verdict
 
-    def look_first(self) -> None:
+    def find_verdict(self) -> None:
         """Examine the prepared run before ranking, as it is about to start."""
-        if self._has_looked and self._prepared is not None:
+        if self._has_verdict and self._prepared is not None:
             return
         # If the run is still being prepared, examine it afterwards.
         self._looks_first = True
@@ -110,9 +110,9 @@ class OutlookActivity(Activity):
     def _next(self) -> str:
         if self._is_paused:
             return ""
-        if self._wants_ranking and not (self._looks_first and not self._has_looked):
+        if self._wants_ranking and not (self._looks_first and not self._has_verdict):
             return RANK
-        return "" if self._has_looked else LOOK
+        return "" if self._has_verdict else VERDICT
 
     def _start_next(self) -> None:
         what = self._next()
@@ -133,9 +133,9 @@ class OutlookActivity(Activity):
         ready: PreparedRestoration = prepared
         self.start(
             what,
-            lambda stop: outlook_steps(ready, noise=noise, should_stop=stop),
-            lambda found: self._on_looked(found, ready),
-            on_error=lambda error: self._on_not_looked(error, ready),
+            lambda stop: verdict_steps(ready, noise=noise, should_stop=stop),
+            lambda found: self._on_verdict(found, ready),
+            on_error=lambda error: self._on_verdict_failed(error, ready),
         )
 
     def _on_ranked(self, ranking: Ranking, volume: Volume) -> None:
@@ -145,20 +145,22 @@ class OutlookActivity(Activity):
         self._noise = ranking.noise
         self.ranked.emit(ranking)
 
-    def _on_looked(self, outlook: Outlook, prepared: PreparedRestoration) -> None:
+    def _on_verdict(self, verdict: RunVerdict, prepared: PreparedRestoration) -> None:
         if prepared is not self._prepared:
             return
-        self._has_looked, self._looks_first = True, False
-        self._noise = self._noise or outlook.noise
-        self.looked.emit(outlook)
-        self.lookEnded.emit()
+        self._has_verdict, self._looks_first = True, False
+        self._noise = self._noise or verdict.noise
+        self.verdictReady.emit(verdict)
+        self.verdictEnded.emit()
 
-    def _on_not_looked(self, error: Exception, prepared: PreparedRestoration) -> None:
+    def _on_verdict_failed(
+        self, error: Exception, prepared: PreparedRestoration
+    ) -> None:
         if isinstance(error, Cancelled) or prepared is not self._prepared:
             return
-        self._has_looked, self._looks_first = True, False
+        self._has_verdict, self._looks_first = True, False
         self.missed.emit(f"What the model does could not be checked: {sentence(error)}")
-        self.lookEnded.emit()
+        self.verdictEnded.emit()
 
     def _on_not_ranked(self, error: Exception, volume: Volume) -> None:
         if isinstance(error, Cancelled) or volume is not self._volume:

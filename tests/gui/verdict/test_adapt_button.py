@@ -21,14 +21,14 @@ def dock(make_napari_viewer, rng, qtbot, tmp_path) -> RestoreDock:
     noisy = 100 * data + rng.normal(0, 15, data.shape)
     viewer.add_image(noisy.astype(np.float32), name="scan", scale=(2.0, 0.5, 0.5))
     dock = opened(viewer)
-    button = dock.outlook.adapt_button
+    button = dock.verdict_panel.adapt_button
     button.folder, button.minutes = tmp_path / "jobs", 0.1
-    dock.outlook.activity.set_volume(None, rank=False)
+    dock.verdict_panel.activity.set_volume(None, rank=False)
     return dock
 
 
 def test_only_denoisers_with_weights_are_offered_for_adapting(dock):
-    button = dock.outlook.adapt_button
+    button = dock.verdict_panel.adapt_button
     dock.model_box.set_model("ct-denoise")
     assert button.isEnabled()
     for other in ("gaussian", "foam-sr-x2"):
@@ -39,10 +39,10 @@ def test_only_denoisers_with_weights_are_offered_for_adapting(dock):
 @pytest.mark.slow
 def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
-    button, found = dock.outlook.adapt_button, []
+    button, found = dock.verdict_panel.adapt_button, []
     button.adapted.connect(found.append)
     button.kept.connect(found.append)
-    dock.outlook.failed.connect(found.append)
+    dock.verdict_panel.failed.connect(found.append)
     button.failed.connect(found.append)
     button.click()
     assert button.text() == "Stop adapting"
@@ -59,7 +59,7 @@ def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
 
 def test_a_stopped_adaptation_leaves_the_model_as_it_was(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
-    button, told = dock.outlook.adapt_button, []
+    button, told = dock.verdict_panel.adapt_button, []
     button.told.connect(told.append)
     button.minutes = 5
     button.click()

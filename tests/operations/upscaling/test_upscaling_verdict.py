@@ -10,8 +10,11 @@ from napari_geosr.core.errors import ModelError, VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
-from napari_geosr.operations.restore.finer.outlook import FinerOutlook, sr_outlook
-from napari_geosr.operations.restore.finer.trial import ScanTrial
+from napari_geosr.operations.restore.upscaling.trial import ScanTrial
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    UpscalingVerdict,
+    upscaling_verdict,
+)
 
 
 def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
@@ -23,14 +26,16 @@ def scan_of(shape=(40, 40, 40), level=0.0) -> Volume:
 
 def test_it_gives_a_gain_and_an_interval_around_it():
     noise = Noise(level=0.1, contrast=1.0)
-    found = sr_outlook(scan_of(level=0.1), zoo.find("foam-sr-x2"), noise)
+    found = upscaling_verdict(scan_of(level=0.1), zoo.find("foam-sr-x2"), noise)
     assert found.interval[0] < found.gain < found.interval[1]
     assert f"{found.gain:+.1f} dB" in found.sentence
     assert found.to_json_dict()["doubtful"] is found.is_doubtful
 
 
 def test_interpolation_gains_nothing_over_itself():
-    found = sr_outlook(scan_of(), zoo.find("cubic-x2"), Noise(level=0.05, contrast=1.0))
+    found = upscaling_verdict(
+        scan_of(), zoo.find("cubic-x2"), Noise(level=0.05, contrast=1.0)
+    )
     assert found.gain == pytest.approx(0, abs=1e-3)
 
 
@@ -50,7 +55,7 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
 
     model = zoo.find("foam-sr-x2")
     monkeypatch.setattr(model, "restorer", lambda: Wild().eval())
-    found = sr_outlook(scan_of(), model, Noise(level=0.0, contrast=1.0))
+    found = upscaling_verdict(scan_of(), model, Noise(level=0.0, contrast=1.0))
     assert found.gain < -5
     assert "Choose cubic" in found.sentence
 
@@ -79,31 +84,33 @@ def test_given_and_known_have_independent_noise(rho):
 
 
 def test_sentences():
-    good = FinerOutlook(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
-    worse = FinerOutlook(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
+    good = UpscalingVerdict(2.0, (0.8, 3.2), 0.4, (0.25, 0.7), 4)
+    worse = UpscalingVerdict(-0.4, (-2.4, 3.2), 0.4, (0.25, 0.7), 4)
     assert worse.is_doubtful
     assert "Choose cubic" in worse.sentence
     assert not good.is_doubtful
     assert "+2.0 dB" in good.sentence
-    unsure = FinerOutlook(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
+    unsure = UpscalingVerdict(0.3, (-0.8, 1.3), 0.4, (0.25, 0.7), 4)
     assert not unsure.is_doubtful
     assert "no better" in unsure.sentence
-    soft = FinerOutlook(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
+    soft = UpscalingVerdict(2.0, (0.8, 3.2), 0.9, (0.25, 0.7), 4)
     assert "softer than" in soft.sentence
 
 
 def test_what_cannot_be_judged_is_refused():
     noise = Noise(level=0.0, contrast=1.0)
     with pytest.raises(ModelError, match="finer"):
-        sr_outlook(scan_of(), zoo.find("ct-denoise"), noise)
+        upscaling_verdict(scan_of(), zoo.find("ct-denoise"), noise)
     with pytest.raises(VolumeError, match="too small"):
-        sr_outlook(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
+        upscaling_verdict(scan_of((8, 40, 40)), zoo.find("foam-sr-x2"), noise)
     flat = Volume(np.zeros((40, 40, 40), np.float32), "ZYX")
     with pytest.raises(VolumeError, match="no part with structure"):
-        sr_outlook(flat, zoo.find("foam-sr-x2"), noise)
+        upscaling_verdict(flat, zoo.find("foam-sr-x2"), noise)
 
 
 def test_images_are_judged_in_the_plane():
     plane = Volume(np.asarray(scan_of((3, 64, 64)).data)[1], "YX")
-    found = sr_outlook(plane, zoo.find("fluo-sr-x2"), Noise(level=0.0, contrast=1.0))
+    found = upscaling_verdict(
+        plane, zoo.find("fluo-sr-x2"), Noise(level=0.0, contrast=1.0)
+    )
     assert np.isfinite(found.gain)

@@ -15,7 +15,7 @@ from napari_geosr.core.boxes import (
     boxes_of_the_record,
 )
 from napari_geosr.core.errors import ConfigError, FileError
-from napari_geosr.core.steps import Step, StepIterator, TileDone, Warned
+from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
@@ -42,7 +42,7 @@ def deviation_path(out: str | Path) -> Path:
 
 
 @dataclass(frozen=True)
-class KeptPart:
+class FinishedPart:
     """Finished tiles of an interrupted run.
 
     Attributes
@@ -104,12 +104,12 @@ class KeptPart:
         return array
 
 
-def kept_part(
+def finished_part(
     unfinished: Volume,
     record: AnyMapping,
     shape: Sequence[int],
     dtype: AnyDType,
-) -> KeptPart:
+) -> FinishedPart:
     """Find the part of `unfinished` that a run with this `record` can reuse.
 
     Parameters
@@ -145,14 +145,14 @@ def kept_part(
         )
     places = tuple(boxes_of_the_record(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
-    return KeptPart(
+    return FinishedPart(
         unfinished, places, None if tile is None else tuple(tile), _backend(before)
     )
 
 
-def left_by_a_killed_run(
+def part_of_killed_run(
     shape: Sequence[int], dtype: AnyDType, facts: AnyMapping
-) -> KeptPart | None:
+) -> FinishedPart | None:
     """Find, in the cache, the unfinished result of a killed run of the same
     restoration.
 
@@ -168,7 +168,7 @@ def left_by_a_killed_run(
         before = volume.provenance[-1]
         known = {**facts, "inputs": before.get("inputs")}
         try:
-            return kept_part(volume, known, shape, dtype)
+            return finished_part(volume, known, shape, dtype)
         except ConfigError:
             continue  # another scan, model or setting
     return None
@@ -242,7 +242,7 @@ def find_unfinished_deviation(out: Path) -> Volume:
     return whole.replace(provenance=(*whole.provenance[:-1], record))
 
 
-def begin_journal(output: Output | CachedResult, kept: KeptPart | None) -> Journal:
+def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> Journal:
     """Journal of a file to be filled, after copying `kept` into it.
 
     A reopened file already contains that part.
@@ -269,7 +269,7 @@ def noted_steps(
                         journal.note(step.slices, step.facts)
                 except FileError as error:
                     journals = ()
-                    yield Warned(
+                    yield WarningIssued(
                         message=f"{error} Until this run ends, what it has finished "
                         "is lost if it is killed."
                     )

@@ -17,7 +17,7 @@ Level = Literal["ok", "caution", "harmful"]
 
 
 @dataclass(frozen=True)
-class Outlook:
+class RunVerdict:
     """Predicted effect of a model on a scan.
 
     Attributes

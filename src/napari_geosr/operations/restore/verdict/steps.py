@@ -14,7 +14,7 @@ from napari_geosr.core.steps import (
     ShouldStop,
     StageStarted,
     Step,
-    Warned,
+    WarningIssued,
     never_stop,
     run_to_end,
 )
@@ -22,19 +22,23 @@ from napari_geosr.inference.risk.stein import estimate, variance_range
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.redegrade import blurred_means
 from napari_geosr.measure.removed import describe
-from napari_geosr.operations.restore.finer.outlook import sr_outlook_steps
-from napari_geosr.operations.restore.finer.trial import Machine
-from napari_geosr.operations.restore.outlook import rules
-from napari_geosr.operations.restore.outlook.looking import look, restored
-from napari_geosr.operations.restore.outlook.rehearsal import rehearse
-from napari_geosr.operations.restore.outlook.verdict import Level, Outlook
 from napari_geosr.operations.restore.preview import preview_steps
+from napari_geosr.operations.restore.upscaling.trial import TrialResources
+from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+    upscaling_verdict_steps,
+)
+from napari_geosr.operations.restore.verdict import rules
+from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
+from napari_geosr.operations.restore.verdict.run_verdict import Level, RunVerdict
+from napari_geosr.operations.restore.verdict.sample_blocks import look, restored
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.inference.risk.stein import CellMeans
-    from napari_geosr.operations.restore.finer.outlook import FinerOutlook
     from napari_geosr.operations.restore.preparation import PreparedRestoration
+    from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
+        UpscalingVerdict,
+    )
 
 #: Number of blocks to examine.
 _BLOCKS = 5
@@ -43,13 +47,13 @@ REMOVED = "removed"
 _GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
-def outlook_steps(
+def verdict_steps(
     prepared: PreparedRestoration,
     region: tuple[slice, ...] | None = None,
     *,
     noise: Noise | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, Outlook]:
+) -> Generator[Step, None, RunVerdict]:
     """Predict the effect of a run on the scan from a few blocks.
 
     The noise is measured (unless known from `prepared` or the caller), the model is run
@@ -67,7 +71,7 @@ def outlook_steps(
 
     Returns
     -------
-    Outlook
+    RunVerdict
 
     Raises
     ------
@@ -81,13 +85,13 @@ def outlook_steps(
     if region is not None and not prepared.labels:
         removed = yield from removed_steps(prepared, region, should_stop=should_stop)
     if prepared.labels:
-        outlook = _by_likeness(prepared, None, "")
+        verdict = _by_likeness(prepared, None, "")
     else:
-        outlook = _outlook(prepared, noise, should_stop)
-    return replace(outlook, removed=removed)
+        verdict = _verdict_of(prepared, noise, should_stop)
+    return replace(verdict, removed=removed)
 
 
-def looked_steps(
+def reported_verdict_steps(
     prepared: PreparedRestoration,
     *,
     strict: bool = False,
@@ -103,31 +107,31 @@ def looked_steps(
     Yields
     ------
     Step
-        A `Warned` with the findings, or a `StageStarted` with the sentence if there are
-        none.
+        A `WarningIssued` with the findings, or a `StageStarted` with the sentence if
+        there are none.
 
     Returns
     -------
     PreparedRestoration
-        With its `outlook`.
+        With its `verdict`.
 
     Raises
     ------
     ModelError
-        If `strict`, and the outlook is harmful.
+        If `strict`, and the verdict is harmful.
     """
-    outlook = yield from outlook_steps(prepared, should_stop=should_stop)
-    if strict and outlook.is_harmful:
+    verdict = yield from verdict_steps(prepared, should_stop=should_stop)
+    if strict and verdict.is_harmful:
         raise ModelError(
             f"{prepared.volume.title} was not restored, and nothing was written. "
-            f"{outlook.sentence}"
+            f"{verdict.sentence}"
         )
-    told = _without(outlook.words, prepared.verdict.reasons)
-    if outlook.level == "ok":
+    told = _without(verdict.words, prepared.likeness.reasons)
+    if verdict.level == "ok":
         yield StageStarted(message=told)
     elif told:
-        yield Warned(message=told)
-    return replace(prepared, outlook=outlook)
+        yield WarningIssued(message=told)
+    return replace(prepared, verdict=verdict)
 
 
 def _without(words: str, told: tuple[str, ...]) -> str:
@@ -174,9 +178,9 @@ def removed_steps(
     )
 
 
-def _outlook(
+def _verdict_of(
     prepared: PreparedRestoration, noise: Noise | None, should_stop: ShouldStop
-) -> Outlook:
+) -> RunVerdict:
     volume = prepared.seen_volume
     try:
         found = prepared.noise or noise or estimate_noise(volume)
@@ -186,9 +190,9 @@ def _outlook(
     except VolumeError as error:
         return _by_likeness(prepared, None, f"{error}")
     finer = max(prepared.factors) > 1
-    rehearsal = None
+    known_blocks = None
     if found.level > 0 and not finer:
-        rehearsal = rehearse(
+        known_blocks = run_known_blocks(
             lambda window, core: restored(prepared, window, core, should_stop),
             looked.sample,
             found,
@@ -196,12 +200,12 @@ def _outlook(
     better, unjudged = None, ""
     if finer:
         better, unjudged = _over_cubic(prepared, found, should_stop)
-    facts = rules.Facts(
+    facts = rules.RunAssessment(
         card=prepared.model.card,
         noise=found,
         removed=describe(looked.pieces, found),
         gain=None if looked.cells is None else _gain(looked.cells, found),
-        rehearsal=rehearsal,
+        known_blocks=known_blocks,
         finer=better,
         bound=prepared.model.card.noise_bound,
         unjudged=unjudged,
@@ -214,7 +218,7 @@ def _outlook(
     gain = facts.gain
     if better is not None:
         gain = (better.gain, *better.interval)
-    return Outlook(
+    return RunVerdict(
         level=level,
         sentence=first,
         reasons=tuple(others),
@@ -225,14 +229,16 @@ def _outlook(
     )
 
 
-def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.Finding]:
+def _said(
+    prepared: PreparedRestoration, facts: rules.RunAssessment
+) -> Iterator[rules.Finding]:
     """All findings, most severe first."""
     is_same = facts.bound is not None and facts.noise.level == 0
     found = list(rules.harms(facts))
     found += rules.cautions(facts)
     found += rules.imaging(facts.card, prepared.volume)
-    if prepared.verdict.level != "ok" and not is_same:
-        likeness = " ".join(prepared.verdict.reasons)
+    if prepared.likeness.level != "ok" and not is_same:
+        likeness = " ".join(prepared.likeness.reasons)
         found.append(rules.Finding("caution", likeness))
     if not found:
         found = [rules.Finding("ok", rules.all_is_well(facts))]
@@ -241,18 +247,18 @@ def _said(prepared: PreparedRestoration, facts: rules.Facts) -> Iterator[rules.F
 
 def _over_cubic(
     prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
-) -> tuple[FinerOutlook | None, str]:
+) -> tuple[UpscalingVerdict | None, str]:
     """Gain of a finer result over interpolation, or why it cannot be estimated."""
     if not prepared.model.card.has_weights:
         return None, ""  # the model is itself an interpolation
     try:
         found = run_to_end(
-            sr_outlook_steps(
+            upscaling_verdict_steps(
                 prepared.seen_volume,
                 prepared.model,
                 noise,
                 sharpness=prepared.config.sharpness,
-                machine=Machine(
+                machine=TrialResources(
                     prepared.device, prepared.budget, prepared.config.threads
                 ),
                 should_stop=should_stop,
@@ -265,14 +271,14 @@ def _over_cubic(
 
 def _by_likeness(
     prepared: PreparedRestoration, noise: Noise | None, why: str
-) -> Outlook:
+) -> RunVerdict:
     """Findings from the similarity to the training data if nothing can be measured."""
-    verdict = prepared.verdict
-    reasons = tuple(part for part in (why, *verdict.reasons) if part)
+    likeness = prepared.likeness
+    reasons = tuple(part for part in (why, *likeness.reasons) if part)
     if not reasons:
-        return Outlook("ok", "This image is like the training data.", (), noise)
-    level: Level = "caution" if verdict.level != "ok" or why else "ok"
-    return Outlook(level, reasons[0], reasons[1:], noise)
+        return RunVerdict("ok", "This image is like the training data.", (), noise)
+    level: Level = "caution" if likeness.level != "ok" or why else "ok"
+    return RunVerdict(level, reasons[0], reasons[1:], noise)
 
 
 def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
@@ -280,8 +286,8 @@ def _gain(cells: CellMeans, noise: Noise) -> tuple[float, float, float]:
     return found.gain, *found.interval
 
 
-def _figures(facts: rules.Facts) -> dict[str, float]:
-    removed, rehearsal = facts.removed, facts.rehearsal
+def _figures(facts: rules.RunAssessment) -> dict[str, float]:
+    removed, known_blocks = facts.removed, facts.known_blocks
     figures = {
         "noise": facts.noise.relative,
         "change": removed.change,
@@ -293,10 +299,10 @@ def _figures(facts: rules.Facts) -> dict[str, float]:
     }
     if facts.gain is not None:
         figures["expected_gain"] = facts.gain[0]
-    if rehearsal is not None:
-        figures["rehearsed_gain"] = rehearsal.gain
-        figures["rehearsed_pores"] = float(rehearsal.pores)
-        figures["rehearsed_true_pores"] = float(rehearsal.true_pores)
-        for size, share in rehearsal.found.items():
+    if known_blocks is not None:
+        figures["rehearsed_gain"] = known_blocks.gain
+        figures["rehearsed_pores"] = float(known_blocks.pores)
+        figures["rehearsed_true_pores"] = float(known_blocks.true_pores)
+        for size, share in known_blocks.found.items():
             figures[f"found_of_{size}_voxels"] = share
     return figures

@@ -9,8 +9,8 @@ from scipy import ndimage
 from napari_geosr import restore
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore.finer.places import places
-from napari_geosr.operations.restore.finer.sharpness import EXPLAINED, fit_sharpness
+from napari_geosr.operations.restore.upscaling.sample_boxes import places
+from napari_geosr.operations.restore.upscaling.sharpness import EXPLAINED, fit_sharpness
 
 CLEAN = Noise(level=0.0, contrast=1.0)
 

@@ -1,7 +1,8 @@
 """Tries a super-resolution model on parts of a scan, on two scales.
 
 The scales are that of the scan, and one that is coarser by the model's factor, for
-which the scan is the ground truth; see `napari_geosr.operations.restore.finer.outlook`.
+which the scan is the ground truth; see
+`napari_geosr.operations.restore.upscaling.upscaling_verdict`.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
-from napari_geosr.networks import tell_noise
-from napari_geosr.operations.restore.finer.places import Place, places
-from napari_geosr.operations.restore.finer.sharpness import Choice, fit_sharpness
+from napari_geosr.networks import set_network_noise
+from napari_geosr.operations.restore.upscaling.sample_boxes import Slices, places
+from napari_geosr.operations.restore.upscaling.sharpness import Choice, fit_sharpness
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -41,7 +42,7 @@ _RATE = 0.6
 
 
 @dataclass(frozen=True)
-class Machine:
+class TrialResources:
     """Device and resources for restoring parts.
 
     Attributes
@@ -63,7 +64,7 @@ class Machine:
 
 
 @dataclass(frozen=True)
-class _Pooled:
+class _PooledStatistics:
     """Mean and standard deviation of all parts on a scale; a `Standardisation`."""
 
     mean: float
@@ -103,9 +104,9 @@ class ScanTrial:
         volume: Volume,
         noise: Noise,
         choice: Choice,
-        machine: Machine | None = None,
+        machine: TrialResources | None = None,
     ) -> None:
-        self.machine = machine or Machine()
+        self.machine = machine or TrialResources()
         self.card, self.volume, self.noise = model.card, volume, noise
         self.choice = choice
         # A copy: the run in preparation uses the same network with other noise
@@ -124,7 +125,7 @@ class ScanTrial:
         self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
         self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
-        self.statistics = _Pooled(0.0, 1.0)
+        self.statistics = _PooledStatistics(0.0, 1.0)
 
     def _kept(self) -> tuple[float, float]:
         """Remaining share for the scan, and for the (less correlated) averaged scan."""
@@ -137,7 +138,7 @@ class ScanTrial:
             coarse *= _mean_variance(neighbours / kept, f)
         return own, coarse
 
-    def boxes(self) -> list[Place]:
+    def boxes(self) -> list[Slices]:
         """Parts of the scan whose edges are whole numbers of averaged voxels."""
         edges = []
         for f, n in zip(self.factors, self.volume.shape, strict=True):
@@ -159,7 +160,9 @@ class ScanTrial:
             )
         return found
 
-    def draw(self, box: Place, rng: np.random.Generator) -> tuple[TrialPart, TrialPart]:
+    def draw(
+        self, box: Slices, rng: np.random.Generator
+    ) -> tuple[TrialPart, TrialPart]:
         """Input and reference on the scan's own scale, and one scale coarser."""
         values = np.asarray(self.volume.data[box], dtype=np.float32)
         level = float(np.mean(self.noise.at(values) ** 2))
@@ -216,8 +219,8 @@ class ScanTrial:
         """Set noise and sharpness of the network, as before a restoration."""
         values = np.concatenate([part.given.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
-        self.statistics = _Pooled(float(values.mean(dtype=np.float64)), std)
-        tell_noise(self.network, noise.standardised(self.statistics.mean, std))
+        self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
+        set_network_noise(self.network, noise.standardised(self.statistics.mean, std))
         layer = (
             self.network
             if isinstance(self.network, networks.ConsistentUpscaling)

@@ -35,8 +35,12 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop, run_to_end
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore.finer.sharpness import Choice
-from napari_geosr.operations.restore.finer.trial import Machine, ScanTrial, TrialPart
+from napari_geosr.operations.restore.upscaling.sharpness import Choice
+from napari_geosr.operations.restore.upscaling.trial import (
+    ScanTrial,
+    TrialPart,
+    TrialResources,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -51,7 +55,7 @@ _NINETY = 1.645
 
 
 @dataclass(frozen=True)
-class FinerOutlook:
+class UpscalingVerdict:
     """Expected performance of a super-resolution model on a scan.
 
     Attributes
@@ -126,16 +130,16 @@ class FinerOutlook:
         }
 
 
-def sr_outlook_steps(
+def upscaling_verdict_steps(
     volume: Volume,
     model: Model,
     noise: Noise,
     *,
     sharpness: Choice = "auto",
     seed: int = 0,
-    machine: Machine | None = None,
+    machine: TrialResources | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, FinerOutlook]:
+) -> Generator[Step, None, UpscalingVerdict]:
     """Estimate the gain of a super-resolution model over cubic interpolation.
 
     Parameters
@@ -150,7 +154,7 @@ def sr_outlook_steps(
         As in restorations.
     seed : int
         Seed of the added noise.
-    machine : Machine, optional
+    machine : TrialResources, optional
         Device and resources for the model.
 
     Yields
@@ -160,7 +164,7 @@ def sr_outlook_steps(
 
     Returns
     -------
-    FinerOutlook
+    UpscalingVerdict
 
     Raises
     ------
@@ -178,7 +182,7 @@ def sr_outlook_steps(
             "compared with interpolation. Choose a model for super-resolution."
         )
     volume = volume.select()
-    machine = replace(machine or Machine(), should_stop=should_stop)
+    machine = replace(machine or TrialResources(), should_stop=should_stop)
     trial = ScanTrial(model, volume, noise, sharpness, machine)
     boxes = trial.boxes()
     rng = np.random.default_rng(seed)
@@ -193,14 +197,14 @@ def sr_outlook_steps(
     trial.prepare([coarse for _, coarse in drawn], trial.coarse_noise)
     coarse = yield from _judged(trial, [c for _, c in drawn], len(boxes), should_stop)
     ratios = [trial.detail(part) for _, part in drawn]
-    return _outlook(own, coarse, ratios, excess, model.card.training.blur)
+    return _verdict_of(own, coarse, ratios, excess, model.card.training.blur)
 
 
-def sr_outlook(
+def upscaling_verdict(
     volume: Volume, model: Model, noise: Noise, **settings: Any
-) -> FinerOutlook:
-    """Run `sr_outlook_steps` to completion."""
-    return run_to_end(sr_outlook_steps(volume, model, noise, **settings))
+) -> UpscalingVerdict:
+    """Run `upscaling_verdict_steps` to completion."""
+    return run_to_end(upscaling_verdict_steps(volume, model, noise, **settings))
 
 
 def _judged(
@@ -216,13 +220,13 @@ def _judged(
     return np.array(found, np.float64)
 
 
-def _outlook(
+def _verdict_of(
     own: npt.NDArray[np.float64],
     coarse: npt.NDArray[np.float64],
     details: Sequence[tuple[float, float]],
     excess: float,
     trained: tuple[float, float] | None,
-) -> FinerOutlook:
+) -> UpscalingVerdict:
     """Gain over all parts, with its standard error (jackknife)."""
     detail = np.array(details, np.float64)
 
@@ -242,4 +246,4 @@ def _outlook(
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
-    return FinerOutlook(value, (value - low, value + high), excess, trained, n)
+    return UpscalingVerdict(value, (value - low, value + high), excess, trained, n)

@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.inference.risk.evaluation import draw_sample, evaluate
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
-from napari_geosr.measure.removed import Piece
+from napari_geosr.measure.removed import ScanBlock
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.evaluation import EvaluationSample
@@ -37,7 +37,7 @@ class BlockResults:
         The blocks.
     results : sequence of ndarray
         The model's result for the core of each block, on its own grid, in grey values.
-    pieces : sequence of Piece
+    pieces : sequence of ScanBlock
         Scan and result on the grid of the scan.
     cells : CellMeans or None
         For the expected gain; None for models that change the grid, or if there is no
@@ -46,7 +46,7 @@ class BlockResults:
 
     sample: EvaluationSample
     results: Sequence[Array]
-    pieces: Sequence[Piece]
+    pieces: Sequence[ScanBlock]
     cells: CellMeans | None
 
 
@@ -93,7 +93,7 @@ def look(
         if finer:
             seen, inner = _seen(scan, result, prepared.factors)
             valid = valid & inner
-        pieces.append(Piece(scan, seen, valid))
+        pieces.append(ScanBlock(scan, seen, valid))
     return BlockResults(sample, results, pieces, cells)
 
 

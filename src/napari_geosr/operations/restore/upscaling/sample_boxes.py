@@ -9,13 +9,13 @@ import numpy as np
 
 from napari_geosr.core.volume import Volume
 
-Place = tuple[slice, ...]
+Slices = tuple[slice, ...]
 
 #: Number of candidate boxes along each axis.
 _ALONG = 3
 
 
-def places(volume: Volume, edges: Sequence[int], count: int) -> list[Place]:
+def places(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Boxes of size `edges` (at most that of the volume) with structure.
 
     From a grid of boxes, those with the variation of a typical box with structure are
@@ -40,7 +40,7 @@ def places(volume: Volume, edges: Sequence[int], count: int) -> list[Place]:
         starts.append(sorted({round(i) for i in np.linspace(0, n - edge, many)}))
         if many == 1:
             starts[-1] = [(n - edge) // 2]
-    found: list[tuple[float, Place]] = []
+    found: list[tuple[float, Slices]] = []
     for corner in itertools.product(*starts):
         box = tuple(slice(a, a + e) for a, e in zip(corner, sizes, strict=True))
         values = np.asarray(volume.data[box], dtype=np.float32)

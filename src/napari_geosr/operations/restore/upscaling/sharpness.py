@@ -23,7 +23,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
-from napari_geosr.operations.restore.finer.places import places
+from napari_geosr.operations.restore.upscaling.sample_boxes import places
 
 if TYPE_CHECKING:
     from torch import nn

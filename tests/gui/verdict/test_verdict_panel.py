@@ -14,7 +14,7 @@ from napari.layers import Image
 from scipy import ndimage
 
 from napari_geosr.gui.restore import RestoreDock
-from napari_geosr.gui.restore.outlook import panel
+from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.models import zoo
 from napari_geosr.operations.restore.ranking import NONE
 
@@ -45,7 +45,7 @@ def opened(viewer) -> RestoreDock:
 def settled(dock, qtbot) -> None:
     """Wait until nothing is left to find out about the scan."""
     qtbot.waitUntil(
-        lambda: not dock.activity.busy and dock.outlook.activity.is_settled,
+        lambda: not dock.activity.busy and dock.verdict_panel.activity.is_settled,
         timeout=_LONG,
     )
 
@@ -65,17 +65,17 @@ def test_a_noisy_scan_gets_a_ranking_a_proposal_and_a_sentence(viewer, qtbot, no
     viewer.add_image(noisy, name="scan", **PLACE)
     dock = opened(viewer)
     settled(dock, qtbot)
-    ranking = dock.outlook.ranking
+    ranking = dock.verdict_panel.ranking
     assert ranking is not None
     assert dock.model_box.model() == ranking.choice != NONE
     texts = [dock.model_box.combo.itemText(i) for i in range(3)]
     assert all(" dB" in text for text in texts)
     assert dock.model_box.combo.findData(NONE) >= 0
-    outlook = dock.outlook.outlook
-    assert outlook is not None
-    assert outlook.gain is not None
-    assert outlook.gain[0] > 3
-    assert dock.verdict.text.endswith(outlook.sentence)
+    verdict = dock.verdict_panel.run_verdict
+    assert verdict is not None
+    assert verdict.gain is not None
+    assert verdict.gain[0] > 3
+    assert dock.verdict.text.endswith(verdict.sentence)
 
 
 def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
@@ -91,11 +91,11 @@ def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
     dock.model_box.set_model(free)
     settled(dock, qtbot)
     assert dock.run_button.isEnabled()
-    assert dock.outlook.outlook.is_harmful
+    assert dock.verdict_panel.run_verdict.is_harmful
     assert dock.verdict.text.startswith("Harmful")
     asked = []
 
-    def answer(model, outlook, parent):
+    def answer(model, verdict, parent):
         asked.append(model)
         return len(asked) > 1
 
@@ -117,7 +117,7 @@ def test_what_is_removed_is_shown_in_its_place_and_brought_up_to_date(
     dock.model_box.set_model("ct-denoise")
     viewer.dims.set_current_step(0, 3)
     settled(dock, qtbot)
-    button = dock.outlook.removed_button
+    button = dock.verdict_panel.removed_button
     with qtbot.waitSignal(button.shown, timeout=_LONG):
         button.click()
     layer = button.layer()
@@ -166,9 +166,9 @@ def test_a_choice_by_hand_is_not_replaced(viewer, qtbot, noisy):
     dock = opened(viewer)
     dock.model_box.set_model("foam-sr-x2")
     settled(dock, qtbot)
-    assert dock.outlook.ranking is not None
+    assert dock.verdict_panel.ranking is not None
     assert dock.model_box.model() == "foam-sr-x2"
-    dock.outlook.find_button.click()
+    dock.verdict_panel.find_button.click()
     settled(dock, qtbot)
     assert dock.model_box.model() != "foam-sr-x2"
 
@@ -179,7 +179,7 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
     """Nobody starts harm by being quick; whoever cancels the wait starts nothing."""
     asked = []
 
-    def refuse(model, outlook, parent):
+    def refuse(model, verdict, parent):
         asked.append(model)
         return False
 
@@ -207,7 +207,7 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
 def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypatch):
     asked = []
     monkeypatch.setattr(panel, "run_anyway", lambda *_: asked.append(1) or True)
-    board = panel.OutlookPanel(ViewerModel())
+    board = panel.VerdictPanel(ViewerModel())
     qtbot.addWidget(board)
 
     def asks(layer, model="free"):

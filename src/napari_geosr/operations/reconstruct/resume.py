@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.hidden import asked_for
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
-from napari_geosr.operations.restore.continued import KeptPart
+from napari_geosr.operations.restore.resume import FinishedPart
 
 Rows = tuple[int, int]
 
@@ -41,7 +41,7 @@ def joined(rows: list[Rows]) -> list[Rows]:
     return found
 
 
-def rows_of(kept: KeptPart) -> list[Rows]:
+def rows_of(kept: FinishedPart) -> list[Rows]:
     """Finished rows of an unfinished result."""
     return [(int(box[0].start), int(box[0].stop)) for box in kept.places]
 
@@ -53,9 +53,9 @@ def centre_of(unfinished: Volume) -> AnyDict | None:
     return dict(found) if isinstance(found, Mapping) and "column" in found else None
 
 
-def kept_part(
+def finished_part(
     unfinished: Volume, record: AnyMapping, shape: tuple[int, ...]
-) -> KeptPart:
+) -> FinishedPart:
     """Find the part of `unfinished` that a run with this `record` can reuse.
 
     Parameters
@@ -89,7 +89,7 @@ def kept_part(
     places = tuple(boxes_of_the_record(before["finished"]))
     run = before.get("run") or {}
     counted = {name: run[name] for name in ("preparation", "sums") if name in run}
-    return KeptPart(unfinished, places, None, run=counted)
+    return FinishedPart(unfinished, places, None, run=counted)
 
 
 def _differing(before: AnyMapping, now: AnyMapping) -> str:

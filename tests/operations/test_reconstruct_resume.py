@@ -32,7 +32,7 @@ from napari_geosr.io import writing as io_writing
 from napari_geosr.io.journal import Journal, journal_of
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import StillWrittenError, left_unfinished
+from napari_geosr.io.unfinished import FileInUseError, left_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -286,14 +286,14 @@ def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
     if noted:
         journal.note(rows(0, 1))
         change_journal(journal, pid=REAL_PID)
-    with pytest.raises(StillWrittenError, match="still writing"):
+    with pytest.raises(FileInUseError, match="still writing"):
         look(out)
 
 
 def test_a_stopped_run_that_is_gone_on_with_is_not_gone_on_with_twice(writing):
     out, _ = writing
     incomplete_path(out).touch()
-    with pytest.raises(StillWrittenError, match="still writing"):
+    with pytest.raises(FileInUseError, match="still writing"):
         find_unfinished(out)
     incomplete_path(out).unlink()
 
@@ -310,7 +310,7 @@ def test_a_journal_of_an_earlier_release_says_no_start(writing):
     out, journal = writing
     journal.note(rows(0, 2))
     path = change_journal(journal, pid=REAL_PID, started=None)
-    with pytest.raises(StillWrittenError, match="still writing"):
+    with pytest.raises(FileInUseError, match="still writing"):
         find_unfinished(out)
     before = psutil.Process(REAL_PID).create_time() - 60
     os.utime(path, (before, before))
@@ -326,7 +326,7 @@ def test_a_killed_process_that_was_not_reaped_does_not_write(writing):
         for started in (born, None):
             change_journal(journal, pid=process.pid, started=started)
             if started:
-                with pytest.raises(StillWrittenError, match=f"process {process.pid}"):
+                with pytest.raises(FileInUseError, match=f"process {process.pid}"):
                     find_unfinished(out)
                 process.kill()
                 os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOWAIT)
@@ -343,7 +343,7 @@ def test_a_run_of_another_computer_is_told_by_the_age_of_its_journal(writing):
     out, journal = writing
     journal.note(rows(0, 1))
     path = change_journal(journal, host="another", pid=REAL_PID)
-    with pytest.raises(StillWrittenError, match="on another"):
+    with pytest.raises(FileInUseError, match="on another"):
         find_unfinished(out)
     old = path.stat().st_mtime - 2 * io_journal._SILENCE
     os.utime(path, (old, old))

@@ -1,1 +1,0 @@
-"""Outlook and ranking that the Restore dock shows before a run."""

@@ -1,0 +1,1 @@
+"""Verdict and ranking that the Restore dock shows before a run."""
