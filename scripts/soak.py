@@ -53,6 +53,8 @@ _WARM_UP = 3
 #: (`_answers`) grow by 0.5 MB in each step.
 _BYTES, _BYTES_PER_STEP = 60e6, 0.8e6
 _THREADS, _FILES = 4, 8
+#: Milliseconds after which an idle thread of Qt's pool ends.
+_EXPIRY = 200
 _PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
 
@@ -292,7 +294,11 @@ class Soak:
             self.close_dock(pair)
         self.viewer.layers.clear()
         self.wait(0.5)
-        QThreadPool.globalInstance().waitForDone(60_000)
+        pool = QThreadPool.globalInstance()
+        pool.waitForDone(60_000)
+        pool.setExpiryTimeout(_EXPIRY)  # Qt keeps idle threads for 30 seconds
+        pool.start(lambda: None)  # makes the others notice
+        self.wait(5 * _EXPIRY / 1000)
         self.wait(30, lambda: not self._children())
         for _ in range(3):
             QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
