@@ -15,9 +15,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import progress_bar
+from napari_geosr.gui.kit.widgets import ElidedLabel, progress_bar
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent

@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent

@@ -10,7 +10,7 @@ from npe2 import PluginManager
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.places import (
@@ -20,6 +20,7 @@ from napari_geosr.gui.kit.places import (
     dock_of,
     shown_name,
 )
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import without_collections
 from napari_geosr.gui.kit.worker import BackgroundTask
 
@@ -89,7 +90,7 @@ class DockFrame(QWidget):
         self._task = BackgroundTask(
             lambda _stop: _load_steps(kind),
             owner=self,
-            on_step=self._on_step,
+            on_step=OperationProgress(self.label.setText).show_step,
             on_result=self._make,
             on_error=self._on_error,
         )
@@ -111,10 +112,6 @@ class DockFrame(QWidget):
     def sizeHint(self) -> QSize:
         """As wide as docks are made for, so that nothing moves as it is filled."""
         return QSize(WIDTH, _HEIGHT)
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.label.setText(f"{step.message}…")
 
     def _on_error(self, error: Exception) -> None:
         self.label.hide()

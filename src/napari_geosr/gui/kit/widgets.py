@@ -29,8 +29,30 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+
+class ElidedLabel(QElidingLabel):
+    """Shortens text that does not fit, by default in the middle."""
+
+    def __init__(
+        self,
+        text: str = "",
+        parent: QWidget | None = None,
+        *,
+        mode: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle,
+    ) -> None:
+        super().__init__(text, parent)
+        self.setElideMode(mode)
+        self.setIndent(0)
+        self.setMinimumWidth(30)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure the text again after a font change, as superqt does on resize."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.setText(self.text())
 
 
 def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:

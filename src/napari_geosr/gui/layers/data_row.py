@@ -17,9 +17,8 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,

@@ -18,7 +18,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
 from napari_geosr.io.suffixes import suffix_of
@@ -61,7 +61,9 @@ class SaveButton(QPushButton):
         self._layer: weakref.ref[Layer] | None = None
         self._deviation: weakref.ref[Layer] | None = None
         self._source: Path | None = None
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
         self.clicked.connect(self.save)
         self.setVisible(False)
 
@@ -83,7 +85,7 @@ class SaveButton(QPushButton):
     def save(self) -> None:
         """Ask for the destination, then write; one file at a time."""
         layer = None if self._layer is None else self._layer()
-        if layer is None or self._run is not None:
+        if layer is None or self.activity.busy:
             return
         folder = None if self._source is None else self._source.parent
         target = ask_where(self, layer.name, folder)
@@ -103,19 +105,12 @@ class SaveButton(QPushButton):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "save",
             _steps(volumes, target),
-            owner=self,
-            on_result=self.saved.emit,
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
+            self.saved.emit,
             description=f"Saving {target.name}",
         )
-
-    def _on_finished(self) -> None:
-        self._run = None  # it holds the volume
-        self.setEnabled(True)
 
 
 def _volume(layer: Layer) -> tuple[Volume, str]:

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
@@ -28,6 +28,7 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.places import RESTORE
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
@@ -132,6 +133,7 @@ class ModelsDock(Dock):
             idle="Drop a model file here to import it.",
         )
         self.stage = self.bar.state
+        self._progress = OperationProgress(self.stage.setText, ending="")
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
@@ -250,20 +252,14 @@ class ModelsDock(Dock):
         stage: str,
         about: str = "",
     ) -> None:
-        self._notes: list[str] = []
+        self._progress.restart()
         self.activity.start(
             stage,
             make_steps,
             on_result,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=partial(self._log.add_error, about=about),
         )
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.stage.setText(step.message)
-        elif isinstance(step, WarningIssued):
-            self._notes.append(step.message)
 
     def _on_cancel(self) -> None:
         self._waiting.clear()
@@ -326,7 +322,7 @@ class ModelsDock(Dock):
         )
 
     def _on_imported(self, found: Any) -> None:
-        notes = " ".join(self._notes)
+        notes = " ".join(self._progress.warnings)
         kind = "warning" if notes else "ok"
         self._log.add(f"{found.name} is among your models. {notes}".strip(), kind)
         self._choose_next = found.name
@@ -365,7 +361,7 @@ class ModelsDock(Dock):
         )
 
     def _on_exported(self, found: Any) -> None:
-        notes = " ".join(self._notes)
+        notes = " ".join(self._progress.warnings)
         self._log.add(
             f"{found.path}: on a test patch, its results agree with ours to within "
             f"{found.difference:.1g}. {notes}".strip(),

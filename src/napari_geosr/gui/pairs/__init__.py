@@ -10,11 +10,11 @@ from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import TRAIN
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import (
@@ -62,7 +62,9 @@ class PairsDock(PairsWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._warnings: list[str] = []
+        self._progress = OperationProgress(
+            self.progress_label.setText, show_bar=self.bar.show_progress
+        )
         self._built: BuiltPair | None = None
         self._layers: AnyDict = {}
         self._over: Any = None
@@ -175,7 +177,7 @@ class PairsDock(PairsWidgets):
     def _on_build(self) -> None:
         self.message.clear()
         self.data_message.clear()
-        self._warnings = []
+        self._progress.restart()
         try:
             request = self.request()
             self._remember(request.config)
@@ -188,7 +190,7 @@ class PairsDock(PairsWidgets):
             "build",
             lambda stop: build_steps(request, stop),
             self._on_built,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self.show_failure,
             description=f"Building {request.folder.name}",
         )
@@ -220,23 +222,14 @@ class PairsDock(PairsWidgets):
 
     # What comes back
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.progress_label.setText(f"{step.message}…")
-            self.progress.setRange(0, 0)
-        elif isinstance(step, WarningIssued):
-            self._warnings.append(step.message)
-        elif step.total:
-            self.progress.setRange(0, step.total)
-            self.progress.setValue(step.done)
-
     def _on_built(self, built: BuiltPair) -> None:
         over = self._over if self._over in self._viewer.layers else None
         self._layers = show_pair(self._viewer, built, over)
         self._show_result(built)
         said = f"The pair is in {built.pairs.files['low'].parent}."
-        kind = "warning" if self._warnings else "ok"
-        self.message.show_message(" ".join([said, *self._warnings]), kind)
+        warnings = self._progress.warnings
+        kind = "warning" if warnings else "ok"
+        self.message.show_message(" ".join([said, *warnings]), kind)
 
     def _on_idle(self) -> None:
         self._over = None

@@ -9,11 +9,10 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import Section, button, small_button
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.widgets import ElidedLabel, Section, button, small_button
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
 from napari_geosr.gui.layers.scan_views import read_scans_later
@@ -49,7 +48,9 @@ class OpenProjections(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self._on_error)
+        self.activity.busyChanged.connect(self._show_busy)
         self._was_asked = False  # the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
@@ -79,7 +80,7 @@ class OpenProjections(QWidget):
         self.folder_button.clicked.connect(self._on_folder)
         self.angles_button.clicked.connect(self._on_angles)
         self.again_button.clicked.connect(self._on_again)
-        self._show_busy(False)
+        self._show_busy("")
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -108,7 +109,7 @@ class OpenProjections(QWidget):
     def suggest(self, layer: Layer | None) -> None:
         """Offer to read the file of an image as projections, if none were opened."""
         path = None if layer is None else _images_of(layer)
-        if path is None or self._run is not None or self._was_asked:
+        if path is None or self.activity.busy or self._was_asked:
             return
         self._show_path(path)
         self.section.set_open(True)
@@ -116,7 +117,7 @@ class OpenProjections(QWidget):
             f"If {path.name} holds projections, or a sinogram, say which angles they "
             "were taken at, and read it as such."
         )
-        self._show_busy(False)
+        self._show_busy("")
 
     def settle(self) -> None:
         """Say and suggest nothing more: there are projections."""
@@ -130,7 +131,7 @@ class OpenProjections(QWidget):
 
     def open(self, path: Path) -> None:
         """Open projections in a worker and add their layers; one file at a time."""
-        if self._run is not None:
+        if self.activity.busy:
             return
         self._was_asked = True
         self._show_path(path)
@@ -138,19 +139,16 @@ class OpenProjections(QWidget):
         try:
             reading = self.form.config()
         except ConfigError as error:
-            self._show_busy(False)
+            self._show_busy("")
             self._on_error(error)
             return
         assert isinstance(reading, ProjectionsInput)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "open",
             lambda stop: open_steps(path, reading, stop),
-            owner=self,
-            on_result=self._on_opened,
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            self._on_opened,
             description=f"Opening {path.name}",
         )
-        self._show_busy(True)
 
     def _on_opened(self, layers: list[Any]) -> None:
         from napari.layers import Layer
@@ -174,14 +172,10 @@ class OpenProjections(QWidget):
         self.message.show_error(error)
         self.failed.emit(error)
 
-    def _on_finished(self) -> None:
-        self._run = None
-        self._show_busy(False)
-
-    def _show_busy(self, busy: bool) -> None:
+    def _show_busy(self, what: str) -> None:
         for widget in (self.file_button, self.folder_button):
-            widget.setEnabled(not busy)
-        self.again_button.setEnabled(not busy and self.path is not None)
+            widget.setEnabled(not what)
+        self.again_button.setEnabled(not what and self.path is not None)
 
     def _on_file(self) -> None:
         start = "" if self.path is None else str(self.path.parent)

@@ -10,9 +10,9 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -68,7 +68,9 @@ class CheckButton(QPushButton):
         self.setShortcut("Alt+Shift+C")
         self._viewer = viewer
         self._pair: _References | None = None
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
         #: Pairs of a checked result and a layer added for it.
         self._added: list[tuple[weakref.ref[Image], weakref.ref[Layer]]] = []
         self.clicked.connect(self.check)
@@ -84,7 +86,7 @@ class CheckButton(QPushButton):
 
     def check(self) -> None:
         """Compare the pair in a worker, one at a time."""
-        if self._pair is None or self._run is not None:
+        if self._pair is None or self.activity.busy:
             return
         source, result = (reference() for reference in self._pair)
         if source is None or result is None:
@@ -97,14 +99,11 @@ class CheckButton(QPushButton):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "check",
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
-            owner=self,
             # Bind the pair: another one may be set before the check ends.
-            on_result=partial(self._on_checked, self._pair, source, restored.name),
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            partial(self._on_checked, self._pair, source, restored.name),
             description=f"Checking {result.name}",
         )
 
@@ -175,14 +174,6 @@ class CheckButton(QPushButton):
             metadata=layer_metadata(volume),
         )
         return marks
-
-    def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, Cancelled):
-            self.failed.emit(error)
-
-    def _on_finished(self) -> None:
-        self._run = None  # it holds both volumes
-        self.setEnabled(True)
 
 
 class CheckVerdict(MessageRow):

@@ -10,11 +10,12 @@ import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.activity import Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.layers import (
     METADATA,
@@ -83,6 +84,10 @@ class WhyBox(QWidget):
         column.addWidget(self.pick_button)
         column.addWidget(self.answer)
         self.activity = Activity(self)
+        self._progress = OperationProgress(
+            self.answer.show_message,
+            show_warning=lambda text: self.answer.show_message(text, "warning"),
+        )
         self.activity.failed.connect(self._on_error)
         self.pick_button.toggled.connect(self._on_toggled)
         self._connections = Connections(self)
@@ -173,7 +178,7 @@ class WhyBox(QWidget):
             "explain",
             lambda stop: self._steps(key, scan, config, (z, y, x), stop),
             lambda found: self._on_found(key, found),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             description=f"Explaining {result.name}",
         )
 
@@ -195,12 +200,6 @@ class WhyBox(QWidget):
             )
         found = yield from explain_place_steps(prepared, at)
         return prepared, found
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.answer.show_message(f"{step.message}…")
-        elif isinstance(step, WarningIssued):
-            self.answer.show_message(step.message, "warning")
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):

@@ -10,12 +10,13 @@ from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.train.adapt import METHOD
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
@@ -64,7 +65,10 @@ class AdaptButton(QPushButton):
         self.setToolTip(_TIP.format(self.minutes))
         self._volume: Volume | None = None
         self._model = ""
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.busyChanged.connect(self._show)
+        self.activity.failed.connect(self.failed)
+        self._progress = OperationProgress(self.told.emit)
         self._watch: JobWatch | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
@@ -92,7 +96,7 @@ class AdaptButton(QPushButton):
         self._show()
 
     def _show(self) -> None:
-        at_work = self._run is not None or self._watch is not None
+        at_work = bool(self.activity.busy) or self._watch is not None
         self.setText(_STOP if at_work else _ADAPT)
         self.setShortcut(_KEY)  # setText clears it
         self.setEnabled(at_work or (self._volume is not None and self._model != ""))
@@ -101,8 +105,8 @@ class AdaptButton(QPushButton):
         if self._watch is not None:
             self._watch.ask("cancel")
             self.setEnabled(False)
-        elif self._run is not None:
-            self._run.cancel()
+        elif self.activity.busy:
+            self.activity.cancel()
         else:
             self._start()
 
@@ -111,33 +115,18 @@ class AdaptButton(QPushButton):
             return
         volume, model, folder = self._volume, self._model, self.folder
         minutes = self.minutes
-        self._run = BackgroundTask(
+        self.activity.start(
+            "adapt",
             lambda stop: _start_steps(volume, model, minutes, folder, stop),
-            owner=self,
-            on_step=self._on_step,
-            on_result=self._on_started,
-            on_error=self._on_error,
-            on_finished=self._on_run_finished,
+            self._on_started,
+            on_step=self._progress.show_step,
             description=f"Adapting a model to {volume.name}",
         )
-        self._show()
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.told.emit(f"{step.message}…")
 
     def _on_started(self, job: Path) -> None:
         self._watch = JobWatch(job)
         self._timer.start()
         self.told.emit("Adapting the model. You can keep working in napari…")
-
-    def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, Cancelled):
-            self.failed.emit(error)
-
-    def _on_run_finished(self) -> None:
-        self._run = None
-        self._show()
 
     def _look(self) -> None:
         watch = self._watch
