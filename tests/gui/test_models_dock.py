@@ -21,7 +21,7 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.gui import models
-from napari_geosr.gui.kit.notify import MessageLog, MessageRow, details
+from napari_geosr.gui.kit.notify import MessageLog, MessageRow, format_traceback
 from napari_geosr.gui.kit.places import MODELS, RESTORE
 from napari_geosr.models import bundle, zoo
 
@@ -206,7 +206,7 @@ def test_what_became_of_each_of_several_files_is_said(
     assert "a.pth is damaged" in first
     assert "c.pth is damaged" in second
     assert third == "mine is among your models. It was noted."
-    text = details(dock.message._error)
+    text = format_traceback(dock.message._error)
     assert all(path.name in text for path in torn)
     # The next has nothing to do with these.
     dock.import_models([str(torn[0])])

@@ -20,12 +20,12 @@ from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,
+    alignment_with,
     helper_metadata,
-    place_over,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
-from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.operations.compare import (
     CompareConfig,
     QualityReport,
@@ -284,7 +284,7 @@ class CompareDock(CompareWidgets):
             colormap="twilight_shifted",
             contrast_limits=(-_RANGE, _RANGE),
             metadata=helper_metadata("difference"),
-            **({} if base is None else place_over(base)),
+            **({} if base is None else alignment_with(base)),
         )
         self._difference = weakref.ref(layer)
         self._viewer.layers.selection.active = active
@@ -336,7 +336,7 @@ class CompareDock(CompareWidgets):
             Path(chosen), list(request.volumes), report.base, request.config
         )
         existing = [path.name for path in files.values() if path.exists()]
-        if existing and not may_replace(self, Path(chosen), existing):
+        if existing and not confirm_overwrite(self, Path(chosen), existing):
             return
 
         def steps(_stop: ShouldStop) -> Generator[Step, None, Path]:

@@ -25,7 +25,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.data_row import is_training_image
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import (
@@ -104,7 +104,7 @@ class JobComparison(QWidget):
             If there is none.
         """
         layers = self._viewer.layers
-        images: list[Any] = [la for la in layers if can_be_learned_from(la)]
+        images: list[Any] = [la for la in layers if is_training_image(la)]
         if not images:
             raise ConfigError("Open the image on which to compare the models.")
         active = layers.selection.active

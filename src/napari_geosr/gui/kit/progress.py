@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from napari_geosr.core.steps import StageStarted, Step, WarningIssued
-from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.kit.words import RemainingTime
 
 
 class OperationProgress:
@@ -55,7 +55,7 @@ class OperationProgress:
         self._show_bar, self._show_warning = show_bar, show_warning
         self._shows_time_left, self._spans_stages = shows_time_left, spans_stages
         self._stage = ""
-        self._time_left = TimeLeft()
+        self._time_left = RemainingTime()
         self.warnings: list[str] = []
 
     def restart(self) -> None:

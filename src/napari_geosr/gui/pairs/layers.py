@@ -13,11 +13,11 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     helper_metadata,
     layer_metadata,
-    place_over,
 )
-from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.data_row import is_training_image
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.pairs.steps import BuiltPair
 from napari_geosr.operations.pairs.picture import HIGH_COLOUR, LOW_COLOUR
@@ -70,7 +70,7 @@ def show_pair(
             options["visible"] = False
         options["metadata"] = {METADATA: record[METADATA] | {_PAIR: key}}
         if over is not None:
-            options |= place_over(over)
+            options |= alignment_with(over)
         found[key] = add_image_result(viewer, shown.volume, None, **options)
     return found
 
@@ -87,7 +87,7 @@ def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
     """
     sizes = []
     for layer in viewer.layers:
-        if not can_be_learned_from(layer) or getattr(layer, "rgb", False):
+        if not is_training_image(layer) or getattr(layer, "rgb", False):
             continue
         if is_of_pair(layer):
             continue

@@ -16,7 +16,7 @@ from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
-from napari_geosr.gui.layers.position import pick_with
+from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
@@ -103,7 +103,9 @@ class PorosityDock(PorosityWidgets):
         self.connections.connect(self._viewer.events.theme, self._on_theme)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self.connections.add_to(
-            self._viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self.pores))
+            self._viewer,
+            "mouse_drag_callbacks",
+            click_callback(weakref.ref(self.pores)),
         )
 
     def _recall(self) -> None:

@@ -15,7 +15,7 @@ from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.words import TimeLeft, duration
+from napari_geosr.gui.kit.words import RemainingTime, format_duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,
     opened_scan,
@@ -56,7 +56,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._time_left = TimeLeft()
+        self._time_left = RemainingTime()
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []
         remark = self._recall()
@@ -350,7 +350,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
         if done.complete:
-            said = f"Done in {duration(seconds)}."
+            said = f"Done in {format_duration(seconds)}."
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([*warnings, said]), kind)
         else:
@@ -418,4 +418,6 @@ def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> str:
 
 
 def _about(seconds: float) -> str:
-    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
+    return (
+        format_duration(seconds) if seconds < 1 else f"about {format_duration(seconds)}"
+    )

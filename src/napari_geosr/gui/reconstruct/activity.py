@@ -73,7 +73,7 @@ class ReconstructActivity(Activity):
     stopped = Signal()
     finished = Signal(object, object, float)
 
-    _debounce = 60
+    _debounce_ms = 60
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -121,50 +121,50 @@ class ReconstructActivity(Activity):
         if opened is self._opened:
             return
         self._opened = opened
-        self._wishes &= {PREVIEW}
+        self._requests &= {PREVIEW}
         self._kept = {}
         if opened is None:
             self.set_preview(False)
             self.cancel()
         elif self._busy in (CENTRE, PREVIEW):
-            self.cancel(keep_wishes=True)
-        self._changed()
+            self.cancel(keep_requests=True)
+        self._restart_later()
 
     def set_config(self, config: ReconstructConfig) -> bool:
         """Choose the settings; return whether they are others than before."""
         if config == self._config:
             return False
         self._config = config
-        self._changed()
+        self._restart_later()
         return True
 
     def set_row(self, row: int) -> None:
         """Choose the slice to preview."""
         if row != self._row:
             self._row = row
-            self._changed()
+            self._restart_later()
 
     def find_centre(self) -> None:
         """Look for the rotation axis."""
-        self._wish(CENTRE)
+        self._request_operation(CENTRE)
 
     def set_preview(self, wanted: bool) -> None:
         """Keep a slice up to date, or take it away."""
         if wanted:
-            self._wish(PREVIEW)
+            self._request_operation(PREVIEW)
             return
-        self._wishes.discard(PREVIEW)
+        self._requests.discard(PREVIEW)
         self._shown_key = None
-        if RUN not in self._wishes and self._busy != RUN:  # which takes its layer
+        if RUN not in self._requests and self._busy != RUN:  # which takes its layer
             self.preview.remove(show_views=True)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     def run(self) -> None:
         """Reconstruct all rows, or those that an unfinished run left."""
-        self._wish(RUN)
+        self._request_operation(RUN)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     # What happens, one operation after the other.
 
@@ -187,26 +187,26 @@ class ReconstructActivity(Activity):
         known = self.known_centre()
         return *self._whole_key(), self._row, known and known.column
 
-    def _look_again(self) -> None:
+    def _cancel_if_outdated(self) -> None:
         if self._busy != PREVIEW or self._slice_key() == self._attempted_key:
             return
         wait = self._began + _PATIENCE - time.monotonic()
         if wait <= 0:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
         else:
             self._timer.start(int(1000 * wait) + 1)
 
     def _start_next(self) -> None:
-        if not self._wishes & {PREVIEW, RUN}:
+        if not self._requests & {PREVIEW, RUN}:
             self.preview.remove(show_views=True)  # a run that was wanted has it no more
         opened = self._opened
         if opened is None:
             return
-        if CENTRE in self._wishes:
+        if CENTRE in self._requests:
             self._start_centre(opened)
-        elif RUN in self._wishes:
+        elif RUN in self._requests:
             self._start_run(opened)
-        elif PREVIEW in self._wishes:
+        elif PREVIEW in self._requests:
             self._attempted_key = key = self._slice_key()
             if key not in (self._shown_key, self._failed_key):
                 self._start_preview(opened, key)
@@ -229,7 +229,7 @@ class ReconstructActivity(Activity):
         )
 
     def _start_centre(self, opened: OpenedScan) -> None:
-        self._wishes.discard(CENTRE)
+        self._requests.discard(CENTRE)
         config = self._config
         self.start(
             CENTRE,
@@ -266,7 +266,7 @@ class ReconstructActivity(Activity):
     def _on_tried(
         self, opened: OpenedScan, tried: TrialSlice | None, *, is_coarse: bool = False
     ) -> None:
-        if tried is None or PREVIEW not in self._wishes or opened is not self._opened:
+        if tried is None or PREVIEW not in self._requests or opened is not self._opened:
             return
         if not is_coarse:
             self._shown_key = self._attempted_key
@@ -274,7 +274,7 @@ class ReconstructActivity(Activity):
         self.previewed.emit(tried, is_coarse)
 
     def _start_run(self, opened: OpenedScan) -> None:
-        self._wishes -= {RUN, PREVIEW}
+        self._requests -= {RUN, PREVIEW}
         self._run_of = opened
         stopped = self._volume.begin(self._whole_key(), self.preview.release())
         known = self.known_centre()

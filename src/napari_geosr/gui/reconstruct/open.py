@@ -15,7 +15,7 @@ from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.widgets import ElidedLabel, Section, button, small_button
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
-from napari_geosr.gui.layers.scan_views import read_scans_later
+from napari_geosr.gui.layers.scan_views import read_scans_in_threads
 from napari_geosr.gui.reconstruct.steps import open_steps
 from napari_geosr.io.formats import format_of
 from napari_geosr.io.projections import projection_suffixes
@@ -153,7 +153,7 @@ class OpenProjections(QWidget):
     def _on_opened(self, layers: list[Any]) -> None:
         from napari.layers import Layer
 
-        read_scans_later(self._viewer)
+        read_scans_in_threads(self._viewer)
         for layer in self._viewer.layers:
             if _images_of(layer) == self.path:
                 layer.visible = False  # the same picture, read as another thing

@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, run_to_end
-from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collections
+from napari_geosr.gui.kit.warm_up import garbage_collection_paused, load_torch_libraries
 from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
@@ -43,7 +43,7 @@ def ready_steps(
     """
     if not is_ready(config, beam):
         yield StageStarted(message="Loading")
-        with without_collections():
+        with garbage_collection_paused():
             _load(should_stop)
             try:
                 _try(config, beam, should_stop)

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.words import TimeLeft, duration
+from napari_geosr.gui.kit.words import RemainingTime, format_duration
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
@@ -49,7 +49,7 @@ class RestoreDock(RestoreWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._time_left = TimeLeft()
+        self._time_left = RemainingTime()
         self._result: weakref.ref[Image] | None = None
         self._usable: weakref.ref[Image] | None = None  # the layer, if it is usable
         self._warnings: list[str] = []
@@ -383,7 +383,7 @@ class RestoreDock(RestoreWidgets):
         estimate = ready.estimate
         device = ready.prepared.device.upper()
         self.estimate.setText(
-            f"Estimate: {duration(estimate.seconds)} and "
+            f"Estimate: {format_duration(estimate.seconds)} and "
             f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
@@ -460,7 +460,7 @@ class RestoreDock(RestoreWidgets):
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
         if restored.complete:
-            done = f"Done in {duration(seconds)}."
+            done = f"Done in {format_duration(seconds)}."
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([done, *warnings]), kind)
         elif warnings and self.activity.watch.said:

@@ -28,7 +28,7 @@ from napari_geosr.gui.layers import (
     chosen_position,
     layer_metadata,
     part_of_file,
-    series_over,
+    series_alignment_with,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
@@ -94,7 +94,7 @@ class RestoreActivity(Activity):
     previewed = Signal(object, object)
     finished = Signal(object, object, float)
 
-    _debounce = 120
+    _debounce_ms = 120
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -152,7 +152,7 @@ class RestoreActivity(Activity):
     @property
     def wants_run(self) -> bool:
         """Whether a run was requested that has not begun."""
-        return RUN in self._wishes
+        return RUN in self._requests
 
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
@@ -195,32 +195,32 @@ class RestoreActivity(Activity):
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._wishes.discard(RUN)  # the request was for the other layer
+            self._requests.discard(RUN)  # the request was for the other layer
         self._source = None if layer is None else weakref.ref(layer)
-        self._changed()
+        self._restart_later()
 
     def set_config(self, config: RestoreConfig) -> None:
         """Choose model and settings."""
         if config != self._config:
             self._config = config
-            self._changed()
+            self._restart_later()
 
     def set_extent(self, wants_all: bool) -> None:
         """Choose between all time points and channels and the one on screen."""
         if wants_all != self._wants_all:
             self._wants_all = wants_all
-            self._changed()
+            self._restart_later()
 
     def reconsider(self) -> None:
         """Prepare again: the layer's voxel size or data changed."""
-        self._changed()
+        self._restart_later()
 
     def set_preview(self, wanted: bool) -> None:
         """Keep a restored copy of the region on screen up to date, or remove it."""
         if wanted:
-            self._wish(PREVIEW)
+            self._request_operation(PREVIEW)
             return
-        self._wishes.discard(PREVIEW)
+        self._requests.discard(PREVIEW)
         self._preview.remove()
         self._preview_key = None
         if self._busy == PREVIEW:
@@ -246,22 +246,22 @@ class RestoreActivity(Activity):
             Whether to resume a part left by a killed program: see `left`.
         """
         self._takes_left = takes_left
-        self._wish(RUN)
+        self._request_operation(RUN)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     # Sequence of operations.
 
-    def _changed(self) -> None:
+    def _restart_later(self) -> None:
         if self._busy in (PREPARE, PREVIEW):
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
         self._says_ready = False
         self.notReady.emit()
-        super()._changed()
+        super()._restart_later()
 
     def _on_moved(self, _event: object = None) -> None:
-        if PREVIEW in self._wishes and self._busy != RUN:
-            self._timer.start(self._debounce)
+        if PREVIEW in self._requests and self._busy != RUN:
+            self._timer.start(self._debounce_ms)
 
     def _on_removed(self, event: Event) -> None:
         layer: Layer = event.value
@@ -302,10 +302,10 @@ class RestoreActivity(Activity):
             self._config,
         )
 
-    def _look_again(self) -> None:
+    def _cancel_if_outdated(self) -> None:
         layer = self._usable_source()
         if layer is not None and self._busy == PREVIEW and self._is_outdated(layer):
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     def _usable_source(self) -> Image | None:
         layer = self.source()
@@ -326,9 +326,9 @@ class RestoreActivity(Activity):
             return
         if not self._says_ready:  # a setting was changed and changed back
             self._say_ready(self._ready)
-        if RUN in self._wishes:
+        if RUN in self._requests:
             self._start_run(layer, self._ready)
-        elif PREVIEW in self._wishes:
+        elif PREVIEW in self._requests:
             self._start_preview(layer, self._ready)
 
     def _start_prepare(self, layer: Image, key: Key) -> None:
@@ -374,7 +374,7 @@ class RestoreActivity(Activity):
         return region, chosen_position(layer, self._viewer)
 
     def _on_previewed(self, volume: Volume, layer: Image, key: Key) -> None:
-        if PREVIEW not in self._wishes or layer not in self._viewer.layers:
+        if PREVIEW not in self._requests or layer not in self._viewer.layers:
             return
         if not self._is_outdated(layer):
             self._preview_key = key
@@ -382,7 +382,7 @@ class RestoreActivity(Activity):
             self.previewed.emit(layer, self._preview.layer)
 
     def _start_run(self, layer: Image, ready: RunPreparation) -> None:
-        self._wishes.discard(RUN)
+        self._requests.discard(RUN)
         self._preview.remove()
         self._preview_key = None
         first = region_on_screen(layer, self._viewer)
@@ -435,7 +435,7 @@ class RestoreActivity(Activity):
             if target is None or target not in self._viewer.layers:
                 options = {"name": f"{step.volume.name} (unfinished)"}
                 if "series" in self._restored_from:
-                    options |= series_over(step.volume, layer)
+                    options |= series_alignment_with(step.volume, layer)
                 target = add_result(self._viewer, step.volume, layer, **options)
                 self._name_given = target.name
                 target.metadata[METADATA] |= self._restored_from

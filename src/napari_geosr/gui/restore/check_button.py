@@ -16,13 +16,13 @@ from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     geometry,
     layer_metadata,
-    place_over,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
-from napari_geosr.gui.layers.questions.record import mark
+from napari_geosr.gui.layers.questions.record import mark_misfit
 from napari_geosr.operations.restore.consistency import (
     ConsistencyCheck,
     consistency_steps,
@@ -135,7 +135,9 @@ class CheckButton(QPushButton):
         restored = pair[1]()
         if restored is not None:
             verdict = checked.verdict
-            mark(restored, verdict.sentence if verdict.level == "harmful" else "")
+            mark_misfit(
+                restored, verdict.sentence if verdict.level == "harmful" else ""
+            )
         self.checked_result.emit(checked, "" if self._pair == pair else name)
 
     def hide_layers(self, wanted: bool = True) -> None:
@@ -159,7 +161,7 @@ class CheckButton(QPushButton):
         marks: Points = self._viewer.add_points(
             np.array([place.index[-ndim:] for place in places], float),
             **geometry(volume),
-            **place_over(source),
+            **alignment_with(source),
             name=f"{volume.name}: suspicious regions",
             size=_MARK,
             symbol="disc",

@@ -15,9 +15,9 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     layer_metadata,
-    place_over,
-    series_over,
+    series_alignment_with,
 )
 
 if TYPE_CHECKING:
@@ -76,8 +76,8 @@ class DeviationLayer:
             colormap="inferno",
             contrast_limits=(0.0, 1.0),
             visible=False,
-            **place_over(source),
-            **(series_over(volume, source) if "series" in facts else {}),
+            **alignment_with(source),
+            **(series_alignment_with(volume, source) if "series" in facts else {}),
         )
         layer.metadata[METADATA] |= facts
         self._name_given = layer.name

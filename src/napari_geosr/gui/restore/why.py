@@ -20,13 +20,13 @@ from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     helper_metadata,
-    place_over,
     provenance_of,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.place import geometry_of_layer
-from napari_geosr.gui.layers.position import indices_at, pick_with
+from napari_geosr.gui.layers.position import click_callback, indices_at
 from napari_geosr.operations.explain import (
     ExplainConfig,
     Explanation,
@@ -92,7 +92,7 @@ class WhyBox(QWidget):
         self.pick_button.toggled.connect(self._on_toggled)
         self._connections = Connections(self)
         self._connections.add_to(
-            viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self))
+            viewer, "mouse_drag_callbacks", click_callback(weakref.ref(self))
         )
         self.setVisible(False)
 
@@ -233,7 +233,7 @@ class WhyBox(QWidget):
             blending="additive",
             contrast_limits=(0.0, top),
             metadata=helper_metadata("why"),
-            **place_over(layers[0]),
+            **alignment_with(layers[0]),
         )
         self._overlay = weakref.ref(layer)
         self._viewer.layers.selection.active = active

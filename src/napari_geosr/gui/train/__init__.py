@@ -21,9 +21,9 @@ from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import add_row
-from napari_geosr.gui.kit.words import estimate_text
+from napari_geosr.gui.kit.words import format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
+from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
@@ -224,7 +224,7 @@ class TrainDock(TrainWidgets):
 
     def _show_missing(self) -> None:
         """Show what has to be chosen again after a layer was removed."""
-        names = missing(list(self._rows.values()))
+        names = names_of_empty_rows(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""
             self.data_message.clear()
@@ -415,7 +415,7 @@ class TrainDock(TrainWidgets):
         if revision != self._revision:
             self.estimate.setText(_OUTDATED)
             return
-        self.estimate.setText(estimate_text(estimate))
+        self.estimate.setText(format_estimate(estimate))
 
     def _on_not_estimated(self, error: Exception) -> None:
         self.estimate.setText(NO_ESTIMATE)

@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.notify import sentence
+from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.operations.restore.ranking import rank_steps
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
@@ -48,7 +48,7 @@ class VerdictActivity(Activity):
     missed = Signal(str)
 
     # Rapid changes of settings start nothing.
-    _debounce = _rest = 150
+    _debounce_ms = _pause_ms = 150
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
@@ -74,7 +74,7 @@ class VerdictActivity(Activity):
         """Examine this run, or none."""
         self._prepared, self._has_verdict = prepared, prepared is None
         self.cancel()
-        self._changed()
+        self._restart_later()
 
     @property
     def has_verdict(self) -> bool:
@@ -105,7 +105,7 @@ class VerdictActivity(Activity):
         if paused:
             self.cancel()
         else:
-            self._changed()
+            self._restart_later()
 
     def _next(self) -> str:
         if self._is_paused:
@@ -159,7 +159,9 @@ class VerdictActivity(Activity):
         if isinstance(error, Cancelled) or prepared is not self._prepared:
             return
         self._has_verdict, self._looks_first = True, False
-        self.missed.emit(f"What the model does could not be checked: {sentence(error)}")
+        self.missed.emit(
+            f"What the model does could not be checked: {error_sentence(error)}"
+        )
         self.verdictEnded.emit()
 
     def _on_not_ranked(self, error: Exception, volume: Volume) -> None:
