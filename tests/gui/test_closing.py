@@ -17,7 +17,7 @@ from qtpy.QtCore import QTimer
 moment = sys.argv[1]
 # A run on noise is expected to do harm: nobody is there to be asked.
 from napari_geosr.gui.restore.verdict import panel
-panel.run_anyway = lambda *_: True
+panel.confirm_harmful_run = lambda *_: True
 viewer = napari.Viewer()
 rng = np.random.default_rng(0)
 viewer.add_image(rng.normal(100, 10, (64, 256, 256)).astype("f4"), units="um")

@@ -71,7 +71,7 @@ def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot):
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.run_button.click()
     layer = finished.args[0]
-    assert dock.activity.watch.said == ""
+    assert dock.activity.watch.message == ""
     assert "source_change" not in layer.metadata[METADATA]
     assert "earlier" not in layer.name
 

@@ -139,7 +139,7 @@ class VolumeLayer:
         self._gone_on_with: Volume | None = None
         self._has_slices = False
         self._key: Any = None
-        self._name_given = ""  # name of the layer; the user may rename it
+        self._original_name = ""  # name of the layer; the user may rename it
         self._is_new = False
         self._refresher: Refresher | None = None
 
@@ -190,7 +190,7 @@ class VolumeLayer:
                     name=_unfinished(step.volume),
                     contrast_limits=(0.0, 1.0),
                 )
-                self._name_given = layer.name
+                self._original_name = layer.name
                 self._layer = weakref.ref(layer)
             self._refresher = Refresher(self._viewer, layer)
         elif isinstance(step, LimitsFound):
@@ -247,7 +247,7 @@ class VolumeLayer:
         layer.metadata[METADATA] = record | {"info": dict(done.volume.metadata)}
         if not done.complete:
             self._stopped = done.volume
-        elif layer.name == self._name_given:
+        elif layer.name == self._original_name:
             layer.name = done.volume.name
         return layer
 

@@ -1,4 +1,4 @@
-"""Compares a result with its scan, by a button in the Restore dock."""
+"""A button of the Restore dock that compares a result with its scan."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ _LIMIT = 4.0
 #: Message kind for each level of a verdict.
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "misfit"}
 #: Diameter of the marks of suspicious regions, in voxels of the scan.
-_MARK = 9
+_MARK_SIZE = 9
 
 
 class CheckButton(QPushButton):
@@ -127,7 +127,7 @@ class CheckButton(QPushButton):
         )
         self._added.append((pair[1], weakref.ref(layer)))
         if checked.figures.places:
-            marks = self._circle(checked, source)
+            marks = self._add_marks(checked, source)
             self._added.append((pair[1], weakref.ref(marks)))
         if active in self._viewer.layers:
             self._viewer.layers.selection.active = active
@@ -155,7 +155,7 @@ class CheckButton(QPushButton):
                 remove_in_place(self._viewer, layer)
         self._added = [each for each in self._added if each[1]() is not None]
 
-    def _circle(self, checked: ConsistencyCheck, source: Image) -> Points:
+    def _add_marks(self, checked: ConsistencyCheck, source: Image) -> Points:
         volume, places = checked.residual, checked.figures.places
         ndim = len(volume.shape)
         marks: Points = self._viewer.add_points(
@@ -163,7 +163,7 @@ class CheckButton(QPushButton):
             **geometry(volume),
             **alignment_with(source),
             name=f"{volume.name}: suspicious regions",
-            size=_MARK,
+            size=_MARK_SIZE,
             symbol="disc",
             face_color="transparent",
             border_color="orange",

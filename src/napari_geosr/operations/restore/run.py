@@ -407,7 +407,7 @@ def _remarks(
         )
 
 
-def left_of(prepared: PreparedRestoration) -> FinishedPart | None:
+def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
     """Find the unfinished result that a killed run of this kind left in the cache.
 
     To be passed to `run_steps` as `unfinished`, which compares the inputs. Runs with an

@@ -1,4 +1,4 @@
-"""Adapts the chosen model to the scan on screen, as a job, by one button."""
+"""A button that adapts the chosen model to the scan on screen, as a job."""
 
 from __future__ import annotations
 
@@ -41,19 +41,19 @@ class AdaptButton(QPushButton):
 
     Signals
     -------
-    told : str
+    progressed : str
         Current status, in a sentence.
     adapted : Path
         Bundle of the adapted model, which is expected to be better.
-    kept : str
-        Why the model is best left unchanged, in a sentence.
+    unchanged : str
+        Why the model should not be changed, in a sentence.
     failed : object
         The error that ended it.
     """
 
-    told = Signal(str)
+    progressed = Signal(str)
     adapted = Signal(object)
-    kept = Signal(str)
+    unchanged = Signal(str)
     failed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -68,11 +68,11 @@ class AdaptButton(QPushButton):
         self.activity = Activity(self)
         self.activity.busyChanged.connect(self._show)
         self.activity.failed.connect(self.failed)
-        self._progress = OperationProgress(self.told.emit)
+        self._progress = OperationProgress(self.progressed.emit)
         self._watch: JobWatch | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._update_status)
         self.clicked.connect(self._on_clicked)
         self.set_choice(None, "")
 
@@ -96,10 +96,10 @@ class AdaptButton(QPushButton):
         self._show()
 
     def _show(self) -> None:
-        at_work = bool(self.activity.busy) or self._watch is not None
-        self.setText(_STOP if at_work else _ADAPT)
+        is_running = bool(self.activity.busy) or self._watch is not None
+        self.setText(_STOP if is_running else _ADAPT)
         self.setShortcut(_KEY)  # setText clears it
-        self.setEnabled(at_work or (self._volume is not None and self._model != ""))
+        self.setEnabled(is_running or (self._volume is not None and self._model != ""))
 
     def _on_clicked(self) -> None:
         if self._watch is not None:
@@ -126,9 +126,9 @@ class AdaptButton(QPushButton):
     def _on_started(self, job: Path) -> None:
         self._watch = JobWatch(job)
         self._timer.start()
-        self.told.emit("Adapting the model. You can keep working in napari…")
+        self.progressed.emit("Adapting the model. You can keep working in napari…")
 
-    def _look(self) -> None:
+    def _update_status(self) -> None:
         watch = self._watch
         if watch is None:
             return
@@ -140,17 +140,17 @@ class AdaptButton(QPushButton):
             return
         status = watch.status
         if status.is_alive:
-            self.told.emit(_progress(watch))
+            self.progressed.emit(_progress(watch))
             return
         self._end()
         if status.state == "failed":
             self.failed.emit(GeoSRError(status.message or "The adaptation failed."))
         elif status.state != "done" or status.result is None:
-            self.told.emit("The adaptation was stopped. The model is unchanged.")
+            self.progressed.emit("The adaptation was stopped. The model is unchanged.")
         elif status.result.is_relative_to(watch.folder.path):
             self.adapted.emit(status.result)
         else:
-            self.kept.emit(watch.warnings[-1] if watch.warnings else "No gain.")
+            self.unchanged.emit(watch.warnings[-1] if watch.warnings else "No gain.")
 
     def _end(self) -> None:
         self._timer.stop()

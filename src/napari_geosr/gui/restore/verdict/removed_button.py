@@ -1,4 +1,4 @@
-"""Shows what a restoration removes from the region on screen, by a button."""
+"""A button that shows what a restoration removes from the region on screen."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ _HINT = "Click on a pore or a voxel of the result."
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
-class WhyBox(QWidget):
+class ExplanationBox(QWidget):
     """Explains the pore or voxel of a result that the user clicks on.
 
     The network, noise level and grey-value scaling of the run are reused. The map of
@@ -173,11 +173,11 @@ class WhyBox(QWidget):
             return
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
         z, y, x = (0,) * (3 - n) + at
-        self.answer.show_message("Looking where it comes from…")
+        self.answer.show_message("Finding where it comes from…")
         self.activity.start(
             "explain",
             lambda stop: self._steps(key, scan, config, (z, y, x), stop),
-            lambda found: self._on_found(key, found),
+            lambda result: self._on_explained(key, result),
             on_step=self._progress.show_step,
             description=f"Explaining {result.name}",
         )
@@ -194,22 +194,22 @@ class WhyBox(QWidget):
         if self._prepared is not None and self._prepared[0] == key:
             prepared = self._prepared[1]
         else:
-            asked = self._should_stop
+            stop_functions = self._should_stop
             prepared = yield from prepare_steps(
-                scan, config, should_stop=lambda: asked[0]()
+                scan, config, should_stop=lambda: stop_functions[0]()
             )
-        found = yield from explain_place_steps(prepared, at)
-        return prepared, found
+        explanation = yield from explain_place_steps(prepared, at)
+        return prepared, explanation
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
             return
         self.answer.show_error(error)
 
-    def _on_found(
-        self, key: Key, found: tuple[PreparedExplanation, Explanation]
+    def _on_explained(
+        self, key: Key, result: tuple[PreparedExplanation, Explanation]
     ) -> None:
-        prepared, explanation = found
+        prepared, explanation = result
         self._prepared = key, prepared
         sentence = " ".join([explanation.sentence, *explanation.notes])
         self.answer.show_message(sentence, "ok" if not explanation.notes else "warning")
