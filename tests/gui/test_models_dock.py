@@ -127,7 +127,7 @@ def test_a_dropped_file_is_imported_and_removed_again(
     assert not dock.remove_button.isEnabled()
     qtbot.waitUntil(lambda: "mine" in names(dock) and idle(dock), timeout=60_000)
     assert dock.chosen() == "mine"
-    assert "mine is among your models" in dock.message.text
+    assert "mine was added to your models" in dock.message.text
     whose = {item.text(0): item.text(3) for item in dock.items()}
     assert whose.pop("mine") == "own"
     assert set(whose.values()) == {"bundled"}
@@ -205,7 +205,7 @@ def test_what_became_of_each_of_several_files_is_said(
     assert first.startswith("Error: ")
     assert "a.pth is damaged" in first
     assert "c.pth is damaged" in second
-    assert third == "mine is among your models. It was noted."
+    assert third == "mine was added to your models. It was noted."
     text = format_traceback(dock.message._error)
     assert all(path.name in text for path in torn)
     # The next has nothing to do with these.
@@ -233,7 +233,7 @@ def test_a_fault_that_names_no_file_is_said_of_one(qtbot):
     row = MessageRow()
     qtbot.addWidget(row)
     outcomes = MessageLog(row)
-    outcomes.add("one is among your models.", "ok")
+    outcomes.add("one was added to your models.", "ok")
     outcomes.add_error(ModelError("It is too large."), "a.pth")
     outcomes.add_error(ModelError("b.pth is too large."), "b.pth")
     outcomes.add_error(Cancelled("Cancelled."), "c.pth")
@@ -241,7 +241,7 @@ def test_a_fault_that_names_no_file_is_said_of_one(qtbot):
         "Error: a.pth: It is too large.",
         "b.pth is too large.",
         "Cancelled.",
-        "one is among your models.",
+        "one was added to your models.",
     ]
     outcomes.clear()
     assert row.isHidden()

@@ -65,10 +65,12 @@ class ModelsDock(Dock):
         self._entries: dict[str, ZooEntry] = {}
         self._damaged: dict[str, str] = {}
         self._listing = Activity(self)
-        self._again = False
-        self._waiting: list[str] = []
+        self._refresh_pending = False
+        self._import_queue: list[str] = []
         self._choose_next = ""
-        self._used: ZooEntry | None = None  # in the Restore dock, once it is open
+        self._entry_to_use: ZooEntry | None = (
+            None  # in the Restore dock, once it is open
+        )
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -148,7 +150,7 @@ class ModelsDock(Dock):
     def refresh(self) -> None:
         """Search for models again, in a worker."""
         if self._listing.busy:
-            self._again = True
+            self._refresh_pending = True
             return
         self._listing.start(
             "list",
@@ -158,23 +160,23 @@ class ModelsDock(Dock):
         )
 
     def _on_listing_idle(self) -> None:
-        if self._again:
-            self._again = False
+        if self._refresh_pending:
+            self._refresh_pending = False
             self.refresh()
 
-    def _on_listed(self, found: tuple[list[ZooEntry], dict[str, str]]) -> None:
-        entries, self._damaged = found
+    def _on_listed(self, listed: tuple[list[ZooEntry], dict[str, str]]) -> None:
+        entries, self._damaged = listed
         self._entries = {entry.name: entry for entry in entries}
         self._fill()
 
     def _fill(self) -> None:
         """List the matching models; keep the selection if it is still listed."""
-        keep = self._choose_next or self.chosen()
-        wanted, volume = self.find.wanted(), self.find.volume()
+        name_to_keep = self._choose_next or self.chosen()
+        criteria, volume = self.find.model_filter(), self.find.volume()
         self.tree.blockSignals(True)
         self.tree.clear()
         for name, entry in self._entries.items():
-            if wanted.fits(entry) and _fits(entry, volume):
+            if criteria.fits(entry) and _fits(entry, volume):
                 self._add(name, entry)
         for path, reason in self._damaged.items():
             item = QTreeWidgetItem([Path(path).name, "damaged", ""])
@@ -183,8 +185,8 @@ class ModelsDock(Dock):
             self.tree.addTopLevelItem(item)
         self.tree.blockSignals(False)
         items = self.items()
-        chosen = next((i for i in items if i.data(0, _NAME) == keep), None)
-        if chosen is not None and keep == self._choose_next:
+        chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
+        if chosen is not None and name_to_keep == self._choose_next:
             self._choose_next = ""
         self.tree.setCurrentItem(chosen or (items[0] if items else None))
         self._on_selected()
@@ -231,12 +233,12 @@ class ModelsDock(Dock):
     def _enable(self) -> None:
         entry = self._entries.get(self.chosen())
         idle = not self.activity.busy
-        own = (entry is not None and not entry.bundled) or (
+        is_own = (entry is not None and not entry.bundled) or (
             entry is None and bool(self.chosen())
         )
         self.use_button.setEnabled(entry is not None)
         self.export_button.setEnabled(idle and entry is not None)
-        self.remove_button.setEnabled(idle and own)
+        self.remove_button.setEnabled(idle and is_own)
 
     def show_busy(self, what: str) -> None:
         self.stage.setText(what)
@@ -262,18 +264,18 @@ class ModelsDock(Dock):
         )
 
     def _on_cancel(self) -> None:
-        self._waiting.clear()
+        self._import_queue.clear()
         self.activity.cancel()
 
     def _on_use(self) -> None:
         entry = self._entries.get(self.chosen())
         if entry is None:
             return
-        self._used = entry
+        self._entry_to_use = entry
         open_dock(self._viewer, RESTORE, self._use_in)
 
     def _use_in(self, restore: Any) -> None:
-        entry = self._used
+        entry = self._entry_to_use
         if entry is None:
             return
         try:
@@ -305,15 +307,15 @@ class ModelsDock(Dock):
         """
         if not sources:
             return
-        self._waiting += sources
+        self._import_queue += sources
         if not self.activity.busy:
             self._log.clear()
             self._import_next()
 
     def _import_next(self) -> None:
-        if not self._waiting:
+        if not self._import_queue:
             return
-        source = self._waiting.pop(0)
+        source = self._import_queue.pop(0)
         self._start(
             lambda stop: _import_steps(source, stop),
             self._on_imported,
@@ -321,11 +323,13 @@ class ModelsDock(Dock):
             Path(source).name,
         )
 
-    def _on_imported(self, found: Any) -> None:
+    def _on_imported(self, imported: Any) -> None:
         notes = " ".join(self._progress.warnings)
         kind = "warning" if notes else "ok"
-        self._log.add(f"{found.name} is among your models. {notes}".strip(), kind)
-        self._choose_next = found.name
+        self._log.add(
+            f"{imported.name} was added to your models. {notes}".strip(), kind
+        )
+        self._choose_next = imported.name
         self.refresh()
 
     def _on_export(self) -> None:
@@ -348,9 +352,9 @@ class ModelsDock(Dock):
         out = Path(path)
         ending = out.suffix.lower()
         if ending != known[kind].suffix:
-            meant = [name for name, other in known.items() if other.suffix == ending]
-            if meant:
-                kind = meant[0]
+            matching = [name for name, other in known.items() if other.suffix == ending]
+            if matching:
+                kind = matching[0]
             else:
                 out = out.with_name(out.name + known[kind].suffix)
         self._log.clear()
@@ -360,11 +364,11 @@ class ModelsDock(Dock):
             f"Exporting {entry.name}",
         )
 
-    def _on_exported(self, found: Any) -> None:
+    def _on_exported(self, exported: Any) -> None:
         notes = " ".join(self._progress.warnings)
         self._log.add(
-            f"{found.path}: on a test patch, its results agree with ours to within "
-            f"{found.difference:.1g}. {notes}".strip(),
+            f"{exported.path}: on a test patch, its results agree with ours to within "
+            f"{exported.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
         )
 
@@ -387,7 +391,7 @@ class ModelsDock(Dock):
             )
 
     def _on_removed(self, path: Path) -> None:
-        self._log.add(f"{path} is removed.", "ok")
+        self._log.add(f"{path} was removed.", "ok")
         self.refresh()
 
     # Dropped files

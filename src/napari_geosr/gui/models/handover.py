@@ -38,7 +38,7 @@ class ModelHandover(QObject):
         self._viewer = viewer
         self._activity = Activity(self)
         self._activity.failed.connect(self.failed)
-        self._kept: Path | None = None  # the model that Restore will choose
+        self._adopted: Path | None = None  # the model that Restore will choose
 
     def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
         """Copy the bundle in a worker and choose it.
@@ -53,18 +53,18 @@ class ModelHandover(QObject):
         self._activity.start(
             "adopt",
             lambda _stop: _adopt_steps(bundle),
-            lambda kept: self._choose(kept) if wanted() else self._say(kept),
+            lambda kept: self._choose(kept) if wanted() else self._report_added(kept),
         )
 
-    def _say(self, kept: Path) -> None:
+    def _report_added(self, kept: Path) -> None:
         self.done.emit(f"{kept.name} was added to your models in {kept.parent}.")
 
     def _choose(self, kept: Path) -> None:
-        self._kept = kept
+        self._adopted = kept
         open_dock(self._viewer, RESTORE, self._choose_in)
 
     def _choose_in(self, restore: Any) -> None:
-        kept = self._kept
+        kept = self._adopted
         if kept is None:
             return
         try:

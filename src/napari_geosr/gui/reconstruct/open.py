@@ -51,7 +51,7 @@ class OpenProjections(QWidget):
         self.activity = Activity(self)
         self.activity.failed.connect(self._on_error)
         self.activity.busyChanged.connect(self._show_busy)
-        self._was_asked = False  # the user has chosen a file
+        self._user_has_chosen = False  # the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
             "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
@@ -73,7 +73,7 @@ class OpenProjections(QWidget):
         self.again_button = button(
             "Read again", "Open the same file with these settings.", "Alt+Shift+E"
         )
-        # Here, and not with what is said of reconstructions, which the form moves away.
+        # Separate from the messages on reconstructions, which the form scrolls away.
         self.message = MessageRow(shortcut="Alt+Shift+O")
         self._lay_out()
         self.file_button.clicked.connect(self._on_file)
@@ -95,7 +95,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xels of the file",
             inner,
-            tool_tip="What the file does not say about the scan, or has wrong.",
+            tool_tip="Metadata that the file lacks or has wrong.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)
@@ -107,20 +107,20 @@ class OpenProjections(QWidget):
         whole.addWidget(self.section)
 
     def suggest(self, layer: Layer | None) -> None:
-        """Offer to read the file of an image as projections, if none were opened."""
-        path = None if layer is None else _images_of(layer)
-        if path is None or self.activity.busy or self._was_asked:
+        """Offer to read an image file as projections, if none have been opened."""
+        path = None if layer is None else _image_path(layer)
+        if path is None or self.activity.busy or self._user_has_chosen:
             return
         self._show_path(path)
         self.section.set_open(True)
         self.message.show_message(
-            f"If {path.name} holds projections, or a sinogram, say which angles they "
-            "were taken at, and read it as such."
+            f"If {path.name} holds projections or a sinogram, enter the angles and "
+            "press Read again."
         )
         self._show_busy("")
 
-    def settle(self) -> None:
-        """Say and suggest nothing more: there are projections."""
+    def hide_suggestion(self) -> None:
+        """Hide message and suggestion once projections are open."""
         self.message.clear()
         self.section.set_open(False)
 
@@ -133,7 +133,7 @@ class OpenProjections(QWidget):
         """Open projections in a worker and add their layers; one file at a time."""
         if self.activity.busy:
             return
-        self._was_asked = True
+        self._user_has_chosen = True
         self._show_path(path)
         self.message.clear()
         try:
@@ -155,19 +155,19 @@ class OpenProjections(QWidget):
 
         read_scans_in_threads(self._viewer)
         for layer in self._viewer.layers:
-            if _images_of(layer) == self.path:
-                layer.visible = False  # the same picture, read as another thing
+            if _image_path(layer) == self.path:
+                layer.visible = False  # the same file, opened as an image
         added: list[Layer] = []
         for data in layers:
             layer = Layer.create(*data)
             self._viewer.add_layer(layer)
             added.append(layer)
-        found = [layer for layer in added if view_of(layer) == PROJECTIONS]
-        self.opened.emit(found[0])
+        views = [layer for layer in added if view_of(layer) == PROJECTIONS]
+        self.opened.emit(views[0])
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, GeoSRError):
-            # Most often the angles are missing: here they are asked for.
+            # Most often the angles are missing, which can be entered here.
             self.section.set_open(True)
         self.message.show_error(error)
         self.failed.emit(error)
@@ -200,14 +200,14 @@ class OpenProjections(QWidget):
             self.open(self.path)
 
 
-def _images_of(layer: Layer) -> Path | None:
-    """The file or folder of an image that was opened as such; None for all else."""
+def _image_path(layer: Layer) -> Path | None:
+    """File or folder of a layer that was opened as an image; None for other layers."""
     record = layer.metadata.get(METADATA, {})
     path = record.get("source") or record.get("file") or layer.source.path
     if path is None or "helper" in record or record.get("provenance"):
         return None
-    found = Path(path)
-    kind = format_of(found)
-    if found.is_dir():
-        return None if kind is not None and kind.is_folder else found
-    return found if kind is not None and kind.may_be_slice else None
+    source = Path(path)
+    kind = format_of(source)
+    if source.is_dir():
+        return None if kind is not None and kind.is_folder else source
+    return source if kind is not None and kind.may_be_slice else None

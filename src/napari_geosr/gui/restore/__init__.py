@@ -132,7 +132,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError:
             # The user's own model was moved since: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
-        self.model_box.set_by_hand(False)  # the choice was for another scan
+        self.model_box.set_user_choice(False)  # the choice was for another scan
         # Not the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
@@ -192,7 +192,7 @@ class RestoreDock(RestoreWidgets):
                 self.message.show_error(error)
                 layer = None
         if layer is not self.activity.source():
-            self.model_box.set_by_hand(False)
+            self.model_box.set_user_choice(False)
             self.strength.set_value(1.0)
         self.model_box.set_volume(volume)
         for row in (self.voxel_size, self.frames, self.notes, self.extent):
@@ -264,7 +264,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self.model_box.set_by_hand(True)
+        self.model_box.set_user_choice(True)
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First find out what the run does; the user may have to confirm it.
             self._runs_after_verdict = True
@@ -299,7 +299,7 @@ class RestoreDock(RestoreWidgets):
             self._on_run()
 
     def _on_find(self) -> None:
-        self.model_box.set_by_hand(False)  # accept the proposal
+        self.model_box.set_user_choice(False)  # accept the proposal
         self.verdict_panel.activity.request_ranking()
 
     def _on_cancel(self) -> None:
