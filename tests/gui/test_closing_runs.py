@@ -248,7 +248,7 @@ def test_every_window_knows_that_runs_are_leaving(
     qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
     assert first.is_handing_over
     assert other.is_handing_over
-    monkeypatch.setattr(_closing, "ask_about_leaving", lambda *_: True)
+    monkeypatch.setattr(_closing, "ask_about_handovers", lambda *_: True)
     first.ask_to_wait()
     qtbot.waitUntil(lambda: not other.is_handing_over, timeout=10_000)
     assert not first.is_handing_over
@@ -381,10 +381,10 @@ from window_button import press_close_button
 
 file, way = sys.argv[1:]
 from napari_geosr.gui.restore.verdict import panel
-from napari_geosr.gui.restore.verdict.activity import OutlookActivity
+from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 panel.confirm_harmful_run = lambda *_: True  # nobody is there to be asked
-OutlookActivity._next = lambda _: ""
-OutlookActivity.has_looked = property(lambda _: True)
+VerdictActivity._next = lambda _: ""
+VerdictActivity.has_verdict = property(lambda _: True)
 
 def napari_asks(*_args, **_how):
     print("napari asked", flush=True)

@@ -214,7 +214,7 @@ def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypat
 
     def asks(layer, model="free"):
         board.set_scan(None, layer)
-        board._outlook = SimpleNamespace(is_harmful=True)
+        board._run_verdict = SimpleNamespace(is_harmful=True)
         before = len(asked)
         assert board.confirm_run(model, model)
         return len(asked) > before
