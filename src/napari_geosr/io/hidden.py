@@ -56,7 +56,7 @@ def is_abandoned(part: Path) -> bool:
         written = part.lstat().st_mtime
     except OSError:  # it is gone: its process may have finished it
         return False
-    return not processes.runs_since(int(token[2], 16), written)
+    return not processes.has_run_since(int(token[2], 16), written)
 
 
 @cache

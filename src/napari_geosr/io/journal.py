@@ -18,8 +18,8 @@ from typing import Protocol
 from napari_geosr.core import processes
 from napari_geosr.core.boxes import (
     Box,
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
     n_voxels,
 )
 from napari_geosr.core.errors import FileError
@@ -114,11 +114,11 @@ class Journal:
         began = time.monotonic() if began is None else began
         place, path = journal_of(self.output.temporary), self.output.path
         entry = {
-            "boxes": boxes_for_the_record(self._boxes),
+            "boxes": boxes_to_lists(self._boxes),
             "facts": self._facts,
             "stamp": self.output.stamp.to_dict(),
             "pid": os.getpid(),
-            "started": processes.own_start(),
+            "started": processes.own_start_time(),
             "host": socket.gethostname(),
         }
         try:
@@ -167,7 +167,9 @@ class JournalEntry:
         """Whether this very process wrote it."""
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
-        return self.started is None or processes.still_runs(self.pid, self.started)
+        return self.started is None or processes.is_process_running(
+            self.pid, self.started
+        )
 
     @property
     def is_running(self) -> bool:
@@ -182,10 +184,10 @@ class JournalEntry:
         if self.pid is None or self.pid == os.getpid():
             return False
         if self.started is not None:
-            return processes.still_runs(self.pid, self.started)
+            return processes.is_process_running(self.pid, self.started)
         # Earlier releases did not write the start time; a process that started after
         # the last entry is not the one that wrote it.
-        return journal.exists() and processes.runs_since(
+        return journal.exists() and processes.has_run_since(
             self.pid, journal.stat().st_mtime
         )
 
@@ -211,7 +213,7 @@ def read_journal(part: Path) -> JournalEntry | None:
         pid, started = entry.get("pid"), entry.get("started")
         return JournalEntry(
             part,
-            boxes_of_the_record(entry["boxes"]),
+            boxes_from_lists(entry["boxes"]),
             dict(entry.get("facts") or {}),
             dict(entry.get("stamp") or {}),
             pid if isinstance(pid, int) else None,

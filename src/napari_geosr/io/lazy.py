@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
+from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDType
 
@@ -49,7 +49,7 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
     except (GeoSRError, MemoryError):
         raise
     except Exception as error:
-        if said := system_sentence(error):  # it may be whole
+        if said := describe_system_error(error):  # it may be whole
             raise FileError(f"{path.name} cannot be read now. {said}") from error
         reason = str(error).strip().splitlines()
         detail = reason[0].rstrip(".")[:120] if reason else type(error).__name__

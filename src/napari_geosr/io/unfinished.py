@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.boxes import (
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
     n_voxels,
 )
 from napari_geosr.core.errors import ConfigError, FileError
@@ -204,14 +204,14 @@ def history_of(
             f"its settings: delete it ({part.name}) and start from the beginning."
         )
     last = {**history[-1], **entry.facts, "complete": False}
-    last["finished"] = boxes_for_the_record(entry.boxes)
+    last["finished"] = boxes_to_lists(entry.boxes)
     return (*history[:-1], last)
 
 
 def _n_finished(stopped: Volume) -> int:
     """Number of voxels that a stopped run has finished, according to its record."""
     last = stopped.provenance[-1] if stopped.provenance else {}
-    return sum(map(n_voxels, boxes_of_the_record(last.get("finished") or ())))
+    return sum(map(n_voxels, boxes_from_lists(last.get("finished") or ())))
 
 
 def _share(entry: JournalEntry) -> str:

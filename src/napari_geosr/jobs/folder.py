@@ -393,7 +393,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start(),
+            started=processes.own_start_time(),
             message="",
         )
 
@@ -496,4 +496,4 @@ def _lives(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _SILENCE
     started = reading.number(facts.get("started"))
-    return processes.still_runs(reading.count(facts.get("pid")), started)
+    return processes.is_process_running(reading.count(facts.get("pid")), started)

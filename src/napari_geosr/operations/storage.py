@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
@@ -259,7 +259,7 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
     """The last record of a volume, marked as unfinished, and its finished boxes."""
     last = dict(volume.provenance[-1]) if volume.provenance else {}
-    boxes = list(boxes_of_the_record(last.get("finished") or ()))
+    boxes = list(boxes_from_lists(last.get("finished") or ()))
     if last.get("complete") is True:
         boxes = [tuple(slice(0, n) for n in volume.shape)]
     return {**last, "complete": False}, boxes

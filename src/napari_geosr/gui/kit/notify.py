@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import Cancelled, GeoSRError, system_sentence
+from napari_geosr.core.errors import Cancelled, GeoSRError, describe_system_error
 
 _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
@@ -34,7 +34,7 @@ def error_sentence(error: BaseException) -> str:
     """Return an error as one sentence: its own, or one with the kind of error."""
     if isinstance(error, GeoSRError):
         return str(error)
-    if text := system_sentence(error):
+    if text := describe_system_error(error):
         return text
     return f"Something went wrong ({type(error).__name__}: {error})."
 

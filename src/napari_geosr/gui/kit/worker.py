@@ -21,7 +21,12 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError, system_sentence
+from napari_geosr.core.errors import (
+    Cancelled,
+    EngineError,
+    GeoSRError,
+    describe_system_error,
+)
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
 from napari_geosr.gui.kit.lifetime import when_destroyed
 
@@ -247,7 +252,7 @@ def _guarded(
     except GeoSRError as error:
         return "error", error
     except Exception as error:  # noqa: BLE001  # report every fault to the user
-        if text := system_sentence(error):
+        if text := describe_system_error(error):
             return "error", GeoSRError(text)
         fault = EngineError(
             f"Something went wrong inside napari-geosr ({type(error).__name__}: "

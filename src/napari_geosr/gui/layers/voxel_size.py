@@ -174,7 +174,10 @@ class VoxelSizeRow(QWidget):
 
     def _ask_to_confirm(self, question: VoxelSizeQuestion, axes: str) -> None:
         """Ask to replace or confirm an implausible voxel size."""
-        text = f"The file says {question.found}, which is implausible: {question.why}."
+        text = (
+            f"The file says {question.size_text}, which is implausible: "
+            f"{question.reason}."
+        )
         tool_tip = "Until a size is given, the voxel size is treated as unknown."
         if question.may_be_right:
             self._fill(question.voxel_size, question.unit)

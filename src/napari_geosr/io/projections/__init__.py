@@ -12,12 +12,12 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
-    reasons_against,
+    implausibility_reasons,
     voxel_size_question,
     with_voxel_size_question,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL, refuse_absurd
+from napari_geosr.core.units import PIXEL, check_edge_range
 from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
@@ -181,7 +181,7 @@ def _with_words(
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
     if pixel_size is not None:
-        refuse_absurd(map(float, np.ravel(pixel_size)), unit or found.unit)
+        check_edge_range(map(float, np.ravel(pixel_size)), unit or found.unit)
         changes["pixel_size"] = pixel_size
         changes["unit"] = unit or found.unit
     else:
@@ -211,9 +211,9 @@ def _asked_size(found: Projections) -> AnyDict:
     files written by this package.
     """
     asked = voxel_size_question(found.metadata)
-    reasons, _ = reasons_against(found.pixel_size, found.unit)
+    reasons, _ = implausibility_reasons(found.pixel_size, found.unit)
     if asked is not None:
-        text, why = asked.found, asked.why
+        text, why = asked.size_text, asked.reason
     elif reasons and "written_by" not in found.metadata:
         size = " × ".join(f"{edge:.4g}" for edge in found.pixel_size)
         text, why = f"{size} {found.unit}", "; ".join(reasons)

@@ -8,7 +8,7 @@ from collections.abc import Generator, Mapping
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
@@ -86,7 +86,7 @@ def finished_part(
             f"{title} was made with {other}, so its finished part does not fit the "
             "rest. Use that again, or start a new reconstruction."
         )
-    places = tuple(boxes_of_the_record(before["finished"]))
+    places = tuple(boxes_from_lists(before["finished"]))
     run = before.get("run") or {}
     counted = {name: run[name] for name in ("preparation", "sums") if name in run}
     return FinishedPart(unfinished, places, None, run=counted)

@@ -11,8 +11,8 @@ import numpy as np
 
 from napari_geosr.core.boxes import (
     Box,
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
 )
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
@@ -143,7 +143,7 @@ def finished_part(
             f"{title} was made with {other}, so its finished part does not fit the "
             "rest. Use that again, or start a new restoration."
         )
-    places = tuple(boxes_of_the_record(before["finished"]))
+    places = tuple(boxes_from_lists(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
         unfinished, places, None if tile is None else tuple(tile), _backend(before)
@@ -238,7 +238,7 @@ def find_unfinished_deviation(out: Path) -> Volume:
             "there is nothing to resume. Choose another output."
         )
     box = tuple(slice(0, n) for n in whole.shape)
-    record = {**last, "complete": False, "finished": boxes_for_the_record([box])}
+    record = {**last, "complete": False, "finished": boxes_to_lists([box])}
     return whole.replace(provenance=(*whole.provenance[:-1], record))
 
 

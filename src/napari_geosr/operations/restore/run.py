@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_geosr.core.boxes import BoxIndex, boxes_for_the_record
+from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -316,7 +316,7 @@ class TileProgress:
         if self.backend is not None:
             record["backend"] = dict(self.backend)
         if not self.complete:
-            record["finished"] = boxes_for_the_record(self.places)
+            record["finished"] = boxes_to_lists(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 

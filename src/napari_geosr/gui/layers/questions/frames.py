@@ -127,7 +127,7 @@ class FramesRow(QWidget):
             return
         verb = "look like" if question.certain else "may be"
         text = f"The {question.n_planes} planes {verb} frames of a time series."
-        self._ask(text, f"{text} Reason: {question.why}.")
+        self._ask(text, f"{text} Reason: {question.reason}.")
 
     def ask_anyway(self, layer: Layer) -> None:
         """Ask on request, even if the planes look like slices."""

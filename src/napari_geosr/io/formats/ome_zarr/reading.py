@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, system_sentence
+from napari_geosr.core.errors import FileError, describe_system_error
 from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
@@ -82,7 +82,7 @@ def read_levels(
     try:
         node: Any = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
     except Exception as error:
-        if said := system_sentence(error):
+        if said := describe_system_error(error):
             raise FileError(f"{path.name} cannot be read now. {said}") from error
         raise FileError(
             f"{path.name} is not a readable zarr folder"
