@@ -199,7 +199,7 @@ def test_what_became_of_each_of_several_files_is_said(
     good = bundle_zip(tmp_path / "packed.zip")
     dock.import_models([str(path) for path in (torn[0], good, torn[1])])
     go_on.set()
-    qtbot.waitUntil(lambda: idle(dock) and not dock._waiting, timeout=60_000)
+    qtbot.waitUntil(lambda: idle(dock) and not dock._import_queue, timeout=60_000)
     assert "mine" in names(dock)
     first, second, third = dock.message.text.splitlines()
     assert first.startswith("Error: ")

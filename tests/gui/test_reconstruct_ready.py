@@ -53,7 +53,10 @@ def test_a_few_voxels_are_reconstructed_once(nothing_ready, algorithm, beam):
     steps = list(ready_steps(config, beam, lambda: False))
     assert len(steps) == 1
     assert is_ready(config, beam)
-    _reconstruct_ready._try(config, beam, lambda: False)  # raises nothing
+    # It raises nothing.
+    _reconstruct_ready._reconstruct_tiny_scan(config, beam, lambda: False)
+        config, beam, lambda: False
+    )  # raises nothing
     assert not is_ready(config, "helix")
     assert not list(ready_steps(config, beam, lambda: False))
 

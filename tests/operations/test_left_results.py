@@ -28,7 +28,7 @@ from napari_geosr.io import journal
 from napari_geosr.operations import restore as operation, storage
 platformdirs.user_cache_path = lambda *_, **__: Path(sys.argv[1])
 storage.free_host_memory = lambda: 1000
-journal._INTERVAL = journal._LONGEST = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._MAX_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 volume = Volume(np.load(sys.argv[2]), "ZYX", (1, 1, 1), "µm")
 config = operation.RestoreConfig(model="ct-denoise", threads=1)
 prepared = run_to_end(operation.prepare_steps(volume, config))

@@ -193,8 +193,8 @@ def test_killed_between_its_two_files_it_goes_on(
     restored, tiny, volume, tmp_path, suffix, monkeypatch, capsys
 ):
     """The deviations have their name then, and the result has not."""
-    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
     scan = str(io.write(volume, tmp_path / "scan.tif"))
     folder = tmp_path / "running"
     folder.mkdir()

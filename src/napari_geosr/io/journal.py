@@ -30,17 +30,17 @@ from napari_geosr.io.stamp import Stamp
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
-#: Minimum seconds between two entries, and maximum where writing is slow.
-_INTERVAL, _LONGEST = 10.0, 60.0
+#: Minimum seconds between two entries, and maximum if writing is slow.
+_MIN_INTERVAL, _MAX_INTERVAL = 10.0, 60.0
 #: Interval between entries as a multiple of the time that the last one took, so that
 #: the journal takes about 1 % of the run.
-_PATIENCE = 100.0
+_INTERVAL_FACTOR = 100.0
 #: Seconds without an entry after which a run on another computer counts as dead.
-_SILENCE = 600.0
+_MAX_SILENCE = 600.0
 
 
 class JournaledFile(Protocol):
-    """A file being written, as the journal sees it."""
+    """Interface of a file being written, as required by the journal."""
 
     @property
     def path(self) -> Path:
@@ -54,7 +54,7 @@ class JournaledFile(Protocol):
     def stamp(self) -> Stamp:
         """Metadata block that the file carries."""
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
 
 
@@ -107,7 +107,7 @@ class Journal:
         """Flush the file to disk, then write the journal."""
         began = time.monotonic()
         with explained(self.output.path):
-            self.output.secure()
+            self.output.flush_to_disk()
         self._write(began)
 
     def _write(self, began: float | None = None) -> None:
@@ -124,11 +124,11 @@ class Journal:
         try:
             write_text(place, json.dumps(entry), overwrite=True)
         except FileError as error:
-            said = str(error).replace(journal_of(path).name, path.name)
-            raise FileError(said) from error
+            message = str(error).replace(journal_of(path).name, path.name)
+            raise FileError(message) from error
         now = time.monotonic()
-        pause = max(_INTERVAL, _PATIENCE * (now - began))
-        self._due = now + min(pause, max(_INTERVAL, _LONGEST))
+        pause = max(_MIN_INTERVAL, _INTERVAL_FACTOR * (now - began))
+        self._due = now + min(pause, max(_MIN_INTERVAL, _MAX_INTERVAL))
 
 
 @dataclass(frozen=True)
@@ -163,8 +163,8 @@ class JournalEntry:
         return sum(n_voxels(box) for box in self.boxes)
 
     @property
-    def is_own(self) -> bool:
-        """Whether this very process wrote it."""
+    def is_this_process(self) -> bool:
+        """Whether this process wrote it."""
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
         return self.started is None or processes.is_process_running(
@@ -178,7 +178,7 @@ class JournalEntry:
         if self.host != socket.gethostname():
             # In a shared folder, the age of the journal is the only indication.
             try:
-                return time.time() - journal.stat().st_mtime < _SILENCE
+                return time.time() - journal.stat().st_mtime < _MAX_SILENCE
             except OSError:
                 return False
         if self.pid is None or self.pid == os.getpid():
@@ -198,7 +198,7 @@ class JournalEntry:
         For files of other computers this is unknown, hence False.
         """
         known = self.host == socket.gethostname()
-        return known and not (self.boxes or self.is_own or self.is_running)
+        return known and not (self.boxes or self.is_this_process or self.is_running)
 
 
 def journal_of(part: Path) -> Path:

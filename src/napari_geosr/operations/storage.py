@@ -126,7 +126,7 @@ class CachedResult:
         """Path shown in errors."""
         return self.temporary
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
         sync = getattr(os, "sync", None)  # of all chunks: it is unknown which are new
         if sync is not None:
@@ -315,7 +315,9 @@ def _entries() -> list[JournalEntry]:
     return [
         entry
         for entry in entries
-        if entry is not None and entry.boxes and not (entry.is_own or entry.is_running)
+        if entry is not None
+        and entry.boxes
+        and not (entry.is_this_process or entry.is_running)
     ]
 
 

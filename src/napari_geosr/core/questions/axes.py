@@ -63,6 +63,6 @@ class TimeSeriesQuestion:
         return (
             f"its {self.n_planes} planes {verb} frames of a time series "
             f"({self.reason}), but the file does not say so, and they are taken as "
-            f"slices (Z). Give --axes {self.axes} if they are frames, --axes {self.as_depth} if they "
-            "are slices."
+            f"slices (Z). Give --axes {self.axes} if they are frames, --axes "
+            f"{self.as_depth} if they are slices."
         )

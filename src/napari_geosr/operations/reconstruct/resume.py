@@ -14,7 +14,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.hidden import with_user_names
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.restore.resume import FinishedPart
 
@@ -71,7 +71,7 @@ def finished_part(
     ConfigError
         If `unfinished` is not an unfinished reconstruction, or belongs to another run.
     """
-    title = asked_for(unfinished.title)
+    title = with_user_names(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "reconstruct" or "finished" not in before:
         raise ConfigError(

@@ -15,7 +15,7 @@ from napari_geosr.io.atomic import explained
 from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.journal import remove_with_journal
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
@@ -160,7 +160,7 @@ def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
 
     Once this job has its own journal, that also contains what it started with.
     """
-    own = left_unfinished(out)
+    own = usable_unfinished(out)
     if job.settings.uncertainty == NONE:
         return own or _part(job.part), None
     if own is not None:

@@ -18,7 +18,7 @@ from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.hidden import with_user_names
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
@@ -124,7 +124,7 @@ def finished_part(
     ConfigError
         If `unfinished` is not an unfinished restoration, or belongs to another run.
     """
-    title = asked_for(unfinished.title)
+    title = with_user_names(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "restore" or before.get("complete") is not False:
         raise ConfigError(
