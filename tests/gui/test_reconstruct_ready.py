@@ -55,8 +55,6 @@ def test_a_few_voxels_are_reconstructed_once(nothing_ready, algorithm, beam):
     assert is_ready(config, beam)
     # It raises nothing.
     _reconstruct_ready._reconstruct_tiny_scan(config, beam, lambda: False)
-        config, beam, lambda: False
-    )  # raises nothing
     assert not is_ready(config, "helix")
     assert not list(ready_steps(config, beam, lambda: False))
 

@@ -152,7 +152,7 @@ def test_missing_file_and_unknown_suffix(tmp_path: Path) -> None:
 
 def test_the_logger_speaks_again_after_overlapping_reads(caplog: Any) -> None:
     logger = logging.getLogger("tifffile")
-    first, second = _tifffile_silenced(), _quiet()
+    first, second = _tifffile_silenced(), _tifffile_silenced()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

@@ -301,5 +301,5 @@ def test_settings_that_do_not_go_together_are_refused(
 
 
 def test_the_mean_of_several_scans_has_no_uncertainty(tiny, volume):
-    with pytest.raises(ConfigError, match="do not go together"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         geosr.restore([volume, volume], tiny, uncertainty="tta")

@@ -152,7 +152,7 @@ def rank_models(
     Console().print(_ranking_table(ranked))
     for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
-    print(ranked.why)
+    print(ranked.reason)
     suggest_next(f"restore {quoted(input)} -m auto -o restored.ome.tif")
     return 0
 

@@ -98,7 +98,7 @@ def cached_zarr(
         fill_value=fill,
         overwrite=True,
     )
-    own(array)
+    claim(array)
     return array
 
 
@@ -152,7 +152,7 @@ def _stamp_of(volume: Volume) -> Stamp:
     )
 
 
-def own(array: Any) -> None:
+def claim(array: Any) -> None:
     """Remove a cached result as soon as its array is no longer referenced."""
     path = _path_of(array)
     if path is not None and path not in _owned:
@@ -160,8 +160,8 @@ def own(array: Any) -> None:
         weakref.finalize(array, _drop, path)
 
 
-def left_results() -> list[Volume]:
-    """Unfinished results that killed programs left in the cache folder.
+def find_left_results() -> list[Volume]:
+    """Unfinished results of killed programs in the cache folder.
 
     The last record of each lists the finished boxes.
     """
@@ -250,9 +250,9 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
     A job file from elsewhere may name any path; files outside the folder are not
     removed.
     """
-    own = folder.resolve()
+    claim = folder.resolve()
     for path in paths:
-        if path is not None and path.resolve().is_relative_to(own / "data"):
+        if path is not None and path.resolve().is_relative_to(claim / "data"):
             remove_with_journal(path)
 
 

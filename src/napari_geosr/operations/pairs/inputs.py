@@ -21,7 +21,7 @@ from napari_geosr.operations.pairs.config import (
 #: Largest ratio by which the high-resolution voxels may be coarser than requested.
 _TOLERANCE = 1.25
 #: Default memory for voxels: share of the free memory, and maximum in bytes.
-_SHARE, _MOST = 0.25, 2 * 10**9
+_SHARE, _MAX_BYTES = 0.25, 2 * 10**9
 
 
 def open_low(path: str | Path, reading: PairsInput | None = None) -> Volume:
@@ -36,7 +36,7 @@ def open_high(path: str | Path, reading: PairsInput | None = None) -> Volume:
     return open_volume(path, reading.reading(reading.high_voxel_size))
 
 
-def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
+def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     """Return both with spatial axes only, `high` in the unit of `low`.
 
     Raises
@@ -45,7 +45,7 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
         If one is an image and the other a volume, a channel must be chosen, or a voxel
         size is unknown.
     """
-    low, high = real(low), real(high)
+    low, high = real_volume(low), real_volume(high)
     if low.axes != high.axes:
         shown = {"YX": "a single image", "ZYX": "a volume"}
         raise VolumeError(
@@ -67,7 +67,7 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     return low, high.replace(voxel_size=size, origin=origin, unit=to)
 
 
-def real(volume: Volume) -> Volume:
+def real_volume(volume: Volume) -> Volume:
     """Drop axes of length one, and refuse volumes that are not real-valued.
 
     Raises
@@ -145,7 +145,7 @@ def _too_coarse(
     return text + "Check voxel sizes and units, or choose another --upscale-factor."
 
 
-def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
+def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
     """A sentence if fine detail of `high` is averaged away, or "".
 
     Parameters
@@ -173,7 +173,7 @@ def memory_for_voxels(config: PairConfig) -> int:
     """Memory for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
-    return int(min(_SHARE * free_host_memory(), _MOST))
+    return int(min(_SHARE * free_host_memory(), _MAX_BYTES))
 
 
 def millimetres(volume: Volume) -> float | None:

@@ -23,13 +23,13 @@ from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 #: Largest acceptable misalignment of a pair, in low-resolution voxels.
 LARGEST_SHIFT = 0.5
 #: Largest acceptable misalignment of any of its parts.
-_LARGEST_ANYWHERE = 1.0
-_LEAST_OVERLAP = 0.5
-_LEAST_CORRELATION = 0.3
+_MAX_SHIFT_ANYWHERE = 1.0
+_MIN_OVERLAP = 0.5
+_MIN_CORRELATION = 0.3
 #: Number of low-resolution voxels along an axis below which a pair is small for
 #: training.
 _FEW_VOXELS = 32
-_LARGEST_SCALE = 0.05
+_MAX_SCALE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class AlignedScans:
     after: npt.NDArray[np.float32]
 
 
-def laid_over_steps(
+def overlay_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
     """Resample both copies to one grid.
@@ -221,19 +221,19 @@ def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
             f"limit is {LARGEST_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
-    elif largest is not None and largest > _LARGEST_ANYWHERE:
+    elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:
         said.append(
             f"In one part the two scans are {largest:.2g} low-resolution voxels "
             "apart, though not on the whole: one of them is distorted (drift, motion), "
             "or the part shows little. Look at the overlay."
         )
     after = quality.correlation[1]
-    if shift is not None and abs(after) < _LEAST_CORRELATION:
+    if shift is not None and abs(after) < _MIN_CORRELATION:
         said.append(
             f"The two scans have little in common (correlation {after:.2f}): do they "
             f"show the same object? {again}"
         )
-    if quality.overlap < _LEAST_OVERLAP:
+    if quality.overlap < _MIN_OVERLAP:
         said.append(
             f"Only {100 * quality.overlap:.0f} % of the smaller field of view is in "
             "both scans: the pair is small, and the alignment less sure."
@@ -245,7 +245,7 @@ def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
             "learn from. Add other pairs, or a larger high-resolution scan."
         )
     scale = aligned.transform.scale
-    if abs(scale - 1) > _LARGEST_SCALE:
+    if abs(scale - 1) > _MAX_SCALE:
         said.append(
             f"The high-resolution scan had to be made {100 * abs(scale - 1):.0f} % "
             f"{'larger' if scale > 1 else 'smaller'}: one of the voxel sizes is wrong."

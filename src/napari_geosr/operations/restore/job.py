@@ -137,7 +137,7 @@ def restore_job_steps(
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, deviation = _left(job, out)
+    unfinished, deviation = _unfinished_parts(job, out)
     try:
         done = yield from restore_steps(
             job.data.open(),
@@ -155,7 +155,9 @@ def restore_job_steps(
     return done.path
 
 
-def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
+def _unfinished_parts(
+    job: RestoreJob, out: Path
+) -> tuple[Volume | None, Volume | None]:
     """Unfinished result and deviations of earlier runs.
 
     Once this job has its own journal, that also contains what it started with.

@@ -134,8 +134,8 @@ class VerdictPanel(QWidget):
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
-        if ranking is not None and ranking.leaves_it:
-            self.message.show_message(ranking.why, "ok")
+        if ranking is not None and ranking.keeps_scan:
+            self.message.show_message(ranking.reason, "ok")
         else:
             self.message.show_message(
                 "The scan is left as it is. Choose a model to restore it."

@@ -36,7 +36,7 @@ FloatArray = npt.NDArray[np.float32]
 #: the number of the network's axes.
 _PARTS, _EDGE = 4, {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
-_LEAST_EDGE = 8
+_MIN_EDGE = 8
 #: Strength of the noise added on the scan's own scale, relative to the scan's noise.
 _RATE = 0.6
 
@@ -119,23 +119,25 @@ class ScanTrial:
         self.context = spec.adjacent_slices
         self.excess = 0.0
         #: Share of the noise variance that remains after averaging over a block.
-        self.kept, self.kept_coarse = self._kept()
+        self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Makes the averaged scan as noisy as the scan; noise that averaging hardly
         # reduces is nevertheless increased somewhat.
-        self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
+        self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
-        self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
+        self.coarse_noise = noise.scaled(
+            math.sqrt(self.variance_share * (1 + self.rate**2))
+        )
         self.statistics = _PooledStatistics(0.0, 1.0)
 
-    def _kept(self) -> tuple[float, float]:
+    def _variance_shares(self) -> tuple[float, float]:
         """Remaining share for the scan, and for the (less correlated) averaged scan."""
         own = coarse = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
             rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
-            kept = _mean_variance(rho, f)
+            variance_share = _mean_variance(rho, f)
             neighbours = rho * ((1 - rho**f) / (1 - rho) / f) ** 2
-            own *= kept
-            coarse *= _mean_variance(neighbours / kept, f)
+            own *= variance_share
+            coarse *= _mean_variance(neighbours / variance_share, f)
         return own, coarse
 
     def boxes(self) -> list[Slices]:
@@ -146,10 +148,10 @@ class ScanTrial:
                 edges.append(min(n, self.context))
                 continue
             edges.append(min(_EDGE[self.ndim], n // f) * f)
-            if n // f < _LEAST_EDGE:
+            if n // f < _MIN_EDGE:
                 raise VolumeError(
                     f"{self.volume.title} is too small to judge the model "
-                    f"{self.card.name!r} on it: at least {_LEAST_EDGE * f} voxels "
+                    f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels "
                     f"along each axis are needed, not {n}."
                 )
         found = places(self.volume, edges, _PARTS)
@@ -173,9 +175,9 @@ class ScanTrial:
             else slice(None)
             for n, f in zip(values.shape, self.factors, strict=True)
         )
-        own, n = values[middle], self._drawn(values[middle], rng)
+        own, n = values[middle], self._draw_noise(values[middle], rng)
         first = TrialPart(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
-        n = self._drawn(values, rng)
+        n = self._draw_noise(values, rng)
         second = TrialPart(
             self.averaged(values + self.rate * n),
             values - n / self.rate,
@@ -197,7 +199,7 @@ class ScanTrial:
         blocks = values[cut].reshape(split)
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
-    def _drawn(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def _draw_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Random noise with the scan's level and correlation."""
         from scipy import ndimage, signal
 
@@ -274,7 +276,7 @@ class ScanTrial:
             rest = result - part.known
             means = self._inner(self.averaged(rest))
             inner = self._inner(rest, fine=True)
-            of_means = _mean_square(means) - self.kept * part.noise
+            of_means = _mean_square(means) - self.variance_share * part.noise
             of_all = _mean_square(inner) - part.noise
             found.append((of_means, of_all - of_means))
         return found
@@ -283,9 +285,9 @@ class ScanTrial:
         """Variance within blocks of the scan, and within those of the coarser scan."""
         found = []
         coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
-        for values, noise, kept in (
-            (part.known, part.noise, self.kept),
-            (part.given, coarse, self.kept_coarse),
+        for values, noise, variance_share in (
+            (part.known, part.noise, self.variance_share),
+            (part.given, coarse, self.coarse_variance_share),
         ):
             means = self.averaged(values)
             cut = tuple(
@@ -293,7 +295,7 @@ class ScanTrial:
             )
             total = _mean_square(values[cut] - float(means.mean()))
             within = total - _mean_square(means - float(means.mean()))
-            found.append(within - noise * (1 - kept))
+            found.append(within - noise * (1 - variance_share))
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:

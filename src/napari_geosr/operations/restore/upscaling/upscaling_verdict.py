@@ -49,9 +49,9 @@ if TYPE_CHECKING:
 #: variation between parts (from `benchmarks/bench_sr_consistency.py`).
 BELOW, ABOVE = 2.2, 4.1
 #: Minimum ratio of the detail on one scale to that on the next coarser one.
-_LEAST_RATIO = 0.05
+_MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
-_NINETY = 1.645
+_Z_90 = 1.645
 
 
 @dataclass(frozen=True)
@@ -232,7 +232,7 @@ def _verdict_of(
 
     def gain(kept: list[int]) -> float:
         fine, wide = detail[kept].mean(axis=0)
-        ratio = float(np.clip(fine / wide, _LEAST_RATIO, 1.0)) if wide > 0 else 1.0
+        ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
         of_means = own[kept].mean(axis=0)[:, 0]
         of_detail = coarse[kept].mean(axis=0)[:, 1]
         errors = np.maximum(of_means, 0) + ratio * np.maximum(of_detail, 0)
@@ -244,6 +244,6 @@ def _verdict_of(
     value, spread = gain(list(range(n))), 0.0
     if n > 1:
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
-        spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
+        spread = _Z_90 * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
     return UpscalingVerdict(value, (value - low, value + high), excess, trained, n)
