@@ -244,7 +244,7 @@ def test_every_window_knows_that_runs_are_leaving(
     monkeypatch.setattr(_closing, "ask_about_runs", lambda *_: "close")
     first = closing_of(viewer.window._qt_window)
     assert other.ask(everywhere=True) == "close"
-    other.leave("close", lambda: None, everywhere=True)
+    other.hand_over_and_close("close", lambda: None, everywhere=True)
     qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
     assert first.is_handing_over
     assert other.is_handing_over

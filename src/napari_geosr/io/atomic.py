@@ -17,6 +17,7 @@ from napari_geosr.io.formats import format_of, is_volume_folder, known_suffix
 from napari_geosr.io.hidden import (
     is_abandoned,
     leftovers,
+    nested_leftovers,
     temporary_sibling,
     with_user_names,
 )
@@ -43,7 +44,7 @@ def remove(path: Path) -> None:
 
 def remove_abandoned(path: Path, suffix: str = "") -> None:
     """Remove temporary files of `path` left by processes that have ended."""
-    for part in leftovers(path, suffix):
+    for part in (*leftovers(path, suffix), *nested_leftovers(path, suffix)):
         if is_abandoned(part):
             remove(part)
 
