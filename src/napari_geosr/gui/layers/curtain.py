@@ -86,9 +86,8 @@ class CompareBox(QWidget):
         super().__init__(parent)
         self._viewer, self._labels = viewer, labels
         self._pair: _References | None = None
-        self._pair_before_preview: _References | None = (
-            None  # while a preview is compared
-        )
+        #: While a preview is compared.
+        self._pair_before_preview: _References | None = None
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
         # Kept for removal: lines are children of the canvas and outlive the dock.
@@ -430,10 +429,8 @@ class CompareBox(QWidget):
     def _update_after_removal(self) -> None:
         if self.pair() is not None:
             return
-        before, self._pair_before_preview = (
-            self._existing(self._pair_before_preview),
-            None,
-        )
+        before = self._existing(self._pair_before_preview)
+        self._pair_before_preview = None
         if before is None:
             self.clear()
         else:

@@ -68,9 +68,8 @@ class ModelsDock(Dock):
         self._refresh_pending = False
         self._import_queue: list[str] = []
         self._choose_next = ""
-        self._entry_to_use: ZooEntry | None = (
-            None  # in the Restore dock, once it is open
-        )
+        #: To use in the Restore dock, once it is open.
+        self._entry_to_use: ZooEntry | None = None
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()

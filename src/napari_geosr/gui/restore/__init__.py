@@ -473,11 +473,9 @@ class RestoreDock(RestoreWidgets):
         # Labels have no grey values to compare with the scan.
         grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
-        changed = bool(
-            self.activity.watch.message
-        )  # no longer the data that was restored
+        data_changed = bool(self.activity.watch.message)
         is_there = source is not None and source in self._viewer.layers
-        if grey and is_there and not changed:
+        if grey and is_there and not data_changed:
             self.compare.set_pair(source, layer)
             if restored.complete:
                 self.check_button.set_pair(source, layer)

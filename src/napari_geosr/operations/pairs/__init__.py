@@ -51,8 +51,8 @@ from napari_geosr.operations.pairs.quality import (
     AlignedScans,
     overlay_steps,
     pair_quality,
+    quality_warnings,
     times,
-    warnings_of,
 )
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
@@ -147,7 +147,7 @@ def pairs_steps(
     yield StageStarted(message="Measuring how well they fit")
     laid = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
     quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
-    warnings += warnings_of(quality, aligned) + untrained_factor_notes(factor)
+    warnings += quality_warnings(quality, aligned) + untrained_factor_notes(factor)
     match = match_grey_values(laid.low, laid.after, config.intensity)
     for text in warnings:
         yield WarningIssued(message=text)

@@ -44,7 +44,7 @@ from napari_geosr.operations.pairs.inputs import (
     real_volume,
     with_matching_axes,
 )
-from napari_geosr.operations.pairs.measured import levels_of, measure_steps
+from napari_geosr.operations.pairs.measured import contrast_levels, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
@@ -109,7 +109,7 @@ def degrade_steps(
     factors = config.factors(len(whole.axes), factor)
     high = cropped(whole, factors)
     yield StageStarted(message="Looking at the grey values")
-    levels: ContrastLevels = levels_of(high)
+    levels: ContrastLevels = contrast_levels(high)
     warnings = [*file_doubts(whole), *untrained_factor_notes(factor)]
     measured: ImagingEstimate | None = None
     adopted: AnyDict = {}

@@ -59,7 +59,7 @@ def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
         flag = "--high-voxel-size" if unknown is high else "--low-voxel-size"
         raise VolumeError(
             f"{known.title} has a voxel size in {known.unit}, but {unknown.title} does "
-            f"not say its own in a unit of length. Give it ({flag} and --unit)."
+            f"not give its own in a unit of length. Give it ({flag} and --unit)."
         )
     to = low.unit
     size = tuple(convert_length(v, high.unit, to) for v in high.voxel_size)
@@ -112,10 +112,10 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
                 f"{low.title}. Check voxel sizes and units, or choose a smaller "
                 f"upscale factor, 1 … {LARGEST_FACTOR} (--upscale-factor)."
             )
-    wanted = config.factors(len(ratio), factor)
-    for letter, found, needed in zip(low.spatial_axes, ratio, wanted, strict=True):
-        if found * _TOLERANCE < needed:
-            raise VolumeError(_too_coarse(low, high, config, letter, found, needed))
+    factors = config.factors(len(ratio), factor)
+    for letter, actual, needed in zip(low.spatial_axes, ratio, factors, strict=True):
+        if actual * _TOLERANCE < needed:
+            raise VolumeError(_too_coarse(low, high, config, letter, actual, needed))
     return factor
 
 
@@ -124,12 +124,12 @@ def _too_coarse(
     high: Volume,
     config: PairConfig,
     letter: str,
-    found: float,
-    wanted: int,
+    ratio: float,
+    factor: int,
 ) -> str:
-    what = f"an upscale factor of {wanted}" if wanted > 1 else "a pair"
+    what = f"an upscale factor of {factor}" if factor > 1 else "a pair"
     text = (
-        f"Along {letter} the voxels of {high.title} are only {found:.3g} times finer "
+        f"Along {letter} the voxels of {high.title} are only {ratio:.3g} times finer "
         f"than those of {low.title}, which is too coarse for {what}. "
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
@@ -156,15 +156,15 @@ def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
     """
     ratio = np.divide(low.voxel_size, high.voxel_size)
     lost = [
-        f"{found / wanted:.3g} times along {letter}"
-        for letter, found, wanted in zip(low.spatial_axes, ratio, factors, strict=True)
-        if found > _TOLERANCE * wanted
+        f"{actual / needed:.3g} times along {letter}"
+        for letter, actual, needed in zip(low.spatial_axes, ratio, factors, strict=True)
+        if actual > _TOLERANCE * needed
     ]
     if not lost:
         return ""
     return (
         f"The voxels of {high.title} are finer than the pair needs "
-        f"({', '.join(lost)}): means over several are taken. A larger upscale factor "
+        f"({', '.join(lost)}): several are averaged. A larger upscale factor "
         "keeps more."
     )
 

@@ -15,7 +15,7 @@ Slices = tuple[slice, ...]
 _BOXES_PER_AXIS = 3
 
 
-def places(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
+def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Boxes of size `edges` (at most that of the volume) with structure.
 
     From a grid of boxes, those with the variation of a typical box with structure are

@@ -23,7 +23,10 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.networks import set_network_noise
-from napari_geosr.operations.restore.upscaling.sample_boxes import Slices, places
+from napari_geosr.operations.restore.upscaling.sample_boxes import (
+    Slices,
+    structured_boxes,
+)
 from napari_geosr.operations.restore.upscaling.sharpness import Choice, fit_sharpness
 
 if TYPE_CHECKING:
@@ -83,15 +86,15 @@ class TrialPart:
 
     Attributes
     ----------
-    given, known : ndarray
-        `known` has independent noise; it is on the grid of the result or, on the scan's
-        own scale, on that of `given`.
+    network_input, reference : ndarray
+        `reference` has independent noise; it is on the grid of the result or, on the
+        scan's own scale, on that of `network_input`.
     noise : float
-        Mean variance of the noise of `known`.
+        Mean variance of the noise of `reference`.
     """
 
-    given: FloatArray
-    known: FloatArray
+    network_input: FloatArray
+    reference: FloatArray
     noise: float
 
 
@@ -154,7 +157,7 @@ class ScanTrial:
                     f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels "
                     f"along each axis are needed, not {n}."
                 )
-        found = places(self.volume, edges, _PARTS)
+        found = structured_boxes(self.volume, edges, _PARTS)
         if not found:
             raise VolumeError(
                 f"{self.volume.title} has no part with structure and without NaN to "
@@ -175,9 +178,9 @@ class ScanTrial:
             else slice(None)
             for n, f in zip(values.shape, self.factors, strict=True)
         )
-        own, n = values[middle], self._draw_noise(values[middle], rng)
+        own, n = values[middle], self._random_noise(values[middle], rng)
         first = TrialPart(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
-        n = self._draw_noise(values, rng)
+        n = self._random_noise(values, rng)
         second = TrialPart(
             self.averaged(values + self.rate * n),
             values - n / self.rate,
@@ -199,7 +202,7 @@ class ScanTrial:
         blocks = values[cut].reshape(split)
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
-    def _draw_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Random noise with the scan's level and correlation."""
         from scipy import ndimage, signal
 
@@ -219,7 +222,7 @@ class ScanTrial:
 
     def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
         """Set noise and sharpness of the network, as before a restoration."""
-        values = np.concatenate([part.given.ravel() for part in parts])
+        values = np.concatenate([part.network_input.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
         set_network_noise(self.network, noise.standardised(self.statistics.mean, std))
@@ -229,7 +232,9 @@ class ScanTrial:
             else None
         )
         plain = self.network if layer is None else layer.network
-        pairs = [(part.given, self.run(part.given, plain)) for part in parts]
+        pairs = [
+            (part.network_input, self.run(part.network_input, plain)) for part in parts
+        ]
         fit = fit_sharpness(pairs, self.factors, noise)
         self.excess = fit.excess
         if layer is not None:
@@ -268,14 +273,17 @@ class ScanTrial:
         Mean squares without noise. On the scan's own scale the second is 0.
         """
         found = []
-        for result in (self.run(part.given), self.interpolated(part.given)):
-            if part.known.shape == part.given.shape:
-                rest = self._inner(self.averaged(result) - part.known)
-                found.append((_mean_square(rest) - part.noise, 0.0))
+        for result in (
+            self.run(part.network_input),
+            self.interpolated(part.network_input),
+        ):
+            if part.reference.shape == part.network_input.shape:
+                difference = self._inner(self.averaged(result) - part.reference)
+                found.append((_mean_square(difference) - part.noise, 0.0))
                 continue
-            rest = result - part.known
-            means = self._inner(self.averaged(rest))
-            inner = self._inner(rest, fine=True)
+            difference = result - part.reference
+            means = self._inner(self.averaged(difference))
+            inner = self._inner(difference, fine=True)
             of_means = _mean_square(means) - self.variance_share * part.noise
             of_all = _mean_square(inner) - part.noise
             found.append((of_means, of_all - of_means))
@@ -284,10 +292,10 @@ class ScanTrial:
     def detail(self, part: TrialPart) -> tuple[float, float]:
         """Variance within blocks of the scan, and within those of the coarser scan."""
         found = []
-        coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
+        coarse = float(np.mean(self.coarse_noise.at(part.network_input) ** 2))
         for values, noise, variance_share in (
-            (part.known, part.noise, self.variance_share),
-            (part.given, coarse, self.coarse_variance_share),
+            (part.reference, part.noise, self.variance_share),
+            (part.network_input, coarse, self.coarse_variance_share),
         ):
             means = self.averaged(values)
             cut = tuple(
