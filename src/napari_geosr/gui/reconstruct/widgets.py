@@ -154,6 +154,7 @@ class ReconstructWidgets(Dock):
         if self._study is None:
             self._study = StudyBox(self._viewer)
             self._study_column.addWidget(self._study)
+            self._study.show()  # not when the layout comes to it
             self._connect_study(self._study)
         return self._study
 
