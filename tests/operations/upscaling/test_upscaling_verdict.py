@@ -73,10 +73,15 @@ def test_input_and_reference_have_independent_noise(rho):
     trial.volume = Volume(scan, "ZYX")
     own, coarse = trial.draw((slice(0, 64),) * 3, rng)
     assert own.network_input.std() == pytest.approx(trial.own_noise.level, rel=0.1)
-    assert coarse.network_input.std() == pytest.approx(trial.coarse_noise.level, rel=0.1)
+    assert coarse.network_input.std() == pytest.approx(
+        trial.coarse_noise.level, rel=0.1
+    )
     if not rho:  # as noisy as the scan
         assert coarse.network_input.std() == pytest.approx(0.2, rel=0.1)
-    for part, means in ((own, own.reference), (coarse, trial.averaged(coarse.reference))):
+    for part, means in (
+        (own, own.reference),
+        (coarse, trial.averaged(coarse.reference)),
+    ):
         assert part.reference.var() == pytest.approx(part.noise, rel=0.1)
         assert abs(np.corrcoef(part.network_input.ravel(), means.ravel())[0, 1]) < 0.06
     # Noise has no detail.
