@@ -109,7 +109,7 @@ def test_a_scan_without_noise_is_left_alone(tmp_path: Path) -> None:
     clean = Volume((1000 + 200 * foam()).astype(np.uint16), "ZYX", (2, 2, 2), "µm")
     found = ranked(clean)
     assert found.keeps_scan
-    assert "contrast" in found.why
+    assert "contrast" in found.reason
     assert found.chosen.model is None
     kept = restore(clean, "auto", threads=1)
     assert np.array_equal(kept.data, clean.data)
