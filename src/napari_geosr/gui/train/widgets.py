@@ -63,7 +63,7 @@ class TrainWidgets(Dock):
         )
         self.need = text_label("What the method needs", "What the method needs.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
-        self.doubts_message = MessageRow(shortcut="")
+        self.warnings_message = MessageRow(shortcut="")
         self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
         self.name.setToolTip(
@@ -132,7 +132,7 @@ class TrainWidgets(Dock):
         column.addWidget(self.need)
         column.addLayout(self._data)
         column.addWidget(self.data_message)
-        column.addWidget(self.doubts_message)
+        column.addWidget(self.warnings_message)
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
@@ -148,7 +148,7 @@ class TrainWidgets(Dock):
         self._scroll = scrolling(inner)
         fill_dock(self, self._scroll, self.message, self.bar)
         self.view.setVisible(False)
-        self._wanted: QWidget = self.view.plot
+        self._scroll_target: QWidget = self.view.plot
         self._showing = QTimer(self)
         self._showing.setSingleShot(True)
         self._showing.timeout.connect(self._scroll_to_part)
@@ -160,8 +160,8 @@ class TrainWidgets(Dock):
 
     def show_part(self, part: QWidget) -> None:
         """Scroll to a part of the dock after layout."""
-        self._wanted = part
+        self._scroll_target = part
         self._showing.start(0)
 
     def _scroll_to_part(self) -> None:
-        self._scroll.ensureWidgetVisible(self._wanted, 0, _MARGIN)
+        self._scroll.ensureWidgetVisible(self._scroll_target, 0, _MARGIN)
