@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import (
-    LEAST_SAFETY,
+    MIN_SAFETY,
     Buffers,
     CostModel,
     count_storage,
@@ -54,7 +54,7 @@ def test_a_measured_tile_corrects_the_model():
     cost = CostModel(base=0.0, slope=100.0, safety=1.2, fixed=10)
     higher = cost.corrected(1000, 200_010)
     assert higher.peak(1000) == pytest.approx(200_010)
-    assert cost.corrected(1000, 20).safety == LEAST_SAFETY
+    assert cost.corrected(1000, 20).safety == MIN_SAFETY
 
 
 @st.composite
@@ -129,7 +129,7 @@ def test_planes_are_gathered_to_fill_chunks_of_the_target():
 
 def test_a_remembered_size_is_kept():
     spec = NetworkSpec("YX", (5, 5), (1, 1), (1, 1))
-    choice = choose_tile((1000, 1000), spec, COST, 10**12, most_voxels=90_000)
+    choice = choose_tile((1000, 1000), spec, COST, 10**12, max_voxels=90_000)
     assert choice.window_voxels <= 90_000
 
 
@@ -169,6 +169,6 @@ def test_the_largest_window_just_fits(nbytes, at_once):
         at_once=at_once,
         beyond=2,
     )
-    most = cost.most_voxels(nbytes)
+    most = cost.max_voxels(nbytes)
     assert cost.peak(most) <= nbytes
     assert cost.peak(most + 2) > nbytes
