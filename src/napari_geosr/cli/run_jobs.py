@@ -18,7 +18,7 @@ from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
 from napari_geosr.jobs.index import list_jobs
-from napari_geosr.jobs.kinds import result_word
+from napari_geosr.jobs.kinds import result_kind
 from napari_geosr.jobs.run import run_steps
 
 if TYPE_CHECKING:
@@ -112,9 +112,9 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     lines += [f"warning: {said}" for said in warnings]
     made = values.get("model")
     if made and folder.path in Path(str(made)).parents:
-        from napari_geosr.operations.train.card_summary import figures_of
+        from napari_geosr.operations.train.card_summary import summarise_card
 
-        lines.append(figures_of(Path(str(values["model"]))))
+        lines.append(summarise_card(Path(str(values["model"]))))
         if not json:
             suggest(f"restore SCAN -m {quoted(str(made))} -o restored.ome.tif")
     return _say(json, values, "\n".join(lines))
@@ -124,7 +124,7 @@ def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
     """Where what came out of a job lies, for people and programs."""
     values = folder.values()
     found = None if result is None else str(result)
-    word = result_word(str(values.get("operation")))
+    word = result_kind(str(values.get("operation")))
     if word != "model":
         return {word: found}
     restored = dict(values.get("scans") or {}).get("restore")

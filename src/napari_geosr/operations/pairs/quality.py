@@ -21,7 +21,7 @@ from napari_geosr.registration.figures import (
 from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
 #: Largest acceptable misalignment of a pair, in low-resolution voxels.
-LARGEST_SHIFT = 0.5
+MAX_SHIFT = 0.5
 #: Largest acceptable misalignment of any of its parts.
 _LARGEST_ANYWHERE = 1.0
 _LEAST_OVERLAP = 0.5
@@ -215,10 +215,10 @@ def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
             "Whether a shift is left could not be measured: the two scans hardly look "
             f"alike anywhere. {again}"
         )
-    elif shift > LARGEST_SHIFT:
+    elif shift > MAX_SHIFT:
         said.append(
             f"The two scans are still {shift:.2g} low-resolution voxels apart (the "
-            f"limit is {LARGEST_SHIFT:g}): a model would learn to blur. "
+            f"limit is {MAX_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
     elif largest is not None and largest > _LARGEST_ANYWHERE:
