@@ -23,6 +23,7 @@ from napari_geosr.inference.memory import (
 )
 from napari_geosr.inference.store_caches import PlannedArray, budget_share, held_bytes
 from napari_geosr.inference.tile_choice import (
+    MAX_COST_FACTOR,
     SECONDS_PER_TILE,
     TileChoice,
     budget_for,
@@ -133,10 +134,11 @@ class TilePlanner:
     def _required_budget(self) -> float:
         """Bytes of the smallest budget with room for a tile and the buffers."""
         box, required, budget = clip_box(self.layout, self.region), 0, 0
+        max_work = MAX_COST_FACTOR if self.region is None else math.inf
         for _ in range(_MAX_ITERATIONS):
             budget = required
             buffers = self.buffers_for(budget)
-            required = budget_for(self.layout, box, self.cost, buffers, math.inf)
+            required = budget_for(self.layout, box, self.cost, buffers, max_work)
             if required <= budget:
                 break
         return required
