@@ -102,9 +102,8 @@ def choose_tile(
     Raises
     ------
     DeviceMemoryError
-        If not even the smallest tile fits, or the smallest whose work is below
-        `MAX_COST_FACTOR` if the whole volume is restored; the message gives the required
-        memory.
+        If no tile fits. For a whole volume, only tiles with a cost factor of up to
+        `MAX_COST_FACTOR` are considered. The message gives the required memory.
     ModelError
         If the network must see the whole volume and that does not fit.
     """
