@@ -196,10 +196,8 @@ class JobFolder:
             )
         if not isinstance(values.get("training", {}), dict):
             raise JobError(f"{path}: 'training' is not a mapping of settings.")
-        relocated: AnyDict = relocate_paths(
-            values, self._original_path(), str(self.path)
-        )
-        return relocated
+        found: AnyDict = relocate_paths(values, self._old_path(), str(self.path))
+        return found
 
     def replace_values(self, values: AnyMapping) -> None:
         """Replace ``config.yaml`` atomically; call this while holding the job.
@@ -210,17 +208,16 @@ class JobFolder:
             If it cannot be written; the old contents are kept.
         """
         # Store paths as at the original location: one atomic write, no second file.
-        written = relocate_paths(
-            dict(values), str(self.path), self._original_path() or str(self.path)
-        )
+        path = str(self.path)
+        written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
 
     @property
     def was_created_here(self) -> bool:
         """Whether the job was created here, rather than copied from elsewhere."""
-        return self._original_path() == str(self.path)
+        return self._old_path() == str(self.path)
 
-    def _original_path(self) -> str:
+    def _old_path(self) -> str:
         """Path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
         return place if isinstance(place, str) and _is_absolute(place) else ""
@@ -303,11 +300,7 @@ class JobFolder:
         """
         facts, damaged = self._facts_and_error()
         state: State = _state(facts) or "interrupted"
-        if (
-            state in ALIVE
-            and reading.count(facts.get("pid"))
-            and not _is_process_alive(facts)
-        ):
+        if state in ALIVE and reading.count(facts.get("pid")) and not _is_alive(facts):
             state = "interrupted"
         values, message = AnyDict(), str(facts.get("message", "")) or damaged
         try:
@@ -500,7 +493,7 @@ def _state(facts: AnyMapping) -> State | None:
     return cast("State", state) if known else None
 
 
-def _is_process_alive(facts: AnyMapping) -> bool:
+def _is_alive(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _MAX_SILENCE
     started = reading.number(facts.get("started"))

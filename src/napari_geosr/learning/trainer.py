@@ -105,9 +105,8 @@ class Trainer:
         device = device or config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.accelerator = make_accelerator(
-            device, accelerate_precision(config, device)
-        )
+        precision = accelerate_precision(config, device)
+        self.accelerator = make_accelerator(device, precision)
         self.processes = Processes(self.accelerator, config.batch_size)
         self.preview = preview if self.accelerator.is_main_process else None
         method.prepare(patches)
@@ -163,10 +162,8 @@ class Trainer:
         for group, names in self.method.groups().items():
             parameters = [p for n in names for p in modules[n].parameters()]
             optimiser = self.method.optimiser(group, parameters)
-            self._rates[group] = [
-                group_settings["lr"] / self.config.learning_rate
-                for group_settings in optimiser.param_groups
-            ]
+            base = self.config.learning_rate
+            self._rates[group] = [each["lr"] / base for each in optimiser.param_groups]
             self.optimisers[group] = self.accelerator.prepare_optimizer(optimiser)
         self.average.to(device)
 
@@ -381,10 +378,8 @@ class Trainer:
             module.train()
         self._set_rate()
         samples = self.batches.take(self.step)
-        batches = self.parts.fit(
-            lambda: self.batches.in_parts(samples, self.parts.count)
-        )
-        losses = self.method.train_step(self, batches)
+        parts = self.parts.fit(lambda: self.batches.in_parts(samples, self.parts.count))
+        losses = self.method.train_step(self, parts)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
             raise divergence_error(f"The {bad[0]}", self.step, self.config)
@@ -409,9 +404,8 @@ class Trainer:
         if all(math.isfinite(value) for value in totals.values()):
             # Clipping by a norm that is not finite makes all gradients NaN.
             if length is not None and not math.isfinite(float(length)):
-                raise divergence_error(
-                    f"The gradient of {group}", self.step, self.config
-                )
+                gradient = f"The gradient of {group}"
+                raise divergence_error(gradient, self.step, self.config)
             self.parts.is_updated = True
             optimiser.step()
         return totals
