@@ -135,12 +135,12 @@ def scan_steps(
         # Planes that were not read may contain some.
         return replace(statistics, hot=hot) if sampled else statistics
     without, n_hot = _IntensitySums(), 0
-    look = HotVoxelFilter(source, hot).look
+    read_filtered = HotVoxelFilter(source, hot).read
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while searching for hot voxels.")
-        full_axes = tuple(slice(0, n) for n in source.shape[len(block) :])
-        voxels, positions = look((*block, *full_axes))
+        whole = tuple(slice(0, n) for n in source.shape[len(block) :])
+        voxels, positions = read_filtered((*block, *whole))
         n_hot += len(positions)
         without.add(_without_positions(voxels, positions))
         yield BlockDone(done, len(blocks))

@@ -243,7 +243,7 @@ class JobFolder:
 
     def _read_facts(self) -> AnyDict:
         path = self.path / _STATE_FILE
-        return reading.parse_mapping(atomic.patiently(path.read_bytes))
+        return reading.parse_mapping(atomic.retry_if_not_permitted(path.read_bytes))
 
     def _facts_for_update(self) -> AnyDict:
         """Contents of ``job.json``, in order to update it.
@@ -394,7 +394,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start(),
+            started=processes.own_start_time(),
             message="",
         )
 
@@ -428,7 +428,7 @@ class JobFolder:
         """Delete the current request."""
         path = self.path / "request"
         with atomic.explained(path):
-            atomic.patiently(lambda: path.unlink(missing_ok=True))
+            atomic.retry_if_not_permitted(lambda: path.unlink(missing_ok=True))
 
     # Events
 
@@ -497,4 +497,4 @@ def _is_alive(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _MAX_SILENCE
     started = reading.number(facts.get("started"))
-    return processes.still_runs(reading.count(facts.get("pid")), started)
+    return processes.is_process_running(reading.count(facts.get("pid")), started)

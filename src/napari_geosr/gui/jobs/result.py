@@ -20,10 +20,10 @@ from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
+    alignment_with,
     is_helper,
     layer_metadata,
-    place_over,
-    series_over,
+    series_alignment_with,
 )
 from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -123,7 +123,7 @@ class ResultOpener(QObject):
         placement: dict[str, Any] = {}
         if first.axes not in ("YX", "ZYX") and input_layer is not None:
             placement = (
-                series_over(first, input_layer)
+                series_alignment_with(first, input_layer)
                 if input_layer.ndim == len(first.axes)
                 else {}
             )
@@ -138,7 +138,7 @@ class ResultOpener(QObject):
         record = layer_metadata(first)[METADATA]
         layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
         for volume in others:
-            position = {} if input_layer is None else place_over(input_layer)
+            position = {} if input_layer is None else alignment_with(input_layer)
             add_result(
                 self._viewer, volume, None, visible=False, **(position | placement)
             )

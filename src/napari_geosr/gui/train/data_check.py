@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.operations.inputs import open_for_training
 from napari_geosr.operations.train import TrainingConfig
 from napari_geosr.operations.train.checks import smaller_patch_warnings
@@ -69,7 +69,8 @@ class DataCheck(QObject):
         super().__init__(parent)
         self._get_question = get_question
         self._answers: dict[Any, str] = {}
-        self._task: BackgroundTask | None = None
+        self._activity = Activity(self)
+        self._activity.idle.connect(self._check)
         self._current_scans: Any = None
         self.text = ""
         self._timer = QTimer(self)
@@ -85,22 +86,19 @@ class DataCheck(QObject):
         question = self._get_question()
         about = None if question is None else (question.method, question.identity)
         known = question is not None and question.key in self._answers
-        if known or about != self._current_scans:  # otherwise keep the text until then
+        if (
+            known or about != self._current_scans
+        ):  # otherwise keep it until more is known
             self._set_text(self._answers[question.key] if question and known else "")
         self._current_scans = about
-        if question is None or question.key in self._answers or self._task is not None:
+        if question is None or question.key in self._answers or self._activity.busy:
             return
-        self._task = BackgroundTask(
+        self._activity.start(
+            "check",
             lambda _stop: _check_steps(question),
-            owner=self,
-            on_result=lambda said: self._answers.update({question.key: said}),
+            lambda said: self._answers.update({question.key: said}),
             on_error=lambda _error: self._answers.update({question.key: ""}),
-            on_finished=self._on_finished,
         )
-
-    def _on_finished(self) -> None:
-        self._task = None
-        self._check()
 
     def _set_text(self, text: str) -> None:
         if text != self.text:

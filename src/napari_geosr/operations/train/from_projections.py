@@ -20,7 +20,7 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop,
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import left_unfinished, remove_unfinished
+from napari_geosr.io.unfinished import remove_unfinished, usable_unfinished
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
@@ -347,7 +347,7 @@ def _restore_steps(
 
 def _unfinished_restoration(model: str, out: Path) -> Volume | None:
     """Return the unfinished `out` of the same model; discard that of another one."""
-    unfinished = left_unfinished(out)
+    unfinished = usable_unfinished(out)
     if unfinished is None:
         return None
     provenance = unfinished.provenance

@@ -70,8 +70,8 @@ def _detect_hot_voxels(volume: Volume) -> HotVoxels | None:
 
 
 def _count_hot_voxels(plane: np.ndarray, hot: HotVoxels) -> int:
-    """Count the hot voxels of a plane, without using adjacent planes."""
-    return len(HotVoxelFilter(plane, hot).look(tuple(map(_all, plane.shape)))[1])
+    """Hot voxels of a plane; its neighbours are not looked at."""
+    return len(HotVoxelFilter(plane, hot).read(tuple(map(_all, plane.shape)))[1])
 
 
 def _all(n: int) -> slice:
