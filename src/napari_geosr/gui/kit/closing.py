@@ -226,7 +226,7 @@ class Closing(QObject):
         for run in runs:
             run.hand_over(
                 start=answer == _CLOSE,
-                then=partial(handed_over, run),
+                on_done=partial(handed_over, run),
                 # The dock shows the error; the window stays open.
                 failed=handovers.clear,
             )
