@@ -139,7 +139,7 @@ def test_import_and_remove(
     assert said == {"name": "mine", "path": str(own / "mine"), "notes": []}
     assert "mine" in listed(capsys)
     [entry] = catalogue.list_models(catalogue.ModelFilter(words="own"))
-    assert (entry.name, entry.where) == ("mine", f"own: {own / 'mine'}")
+    assert (entry.name, entry.location) == ("mine", f"own: {own / 'mine'}")
     assert run(["models", "import", packed, "--name", "mine"]) == 2
     assert "already" in capsys.readouterr().err
     assert run(["models", "remove", "mine"]) == 0

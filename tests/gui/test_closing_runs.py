@@ -327,7 +327,7 @@ class Run:
     """As a dock has it."""
 
     description, remark = "Restoring foam", "In the background it continues."
-    keeps_part = True
+    can_keep_part = True
 
 
 def test_the_question_has_three_answers(viewer, monkeypatch):

@@ -280,16 +280,16 @@ def test_a_wish_that_was_lost_is_said_again(tmp_path):
 
     job = make_job(tmp_path, "new", "queued")
     watch = JobWatch(job.path)
-    watch.ask("pause")
+    watch.request("pause")
     job.clear_request()  # as a process does that begins
     facts = {"pid": os.getpid(), "host": socket.gethostname()}
     job.set_state("running", started=psutil.Process().create_time(), **facts)
     watch.read()
-    assert job.requested() == "pause"
+    assert job.pending_request() == "pause"
     job.clear_request()
     job.set_state("paused")
     watch.read()
-    assert (watch.wish, job.requested()) == ("", "")
+    assert (watch.pending_request, job.pending_request()) == ("", "")
 
 
 def test_long_curves_are_drawn_with_few_points():

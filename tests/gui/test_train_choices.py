@@ -69,7 +69,7 @@ def test_settings_of_one_use_stay_there(viewer):
 def test_an_estimate_names_what_trained_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
     assert "meanwhile" not in format_estimate(alone)
-    text = format_estimate(replace(alone, beside=("foam", "sand")))
+    text = format_estimate(replace(alone, concurrent=("foam", "sand")))
     assert "'foam' and 'sand' are training at the same time" in text
 
 

@@ -35,8 +35,8 @@ def a_backend(monkeypatch):
     monkeypatch.setattr(backends, "installed", lambda: True)
     monkeypatch.setattr(backends, "openvino_version", lambda: "2031.1")
     monkeypatch.setattr(backends, "_converted", lambda network, _: Other(network))
-    monkeypatch.setattr(backends, "WORTHWHILE_SECONDS", 0.0)
-    monkeypatch.setattr(backends, "WORTHWHILE_SPEED", 0.0)
+    monkeypatch.setattr(backends, "MIN_REMAINING_SECONDS", 0.0)
+    monkeypatch.setattr(backends, "MIN_SPEED_UP", 0.0)
 
 
 @pytest.fixture

@@ -25,9 +25,9 @@ from napari_geosr.operations.compare import (
 from napari_geosr.operations.compare import files as report_files
 from napari_geosr.operations.inputs import (
     InputConfig,
+    check_not_source,
     open_companion,
     open_volume,
-    refuse_own_source,
 )
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def compare(
     sample = None if mask is None else companion(mask)
     halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
     for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     report, warnings = run_command(
         lambda should_stop: compare_steps(
             volumes,

@@ -28,7 +28,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.inputs.scan import (
-    noise_in_words,
+    describe_noise,
     noise_steps,
     open_questions,
 )
@@ -90,7 +90,7 @@ def info(
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
     if measured_noise is not None:
-        print(f"{'noise':<12} {noise_in_words(measured_noise)}")
+        print(f"{'noise':<12} {describe_noise(measured_noise)}")
         suggest_next(f"models rank {quoted(input)}")
     return 0
 

@@ -21,9 +21,9 @@ from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.index import STATE_WORDS, find
-from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
+from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.operations.train.card_summary import figures_of
+from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -80,7 +80,7 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         watts = last["watts"]
         rows.append(("power", f"{watts:.0f} W" if watts >= 1 else "less than 1 W"))
     if status.result is not None:
-        rows.append((result_word(status.operation), status.result))
+        rows.append((result_kind(status.operation), status.result))
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.state == "failed":
@@ -118,9 +118,9 @@ def watch_jobs(
     if status.state == "failed":
         print(_resume_hint(status), file=sys.stderr)
     if status.result is not None:
-        print(f"{result_word(status.operation).capitalize()}: {status.result}")
+        print(f"{result_kind(status.operation).capitalize()}: {status.result}")
         if status.operation in MAKE_MODELS:
-            print(figures_of(status.result))
+            print(summarise_card(status.result))
     return 1 if status.state in _FAILED_STATES else 0
 
 
@@ -215,7 +215,7 @@ def remove_jobs(
     folder = index.find(job)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
-        print(f"Removed the job in {folder.path}; kept {index.names_of(kept)}")
+        print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
         return 0
     print(f"Removed {folder.path}")
     return 0

@@ -19,9 +19,9 @@ from napari_geosr.cli.options import (
 )
 from napari_geosr.operations.inputs import (
     InputConfig,
+    check_not_source,
     open_companion,
     open_volume,
-    refuse_own_source,
 )
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -114,7 +114,7 @@ def measure(
         notes += new_notes
     companions = [c for c in (sample, deviation) if c is not None]
     for volume in (*volumes.values(), *companions):
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     given = {"mask": sample, "uncertainty": deviation}
     journal = MeasureJournal(
         out, volumes, {k: v for k, v in given.items() if v is not None}, merged

@@ -16,7 +16,7 @@ from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.formats import about_formats, about_sources
+from napari_geosr.operations.models.formats import format_help, source_help
 from napari_geosr.operations.restore import ranking
 from napari_geosr.operations.restore.ranking.config import RankConfig
 
@@ -104,7 +104,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
     """
     from rich.console import Console
 
-    card = catalogue.sound_card(name)
+    card = catalogue.checked_card(name)
     if json:
         print_json(card.model_dump(mode="json"))
         return 0
@@ -200,7 +200,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 def import_models(
     source: Annotated[
-        str, Parameter(help=f"{about_sources()}; or a bundle of napari-geosr.")
+        str, Parameter(help=f"{source_help()}; or a bundle of napari-geosr.")
     ],
     /,
     *,
@@ -238,7 +238,7 @@ def export_models(
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
-        str, Parameter(help=f"Format to write: {about_formats()}.")
+        str, Parameter(help=f"Format to write: {format_help()}.")
     ],
     out: Annotated[
         Path,

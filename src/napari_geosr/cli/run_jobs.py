@@ -18,9 +18,9 @@ from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
 from napari_geosr.jobs.index import list_jobs
-from napari_geosr.jobs.kinds import result_word
+from napari_geosr.jobs.kinds import result_kind
 from napari_geosr.jobs.run import run_steps
-from napari_geosr.operations.train.card_summary import figures_of
+from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -113,7 +113,7 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     lines += [f"warning: {warning}" for warning in warnings]
     model = values.get("model")
     if model and folder.path in Path(str(model)).parents:
-        lines.append(figures_of(Path(str(values["model"]))))
+        lines.append(summarise_card(Path(str(values["model"]))))
         if not json:
             suggest_next(f"restore SCAN -m {quoted(str(model))} -o restored.ome.tif")
     return _print_result(json, values, "\n".join(lines))
@@ -123,7 +123,7 @@ def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
     """Paths of the results of a job, by kind."""
     values = folder.values()
     path = None if result is None else str(result)
-    word = result_word(str(values.get("operation")))
+    word = result_kind(str(values.get("operation")))
     if word != "model":
         return {word: path}
     restored = dict(values.get("scans") or {}).get("restore")

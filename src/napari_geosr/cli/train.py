@@ -22,13 +22,13 @@ from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
-from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
     METHODS_FROM_PROJECTIONS,
     ProjectionsTrainJob,
     ScansConfig,
 )
-from napari_geosr.operations.train.name import proposed_name, without_no_name
+from napari_geosr.operations.train.name import proposed_name, without_default_name
 
 #: Examples in the help of a method, after ``train METHOD``.
 _EXAMPLES = {
@@ -141,10 +141,10 @@ def _new_job(
     stored: AnyDict = {}
     if settings is not None:
         saved = TrainJob.from_yaml_file(settings, method)
-        stored = without_no_name(saved.training.model_dump(exclude_unset=True))
+        stored = without_default_name(saved.training.model_dump(exclude_unset=True))
         reading = reading or saved.reading
     values = stored | given
-    if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
+    if values.get("from_model") and not values.keys() & NETWORK_FIELDS:
         values = fine_tune_settings(values["from_model"], method) | values
     if "name" not in values:
         sources = values.get("source") or ()
@@ -237,9 +237,11 @@ def new_job_from_scans(
     JobFolder
     """
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    stored = {} if settings is None else without_no_name(_training_section(settings))
+    stored = (
+        {} if settings is None else without_default_name(_training_section(settings))
+    )
     values = {k: v for k, v in stored.items() if k not in ("source", "target")} | given
-    if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
+    if values.get("from_model") and not values.keys() & NETWORK_FIELDS:
         values = fine_tune_settings(values["from_model"], method) | values
     if "name" not in values and scans.projections is not None:
         values["name"] = proposed_name(method, [scans.projections], taken_names())

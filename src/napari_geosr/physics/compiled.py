@@ -36,18 +36,18 @@ def compiled(function: F) -> F:
 
 
 @contextmanager
-def interruptible(stop_if_asked: Callable[[], None]) -> Iterator[None]:
-    """Call `stop_if_asked`, which may raise, between parts of `in_threads`."""
-    before = getattr(_caller, "stop_if_asked", None)
-    _caller.stop_if_asked = stop_if_asked
+def interruptible(raise_if_stopped: Callable[[], None]) -> Iterator[None]:
+    """Call `raise_if_stopped`, which may raise, between parts of `in_threads`."""
+    before = getattr(_caller, "raise_if_stopped", None)
+    _caller.raise_if_stopped = raise_if_stopped
     try:
         yield
     finally:
-        _caller.stop_if_asked = before
+        _caller.raise_if_stopped = before
 
 
 def _stop_if_asked() -> None:
-    ask = getattr(_caller, "stop_if_asked", None)
+    ask = getattr(_caller, "raise_if_stopped", None)
     if ask is not None:
         ask()
 

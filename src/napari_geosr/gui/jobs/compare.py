@@ -120,28 +120,28 @@ class JobComparison(QWidget):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        place = None
+        index = None
         if volume.axes == "ZYX":
             axis = layer.ndim - 3
-            place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
+            index = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
         self.activity.start(
             "compare",
-            lambda stop: compare_steps(volume, place, jobs, stop),
-            lambda found: self._show(layer, found),
+            lambda stop: compare_steps(volume, index, jobs, stop),
+            lambda volumes: self._show(layer, volumes),
         )
 
-    def _show(self, like: Image, found: list[Volume]) -> None:
+    def _show(self, source_layer: Image, volumes: list[Volume]) -> None:
         self.box.clear()
         for layer in list(self._viewer.layers):
             if layer.metadata.get(METADATA, {}).get("helper") == _HELPER:
                 remove_in_place(self._viewer, layer)
         active = self._viewer.layers.selection.active
-        source = like if like in self._viewer.layers else None
+        source = source_layer if source_layer in self._viewer.layers else None
         first, second = (
             add_image_result(
                 self._viewer, volume, source, metadata=helper_metadata(_HELPER)
             )
-            for volume in found
+            for volume in volumes
         )
         self._viewer.layers.selection.active = active
         self.box.set_pair(first, second)
@@ -151,7 +151,7 @@ class JobComparison(QWidget):
 
 def compare_steps(
     volume: Volume,
-    place: int | None,
+    index: int | None,
     jobs: Sequence[JobFolder],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[Volume]]:
@@ -159,7 +159,7 @@ def compare_steps(
 
     Parameters
     ----------
-    place : int or None
+    index : int or None
         Index of the slice; None for a single image. A job without a model yet
         uses the slice of its last preview instead.
 
@@ -185,19 +185,19 @@ def compare_steps(
             "The previews of the two jobs show different slices. Wait until one of "
             "the jobs has finished."
         )
-    place = shown.pop() if shown else place
+    index = shown.pop() if shown else index
     region = tuple(slice(0, n) for n in volume.shape)
-    if place is not None:
-        region = (slice(place, place + 1), *region[1:])
-    found = []
+    if index is not None:
+        region = (slice(index, index + 1), *region[1:])
+    volumes = []
     for status in statuses:
-        made = previews.get(status.path)
-        if made is None:
+        result = previews.get(status.path)
+        if result is None:
             config = RestoreConfig.create(model=str(status.result))
             prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
-            made = yield from preview_steps(prepared, region, should_stop=should_stop)
-        found.append(made.replace(name=f"{volume.name} · {status.path.name}"))
-    return found
+            result = yield from preview_steps(prepared, region, should_stop=should_stop)
+        volumes.append(result.replace(name=f"{volume.name} · {status.path.name}"))
+    return volumes
 
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
@@ -214,10 +214,10 @@ def _slice_of(preview: Volume, volume: Volume) -> int | None:
     """Index of the slice of `volume` that a preview shows, by its position."""
     if volume.axes != "ZYX" or preview.axes != "ZYX":
         return None
-    place = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
-    if not 0 <= place < volume.shape[0]:
+    index = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
+    if not 0 <= index < volume.shape[0]:
         raise JobError(
             f"A preview lies outside of {volume.title}: choose the image that the job "
             "learns from."
         )
-    return place
+    return index

@@ -79,7 +79,7 @@ class JobWidgets(QWidget):
         self.show_preview.setChecked(True)
         self.show_preview.setAccessibleName("Show preview")
         self.show_preview.setToolTip(
-            "Show one slice as the network restores it now, in a layer of its own "
+            "Show the network's current result for one slice in a separate layer "
             "(Alt+Shift+V)."
         )
         self.show_preview.setShortcut("Alt+Shift+V")

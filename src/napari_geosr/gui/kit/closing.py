@@ -43,7 +43,7 @@ class DockRun(Protocol):
         """How the run continues as a job, in a sentence."""
 
     @property
-    def keeps_part(self) -> bool:
+    def can_keep_part(self) -> bool:
         """Whether its finished part can be kept when it stops."""
 
     @property
@@ -51,7 +51,7 @@ class DockRun(Protocol):
         """Whether it is currently running."""
 
     def hand_over(
-        self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
+        self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
         """Stop the run and keep it as a job, which by default starts at once.
 
@@ -59,7 +59,7 @@ class DockRun(Protocol):
         ----------
         start : bool
             If False, the job is paused; a run without a finished part is only stopped.
-        then, failed : callable
+        on_done, failed : callable
             One of them is called when the handover has ended.
         """
 
@@ -226,7 +226,7 @@ class Closing(QObject):
         for run in runs:
             run.hand_over(
                 start=answer == _CLOSE,
-                then=partial(handed_over, run),
+                on_done=partial(handed_over, run),
                 # The dock shows the error; the window stays open.
                 failed=handovers.clear,
             )
@@ -396,7 +396,7 @@ def ask_about_runs(
         them = "them" if len(runs) > 1 else "it"
         box.setInformativeText(" ".join([*remarks, f"Follow {them} in the Jobs dock."]))
         keep = box.addButton("&Keep running in the background", roles.AcceptRole)
-        kept = any(run.keeps_part for run in runs)
+        kept = any(run.can_keep_part for run in runs)
         stop = box.addButton(
             "&Stop and keep what is finished" if kept else "&Stop", roles.AcceptRole
         )

@@ -52,10 +52,10 @@ def format_estimate(estimate: TrainingEstimate) -> str:
         f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
         "timed on this machine under its present load"
     )
-    if not estimate.beside:
+    if not estimate.concurrent:
         return text
-    names = " and ".join(repr(name) for name in estimate.beside)
-    trains = "is training" if len(estimate.beside) == 1 else "are training"
+    names = " and ".join(repr(name) for name in estimate.concurrent)
+    trains = "is training" if len(estimate.concurrent) == 1 else "are training"
     return (
         f"{text}. {names} {trains} at the same time. Alone it is faster, and once "
         "started it waits until the others have finished"

@@ -35,7 +35,7 @@ from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.formats import about_sources, formats, suffixes
+from napari_geosr.operations.models.formats import formats, source_help, suffixes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -90,8 +90,8 @@ class ModelsDock(Dock):
     def load_steps(cls) -> Generator[Step, None, None]:
         """Read the model cards and the formats that can be imported."""
         yield StageStarted(message="Reading the models")
-        catalogue.look()
-        about_sources()
+        catalogue.scan_folders()
+        source_help()
 
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
@@ -106,7 +106,7 @@ class ModelsDock(Dock):
         )
         self.import_button = button(
             "&Import…",
-            f"Import a third-party model: {about_sources()}. Nothing in it is "
+            f"Import a third-party model: {source_help()}. Nothing in it is "
             "executed. Files can be dropped here as well.",
         )
         self.zoo_button = button(
@@ -193,10 +193,10 @@ class ModelsDock(Dock):
     def _add(self, name: str, entry: ZooEntry) -> None:
         card = entry.card
         factor = str(card.upscale_factor) if card.upscale_factor > 1 else ""
-        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.whose])
+        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.origin])
         item.setData(0, _NAME, name)
         for column in range(item.columnCount()):
-            item.setToolTip(column, html.escape(f"{card.title}; {entry.where}"))
+            item.setToolTip(column, html.escape(f"{card.title}; {entry.location}"))
         self.tree.addTopLevelItem(item)
 
     def items(self) -> list[QTreeWidgetItem]:
@@ -424,7 +424,7 @@ def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
 
 def _list_steps() -> Generator[Step, None, tuple[list[ZooEntry], dict[str, str]]]:
     yield from ()
-    return catalogue.look()
+    return catalogue.scan_folders()
 
 
 def _remove_steps(name: str) -> Generator[Step, None, Path]:

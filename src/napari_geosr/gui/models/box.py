@@ -86,7 +86,7 @@ class ModelBox(QWidget):
         layout.setSpacing(2)
         layout.addLayout(row)
         self.open_button.clicked.connect(self._on_open)
-        entries, self._damaged = catalogue.look()
+        entries, self._damaged = catalogue.scan_folders()
         for entry in entries:
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()

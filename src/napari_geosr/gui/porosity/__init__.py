@@ -52,7 +52,7 @@ class PorosityDock(PorosityWidgets):
         self._exporting = Activity(self)
         self._opening = Activity(self)
         self.handover = RunHandover(self.activity, self, "measure")
-        self.handover.keeps_part = False
+        self.handover.can_keep_part = False
         self._measured_at: Key = ()
         self._measured: PoreMeasurement | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}

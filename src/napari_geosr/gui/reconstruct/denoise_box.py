@@ -31,7 +31,7 @@ from napari_geosr.jobs.index import STATE_WORDS
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.preview import contrast
 from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
-from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
+from napari_geosr.operations.train.scans import RECONSTRUCTION_FIELDS, ScansConfig
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -284,7 +284,7 @@ def scans_config(
     if {"endpoint", "angle_unit"} & set(opened.reading):
         np.savetxt(folder / _ANGLES, opened.scan.angles)
         reading |= {"angles": str(folder / _ANGLES), "angle_range": None}
-    settings = {name: getattr(config, name) for name in OF_A_RECONSTRUCTION}
+    settings = {name: getattr(config, name) for name in RECONSTRUCTION_FIELDS}
     known = config.centre if config.centre != "auto" else column
     return ScansConfig.create(
         projections=path,
@@ -340,7 +340,9 @@ def denoise_steps(
         )
         job = ProjectionsTrainJob.create_for(METHOD, scans, training)
         job.check()
-        job_folder = JobFolder.create(folder, job.to_values(), name=name, is_mine=True)
+        job_folder = JobFolder.create(
+            folder, job.to_values(), name=name, allow_existing=True
+        )
     local.start(job_folder)
     return folder
 

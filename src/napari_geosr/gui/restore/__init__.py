@@ -71,7 +71,7 @@ class RestoreDock(RestoreWidgets):
     def load_steps(cls) -> Generator[Step, None, None]:
         """Read the model cards and the kinds of uncertainty."""
         yield StageStarted(message="Reading the models")
-        catalogue.look()
+        catalogue.scan_folders()
         kinds()
 
     def _make_activity(self) -> RestoreActivity:

@@ -17,7 +17,7 @@ from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import local
 from napari_geosr.jobs.data import (
-    is_its_file,
+    equals_file,
     new_folder,
     removed_on_failure,
     write_into_job,
@@ -86,7 +86,7 @@ def start_steps(
             path,
             job.to_values(),
             name=f"study of {plan.opened.scan.name}",
-            is_mine=True,
+            allow_existing=True,
         )
     local.start(job_folder)
     return job_folder.path
@@ -132,10 +132,10 @@ def _store_volume(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
     """The file that holds a layer's volume: its own, or one written here."""
-    if volume.source is not None and is_its_file(volume, should_stop):
+    if volume.source is not None and equals_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)
-    if is_its_file(volume.replace(source=path), should_stop):
+    if equals_file(volume.replace(source=path), should_stop):
         return path
     if not may_write:
         return None

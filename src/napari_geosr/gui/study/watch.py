@@ -55,7 +55,7 @@ class StudyWatch:
     @property
     def is_asked_to_stop(self) -> bool:
         """Whether a pause is requested but not yet in effect."""
-        return self._watch.wish != ""
+        return self._watch.pending_request != ""
 
     @property
     def n_cells(self) -> int:
@@ -75,7 +75,7 @@ class StudyWatch:
 
     def pause(self) -> None:
         """Ask the job to stop after the current block."""
-        self._watch.ask("pause")
+        self._watch.request("pause")
 
     def read(self) -> None:
         """Read new events and results.

@@ -45,7 +45,7 @@ from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,
 )
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.registration.figures import block_shifts
@@ -60,7 +60,7 @@ __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 #: Minimum and maximum number of volumes in a comparison.
 FEWEST, MOST = 2, 6
 #: Misalignment, in voxels, above which a warning is given.
-LARGEST_SHIFT = 0.2
+MAX_SHIFT = 0.2
 #: Share of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
 #: Bytes per voxel of a block during a Fourier transform.
@@ -136,7 +136,7 @@ def compare_steps(
     said = _RunLog()
     chosen = settled({k: one_volume(v) for k, v in volumes.items()}, said.remarks)
     for volume in chosen.values():
-        for doubt in reading_doubts(volume):
+        for doubt in input_warnings(volume):
             yield said.warn(doubt)
     # Refuse before the work, as far as the records tell.
     halves = refuse_by_record(chosen, config.fsc, halves)
@@ -274,7 +274,7 @@ def _shift_steps(
             raise Cancelled("The comparison was cancelled.")
         shift = _shift_of(base, group.placed[key])
         found[key] = shift
-        if shift is not None and shift.length > LARGEST_SHIFT:
+        if shift is not None and shift.length > MAX_SHIFT:
             vector = ", ".join(f"{v:+.2f}" for v in shift.voxels)
             yield said.warn(
                 f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "

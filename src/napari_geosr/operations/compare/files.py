@@ -20,7 +20,7 @@ from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.page import quality_page
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.operations.compare.config import CompareConfig
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import safe_name
 
@@ -86,7 +86,7 @@ def write(
         overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     folder = files["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

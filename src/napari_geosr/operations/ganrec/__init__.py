@@ -104,7 +104,7 @@ def ganrec_steps(
                 "projection is as good, and much quicker: GANrec is for few of them."
             )
         blocks = _Blocks(config, ready, folder, record, meter)
-        meter.go_on(folder / "energy.json", blocks.done)
+        meter.resume(folder / "energy.json", blocks.done)
         with meter:
             yield from blocks.fit_steps(should_stop, keep_unfinished)
     except Cancelled:

@@ -30,7 +30,7 @@ from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -155,7 +155,7 @@ def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Settings for label volumes (pores already) and unfinished restorations."""
-    remarks = reading_doubts(volume)
+    remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(

@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.measure import export
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
@@ -136,7 +136,7 @@ def write(
         overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     folder = files["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

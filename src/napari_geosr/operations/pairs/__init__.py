@@ -31,7 +31,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.output import Output
-from napari_geosr.operations.inputs.scan import file_doubts
+from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (
     created_folder,
@@ -131,7 +131,7 @@ def pairs_steps(
     low, high = with_matching_axes(low, high)
     factor = fitting_factor(low, high, config)
     factors = config.factors(len(low.axes), factor)
-    warnings = [*file_doubts(low), *file_doubts(high)]
+    warnings = [*reader_warnings(low), *reader_warnings(high)]
     warnings += [text for text in (finer_than_needed(low, high, factors),) if text]
     aligned = yield from align_steps(
         low,

@@ -28,7 +28,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs.scan import file_doubts
+from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
 from napari_geosr.operations.pairs.config import DegradeConfig
@@ -110,7 +110,7 @@ def degrade_steps(
     high = cropped(whole, factors)
     yield StageStarted(message="Looking at the grey values")
     levels: ContrastLevels = contrast_levels(high)
-    warnings = [*file_doubts(whole), *untrained_factor_notes(factor)]
+    warnings = [*reader_warnings(whole), *untrained_factor_notes(factor)]
     measured: ImagingEstimate | None = None
     adopted: AnyDict = {}
     if like is not None:

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 
 #: Upscale factors with available networks.
 _TRAINED = (1, 2, 4, 8)
@@ -58,7 +58,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
             "allow overwriting (--overwrite)."
         )
     for volume in inputs:
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     return files
 
 

@@ -21,7 +21,7 @@ from napari_geosr.registration.figures import (
 from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
 #: Largest acceptable misalignment of a pair, in low-resolution voxels.
-LARGEST_SHIFT = 0.5
+MAX_SHIFT = 0.5
 #: Largest acceptable misalignment of any of its parts.
 _MAX_SHIFT_ANYWHERE = 1.0
 _MIN_OVERLAP = 0.5
@@ -217,10 +217,10 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
             "The residual shift could not be measured: the two scans hardly look alike "
             f"anywhere. {again}"
         )
-    elif shift > LARGEST_SHIFT:
+    elif shift > MAX_SHIFT:
         warnings.append(
             f"The two scans are still {shift:.2g} low-resolution voxels apart (the "
-            f"limit is {LARGEST_SHIFT:g}): a model would learn to blur. "
+            f"limit is {MAX_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
     elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:

@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.unfinished import find_unfinished
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -91,7 +91,7 @@ def reconstruct_steps(
         io.check_output(out, overwrite=overwrite, continues=unfinished is not None)
         if scan.source is not None:
             as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
-            refuse_own_source(as_volume, out)
+            check_not_source(as_volume, out)
     known = None if unfinished is None else centre_of(unfinished)
     centre = None
     if known is not None:

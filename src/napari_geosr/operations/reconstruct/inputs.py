@@ -14,18 +14,18 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
 _TWO = Parameter(negative="", consume_multiple=True)
 
 
 def _numbers(value: object) -> Any:
-    return numbers_from(value, float, "0,180")
+    return parse_numbers(value, float, "0,180")
 
 
 def _rows(value: object) -> Any:
-    return numbers_from(value, int, "100,120")
+    return parse_numbers(value, int, "100,120")
 
 
 def _two(value: tuple[Any, ...] | None) -> Any:

@@ -38,7 +38,7 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
@@ -105,7 +105,7 @@ def restore_average_steps(
         raise ConfigError("An average needs at least two inputs of the same object.")
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
-        refuse_own_source(volume, *([] if out is None else [out]))
+        check_not_source(volume, *([] if out is None else [out]))
     mean_volume(volumes, "all")  # reports which of them differs
     if config.model == AUTO:
         raise ConfigError(

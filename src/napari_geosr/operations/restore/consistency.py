@@ -20,7 +20,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.redegrade import Pair
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -207,7 +207,7 @@ def consistency_steps(
     if out is not None:
         io.check_output(out, overwrite=overwrite)
         for volume in (scan, result):
-            refuse_own_source(volume, out)
+            check_not_source(volume, out)
     flat = len(scan.shape) == 2
     pair = Pair(
         _Stack(scan.data) if flat else scan.data,

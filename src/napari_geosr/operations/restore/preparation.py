@@ -26,9 +26,9 @@ from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.models import zoo
-from napari_geosr.models.distribution import draw_sample, judge
-from napari_geosr.networks import set_network_noise, wants_noise
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.models.distribution import compare_with_training, draw_sample
+from napari_geosr.networks import needs_noise, set_network_noise
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
@@ -178,7 +178,7 @@ def prepare_steps(
     whole = volume if whole is None else whole
     model, others = _models(volume, config, ranking)
     noise = ranking.noise if noise is None and ranking is not None else noise
-    for doubt in reading_doubts(volume, [each.card for each in (model, *others)]):
+    for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
         yield WarningIssued(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
@@ -208,7 +208,7 @@ def prepare_steps(
     network: Any = model.restorer()
     if config.uncertainty != members.NONE:
         network = _all_members(volume, config, (model, *others), statistics)
-    if wants_noise(network):
+    if needs_noise(network):
         if noise is None:
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(seen)
@@ -278,11 +278,11 @@ def _likeness_steps(
     volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
 ) -> Generator[Step, None, TrainingLikeness]:
     """Judge how similar the volume is to the training data of each model."""
-    likeness = judge(model.card, draw_sample(whole), volume)
+    likeness = compare_with_training(model.card, draw_sample(whole), volume)
     if likeness.level != "ok":
         yield WarningIssued(message=" ".join(likeness.reasons))
     for other in others:
-        second = judge(other.card, draw_sample(whole), volume)
+        second = compare_with_training(other.card, draw_sample(whole), volume)
         if second.level != "ok":
             reasons = " ".join(second.reasons)
             yield WarningIssued(message=f"{other.card.name}: {reasons}")
@@ -338,7 +338,7 @@ def with_strength(
 
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
-    if prepared.noise is None or not wants_noise(prepared.network):
+    if prepared.noise is None or not needs_noise(prepared.network):
         raise ConfigError(
             f"The model {prepared.model.card.name!r} does not know the level of the "
             "noise, so its strength cannot be set."
@@ -360,7 +360,7 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     """
     from copy import deepcopy
 
-    if prepared.noise is None or not wants_noise(prepared.network):
+    if prepared.noise is None or not needs_noise(prepared.network):
         return prepared
     network = deepcopy(prepared.network)  # the original may be running
     noise = prepared.noise.scaled(factor)

@@ -10,7 +10,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
 from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
 from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
@@ -209,7 +209,7 @@ class StudyConfig(Config):
     @field_validator("counts", mode="before")
     @classmethod
     def _read_counts(cls, value: Any) -> Any:
-        return numbers_from(value, int, "50,75,100")
+        return parse_numbers(value, int, "50,75,100")
 
     @field_validator("counts")
     @classmethod
@@ -221,7 +221,7 @@ class StudyConfig(Config):
     @field_validator("exposure", mode="before")
     @classmethod
     def _read_exposure(cls, value: Any) -> Any:
-        return numbers_from(value, float, "1,0.3,0.1")
+        return parse_numbers(value, float, "1,0.3,0.1")
 
     @field_validator("exposure")
     @classmethod

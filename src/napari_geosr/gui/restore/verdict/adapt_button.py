@@ -103,7 +103,7 @@ class AdaptButton(QPushButton):
 
     def _on_clicked(self) -> None:
         if self._watch is not None:
-            self._watch.ask("cancel")
+            self._watch.request("cancel")
             self.setEnabled(False)
         elif self.activity.busy:
             self.activity.cancel()

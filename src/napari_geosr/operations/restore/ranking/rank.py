@@ -156,7 +156,7 @@ def _candidates(
             if reason:
                 raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
         return named, {}
-    entries, faults = zoo.look()
+    entries, faults = zoo.scan_folders()
     found, skipped = [], {path.stem: reason for path, reason in faults.items()}
     for entry in entries:
         if entry.card.task != "denoise":
