@@ -43,7 +43,7 @@ _MEMORY = ("tests/inference/test_memory.py",)
 _SHORT_OF_MEMORY = ("tests/faults/test_out_of_memory.py",)
 _PORES = ("tests/measure/test_porosity.py", "tests/measure/test_report.py")
 _SHIFT = ("tests/measure/reliability/test_threshold_shift.py",)
-_BAND = ("tests/measure/test_band.py",)
+_INTERVAL = ("tests/measure/test_interval.py",)
 _FBP = ("tests/tomography/test_filtered.py",)
 _FAN = ("tests/tomography/test_fan_weights.py",)
 _TURN = ("tests/core/test_angles.py",)
@@ -186,7 +186,7 @@ MUTATIONS = (
         "the automatic sample mask takes in what was not reconstructed",
         ("tests/measure/test_envelope.py",),
     ),
-    # Porosity, its range and its band
+    # Porosity, its range and its interval
     Mutation(
         "five-percent",
         "measure/segment.py",
@@ -252,36 +252,36 @@ MUTATIONS = (
         _PORES,
     ),
     Mutation(
-        "band-half",
-        "measure/band.py",
+        "interval-half",
+        "measure/interval.py",
         "spread=abs(share[-1.0] - share[1.0]) / 2",
         "spread=abs(share[-1.0] - share[1.0])",
         "the ± of the porosity is twice as wide",
-        _BAND,
+        _INTERVAL,
     ),
     Mutation(
-        "band-side",
-        "measure/band.py",
+        "interval-side",
+        "measure/interval.py",
         'sign = 1.0 if phase == "dark" else -1.0',
         'sign = -1.0 if phase == "dark" else 1.0',
-        "a band is calibrated to the wrong side",
-        _BAND,
+        "an interval is calibrated to the wrong side",
+        _INTERVAL,
     ),
     Mutation(
-        "band-quantile",
-        "measure/band.py",
+        "interval-quantile",
+        "measure/interval.py",
         "at = round((1 - porosity) * len(moves))",
         "at = round(porosity * len(moves))",
-        "a band is calibrated to the porosity of the solid",
-        _BAND,
+        "an interval is calibrated to the porosity of the solid",
+        _INTERVAL,
     ),
     Mutation(
-        "band-missing",
-        "measure/band.py",
+        "interval-missing",
+        "measure/interval.py",
         "missing = sample & ~np.isfinite(deviation)",
         "missing = ~np.isfinite(deviation)",
         "voxels outside the sample are said to have no deviation",
-        _BAND,
+        _INTERVAL,
     ),
     # Filtered back-projection
     Mutation(

@@ -139,7 +139,7 @@ def test_thin_slabs_change_no_figure(
         data,
         None,
         held=4 * data.size,
-        has_band=False,
+        has_interval=False,
         name="a",
     )
     assert plan.thickness == 4 < plan.standard == 40
@@ -181,7 +181,7 @@ def test_chunks_are_read_once_for_all_their_slabs(rng: np.random.Generator) -> N
         source,
         None,
         held=0,
-        has_band=False,
+        has_interval=False,
         name="a",
     )
     assert plan.thickness < 16

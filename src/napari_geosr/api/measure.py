@@ -25,9 +25,10 @@ def measure_porosity(
     sample_mask: Literal["none", "auto"] = "none",
     mask_closing: int = 5,
     histogram_bins: int = 20,
-    band_factor: float | None = None,
+    interval_factor: float | None = None,
     graph: bool = False,
     memory: str | None = None,
+    band_factor: float | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
 
@@ -41,7 +42,7 @@ def measure_porosity(
         where `volume` does.
     uncertainty : Volume or array, optional
         Deviation that `restore_with_uncertainty` returned with `volume`: the
-        porosity gets a band.
+        porosity gets an interval.
     axes : str, optional
         Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default. Those
         of a mask or uncertainty that is an array are the same.
@@ -60,13 +61,17 @@ def measure_porosity(
         Openings up to twice this width, in voxels, belong to the automatic mask.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
-    band_factor : float, optional
-        Half width of the band in deviations; by default as calibrated for the model.
+    interval_factor : float, optional
+        Half-width of the interval in deviations; by default as calibrated for the
+        model.
     graph : bool
         Whether the pores are traced as a network of tubes, too (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
-        Memory the run may take, such as ``"4GB"``; by default from what is free.
+        Memory that the run may use, such as ``"4GB"``; by default, part of the free
+        memory.
+    band_factor : float, optional
+        Earlier name of `interval_factor`.
 
     Returns
     -------
@@ -100,7 +105,7 @@ def measure_porosity(
         sample_mask=sample_mask,
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
-        band_factor=band_factor,
+        interval_factor=band_factor if interval_factor is None else interval_factor,
         graph=graph,
         memory=memory,
     )

@@ -67,7 +67,7 @@ def measure(
         Path | None,
         Parameter(
             help="Standard deviations of the input, as written by restore "
-            "--uncertainty. The porosity is then given with a band."
+            "--uncertainty. The porosity is then given with an interval."
         ),
     ] = None,
     graph_distance: Annotated[

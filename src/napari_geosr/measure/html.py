@@ -91,7 +91,7 @@ def page(
         "<h2>How it was measured</h2>",
         _settings(names, values),
         _notes(values[reference]),
-        *_band_note(values),
+        *_interval_note(values),
     ]
     for i, record in enumerate(records, start=1):
         parts.append(
@@ -201,22 +201,22 @@ def _notes(report: PorosityReport) -> str:
     )
 
 
-def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
-    """How the band was determined, and what it does not cover."""
-    report = next((r for r in reports if r.band is not None), None)
-    if report is None or report.band is None:
+def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
+    """How the interval was determined, and what it does not cover."""
+    report = next((r for r in reports if r.interval is not None), None)
+    if report is None or report.interval is None:
         return []
-    band = report.band
-    if band.factor is None:
+    interval = report.interval
+    if interval.factor is None:
         reach = "one standard deviation of the restoration (not calibrated)"
     else:
-        reach = f"{number_text(band.factor)} standard deviations of the restoration"
-    word = "spread" if band.porosity is None else "band"
+        reach = f"{number_text(interval.factor)} standard deviations of the restoration"
+    word = "spread" if interval.porosity is None else "interval"
     often = ""
-    if band.nominal is not None:
+    if interval.nominal is not None:
         often = (
-            " At this width, the band contained the true porosity of "
-            f"{100 * band.nominal:g} % of simulated scans like those used for "
+            " At this width, the interval contained the true porosity of "
+            f"{100 * interval.nominal:g} % of simulated scans like those used for "
             "calibration."
         )
     return [

@@ -19,7 +19,6 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure.band import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.blocks import (
     RawTable,
     SlabLabeller,
@@ -35,6 +34,7 @@ from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
 )
+from napari_geosr.measure.interval import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.porosity_run import (
     LabellingJournal,
@@ -87,7 +87,7 @@ def porosity_steps(
     mask : ArrayLike of the volume's shape, optional
         Non-zero where the sample is; goes before ``config.sample_mask``.
     deviation : Deviation, optional
-        How sure the restoration that made the volume was: gives the porosity a band.
+        Standard deviations of the restored voxels; the porosity then gets an interval.
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
@@ -156,13 +156,15 @@ def porosity_steps(
         yield _warned(message, warnings)
     if run.target is not None:
         yield from _renumber(run, raw, threshold, progress)
-    band = None
+    interval = None
     if deviation is not None:
-        band = yield from _find_band(run, deviation, threshold, pore_count, progress)
-        if band.missing_voxels:
+        interval = yield from _find_interval(
+            run, deviation, threshold, pore_count, progress
+        )
+        if interval.missing_voxels:
             yield _warned(
-                f"{band.missing_voxels} voxels of {volume.name!r} have no standard "
-                "deviation: the band treats them as exact.",
+                f"{interval.missing_voxels} voxels of {volume.name!r} have no standard "
+                "deviation: the interval treats them as exact.",
                 warnings,
             )
     graph = (yield from _trace_graph(run, threshold)) if config.graph else None
@@ -177,7 +179,7 @@ def porosity_steps(
         pore_voxels_high=counts.at_high,
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
-        band=band,
+        interval=interval,
         graph=graph,
     )
     return build_report(
@@ -325,13 +327,13 @@ def _envelope(
 def _label(
     run: PorosityRun,
     threshold: float,
-    band: tuple[float, float],
+    limits: tuple[float, float],
     progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     labeller = run.labeller()
     planned = len(run.slabs)
-    _take_over(run, labeller, threshold, band)
+    _take_over(run, labeller, threshold, limits)
     progress.total += len(run.slabs) - planned
     progress.done += len(run.taken_over)
     ends = list(run.taken_over)
@@ -342,7 +344,7 @@ def _label(
             run.journal.save(
                 {
                     **labeller.state(),
-                    "thresholds": np.array([threshold, *band]),
+                    "thresholds": np.array([threshold, *limits]),
                     "counts": np.array(astuple(run.counts)),
                     "offsets": np.array(run.offsets),
                     "ends": np.array(ends),
@@ -353,7 +355,7 @@ def _label(
         if run.should_stop():
             keep()
         run.check("labelling the pores")
-        pores, sample = run.pores_and_sample(slab, threshold, band)
+        pores, sample = run.pores_and_sample(slab, threshold, limits)
         labels, offset = labeller.add(pores, sample)
         run.offsets.append(offset)
         ends.append(slab.stop)
@@ -370,11 +372,11 @@ def _take_over(
     run: PorosityRun,
     labeller: SlabLabeller,
     threshold: float,
-    band: tuple[float, float],
+    limits: tuple[float, float],
 ) -> None:
     """Go on where a run that was stopped or killed has left off."""
     state = None if run.journal is None else run.journal.load()
-    if state is None or not np.array_equal(state["thresholds"], [threshold, *band]):
+    if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
         return
     if labeller.restore(state):
         run.counts = SampleCounts(*state["counts"].tolist())
@@ -382,14 +384,14 @@ def _take_over(
         run.taken_over = state["ends"].tolist()
 
 
-def _find_band(
+def _find_interval(
     run: PorosityRun,
     deviation: Deviation,
     threshold: float,
     pore_count: int,
     progress: SweepProgress,
 ) -> Generator[Step, None, PorosityInterval]:
-    yield StageStarted(progress.done, progress.total, message="Finding the band")
+    yield StageStarted(progress.done, progress.total, message="Computing the interval")
     counter = IntervalCounter(
         run.source,
         replace(deviation, data=as_stack(deviation.data)),
@@ -398,7 +400,7 @@ def _find_band(
         run.labeller,
     )
     for slab in run.slabs:
-        run.check("finding the band")
+        run.check("computing the interval")
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample

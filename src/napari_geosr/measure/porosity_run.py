@@ -14,7 +14,6 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.blocks import SlabLabeller
 from napari_geosr.measure.budget import (
     SlabPlan,
@@ -26,6 +25,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.envelope import check_envelope_memory, envelope_bytes
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.histogram import blocks_along_z, check_real
+from napari_geosr.measure.interval import Deviation
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.sums import Geometry
 
@@ -135,14 +135,14 @@ class PorosityRun:
         return self.pores(slab, threshold)[1]
 
     def pores_and_sample(
-        self, slab: slice, threshold: float, band: tuple[float, float]
+        self, slab: slice, threshold: float, limits: tuple[float, float]
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
         block, pores, sample = self.pores(slab, threshold)
         counts, phase = self.counts, self.config.phase
         counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
         counts.pores += int(np.count_nonzero(pores))
-        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
+        for attribute, value in zip(("at_low", "at_high"), limits, strict=True):
             moved = phase_mask(block, value, phase)
             if sample is not None:
                 moved &= sample
@@ -202,10 +202,10 @@ def prepare(
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
     source = as_stack(volume.data)
-    has_band = deviation is not None
+    has_interval = deviation is not None
     free, held = available_bytes(config), 0
     if config.memory is not None:
-        free = max(0, free - least_bytes(source, has_band=has_band))
+        free = max(0, free - least_bytes(source, has_interval=has_interval))
     if config.sample_mask == "auto" and mask is None:
         held += envelope_bytes(volume.shape)
         if config.memory is None:
@@ -228,7 +228,7 @@ def prepare(
         source,
         as_stack(target),
         held=held,
-        has_band=has_band,
+        has_interval=has_interval,
         name=volume.name,
     )
     run = PorosityRun(

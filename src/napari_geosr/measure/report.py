@@ -11,10 +11,10 @@ import numpy as np
 from napari_geosr.core.display import one_line
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
-from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
@@ -112,7 +112,7 @@ class PorosityReport:
         Number of counted pores over volume (image: area) in logarithmic bins.
     grey_histogram : Histogram
         Number of voxels over grey value.
-    band : PorosityInterval or None
+    interval : PorosityInterval or None
         What the porosity may be, where the deviations of a restoration are known.
     noise : NoiseCheck or None
         Noise of the scan and the share of voxels it is expected to misclassify; None
@@ -137,7 +137,7 @@ class PorosityReport:
     histogram: Histogram = field(repr=False)
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
-    band: PorosityInterval | None = None
+    interval: PorosityInterval | None = None
     noise: NoiseCheck | None = None
     graph: NetworkGraph | None = field(default=None, repr=False)
 
@@ -193,9 +193,9 @@ class PorosityReport:
         return self.unit != PIXEL
 
     @property
-    def density_band(self) -> tuple[float, float] | None:
-        """Fewest and most pores per mm³ (image: mm²) of the band."""
-        ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_band"]
+    def density_interval(self) -> tuple[float, float] | None:
+        """Fewest and most pores per mm³ (image: mm²) of the interval."""
+        ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_interval"]
         return None if ends is None else (ends[0], ends[1])
 
     def summary_lines(self) -> list[str]:
@@ -368,7 +368,7 @@ def build_report(
         histogram=size_histogram(table[size], units[size], config.histogram_bins),
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
-        band=totals.band,
+        interval=totals.interval,
         noise=noise,
         graph=totals.graph,
     )

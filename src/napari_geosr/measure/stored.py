@@ -17,6 +17,14 @@ from napari_geosr.measure.sums import Table, quantiles_of
 _YES_OR_NO = ("surface_reliable", "touches_border")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"
+#: Current name of each renamed figure by its name in earlier files.
+_EARLIER_NAMES = {
+    "porosity_band": "porosity_interval",
+    "porosity_band_nominal": "porosity_interval_nominal",
+    "porosity_band_factor": "porosity_interval_factor",
+    "pores_per_mm3_band": "pores_per_mm3_interval",
+    "pores_per_mm2_band": "pores_per_mm2_interval",
+}
 
 
 def report_from_files(
@@ -25,7 +33,7 @@ def report_from_files(
     """Rebuild a report.
 
     What its files do not hold is missing: the histogram of the grey values, the curve
-    of the noise, and the count of each threshold of the band.
+    of the noise, and the count of each threshold of the interval.
 
     Parameters
     ----------
@@ -41,6 +49,7 @@ def report_from_files(
     FileError
         If a file cannot be read, or was written by another release.
     """
+    values = {_EARLIER_NAMES.get(key, key): value for key, value in values.items()}
     try:
         columns, units = _read_table(table)
         return PorosityReport(

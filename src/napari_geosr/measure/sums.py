@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.graph import NetworkGraph
+from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
@@ -144,7 +144,7 @@ class SweepTotals:
     pore_voxels_low, pore_voxels_high : int
         Pore voxels with the threshold moved down and up.
     threshold : float
-    band : PorosityInterval or None
+    interval : PorosityInterval or None
         What the porosity may be, where the deviations of a restoration are known.
     graph : NetworkGraph or None
         Of the pores, where it was asked for.
@@ -159,7 +159,7 @@ class SweepTotals:
     pore_voxels_high: int
     nonfinite_voxels: int
     threshold: float
-    band: PorosityInterval | None = None
+    interval: PorosityInterval | None = None
     graph: NetworkGraph | None = None
     _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
 

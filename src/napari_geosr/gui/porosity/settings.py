@@ -66,7 +66,7 @@ _SHOWN_ELSEWHERE = (
     "sample_mask",
     "mask_closing",
     "histogram_bins",
-    "band_factor",
+    "interval_factor",
 )
 #: Name suffixes of saved and displayed standard deviations.
 _DEVIATIONS = ("(std)", "_std")
@@ -188,8 +188,8 @@ class PorositySettings(QWidget):
                 self.deviation,
                 "Uncertainty",
                 "Layer of standard deviations from a restoration with uncertainty. "
-                "The porosity is then given with a band. The layer that belongs to "
-                "the image is selected automatically.",
+                "The porosity is then given with an interval. The layer that belongs "
+                "to the image is selected automatically.",
             ),
             (
                 self.smallest,

@@ -127,7 +127,7 @@ def measure_steps(
         budget = None
         if config.memory is not None:
             # Memory that remains for labels in addition to slabs of one plane.
-            least = least_bytes(volume.data, has_band=spread is not None)
+            least = least_bytes(volume.data, has_interval=spread is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
@@ -265,7 +265,7 @@ def measure_several_steps(
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
         if not first:  # an interval belongs to one volume
-            configs[name] = configs[name].model_copy(update={"band_factor": None})
+            configs[name] = configs[name].model_copy(update={"interval_factor": None})
         steps = measure_steps(
             volume,
             configs[name],
