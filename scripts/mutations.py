@@ -168,7 +168,7 @@ MUTATIONS = (
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
         "what is outside the mask counts as sample",
-        ("tests/measure/test_envelope.py", "tests/measure/test_odd_voxels.py"),
+        ("tests/measure/test_sample_mask.py", "tests/measure/test_odd_voxels.py"),
     ),
     Mutation(
         "pores-in-sample",
@@ -184,7 +184,7 @@ MUTATIONS = (
         "solid[slab] &= np.isfinite(block)",
         "pass",
         "the automatic sample mask takes in what was not reconstructed",
-        ("tests/measure/test_envelope.py",),
+        ("tests/measure/test_sample_mask.py",),
     ),
     # Porosity, its range and its interval
     Mutation(
@@ -214,8 +214,8 @@ MUTATIONS = (
     Mutation(
         "least-pore",
         "measure/blocks.py",
-        "large = rows[:, column.COUNT] >= self.smallest",
-        "large = rows[:, column.COUNT] > self.smallest",
+        "large = rows[:, column.COUNT] >= self.min_voxels",
+        "large = rows[:, column.COUNT] > self.min_voxels",
         "pores of the smallest size are not counted",
         _PORES,
     ),

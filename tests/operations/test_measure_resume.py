@@ -23,7 +23,7 @@ SHAPE = (40, 36, 38)
 @pytest.fixture(autouse=True)
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SLAB_VOXELS", 3 * 36 * 38)
-    monkeypatch.setattr(blocks, "_MOST_LABELS", 50)
+    monkeypatch.setattr(blocks, "_MIN_COMPACTION_LABELS", 50)
     monkeypatch.setattr(journals, "_LEAST_VOXELS", 1)
     monkeypatch.setattr(journals, "_INTERVAL", 0.0)
     monkeypatch.setattr(journals, "_PATIENCE", 0.0)

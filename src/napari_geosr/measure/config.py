@@ -55,8 +55,8 @@ class PorosityConfig(Config):
     ] = Field(
         default="none",
         title="Sample mask",
-        description="none: the whole volume is sample; auto: the envelope of the "
-        "largest solid object.",
+        description="none: the whole volume is sample; auto: the largest solid object, "
+        "including its pores.",
     )
 
     mask_closing: int = Field(

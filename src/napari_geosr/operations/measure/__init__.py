@@ -23,7 +23,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import rows
-from napari_geosr.measure.budget import least_bytes
+from napari_geosr.measure.budget import min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
@@ -127,7 +127,7 @@ def measure_steps(
         budget = None
         if config.memory is not None:
             # Memory that remains for labels in addition to slabs of one plane.
-            least = least_bytes(volume.data, has_interval=spread is not None)
+            least = min_bytes(volume.data, has_interval=spread is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1

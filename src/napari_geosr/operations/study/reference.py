@@ -10,8 +10,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.envelope import envelope_steps
-from napari_geosr.measure.hull import left_out_of_hull
+from napari_geosr.measure.hull import hull_share_outside
+from napari_geosr.measure.sample_mask import sample_mask_steps
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.study.cell import Rows, StudyContext
 from napari_geosr.operations.study.config import StudyConfig
@@ -114,10 +114,10 @@ def _found_steps(
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
     seen = circle(volume.shape[-1])
     solid &= seen
-    steps = envelope_steps(solid, 5, name=volume.name, should_stop=should_stop)
+    steps = sample_mask_steps(solid, 5, name=volume.name, should_stop=should_stop)
     envelope = yield from steps
     inside: Mask = envelope & seen
-    left_out = left_out_of_hull(inside, lambda z: solid[z])
+    left_out = hull_share_outside(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))
     if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
