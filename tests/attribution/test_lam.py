@@ -49,7 +49,7 @@ def test_of_a_linear_network_the_map_is_kernel_times_detail(scan: Any) -> None:
 
 
 def test_too_few_steps_are_told(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_geosr.attribution.lam._DOUBTFUL", 1e-9)
+    monkeypatch.setattr("napari_geosr.attribution.lam._MAX_ERROR", 1e-9)
     question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, steps=2)
     assert "more steps" in ask("lam", question).notes[0]
 

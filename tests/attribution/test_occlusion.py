@@ -77,7 +77,7 @@ def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
 def test_far_cubes_are_left_out_with_a_word(
     scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.attribution.occlusion._MOST", 4)
+    monkeypatch.setattr("napari_geosr.attribution.occlusion._MAX_CUBES", 4)
     question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, draws=2)
     finding = ask("occlusion", question)
     assert finding.figures["cubes"] == 4

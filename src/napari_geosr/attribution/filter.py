@@ -1,4 +1,4 @@
-"""The filter that the network applies here: the row of its Jacobian at a voxel.
+"""The filter that the network applies at a voxel: a row of its Jacobian.
 
 A network of convolutions and rectifiers is piecewise linear: around one input it *is*
 a linear filter and a constant, ``y = Σ k x + b`` [1]_ [2]_. That this holds is checked

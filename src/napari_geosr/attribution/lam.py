@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 TITLE = "Local attribution"
 HELP = "Detail of the scan that made a feature of the result (integrated gradients)."
 
-#: From which completeness error on the map is doubted.
-_DOUBTFUL = 0.1
+#: Completeness error above which a note is added.
+_MAX_ERROR = 0.1
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
@@ -68,7 +68,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
     notes: tuple[str, ...] = ()
-    if relative > _DOUBTFUL:
+    if relative > _MAX_ERROR:
         notes = (
             f"The attributions miss the change by {relative:.0%}: take more steps "
             "(--steps).",
@@ -83,7 +83,7 @@ _NAMES = {"grey": "mean grey value", "edge": "mean slope"}
 
 
 def _blurred(question: AttributionRequest, share: float) -> AnyArray:
-    """The scan on its way from blurred (0) to sharp (1)."""
+    """A point on the path from the blurred (0) to the sharp scan (1)."""
     from scipy import ndimage
 
     seen = question.window.seen
@@ -91,8 +91,8 @@ def _blurred(question: AttributionRequest, share: float) -> AnyArray:
     if width == 0:
         return seen
     widths = [width if n > 1 else 0.0 for n in seen.shape]
-    found: AnyArray = ndimage.gaussian_filter(seen, widths, mode="nearest")
-    return found
+    blurred: AnyArray = ndimage.gaussian_filter(seen, widths, mode="nearest")
+    return blurred
 
 
 def _value(question: AttributionRequest, seen: AnyArray) -> float:
