@@ -10,7 +10,7 @@ from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.measure.number_text import number_text
 
-#: Pores of each kind that are listed on the page; files list all.
+#: Maximum number of pores of each kind on the page; the files list all.
 _LISTED = 12
 
 
@@ -21,12 +21,12 @@ def quality_page(
     pictures: Mapping[str, Mapping[str, bytes]],
     records: Sequence[str],
 ) -> str:
-    """The whole page as text.
+    """The report page as HTML.
 
     Parameters
     ----------
     pictures : mapping
-        By caption: PNG for ``light`` and ``dark`` screens.
+        By caption: PNG for the ``light`` and the ``dark`` style.
     records : sequence of str
         Provenance as JSON text.
     """
@@ -41,7 +41,7 @@ def quality_page(
         *(_picture(caption, both) for caption, both in pictures.items()),
         *_resolutions(report),
         *(_pores(report, key, match) for key, match in report.pores.items()),
-        "<h2>How it was compared</h2>",
+        "<h2>Method</h2>",
         _list((*_method(report), *report.remarks)),
     ]
     parts += [

@@ -60,7 +60,7 @@ __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 #: Minimum and maximum number of volumes in a comparison.
 FEWEST, MOST = 2, 6
 #: Misalignment, in voxels, above which a warning is given.
-LARGEST_SHIFT = 0.2
+MAX_SHIFT = 0.2
 #: Share of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
 #: Bytes per voxel of a block during a Fourier transform.
@@ -70,7 +70,7 @@ _SPECTRUM_VOXELS = 1 << 24
 #: Number of slices used for decorrelation analysis.
 _SLICES = 9
 #: Unit of differences, as a share of the grey-value range, if no noise was measured.
-_PART_OF_RANGE = 0.01
+_RANGE_SHARE = 0.01
 
 
 @dataclass
@@ -274,7 +274,7 @@ def _shift_steps(
             raise Cancelled("The comparison was cancelled.")
         shift = _shift_of(base, group.placed[key])
         found[key] = shift
-        if shift is not None and shift.length > LARGEST_SHIFT:
+        if shift is not None and shift.length > MAX_SHIFT:
             vector = ", ".join(f"{v:+.2f}" for v in shift.voxels)
             yield said.warn(
                 f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
@@ -377,8 +377,7 @@ def _differences(
             )
         else:
             units[key] = (
-                f"{100 * _PART_OF_RANGE:g} % of the data range, as no noise was "
-                "measured"
+                f"{100 * _RANGE_SHARE:g} % of the data range, as no noise was measured"
             )
         scaled = [
             one.scaled(figures.gain) if name == key and figures.gain > 0 else one
@@ -390,7 +389,7 @@ def _differences(
             gain=figures.gain,
             offset=figures.offset,
             noise=scaled,
-            unit=_PART_OF_RANGE * grey.data_range,
+            unit=_RANGE_SHARE * grey.data_range,
         )
         found[key] = base.frame.as_volume(
             data,
