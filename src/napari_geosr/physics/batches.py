@@ -16,7 +16,7 @@ FEW = 4
 _GROUP_BYTES = 64 * 2**20
 
 
-def most_together(size: int, copies: int) -> int:
+def max_together(size: int, copies: int) -> int:
     """Maximum number of slices of `size` × `size` voxels in one pass.
 
     Parameters
@@ -37,11 +37,11 @@ def passes(
     given : int
         Number of slices given.
     size, copies
-        As for `most_together`.
+        As for `max_together`.
     batch : int
         Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
     """
-    most = most_together(size, copies)
+    most = max_together(size, copies)
     start = 0
     while start < given:
         left = min(given - start, most)

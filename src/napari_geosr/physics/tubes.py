@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 #: Number of points along a bent path.
 _POINTS = 9
 #: Random candidates per cell that would fit into the volume.
-_TRIES = 40
+_MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
 
@@ -125,7 +125,7 @@ def _apart(
             f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
-    tries = _TRIES * (1 + math.prod(shape) / spacing**3)
+    tries = _MAX_TRIES * (1 + math.prod(shape) / spacing**3)
     for point in rng.uniform(low, high, (int(tries), 3)):
         if all(np.linalg.norm(point - other) >= spacing for other in found):
             found.append(point)

@@ -36,7 +36,7 @@ _ITERATIONS = 200
 #: blur, interpolation would change the noise, which mutual information would reward.
 _LEVELS = ((2, 1.0), (1, 0.5))
 #: Minimum voxels along each axis after shrinking; smaller volumes are not shrunk.
-_LEAST_EDGE = 16
+_MIN_EDGE = 16
 #: Length of the first and the last optimisation step, in voxels.
 _FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
 
@@ -116,7 +116,7 @@ def refine_steps(
     # Use lengths of about one: some of ITK's tolerances are absolute.
     length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
     fixed, moving = _image(high, length), _image(low, length)
-    large_enough = min(high.data.shape) >= 2 * _LEAST_EDGE
+    large_enough = min(high.data.shape) >= 2 * _MIN_EDGE
     levels = [level for level in _LEVELS if level[0] == 1 or large_enough]
     if quick:
         levels = levels[:1]
