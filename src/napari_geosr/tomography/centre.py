@@ -25,11 +25,11 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 Curve = npt.NDArray[np.float64]
 
 #: Maximum number of projections for the search: more take memory without a benefit.
-_MOST_VIEWS = 2048
+_MAX_VIEWS = 2048
 #: Steps of the search, in columns: over the whole range, and around the best column.
 _COARSE, _FINE = 0.5, 0.05
 #: Minimum difference between the best and the median score for a reliable result.
-_CLEAR = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
+_MIN_CONTRAST = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
 #: Tolerance for two views to count as opposite, in degrees.
 _OPPOSITE = 2.0
 
@@ -140,7 +140,7 @@ def find_centre(
         If `should_stop` returns true.
     """
     config = config or CentreConfig()
-    thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
+    thinned = projections.every(max(1, -(-projections.n_angles // _MAX_VIEWS)))
     method = config.method
     if method == "auto":
         # With few projections in a full turn, there may be no opposite pairs.
@@ -306,7 +306,7 @@ def _judge(
     best = int(np.argmin(towards))
     contrast = float(np.median(towards) - towards[best])
     notes = []
-    if contrast < _CLEAR[method]:
+    if contrast < _MIN_CONTRAST[method]:
         notes.append(
             f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
             "much better than the others. Check it in a preview."

@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
 #: Maximum width of a gap in steps; views within it are interpolated.
-_WIDEST_STEPS = 2.5
+_MAX_GAP_STEPS = 2.5
 
 
 def fold_full_turn(
@@ -67,7 +67,7 @@ def fold_full_turn(
             f"0 … {n_columns - 1}); the halves of a full turn cannot be joined. Check "
             "the centre."
         )
-    if not closes_turn(angles, _WIDEST_STEPS) and not steps_around(angles):
+    if not closes_turn(angles, _MAX_GAP_STEPS) and not steps_around(angles):
         raise ProjectionsError(
             f"The {len(angles)} angles cover {arc_degrees(angles):.4g} degrees, or "
             "leave too wide a gap; to join the halves of a full turn 360 are needed."

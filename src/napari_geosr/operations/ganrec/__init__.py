@@ -7,12 +7,14 @@ iteration of its last checkpoint, and its result is that of an uninterrupted run
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
@@ -254,8 +256,6 @@ class _Blocks:
     def _progress(
         self, fit: SinogramFit, losses: Mapping[str, float], began: float
     ) -> TrainingProgress:
-        import psutil
-
         seconds = max(time.monotonic() - began, 1e-6)
         speed = max(self.done - self.first, 1) / seconds
         return TrainingProgress(
@@ -345,8 +345,6 @@ def _assemble(
     ready: ReconstructionInput, blocks: _Blocks, path: Path, record: AnyMapping
 ) -> None:
     """Assemble the slices into the volume and remove the temporary files."""
-    import shutil
-
     with atomic.explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with io.create(

@@ -72,7 +72,7 @@ class BlockRun:
 
     @classmethod
     def resumed(cls, before: AnyMapping) -> BlockRun:
-        """Continue the statistics recorded by an unfinished run (`for_the_record`)."""
+        """Continue the statistics recorded by an unfinished run (`to_record`)."""
         report = dict(before.get("preparation") or {})
         known = {f.name for f in fields(ClippingReport)} & report.keys()
         values = {name: report[name] for name in known}
@@ -103,7 +103,7 @@ class BlockRun:
         share = self.unexplained / self.measured if self.measured else 0.0
         return float(f"{share**0.5:.{_DIGITS}g}")
 
-    def for_the_record(self, complete: bool) -> AnyDict:
+    def to_record(self, complete: bool) -> AnyDict:
         """Figures that do not depend on memory, time or the number of interruptions."""
         found: AnyDict = {
             "residual": self.residual,
@@ -148,7 +148,7 @@ def block_steps(
     DeviceMemoryError
         If not even one row fits.
     """
-    most = ready.most_rows()
+    most = ready.max_rows()
     prepared = RowIntegrals(
         LineIntegrals(
             in_bands(ready.scan, ready.band_rows(), should_stop),
@@ -320,7 +320,7 @@ def _one_block(
 
     def work(stop: ShouldStop, on_iteration: OnIteration) -> tuple[Any, ...]:
         try:
-            told = ready.told_before(slices[0])
+            told = ready.first_unreported_row(slices[0])
             sinogram, report = prepared.rows(*ready.detector_rows(slices), told)
             if stop():
                 raise Cancelled(

@@ -17,7 +17,7 @@ from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.inputs import COMMAS, numbers_from
 
 #: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
-_TWO = Parameter(negative="", consume_multiple=True)
+_TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 
 def _numbers(value: object) -> Any:
@@ -73,7 +73,7 @@ AnglesOf = Annotated[
 ]
 AngleRange = Annotated[
     tuple[float, ...] | None,
-    _TWO,
+    _TWO_VALUES,
     BeforeValidator(_numbers),
     AfterValidator(_two),
     Field(
@@ -177,7 +177,7 @@ AxisColumn = Annotated[
 ]
 RowRange = Annotated[
     tuple[int, ...] | None,
-    _TWO,
+    _TWO_VALUES,
     BeforeValidator(_rows),
     AfterValidator(_two),
     Field(

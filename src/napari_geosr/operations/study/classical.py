@@ -56,7 +56,7 @@ def classical_steps(
     settings, tuned_on = cell.options, {}
     free = free_settings(cell, candidates)
     if free:
-        chosen, made_of = yield from _tuned_steps(cell, algorithm, free, should_stop)
+        chosen, made_of = yield from _tune_steps(cell, algorithm, free, should_stop)
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
@@ -85,7 +85,7 @@ def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMappi
     return [settings for settings in candidates if not given & settings.keys()]
 
 
-def _tuned_steps(
+def _tune_steps(
     cell: Cell,
     algorithm: str,
     candidates: Sequence[AnyMapping],
@@ -119,7 +119,7 @@ def _tuned_steps(
     start = (first + stop - n) // 2
     rows = (start, start + n)
     source, target, made_of = tuning_pair(context.scan, cell.subset, context.config)
-    source, target = (_loaded(s, rows, should_stop) for s in (source, target))
+    source, target = (_load_rows(s, rows, should_stop) for s in (source, target))
     measured = yield from _measured_steps(context, target, rows, algorithm, should_stop)
     errors: dict[int, float] = {}
 
@@ -214,7 +214,7 @@ def _measured_steps(
     """
     import torch
 
-    inside = yield from _inside_steps(context, rows, should_stop)
+    inside = yield from _sample_mask_steps(context, rows, should_stop)
     config = context.config_for((0, target.n_rows), algorithm=algorithm)
     ready = yield from recount(prepare_steps(target, config, should_stop=should_stop))
     prepared = LineIntegrals(ready.scan, ready.config.preparation(), ready.incident)
@@ -224,7 +224,7 @@ def _measured_steps(
     return _ViewIntegrals(context, ready, tensor, geometry, inside)
 
 
-def _inside_steps(
+def _sample_mask_steps(
     context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """The sample mask of rows; if no sample is found, the field of view."""
@@ -250,7 +250,7 @@ def _inside_steps(
     return inside
 
 
-def _loaded(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
+def _load_rows(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
     """These rows in memory, because all candidates use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)

@@ -56,7 +56,7 @@ def judge_steps(
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
     sample = yield from sample_steps(
-        context, context.judged, lambda: _there(against), should_stop
+        context, context.judged, lambda: _select_steps(against), should_stop
     )
     if context.mask is not None and sample is not None and not sample.any():
         first, stop = context.judged
@@ -90,7 +90,7 @@ def sample_steps(
         sample = np.broadcast_to(circle(context.size), shape)
     elif context.config.sample == "auto":
         volume = yield from slices()
-        sample = yield from _found_steps(volume, context.config, should_stop)
+        sample = yield from _find_region_steps(volume, context.config, should_stop)
     return sample
 
 
@@ -101,12 +101,12 @@ def circle(n: int) -> Mask:
     return inside
 
 
-def _there(volume: Volume) -> Generator[Step, None, Volume]:
+def _select_steps(volume: Volume) -> Generator[Step, None, Volume]:
     yield from ()
     return volume
 
 
-def _found_steps(
+def _find_region_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """The region to search for pores, the same for all reconstructions."""

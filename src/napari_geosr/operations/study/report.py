@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
 #: Maximum number of rows of pictures.
-_SHOWN = 5
+_MAX_PICTURE_ROWS = 5
 
 
 def write_report(
@@ -143,7 +143,7 @@ def _volumes(
     return [
         "<h2>Pore volumes</h2>",
         _in_both_themes("Histograms of pore volumes", pictures),
-        "<p><small>Pores by volume, four classes a decade; grey: the "
+        "<p><small>Number of pores by volume, four bins per decade; grey: the "
         "reference.</small></p>",
     ]
 
@@ -386,9 +386,12 @@ def _pictures(
 def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     """A selection with the maximum length, including the first and the last."""
     n = len(subsets)
-    if n <= _SHOWN:
+    if n <= _MAX_PICTURE_ROWS:
         return subsets
-    return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
+    return [
+        subsets[round(i * (n - 1) / (_MAX_PICTURE_ROWS - 1))]
+        for i in range(_MAX_PICTURE_ROWS)
+    ]
 
 
 def terminal_table(done: StudySummary) -> Table:

@@ -109,7 +109,7 @@ class StudyStore:
         FileError
             If it cannot be written, or contains other files with these names.
 
-        No other process can begin the study until `let_go`.
+        No other process can begin the study until `release`.
         """
         with atomic.explained(self.files["json"]):
             if self.folder.exists() and not self.folder.is_dir():
@@ -129,7 +129,7 @@ class StudyStore:
         try:
             self._check(overwrite)
         except (ConfigError, FileError):
-            self.let_go()
+            self.release()
             self._remove_folder()
             raise
         with atomic.explained(self.files["json"]):
@@ -181,7 +181,7 @@ class StudyStore:
                 "or choose another folder."
             ) from error
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Allow other processes to resume the study."""
         self._lock.release()
 
@@ -192,14 +192,14 @@ class StudyStore:
         # A study may be closed by a different thread.
         return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
-    def leave_nothing(self) -> None:
+    def remove_files(self) -> None:
         """Remove the files of a study that failed before it had results."""
         if not self._is_new or any(self.cells.glob("*.json")):
             return
         for path in self._own:
             shutil.rmtree(path, ignore_errors=True)
         atomic.remove(self.files["json"])
-        self.let_go()
+        self.release()
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -187,8 +188,6 @@ def _restore(
     context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
     """Restore the evaluated rows; returns voxels and seconds."""
-    import time
-
     config = RestoreConfig(
         model=str(model),
         device=context.config.device,

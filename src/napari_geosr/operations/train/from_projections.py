@@ -26,16 +26,16 @@ from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
-    MOST_LIGHT,
+    MAX_INPUT_LIGHT,
     Acquisition,
     ScanPair,
     ScanPart,
     check_same_detector,
     fewer_views,
-    light_left_over,
+    reason_without_counts,
+    remaining_light,
     splits,
     thinned,
-    why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -223,7 +223,7 @@ def _shared(
     if not much:
         return ""
     remedy = "share the light out (--target-light left-out)"
-    if why_no_counts(scan):
+    if reason_without_counts(scan):
         remedy = "learn without pairs (noise2inverse)"
     what = "all" if every else "more than half"
     fewer = "Take them step by step" if every else "Take fewer (--counts)"
@@ -359,7 +359,9 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     """What a network shall be given, each beside what it shall make of it."""
     counts = [-(-scan.n_angles // k) for k in config.every]
     counts += [n for n in config.counts if n not in counts]
-    is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
+    is_shared_out = config.target_light == "left-out" and not reason_without_counts(
+        scan
+    )
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
             f"{scan.title} has {scan.n_angles} projections: pairing all of them with "
@@ -372,7 +374,9 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     }
     halves = None
     if counts and is_shared_out:
-        halves = [thinned(scan, MOST_LIGHT, rest=r, **photons) for r in (False, True)]
+        halves = [
+            thinned(scan, MAX_INPUT_LIGHT, rest=r, **photons) for r in (False, True)
+        ]
     found = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)
@@ -416,12 +420,12 @@ def _shared_out(
         The scan with most of its photons, and with those left out.
     """
     n = few.scan.n_angles
-    some = f"{few.title}, {MOST_LIGHT:.0%} of their light"
+    some = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their light"
     left = f"all projections, without the light of {few.title}"
-    target = light_left_over(scan, MOST_LIGHT, n, acquisition, rest=rest)
+    target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(
-        ScanPart(f"{few.name}-given", some, source, MOST_LIGHT),
+        ScanPart(f"{few.name}-given", some, source, MAX_INPUT_LIGHT),
         ScanPart(f"{few.name}-left", left, target),
         few,
     )
