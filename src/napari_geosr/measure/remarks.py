@@ -93,7 +93,7 @@ def remarks(
             "the solid, choose the other phase."
         )
     elif isinstance(config.threshold, str):
-        yield from _doubts(histogram, threshold, name)
+        yield from _threshold_remarks(histogram, threshold, name)
     if not histogram.minimum <= threshold < histogram.maximum:
         above = threshold >= histogram.maximum
         what = "pore" if above == (config.phase == "dark") else "solid"
@@ -104,7 +104,9 @@ def remarks(
         )
 
 
-def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[str]:
+def _threshold_remarks(
+    histogram: GreyHistogram, threshold: float, name: str
+) -> Iterator[str]:
     """Check whether an automatic threshold separates two phases."""
     low = int(histogram.counts[histogram.centres <= threshold].sum())
     smaller = min(low, histogram.n - low)

@@ -340,7 +340,7 @@ class PorosityDock(PorosityWidgets):
         """Show the results. The layers may have been removed meanwhile."""
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
-        if not self._warn_of(measured) and measured.kept:
+        if not self._show_warnings(measured) and measured.kept:
             self.message.show_message(
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new labels are in a separate layer."
@@ -357,7 +357,7 @@ class PorosityDock(PorosityWidgets):
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
 
-    def _warn_of(self, measured: PoreMeasurement) -> bool:
+    def _show_warnings(self, measured: PoreMeasurement) -> bool:
         """Show the warnings of the reports, if there are any."""
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
@@ -387,7 +387,7 @@ class PorosityDock(PorosityWidgets):
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
         then(f"The pores were opened; the report is {found.page}.")
-        self._warn_of(found.measured)
+        self._show_warnings(found.measured)
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold that was measured with, if the data are unchanged."""

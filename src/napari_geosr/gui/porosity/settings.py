@@ -58,8 +58,8 @@ METHODS: dict[str, str | None] = {
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 _SURROUNDED = (
-    "Background reaches the faces of the volume, so pores are counted inside the "
-    f"envelope of the solid. Choose “{WHOLE}” to count everything."
+    "Background reaches the faces of the volume, so pores are counted inside an "
+    f"automatic sample mask. Choose “{WHOLE}” to count everything."
 )
 _SHOWN_ELSEWHERE = (
     "threshold",
@@ -175,8 +175,8 @@ class PorositySettings(QWidget):
             (
                 self.sample,
                 "Sample",
-                "What counts as sample: everything, the automatic envelope of the "
-                "solid, or a Labels layer (all labels but 0).",
+                "What counts as sample: everything, an automatic mask of the solid "
+                "including its pores, or a Labels layer (all labels but 0).",
             ),
             (
                 self.other,
@@ -309,7 +309,7 @@ class PorositySettings(QWidget):
             self._source = None
 
     def _propose_sample(self, levels: GreyLevels) -> None:
-        """Propose the envelope as sample mask if background surrounds the sample."""
+        """Propose the automatic mask if background surrounds the sample."""
         if self._sample_by_hand or self.threshold is None:
             return
         surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])

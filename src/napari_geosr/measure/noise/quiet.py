@@ -112,7 +112,7 @@ def find_quiet(
             parts = [noise_and_structure(one, noise) for one in energies]
             variances = np.array([variance for variance, _ in parts])
             shares = np.array([share for _, share in parts])
-        doubts = _doubts(shares, scatter)
+        doubts = _relative_errors(shares, scatter)
         pooled = _pooled(energies, places, variances, doubts)
         if pooled is None:
             return quiet
@@ -124,7 +124,7 @@ def find_quiet(
         quiet = QuietBlocks(
             greys=places,
             variances=np.array([variance for variance, _ in parts]),
-            doubts=_doubts(np.array([share for _, share in parts]), scatter),
+            doubts=_relative_errors(np.array([share for _, share in parts]), scatter),
             spectrum=spectrum,
             blocks=sum(one.count for one in selected),
         )
@@ -175,7 +175,7 @@ def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
     return _Class(mean_energy, float(np.mean(scatters)), count)
 
 
-def _doubts(shares: Array, scatter: Array) -> Array:
+def _relative_errors(shares: Array, scatter: Array) -> Array:
     """Relative error of the noise variance of a class.
 
     The sums of noise have a known scatter; blocks with structure differ more from each

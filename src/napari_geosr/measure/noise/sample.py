@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
@@ -203,8 +204,6 @@ def _places(
 
 
 def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
-    from numpy.lib.stride_tricks import sliding_window_view
-
     values = np.asarray(volume.data[box])
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
     return np.asarray(sliding_window_view(values, edges)[corners])
