@@ -174,6 +174,8 @@ def test_parts_of_a_batch_are_computed_by_its_loops(size, copies):
     for batch in range(1, most + 1):
         for given in range(1, batch + 1):
             parts = [*batches.passes(given, size, copies, batch)]
-            assert {is_many for _, is_many in parts} == {batch >= batches.FEW}
+            assert {is_many for _, is_many in parts} == {
+                batch >= batches.MIN_JOINT_SLICES
+            }
             covered = [i for part, _ in parts for i in range(part.start, part.stop)]
             assert covered == list(range(given))

@@ -96,7 +96,9 @@ class AttributionRequest:
     @property
     def weights(self) -> AnyArray:
         """Weights of the region's voxels in the mean over the mask."""
-        weights: AnyArray = (self.mask / self.mask.sum()).astype(self.window.seen.dtype)
+        weights: AnyArray = (self.mask / self.mask.sum()).astype(
+            self.window.network_input.dtype
+        )
         return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
@@ -126,9 +128,11 @@ class AttributionRequest:
         scale = np.asarray(window.scale)
         centres = ((fine + 0.5) / scale - 0.5) * size
         start = [part.start for part in window.place]
-        voxels = (np.indices(window.seen.shape).reshape(3, -1).T + start) * size
+        voxels = (
+            np.indices(window.network_input.shape).reshape(3, -1).T + start
+        ) * size
         nearest, _ = cKDTree(centres).query(voxels)
-        distances: AnyArray = nearest.reshape(window.seen.shape)
+        distances: AnyArray = nearest.reshape(window.network_input.shape)
         return distances
 
 

@@ -30,7 +30,7 @@ class NoiseGenerator:
             )
         statistics = question.scene.statistics
         self._noise = noise.standardised(statistics.input_mean, statistics.input_std)
-        self._shape = question.window.seen.shape
+        self._shape = question.window.network_input.shape
         self._rng = np.random.default_rng(question.seed)
         #: Whether the scan is a single image.
         self._flat = question.scene.layout.ndim == 2

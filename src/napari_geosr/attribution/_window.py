@@ -143,7 +143,7 @@ class Window:
             slice(int(i.min()), int(i.max()) + 1) for i in self._indices
         )  # type: ignore[assignment]
         first = [_first_places(i, part.start) for i, part in self._pairs()]
-        self.seen: AnyArray = np.ascontiguousarray(block[np.ix_(*first)])
+        self.network_input: AnyArray = np.ascontiguousarray(block[np.ix_(*first)])
         self._local = [i - part.start for i, part in self._pairs()]
         self.n_missing = self._count_missing()
 
@@ -186,17 +186,19 @@ class Window:
         )
         return scaled
 
-    def values(self, seen: AnyArray | None = None) -> AnyArray:
+    def values(self, network_input: AnyArray | None = None) -> AnyArray:
         """Compute the region of the result, standardised.
 
         Parameters
         ----------
         seen : ndarray, optional
-            Input of the network; by default `self.seen`.
+            Input of the network; by default `self.network_input`.
         """
         import torch
 
-        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+        x = torch.from_numpy(
+            self.network_input if network_input is None else self._like(network_input)
+        )
         with self._explaining(), compute.exact_settings(self.scene.threads):
             block = self._block(x.to(self.scene.device))
             parts = [self._part(block, i) for i in range(self._n_parts)]
@@ -204,7 +206,7 @@ class Window:
         return out
 
     def gradient(
-        self, score: Score, seen: AnyArray | None = None
+        self, score: Score, network_input: AnyArray | None = None
     ) -> tuple[float, AnyArray]:
         """A score of the region, and its gradient with respect to the input voxels.
 
@@ -223,14 +225,16 @@ class Window:
         """
         import torch
 
-        values = self.values(seen)
+        values = self.values(network_input)
         leaf = torch.from_numpy(values).requires_grad_(True)
         with torch.enable_grad():
             value = score(leaf)
             output_gradient = torch.autograd.grad(value, leaf)[0]
         if not self.is_differentiable:
-            return float(value.detach()), self._differences(score, seen)
-        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+            return float(value.detach()), self._differences(score, network_input)
+        x = torch.from_numpy(
+            self.network_input if network_input is None else self._like(network_input)
+        )
         total = torch.zeros_like(x)
         for i in range(self._n_parts):  # part by part: one graph in memory at a time
             part = output_gradient if self._n_parts == 1 else output_gradient[i : i + 1]
@@ -260,7 +264,11 @@ class Window:
         """Whether gradients pass through the network."""
         import torch
 
-        x = torch.from_numpy(self.seen).to(self.scene.device).requires_grad_(True)
+        x = (
+            torch.from_numpy(self.network_input)
+            .to(self.scene.device)
+            .requires_grad_(True)
+        )
         scene = self.scene
         if not hasattr(self, "_differentiable"):
             with (
@@ -270,10 +278,12 @@ class Window:
                 self._differentiable = self._part(self._block(x), 0).requires_grad
         return self._differentiable
 
-    def _differences(self, score: Score, seen: AnyArray | None) -> AnyArray:
+    def _differences(self, score: Score, network_input: AnyArray | None) -> AnyArray:
         import torch
 
-        start = (self.seen if seen is None else self._like(seen)).copy()
+        start = (
+            self.network_input if network_input is None else self._like(network_input)
+        ).copy()
         if start.size > _MAX_DIFFERENCES:
             raise ModelError(
                 f"The network {type(self.scene.network).__name__} has no gradients, "
@@ -324,7 +334,7 @@ class Window:
         if not constants:
             return 0.0, 0.0
         weights = torch.from_numpy(np.ascontiguousarray(score_gradient))
-        x = torch.from_numpy(self.seen).to(scene.device)
+        x = torch.from_numpy(self.network_input).to(scene.device)
         total = size = 0.0
 
         def forward(voxels: torch.Tensor) -> torch.Tensor:
@@ -395,8 +405,8 @@ class Window:
         if self.scene.should_stop():
             raise Cancelled("Stopped.")
 
-    def _like(self, seen: AnyArray) -> AnyArray:
-        return np.ascontiguousarray(seen, self.seen.dtype)
+    def _like(self, network_input: AnyArray) -> AnyArray:
+        return np.ascontiguousarray(network_input, self.network_input.dtype)
 
     def _explaining(self) -> _ErrorTranslation:
         return _ErrorTranslation(self)
@@ -418,7 +428,7 @@ class _ErrorTranslation:
             return
         if isinstance(error, GeoSRError):
             return
-        shape = self._window.seen.shape
+        shape = self._window.network_input.shape
         name = type(self._window.scene.network).__name__
         if is_out_of_memory(error):
             raise DeviceMemoryError(

@@ -113,15 +113,15 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     fresh = NoiseGenerator(pore.question)
     darkness = pore.contrast(window.values())
     without, kept = [], []
-    smooth = _smoothed(window.seen)
+    smooth = _smoothed(window.network_input)
     # Adding noise makes the total √2 times as strong.
     noisier = _noisier(pore.question)
     for i in range(question.draws):
-        emptied = window.seen.astype(np.float64)
-        greys = np.full(window.seen.shape, pore.fill)
+        emptied = window.network_input.astype(np.float64)
+        greys = np.full(window.network_input.shape, pore.fill)
         emptied[pore.own] = (greys + fresh.draw(greys))[pore.own]
         without.append(pore.contrast(window.values(emptied)))
-        noisy = noisier.values(window.seen + fresh.draw(smooth))
+        noisy = noisier.values(window.network_input + fresh.draw(smooth))
         kept.append((pore.contrast(noisy), pore.is_drawn(noisy)))
         yield BlockDone(i + 1, question.draws)
     remains = max(0.0, float(np.mean(without)) / darkness) if darkness > 0 else 1.0
@@ -221,7 +221,7 @@ def _pore(question: AttributionRequest) -> _Pore:
     return _Pore(
         wider,
         own,
-        fill=float(window.seen[around].mean()),
+        fill=float(window.network_input[around].mean()),
         solid=float(values[solid].mean()),
         sign=1.0 if question.phase == "dark" else -1.0,
     )
@@ -244,7 +244,7 @@ def _coarse(question: AttributionRequest, mask: AnyArray) -> AnyArray:
     window = question.window
     places = np.argwhere(mask) + [part.start for part in question.region]
     places = places // window.scale - [part.start for part in window.place]
-    coarse = np.zeros(window.seen.shape, bool)
+    coarse = np.zeros(window.network_input.shape, bool)
     coarse[tuple(places.T)] = True
     return coarse
 
@@ -266,11 +266,13 @@ def _grown(mask: AnyArray, by: int) -> AnyArray:
     return grown
 
 
-def _smoothed(seen: AnyArray) -> AnyArray:
+def _smoothed(network_input: AnyArray) -> AnyArray:
     """Approximate noise-free grey values; the noise level depends little on them."""
     from scipy import ndimage
 
-    greys: AnyArray = ndimage.uniform_filter(seen.astype(np.float64), 3, mode="nearest")
+    greys: AnyArray = ndimage.uniform_filter(
+        network_input.astype(np.float64), 3, mode="nearest"
+    )
     return greys
 
 
@@ -290,7 +292,7 @@ def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """
     window = pore.question.window
     weights = _shares(pore.question)
-    contrast = pore.sign * float((weights * (pore.fill - window.seen)).sum())
+    contrast = pore.sign * float((weights * (pore.fill - window.network_input)).sum())
     box = tuple(
         slice(max(0, int(i.min())), int(i.max()) + 1) for i in np.nonzero(weights)
     )
@@ -305,7 +307,7 @@ def _shares(question: AttributionRequest) -> AnyArray:
     window = question.window
     places = np.argwhere(question.mask) + [part.start for part in question.region]
     places = places // window.scale - [part.start for part in window.place]
-    shares = np.zeros(window.seen.shape)
+    shares = np.zeros(window.network_input.shape)
     np.add.at(shares, tuple(places.T), 1.0)
     widths = [_BLUR if n > 1 else 0.0 for n in shares.shape]
     if question.scene.layout.ndim == 2:

@@ -39,14 +39,14 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     left_out = max(0, len(cubes) - _MAX_CUBES)
     cubes = cubes[:_MAX_CUBES]
     before = float((window.values() * question.weights).sum())
-    effect = np.zeros(window.seen.shape)
+    effect = np.zeros(window.network_input.shape)
     draws = max(1, question.draws // 4)
     for i, cube in enumerate(cubes):
         changes = []
         for _ in range(draws):
-            changed = window.seen.copy()
+            changed = window.network_input.copy()
             level = np.full_like(changed[cube], changed[cube].mean(), np.float64)
-            noise = fresh.draw(_everywhere(window.seen, float(level.flat[0])))
+            noise = fresh.draw(_everywhere(window.network_input, float(level.flat[0])))
             changed[cube] = level + noise[cube]
             changes.append(
                 float((window.values(changed) * question.weights).sum()) - before
@@ -89,15 +89,15 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     return AttributionResult(figures, sentence, overlay, tuple(notes))
 
 
-def _everywhere(seen: AnyArray, value: float) -> AnyArray:
-    return np.full(seen.shape, value)
+def _everywhere(network_input: AnyArray, value: float) -> AnyArray:
+    return np.full(network_input.shape, value)
 
 
 def _cubes(question: AttributionRequest) -> list[tuple[slice, ...]]:
     """Cubes that cover the window, nearest to the explained voxels first."""
     window = question.window
     distances = question.distances()
-    cubes = list(_grid(question, window.seen.shape))
+    cubes = list(_grid(question, window.network_input.shape))
     return sorted(cubes, key=lambda cube: float(distances[cube].min()))
 
 

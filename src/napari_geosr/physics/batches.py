@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 #: Maximum number of slices that one pass over the rays processes together.
-TOGETHER = 16
+MAX_JOINT_SLICES = 16
 #: Minimum number of slices for a joint pass: fewer are faster one by one.
-FEW = 4
+MIN_JOINT_SLICES = 4
 _GROUP_BYTES = 64 * 2**20
 
 
@@ -24,7 +24,7 @@ def max_together(size: int, copies: int) -> int:
     copies : int
         Copies of each slice in memory, in float32.
     """
-    return min(TOGETHER, max(1, _GROUP_BYTES // (4 * copies * size**2)))
+    return min(MAX_JOINT_SLICES, max(1, _GROUP_BYTES // (4 * copies * size**2)))
 
 
 def passes(
@@ -45,7 +45,7 @@ def passes(
     start = 0
     while start < given:
         left = min(given - start, most)
-        is_many = min(batch or left, most) >= FEW
+        is_many = min(batch or left, most) >= MIN_JOINT_SLICES
         stop = start + (left if is_many else 1)
         yield slice(start, stop), is_many
         start = stop

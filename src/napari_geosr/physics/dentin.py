@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
-from napari_geosr.physics.tubes import bent, render_tubes
+from napari_geosr.physics.tubes import bent_path, render_tubes
 
 Array = npt.NDArray[np.float64]
 
@@ -234,7 +234,7 @@ def _branches(
             reaches = rng.random() < 0.5
             if not reaches:
                 end = start + rng.uniform(0.4, 0.7) * (end - start)
-            paths.append(bent(start, end, 0.05 * spacing, rng))
+            paths.append(bent_path(start, end, 0.05 * spacing, rng))
             joins.append((i, j if reaches else -1))
     return paths, np.array(joins, np.intp).reshape(-1, 2)
 

@@ -47,7 +47,7 @@ def kept_samples(
     return volume[tuple(slice(f // 2, None, f) for f in factors)]
 
 
-def half_a_voxel_on(
+def shift_half_voxel(
     volume: npt.NDArray[np.float32], axes: Sequence[int]
 ) -> npt.NDArray[np.float32]:
     """Shift the sampling points by half a voxel along `axes`, by cubic interpolation.
@@ -72,7 +72,7 @@ def centre_samples(
     For even factors the centre lies between two voxels and is interpolated.
     """
     even = [axis for axis, f in enumerate(factors) if f % 2 == 0]
-    between = half_a_voxel_on(smooth, even)
+    between = shift_half_voxel(smooth, even)
     starts = (f // 2 - (f % 2 == 0) for f in factors)
     return between[
         tuple(slice(a, None, f) for a, f in zip(starts, factors, strict=True))

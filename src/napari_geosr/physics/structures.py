@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.dentin import dentin
-from napari_geosr.physics.packing import ABOUT, pack_on, share_of_balls
+from napari_geosr.physics.packing import NEARLY_REACHED, ball_fraction, fill_gaps
 from napari_geosr.physics.phantoms import Shape, place_balls, render_balls
 
 FloatArray = npt.NDArray[np.float32]
@@ -79,7 +79,7 @@ class Spheres:
 
     def share(self) -> float:
         """Pore fraction of the grid, accurate to about 0.002."""
-        return share_of_balls(self.shape, self.balls)
+        return ball_fraction(self.shape, self.balls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -199,8 +199,8 @@ def foam(
         Minimum wall thickness, in voxels.
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
-    if share_of_balls(shape, balls) < ABOUT * porosity:
-        balls = pack_on(
+    if ball_fraction(shape, balls) < NEARLY_REACHED * porosity:
+        balls = fill_gaps(
             shape, balls, porosity=porosity, radius=radius, gap=gap, seed=seed
         )
     return Spheres(shape, balls)

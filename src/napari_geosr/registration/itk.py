@@ -127,7 +127,7 @@ def refine_steps(
         method = _method(high, shrink, blur)
         method.SetInitialTransform(way, True)
         metric = _run(method, fixed, moving, should_stop)
-        found = Refinement(_our_transform(way, centre, length), -metric)
+        found = Refinement(_from_itk(way, centre, length), -metric)
         yield BlockDone(done, len(levels))
     return found
 
@@ -231,7 +231,7 @@ def _orthogonal(matrix: AnyArray) -> Any:
     return left @ right * sizes.mean()
 
 
-def _our_transform(found: Any, centre: Any, length: float) -> Transform:
+def _from_itk(found: Any, centre: Any, length: float) -> Transform:
     n = len(centre)
     if hasattr(found, "GetMatrix"):
         matrix = np.array(found.GetMatrix()).reshape(n, n)[::-1, ::-1]

@@ -145,7 +145,7 @@ class _Correlator:
     ) -> list[Candidate]:
         """The best positions at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
-        shown, mask, first = self._turned(high, turn)
+        shown, mask, first = self._rotated(high, turn)
         if not mask.any() or shown[mask].std() == 0 or self.spread == 0:
             return []
         shown = np.where(mask, shown - shown[mask].mean(), 0).astype(np.float32)
@@ -164,10 +164,10 @@ class _Correlator:
             middle = self.grid.origin + shift * self.grid.voxel_size - first
             way = Transform.around(turn, high.grid.centre, middle)
             found.append(Candidate(way, best))
-            self._forget(score, place)
+            self._exclude(score, place)
         return found
 
-    def _turned(
+    def _rotated(
         self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
         """The small volume, rotated and resampled to the large volume's voxel size."""
@@ -206,7 +206,7 @@ class _Correlator:
     def _wrapped(self, place: Any) -> Any:
         return zip((int(p) for p in place), self.grid.shape, self.full, strict=True)
 
-    def _forget(self, score: npt.NDArray[np.float32], place: Any) -> None:
+    def _exclude(self, score: npt.NDArray[np.float32], place: Any) -> None:
         """Exclude the neighbourhood of a candidate, with wrap-around."""
         near = [
             (np.arange(p - _MIN_DISTANCE, p + _MIN_DISTANCE + 1) % n)

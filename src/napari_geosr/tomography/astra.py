@@ -29,7 +29,7 @@ from napari_geosr.tomography.iterations import (
     OnIteration,
     check_sinogram,
     check_stop,
-    ignore,
+    ignore_iteration,
 )
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def reconstruct_slices(
     config: Any = None,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Reconstruct slice by slice, like `napari_geosr.tomography.algorithms`.
 

@@ -144,7 +144,10 @@ def find_centre(
     method = config.method
     if method == "auto":
         # With few projections in a full turn, there may be no opposite pairs.
-        paired = projections.is_full_turn and _nearest_miss(thinned).min() <= _OPPOSITE
+        paired = (
+            projections.is_full_turn
+            and _nearest_opposition_error(thinned).min() <= _OPPOSITE
+        )
         method = "opposite" if paired else "wedge"
     first, last = _rows(projections, config)
     sinogram, _ = LineIntegrals(thinned, preparation).rows(first, last)
@@ -264,8 +267,8 @@ def _opposite_views(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Views, and for each the view that is closest to 180 degrees away."""
     angles = projections.angles
-    partner = _misses(projections).argmin(axis=1)
-    error = _nearest_miss(projections)
+    partner = _opposition_errors(projections).argmin(axis=1)
+    error = _nearest_opposition_error(projections)
     if method == "pair":
         chosen = np.array([int(error.argmin())])
     else:
@@ -281,16 +284,16 @@ def _opposite_views(
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
 
 
-def _misses(projections: Projections) -> Curve:
+def _opposition_errors(projections: Projections) -> Curve:
     """Deviation of every pair of views from 180 degrees apart, shape (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
-def _nearest_miss(projections: Projections) -> Curve:
+def _nearest_opposition_error(projections: Projections) -> Curve:
     """Deviation of each view from its best opposite view, in degrees, shape (n,)."""
-    return np.asarray(_misses(projections).min(axis=1))
+    return np.asarray(_opposition_errors(projections).min(axis=1))
 
 
 def _judge(

@@ -25,7 +25,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import made_before
+from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -132,7 +132,7 @@ class PorosityDock(PorosityWidgets):
     def _on_sample(self) -> None:
         """Handle a new sample: determine the threshold from the grey values inside."""
         self.levels.set_mask(self.settings.sample.layer())
-        self.levels.look()
+        self.levels.check_data()
 
     def _read_levels(self, volume: Volume | None) -> None:
         self.settings.set_volume(volume)
@@ -252,7 +252,7 @@ class PorosityDock(PorosityWidgets):
                 None if chosen is None else volume_from_layer(chosen, self._viewer)
                 for chosen in (mask_layer, self.settings.deviation.layer())
             )
-            self.remember(self.settings.lasting)
+            self.remember(self.settings.reusable_config)
         except GeoSRError as error:
             self.message.show_error(error)
             return
@@ -277,7 +277,7 @@ class PorosityDock(PorosityWidgets):
             self._viewer,
         )
         self.handover.begin("measure", description, lambda: stopped)
-        earlier = {name: made_before(self._viewer, name) for name in volumes}
+        earlier = {name: earlier_pore_layers(self._viewer, name) for name in volumes}
         self.activity.start(
             "measure",
             lambda should_stop: measured_steps(
@@ -323,7 +323,7 @@ class PorosityDock(PorosityWidgets):
 
     def _on_idle(self) -> None:
         self._update_preview()
-        self.levels.look()
+        self.levels.check_data()
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):

@@ -124,7 +124,9 @@ def _name(volume_name: str) -> str:
     return f"{volume_name} · pores"
 
 
-def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Labels]]:
+def earlier_pore_layers(
+    viewer: ViewerModel, volume_name: str
+) -> list[weakref.ref[Labels]]:
     """Layers with the pores of a volume from earlier measurements, latest first.
 
     Layers renamed by the user are excluded.

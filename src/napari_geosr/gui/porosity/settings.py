@@ -328,7 +328,7 @@ class PorositySettings(QWidget):
         self.sample_note.setVisible(False)
 
     @property
-    def lasting(self) -> MeasureConfig:
+    def reusable_config(self) -> MeasureConfig:
         """The settings that also apply to other images."""
         config = self.config()
         if not self._sample_proposed:

@@ -131,7 +131,7 @@ def _method(report: QualityReport) -> list[str]:
     frame = report.frame
     size = " × ".join(f"{v:.4g}" for v in frame.voxel_size)
     shape = " × ".join(map(str, frame.shape))
-    said = [
+    lines = [
         f"Grey values are compared on {shape} voxels of {size} {frame.unit}, "
         f"{number_text(report.voxels)} of them known in all volumes.",
         f"PSNR and SSIM refer to a range of {number_text(report.data_range)} grey "
@@ -139,17 +139,17 @@ def _method(report: QualityReport) -> list[str]:
         f"{report.titles[report.base]}.",
     ]
     if report.ssim_window:
-        said.append(
+        lines.append(
             "SSIM has a Gaussian window of standard deviation 1.5, "
             f"{report.ssim_window} wide; voxels whose window meets the border or "
             "unknown voxels do not count."
         )
     if report.fourier:
-        said.append(
+        lines.append(
             "Fourier correlation under a Hann window, in shells of equal width in "
             "1/length. Where it ends abruptly, the resolution reads one to two shells "
             "too fine."
         )
     for key, unit in report.difference_units.items():
-        said.append(f"The difference of {report.titles[key]} is in units of {unit}.")
-    return said
+        lines.append(f"The difference of {report.titles[key]} is in units of {unit}.")
+    return lines

@@ -304,9 +304,9 @@ def _find_region_steps(
     missing = question.window.n_missing
     if missing:
         yield WarningIssued(
-            message=f"{missing:,} of {question.window.seen.size:,} voxels that the "
-            "network looks at here are NaN or infinite: it sees the replacement "
-            "(--nonfinite) in their place."
+            message=f"{missing:,} of {question.window.network_input.size:,} input voxels "
+            "are NaN or infinite: the network sees the replacement (--nonfinite) "
+            "instead."
         )
     overlays = {
         name: _overlay(prepared, name, finding)

@@ -47,7 +47,7 @@ from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
 from napari_geosr.operations.train.parts import require_one_process
-from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.iterations import ignore_iteration
 from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
@@ -215,7 +215,7 @@ class _Blocks:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         rows, _ = self.prepared.rows(*self.rows(self.block))
-        start = reconstruct_rows(self.ready, rows, never_stop, ignore)
+        start = reconstruct_rows(self.ready, rows, never_stop, ignore_iteration)
         sinogram, geometry = self.ready.sinogram(rows)
         fit = learning.sinogram_fit.SinogramFit(
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(self.ready.device),

@@ -118,8 +118,8 @@ def measure_steps(
     if deviation is None:
         refuse_factor_alone(config)
     else:
-        spread, said = align_deviation(deviation, volume, config)
-        remarks += said
+        spread, deviation_remarks = align_deviation(deviation, volume, config)
+        remarks += deviation_remarks
     for remark in remarks:
         yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)

@@ -40,8 +40,8 @@ def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
 
     def shared(record: AnyMapping) -> str:
         """The part of a record common to both volumes of a run, as read from a file."""
-        said = {key: value for key, value in record.items() if key not in _OWN}
-        return json.dumps(said, sort_keys=True, default=str)
+        common = {key: value for key, value in record.items() if key not in _OWN}
+        return json.dumps(common, sort_keys=True, default=str)
 
     return shared(ours) == shared(theirs)
 

@@ -217,15 +217,15 @@ class ProjectionsInput(Config):
         ConfigError, ProjectionsError
             If the beam requires distances that are missing, or does not use them.
         """
-        said = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
+        given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:
-            said["detector_distance"] = self.detector_distance
-        if not said:
+            given["detector_distance"] = self.detector_distance
+        if not given:
             return scan
-        values = {name: said.get(name, getattr(scan, name)) for name in _BEAM}
+        values = {name: given.get(name, getattr(scan, name)) for name in _BEAM}
         distances = [values[name] for name in _BEAM[1:]]
         if values["geometry"] == "parallel":
-            if len(said) > 1 or "geometry" not in said:
+            if len(given) > 1 or "geometry" not in given:
                 raise ConfigError(
                     "Parallel rays come from no source: leave the distances out, or "
                     "say which beam it is (--geometry fan or cone)."

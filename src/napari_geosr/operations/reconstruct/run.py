@@ -157,8 +157,8 @@ def run_steps(
         remove_unfinished(unfinished, Path(str(out)))
     if filled.error is not None:
         assert path is not None
-        said = f"{filled.error} The finished part is kept as {path.name}."
-        raise type(filled.error)(said) from filled.error
+        message = f"{filled.error} The finished part is kept as {path.name}."
+        raise type(filled.error)(message) from filled.error
     if path is not None:
         result = io.read_back(path).replace(name=result.name, metadata=result.metadata)
     if output is not None and output.note:

@@ -34,7 +34,7 @@ from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
-from napari_geosr.physics.packing import ABOUT
+from napari_geosr.physics.packing import NEARLY_REACHED
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import (
@@ -159,7 +159,7 @@ def simulate_steps(
     yield StageStarted(message=f"Making a sample: {structure}")
     wanted = config.pores(structure)
     made = STRUCTURES[structure](config.shape(), **wanted)
-    if isinstance(made, Spheres) and made.share() < ABOUT * wanted["porosity"]:
+    if isinstance(made, Spheres) and made.share() < NEARLY_REACHED * wanted["porosity"]:
         yield WarningIssued(message=_too_dense(made, wanted))
     scan = config.scan()
     with exact_settings(config.threads):

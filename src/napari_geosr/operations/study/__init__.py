@@ -208,10 +208,10 @@ def _whole_steps(
             yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     # A resumed study does not repeat it.
-    full_steps = _record_warnings(
-        context.full_steps(context.judged, should_stop), store.say
+    full_scan_steps = _record_warnings(
+        context.full_scan_steps(context.evaluated_rows, should_stop), store.say
     )
-    path, seconds = yield from full_steps
+    path, seconds = yield from full_scan_steps
     full = io.read(path)
     judge = yield from judge_steps(context, full, reference, should_stop)
     row = full_row(context, judge, seconds)

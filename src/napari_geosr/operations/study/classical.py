@@ -64,9 +64,9 @@ def classical_steps(
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
-    path, seconds = yield from context.kept_steps(
+    path, seconds = yield from context.cached_steps(
         scan,
-        context.judged,
+        context.evaluated_rows,
         path,
         should_stop,
         algorithm=algorithm,
@@ -114,7 +114,7 @@ def _tune_steps(
     """
     context = cell.context
     # Unused views do not require the reference, so any rows can be used.
-    first, stop = context.taught or context.judged
+    first, stop = context.training_rows or context.evaluated_rows
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
     rows = (start, start + n)
@@ -176,13 +176,13 @@ class _ViewIntegrals:
                 volume = torch.from_numpy(plane).to(self.ready.device)
                 made = project(volume, self.geometry)
                 left = self.sinogram[i : i + 1].to(made) - made
-                off = reconstruct_slices(_sharp(left), self.geometry, Config())
+                off = reconstruct_slices(_deblurred(left), self.geometry, Config())
                 there = self.context.cropped(off.cpu().numpy())[0, inside]
                 total += float(np.square(there, dtype=np.float64).sum())
         return total / max(1, int(self.inside.sum()))
 
 
-def _sharp(sinogram: Tensor) -> Tensor:
+def _deblurred(sinogram: Tensor) -> Tensor:
     """Projections with the blur of pixel (sinc) and interpolation (sinc²) removed.
 
     The blur would hide noise that differs between voxels.
@@ -231,7 +231,7 @@ def _sample_mask_steps(
     first, stop = rows
     volume: Volume | None = None
     if context.mask is None and context.config.sample == "auto":
-        path, _ = yield from context.full_steps(rows, should_stop)
+        path, _ = yield from context.full_scan_steps(rows, should_stop)
         volume = io.read(path)
 
     def slices() -> Generator[Step, None, Volume]:

@@ -52,14 +52,14 @@ def judge_steps(
     """
     against = full
     if reference is not None:
-        rows = slice(*context.judged)
+        rows = slice(*context.evaluated_rows)
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
     sample = yield from sample_steps(
-        context, context.judged, lambda: _select_steps(against), should_stop
+        context, context.evaluated_rows, lambda: _select_steps(against), should_stop
     )
     if context.mask is not None and sample is not None and not sample.any():
-        first, stop = context.judged
+        first, stop = context.evaluated_rows
         raise VolumeError(
             f"The mask {context.mask.title} is empty in the judged rows {first} … "
             f"{stop - 1}. Mark the sample with non-zero voxels."

@@ -69,18 +69,18 @@ def write_report(
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         _cards(done, config, scan),
-        f"<p>{_how(done, config, scan)}</p>",
+        f"<p>{_method_text(done, config, scan)}</p>",
         "<h2>Errors</h2>",
-        _in_both_themes("Figures over projections or exposure", curves),
+        _themed_picture("Figures over projections or exposure", curves),
         f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
-        *_said(done),
+        *_remarks(done),
         *_settings(done.rows),
         "<h2>Saved</h2>",
-        _table(_SAVED, _saved(done, scan)),
+        _table(_SAVED, _savings_rows(done, scan)),
         f"<p><small>{_factors(config)}</small></p>",
     ]
     for heading, picture in (("Slices", slices), ("Pores", pores)):
@@ -97,7 +97,7 @@ def write_report(
     atomic.write_text(done.files["html"], "\n".join(parts), overwrite=True)
 
 
-def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
+def _themed_picture(alt: str, pictures: Sequence[bytes]) -> str:
     light, dark = map(png_source, pictures)
     return (
         '<figure><picture><source media="(prefers-color-scheme: dark)" '
@@ -142,13 +142,13 @@ def _volumes(
     pictures = [volumes_png(rows, names, true, VOLUMES_PER_DECADE, t) for t in themes]
     return [
         "<h2>Pore volumes</h2>",
-        _in_both_themes("Histograms of pore volumes", pictures),
+        _themed_picture("Histograms of pore volumes", pictures),
         "<p><small>Number of pores by volume, four bins per decade; grey: the "
         "reference.</small></p>",
     ]
 
 
-def _said(done: StudySummary) -> list[str]:
+def _remarks(done: StudySummary) -> list[str]:
     """Remarks for interpreting the figures."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
@@ -269,7 +269,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _saved(done: StudySummary, scan: Projections) -> list[list[str]]:
+def _savings_rows(done: StudySummary, scan: Projections) -> list[list[str]]:
     return [
         [
             ScanSubset.of(row).short,
@@ -319,7 +319,7 @@ def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _how(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
+def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "

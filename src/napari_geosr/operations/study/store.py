@@ -301,7 +301,7 @@ class StudyStore:
         """Write table, JSON and report."""
         scan, config = context.scan, context.config
         settings = effective_settings(scan, config)
-        first, end = context.judged
+        first, end = context.evaluated_rows
         judged = (end - first) / scan.n_rows
         rows = [{**row, **computing(row, config, judged)} for row in rows]
         done = StudySummary(
