@@ -381,10 +381,10 @@ from window_button import press_close_button
 
 file, way = sys.argv[1:]
 from napari_geosr.gui.restore.verdict import panel
-from napari_geosr.gui.restore.verdict.activity import OutlookActivity
+from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 panel.run_anyway = lambda *_: True  # nobody is there to be asked
-OutlookActivity._next = lambda _: ""
-OutlookActivity.has_looked = property(lambda _: True)
+VerdictActivity._next = lambda _: ""
+VerdictActivity.has_verdict = property(lambda _: True)
 
 def napari_asks(*_args, **_how):
     print("napari asked", flush=True)

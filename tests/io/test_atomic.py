@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from napari_geosr.core.errors import FileError
-from napari_geosr.io import atomic
+from napari_geosr.io import atomic, hidden
 
 
 class Busy:
@@ -81,3 +81,21 @@ def test_the_disk_has_the_content_before_it_takes_the_name(
     done.clear()
     atomic.write_text(tmp_path / "beat", "x", overwrite=True, durable=False)
     assert done == ["replace"]
+
+
+def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
+    """A file of a set is written under a temporary name of its temporary name."""
+    report = tmp_path / "report.json"
+    staged = hidden.temporary_sibling(report, ".json")
+    nested = hidden.temporary_sibling(staged)
+    other = hidden.temporary_sibling(hidden.temporary_sibling(tmp_path / "other.json"))
+    for path in (staged, nested, other):
+        path.write_text("{")
+    monkeypatch.setattr(hidden.processes, "runs_since", lambda *_: True)
+    with atomic.replacing_all([report], overwrite=False) as made:
+        made[report].write_text("{}")
+    assert nested.exists()  # its process still writes
+    monkeypatch.setattr(hidden.processes, "runs_since", lambda *_: False)
+    with atomic.replacing_all([report], overwrite=True) as made:
+        made[report].write_text("{}")
+    assert sorted(tmp_path.iterdir()) == sorted([report, other])

@@ -190,7 +190,7 @@ import os, signal, sys
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
-from napari_geosr.io.unfinished import StillWrittenError
+from napari_geosr.io.unfinished import FileInUseError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells

@@ -9,7 +9,7 @@ from napari_geosr.api.running import run_with_warnings
 from napari_geosr.operations.measure import MeasureConfig, measure_steps
 
 if TYPE_CHECKING:
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
 
 
 def measure_porosity(

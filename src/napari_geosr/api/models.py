@@ -7,9 +7,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:
-    from napari_geosr.models.bundle import Model
-    from napari_geosr.models.zoo import ZooEntry
-    from napari_geosr.operations.models.catalogue import ModelLike
+    from napari_geosr.operations.models.catalogue import Model, ModelLike, ZooEntry
 
 
 def list_models(

@@ -16,7 +16,7 @@ from napari_geosr.operations.train import training_steps
 from napari_geosr.operations.train.in_memory import entry_for
 
 if TYPE_CHECKING:
-    from napari_geosr.models.bundle import Model
+    from napari_geosr.operations.models.catalogue import Model
 
 #: What is learned from: paths, volumes and arrays.
 TrainingData: TypeAlias = "VolumeLike | str | Path | Sequence[VolumeLike | str | Path]"

@@ -40,7 +40,7 @@ from napari_geosr.operations.measure.networks import (
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
 
 
 def measure(

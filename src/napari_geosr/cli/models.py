@@ -21,7 +21,7 @@ from napari_geosr.operations.restore import ranking
 from napari_geosr.operations.restore.ranking.config import RankConfig
 
 if TYPE_CHECKING:
-    from napari_geosr.models.zoo import ZooEntry
+    from napari_geosr.operations.models.catalogue import ZooEntry
     from napari_geosr.operations.restore.ranking import Ranking
 
 

@@ -18,6 +18,7 @@ from napari_geosr.io.hidden import (
     asked_for,
     is_abandoned,
     leftovers,
+    nested_leftovers,
     temporary_sibling,
 )
 
@@ -43,7 +44,7 @@ def remove(path: Path) -> None:
 
 def remove_abandoned(path: Path, suffix: str = "") -> None:
     """Remove what processes that have ended left of `path` under temporary names."""
-    for part in leftovers(path, suffix):
+    for part in (*leftovers(path, suffix), *nested_leftovers(path, suffix)):
         if is_abandoned(part):
             remove(part)
 

@@ -38,6 +38,17 @@ def leftovers(path: Path, suffix: str) -> list[Path]:
     return sorted(part for part in found if _is_of(part, path, suffix))
 
 
+def nested_leftovers(path: Path, suffix: str) -> list[Path]:
+    """Temporary files of the temporary files of `path`.
+
+    A set of files is written under temporary names, each in turn by way of one.
+    """
+    stem = path.name.removesuffix(suffix)
+    found = path.parent.glob(f"..{glob.escape(stem)}.*.partial*.partial*")
+    matches = ((part, _HIDDEN.match(part.name[1:])) for part in found)
+    return sorted(part for part, match in matches if match and match[1] == stem)
+
+
 def _is_of(part: Path, path: Path, suffix: str) -> bool:
     found = _HIDDEN.fullmatch(part.name.removesuffix(suffix))
     return found is not None and found[1] == path.name.removesuffix(suffix)

@@ -43,7 +43,7 @@ def find_unfinished(out: Path) -> Volume:
 
     Raises
     ------
-    StillWrittenError
+    FileInUseError
         If a run is still writing to it.
     ConfigError
         If there is no unfinished file.
@@ -78,7 +78,7 @@ def left_unfinished(out: Path) -> Volume | None:
 
     Raises
     ------
-    StillWrittenError
+    FileInUseError
         If a run is still writing to it.
     """
     try:

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.models.zoo import ZooEntry
+    from napari_geosr.operations.models.catalogue import ZooEntry
     from napari_geosr.operations.models.exporting import ExportResult
     from napari_geosr.operations.models.importing import ImportResult
 

@@ -28,7 +28,7 @@ from napari_geosr.operations.restore import RestoreConfig
 from napari_geosr.operations.restore.ranking import NONE
 
 if TYPE_CHECKING:
-    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore.ranking import Ranking, RankingEntry
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
     from napari_geosr.operations.measure.grey_levels import GreyLevels
 
 

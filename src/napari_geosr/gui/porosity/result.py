@@ -30,7 +30,7 @@ from napari_geosr.operations.measure import figure_rows, reference_first
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
 
 
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."

@@ -38,8 +38,8 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
+    from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
-    from napari_geosr.tomography.centre import Centre
 
 
 class ReconstructDock(ReconstructWidgets):

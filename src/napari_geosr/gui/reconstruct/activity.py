@@ -41,9 +41,8 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-    from napari_geosr.operations.reconstruct import ReconstructionResult
+    from napari_geosr.operations.reconstruct import Centre, ReconstructionResult
     from napari_geosr.operations.reconstruct.preview import TrialSlice
-    from napari_geosr.tomography.centre import Centre
 
 #: Names of the operations other than previews.
 LOADING, CENTRE, RUN = "loading", "centre", "run"

@@ -37,9 +37,8 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.operations.reconstruct.preview import contrast
 
 if TYPE_CHECKING:
-    from napari_geosr.operations.reconstruct import ReconstructionResult
+    from napari_geosr.operations.reconstruct import Centre, ReconstructionResult
     from napari_geosr.operations.reconstruct.preview import PreviewRow, TrialSlice
-    from napari_geosr.tomography.centre import Centre
 
 
 #: What one slice leaves for the next; made in the worker.

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image
 
-    from napari_geosr.inference.runner import Estimate
+    from napari_geosr.operations.restore.preview import Estimate
 
 #: Result of the preparation of a run: see `ready_steps`.
 Found = tuple[

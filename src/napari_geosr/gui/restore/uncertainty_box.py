@@ -23,7 +23,7 @@ from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore.config import NONE, go_together, kinds
 
 if TYPE_CHECKING:
-    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
 _MOST_MEMBERS = 16

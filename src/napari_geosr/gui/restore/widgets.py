@@ -45,7 +45,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Layer
 
-    from napari_geosr.models.card import ModelCard
+    from napari_geosr.operations.models.catalogue import ModelCard
 
 _DEVICES = {"darwin": ("auto", "cpu", "mps")}.get(sys.platform, ("auto", "cpu", "cuda"))
 

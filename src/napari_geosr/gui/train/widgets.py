@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 NO_ESTIMATE = "Estimate: –"
 #: Margin in pixels around a part scrolled into view.
 _MARGIN = 8
+#: Attempts to scroll to a part before its layout is settled, and milliseconds between.
+_ATTEMPTS, _RETRY = 20, 50
 
 
 class TrainWidgets(Dock):
@@ -149,6 +151,7 @@ class TrainWidgets(Dock):
         fill_dock(self, self._scroll, self.message, self.bar)
         self.view.setVisible(False)
         self._wanted: QWidget = self.view.plot
+        self._attempts = 0
         self._showing = QTimer(self)
         self._showing.setSingleShot(True)
         self._showing.timeout.connect(self._scroll_to_part)
@@ -160,8 +163,12 @@ class TrainWidgets(Dock):
 
     def show_part(self, part: QWidget) -> None:
         """Scroll to a part of the dock after layout."""
-        self._wanted = part
+        self._wanted, self._attempts = part, 0
         self._showing.start(0)
 
     def _scroll_to_part(self) -> None:
         self._scroll.ensureWidgetVisible(self._wanted, 0, _MARGIN)
+        self._attempts += 1
+        # A section that has just been opened gets its height in a later turn.
+        if self._wanted.visibleRegion().isEmpty() and self._attempts < _ATTEMPTS:
+            self._showing.start(_RETRY)

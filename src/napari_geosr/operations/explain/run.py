@@ -304,8 +304,8 @@ def _find_region_steps(
     missing = question.window.n_missing
     if missing:
         yield WarningIssued(
-            message=f"{missing:,} of {question.window.network_input.size:,} input voxels "
-            "are NaN or infinite: the network sees the replacement (--nonfinite) "
+            message=f"{missing:,} of {question.window.network_input.size:,} input "
+            "voxels are NaN or infinite: the network sees the replacement (--nonfinite) "
             "instead."
         )
     overlays = {

@@ -36,7 +36,7 @@ class VerdictActivity(Activity):
         Expected effect of the prepared run.
     ranked : Ranking
         The models, ordered by expected error on the scan.
-    lookEnded
+    verdictEnded
         The examination of the prepared run has ended or failed.
     missed : str
         What could not be determined, and why.

@@ -1,4 +1,4 @@
-"""A rehearsal on known blocks: pores that the model invents or loses.
+"""A test on known blocks: pores that the model invents or loses.
 
 The scan is smoothed as its noise requires and used as ground truth. Noise like that of
 the scan is added, the model is run, and pores are counted before and after. Then small
@@ -39,7 +39,7 @@ _RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
 _TEST_PORES = 8
 #: Minimum share of the test pores of a size that must be found.
 FOUND = 0.7
-#: Number of blocks for the rehearsal.
+#: Number of blocks for the test.
 _BLOCKS = 3
 
 
