@@ -13,7 +13,7 @@ from napari_geosr.measure import blocks
 from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_steps
 
 
-def expected_envelope(solid: np.ndarray, closing: int) -> np.ndarray:
+def expected_mask(solid: np.ndarray, closing: int) -> np.ndarray:
     labels, _ = ndimage.label(solid, np.ones((3, 3, 3)))
     body = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
     padded = np.pad(body, closing)
@@ -34,7 +34,7 @@ def test_sample_mask_is_that_of_scipy(
     solid = ellipsoid((28, 30, 30), (13, 15, 14), 12) & (smooth > -0.05)
     solid[0, 0, :3] = True
     found = run_to_end(sample_mask_steps(solid, closing))
-    np.testing.assert_array_equal(found, expected_envelope(solid, closing))
+    np.testing.assert_array_equal(found, expected_mask(solid, closing))
 
 
 def test_open_pores_with_narrow_mouths_belong_to_the_sample() -> None:

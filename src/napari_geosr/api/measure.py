@@ -47,18 +47,18 @@ def measure_porosity(
         Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default. Those
         of a mask or uncertainty that is an array are the same.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Rule that finds the grey value between pore and solid, or that value.
+        Method that finds the threshold between pore and solid, or a grey value.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores are not counted or listed, but stay part of the porosity.
+        Smaller pores are not counted or listed, but are part of the porosity.
     connectivity : {6, 26}
-        Neighbours that join pore voxels; in images 4 and 8.
+        Which pore voxels belong together; in images 4 and 8.
     sample_mask : {"none", "auto"}
-        ``"none"``: the whole volume is sample; ``"auto"``: the envelope of the largest
-        solid.
+        ``"none"``: the whole volume is sample; ``"auto"``: the largest solid
+        object, including its pores.
     mask_closing : int
-        Openings up to twice this width, in voxels, belong to the automatic mask.
+        Openings up to twice this width, in voxels, are closed for the automatic mask.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
     interval_factor : float, optional

@@ -159,15 +159,9 @@ def porosity_steps(
         yield from _renumber(run, raw, threshold, progress)
     interval = None
     if deviation is not None:
-        interval = yield from _find_interval(
-            run, deviation, threshold, pore_count, progress
+        interval = yield from _interval_steps(
+            run, deviation, threshold, pore_count, progress, warnings
         )
-        if interval.missing_voxels:
-            yield _warned(
-                f"{interval.missing_voxels} voxels of {volume.name!r} have no standard "
-                "deviation: the interval treats them as exact.",
-                warnings,
-            )
     graph = (yield from _trace_graph(run, threshold)) if config.graph else None
     pores = Pores.of(raw, run.geometry)
     totals = SweepTotals(
@@ -387,13 +381,15 @@ def _resume_labelling(
         run.resumed_ends = state["ends"].tolist()
 
 
-def _find_interval(
+def _interval_steps(
     run: PorosityRun,
     deviation: Deviation,
     threshold: float,
     pore_count: int,
     progress: SweepProgress,
+    warnings: list[str],
 ) -> Generator[Step, None, PorosityInterval]:
+    """Compute the porosity interval; warn of voxels without a deviation."""
     yield StageStarted(progress.done, progress.total, message="Computing the interval")
     counter = IntervalCounter(
         run.source,
@@ -407,7 +403,14 @@ def _find_interval(
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample
-    return counter.result(porosity, pore_count, run.config.min_voxels)
+    interval = counter.result(porosity, pore_count, run.config.min_voxels)
+    if interval.missing_voxels:
+        yield _warned(
+            f"{interval.missing_voxels} voxels of {run.name!r} have no standard "
+            "deviation: the interval treats them as exact.",
+            warnings,
+        )
+    return interval
 
 
 def _is_view(block: np.ndarray, target: object) -> bool:

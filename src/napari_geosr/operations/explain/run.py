@@ -305,8 +305,8 @@ def _find_region_steps(
     if missing:
         yield WarningIssued(
             message=f"{missing:,} of {question.window.network_input.size:,} input "
-            "voxels are NaN or infinite: the network sees the replacement (--nonfinite) "
-            "instead."
+            "voxels are NaN or infinite: the network receives the replacement "
+            "(--nonfinite) instead."
         )
     overlays = {
         name: _overlay(prepared, name, finding)

@@ -112,11 +112,11 @@ def _find_region_steps(
     """The region to search for pores, the same for all reconstructions."""
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
-    seen = circle(volume.shape[-1])
-    solid &= seen
+    field_of_view = circle(volume.shape[-1])
+    solid &= field_of_view
     steps = sample_mask_steps(solid, 5, name=volume.name, should_stop=should_stop)
-    envelope = yield from steps
-    inside: Mask = envelope & seen
+    sample = yield from steps
+    inside: Mask = sample & field_of_view
     left_out = hull_share_outside(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))
