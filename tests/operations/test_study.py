@@ -174,10 +174,10 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
         stop_after_a_cell(scan, stopped, config)
     assert [p.name for p in (stopped / "cells").glob("*.json")] == ["8-fbp.json"]
     made = []
-    real = study_cells.take
+    real = study_cells.take_subset
     monkeypatch.setattr(
         study_cells,
-        "take",
+        "take_subset",
         lambda scan, subset, config: made.append(subset) or real(scan, subset, config),
     )
     again, _ = run(scan, stopped, config)

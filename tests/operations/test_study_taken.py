@@ -30,7 +30,7 @@ from napari_geosr.operations.study.subset import (
     ScanSubset,
     all_subsets,
     check_subsets,
-    take,
+    take_subset,
     training_pair,
     tuning_pair,
 )
@@ -341,7 +341,7 @@ def test_exposures_that_are_refused(scan, tmp_path):
 @pytest.mark.parametrize("light", ["one", "all"])
 def test_continuous_views_are_means(scan, light):
     config = settings(acquisition="continuous", light=light)
-    few, note = take(scan, ScanSubset(12), config)
+    few, note = take_subset(scan, ScanSubset(12), config)
     assert note == ""
     assert few.n_angles == 12
     np.testing.assert_allclose(np.diff(few.angles), 15.0)
@@ -360,7 +360,7 @@ def test_continuous_views_are_means(scan, light):
 def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     lines = line_integrals(scan)
     config = settings(acquisition="continuous", counts=(12,), sample="circle")
-    few, note = take(lines, ScanSubset(12), config)
+    few, note = take_subset(lines, ScanSubset(12), config)
     assert few.n_angles == 12
     assert "holds line integrals and no counts" in note
     result, steps = run(lines, tmp_path, config)
@@ -410,7 +410,7 @@ def test_whole_numbers_in_floating_point_are_counts_and_means_are_none(scan):
     counts = np.asarray(scan.data[:], np.float32)
     floats = scan.replace(data=counts, source=None)
     subset, config = ScanSubset(12, 0.3), settings(exposure=(0.3,))
-    ours, theirs = (take(s, subset, config)[0].data[:2] for s in (floats, scan))
+    ours, theirs = (take_subset(s, subset, config)[0].data[:2] for s in (floats, scan))
     np.testing.assert_array_equal(ours, theirs)
     means = scan.replace(data=counts + np.float32(0.25), source=None)
     with pytest.raises(ConfigError, match=r"fractions .*--exposure 1"):

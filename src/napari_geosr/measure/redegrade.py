@@ -23,7 +23,7 @@ Reach = tuple[int, int, int]
 #: Number of standard deviations at which filters are truncated.
 TRUNCATE = 3.0
 #: Maximum number of voxels of the restored volume in a box, including the margin.
-_MOST_VOXELS = 1 << 25
+_MAX_VOXELS = 1 << 25
 #: Minimum edge of a box, in voxels of the scan.
 _MIN_EDGE = 8
 
@@ -57,7 +57,7 @@ class Pair:
         longest : int, optional
             Maximum edge of the boxes, in voxels of the result.
         """
-        edge = (_MOST_VOXELS / math.prod(self.factors)) ** (1 / 3)
+        edge = (_MAX_VOXELS / math.prod(self.factors)) ** (1 / 3)
         sizes = [max(_MIN_EDGE, int(edge) - 2 * r) for r in reach]
         if longest is not None:
             sizes = [max(_MIN_EDGE, longest // max(self.factors))] * 3

@@ -265,7 +265,7 @@ def random_microscope(
     )
 
 
-def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
+def blurred_image(light: FloatArray, microscope: Microscope) -> FloatArray:
     """Noise-free image of `light`; 1 corresponds to a bright structure."""
     blur = microscope.blur
     blurred = gaussian_blur(
@@ -276,7 +276,7 @@ def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
     return clean.astype(np.float32)
 
 
-def counted(
+def camera_image(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
     """Camera image of a noise-free image, in photons.
@@ -305,8 +305,8 @@ def expose(
     microscope : Microscope
     rng : numpy.random.Generator
     """
-    clean = seen(light, microscope)
-    noisy, again = (counted(clean, microscope, rng) for _ in range(2))
+    clean = blurred_image(light, microscope)
+    noisy, again = (camera_image(clean, microscope, rng) for _ in range(2))
     return Exposure(noisy, again, clean * np.float32(microscope.photons))
 
 
@@ -343,7 +343,7 @@ def expose_coarse(
     coarse = area_downsample(wide, (1, factor, factor))
     bright = np.float32(max(float(np.percentile(coarse, BRIGHT)), 1e-6))
     background = np.float32(microscope.background)
-    noisy = counted(coarse / bright + background, microscope, rng)
+    noisy = camera_image(coarse / bright + background, microscope, rng)
     sharp = gaussian_blur(light, (depth, blur, blur)) / bright + background
     return noisy, sharp * np.float32(microscope.photons)
 
@@ -371,4 +371,6 @@ def scan_coarsely(
     ndarray
         In photons per sample.
     """
-    return counted(centre_samples(seen(light, microscope), factors), microscope, rng)
+    return camera_image(
+        centre_samples(blurred_image(light, microscope), factors), microscope, rng
+    )

@@ -31,7 +31,7 @@ _MAX_TRANSMISSION = 1.1
 _MAX_DEAD_SHARE = 0.05
 #: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
 #: noise-free data would appear to be full of zingers.
-_LEAST_NOISE = 1e-3
+_MIN_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -385,7 +385,7 @@ def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
     median = ndimage.median_filter(sinogram, size=(1, 3, 3), mode="nearest")
     excess = (median - sinogram) * np.exp(-np.maximum(median, 0) / 2)
     middle = np.median(np.abs(excess), axis=(1, 2), keepdims=True)
-    noise = np.maximum(1.4826 * middle, _LEAST_NOISE)
+    noise = np.maximum(1.4826 * middle, _MIN_NOISE)
     found = excess > threshold * noise
     sinogram[found] = median[found]
     return int(found.sum())

@@ -29,7 +29,7 @@ _DEPTH, _WINDOW = 8, 128
 _PLACES_ALONG_Z, _PLACES_IN_PLANE = 5, 3
 _WINDOW_2D = 384
 #: Maximum number of blocks.
-_MOST_BLOCKS = 10_000
+_MAX_BLOCKS = 10_000
 #: Maximum number of values examined for steps between grey values.
 _MAX_VALUES = 300_000
 #: Number of different values above which a float scan is not considered rounded.
@@ -100,7 +100,7 @@ def sample_steps(
     edges = block_edges(volume)
     boxes = _boxes(volume.shape)
     rng = np.random.default_rng(0)
-    share = -(-_MOST_BLOCKS // len(boxes))
+    share = -(-_MAX_BLOCKS // len(boxes))
     pairs: list[tuple[FloatArray, FloatArray | None]] = []
     for done, box in enumerate(boxes, 1):
         if should_stop():

@@ -320,7 +320,7 @@ def pores_of(
     kind: Phase = phase or table.phase or "dark"
     _check_sizes(scene, table)
     for row in table.rows:
-        yield row, _found(scene, row, value, kind)
+        yield row, _matching_pore(scene, row, value, kind)
 
 
 def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
@@ -338,7 +338,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
             )
 
 
-def _found(
+def _matching_pore(
     scene: ExplainedScan, row: PoreRow, threshold: float, phase: Phase
 ) -> ExplainedRegion | None:
     """The pore in its box whose number of voxels matches the table."""

@@ -64,7 +64,7 @@ from napari_geosr.operations.study.setup import (
     study_warnings,
 )
 from napari_geosr.operations.study.store import StudyStore
-from napari_geosr.operations.study.subset import ScanSubset, all_subsets, take
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets, take_subset
 from napari_geosr.operations.study.training import learned_steps
 
 T = TypeVar("T")
@@ -202,28 +202,28 @@ def _whole_steps(
     yield StageStarted(message="Preparing the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
     least = ScanSubset(min(config.counts), min(config.exposure))
-    _, note = take(scan, least, config)
+    _, note = take_subset(scan, least, config)
     for message in (note, *study_warnings(scan, config)):
         if message:
             yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     # A resumed study does not repeat it.
     full_scan_steps = _record_warnings(
-        context.full_scan_steps(context.evaluated_rows, should_stop), store.say
+        context.full_scan_steps(context.evaluated_rows, should_stop), store.add_message
     )
     path, seconds = yield from full_scan_steps
     full = io.read(path)
     judge = yield from judge_steps(context, full, reference, should_stop)
     row = full_row(context, judge, seconds)
     whole = ScanSubset(scan.n_angles)
-    store.keep_reference(judge_pictures(judge, config))
+    store.save_reference(judge_pictures(judge, config))
     if reference is not None:
         voxels = np.asarray(full.data)
         figures, pictures = yield from judged_steps(voxels, judge, config, should_stop)
         row.update(figures)
-        store.keep_pictures(whole, FULL, pictures)
+        store.save_pictures(whole, FULL, pictures)
     else:
-        store.keep_pictures(whole, FULL, judge_pictures(judge, config))
+        store.save_pictures(whole, FULL, judge_pictures(judge, config))
     return context, judge, row
 
 
@@ -321,7 +321,7 @@ def _cell_steps(
         "training_seconds": round(outcome.training_seconds, 3),
         "settings": dict(outcome.settings),
     }
-    store.keep(row, pictures)
+    store.save_cell(row, pictures)
     return row
 
 

@@ -23,7 +23,7 @@ from napari_geosr.operations.reconstruct import (
     reconstruct_steps,
 )
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.subset import ScanSubset, take
+from napari_geosr.operations.study.subset import ScanSubset, take_subset
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -181,4 +181,4 @@ class Cell:
 
     def scan(self) -> Projections:
         """The subset of the whole scan."""
-        return take(self.context.scan, self.subset, self.context.config)[0]
+        return take_subset(self.context.scan, self.subset, self.context.config)[0]

@@ -131,7 +131,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
         )
 
 
-def take(
+def take_subset(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> tuple[Projections, str]:
     """Return the subset of a scan, and a note on how it was made.
@@ -174,7 +174,7 @@ def training_pair(
     config : StudyConfig
     """
     if reason_without_counts(scan):
-        return TrainingPair(take(scan, subset, config)[0], scan, _WHOLE)
+        return TrainingPair(take_subset(scan, subset, config)[0], scan, _WHOLE)
     share = min(_share(scan, subset, config), MAX_INPUT_LIGHT)
     given = _thinned(scan, share, config, rest=False)
     left = remaining_light(
@@ -231,7 +231,7 @@ def tuning_pair(
     """
     n, step = scan.n_angles, config.acquisition == "step"
     if step and 2 * subset.projections <= n:
-        source = take(scan, subset, config)[0]
+        source = take_subset(scan, subset, config)[0]
         return TrainingPair(source, unused_views(scan, subset.projections), _VIEWS)
     if not reason_without_counts(scan):
         return training_pair(scan, subset, config)
