@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
+from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.porosity.pore_layers import MAX_COLOURED, colour_columns
 from napari_geosr.gui.porosity.pore_table import PoreTable
 from napari_geosr.operations.measure import figure_rows, reference_first

@@ -297,7 +297,7 @@ def thinned(
     if what:
         raise ProjectionsError(
             f"{scan.title} holds {what}: which photons a shorter exposure would have "
-            "counted can only be told from counts. Give counts, or a second scan with "
+            "counted is known only for counts. Give counts, or a second scan with "
             "a short exposure (--short)."
         )
     dark = _mean_frame(scan.darks, scan)

@@ -61,7 +61,7 @@ def judge_steps(
     if context.mask is not None and sample is not None and not sample.any():
         first, stop = context.evaluated_rows
         raise VolumeError(
-            f"The mask {context.mask.title} is empty in the judged rows {first} … "
+            f"The mask {context.mask.title} is empty in the evaluated rows {first} … "
             f"{stop - 1}. Mark the sample with non-zero voxels."
         )
     return (yield from reference_steps(against, sample, context.config, should_stop))

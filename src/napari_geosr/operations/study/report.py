@@ -178,18 +178,18 @@ _KINDS = ("slice", "pores")
 _NOTES = (
     "All reconstructions are thresholded by the same rule, each at its own grey value, "
     "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
-    "are counted from the smallest size on. Distance of pore volumes: Wasserstein-1 "
+    "are counted from the minimum size. Distance of pore volumes: Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
     "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
-    "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
+    "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "
     "reference. SSIM: mean "
-    "over up to 8 whole slices, the air around the sample included, Gaussian window of "
-    "1.5 pixels. Errors are relative to the "
-    "reference and signed. The rendering shows the pores in the middle of the judged "
-    "rows, the darker the farther. Seconds are those of this computer, for the judged "
-    "rows."
+    "over up to 8 whole slices, including the air around the sample, Gaussian window "
+    "of 1.5 pixels. Errors are relative to the "
+    "reference and signed. The rendering shows the pores in the centre of the "
+    "evaluated rows, darker with distance. Seconds are those of this computer, for the "
+    "evaluated rows."
 )
 _HEAD = (
     "Projections",
@@ -288,9 +288,9 @@ def _savings_rows(done: StudySummary, scan: Projections) -> list[list[str]]:
 
 def _factors(config: StudyConfig) -> str:
     computing = (
-        f"The computer is taken to draw {config.computer_kilowatts:g} kW while it "
-        "reconstructs and trains; what that adds for the whole volume is in study.csv, "
-        "for every cell."
+        f"The computer is assumed to draw {config.computer_kilowatts:g} kW while it "
+        "reconstructs and trains; the resulting energy for the whole volume is in "
+        "study.csv, for every cell."
     )
     return (
         f"A scan of all projections takes {config.scan_hours:g} h, all of it assumed "
@@ -330,28 +330,28 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         ),
     }
     against = (
-        f"the truth, {done.reference['name']}"
+        f"the ground truth, {done.reference['name']}"
         if done.reference["is_truth"]
-        else f"what all {scan.n_angles} projections give by filtered back-projection"
+        else f"the filtered back-projection of all {scan.n_angles} projections"
     )
     shorter = ""
     if min(config.exposure) < 1:
         shorter = (
-            ' "100 at 10 %" are 100 projections with a tenth of the exposure each: of '
-            "the photons that were counted a tenth is kept, at random, which is what a "
-            "shorter exposure counts. Networks learn from the photons left out."
+            ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
+            "a random tenth of the counted photons is kept, as in a shorter exposure. "
+            "Networks learn from the other photons."
         )
         if not done.reference["is_truth"]:
-            shorter += " They are part of the reference as well, which flatters them."
+            shorter += " These are also part of the reference, which favours them."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
             f" Networks are trained on the first half of the rows, each for "
             f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
-            "pixels; the figures are of the second half."
+            "pixels; the figures refer to the second half."
         )
     return escape(
-        f"Few projections are {words[config.acquisition]}. Errors are against "
+        f"Few projections are {words[config.acquisition]}. Errors are relative to "
         f"{against}.{shorter}{taught}"
     )
 

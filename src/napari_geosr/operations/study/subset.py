@@ -127,7 +127,7 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     if shorter and (what := reason_without_counts(scan)):
         raise ConfigError(
             f"{scan.title} holds {what}: what a shorter exposure would have counted "
-            "can only be told from counts. Leave shorter exposures out (--exposure 1)."
+            "is known only for counts. Leave shorter exposures out (--exposure 1)."
         )
 
 
