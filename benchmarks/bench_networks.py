@@ -166,8 +166,8 @@ def specimen(kind: str, factor: int, seed: int) -> Specimen:
     light, mask = OBJECTS[kind]((edge, edge, edge), seed)
     rng = np.random.default_rng([seed, 17])
     photons = np.float32(MICROSCOPE.photons)
-    clean = fluorescence.seen(light, MICROSCOPE)
-    fine = fluorescence.counted(clean, MICROSCOPE, rng) / photons
+    clean = fluorescence.blurred_image(light, MICROSCOPE)
+    fine = fluorescence.camera_image(clean, MICROSCOPE, rng) / photons
     coarse = fluorescence.scan_coarsely(light, MICROSCOPE, rng, (factor,) * 3)
     return Specimen(coarse / photons, fine, clean, mask)
 

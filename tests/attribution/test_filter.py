@@ -194,7 +194,7 @@ def test_captum_finds_the_same(scan: Any) -> None:
     scene = scene_of(network, array)
     question = question_at(scene, 12, 15)
     window = question.window
-    x = torch.from_numpy(window.seen)[None].requires_grad_(True)
+    x = torch.from_numpy(window.network_input)[None].requires_grad_(True)
     reference = captum.Saliency(lambda v: network(v)[:, 0, 4, 4]).attribute(
         x, abs=False
     )

@@ -111,6 +111,7 @@ def test_train_alone_says_what_each_method_needs(
     ("command", "earlier", "name"),
     [
         ("measure", "--sample-mask", "--sample"),
+        ("measure", "--band-factor", "--interval-factor"),
         ("measure", "--labels", "--write-labels"),
         ("train supervised", "--labels", "--n-labels"),
         ("train noise2inverse", "--scan-dataset", "--projections-dataset"),

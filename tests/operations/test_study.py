@@ -174,10 +174,10 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
         stop_after_a_cell(scan, stopped, config)
     assert [p.name for p in (stopped / "cells").glob("*.json")] == ["8-fbp.json"]
     made = []
-    real = study_cells.take
+    real = study_cells.take_subset
     monkeypatch.setattr(
         study_cells,
-        "take",
+        "take_subset",
         lambda scan, subset, config: made.append(subset) or real(scan, subset, config),
     )
     again, _ = run(scan, stopped, config)
@@ -380,7 +380,7 @@ def test_what_is_refused(scan, files, tmp_path):
     none = truth.replace(data=np.zeros((ROWS, N, N), np.uint8), source=None)
     with pytest.raises(VolumeError, match=r"shape 23 × 32 × 32.*24 × 32 × 32"):
         study(scan, tmp_path, counts=(12,), reference=short)
-    with pytest.raises(VolumeError, match=r"mask.*is empty in the judged rows"):
+    with pytest.raises(VolumeError, match=r"mask.*is empty in the evaluated rows"):
         study(scan, tmp_path, counts=(12,), reference=truth, mask=none)
     fan = scan.replace(geometry="fan", source_distance=500.0, detector_distance=0.0)
     with pytest.raises(ProjectionsError, match="fan-beam scan"):
@@ -467,7 +467,7 @@ def brought(monkeypatch):
 
     def reconstruct_steps(cell, should_stop):
         yield StageStarted(message="Toying")
-        first, stop = cell.context.judged
+        first, stop = cell.context.evaluated_rows
         size = cell.context.size
         noise = np.random.default_rng(0).normal(size=(stop - first, size, size))
         return AlgorithmResult(noise.astype(np.float32), 0.5, settings=cell.options)

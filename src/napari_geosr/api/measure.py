@@ -25,9 +25,10 @@ def measure_porosity(
     sample_mask: Literal["none", "auto"] = "none",
     mask_closing: int = 5,
     histogram_bins: int = 20,
-    band_factor: float | None = None,
+    interval_factor: float | None = None,
     graph: bool = False,
     memory: str | None = None,
+    band_factor: float | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
 
@@ -61,14 +62,16 @@ def measure_porosity(
         this width are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
-    band_factor : float, optional
-        Half width of the interval in deviations; by default the value calibrated for
+    interval_factor : float, optional
+        Half-width of the interval in deviations; by default the value calibrated for
         the model.
     graph : bool
         Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
         Memory limit, such as ``"4GB"``; by default a part of the free memory.
+    band_factor : float, optional
+        Earlier name of `interval_factor`.
 
     Returns
     -------
@@ -102,7 +105,7 @@ def measure_porosity(
         sample_mask=sample_mask,
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
-        band_factor=band_factor,
+        interval_factor=band_factor if interval_factor is None else interval_factor,
         graph=graph,
         memory=memory,
     )

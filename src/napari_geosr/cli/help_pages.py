@@ -38,10 +38,11 @@ _GROUPS: dict[str, str] = {
     "Output": "out name output-dtype overwrite continue average json show list force "
     "format",
     _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "
-    "band-factor batch-size cells checkpoint-seconds columns computer-kilowatts "
+    "batch-size cells checkpoint-seconds columns computer-kilowatts "
     "consistency-weight counts counts-per-photon country critic-steps critic-width "
     "cycle-weight details dilations distance ensemble-with features final-rate "
     "gradient-clip gradient-penalty histogram-bins identity-weight increase "
+    "interval-factor "
     "kilograms-per-kilowatt-hour laboratory-kilowatts large-stripe-size layers "
     "learning-rate levels licence mask-axis mask-length masked minimum-transmission "
     "network network-options normalisation overwrite-restored padding patch "
@@ -58,6 +59,7 @@ _GROUP_OF = {
 
 #: Earlier names and alternative spellings of options, which the help does not show.
 _OTHER_NAMES = {
+    "--band-factor",
     "--centre",
     "--centre-offset",
     "--labels",

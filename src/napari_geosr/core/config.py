@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -45,6 +45,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Current name of each renamed setting by its earlier name, which files may use.
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = {}
+
     @field_validator("*", mode="before")
     @classmethod
     def _take_choices_of_numbers(cls, value: Any, info: ValidationInfo) -> Any:
@@ -63,6 +66,7 @@ class Config(BaseModel):
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
         """Validate values from a file, whose keys may not even be strings."""
+        values = cls._with_current_names(values)
         for key in values:
             if not isinstance(key, str):
                 raise ConfigError(f"{key!r} is not the name of a setting.")
@@ -72,6 +76,17 @@ class Config(BaseModel):
             return cls(**values)
         except ValidationError as error:
             raise ConfigError(explain(error)) from error
+
+    @classmethod
+    def _with_current_names(cls, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Values with the current names of their settings."""
+        for earlier in values.keys() & cls.EARLIER_NAMES.keys():
+            if (name := cls.EARLIER_NAMES[earlier]) in values:
+                raise ConfigError(
+                    f"{earlier!r} is the earlier name of {name!r}: give only one of "
+                    "the two."
+                )
+        return {cls.EARLIER_NAMES.get(key, key): v for key, v in values.items()}
 
     @classmethod
     def _unknown(cls, key: str) -> str:

@@ -44,7 +44,7 @@ _DIFFERENCE, _RANGE = "difference ({}, in units of the noise)", 5.0
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What is compared, as it was when *Compare* was pressed."""
+    """Inputs and settings of a comparison when *Compare* was pressed."""
 
     volumes: dict[str, Volume]
     reference: str | None
@@ -104,9 +104,9 @@ class CompareDock(CompareWidgets):
     # Choices
 
     def compared_layers(self) -> list[Image]:
-        """Layers to compare: the checked ones, and the ground truth where given.
+        """Layers to compare: the checked ones, and the ground truth if given.
 
-        The base comes first: the ground truth, or the last one in the list.
+        The base comes first: the ground truth, or the last layer in the list.
         """
         chosen = list(reversed(self.images.layers()))
         truth = self.reference.layer()
@@ -115,12 +115,12 @@ class CompareDock(CompareWidgets):
         return chosen
 
     def config(self) -> CompareConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         values = self.common.values() | self.rare.values()
         return CompareConfig.create(**values)
@@ -132,7 +132,7 @@ class CompareDock(CompareWidgets):
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
-        """Enable what can be used while `what` runs."""
+        """Show that `what` is running, and enable only what can be used meanwhile."""
         running = bool(what)
         n = len(self.compared_layers())
         self.compare_button.setEnabled(not running and n >= 2)
@@ -246,13 +246,13 @@ class CompareDock(CompareWidgets):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def _compared_key(self) -> str:
-        """Key of the image that is looked at: the one whose pores are listed."""
+        """Key of the image whose pores are listed."""
         assert self._report is not None
         chosen = self.pores.of.currentData()
         return str(chosen) if chosen else self._report.compared[-1]
 
     def _on_compared(self, _index: int = 0) -> None:
-        """Curtain and blinking are of the base and of the image that is looked at."""
+        """Use the base and the selected image for curtain and blinking."""
         if self._report is None:
             return
         base, other = self._layer(self._report.base), self._layer(self._compared_key())
@@ -290,7 +290,7 @@ class CompareDock(CompareWidgets):
         self._viewer.layers.selection.active = active
 
     def _on_grid(self, wanted: bool) -> None:
-        """Show each image in a cell of its own; napari moves their cameras together."""
+        """Show each image in a separate grid cell; napari links their cameras."""
         grid = self._viewer.canvas.grid
         if wanted:
             grid.stride = 1
@@ -314,7 +314,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """A layer went: what shows it ends."""
+        """End views of a layer that was removed."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None
@@ -358,5 +358,5 @@ class CompareDock(CompareWidgets):
 
 
 def compare_with(dock: CompareDock, *layers: Image) -> None:
-    """Choose these layers in the dock, as another dock asks for it."""
+    """Check these layers in the dock, on request of another dock."""
     dock.images.choose(*layers)

@@ -25,7 +25,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import made_before
+from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -140,7 +140,7 @@ class PorosityDock(PorosityWidgets):
     def _on_sample(self) -> None:
         """Handle a new sample: determine the threshold from the grey values inside."""
         self.levels.set_mask(self.settings.sample.layer())
-        self.levels.look()
+        self.levels.check_data()
 
     def _read_levels(self, volume: Volume | None) -> None:
         self.settings.set_volume(volume)
@@ -260,7 +260,7 @@ class PorosityDock(PorosityWidgets):
                 None if chosen is None else volume_from_layer(chosen, self._viewer)
                 for chosen in (mask_layer, self.settings.deviation.layer())
             )
-            self.remember(self.settings.lasting)
+            self.remember(self.settings.reusable_config)
         except GeoSRError as error:
             self.message.show_error(error)
             return
@@ -285,7 +285,7 @@ class PorosityDock(PorosityWidgets):
             self._viewer,
         )
         self.handover.begin("measure", description, lambda: stopped)
-        earlier = {name: made_before(self._viewer, name) for name in volumes}
+        earlier = {name: earlier_pore_layers(self._viewer, name) for name in volumes}
         self.activity.start(
             "measure",
             lambda should_stop: measured_steps(
@@ -318,7 +318,7 @@ class PorosityDock(PorosityWidgets):
 
     def _on_idle(self) -> None:
         self._update_preview()
-        self.levels.look()
+        self.levels.check_data()
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
@@ -335,7 +335,7 @@ class PorosityDock(PorosityWidgets):
         """Show the results. The layers may have been removed meanwhile."""
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
-        if not self._warn_of(measured) and measured.kept:
+        if not self._show_warnings(measured) and measured.kept:
             self.message.show_message(
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new labels are in a separate layer."
@@ -352,7 +352,7 @@ class PorosityDock(PorosityWidgets):
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
 
-    def _warn_of(self, measured: PoreMeasurement) -> bool:
+    def _show_warnings(self, measured: PoreMeasurement) -> bool:
         """Show the warnings of the reports, if there are any."""
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
@@ -382,7 +382,7 @@ class PorosityDock(PorosityWidgets):
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
         then(f"The pores were opened; the report is {found.page}.")
-        self._warn_of(found.measured)
+        self._show_warnings(found.measured)
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold that was measured with, if the data are unchanged."""

@@ -169,7 +169,7 @@ def export_dialog(
         Returns the steps that write the files and return their folder; None if the
         user cancels.
     """
-    chosen = ask_where(parent, next(iter(measured.reports)))
+    chosen = ask_report_path(parent, next(iter(measured.reports)))
     if chosen is None:
         return None
     stem = chosen.name.removesuffix(".html").removesuffix("_report")
@@ -195,7 +195,7 @@ def export_dialog(
     return steps
 
 
-def ask_where(parent: QWidget, name: str) -> Path | None:
+def ask_report_path(parent: QWidget, name: str) -> Path | None:
     """Ask for the report's name, which all file names start with."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     chosen, _ = QFileDialog.getSaveFileName(

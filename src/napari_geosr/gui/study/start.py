@@ -74,7 +74,7 @@ def start_steps(
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
-        if job is not None and job.goes_on_with(_read_job(folder)):
+        if job is not None and job.can_reuse_cells(_read_job(folder)):
             job.check()
             _resume_study(folder, job)
             return folder.path

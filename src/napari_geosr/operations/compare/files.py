@@ -26,7 +26,7 @@ from napari_geosr.operations.measure.files import safe_name
 
 #: Keys omitted from JSON files; `QualityReport.to_dict` duplicates them for old
 #: scripts.
-_TWICE = ("volume", "reference")
+_DUPLICATE_KEYS = ("volume", "reference")
 
 
 def plan(
@@ -104,7 +104,7 @@ def write(
             if target is not None:
                 with_record = difference.replace(provenance=(record,))
                 io.write(with_record, made[target])
-        values = {k: v for k, v in report.to_dict().items() if k not in _TWICE}
+        values = {k: v for k, v in report.to_dict().items() if k not in _DUPLICATE_KEYS}
         export.write_json(made[files["json"]], {**values, "provenance": record})
         atomic.write_text(made[files["figures"]], report.to_dataframe().to_csv())
         atomic.write_text(made[files["spectra"]], _table(_spectrum_rows(report)))

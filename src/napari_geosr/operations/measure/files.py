@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
 #: Maximum length of a layer's name within a file name; systems allow 255 bytes.
-_LONGEST_NAME = 60
+_MAX_NAME_LENGTH = 60
 
 
 def plan(
@@ -72,7 +72,7 @@ def plan(
 def safe_name(name: str) -> str:
     """A layer's name as part of a file name: shortened and without separators."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    return safe[:_LONGEST_NAME]
+    return safe[:_MAX_NAME_LENGTH]
 
 
 def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:

@@ -28,8 +28,8 @@ from napari_geosr.physics.degradations import (
 )
 from napari_geosr.physics.sampling import (
     area_downsample,
-    half_a_voxel_on,
     kept_samples,
+    shift_half_voxel,
 )
 from napari_geosr.registration.sampled import Grid, finite
 
@@ -165,7 +165,9 @@ class DegradedScan:
         block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
         own = slice(begin - low_edge, end - low_edge)
         if self.between:
-            outputs["high"].array[begin:end] = half_a_voxel_on(block, self.between)[own]
+            outputs["high"].array[begin:end] = shift_half_voxel(block, self.between)[
+                own
+            ]
         elif (config.grey_gain, config.grey_offset) == (1.0, 0.0):
             outputs["high"].array[begin:end] = np.asarray(self.high.data[begin:end])
         else:

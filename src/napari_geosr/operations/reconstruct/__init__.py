@@ -31,7 +31,7 @@ from napari_geosr.operations.reconstruct.scan import (
     used_projections,
 )
 from napari_geosr.tomography.centre import Centre
-from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.iterations import ignore_iteration
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
 __all__ = [
@@ -152,7 +152,7 @@ def reconstruct_slice(
         centre = projections.centre if config.centre == "auto" else config.centre
     if centre is None:
         raise ConfigError(
-            "A single slice needs to be told the column of the rotation axis: give the "
+            "A single slice requires the column of the rotation axis: give the "
             "centre, or have it found first."
         )
     if not 0 <= row < projections.n_rows:
@@ -170,7 +170,9 @@ def reconstruct_slice(
     sinogram, _ = LineIntegrals(scan, preparation, incident).rows(
         *ready.detector_rows((at, at + 1))
     )
-    slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))
+    slices = reconstruct_rows(
+        ready, sinogram, should_stop, ignore_iteration, (at, at + 1)
+    )
     z, y, x = ready.origin
     return Volume(
         np.ascontiguousarray(slices[at if ready.whole else 0][None]),

@@ -21,7 +21,7 @@ from napari_geosr.operations.restore.resume import FinishedPart
 Rows = tuple[int, int]
 
 #: Settings that affect how a run proceeds, but not the result.
-_HOW = ("device", "memory", "threads")
+_RUN_SETTINGS = ("device", "memory", "threads")
 
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
@@ -101,7 +101,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         settings = {**usual, **(record.get("settings") or {})}
         return {
             "a different rotation centre": (record.get("centre") or {}).get("column"),
-            "different settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "different settings": {
+                k: v for k, v in settings.items() if k not in _RUN_SETTINGS
+            },
             "different settings of the algorithm": record.get("algorithm"),
         }
 

@@ -34,7 +34,7 @@ from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
-from napari_geosr.physics.packing import ABOUT
+from napari_geosr.physics.packing import NEARLY_REACHED
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import (
@@ -159,7 +159,8 @@ def simulate_steps(
     yield StageStarted(message=f"Making a sample: {structure}")
     parameters = config.pores(structure)
     sample = STRUCTURES[structure](config.shape(), **parameters)
-    if isinstance(sample, Spheres) and sample.share() < ABOUT * parameters["porosity"]:
+    enough = NEARLY_REACHED * parameters["porosity"]
+    if isinstance(sample, Spheres) and sample.share() < enough:
         yield WarningIssued(message=_porosity_warning(sample, parameters))
     scan = config.scan()
     with exact_settings(config.threads):

@@ -26,16 +26,16 @@ from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
-    MOST_LIGHT,
+    MAX_INPUT_LIGHT,
     Acquisition,
     ScanPair,
     ScanPart,
     check_same_detector,
     fewer_views,
-    light_left_over,
+    reason_without_counts,
+    remaining_light,
     splits,
     thinned,
-    why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.restore.config import RestoreConfig
@@ -224,7 +224,7 @@ def _shared_noise_warning(
     if not affected:
         return ""
     remedy = "divide the photons (--target-light left-out)"
-    if why_no_counts(scan):
+    if reason_without_counts(scan):
         remedy = "learn without pairs (noise2inverse)"
     share = "all" if is_continuous else "more than half"
     fewer = "Acquire step by step" if is_continuous else "Use fewer (--counts)"
@@ -363,7 +363,9 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     """Return the pairs of scans with the network's inputs and targets."""
     counts = [-(-scan.n_angles // k) for k in config.every]
     counts += [n for n in config.counts if n not in counts]
-    is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
+    is_shared_out = config.target_light == "left-out" and not reason_without_counts(
+        scan
+    )
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
             f"{scan.title} has {scan.n_angles} projections, and a pair of all with all "
@@ -376,7 +378,9 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     }
     halves = None
     if counts and is_shared_out:
-        halves = [thinned(scan, MOST_LIGHT, rest=r, **photons) for r in (False, True)]
+        halves = [
+            thinned(scan, MAX_INPUT_LIGHT, rest=r, **photons) for r in (False, True)
+        ]
     pairs = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)
@@ -422,12 +426,12 @@ def _photon_split_pair(
         The scan with most of its photons, and with the remaining ones.
     """
     n = few.scan.n_angles
-    source_title = f"{few.title}, {MOST_LIGHT:.0%} of their light"
+    source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their light"
     target_title = f"all projections, without the light of {few.title}"
-    target = light_left_over(scan, MOST_LIGHT, n, acquisition, rest=rest)
+    target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(
-        ScanPart(f"{few.name}-given", source_title, source, MOST_LIGHT),
+        ScanPart(f"{few.name}-given", source_title, source, MAX_INPUT_LIGHT),
         ScanPart(f"{few.name}-left", target_title, target),
         few,
     )
