@@ -384,8 +384,8 @@ MUTATIONS = (
     Mutation(
         "least-views",
         "core/angles.py",
-        "_FEWEST_VIEWS = 12",
-        "_FEWEST_VIEWS = 6",
+        "_MIN_VIEWS = 12",
+        "_MIN_VIEWS = 6",
         "a handful of views is taken for a turn",
         _TURN,
     ),

@@ -13,7 +13,7 @@ from napari_geosr.cli.app import build_app, run
 from napari_geosr.cli.commands import COMMANDS, GROUPS
 from napari_geosr.cli.help_pages import _GROUPS
 from napari_geosr.cli.train import _EXAMPLES
-from napari_geosr.cli.verbosity import QUIET, suggest
+from napari_geosr.cli.verbosity import QUIET, suggest_next
 
 EXAMPLES = [
     line
@@ -146,7 +146,7 @@ def test_quiet_leaves_out_progress_and_hints(
     assert said.err == ""
     assert "Wrote" in said.out
     QUIET.set(False)
-    suggest("doctor")
+    suggest_next("doctor")
     assert capsys.readouterr().err == "Next: napari-geosr doctor\n"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import re
+import tomllib
 from functools import cache
 from pathlib import Path
 
@@ -141,3 +142,13 @@ def test_every_class_that_the_guide_names_exists() -> None:
     }
     assert len(named) > 8
     assert named <= defined | {"GeoSRError", "RuntimeError"}
+
+
+def test_every_example_in_a_docstring_is_run() -> None:
+    """``testpaths`` names the files with examples, or a folder that they are in."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
+    paths = settings["tool"]["pytest"]["ini_options"]["testpaths"]
+    named = [ROOT / path for path in paths]
+    for path in sorted((ROOT / "src").rglob("*.py")):
+        if ">>> " in path.read_text("utf-8"):
+            assert any(path.is_relative_to(each) for each in named), path

@@ -36,7 +36,7 @@ from napari_geosr.operations.measure import journal as measuring
 from napari_geosr.measure import blocks
 from napari_geosr.operations.reconstruct import scan
 from napari_geosr.operations.restore import verdict, run as restoring
-journal._INTERVAL = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 scan._TOGETHER = 2
 compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
 measuring._INTERVAL = measuring._PATIENCE = 0.0

@@ -73,7 +73,7 @@ def approving(monkeypatch):
     """Runs that are expected to do harm are approved: nobody is there to be asked."""
     from napari_geosr.gui.restore.verdict import panel
 
-    monkeypatch.setattr(panel, "run_anyway", lambda *_: True)
+    monkeypatch.setattr(panel, "confirm_harmful_run", lambda *_: True)
 
 
 @pytest.fixture(autouse=True)

@@ -119,7 +119,7 @@ def test_a_restoration_goes_on_as_a_job_or_waits(
     whole = run_to_end(operation.restore_steps(volume, config)).volume
     result = io.read(job.status().result)
     np.testing.assert_array_equal(result.data, whole.data)
-    assert not closing_of(viewer.window._qt_window).is_leaving
+    assert not closing_of(viewer.window._qt_window).is_handing_over
 
 
 def test_cancel_keeps_the_window_open_and_the_run_going(
@@ -169,7 +169,7 @@ def test_what_cannot_be_kept_leaves_the_window_open(
     qtbot.waitUntil(lambda: "cannot be created" in dock.message.text, timeout=60_000)
     qtbot.wait(30)
     assert closed == []
-    assert not closing_of(viewer.window._qt_window).is_leaving
+    assert not closing_of(viewer.window._qt_window).is_handing_over
     # What is finished is still there, to be continued in its layer.
     assert dock.activity.unfinished() is not None
 
@@ -211,7 +211,7 @@ def test_closing_again_offers_a_way_out(
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert closing.eventFilter(window, Close(spontaneous=True))
         qtbot.wait(100)
-        assert closing.is_leaving == (button == "Wait")
+        assert closing.is_handing_over == (button == "Wait")
     assert texts == ["Restoring scan is still being saved as a job."] * 2
     assert "not moved into the background" in dock.message.text
     assert closed == []
@@ -231,14 +231,14 @@ def test_every_window_knows_that_runs_are_leaving(
     monkeypatch.setattr(_closing, "ask_about_runs", lambda *_: "close")
     first = closing_of(viewer.window._qt_window)
     assert other.ask(everywhere=True) == "close"
-    other.leave("close", lambda: None, everywhere=True)
+    other.hand_over_and_close("close", lambda: None, everywhere=True)
     qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
-    assert first.is_leaving
-    assert other.is_leaving
-    monkeypatch.setattr(_closing, "ask_about_leaving", lambda *_: True)
-    first.ask_to_stay()
-    qtbot.waitUntil(lambda: not other.is_leaving, timeout=10_000)
-    assert not first.is_leaving
+    assert first.is_handing_over
+    assert other.is_handing_over
+    monkeypatch.setattr(_closing, "ask_about_handovers", lambda *_: True)
+    first.ask_to_wait()
+    qtbot.waitUntil(lambda: not other.is_handing_over, timeout=10_000)
+    assert not first.is_handing_over
 
 
 @pytest.mark.parametrize("answer", ["close", "pause"])
@@ -369,7 +369,7 @@ from window_button import press_close_button
 file, way = sys.argv[1:]
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.gui.restore.verdict.activity import VerdictActivity
-panel.run_anyway = lambda *_: True  # nobody is there to be asked
+panel.confirm_harmful_run = lambda *_: True  # nobody is there to be asked
 VerdictActivity._next = lambda _: ""
 VerdictActivity.has_verdict = property(lambda _: True)
 from held_runs import hold_runs

@@ -141,8 +141,8 @@ def test_a_dock_that_is_made_goes_with_its_frame(viewer, qtbot, frame_class):
     SlowDock.may_go_on.set()
     frame = frame_class(viewer)
     viewer.window.add_dock_widget(frame)
-    qtbot.waitUntil(lambda: frame._made is not None or frame.dock is not None)
-    made = frame._made or frame.dock
+    qtbot.waitUntil(lambda: frame._pending_dock is not None or frame.dock is not None)
+    made = frame._pending_dock or frame.dock
     assert made.parent() is frame
 
 

@@ -105,7 +105,7 @@ def test_the_restore_dock_adds_a_labels_layer(
     assert dock.measure_button.isHidden()
 
     path = tmp_path / "labels.ome.tif"
-    monkeypatch.setattr(_saving, "ask_where", lambda *_: path)
+    monkeypatch.setattr(_saving, "ask_save_path", lambda *_: path)
     with qtbot.waitSignal(dock.save_button.saved, timeout=30_000):
         dock.save_button.click()
     saved = read(path)

@@ -189,7 +189,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     # Nothing is replaced without asking.
     asked = []
     monkeypatch.setattr(
-        _export, "may_replace", lambda *args: bool(asked.append(args[2]))
+        _export, "confirm_overwrite", lambda *args: bool(asked.append(args[2]))
     )
     before = (tmp_path / "foam_report.json").stat().st_mtime_ns
     qtbot.waitUntil(result.export.isEnabled)

@@ -59,7 +59,7 @@ def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng, go
 
 
 def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch):
-    monkeypatch.setattr(source_watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(source_watch, "_SECONDS_BETWEEN_CHECKS", 0.0)
     source = viewer.layers["scan"]
     running(dock, qtbot)
     source.data += 7
@@ -78,7 +78,7 @@ def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot, goes_on)
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.run_button.click()
     layer = finished.args[0]
-    assert dock.activity.watch.said == ""
+    assert dock.activity.watch.message == ""
     assert "source_change" not in layer.metadata[METADATA]
     assert "earlier" not in layer.name
 

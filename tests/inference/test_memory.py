@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
+import re
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import (
     LEAST_SAFETY,
@@ -16,7 +18,7 @@ from napari_geosr.inference.memory import (
     count_storage,
     measure_cost,
 )
-from napari_geosr.inference.tile_choice import ACCEPTED_FACTOR, choose_tile
+from napari_geosr.inference.tile_choice import ACCEPTED_FACTOR, MOST_FACTOR, choose_tile
 from napari_geosr.inference.tiling import lay_out, plan
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -115,6 +117,19 @@ def test_slow_networks_get_smaller_tiles_but_not_dearer_runs():
     assert fast.n_tiles == 1
     assert slow.n_tiles > 1
     assert slow.cost_factor <= ACCEPTED_FACTOR
+
+
+def test_tiles_that_nearly_only_compute_halos_are_refused():
+    """A budget for which the run would take hundreds of times as long is too small."""
+    spec = NetworkSpec("ZYX", (20,) * 3, (1,) * 3, (1,) * 3)
+    with pytest.raises(DeviceMemoryError, match="smallest useful tile") as refused:
+        choose_tile((64,) * 3, spec, COST, 10**6)
+    enough = parse_bytes(re.search(r"needs ([\d.]+ [MG]B)", str(refused.value))[1])
+    choice = choose_tile((64,) * 3, spec, COST, enough)
+    assert 3 < choice.cost_factor <= MOST_FACTOR
+    # A region is small: the halo around it is work that cannot be saved.
+    tight = (slice(0, 1),) * 3
+    assert choose_tile((64,) * 3, spec, COST, 10**12, box=tight).cost_factor > 20
 
 
 def test_planes_are_gathered_to_fill_chunks_of_the_target():

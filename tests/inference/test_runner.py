@@ -246,7 +246,8 @@ def test_what_cannot_run_is_refused_at_once(parts, make_network):
     with pytest.raises(ModelError, match=r"network\.eval\(\)"):
         run_to_end(run(make_network("conv").train(), source, target, statistics))
     with pytest.raises(
-        DeviceMemoryError, match=r"smallest tile.*needs 4[\d.]+ MB.*budget is 1 MB"
+        DeviceMemoryError,
+        match=r"smallest useful tile.*needs 4[\d.]+ MB.*budget is 1 MB",
     ):
         run_to_end(run(*parts, budget=10**6))
 

@@ -143,7 +143,7 @@ def test_facts_that_cannot_be_read_now_are_not_lost(
         raise PermissionError(13, "used by another process")
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "_PATIENCE", 0.05)
+        patch.setattr(atomic, "_RETRY_SECONDS", 0.05)
         patch.setattr(Path, "read_bytes", refuse)
         with pytest.raises(FileError, match=r"job\.json cannot be read"):
             good.beat(done=5)

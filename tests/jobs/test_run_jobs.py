@@ -180,8 +180,8 @@ def test_a_finished_result_is_kept_as_a_job_too(own_home: Path, scan: Path) -> N
 def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
     own_home: Path, scan: Path, small_tiles: None, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(journals, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journals, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journals, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journals, "_INTERVAL_FACTOR", 0.0)
     values = {
         "operation": "restore",
         "method": "ct-denoise",

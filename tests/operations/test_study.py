@@ -190,13 +190,13 @@ import os, signal, sys
 from napari_geosr.core.steps import StepIterator, TileDone
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
-from napari_geosr.io.unfinished import StillWrittenError
+from napari_geosr.io.unfinished import FileInUseError
 from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells
 
 reconstruct_scan._TOGETHER = 2
-journal._INTERVAL = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 counted, cells = study_cells.recount, []
 
 def killed(steps, *told):
@@ -231,10 +231,10 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [p.name for p in (out / "cells").glob("*.json")] == ["12-fbp.json"]
     gone_on = []
-    left = study_cells.left_unfinished
+    left = study_cells.usable_unfinished
     monkeypatch.setattr(
         study_cells,
-        "left_unfinished",
+        "usable_unfinished",
         lambda path: gone_on.append(left(path)) or gone_on[-1],
     )
     monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)  # for the same rounding
@@ -341,7 +341,7 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
         if path.name.startswith("few"):
             raise FileInUseError("A run still writes to it.")
 
-    monkeypatch.setattr(study_cells, "left_unfinished", busy)
+    monkeypatch.setattr(study_cells, "usable_unfinished", busy)
     with pytest.raises(FileInUseError):
         run(scan, tmp_path, settings(counts=(8,)))
     assert not (tmp_path / "report.html").exists()

@@ -76,8 +76,8 @@ class Config(BaseModel):
     @classmethod
     def _unknown(cls, key: str) -> str:
         names = list(cls.model_fields)
-        meant = did_you_mean(key, names)
-        return f"There is no setting {key!r}.{meant} Settings: {', '.join(names)}."
+        hint = did_you_mean(key, names)
+        return f"There is no setting {key!r}.{hint} Settings: {', '.join(names)}."
 
     def to_yaml(self) -> str:
         """The config as YAML with its schema version."""
@@ -134,12 +134,12 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
         # After the name: index in a list, or pydantic's name for a union member.
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
         union = len(path) > 1 and path[-1] in _KINDS
-        where = ".".join(path[:-1] if union else path)
-        parts.setdefault(where or "settings", []).append(item)
-    return {where: _complaint(where, items) for where, items in parts.items()}
+        name = ".".join(path[:-1] if union else path)
+        parts.setdefault(name or "settings", []).append(item)
+    return {name: _describe_errors(name, items) for name, items in parts.items()}
 
 
-def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
+def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     """What is wrong with one setting; a union has one reason per member."""
     reasons = []
     for item in items:
@@ -150,15 +150,15 @@ def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
             reasons.append(_KINDS[kind])
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
-    what = " or ".join(dict.fromkeys(reasons))
+    text = " or ".join(dict.fromkeys(reasons))
     if any(
         reason.startswith(("one of ", "a ")) or reason == "text" for reason in reasons
     ):
-        what += " is needed"
+        text += " is needed"
     given = items[0].get("input")
-    known = given is None or isinstance(given, dict | list) or repr(given) in what
+    known = given is None or isinstance(given, dict | list) or repr(given) in text
     shown = "" if known else f" (given: {given!r})"
-    return f"{where.replace('_', ' ')}: {what}{shown}"
+    return f"{name.replace('_', ' ')}: {text}{shown}"
 
 
 def parse_bytes(text: str | float) -> int:

@@ -132,12 +132,12 @@ def scan_steps(
         # Planes that were not read may contain some.
         return replace(found, hot=hot) if sampled else found
     without, n_hot = _IntensitySums(), 0
-    look = HotVoxelFilter(source, hot).look
+    read_filtered = HotVoxelFilter(source, hot).read
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while searching for hot voxels.")
         whole = tuple(slice(0, n) for n in source.shape[len(block) :])
-        voxels, places = look((*block, *whole))
+        voxels, places = read_filtered((*block, *whole))
         n_hot += len(places)
         without.add(_left(voxels, places))
         yield BlockDone(done, len(blocks))

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.types import AnyDType
-from napari_geosr.io.file_voxels import no_bands
+from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.mapping import MappedFile
 
 #: Share of the budget for the input's cache, and the same for the result's buffer.
@@ -65,7 +65,7 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
         excess = array.held_bytes - share(budget)
         setattr(array, name, max(0, most - excess // times))
     try:
-        with no_bands():
+        with row_cache_disabled():
             yield
     finally:
         for array, name, most in before:

@@ -29,6 +29,8 @@ from napari_geosr.networks.spec import NetworkSpec
 SECONDS_PER_TILE = 2.0
 #: … unless that would increase the work of the whole run by more than this factor.
 ACCEPTED_FACTOR = 1.25
+#: Work above which tiles are not worth starting: the budget is refused instead.
+MOST_FACTOR = 20.0
 #: Memory use, in units of the budget, up to which the budget counts as kept.
 TOLERANCE = 1.1
 #: Seconds up to which planes of a 2D network are grouped into one tile.
@@ -100,7 +102,9 @@ def choose_tile(
     Raises
     ------
     DeviceMemoryError
-        If even the smallest tile does not fit; the message gives the required memory.
+        If not even the smallest tile fits, or the smallest whose work is below
+        `MOST_FACTOR` if the whole volume is restored; the message gives the required
+        memory.
     ModelError
         If the network must see the whole volume and that does not fit.
     """
@@ -108,6 +112,9 @@ def choose_tile(
     target = clip_box(layout, box)
     stack = _planes_together(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
+    if box is None:
+        most_work = max(MOST_FACTOR, min(c.cost_factor for c in choices))
+        choices = [c for c in choices if c.cost_factor <= most_work]
     fitting = [c for c in choices if c.peak_bytes <= budget]
     if most_voxels is not None:
         smallest = min(c.window_voxels for c in choices)
@@ -306,25 +313,27 @@ def cut_to_budget(
     Raises
     ------
     DeviceMemoryError
-        If the smallest tiles need more than `TOLERANCE` times the budget.
+        If the smallest tiles worth computing need more than `TOLERANCE` times the
+        budget.
     """
     found = list(tiles)
+    most_work = max(MOST_FACTOR, 8 * work_of(found))
     while True:
         sizes = {(tile.core_shape, tile.window_shape) for tile in found}
         most = max((tile_peak(layout, cost, buffers, *s) for s in sizes), default=0)
         if most <= budget:
             return found
         halves = [half for tile in found for half in split(tile, layout) or (tile,)]
-        if len(halves) > len(found):
+        if len(halves) > len(found) and work_of(halves) <= most_work:
             found = halves
             continue
         if most <= TOLERANCE * budget:
             return found
         raise DeviceMemoryError(
             f"The first tile took more memory than was expected: with "
-            f"{format_bytes(budget)} not even the smallest tile fits, which needs "
-            f"{format_enough(most)}. Raise the setting Memory (--memory), close other "
-            "programs, or choose another model."
+            f"{format_bytes(budget)} not even the smallest useful tile fits, which "
+            f"needs {format_enough(most)}. Raise the setting Memory (--memory), close "
+            "other programs, or choose another model."
         )
 
 
@@ -344,7 +353,7 @@ def _refuse(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
             "setting Memory (--memory)."
         )
     raise DeviceMemoryError(
-        f"The smallest tile of this model needs {needed} of memory, but the budget is "
-        f"{given}. Raise the setting Memory (--memory), close other programs, or "
-        "choose another model."
+        f"The smallest useful tile of this model needs {needed} of memory, but the "
+        f"budget is {given}. Raise the setting Memory (--memory), close other "
+        "programs, or choose another model."
     )

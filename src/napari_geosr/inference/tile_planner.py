@@ -23,6 +23,7 @@ from napari_geosr.inference.memory import (
 )
 from napari_geosr.inference.store_caches import PlannedArray, held_bytes, share
 from napari_geosr.inference.tile_choice import (
+    MOST_FACTOR,
     SECONDS_PER_TILE,
     TileChoice,
     budget_for,
@@ -129,10 +130,11 @@ class TilePlanner:
     def _enough(self) -> float:
         """Bytes of the smallest budget with room for a tile and the buffers."""
         box, found, budget = clip_box(self.layout, self.region), 0, 0
+        most_work = MOST_FACTOR if self.region is None else math.inf
         for _ in range(_ROUNDS):
             budget = found
             buffers = self.buffers_of(budget)
-            found = budget_for(self.layout, box, self.cost, buffers, math.inf)
+            found = budget_for(self.layout, box, self.cost, buffers, most_work)
             if found <= budget:
                 break
         return found

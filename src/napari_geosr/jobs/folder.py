@@ -242,7 +242,7 @@ class JobFolder:
 
     def _read_facts(self) -> AnyDict:
         path = self.path / _STATE_FILE
-        return reading.mapping(atomic.patiently(path.read_bytes))
+        return reading.mapping(atomic.retry_if_not_permitted(path.read_bytes))
 
     def _facts_to_keep(self) -> AnyDict:
         """Contents of ``job.json``, in order to update it.
@@ -393,7 +393,7 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start(),
+            started=processes.own_start_time(),
             message="",
         )
 
@@ -427,7 +427,7 @@ class JobFolder:
         """Delete the current request."""
         path = self.path / "request"
         with atomic.explained(path):
-            atomic.patiently(lambda: path.unlink(missing_ok=True))
+            atomic.retry_if_not_permitted(lambda: path.unlink(missing_ok=True))
 
     # Events
 
@@ -496,4 +496,4 @@ def _lives(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
         return time.time() - reading.number(facts.get("updated")) < _SILENCE
     started = reading.number(facts.get("started"))
-    return processes.still_runs(reading.count(facts.get("pid")), started)
+    return processes.is_process_running(reading.count(facts.get("pid")), started)

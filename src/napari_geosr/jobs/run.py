@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
+from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -244,7 +244,7 @@ def _end(job: JobFolder, state: State, **facts: Any) -> None:
 
 def _note_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, as far as a full disk allows."""
-    message = system_sentence(error) or str(error) or type(error).__name__
+    message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
         _end(job, "failed", message=message)

@@ -66,7 +66,7 @@ def test_given_and_known_have_independent_noise(rho):
     flat = np.zeros((64, 64, 64), np.float32)
     trial = ScanTrial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
     rng = np.random.default_rng(1)
-    scan = trial._drawn(flat, rng)
+    scan = trial._draw_noise(flat, rng)
     assert scan.std() == pytest.approx(0.2, rel=0.05)
     lag = np.corrcoef(scan[:-1].ravel(), scan[1:].ravel())[0, 1]
     assert lag == pytest.approx(rho, abs=0.05)

@@ -12,20 +12,20 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.widgets import CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,
+    alignment_with,
     helper_metadata,
-    place_over,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
-from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.operations.compare import (
     CompareConfig,
     QualityReport,
@@ -70,9 +70,12 @@ class CompareDock(CompareWidgets):
         self._report: QualityReport | None = None
         self._layers: dict[str, weakref.ref[Layer]] = {}
         self._difference: weakref.ref[Layer] | None = None
-        self._warnings: list[str] = []
-        self._time_left = TimeLeft()
-        self._stage = ""
+        self._progress = OperationProgress(
+            self.bar.state.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=self._show_warnings,
+            shows_time_left=True,
+        )
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
         self._connect()
@@ -160,9 +163,9 @@ class CompareDock(CompareWidgets):
             if not wrong:
                 self.message.show_error(error)
             return
-        self._request, self._warnings = request, []
+        self._request = request
         self._layers = {layer.name: weakref.ref(layer) for layer in layers}
-        self._time_left.restart()
+        self._progress.restart()
         self.bar.show_progress(0, 0)
         self.activity.start(
             "compare",
@@ -175,7 +178,7 @@ class CompareDock(CompareWidgets):
                 should_stop=stop,
             ),
             self._on_compared_all,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
             description="Comparing " + ", ".join(request.volumes),
         )
@@ -208,21 +211,8 @@ class CompareDock(CompareWidgets):
             config,
         )
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, WarningIssued):
-            self._warnings.append(step.message)
-            self.message.show_message(" ".join(self._warnings), "warning")
-        elif isinstance(step, StageStarted):
-            self._stage = step.message
-            self._time_left.restart()
-            self.bar.state.setText(f"{step.message}…")
-            self.bar.show_progress(0, 0)
-        elif step.total:
-            self.bar.show_progress(step.done, step.total)
-            left = self._time_left.text(step.done, step.total)
-            self.bar.state.setText(
-                f"{self._stage}: {100 * step.done // step.total} %{left}"
-            )
+    def _show_warnings(self, _latest: str) -> None:
+        self.message.show_message(" ".join(self._progress.warnings), "warning")
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -294,7 +284,7 @@ class CompareDock(CompareWidgets):
             colormap="twilight_shifted",
             contrast_limits=(-_RANGE, _RANGE),
             metadata=helper_metadata("difference"),
-            **({} if base is None else place_over(base)),
+            **({} if base is None else alignment_with(base)),
         )
         self._difference = weakref.ref(layer)
         self._viewer.layers.selection.active = active
@@ -346,7 +336,7 @@ class CompareDock(CompareWidgets):
             Path(chosen), list(request.volumes), report.base, request.config
         )
         existing = [path.name for path in files.values() if path.exists()]
-        if existing and not may_replace(self, Path(chosen), existing):
+        if existing and not confirm_overwrite(self, Path(chosen), existing):
             return
 
         def steps(_stop: ShouldStop) -> Generator[Step, None, Path]:

@@ -25,8 +25,8 @@ from napari_geosr.operations.measure import number_text
 if TYPE_CHECKING:
     from qtpy.QtGui import QKeyEvent
 
-    from napari_geosr.measure.comparison.pores import PoreMatch, Status
     from napari_geosr.operations.compare import QualityReport
+    from napari_geosr.operations.compare.pores import PoreMatch, Status
 
 #: What pores may have become, as the list of choices says it.
 KINDS: dict[Status, str] = {

@@ -14,9 +14,9 @@ from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -25,7 +25,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.data_row import is_training_image
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import (
@@ -60,7 +60,8 @@ class JobComparison(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._jobs: tuple[Path, ...] = ()
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
         self.button = button(
             "Compare both on thi&s slice",
             "Restore the current slice with both models, one layer each. A job that "
@@ -83,6 +84,7 @@ class JobComparison(QWidget):
         column.addWidget(self.box)
         self.button.clicked.connect(self._on_compare)
         self.box.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.button.setEnabled(not what))
         self.set_jobs(())
 
     def set_jobs(self, jobs: Sequence[Path]) -> None:
@@ -102,14 +104,14 @@ class JobComparison(QWidget):
             If there is none.
         """
         layers = self._viewer.layers
-        images: list[Any] = [la for la in layers if can_be_learned_from(la)]
+        images: list[Any] = [la for la in layers if is_training_image(la)]
         if not images:
             raise ConfigError("Open the image on which to compare the models.")
         active = layers.selection.active
         return active if active in images else images[0]
 
     def _on_compare(self) -> None:
-        if self._run is not None:
+        if self.activity.busy:
             return
         try:
             layer = self._layer()
@@ -122,18 +124,11 @@ class JobComparison(QWidget):
         if volume.axes == "ZYX":
             axis = layer.ndim - 3
             place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
-        self.button.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "compare",
             lambda stop: compare_steps(volume, place, jobs, stop),
-            owner=self,
-            on_result=lambda found: self._show(layer, found),
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
+            lambda found: self._show(layer, found),
         )
-
-    def _on_finished(self) -> None:
-        self._run = None
-        self.button.setEnabled(True)
 
     def _show(self, like: Image, found: list[Volume]) -> None:
         self.box.clear()

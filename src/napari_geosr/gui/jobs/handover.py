@@ -11,10 +11,11 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
@@ -155,14 +156,10 @@ class RunHandover(QObject):
         self._task = BackgroundTask(
             steps,
             owner=self,
-            on_step=self._on_step,
+            on_step=OperationProgress(self.said.emit).show_step,
             on_result=lambda _folder: self._on_made(then),
             on_error=self._on_error,
         )
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.said.emit(f"{step.message}…")
 
     def _on_made(self, then: Callable[[], None]) -> None:
         self._end()

@@ -14,8 +14,8 @@ from napari_geosr import io
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -52,7 +52,7 @@ class JobPreview(QObject):
         self._path: Path | None = None
         self._name = ""
         self._sources: tuple[Path, ...] = ()
-        self._run: BackgroundTask | None = None
+        self._activity = Activity(self)
         self._shown = self._wanted = -1
         self._dismissed = False
         self._source: weakref.ref[Image] | None = None
@@ -85,17 +85,16 @@ class JobPreview(QObject):
         if (
             self._path is None
             or self._dismissed
-            or self._run is not None
+            or self._activity.busy
             or step in (-1, self._shown)
         ):
             return
         path = self._path
-        self._run = BackgroundTask(
+        self._activity.start(
+            "read",
             lambda _stop: _read(path),
-            owner=self,
-            on_result=lambda volume: self._show(path, step, volume),
+            lambda volume: self._show(path, step, volume),
             on_error=lambda error: self._on_error(step, error),
-            on_finished=self._on_finished,
         )
 
     def remove(self) -> None:
@@ -108,9 +107,6 @@ class JobPreview(QObject):
     def _on_error(self, step: int, error: Exception) -> None:
         self._shown = step  # the next one may be readable
         self.failed.emit(error)
-
-    def _on_finished(self) -> None:
-        self._run = None
 
     def _show(self, path: Path, step: int, volume: Volume) -> None:
         if path != self._path or self._dismissed:

@@ -20,10 +20,10 @@ from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
+    alignment_with,
     is_helper,
     layer_metadata,
-    place_over,
-    series_over,
+    series_alignment_with,
 )
 from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -122,7 +122,11 @@ class ResultOpener(QObject):
         like = layer_of(self._viewer, result.source)
         over: dict[str, Any] = {}
         if first.axes not in ("YX", "ZYX") and like is not None:
-            over = series_over(first, like) if like.ndim == len(first.axes) else {}
+            over = (
+                series_alignment_with(first, like)
+                if like.ndim == len(first.axes)
+                else {}
+            )
         limits = None if first.holds_labels or like is not None else result.limits
         # Otherwise napari computes limits from the first slice, in this thread.
         look = {} if limits is None else {"contrast_limits": limits}
@@ -132,7 +136,7 @@ class ResultOpener(QObject):
         record = layer_metadata(first)[METADATA]
         layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
         for volume in others:
-            also = {} if like is None else place_over(like)
+            also = {} if like is None else alignment_with(like)
             add_result(self._viewer, volume, None, visible=False, **(also | over))
         self._viewer.layers.selection.active = layer
         self._on_shown(result.status, f"{layer.name!r} was opened.")

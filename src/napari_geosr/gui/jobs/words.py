@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.loss_plot import Line
-from napari_geosr.gui.kit.words import duration
+from napari_geosr.gui.kit.words import format_duration
 from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
 from napari_geosr.operations.train import loss_title
 
@@ -64,7 +64,7 @@ def figures_text(watch: JobWatch) -> str:
         return ""
     parts = []
     if watch.status.state == "running" and progress.get("seconds_left"):
-        parts.append(f"{duration(float(progress['seconds_left']))} left")
+        parts.append(f"{format_duration(float(progress['seconds_left']))} left")
     if progress.get("memory"):
         parts.append(f"{format_bytes(progress['memory'])} of memory")
     if progress.get("images_per_second"):
@@ -78,7 +78,7 @@ def line_text(watch: JobWatch) -> str:
     text = f"{watch.status.name}: {state_text(watch)}"
     if watch.status.state != "running" or left is None:
         return text
-    return f"{text}, {duration(float(left))} left"
+    return f"{text}, {format_duration(float(left))} left"
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
-from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
-from napari_geosr.gui.layers.position import pick_with
+from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
@@ -59,7 +59,13 @@ class PorosityDock(PorosityWidgets):
         self._removed = ""
         self._farewell = ""
         self._complains = False
-        self._time_left, self._stage = TimeLeft(), "Measuring"
+        self._progress = OperationProgress(
+            self.stage.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=lambda text: self.message.show_message(text, "warning"),
+            shows_time_left=True,
+            spans_stages=True,
+        )
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
@@ -97,7 +103,9 @@ class PorosityDock(PorosityWidgets):
         self.connections.connect(self._viewer.events.theme, self._on_theme)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self.connections.add_to(
-            self._viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self.pores))
+            self._viewer,
+            "mouse_drag_callbacks",
+            click_callback(weakref.ref(self.pores)),
         )
 
     def _recall(self) -> None:
@@ -258,7 +266,7 @@ class PorosityDock(PorosityWidgets):
             return
         self.message.clear()
         self._removed = ""
-        self._time_left.restart()
+        self._progress.restart()
         self._measured_at = self.levels.key()
         self._sources = {
             chosen.name: weakref.ref(chosen)
@@ -284,7 +292,7 @@ class PorosityDock(PorosityWidgets):
                 volumes, config, mask, earlier, should_stop, deviation
             ),
             self._on_measured,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
             description=description,
         )
@@ -307,19 +315,6 @@ class PorosityDock(PorosityWidgets):
         if running:
             self.progress.setRange(0, 0)
             self.preview.pause()
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, WarningIssued):
-            self.message.show_message(step.message, "warning")
-        elif isinstance(step, StageStarted):
-            self._stage = step.message
-            self.stage.setText(f"{step.message}…")
-        elif step.total:
-            self.bar.show_progress(step.done, step.total)
-            left = self._time_left.text(step.done, step.total)
-            self.stage.setText(
-                f"{self._stage}: {100 * step.done // step.total} %{left}"
-            )
 
     def _on_idle(self) -> None:
         self._update_preview()

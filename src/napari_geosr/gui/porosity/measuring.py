@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file
-from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels, Layer
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
     from napari_geosr.operations.measure.grey_levels import GreyLevels
 
 
@@ -175,7 +175,7 @@ def export_dialog(
     stem = chosen.name.removesuffix(".html").removesuffix("_report")
     files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
     existing = [path.name for path in files.values() if path.exists()]
-    if existing and not may_replace(parent, chosen.parent, existing):
+    if existing and not confirm_overwrite(parent, chosen.parent, existing):
         return None
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from napari.layers import Labels
 
     from napari_geosr.core.volume import Volume
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
 
 #: The colouring that gives every pore a different colour.
 BY_LABEL = "label"

@@ -21,8 +21,8 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
+from napari_geosr.gui.kit.widgets import ElidedLabel
 from napari_geosr.gui.porosity.pore_layers import MOST_COLOURED, colour_columns
 from napari_geosr.gui.porosity.pore_table import PoreTable
 from napari_geosr.operations.measure import figure_rows, reference_first
@@ -30,7 +30,7 @@ from napari_geosr.operations.measure import figure_rows, reference_first
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from napari_geosr.measure.report import PorosityReport
+    from napari_geosr.operations.measure import PorosityReport
 
 
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."

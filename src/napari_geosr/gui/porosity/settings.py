@@ -21,10 +21,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
-from napari_geosr.gui.kit.widgets import text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,

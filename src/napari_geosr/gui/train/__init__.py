@@ -19,10 +19,11 @@ from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import JOBS
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import add_row
-from napari_geosr.gui.kit.words import estimate_text
+from napari_geosr.gui.kit.words import format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
+from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
@@ -70,6 +71,7 @@ class TrainDock(TrainWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         self._scenarios = scenarios.training_scenarios()
         super().__init__(napari_viewer, [scenario.text for scenario in self._scenarios])
+        self._progress = OperationProgress(self.bar.state.setText)
         self._rows: dict[str, DataRow] = {}
         self._used: list[weakref.ref[Any]] = []
         self._gone = ""
@@ -183,7 +185,7 @@ class TrainDock(TrainWidgets):
             "read",
             lambda _stop: tune_steps(bundle, values.get("method")),
             partial(self._on_tuning, values),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
         )
 
@@ -222,7 +224,7 @@ class TrainDock(TrainWidgets):
 
     def _show_missing(self) -> None:
         """Show what has to be chosen again after a layer was removed."""
-        names = missing(list(self._rows.values()))
+        names = names_of_empty_rows(list(self._rows.values()))
         if not (self._gone and names):
             self._gone = ""
             self.data_message.clear()
@@ -353,7 +355,7 @@ class TrainDock(TrainWidgets):
             "estimate",
             lambda stop: time_steps(plan, folder, should_stop=stop),
             partial(self._on_estimated, revision),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_not_estimated,
         )
 
@@ -366,7 +368,7 @@ class TrainDock(TrainWidgets):
             "start",
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
             partial(self._on_started, plan, self.settings.is_named),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_not_started,
         )
 
@@ -408,16 +410,12 @@ class TrainDock(TrainWidgets):
         if not self.activity.busy:
             self.bar.show_job(text, done, total)
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.bar.state.setText(f"{step.message}…")
-
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
         if revision != self._revision:
             self.estimate.setText(_OUTDATED)
             return
-        self.estimate.setText(estimate_text(estimate))
+        self.estimate.setText(format_estimate(estimate))
 
     def _on_not_estimated(self, error: Exception) -> None:
         self.estimate.setText(NO_ESTIMATE)

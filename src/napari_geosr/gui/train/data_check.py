@@ -12,7 +12,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.operations.inputs import open_to_learn
 from napari_geosr.operations.train import TrainingConfig
 from napari_geosr.operations.train.checks import smaller_patches
@@ -67,7 +67,8 @@ class DataCheck(QObject):
         super().__init__(parent)
         self._ask = ask
         self._answers: dict[Any, str] = {}
-        self._task: BackgroundTask | None = None
+        self._activity = Activity(self)
+        self._activity.idle.connect(self._look)
         self._about: Any = None
         self.text = ""
         self._timer = QTimer(self)
@@ -86,19 +87,14 @@ class DataCheck(QObject):
         if known or about != self._about:  # otherwise keep it until more is known
             self._say(self._answers[question.key] if question and known else "")
         self._about = about
-        if question is None or question.key in self._answers or self._task is not None:
+        if question is None or question.key in self._answers or self._activity.busy:
             return
-        self._task = BackgroundTask(
+        self._activity.start(
+            "check",
             lambda _stop: _look_steps(question),
-            owner=self,
-            on_result=lambda said: self._answers.update({question.key: said}),
+            lambda said: self._answers.update({question.key: said}),
             on_error=lambda _error: self._answers.update({question.key: ""}),
-            on_finished=self._on_finished,
         )
-
-    def _on_finished(self) -> None:
-        self._task = None
-        self._look()
 
     def _say(self, text: str) -> None:
         if text != self.text:

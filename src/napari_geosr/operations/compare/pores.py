@@ -10,7 +10,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.comparison.pores import PoreMatch, match_pores
+from napari_geosr.measure.comparison.pores import PoreMatch, Status, match_pores
 from napari_geosr.measure.comparison.sweep import FrameVolumes, central_box
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.segment import phase_mask
@@ -18,6 +18,8 @@ from napari_geosr.operations.compare.config import CompareConfig
 from napari_geosr.operations.measure import measure_several_steps
 from napari_geosr.operations.measure.files import column_titles as titles_of
 from napari_geosr.operations.measure.mask import align_mask
+
+__all__ = ["PoreMatch", "Status", "pore_steps"]
 
 #: Bytes per voxel for matching pores: masks, labels of both, and their overlap.
 _BYTES_PER_VOXEL = 60

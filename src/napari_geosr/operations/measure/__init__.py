@@ -28,6 +28,7 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
+from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.operations.inputs.scan import reading_doubts
 from napari_geosr.operations.measure.deviation import (
@@ -42,11 +43,11 @@ from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
-    from napari_geosr.measure.report import PorosityReport
     from napari_geosr.measure.rows import StatisticRow
 
 __all__ = [
     "MeasureConfig",
+    "PorosityReport",
     "colour_columns",
     "figure_rows",
     "measure_record",

@@ -15,9 +15,11 @@ from napari_geosr.inference.receptive_field import check_spec
 from napari_geosr.models import bundle, zoo
 
 if TYPE_CHECKING:
-    from napari_geosr.models.bundle import Model
-    from napari_geosr.models.card import FigureRow, ModelCard
-    from napari_geosr.models.zoo import ZooEntry
+    # Also for docks, commands and public functions, which do not know engines.
+    from napari_geosr.models.bundle import Model as Model
+    from napari_geosr.models.card import FigureRow
+    from napari_geosr.models.card import ModelCard as ModelCard
+    from napari_geosr.models.zoo import ZooEntry as ZooEntry
 
 
 #: Ways to specify a model.

@@ -63,7 +63,7 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder, and remove it again if nothing was written."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     with atomic.explained(folder):
@@ -103,7 +103,7 @@ def train_command(
     return shlex.join(words)
 
 
-def not_trained(factor: int) -> list[str]:
+def untrained_factor_notes(factor: int) -> list[str]:
     """A sentence if none of our networks upscales by this factor."""
     if factor in _TRAINED:
         return []

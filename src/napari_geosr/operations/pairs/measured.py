@@ -35,7 +35,7 @@ _FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
 _SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
-def levels_of(high: Volume) -> ContrastLevels:
+def contrast_levels(high: Volume) -> ContrastLevels:
     """Grey values of background and bright structures, and the phase contrast.
 
     Raises

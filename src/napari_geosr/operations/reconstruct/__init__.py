@@ -30,10 +30,12 @@ from napari_geosr.operations.reconstruct.scan import (
     ready_scan,
     used_projections,
 )
+from napari_geosr.tomography.centre import Centre
 from napari_geosr.tomography.iterations import ignore
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
 __all__ = [
+    "Centre",
     "ProjectionsInput",
     "ReconstructConfig",
     "ReconstructionInput",

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import boxes_for_the_record
+from napari_geosr.core.boxes import boxes_to_lists
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -198,7 +198,7 @@ class _BlockProgress:
         record: AnyDict = {"run": run, "complete": self.complete}
         if not self.complete:
             boxes = boxes_of(self.rows, ready.shape)
-            record["finished"] = boxes_for_the_record(boxes)
+            record["finished"] = boxes_to_lists(boxes)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 

@@ -10,6 +10,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import Estimate, estimate, restore_region
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 
+__all__ = ["Estimate", "estimate_steps", "preview_steps"]
+
 
 def preview_steps(
     prepared: PreparedRestoration,

@@ -85,7 +85,7 @@ def restore_steps(
                 message=f"The model was chosen on {_typical(volume).words}, for the "
                 "whole series."
             )
-        if ranking.leaves_it:
+        if ranking.keeps_scan:
             steps = unchanged_steps(
                 volume,
                 config,
@@ -198,7 +198,7 @@ def choose_steps(
         )
     settings = RankConfig(device=config.device, threads=config.threads)
     ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
-    yield WarningIssued(message=f"auto: {ranking.why}")
+    yield WarningIssued(message=f"auto: {ranking.reason}")
     return ranking
 
 

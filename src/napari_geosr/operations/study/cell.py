@@ -17,7 +17,7 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct_steps,
@@ -114,7 +114,7 @@ class StudyContext:
                 scan,
                 config,
                 out=path,
-                unfinished=left_unfinished(path),
+                unfinished=usable_unfinished(path),
                 should_stop=should_stop,
             )
             # Messages about the scan are given once, for the whole scan.

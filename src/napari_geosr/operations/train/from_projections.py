@@ -20,7 +20,7 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop,
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import left_unfinished, remove_unfinished
+from napari_geosr.io.unfinished import remove_unfinished, usable_unfinished
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
@@ -344,7 +344,7 @@ def _restore_steps(
 
 def _left_by(model: str, out: Path) -> Volume | None:
     """What the same model left of `out`; what another one did is of no use now."""
-    left = left_unfinished(out)
+    left = usable_unfinished(out)
     if left is None:
         return None
     made_with = (left.provenance[-1].get("model") or {}) if left.provenance else {}

@@ -71,7 +71,7 @@ def _hot_voxels(volume: Volume) -> HotVoxels | None:
 
 def _count(plane: np.ndarray, hot: HotVoxels) -> int:
     """Hot voxels of a plane; its neighbours are not looked at."""
-    return len(HotVoxelFilter(plane, hot).look(tuple(map(_all, plane.shape)))[1])
+    return len(HotVoxelFilter(plane, hot).read(tuple(map(_all, plane.shape)))[1])
 
 
 def _all(n: int) -> slice:

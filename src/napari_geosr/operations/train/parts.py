@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
     reconstruct_steps,
@@ -154,7 +154,7 @@ def parts_steps(
             part.scan,
             _lit(config, part),
             out=path,
-            unfinished=left_unfinished(path),
+            unfinished=usable_unfinished(path),
             should_stop=should_stop,
         )
         done = yield from recount(steps, *TOLD)
