@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
+    from napari_geosr.gui.study import StudyBox
     from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
@@ -93,9 +94,6 @@ class ReconstructDock(ReconstructWidgets):
         self.denoise.reported.connect(
             lambda text: self.message.show_message(text, "ok")
         )
-        self.study.startRequested.connect(self._on_study)
-        self.study.failed.connect(self.show_failure)
-        self.study.reported.connect(self.message.show_message)
         working = self.activity
         working.centreFound.connect(self._on_centre)
         working.progressed.connect(self._on_progress)
@@ -147,6 +145,12 @@ class ReconstructDock(ReconstructWidgets):
         if self.opened() is None:
             self.open.suggest(self._viewer.layers.selection.active)
 
+    def _connect_study(self, study: StudyBox) -> None:
+        study.startRequested.connect(self._on_study)
+        study.failed.connect(self.show_failure)
+        study.reported.connect(self.message.show_message)
+        study.set_scan(self.opened())
+
     def _on_opened(self, layer: Image) -> None:
         self.layer_combo.set_layer(unwrapped(layer))
         self._on_layer_chosen()  # now; the combo box reports it later
@@ -159,7 +163,8 @@ class ReconstructDock(ReconstructWidgets):
         self.estimate.setText(NO_ESTIMATE)
         self.activity.set_scan(opened)
         self.denoise.set_scan(opened)
-        self.study.set_scan(opened)
+        if self._study is not None:
+            self._study.set_scan(opened)
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
