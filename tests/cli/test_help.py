@@ -158,6 +158,7 @@ def test_verbose_shows_where_an_error_came_from(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_tab_key_knows_commands_and_options(app: App, shell: str) -> None:
     script = app.generate_completion(shell=shell)

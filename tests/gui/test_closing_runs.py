@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
+from held_runs import SHAPE, hold_runs, many_tiles
 from opening import environment, opened
 from porosity_helpers import open_dock, wait_for_levels
 from qtpy.QtWidgets import QMessageBox
@@ -30,7 +31,8 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations import restore as operation
 
-SHAPE = (160, 96, 96)
+#: The answer makes a difference only at the end, which others check.
+SLOW_PAUSE = pytest.param("pause", marks=pytest.mark.slow)
 
 
 @pytest.fixture
@@ -53,23 +55,9 @@ def started(monkeypatch) -> list[Path]:
 
 
 @pytest.fixture
-def slow(monkeypatch):
+def held(monkeypatch) -> None:
     """A restoration waits after two tiles until it is stopped."""
-    run = operation.run_steps
-
-    def waiting(*args, should_stop, **more):
-        done = 0
-        with StepIterator(run(*args, should_stop=should_stop, **more)) as steps:
-            for step in steps:
-                yield step
-                done += isinstance(step, TileDone)
-                while done >= 2 and not should_stop():
-                    time.sleep(0.01)
-                    yield Step()  # bundles are sent on with the next step
-        return steps.result
-
-    monkeypatch.setattr(operation, "run_steps", waiting)
-    return run
+    hold_runs(monkeypatch)
 
 
 def close_window(viewer, monkeypatch, asked, answer: str) -> list[str]:
@@ -111,7 +99,7 @@ def running(viewer, qtbot):
 
 @pytest.mark.parametrize("answer", ["close", "pause"])
 def test_a_restoration_goes_on_as_a_job_or_waits(
-    viewer, qtbot, tmp_path, monkeypatch, asked, started, slow, answer
+    viewer, qtbot, tmp_path, monkeypatch, asked, started, held, answer
 ):
     viewer.open(str(file_of(tmp_path)), plugin="napari-geosr")
     dock = running(viewer, qtbot)
@@ -126,7 +114,6 @@ def test_a_restoration_goes_on_as_a_job_or_waits(
     job = JobFolder(status.path)
     tiles = [s for s in run_steps(job) if isinstance(s, TileDone)]
     assert 0 < len(tiles) < status.total
-    monkeypatch.setattr(operation, "run_steps", slow)
     volume = io.read(tmp_path / "scan.tif")
     config = dock.config()
     whole = run_to_end(operation.restore_steps(volume, config)).volume
@@ -136,7 +123,7 @@ def test_a_restoration_goes_on_as_a_job_or_waits(
 
 
 def test_cancel_keeps_the_window_open_and_the_run_going(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng
+    viewer, qtbot, monkeypatch, asked, started, held, rng
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -154,7 +141,7 @@ def test_cancel_keeps_the_window_open_and_the_run_going(
 
 
 def test_a_layer_in_memory_is_written_into_its_job(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng
+    viewer, qtbot, monkeypatch, asked, started, held, rng
 ):
     data = rng.normal(100, 10, SHAPE).astype(np.float32)
     viewer.add_image(data, name="scan", scale=(2, 1, 1), units="um")
@@ -171,7 +158,7 @@ def test_a_layer_in_memory_is_written_into_its_job(
 
 
 def test_what_cannot_be_kept_leaves_the_window_open(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, tmp_path
+    viewer, qtbot, monkeypatch, asked, started, held, rng, tmp_path
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -202,9 +189,9 @@ def endless_writing(monkeypatch):
     return begun
 
 
-@pytest.mark.parametrize("answer", ["close", "pause"])
+@pytest.mark.parametrize("answer", ["close", SLOW_PAUSE])
 def test_closing_again_offers_a_way_out(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, answer
+    viewer, qtbot, monkeypatch, asked, started, held, rng, answer
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -235,7 +222,7 @@ def test_closing_again_offers_a_way_out(
 
 
 def test_every_window_knows_that_runs_are_leaving(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, make_napari_viewer
+    viewer, qtbot, monkeypatch, asked, started, held, rng, make_napari_viewer
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     running(viewer, qtbot)
@@ -278,8 +265,8 @@ def test_a_reconstruction_goes_on_as_a_job(
     dock = opened_scan(viewer, scan_file(tmp_path))
     idle(dock, qtbot)
     dock.run_button.click()
-    qtbot.waitUntil(lambda: dock.activity.busy == "run", timeout=30_000)
-    qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: dock.activity.busy == "run", timeout=60_000)
+    qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
     closed = close_window(viewer, monkeypatch, asked, answer)
     assert len(asked) == 1
     assert asked[0][0].startswith("Reconstructing")
@@ -385,6 +372,9 @@ from napari_geosr.gui.restore.verdict.activity import VerdictActivity
 panel.confirm_harmful_run = lambda *_: True  # nobody is there to be asked
 VerdictActivity._next = lambda _: ""
 VerdictActivity.has_verdict = property(lambda _: True)
+from held_runs import hold_runs
+from pytest import MonkeyPatch
+hold_runs(MonkeyPatch())
 
 def napari_asks(*_args, **_how):
     print("napari asked", flush=True)
@@ -427,8 +417,10 @@ print(f"ended {time.perf_counter() - began:.2f} s", flush=True)
 """
 
 
-@pytest.mark.parametrize("way", ["button", "script"])
-def test_the_job_goes_on_when_napari_has_ended(tmp_path, way):
+@pytest.mark.parametrize(
+    "way", ["button", pytest.param("script", marks=pytest.mark.slow)]
+)
+def test_the_job_goes_on_when_napari_has_ended(tmp_path, monkeypatch, way):
     file = file_of(tmp_path)
     command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(file), way]
     began = time.monotonic()
@@ -457,6 +449,7 @@ def test_the_job_goes_on_when_napari_has_ended(tmp_path, way):
         time.sleep(0.1)
     status = job.status()
     assert status.state == "done", (job.path / "log.txt").read_text()
+    many_tiles(monkeypatch)  # the same as of the run
     config = operation.RestoreConfig(threads=1)
     whole = run_to_end(operation.restore_steps(io.read(file), config)).volume
     np.testing.assert_array_equal(io.read(status.result).data, whole.data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import opening
 import pytest
+from held_runs import hold_runs
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -167,8 +168,9 @@ def _volume(layer):
     return volume_from_layer(layer)
 
 
-def test_layers_that_go_end_the_run(viewer, qtbot, scan):
-    source = viewer.add_image(np.tile(scan, (40, 4, 4)), name="scan", **PLACE)
+def test_layers_that_go_end_the_run(viewer, qtbot, scan, monkeypatch):
+    hold_runs(monkeypatch)
+    source = viewer.add_image(np.tile(scan, (8, 2, 2)), name="scan", **PLACE)
     dock = opened(viewer)
     for doomed in ("result", "source"):
         dock.run_button.click()

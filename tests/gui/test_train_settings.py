@@ -25,6 +25,7 @@ from napari_geosr.gui.jobs import start as _train_start
 from napari_geosr.gui.jobs.start import TrainingPlan
 from napari_geosr.gui.kit.remembered import settings_path
 from napari_geosr.gui.train import data_check, scenarios
+from napari_geosr.jobs import estimate
 from napari_geosr.jobs.data import equals_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
@@ -181,7 +182,8 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
+def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "_REPORTS", 2)
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=100_000, folder=tmp_path)

@@ -83,6 +83,7 @@ def same(one: Any, other: Any) -> None:
     np.testing.assert_array_equal(np.asarray(one.labels), np.asarray(other.labels))
 
 
+@pytest.mark.every(3)  # all values, not with each other
 @pytest.mark.parametrize("connectivity", [6, 26])
 @pytest.mark.parametrize("kill", [False, True])
 @pytest.mark.parametrize("sample", ["whole", "auto", "given"])

@@ -192,8 +192,15 @@ def killed(tmp_path, monkeypatch):
     return kill
 
 
-@pytest.mark.parametrize("uncertainty", ["none", "tta"])
-@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+@pytest.mark.parametrize(
+    ("suffix", "uncertainty"),
+    [
+        (".tif", "tta"),
+        (".ome.zarr", "none"),
+        pytest.param(".tif", "none", marks=pytest.mark.slow),
+        pytest.param(".ome.zarr", "tta", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_in_its_file(
     volume, tmp_path, killed, suffix, uncertainty, monkeypatch
 ):
