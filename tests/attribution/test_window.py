@@ -150,5 +150,5 @@ def test_networks_that_see_too_much_are_refused(
     scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("napari_geosr.attribution._window._MAX_VOXELS", 20)
-    with pytest.raises(ModelError, match="too many to be explained"):
+    with pytest.raises(ModelError, match="too many to explain"):
         ask("reach", question_at(scene_of(linear_network(), scan(20, 22)), 5, 5))
