@@ -30,7 +30,7 @@ def test_a_slice_of_another_scan_has_another_key():
 
 
 def test_a_preview_of_another_run_has_another_key(monkeypatch):
-    monkeypatch.setattr(activity, "named", lambda prepared, layer: prepared)
+    monkeypatch.setattr(activity, "with_layer_name", lambda prepared, layer: prepared)
     keys = []
     dock = SimpleNamespace(
         _preview_key=None,

@@ -35,7 +35,7 @@ _EXACT = 1e-4
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the filter at a voxel, or the mean one over several."""
-    yield StageStarted(message="AttributionResult the filter")
+    yield StageStarted(message="Computing the filter")
     window = question.window
     value, slope = question.mean_gradient()
     exact = window.is_differentiable
