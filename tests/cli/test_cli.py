@@ -88,7 +88,7 @@ def test_measure_with_a_reference_and_a_given_voxel_size(pores, tmp_path, capsys
 @pytest.mark.parametrize(
     ("words", "says"),
     [
-        (["--voxel-size", "1", "2", "3"], "several numbers by commas"),
+        (["--voxel-size", "1", "2", "3"], "several numbers with commas"),
         (["--dataset", "-3GB"], "begins with a minus: =-3GB"),
     ],
 )

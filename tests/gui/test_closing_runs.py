@@ -213,7 +213,7 @@ def test_closing_again_offers_a_way_out(
         qtbot.wait(100)
         assert closing.is_handing_over == (button == "Wait")
     assert texts == ["Restoring scan is still being saved as a job."] * 2
-    assert "not moved into the background" in dock.message.text
+    assert "not moved to the background" in dock.message.text
     assert closed == []
     assert index.list_jobs() == []
     assert list(dock.activity.handover.folder.iterdir()) == []
@@ -333,7 +333,7 @@ def test_the_question_has_three_answers(viewer, monkeypatch):
     text, names = texts[0]
     assert text == "Restoring foam has not finished."
     assert "Keep running in the background" in names
-    assert "Stop and keep what is finished" in names
+    assert "Stop and keep finished part" in names
     assert len(names) == 3
 
 

@@ -142,7 +142,7 @@ def test_the_result_is_shown_over_its_scan(viewer, qtbot, tmp_path, scan):
     layer.colormap = "viridis"
     row = opened(viewer).job_row
     qtbot.waitUntil(lambda: not row.isHidden(), timeout=10_000)
-    assert row.label.text() == "done was finished in the background."
+    assert row.label.text() == "done finished in the background."
     assert row.button.text() == "Show result"
     with qtbot.waitSignal(row.opener.opened, timeout=20_000):
         row.button.click()

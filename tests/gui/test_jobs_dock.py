@@ -320,5 +320,5 @@ def test_files_of_others_are_named_and_kept(viewer, qtbot, tmp_path, monkeypatch
     monkeypatch.setattr(QMessageBox, "question", question)
     dock.remove_button.click()
     qtbot.waitUntil(lambda: listed(dock) == {}, timeout=10_000)
-    assert "What is not the job's is kept: thesis.docx." in asked[0]
+    assert "Files that do not belong to the job are kept: thesis.docx." in asked[0]
     assert [path.name for path in job.path.iterdir()] == ["thesis.docx"]

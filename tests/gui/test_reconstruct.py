@@ -72,7 +72,7 @@ def test_a_column_that_is_typed_is_said_to_be_given(viewer, path):
     dock = opened(viewer, path)
     assert "Not known yet" in dock.centre.known.text()
     dock.centre.spin.setValue(29.5)
-    assert dock.centre.known.text() == "Column 29.50, as given here."
+    assert dock.centre.known.text() == "Column 29.50, set manually."
     dock.centre.set_value(None)
     assert "Not known yet" in dock.centre.known.text()
 

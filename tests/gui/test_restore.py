@@ -145,7 +145,7 @@ def test_of_a_turned_series_what_is_on_screen_is_restored(viewer, qtbot, scan):
     source.rotate = [[1, 0, 0, 0], [0, 1, 0, 0], [0, 0, 0.8, -0.6], [0, 0, 0.6, 0.8]]
     viewer.dims.set_point(0, 2)
     dock = opened(viewer)
-    choose(dock.extent, "The one on screen")
+    choose(dock.extent, "Only the current one")
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000):
         dock.run_button.click()
     result = dock.activity.target()

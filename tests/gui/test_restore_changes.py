@@ -50,7 +50,7 @@ def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng, go
         goes_on.set()
     layer, restored, _ = finished.args
     assert restored.complete
-    assert "'scan' was replaced during the run" in dock.message.text
+    assert "'scan' were replaced during the run" in dock.message.text
     assert "earlier data" in layer.name
     assert "replaced" in layer.metadata[METADATA]["source_change"]
     assert not dock.compare.isEnabled()  # with what is no longer what was restored
@@ -70,7 +70,7 @@ def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch
     assert not finished.args[1].complete
     assert dock.message.text.startswith("Caution: Stopped.")
     assert dock.activity.unfinished() is None
-    assert "'scan' was changed during the run" in dock.message.text
+    assert "'scan' were changed during the run" in dock.message.text
 
 
 def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot, goes_on):

@@ -11,7 +11,7 @@ from napari_geosr import restore
 from napari_geosr.gui.layers import volume_from_layer
 from napari_geosr.gui.restore import RestoreDock
 
-ALL, ONE = "All time points", "The one on screen"
+ALL, ONE = "All time points", "Only the current one"
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     from napari_geosr.attribution._window import Window
 
 TITLE = "Evidence"
-HELP = "Whether the pore at this place would be drawn without the scan showing it."
+HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 

@@ -132,9 +132,9 @@ def _discard_output() -> None:
 
 def _report_bug(error: Exception, debug: bool) -> int:
     _print_error(
-        f"Something went wrong inside napari-geosr ({type(error).__name__}: "
-        f"{error}). This is a bug: please report it, with what the same command prints "
-        "when you add --verbose.",
+        f"Something went wrong inside napari-geosr ({type(error).__name__}: {error}). "
+        "This is a bug: please report it and include the output of the same command "
+        "with --verbose.",
         debug,
     )
     return 1
@@ -149,7 +149,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
     if isinstance(error, UnusedCliTokensError):
         unused = " ".join(error.unused_tokens or ())
         return (
-            f"{unused} was not expected. Separate several numbers by commas "
+            f"{unused} is an unexpected argument. Separate several numbers with commas "
             "(--voxel-size 4,2,2), and put names that contain spaces in quotes."
         )
     sentence = " ".join(str(error).split())

@@ -59,7 +59,7 @@ COMMANDS = {
     ),
     "compare": Command(
         "compare:compare",
-        "Compare volumes of one object: grey values, noise, resolution and pores.",
+        "Compare volumes of the same object: grey values, noise, resolution and pores.",
         (
             "compare scan.tif clean.ome.tif -o comparison",
             "compare coarse.tif fine.ome.tif --reference truth.tif -o comparison",
@@ -86,7 +86,7 @@ COMMANDS = {
     ),
     "simulate": Command(
         "simulate:simulate",
-        "Simulate the scan of a porous sample whose porosity is known exactly.",
+        "Simulate a scan of a porous sample with an exactly known porosity.",
         (
             "simulate foam -o foam",
             "simulate bone --projections 250 --photons 2e4 -o bone",
@@ -94,12 +94,12 @@ COMMANDS = {
     ),
     "info": Command(
         "info:info",
-        "Show what is read from a file: axes, voxel size, origin, noise and more.",
+        "Show the axes, voxel size, origin, noise and other properties of a file.",
         ("info scan.tif", "info scan.tif --noise"),
     ),
     "doctor": Command(
         "doctor:doctor",
-        "Show what is installed, which devices there are and how much memory is free.",
+        "Show installed packages, available devices and free memory.",
         ("doctor", "doctor --json"),
     ),
     "train": Command("train:app", "Train a model on your own data."),
@@ -155,7 +155,8 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "show": Command(
                 "models:show_models",
-                "Show what a model is for, what it is not for, and how good it is.",
+                "Show the intended use, the limitations and the measured quality of a "
+                "model.",
                 ("models show ct-denoise",),
             ),
             "rank": Command(
@@ -170,12 +171,13 @@ GROUPS: dict[str, tuple[str, dict[str, Command]]] = {
             ),
             "import": Command(
                 "models:import_models",
-                "Import a model made by another program, without running its code.",
+                "Import a model from another program, without running its code.",
                 ("models import dncnn_25.pth --name dncnn",),
             ),
             "export": Command(
                 "models:export_models",
-                "Export a model for other programs, and check that it gives the same.",
+                "Export a model for other programs, and check that it gives the same "
+                "results.",
                 ("models export ct-denoise --format onnx -o ct-denoise.onnx",),
             ),
             "remove": Command(

@@ -63,7 +63,7 @@ def compare(
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+            help="Mask of the sample, as a volume: non-zero voxels belong to it."
         ),
     ] = None,
     fsc: Annotated[
@@ -72,8 +72,8 @@ def compare(
             consume_multiple=True,
             negative="",
             help="Find the resolution by Fourier correlation. halves A1 A2: of two "
-            "halves of one scan; pair: of the first two volumes, which are independent "
-            "scans; single: of each volume by its checkerboard.",
+            "halves of one scan; pair: of the first two volumes, which are "
+            "independent scans; single: of each volume, split like a checkerboard.",
         ),
     ] = None,
     config: Annotated[CompareFields | None, AS_FLAGS] = None,
@@ -141,8 +141,8 @@ def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | 
         case ["single"]:
             return "single", None
     raise ConfigError(
-        f"--fsc {' '.join(words)} was not understood. Write --fsc halves A1 A2 with "
-        "two files, --fsc pair, or --fsc single."
+        f"--fsc {' '.join(words)} is invalid. Use --fsc halves A1 A2 with two files, "
+        "--fsc pair, or --fsc single."
     )
 
 

@@ -36,9 +36,9 @@ _POLL_SECONDS = 0.3
 _MAX_NAME, _MIN_FOLDER = 12, 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
-    "If a job was moved, give its new folder once (napari-geosr jobs show FOLDER) and "
-    "it will be found again; `jobs remove` removes a job from the list if its folder "
-    "no longer exists."
+    "If you have moved a job, give its new folder once (napari-geosr jobs show "
+    "FOLDER) and it will be found again; `jobs remove` removes a job from the list if "
+    "its folder no longer exists."
 )
 #: States in which `jobs watch` returns an error.
 _FAILED_STATES = ("failed", "interrupted", "unreadable")
@@ -195,8 +195,8 @@ def remove_jobs(
         bool,
         Parameter(
             negative="",
-            help="Delete the job's files even if its folder also holds other files, "
-            "which are kept.",
+            help="Delete the job's files even if its folder also contains other "
+            "files, which are kept.",
         ),
     ] = False,
 ) -> int:

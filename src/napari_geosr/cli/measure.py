@@ -60,7 +60,7 @@ def measure(
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+            help="Mask of the sample, as a volume: non-zero voxels belong to it."
         ),
     ] = None,
     uncertainty: Annotated[

@@ -34,14 +34,15 @@ def list_models(
     modality: Annotated[
         Modality | None,
         Parameter(
-            help="Only models for this kind of image, and those whose kind is unknown."
+            help="Only models for this kind of image, and those for which the kind is "
+            "unknown."
         ),
     ] = None,
     voxel_size: Annotated[
         float | None,
         Parameter(
-            help="Only models trained for this voxel size (within a factor of "
-            "2) or for any."
+            help="Only models trained for this voxel size (within a factor of 2) or "
+            "for any voxel size."
         ),
     ] = None,
     unit: Annotated[str, Parameter(help="Unit of the voxel size.")] = "µm",
@@ -210,7 +211,7 @@ def import_models(
     ] = None,
     channel: Annotated[
         int | None,
-        Parameter(help="Channel of the output to use, for models that give several."),
+        Parameter(help="Output channel to use, for models with several."),
     ] = None,
     json: Json = False,
 ) -> int:
@@ -229,7 +230,7 @@ def import_models(
         print_json({"name": imported.name, "path": str(imported.path), "notes": notes})
     else:
         print(f"Imported as {imported.name}, into {imported.path}")
-        print(f"What it is for: napari-geosr models show {imported.name}")
+        print(f"For its intended use: napari-geosr models show {imported.name}")
     return 0
 
 
@@ -242,9 +243,7 @@ def export_models(
     ],
     out: Annotated[
         Path,
-        Parameter(
-            alias="-o", help="File to write; its suffix must be that of the format."
-        ),
+        Parameter(alias="-o", help="File to write; its suffix must match the format."),
     ],
     like: Annotated[
         Path | None,
@@ -280,8 +279,8 @@ def export_models(
         )
     else:
         print(
-            f"{exported.path}: on a test patch, its results agree with ours to within "
-            f"{exported.difference:.1g}"
+            f"{exported.path}: on a test patch, its results agree with those of the "
+            f"original model to within {exported.difference:.1g}"
         )
     return 0
 

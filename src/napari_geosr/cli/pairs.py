@@ -58,7 +58,10 @@ def pairs(
     ],
     low: Annotated[
         Path | None,
-        Parameter(help="Low-resolution scan of the same object. The two are aligned."),
+        Parameter(
+            help="Low-resolution scan of the same object. The two scans are "
+            "then aligned."
+        ),
     ] = None,
     degrade: Annotated[
         str | None,

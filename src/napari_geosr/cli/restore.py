@@ -165,7 +165,7 @@ def _find_unfinished(out: Path, average: bool) -> Volume:
     """Partial result of an earlier run that wrote to `out`."""
     if average:
         raise ConfigError(
-            "A mean over several scans cannot be resumed. Omit --continue."
+            "A run that averages several scans cannot be resumed. Omit --continue."
         )
     return find_unfinished(out)
 

@@ -44,8 +44,8 @@ def study_projections(
         Path,
         Parameter(
             alias="-o",
-            help="Folder for the table and the report. A study that it already holds "
-            "is resumed.",
+            help="Folder for the table and the report. A study that already exists "
+            "there is resumed.",
         ),
     ],
     reference: Annotated[
@@ -58,7 +58,7 @@ def study_projections(
     mask: Annotated[
         Path | None,
         Parameter(
-            help="Mask of the sample, as a volume: voxels other than zero belong to it."
+            help="Mask of the sample, as a volume: non-zero voxels belong to it."
         ),
     ] = None,
     config: Annotated[StudyConfig | None, AS_FLAGS] = None,

@@ -75,8 +75,8 @@ def _list_methods(
     if not list:
         lines = "\n".join(f"  {name:<18} {need}" for name, need in known.items())
         raise ConfigError(
-            f"Choose the method that your data allow:\n{lines}\n"
-            "Then: napari-geosr train METHOD --help"
+            f"Choose a method that suits your data:\n{lines}\nThen: napari-geosr train "
+            "METHOD --help"
         )
     if json:
         print_json({"methods": known})
@@ -203,7 +203,8 @@ def _training_section(settings: Path) -> AnyDict:
         ) from error
     if not isinstance(values, dict):
         raise ConfigError(
-            f"{settings} holds no settings: lines such as 'name: value' were expected."
+            f"{settings} contains no settings: lines such as 'name: value' were "
+            "expected."
         )
     training = values.get("training", values)
     if not isinstance(training, dict):

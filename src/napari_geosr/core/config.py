@@ -187,7 +187,7 @@ def parse_bytes(text: str | float) -> int:
     match = re.fullmatch(r"\s*([0-9]*\.?[0-9]+)\s*([kmgt]?i?)b?\s*", str(text).lower())
     if match is None or match[2] not in _SIZES or float(match[1]) <= 0:
         raise ConfigError(
-            f"{text!r} is not an amount of memory. Write it like 4GB or 800MB."
+            f"{text!r} is not an amount of memory. Use a form such as 4GB or 800MB."
         )
     return int(float(match[1]) * _SIZES[match[2]])
 

@@ -103,8 +103,8 @@ def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
         "each is" if len(largest) == len(sizes) else f"the largest {len(largest)} are"
     )
     show_info(
-        f"{path.name} holds {len(sizes)} images of different shape: {opened} opened as "
-        "a layer."
+        f"{path.name} contains {len(sizes)} images of different shapes: {opened} "
+        "opened as a layer."
     )
     return layers
 

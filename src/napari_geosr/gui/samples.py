@@ -75,8 +75,8 @@ def _few_projections() -> tuple[Path, Path]:
             os.replace(Path(temporary) / FILES["projections"], scan)
     except OSError as error:
         raise FileError(
-            f"The sample cannot be written to {folder}: {error.strerror}. Make room "
-            "there, or make the folder writable."
+            f"The sample cannot be written to {folder}: {error.strerror}. Free some "
+            "disk space there, or make the folder writable."
         ) from error
     return scan, truth
 

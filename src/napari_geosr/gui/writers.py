@@ -69,8 +69,8 @@ def volume_from_data(data: Any, attributes: AnyMapping) -> Volume:
         raise FileError(str(error)) from error
     if not place.is_upright:
         raise FileError(
-            f"Layer {name!r} is rotated, sheared or mirrored, which these files cannot "
-            "keep. Reset its transform before saving."
+            f"Layer {name!r} is rotated, sheared or mirrored, which this file format "
+            "cannot store. Reset its transform before saving."
         )
     axes = place.axes
     if rgb:

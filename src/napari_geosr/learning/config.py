@@ -38,14 +38,14 @@ class TrainingConfig(Config):
     target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),
         title="Target",
-        description="What the sources should look like after restoration, in the "
-        "same order.",
+        description="Volumes that show what the sources should look like after "
+        "restoration, in the same order.",
     )
     name: Annotated[str, Parameter(show_default=False)] = Field(
         "mine",
         title="Model name",
         description="Name of the trained model: lower-case letters, digits, - and _. "
-        "By default made from the method and the first source.",
+        "The default is derived from the method and the first source.",
     )
     steps: int = Field(
         3000,
@@ -93,21 +93,21 @@ class TrainingConfig(Config):
         ge=1,
         le=400,
         title="Layers",
-        description="Number of layers; by default that of the network.",
+        description="Number of layers; by default the network's own value.",
     )
     width: int | None = Field(
         None,
         ge=1,
         le=512,
         title="Width",
-        description="Feature maps per layer, or at the first level; by default that "
-        "of the network.",
+        description="Feature maps per layer, or at the first level; by default the "
+        "network's own value.",
     )
     network_options: Annotated[AnyDict, Parameter(negative="", accepts_keys=True)] = (
         Field(
             default_factory=dict,
             title="Network options",
-            description="More settings of the network, such as its dilations.",
+            description="Additional network settings, such as the dilations.",
         )
     )
     learning_rate: float = Field(

@@ -23,14 +23,14 @@ class ScanConfig(Config):
         gt=0,
         le=720,
         title="Angular range (degrees)",
-        description="Range over which the projections are evenly spaced, in degrees; "
-        "its end is left out.",
+        description="Range over which the projections are evenly spaced, in degrees, "
+        "excluding the end point.",
     )
 
     first_angle: float = Field(
         default=0.0,
         title="First angle (degrees)",
-        description="Angle in the middle of the first exposure, in degrees.",
+        description="Angle at the middle of the first exposure, in degrees.",
     )
 
     sub_angles: int = Field(
@@ -61,8 +61,8 @@ class ScanConfig(Config):
         gt=0,
         le=20,
         title="Largest line integral",
-        description="Scale the attenuation so that the thickest part transmits "
-        "exp(-this) of the beam.",
+        description="Scale the attenuation so that the thickest part transmits a "
+        "fraction exp(-x) of the beam, where x is this value.",
     )
 
     columns: int | None = Field(
@@ -70,14 +70,14 @@ class ScanConfig(Config):
         ge=8,
         le=100_000,
         title="Detector columns",
-        description="Detector columns; by default enough to see the whole slice and "
-        "some air.",
+        description="Number of detector columns; by default enough to cover the whole "
+        "slice and some air around it.",
     )
 
     centre_offset: float = Field(
         default=0.0,
         title="Offset of the rotation axis (columns)",
-        description="Distance of the rotation axis from the middle of the detector, "
+        description="Distance of the rotation axis from the centre of the detector, "
         "in pixels.",
     )
 
@@ -85,7 +85,7 @@ class ScanConfig(Config):
         default=0.0,
         ge=0,
         le=20,
-        title="Blur of the detector (pixels)",
+        title="Detector blur (pixels)",
         description="Standard deviation of the detector's Gaussian point-spread "
         "function, in pixels.",
     )
@@ -95,8 +95,8 @@ class ScanConfig(Config):
         ge=0,
         le=0.3,
         title="Gain variation",
-        description="Standard deviation of the gain between pixels, as seen in flat "
-        "fields.",
+        description="Standard deviation of the gain from pixel to pixel, as seen in "
+        "flat fields.",
     )
 
     rings: float = Field(
@@ -105,7 +105,7 @@ class ScanConfig(Config):
         le=0.3,
         title="Rings",
         description="Standard deviation of the gain error that flat fields do not "
-        "correct; makes rings.",
+        "correct; it causes rings.",
     )
 
     dead_columns: float = Field(
@@ -131,7 +131,7 @@ class ScanConfig(Config):
         ge=0,
         le=1e6,
         title="Dark level",
-        description="Counts without the beam.",
+        description="Detector counts without the beam.",
     )
 
     read_noise: float = Field(

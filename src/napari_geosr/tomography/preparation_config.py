@@ -49,7 +49,7 @@ class PreparationConfig(Config):
 
     frames: Literal["mean", "median"] = Field(
         default="mean",
-        title="Flat and dark fields are",
+        title="Flat/dark field average",
         description="How flat and dark fields are combined. mean: least noise; "
         "median: ignores flashes in single images.",
     )
@@ -61,15 +61,16 @@ class PreparationConfig(Config):
         gt=0,
         lt=1,
         title="Smallest transmission",
-        description="Smallest transmission. Lower values, and zero, are replaced by "
-        "this one and counted, because zero has no logarithm.",
+        description="Smallest transmission. Smaller transmissions, including zero, "
+        "are set to this value and counted, because the logarithm of zero is "
+        "undefined.",
     )
 
     saturation: float | None = Field(
         default=None,
         gt=0,
         title="Saturation level (counts)",
-        description="Values from here upwards count as saturated; by default the "
+        description="Values at or above this one count as saturated; by default the "
         "largest value of the file's integer type.",
     )
 
@@ -102,6 +103,6 @@ class PreparationConfig(Config):
         ge=1,
         le=100,
         title="Contrast of wide stripes",
-        description="How far a column must stand out to count as a stripe; "
-        "smaller values find more.",
+        description="Minimum contrast at which a column counts as a stripe; smaller "
+        "values find more stripes.",
     )

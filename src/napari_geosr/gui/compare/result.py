@@ -144,14 +144,18 @@ class PoreChanges(QWidget):
         super().__init__(parent)
         self._report: QualityReport | None = None
         self.kind = combo("Pores to list", "Which pores are listed.")
-        self.of = combo("Image with the pores", "The image compared with the base.")
+        self.of = combo(
+            "Image whose pores are listed", "The image compared with the base."
+        )
         self.list = list_tree(
             ["Position", "Base", "Image"],
             "Pores that differ",
             "Click on a pore to move the viewer to it.",
             heights=(100, 260),
         )
-        self.note = text_label("Note on the list", "How many pores are not listed.")
+        self.note = text_label(
+            "Note on the list", "Number of pores that are not listed."
+        )
         self.note.hide()
         choices = QHBoxLayout()
         choices.addWidget(self.kind, 1)
@@ -219,7 +223,10 @@ class PoreChanges(QWidget):
                     item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
                 self.list.addTopLevelItem(item)
         left = len(changes) - MAX_LISTED
-        self.note.setText(f"The {left} smallest are not listed; the export has them.")
+        self.note.setText(
+            f"The {left} smallest pores are not listed; they are "
+            "included in the export."
+        )
         self.note.setVisible(left > 0)
 
     def _on_item(self, item: QTreeWidgetItem | None, _before: object = None) -> None:

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
 #: Minimum and maximum number of rows that the list of images shows without scrolling.
 _MIN_ROWS, _MAX_ROWS = 3, 6
 #: First entries of the choices of layers.
-NO_REFERENCE, EVERYTHING = "none: the first image below", "everything"
-IDLE = "Check two to six images, then press Compare."
+NO_REFERENCE, EVERYTHING = "none (use the first image below)", "everything"
+IDLE = "Tick two to six images, then press Compare."
 #: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "phase")
 #: Settings of the command line only; the threshold is a word or a number there.
@@ -67,13 +67,13 @@ class CompareWidgets(Dock):
         self.reference = LayerCombo(self._viewer, is_measurable, fixed=(NO_REFERENCE,))
         self.reference.setAccessibleName("Ground truth")
         self.reference.setToolTip(
-            "An image that is known to be right. Without one, all are compared with "
-            "the last checked image in the list."
+            "An image that is known to be correct. Without a reference, all are "
+            "compared with the last ticked image in the list."
         )
         self.sample = LayerCombo(self._viewer, _is_mask, fixed=(EVERYTHING,))
         self.sample.setAccessibleName("Sample")
         self.sample.setToolTip(
-            "Mask of the sample: only voxels where it is not zero are compared."
+            "Sample mask: only voxels where it is non-zero are compared."
         )
 
     def _make_settings(self) -> None:
@@ -111,7 +111,7 @@ class CompareWidgets(Dock):
             "Resolution", "Resolution by Fourier correlation, for each criterion."
         )
         self.pores = PoreChanges()
-        self.remarks = text_label("Remarks", "What was done to compare the images.")
+        self.remarks = text_label("Remarks", "How the images were compared.")
         self.view = CompareBox(self._viewer, labels=("base", "compared"))
         self.view.difference_button.hide()  # here it is in units of the noise
         self.difference_button = button(
@@ -121,16 +121,16 @@ class CompareWidgets(Dock):
         self.difference_button.setCheckable(True)
         self.grid_button = button(
             "&Side by side",
-            "Show the compared images next to each other, with one camera.",
+            "Show the compared images side by side, with linked views.",
         )
         self.grid_button.setCheckable(True)
         self.export_button = button(
-            "E&xport…", "Write figures, tables, differences and a report page."
+            "E&xport…", "Save images, tables, differences and a report page."
         )
 
     def _make_actions(self) -> None:
         self.compare_button = button(
-            "Co&mpare", "Compare the checked images in one physical frame."
+            "Co&mpare", "Compare the ticked images in a common coordinate system."
         )
         self.compare_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop the comparison.")
@@ -166,7 +166,9 @@ class CompareWidgets(Dock):
             arrow.setAccessibleName("Scroll the tabs")
             arrow.setToolTip("Scroll the tabs.")
         self.tabs.setTabToolTip(0, "Which images are compared, and how.")
-        self.tabs.setTabToolTip(1, "Figures, pores and views of the last comparison.")
+        self.tabs.setTabToolTip(
+            1, "Measured values, pores and views of the last comparison."
+        )
         self.tabs.setTabEnabled(1, False)
         self.bar = ActionBar((self.compare_button, self.cancel_button), idle=IDLE)
         fill_dock(self, self.tabs, self.message, self.bar)
@@ -204,7 +206,7 @@ class LayerChecklist(QListWidget):
         #: Whether the user has changed the checks.
         self.touched = False
         self.setAccessibleName("Images to compare")
-        self.setToolTip("Check two to six images of the same object.")
+        self.setToolTip("Tick two to six images of the same object.")
         self.setTextElideMode(Qt.TextElideMode.ElideMiddle)
         self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.setSelectionMode(QAbstractItemView.SelectionMode.NoSelection)

@@ -96,7 +96,8 @@ class JobsDock(Dock):
         self.tree.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
         self.remove_button: QPushButton = button(
             "&Delete…",
-            "Delete the job's folder, including its result. You are asked first.",
+            "Delete the job's folder, including its result. You will be asked to "
+            "confirm.",
         )
         self.remove_button.setEnabled(False)
         self.add_button = button(
@@ -226,14 +227,17 @@ class JobsDock(Dock):
             return
         path = Path(items[0].data(0, _PATH))
         text = (
-            f"Delete {path} with all that it has made? This cannot be undone. A copy "
-            "of its model that you use in the Restore dock stays."
+            f"Delete the job {path} and all its results? This cannot be undone. If you "
+            "use a copy of its model in the Restore dock, that copy is kept."
         )
         missing = self._missing(path) is not None
         if foreign := foreign_files(path):
-            text += f" What is not the job's is kept: {index.format_names(foreign)}."
+            text += (
+                " Files that do not belong to the job are kept: "
+                f"{index.format_names(foreign)}."
+            )
         if missing:
-            text = f"Remove it from the list? {path} no longer holds a job."
+            text = f"Remove it from the list? {path} no longer contains a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
             self, "Delete job", text, buttons.Yes | buttons.No, buttons.No
@@ -248,7 +252,7 @@ class JobsDock(Dock):
         )
 
     def _on_add(self) -> None:
-        path = QFileDialog.getExistingDirectory(self, "Folder of a job")
+        path = QFileDialog.getExistingDirectory(self, "Job folder")
         if path:
             self.add_job(Path(path))
 
@@ -259,8 +263,8 @@ class JobsDock(Dock):
             job = JobFolder(path)
             if not job.is_verified():
                 raise JobError(
-                    f"{path} is not added: it has a config.yaml, but no job.json that "
-                    "says that it is a job."
+                    f"{path} was not added: it contains config.yaml but no job.json, "
+                    "so it cannot be identified as a job."
                 )
             index.register(job)
         except GeoSRError as error:

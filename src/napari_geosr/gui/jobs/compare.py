@@ -73,11 +73,13 @@ class JobComparison(QWidget):
         self.box.difference_button.setText("Differen&ce")
         self.box.link_box.setText("Li&nk contrast")
         self.box.curtain_button.setToolTip(
-            "Show the first model left of a line and the second right of it. Drag "
-            "the line."
+            "Show the first model's result to the left of a line and the second's to "
+            "the right. Drag the line."
         )
-        self.box.blink_button.setToolTip("Show the two results in turn.")
-        self.box.difference_button.setToolTip("Show second minus first as a layer.")
+        self.box.blink_button.setToolTip("Alternate between the two results.")
+        self.box.difference_button.setToolTip(
+            "Show the difference (second minus first) as a layer."
+        )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addWidget(self.button)
@@ -217,7 +219,7 @@ def _slice_of(preview: Volume, volume: Volume) -> int | None:
     index = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
     if not 0 <= index < volume.shape[0]:
         raise JobError(
-            f"A preview lies outside of {volume.title}: choose the image that the job "
-            "learns from."
+            f"A preview lies outside {volume.title}: choose the image that the job is "
+            "trained on."
         )
     return index

@@ -121,7 +121,7 @@ class RunHandover(QObject):
         """Stop the run and turn it into a job, paused unless it is to start."""
         self._answer = (start, on_done, failed)
         if start:
-            self.reported.emit("Moving the run into the background…")
+            self.reported.emit("Moving the run to the background…")
         else:
             self.reported.emit("Stopping…")
         if self._activity.busy == self._run_name:
@@ -172,7 +172,7 @@ class RunHandover(QObject):
         self._end()
         if isinstance(error, Cancelled):
             self.reported.emit(
-                "The run was stopped, and not moved into the background."
+                "The run was stopped and was not moved to the background."
             )
         else:
             self.failed.emit(error)

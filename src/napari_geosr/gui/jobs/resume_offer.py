@@ -40,7 +40,9 @@ class ResumeOffer(JobOffer):
         self.later.setText("✕")
         self.later.setShortcut("Alt+Shift+X")
         self.later.setAccessibleName("Not now")
-        self.later.setToolTip("Not now. It stays in the Jobs dock (Alt+Shift+X).")
+        self.later.setToolTip(
+            "Hide this row; the job stays in the Jobs dock (Alt+Shift+X)."
+        )
         self.add_buttons(self.button, self.later)
         self.button.clicked.connect(self._on_resume)
         self.later.clicked.connect(self._on_later)

@@ -49,7 +49,7 @@ class JobRow(JobOffer):
     def __init__(
         self, viewer: napari.viewer.Viewer, operation: str, dock: Dock
     ) -> None:
-        tip = "A run that was moved into the background, or stopped."
+        tip = "A run that was moved to the background or stopped."
         super().__init__(dock, "Job", tip)
         self._dock = dock
         self._viewer, self._operation = viewer, operation
@@ -66,7 +66,10 @@ class JobRow(JobOffer):
             "…", "Jobs", "Show it in the Jobs dock", "Alt+Shift+Y"
         )
         self.later_button = small_button(
-            "✕", "Not now", "Not now. It stays in the Jobs dock", "Alt+Shift+Z"
+            "✕",
+            "Not now",
+            "Hide this row; the job stays in the Jobs dock",
+            "Alt+Shift+Z",
         )
         self.add_buttons(self.button, self.jobs_button, self.later_button)
         self._timer = QTimer(self)
@@ -182,7 +185,7 @@ def status_text(status: JobStatus) -> str:
         "cancelled": f"{name} was stopped{position}; it {resumption}.",
         "interrupted": f"{name} was interrupted{position}; it {resumption}.",
         "failed": f"{name} failed{position}: {status.message}",
-        "done": f"{name} was finished in the background.",
+        "done": f"{name} finished in the background.",
     }.get(status.state, name)
 
 

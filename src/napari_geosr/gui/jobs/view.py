@@ -331,7 +331,7 @@ class JobView(JobWidgets):
         elif result is not None:
             word = result_kind(watch.status.operation)
             relative_path = result.relative_to(watch.status.path)
-            self.figures.setText(f"The {word} is {relative_path} in the job's folder.")
+            self.figures.setText(f"The {word} is {relative_path} in the job folder.")
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)

@@ -48,7 +48,7 @@ class JobWidgets(QWidget):
     def _make_widgets(self) -> None:
         self.title = ElidedLabel("")
         self.title.setAccessibleName("Job")
-        self.state_label = text_label("State", "What the job is doing.")
+        self.state_label = text_label("State", "Current status of the job.")
         self.figures = text_label("Figures", "Time left, memory and speed.")
         self.plot = LossPlot()
         self.message = MessageRow(shortcut="Alt+Shift+J")
@@ -59,7 +59,7 @@ class JobWidgets(QWidget):
         self.resume_with = ResumeSettings()
         self.finish_button = button(
             "Stop and &keep the model",
-            "Stop after the current step and keep the model as it is then.",
+            "Stop after the current step and keep the model trained so far.",
         )
         self.use_button = button(
             "Use this m&odel",
@@ -84,7 +84,7 @@ class JobWidgets(QWidget):
         )
         self.show_preview.setShortcut("Alt+Shift+V")
         self.folder_label = ElidedLabel("")
-        self.folder_label.setAccessibleName("Folder of the job")
+        self.folder_label.setAccessibleName("Job folder")
         self.folder_button = small_button(
             "…",
             "Open the folder",

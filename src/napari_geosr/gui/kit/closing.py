@@ -387,7 +387,9 @@ def ask_about_runs(
     box.setWindowTitle("Close while something is running?")
     box.setAccessibleName(box.windowTitle())
     texts = [f"{run.description} has not finished." for run in runs]
-    texts += [f"{task.description} has not finished and would stop." for task in tasks]
+    texts += [
+        f"{task.description} has not finished and will be stopped." for task in tasks
+    ]
     texts += [_background_sentence(list(jobs))] if jobs else []
     box.setText(" ".join(texts))
     answers: dict[object, str] = {}
@@ -398,7 +400,7 @@ def ask_about_runs(
         keep = box.addButton("&Keep running in the background", roles.AcceptRole)
         kept = any(run.can_keep_part for run in runs)
         stop = box.addButton(
-            "&Stop and keep what is finished" if kept else "&Stop", roles.AcceptRole
+            "&Stop and keep finished part" if kept else "&Stop", roles.AcceptRole
         )
         answers = {keep: _CLOSE, stop: _PAUSE}
     else:
@@ -427,8 +429,8 @@ def ask_about_handovers(descriptions: Sequence[str], parent: QWidget | None) -> 
     jobs = "jobs" if len(descriptions) > 1 else "a job"
     box.setText(f"{' and '.join(descriptions)} {verb} still being saved as {jobs}.")
     box.setInformativeText(
-        "The window closes by itself when that is done. If you stop it, the window "
-        "stays open, and no job is created."
+        "The window will close automatically when that is done. If you stop it, the "
+        "window stays open and no job is created."
     )
     wait = box.addButton("&Wait", roles.RejectRole)
     stop = box.addButton("&Stop and stay", roles.AcceptRole)

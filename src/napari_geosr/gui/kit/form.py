@@ -107,7 +107,7 @@ class ConfigForm(QWidget):
     def _add_title(self, title: str) -> None:
         label = QLabel(f"<b>{html.escape(title)}</b>")
         label.setAccessibleName(f"Group {title}")
-        label.setToolTip(f"Settings of the group {title.lower()}.")
+        label.setToolTip(f"Settings in the group {title.lower()}.")
         label.setContentsMargins(0, 6, 0, 0)
         rows: Any = self.layout()
         rows.addRow(label)
@@ -134,7 +134,7 @@ class ConfigForm(QWidget):
         rows.addRow(title, editor)
         label = rows.labelForField(editor)
         label.setToolTip(editor.toolTip())
-        label.setAccessibleName(f"Label of {title}")
+        label.setAccessibleName(f"Label for {title}")
 
     def _on_changed(self, _value: object) -> None:
         self.clear_faults()

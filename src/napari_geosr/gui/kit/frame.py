@@ -74,7 +74,7 @@ class DockFrame(QWidget):
         self.label = QLabel("Opening…")
         self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
-        self.label.setAccessibleName("What is being done")
+        self.label.setAccessibleName("Current activity")
         self.label.setToolTip("The dock is opening.")
         self.message = MessageRow()
         # Not a QVBoxLayout: napari would add an empty stretch below the dock.

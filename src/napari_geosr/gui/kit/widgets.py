@@ -142,7 +142,7 @@ def add_row(
     buddy = buddy or widget
     label.setBuddy(buddy)
     label.setToolTip(buddy.toolTip())
-    label.setAccessibleName(f"Label of {buddy.accessibleName()}")
+    label.setAccessibleName(f"Label for {buddy.accessibleName()}")
     form.addRow(label, widget)
 
 

@@ -49,14 +49,14 @@ def format_estimate(estimate: TrainingEstimate) -> str:
     """Describe time and memory of a training, and other trainings during timing."""
     text = (
         f"Estimate: {format_duration(estimate.seconds)} and "
-        f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps "
-        "timed on this machine under its present load"
+        f"{format_bytes(estimate.memory)} of memory, from {estimate.steps} steps timed "
+        "on this machine at its current load"
     )
     if not estimate.concurrent:
         return text
     names = " and ".join(repr(name) for name in estimate.concurrent)
     trains = "is training" if len(estimate.concurrent) == 1 else "are training"
     return (
-        f"{text}. {names} {trains} at the same time. Alone it is faster, and once "
-        "started it waits until the others have finished"
+        f"{text}. {names} {trains} at the same time. It would be faster if it ran "
+        "alone; once started, it will wait until the others have finished"
     )

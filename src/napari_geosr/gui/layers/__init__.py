@@ -55,8 +55,8 @@ def volume_from_layer(
     """
     if getattr(layer, "rgb", False):
         raise VolumeError(
-            f"Layer {layer.name!r} is RGB; one grey-level volume is needed. Use "
-            "'Split RGB' in its context menu and choose one channel."
+            f"Layer {layer.name!r} is RGB; a greyscale volume is needed. Use 'Split "
+            "RGB' in its context menu and choose one channel."
         )
     place = geometry_of_layer(layer)
     record = layer.metadata.get(METADATA, {})

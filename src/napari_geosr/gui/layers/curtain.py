@@ -48,7 +48,7 @@ _BLINK_MS = 600
 _SLIDER_STEPS = 1000
 #: Milliseconds between curtain updates while the camera moves.
 _DRAW_MS = 30
-_DIFFERENCE = "Show result minus source as a layer."
+_DIFFERENCE = "Show the difference (result minus source) as a layer."
 _NO_DIFFERENCE = "Available for the result of a run, not for a preview."
 
 
@@ -112,10 +112,10 @@ class CompareBox(QWidget):
     def _make_controls(self) -> None:
         self.curtain_button = _toggle(
             "C&urtain",
-            "Show the source left of a line and the result right of it. Drag the line.",
+            "Show the source left and the result right of a line that you can drag.",
         )
         self.blink_button = _toggle(
-            "&Blink", "Show source and result in turn, about twice a second."
+            "&Blink", "Alternate between source and result about twice a second."
         )
         self.difference_button = _toggle("&Difference", _DIFFERENCE)
         self.link_box = QCheckBox("Lin&k contrast")
@@ -129,8 +129,8 @@ class CompareBox(QWidget):
         self.slider.setValue(_SLIDER_STEPS // 2)
         self.slider.setAccessibleName("Position of the curtain")
         self.slider.setToolTip(
-            "Left of this position the image is shown before restoration, "
-            "right of it after."
+            "The image before restoration is shown to the left of this position, the "
+            "restored image to the right."
         )
         self.slider.setVisible(False)
         buttons = QHBoxLayout()

@@ -49,7 +49,7 @@ class CurtainLine(QWidget):
         self._canvas, self._labels = canvas, (before, after)
         self.setCursor(Qt.CursorShape.SplitHCursor)
         self.setAccessibleName("Line between before and after")
-        self.setToolTip("Drag to move the border between before and after.")
+        self.setToolTip("Drag to move the line between before and after.")
         canvas.installEventFilter(self)
         self._arrange()
         self.raise_()  # only once, so that later notifications lie above it

@@ -76,7 +76,7 @@ class DataRow(QWidget):
         fixed = (FROM_FILES, SELECTED) if several else (FROM_FILES,)
         self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
         self.combo.setAccessibleName(name)
-        self.combo.setToolTip(f"{name}: an open layer, or files and folders of slices.")
+        self.combo.setToolTip(f"{name}: an open layer, files, or folders of slices.")
         self.label = ElidedLabel("No file yet")
         self.label.setAccessibleName(f"Files of {name}")
         files, folder = keys
@@ -195,7 +195,7 @@ class DataRow(QWidget):
         parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
         self.part.setText(
             "\n".join(
-                f"Of {name!r}, only {part} is used, as on screen."
+                f"Only {part} of {name!r} is used, as shown in the viewer."
                 for name, part in parts
                 if part
             )

@@ -61,8 +61,8 @@ class OpenedScan:
         """
         if self.path is None:
             raise ConfigError(
-                f"{self.scan.title} is not in a file, which another process could "
-                "read. Save the projections first."
+                f"{self.scan.title} is not stored in a file, so another process cannot "
+                "read it. Save the projections first."
             )
         return self.path
 

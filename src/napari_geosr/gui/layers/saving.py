@@ -178,8 +178,8 @@ def _refuse_source(target: Path, source: Path | None) -> None:
     scan, resolved = source.resolve(), target.resolve()
     if resolved == scan or scan in resolved.parents:
         raise FileError(
-            f"{target} is the image that was restored, or lies in it, and must not be "
-            "changed. Choose another name or folder for the result."
+            f"{target} is the image that was restored, or lies inside it, and must not "
+            "be overwritten. Choose another name or folder for the result."
         )
 
 

@@ -89,7 +89,7 @@ class VoxelSizeRow(QWidget):
         self.unit.setAccessibleName("Unit of the voxel size")
         self.button = QPushButton("Set")
         self.button.setToolTip(
-            "Give the layer this voxel size; results are then in physical units "
+            "Set the layer's voxel size, so that results are in physical units "
             f"({key})."
         )
         self.button.setShortcut(key)
@@ -115,7 +115,7 @@ class VoxelSizeRow(QWidget):
         edge.setValidator(validator)
         edge.setPlaceholderText(axis)
         edge.setMinimumWidth(36)
-        edge.setToolTip(f"Edge of a voxel along {axis}.")
+        edge.setToolTip(f"Edge length of a voxel along {axis}.")
         edge.setAccessibleName(f"Voxel size along {axis}")
         edge.setAlignment(Qt.AlignmentFlag.AlignRight)
         index = "ZYX".index(axis)
@@ -148,7 +148,9 @@ class VoxelSizeRow(QWidget):
             self._ask_to_confirm(question, axes)
         elif any(size != 1 for size in sizes):
             # The file has numbers but no unit: ask only for the unit.
-            self._show_question(f"Unit of the voxel size unknown. Voxel size {axes}:")
+            self._show_question(
+                f"The unit of the voxel size is unknown. Voxel size {axes}:"
+            )
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
                 edge.setText(f"{size:.9g}")
             self._touched.update(range(3))
@@ -166,7 +168,7 @@ class VoxelSizeRow(QWidget):
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
         self._show_question(
             f"Correct the voxel size, or click Set to keep it. Voxel size {axes}:",
-            "The file does not give all edges of the voxels.",
+            "The file does not give the voxel size along all axes.",
         )
         self.setVisible(True)
         self.edges[-self._n].setFocus()
@@ -175,10 +177,10 @@ class VoxelSizeRow(QWidget):
     def _ask_to_confirm(self, question: VoxelSizeQuestion, axes: str) -> None:
         """Ask to replace or confirm an implausible voxel size."""
         text = (
-            f"The file says {question.size_text}, which is implausible: "
+            f"The voxel size in the file, {question.size_text}, is implausible: "
             f"{question.reason}."
         )
-        tool_tip = "Until a size is given, the voxel size is treated as unknown."
+        tool_tip = "Until you set it, the voxel size is treated as unknown."
         if question.may_be_right:
             self._fill(question.voxel_size, question.unit)
             self._show_question(f"{text} Correct it, or click Set to use it:", tool_tip)
@@ -229,7 +231,7 @@ class VoxelSizeRow(QWidget):
             return
         self._fill(stored.voxel_size, stored.unit)
         self._show_question(
-            f"The file says {stored}. Click Set to use it:",
+            f"The voxel size in the file is {stored}. Click Set to use it:",
             "The reader that opened the file ignored its voxel size.",
         )
 

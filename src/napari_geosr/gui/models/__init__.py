@@ -111,19 +111,18 @@ class ModelsDock(Dock):
         )
         self.zoo_button = button(
             "From &BioImage.IO…",
-            "Download a model from the BioImage.IO zoo by its name, or from an "
-            "address.",
+            "Download a model from the BioImage.IO zoo by its name or from a URL.",
         )
         self.export_button = button(
             "E&xport…",
             "Export the model for other programs, as a BioImage.IO package or as "
-            "ONNX. Its results are checked against the original.",
+            "ONNX. The exported model is checked against the original.",
         )
         self.remove_button = button(
-            "&Remove…", "Delete this model. You are asked first."
+            "&Remove…", "Delete this model. You will be asked to confirm."
         )
         self._log = MessageLog(self.message)
-        self.cancel_button = button("&Cancel", "Stop and keep nothing.")
+        self.cancel_button = button("&Cancel", "Stop and discard everything so far.")
         self.card = text_label("Model card")
         self.card.setTextFormat(Qt.TextFormat.RichText)
 
@@ -293,7 +292,9 @@ class ModelsDock(Dock):
 
     def _on_import_by_name(self) -> None:
         name, accepted = QInputDialog.getText(
-            self, "From BioImage.IO", "Name in the zoo (affable-shark), DOI or address:"
+            self,
+            "From BioImage.IO",
+            "Name in the zoo (such as affable-shark), DOI or URL:",
         )
         if accepted and name.strip():
             self.import_models([name.strip()])
@@ -366,8 +367,8 @@ class ModelsDock(Dock):
     def _on_exported(self, exported: Any) -> None:
         notes = " ".join(self._progress.warnings)
         self._log.add(
-            f"{exported.path}: on a test patch, its results agree with ours to within "
-            f"{exported.difference:.1g}. {notes}".strip(),
+            f"{exported.path}: on a test patch, its results agree with those of the "
+            f"original model to within {exported.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
         )
 

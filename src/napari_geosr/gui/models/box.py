@@ -60,7 +60,8 @@ class ModelBox(QWidget):
         self.combo = QComboBox()
         self.combo.setAccessibleName("Model")
         self.combo.setToolTip(
-            "Model for the restoration. Those that suit the layer come first."
+            "Model used for the restoration. Models that suit the layer are listed "
+            "first."
         )
         self.combo.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
@@ -289,7 +290,7 @@ def _voxel_size_remark(card: ModelCard, volume: Volume | None) -> str:
     if low / tolerance <= size <= high * tolerance:
         return ""
     trained = f"{low:g}" if low == high else f"{low:g}–{high:g}"
-    return f"trained at {trained} {training.unit}"
+    return f"trained at a voxel size of {trained} {training.unit}"
 
 
 _COLUMNS = {
@@ -327,8 +328,8 @@ def card_html(card: ModelCard) -> str:
             for row in rows
         )
         parts.append(
-            f"<p><b>Figures</b> on {html.escape(test)}:</p>"
-            f"<table cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
+            f"<p><b>Results</b> on {html.escape(test)}:</p><table "
+            f"cellspacing='4'><tr><th></th>{head}</tr>{body}</table>"
         )
     parts += [f"<p>{html.escape(remark)}</p>" for remark in card.remarks]
     parts.append(f"<p><b>Trained on:</b> {html.escape(training.description)}</p>")

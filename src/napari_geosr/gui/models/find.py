@@ -54,10 +54,11 @@ class ModelSearch(QWidget):
         clear = self.words.findChild(QToolButton)
         clear.setToolTip("Clear the search and show all models.")
         clear.setAccessibleName("Clear search")
-        self.task = combo("Task", "Task of the model.")
+        self.task = combo("Task", "Show only models for this task.")
         self.modality = combo(
             "Modality",
-            "Kind of image. Models whose kind is unknown are listed too.",
+            "Show only models for this kind of image, and those for which the kind is "
+            "unknown.",
         )
         self.for_layer = QCheckBox("For the selected la&yer")
         self.for_layer.setAccessibleName("For the selected layer")

@@ -55,8 +55,8 @@ class PairsWidgets(Dock):
     def _make_inputs(self, viewer: napari.viewer.Viewer) -> None:
         self.have = combo(
             "What do you have?",
-            "Two scans are aligned. From a single one, a low-resolution scan is "
-            "simulated.",
+            "Two scans are aligned. If you have only one, a low-resolution scan is "
+            "simulated from it.",
         )
         self.have.addItems([TWO, ONE])
         self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
@@ -65,7 +65,7 @@ class PairsWidgets(Dock):
         self.like.touched = True  # optional: no layer is suggested
         self.like_note = text_label(
             "About the reference scan",
-            "Values that you set below are used instead of measured ones.",
+            "Values set below replace the measured ones.",
             "A real low-resolution scan of the same material, if you have one. Blur, "
             "noise and grey values are then measured on it.",
         )
@@ -79,7 +79,7 @@ class PairsWidgets(Dock):
         self.advanced = Section(
             "&Advanced",
             self.rare,
-            tool_tip="Range of angles to search, grey values and memory.",
+            tool_tip="Angular search range, grey values and memory.",
         )
         self.folder = FolderRow("pairs")
 
@@ -89,9 +89,9 @@ class PairsWidgets(Dock):
             "Align or simulate, and save both volumes in a new folder.",
         )
         self.build_button.setDefault(True)
-        self.cancel_button = button("&Cancel", "Stop and keep no files.")
+        self.cancel_button = button("&Cancel", "Stop and discard all files.")
         self.figures = text_label(
-            "Quality of the pair", "Quality of the pair. All figures are in pairs.json."
+            "Pair quality", "Pair quality. All values are in pairs.json."
         )
         self.blink_button = button(
             "Show b&efore",
@@ -107,7 +107,7 @@ class PairsWidgets(Dock):
         question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
-        question.setAccessibleName("Label of What do you have?")
+        question.setAccessibleName("Label for “What do you have?”")
         self._data = form_layout()
         for title, row in (
             ("Low resolution", self.low),

@@ -325,7 +325,7 @@ class PorosityDock(PorosityWidgets):
             self.message.show_error(error)
         elif self._removed:
             self._farewell = (
-                f"Layer {self._removed!r} was removed, so measuring it was stopped."
+                f"Layer {self._removed!r} was removed, so its measurement was stopped."
             )
             self.message.show_message(self._farewell)
         elif not self.message.text:
@@ -381,7 +381,7 @@ class PorosityDock(PorosityWidgets):
         self.message.clear()
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
-        then(f"The pores were opened; the report is {found.page}.")
+        then(f"The pore layers were opened; the report is {found.page}.")
         self._show_warnings(found.measured)
 
     def _show_used(self, threshold: float) -> None:

@@ -200,7 +200,7 @@ def ask_report_path(parent: QWidget, name: str) -> Path | None:
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     chosen, _ = QFileDialog.getSaveFileName(
         parent,
-        "Export figures and table as…",
+        "Export results and table as…",
         f"{safe}{_SUFFIX}",
         "Report: CSV, JSON, PNG and HTML (*.html)",
         # Overwriting is confirmed for all files together below.

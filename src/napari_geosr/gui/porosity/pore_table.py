@@ -251,7 +251,7 @@ class PoreTable(QTableView):
         self.setSortingEnabled(True)
         self.setAccessibleName("Table of pores")
         self.setToolTip(
-            "One row per pore. Click a row to go to the pore, a column header to "
+            "One row per pore. Click a row to go to that pore, or a column header to "
             "sort. Ctrl+C copies all rows."
         )
         self.setCornerButtonEnabled(False)

@@ -49,7 +49,7 @@ class FiguresTable(QWidget):
         self._grid.setHorizontalSpacing(8)
         self.setSizePolicy(QSizePolicy.Policy.Preferred, QSizePolicy.Policy.Maximum)
         self.setAccessibleName("Figures")
-        self.setToolTip("Results of the measurement. Select them to copy.")
+        self.setToolTip("Results of the measurement. Select cells to copy them.")
 
     def set_reports(self, reports: Mapping[str, PorosityReport]) -> None:
         """Show one column per report, that of the reference first."""
@@ -64,7 +64,7 @@ class FiguresTable(QWidget):
                 0,
                 0,
                 "(change below)",
-                f"Small figures: the change relative to {next(iter(reports))}.",
+                f"In small type: the change relative to {next(iter(reports))}.",
             )
             for column, name in enumerate(reports, start=1):
                 self._add(0, column, name, name, elide=True, bold=True)
@@ -168,7 +168,9 @@ class PorosityResult(QWidget):
         self.which_label = QLabel("P&ores of")
         self.which_label.setBuddy(self.which)
         self.histogram = HistogramView(log_x=True, height=104)
-        self.histogram.empty_text = "No pore is as large as the smallest size counted."
+        self.histogram.empty_text = (
+            "All pores are smaller than the minimum size counted."
+        )
         self.colour = QComboBox()
         self.least = QSpinBox()
         self.least.setRange(0, 10**9)
@@ -202,7 +204,7 @@ class PorosityResult(QWidget):
             (
                 self.histogram,
                 "Histogram of pore sizes",
-                "Number of pores by size, on a logarithmic axis.",
+                "Number of pores in each size range, on a logarithmic axis.",
             ),
             (
                 self.colour,
@@ -213,8 +215,8 @@ class PorosityResult(QWidget):
             (
                 self.least,
                 "Smallest pore listed",
-                "List only pores with at least this many voxels. The results do not "
-                "change.",
+                "List only pores with at least this many voxels. This does not change "
+                "the results.",
             ),
             (
                 self.only_selected,
@@ -226,7 +228,7 @@ class PorosityResult(QWidget):
                 "Export",
                 _EXPORT,
             ),
-            (self.which_label, "Label for 'Pores of'", "Image whose pores are shown."),
+            (self.which_label, "Label for “Pores of”", "Image whose pores are shown."),
         ):
             widget.setAccessibleName(name)
             widget.setToolTip(tip)
@@ -245,7 +247,7 @@ class PorosityResult(QWidget):
         label = QLabel("Colour &by")
         label.setBuddy(self.colour)
         label.setToolTip(self.colour.toolTip())
-        label.setAccessibleName("Label of Colour by")
+        label.setAccessibleName("Label for “Colour by”")
         options.addWidget(label)
         options.addWidget(self.colour, 1)
         options.addWidget(self.least, 1)
@@ -262,7 +264,7 @@ class PorosityResult(QWidget):
         _describe_area(
             self._above,
             "Figures and histogram",
-            "Figures and histogram of the measurement.",
+            "Measured values and histogram.",
         )
         self._above.setWidget(content)
         self._above.setMinimumHeight(_MIN_FIGURES_HEIGHT)
@@ -286,7 +288,7 @@ class PorosityResult(QWidget):
         layout.setContentsMargins(6, 6, 0, 6)
         # In a low window everything scrolls; squeezed rows would overlap.
         self._page = _Page()
-        _describe_area(self._page, "Result", "Figures and pores of the measurement.")
+        _describe_area(self._page, "Result", "Measured values and pore table.")
         self._page.setWidget(self._splitter)
         layout.addWidget(self._page)
 

@@ -168,7 +168,7 @@ class PorositySettings(QWidget):
                 self.preview,
                 "Show pores on the slice",
                 "Highlight the pores in the current slice, that is, everything below "
-                "(or above) the threshold. Small pores are only left out when "
+                "(or above) the threshold. Small pores are excluded only when "
                 "measuring.",
             ),
             (
@@ -181,7 +181,8 @@ class PorositySettings(QWidget):
                 self.other,
                 "Compare with",
                 "Second image to measure with the same settings, such as the scan "
-                "before restoration. Its smallest pore has the same physical size.",
+                "before restoration. Its minimum pore size is the same in physical "
+                "units.",
             ),
             (
                 self.deviation,
@@ -192,7 +193,7 @@ class PorositySettings(QWidget):
             ),
             (
                 self.smallest,
-                "Size of the smallest pore",
+                "Minimum pore size",
                 "Smallest pore that is counted, in physical units. Ø is the diameter "
                 "of a sphere (in 2D: a circle) of that size.",
             ),

@@ -48,15 +48,15 @@ class PorosityWidgets(Dock):
     def _lay_out(self) -> None:
         self.scroll = scrolling(self.settings)
         self.scroll.setAccessibleName("Settings")
-        self.scroll.setToolTip("Settings of the measurement.")
+        self.scroll.setToolTip("Measurement settings.")
         self.tabs = QTabWidget()
         self.tabs.addTab(self.scroll, "Settin&gs")
         self.tabs.addTab(self.result, "Resul&t")
         self.tabs.setTabEnabled(1, False)
         self.tabs.setTabToolTip(0, "Image, threshold, sample and smallest pore.")
-        self.tabs.setTabToolTip(1, "Figures, histogram and table of the pores.")
+        self.tabs.setTabToolTip(1, "Measured values, histogram and pore table.")
         self.tabs.setAccessibleName("Settings and result")
-        self.tabs.setToolTip("Settings and result of the measurement.")
+        self.tabs.setToolTip("Measurement settings and result.")
         for button in self.tabs.tabBar().findChildren(QToolButton):
             button.setToolTip("Scroll the tabs.")
         fill_dock(self, self.tabs, self.message, self.bar, above=self.job_row)

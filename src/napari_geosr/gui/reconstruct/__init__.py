@@ -321,7 +321,7 @@ class ReconstructDock(ReconstructWidgets):
         text = _estimate(opened.scan, tried, is_coarse)
         if is_coarse:
             seconds = _approximately(tried.seconds)
-            text = f"A coarse slice; a sharp one takes {seconds}. {text}"
+            text = f"Coarse preview; a slice at full resolution takes {seconds}. {text}"
         self.estimate.setText(text)
         self._on_row(self.row.value())
 
@@ -366,7 +366,7 @@ class ReconstructDock(ReconstructWidgets):
             n_kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
             self.message.show_message(
                 f"Stopped: {n_kept} of {done.volume.shape[0]} slices are finished and "
-                "kept. Continue reconstructs the others."
+                "kept. Press Continue to reconstruct the others."
             )
         self._on_row(self.row.value())
         self._show_result(layer, measurable=done.complete)

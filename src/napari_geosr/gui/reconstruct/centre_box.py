@@ -20,8 +20,8 @@ from napari_geosr.gui.kit.widgets import text_label
 #: Range of the slider in columns to either side, and its steps per column.
 _SLIDER_RANGE, _STEPS = 20, 10
 _TIP = (
-    "Detector column of the rotation axis; 0 is the middle of the first column. "
-    "Automatic: taken from the file, or found from the projections."
+    "Detector column of the rotation axis; 0 is the centre of the first column. "
+    "Automatic: read from the file, or determined from the projections."
 )
 
 
@@ -67,7 +67,7 @@ class CentreBox(QWidget):
             f"Move the axis by up to {_SLIDER_RANGE} columns; the preview follows."
         )
         self.known = text_label(
-            "Source of the rotation axis", "Where the rotation axis comes from."
+            "Rotation axis source", "How the rotation axis was determined."
         )
         row = QHBoxLayout()
         row.addWidget(self.spin, 1)
@@ -119,12 +119,12 @@ class CentreBox(QWidget):
         if known is not None and given in (None, round(known[0], 2)):
             self.known.setText(f"Column {known[0]:.2f}, {known[1]}.")
         elif given is None:
-            self.known.setText("Not known yet. It is found when needed.")
+            self.known.setText("Not known yet. It will be determined when needed.")
         elif known is None:
-            self.known.setText(f"Column {given:.2f}, as given here.")
+            self.known.setText(f"Column {given:.2f}, set manually.")
         else:
             before = f"column {known[0]:.2f}, {known[1]}"
-            self.known.setText(f"Column {given:.2f}, as given here ({before}).")
+            self.known.setText(f"Column {given:.2f}, set manually ({before}).")
 
     def _anchor_at(self, column: float) -> None:
         self._anchor = column

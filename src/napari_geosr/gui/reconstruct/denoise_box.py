@@ -91,14 +91,16 @@ class DenoiseBox(QWidget):
         self.folder = user_data_path("napari-geosr", appauthor=False) / "jobs"
         self.job: Path | None = None
         self.name = QLineEdit("denoised")
-        self.name.setAccessibleName("Name of the model")
-        self.name.setToolTip("Name of the model: lower-case letters, digits, - and _.")
+        self.name.setAccessibleName("Model name")
+        self.name.setToolTip("Model name: lower-case letters, digits, - and _.")
         about = "Number of projection subsets; auto: two to four."
         self.parts = _spin("Parts", about, _AUTO)
         self.parts.setMaximum(64)
         self.parts.setSpecialValueText("auto")
         self.steps = _spin(
-            "Training steps", "More steps take longer and learn more.", 1
+            "Training steps",
+            "More steps take longer and usually give a better model.",
+            1,
         )
         self.steps.setValue(3000)
         self.start_button = button("Star&t denoising", _ABOUT)
@@ -106,7 +108,7 @@ class DenoiseBox(QWidget):
             "Jobs…", "Open the list of all training runs.", "Alt+Shift+J"
         )
         self.jobs_button.setAccessibleName("Jobs")
-        self.state = text_label("State of the denoising", "What the job is doing.")
+        self.state = text_label("Denoising status", "Current status of the job.")
         self.open_button = button(
             "Open denoised volume",
             "Add the denoised volume as a layer.",

@@ -54,15 +54,17 @@ class OpenProjections(QWidget):
         self._user_has_chosen = False  # the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
-            "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
+            "&Open file…",
+            "Open HDF5 projections (Data Exchange or NeXus), a TIFF "
+            "stack or a sinogram.",
         )
         self.folder_button = button(
-            "Open fol&der…", "A folder with one image per projection."
+            "Open fol&der…", "Open a folder with one image per projection."
         )
         for opening in (self.file_button, self.folder_button):
             opening.setAccessibleName(opening.accessibleName().removesuffix("…"))
         self.path_label = ElidedLabel("No file yet")
-        self.path_label.setAccessibleName("File of the projections")
+        self.path_label.setAccessibleName("Projection file")
         self.form = ConfigForm(ProjectionsInput)
         self.angles_button = small_button(
             "Angle file…",
@@ -93,9 +95,9 @@ class OpenProjections(QWidget):
         last.addWidget(self.again_button, 1)
         column.addLayout(last)
         self.section = Section(
-            "Angles and pi&xels of the file",
+            "Angles and pi&xel size",
             inner,
-            tool_tip="Metadata that the file lacks or has wrong.",
+            tool_tip="Metadata that is missing from the file or wrong in it.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)
@@ -114,7 +116,7 @@ class OpenProjections(QWidget):
         self._show_path(path)
         self.section.set_open(True)
         self.message.show_message(
-            f"If {path.name} holds projections or a sinogram, enter the angles and "
+            f"If {path.name} contains projections or a sinogram, enter the angles and "
             "press Read again."
         )
         self._show_busy("")

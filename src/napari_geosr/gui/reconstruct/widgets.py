@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 _ABOVE = ("every", "stripes", "zingers")
 _ELSEWHERE = ("algorithm", "options", "centre", "half", *SHARED_SETTINGS)
 NO_SCAN = "Open projections to begin."
-NO_ESTIMATE = "Preview a slice to see how long all of them take."
+NO_ESTIMATE = "Preview a slice to estimate the time for all slices."
 
 #: Text and tool tip of the button that starts a run.
 RUN = "&Reconstruct", "Reconstruct the whole volume into a new layer."
@@ -76,7 +76,7 @@ class ReconstructWidgets(Dock):
             "The projections to reconstruct. Open a file, or drag it into the viewer."
         )
         self.facts = text_label(
-            "About the projections", "What the file says about the scan."
+            "About the projections", "Information about the scan, read from the file."
         )
         self.algorithm = AlgorithmBox()
         self.above = ConfigForm(ReconstructConfig, skip=_all_but(_ABOVE))
@@ -102,7 +102,7 @@ class ReconstructWidgets(Dock):
         self.run_button.setDefault(True)
         self.cancel_button = button("&Cancel", "Stop. Finished slices are kept.")
         self.estimate = text_label(
-            "Estimate of time and memory",
+            "Time and memory estimate",
             "Estimated from the last preview.",
             NO_ESTIMATE,
         )
@@ -123,15 +123,15 @@ class ReconstructWidgets(Dock):
             "More settin&gs",
             self.form,
             tool_tip=(
-                "Rows, size, device and corrections. Settings left empty are "
-                "chosen automatically."
+                "Detector rows, slice size, device and corrections. Settings left "
+                "empty are chosen automatically."
             ),
         )
         self.denoise = DenoiseBox(viewer)
         self.denoise_section = Section(
             "Denoise with Noise&2Inverse…",
             self.denoise,
-            tool_tip="Learn to denoise from the projections alone.",
+            tool_tip="Train a denoising network on the projections alone.",
         )
         self._study: StudyBox | None = None
         place = QWidget()
@@ -140,7 +140,8 @@ class ReconstructWidgets(Dock):
         self.study_section = Section(
             "Stud&y projections…",
             place,
-            tool_tip="Find how few projections still give correct pores.",
+            tool_tip="Find the smallest number of projections that still gives "
+            "correct pores.",
         )
         self.study_section.button.toggled.connect(lambda _: self.study)
 

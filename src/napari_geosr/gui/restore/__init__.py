@@ -168,14 +168,14 @@ class RestoreDock(RestoreWidgets):
         """
         if self.activity.busy == "run":
             raise ConfigError(
-                f"{path.name} is kept, but the Restore dock is busy. Choose the "
-                "model there when it is done."
+                f"{path.name} is kept, but the Restore dock is busy. Choose the model "
+                "there when it has finished."
             )
         self.model_box.set_model(str(path))
         if self.model_box.model() != str(path):
             raise ConfigError(
-                f"{path.name} is kept, but does not fit the layer in the Restore dock: "
-                "it needs a volume. Choose another layer there, then the model."
+                f"{path.name} is kept, but cannot be used for the layer in the Restore "
+                "dock: it needs a volume. Choose another layer there, then the model."
             )
 
     def _on_layer_chosen(self) -> None:
@@ -268,7 +268,7 @@ class RestoreDock(RestoreWidgets):
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First find out what the run does; the user may have to confirm it.
             self._runs_after_verdict = True
-            self.message.show_message("Checking what the model does before the run…")
+            self.message.show_message("Checking the model before the run…")
             self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
@@ -467,7 +467,7 @@ class RestoreDock(RestoreWidgets):
             self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
-                "Stopped. Finished tiles are kept; press Continue for the others."
+                "Stopped. Finished tiles are kept; press Continue for the rest."
             )
         source = self.activity.run_source()
         # Labels have no grey values to compare with the scan.

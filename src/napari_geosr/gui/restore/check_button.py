@@ -62,7 +62,7 @@ class CheckButton(QPushButton):
         super().__init__("Check consistency with the scan", parent)
         self.setToolTip(
             "Simulate the scan from the result and show the residual as a layer. "
-            "Regions that noise does not explain are marked (Alt+Shift+C)."
+            "Regions that noise cannot explain are marked (Alt+Shift+C)."
         )
         self.setAccessibleName("Check consistency with the scan")
         self.setShortcut("Alt+Shift+C")

@@ -160,7 +160,7 @@ class ExplanationBox(QWidget):
         at = tuple(int(x) for x in np.floor(index[-n:] + 0.5))
         shape = result.data.shape[-n:]
         if not all(0 <= i < length for i, length in zip(at, shape, strict=True)):
-            self.answer.show_message("This lies outside of the result. " + _HINT)
+            self.answer.show_message("This position is outside the result. " + _HINT)
             return
         config = self._settings()
         if config is None:
@@ -173,7 +173,7 @@ class ExplanationBox(QWidget):
             return
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
         z, y, x = (0,) * (3 - n) + at
-        self.answer.show_message("Finding where it comes from…")
+        self.answer.show_message("Finding the voxels that it depends on…")
         self.activity.start(
             "explain",
             lambda stop: self._steps(key, scan, config, (z, y, x), stop),

@@ -31,8 +31,8 @@ class FinishedPartRow(QWidget):
         self.label.setWordWrap(True)
         self.label.setAccessibleName("Interrupted run")
         self.label.setToolTip(
-            "napari ended during a run on this scan with these settings. The finished "
-            "tiles are still on disk."
+            "napari was closed during a run on this scan with these settings. The "
+            "finished tiles are still on disk."
         )
         self.continue_button = QPushButton("Continue")
         self.continue_button.setAccessibleName("Continue the interrupted run")

@@ -56,13 +56,13 @@ class SourceWatch:
         )
         if number != now_number:
             self.message = (
-                f"The data of {layer.name!r} was replaced during the run: this is the "
-                "result of the earlier data. Run again for the new data."
+                f"The data of {layer.name!r} were replaced during the run: this "
+                "result belongs to the earlier data. Run again for the new data."
             )
         elif checksum != now_checksum:
             self.message = (
-                f"The data of {layer.name!r} was changed during the run: the result "
-                "mixes earlier and new data. Run again."
+                f"The data of {layer.name!r} were changed during the run, so the "
+                "result is a mixture of old and new data. Run again."
             )
         return self.message
 

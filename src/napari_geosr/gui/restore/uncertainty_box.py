@@ -82,8 +82,8 @@ class UncertaintyBox(QWidget):
         self.others = QListWidget()
         self.others.setAccessibleName("Together with")
         self.others.setToolTip(
-            "Additional models. The result is the mean of all; the standard deviation "
-            "shows where they differ."
+            "Additional models. The result is the mean over all models; the standard "
+            "deviation shows where they differ."
         )
         row = QHBoxLayout()
         row.setContentsMargins(0, 0, 0, 0)

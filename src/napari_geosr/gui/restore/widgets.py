@@ -61,7 +61,7 @@ _ALL = {
     "C": "All channels",
     "TC": "All time points and channels",
 }
-_ONE = "The one on screen"
+_ONE = "Only the current one"
 #: Positions of the slider per unit of strength.
 _STEPS = 20
 
@@ -92,7 +92,7 @@ class RestoreWidgets(Dock):
         self.job_row = JobRow(viewer, "restore", self)
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
-        self.estimate.setAccessibleName("Estimate of time and memory")
+        self.estimate.setAccessibleName("Time and memory estimate")
         self.estimate.setToolTip("Time and memory of a run on this device.")
         self.preview_button = _button(
             "Pr&eview",
@@ -122,9 +122,7 @@ class RestoreWidgets(Dock):
         self.card = Section(
             "Model c&ard",
             self.model_box.card_label,
-            tool_tip=(
-                "What the model is for, its limits, its figures and its licence."
-            ),
+            tool_tip=("Intended use, limitations, quality and licence of the model."),
         )
         self.settings = Section(
             "Settin&gs",
@@ -135,11 +133,11 @@ class RestoreWidgets(Dock):
             ),
         )
         self.copy_command = _button(
-            "Cop&y as command", "Copy the command line that does the same run."
+            "Cop&y as command", "Copy the command line for the same run."
         )
         self.copy_python = _button(
             "Copy as Python",
-            "Copy the Python script that does the same run (Alt+Shift+P).",
+            "Copy a Python script for the same run (Alt+Shift+P).",
         )
         self.copy_python.setShortcut("Alt+Shift+P")
 
@@ -159,7 +157,7 @@ class RestoreWidgets(Dock):
             label = QLabel(title)
             label.setBuddy(buddy)
             label.setToolTip(buddy.toolTip())
-            label.setAccessibleName(f"Label of {buddy.accessibleName()}")
+            label.setAccessibleName(f"Label for {buddy.accessibleName()}")
             choices.addRow(label, widget)
         choices.insertRow(1, self.extent.label, self.extent)
         self.bar = ActionBar((self.preview_button, self.run_button, self.cancel_button))
@@ -261,7 +259,7 @@ class SeriesChoice(QComboBox):
         self.label = QLabel("Ex&tent")
         self.label.setBuddy(self)
         self.label.setToolTip(self.toolTip())
-        self.label.setAccessibleName("Label of the time points and channels")
+        self.label.setAccessibleName("Label for time points and channels")
         self.activated.connect(lambda _index: self.changed.emit())
         self.set_layer(None)
 
@@ -315,7 +313,7 @@ class StrengthSlider(QWidget):
         self.slider.setAccessibleName("Strength")
         self.slider.setToolTip(field.description or "Strength")
         self.value_label = QLabel()
-        self.value_label.setAccessibleName("Strength as a number")
+        self.value_label.setAccessibleName("Strength value")
         self.value_label.setToolTip(self.slider.toolTip())
         row = QHBoxLayout(self)
         row.setContentsMargins(0, 0, 0, 0)

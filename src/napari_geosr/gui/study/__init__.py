@@ -252,7 +252,7 @@ class StudyBox(StudyWidgets):
             self.reported.emit(status.message, "error")
         else:
             self.reported.emit(
-                "Stopped. Finished reconstructions are kept; press Resume for "
+                "Stopped. Finished reconstructions are kept; press Resume to compute "
                 "the others.",
                 "info",
             )

@@ -67,11 +67,11 @@ class StudyMetric:
 
 
 METRICS: Mapping[str, StudyMetric] = {
-    "porosity_error": StudyMetric("Error of the porosity", "%", 100),
-    "pores_per_mm3_error": StudyMetric("Error of the pores per volume", "%", 100),
-    "volume_histogram_distance": StudyMetric("Distance of pore volumes"),
-    "euler_error": StudyMetric("Error of the Euler number", "%", 100),
-    "dice": StudyMetric("Dice of the pores", from_zero=False),
+    "porosity_error": StudyMetric("Porosity error", "%", 100),
+    "pores_per_mm3_error": StudyMetric("Error in pores per volume", "%", 100),
+    "volume_histogram_distance": StudyMetric("Pore-volume distance"),
+    "euler_error": StudyMetric("Euler number error", "%", 100),
+    "dice": StudyMetric("Dice coefficient of the pores", from_zero=False),
     "psnr": StudyMetric("PSNR", "dB", from_zero=False),
     "ssim": StudyMetric("SSIM", from_zero=False),
 }
@@ -96,9 +96,10 @@ class StudyPlot(Chart):
         self._legend = Legend(2, Qt.TextElideMode.ElideRight)
         self._rows.insertWidget(0, self._title)
         self._rows.addWidget(self._legend)
-        self.setAccessibleName("Curves of the study")
+        self.setAccessibleName("Study curves")
         self.setToolTip(
-            "One quantity by number of projections, or exposure, for each algorithm."
+            "One quantity against the number of projections or the exposure, one "
+            "curve per algorithm."
         )
         self.refresh()
 

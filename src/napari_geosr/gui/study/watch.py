@@ -126,8 +126,8 @@ class StudyWatch:
             if subset is not None
         ]
         text = ", ".join(texts) if texts else "none of these numbers"
-        quantity = "Least light" if shorter else "Fewest projections"
-        return f"{quantity} with the correct porosity: {text}."
+        quantity = "Lowest total exposure" if shorter else "Fewest projections"
+        return f"{quantity} for the correct porosity: {text}."
 
 
 def _as_subset(value: AnyDict | int) -> ScanSubset:

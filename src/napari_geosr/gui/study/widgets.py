@@ -95,28 +95,28 @@ class StudyWidgets(QWidget):
         self.factors = ConfigForm(StudyConfig, skip=_all_but(_FACTORS))
         self.more = ConfigForm(StudyConfig, skip=(*_ABOVE, *_FACTORS, *skip))
         self.reference = LayerCombo(viewer, accept, fixed=("all projections",))
-        self.reference.setAccessibleName("Reference of the study")
+        self.reference.setAccessibleName("Study reference")
         self.reference.setToolTip(
-            "What results are compared with: the reconstruction from all projections, "
-            "or a layer with the ground truth that has the same slices."
+            "Reference for the results: the reconstruction from all projections, or a "
+            "layer with the ground truth that has the same slices."
         )
         self.mask = LayerCombo(viewer, accept, fixed=("use the sample setting below",))
-        self.mask.setAccessibleName("Mask of the study")
+        self.mask.setAccessibleName("Study mask")
         self.mask.setToolTip(
-            "Where pores are counted: a mask layer (not 0 inside the sample), or the "
-            "sample setting under Other settings."
+            "Where pores are counted: a mask layer (non-zero inside the sample), or "
+            "the sample setting under Other settings."
         )
 
     def _make_actions(self) -> None:
         self.folder = FolderRow("studies", text="Folder…", shortcut="Alt+Shift+F")
         self.start_button = button(
             "Start study",
-            "Start the study (Alt+Shift+S). If you only add numbers or algorithms, "
-            "earlier results are kept.",
+            "Start the study (Alt+Shift+S). If you only add numbers of projections or "
+            "algorithms, earlier results are kept.",
         )
         self.start_button.setShortcut("Alt+Shift+S")
         self.pause_button = button(
-            "Pause", "Stop and keep what is finished (Alt+Shift+T)."
+            "Pause", "Stop and keep the finished results (Alt+Shift+T)."
         )
         self.pause_button.setShortcut("Alt+Shift+T")
         self.pause_button.setAccessibleName("Pause the study")
@@ -130,7 +130,9 @@ class StudyWidgets(QWidget):
         )
         self.jobs_button.setShortcut("Alt+Shift+L")
         self.report_button = button(
-            "Loo&k at report", "Show tables, curves and savings in the web browser."
+            "Loo&k at report",
+            "Show tables, curves, and the time, data and energy "
+            "saved in the web browser.",
         )
         self.open_report = QCheckBox("Open the report at the end")
         self.open_report.setShortcut("Alt+Shift+R")
@@ -140,9 +142,9 @@ class StudyWidgets(QWidget):
             "Show the report in the web browser as soon as it is ready (Alt+Shift+R)."
         )
         self.progress = progress_bar(
-            "Progress of the study", "Reconstructions compared so far."
+            "Study progress", "Number of reconstructions compared so far."
         )
-        self.stage = text_label("State of the study", "What the study is doing.")
+        self.stage = text_label("Study status", "Current stage of the study.")
         self.result = StudyResult()
 
     def clear_faults(self) -> None:
@@ -163,11 +165,11 @@ class StudyWidgets(QWidget):
             (
                 "Energy &budget and CO₂eq",
                 self.factors,
-                "Published values, which you can replace by your own.",
+                "Published values, which you can replace with your own.",
                 "",
             ),
             (
-                "Other settings of the study",
+                "Other study settings",
                 self.more,
                 "Threshold, sample, training and seed.",
                 "Alt+Shift+H",
@@ -218,7 +220,7 @@ class StudyResult(QWidget):
         self.table.setRootIsDecorated(False)
         self.table.setUniformRowHeights(True)
         self.table.setSelectionMode(QAbstractItemView.SelectionMode.ExtendedSelection)
-        self.table.setAccessibleName("Table of the study")
+        self.table.setAccessibleName("Study table")
         self.table.setToolTip("All results are in the report and in study.csv.")
         header = self.table.header()
         header.setStretchLastSection(False)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import napari.viewer
     from qtpy.QtCore import QEvent
 
-_OUTDATED = "Estimate: out of date, because something has changed"
+_OUTDATED = "Estimate: out of date because the data or settings have changed"
 _TIMING = "Estimate: timing a few steps…"
 _KEYS = (("1", "2"), ("3", "4"), ("5", "6"))
 
@@ -50,7 +50,10 @@ class TrainChoices(Config):
 
     method: str = Field("noise2noise", title="Method", description="The last method.")
     use: str = Field(
-        "", title="Use", description="Use of the layer, if it has several."
+        "",
+        title="Use",
+        description="Role of the selected layer in the training, if "
+        "it can have more than one.",
     )
     folder: Path | None = Field(
         None, title="Folder", description="Folder in which jobs are saved."
@@ -396,7 +399,7 @@ class TrainDock(TrainWidgets):
         self.settings.clear_faults()
         if self.settings.is_reading:
             self.message.show_message(
-                "The model to start from is still being read. Please wait."
+                "The initial model is still being read. Please wait."
             )
             return None
         try:

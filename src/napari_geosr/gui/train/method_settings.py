@@ -170,7 +170,7 @@ class MethodSettings(QWidget):
         self._defaults: AnyDict = {}
         self.reset_button = button(
             "Reset to defaults",
-            "Give all settings below their default values for this method and data.",
+            "Reset all settings below to the defaults for this method and data.",
             "Alt+Shift+Z",
         )
         layout.addWidget(self.reset_button)
@@ -361,7 +361,7 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
     For a worker: it loads torch, as only the network's module knows all its settings.
     """
     load_torch_libraries()
-    yield StageStarted(message="Reading the model to start from")
+    yield StageStarted(message="Reading the initial model")
     return fine_tune_settings(model, method)
 
 

@@ -57,26 +57,27 @@ class TrainWidgets(Dock):
 
     def _make_widgets(self, viewer: napari.viewer.Viewer, questions: list[str]) -> None:
         self.have = combo(
-            "What do you have?", "What you have decides which methods can be used."
+            "What do you have?", "Your data determine which methods can be used."
         )
         self.have.addItems(questions)
         self.method = combo(
-            "Method", "Training method. The first one suits your data best."
+            "Method", "Training method. The method listed first suits your data best."
         )
-        self.need = text_label("What the method needs", "What the method needs.")
+        self.need = text_label("Method requirements", "Data that the method requires.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
         self.warnings_message = MessageRow(shortcut="")
         self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
         self.name.setToolTip(
-            "Name of the model: lower-case letters, digits, - and _. By default made "
+            "Model name: lower-case letters, digits, - and _. The default is derived "
             "from the method and the data."
         )
         self.steps = QSpinBox()
         self.steps.setRange(1, 10**7)
         self.steps.setAccessibleName("Steps")
         self.steps.setToolTip(
-            "Number of training steps. More steps take longer and learn more."
+            "Number of training steps. More steps take longer and usually give a "
+            "better model."
         )
         for inner in self.steps.findChildren(QLineEdit):
             inner.setAccessibleName("Steps")
@@ -84,8 +85,8 @@ class TrainWidgets(Dock):
         self.folder = FolderRow("jobs")
         self.settings_message = MessageRow(shortcut="Alt+Shift+L")
         self.estimate = text_label(
-            "Estimate of time and memory",
-            "Time and memory of the training, measured on a few real steps.",
+            "Time and memory estimate",
+            "Estimated training time and memory, measured on a few real steps.",
             NO_ESTIMATE,
         )
         self.estimate_button = button(
@@ -96,7 +97,7 @@ class TrainWidgets(Dock):
             "Train in the background. Training continues when napari is closed.",
         )
         self.start_button.setDefault(True)
-        self.cancel_button = button("&Cancel", "Stop estimating or preparing.")
+        self.cancel_button = button("&Cancel", "Stop the estimate or the preparation.")
         self.jobs_button = button("&Jobs…", "Open the list of all training runs.")
         self.jobs_button.setAccessibleName("Jobs")
         self.offer = ResumeOffer(self)
@@ -106,7 +107,7 @@ class TrainWidgets(Dock):
             "&Advanced",
             self.settings,
             tool_tip=(
-                "All settings of the method. Settings left empty are chosen "
+                "All settings for this method. Settings left empty are chosen "
                 "automatically."
             ),
         )
@@ -116,7 +117,7 @@ class TrainWidgets(Dock):
         question = QLabel("What &do you have?")
         question.setBuddy(self.have)
         question.setToolTip(self.have.toolTip())
-        question.setAccessibleName("Label of What do you have?")
+        question.setAccessibleName("Label for “What do you have?”")
         add_row(choices, "&Method", self.method)
         self._data = form_layout()
         naming = form_layout()

@@ -270,7 +270,7 @@ class QualityReport:
             }
             yield self._row(label, counts, help_)
         yield self._row(
-            "Dice of the pores",
+            "Dice coefficient of the pores",
             {k: _decimal(m.dice) for k, m in self.pores.items()},
             "Overlap of pore voxels with those of the base; 1 if equal.",
         )

@@ -32,9 +32,9 @@ class CompareFields(Config):
     )
     ssim: Literal["auto", "volume", "slices"] = Field(
         default="auto",
-        title="Window of SSIM",
+        title="SSIM window",
         description="volume: a window of 11 voxels along all axes; slices: in each "
-        "slice; auto: slices only where there are fewer than 11 of them.",
+        "slice; auto: slices if there are fewer than 11 of them, otherwise volume.",
     )
     pores: bool = Field(
         default=True,
@@ -95,6 +95,6 @@ class CompareConfig(CompareFields):
         default="none",
         title="Fourier correlation",
         description="halves: of two independent halves of one scan; pair: of the "
-        "first two volumes, which are independent scans; single: of each volume by "
-        "its checkerboard.",
+        "first two volumes, which are independent scans; single: of each volume, "
+        "split like a checkerboard.",
     )

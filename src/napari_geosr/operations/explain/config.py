@@ -24,9 +24,10 @@ class ExplainConfig(Config):
         min_length=1,
         title="Methods",
         description="What to find, separated by commas. evidence: whether the pore "
-        "would be drawn without the scan showing it; reach: how far the network "
-        "looked; filter: the linear filter it applied; lam: detail that made the "
-        "result; occlusion: which parts of the scan matter.",
+        "would appear even if the scan did not show it; reach: the distance within "
+        "which voxels matter; filter: the linear filter that the network applied; "
+        "lam: the detail that determined the result; occlusion: the parts of the scan "
+        "that matter.",
     )
     at: Annotated[tuple[int, ...] | None, COMMAS] = Field(
         None,
@@ -45,20 +46,20 @@ class ExplainConfig(Config):
         None,
         title="Threshold",
         description="Grey value between pore and solid in the result; by default that "
-        "of the pores' report, or Otsu's around the voxel.",
+        "of the pore report or, without one, Otsu's threshold around the voxel.",
     )
     phase: Literal["dark", "bright"] | None = Field(
         None,
         title="Pores are",
         description="Whether pores are darker or brighter than the solid; by default "
-        "as in the pores' report, or dark.",
+        "as in the pore report or, without one, darker.",
     )
     draws: int = Field(
         8,
         ge=2,
         le=256,
-        title="Draws",
-        description="How often noise is drawn (evidence, occlusion).",
+        title="Noise realisations",
+        description="Number of noise realisations (evidence, occlusion).",
     )
     margin: int = Field(
         2,
@@ -79,14 +80,15 @@ class ExplainConfig(Config):
     feature: Literal["grey", "edge"] = Field(
         "grey",
         title="Feature",
-        description="What lam attributes: the mean grey value, or the mean slope.",
+        description="Quantity that lam attributes: the mean grey value, or the mean "
+        "gradient.",
     )
     steps: int = Field(
         32,
         ge=2,
         le=512,
         title="Steps",
-        description="Steps from the blurred to the sharp scan (lam).",
+        description="Number of steps from the blurred to the sharp scan (lam).",
     )
     blur: float = Field(
         4.0,
@@ -101,7 +103,8 @@ class ExplainConfig(Config):
         ge=1,
         le=32,
         title="Patch",
-        description="Edge of the cubes that occlusion replaces, in voxels of the scan.",
+        description="Edge length of the cubes that occlusion replaces, in voxels of "
+        "the scan.",
     )
     seed: int = Field(0, ge=0, title="Seed", description="Seed for the random noise.")
     device: str = Field(
@@ -110,7 +113,7 @@ class ExplainConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="What the model sees in place of NaN and Inf, as in restore.",
+        description="Replacement for NaN and Inf in the model's input, as in restore.",
     )
     threads: int | None = Field(
         None,

@@ -25,7 +25,7 @@ class GanrecConfig(ProjectionsConfig):
         "ganrec",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$",
         title="Name",
-        description="Name of the volume's file: letters, digits, dots, - and _.",
+        description="File name of the volume: letters, digits, dots, - and _.",
     )
     every: int = Field(
         1,
@@ -38,15 +38,15 @@ class GanrecConfig(ProjectionsConfig):
         ge=1,
         le=1_000_000,
         title="Iterations",
-        description="Training steps per block of slices. Too many of them reproduce "
-        "the noise.",
+        description="Training steps per block of slices. With too many steps, the "
+        "noise is reproduced, too.",
     )
     together: int = Field(
         4,
         ge=1,
         le=256,
         title="Slices together",
-        description="Slices that one network is fitted to at once.",
+        description="Number of slices that are fitted by one network at a time.",
     )
     learning_rate: float = Field(
         2e-3,
@@ -60,21 +60,22 @@ class GanrecConfig(ProjectionsConfig):
         ge=0,
         le=100,
         title="Smoothness",
-        description="Weight of the total variation. Use more for noisy projections.",
+        description="Weight of the total variation. Use a larger weight for noisy "
+        "projections.",
     )
     details: float = Field(
         100.0,
         ge=0,
         le=1000,
         title="Details",
-        description="Weight of the fine structures of the projections.",
+        description="Weight of the fine structures in the projections.",
     )
     adversarial: float = Field(
         0.005,
         ge=0,
         le=100,
         title="Discriminator",
-        description="Weight of the adversarial loss; 0 leaves the discriminator out.",
+        description="Weight of the adversarial loss; 0 omits the discriminator.",
     )
     distance: Literal["jensen-shannon", "least-squares"] = Field(
         "jensen-shannon",
@@ -113,8 +114,8 @@ class GanrecConfig(ProjectionsConfig):
         gt=0,
         le=60,
         title="Checkpoint",
-        description="Save a checkpoint this often, in seconds: a crash costs no more "
-        "than that.",
+        description="Seconds between checkpoints: a crash loses at most this much "
+        "work.",
     )
     country: str = Field(
         "FRA",

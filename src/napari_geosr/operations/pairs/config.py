@@ -54,10 +54,12 @@ class PairsInput(Config):
         description="Unit of these voxel sizes: nm, µm (or um), mm and so on.",
     )
     channel: int | None = Field(
-        None, title="Channel", description="Channel to use, of files with several."
+        None,
+        title="Channel",
+        description="Channel to use, for files with several channels.",
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to use, of time series."
+        None, title="Time point", description="Time point to use, for time series."
     )
     axes: str | None = Field(
         None,
@@ -101,8 +103,8 @@ class PairConfig(Config):
         ge=1,
         le=LARGEST_FACTOR,
         title="Upscale factor",
-        description="High-resolution voxels per low-resolution voxel along each "
-        "axis. With two scans, by default from their voxel sizes.",
+        description="High-resolution voxels per low-resolution voxel along each axis. "
+        "With two scans, it is by default calculated from their voxel sizes.",
     )
     dimensions: Literal["3D", "2D"] = Field(
         "3D",
@@ -113,8 +115,8 @@ class PairConfig(Config):
     memory: str | None = Field(
         None,
         title="Memory",
-        description="Memory for the voxels, such as 4GB; by default a share of what "
-        "is free.",
+        description="Memory for voxel data, such as 4GB; by default a fraction of the "
+        "free memory.",
     )
 
     @field_validator("memory", mode="before")
@@ -143,9 +145,9 @@ class PairsConfig(PairConfig):
     start: Literal["search", "centres", "positions"] = Field(
         "search",
         title="Start",
-        description="Where the alignment starts. search: look for the "
-        "high-resolution scan everywhere in the other; centres: centre on centre; "
-        "positions: as stored in the files.",
+        description="Where the alignment starts. search: look for the high-resolution "
+        "scan everywhere in the other; centres: align the centres; positions: as "
+        "stored in the files.",
     )
     offset: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -159,22 +161,22 @@ class PairsConfig(PairConfig):
         ge=0,
         le=180,
         title="Largest angle searched",
-        description="Largest rotation about Z that the search tries, in degrees to "
-        "either side; 180 tries all.",
+        description="Largest rotation about Z that the search tries, in degrees in "
+        "either direction; 180 covers all rotations.",
     )
     transform: Literal["translation", "rigid", "similarity"] = Field(
         "rigid",
         title="Transform",
-        description="What the alignment may change. translation: the position; "
-        "rigid: also the rotation; similarity: also the size, if a voxel size is not "
-        "quite right.",
+        description="What the alignment may change. translation: the position; rigid: "
+        "also the rotation; similarity: also the scale, if a voxel size is slightly "
+        "wrong.",
     )
     intensity: Literal["linear", "histogram", "none"] = Field(
         "linear",
         title="Grey values",
         description="How grey values of the high-resolution scan are matched to the "
-        "other. linear: by a straight line, ignoring outliers; histogram: by matching "
-        "the histograms; none: left as they are.",
+        "low-resolution scan. linear: by a linear fit, ignoring outliers; histogram: "
+        "by matching the histograms; none: left as they are.",
     )
 
     @field_validator("offset", mode="before")
@@ -200,7 +202,7 @@ class DegradeConfig(PairConfig):
         AnyDict, Parameter(negative="", accepts_keys=True, show=False)
     ] = Field(
         default_factory=dict,
-        title="Settings of the imaging",
+        title="Degradation settings",
         description="Blur, noise and grey scale of the simulated scan, such as blur: "
         "0.6. Values that are not given are measured on the real scan, if there "
         "is one.",
@@ -223,7 +225,7 @@ class DegradeConfig(PairConfig):
         for name in self.options:
             if name not in kind.model_fields:
                 raise ConfigError(
-                    f"The imaging {self.degrade!r} has no setting {name!r}. Its "
-                    f"settings: {', '.join(kind.model_fields)}."
+                    f"The degradation model {self.degrade!r} has no setting {name!r}. "
+                    f"Its settings: {', '.join(kind.model_fields)}."
                 )
         return kind.create(**{**measured, **self.options})

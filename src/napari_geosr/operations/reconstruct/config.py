@@ -23,10 +23,10 @@ SHARED_SETTINGS = ("filter", "iterations", "nonnegative")
 FullTurn = Annotated[
     Literal["auto", "join", "keep"],
     Field(
-        title="Scans over a full turn",
+        title="Full-turn scans",
         description="For scans over 360 degrees. join: stitch opposite views, for a "
         "rotation axis near the edge of the detector; keep: use the views as they "
-        "are; auto: join if the axis is off the middle.",
+        "are; auto: join if the axis is off centre.",
     ),
 ]
 
@@ -50,21 +50,21 @@ class SliceConfig(Config):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="Iterations of sirt, cgls and tv; by default what suits the "
-        "algorithm.",
+        description="Number of iterations (sirt, cgls and tv); by default a number "
+        "that suits the algorithm.",
     )
     nonnegative: bool | None = Field(
         None,
         title="Non-negative",
-        description="Set negative attenuation to zero; by default whatever suits the "
+        description="Set negative attenuation to zero; the default depends on the "
         "algorithm.",
     )
     options: Annotated[
         AnyDict, Parameter(negative="", accepts_keys=True, show=False)
     ] = Field(
         default_factory=dict,
-        title="Options of the algorithm",
-        description="More settings of the algorithm, such as the weight of tv.",
+        title="Algorithm options",
+        description="Additional algorithm settings, such as the weight of tv.",
     )
     centre: AxisColumn = "auto"
     every: int = Field(
@@ -76,16 +76,16 @@ class SliceConfig(Config):
     half: Literal["all", "odd", "even"] = Field(
         "all",
         title="Half of the projections",
-        description="odd, even: use every other projection only, to get a volume "
-        "with independent noise (Fourier shell correlation). The rotation axis is "
-        "found from all.",
+        description="odd, even: use only every other projection, to get a volume with "
+        "independent noise (Fourier shell correlation). The rotation axis is "
+        "determined from all projections.",
     )
     rows: RowRange = None
     size: int | None = Field(
         None,
         ge=2,
         le=100_000,
-        title="Size of the slices",
+        title="Slice size",
         description="Edge length of the slices in voxels, centred on the rotation "
         "axis; by default the width seen by the detector.",
     )

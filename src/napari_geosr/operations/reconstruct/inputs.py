@@ -94,8 +94,8 @@ Endpoint = Annotated[
 AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
-        title="Unit of the angles",
-        description="Unit of the angles, if the file has it wrong.",
+        title="Angle unit",
+        description="Angle unit, if the file has it wrong.",
     ),
 ]
 PixelSize = Annotated[
@@ -171,8 +171,8 @@ AxisColumn = Annotated[
     BeforeValidator(_column),
     Field(
         title="Rotation centre",
-        description="Detector column of the rotation axis; 0 is the middle of the "
-        "first column. auto: taken from the file, or found from the projections.",
+        description="Detector column of the rotation axis; 0 is the centre of the "
+        "first column. auto: read from the file, or determined from the projections.",
     ),
 ]
 RowRange = Annotated[

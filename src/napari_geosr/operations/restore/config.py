@@ -41,8 +41,9 @@ class RestoreConfig(Config):
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",
         title="NaN and Inf",
-        description="How NaN and Inf are treated. mean, zero: the model sees this "
-        "value instead, and the result is NaN there; refuse: stop with a message.",
+        description="How NaN and Inf are treated. mean, zero: replace them with this "
+        "value in the model's input, and return NaN there; refuse: stop with a "
+        "message.",
     )
     threads: int | None = Field(
         None,
@@ -63,7 +64,7 @@ class RestoreConfig(Config):
         le=2,
         title="Strength",
         description="How much noise to remove: 0 returns the scan, 1 removes the "
-        "noise level that was measured. For models that are told the noise level.",
+        "noise level that was measured. For models that take the noise level as input.",
     )
     sharpness: Literal["auto", "scan", "object"] = Field(
         "auto",
@@ -76,7 +77,8 @@ class RestoreConfig(Config):
         NONE,
         title="Uncertainty",
         description="Also write a volume of standard deviations. tta: over mirrored "
-        "and rotated copies of the scan; ensemble: over several models; none: do not.",
+        "and rotated copies of the scan; ensemble: over several models; none: write "
+        "none.",
     )
     uncertainty_members: int | None = Field(
         None,

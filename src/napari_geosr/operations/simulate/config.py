@@ -52,20 +52,20 @@ class SimulateConfig(ScanConfig):
         ge=1,
         le=8192,
         title="Rows",
-        description="Number of slices; by default as many as the size of the slices.",
+        description="Number of slices; by default equal to the slice size.",
     )
     porosity: float | None = Field(
         default=None,
         gt=0,
         lt=1,
         title="Porosity",
-        description="Porosity to aim for, as a fraction; the exact value of the "
-        "result is reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, "
-        "0.01 for lacunae and 0.12 for dentin.",
+        description="Target porosity, as a fraction; the exact value of the result is "
+        "reported. By default 0.3 for foam, 0.2 for blobs, 0.75 for bone, 0.01 for "
+        "lacunae and 0.12 for dentin.",
     )
     radius: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         default=None,
-        title="Radius of the pores",
+        title="Pore radius",
         description="Smallest and largest radius of the pores in voxels, such as "
         "3,12; by default in proportion to the size.",
     )

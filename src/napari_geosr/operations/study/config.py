@@ -64,7 +64,7 @@ class StudyConfig(Config):
         (1.0,),
         title="Exposure",
         description="Fractions of the exposure time to try, such as 1,0.3,0.1. The "
-        "scan must hold counts.",
+        "projections must contain counts.",
     )
     algorithms: Annotated[tuple[str, ...], COMMAS] = Field(
         ("fbp", "sirt", "tv"),
@@ -81,10 +81,10 @@ class StudyConfig(Config):
     )
     light: Literal["one", "all"] = Field(
         "one",
-        title="Light per continuous exposure",
-        description="Light of a continuous exposure. one: as much as a single "
-        "projection (a quick scan); all: as much as all the projections it covers (a "
-        "slow scan).",
+        title="Photons per continuous exposure",
+        description="Photons recorded in a continuous exposure. one: as many as in a "
+        "single projection (a quick scan); all: as many as in all the projections it "
+        "covers (a slow scan).",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     threshold: Literal["otsu", "multi-otsu", "li", "triangle"] | float = Field(
@@ -108,16 +108,17 @@ class StudyConfig(Config):
     sample: Literal["auto", "circle", "none"] = Field(
         "auto",
         title="Sample",
-        description="Where to look for pores. auto: in an automatic sample mask of the "
-        "reference; circle: in the circle that all projections see; none: everywhere.",
+        description="Where to look for pores. auto: in an automatic sample mask of "
+        "the reference; circle: in the circle covered by all projections; none: "
+        "everywhere.",
     )
     tolerance: float = Field(
         0.05,
         gt=0,
         le=1,
         title="Tolerance",
-        description="Relative error of the porosity up to which a result counts as "
-        "correct.",
+        description="Largest relative error of the porosity at which a result counts "
+        "as correct.",
     )
     filter: FilterName = Field(
         "ramp", title="Filter", description="Filter of the filtered back-projections."
@@ -174,7 +175,7 @@ class StudyConfig(Config):
     scan_hours: float = Field(
         1.0,
         gt=0,
-        title="Hours of the whole scan",
+        title="Scan duration (hours)",
         description="Beam time, or time in the scanner, of the complete scan in hours.",
     )
     synchrotron_kilowatts: float = Field(
@@ -200,7 +201,7 @@ class StudyConfig(Config):
     kilograms_per_kilowatt_hour: float = Field(
         0.06,
         ge=0,
-        title="CO2eq of a kilowatt-hour (kg)",
+        title="CO2eq per kilowatt-hour (kg)",
         description="CO2 per kWh of electricity, in kg; both published figures "
         "assume 0.06.",
     )
@@ -229,7 +230,7 @@ class StudyConfig(Config):
             _MIN_EXPOSURE <= share <= _MAX_EXPOSURE or share == 1 for share in value
         ):
             raise ValueError(
-                f"give shares of {_MIN_EXPOSURE:g} … {_MAX_EXPOSURE:g} (the rest is "
+                f"give fractions of {_MIN_EXPOSURE:g} … {_MAX_EXPOSURE:g} (the rest is "
                 "needed for training), or 1 for the whole exposure, with decimal "
                 "points, e.g. 1,0.3,0.1"
             )
@@ -251,7 +252,7 @@ class StudyConfig(Config):
         known = algorithm_names()
         unknown = [name for name in value if name not in known]
         if unknown or not value:
-            what = f"{unknown[0]!r} is not known" if unknown else "give at least one"
+            what = f"{unknown[0]!r} is unknown" if unknown else "give at least one"
             raise ValueError(f"{what}; choose from {', '.join(known)}")
         return value
 

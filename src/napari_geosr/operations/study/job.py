@@ -58,7 +58,7 @@ class StudyInput(Config):
     mask: Path | None = Field(
         None,
         title="Mask",
-        description="Mask of the sample: voxels other than zero belong to it.",
+        description="Mask of the sample: non-zero voxels belong to it.",
     )
 
     def open(self) -> tuple[Projections, Volume | None, Volume | None]:

@@ -176,20 +176,18 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
-    "All reconstructions are thresholded by the same rule, each at its own grey value, "
-    "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
-    "are counted from the minimum size. Distance of pore volumes: Wasserstein-1 "
+    "All reconstructions are thresholded by the same rule, each at its own grey "
+    "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
+    "Pores are counted from the minimum size. Pore-volume distance: Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
     "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
     "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "
-    "reference. SSIM: mean "
-    "over up to 8 whole slices, including the air around the sample, Gaussian window "
-    "of 1.5 pixels. Errors are relative to the "
-    "reference and signed. The rendering shows the pores in the centre of the "
-    "evaluated rows, darker with distance. Seconds are those of this computer, for the "
-    "evaluated rows."
+    "reference. SSIM: mean over up to 8 whole slices, including the air around the "
+    "sample, Gaussian window of 1.5 pixels. Errors are relative to the reference and "
+    "signed. The rendering shows the pores in the centre of the evaluated rows, "
+    "darker with distance. Seconds are those of this computer, for the evaluated rows."
 )
 _HEAD = (
     "Projections",

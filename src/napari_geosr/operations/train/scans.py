@@ -199,11 +199,11 @@ class ScansConfig(ProjectionsConfig):
         (),
         title="Exposure",
         description="Make pairs from this fraction of the exposure, such as 0.1, and "
-        "the rest of it. The scan must hold counts.",
+        "the rest of it. The projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",
-        title="Light of the target",
+        title="Exposure of the target",
         description="For pairs with fewer projections. left-out: the input has four "
         "fifths of its photons and the target has the others, so that they share no "
         "noise; all: the target has all photons, as in the papers. Values that are "
@@ -213,7 +213,7 @@ class ScansConfig(ProjectionsConfig):
     photon_seed: int = Field(
         0,
         ge=0,
-        title="Seed of photons",
+        title="Photon seed",
         description="Seed that decides which photons are left out.",
     )
     short: Path | None = Field(

@@ -40,13 +40,13 @@ class Config(DegradationConfig):
         1.5,
         gt=0,
         le=10,
-        title="Cut-off of the filter",
+        title="Filter cut-off",
         description="Cut-off of the reconstruction filter, as a fraction of the "
         "Nyquist frequency. Higher values make finer-grained noise.",
     )
     noise_spectrum: Annotated[tuple[float, ...], Field(max_length=1025)] = Field(
         (),
-        title="Spectrum of the noise",
+        title="Noise spectrum",
         description="Measured noise power at evenly spaced frequencies, from zero to "
         "the corner of the spectrum. Replaces the cut-off.",
     )

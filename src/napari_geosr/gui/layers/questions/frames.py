@@ -61,8 +61,8 @@ class FramesRow(QWidget):
         self.question.setAccessibleName("Are the planes slices or frames?")
         self.frames_button = QPushButton("Time series")
         self.frames_button.setToolTip(
-            "The planes are frames: each is an image of its own, at another time "
-            f"({keys[0]})."
+            "The planes are frames: each is a separate image, recorded at a different "
+            f"time ({keys[0]})."
         )
         self.slices_button = QPushButton("Slices")
         self.slices_button.setToolTip(
@@ -135,7 +135,7 @@ class FramesRow(QWidget):
         self._stop_check()
         self._layer = weakref.ref(layer)
         n = finest(layer).shape[geometry_of_layer(layer).axes.index("Z")]
-        text = f"The file does not say what its {n} planes are."
+        text = f"The file does not specify what its {n} planes are."
         self._ask(text, text)
 
     def _ask(self, text: str, tool_tip: str) -> None:

@@ -58,8 +58,8 @@ class NotesRow(QWidget):
         self.message = MessageRow(shortcut="")
         self.message.label.setAccessibleName("Notes on the file")
         self.message.label.setToolTip(
-            "Information missing from the file, and problems that could make results "
-            "wrong."
+            "Information missing from the file, and problems that could lead to wrong "
+            "results."
         )
         self.button = QToolButton()
         self.button.setText("Correct…")

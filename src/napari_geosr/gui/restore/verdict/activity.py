@@ -160,7 +160,7 @@ class VerdictActivity(Activity):
             return
         self._has_verdict, self._verdict_first = True, False
         self.unavailable.emit(
-            f"What the model does could not be checked: {error_sentence(error)}"
+            f"The effect of the model could not be checked: {error_sentence(error)}"
         )
         self.verdictEnded.emit()
 

@@ -123,7 +123,7 @@ class VerdictPanel(QWidget):
         self._run_verdict = None
         prepared = on_screen()
         if prepared.likeness.level == "ok":
-            self.message.show_message("Checking what this model does to the scan…")
+            self.message.show_message("Checking the effect of this model on the scan…")
         else:
             self.message.show_message(" ".join(prepared.likeness.reasons), "warning")
         self.removed_button.set_ready(source, on_screen, edge)

@@ -22,8 +22,8 @@ class RankConfig(Config):
     modality: Modality | None = Field(
         None,
         title="Modality",
-        description="How the scan was made; models for other kinds of image are left "
-        "out. By default all denoisers are compared.",
+        description="How the scan was acquired; models for other kinds of image are "
+        "excluded. By default all denoisers are compared.",
     )
     models: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
