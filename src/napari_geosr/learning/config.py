@@ -156,14 +156,14 @@ class TrainingConfig(Config):
     sampling: Literal["uniform", "structure"] = Field(
         "structure",
         title="Sampling",
-        description="uniform: patches from everywhere; structure: more patches from "
-        "regions with structure.",
+        description="Where patches are taken. uniform: from everywhere; structure: "
+        "more from regions with structure.",
     )
     normalisation: Literal["stored", "volume"] = Field(
         "stored",
         title="Normalisation",
-        description="stored: use the grey scale of the training data; volume: use "
-        "that of each volume to be restored.",
+        description="How grey values are scaled. stored: use the grey scale of the "
+        "training data; volume: use that of each volume to be restored.",
     )
     validation: float = Field(
         0.1,
@@ -192,7 +192,9 @@ class TrainingConfig(Config):
         description="Seed of the random numbers: the same seed gives the same model.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         "auto",

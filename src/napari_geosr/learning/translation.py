@@ -32,8 +32,8 @@ class TranslationConfig(AdversarialConfig):
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,
         title="Upscale factor",
-        description="Voxels of the target per voxel of the source along each axis: "
-        "1, 2, 4 or 8; by default that of the network.",
+        description="Voxels of the target per voxel of the source along each axis: 1, "
+        "2, 4 or 8; by default the network's own factor.",
     )
 
 

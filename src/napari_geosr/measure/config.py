@@ -55,8 +55,8 @@ class PorosityConfig(Config):
     ] = Field(
         default="none",
         title="Sample mask",
-        description="none: the whole volume is sample; auto: the largest solid object, "
-        "including its pores.",
+        description="Which voxels belong to the sample. none: all; auto: the largest "
+        "solid object, including its pores.",
     )
 
     mask_closing: int = Field(

@@ -76,7 +76,7 @@ class ScanConfig(Config):
 
     centre_offset: float = Field(
         default=0.0,
-        title="Offset of the rotation axis (columns)",
+        title="Rotation axis offset (columns)",
         description="Distance of the rotation axis from the centre of the detector, "
         "in pixels.",
     )

@@ -51,7 +51,8 @@ class IterativeConfig(Config):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="More iterations fit the projections better, but also their noise.",
+        description="Number of iterations. More of them fit the projections better, "
+        "but also their noise.",
     )
     nonnegative: bool = Field(
         True,

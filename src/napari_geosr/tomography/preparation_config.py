@@ -60,10 +60,9 @@ class PreparationConfig(Config):
         default=1e-4,
         gt=0,
         lt=1,
-        title="Smallest transmission",
-        description="Smallest transmission. Smaller transmissions, including zero, "
-        "are set to this value and counted, because the logarithm of zero is "
-        "undefined.",
+        title="Minimum transmission",
+        description="Minimum transmission. Smaller values, including zero, are set to "
+        "this value and counted, because the logarithm of zero is undefined.",
     )
 
     saturation: float | None = Field(
@@ -84,7 +83,7 @@ class PreparationConfig(Config):
         default=21,
         ge=3,
         le=1001,
-        title="Width of narrow stripes (columns)",
+        title="Narrow stripe width (columns)",
         description="Width of the median filter that removes narrow stripes: wider "
         "than a stripe, at most 1/24 of the detector.",
     )
@@ -93,7 +92,7 @@ class PreparationConfig(Config):
         default=61,
         ge=3,
         le=2001,
-        title="Width of wide stripes (columns)",
+        title="Wide stripe width (columns)",
         description="Width of the median filter that removes wide stripes: wider "
         "than a stripe, at most 1/8 of the detector.",
     )
@@ -102,7 +101,7 @@ class PreparationConfig(Config):
         default=3.0,
         ge=1,
         le=100,
-        title="Contrast of wide stripes",
+        title="Wide stripe contrast",
         description="Minimum contrast at which a column counts as a stripe; smaller "
         "values find more stripes.",
     )

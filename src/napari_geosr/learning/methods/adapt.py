@@ -72,17 +72,17 @@ class Config(TrainingConfig):
     )
     how: Literal["auto", "noise2noise", "recorrupted", "noise2void"] = Field(
         "auto",
-        title="Learn by",
+        title="Learning method",
         description="How the model learns: noise2noise predicts the second scan, "
         "recorrupted adds more of the measured noise, noise2void predicts hidden "
-        "voxels. auto chooses from what is given.",
+        "voxels. auto: chosen according to the data.",
     )
     minutes: float = Field(
         2.5,
         gt=0,
         le=600,
         title="Time limit",
-        description="Longest training time, in minutes.",
+        description="Maximum training time, in minutes.",
     )
     always_write: bool = Field(
         False,
@@ -90,7 +90,7 @@ class Config(TrainingConfig):
         description="Write the adapted model even if no gain is expected.",
     )
     steps: int = Field(
-        400, ge=1, title="Steps", description="Largest number of training steps."
+        400, ge=1, title="Steps", description="Maximum number of training steps."
     )
     learning_rate: float = Field(
         3e-4,
@@ -110,8 +110,8 @@ class Config(TrainingConfig):
     sampling: Literal["uniform", "structure"] = Field(
         "uniform",
         title="Sampling",
-        description="uniform: patches from everywhere; structure: more patches from "
-        "regions with structure.",
+        description="Where patches are taken. uniform: from everywhere; structure: "
+        "more from regions with structure.",
     )
     validation: float = Field(
         0.2,

@@ -92,8 +92,8 @@ class Config(TranslationConfig):
         0.5,
         ge=0,
         title="Identity weight",
-        description="Weight of the identity loss: images that are already of the "
-        "right kind must stay as they are.",
+        description="Weight of the identity loss: images that already belong to the "
+        "target set must not change.",
     )
     consistency_weight: float = Field(
         1.0,

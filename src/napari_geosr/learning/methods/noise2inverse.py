@@ -48,8 +48,8 @@ class Config(TrainingConfig):
     strategy: Strategy = Field(
         "X:1",
         title="Strategy",
-        description="X:1: predict one reconstruction from the mean of the others; "
-        "1:X: predict that mean from one.",
+        description="What the network predicts. X:1: one reconstruction from the mean "
+        "of the others; 1:X: that mean from one.",
     )
 
 

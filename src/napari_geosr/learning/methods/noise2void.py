@@ -44,7 +44,7 @@ class Config(TrainingConfig):
     replacement: Literal["uniform", "median"] = Field(
         "uniform",
         title="Replacement",
-        description="What replaces a hidden voxel: a random neighbour or the median "
+        description="Replacement for a hidden voxel: a random neighbour or the median "
         "of the neighbours.",
     )
     masked: float = Field(

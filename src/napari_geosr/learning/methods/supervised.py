@@ -63,7 +63,7 @@ class Config(TargetLossConfig):
         le=64,
         title="Dilations",
         description="Number n of dilations of an msdnet: 1, 2, … n, repeated over its "
-        "layers. By default those of the network.",
+        "layers. By default, the network's own value.",
     )
     upscale_factor: Literal[1, 2, 4, 8] | None = Field(
         None,

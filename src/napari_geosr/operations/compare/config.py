@@ -33,8 +33,9 @@ class CompareFields(Config):
     ssim: Literal["auto", "volume", "slices"] = Field(
         default="auto",
         title="SSIM window",
-        description="volume: a window of 11 voxels along all axes; slices: in each "
-        "slice; auto: slices if there are fewer than 11 of them, otherwise volume.",
+        description="Window of SSIM. volume: 11 voxels along all axes; slices: 11 "
+        "pixels within each slice; auto: slices if there are fewer than 11 of them, "
+        "otherwise volume.",
     )
     pores: bool = Field(
         default=True,

@@ -108,7 +108,9 @@ class ExplainConfig(Config):
     )
     seed: int = Field(0, ge=0, title="Seed", description="Seed for the random noise.")
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",

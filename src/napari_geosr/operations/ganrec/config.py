@@ -45,7 +45,7 @@ class GanrecConfig(ProjectionsConfig):
         4,
         ge=1,
         le=256,
-        title="Slices together",
+        title="Slices per network",
         description="Number of slices that are fitted by one network at a time.",
     )
     learning_rate: float = Field(
@@ -104,7 +104,9 @@ class GanrecConfig(ProjectionsConfig):
         description="Seed of the random numbers: the same seed gives the same volume.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     threads: int | None = Field(
         None, ge=1, title="Threads", description="CPU threads; by default one per core."

@@ -55,10 +55,12 @@ class InputConfig(Config):
         description="Unit of the voxel size: nm, µm (or um), mm and so on.",
     )
     channel: int | None = Field(
-        None, title="Channel", description="Channel to use, of a file with several."
+        None,
+        title="Channel",
+        description="Channel to use, for a file with several channels.",
     )
     time: int | None = Field(
-        None, title="Time point", description="Time point to use, of a time series."
+        None, title="Time point", description="Time point to use, for a time series."
     )
     axes: str | None = Field(
         None,

@@ -160,7 +160,7 @@ class PairsConfig(PairConfig):
         10.0,
         ge=0,
         le=180,
-        title="Largest angle searched",
+        title="Maximum search angle",
         description="Largest rotation about Z that the search tries, in degrees in "
         "either direction; 180 covers all rotations.",
     )
@@ -196,7 +196,9 @@ class DegradeConfig(PairConfig):
     """Settings for a pair made from one high-resolution scan."""
 
     degrade: str = Field(
-        "ct", title="Imaging", description=f"One of {', '.join(DEGRADATIONS.names())}."
+        "ct",
+        title="Degradation",
+        description=f"Degradation model: one of {', '.join(DEGRADATIONS.names())}.",
     )
     options: Annotated[
         AnyDict, Parameter(negative="", accepts_keys=True, show=False)

@@ -37,8 +37,8 @@ class SliceConfig(Config):
     algorithm: str = Field(
         "fbp",
         title="Algorithm",
-        description="fbp (fdk for cone beams) is fast; sirt, cgls and tv iterate and "
-        "give better results from few projections.",
+        description="Reconstruction algorithm. fbp (fdk for cone beams) is fast; "
+        "sirt, cgls and tv iterate and give better results from few projections.",
     )
     filter: FilterName | None = Field(
         None,
@@ -97,7 +97,9 @@ class SliceConfig(Config):
         "cgls. It is fast on CUDA GPUs but not on CPUs.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     memory: MemoryBudget = None
     threads: int | None = Field(

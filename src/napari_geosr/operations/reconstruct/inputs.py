@@ -68,7 +68,7 @@ AnglesOf = Annotated[
     str | None,
     Field(
         title="Angles",
-        description="Text file with one angle per line, or a dataset of the HDF5 file.",
+        description="Text file with one angle per line, or a dataset in the HDF5 file.",
     ),
 ]
 AngleRange = Annotated[
@@ -77,7 +77,7 @@ AngleRange = Annotated[
     BeforeValidator(_numbers),
     AfterValidator(_two),
     Field(
-        title="Range of angles",
+        title="Angular range",
         description="First angle and end of evenly spaced angles in degrees, such as "
         "0 180.",
     ),
@@ -86,7 +86,7 @@ Endpoint = Annotated[
     bool,
     Parameter(negative=""),
     Field(
-        title="Last at the end",
+        title="End angle included",
         description="The last projection was taken at the end of the range, not one "
         "step before it.",
     ),
@@ -95,7 +95,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Angle unit",
-        description="Angle unit, if the file has it wrong.",
+        description="Unit of the angles, if it is wrong in the file.",
     ),
 ]
 PixelSize = Annotated[
@@ -134,8 +134,8 @@ AreLineIntegrals = Annotated[
     bool | None,
     Field(
         title="Line integrals",
-        description="The values are line integrals, -log(I / I0), already. By "
-        "default taken from the file.",
+        description="The values already are line integrals, -log(I / I0). By default "
+        "read from the file.",
     ),
 ]
 Beam = Annotated[
@@ -143,14 +143,15 @@ Beam = Annotated[
     Field(
         title="Beam",
         description="Shape of the beam: parallel, fan (from a point, row by row) or "
-        "cone (from a point). By default taken from the file, or else parallel.",
+        "cone (from a point). By default read from the file or, if it is not given "
+        "there, parallel.",
     ),
 ]
 SourceDistance = Annotated[
     float | None,
     Field(
         gt=0,
-        title="Source to axis",
+        title="Source–axis distance",
         description="Distance from the source to the rotation axis, for fan and cone "
         "beams, in the unit of the pixel size.",
     ),
@@ -159,7 +160,7 @@ DetectorDistance = Annotated[
     float | None,
     Field(
         ge=0,
-        title="Axis to detector",
+        title="Axis–detector distance",
         description="Distance from the rotation axis to the detector, for fan and "
         "cone beams, in the unit of the pixel size; 0 if the pixel size is that on "
         "the axis.",
@@ -182,8 +183,8 @@ RowRange = Annotated[
     AfterValidator(_two),
     Field(
         title="Rows",
-        description="First detector row and the row after the last, such as 100,120; "
-        "by default all rows.",
+        description="First detector row and the row after the last one, such as "
+        "100,120; by default all rows.",
     ),
 ]
 

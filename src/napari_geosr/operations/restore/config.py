@@ -29,14 +29,16 @@ class RestoreConfig(Config):
         "smallest expected error on this scan, or leave the scan as it is.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     memory: MemoryBudget = None
     output_dtype: Literal["float32", "input"] = Field(
         "float32",
         title="Output type",
-        description="float32, or the type of the input, rounded and clipped. Labels "
-        "are always integers.",
+        description="Data type of the result: float32, or the type of the input, "
+        "rounded and clipped. Labels are always integers.",
     )
     nonfinite: Literal["mean", "zero", "refuse"] = Field(
         "mean",

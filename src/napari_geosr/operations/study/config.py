@@ -163,7 +163,9 @@ class StudyConfig(Config):
         description="Seed for training: the same seed gives the same result.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     threads: int | None = Field(
         None,
@@ -181,21 +183,21 @@ class StudyConfig(Config):
     synchrotron_kilowatts: float = Field(
         300.0,
         ge=0,
-        title="Power of a synchrotron beamline (kW)",
+        title="Synchrotron beamline power (kW)",
         description="Power of the synchrotron in kW. Published for the ESRF: 1 h "
         "takes 300 kWh, about 18 kg of CO2.",
     )
     laboratory_kilowatts: float = Field(
         5.0,
         ge=0,
-        title="Power of a laboratory scanner (kW)",
+        title="Laboratory scanner power (kW)",
         description="Power of a laboratory scanner in kW. Published estimate: 1 h "
         "takes 5 kWh, about 0.3 kg of CO2.",
     )
     computer_kilowatts: float = Field(
         0.3,
         ge=0,
-        title="Power of the computer (kW)",
+        title="Computer power (kW)",
         description="Power of the computer in kW while it reconstructs and trains.",
     )
     kilograms_per_kilowatt_hour: float = Field(

@@ -47,7 +47,7 @@ class StudyInput(Config):
     reading: ProjectionsInput = Field(
         ProjectionsInput(),
         title="Reading",
-        description="What the file does not say about the scan.",
+        description="Metadata that the file does not give.",
     )
     reference: Path | None = Field(
         None,

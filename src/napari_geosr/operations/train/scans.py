@@ -115,16 +115,16 @@ class ProjectionsConfig(PreparationConfig):
     padding: Padding = Field(
         "zero",
         title="Outside the detector",
-        description="What lies outside the detector. zero: nothing; edge: the same "
-        "as at its edge, for samples wider than the detector.",
+        description="What is assumed outside the detector. zero: nothing; edge: the "
+        "same as at its edge, for samples wider than the detector.",
     )
     centre: AxisColumn = "auto"
     rows: RowRange = None
     full_turn: FullTurn = "auto"
     stripes: StripeRemoval = Field(
         "none",
-        description="How stripes (rings) are removed. Remaining rings are the "
-        "same in all parts of a scan, and are learned.",
+        description="How stripes (rings) are removed. Remaining rings are the same in "
+        "all parts of a scan, so the network would learn them.",
     )
     angles: AnglesOf = None
     angle_range: AngleRange = None
@@ -186,20 +186,20 @@ class ScansConfig(ProjectionsConfig):
     )
     counts: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
-        title="Projections left",
+        title="Projections kept",
         description="Make pairs from this many projections and all of them.",
     )
     acquisition: Literal["step", "continuous"] = Field(
         "step",
         title="Acquisition",
-        description="How the scans with fewer projections are taken. step: step by "
+        description="How the scans with fewer projections are acquired. step: step by "
         "step; continuous: the sample rotates during the exposure.",
     )
     exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),
         title="Exposure",
         description="Make pairs from this fraction of the exposure, such as 0.1, and "
-        "the rest of it. The projections must contain counts.",
+        "the rest of the exposure. The projections must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",
@@ -214,12 +214,12 @@ class ScansConfig(ProjectionsConfig):
         0,
         ge=0,
         title="Photon seed",
-        description="Seed that decides which photons are left out.",
+        description="Seed of the random choice of photons that are left out.",
     )
     short: Path | None = Field(
         None,
         title="Short scan",
-        description="Make pairs with these projections of the same object, taken "
+        description="Make pairs with these projections of the same object, acquired "
         "with a short exposure.",
     )
     restore: Path | None = Field(

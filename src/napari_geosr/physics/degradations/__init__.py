@@ -48,8 +48,8 @@ class DegradationConfig(Config):
         ge=0,
         le=20,
         title="Blur",
-        description="Standard deviation of the point-spread function in the plane, "
-        "in low-resolution voxels. The width of the voxel is added.",
+        description="Standard deviation of the point-spread function in the plane, in "
+        "low-resolution voxels. The blur by the voxel itself is added.",
     )
     mtf10: float | None = Field(
         None,
@@ -60,12 +60,13 @@ class DegradationConfig(Config):
     )
     grey_gain: float = Field(
         1.0,
-        title="Gain of grey values",
-        description="Multiply the grey values by this; those of the target as well.",
+        title="Grey-value gain",
+        description="Multiply the grey values by this factor, including those of the "
+        "target.",
     )
     grey_offset: float = Field(
         0.0,
-        title="Offset of grey values",
+        title="Grey-value offset",
         description="Add this to the grey values after the gain.",
     )
     seed: int = Field(

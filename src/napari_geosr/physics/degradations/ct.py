@@ -48,7 +48,7 @@ class Config(DegradationConfig):
         (),
         title="Noise spectrum",
         description="Measured noise power at evenly spaced frequencies, from zero to "
-        "the corner of the spectrum. Replaces the cut-off.",
+        "the highest frequency. Replaces the cut-off.",
     )
     along_z: float = Field(
         0.0,

@@ -36,8 +36,8 @@ class Config(DegradationConfig):
         ge=1,
         le=10,
         title="Elongation",
-        description="How many times longer the point-spread function is along the "
-        "optical axis.",
+        description="Length of the point-spread function along the optical axis, "
+        "relative to its width in the plane.",
     )
     photons: float = Field(
         50.0,

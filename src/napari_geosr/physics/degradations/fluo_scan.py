@@ -36,8 +36,9 @@ class Config(fluo.Config):
         gt=0,
         le=1e9,
         title="Photons",
-        description="Photons per voxel in bright structures, for a scan without noise. "
-        "By default none are counted: the voxels have the noise of the scan.",
+        description="Photons per voxel in bright structures, for a scan without "
+        "noise. By default no photon noise is added: the voxels have the noise of the "
+        "scan.",
     )
 
     @model_validator(mode="after")

@@ -40,7 +40,8 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="10 to 30 are usual; more reproduce the noise.",
+        description="Number of iterations. 10 to 30 are usual; with more, the noise "
+        "is reproduced.",
     )
     nonnegative: bool = Field(
         False,

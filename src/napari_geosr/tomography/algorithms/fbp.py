@@ -52,8 +52,8 @@ class Config(_Config):
     padding: Padding = Field(
         "zero",
         title="Outside the detector",
-        description="What lies outside the detector. zero: nothing; edge: the sample "
-        "continues, for samples wider than the detector.",
+        description="What is assumed outside the detector. zero: nothing; edge: the "
+        "sample continues, for samples wider than the detector.",
     )
     nonnegative: bool = Field(
         False,

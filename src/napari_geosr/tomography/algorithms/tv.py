@@ -47,7 +47,8 @@ class Config(IterativeConfig):
         ge=1,
         le=100_000,
         title="Iterations",
-        description="200 come close to the solution.",
+        description="Number of iterations. With 200, the result is close to the "
+        "solution.",
     )
     weight: float = Field(
         0.05,

@@ -32,7 +32,9 @@ class RankConfig(Config):
         "denoisers and the classical filters.",
     )
     device: str = Field(
-        "auto", title="Device", description="auto, cpu, cuda, cuda:1 or mps."
+        "auto",
+        title="Device",
+        description="Device to use: auto, cpu, cuda, cuda:1 or mps.",
     )
     threads: int | None = Field(
         None,
