@@ -201,7 +201,7 @@ def test_closing_again_offers_a_way_out(
     window = viewer.window._qt_window
     closing = closing_of(window)
     texts = []
-    for button in ("Wait", "Stop and stay"):
+    for button in ("Wait", "Stop saving"):
 
         def exec_(box, button=button):
             texts.append(box.text())

@@ -127,7 +127,7 @@ def test_what_is_no_number_is_a_gap(qtbot, tmp_path):
     crossed = [bool(painted_at(path, at)) for at in np.arange(0.5, 7)]
     assert crossed == [True, False, False, False, False, True, False]
     assert alone.getData()[0].tolist() == [3]  # a single point is seen too
-    assert "no number at step 7" in plot.accessibleDescription()
+    assert "not a number at step 7" in plot.accessibleDescription()
     plot.grab()
     plot.set_lines([Line("loss", [1], [float("nan")])], 8)
     assert plot.accessibleDescription() == plot.empty_text

@@ -114,7 +114,7 @@ def compare(
             halves=halves,
             should_stop=should_stop,
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     report_files.write(files, volumes, report, merged, overwrite=overwrite)
     if json:

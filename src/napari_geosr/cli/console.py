@@ -40,7 +40,7 @@ MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 def run_command(
     make_steps: MakeSteps[T],
     *,
-    stopping: str = "stopping after this tile (Ctrl-C again stops at once)",
+    stopping: str = "stopping after this tile (press Ctrl-C again to stop at once)",
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 

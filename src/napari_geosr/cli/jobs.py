@@ -149,7 +149,9 @@ def resume_jobs(
     ] = False,
     learning_rate: Annotated[
         float | None,
-        Parameter(help="New learning rate. Choose a lower one if the loss became NaN."),
+        Parameter(
+            help="New learning rate. Choose a lower rate if the loss became NaN."
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, Parameter(help="New number of patches per step.")

@@ -130,7 +130,7 @@ def measure(
                 journal=journal.of,
                 should_stop=should_stop,
             ),
-            stopping="stopping after this slab (Ctrl-C again stops at once)",
+            stopping="stopping after this slab (press Ctrl-C again to stop at once)",
         )
     agreement = agreement_of(reports, graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}

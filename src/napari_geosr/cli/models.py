@@ -141,7 +141,7 @@ def rank_models(
         lambda should_stop: ranking.rank_steps(
             volume, config, should_stop, second=other
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     if json:
         print_json({**ranked.to_json_dict(), "warnings": warnings})
@@ -224,7 +224,7 @@ def import_models(
         lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     if json:
         print_json({"name": imported.name, "path": str(imported.path), "notes": notes})
@@ -266,7 +266,7 @@ def export_models(
         lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     if json:
         print_json(

@@ -116,7 +116,9 @@ def pairs(
         make_steps = lambda should_stop: degrade_steps(  # noqa: E731
             fine, out, imaged, like=real, overwrite=overwrite, should_stop=should_stop
         )
-    done, _ = run_command(make_steps, stopping="stopping (Ctrl-C again stops at once)")
+    done, _ = run_command(
+        make_steps, stopping="stopping (press Ctrl-C again to stop at once)"
+    )
     if json:
         files = {key: str(path) for key, path in done.files.items()}
         print_json({**done.report, "files": files})

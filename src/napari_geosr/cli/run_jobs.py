@@ -93,8 +93,8 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
     with suppress(KeyboardInterrupt):
         result, warnings = run_command(
             lambda should_stop: _run_without_queue(folder, should_stop),
-            stopping="stopping after this step (Ctrl-C again stops at once and "
-            "loses unsaved work)",
+            stopping="stopping after this step (press Ctrl-C again to stop at once "
+            "and lose unsaved work)",
         )
     values = {
         "job": str(folder.path),

@@ -63,7 +63,7 @@ def simulate(
         lambda should_stop: simulate_steps(
             structure, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     files = {key: str(path) for key, path in made.files.items()}
     if json:

@@ -78,7 +78,7 @@ def study_projections(
         lambda should_stop: study_steps(
             scan, out, merged, **given, overwrite=overwrite, should_stop=should_stop
         ),
-        stopping="stopping (Ctrl-C again stops at once)",
+        stopping="stopping (press Ctrl-C again to stop at once)",
     )
     if json:
         print_json(

@@ -38,7 +38,7 @@ class ScanConfig(Config):
         ge=1,
         le=100,
         title="Angles per exposure",
-        description="Angles averaged per exposure. 1: the sample stands still; 5 or "
+        description="Angles averaged per exposure. 1: the sample is stationary; 5 or "
         "more: it rotates during the exposure, which blurs the projections.",
     )
 

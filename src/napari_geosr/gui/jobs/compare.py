@@ -64,8 +64,8 @@ class JobComparison(QWidget):
         self.activity.failed.connect(self.failed)
         self.button = button(
             "Compare both on thi&s slice",
-            "Restore the current slice with both models, one layer each. A job that "
-            "is still training shows its last preview.",
+            "Restore the current slice with both models, one layer each. For a job "
+            "that is still training, its last preview is shown.",
         )
         self.box = CompareBox(viewer, labels=("first", "second"))
         # Mnemonics that the dock does not use yet.

@@ -200,7 +200,7 @@ def _on_disk(
         for i, part in enumerate(parts):
             if files[role][i] is None:
                 assert isinstance(part, Volume)
-                yield StageStarted(message=f"Writing {part.name!r} into the job")
+                yield StageStarted(message=f"Writing {part.name!r} to the job folder")
                 name = re.sub(r"[^\w-]+", "_", part.name).strip("_") or "layer"
                 # The log and messages use the last part of the path as the name.
                 path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"

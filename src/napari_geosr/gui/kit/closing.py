@@ -433,7 +433,7 @@ def ask_about_handovers(descriptions: Sequence[str], parent: QWidget | None) -> 
         "window stays open and no job is created."
     )
     wait = box.addButton("&Wait", roles.RejectRole)
-    stop = box.addButton("&Stop and stay", roles.AcceptRole)
+    stop = box.addButton("&Stop saving", roles.AcceptRole)
     box.setDefaultButton(wait)
     box.setEscapeButton(wait)
     box.exec()

@@ -73,7 +73,7 @@ def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
 def last_text(line: Line) -> str:
     """Format the last value of a line."""
     value = line.values[-1]
-    return f"{value:.3g}" if math.isfinite(value) else "no number"
+    return f"{value:.3g}" if math.isfinite(value) else "not a number"
 
 
 @dataclass(frozen=True)

@@ -77,8 +77,8 @@ class DataRow(QWidget):
         self.combo = LayerCombo(viewer, self.accepts, fixed=fixed)
         self.combo.setAccessibleName(name)
         self.combo.setToolTip(f"{name}: an open layer, files, or folders of slices.")
-        self.label = ElidedLabel("No file yet")
-        self.label.setAccessibleName(f"Files of {name}")
+        self.label = ElidedLabel("No file selected")
+        self.label.setAccessibleName(f"Files for {name}")
         files, folder = keys
         self.files_button = _small_button(
             "Files…", f"Choose files as {name.lower()} (Alt+Shift+{files}).", files
@@ -148,7 +148,7 @@ class DataRow(QWidget):
         self._files = files
         self.touched = True
         names = ", ".join(path.name for path in files)
-        self.label.setText(names or "No file yet")
+        self.label.setText(names or "No file selected")
         self.label.setToolTip("\n".join(map(str, files)))
         self.combo.setCurrentIndex(0)
         self.changed.emit()

@@ -189,7 +189,7 @@ def confirm_overwrite(parent: QWidget, folder: Path, names: list[str]) -> bool:
     answer = QMessageBox.question(
         parent,
         "Replace files?",
-        f"{folder} already holds:\n" + "\n".join(names) + "\n\nReplace them?",
+        f"{folder} already contains:\n" + "\n".join(names) + "\n\nReplace them?",
         box.Yes | box.No,
         box.No,
     )

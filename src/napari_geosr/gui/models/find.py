@@ -64,7 +64,7 @@ class ModelSearch(QWidget):
         self.for_layer.setAccessibleName("For the selected layer")
         self.for_layer.setToolTip(
             "Only models that can restore the selected layer and were trained for "
-            "about its voxel size, or for any voxel size."
+            "approximately its voxel size, or for any voxel size."
         )
         for box, names, any_ in (
             (self.task, TASKS, "Any task"),

@@ -249,7 +249,7 @@ class PoreTable(QTableView):
         self.setWordWrap(False)
         self.setTabKeyNavigation(False)
         self.setSortingEnabled(True)
-        self.setAccessibleName("Table of pores")
+        self.setAccessibleName("Pore table")
         self.setToolTip(
             "One row per pore. Click a row to go to that pore, or a column header to "
             "sort. Ctrl+C copies all rows."

@@ -214,7 +214,7 @@ class PorosityResult(QWidget):
             ),
             (
                 self.least,
-                "Smallest pore listed",
+                "Minimum size listed",
                 "List only pores with at least this many voxels. This does not change "
                 "the results.",
             ),
@@ -278,7 +278,7 @@ class PorosityResult(QWidget):
         below.addLayout(last)
         self.table.setMinimumHeight(_MIN_TABLE_HEIGHT)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
-        self._splitter.setAccessibleName("Figures and table")
+        self._splitter.setAccessibleName("Results and table")
         self._splitter.setToolTip("Drag the handle to resize results and table.")
         self._splitter.setChildrenCollapsible(False)
         self._splitter.addWidget(self._above)

@@ -64,7 +64,7 @@ class CentreBox(QWidget):
         self.slider.setPageStep(_STEPS)
         self.slider.setAccessibleName("Rotation centre, fine")
         self.slider.setToolTip(
-            f"Move the axis by up to {_SLIDER_RANGE} columns; the preview follows."
+            f"Move the axis by up to {_SLIDER_RANGE} columns; the preview is updated."
         )
         self.known = text_label(
             "Rotation axis source", "How the rotation axis was determined."

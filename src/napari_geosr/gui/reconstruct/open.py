@@ -63,12 +63,12 @@ class OpenProjections(QWidget):
         )
         for opening in (self.file_button, self.folder_button):
             opening.setAccessibleName(opening.accessibleName().removesuffix("…"))
-        self.path_label = ElidedLabel("No file yet")
+        self.path_label = ElidedLabel("No file selected")
         self.path_label.setAccessibleName("Projection file")
         self.form = ConfigForm(ProjectionsInput)
         self.angles_button = small_button(
             "Angle file…",
-            "Choose the file with the angles",
+            "Choose the angle file",
             "Choose a text file with one angle per line",
             "Alt+Shift+A",
         )

@@ -86,7 +86,7 @@ class ReconstructWidgets(Dock):
         self.row = QSpinBox()
         self.row.setAccessibleName("Slice")
         self.row.setToolTip(
-            "Detector row of the slice to preview; the viewer's slider moves it too."
+            "Detector row of the slice to preview; the viewer's slider also changes it."
         )
         for inner in self.row.findChildren(QLineEdit):
             inner.setAccessibleName("Slice")

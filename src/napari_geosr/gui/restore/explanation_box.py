@@ -72,7 +72,7 @@ class ExplanationBox(QWidget):
         #: Stop function of the latest run, called by the prepared network.
         self._should_stop: list[ShouldStop] = []
         self.pick_button = button(
-            "Why? Pick a place",
+            "Explain pore or voxel",
             "Click on a pore or voxel of the result to see which voxels of the scan "
             "it comes from, and whether the scan supports it.",
             "Alt+Shift+G",

@@ -96,7 +96,7 @@ class RestoreWidgets(Dock):
         self.estimate.setToolTip("Time and memory of a run on this device.")
         self.preview_button = _button(
             "Pr&eview",
-            "Restore the current slice, and follow the slider.",
+            "Restore the current slice, and update it when the slider moves.",
             checkable=True,
         )
         self.run_button = _button(*RUN)

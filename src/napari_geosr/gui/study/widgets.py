@@ -48,16 +48,20 @@ _FACTORS = (
     "kilograms_per_kilowatt_hour",
 )
 _ABOUT = (
-    "Reconstruct from fewer or shorter projections with several algorithms, and "
-    "compare porosity, pores and images with the full scan or a reference. The study "
-    "runs in the background and continues when napari is closed."
+    "Reconstruct from fewer projections or shorter exposures with several algorithms, "
+    "and compare porosity, pores and images with the full scan or a reference. The "
+    "study runs in the background and continues when napari is closed."
 )
 _COLUMNS = (
     ("Projections", "Number of projections and, if shortened, their exposure."),
     ("Algorithm", "Algorithm."),
     ("Porosity", "Porosity of the sample."),
-    ("Error", "Relative to the reference."),
-    ("PSNR", "In dB, relative to the contrast between solid and pores."),
+    ("Error", "Porosity error, relative to the reference."),
+    (
+        "PSNR",
+        "Peak signal-to-noise ratio in dB, relative to the contrast between "
+        "solid and pores.",
+    ),
 )
 
 

@@ -94,8 +94,8 @@ class RestoreConfig(Config):
     ensemble_with: Annotated[tuple[str, ...], COMMAS] = Field(
         (),
         title="Together with",
-        description="More models for an ensemble, with the same task and upscale "
-        "factor.",
+        description="Additional models for an ensemble, with the same task and "
+        "upscale factor.",
     )
 
     @field_validator("uncertainty")

@@ -92,7 +92,8 @@ class SimulateConfig(ScanConfig):
     continuous: bool = Field(
         default=False,
         title="Continuous",
-        description="The sample rotates during the exposures, which blurs them.",
+        description="Rotate the sample during the exposures, which blurs the "
+        "projections.",
     )
     threads: int | None = Field(
         default=None,
