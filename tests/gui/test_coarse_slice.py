@@ -79,6 +79,6 @@ def test_the_dock_shows_it_until_the_sharp_one_is_there(
     (first, coarse, said), (second, sharp, _) = shown
     assert (first, second) == (True, False)
     assert coarse * 2 <= sharp
-    assert said.startswith("A coarse slice")
+    assert said.startswith("Coarse preview")
     assert "coarse" not in dock.estimate.text()
     assert dock.activity.known_centre() is not None

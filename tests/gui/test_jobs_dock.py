@@ -159,7 +159,7 @@ def test_a_moved_job_is_said_to_be_gone_until_it_is_added(
     ask = "getExistingDirectory"
     monkeypatch.setattr(QFileDialog, ask, lambda *_: str(chosen.pop(0)))
     dock.add_button.click()
-    assert "is not added" in dock.message.text
+    assert "was not added" in dock.message.text
     dock.add_button.click()
     assert dock.view.job == now
     expected = {"lost": "paused", "gone": "gone or moved"}

@@ -60,12 +60,12 @@ def test_the_axis_is_found(viewer, qtbot, path, made):
         dock.centre.find_button.click()
     idle(dock, qtbot)
     assert dock.centre.value() == pytest.approx(axis_of(made), abs=0.3)
-    assert "found from the projections" in dock.centre.known.text()
+    assert "determined from the projections" in dock.centre.known.text()
     # As it was found, and with how on record.
     assert dock.config().centre == "auto"
     dock.centre.slider.setValue(dock.centre.slider.value() + 20)
     assert dock.config().centre == pytest.approx(axis_of(made) + 2, abs=0.3)
-    assert "as given here (column" in dock.centre.known.text()
+    assert "set manually (column" in dock.centre.known.text()
 
 
 def test_a_column_that_is_typed_is_said_to_be_given(viewer, path):

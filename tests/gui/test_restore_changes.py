@@ -63,7 +63,7 @@ def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch
     source = viewer.layers["scan"]
     running(dock, qtbot)
     source.data += 7
-    qtbot.waitUntil(lambda: "mixes" in dock.message.text, timeout=60_000)
+    qtbot.waitUntil(lambda: "mixture" in dock.message.text, timeout=60_000)
     assert dock.activity.busy == "run"
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.cancel_button.click()

@@ -308,7 +308,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_centre(self, centre: Centre, asked: bool) -> None:
         source = centre.method
         if source != "from the file":
-            source = f"found from the projections ({centre.method})"
+            source = f"determined from the projections ({centre.method})"
         self.centre.set_known(centre.column, source)
         if centre.notes:
             self.message.show_message(" ".join(centre.notes), "warning")
