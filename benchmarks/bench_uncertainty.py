@@ -111,8 +111,9 @@ def band_sections(options: argparse.Namespace) -> dict[str, str]:
 def coverage_table(found: dict[str, list[AlgorithmResult]]) -> str:
     """One row a model: how often the band held, how wide it was, how far errors go."""
     rows = [
-        "| model | scans | deviations | porosity in the band (nominal) | band, ± "
-        "relative (median) | error, relative (median; 90 %) | pores/mm³ within |",
+        "| model | scans | deviations | porosity in the interval (nominal) | "
+        "interval, ± relative (median) | error, relative (median; 90 %) | "
+        "pores/mm³ in the interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, each in found.items():
@@ -264,7 +265,7 @@ def paint(
 def check_table(checks: dict[str, list[Check]]) -> str:
     """One row a model: what was marked, rightly or not, and which fakes were found."""
     rows = [
-        "| model | scans | with marks, no pore invented | of these, real errors | "
+        "| model | scans | with marks, no pore invented | marks at real errors | "
         + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
         + " |",
         "|---|---|---|---|" + "---|" * len(_FAKES),
