@@ -25,7 +25,7 @@ import torch
 from _document import replace_section
 from bench_geometry import AWARE, GENERIC, cubic, super_resolved, write_pairs
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.phases import phases_of
+from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.quality import dice, psnr
 from napari_geosr.measure.thickness import local_thickness
 from napari_geosr.physics import scans, tubes
@@ -165,7 +165,7 @@ def main() -> None:
     made = [specimen(i) for i in range(TRAINED_ON)]
     tests = [specimen(_TEST_SEED + i) for i in range(JUDGED_ON)]
     widths = [local_thickness(t.mask) * np.float32(FINE_MICROMETRES) for t in tests]
-    threshold = phases_of([Volume(one.clean, "ZYX") for one in made]).threshold
+    threshold = find_phases([Volume(one.clean, "ZYX") for one in made]).threshold
     found: dict[str, Widths] = {}
     rows: dict[str, dict[str, float]] = {}
 

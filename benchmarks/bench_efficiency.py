@@ -125,12 +125,12 @@ FINER = (
 @contextmanager
 def beginning_with_its_input() -> Iterator[None]:
     """Let fresh MSD-nets return their input, as they did before."""
-    begin = linear_start.begin
-    linear_start.begin = lambda *_, **__: False
+    begin = linear_start.fit_last_layer
+    linear_start.fit_last_layer = lambda *_, **__: False
     try:
         yield
     finally:
-        linear_start.begin = begin
+        linear_start.fit_last_layer = begin
 
 
 def seen(noise: str, seed: int) -> Specimen:

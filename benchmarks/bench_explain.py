@@ -37,7 +37,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.operations.explain import ExplainConfig, prepare_steps
 from napari_geosr.operations.explain.run import _question
-from napari_geosr.operations.explain.targets import Target
+from napari_geosr.operations.explain.targets import ExplainedRegion
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.sampling import coarse_scan
 
@@ -142,7 +142,7 @@ def rows(
         chosen = rng.permutation(np.flatnonzero(wanted & (counts >= LEAST)))
         for number, i in enumerate(chosen):
             mask = labels[boxes[i]] == i + 1
-            target = Target("pore", boxes[i], mask, (0, 0, 0), threshold)
+            target = ExplainedRegion("pore", boxes[i], mask, (0, 0, 0), threshold)
             question = _question(prepared, target)
             figures = support(question, values)
             if figures is None:

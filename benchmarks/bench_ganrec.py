@@ -16,7 +16,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from napari_geosr.learning.sinogram_fit import FitSettings, circle_of, fit_slices
+from napari_geosr.learning.sinogram_fit import FitSettings, field_of_view, fit_slices
 from napari_geosr.physics.geometry import ParallelGeometry
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.scan_config import ScanConfig
@@ -51,7 +51,7 @@ def main() -> None:
             scan.angles, scan.n_columns, truth["centre"], size=size
         )
         sinogram = torch.from_numpy(LineIntegrals(scan).rows(3, 4)[0])
-        circle = circle_of(geometry, "cpu")
+        circle = field_of_view(geometry, "cpu")
 
         def psnr(
             found: Tensor, clean: Tensor = clean, circle: Tensor = circle

@@ -34,7 +34,7 @@ from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.architecture import network_kwargs
-from napari_geosr.learning.phases import phases_of
+from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.centrelines import centreline_agreement, connectivity
 from napari_geosr.measure.quality import compare_pores, psnr
 from napari_geosr.measure.thickness import local_thickness
@@ -264,7 +264,7 @@ def write_pairs(
 def trained_threshold(kind: str, factor: int) -> float:
     """Grey value between the phases of the training targets."""
     targets = [specimen(kind, factor, i).clean for i in range(TRAINED_ON)]
-    return phases_of([Volume(target, "ZYX") for target in targets]).threshold
+    return find_phases([Volume(target, "ZYX") for target in targets]).threshold
 
 
 def mean_of(figures: Sequence[dict[str, float]]) -> dict[str, float]:

@@ -44,7 +44,7 @@ VIEWS, PHOTONS, BLUR = 180, 20, 0.7
 #: Line integral through the thickest part of the sample.
 THICKEST = 1.5
 #: Pores of fewer voxels are not counted.
-SMALLEST = 8
+MIN_PORE_VOXELS = 8
 RIGHT_PORES, RIGHT_POROSITY = 0.2, 0.01
 
 
@@ -122,9 +122,9 @@ def row(case: Case, model: str) -> tuple[str, bool, bool]:
     made = run_to_end(steps)
     result = np.asarray(made.volume.data, np.float32)
     threshold = threshold_otsu(case.scan if case.is_clean else result)
-    pores = compare_pores(result < threshold, case.truth, smallest=SMALLEST)
+    pores = compare_pores(result < threshold, case.truth, smallest=MIN_PORE_VOXELS)
     before = compare_pores(
-        case.scan < threshold_otsu(case.scan), case.truth, smallest=SMALLEST
+        case.scan < threshold_otsu(case.scan), case.truth, smallest=MIN_PORE_VOXELS
     )
     level = "ok" if made.verdict is None else str(made.verdict.level)
     limit = RIGHT_POROSITY if case.is_clean else RIGHT_PORES

@@ -58,7 +58,7 @@ from napari_geosr.operations.train import (
     config_class,
     train_steps,
 )
-from napari_geosr.operations.train.noise import correlated_noise
+from napari_geosr.operations.train.noise import correlated_noise_warning
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
 from pretraining.baselines import DENOISERS
@@ -264,7 +264,9 @@ class Bench:
                 continue
             budget = self._budget(case) if recipe.adversarial else None
             self.add(case, [learned(recipe, train, test, options.steps, budget)])
-        return correlated_noise(Volume(train.first, "ZYX", name="scan"), "Noise2Void")
+        return correlated_noise_warning(
+            Volume(train.first, "ZYX", name="scan"), "Noise2Void"
+        )
 
     def _budget(self, case: str) -> float:
         """Seconds of an adversarial training."""

@@ -34,7 +34,7 @@ from _settings import digest, left_out
 from napari_geosr import io, restore
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.phases import phases_of
+from napari_geosr.learning.phases import find_phases
 from napari_geosr.measure.graph import NetworkGraph, network_graph
 from napari_geosr.measure.graph.agreement import graph_agreement
 from napari_geosr.measure.quality import psnr, ssim
@@ -166,8 +166,8 @@ def specimen(kind: str, factor: int, seed: int) -> Specimen:
     light, mask = OBJECTS[kind]((edge, edge, edge), seed)
     rng = np.random.default_rng([seed, 17])
     photons = np.float32(MICROSCOPE.photons)
-    clean = fluorescence.seen(light, MICROSCOPE)
-    fine = fluorescence.counted(clean, MICROSCOPE, rng) / photons
+    clean = fluorescence.blurred_image(light, MICROSCOPE)
+    fine = fluorescence.camera_image(clean, MICROSCOPE, rng) / photons
     coarse = fluorescence.scan_coarsely(light, MICROSCOPE, rng, (factor,) * 3)
     return Specimen(coarse / photons, fine, clean, mask)
 
@@ -326,7 +326,7 @@ class Bench:
         case = f"{kind}, ×{factor}"
         made = [specimen(kind, factor, i) for i in range(TRAINED_ON)]
         targets = [Volume(one.clean, "ZYX") for one in made]
-        threshold = phases_of(targets).threshold
+        threshold = find_phases(targets).threshold
         tests = [specimen(kind, factor, _TEST_SEED + i) for i in range(JUDGED_ON)]
         for name, volumes in (
             (CUBIC, [cubic(test.coarse, factor) for test in tests]),

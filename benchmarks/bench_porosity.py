@@ -24,8 +24,8 @@ from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.crofton import (
     PAIR_BITS,
     code_table,
+    integer_weights,
     pair_weights,
-    whole_weights,
 )
 from napari_geosr.measure.kernels import cells, runs
 from napari_geosr.measure.kernels.columns import new_boundary, new_table
@@ -81,7 +81,7 @@ def full_table(labels: np.ndarray) -> Table:
 def sweep_boundary(
     labels: np.ndarray, rows: np.ndarray, boundary: np.ndarray, connectivity: int = 26
 ) -> None:
-    weights, _ = whole_weights(pair_weights((1.0, 1.0, 1.0)), labels.size)
+    weights, _ = integer_weights(pair_weights((1.0, 1.0, 1.0)), labels.size)
     tables = (PAIR_BITS, weights, code_table(weights, connectivity))
     everywhere = np.ones((1, 1, 1), bool)
     cells.sweep_cells(

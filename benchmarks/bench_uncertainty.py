@@ -1,4 +1,4 @@
-"""How often the band of a porosity holds the truth, and whether the check finds fakes.
+"""Coverage of porosity intervals, and whether the consistency check finds fakes.
 
 Simulated scans that neither training nor calibration has seen: four kinds of structure
 at two resolutions, noise, blur, contrast and porosity at random
@@ -10,9 +10,9 @@ tables, or writes them into the documents of a folder with ``--out``.
     python benchmarks/bench_uncertainty.py --out docs/evidence
     python benchmarks/bench_uncertainty.py --only-check --out docs/evidence
 
-The second leaves the band out, which takes longest. Scans are kept in the folder
-``--work`` as they come, so that an interrupted run goes on; after a model was
-calibrated anew they are done again. One thread by default.
+The second skips the intervals, which take longest. Scans are kept in the folder
+``--work`` as they are finished, so that an interrupted run can be resumed; after a
+model is recalibrated, they are computed again. One thread by default.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.models import zoo
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "scripts"))
-from pretraining.coverage import AlgorithmResult, conformal_factor, outcomes
+from pretraining.coverage import Outcome, conformal_factor, outcomes
 from pretraining.uncertain_scans import (
     CONDITIONS,
     KINDS,
@@ -70,7 +70,7 @@ def main() -> int:
     parser.add_argument("--out", type=Path, help="folder of documents to write into")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
-        "--only-check", action="store_true", help="leave the band of porosities out"
+        "--only-check", action="store_true", help="skip the porosity intervals"
     )
     parser.add_argument("--quick", action="store_true", help="one scan of each sort")
     options = parser.parse_args()
@@ -78,7 +78,7 @@ def main() -> int:
     if options.quick:
         options.of_each = options.checked = 1
     began = time.process_time()
-    sections = {} if options.only_check else band_sections(options)
+    sections = {} if options.only_check else interval_sections(options)
     checks = {
         name: list(check(name, options.checked, options.threads))
         for name in options.models
@@ -93,8 +93,8 @@ def main() -> int:
     return 0
 
 
-def band_sections(options: argparse.Namespace) -> dict[str, str]:
-    """Tables on the band of porosities, by the name of their section."""
+def interval_sections(options: argparse.Namespace) -> dict[str, str]:
+    """Tables on the porosity intervals, by the name of their section."""
     found = {
         name: list(
             outcomes(name, TEST_SEED, options.of_each, options.work, options.threads)
@@ -108,8 +108,8 @@ def band_sections(options: argparse.Namespace) -> dict[str, str]:
     }
 
 
-def coverage_table(found: dict[str, list[AlgorithmResult]]) -> str:
-    """One row a model: how often the band held, how wide it was, how far errors go."""
+def coverage_table(found: dict[str, list[Outcome]]) -> str:
+    """One row per model: coverage and width of the intervals, and the errors."""
     rows = [
         "| model | scans | deviations | porosity in the interval (nominal) | "
         "interval, ± relative (median) | error, relative (median; 90 %) | "
@@ -121,7 +121,9 @@ def coverage_table(found: dict[str, list[AlgorithmResult]]) -> str:
         if card is None:
             rows.append(f"| {name} | {len(each)} | not calibrated | – | – | – | – |")
             continue
-        widths = [(o.band[1] - o.band[0]) / 2 / o.truth for o in each if o.band]
+        widths = [
+            (o.interval[1] - o.interval[0]) / 2 / o.truth for o in each if o.interval
+        ]
         errors = [abs(o.porosity - o.truth) / o.truth for o in each]
         rows.append(
             f"| {name} | {len(each)} | {card.factor:g} | "
@@ -132,8 +134,8 @@ def coverage_table(found: dict[str, list[AlgorithmResult]]) -> str:
     return "\n".join(rows)
 
 
-def kinds_table(found: dict[str, list[AlgorithmResult]]) -> str:
-    """One row for every kind at every resolution: in how many scans the band held."""
+def kinds_table(found: dict[str, list[Outcome]]) -> str:
+    """Number of scans whose interval held the truth, by kind and resolution."""
     rows = [
         "| scans of | " + " | ".join(found) + " |",
         "|---|" + "---|" * len(found),
@@ -150,7 +152,7 @@ def kinds_table(found: dict[str, list[AlgorithmResult]]) -> str:
     return "\n".join(rows)
 
 
-def other_kinds_table(found: dict[str, list[AlgorithmResult]]) -> str:
+def other_kinds_table(found: dict[str, list[Outcome]]) -> str:
     """What a calibration on all other kinds would have held of a kind."""
     rows = [
         "| calibrated on all but | " + " | ".join(found) + " |",

@@ -38,7 +38,7 @@ from napari_geosr.operations.restore import (
     RestoreConfig,
     prepare_steps,
 )
-from napari_geosr.operations.restore.verdict.known_blocks import SMALLEST
+from napari_geosr.operations.restore.verdict.known_blocks import MIN_PORE_VOXELS
 from napari_geosr.operations.restore.verdict.run_verdict import RunVerdict
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
@@ -48,7 +48,7 @@ MODELS = ("ct-denoise", "foam-denoise", f"{FREE}foam-denoise", "fluo-denoise")
 LEVELS = (0.0, 0.02, 0.05, 0.1, 0.2, 0.4)
 #: An error this far above the input's is harm, in dB; a change of a clean scan, in
 #: units of the contrast; pores off by this factor, where there are at least so many.
-HARM, CHANGE, PORES, LEAST_PORES = 0.1, 0.01, 2.0, 5
+HARM, CHANGE, PORES, MIN_PORES = 0.1, 0.01, 2.0, 5
 Row = Mapping[str, Any]
 
 
@@ -138,7 +138,7 @@ def restored(scan: Any, name: str, model: str) -> tuple[RunVerdict, Any]:
 
 def pores(volume: Any) -> int:
     """Dark objects below the threshold of Otsu."""
-    return len(pore_volumes(volume <= threshold_otsu(volume), smallest=SMALLEST))
+    return len(pore_volumes(volume <= threshold_otsu(volume), smallest=MIN_PORE_VOXELS))
 
 
 def _rms(values: Any) -> float:
@@ -168,7 +168,7 @@ def miscounts(row: Row) -> bool:
     """Whether pores are off by more than double."""
     true, found = row["true_pores"], row["pores"]
     off = found > PORES * true or true > PORES * found
-    return bool(off and abs(found - true) >= LEAST_PORES)
+    return bool(off and abs(found - true) >= MIN_PORES)
 
 
 def tables(rows: Sequence[Row]) -> Iterator[str]:

@@ -55,12 +55,12 @@ def training_data(name: str, folder: Path, **said: Any) -> TrainingData:
     spectra = reference._rounded([s.spectrum for s in examples])
     return TrainingData(
         intensity_quantiles=reference._reference(quantiles),
-        intensity_distance=reference._spread(
+        intensity_distance=reference._nearest_distances(
             [distance(s.quantiles, quantiles) for s in others]
         ),
         examples=quantiles,
         spectrum=reference._reference(spectra),
-        spectrum_distance=reference._spread(
+        spectrum_distance=reference._nearest_distances(
             [distance(s.spectrum, spectra) for s in others]
         ),
         spectrum_examples=spectra,

@@ -1,10 +1,10 @@
-"""Measure how far the standard deviations of bundled models reach; note it on the card.
+"""Calibrate the porosity intervals of bundled models and record the factor on the card.
 
     python scripts/calibrate_uncertainty.py foam-denoise foam-sr-x2 ct-denoise
 
-Run it again when a model was trained anew: its card comes without, and the porosity of
-what it restores then gets no band. Scans and definition: ``docs/trust.md``; how well it
-does on other scans: ``benchmarks/bench_uncertainty.py``. Nothing but the field
+Run it again after a model is retrained: its card then has no factor, and the porosity
+of what it restores gets no interval. Scans and definition: ``docs/uncertainty.md``;
+coverage on other scans: ``benchmarks/bench_uncertainty.py``. Only the field
 ``uncertainty`` of the card is changed.
 """
 

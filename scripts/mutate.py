@@ -5,7 +5,7 @@ tree, never in the tree itself; then the test files that should notice are run. 
 change that none of them notices survives: a promise that nobody checks.
 
     python scripts/mutate.py                  # all: about ten minutes
-    python scripts/mutate.py --only wedge-steps band-half
+    python scripts/mutate.py --only wedge-steps interval-half
     python scripts/mutate.py --check          # are the texts still there? (seconds)
     python scripts/mutate.py --list
 

@@ -43,7 +43,7 @@ _MEMORY = ("tests/inference/test_memory.py",)
 _SHORT_OF_MEMORY = ("tests/faults/test_out_of_memory.py",)
 _PORES = ("tests/measure/test_porosity.py", "tests/measure/test_report.py")
 _SHIFT = ("tests/measure/reliability/test_threshold_shift.py",)
-_BAND = ("tests/measure/test_band.py",)
+_INTERVAL = ("tests/measure/test_interval.py",)
 _FBP = ("tests/tomography/test_filtered.py",)
 _FAN = ("tests/tomography/test_fan_weights.py",)
 _TURN = ("tests/core/test_angles.py",)
@@ -68,15 +68,15 @@ MUTATIONS = (
     Mutation(
         "halo-after",
         "inference/tiling.py",
-        "b = min(end, _up(stop, stride) + halo)",
-        "b = min(end, _up(stop, stride) + halo - 1)",
+        "b = min(end, _round_up(stop, stride) + halo)",
+        "b = min(end, _round_up(stop, stride) + halo - 1)",
         "seams: a tile is read one voxel too short at its end",
         _TILES,
     ),
     Mutation(
         "halo-to-stride",
         "inference/tiling.py",
-        "halo=_size(_up(h, s) for h, s in zip(halo, stride, strict=True))",
+        "halo=_size(_round_up(h, s) for h, s in zip(halo, stride, strict=True))",
         "halo=_size(h // s * s for h, s in zip(halo, stride, strict=True))",
         "seams: the halo of a strided network is rounded down",
         _TILES,
@@ -124,8 +124,8 @@ MUTATIONS = (
     Mutation(
         "seen-first",
         "inference/tiling.py",
-        "tiles.sort(key=lambda tile: not _touch(tile.core, seen))",
-        "tiles.sort(key=lambda tile: _touch(tile.core, seen))",
+        "tiles.sort(key=lambda tile: not _intersect(tile.core, visible))",
+        "tiles.sort(key=lambda tile: _intersect(tile.core, visible))",
         "what is on screen comes last",
         _TILES,
     ),
@@ -168,7 +168,7 @@ MUTATIONS = (
         "sample = finite if sample is None else sample & finite",
         "sample = finite if sample is None else sample | finite",
         "what is outside the mask counts as sample",
-        ("tests/measure/test_envelope.py", "tests/measure/test_odd_voxels.py"),
+        ("tests/measure/test_sample_mask.py", "tests/measure/test_odd_voxels.py"),
     ),
     Mutation(
         "pores-in-sample",
@@ -184,9 +184,9 @@ MUTATIONS = (
         "solid[slab] &= np.isfinite(block)",
         "pass",
         "the automatic sample mask takes in what was not reconstructed",
-        ("tests/measure/test_envelope.py",),
+        ("tests/measure/test_sample_mask.py",),
     ),
-    # Porosity, its range and its band
+    # Porosity, its range and its interval
     Mutation(
         "five-percent",
         "measure/segment.py",
@@ -214,8 +214,8 @@ MUTATIONS = (
     Mutation(
         "least-pore",
         "measure/blocks.py",
-        "large = rows[:, column.COUNT] >= self.smallest",
-        "large = rows[:, column.COUNT] > self.smallest",
+        "large = rows[:, column.COUNT] >= self.min_voxels",
+        "large = rows[:, column.COUNT] > self.min_voxels",
         "pores of the smallest size are not counted",
         _PORES,
     ),
@@ -252,36 +252,36 @@ MUTATIONS = (
         _PORES,
     ),
     Mutation(
-        "band-half",
-        "measure/band.py",
+        "interval-half",
+        "measure/interval.py",
         "spread=abs(share[-1.0] - share[1.0]) / 2",
         "spread=abs(share[-1.0] - share[1.0])",
         "the ± of the porosity is twice as wide",
-        _BAND,
+        _INTERVAL,
     ),
     Mutation(
-        "band-side",
-        "measure/band.py",
+        "interval-side",
+        "measure/interval.py",
         'sign = 1.0 if phase == "dark" else -1.0',
         'sign = -1.0 if phase == "dark" else 1.0',
-        "a band is calibrated to the wrong side",
-        _BAND,
+        "an interval is calibrated to the wrong side",
+        _INTERVAL,
     ),
     Mutation(
-        "band-quantile",
-        "measure/band.py",
+        "interval-quantile",
+        "measure/interval.py",
         "at = round((1 - porosity) * len(moves))",
         "at = round(porosity * len(moves))",
-        "a band is calibrated to the porosity of the solid",
-        _BAND,
+        "an interval is calibrated to the porosity of the solid",
+        _INTERVAL,
     ),
     Mutation(
-        "band-missing",
-        "measure/band.py",
+        "interval-missing",
+        "measure/interval.py",
         "missing = sample & ~np.isfinite(deviation)",
         "missing = ~np.isfinite(deviation)",
         "voxels outside the sample are said to have no deviation",
-        _BAND,
+        _INTERVAL,
     ),
     # Filtered back-projection
     Mutation(
@@ -384,8 +384,8 @@ MUTATIONS = (
     Mutation(
         "least-views",
         "core/angles.py",
-        "_FEWEST_VIEWS = 12",
-        "_FEWEST_VIEWS = 6",
+        "_MIN_VIEWS = 12",
+        "_MIN_VIEWS = 6",
         "a handful of views is taken for a turn",
         _TURN,
     ),
@@ -490,8 +490,8 @@ MUTATIONS = (
     Mutation(
         "resume-settings",
         "learning/checkpoint.py",
-        '_OF_THE_DATA = ("seed", ',
-        "_OF_THE_DATA = (",
+        '_DATA_SETTINGS = ("seed", ',
+        "_DATA_SETTINGS = (",
         "a training is resumed with other patches",
         _RESUME,
     ),
@@ -539,8 +539,8 @@ MUTATIONS = (
     Mutation(
         "frugal-allocator",
         "inference/run.py",
-        "_USUAL_EXCESS * self.planner.choice.peak_bytes <= self.budget",
-        "_USUAL_EXCESS * self.planner.choice.peak_bytes >= self.budget",
+        "_ALLOCATOR_EXCESS * self.planner.choice.peak_bytes <= self.budget",
+        "_ALLOCATOR_EXCESS * self.planner.choice.peak_bytes >= self.budget",
         "the budget is broken by what the C library keeps",
         _RUNNER,
     ),
@@ -579,8 +579,8 @@ MUTATIONS = (
     Mutation(
         "memory-for-a-month",
         "inference/tile_memory.py",
-        "time.time() - when > _FORGET_AFTER_SECONDS",
-        "time.time() - when < _FORGET_AFTER_SECONDS",
+        "time.time() - when > _EXPIRY_SECONDS",
+        "time.time() - when < _EXPIRY_SECONDS",
         "sizes that worked are forgotten at once",
         _SHORT_OF_MEMORY,
     ),
@@ -613,16 +613,16 @@ MUTATIONS = (
     Mutation(
         "most-overlap",
         "registration/search.py",
-        "_LEAST_OVERLAP = 0.5",
-        "_LEAST_OVERLAP = 0.95",
+        "_MIN_OVERLAP = 0.5",
+        "_MIN_OVERLAP = 0.95",
         "scans that overlap in part are not found",
         _SEARCH,
     ),
     Mutation(
         "least-overlap",
         "registration/search.py",
-        "_LEAST_OVERLAP = 0.5",
-        "_LEAST_OVERLAP = 0.05",
+        "_MIN_OVERLAP = 0.5",
+        "_MIN_OVERLAP = 0.05",
         "a few voxels in a corner are taken for a match",
         _SEARCH,
     ),

@@ -161,12 +161,14 @@ def why() -> None:
     dock = open_restore(viewer, "noisy foam")
     run_restore(dock)
     result = viewer.layers[-1]
-    dock.why.pick_button.click()
+    dock.explanation_box.pick_button.click()
     n_z, n_y, n_x = result.data.shape
     dark = np.asarray(result.data[n_z // 2, n_y // 4 : -n_y // 4, n_x // 4 : -n_x // 4])
     y, x = np.unravel_index(np.argmin(dark), dark.shape)
-    dock.why.pick(result.data_to_world((n_z // 2, y + n_y // 4, x + n_x // 4)))
-    wait(until=lambda: not dock.why.activity.busy)
+    dock.explanation_box.pick(
+        result.data_to_world((n_z // 2, y + n_y // 4, x + n_x // 4))
+    )
+    wait(until=lambda: not dock.explanation_box.activity.busy)
     save(viewer, "why")
 
 

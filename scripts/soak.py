@@ -541,7 +541,7 @@ def _answers() -> Any:
 
     stack = ExitStack()
     stack.enter_context(patch.object(GlirProgram, "delete"))
-    stack.enter_context(patch.object(panel, "run_anyway", lambda *_: True))
+    stack.enter_context(patch.object(panel, "confirm_harmful_run", lambda *_: True))
     stack.enter_context(patch.object(closing, "ask", lambda *_: "pause"))
     return stack
 

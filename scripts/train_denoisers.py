@@ -157,7 +157,7 @@ def fluo_scene(rng: np.random.Generator) -> Array:
     if rng.random() < 0.4:
         haze = gaussian_blur(light, (2.0, rng.uniform(6, 20), rng.uniform(6, 20)))
         light = light + np.float32(rng.uniform(0.5, 3.0)) * haze
-    return fluorescence.seen(light, microscope)
+    return fluorescence.blurred_image(light, microscope)
 
 
 SCENES = {"ct-denoise": ct_scene, "fluo-denoise": fluo_scene}

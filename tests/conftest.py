@@ -6,8 +6,9 @@ import gc
 import itertools
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -54,6 +55,61 @@ def same_random_numbers() -> None:
     """What fails once fails again: torch, where it is loaded, starts from one seed."""
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(0)
+
+
+#: What was found out about networks by their architectures.
+_SPEEDS: dict[object, float] = {}
+_STORAGE: dict[object, float] = {}
+#: Here measuring itself is tested.
+_MEASURED_EACH_TIME = {"inference", "networks"}
+
+
+def _architecture(network: Any) -> str:
+    """Whatever the speed and the memory of a network depend on, but its weights."""
+    plain = (bool, int, str, tuple, type(None))
+    parts = [
+        (
+            type(module).__qualname__,
+            [(k, v) for k, v in vars(module).items() if isinstance(v, plain)],
+            [(tuple(p.shape), p.dtype) for p in module.parameters(recurse=False)],
+        )
+        for module in network.modules()
+    ]
+    return f"{parts} {getattr(network, 'spec', None)}"
+
+
+@pytest.fixture(autouse=True)
+def networks_are_measured_once(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of every network that is loaded, memory and speed are measured: up to a second.
+
+    Most tests load the same few.
+    """
+    if _MEASURED_EACH_TIME & set(request.path.parts):
+        return
+    from napari_geosr.inference import compute, memory
+
+    time_of, storage_of = compute.seconds_per_voxel, memory.count_storage
+
+    def seconds_per_voxel(
+        network: Any, device: str, threads: int | None, most_voxels: int = 1 << 40
+    ) -> float:
+        if compute.known_speed(network, device, threads) is None:
+            key = _architecture(network), device, threads
+            if key not in _SPEEDS:
+                _SPEEDS[key] = time_of(network, device, threads, most_voxels)
+            compute.learn_speed(network, device, threads, _SPEEDS[key])
+        return time_of(network, device, threads, most_voxels)
+
+    def count_storage(network: Any, window: Sequence[int], kind: str = "cpu") -> float:
+        key = _architecture(network), tuple(window), kind
+        if key not in _STORAGE:
+            _STORAGE[key] = storage_of(network, window, kind)
+        return _STORAGE[key]
+
+    monkeypatch.setattr(compute, "seconds_per_voxel", seconds_per_voxel)
+    monkeypatch.setattr(memory, "count_storage", count_storage)
 
 
 @pytest.fixture(scope="session")

@@ -50,7 +50,7 @@ def test_readers_and_model_lists_load_no_torch():
         "import napari_geosr.io, napari_geosr.operations.models.catalogue as c\n"
         "import napari_geosr.operations.restore, napari_geosr.operations.measure\n"
         "assert c.list_models()\n"
-        "assert c.sound_card('foam-denoise')"
+        "assert c.checked_card('foam-denoise')"
     )
     loaded = modules_after(code)
     assert loaded.isdisjoint({"torch", *QT}), loaded & {"torch", *QT}

@@ -1,4 +1,4 @@
-"""How many standard deviations a band of the porosity needs, scan by scan."""
+"""How many standard deviations an interval of the porosity needs, scan by scan."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 
 from napari_geosr import measure_porosity, restore_with_uncertainty
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.band import needed_factor
+from napari_geosr.measure.interval import needed_factor
 from napari_geosr.models import zoo
 from pretraining.uncertain_scans import CONDITIONS, Case, cases, draw
 
@@ -29,10 +29,11 @@ class Outcome:
     truth, porosity : float
         As it is known, and of the restored volume.
     needed : float
-        Deviations that the band needs to hold the truth, with the sign of the error.
+        Half-width, in deviations, at which the interval reaches the truth, with the
+        sign of the error.
     pores : int
         As they are known.
-    band, pore_band : tuple of float, or None
+    interval, pore_interval : tuple of float, or None
         With the calibration on the model's card, if there is one.
     """
 
@@ -43,18 +44,21 @@ class Outcome:
     porosity: float
     needed: float
     pores: int
-    band: tuple[float, float] | None
-    pore_band: tuple[float, float] | None
+    interval: tuple[float, float] | None
+    pore_interval: tuple[float, float] | None
 
     @property
     def is_held(self) -> bool:
-        """Whether the band on the card holds the truth."""
-        return self.band is not None and self.band[0] <= self.truth <= self.band[1]
+        """Whether the interval on the card holds the truth."""
+        return (
+            self.interval is not None
+            and self.interval[0] <= self.truth <= self.interval[1]
+        )
 
     @property
     def holds_pores(self) -> bool:
-        """Whether the band of the number of pores holds theirs."""
-        ends = self.pore_band
+        """Whether the interval of the number of pores holds theirs."""
+        ends = self.pore_interval
         return ends is not None and ends[0] <= self.pores <= ends[1]
 
 
@@ -101,7 +105,7 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
         phase="bright",
         min_voxels=least,
     )
-    assert report.band is not None
+    assert report.interval is not None
     return Outcome(
         **asdict(case),
         truth=float(scan.mask.mean()),
@@ -114,8 +118,8 @@ def _outcome(name: str, case: Case, seed: int, threads: int) -> Outcome:
             float(scan.mask.mean()),
         ),
         pores=true.pore_count,
-        band=report.band.porosity,
-        pore_band=report.band.pore_count,
+        interval=report.interval.porosity,
+        pore_interval=report.interval.pore_count,
     )
 
 

@@ -105,7 +105,7 @@ def test_a_result_that_is_an_array_lies_where_its_scan_does(rng):
     assert checked.figures.is_consistent
 
 
-def test_the_deviation_of_arrays_makes_a_band(rng):
+def test_the_deviation_of_arrays_makes_an_interval(rng):
     data = np.full((8, 24, 24), 200.0, np.float32)
     data[2:6, 4:14, 4:14] = 100
     noisy = data + rng.normal(0, 10, data.shape).astype(np.float32)
@@ -113,7 +113,7 @@ def test_the_deviation_of_arrays_makes_a_band(rng):
         noisy, uncertainty_members=2, threads=1
     )
     report = geosr.measure_porosity(mean, uncertainty=deviation)
-    assert report.band is not None
+    assert report.interval is not None
 
 
 def test_projections_need_their_angles():
@@ -150,13 +150,13 @@ def test_the_axes_of_an_array_are_those_of_its_mask(rng):
     mask = np.zeros(data.shape, bool)
     mask[:6, :, :] = True
     deviation = rng.uniform(1, 200, data.shape)
-    settings = {"band_factor": 1.0, "threshold": 100.0}
+    settings = {"interval_factor": 1.0, "threshold": 100.0}
     expected = geosr.measure_porosity(data, mask, uncertainty=deviation, **settings)
     turned = geosr.measure_porosity(
         data.T, mask.T, uncertainty=deviation.T, axes="XYZ", **settings
     )
     assert turned.porosity == expected.porosity > 0
-    assert turned.band == expected.band is not None
+    assert turned.interval == expected.interval is not None
 
 
 def test_companions_take_the_axes_of_their_array(rng):

@@ -92,7 +92,7 @@ def question_at(
         "voxel_size": (1.0, 1.0, 1.0),
         "unit": "µm",
         "noise": lambda: Noise(level=noise, contrast=1.0),
-        "told": lambda factor: scene.network,
+        "network_for_noise": lambda factor: scene.network,
     }
     return AttributionRequest(**{**values, **more})
 

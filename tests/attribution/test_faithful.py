@@ -62,8 +62,8 @@ def test_deletion_and_insertion_go_faster_than_by_chance_and_by_gradient(
 ) -> None:
     """Voxels are deleted by blurring them, as the path begins with a blurred scan."""
     question = bundled_question
-    seen = question.window.seen
-    blurred = ndimage.gaussian_filter(seen, 3.0, mode="nearest")
+    network_input = question.window.network_input
+    blurred = ndimage.gaussian_filter(network_input, 3.0, mode="nearest")
     finding = ask("lam", question)
     assert finding.overlay is not None
     _, slope = question.mean_gradient()
@@ -74,15 +74,15 @@ def test_deletion_and_insertion_go_faster_than_by_chance_and_by_gradient(
             -finding.overlay.values * np.sign(finding.figures["change"]), axis=None
         ),
         "gradient": ranked(slope),
-        "random": rng.permutation(seen.size),
+        "random": rng.permutation(network_input.size),
     }
     sign = np.sign(finding.figures["change"])
     deletion = {
-        name: -sign * curve(question, order, seen, blurred)
+        name: -sign * curve(question, order, network_input, blurred)
         for name, order in orders.items()
     }
     insertion = {
-        name: sign * curve(question, order, blurred, seen)
+        name: sign * curve(question, order, blurred, network_input)
         for name, order in orders.items()
     }
     for found in (deletion, insertion):

@@ -155,7 +155,7 @@ def test_without_derivatives_there_are_finite_differences(scan: Any) -> None:
 def test_too_many_finite_differences_are_refused(scan: Any) -> None:
     network = with_spec(Median(), 45)
     question = question_at(scene_of(network, scan(120, 122)), 60, 61)
-    with pytest.raises(ModelError, match="no derivatives.*occlusion"):
+    with pytest.raises(ModelError, match="no gradients.*occlusion"):
         ask("filter", question)
 
 
@@ -194,7 +194,7 @@ def test_captum_finds_the_same(scan: Any) -> None:
     scene = scene_of(network, array)
     question = question_at(scene, 12, 15)
     window = question.window
-    x = torch.from_numpy(window.seen)[None].requires_grad_(True)
+    x = torch.from_numpy(window.network_input)[None].requires_grad_(True)
     reference = captum.Saliency(lambda v: network(v)[:, 0, 4, 4]).attribute(
         x, abs=False
     )

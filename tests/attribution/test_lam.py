@@ -37,19 +37,19 @@ def test_of_a_linear_network_the_map_is_kernel_times_detail(scan: Any) -> None:
     network = linear_network()
     question = question_at(scene_of(network, scan(40, 40)), 20, 20, steps=2)
     finding = ask("lam", question)
-    seen = question.window.seen
-    blurred = ndimage.gaussian_filter(seen, (0, 4, 4), mode="nearest")
+    network_input = question.window.network_input
+    blurred = ndimage.gaussian_filter(network_input, (0, 4, 4), mode="nearest")
     kernel = network[0].weight.detach().numpy()[0]
     assert finding.overlay is not None
     std = question.scene.statistics.output_std
     np.testing.assert_allclose(
-        finding.overlay.values, kernel * (seen - blurred) * std, atol=1e-4
+        finding.overlay.values, kernel * (network_input - blurred) * std, atol=1e-4
     )
     assert finding.figures["completeness_error"] < 1e-5
 
 
 def test_too_few_steps_are_told(scan: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("napari_geosr.attribution.lam._DOUBTFUL", 1e-9)
+    monkeypatch.setattr("napari_geosr.attribution.lam._MAX_ERROR", 1e-9)
     question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, steps=2)
     assert "more steps" in ask("lam", question).notes[0]
 
@@ -63,11 +63,13 @@ def test_captum_integrates_to_the_same(scan: Any) -> None:
     network = relu_network()
     question = question_at(scene_of(network, scan(40, 40)), 20, 20, steps=256)
     finding = ask("lam", question)
-    seen = question.window.seen
-    blurred = ndimage.gaussian_filter(seen, (0, 4, 4), mode="nearest")
+    network_input = question.window.network_input
+    blurred = ndimage.gaussian_filter(network_input, (0, 4, 4), mode="nearest")
     reference = captum.IntegratedGradients(lambda v: network(v)[:, 0, 4, 4])
     found = reference.attribute(
-        torch.from_numpy(seen)[None], torch.from_numpy(blurred)[None], n_steps=256
+        torch.from_numpy(network_input)[None],
+        torch.from_numpy(blurred)[None],
+        n_steps=256,
     )[0].numpy()
     std = question.scene.statistics.output_std
     assert finding.overlay is not None

@@ -47,12 +47,12 @@ def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
 ) -> None:
     from napari_geosr.attribution import _window
 
-    seen: list[np.ndarray] = []
+    network_input: list[np.ndarray] = []
     values = _window.Window.values
 
     def watched(self: Any, given: Any = None) -> Any:
         if given is not None:
-            seen.append(np.asarray(given))
+            network_input.append(np.asarray(given))
         return values(self, given)
 
     monkeypatch.setattr(_window.Window, "values", watched)
@@ -62,8 +62,8 @@ def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
     question = replace(question, noise=lambda: noise)
     ask("occlusion", question)
     # The window is one cube of nine voxels.
-    drawn = np.stack([w[0] for w in seen])
-    own = question.window.seen[0]
+    drawn = np.stack([w[0] for w in network_input])
+    own = question.window.network_input[0]
     assert drawn.mean() == pytest.approx(own.mean(), abs=0.25)
     sd = 15.0 / question.scene.statistics.input_std
     assert drawn.std() == pytest.approx(sd, rel=0.35)
@@ -77,12 +77,12 @@ def test_structure_is_replaced_by_noise_of_the_scan_and_not_by_a_flat_box(
 def test_far_cubes_are_left_out_with_a_word(
     scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.attribution.occlusion._MOST", 4)
+    monkeypatch.setattr("napari_geosr.attribution.occlusion._MAX_CUBES", 4)
     question = question_at(scene_of(relu_network(), scan(40, 40)), 20, 20, draws=2)
     finding = ask("occlusion", question)
     assert finding.figures["cubes"] == 4
     assert finding.figures["cubes_left_out"] == 5
-    assert "left out" in finding.notes[0]
+    assert "5 others were not" in finding.notes[0]
 
 
 def test_cubes_have_three_axes(scan: Any) -> None:

@@ -149,6 +149,6 @@ def test_places_outside_and_members_are_refused(scan: Any) -> None:
 def test_networks_that_see_too_much_are_refused(
     scan: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.attribution._window._MOST_VOXELS", 20)
-    with pytest.raises(ModelError, match="too many to be explained"):
+    monkeypatch.setattr("napari_geosr.attribution._window._MAX_VOXELS", 20)
+    with pytest.raises(ModelError, match="too many to explain"):
         ask("reach", question_at(scene_of(linear_network(), scan(20, 22)), 5, 5))

@@ -13,7 +13,7 @@ from napari_geosr.cli.app import build_app, run
 from napari_geosr.cli.commands import COMMANDS, GROUPS
 from napari_geosr.cli.help_pages import _GROUPS
 from napari_geosr.cli.train import _EXAMPLES
-from napari_geosr.cli.verbosity import QUIET, suggest
+from napari_geosr.cli.verbosity import QUIET, suggest_next
 
 EXAMPLES = [
     line
@@ -111,6 +111,7 @@ def test_train_alone_says_what_each_method_needs(
     ("command", "earlier", "name"),
     [
         ("measure", "--sample-mask", "--sample"),
+        ("measure", "--band-factor", "--interval-factor"),
         ("measure", "--labels", "--write-labels"),
         ("train supervised", "--labels", "--n-labels"),
         ("train noise2inverse", "--scan-dataset", "--projections-dataset"),
@@ -146,7 +147,7 @@ def test_quiet_leaves_out_progress_and_hints(
     assert said.err == ""
     assert "Wrote" in said.out
     QUIET.set(False)
-    suggest("doctor")
+    suggest_next("doctor")
     assert capsys.readouterr().err == "Next: napari-geosr doctor\n"
 
 
@@ -157,6 +158,7 @@ def test_verbose_shows_where_an_error_came_from(
     assert "Traceback" in capsys.readouterr().err
 
 
+@pytest.mark.every(3)
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_the_tab_key_knows_commands_and_options(app: App, shell: str) -> None:
     script = app.generate_completion(shell=shell)

@@ -22,7 +22,7 @@ def job(tmp_path: Path) -> JobFolder:
         TrainingProgress(2, 2, losses={"loss": 0.4}, watts=87.6),
     ]
     for step in steps:
-        run_module._write_down(job, step)
+        run_module._record_step(job, step)
     job.set_state("done")
     return job
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from typing import get_args, get_type_hints
 
@@ -79,27 +77,6 @@ def test_the_flags_know_all_that_have_words(flag: str, words: dict[str, str]) ->
     assert offered == list(words)
 
 
-@pytest.mark.parametrize("command", ["import", "export", "list"])
-def test_help_names_all_formats_without_their_libraries(command: str) -> None:
-    code = (
-        "import sys; from napari_geosr.cli.app import run; "
-        f"assert run(['models', '{command}', '--help']) == 0; "
-        "heavy = {'torch', 'spandrel', 'bioimageio', 'onnx', 'scipy', 'skimage'}; "
-        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], check=False, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    words = {
-        "import": ["CAREamics", "BioImage.IO", "spandrel"],
-        "export": ["bioimageio (.zip)", "onnx (.onnx)"],
-        "list": [*vocabulary.TASKS, *vocabulary.MODALITIES],
-    }
-    for word in words[command]:
-        assert word in done.stdout
-
-
 def test_names_are_whole_in_a_narrow_terminal(
     own: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -139,7 +116,7 @@ def test_import_and_remove(
     assert said == {"name": "mine", "path": str(own / "mine"), "notes": []}
     assert "mine" in listed(capsys)
     [entry] = catalogue.list_models(catalogue.ModelFilter(words="own"))
-    assert (entry.name, entry.where) == ("mine", f"own: {own / 'mine'}")
+    assert (entry.name, entry.location) == ("mine", f"own: {own / 'mine'}")
     assert run(["models", "import", packed, "--name", "mine"]) == 2
     assert "already" in capsys.readouterr().err
     assert run(["models", "remove", "mine"]) == 0

@@ -26,7 +26,7 @@ def test_reports_do_not_join_slices(voxels, tmp_path, capsys):
     before = sorted(folder.iterdir())
     arguments = ["measure", str(folder), "--out", str(folder), "--labels"]
     assert run(arguments) == 2
-    assert "the input stays as it is" in capsys.readouterr().err
+    assert "the input is never changed" in capsys.readouterr().err
     assert sorted(folder.iterdir()) == before
     assert run(["measure", str(folder), "--out", str(folder / "report")]) == 0
     assert run(["info", str(folder)]) == 0
@@ -43,7 +43,7 @@ def test_labels_do_not_replace_what_is_measured(voxels, tmp_path, capsys, role):
     inputs = [str(mine)] if role == "input" else [other, role, str(mine)]
     arguments = ["measure", *inputs, "--out", str(mine.parent), "--labels"]
     assert run([*arguments, "--overwrite"]) == 2
-    assert "the input stays as it is" in capsys.readouterr().err
+    assert "the input is never changed" in capsys.readouterr().err
     assert mine.read_bytes() == before
 
 
@@ -55,7 +55,7 @@ def test_a_home_folder_is_a_folder_like_any_other(
     scan = io.write(Volume(voxels, "ZYX"), tmp_path / "scan.tif")
     before = scan.read_bytes()
     assert run(["restore", str(scan), "--out=~/scan.tif", "--overwrite"]) == 2
-    assert "the input stays as it is" in capsys.readouterr().err
+    assert "the input is never changed" in capsys.readouterr().err
     assert scan.read_bytes() == before
     assert run(["measure", str(scan), "--out=~/report"]) == 0
     assert (tmp_path / "report" / "report.json").exists()

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
-import sys
 
 import h5py
 import numpy as np
@@ -209,17 +207,6 @@ def test_info_of_a_scan_without_angles_says_so_and_goes_on(scan, tmp_path, capsy
     said = capsys.readouterr()
     assert "angle" in said.err
     assert "shape" in said.out
-
-
-def test_help_needs_no_torch():
-    code = (
-        "import sys; from napari_geosr.cli.app import run;"
-        "run(['reconstruct', '--help']); sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0
-    assert "--angle-range" in done.stdout
-    assert "--weight" in done.stdout
 
 
 @pytest.mark.parametrize("given", [["1,3"], ["1", "3"]])

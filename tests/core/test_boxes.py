@@ -11,8 +11,8 @@ from napari_geosr.core import boxes
 from napari_geosr.core.boxes import (
     Box,
     BoxIndex,
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
     n_voxels,
 )
 
@@ -28,9 +28,9 @@ def tiles(shape: tuple[int, ...], tile: tuple[int, ...]) -> list[Box]:
 
 def test_boxes_are_written_down_and_read_back() -> None:
     before = tiles((5, 7), (2, 4))
-    entries = boxes_for_the_record(before)
+    entries = boxes_to_lists(before)
     assert entries[1] == [[0, 2], [4, 7]]
-    assert boxes_of_the_record(entries) == before
+    assert boxes_from_lists(entries) == before
     assert sum(map(n_voxels, before)) == 35
 
 

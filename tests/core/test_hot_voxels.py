@@ -30,7 +30,7 @@ def everything(array: np.ndarray[Any, Any]) -> tuple[slice, ...]:
 
 
 def hot_places(array: np.ndarray[Any, Any]) -> set[tuple[int, ...]]:
-    found = HotVoxelFilter(array, rule_of(array)).look(everything(array))[1]
+    found = HotVoxelFilter(array, rule_of(array)).read(everything(array))[1]
     return {tuple(map(int, place)) for place in found}
 
 
@@ -124,7 +124,7 @@ def test_few_photons_are_no_hot_voxels(rng):
         sample.add(counts)
         hot = sample.hot_voxels()
         if hot is not None:
-            assert not len(HotVoxelFilter(counts, hot).look(everything(counts))[1])
+            assert not len(HotVoxelFilter(counts, hot).read(everything(counts))[1])
 
 
 def test_the_sample_of_a_large_volume_is_small(monkeypatch, rng):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +31,6 @@ HOW_OFTEN = [
     pytest.param(2, id="twice"),
     pytest.param(20, id="often", marks=[pytest.mark.slow, pytest.mark.timeout(3600)]),
 ]
-
-
-@pytest.fixture(scope="module")
-def commands() -> Iterator[Commands]:
-    started = Commands()
-    yield started
-    started.close()
 
 
 @pytest.fixture(scope="module")
@@ -188,7 +181,7 @@ def test_study(
     check(tally, n_kills)
 
 
-@pytest.mark.parametrize("labels", [False, True])
+@pytest.mark.parametrize("labels", [True, pytest.param(False, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("n_kills", HOW_OFTEN)
 def test_measure(
     commands: Commands, scan: Path, tmp_path: Path, n_kills: int, labels: bool

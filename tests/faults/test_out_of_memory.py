@@ -16,7 +16,7 @@ from napari_geosr.inference.tile_memory import TileMemory, memory_key
 from napari_geosr.networks.spec import NetworkSpec
 
 GB = 10**9
-FAILURES = {
+MEMORY_ERRORS = {
     "cuda": lambda: __import__("torch").OutOfMemoryError("CUDA out of memory."),
     "cpu": lambda: RuntimeError(
         "[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate "
@@ -71,11 +71,11 @@ def run(network, source, target, memory, **settings):
     )
 
 
-@pytest.mark.parametrize("kind", FAILURES)
+@pytest.mark.parametrize("kind", MEMORY_ERRORS)
 def test_tiles_are_halved_and_the_run_goes_on(kind, source, memory):
     expected = np.zeros_like(source)
-    run_to_end(run(make_network(10**9, FAILURES[kind]), source, expected, memory))
-    network = make_network(30000, FAILURES[kind])
+    run_to_end(run(make_network(10**9, MEMORY_ERRORS[kind]), source, expected, memory))
+    network = make_network(30000, MEMORY_ERRORS[kind])
     target = np.zeros_like(source)
     steps = []
     summary = run_to_end(
@@ -94,13 +94,13 @@ def test_tiles_are_halved_and_the_run_goes_on(kind, source, memory):
 
 def test_finished_tiles_are_not_repeated(source, memory):
     """Memory gets scarce after the second tile (another program takes it)."""
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     forward, calls = type(network).forward, []
 
     def scarce(self, x):
         calls.append(tuple(x.shape[2:]))
         if len(calls) > 2 and x.shape[2] > 8:
-            raise FAILURES["cpu"]()
+            raise MEMORY_ERRORS["cpu"]()
         return forward(self, x)
 
     type(network).forward = scarce
@@ -121,13 +121,13 @@ def network_retries(calls):
 
 
 def test_the_size_that_worked_is_remembered(source, memory):
-    network = make_network(30000, FAILURES["cpu"])
+    network = make_network(30000, MEMORY_ERRORS["cpu"])
     target = np.zeros_like(source)
     run_to_end(run(network, source, target, memory, tile=(32, 80, 80)))
-    known = memory.most_voxels(memory_key(network, "cpu"))
+    known = memory.max_voxels(memory_key(network, "cpu"))
     assert known is not None
     assert known <= 30000
-    again = make_network(30000, FAILURES["cpu"])
+    again = make_network(30000, MEMORY_ERRORS["cpu"])
     again.load_state_dict(network.state_dict())
     # Its small windows for timing pass; the run itself must not fail even once.
     summary = run_to_end(run(again, source, np.zeros_like(source), memory))
@@ -137,14 +137,14 @@ def test_the_size_that_worked_is_remembered(source, memory):
 
 def test_larger_windows_are_tried_when_more_memory_is_free(memory):
     memory.remember("a", 7, free=100)
-    assert memory.most_voxels("a", free=110) == 7
-    assert memory.most_voxels("a", free=200) is None
+    assert memory.max_voxels("a", free=110) == 7
+    assert memory.max_voxels("a", free=200) is None
     memory.remember("b", 8)  # by an earlier release, which did not note it
-    assert memory.most_voxels("b", free=10**12) == 8
+    assert memory.max_voxels("b", free=10**12) == 8
 
 
 def test_a_run_says_that_an_earlier_one_ran_out_of_memory(source, memory):
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     memory.remember(memory_key(network, "cpu"), 4**3)
     part = source[:8, :12, :12]
     steps = list(run(network, part, np.zeros_like(part), memory))
@@ -153,7 +153,7 @@ def test_a_run_says_that_an_earlier_one_ran_out_of_memory(source, memory):
 
 
 def test_a_small_budget_says_what_it_costs_and_what_would_do(source, memory):
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     network.spec = NetworkSpec("ZYX", (12,) * 3, (1,) * 3, (1,) * 3)
 
     def said(budget):
@@ -171,7 +171,7 @@ def test_a_small_budget_says_what_it_costs_and_what_would_do(source, memory):
         said(10**6)
     least = float(re.search(r"needs ([\d.]+) MB", str(refused.value))[1])
     (message,) = said(int((least + 1) * 10**6))
-    enough = float(re.search(r"([\d.]+) MB would do", message)[1])
+    enough = float(re.search(r"([\d.]+) MB would suffice", message)[1])
     assert enough > least
     assert said(int((enough + 1) * 10**6)) == []
 
@@ -179,12 +179,12 @@ def test_a_small_budget_says_what_it_costs_and_what_would_do(source, memory):
 def test_memory_of_tiles_survives_a_damaged_file(memory):
     memory.path.parent.mkdir()
     memory.path.write_text("{ not json")
-    assert memory.most_voxels("a") is None
+    assert memory.max_voxels("a") is None
     memory.remember("a", 7)
     memory.remember("b", 8)
-    assert (memory.most_voxels("a"), memory.most_voxels("b")) == (7, 8)
+    assert (memory.max_voxels("a"), memory.max_voxels("b")) == (7, 8)
     memory.path.write_text('{"a": {"window_voxels": 7, "time": 0}}')
-    assert memory.most_voxels("a") is None  # too long ago
+    assert memory.max_voxels("a") is None  # too long ago
 
 
 def test_reading_may_run_out_of_memory_too(source, memory):
@@ -196,7 +196,7 @@ def test_reading_may_run_out_of_memory_too(source, memory):
                 raise MemoryError("Unable to allocate")
             return source[key]
 
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     target = np.zeros_like(source)
     summary = run_to_end(run(network, Large(), target, memory, tile=(32, 80, 80)))
     assert summary.n_retries == 2
@@ -204,17 +204,17 @@ def test_reading_may_run_out_of_memory_too(source, memory):
 
 
 def test_a_preview_survives_as_well(source, memory):
-    network = make_network(30000, FAILURES["cpu"])
+    network = make_network(30000, MEMORY_ERRORS["cpu"])
     region = np.s_[0:32, 0:80, 0:80]
     settings = {"statistics": STATISTICS, "budget": GB, "tile_memory": memory}
     got = restore_region(network, source, region, **settings)
-    free = make_network(10**9, FAILURES["cpu"])
+    free = make_network(10**9, MEMORY_ERRORS["cpu"])
     free.load_state_dict(network.state_dict())
     assert np.abs(got - restore_region(free, source, region, **settings)).max() < 1e-5
 
 
 def test_when_nothing_fits_the_person_is_told(source, memory):
-    network = make_network(0, FAILURES["cuda"])
+    network = make_network(0, MEMORY_ERRORS["cuda"])
     with pytest.raises(DeviceMemoryError, match="Memory ran out on cpu"):
         run_to_end(run(network, source, np.zeros_like(source), memory))
     few = source[:2, :6, :6]
@@ -240,7 +240,7 @@ class Full:
 @pytest.mark.parametrize("n_tiles", [3, 4, 8])
 def test_memory_that_runs_out_on_writing_ends_the_run(n_tiles, source, memory):
     """Nothing is written after that, so the run must not pass for complete."""
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     target = Full(source.shape)
     steps = run(network, source, target, memory, tile=(-(-32 // n_tiles), 80, 80))
     with pytest.raises(DeviceMemoryError, match=r"while .* written"):
@@ -260,7 +260,7 @@ def test_a_failed_read_ahead_costs_no_finished_tile(source, memory):
                 raise MemoryError("Unable to allocate")
             return source[key]
 
-    network = make_network(10**9, FAILURES["cpu"])
+    network = make_network(10**9, MEMORY_ERRORS["cpu"])
     forward = type(network).forward
 
     def after_the_failure(self, x):

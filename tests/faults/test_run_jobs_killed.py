@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import pytest
 from kills import Commands
-from test_kills import commands, content, projections, scan
+from test_kills import content, projections, scan
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="no SIGKILL there")
-__all__ = ["commands", "projections", "scan"]
+__all__ = ["projections", "scan"]
 
 
 def made(folder: Path, kind: str, scan: Path, projections: Path) -> JobFolder:

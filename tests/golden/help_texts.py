@@ -17,6 +17,8 @@ from typing import Any
 STORED = Path(__file__).with_name("help.txt")
 #: Columns of the terminal that the text is made for.
 WIDTH = 100
+#: What no help may import.
+HEAVY = {"torch", "scipy", "numba", "spandrel", "bioimageio", "onnx"}
 #: Lines between the texts of two commands.
 _MARK = "=" * 20
 
@@ -81,6 +83,8 @@ def main() -> None:
     text = write({words: help_of(words) for words in commands()})
     if "--print" in sys.argv:
         sys.stdout.buffer.write(text.encode())
+        if heavy := HEAVY & sys.modules.keys():
+            sys.exit(f"--help should not wait for {heavy}")
     else:
         STORED.write_text(text, encoding="utf-8")
 

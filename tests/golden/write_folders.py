@@ -110,7 +110,7 @@ def _prepared(folder: Path, words: list[str]) -> None:
     made = JobFolder(folder.parent / "made")
     values, name = made.values(), made.status().name
     shutil.rmtree(made.path)
-    JobFolder.create(folder, values, name=name, is_mine=True)
+    JobFolder.create(folder, values, name=name, allow_existing=True)
 
 
 def write_jobs(home: Path) -> None:
@@ -152,7 +152,7 @@ def write_jobs(home: Path) -> None:
             **centre,
         },
     }
-    JobFolder.create(home / "study", values, name="golden", is_mine=True)
+    JobFolder.create(home / "study", values, name="golden", allow_existing=True)
     stop_after(home / "study", 3)
 
 
@@ -209,7 +209,7 @@ def write_left(home: Path) -> None:
         model=str(home / "bundle"), memory="200MB", threads=1, device="cpu"
     )
     # Several tiles, however small the volume is.
-    TileMemory.most_voxels = lambda *_: 500  # type: ignore[method-assign]
+    TileMemory.max_voxels = lambda *_: 500  # type: ignore[method-assign]
     volume = open_volume(folder / "data" / "low.ome.tif")
     out = folder / "restored.ome.tif"
     stopped(lambda stop: restore_steps(volume, config, out=out, should_stop=stop))

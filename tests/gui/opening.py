@@ -10,12 +10,12 @@ from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import PLUGIN, RESTORE, shown_name
+from napari_geosr.gui.kit.places import PLUGIN, RESTORE, menu_name
 
 
 def opened(viewer, name: str = RESTORE):
     """Open the dock called `name`, and return what fills its frame."""
-    frame = viewer.window.dock_widgets.get(shown_name(name))  # from another dock
+    frame = viewer.window.dock_widgets.get(menu_name(name))  # from another dock
     if frame is None:
         _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, name)
     return filled(frame)
@@ -33,6 +33,8 @@ def filled(frame):
         assert not frame.message.text, frame.message.text
         assert time.monotonic() < deadline, "the dock was not imported in a minute"
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
+    if frame.dock_name.endswith("ReconstructDock"):
+        assert frame.dock.study is not None  # created when its section is opened
     return frame.dock
 
 

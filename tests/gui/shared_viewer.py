@@ -83,7 +83,8 @@ class SharedViewer:
             dock.deleteLater()
         # Workers of docks that went: the next test's would have to wait for them.
         QThreadPool.globalInstance().waitForDone(10_000)
-        viewer.layers.clear()
+        with patch.object(gc, "collect"):  # for each layer; once, below, will do
+            viewer.layers.clear()
         viewer.dims.update(Dims().model_dump())
         viewer.reset_view()
         for name, callbacks in self._mouse.items():

@@ -45,6 +45,7 @@ def small(viewer):
     return open_small
 
 
+@pytest.mark.every(2)  # they share the bar; test_manifest.py opens each of them
 @pytest.mark.parametrize("name", WIDGETS)
 def test_actions_stay_in_sight_and_in_place(viewer, small, qtbot, name):
     dock = small(name)

@@ -41,7 +41,7 @@ def broken(_should_stop):
 class Cooking(Activity):
     """Bakes when that is wished for, tastes as long as that is switched on."""
 
-    _debounce = 30
+    _debounce_ms = 30
 
     def __init__(self, parent):
         super().__init__(parent)
@@ -50,21 +50,21 @@ class Cooking(Activity):
         self.started = []
 
     def wish(self, what):
-        self._wish(what)
+        self._request_operation(what)
 
     def unwish(self, what):
-        self._wishes.discard(what)
+        self._requests.discard(what)
 
     def wishes(self):
-        return set(self._wishes)
+        return set(self._requests)
 
     def set(self, setting):
         self.setting = setting
-        self._changed()
+        self._restart_later()
 
-    def _look_again(self):
+    def _cancel_if_outdated(self):
         if self._busy == PREVIEW and self._attempted_key != (self.setting,):
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     def _start_next(self):
         key = (self.setting,)
@@ -72,7 +72,7 @@ class Cooking(Activity):
             return
         self._attempted_key = key
         for what in ("bake", PREVIEW):
-            if what in self._wishes:
+            if what in self._requests:
                 self.started.append((what, self.setting))
                 self.start(what, self.steps)
                 return
@@ -166,7 +166,7 @@ def test_what_fails_is_not_tried_again_until_something_changes(owner, qtbot):
     qtbot.waitUntil(lambda: len(failed) == 1, timeout=10_000)
     assert str(failed[0]) == "It broke."
     assert cook.wishes() == set()
-    cook._wishes.add("bake")  # without asking for another try
+    cook._requests.add("bake")  # without asking for another try
     qtbot.wait(100)
     assert cook.started == [("bake", 0)]
     cook.set(1)

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import tifffile
+from held_runs import SHAPE, hold_runs, many_tiles
 from opening import environment, opened
 from porosity_helpers import open_dock, wait_for_levels
 from qtpy.QtWidgets import QMessageBox
@@ -30,7 +31,8 @@ from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations import restore as operation
 
-SHAPE = (160, 96, 96)
+#: The answer makes a difference only at the end, which others check.
+SLOW_PAUSE = pytest.param("pause", marks=pytest.mark.slow)
 
 
 @pytest.fixture
@@ -53,23 +55,9 @@ def started(monkeypatch) -> list[Path]:
 
 
 @pytest.fixture
-def slow(monkeypatch):
+def held(monkeypatch) -> None:
     """A restoration waits after two tiles until it is stopped."""
-    run = operation.run_steps
-
-    def waiting(*args, should_stop, **more):
-        done = 0
-        with StepIterator(run(*args, should_stop=should_stop, **more)) as steps:
-            for step in steps:
-                yield step
-                done += isinstance(step, TileDone)
-                while done >= 2 and not should_stop():
-                    time.sleep(0.01)
-                    yield Step()  # bundles are sent on with the next step
-        return steps.result
-
-    monkeypatch.setattr(operation, "run_steps", waiting)
-    return run
+    hold_runs(monkeypatch)
 
 
 def close_window(viewer, monkeypatch, asked, answer: str) -> list[str]:
@@ -111,7 +99,7 @@ def running(viewer, qtbot):
 
 @pytest.mark.parametrize("answer", ["close", "pause"])
 def test_a_restoration_goes_on_as_a_job_or_waits(
-    viewer, qtbot, tmp_path, monkeypatch, asked, started, slow, answer
+    viewer, qtbot, tmp_path, monkeypatch, asked, started, held, answer
 ):
     viewer.open(str(file_of(tmp_path)), plugin="napari-geosr")
     dock = running(viewer, qtbot)
@@ -126,17 +114,16 @@ def test_a_restoration_goes_on_as_a_job_or_waits(
     job = JobFolder(status.path)
     tiles = [s for s in run_steps(job) if isinstance(s, TileDone)]
     assert 0 < len(tiles) < status.total
-    monkeypatch.setattr(operation, "run_steps", slow)
     volume = io.read(tmp_path / "scan.tif")
     config = dock.config()
     whole = run_to_end(operation.restore_steps(volume, config)).volume
     result = io.read(job.status().result)
     np.testing.assert_array_equal(result.data, whole.data)
-    assert not closing_of(viewer.window._qt_window).is_leaving
+    assert not closing_of(viewer.window._qt_window).is_handing_over
 
 
 def test_cancel_keeps_the_window_open_and_the_run_going(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng
+    viewer, qtbot, monkeypatch, asked, started, held, rng
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -154,7 +141,7 @@ def test_cancel_keeps_the_window_open_and_the_run_going(
 
 
 def test_a_layer_in_memory_is_written_into_its_job(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng
+    viewer, qtbot, monkeypatch, asked, started, held, rng
 ):
     data = rng.normal(100, 10, SHAPE).astype(np.float32)
     viewer.add_image(data, name="scan", scale=(2, 1, 1), units="um")
@@ -171,7 +158,7 @@ def test_a_layer_in_memory_is_written_into_its_job(
 
 
 def test_what_cannot_be_kept_leaves_the_window_open(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, tmp_path
+    viewer, qtbot, monkeypatch, asked, started, held, rng, tmp_path
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -182,7 +169,7 @@ def test_what_cannot_be_kept_leaves_the_window_open(
     qtbot.waitUntil(lambda: "cannot be created" in dock.message.text, timeout=60_000)
     qtbot.wait(30)
     assert closed == []
-    assert not closing_of(viewer.window._qt_window).is_leaving
+    assert not closing_of(viewer.window._qt_window).is_handing_over
     # What is finished is still there, to be continued in its layer.
     assert dock.activity.unfinished() is not None
 
@@ -202,9 +189,9 @@ def endless_writing(monkeypatch):
     return begun
 
 
-@pytest.mark.parametrize("answer", ["close", "pause"])
+@pytest.mark.parametrize("answer", ["close", SLOW_PAUSE])
 def test_closing_again_offers_a_way_out(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, answer
+    viewer, qtbot, monkeypatch, asked, started, held, rng, answer
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     dock = running(viewer, qtbot)
@@ -224,7 +211,7 @@ def test_closing_again_offers_a_way_out(
         monkeypatch.setattr(QMessageBox, "exec", exec_)
         assert closing.eventFilter(window, Close(spontaneous=True))
         qtbot.wait(100)
-        assert closing.is_leaving == (button == "Wait")
+        assert closing.is_handing_over == (button == "Wait")
     assert texts == ["Restoring scan is still being saved as a job."] * 2
     assert "not moved into the background" in dock.message.text
     assert closed == []
@@ -235,7 +222,7 @@ def test_closing_again_offers_a_way_out(
 
 
 def test_every_window_knows_that_runs_are_leaving(
-    viewer, qtbot, monkeypatch, asked, started, slow, rng, make_napari_viewer
+    viewer, qtbot, monkeypatch, asked, started, held, rng, make_napari_viewer
 ):
     viewer.add_image(rng.normal(100, 10, SHAPE).astype(np.float32), name="scan")
     running(viewer, qtbot)
@@ -244,14 +231,14 @@ def test_every_window_knows_that_runs_are_leaving(
     monkeypatch.setattr(_closing, "ask_about_runs", lambda *_: "close")
     first = closing_of(viewer.window._qt_window)
     assert other.ask(everywhere=True) == "close"
-    other.leave("close", lambda: None, everywhere=True)
+    other.hand_over_and_close("close", lambda: None, everywhere=True)
     qtbot.waitUntil(lambda: len(begun) == 1, timeout=60_000)
-    assert first.is_leaving
-    assert other.is_leaving
-    monkeypatch.setattr(_closing, "ask_about_leaving", lambda *_: True)
-    first.ask_to_stay()
-    qtbot.waitUntil(lambda: not other.is_leaving, timeout=10_000)
-    assert not first.is_leaving
+    assert first.is_handing_over
+    assert other.is_handing_over
+    monkeypatch.setattr(_closing, "ask_about_handovers", lambda *_: True)
+    first.ask_to_wait()
+    qtbot.waitUntil(lambda: not other.is_handing_over, timeout=10_000)
+    assert not first.is_handing_over
 
 
 @pytest.mark.parametrize("answer", ["close", "pause"])
@@ -278,8 +265,8 @@ def test_a_reconstruction_goes_on_as_a_job(
     dock = opened_scan(viewer, scan_file(tmp_path))
     idle(dock, qtbot)
     dock.run_button.click()
-    qtbot.waitUntil(lambda: dock.activity.busy == "run", timeout=30_000)
-    qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=30_000)
+    qtbot.waitUntil(lambda: dock.activity.busy == "run", timeout=60_000)
+    qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
     closed = close_window(viewer, monkeypatch, asked, answer)
     assert len(asked) == 1
     assert asked[0][0].startswith("Reconstructing")
@@ -327,7 +314,7 @@ class Run:
     """As a dock has it."""
 
     description, remark = "Restoring foam", "In the background it continues."
-    keeps_part = True
+    can_keep_part = True
 
 
 def test_the_question_has_three_answers(viewer, monkeypatch):
@@ -382,9 +369,12 @@ from window_button import press_close_button
 file, way = sys.argv[1:]
 from napari_geosr.gui.restore.verdict import panel
 from napari_geosr.gui.restore.verdict.activity import VerdictActivity
-panel.run_anyway = lambda *_: True  # nobody is there to be asked
+panel.confirm_harmful_run = lambda *_: True  # nobody is there to be asked
 VerdictActivity._next = lambda _: ""
 VerdictActivity.has_verdict = property(lambda _: True)
+from held_runs import hold_runs
+from pytest import MonkeyPatch
+hold_runs(MonkeyPatch())
 
 def napari_asks(*_args, **_how):
     print("napari asked", flush=True)
@@ -427,8 +417,10 @@ print(f"ended {time.perf_counter() - began:.2f} s", flush=True)
 """
 
 
-@pytest.mark.parametrize("way", ["button", "script"])
-def test_the_job_goes_on_when_napari_has_ended(tmp_path, way):
+@pytest.mark.parametrize(
+    "way", ["button", pytest.param("script", marks=pytest.mark.slow)]
+)
+def test_the_job_goes_on_when_napari_has_ended(tmp_path, monkeypatch, way):
     file = file_of(tmp_path)
     command = [sys.executable, "-X", "faulthandler", "-c", SCRIPT, str(file), way]
     began = time.monotonic()
@@ -457,6 +449,7 @@ def test_the_job_goes_on_when_napari_has_ended(tmp_path, way):
         time.sleep(0.1)
     status = job.status()
     assert status.state == "done", (job.path / "log.txt").read_text()
+    many_tiles(monkeypatch)  # the same as of the run
     config = operation.RestoreConfig(threads=1)
     whole = run_to_end(operation.restore_steps(io.read(file), config)).volume
     np.testing.assert_array_equal(io.read(status.result).data, whole.data)

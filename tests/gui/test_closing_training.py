@@ -82,10 +82,10 @@ def test_closing_the_window_asks_once(viewer, qtbot, running, monkeypatch):
     assert closing.eventFilter(window, first)
     assert not first.accepted
     qtbot.wait(20)
-    assert (len(asked), closed, running.requested()) == (1, [], "")
+    assert (len(asked), closed, running.pending_request()) == (1, [], "")
     assert closing.eventFilter(window, Close(spontaneous=True))
     assert closed == ["close"]
-    assert running.requested() == "pause"
+    assert running.pending_request() == "pause"
     assert not closing.eventFilter(window, Close(spontaneous=True))
     assert len(asked) == 2
 
@@ -120,7 +120,7 @@ def test_the_file_menu_asks_as_well(viewer, qtbot, running, monkeypatch, title, 
     action.trigger()
     # Not a second time, by napari.
     assert closed == [{"quit_app": quits, "confirm_need": False}]
-    assert running.requested() == ""
+    assert running.pending_request() == ""
     action.trigger()
     assert closed[1:] == [{"quit_app": quits, "confirm_need": True}]
     assert len(asked) == 2
@@ -143,7 +143,7 @@ def test_exit_asks_for_the_jobs_of_all_windows(
     assert closing.ask() == ""
     assert closing.ask(everywhere=True) == "pause"
     assert asked == [[running.path]]
-    assert running.requested() == "pause"
+    assert running.pending_request() == "pause"
     assert closing_of(first.window._qt_window).ask() == ""
 
 
@@ -263,7 +263,7 @@ def watch():
         close()
         timer.start(1000)  # the button's message comes by the display server
     elif answers:
-        print("stays", window.isVisible(), repr(job.requested()), flush=True)
+        print("stays", window.isVisible(), repr(job.pending_request()), flush=True)
         timer.stop()
         close()
 
@@ -271,11 +271,11 @@ timer = QTimer()
 timer.timeout.connect(watch)
 timer.start(50)
 napari.run()
-print("ended", job.requested(), flush=True)
+print("ended", job.pending_request(), flush=True)
 """
 
 
-@pytest.mark.every(2)
+@pytest.mark.every(3)  # of the menu, see above
 @pytest.mark.parametrize("way", ["button", "Close Window", "Exit"])
 def test_napari_asks_about_a_job_in_our_words_and_closes(tmp_path, way):
     command = [sys.executable, "-X", "faulthandler", "-c", CLOSE_SCRIPT]
@@ -311,7 +311,7 @@ def test_closing_the_dock_tells_it(viewer, qtbot, running, monkeypatch):
     assert "'foam' will keep training in the background" in told[0]
     window = viewer.window._qt_window
     assert not closing.eventFilter(window, Close(spontaneous=True))
-    assert running.requested() == ""
+    assert running.pending_request() == ""
 
 
 def test_the_question_has_three_answers(viewer, qtbot, running, monkeypatch):

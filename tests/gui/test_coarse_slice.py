@@ -7,7 +7,7 @@ import pytest
 from tomography_helpers import PIXEL, axis_of, idle, opened, scan, scan_file
 
 from napari_geosr.gui.reconstruct import coarse_slice as _coarse_slice
-from napari_geosr.gui.reconstruct.coarse_slice import coarse_slice, coarseness
+from napari_geosr.gui.reconstruct.coarse_slice import binning_factor, coarse_slice
 from napari_geosr.operations.reconstruct import reconstruct_slice
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.preview import PreviewRow
@@ -20,13 +20,14 @@ def settings(**values):
 def test_only_what_takes_long_is_coarse_at_first():
     small = scan()
     sirt = settings(algorithm="sirt", iterations=20)
-    assert coarseness(small, settings()) == 1
-    assert coarseness(small, sirt) == 1
+    assert binning_factor(small, settings()) == 1
+    assert binning_factor(small, sirt) == 1
     wide = np.zeros((60, 1, 1024), np.float32)
     large = small.replace(data=wide, flats=None, darks=None, is_line_integrals=True)
-    assert coarseness(large, settings()) == 1
+    assert binning_factor(large, settings()) == 1
     factors = [
-        coarseness(large, settings(algorithm="tv", iterations=n)) for n in (5, 80, 1280)
+        binning_factor(large, settings(algorithm="tv", iterations=n))
+        for n in (5, 80, 1280)
     ]
     # Four times the edge for a sixteenth of the iterations; never but a few columns.
     assert factors == [2, 5, 16]
@@ -59,8 +60,8 @@ def test_it_has_the_values_and_the_place_of_the_sharp_one(factor):
 def test_the_dock_shows_it_until_the_sharp_one_is_there(
     make_napari_viewer, qtbot, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(_coarse_slice, "_LEAST_EDGE", 8)
-    monkeypatch.setattr(_coarse_slice, "_QUICK", 1e5)
+    monkeypatch.setattr(_coarse_slice, "_MIN_EDGE", 8)
+    monkeypatch.setattr(_coarse_slice, "_MAX_WORK", 1e5)
     viewer = make_napari_viewer(show=True)
     dock = opened(viewer, scan_file(tmp_path))
     dock.algorithm.combo.setCurrentIndex(dock.algorithm.combo.findData("cgls"))

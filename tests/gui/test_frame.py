@@ -74,6 +74,15 @@ def test_nothing_heavy_is_imported_with_the_frames():
     assert done.stdout.strip() == "[]"
 
 
+def test_docks_open_without_what_only_runs_need():
+    code = (
+        "import sys, napari_geosr.gui.models, napari_geosr.gui.pairs\n"
+        "late = {'torch', 'SimpleITK', 'spandrel', 'bioimageio', 'onnx'}\n"
+        "assert not late & sys.modules.keys(), late & sys.modules.keys()"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_a_dock_is_shown_before_it_is_read_in_another_thread(
     viewer, qtbot, frame_class
 ):
@@ -132,8 +141,8 @@ def test_a_dock_that_is_made_goes_with_its_frame(viewer, qtbot, frame_class):
     SlowDock.may_go_on.set()
     frame = frame_class(viewer)
     viewer.window.add_dock_widget(frame)
-    qtbot.waitUntil(lambda: frame._made is not None or frame.dock is not None)
-    made = frame._made or frame.dock
+    qtbot.waitUntil(lambda: frame._pending_dock is not None or frame.dock is not None)
+    made = frame._pending_dock or frame.dock
     assert made.parent() is frame
 
 

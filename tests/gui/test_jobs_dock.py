@@ -15,7 +15,7 @@ from train_helpers import JOBS, TRAIN, opened, preview_layer
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.kit.loss_plot import Line, thinned
+from napari_geosr.gui.kit.loss_plot import Line, downsample
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
 
@@ -280,28 +280,28 @@ def test_a_wish_that_was_lost_is_said_again(tmp_path):
 
     job = make_job(tmp_path, "new", "queued")
     watch = JobWatch(job.path)
-    watch.ask("pause")
+    watch.request("pause")
     job.clear_request()  # as a process does that begins
     facts = {"pid": os.getpid(), "host": socket.gethostname()}
     job.set_state("running", started=psutil.Process().create_time(), **facts)
     watch.read()
-    assert job.requested() == "pause"
+    assert job.pending_request() == "pause"
     job.clear_request()
     job.set_state("paused")
     watch.read()
-    assert (watch.wish, job.requested()) == ("", "")
+    assert (watch.pending_request, job.pending_request()) == ("", "")
 
 
 def test_long_curves_are_drawn_with_few_points():
     steps = np.arange(1, 100_001)
-    x, y = thinned(Line("a", steps, 1 / steps))
+    x, y = downsample(Line("a", steps, 1 / steps))
     assert len(x) == len(y) <= 400
     assert x[0] < 200
     assert (np.diff(y) < 0).all()
-    x, y = thinned(Line("critic", [1, 2, 3], [-1.0, 0.0, 2.0]))
+    x, y = downsample(Line("critic", [1, 2, 3], [-1.0, 0.0, 2.0]))
     assert y.tolist() == [-1.0, 0.0, 2.0]
     values = np.where((steps > 4e4) & (steps < 5e4), np.inf, -1.0)
-    x, y = thinned(Line("critic", steps, values))
+    x, y = downsample(Line("critic", steps, values))
     assert np.isnan(y[(x > 4.1e4) & (x < 4.9e4)]).all()
     assert np.isfinite(y).sum() > 350
 

@@ -9,11 +9,14 @@ from qtpy.QtCore import QObject
 from train_helpers import PLACE, SMALL, TRAIN, opened, preview_layer, set_small
 
 from napari_geosr import train
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.layers import saving as _saving
 from napari_geosr.gui.train import scenarios
 from napari_geosr.io import read, write
+from napari_geosr.jobs import local
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.physics.phantoms import sphere_foam
 
 RESTORE = "Restore"
@@ -43,7 +46,11 @@ def model(foam, tmp_path_factory):
     return str(made.path)
 
 
-def test_the_train_dock_learns_from_a_labels_layer(viewer, qtbot, foam, tmp_path):
+def test_the_train_dock_learns_from_a_labels_layer(
+    viewer, qtbot, foam, tmp_path, monkeypatch
+):
+    # Here, and not in a process of its own, which takes seconds to start.
+    monkeypatch.setattr(local, "start", lambda job: run_to_end(run_steps(job)))
     scan, pores = foam
     scan_layer = viewer.add_image(scan, name="scan", **PLACE)
     labels_layer = viewer.add_labels(pores, name="pores", **PLACE)
@@ -98,7 +105,7 @@ def test_the_restore_dock_adds_a_labels_layer(
     assert dock.measure_button.isHidden()
 
     path = tmp_path / "labels.ome.tif"
-    monkeypatch.setattr(_saving, "ask_where", lambda *_: path)
+    monkeypatch.setattr(_saving, "ask_save_path", lambda *_: path)
     with qtbot.waitSignal(dock.save_button.saved, timeout=30_000):
         dock.save_button.click()
     saved = read(path)

@@ -102,11 +102,11 @@ def test_losses_below_zero_are_drawn_and_said(qtbot):
 def test_ticks_lie_on_the_axis_in_order(values):
     scale = LossScale.of([np.array(values)])
     ticks = scale.ticks()
-    shares = scale.shares(np.array(ticks))
+    axis_fractions = scale.axis_fractions(np.array(ticks))
     assert len(ticks) < 7
-    assert (np.diff(shares) > 0).all()
-    assert ((shares >= 0) & (shares <= 1)).all()
-    assert (scale.shares(np.array(values)) > 0).all()
+    assert (np.diff(axis_fractions) > 0).all()
+    assert ((axis_fractions >= 0) & (axis_fractions <= 1)).all()
+    assert (scale.axis_fractions(np.array(values)) > 0).all()
 
 
 def test_what_is_no_number_is_a_gap(qtbot, tmp_path):

@@ -109,7 +109,7 @@ def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):
         "it was taken as slices (Z)."
     )
     rows = rows_of(viewer, qtbot, layer)
-    qtbot.waitUntil(lambda: not any(row.frames.is_looking for row in rows))
+    qtbot.waitUntil(lambda: not any(row.frames.is_checking for row in rows))
     for row in rows:
         row.frames.setVisible(False)  # it may have asked by itself
         row.notes._show()

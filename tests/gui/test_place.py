@@ -161,7 +161,10 @@ def test_pores_are_found_in_layers_of_different_units(viewer, mixed):
     labels = np.zeros((20, 700, 300), np.int32)
     labels[12, 400, 100] = 7
     pores = _layers.add_labels_result(
-        viewer, labels, _layers.volume_from_layer(mixed), **_layers.place_over(mixed)
+        viewer,
+        labels,
+        _layers.volume_from_layer(mixed),
+        **_layers.alignment_with(mixed),
     )
     centre_on(viewer, pores, (12, 400, 100))
     assert index_on_screen(viewer, pores, 0) == pytest.approx(12)

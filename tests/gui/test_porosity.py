@@ -173,7 +173,9 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     assert not viewer.layers["noisy · pores"].visible
     assert result.table.model().rowCount() == 3
 
-    monkeypatch.setattr(_export, "ask_where", lambda *_: tmp_path / "foam_report.html")
+    monkeypatch.setattr(
+        _export, "ask_report_path", lambda *_: tmp_path / "foam_report.html"
+    )
     result.export.click()
     qtbot.waitUntil(lambda: "report is in" in dock.message.text, timeout=60_000)
     names = sorted(path.name for path in tmp_path.iterdir())
@@ -189,7 +191,7 @@ def test_two_images_side_by_side_and_exported(viewer, qtbot, tmp_path, monkeypat
     # Nothing is replaced without asking.
     asked = []
     monkeypatch.setattr(
-        _export, "may_replace", lambda *args: bool(asked.append(args[2]))
+        _export, "confirm_overwrite", lambda *args: bool(asked.append(args[2]))
     )
     before = (tmp_path / "foam_report.json").stat().st_mtime_ns
     qtbot.waitUntil(result.export.isEnabled)

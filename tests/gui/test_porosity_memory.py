@@ -59,7 +59,9 @@ def test_removed_layers_give_their_memory_back(
 
     # The report can still be written, of the file as it was measured.
     file.write_bytes(b"another file by now")
-    monkeypatch.setattr(_export, "ask_where", lambda *_: tmp_path / "a_report.html")
+    monkeypatch.setattr(
+        _export, "ask_report_path", lambda *_: tmp_path / "a_report.html"
+    )
     dock.pores.go_to(1)
     dock.export()
     qtbot.waitUntil(lambda: "report is in" in dock.message.text, timeout=60_000)

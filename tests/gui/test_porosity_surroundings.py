@@ -56,7 +56,7 @@ def test_air_around_a_sample_is_told_from_pores(rng):
     assert levels.rims == ()
 
 
-def test_the_envelope_is_proposed_and_said(viewer, qtbot, rng):
+def test_the_automatic_mask_is_proposed_and_said(viewer, qtbot, rng):
     add(viewer, cylinder(rng))
     dock = open_dock(viewer, qtbot)
     wait_for_levels(dock, qtbot)

@@ -41,9 +41,9 @@ def image(**fields) -> Volume:
 def measured(case: str) -> dict:
     """Reports of a case by the name of their column."""
     flat = {"voxel_size": (2.0, 2.0), "unit": "µm"}
-    if case == "band":
+    if case == "interval":
         deviation = physical().replace(data=0 * scan().data + 30)
-        settings = {"uncertainty": deviation, "band_factor": 1.5}
+        settings = {"uncertainty": deviation, "interval_factor": 1.5}
         return {"scan": measure_porosity(physical(), **settings)}
     volumes = {
         "volume": [physical()],
@@ -54,7 +54,7 @@ def measured(case: str) -> dict:
     return {volume.name: measure_porosity(volume) for volume in volumes}
 
 
-CASES = ("volume", "pixel", "image", "band", "compared")
+CASES = ("volume", "pixel", "image", "interval", "compared")
 
 
 @pytest.mark.parametrize("case", CASES)

@@ -117,8 +117,8 @@ def test_frames_become_a_time_series_by_one_click(
     else:
         (layer,) = viewer.open(frames, plugin=how)
     row.set_layer(layer)
-    assert row.is_looking
-    qtbot.waitUntil(lambda: not row.is_looking, timeout=60_000)
+    assert row.is_checking
+    qtbot.waitUntil(lambda: not row.is_checking, timeout=60_000)
     assert not row.isHidden()
     assert "600 planes look like frames" in row.question.text()
     assert UNNAMED_AXIS in volume_from_layer(layer).metadata
@@ -132,7 +132,7 @@ def test_frames_become_a_time_series_by_one_click(
     assert frame.axes == "YX"
     assert np.array_equal(frame.data, layer.data[7])
     row.set_layer(layer)
-    assert not row.is_looking
+    assert not row.is_checking
 
 
 def test_slices_stay_slices(make_napari_viewer, qtbot, frames):
@@ -142,14 +142,14 @@ def test_slices_stay_slices(make_napari_viewer, qtbot, frames):
     for each in (row, other):
         qtbot.addWidget(each)
         each.set_layer(layer)
-    qtbot.waitUntil(lambda: not (row.is_looking or other.is_looking), timeout=60_000)
+    qtbot.waitUntil(lambda: not (row.is_checking or other.is_checking), timeout=60_000)
     row.slices_button.click()
     assert row.isHidden()
     volume = volume_from_layer(layer)
     assert volume.axes == "ZYX"
     assert UNNAMED_AXIS not in volume.metadata
     row.set_layer(layer)
-    assert not row.is_looking
+    assert not row.is_checking
     config = RestoreConfig(model="foam-denoise")
     assert "--axes ZYX" in as_command(volume, config)
     assert "axes='ZYX'" in as_python(volume, config)
@@ -161,7 +161,7 @@ def test_a_volume_is_not_asked_about(make_napari_viewer, qtbot):
     qtbot.addWidget(row)
     noise = np.random.default_rng(0).normal(size=(40, 48, 48))
     row.set_layer(viewer.add_image(gaussian_filter(noise, 2)))
-    qtbot.waitUntil(lambda: not row.is_looking, timeout=60_000)
+    qtbot.waitUntil(lambda: not row.is_checking, timeout=60_000)
     assert row.isHidden()
 
 

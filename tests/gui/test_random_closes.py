@@ -18,7 +18,7 @@ from qtpy.QtCore import QTimer
 
 draw = random.Random(int(sys.argv[1]))
 from napari_geosr.gui.restore.verdict import panel
-panel.run_anyway = lambda *_: True  # nobody is there to be asked
+panel.confirm_harmful_run = lambda *_: True  # nobody is there to be asked
 from opening import opened
 
 viewer = napari.Viewer()

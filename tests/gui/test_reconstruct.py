@@ -253,7 +253,7 @@ def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, p
     volume = working._volume
     volume._stopped = stopped = done.volume
     assert working.unfinished() is layer
-    assert volume.begin(working._whole_key()) is stopped
+    assert volume.begin(working._volume_key()) is stopped
     assert working.unfinished() is None
     volume.abandon()
     assert working.unfinished() is layer

@@ -10,7 +10,7 @@ from tomography_helpers import idle, opened, scan_file
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.gui.kit.warm_up import without_collections
+from napari_geosr.gui.kit.warm_up import garbage_collection_paused
 from napari_geosr.gui.reconstruct import ready as _reconstruct_ready
 from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
@@ -30,16 +30,16 @@ class Ring:
 
 def test_the_collector_rests_and_loses_nothing():
     assert gc.isenabled()
-    with without_collections():
+    with garbage_collection_paused():
         gone = weakref.ref(Ring())
-        with without_collections():
+        with garbage_collection_paused():
             assert not gc.isenabled()
         assert not gc.isenabled()
     assert gc.isenabled()
     assert gc.get_freeze_count() == 0
     gc.collect()
     assert gone() is None
-    with pytest.raises(ValueError, match="broken"), without_collections():
+    with pytest.raises(ValueError, match="broken"), garbage_collection_paused():
         raise ValueError("broken")
     assert gc.isenabled()
 
@@ -53,7 +53,8 @@ def test_a_few_voxels_are_reconstructed_once(nothing_ready, algorithm, beam):
     steps = list(ready_steps(config, beam, lambda: False))
     assert len(steps) == 1
     assert is_ready(config, beam)
-    _reconstruct_ready._try(config, beam, lambda: False)  # raises nothing
+    # It raises nothing.
+    _reconstruct_ready._reconstruct_tiny_scan(config, beam, lambda: False)
     assert not is_ready(config, "helix")
     assert not list(ready_steps(config, beam, lambda: False))
 

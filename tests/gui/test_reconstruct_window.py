@@ -11,6 +11,8 @@ from event_loop import Turns
 from qtpy.QtCore import QCoreApplication, QEvent
 from tomography_helpers import DOCK, PLUGIN, idle, opened, scan_file
 
+from napari_geosr.gui.study import StudyBox
+
 SLOW = {"iterations": 2000}
 
 
@@ -175,3 +177,14 @@ def test_the_window_closes_in_the_middle(moment, path):
     assert f"closing during {moment}" in done.stdout
     assert "ended in" in done.stdout
     assert "Traceback" not in done.stderr, done.stderr[-3000:]
+
+
+def test_studies_are_created_when_their_section_opens(viewer, qtbot):
+    """The dock opens faster without them."""
+    _, frame = viewer.window.add_plugin_dock_widget(PLUGIN, DOCK)
+    qtbot.waitUntil(lambda: frame.dock is not None, timeout=60_000)
+    assert frame.dock.findChildren(StudyBox) == []
+    frame.dock.study_section.set_open(True)
+    (study,) = frame.dock.findChildren(StudyBox)
+    assert study is frame.dock.study
+    assert study.isVisibleTo(frame.dock)

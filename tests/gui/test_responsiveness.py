@@ -12,7 +12,7 @@ from opening import opened
 def viewer(make_napari_viewer, rng):
     viewer = make_napari_viewer(show=True)
     plane = rng.normal(100, 20, (8, 512, 512)).astype(np.float32)
-    viewer.add_image(np.tile(plane, (32, 1, 1)), name="scan", units="um")
+    viewer.add_image(np.tile(plane, (8, 1, 1)), name="scan", units="um")
     return viewer
 
 

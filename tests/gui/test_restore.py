@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import opening
 import pytest
+from held_runs import hold_runs
 from qtpy.QtGui import QGuiApplication
 from qtpy.QtWidgets import (
     QAbstractButton,
@@ -19,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_geosr import restore
 from napari_geosr.core.units import parse_unit
 from napari_geosr.gui.kit import remembered as _remembered
-from napari_geosr.gui.restore import RestoreDock, duration
+from napari_geosr.gui.restore import RestoreDock, format_duration
 from napari_geosr.operations.restore import RestoreConfig
 
 PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um"}
@@ -167,8 +168,9 @@ def _volume(layer):
     return volume_from_layer(layer)
 
 
-def test_layers_that_go_end_the_run(viewer, qtbot, scan):
-    source = viewer.add_image(np.tile(scan, (40, 4, 4)), name="scan", **PLACE)
+def test_layers_that_go_end_the_run(viewer, qtbot, scan, monkeypatch):
+    hold_runs(monkeypatch)
+    source = viewer.add_image(np.tile(scan, (8, 2, 2)), name="scan", **PLACE)
     dock = opened(viewer)
     for doomed in ("result", "source"):
         dock.run_button.click()
@@ -294,4 +296,4 @@ def test_it_fits_small_screens(viewer, qtbot, scan):
     [(0.2, "less than 1 s"), (12.3, "12 s"), (200, "3 min"), (9000, "2.5 h")],
 )
 def test_durations_have_sensible_digits(seconds, text):
-    assert duration(seconds) == text
+    assert format_duration(seconds) == text

@@ -37,7 +37,7 @@ def shows_rest(dock) -> bool:
 
 
 def test_a_run_that_is_prepared_first_is_seen_at_once(dock, qtbot):
-    dock.activity.reconsider()
+    dock.activity.prepare_again()
     assert not dock.activity.is_ready
     dock.run_button.click()
     assert shows_work(dock)  # before any turn of the event loop
@@ -58,7 +58,7 @@ def test_a_run_that_can_begin_is_seen_at_once(dock, qtbot):
 def test_a_run_that_is_prepared_can_be_cancelled(dock, qtbot):
     begun: list[str] = []
     dock.activity.busyChanged.connect(begun.append)
-    dock.activity.reconsider()
+    dock.activity.prepare_again()
     dock.run_button.click()
     dock.cancel_button.click()
     qtbot.waitUntil(lambda: shows_rest(dock), timeout=60_000)

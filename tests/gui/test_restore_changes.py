@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from held_runs import SHAPE, hold_runs
 from opening import opened
 
 from napari_geosr import restore
@@ -14,8 +15,13 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "units": "um"}
 
 
 @pytest.fixture
-def dock(viewer, qtbot, rng):
-    scan = rng.normal(100, 10, (160, 96, 96)).astype(np.float32)
+def goes_on(monkeypatch):
+    return hold_runs(monkeypatch)
+
+
+@pytest.fixture
+def dock(viewer, qtbot, rng, goes_on):
+    scan = rng.normal(100, 10, SHAPE).astype(np.float32)
     viewer.add_image(scan, name="scan", **PLACE)
     made = opened(viewer)
     made.model_box.set_model("ct-denoise")
@@ -35,13 +41,13 @@ def running(dock, qtbot):
     assert dock.activity.busy == "run"
 
 
-def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng):
+def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng, goes_on):
     source = viewer.layers["scan"]
     before = volume_from_layer(source)
     running(dock, qtbot)
     source.data = rng.normal(500, 10, source.data.shape).astype(np.float32)
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
-        pass
+        goes_on.set()
     layer, restored, _ = finished.args
     assert restored.complete
     assert "'scan' was replaced during the run" in dock.message.text
@@ -53,7 +59,7 @@ def test_a_result_of_data_that_was_replaced_says_so(dock, viewer, qtbot, rng):
 
 
 def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch):
-    monkeypatch.setattr(source_watch, "_SECONDS_BETWEEN_LOOKS", 0.0)
+    monkeypatch.setattr(source_watch, "_SECONDS_BETWEEN_CHECKS", 0.0)
     source = viewer.layers["scan"]
     running(dock, qtbot)
     source.data += 7
@@ -61,17 +67,18 @@ def test_a_change_is_said_while_the_run_goes_on(dock, viewer, qtbot, monkeypatch
     assert dock.activity.busy == "run"
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.cancel_button.click()
-    if not finished.args[1].complete:
-        assert dock.message.text.startswith("Caution: Stopped.")
-        assert dock.activity.unfinished() is None
+    assert not finished.args[1].complete
+    assert dock.message.text.startswith("Caution: Stopped.")
+    assert dock.activity.unfinished() is None
     assert "'scan' was changed during the run" in dock.message.text
 
 
-def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot):
+def test_a_result_of_data_that_stayed_says_nothing(dock, viewer, qtbot, goes_on):
+    goes_on.set()
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
         dock.run_button.click()
     layer = finished.args[0]
-    assert dock.activity.watch.said == ""
+    assert dock.activity.watch.message == ""
     assert "source_change" not in layer.metadata[METADATA]
     assert "earlier" not in layer.name
 
@@ -83,6 +90,6 @@ def test_a_run_whose_source_goes_stops_with_a_sentence(dock, viewer, qtbot):
         viewer.layers.remove(source)
     layer, restored, _ = finished.args
     assert layer in viewer.layers
-    if not restored.complete:
-        assert "Stopped. 'scan' was removed during the run" in dock.message.text
+    assert not restored.complete
+    assert "Stopped. 'scan' was removed during the run" in dock.message.text
     assert np.isfinite(layer.data).any()

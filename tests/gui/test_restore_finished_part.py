@@ -44,37 +44,37 @@ def dock(viewer, qtbot, rng, monkeypatch):
     made = opened(viewer)
     made.model_box.set_model("ct-denoise")
     qtbot.waitUntil(lambda: made.activity.is_ready, timeout=60_000)
-    assert made.left.isHidden()
+    assert made.finished_part_row.isHidden()
     made.n_tiles = leave_behind(made.activity._ready)
     made.activity._ready = None
-    made.activity.reconsider()
-    qtbot.waitUntil(lambda: not made.left.isHidden(), timeout=60_000)
+    made.activity.prepare_again()
+    qtbot.waitUntil(lambda: not made.finished_part_row.isHidden(), timeout=60_000)
     return made
 
 
 def test_a_run_of_a_killed_napari_can_be_continued(dock, viewer, qtbot):
-    assert "An interrupted run has finished" in dock.left.label.text()
+    assert "An interrupted run has finished" in dock.finished_part_row.label.text()
     done = []
     dock.activity.progressed.connect(lambda what, n, _: done.append((what, n)))
     with qtbot.waitSignal(dock.activity.finished, timeout=120_000) as finished:
-        dock.left.continue_button.click()
+        dock.finished_part_row.continue_button.click()
     layer, restored, _ = finished.args
     assert restored.complete
     tiles = [n for what, n in done if what == "tiles"]
     assert 0 < len(tiles) <= dock.n_tiles - 2
     whole = restore(volume_from_layer(viewer.layers["scan"]), "ct-denoise")
     np.testing.assert_allclose(np.asarray(layer.data), whole.data, atol=1e-4)
-    assert dock.left.isHidden()
+    assert dock.finished_part_row.isHidden()
 
 
 def test_a_run_of_a_killed_napari_can_be_discarded(dock, qtbot):
-    dock.left.discard_button.click()
-    assert dock.left.isHidden()
-    assert storage.left_results() == []
+    dock.finished_part_row.discard_button.click()
+    assert dock.finished_part_row.isHidden()
+    assert storage.find_left_results() == []
     dock.activity._ready = None
     with qtbot.waitSignal(dock.activity.ready, timeout=60_000):
-        dock.activity.reconsider()
-    assert dock.left.isHidden()
+        dock.activity.prepare_again()
+    assert dock.finished_part_row.isHidden()
 
 
 def test_run_begins_anew(dock, qtbot):
@@ -85,4 +85,4 @@ def test_run_begins_anew(dock, qtbot):
     # How many tiles there are depends on the speed of the machine at that time.
     tiles = [(n, total) for what, n, total in done if what == "tiles"]
     assert [n for n, _ in tiles] == list(range(1, tiles[-1][1] + 1))
-    assert len(storage.left_results()) == 1
+    assert len(storage.find_left_results()) == 1

@@ -63,7 +63,7 @@ def test_all_layers_can_go_at_once(viewer, qtbot, scan, how):
     else:
         viewer.layers.select_all()
         viewer.layers.remove_selected()
-    qtbot.waitUntil(lambda: not dock.activity._tidying.isActive())
+    qtbot.waitUntil(lambda: not dock.activity._preview_timer.isActive())
     assert not viewer.layers
     # What is left of the preview is no obstacle to the next one.
     viewer.add_image(scan, name="again", **PLACE)

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import opening
 import pytest
+from held_runs import hold_runs
 from qtpy.QtWidgets import QDockWidget, QFileDialog
 
 from napari_geosr import io
@@ -18,6 +19,11 @@ PLACE = {"scale": (2.0, 0.5, 0.5), "translate": (10.0, 20.0, 30.0), "units": "um
 @pytest.fixture
 def scan(rng) -> np.ndarray:
     return rng.normal(100, 10, (6, 24, 30)).astype(np.float32)
+
+
+@pytest.fixture
+def goes_on(monkeypatch):
+    return hold_runs(monkeypatch)
 
 
 def opened(viewer):
@@ -121,7 +127,7 @@ def test_the_format_chosen_gives_the_suffix(name, which, becomes):
 
 
 def test_a_run_belongs_to_its_source_also_when_that_goes(
-    viewer, qtbot, scan, tmp_path, monkeypatch
+    viewer, qtbot, scan, tmp_path, monkeypatch, goes_on
 ):
     asked = []
 
@@ -134,7 +140,7 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     other.metadata["geosr"] = {"source": tmp_path / "elsewhere" / "other.tif"}
     file = tmp_path / "scan.tif"
     file.touch()
-    source = viewer.add_image(np.tile(scan, (40, 8, 8)), name="scan", **PLACE)
+    source = viewer.add_image(np.tile(scan, (8, 2, 2)), name="scan", **PLACE)
     source.metadata["geosr"] = {"source": file}
     dock = opened(viewer)
     dock.layer_combo.set_layer(source)
@@ -156,12 +162,15 @@ def test_a_run_belongs_to_its_source_also_when_that_goes(
     assert list(viewer.layers) == [other, result]
 
 
-def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot, scan):
-    viewer.add_image(np.tile(scan, (40, 8, 8)), name="a", **PLACE)
+def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(
+    viewer, qtbot, scan, goes_on
+):
+    viewer.add_image(np.tile(scan, (8, 2, 2)), name="a", **PLACE)
     dock = opened(viewer)
     for how in ("stopped", "renamed by hand and stopped", "complete"):
         if how == "complete":
             viewer.layers["a"].data = scan
+            goes_on.set()
         with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
             dock.run_button.click()
             if how != "complete":
@@ -179,12 +188,15 @@ def test_a_stopped_result_is_told_from_a_complete_one_by_its_name(viewer, qtbot,
     assert dock.save_button._layer() is viewer.layers["a · ct-denoise"]
 
 
-def test_a_complete_result_keeps_the_name_that_a_person_gave_it(viewer, qtbot, scan):
-    viewer.add_image(np.tile(scan, (4, 4, 4)), name="a", **PLACE)
+def test_a_complete_result_keeps_the_name_that_a_person_gave_it(
+    viewer, qtbot, scan, goes_on
+):
+    viewer.add_image(np.tile(scan, (8, 2, 2)), name="a", **PLACE)
     dock = opened(viewer)
     with qtbot.waitSignal(dock.activity.finished, timeout=60_000) as finished:
         dock.run_button.click()
         qtbot.waitUntil(lambda: dock.activity.target() is not None, timeout=60_000)
         dock.activity.target().name = "mine"
+        goes_on.set()
     assert finished.args[1].complete
     assert finished.args[0].name == "mine"

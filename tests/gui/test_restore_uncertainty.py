@@ -227,13 +227,13 @@ def test_the_records_can_be_kept_in_files(viewer, qtbot, scan, models):
 def test_the_window_goes_on_while_the_contrast_is_found(
     viewer, qtbot, scan, models, monkeypatch
 ):
-    look, threads = _deviation_layer.nearly_most, []
+    look, threads = _deviation_layer.upper_limit, []
 
     def looked(data):
         threads.append(threading.current_thread())
         return look(data)
 
-    monkeypatch.setattr(_deviation_layer, "nearly_most", looked)
+    monkeypatch.setattr(_deviation_layer, "upper_limit", looked)
     viewer.add_image(scan, name="scan", **PLACE)
     dock = opened(viewer, models[0])
     choose(dock, "tta")
@@ -264,12 +264,12 @@ class Counted:
 )
 def test_few_voxels_say_how_far_deviations_reach(shape):
     data = Counted(shape)
-    assert _deviation_layer.nearly_most(data) == pytest.approx(0.998, abs=0.01)
+    assert _deviation_layer.upper_limit(data) == pytest.approx(0.998, abs=0.01)
     assert data.n_read <= 9 * 256**2
 
 
 def test_deviations_of_what_was_not_restored_are_left_out():
     data = np.full((20, 300, 300), np.nan, np.float32)
-    assert _deviation_layer.nearly_most(data) == 0
+    assert _deviation_layer.upper_limit(data) == 0
     data[:, 100:] = 3
-    assert _deviation_layer.nearly_most(data) == 3
+    assert _deviation_layer.upper_limit(data) == 3

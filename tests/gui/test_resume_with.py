@@ -7,8 +7,10 @@ import pytest
 import tifffile
 from train_helpers import JOBS, SMALL, opened
 
+from napari_geosr.core.steps import run_to_end
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
+from napari_geosr.jobs.run import run_steps
 from napari_geosr.operations.train import TrainJob, config_class
 
 RATE = 0.01
@@ -42,7 +44,9 @@ def shown(viewer, qtbot, job):
     return dock.view
 
 
-def test_it_goes_on_with_another_rate(viewer, qtbot, job):
+def test_it_goes_on_with_another_rate(viewer, qtbot, job, monkeypatch):
+    # Here, and not in a process of its own, which takes seconds to start.
+    monkeypatch.setattr(local, "start", lambda job: run_to_end(run_steps(job)))
     view = shown(viewer, qtbot, job)
     view.resume_with.button.click()
     form = view.resume_with.form

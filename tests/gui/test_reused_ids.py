@@ -21,7 +21,7 @@ def test_a_slice_of_another_scan_has_another_key():
 
     def key_of(opened):
         dock = SimpleNamespace(_opened=opened, _config=config)
-        return ReconstructActivity._whole_key(dock)
+        return ReconstructActivity._volume_key(dock)
 
     keys = [key_of(OpenedScan(scan)) for _ in range(20)]  # each gone at once
     assert all(keys[i] not in keys[:i] for i in range(1, 20))
@@ -30,7 +30,7 @@ def test_a_slice_of_another_scan_has_another_key():
 
 
 def test_a_preview_of_another_run_has_another_key(monkeypatch):
-    monkeypatch.setattr(activity, "named", lambda prepared, layer: prepared)
+    monkeypatch.setattr(activity, "with_layer_name", lambda prepared, layer: prepared)
     keys = []
     dock = SimpleNamespace(
         _preview_key=None,

@@ -66,8 +66,8 @@ def test_few_projections_are_simulated_once(make_napari_viewer, monkeypatch, tmp
 
     monkeypatch.setattr(simulation, "simulate_steps", counted)
     monkeypatch.setattr("platformdirs.user_cache_path", lambda _name: tmp_path)
-    monkeypatch.setattr(samples, "_FEW_SIZE", 32)
-    monkeypatch.setattr(samples, "_FEW_ROWS", 4)
+    monkeypatch.setattr(samples, "_SLICE_EDGE", 32)
+    monkeypatch.setattr(samples, "_N_SLICES", 4)
     viewer = make_napari_viewer(show=True)
     for _ in range(2):
         viewer.open_sample("napari-geosr", "few_projections")

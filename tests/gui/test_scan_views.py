@@ -15,7 +15,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.gui.layers import planes as _planes
 from napari_geosr.gui.layers import scan_views as _scan_views
 from napari_geosr.gui.layers.planes import Frames, Sinograms
-from napari_geosr.gui.layers.scan_views import ScanView, read_scans_later
+from napari_geosr.gui.layers.scan_views import ScanView, read_scans_in_threads
 
 SHAPE = 7, 5, 6
 
@@ -76,7 +76,7 @@ def test_rows_that_are_decoded_together_are_kept(frames, monkeypatch):
     np.testing.assert_array_equal(view[0, 3], frames[:, 3])
     assert len(held.asked) == read
     # As many as there is room for; that which was asked for is among them.
-    monkeypatch.setattr(_planes, "_KEPT_BYTES", frames[:, 0].nbytes)
+    monkeypatch.setattr(_planes, "_CACHE_BYTES", frames[:, 0].nbytes)
     np.testing.assert_array_equal(view[0, 4], frames[:, 4])
     assert [row for row in range(5) if planes.get(row) is not None] == [4]
     monkeypatch.setattr(_planes, "_READ_BYTES", 1)
@@ -89,7 +89,7 @@ def shown(make_napari_viewer, frames):
     """A viewer on sinograms in a file, and that file."""
     viewer = make_napari_viewer(show=True)
     held = InFile(frames)
-    read_scans_later(viewer)
+    read_scans_in_threads(viewer)
     viewer.add_image(ScanView(Sinograms(held)), contrast_limits=(1, 1000))
     assert viewer.dims.nsteps == (1, *frames.swapaxes(0, 1).shape)
     held.asked.clear()
@@ -118,7 +118,7 @@ def test_a_slow_row_is_drawn_when_it_is_there(shown, frames, qtbot):
 
 def test_a_quick_row_is_drawn_at_once(shown, frames, monkeypatch):
     viewer, held = shown
-    monkeypatch.setattr(_scan_views, "_BLINK", 20.0)  # on the slowest machine
+    monkeypatch.setattr(_scan_views, "_DRAW_WAIT", 20.0)  # on the slowest machine
     viewer.dims.set_point(1, 3)
     np.testing.assert_array_equal(drawn(viewer), frames[:, 3])
     assert threading.main_thread() not in held.threads
@@ -156,7 +156,7 @@ def begin(held):
     """Begin to read a row of a layer, and forget all about it."""
     view = ScanView(Sinograms(held))
     layer = Image(view, contrast_limits=(1, 1000))
-    view.read_later(layer)
+    view.read_in_thread(layer)
     held.go.clear()
     with layer._slicing_state.dask_optimized_slicing():
         blank = view[0, 2]

@@ -185,7 +185,7 @@ def test_a_study_that_runs_is_found_again(viewer, qtbot, path, tmp_path, urls):
     # Closing the window asks about it, as about a training.
     assert job.path in closing_of(box)._jobs
     box.pause_button.click()
-    assert job.requested() == "pause"
+    assert job.pending_request() == "pause"
     assert not box.pause_button.isEnabled()
     finish_cell(job, 15, porosity=0.2, porosity_error=0.1)
     job.set_state("paused")

@@ -91,8 +91,8 @@ def menu(viewer, qtbot, name: str):
         if widget["display_name"] == name
     )
     get_app_model().commands.execute_command(command)
-    qtbot.waitUntil(lambda: places.shown_name(name) in viewer.window.dock_widgets)
-    return viewer.window.dock_widgets[places.shown_name(name)]
+    qtbot.waitUntil(lambda: places.menu_name(name) in viewer.window.dock_widgets)
+    return viewer.window.dock_widgets[places.menu_name(name)]
 
 
 def test_a_title_is_the_same_from_menu_script_and_dock(make_napari_viewer, qtbot):
@@ -119,7 +119,7 @@ def test_a_dock_is_there_once(make_napari_viewer, qtbot):
     assert open_dock(viewer, JOBS) is first
     second = open_dock(viewer, MODELS)
     menu(viewer, qtbot, MODELS)  # which hides what is there
-    assert viewer.window.dock_widgets[places.shown_name(MODELS)] is second
+    assert viewer.window.dock_widgets[places.menu_name(MODELS)] is second
     assert len(viewer.window.dock_widgets) == 2
     assert opened(viewer, JOBS).parentWidget() is first
 

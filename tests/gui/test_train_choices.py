@@ -9,7 +9,7 @@ from train_helpers import TRAIN, noisy_scans, opened, set_small
 
 from napari_geosr.gui import train as train_dock
 from napari_geosr.gui.kit.remembered import remember
-from napari_geosr.gui.kit.words import estimate_text
+from napari_geosr.gui.kit.words import format_estimate
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.method_settings import MethodMemory
 from napari_geosr.jobs.estimate import TrainingEstimate
@@ -68,8 +68,8 @@ def test_settings_of_one_use_stay_there(viewer):
 
 def test_an_estimate_names_what_trained_meanwhile():
     alone = TrainingEstimate(60.0, 10**9, 6)
-    assert "meanwhile" not in estimate_text(alone)
-    text = estimate_text(replace(alone, beside=("foam", "sand")))
+    assert "meanwhile" not in format_estimate(alone)
+    text = format_estimate(replace(alone, concurrent=("foam", "sand")))
     assert "'foam' and 'sand' are training at the same time" in text
 
 

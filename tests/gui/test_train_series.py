@@ -21,7 +21,7 @@ def test_the_time_point_is_said_and_is_the_one_taken(viewer, qtbot, rng):
     source.combo.set_layer(series)
     target.combo.set_layer(plain)
     viewer.dims.set_point(0, 3)
-    said = "Of 'series' only time point 3 (of 0 … 4) is learned from, as on screen."
+    said = "Of 'series', only time point 3 (of 0 … 4) is used, as on screen."
     assert source.part.text() == said
     assert not source.part.isHidden()
     assert target.part.isHidden()

@@ -25,7 +25,8 @@ from napari_geosr.gui.jobs import start as _train_start
 from napari_geosr.gui.jobs.start import TrainingPlan
 from napari_geosr.gui.kit.remembered import settings_path
 from napari_geosr.gui.train import data_check, scenarios
-from napari_geosr.jobs.data import is_its_file, new_folder
+from napari_geosr.jobs import estimate
+from napari_geosr.jobs.data import equals_file, new_folder
 from napari_geosr.jobs.estimate import TrainingEstimate
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, needs, roles
@@ -116,7 +117,7 @@ def test_correlated_noise_is_said_before_start(viewer, qtbot, tmp_path, rng):
     dock = opened(viewer, TRAIN)
     dock.have.setCurrentText("One noisy scan only")
     said = "correlated between neighbouring voxels"
-    message = dock.doubts_message
+    message = dock.warnings_message
     qtbot.waitUntil(lambda: said in message.text, timeout=20_000)
     dock.steps.setValue(dock.steps.value() + 1)
     assert said in message.text  # nothing jumps while one types
@@ -154,10 +155,10 @@ def test_a_patch_larger_than_the_scan_is_said_before_start(viewer, qtbot, tmp_pa
     dock._on_settings()
     edge = min(first.data.shape[-2:])
     said = f"Set the patch to {edge} or less"
-    qtbot.waitUntil(lambda: said in dock.doubts_message.text, timeout=20_000)
+    qtbot.waitUntil(lambda: said in dock.warnings_message.text, timeout=20_000)
     dock.settings.form.set_values({"patch": edge})
     dock._on_settings()
-    qtbot.waitUntil(lambda: not dock.doubts_message.text, timeout=20_000)
+    qtbot.waitUntil(lambda: not dock.warnings_message.text, timeout=20_000)
 
 
 def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeypatch):
@@ -181,7 +182,8 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path):
+def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path, monkeypatch):
+    monkeypatch.setattr(estimate, "_REPORTS", 2)
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=100_000, folder=tmp_path)
@@ -249,15 +251,15 @@ def test_a_layer_is_read_from_its_file_only_if_it_is_the_same(tmp_path):
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, data, imagej=True, metadata={"axes": "ZYX"})
     volume = Volume(data, "ZYX", source=path)
-    assert is_its_file(volume)
-    assert not is_its_file(volume.replace(data=data + 1))
+    assert equals_file(volume)
+    assert not equals_file(volume.replace(data=data + 1))
     edited = data.copy()
     edited[1, 7, 3] += 1  # painted by a person in a slice of no renown
-    assert not is_its_file(volume.replace(data=edited))
-    assert not is_its_file(volume.replace(data=data[:2]))
-    assert not is_its_file(volume.replace(unit="µm"))
-    assert not is_its_file(volume.replace(source=None))
-    assert not is_its_file(volume.replace(source=tmp_path / "gone.tif"))
+    assert not equals_file(volume.replace(data=edited))
+    assert not equals_file(volume.replace(data=data[:2]))
+    assert not equals_file(volume.replace(unit="µm"))
+    assert not equals_file(volume.replace(source=None))
+    assert not equals_file(volume.replace(source=tmp_path / "gone.tif"))
 
 
 def test_folders_of_jobs_never_meet(tmp_path):

@@ -14,7 +14,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs import start as _train_start
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.own_files import foreign_files
+from napari_geosr.jobs.job_files import foreign_files
 
 SMALL = {"layers": 3, "width": 2, "batch_size": 2, "patch": 24, "steps": 5}
 
@@ -66,7 +66,7 @@ def test_two_that_start_at_once_get_a_folder_each(plan, begun, tmp_path):
                 steps.remove(run)
                 found.add(end.value)
     assert found == {tmp_path / "mine", tmp_path / "mine-2"}
-    assert all(JobFolder(path).is_certain() for path in found)
+    assert all(JobFolder(path).is_verified() for path in found)
 
 
 def test_what_fails_leaves_nothing_of_its_own_only(plan, tmp_path, monkeypatch):
@@ -75,7 +75,7 @@ def test_what_fails_leaves_nothing_of_its_own_only(plan, tmp_path, monkeypatch):
     with pytest.raises(GeoSRError, match="magic"):
         run_to_end(start_steps(bad, tmp_path, "mine"))
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
-    assert theirs.is_certain()
+    assert theirs.is_verified()
 
 
 def test_estimates_at_once_do_not_delete_each_others_files(plan, tmp_path, monkeypatch):

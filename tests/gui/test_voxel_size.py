@@ -97,14 +97,14 @@ def test_what_another_reader_left_out_the_file_says(
         viewer.open(path, plugin="napari")
     told, silent = viewer.layers
     row.set_layer(silent)
-    assert row._asking is not None
-    qtbot.waitUntil(lambda: row._asking is None)
+    assert row._reading is not None
+    qtbot.waitUntil(lambda: row._reading is None)
     assert "unknown" in row.question.text()
     assert not row.button.isEnabled()
 
     row.set_layer(told)
     qtbot.keyClicks(row.edges[2], "3")
-    qtbot.waitUntil(lambda: row._asking is None)
+    qtbot.waitUntil(lambda: row._reading is None)
     assert [edge.text() for edge in row.edges] == ["", "", "3"]
 
     row.set_layer(told)

@@ -23,8 +23,8 @@ needs_openvino = pytest.mark.skipif(
 
 @pytest.fixture(autouse=True)
 def any_run_is_worth_it(monkeypatch):
-    monkeypatch.setattr(backends, "WORTHWHILE_SECONDS", 0.0)
-    monkeypatch.setattr(backends, "WORTHWHILE_SPEED", 0.0)
+    monkeypatch.setattr(backends, "MIN_REMAINING_SECONDS", 0.0)
+    monkeypatch.setattr(backends, "MIN_SPEED_UP", 0.0)
 
 
 def restored(network, source, statistics, choice, **settings):
@@ -131,7 +131,7 @@ def test_auto_takes_the_faster_one(parts, monkeypatch):
     choice = Choice("auto")
     restored(*parts, choice)
     assert choice.name == "openvino"
-    monkeypatch.setattr(backends, "WORTHWHILE_SPEED", 1e9)
+    monkeypatch.setattr(backends, "MIN_SPEED_UP", 1e9)
     choice = Choice("auto")
     _, said = restored(*parts, choice)
     assert choice.name == "torch"
@@ -142,7 +142,7 @@ def test_auto_takes_the_faster_one(parts, monkeypatch):
 
 @needs_openvino
 def test_a_short_run_is_not_converted(parts, monkeypatch):
-    monkeypatch.setattr(backends, "WORTHWHILE_SECONDS", 60.0)
+    monkeypatch.setattr(backends, "MIN_REMAINING_SECONDS", 60.0)
     choice = Choice("auto")
     _, said = restored(*parts, choice)
     assert not said

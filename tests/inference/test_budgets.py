@@ -19,7 +19,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.memory import Buffers, CostModel, tile_peak
 from napari_geosr.inference.run import TiledRun
 from napari_geosr.inference.runner import choose_output, restore_tiles
-from napari_geosr.inference.tile_choice import cut_to_budget, work_of
+from napari_geosr.inference.tile_choice import cut_to_budget, work_factor
 from napari_geosr.inference.tiling import lay_out, plan
 from napari_geosr.networks import build_network
 
@@ -87,8 +87,8 @@ def test_a_run_counts_what_both_files_hold_at_any_budget():
         statistics=STATISTICS,
         budget=60 * 10**6,
     )
-    assert run.planner.buffers_of(60 * 10**6).held == 20 * 10**6
-    assert run.planner.buffers_of(90 * 10**6).held == 30 * 10**6
+    assert run.planner.buffers_for(60 * 10**6).held == 20 * 10**6
+    assert run.planner.buffers_for(90 * 10**6).held == 30 * 10**6
 
 
 def test_a_budget_is_held_by_what_a_run_says_it_takes():
@@ -120,7 +120,7 @@ def test_tiles_that_take_more_than_expected_are_cut_until_they_fit():
     found = cut_to_budget(tiles, layout, cost, buffers, budget)
     assert max(peaks(found)) <= budget
     assert sum(np.prod(tile.core_shape) for tile in found) == 32**3
-    assert work_of(found) > work_of(tiles) == 1.0
+    assert work_factor(found) > work_factor(tiles) == 1.0
     with pytest.raises(DeviceMemoryError, match="not even the smallest") as refused:
         cut_to_budget(tiles, layout, cost, buffers, 10**6)
     cut_to_budget(tiles, layout, cost, buffers, said(refused))

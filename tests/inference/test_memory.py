@@ -12,13 +12,17 @@ from hypothesis import strategies as st
 from napari_geosr.core.config import parse_bytes
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.memory import (
-    LEAST_SAFETY,
+    MIN_SAFETY,
     Buffers,
     CostModel,
     count_storage,
     measure_cost,
 )
-from napari_geosr.inference.tile_choice import ACCEPTED_FACTOR, MOST_FACTOR, choose_tile
+from napari_geosr.inference.tile_choice import (
+    ACCEPTED_FACTOR,
+    MAX_COST_FACTOR,
+    choose_tile,
+)
 from napari_geosr.inference.tiling import lay_out, plan
 from napari_geosr.networks.spec import NetworkSpec
 
@@ -56,7 +60,7 @@ def test_a_measured_tile_corrects_the_model():
     cost = CostModel(base=0.0, slope=100.0, safety=1.2, fixed=10)
     higher = cost.corrected(1000, 200_010)
     assert higher.peak(1000) == pytest.approx(200_010)
-    assert cost.corrected(1000, 20).safety == LEAST_SAFETY
+    assert cost.corrected(1000, 20).safety == MIN_SAFETY
 
 
 @st.composite
@@ -126,7 +130,7 @@ def test_tiles_that_nearly_only_compute_halos_are_refused():
         choose_tile((64,) * 3, spec, COST, 10**6)
     enough = parse_bytes(re.search(r"needs ([\d.]+ [MG]B)", str(refused.value))[1])
     choice = choose_tile((64,) * 3, spec, COST, enough)
-    assert 3 < choice.cost_factor <= MOST_FACTOR
+    assert 3 < choice.cost_factor <= MAX_COST_FACTOR
     # A region is small: the halo around it is work that cannot be saved.
     tight = (slice(0, 1),) * 3
     assert choose_tile((64,) * 3, spec, COST, 10**12, box=tight).cost_factor > 20
@@ -144,7 +148,7 @@ def test_planes_are_gathered_to_fill_chunks_of_the_target():
 
 def test_a_remembered_size_is_kept():
     spec = NetworkSpec("YX", (5, 5), (1, 1), (1, 1))
-    choice = choose_tile((1000, 1000), spec, COST, 10**12, most_voxels=90_000)
+    choice = choose_tile((1000, 1000), spec, COST, 10**12, max_voxels=90_000)
     assert choice.window_voxels <= 90_000
 
 
@@ -184,6 +188,6 @@ def test_the_largest_window_just_fits(nbytes, at_once):
         at_once=at_once,
         beyond=2,
     )
-    most = cost.most_voxels(nbytes)
+    most = cost.max_voxels(nbytes)
     assert cost.peak(most) <= nbytes
     assert cost.peak(most + 2) > nbytes

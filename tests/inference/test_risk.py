@@ -153,7 +153,7 @@ def test_an_uncertain_noise_widens_the_interval() -> None:
     assert unsure.interval[0] < sure.interval[0]
     assert unsure.interval[0] <= unsure.gain <= unsure.interval[1]
     # What was taken away is 0.95, and the noise in it cannot be more.
-    assert cells.most_noise == pytest.approx(0.95 / 0.9)
+    assert cells.max_noise_scale == pytest.approx(0.95 / 0.9)
 
 
 def test_padding_and_missing_voxels_do_not_count(rng: np.random.Generator) -> None:

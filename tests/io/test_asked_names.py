@@ -25,10 +25,10 @@ SCAN = Projections(data=np.ones((4, 2, 6), np.float32), angles=np.arange(4) * 45
 def test_a_hidden_name_is_turned_back(tmp_path: Path, name: str) -> None:
     suffix = "".join(Path(name).suffixes[-1:])
     hidden = atomic.temporary_sibling(tmp_path / name, suffix)
-    assert atomic.asked_for(f"cannot open '{hidden}': no") == (
+    assert atomic.with_user_names(f"cannot open '{hidden}': no") == (
         f"cannot open '{tmp_path / name}': no"
     )
-    assert atomic.asked_for(f"a.partial {name}") == f"a.partial {name}"
+    assert atomic.with_user_names(f"a.partial {name}") == f"a.partial {name}"
 
 
 def raising(error: Exception) -> Any:

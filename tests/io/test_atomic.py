@@ -91,11 +91,11 @@ def test_what_a_killed_process_left_of_a_set_is_removed(tmp_path, monkeypatch):
     other = hidden.temporary_sibling(hidden.temporary_sibling(tmp_path / "other.json"))
     for path in (staged, nested, other):
         path.write_text("{")
-    monkeypatch.setattr(hidden.processes, "runs_since", lambda *_: True)
+    monkeypatch.setattr(hidden.processes, "has_run_since", lambda *_: True)
     with atomic.replacing_all([report], overwrite=False) as made:
         made[report].write_text("{}")
     assert nested.exists()  # its process still writes
-    monkeypatch.setattr(hidden.processes, "runs_since", lambda *_: False)
+    monkeypatch.setattr(hidden.processes, "has_run_since", lambda *_: False)
     with atomic.replacing_all([report], overwrite=True) as made:
         made[report].write_text("{}")
     assert sorted(tmp_path.iterdir()) == sorted([report, other])

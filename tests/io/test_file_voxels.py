@@ -127,7 +127,7 @@ def test_slices_of_a_large_file_are_read_in_groups(
     path = tmp_path / "a.raw"
     path.write_bytes(stack.tobytes())
     voxels = FileVoxels(path, "<u2", 0, stack.shape)
-    monkeypatch.setattr(file_voxels._BAND, "nbytes", 6 * 40 * 2 * 20)
+    monkeypatch.setattr(file_voxels._ROW_CACHE, "nbytes", 6 * 40 * 2 * 20)
     for x in range(50):
         whole = slice(0, 6), slice(0, 40), slice(x, x + 1)
         np.testing.assert_array_equal(voxels[whole], stack[whole])
@@ -137,13 +137,13 @@ def test_slices_of_a_large_file_are_read_in_groups(
 def test_a_run_with_a_budget_keeps_no_rows(path: Path, stack: Array) -> None:
     voxels = FileVoxels(path, "<u2", 0, stack.shape)
     key = slice(0, 7), slice(0, 13), slice(2, 4)
-    with file_voxels.no_bands():
+    with file_voxels.row_cache_disabled():
         voxels[key]
-        assert file_voxels._BAND.find(voxels.place, key) is None
+        assert file_voxels._ROW_CACHE.find(voxels.place, key) is None
     voxels[key]
-    assert file_voxels._BAND.find(voxels.place, key) is not None
+    assert file_voxels._ROW_CACHE.find(voxels.place, key) is not None
     del voxels  # closed, the file needs none
-    assert file_voxels._BAND._voxels is None
+    assert file_voxels._ROW_CACHE._voxels is None
 
 
 def test_a_large_tiff_is_read_where_it_is_asked_for(lazy: Volume, stack: Array) -> None:

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from napari_geosr import io
-from napari_geosr.core.questions import reasons_against, voxel_size_question
+from napari_geosr.core.questions import implausibility_reasons, voxel_size_question
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.io.projections import read_projections
 
@@ -34,7 +34,7 @@ def test_inches_and_a_slice_distance_that_was_never_set(tmp_path: Path) -> None:
     assert volume.voxel_volume_mm3 is None
     question = voxel_size_question(volume.metadata)
     assert question is not None
-    assert question.found == "1 × 0.01 × 0.01 in"
+    assert question.size_text == "1 × 0.01 × 0.01 in"
     assert not question.may_be_right
     text = str(question)
     assert "inches" in text
@@ -59,7 +59,7 @@ def test_other_implausible_sizes(
     assert volume.unit == "pixel"
     question = voxel_size_question(volume.metadata)
     assert question is not None
-    assert reason in question.why
+    assert reason in question.reason
     assert question.may_be_right == ("dots per inch" not in reason)
 
 
@@ -107,7 +107,7 @@ def test_a_folder_of_slices_asks_as_its_slices_do(tmp_path: Path) -> None:
     question = voxel_size_question(volume.metadata)
     assert question is not None
     assert len(question.voxel_size) == 3
-    assert "96 dots per inch" in question.why
+    assert "96 dots per inch" in question.reason
 
 
 def test_pixels_of_projections(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_plausible_sizes_are_never_asked_for(
     """Between 1 nm and 10 mm, edges within a factor of 10, no default of editors."""
     nanometres = (edge * factors[0], edge * factors[1], edge)
     size = tuple(v * 1e-6 / MILLIMETRES[unit] for v in nanometres)
-    reasons, _ = reasons_against(size, unit)
+    reasons, _ = implausibility_reasons(size, unit)
     if max(nanometres) <= 1e7:
         assert all("dots per inch" in reason for reason in reasons)
     else:
@@ -141,7 +141,7 @@ def test_plausible_sizes_are_never_asked_for(
 
 @pytest.mark.parametrize("size", [0.1, 0.127, 0.2, 0.254, 0.39, 0.390625, 1.0, 2.5])
 def test_pixels_of_real_detectors_are_plausible(size: float) -> None:
-    assert reasons_against((size, size, size), "mm") == ((), True)
+    assert implausibility_reasons((size, size, size), "mm") == ((), True)
 
 
 @pytest.mark.skipif(not DATA.exists(), reason="needs the real files of ../shared/data")

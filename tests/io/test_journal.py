@@ -20,8 +20,8 @@ from napari_geosr.io.journal import Journal, journal_of, read_journal
 from napari_geosr.io.suffixes import suffix_of
 from napari_geosr.io.unfinished import (
     find_unfinished,
-    left_unfinished,
     remove_unfinished,
+    usable_unfinished,
 )
 
 SUFFIXES = [".tif", ".ome.tif", ".ome.zarr"]
@@ -44,7 +44,7 @@ import os, signal, sys
 import numpy as np
 from napari_geosr import io
 from napari_geosr.io import journal
-journal._INTERVAL = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 spec, n_noted, n_written = eval(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4])
 rest = tuple(slice(0, n) for n in spec["shape"][1:])
 with io.create(sys.argv[1], io.OutputSpec(**spec)) as output:
@@ -78,8 +78,8 @@ def killed(out: Path, *, noted: int) -> Path:
     running = out.parent / "running"
     running.mkdir()
     with pytest.MonkeyPatch.context() as often, pytest.raises(InterruptedError):  # noqa: PT012
-        often.setattr(journal, "_INTERVAL", 0.0)
-        often.setattr(journal, "_PATIENCE", 0.0)
+        often.setattr(journal, "_MIN_INTERVAL", 0.0)
+        often.setattr(journal, "_INTERVAL_FACTOR", 0.0)
         with io.create(running / out.name, io.OutputSpec(**SPEC)) as output:
             if noted >= 0:
                 kept = Journal(output)
@@ -230,7 +230,7 @@ def test_a_part_that_cannot_be_read_is_begun_again_by_who_may(tmp_path: Path) ->
     part.write_bytes(b"II*")
     with pytest.raises(ConfigError, match=r"The unfinished v\.tif .* cannot be read"):
         find_unfinished(out)
-    assert left_unfinished(out) is None
+    assert usable_unfinished(out) is None
     assert names(tmp_path) == []
 
 
@@ -278,11 +278,11 @@ def test_writing_takes_a_hundredth_and_a_minute_is_the_most_to_lose(
         kept = Journal(output)
         secured: list[float] = []
 
-        def secure() -> None:
+        def flush_to_disk() -> None:
             secured.append(clock.now)
             clock.now += seconds
 
-        monkeypatch.setattr(output, "secure", secure)
+        monkeypatch.setattr(output, "flush_to_disk", flush_to_disk)
         for _ in range(3000):
             kept.note((slice(0, 1), slice(0, 20), slice(0, 30)))
             clock.now += 0.1
@@ -295,13 +295,15 @@ def test_writing_takes_a_hundredth_and_a_minute_is_the_most_to_lose(
 def test_voxels_are_on_the_disk_before_they_are_noted(
     suffix: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
     with io.create(tmp_path / f"v{suffix}", io.OutputSpec(**SPEC)) as output:
         kept = Journal(output)
         order: list[str] = []
-        secure, write = output.secure, journal.write_text
-        monkeypatch.setattr(output, "secure", lambda: order.append("file") or secure())
+        flush_to_disk, write = output.flush_to_disk, journal.write_text
+        monkeypatch.setattr(
+            output, "flush_to_disk", lambda: order.append("file") or flush_to_disk()
+        )
         monkeypatch.setattr(
             journal,
             "write_text",
@@ -319,7 +321,9 @@ def test_voxels_are_on_the_disk_before_they_are_noted(
 def test_hidden_names_say_who_writes(tmp_path: Path) -> None:
     path = tmp_path / "v.ome.zarr"
     ours = hidden.temporary_sibling(path, ".ome.zarr")
-    assert hidden.asked_for(f"cannot write {ours.name}") == "cannot write v.ome.zarr"
+    assert (
+        hidden.with_user_names(f"cannot write {ours.name}") == "cannot write v.ome.zarr"
+    )
     ours.touch()
     assert not hidden.is_abandoned(ours)
     os.utime(ours, (1e9, 1e9))  # before this process was started: another's

@@ -187,7 +187,7 @@ def test_buffer_stays_in_its_bound(rng: np.random.Generator) -> None:
     voxels = rng.random(target.shape, dtype=np.float32)
     for z in range(16):
         buffer[z] = voxels[z]
-        assert buffer._held() <= 3000
+        assert buffer._pending_bytes() <= 3000
     np.testing.assert_array_equal(buffer[3, 2:5], voxels[3, 2:5])
     np.testing.assert_array_equal(np.asarray(buffer), voxels)
     assert buffer.n_rewrites > 0
@@ -269,7 +269,7 @@ def test_an_output_for_tiles_is_written_once_in_little_memory(
                 slice(i * t, (i + 1) * t) for i, t in zip(start, tile, strict=True)
             )
             output.array[key] = voxels[key]
-            assert not output.array._held()
+            assert not output.array._pending_bytes()
         assert output.array.n_rewrites == 0
     np.testing.assert_array_equal(io.read(tmp_path / "a.ome.zarr").data, voxels)
 

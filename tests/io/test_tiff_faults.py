@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from napari_geosr import io
 from napari_geosr.core.errors import FileError
-from napari_geosr.io.formats.tiff.reading import _quiet
+from napari_geosr.io.formats.tiff.reading import _tifffile_silenced
 
 _OPTIONS: dict[str, dict[str, Any]] = {
     "plain": {"metadata": None},
@@ -152,7 +152,7 @@ def test_missing_file_and_unknown_suffix(tmp_path: Path) -> None:
 
 def test_the_logger_speaks_again_after_overlapping_reads(caplog: Any) -> None:
     logger = logging.getLogger("tifffile")
-    first, second = _quiet(), _quiet()
+    first, second = _tifffile_silenced(), _tifffile_silenced()
     first.__enter__()
     second.__enter__()
     first.__exit__(None, None, None)

@@ -28,8 +28,8 @@ def operation(*_):
     time.sleep(100)
     yield
 run._operation = operation
-estimate._LOOK = estimate._GRACE = 0.1
-estimate._LONGEST = float(sys.argv[3])
+estimate._CHECK_INTERVAL = estimate._GRACE_PERIOD = 0.1
+estimate._MAX_LIFETIME = float(sys.argv[3])
 estimate.main(sys.argv[1], int(sys.argv[2]))
 """
 #: Begins one, in the place of napari.
@@ -104,10 +104,10 @@ def test_it_says_what_trains_beside_it(
 
     def begin(words: Any, **_: Any) -> subprocess.Popen[bytes]:
         for step in training():
-            run._write_down(JobFolder(words[-2]), step)
+            run._record_step(JobFolder(words[-2]), step)
         return real([sys.executable, "-c", ""])
 
     real = subprocess.Popen
     monkeypatch.setattr(subprocess, "Popen", begin)
     found = run_to_end(estimate.estimate_steps(VALUES))
-    assert found.beside == ("foam",)
+    assert found.concurrent == ("foam",)

@@ -14,7 +14,7 @@ import pytest
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.own_files import foreign_files
+from napari_geosr.jobs.job_files import foreign_files
 
 
 @pytest.fixture
@@ -64,11 +64,11 @@ def test_a_job_elsewhere_lives_as_long_as_it_beats(
 
 
 def test_requests_come_and_go(job: JobFolder) -> None:
-    assert job.requested() == ""
+    assert job.pending_request() == ""
     job.request("pause")
-    assert job.requested() == "pause"
+    assert job.pending_request() == "pause"
     job.clear_request()
-    assert job.requested() == ""
+    assert job.pending_request() == ""
 
 
 def test_events_are_read_from_where_one_stopped(job: JobFolder) -> None:
@@ -118,5 +118,5 @@ def test_who_has_seen_a_job_writes_no_state(tmp_path: Path) -> None:
     assert (job.path / "job.json").read_bytes() == before
     assert foreign_files(job.path) == []
     with job.hold():
-        job.take("running")  # what it makes now, nobody has seen
+        job.claim("running")  # what it makes now, nobody has seen
     assert not job.status().seen

@@ -13,7 +13,7 @@ import tifffile
 from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index
-from napari_geosr.jobs.facts import moved
+from napari_geosr.jobs.facts import relocate_paths
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
@@ -42,7 +42,9 @@ def job(tmp_path: Path) -> JobFolder:
         threads=1,
     )
     wanted = TrainJob(method="noise2noise", training=config)
-    made = JobFolder.create(folder, wanted.to_values(), name="foam", is_mine=True)
+    made = JobFolder.create(
+        folder, wanted.to_values(), name="foam", allow_existing=True
+    )
     index.register(made)
     return made
 
@@ -142,8 +144,8 @@ def test_paths_as_other_systems_write_them() -> None:
         "a": [r"C:\jobs\x\data\s.tif", r"C:\jobs\xy\s.tif"],
         "b": {"c": r"C:\jobs\x", "d": 3, "e": None},
     }
-    assert moved(values, r"C:\jobs\x", "/new") == {
+    assert relocate_paths(values, r"C:\jobs\x", "/new") == {
         "a": ["/new/data/s.tif", r"C:\jobs\xy\s.tif"],
         "b": {"c": "/new", "d": 3, "e": None},
     }
-    assert moved(values, "", "/new") == values
+    assert relocate_paths(values, "", "/new") == values

@@ -16,7 +16,7 @@ from napari_geosr.core.steps import run_to_end
 from napari_geosr.io import atomic
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
+from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.models import zoo
 
@@ -71,7 +71,7 @@ def test_a_damaged_state_is_kept_aside_when_the_job_goes_on(
     assert again.status().can_resume
     assert "job.json is damaged" in again.status().message
     with again.hold():
-        again.take("running")
+        again.claim("running")
     assert again.status().state == "running"
     assert (bad.path / "job.json.damaged").read_bytes() == content
 
@@ -143,10 +143,10 @@ def test_facts_that_cannot_be_read_now_are_not_lost(
         raise PermissionError(13, "used by another process")
 
     with monkeypatch.context() as patch:
-        patch.setattr(atomic, "_PATIENCE", 0.05)
+        patch.setattr(atomic, "_RETRY_SECONDS", 0.05)
         patch.setattr(Path, "read_bytes", refuse)
         with pytest.raises(FileError, match=r"job\.json cannot be read"):
-            good.beat(done=5)
+            good.send_heartbeat(done=5)
         assert good.status().state == "interrupted"
     assert (good.path / "job.json").read_text() == before
 
@@ -197,7 +197,7 @@ def test_a_job_of_others_writes_nothing_outside_of_its_folder(
                 "scans": {"restore": str(tmp_path / "thesis.tif"), "overwrite": True},
             }
         )
-    refuse_outputs_elsewhere(bad)  # whoever made it wanted it there
+    check_output_paths(bad)  # whoever made it wanted it there
     shutil.move(bad.path, tmp_path / "moved")
     with pytest.raises(JobError, match="outside the job folder"):
         run_to_end(run_steps(JobFolder(tmp_path / "moved")))
@@ -205,7 +205,7 @@ def test_a_job_of_others_writes_nothing_outside_of_its_folder(
     moved = JobFolder(tmp_path / "moved")
     with moved.hold():
         moved.replace_values({"operation": "train from projections", "scans": inside})
-    refuse_outputs_elsewhere(moved)
+    check_output_paths(moved)
 
 
 def test_a_job_whose_result_is_a_link_is_not_run(

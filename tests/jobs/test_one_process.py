@@ -126,10 +126,10 @@ def test_a_job_that_lives_elsewhere_is_not_taken(job: JobFolder) -> None:
 
 def test_a_cancel_just_after_the_turn_is_not_lost(job: JobFolder) -> None:
     with job.hold():
-        job.take("queued")
+        job.claim("queued")
         job.request("cancel")
-        job.take("running")
-        assert job.requested() == "cancel"
+        job.claim("running")
+        assert job.pending_request() == "cancel"
 
 
 def test_what_was_asked_of_a_dead_process_is_forgotten(job: JobFolder) -> None:
@@ -137,8 +137,8 @@ def test_what_was_asked_of_a_dead_process_is_forgotten(job: JobFolder) -> None:
     job.set_state("running", pid=os.getpid(), host=host, started=1.0)
     job.request("cancel")
     with job.hold():
-        job.take("queued")
-    assert job.requested() == ""
+        job.claim("queued")
+    assert job.pending_request() == ""
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGTERM")

@@ -12,7 +12,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.errors import JobError
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
-from napari_geosr.jobs.own_files import foreign_files
+from napari_geosr.jobs.job_files import foreign_files
 
 
 @pytest.mark.parametrize(

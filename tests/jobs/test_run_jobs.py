@@ -26,8 +26,8 @@ from napari_geosr.jobs.handover import (
     job_from_run_steps,
     plain_name,
 )
-from napari_geosr.jobs.kinds import how_it_resumes, read_job
-from napari_geosr.jobs.own_files import foreign_files
+from napari_geosr.jobs.job_files import foreign_files
+from napari_geosr.jobs.kinds import describe_resume, read_job
 from napari_geosr.jobs.run import run_steps
 from napari_geosr.jobs.settings import change_training
 from napari_geosr.operations import reconstruct as tomography
@@ -115,7 +115,7 @@ def test_a_restoration_goes_on_as_a_job(
         LayerVolume(volume),
         SETTINGS,
         known_by_voxels=volume.source is None,
-        left=done.volume,
+        finished_part=done.volume,
     )
     folder = run_to_end(
         job_from_run_steps(stopped, own_home / "jobs", start=False, progress=(2, 9))
@@ -143,17 +143,17 @@ def test_a_job_killed_after_its_last_step_keeps_no_parts(
     volume = io.read(scan)
     done = stopped_restoration(volume)
     stopped = StoppedRestoration(
-        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=done.volume
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, finished_part=done.volume
     )
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     part = folder / "data" / "part.zarr"
     assert part.exists()
-    assert how_it_resumes("restore", folder) == "resumes from the finished tiles"
+    assert describe_resume("restore", folder) == "resumes from the finished tiles"
     (folder / "result").mkdir()
     io.write(volume, folder / "result" / "scan_ct-denoise.ome.tif")
     assert tiles_of(JobFolder(folder)) == 0
     assert list((folder / "data").iterdir()) == []
-    assert how_it_resumes("restore", folder) == "starts again from the beginning"
+    assert describe_resume("restore", folder) == "starts again from the beginning"
 
 
 def test_only_parts_of_the_job_itself_are_removed(tmp_path: Path) -> None:
@@ -167,7 +167,7 @@ def test_a_finished_result_is_kept_as_a_job_too(own_home: Path, scan: Path) -> N
     volume = io.read(scan)
     whole = run_to_end(restoration.restore_steps(volume, SETTINGS))
     stopped = StoppedRestoration(
-        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=whole.volume
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, finished_part=whole.volume
     )
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     job = JobFolder(folder)
@@ -180,8 +180,8 @@ def test_a_finished_result_is_kept_as_a_job_too(own_home: Path, scan: Path) -> N
 def test_a_restoration_job_is_paused_and_resumed_by_its_journal(
     own_home: Path, scan: Path, small_tiles: None, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(journals, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journals, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journals, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journals, "_INTERVAL_FACTOR", 0.0)
     values = {
         "operation": "restore",
         "method": "ct-denoise",
@@ -229,7 +229,9 @@ def test_a_reconstruction_goes_on_as_a_job(
     )
     done = stopped_at(steps, 3, said)
     assert not done.complete
-    stopped = StoppedReconstruction("scan", projections, {}, config, left=done.volume)
+    stopped = StoppedReconstruction(
+        "scan", projections, {}, config, finished_part=done.volume
+    )
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     job = JobFolder(folder)
     assert 0 < tiles_of(job) < sum(1 for _ in range(24))
@@ -351,7 +353,10 @@ def test_a_series_goes_on_as_a_job(own_home: Path, tmp_path: Path) -> None:
     done = stopped_at(steps, 1, said)
     assert not done.complete
     stopped = StoppedRestoration(
-        LayerVolume(volume, whole=True), config, known_by_voxels=False, left=done.volume
+        LayerVolume(volume, whole=True),
+        config,
+        known_by_voxels=False,
+        finished_part=done.volume,
     )
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     assert tiles_of(JobFolder(folder)) == 2
@@ -375,8 +380,8 @@ def test_standard_deviations_go_on_as_well(
         LayerVolume(volume),
         config,
         known_by_voxels=False,
-        left=whole.volume,
-        left_deviation=whole.deviation,
+        finished_part=whole.volume,
+        part_deviation=whole.deviation,
     )
     folder = run_to_end(job_from_run_steps(stopped, own_home / "jobs", start=False))
     assert tiles_of(JobFolder(folder)) == 0
@@ -424,7 +429,7 @@ def test_tiles_are_still_there_when_no_job_could_be_made(
     done = stopped_restoration(volume)
     before = np.array(done.volume.data)
     stopped = StoppedRestoration(
-        LayerVolume(volume), SETTINGS, known_by_voxels=False, left=done.volume
+        LayerVolume(volume), SETTINGS, known_by_voxels=False, finished_part=done.volume
     )
 
     def full(*_args, **_kwargs):

@@ -47,7 +47,7 @@ def test_a_long_stage_without_steps_gives_signs_of_life(
     monkeypatch.setattr(run, "_operation", export)
     run_to_end(run.run_steps(job))
     assert ages[0] < 0.3
-    assert "signs of life" not in str(threading.enumerate())
+    assert "heartbeats" not in str(threading.enumerate())
 
 
 def test_a_waiting_job_gives_signs_of_life(
@@ -97,7 +97,7 @@ def test_two_threads_lose_no_fact(job: JobFolder) -> None:
 
     def beat() -> None:
         for _ in range(50):
-            job.beat()
+            job.send_heartbeat()
 
     beats = [threading.Thread(target=count), threading.Thread(target=beat)]
     for thread in beats:
@@ -154,7 +154,7 @@ def test_a_sign_of_life_that_cannot_be_written_ends_no_training(
 
     def training(*_: Any) -> Generator[Step, None, Path | None]:
         with monkeypatch.context() as patch:
-            patch.setattr(JobFolder, "beat", refuse)
+            patch.setattr(JobFolder, "send_heartbeat", refuse)
             yield Step(1, 9)
             yield Step(2, 9)
             yield StageStarted(message="Writing the model")

@@ -19,8 +19,8 @@ from napari_geosr.learning.methods.adapt import (
     hidden_neighbours,
     photon_skewness,
 )
-from napari_geosr.learning.noise_input import as_arrays
-from napari_geosr.learning.recorruption import STRENGTH, recorrupted
+from napari_geosr.learning.noise_input import noise_arrays
+from napari_geosr.learning.recorruption import STRENGTH, recorrupt
 from napari_geosr.physics.correlated_noise import noise_like
 
 
@@ -36,9 +36,9 @@ def test_input_and_target_share_no_noise(along: float, level: float, seed: int) 
     correlation = {"z": 0.0, "y": along, "x": along}
     shape = (5, 96, 96)
     scan = (level * noise_like(shape, correlation, rng)).astype(np.float32)
-    told = as_arrays(Noise(level, 4.0, correlation=correlation))
+    told = noise_arrays(Noise(level, 4.0, correlation=correlation))
     numbers = np.arange(5).reshape(-1, 1, 1)
-    found = recorrupted({"source": scan, "slices": numbers, **told}, rng, deep=False)
+    found = recorrupt({"source": scan, "slices": numbers, **told}, rng, deep=False)
     given, wanted = found["source"][2], found["target"][0]
     variance = level**2
     assert given.var() == pytest.approx((1 + STRENGTH**2) * variance, rel=0.15)
@@ -55,9 +55,9 @@ def test_input_and_target_share_no_noise(along: float, level: float, seed: int) 
 def test_a_clean_scan_stays_what_it_is(deep: bool) -> None:
     rng = np.random.default_rng(0)
     scan = rng.normal(size=(1, 8, 16, 16) if deep else (3, 16, 16)).astype(np.float32)
-    told = as_arrays(Noise(0.0, 1.0))
+    told = noise_arrays(Noise(0.0, 1.0))
     sample = {"source": scan, "slices": np.arange(3).reshape(-1, 1, 1), **told}
-    found = recorrupted(sample, rng, deep=deep)
+    found = recorrupt(sample, rng, deep=deep)
     np.testing.assert_array_equal(found["source"], scan)
     np.testing.assert_array_equal(found["target"], scan[:1] if deep else scan[1:2])
 
@@ -68,9 +68,9 @@ def test_a_slice_that_is_there_twice_gets_the_same_noise() -> None:
     sample = {
         "source": np.zeros((3, 16, 16), np.float32),
         "slices": np.array([1, 0, 1]).reshape(-1, 1, 1),
-        **as_arrays(noise()),
+        **noise_arrays(noise()),
     }
-    found = recorrupted(sample, rng, deep=False)["source"]
+    found = recorrupt(sample, rng, deep=False)["source"]
     np.testing.assert_array_equal(found[0], found[2])
     assert not np.array_equal(found[0], found[1])
 

@@ -214,7 +214,7 @@ def test_finer_voxels(
     assert {"cycle", "identity", "consistency"} <= set(losses)
     method = trainer.method
     fine = torch.randn(1, 1, *(2 * n for n in trainer.patches.edge))
-    assert method.back(fine).shape[2:] == trainer.patches.edge
+    assert method.backward(fine).shape[2:] == trainer.patches.edge
     assert np.isfinite(trainer._validate())
 
 
@@ -227,11 +227,11 @@ def test_consistency_is_the_mean_of_finer_voxels(
     method = trainer.method
     source = torch.randn(2, 1, 8, 8)
     fine = source.repeat_interleave(2, -1).repeat_interleave(2, -2)
-    method.forth = lambda x: fine if x.shape[-1] == 8 else x
+    method.forward = lambda x: fine if x.shape[-1] == 8 else x
     batch = {"source": source, "target": fine}
     _, losses, _ = method.generator_loss(batch)
     assert float(losses["consistency"].detach()) == pytest.approx(0, abs=1e-6)
-    method.forth = lambda _x: fine + 0.5
+    method.forward = lambda _x: fine + 0.5
     _, losses, _ = method.generator_loss(batch)
     assert float(losses["consistency"].detach()) == pytest.approx(0.5, abs=1e-5)
 

@@ -56,10 +56,10 @@ def trackers(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Tracker]]:
 def test_processes_add_up_also_one_that_was_killed(tmp_path: Path) -> None:
     kept = tmp_path / "energy.json"
     killed = Meter("FRA")
-    killed.go_on(kept, 0)
+    killed.resume(kept, 0)
     killed.__enter__()  # and never left
     second = Meter("FRA")
-    second.go_on(kept, 7)
+    second.resume(kept, 7)
     with second:
         pass
     figures = second.figures()
@@ -86,7 +86,7 @@ def test_where_codecarbon_says_nothing_nothing_is_known(
     monkeypatch.setattr(codecarbon, "OfflineEmissionsTracker", lambda **_: silent)
     (tmp_path / "energy.json").write_text("not json")
     meter = Meter("FRA")
-    meter.go_on(tmp_path / "energy.json", 3)
+    meter.resume(tmp_path / "energy.json", 3)
     with meter:
         pass
     figures = meter.figures()

@@ -15,17 +15,17 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning import architecture
 from napari_geosr.learning.architecture import (
-    for_the_bundle,
+    merged_for_export,
     network_kwargs,
-    networks_that,
-    remark_on,
+    networks_supporting,
+    training_remark,
     upscale_factors,
 )
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.networks import NETWORKS, build_network
 
 PAIR: dict[str, Any] = {"source": ["a.tif"], "target": ["b.tif"]}
-FINER = networks_that(lambda name: 8 in upscale_factors(name))
+FINER = networks_supporting(lambda name: 8 in upscale_factors(name))
 
 
 def check(method: str, **settings: Any) -> None:
@@ -158,7 +158,7 @@ def test_a_network_that_cannot_be_trained_is_not_suggested(own_network: Any) -> 
         upscale_factor=(Literal[2, 8], 2),
         format=(str, Field()),
     )
-    assert name not in networks_that(lambda found: 8 in upscale_factors(found))
+    assert name not in networks_supporting(lambda found: 8 in upscale_factors(found))
     assert upscale_factors(name) == (2, 8)
 
 
@@ -237,13 +237,13 @@ def test_a_step_of_every_method_moves_the_network(
 
 def test_bundles_get_what_is_merged() -> None:
     network = build_network("rep_sr", ndim=2, features=2, blocks=1)
-    plain, kwargs = for_the_bundle(network, {"merged": False})
+    plain, kwargs = merged_for_export(network, {"merged": False})
     assert kwargs == {**network.config.model_dump(mode="json"), "merged": True}
     assert type(plain.tail) is torch.nn.Conv2d
-    assert remark_on(plain)
+    assert training_remark(plain)
     other = build_network("light_sr", ndim=2, features=2)
-    assert for_the_bundle(other, {"ndim": 2}) == (other, {"ndim": 2})
-    assert remark_on(other) == ""
+    assert merged_for_export(other, {"ndim": 2}) == (other, {"ndim": 2})
+    assert training_remark(other) == ""
 
 
 def test_a_broken_network_of_others_is_not_suggested(
@@ -257,4 +257,4 @@ def test_a_broken_network_of_others_is_not_suggested(
         return fields(name)
 
     monkeypatch.setattr(architecture, "network_fields", broken)
-    assert "rep_sr" not in networks_that(lambda name: 2 in upscale_factors(name))
+    assert "rep_sr" not in networks_supporting(lambda name: 2 in upscale_factors(name))

@@ -17,7 +17,7 @@ from napari_geosr.learning.losses.euler import euler_number
 from napari_geosr.learning.losses.morphology import (
     dilated,
     eroded,
-    signed_depth,
+    signed_distance,
     soft_skeleton,
 )
 from napari_geosr.learning.losses.terms import (
@@ -201,7 +201,7 @@ def test_porosity_is_compared_in_boxes_by_hand() -> None:
 def test_depths_count_voxels_from_the_wall() -> None:
     slab = np.zeros((12, 5))
     slab[:6] = 1
-    column = signed_depth(batch(slab), 4)[0, 0, :, 2].tolist()
+    column = signed_distance(batch(slab), 4)[0, 0, :, 2].tolist()
     assert column == [4, 4, 4, 3, 2, 1, -1, -2, -3, -4, -4, -4]
 
 

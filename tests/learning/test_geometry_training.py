@@ -19,7 +19,7 @@ from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.losses.choice import parse_losses
 from napari_geosr.learning.losses.terms import TERMS
 from napari_geosr.learning.methods import METHODS, config_class, loss_title
-from napari_geosr.learning.phases import phases_of, widest_radius
+from napari_geosr.learning.phases import find_phases, widest_radius
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.learning.target_loss import TargetLoss, TargetLossConfig
 
@@ -106,7 +106,7 @@ def test_the_ramp() -> None:
     found = [loss.share("euler", at) for at in (0, 0.2, 0.3, 0.6, 1)]
     assert found == pytest.approx([0, 0, 0.25, 1, 1])
     assert loss.share("l1", 0.0) == 1
-    loss.go_to(SimpleNamespace(step=4, steps=10))  # type: ignore[arg-type]
+    loss.set_progress(SimpleNamespace(step=4, steps=10))  # type: ignore[arg-type]
     assert loss.share("euler") == pytest.approx(0.5)
     at_once = TargetLoss(TargetLossConfig(loss="l1,euler", ramp_from=0, ramp_to=0))
     assert at_once.share("euler", 0.0) == 1
@@ -125,7 +125,7 @@ def two_phases(dark: float = 10.0, bright: float = 50.0) -> Volume:
 
 
 def test_phases_are_those_of_all_targets_together() -> None:
-    found = phases_of([two_phases(), two_phases(12.0)])
+    found = find_phases([two_phases(), two_phases(12.0)])
     assert 20 < found.threshold < 40
     assert found.dark == pytest.approx(11, abs=0.2)
     assert found.dark_share == pytest.approx(0.25)
@@ -136,7 +136,7 @@ def test_phases_are_those_of_all_targets_together() -> None:
     assert scaled.bright - scaled.dark == pytest.approx((found.bright - found.dark) / 4)
     flat = Volume(np.ones((3, 8, 8), np.float32), "ZYX", name="flat")
     with pytest.raises(VolumeError, match="flat.: all grey values are the same"):
-        phases_of([flat])
+        find_phases([flat])
 
 
 def test_whoever_needs_the_radius_has_it_measured(
@@ -145,16 +145,16 @@ def test_whoever_needs_the_radius_has_it_measured(
     wide = np.pad(np.zeros((4, 40, 30)), ((0, 0), (5, 5), (5, 5)), constant_values=9)
     target = Volume(wide.astype(np.float32), "ZYX", name="it")
     config = TargetLossConfig(loss="l1,euler")
-    assert TargetLoss(config).look([target]) == []
+    assert TargetLoss(config).inspect([target]) == []
     monkeypatch.setattr(TERMS.load("euler"), "NEEDS_RADIUS", True, raising=False)
-    (sentence,) = TargetLoss(config).look([target])
+    (sentence,) = TargetLoss(config).inspect([target])
     assert "--radius to as much as 14" in sentence
 
 
 def test_what_is_odd_about_phases_is_said() -> None:
     def said(loss: str, values: Any, **more: Any) -> list[str]:
         volume = Volume(np.asarray(values, np.float32), "ZYX", name="it")
-        return TargetLoss(TargetLossConfig(loss=loss, **more)).look([volume])
+        return TargetLoss(TargetLossConfig(loss=loss, **more)).inspect([volume])
 
     slab = two_phases().data
     assert said(ALL, slab) == []
@@ -309,10 +309,10 @@ def test_a_loss_that_begins_is_not_averaged_with_steps_before() -> None:
         assert (report.memory, report.learning_rate) == (5, 1e-3)
         return dict(report.losses)
 
-    clock.note({"loss": 2.0})
-    clock.note({"loss": 4.0, "euler": 1.0})
+    clock.add_losses({"loss": 2.0})
+    clock.add_losses({"loss": 4.0, "euler": 1.0})
     assert losses(1.0) == {"loss": 3.0, "euler": 1.0}
-    clock.note({"loss": 5.0})
+    clock.add_losses({"loss": 5.0})
     assert losses(2.0) == {"loss": 5.0}
 
 

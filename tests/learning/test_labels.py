@@ -16,14 +16,14 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import read
-from napari_geosr.learning.labels import check_labels, wrong_label
+from napari_geosr.learning.labels import check_labels, invalid_label
 from napari_geosr.learning.losses.labels import cross_entropy, mean_dice
 from napari_geosr.learning.methods.supervised import Config, Method
 from napari_geosr.models import bundle
 from napari_geosr.operations.train import TrainJob
 from napari_geosr.operations.train.figures.labels import label_figures
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
-from napari_geosr.operations.train.run import _weights_of
+from napari_geosr.operations.train.run import _starting_weights
 
 PAIR: dict[str, Any] = {"source": ["a.tif"], "target": ["b.tif"]}
 SMALL: dict[str, Any] = {"batch_size": 2, "patch": 16, "device": "cpu", "threads": 1}
@@ -105,8 +105,8 @@ def test_output_channels_are_set_by_labels_alone() -> None:
     ],
 )
 def test_wrong_labels_are_named(values: Any, wrong: str) -> None:
-    assert wrong in wrong_label(values, 3)
-    assert bool(wrong) is bool(wrong_label(values, 3))
+    assert wrong in invalid_label(values, 3)
+    assert bool(wrong) is bool(invalid_label(values, 3))
     volume = Volume(np.tile(values, (2, 3, 1)), "ZYX", name="phases")
     if wrong:
         with pytest.raises(VolumeError, match=rf"phases.*{wrong}"):
@@ -124,8 +124,8 @@ def test_a_loss_that_does_not_apply_is_said(phases: Path) -> None:
     volumes = {"target": [read(phases)]}
     plain = Method(Config.create(**PAIR, labels=2))
     other = Method(Config.create(**PAIR, labels=2, loss="ssim"))
-    assert plain.look(volumes) == []
-    assert "ssim does not apply" in other.look(volumes)[0]
+    assert plain.inspect(volumes) == []
+    assert "ssim does not apply" in other.inspect(volumes)[0]
 
 
 def test_grey_values_are_refused_before_the_start(noisy_pair: Any) -> None:
@@ -233,7 +233,7 @@ def test_it_can_be_trained_further(labelled: Any) -> None:
     assert settings["labels"] == 2
     config = Config.create(**PAIR, **settings)
     Method.check(config)
-    assert _weights_of(config, Method(config))
+    assert _starting_weights(config, Method(config))
 
 
 def test_models_from_before_there_were_labels_can_too() -> None:
@@ -241,7 +241,7 @@ def test_models_from_before_there_were_labels_can_too() -> None:
     settings = fine_tune_settings("foam-denoise")
     assert "labels" not in settings
     config = Config.create(**PAIR, **settings)
-    assert _weights_of(config, Method(config))
+    assert _starting_weights(config, Method(config))
 
 
 def test_figures_of_more_labels_have_no_threshold_beside_them() -> None:

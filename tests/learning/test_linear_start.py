@@ -15,7 +15,7 @@ from napari_geosr.networks import build_network
 
 def batches(draw: Any, **method: Any) -> Any:
     """What `begin` needs of the samples: `draw` makes them from a generator."""
-    settings = {"begins_linear": True, "labels": 1, **method}
+    settings = {"fits_last_layer": True, "labels": 1, **method}
     return SimpleNamespace(
         patches=None,
         method=SimpleNamespace(
@@ -51,7 +51,7 @@ def test_it_is_the_wiener_filter_of_the_noise(residual: bool, noise: float) -> N
         "msdnet", adjacent_slices=3, depth=4, width=2, residual=residual
     )
     drawn = batches(two_scans(noise))
-    assert linear_start.begin(network, drawn, ndim=2)
+    assert linear_start.fit_last_layer(network, drawn, ndim=2)
     x = torch.from_numpy(two_scans(noise)(np.random.default_rng(9))["source"])[None]
     with torch.no_grad():
         found = network(x)[0, 0]
@@ -72,7 +72,7 @@ def test_voxels_that_are_not_masked_do_not_count() -> None:
 
     torch.manual_seed(0)
     network = build_network("msdnet", depth=2)
-    assert linear_start.begin(network, batches(draw), ndim=2)
+    assert linear_start.fit_last_layer(network, batches(draw), ndim=2)
     x = torch.randn(1, 1, 24, 24)
     with torch.no_grad():
         torch.testing.assert_close(network(x), 2 * x + 3, rtol=0.02, atol=0.05)
@@ -87,7 +87,7 @@ def test_where_it_cannot_be_fitted_weights_stay(case: str) -> None:
     if case == "other ends":
         name, kwargs = "unet", {"adjacent_slices": 3, "features": 4}
     elif case == "other methods":
-        method = {"begins_linear": False}
+        method = {"fits_last_layer": False}
     elif case == "labels":
         method = {"labels": 3}
     elif case == "odd values":
@@ -102,11 +102,11 @@ def test_where_it_cannot_be_fitted_weights_stay(case: str) -> None:
         def draw(rng: np.random.Generator) -> dict[str, Any]:
             return {n: np.zeros_like(a) for n, a in two_scans(1)(rng).items()}
 
-        assert linear_start.begin(network, batches(draw), ndim=2)
+        assert linear_start.fit_last_layer(network, batches(draw), ndim=2)
         with torch.no_grad():
             assert not network(torch.randn(1, 3, 8, 8)).abs().max() > 1e-6
         return
-    assert not linear_start.begin(network, batches(draw, **method), ndim=2)
+    assert not linear_start.fit_last_layer(network, batches(draw, **method), ndim=2)
     for key, value in network.state_dict().items():
         torch.testing.assert_close(value, before[key], rtol=0, atol=0)
 

@@ -10,7 +10,7 @@ import torch
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.blind_spots import BlindSpots, _one_of, line_offsets
+from napari_geosr.learning.blind_spots import BlindSpots, _random_visible, line_offsets
 from napari_geosr.learning.methods.noise2void import Config, Method
 from napari_geosr.learning.patches import Patches
 
@@ -243,7 +243,7 @@ def test_the_one_voxel_that_is_left_is_found(rng: np.random.Generator) -> None:
     blind[1] = True
     blind[1, 0, 0] = False
     every = np.argwhere(blind)
-    values = _one_of(patch, blind, every, np.array((0, 5, 5)), rng)
+    values = _random_visible(patch, blind, every, np.array((0, 5, 5)), rng)
     assert (values == patch[1, 0, 0]).all()
 
 

@@ -13,7 +13,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.methods.noise2noise import Config
-from napari_geosr.learning.noise_input import as_arrays, restored
+from napari_geosr.learning.noise_input import apply_network, noise_arrays
 from napari_geosr.learning.patches import Patches
 from napari_geosr.networks import build_network, set_network_noise
 from napari_geosr.networks._bound import NoiseBound
@@ -44,10 +44,10 @@ def test_a_patch_is_restored_as_a_volume_of_that_noise(wrapped: bool) -> None:
         network = NoiseBound(wild(inner), 4.0)
     x = torch.randn(2, 3, 16, 16)
     other = NOISE.scaled(0.3)
-    told = [as_arrays(NOISE), as_arrays(other)]
+    told = [noise_arrays(NOISE), noise_arrays(other)]
     batch = {k: torch.from_numpy(np.stack([t[k] for t in told])) for k in told[0]}
     with torch.no_grad():
-        found = restored(network, {"source": x, **batch})
+        found = apply_network(network, {"source": x, **batch})
         for i, noise in enumerate((NOISE, other)):
             set_network_noise(network, noise)
             torch.testing.assert_close(found[i : i + 1], network(x[i : i + 1]))
@@ -57,8 +57,10 @@ def test_a_patch_is_restored_as_a_volume_of_that_noise(wrapped: bool) -> None:
 def test_others_are_given_the_patch_alone() -> None:
     network = wild(build_network("msdnet", ndim=2, depth=2, width=1))
     x = torch.randn(1, 1, 16, 16)
-    told = {k: torch.from_numpy(v)[None] for k, v in as_arrays(NOISE).items()}
-    torch.testing.assert_close(restored(network, {"source": x, **told}), network(x))
+    told = {k: torch.from_numpy(v)[None] for k, v in noise_arrays(NOISE).items()}
+    torch.testing.assert_close(
+        apply_network(network, {"source": x, **told}), network(x)
+    )
 
 
 def test_samples_bring_the_noise_of_their_input_as_they_are_turned() -> None:
@@ -70,7 +72,7 @@ def test_samples_bring_the_noise_of_their_input_as_they_are_turned() -> None:
     )
     grey = patches.grey["source"]
     raw = NOISE.standardised(-grey.mean / grey.std, 1 / grey.std)
-    patches.tell({"source": [raw], "target": [raw.scaled(2)]})
+    patches.set_noise({"source": [raw], "target": [raw.scaled(2)]})
     seen = set()
     for seed in range(12):
         rng = np.random.default_rng(seed)

@@ -9,7 +9,7 @@ import torch
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.methods import METHODS, config_class
-from napari_geosr.learning.running_statistics import left_alone
+from napari_geosr.learning.running_statistics import frozen_statistics
 from napari_geosr.networks import build_network
 
 UNET: dict[str, Any] = {
@@ -34,7 +34,7 @@ def test_left_alone_they_norm_by_the_batch_and_remember_nothing() -> None:
     network = build_network("unet", levels=1, features=2, batch_norm=True).train()
     x = 3 + torch.randn(2, 1, 8, 8, generator=torch.manual_seed(0))
     before = mean_seen(network)
-    with torch.no_grad(), left_alone(network):
+    with torch.no_grad(), frozen_statistics(network):
         alone = network(x)
     assert torch.equal(mean_seen(network), before)
     with torch.no_grad():
@@ -45,7 +45,7 @@ def test_left_alone_they_norm_by_the_batch_and_remember_nothing() -> None:
 def test_a_failure_in_there_leaves_them_as_they_were() -> None:
     network = build_network("unet", levels=1, features=2, batch_norm=True)
     momentum = network.down[0][1].momentum
-    with pytest.raises(KeyError), left_alone(network):
+    with pytest.raises(KeyError), frozen_statistics(network):
         raise KeyError
     assert network.down[0][1].momentum == momentum != 0
 

@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled, TrainingError
 from napari_geosr.learning.sinogram_fit import (
     FitSettings,
     SinogramFit,
-    circle_of,
+    field_of_view,
     fit_slices,
     roughness,
     variation,
@@ -59,7 +59,7 @@ def psnr(found: torch.Tensor, clean: torch.Tensor, circle: torch.Tensor) -> floa
 @pytest.mark.slow
 def test_it_beats_fbp_in_the_same_circle_with_few_projections() -> None:
     clean, geometry, sinogram, fbp = scene()
-    circle = circle_of(geometry, "cpu")
+    circle = field_of_view(geometry, "cpu")
     found = fit_slices(sinogram, geometry, fbp, FitSettings(iterations=120))
     ours, theirs = psnr(found, clean, circle), psnr(fbp, clean, circle)
     positive = psnr(fbp.clamp(min=0), clean, circle)
@@ -74,7 +74,7 @@ def test_an_untrained_fit_is_near_its_start() -> None:
     """The last layer is zero: nothing saturates before the first step."""
     _, geometry, sinogram, fbp = scene(n=24)
     fit = SinogramFit(sinogram, geometry, fbp, FitSettings())
-    circle = circle_of(geometry, "cpu")
+    circle = field_of_view(geometry, "cpu")
     start = fbp.clamp(min=0) * circle
     assert np.corrcoef(fit.slices().ravel(), start.ravel())[0, 1] > 0.98
 

@@ -26,9 +26,9 @@ CASES: dict[str, tuple[str, ...]] = {
     "volume": ("scan.tif", "--voxel-size", "4,2,2", "--unit", "µm"),
     "pixel": ("scan.tif",),
     "image": ("image.tif", "--voxel-size", "0.002,0.002", "--unit", "mm"),
-    "band": (
+    "interval": (
         *("scan.tif", "--voxel-size", "4,2,2", "--unit", "µm"),
-        *("--uncertainty", "deviation.tif", "--band-factor", "1.5"),
+        *("--uncertainty", "deviation.tif", "--interval-factor", "1.5"),
     ),
     "spread": (
         *("image.tif", "--voxel-size", "2,2", "--unit", "µm"),

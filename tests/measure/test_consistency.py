@@ -224,7 +224,7 @@ def test_boxes_change_nothing(foam, monkeypatch):
     changed, _ = painted(fine, mask, 6, 0.2, (2, 2, 2))
     scan = scan_of(fine, (2, 2, 2), (0.4, 0.6, 0.6), 0.15)
     found, residual = compare(scan, changed, (2, 2, 2))
-    monkeypatch.setattr(redegrade, "_MOST_VOXELS", 1 << 19)
+    monkeypatch.setattr(redegrade, "_MAX_VOXELS", 1 << 19)
     pair = Pair(scan, changed, (2, 2, 2))
     assert len(pair.boxes((10, 10, 10))) > 4
     again, pieces = compare(scan, changed, (2, 2, 2))

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from skimage.morphology import convex_hull_image
 
-from napari_geosr.measure.hull import hull_area, left_out_of_hull
+from napari_geosr.measure.hull import hull_area, hull_share_outside
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -24,7 +24,7 @@ def test_nothing_has_no_hull():
 
 def test_a_notch_that_an_envelope_follows_is_left_out():
     solid = np.ones((3, 20, 20), bool)
-    assert left_out_of_hull(solid, lambda z: solid[z]) == 0
+    assert hull_share_outside(solid, lambda z: solid[z]) == 0
     notched = solid.copy()
     notched[:, 5:15, 10:] = False
-    assert left_out_of_hull(notched, lambda z: notched[z]) == pytest.approx(100 / 400)
+    assert hull_share_outside(notched, lambda z: notched[z]) == pytest.approx(100 / 400)

@@ -17,7 +17,7 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import blocks, budget
 from napari_geosr.measure.blocks import SlabLabeller
-from napari_geosr.measure.budget import least_bytes, plan_slabs
+from napari_geosr.measure.budget import min_bytes, plan_slabs
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
@@ -43,7 +43,7 @@ def test_taking_pores_out_early_changes_no_bit(
         "voxel_size": (0.7, 1.1, 1.3),
     }
     whole, labels = label_by_slabs(pores & sample, **options)
-    monkeypatch.setattr(blocks, "_MOST_LABELS", 0)
+    monkeypatch.setattr(blocks, "_MIN_COMPACTION_LABELS", 0)
     early, others = label_by_slabs(pores & sample, **options)
     np.testing.assert_array_equal(early.rows, whole.rows)
     np.testing.assert_array_equal(early.boundary, whole.boundary)
@@ -53,7 +53,7 @@ def test_taking_pores_out_early_changes_no_bit(
 def test_small_pores_are_added_up(rng: np.random.Generator) -> None:
     pores = rng.random((12, 25, 27)) < 0.12
     whole, _ = label_by_slabs(pores, thickness=4)
-    labeller = SlabLabeller((12, 25, 27), (1.0, 1.0, 1.0), 26, smallest=5)
+    labeller = SlabLabeller((12, 25, 27), (1.0, 1.0, 1.0), 26, min_voxels=5)
     for z in range(0, 12, 4):
         labeller.add(pores[z : z + 4], None)
     found = labeller.finish()
@@ -88,11 +88,11 @@ def specks(rng: np.random.Generator, shape: tuple[int, int, int]) -> Volume:
 def test_specks_of_noise_take_no_memory(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(blocks, "_MOST_LABELS", 1000)
+    monkeypatch.setattr(blocks, "_MIN_COMPACTION_LABELS", 1000)
     pores = rng.random((64, 128, 128)) < 0.01
 
     def peak(n: int) -> int:
-        labeller = SlabLabeller((n, 128, 128), (1.0, 1.0, 1.0), 26, smallest=8)
+        labeller = SlabLabeller((n, 128, 128), (1.0, 1.0, 1.0), 26, min_voxels=8)
         tracemalloc.start()
         for z in range(0, n, 4):
             labeller.add(pores[z : z + 4], None)
@@ -133,13 +133,13 @@ def test_thin_slabs_change_no_figure(
     data[:8] = data[:8] // 8 + 150  # the grey values of the first slabs say little
     volume = noisy.replace(data=data)
     plain = measure_porosity(volume, connectivity=connectivity)
-    least = least_bytes(volume.data) + 4 * data.size
+    least = min_bytes(volume.data) + 4 * data.size
     plan = plan_slabs(
         PorosityConfig(memory=f"{least}"),
         data,
         None,
         held=4 * data.size,
-        has_band=False,
+        has_interval=False,
         name="a",
     )
     assert plan.thickness == 4 < plan.standard == 40
@@ -175,13 +175,13 @@ def test_chunks_are_read_once_for_all_their_slabs(rng: np.random.Generator) -> N
             return self.data[key]
 
     source = Chunked()
-    least = least_bytes(source)
+    least = min_bytes(source)
     plan = plan_slabs(
         PorosityConfig(memory=f"{least + 300_000}"),
         source,
         None,
         held=0,
-        has_band=False,
+        has_interval=False,
         name="a",
     )
     assert plan.thickness < 16

@@ -39,6 +39,16 @@ def test_it_says_what_it_said(tmp_path, rng, unit, axes):
         np.testing.assert_array_equal(found.table[name], values)
 
 
+def test_figures_of_earlier_files_get_their_current_names(tmp_path, rng):
+    data = rng.normal(200, 4, (12, 12, 12))
+    data[3:7, 3:7, 3:7] = 0
+    values = written(measure_porosity(Volume(data, "ZYX")), tmp_path)
+    values["porosity_band"] = [0.02, 0.04]
+    del values["porosity_interval"]
+    found = report_from_files(values, tmp_path / "pores.csv")
+    assert found.figures["porosity_interval"] == [0.02, 0.04]
+
+
 def test_no_pores_are_no_rows(tmp_path, rng):
     data = rng.normal(200, 4, (12, 12, 12))
     data[5, 5, 5] = 0

@@ -53,8 +53,8 @@ def test_a_thousand_small_frames() -> None:
     assert found.certain
     assert found.n_planes == 1000
     assert (found.axes, found.as_depth) == ("TYX", "ZYX")
-    assert "30 × 40" in found.why
-    assert "stays in place" in found.why
+    assert "30 × 40" in found.reason
+    assert "stays in place" in found.reason
 
 
 def test_small_frames_of_a_scene_that_drifts() -> None:
@@ -149,7 +149,7 @@ def test_imagej_gives_the_time_between_frames(tmp_path: Path) -> None:
     found = time_series_question(io.read(path))
     assert found is not None
     assert found.certain
-    assert "5 s" in found.why
+    assert "5 s" in found.reason
 
 
 @needs_data

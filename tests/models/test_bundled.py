@@ -16,8 +16,8 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import FigureRow
-from napari_geosr.models.distribution import draw_sample, judge
-from napari_geosr.networks import set_network_noise, wants_noise
+from napari_geosr.models.distribution import compare_with_training, draw_sample
+from napari_geosr.networks import needs_noise, set_network_noise
 from napari_geosr.operations.train import TrainJob, open_roles
 from napari_geosr.physics.simulated import open_simulated
 
@@ -72,7 +72,7 @@ def test_denoisers_that_are_told_the_noise_are_whole_and_bounded(name: str) -> N
     card = bundle.verify(folder)
     assert sum(path.stat().st_size for path in folder.iterdir()) < 1_000_000
     assert card.n_parameters < 300_000
-    assert wants_noise(bundle.load(folder).network())
+    assert needs_noise(bundle.load(folder).network())
     assert card.noise_bound == card.network_kwargs["bound"] == 4
     assert "simulated" in card.not_for
     assert card.training.noise is not None
@@ -184,10 +184,10 @@ def test_porosity_comes_near_the_truth_on_every_test_set(name: str) -> None:
 def test_volumes_of_its_kind_fit_and_others_do_not(model: Bundled) -> None:
     card = zoo.find(model.name).card
     (volume,) = open_simulated(f"simulated:{model.kind}:70001-70001")
-    assert judge(card, draw_sample(volume), volume).level == "ok"
+    assert compare_with_training(card, draw_sample(volume), volume).level == "ok"
     rng = np.random.default_rng(0)
     odd = Volume(rng.random((32, 96, 96)).astype(np.float32), "ZYX")
-    assert judge(card, draw_sample(odd), odd).level != "ok"
+    assert compare_with_training(card, draw_sample(odd), odd).level != "ok"
 
 
 @pytest.mark.every(4)

@@ -10,8 +10,8 @@ from napari_geosr.models.card import ModelCard
 from napari_geosr.models.distribution import (
     RING_EDGES,
     TrainingLikeness,
+    compare_with_training,
     draw_sample,
-    judge,
     signature,
 )
 from napari_geosr.physics.blur import gaussian_blur
@@ -32,7 +32,7 @@ MODELS = [
 def _judge(card: ModelCard, data: np.ndarray, **options: object) -> TrainingLikeness:
     axes = "ZYX" if data.ndim == 3 else "YX"
     volume = Volume(data, axes, name="scan", **options)
-    return judge(card, draw_sample(volume), volume)
+    return compare_with_training(card, draw_sample(volume), volume)
 
 
 @pytest.mark.slow

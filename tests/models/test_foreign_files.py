@@ -183,7 +183,7 @@ def test_tensors_are_found_where_programs_put_them(
             return {key: as_tensors(value) for key, value in values.items()}
         return values if values is None else torch.tensor(float(values))
 
-    state, found = tensors.state_in(as_tensors(content))
+    state, found = tensors.find_state(as_tensors(content))
     assert {name: t.item() for name, t in state.items()} == {"a": 1, "b": 2}
     assert found == holder
 

@@ -61,7 +61,7 @@ def test_a_card_that_is_nested_too_deeply_ends_no_listing(tmp_path: Path) -> Non
 def test_a_damaged_card_is_listed_with_a_sentence(own: Path, card: bytes) -> None:
     (own / "bad").mkdir()
     (own / "bad" / bundle.CARD_FILE).write_bytes(card)
-    entries, damaged = zoo.look()
+    entries, damaged = zoo.scan_folders()
     assert "foam-denoise" in [entry.name for entry in entries]
     assert list(damaged) == [own / "bad"]
     assert zoo.find("foam-denoise").card.name == "foam-denoise"

@@ -7,7 +7,11 @@ import pytest
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.models.card import ModelCard
-from napari_geosr.models.distribution import TrainingLikeness, draw_sample, judge
+from napari_geosr.models.distribution import (
+    TrainingLikeness,
+    compare_with_training,
+    draw_sample,
+)
 from napari_geosr.models.training_data import describe
 from napari_geosr.physics.phantoms import sphere_foam
 from napari_geosr.physics.tomography_simulation import cylinder_sample
@@ -32,7 +36,7 @@ def card() -> ModelCard:
 
 
 def likeness(card: ModelCard, volume: Volume) -> TrainingLikeness:
-    return judge(card, draw_sample(volume), volume)
+    return compare_with_training(card, draw_sample(volume), volume)
 
 
 def test_training_data_are_known_again(card: ModelCard) -> None:

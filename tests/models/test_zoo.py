@@ -103,7 +103,7 @@ def test_a_card_is_parsed_once_and_again_when_it_changed(
     parsed.clear()
     before = zoo.find("tiny").card
     assert zoo.find(user_models / mine).card is before
-    assert "tiny" in [entry.name for entry in zoo.look()[0]]
+    assert "tiny" in [entry.name for entry in zoo.scan_folders()[0]]
     assert not zoo.damaged()
     assert mine not in parsed
     # As long, and as old by its own account.

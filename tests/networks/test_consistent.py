@@ -14,7 +14,7 @@ from napari_geosr.core.noise import Noise
 from napari_geosr.networks import build_network
 from napari_geosr.networks._consistent import (
     BOUND,
-    LARGEST_EXCESS,
+    MAX_EXCESS,
     ConsistentUpscaling,
     Sharpness,
     _noise_of_parts,
@@ -224,7 +224,7 @@ def test_reach_is_as_declared(ndim, keep):
     from napari_geosr.inference.receptive_field import check_spec
 
     made = build_network("light_sr", ndim=ndim, features=2, blocks=1, upscale_factor=2)
-    network = layer(made.double(), LARGEST_EXCESS, keep)
+    network = layer(made.double(), MAX_EXCESS, keep)
     network.set_noise(Noise(level=0.1, contrast=1.0))
     found = check_spec(network)
     assert found.local

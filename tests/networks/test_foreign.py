@@ -132,7 +132,7 @@ def test_windows_bound_the_memory_that_is_reckoned_with() -> None:
     assert cost.counted(1024 * 1024) < whole + 13 * 1024 * 1024
     for n_voxels in (100, 256 * 256, 3000 * 3000):
         nbytes = int(cost.peak(n_voxels)) + 1
-        assert cost.most_voxels(nbytes) == pytest.approx(n_voxels, rel=0.01, abs=2)
+        assert cost.max_voxels(nbytes) == pytest.approx(n_voxels, rel=0.01, abs=2)
 
 
 SHAPES = [

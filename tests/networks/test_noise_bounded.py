@@ -11,7 +11,7 @@ from torch import nn
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.noise import Noise
-from napari_geosr.networks import build_network, set_network_noise, wants_noise
+from napari_geosr.networks import build_network, needs_noise, set_network_noise
 from napari_geosr.networks._bound import NoiseBound
 from napari_geosr.networks._noise_map import interpolate
 
@@ -142,6 +142,6 @@ def test_only_denoisers_can_be_bounded():
 
 
 def test_who_wants_to_know_the_noise():
-    assert wants_noise(NoiseBound(build_network("msdnet", depth=2), 4.0))
-    assert wants_noise(build_network("noise_bounded", **SMALL))
-    assert not wants_noise(build_network("msdnet", depth=2))
+    assert needs_noise(NoiseBound(build_network("msdnet", depth=2), 4.0))
+    assert needs_noise(build_network("noise_bounded", **SMALL))
+    assert not needs_noise(build_network("msdnet", depth=2))

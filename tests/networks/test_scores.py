@@ -15,7 +15,7 @@ from napari_geosr.inference.intensity import IntensityStatistics
 from napari_geosr.inference.receptive_field import check_spec, probe
 from napari_geosr.inference.runner import restore_tiles
 from napari_geosr.networks import NETWORKS, build_network
-from napari_geosr.networks._scores import likeliest
+from napari_geosr.networks._scores import most_likely_label
 
 CASES: list[tuple[str, dict[str, Any]]] = [
     ("msdnet", {"depth": 3, "width": 2, "dilations": (1, 2), "adjacent_slices": 3}),
@@ -100,7 +100,7 @@ def test_parameters_are_counted(name: str, kwargs: dict[str, Any], labels: int) 
 
 def test_no_number_is_no_label() -> None:
     scores = torch.tensor([[[0.0, 2.0, 1.0, torch.nan], [1.0, 0.0, 1.0, 3.0]]])
-    found = likeliest(scores)[0, 0]
+    found = most_likely_label(scores)[0, 0]
     assert found[:3].tolist() == [1, 0, 0]
     assert found[3].isnan()
 

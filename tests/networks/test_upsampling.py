@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from napari_geosr.networks import NETWORKS, build_network
 from napari_geosr.networks._upsampling import (
+    count_doublings,
     cubic_kernel,
-    doublings,
     end_reach,
     enlarged,
     initialise_icnr,
@@ -121,7 +121,7 @@ def test_constants_stay(ndim: int, factor: int) -> None:
 @pytest.mark.parametrize(("factor", "n"), [(2, 0), (4, 0), (8, 1), (16, 2), (32, 3)])
 def test_the_end_reaches_as_far_as_it_says(factor: int, n: int) -> None:
     """A NaN spreads over two coarse voxels at most, however often the grid doubles."""
-    assert doublings(factor) == n
+    assert count_doublings(factor) == n
     stages, tail = make_end(plain_layer(2), 2, 2, factor, n)
     maps = torch.zeros(1, 2, 9, 9)
     maps[..., 4, 4] = torch.nan

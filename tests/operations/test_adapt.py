@@ -24,7 +24,7 @@ from napari_geosr.networks import build_network
 from napari_geosr.operations.train import TrainJob, train_steps
 from napari_geosr.operations.train.adapt import adaptation_job
 from napari_geosr.operations.train.adapt import run as adapt_run
-from napari_geosr.operations.train.adapt.watch import gain_over
+from napari_geosr.operations.train.adapt.risk import gain_over
 from napari_geosr.physics.phantoms import sphere_foam
 
 FAST: dict[str, Any] = {
@@ -147,7 +147,7 @@ def test_where_nothing_is_gained_the_model_is_kept(
     scans: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     """Exit 0, the model that it began with, a sentence, and no bundle in the job."""
-    monkeypatch.setattr(adapt_run, "_LEAST_GAIN", 99.0)
+    monkeypatch.setattr(adapt_run, "_MIN_GAIN", 99.0)
     start = model(tmp_path)
     words = ["train", "adapt", "--model", str(start), "--source", str(scans / "a.tif")]
     words += ["--out", str(tmp_path / "job"), "--steps", "3", "--threads", "1"]
@@ -191,11 +191,11 @@ def test_a_gain_is_that_of_the_expected_errors() -> None:
     after = cells([0.9, 0.9, 0.9], [0.1, 0.1, 0.1])
     gain = gain_over(before, after)
     assert gain.decibels == pytest.approx(10 * np.log10(0.5 / 0.1))
-    assert gain.is_sure
+    assert gain.is_significant
     assert gain.interval[0] == pytest.approx(gain.interval[1])
-    assert not gain_over(after, before).is_sure
+    assert not gain_over(after, before).is_significant
     uneven = cells([0.9, 0.1, 0.9], [0.1, 0.9, 0.1])
-    assert not gain_over(before, uneven).is_sure
+    assert not gain_over(before, uneven).is_significant
 
 
 def test_without_noise_there_is_nothing_to_adapt_to(tmp_path: Path) -> None:

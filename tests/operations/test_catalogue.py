@@ -49,7 +49,7 @@ def relabel(folder, **changes):
 def complaints(folder):
     """What reading the card and what checking everything say of a bundle."""
     said = []
-    for look in (catalogue.sound_card, catalogue.verify):
+    for look in (catalogue.checked_card, catalogue.verify):
         with pytest.raises(ModelError) as complaint:
             look(folder)
         said.append(str(complaint.value))
@@ -57,7 +57,7 @@ def complaints(folder):
 
 
 def test_the_card_of_a_whole_bundle(copied):
-    assert catalogue.sound_card(copied) == catalogue.verify(copied)
+    assert catalogue.checked_card(copied) == catalogue.verify(copied)
 
 
 @pytest.mark.parametrize("honest", [False, True], ids=["as it was", "new checksum"])

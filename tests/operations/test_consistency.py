@@ -150,7 +150,7 @@ def test_what_is_found_well_claims_no_more_than_its_figures(scan, fine, capsys):
     said = capsys.readouterr().out
     assert "2.4 % of voxels beyond 3 standard deviations (noise alone: 0.27 %)" in said
     assert said.rstrip().endswith(
-        "Nothing beyond the limits of the check was found: what is left is about what "
+        "Nothing beyond the limits of the check was found: the residual is about what "
         "noise leaves."
     )
 

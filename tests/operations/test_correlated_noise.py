@@ -8,7 +8,7 @@ from scipy.ndimage import gaussian_filter
 
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.noise import estimate_noise
-from napari_geosr.operations.train.noise import correlated_noise
+from napari_geosr.operations.train.noise import correlated_noise_warning
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -34,18 +34,23 @@ def test_an_object_is_not_taken_for_correlated_noise(
     assert max(map(abs, estimate_noise(white).correlation.values())) < 0.05
     plane = Volume(clean[9] + rng.normal(0, sd, clean[9].shape), "YX")
     assert max(map(abs, estimate_noise(plane).correlation.values())) < 0.1
-    assert correlated_noise(white, "noise2void") == ""
+    assert correlated_noise_warning(white, "noise2void") == ""
     noise = reconstruction_noise(clean.shape, sd, rng)
     projected = white.replace(data=clean + noise)
-    sentence = correlated_noise(projected, "noise2void")
+    sentence = correlated_noise_warning(projected, "noise2void")
     truth = (noise[..., 1:] * noise[..., :-1]).mean() / noise.var()
     found = estimate_noise(projected).correlation
     assert found["x"] == pytest.approx(truth, abs=0.08)
     assert f"X {found['x']:.2f}" in sentence
     assert "'scan'" in sentence
-    assert correlated_noise(projected, "noise2void", along="z") == ""
+    assert correlated_noise_warning(projected, "noise2void", along="z") == ""
 
 
 def test_volumes_without_noise_say_nothing() -> None:
-    assert correlated_noise(Volume(np.ones((16, 40, 40)), "ZYX"), "noise2void") == ""
-    assert correlated_noise(Volume(np.ones((1, 4, 4)), "ZYX"), "noise2void") == ""
+    assert (
+        correlated_noise_warning(Volume(np.ones((16, 40, 40)), "ZYX"), "noise2void")
+        == ""
+    )
+    assert (
+        correlated_noise_warning(Volume(np.ones((1, 4, 4)), "ZYX"), "noise2void") == ""
+    )

@@ -1,4 +1,4 @@
-"""From a restoration to the band of its porosity: records, files, refusals."""
+"""From a restoration to the interval of its porosity: records, files, refusals."""
 
 from __future__ import annotations
 
@@ -38,32 +38,36 @@ def pair(rng, calibration=None, members=("as it is", "mirrored"), time="t1"):
     return made
 
 
-def test_the_calibration_of_the_model_makes_the_band(rng):
+def test_the_calibration_of_the_model_makes_the_interval(rng):
     mean, deviation = pair(rng, CALIBRATION)
     assert is_deviation(deviation.provenance)
     assert belongs_to(deviation.provenance, mean.provenance)
     assert not belongs_to(mean.provenance, deviation.provenance)
     report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
-    assert (report.band.factor, report.band.nominal) == (1.5, 0.9)
+    assert (report.interval.factor, report.interval.nominal) == (1.5, 0.9)
     low = (mean.data + np.float32(1.5) * deviation.data <= 0).mean()
-    assert report.band.porosity[0] == pytest.approx(low)
+    assert report.interval.porosity[0] == pytest.approx(low)
     assert not report.warnings
     chosen = geosr.measure_porosity(
+        mean, uncertainty=deviation, threshold=0.0, interval_factor=3.0
+    )
+    assert (chosen.interval.factor, chosen.interval.nominal) == (3.0, None)
+    assert chosen.interval.porosity[0] < low
+    earlier = geosr.measure_porosity(
         mean, uncertainty=deviation, threshold=0.0, band_factor=3.0
     )
-    assert (chosen.band.factor, chosen.band.nominal) == (3.0, None)
-    assert chosen.band.porosity[0] < low
+    assert earlier.interval == chosen.interval
 
 
-def test_without_calibration_there_is_a_spread_but_no_band(rng):
+def test_without_calibration_there_is_a_spread_but_no_interval(rng):
     mean, deviation = pair(rng)
     report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
-    assert report.band.porosity is None
-    assert report.band.spread > 0
-    assert any("was not calibrated" in w for w in report.warnings)
+    assert report.interval.porosity is None
+    assert report.interval.spread > 0
+    assert any("are not calibrated" in w for w in report.warnings)
 
 
-def test_what_a_band_cannot_be_sure_of_is_said(rng):
+def test_what_an_interval_cannot_be_sure_of_is_said(rng):
     mean, deviation = pair(rng, CALIBRATION, members=["a", "b", "c"])
     report = geosr.measure_porosity(mean, uncertainty=deviation, threshold=0.0)
     assert any("2 members and 'v' is the mean of 3" in w for w in report.warnings)
@@ -87,11 +91,11 @@ def test_deviations_of_others_are_refused(rng):
     ):
         with pytest.raises(VolumeError, match=reason):
             geosr.measure_porosity(mean, uncertainty=wrong, threshold=0.0)
-    with pytest.raises(ConfigError, match="A band needs standard deviations"):
-        geosr.measure_porosity(mean, band_factor=2.0)
+    with pytest.raises(ConfigError, match="An interval needs standard deviations"):
+        geosr.measure_porosity(mean, interval_factor=2.0)
 
 
-def test_the_command_reports_the_band(rng, tmp_path, capsys):
+def test_the_command_reports_the_interval(rng, tmp_path, capsys):
     mean, deviation = pair(rng, CALIBRATION)
     io.write(mean, tmp_path / "v.ome.tif")
     io.write(deviation, tmp_path / "v_std.ome.tif")
@@ -100,14 +104,18 @@ def test_the_command_reports_the_band(rng, tmp_path, capsys):
     reference = ["--reference", str(tmp_path / "v.ome.tif")]
     assert command([*words, *reference, "--out", str(tmp_path / "m"), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
-    assert said["porosity_band"][0] < said["porosity"] < said["porosity_band"][1]
-    assert said["porosity_band_nominal"] == 0.9
-    assert said["reference"]["porosity_band"] is None
+    assert (
+        said["porosity_interval"][0] < said["porosity"] < said["porosity_interval"][1]
+    )
+    assert said["porosity_interval_nominal"] == 0.9
+    assert said["reference"]["porosity_interval"] is None
     kept = json.loads((tmp_path / "m" / "report.json").read_text(encoding="utf-8"))
-    assert kept["porosity_band"] == said["porosity_band"]
-    assert "Porosity band (90 %)" in (tmp_path / "m" / "report.html").read_text("utf-8")
-    wide = [*words, "--band-factor", "4", "--out", str(tmp_path / "w"), "--json"]
+    assert kept["porosity_interval"] == said["porosity_interval"]
+    assert "Porosity interval (90 %)" in (tmp_path / "m" / "report.html").read_text(
+        "utf-8"
+    )
+    wide = [*words, "--interval-factor", "4", "--out", str(tmp_path / "w"), "--json"]
     assert command(wide) == 0
     wider = json.loads(capsys.readouterr().out)
-    assert wider["porosity_band"][0] < said["porosity_band"][0]
-    assert wider["porosity_band_nominal"] is None
+    assert wider["porosity_interval"][0] < said["porosity_interval"][0]
+    assert wider["porosity_interval_nominal"] is None

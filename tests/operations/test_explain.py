@@ -306,19 +306,6 @@ def test_labels_have_no_explanation(
         explained(volume, at=(1, 3, 3))
 
 
-def test_help_needs_no_torch() -> None:
-    import subprocess
-    import sys
-
-    code = (
-        "import sys; from napari_geosr.cli.app import run; "
-        "run(['explain', '--help']); sys.exit('torch' in sys.modules)"
-    )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "--at" in done.stdout
-
-
 def test_output_folders_that_cannot_be_are_refused(
     scan_file: Path, tmp_path: Path, new_folder: Callable[[], Path]
 ) -> None:

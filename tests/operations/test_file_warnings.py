@@ -15,7 +15,7 @@ from napari_geosr.cli.app import run
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
-from napari_geosr.operations.train.checks import doubts_of_reading
+from napari_geosr.operations.train.checks import reading_warnings
 
 
 @pytest.fixture
@@ -56,7 +56,7 @@ def test_restoring_and_training_warn(
         ),
     )
     assert any(said.startswith(path.name) and text in said for said in warned)
-    said = doubts_of_reading({"source": [volume, volume]})
+    said = reading_warnings({"source": [volume, volume]})
     assert sum(text in each for each in said) == 1
 
 

@@ -11,7 +11,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.patches import Patches
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps, restore_steps
-from napari_geosr.operations.train.hot_voxels import without_hot_voxels_steps
+from napari_geosr.operations.train.hot_voxels import filter_hot_voxels_steps
 from napari_geosr.physics.phantoms import sphere_foam
 
 
@@ -70,7 +70,7 @@ def test_a_training_standardises_without_them(foam, spoiled):
     config = TrainingConfig.create(patch=16, sampling="uniform")
     plain = Patches({"source": [foam]}, config)
     volumes = {"source": [spoiled], "target": [foam]}
-    with StepIterator(without_hot_voxels_steps(volumes)) as steps:
+    with StepIterator(filter_hot_voxels_steps(volumes)) as steps:
         said = list(steps)
     clean = steps.result
     assert clean["target"][0] is foam

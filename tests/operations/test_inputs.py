@@ -11,9 +11,9 @@ from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs import (
     InputConfig,
+    check_not_source,
     open_companion,
     open_volume,
-    refuse_own_source,
 )
 
 SHAPE = (3, 8, 9)
@@ -83,16 +83,16 @@ def slices_in(folder):
 def test_an_output_never_replaces_or_joins_its_source(tmp_path, monkeypatch):
     slices = open_volume(slices_in(tmp_path / "slices"))
     for name in ("slices/more.tif", "slices", "slices/../slices/a.png"):
-        with pytest.raises(FileError, match="the input stays as it is"):
-            refuse_own_source(slices, tmp_path / "fine.tif", tmp_path / name)
-    refuse_own_source(slices, tmp_path / "slices/report/a.png", tmp_path / "b.tif")
+        with pytest.raises(FileError, match="the input is never changed"):
+            check_not_source(slices, tmp_path / "fine.tif", tmp_path / name)
+    check_not_source(slices, tmp_path / "slices/report/a.png", tmp_path / "b.tif")
 
     path = saved(tmp_path / "scan.ome.zarr", np.ones(SHAPE, np.uint8))
     with pytest.raises(FileError, match="lies in it"):
-        refuse_own_source(open_volume(path), path / "0" / "deep" / "a.png")
+        check_not_source(open_volume(path), path / "0" / "deep" / "a.png")
 
     monkeypatch.setenv("HOME", str(tmp_path))
     path = saved(tmp_path / "scan.tif", np.ones(SHAPE, np.uint8))
     with pytest.raises(FileError, match="is the input"):
-        refuse_own_source(open_volume(path), "~/scan.tif")
-    refuse_own_source(Volume(np.zeros(SHAPE), "ZYX"), path)
+        check_not_source(open_volume(path), "~/scan.tif")
+    check_not_source(Volume(np.zeros(SHAPE), "ZYX"), path)

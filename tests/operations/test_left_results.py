@@ -28,7 +28,7 @@ from napari_geosr.io import journal
 from napari_geosr.operations import restore as operation, storage
 platformdirs.user_cache_path = lambda *_, **__: Path(sys.argv[1])
 storage.free_host_memory = lambda: 1000
-journal._INTERVAL = journal._LONGEST = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._MAX_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 volume = Volume(np.load(sys.argv[2]), "ZYX", (1, 1, 1), "µm")
 config = operation.RestoreConfig(model="ct-denoise", threads=1)
 prepared = run_to_end(operation.prepare_steps(volume, config))
@@ -83,12 +83,12 @@ def test_a_result_of_a_killed_program_is_gone_on_with(cache, scan):
     total = killed(cache)
     assert total > 2
     ready = prepared(scan)
-    left = operation.left_of(ready)
+    left = operation.find_finished_part(ready)
     assert left is not None
     assert len(left.places) in (1, 2)
-    assert operation.left_of(prepared(scan, strength=0.5)) is None
+    assert operation.find_finished_part(prepared(scan, strength=0.5)) is None
     other = scan.replace(data=scan.data + 1)
-    assert operation.left_of(prepared(other)) is None
+    assert operation.find_finished_part(prepared(other)) is None
 
     n_tiles = 0
 
@@ -102,7 +102,7 @@ def test_a_result_of_a_killed_program_is_gone_on_with(cache, scan):
     whole = run_to_end(operation.run_steps(prepared(scan)))
     np.testing.assert_array_equal(np.asarray(result.volume.data), whole.volume.data)
     folder = next(iter((cache / "results").iterdir())).parent
-    assert operation.left_of(ready) is None  # it is this program's now
+    assert operation.find_finished_part(ready) is None  # it is this program's now
     del result, whole, left, count
     assert [p for p in folder.iterdir() if p.suffix == ".zarr"] == []
     assert list(folder.iterdir()) == []

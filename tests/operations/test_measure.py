@@ -256,7 +256,7 @@ def test_the_histogram_shows_nearly_every_voxel(rng, dtype):
 
 def test_huge_volumes_are_sampled_for_the_preview(rng, monkeypatch):
     volume = foam(rng)
-    monkeypatch.setattr(grey_levels, "_MOST_COUNTED", volume.nbytes // 2)
+    monkeypatch.setattr(grey_levels, "_MAX_COUNTED", volume.nbytes // 2)
     levels = run_to_end(histogram_steps(volume))
     assert levels.sampled
     assert levels.histogram.n == volume.data.size // 2

@@ -23,10 +23,10 @@ SHAPE = (40, 36, 38)
 @pytest.fixture(autouse=True)
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SLAB_VOXELS", 3 * 36 * 38)
-    monkeypatch.setattr(blocks, "_MOST_LABELS", 50)
-    monkeypatch.setattr(journals, "_LEAST_VOXELS", 1)
+    monkeypatch.setattr(blocks, "_MIN_COMPACTION_LABELS", 50)
+    monkeypatch.setattr(journals, "_MIN_VOXELS", 1)
     monkeypatch.setattr(journals, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journals, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journals, "_WRITE_TIME_FACTOR", 0.0)
     # What this very process left counts as that of a dead one.
     monkeypatch.setattr(journals, "is_abandoned", lambda _: True)
 
@@ -83,6 +83,7 @@ def same(one: Any, other: Any) -> None:
     np.testing.assert_array_equal(np.asarray(one.labels), np.asarray(other.labels))
 
 
+@pytest.mark.every(3)  # all values, not with each other
 @pytest.mark.parametrize("connectivity", [6, 26])
 @pytest.mark.parametrize("kill", [False, True])
 @pytest.mark.parametrize("sample", ["whole", "auto", "given"])
@@ -151,7 +152,7 @@ def test_a_damaged_state_is_not_used(scan: Path, tmp_path: Path, damage: str) ->
 def test_small_volumes_write_nothing(
     scan: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(journals, "_LEAST_VOXELS", 1 << 26)
+    monkeypatch.setattr(journals, "_MIN_VOXELS", 1 << 26)
     volumes = {"input": io.read(scan)}
     journal = MeasureJournal(tmp_path / "out", volumes, {}, MeasureConfig())
     assert journal.of("input") is None

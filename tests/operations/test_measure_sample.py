@@ -52,7 +52,7 @@ def test_of_a_huge_volume_planes_of_the_sample_are_read(rng, monkeypatch):
     thin = np.zeros(SHAPE, bool)
     thin[9::16] = True  # between the planes that would be chosen of all
     mask = mask.replace(data=thin)
-    monkeypatch.setattr(grey_levels, "_MOST_COUNTED", volume.nbytes // 2)
+    monkeypatch.setattr(grey_levels, "_MAX_COUNTED", volume.nbytes // 2)
     levels = run_to_end(histogram_steps(volume, mask))
     assert levels.sampled
     assert levels.histogram.n == thin.sum()

@@ -60,13 +60,13 @@ def test_a_model_is_merged_and_trained_further_without_branches(
     files: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: list[torch.nn.Module] = []
-    merge = train_export.for_the_bundle
+    merge = train_export.merged_for_export
 
     def noted(network: torch.nn.Module, kwargs: Any) -> Any:
         seen.append(copy.deepcopy(network))
         return merge(network, kwargs)
 
-    monkeypatch.setattr(train_export, "for_the_bundle", noted)
+    monkeypatch.setattr(train_export, "merged_for_export", noted)
     settings = {**SMALL, **files}
     path, said = trained(
         tmp_path / "a",
@@ -81,7 +81,7 @@ def test_a_model_is_merged_and_trained_further_without_branches(
     assert model.card.network == "rep_sr"
     assert model.card.network_kwargs["merged"] is True
     assert model.card.adjacent_slices == 3
-    assert "2 times finer along Y and X, as deep as they were" in model.card.description
+    assert "2 times finer along Y and X; the slice spacing" in model.card.description
     network = model.network()
     assert not [m for m in network.modules() if isinstance(m, BranchedLayer)]
     assert any(isinstance(m, BranchedLayer) for m in seen[0].modules())

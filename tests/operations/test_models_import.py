@@ -1,4 +1,4 @@
-"""Models of others become models of ours: measured, compared, kept, restored with."""
+"""Third-party models are imported: measured, compared, stored and restored with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from napari_geosr.operations.models import catalogue, importing
 from napari_geosr.operations.models.importing import (
     ImportResult,
     import_steps,
-    measured,
+    measure_receptive_field,
 )
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
 
@@ -214,7 +214,7 @@ def test_reach_and_stride_are_found() -> None:
         nn.Upsample(scale_factor=2),
         nn.Conv2d(2, 1, 1),
     )
-    config, remarks = measured(network(inner, multiple_of=(2, 2)))
+    config, remarks = measure_receptive_field(network(inner, multiple_of=(2, 2)))
     assert not remarks
     assert config.local
     assert config.stride == (2, 2)
@@ -231,7 +231,7 @@ class Strides(nn.Module):
 
 
 def test_an_undeclared_stride_is_found_and_all_its_phases_count() -> None:
-    config, _ = measured(network(Strides()))
+    config, _ = measure_receptive_field(network(Strides()))
     assert config.stride == (3, 3)
     assert config.halo == (2, 2)
 
@@ -239,7 +239,7 @@ def test_an_undeclared_stride_is_found_and_all_its_phases_count() -> None:
 @pytest.mark.parametrize("ndim", [2, 3])
 def test_norms_of_the_whole_image_mean_windows(ndim: int) -> None:
     norm = nn.InstanceNorm2d if ndim == 2 else nn.InstanceNorm3d
-    config, [remark] = measured(network(norm(1), ndim=ndim))
+    config, [remark] = measure_receptive_field(network(norm(1), ndim=ndim))
     assert not config.local
     assert config.window == ((512,) * 2 if ndim == 2 else (96,) * 3)
     assert "Tiles are not exact" in remark
@@ -256,7 +256,7 @@ class Single(nn.Module):
 
 
 def test_what_cannot_be_measured_is_not_believed() -> None:
-    config, [remark] = measured(network(Single()))
+    config, [remark] = measure_receptive_field(network(Single()))
     assert not config.local
     assert "cannot be measured" in remark
 

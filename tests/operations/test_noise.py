@@ -14,7 +14,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs.scan import noise_in_words, noise_steps
+from napari_geosr.operations.inputs.scan import describe_noise, noise_steps
 
 
 def test_words() -> None:
@@ -27,17 +27,17 @@ def test_words() -> None:
         interval=(4.5, 5.5),
         notes=("A note.",),
     )
-    assert noise_in_words(noise) == (
+    assert describe_noise(noise) == (
         "Noise of 5 % of the contrast (likely between 4.5 % and 5.5 %): a standard "
         "deviation of 5 grey values. It depends on the grey value: 4 at 0, 6 at 100. "
         "Neighbouring voxels share part of it (correlation along Y 0.30, X 0.31). "
         "A note."
     )
     none = Noise(level=0.0, contrast=100.0, interval=(0.0, 0.4))
-    assert noise_in_words(none) == (
+    assert describe_noise(none) == (
         "Noise below 1 % of the contrast: there is hardly anything to remove."
     )
-    assert "below 8 %" in noise_in_words(
+    assert "below 8 %" in describe_noise(
         Noise(level=0.0, contrast=100.0, interval=(0.0, 8.0))
     )
 

@@ -40,7 +40,7 @@ def trained(name: str, dimensions: str, network: Any) -> tuple[Any, Patches]:
 
 
 def own_figures(trainer: Any, patches: Patches) -> Any:
-    return run_to_end(judging.judging_steps(trainer, patches))
+    return run_to_end(judging.evaluate_model_steps(trainer, patches))
 
 
 @pytest.mark.parametrize("name", ["noise2void", "neighbor2neighbor"])
@@ -92,7 +92,7 @@ def test_without_memory_on_the_device_the_processor_judges(
     )
     monkeypatch.setattr(evaluator, "release_memory", print)
     steps: list[Step] = []
-    found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
+    found = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
     (warning,) = [step.message for step in steps if isinstance(step, WarningIssued)]
     assert "Memory ran out on cuda" in warning
     assert network.moved == ["cpu"]
@@ -102,7 +102,7 @@ def test_without_memory_on_the_device_the_processor_judges(
 def test_it_can_be_stopped() -> None:
     trainer, patches = trained("noise2void", "2D", smoothing(1.0, 2))
     asked = iter([False] * 20)
-    steps = judging.judging_steps(
+    steps = judging.evaluate_model_steps(
         trainer, patches, should_stop=lambda: next(asked, True)
     )
     before = trainer.method.modules

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeEr
 from napari_geosr.core.steps import BlockDone, WarningIssued, run_to_end
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.pairs import PairsConfig, pairs, pairs_steps
-from napari_geosr.operations.pairs.quality import laid_over_steps, report_lines
+from napari_geosr.operations.pairs.quality import overlay_steps, report_lines
 from napari_geosr.physics.sampling import area_downsample
 from napari_geosr.registration.align import Alignment
 from napari_geosr.registration.figures import correlation
@@ -85,7 +85,7 @@ def test_a_pair_beyond_the_part_that_was_aligned_is_read(first, part, moved, coa
         begin, found, "offset", None, copy, SampledVolume(data, Grid.of(low))
     )
     box = (slice(12, 50), slice(10, 50), slice(0, 50))
-    laid = run_to_end(laid_over_steps(aligned, low, box))
+    laid = run_to_end(overlay_steps(aligned, low, box))
     assert laid.low.shape == laid.after.shape == laid.before.shape == laid.grid.shape
     assert laid.grid.shape == (38 // coarser, 40 // coarser, 50 // coarser)
     edge = laid.grid.voxel_size

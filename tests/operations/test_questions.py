@@ -16,7 +16,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 from napari_geosr.operations.inputs.scan import open_questions
 from napari_geosr.operations.restore import RestoreConfig, prepare_steps
-from napari_geosr.operations.train.checks import doubts_of_reading
+from napari_geosr.operations.train.checks import reading_warnings
 
 
 @pytest.fixture
@@ -124,6 +124,6 @@ def test_the_reason_is_a_volume_error(frames: Path) -> None:
 
 def test_a_training_asks_before_it_starts(frames: Path, inches: Path) -> None:
     volumes = {"source": [io.read(frames), io.read(inches)]}
-    said = " ".join(doubts_of_reading(volumes))
+    said = " ".join(reading_warnings(volumes))
     assert "frames.tif: its 1000 planes look like frames" in said
     assert "inches.tif: the file gives a voxel size of 1 × 0.01 × 0.01 in" in said

@@ -132,7 +132,7 @@ def test_a_cone_larger_than_the_memory_goes_by_slabs(balls):
         "cpu",
         0,
     )
-    most = ready.most_rows()
+    most = ready.max_rows()
     assert 1 < most < 16
     assert ready.bytes_of((15, 15 + most)) <= 0.7 * 6e6 < ready.bytes_of((0, 40))
     tight, rows, _ = run(scan, settings={"memory": "22MB"})

@@ -68,7 +68,7 @@ def run(projections: Projections, at_once: int | None = None, **more: Any) -> An
 
     with pytest.MonkeyPatch.context() as patch:
         if at_once is not None:
-            patch.setattr(scan.ReconstructionInput, "most_rows", lambda _: at_once)
+            patch.setattr(scan.ReconstructionInput, "max_rows", lambda _: at_once)
         steps = reconstruct_steps(
             projections,
             ReconstructConfig.create(**settings),
@@ -170,10 +170,12 @@ def test_memory_that_runs_out_changes_no_byte(counts, monkeypatch):
 @pytest.mark.parametrize("size", [100, 724, 1024, 2048, 4096])
 @pytest.mark.parametrize("copies", [1, 2])
 def test_parts_of_a_batch_are_computed_by_its_loops(size, copies):
-    most = batches.most_together(size, copies)
+    most = batches.max_together(size, copies)
     for batch in range(1, most + 1):
         for given in range(1, batch + 1):
             parts = [*batches.passes(given, size, copies, batch)]
-            assert {is_many for _, is_many in parts} == {batch >= batches.FEW}
+            assert {is_many for _, is_many in parts} == {
+                batch >= batches.MIN_JOINT_SLICES
+            }
             covered = [i for part, _ in parts for i in range(part.start, part.stop)]
             assert covered == list(range(given))

@@ -32,7 +32,7 @@ from napari_geosr.io import writing as io_writing
 from napari_geosr.io.journal import Journal, journal_of
 from napari_geosr.io.projections import write_projections
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import FileInUseError, left_unfinished
+from napari_geosr.io.unfinished import FileInUseError, usable_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     find_unfinished,
@@ -202,7 +202,7 @@ from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
 reconstruct_scan._TOGETHER = 2
-journal._INTERVAL = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 config = ReconstructConfig.create(centre=20.5, threads=1)
 n = 0
 for step in reconstruct_steps(sys.argv[1], config, out=sys.argv[2]):
@@ -230,7 +230,7 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
     journal_of(begun).write_text(json.dumps(entry), encoding="utf-8")
     told = []
     monkeypatch.setattr(
-        io_writing, "_of_leftovers", lambda left: told.extend(left) or ""
+        io_writing, "_note_on_leftovers", lambda left: told.extend(left) or ""
     )
     unfinished = find_unfinished(out)
     result, after = run(given, out=out, unfinished=unfinished)
@@ -244,8 +244,8 @@ def test_a_killed_run_loses_little(scan, tmp_path, monkeypatch, suffix):
 @pytest.fixture
 def writing(tmp_path, monkeypatch):
     """A file that this process writes to, seen as from another one."""
-    monkeypatch.setattr(io_journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(io_journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(io_journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(io_journal, "_INTERVAL_FACTOR", 0.0)
     place = {"axes": "ZYX", "voxel_size": (1,) * 3, "unit": "pixel", "origin": (0,) * 3}
     out = tmp_path / "v.tif"
     history = [{"operation": "reconstruct"}]
@@ -280,7 +280,7 @@ def finished(unfinished):
 
 
 @pytest.mark.parametrize("noted", [False, True], ids=["just begun", "with rows"])
-@pytest.mark.parametrize("look", [find_unfinished, left_unfinished])
+@pytest.mark.parametrize("look", [find_unfinished, usable_unfinished])
 def test_a_run_that_still_goes_on_is_not_taken_over(writing, look, noted):
     out, journal = writing
     if noted:
@@ -345,7 +345,7 @@ def test_a_run_of_another_computer_is_told_by_the_age_of_its_journal(writing):
     path = change_journal(journal, host="another", pid=REAL_PID)
     with pytest.raises(FileInUseError, match="on another"):
         find_unfinished(out)
-    old = path.stat().st_mtime - 2 * io_journal._SILENCE
+    old = path.stat().st_mtime - 2 * io_journal._MAX_SILENCE
     os.utime(path, (old, old))
     assert finished(find_unfinished(out)) == [[0, 1]]
 

@@ -15,7 +15,7 @@ from napari_geosr.operations.restore import (
     restore_average_steps,
     restore_steps,
 )
-from napari_geosr.operations.restore.reproduce import as_command, as_it_ran
+from napari_geosr.operations.restore.reproduce import as_command, with_backend_of_run
 
 
 @pytest.fixture(autouse=True)
@@ -35,8 +35,8 @@ def a_backend(monkeypatch):
     monkeypatch.setattr(backends, "installed", lambda: True)
     monkeypatch.setattr(backends, "openvino_version", lambda: "2031.1")
     monkeypatch.setattr(backends, "_converted", lambda network, _: Other(network))
-    monkeypatch.setattr(backends, "WORTHWHILE_SECONDS", 0.0)
-    monkeypatch.setattr(backends, "WORTHWHILE_SPEED", 0.0)
+    monkeypatch.setattr(backends, "MIN_REMAINING_SECONDS", 0.0)
+    monkeypatch.setattr(backends, "MIN_SPEED_UP", 0.0)
 
 
 @pytest.fixture
@@ -140,13 +140,13 @@ def test_a_mean_over_scans_has_one_backend(volume):
 def test_a_replay_names_what_ran(volume):
     settings = config()
     result, _ = run(volume, settings)
-    replay = as_it_ran(settings, result.volume.provenance)
+    replay = with_backend_of_run(settings, result.volume.provenance)
     assert "--backend openvino" in as_command(volume, replay)
     other = settings.model_copy(update={"strength": 0.5})
-    assert as_it_ran(other, result.volume.provenance) == other
-    assert as_it_ran(settings, ()) == settings
+    assert with_backend_of_run(other, result.volume.provenance) == other
+    assert with_backend_of_run(settings, ()) == settings
     torch, _ = run(volume, config(backend="torch"))
-    assert as_it_ran(settings, torch.volume.provenance) == settings
+    assert with_backend_of_run(settings, torch.volume.provenance) == settings
 
 
 def test_what_cannot_be_is_refused_before_the_volume_is_read(volume, monkeypatch):

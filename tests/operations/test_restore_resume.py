@@ -171,8 +171,8 @@ def killed(tmp_path, monkeypatch):
 
     The folder is copied at that moment, and its journals say another process.
     """
-    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
 
     def kill(prepared, out: Path, n_tiles: int, of=None) -> None:
         there = tmp_path / "running"
@@ -192,8 +192,15 @@ def killed(tmp_path, monkeypatch):
     return kill
 
 
-@pytest.mark.parametrize("uncertainty", ["none", "tta"])
-@pytest.mark.parametrize("suffix", [".tif", ".ome.zarr"])
+@pytest.mark.parametrize(
+    ("suffix", "uncertainty"),
+    [
+        (".tif", "tta"),
+        (".ome.zarr", "none"),
+        pytest.param(".tif", "none", marks=pytest.mark.slow),
+        pytest.param(".ome.zarr", "tta", marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_in_its_file(
     volume, tmp_path, killed, suffix, uncertainty, monkeypatch
 ):
@@ -318,8 +325,8 @@ def test_a_volume_can_be_saved_beside_a_stopped_run(volume, tmp_path):
 def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
     volume, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
     prepared = prepare(volume)
     real, calls = journal.write_text, []
 

@@ -193,8 +193,8 @@ def test_killed_between_its_two_files_it_goes_on(
     restored, tiny, volume, tmp_path, suffix, monkeypatch, capsys
 ):
     """The deviations have their name then, and the result has not."""
-    monkeypatch.setattr(journal, "_INTERVAL", 0.0)
-    monkeypatch.setattr(journal, "_PATIENCE", 0.0)
+    monkeypatch.setattr(journal, "_MIN_INTERVAL", 0.0)
+    monkeypatch.setattr(journal, "_INTERVAL_FACTOR", 0.0)
     scan = str(io.write(volume, tmp_path / "scan.tif"))
     folder = tmp_path / "running"
     folder.mkdir()
@@ -301,5 +301,5 @@ def test_settings_that_do_not_go_together_are_refused(
 
 
 def test_the_mean_of_several_scans_has_no_uncertainty(tiny, volume):
-    with pytest.raises(ConfigError, match="do not go together"):
+    with pytest.raises(ConfigError, match="cannot be combined"):
         geosr.restore([volume, volume], tiny, uncertainty="tta")

@@ -142,7 +142,10 @@ def test_a_continuous_scan_turns_while_it_is_exposed():
             r"fill about \d\d % .* not the 90 % .* take thinner walls \(--gap 0\.25 or "
             r"0\) or a wider range of radii \(--radius 2,6\) or blobs or bone",
         ),
-        ({"radius": (2, 8), "gap": 0}, "not the 90 % asked for; for more, take blobs"),
+        (
+            {"radius": (2, 8), "gap": 0},
+            "instead of the requested 90 %. For more, use blobs",
+        ),
     ],
 )
 def test_a_foam_that_cannot_be_so_dense_is_said(tmp_path, settings, says):

@@ -174,10 +174,10 @@ def test_stopped_and_gone_on_with_it_gives_the_same_table(scan, tmp_path, monkey
         stop_after_a_cell(scan, stopped, config)
     assert [p.name for p in (stopped / "cells").glob("*.json")] == ["8-fbp.json"]
     made = []
-    real = study_cells.take
+    real = study_cells.take_subset
     monkeypatch.setattr(
         study_cells,
-        "take",
+        "take_subset",
         lambda scan, subset, config: made.append(subset) or real(scan, subset, config),
     )
     again, _ = run(scan, stopped, config)
@@ -196,7 +196,7 @@ from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells
 
 reconstruct_scan._TOGETHER = 2
-journal._INTERVAL = journal._PATIENCE = 0.0
+journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 counted, cells = study_cells.recount, []
 
 def killed(steps, *told):
@@ -231,10 +231,10 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert [p.name for p in (out / "cells").glob("*.json")] == ["12-fbp.json"]
     gone_on = []
-    left = study_cells.left_unfinished
+    left = study_cells.usable_unfinished
     monkeypatch.setattr(
         study_cells,
-        "left_unfinished",
+        "usable_unfinished",
         lambda path: gone_on.append(left(path)) or gone_on[-1],
     )
     monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)  # for the same rounding
@@ -341,7 +341,7 @@ def test_a_cell_that_another_run_writes_ends_the_study(scan, tmp_path, monkeypat
         if path.name.startswith("few"):
             raise FileInUseError("A run still writes to it.")
 
-    monkeypatch.setattr(study_cells, "left_unfinished", busy)
+    monkeypatch.setattr(study_cells, "usable_unfinished", busy)
     with pytest.raises(FileInUseError):
         run(scan, tmp_path, settings(counts=(8,)))
     assert not (tmp_path / "report.html").exists()
@@ -380,7 +380,7 @@ def test_what_is_refused(scan, files, tmp_path):
     none = truth.replace(data=np.zeros((ROWS, N, N), np.uint8), source=None)
     with pytest.raises(VolumeError, match=r"shape 23 × 32 × 32.*24 × 32 × 32"):
         study(scan, tmp_path, counts=(12,), reference=short)
-    with pytest.raises(VolumeError, match=r"mask.*is empty in the judged rows"):
+    with pytest.raises(VolumeError, match=r"mask.*is empty in the evaluated rows"):
         study(scan, tmp_path, counts=(12,), reference=truth, mask=none)
     fan = scan.replace(geometry="fan", source_distance=500.0, detector_distance=0.0)
     with pytest.raises(ProjectionsError, match="fan-beam scan"):
@@ -467,7 +467,7 @@ def brought(monkeypatch):
 
     def reconstruct_steps(cell, should_stop):
         yield StageStarted(message="Toying")
-        first, stop = cell.context.judged
+        first, stop = cell.context.evaluated_rows
         size = cell.context.size
         noise = np.random.default_rng(0).normal(size=(stop - first, size, size))
         return AlgorithmResult(noise.astype(np.float32), 0.5, settings=cell.options)

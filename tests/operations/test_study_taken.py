@@ -15,7 +15,7 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.io.projections import read_projections
 from napari_geosr.models import bundle
-from napari_geosr.operations.reconstruct.fewer_views import other_views
+from napari_geosr.operations.reconstruct.fewer_views import unused_views
 from napari_geosr.operations.study import (
     StudyConfig,
     _is_outdated,
@@ -25,12 +25,12 @@ from napari_geosr.operations.study import figures as study_figures
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study.cell import Cell
 from napari_geosr.operations.study.result import computing, fewest, least, savings
-from napari_geosr.operations.study.setup import doubts
+from napari_geosr.operations.study.setup import study_warnings
 from napari_geosr.operations.study.subset import (
     ScanSubset,
     all_subsets,
     check_subsets,
-    take,
+    take_subset,
     training_pair,
     tuning_pair,
 )
@@ -150,7 +150,7 @@ def test_streaks_of_few_views_are_not_learned_upside_down(tmp_path):
     given, wanted, _ = training_pair(scan, ScanSubset(12), config)
     whole, few, others, learned = (
         np.asarray(reconstruct(part).data).ravel()
-        for part in (scan, given, other_views(scan, 12), wanted)
+        for part in (scan, given, unused_views(scan, 12), wanted)
     )
     streaks = few - whole
     assert np.corrcoef(streaks, others - whole)[0, 1] < -0.8
@@ -226,20 +226,22 @@ def test_more_light_is_no_worse_where_most_views_are_taken(
 
 def test_what_pairs_share_is_said(scan):
     few = settings(counts=(24, 40), algorithms="fbp,msdnet,noise2inverse")
-    assert doubts(scan, few) == []
+    assert study_warnings(scan, few) == []
     lines = scan.replace(is_line_integrals=True, flats=None, darks=None)
-    (said,) = doubts(lines, few)
+    (said,) = study_warnings(lines, few)
     assert "line integrals and no counts" in said
     assert "MSDNet learn" in said
     unknown = scan.replace(flats=np.asarray(scan.flats[:1]))
-    (said,) = doubts(unknown, few)
+    (said,) = study_warnings(unknown, few)
     assert "number of counts per photon is unknown" in said
-    assert doubts(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
+    assert (
+        study_warnings(unknown, few.model_copy(update={"counts_per_photon": 2.0})) == []
+    )
     given, wanted, _ = training_pair(lines, ScanSubset(24), few)
     assert wanted is lines
     assert given.n_angles == 24
     light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")
-    (said,) = doubts(scan, light)
+    (said,) = study_warnings(scan, light)
     assert f"{VIEWS} projections at 70 % exposure learn the grain" in said
     assert "from 12" not in said
 
@@ -339,7 +341,7 @@ def test_exposures_that_are_refused(scan, tmp_path):
 @pytest.mark.parametrize("light", ["one", "all"])
 def test_continuous_views_are_means(scan, light):
     config = settings(acquisition="continuous", light=light)
-    few, note = take(scan, ScanSubset(12), config)
+    few, note = take_subset(scan, ScanSubset(12), config)
     assert note == ""
     assert few.n_angles == 12
     np.testing.assert_allclose(np.diff(few.angles), 15.0)
@@ -358,7 +360,7 @@ def test_continuous_views_are_means(scan, light):
 def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     lines = line_integrals(scan)
     config = settings(acquisition="continuous", counts=(12,), sample="circle")
-    few, note = take(lines, ScanSubset(12), config)
+    few, note = take_subset(lines, ScanSubset(12), config)
     assert few.n_angles == 12
     assert "holds line integrals and no counts" in note
     result, steps = run(lines, tmp_path, config)
@@ -408,7 +410,7 @@ def test_whole_numbers_in_floating_point_are_counts_and_means_are_none(scan):
     counts = np.asarray(scan.data[:], np.float32)
     floats = scan.replace(data=counts, source=None)
     subset, config = ScanSubset(12, 0.3), settings(exposure=(0.3,))
-    ours, theirs = (take(s, subset, config)[0].data[:2] for s in (floats, scan))
+    ours, theirs = (take_subset(s, subset, config)[0].data[:2] for s in (floats, scan))
     np.testing.assert_array_equal(ours, theirs)
     means = scan.replace(data=counts + np.float32(0.25), source=None)
     with pytest.raises(ConfigError, match=r"fractions .*--exposure 1"):

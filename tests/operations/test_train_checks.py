@@ -24,7 +24,7 @@ from napari_geosr.operations.train import (
 from napari_geosr.operations.train.checks import (
     check_contents,
     check_slices,
-    smaller_patches,
+    smaller_patch_warnings,
 )
 
 
@@ -44,7 +44,7 @@ def stack(tmp_path: Path, rng: np.random.Generator) -> Path:
 
 def test_the_electricity_of_the_country_has_to_be_known(stack: Path) -> None:
     job(stack, country="DEU").check()
-    with pytest.raises(ConfigError, match=r"'ZZZ' is not known.*ZAF \(South Africa\)"):
+    with pytest.raises(ConfigError, match=r"'ZZZ' is unknown.*ZAF \(South Africa\)"):
         job(stack, country="ZZZ").check()
 
 
@@ -87,7 +87,7 @@ def test_patches_that_do_not_fit_are_said(stack: Path) -> None:
         (16, "3D", r"larger than stack.tif (6 × 32 × 32 voxels)"),
     ):
         given = job(stack, patch=patch, dimensions=dimensions)
-        said = smaller_patches(given.training, given.check()["source"])
+        said = smaller_patch_warnings(given.training, given.check()["source"])
         assert expected in "".join(said)
         assert bool(said) == bool(expected)
 

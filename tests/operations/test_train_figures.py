@@ -69,7 +69,7 @@ def training(
 
 def figures(source: Any, target: Any, factor: int, ndim: int, noisy: bool) -> Any:
     trainer, patches = training([source], [target], factor, ndim, noisy)
-    return run_to_end(judging.judging_steps(trainer, patches)), patches
+    return run_to_end(judging.evaluate_model_steps(trainer, patches)), patches
 
 
 @pytest.mark.parametrize("name", METHODS.names())
@@ -122,7 +122,7 @@ def test_all_volumes_count(rng: np.random.Generator) -> None:
     sources = [t + n for t, n in zip(targets, noise, strict=True)]
     trainer, patches = training(sources, targets, 1, 2)
     steps: list[Step] = []
-    rows = run_to_end(judging.judging_steps(trainer, patches), steps.append)
+    rows = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
     found = {row.method: row.psnr for row in rows}
     assert found["model"] == found["input"]
     expected = []
@@ -143,11 +143,11 @@ def test_all_volumes_count(rng: np.random.Generator) -> None:
 def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
     rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(validation_blocks, "_MOST_VOXELS", 2**16)
+    monkeypatch.setattr(validation_blocks, "_MAX_VOXELS", 2**16)
     many = [rng.normal(size=(40, 80, 96)) for _ in range(10)]
     trainer, patches = training(many, many, 1, 2)
     steps: list[Step] = []
-    rows = run_to_end(judging.judging_steps(trainer, patches), steps.append)
+    rows = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
     assert rows[0].test_set.startswith("8 of 10 validation blocks against")
     judged = [step for step in steps if isinstance(step, JudgingProgress)]
     assert judged[-1].total <= 2**16 * 1.5
@@ -156,7 +156,9 @@ def test_of_many_volumes_a_few_are_judged_in_as_many_voxels(
 def test_it_stops_between_tiles(rng: np.random.Generator) -> None:
     data = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
     stop = False
-    steps = judging.judging_steps(*training(data, data, 1, 2), should_stop=lambda: stop)
+    steps = judging.evaluate_model_steps(
+        *training(data, data, 1, 2), should_stop=lambda: stop
+    )
     for step in steps:
         if isinstance(step, JudgingProgress):
             break
@@ -171,7 +173,7 @@ def test_where_the_device_is_full_the_processor_judges(
 ) -> None:
     data = [rng.normal(size=(16, 24, 32)) for _ in range(2)]
     trainer, patches = training(data, data, 1, 2)
-    expected = run_to_end(judging.judging_steps(trainer, patches))
+    expected = run_to_end(judging.evaluate_model_steps(trainer, patches))
     trainer.accelerator.device = "cuda:0"
     real, devices = runner.restore_tiles, []
 
@@ -185,7 +187,7 @@ def test_where_the_device_is_full_the_processor_judges(
     monkeypatch.setattr(evaluator, "release_memory", print)
     monkeypatch.setattr(evaluator, "free_memory", lambda _: 2**30)
     steps: list[Step] = []
-    found = run_to_end(judging.judging_steps(trainer, patches), steps.append)
+    found = run_to_end(judging.evaluate_model_steps(trainer, patches), steps.append)
     assert devices == ["cuda:0", "cpu", "cpu"]
     assert len([step for step in steps if isinstance(step, WarningIssued)]) == 1
     assert found == expected

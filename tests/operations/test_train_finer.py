@@ -13,7 +13,7 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.methods import METHODS
 from napari_geosr.operations.train import TrainJob, config_class
-from napari_geosr.operations.train.checks import finer_targets
+from napari_geosr.operations.train.checks import suggest_upscaling
 
 SHAPE = (4, 6, 6)
 FILES = {"source": [Path("a.tif")], "target": [Path("b.tif")]}
@@ -27,7 +27,7 @@ def volume(*times: int) -> Volume:
 def said(method: str, target: Volume, **settings: Any) -> str:
     training = config_class(method).create(**FILES, **settings)
     source = volume(*[1] * target.data.ndim)
-    return finer_targets(method, training, source, target)
+    return suggest_upscaling(method, training, source, target)
 
 
 def changes(sentence: str) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def test_what_is_named_works(
     along_z = factor if axes[0] == "Z" else 1
     target = volume(along_z, factor, factor)
     sentence = said(method, target, **settings)
-    assert f"{factor} times finer along {axes}: to learn that set --" in sentence
+    assert f"{factor} times finer along {axes}. To learn this, set --" in sentence
     named = changes(sentence)
     _, _, without = sentence.partition(" without ")
     settings = {
@@ -76,7 +76,7 @@ def test_what_is_named_works(
 @pytest.mark.parametrize("method", ["noise2noise", "tomogan"])
 def test_methods_that_keep_the_voxels_name_others(method: str) -> None:
     sentence = said(method, volume(2, 2, 2))
-    assert f"{method} does not learn that; pix2pix (--" in sentence
+    assert f"{method} does not support this; pix2pix (--" in sentence
     assert "supervised (--network" in sentence
     assert "would" in sentence
 
@@ -88,7 +88,7 @@ def test_of_other_shapes_nothing_is_said(times: tuple[int, int, int]) -> None:
 
 def test_images_and_odd_factors() -> None:
     assert "--dimensions 2D" in said("pix2pix", volume(2, 2))
-    assert "no method learns that: resample it" in said("pix2pix", volume(3, 3, 3))
+    assert "which no method supports: resample it" in said("pix2pix", volume(3, 3, 3))
 
 
 def test_it_is_said_before_a_training() -> None:

@@ -148,7 +148,7 @@ def test_pairs_that_share_most_of_their_noise_are_said(noisy, tmp_path, scans, s
         elif isinstance(step, StageStarted):
             break
     steps.close()
-    ours = [message for message in found if "both share" in message]
+    ours = [message for message in found if "common to both" in message]
     assert [
         message[: len(begin)] for message, begin in zip(ours, said, strict=False)
     ] == said
@@ -160,7 +160,7 @@ def test_a_second_scan_shares_no_noise(noisy: Any, tmp_path: Path) -> None:
     steps = train_from_projections_steps(job, tmp_path)
     first = [step for step, _ in zip(steps, range(3), strict=False)]
     steps.close()
-    assert not any("both share" in str(step) for step in first)
+    assert not any("common to both" in str(step) for step in first)
 
 
 def test_other_projections_under_the_same_name_are_refused(
@@ -285,9 +285,13 @@ def test_the_command_trains_and_restores(
         ("noise2inverse", {"every": [4]}, "leave --every out"),
         ("supervised", {}, "choose the data to pair with"),
         ("supervised", {"counts": [65]}, "a scan of 65 cannot be made"),
-        ("supervised", {"counts": [64], "target_light": "all"}, "nothing to learn"),
+        ("supervised", {"counts": [64], "target_light": "all"}, "nothing to teach"),
         ("supervised", {"counts": "16,x"}, "numbers with commas"),
-        ("supervised", {"counts": "16,32", "restore": "x.ome.tif"}, "2 kinds of scans"),
+        (
+            "supervised",
+            {"counts": "16,32", "restore": "x.ome.tif"},
+            "2 kinds of training",
+        ),
         ("noise2void", {}, "does not learn from projections"),
         ("noise2inverse", {"rows": "3,4"}, None),
     ],
@@ -308,7 +312,7 @@ def test_bad_settings_are_refused_before_anything_is_reconstructed(
 
 
 def test_volumes_beside_projections_are_refused(noisy: Any) -> None:
-    with pytest.raises(ConfigError, match="volumes as well"):
+    with pytest.raises(ConfigError, match="Both projections and volumes"):
         make(noisy, "noise2inverse", {}, source=["a.tif"])
 
 

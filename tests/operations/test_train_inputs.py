@@ -16,7 +16,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.io import read
 from napari_geosr.operations.train import TrainJob, config_class, train_steps
-from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
+from napari_geosr.operations.train.inputs import check_inputs_unchanged, record_inputs
 
 
 def write(path: Path, seed: int, shape: tuple[int, ...] = (8, 40, 40)) -> Path:
@@ -67,7 +67,7 @@ def test_another_shape_is_said_before_anything_else(
     write(tmp_path / "a.tif", 0, (8, 40, 48))  # nor does it fit its target
     with pytest.raises(
         FileError,
-        match="a.tif .* shape was 8 × 40 × 40, 8 × 40 × 48 now.*Restore the file",
+        match="a.tif .* was 8 × 40 × 40 and is now 8 × 40 × 48.*Restore the",
     ):
         run_to_end(train_steps(job, folder))
 
@@ -85,10 +85,10 @@ def test_before_anything_was_learned_the_data_may_change(
 @pytest.mark.parametrize(("before", "now"), [(1, 2), (2, 1)])
 def test_files_that_come_or_go_are_named(tmp_path: Path, before: int, now: int) -> None:
     volumes = [read(write(tmp_path / f"{n}.tif", n)) for n in range(2)]
-    note_inputs(tmp_path, {"source": volumes[:before]})
+    record_inputs(tmp_path, {"source": volumes[:before]})
     said = "is new" if now > before else "is missing"
     with pytest.raises(FileError, match=rf"1\.tif {said} .*source 2"):
-        refuse_other_inputs(tmp_path, {"source": volumes[:now]})
+        check_inputs_unchanged(tmp_path, {"source": volumes[:now]})
 
 
 def test_jobs_of_earlier_releases_go_on(job: TrainJob, tmp_path: Path) -> None:
@@ -106,16 +106,16 @@ def test_folders_and_arrays_are_told_apart_too(tmp_path: Path) -> None:
         plane = rng.integers(0, 255, (64, 64)).astype(np.uint16)
         tifffile.imwrite(slices / f"{z}.tif", plane)
     given = {"source": [read(slices)]}
-    note_inputs(tmp_path, given)
-    refuse_other_inputs(tmp_path, given)
+    record_inputs(tmp_path, given)
+    check_inputs_unchanged(tmp_path, given)
     tifffile.imwrite(slices / "3.tif", plane + 1)
     with pytest.raises(FileError, match="slices has changed"):
-        refuse_other_inputs(tmp_path, {"source": [read(slices)]})
+        check_inputs_unchanged(tmp_path, {"source": [read(slices)]})
     volume = read(write(tmp_path / "a.tif", 0)).replace(source=None)
-    note_inputs(tmp_path, {"source": [volume]})
+    record_inputs(tmp_path, {"source": [volume]})
     other = volume.replace(data=np.asarray(volume.data[:]) + 1)
     with pytest.raises(FileError, match="has changed"):
-        refuse_other_inputs(tmp_path, {"source": [other]})
+        check_inputs_unchanged(tmp_path, {"source": [other]})
 
 
 def test_checking_and_training_open_the_files_once(

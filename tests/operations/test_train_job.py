@@ -69,7 +69,7 @@ def test_judging_stops_and_a_resumed_job_judges_at_once(
     job: JobFolder, wish: Any, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # However fast the machine, it looks for the request before the first tile is done.
-    monkeypatch.setattr("napari_geosr.jobs.run._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("napari_geosr.jobs.run._POLL_SECONDS", 0.0)
     kinds = []
     for step in run_steps(job):
         kinds.append(type(step))
@@ -93,7 +93,7 @@ def test_judging_stops_and_a_resumed_job_judges_at_once(
 def test_who_wants_the_model_as_it_is_gets_it_judged(
     job: JobFolder, change_of_mind: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("napari_geosr.jobs.run._LOOK_SECONDS", 0.0)
+    monkeypatch.setattr("napari_geosr.jobs.run._POLL_SECONDS", 0.0)
     monkeypatch.setattr("napari_geosr.learning.clock._REPORT_SECONDS", 0.0)
     values = job.values()
     values["training"]["steps"] = 10_000

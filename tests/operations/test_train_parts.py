@@ -19,8 +19,8 @@ from napari_geosr.operations.reconstruct.fewer_views import (
 )
 from napari_geosr.operations.train.from_projections import ScansConfig
 from napari_geosr.operations.train.parts import (
-    parts_steps,
-    settings_for_all_steps,
+    reconstruct_parts_steps,
+    shared_settings_steps,
 )
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.tomography_simulation import simulate_scan
@@ -46,10 +46,10 @@ def test_a_short_exposure_without_flat_fields_has_the_same_grey_values(
     scans = ScansConfig.create(projections="scan.h5", centre=(scan.n_columns - 1) / 2)
     training: Any = config_class("supervised").create(device="cpu", threads=1)
     config = run_to_end(
-        settings_for_all_steps(scan, scans, training, places, never_stop)
+        shared_settings_steps(scan, scans, training, places, never_stop)
     )
     assert config.incident is not None
-    for _ in parts_steps(places, config, never_stop):
+    for _ in reconstruct_parts_steps(places, config, never_stop):
         pass
     size = scan.n_columns
     middle = slice(size // 2 - 6, size // 2 + 6)
@@ -70,13 +70,13 @@ def test_parts_of_a_full_turn_are_joined_like_the_whole(tmp_path: Path) -> None:
     training: Any = config_class("supervised").create(device="cpu", threads=1)
     for _ in range(2):  # the second time it goes on with what is there
         config = run_to_end(
-            settings_for_all_steps(scan, scans, training, places, never_stop)
+            shared_settings_steps(scan, scans, training, places, never_stop)
         )
         assert config.full_turn == "join"
-        for _ in parts_steps(places, config, never_stop):
+        for _ in reconstruct_parts_steps(places, config, never_stop):
             pass
         places[1][1].unlink()
-    for _ in parts_steps(places, config, never_stop):
+    for _ in reconstruct_parts_steps(places, config, never_stop):
         pass
     shapes = {io.read(path).shape for _, path in places}
     assert shapes == {(2, 31, 31)}

@@ -67,7 +67,7 @@ def judged(network: Any, dimensions: str = "2D", factor: int = 1) -> Any:
         average=network.eval(),
         accelerator=SimpleNamespace(device="cpu"),
     )
-    return run_to_end(judging.judging_steps(trainer, patches))
+    return run_to_end(judging.evaluate_model_steps(trainer, patches))
 
 
 @pytest.mark.parametrize("dimensions", ["2D", "2.5D"])

@@ -14,8 +14,8 @@ from napari_geosr.physics.dentin import AUTOFLUORESCENCE, CUFF_DENSITY, dentin
 from napari_geosr.physics.fluorescence import Microscope
 from napari_geosr.physics.sampling import (
     centre_samples,
-    half_a_voxel_on,
     kept_samples,
+    shift_half_voxel,
 )
 
 SHAPE = (80, 120, 120)
@@ -107,7 +107,7 @@ def test_half_a_voxel_on_twice_is_one_voxel_on() -> None:
     rng = np.random.default_rng(0)
     at = np.linspace(0, 4 * np.pi, 64, dtype=np.float32)
     wave = np.sin(at) + np.float32(0.01 * rng.random())
-    again = half_a_voxel_on(half_a_voxel_on(wave, (0,)), (0,))
+    again = shift_half_voxel(shift_half_voxel(wave, (0,)), (0,))
     assert np.abs(again[2:-4] - wave[3:-3]).max() < 2e-3
 
 

@@ -157,7 +157,7 @@ def test_the_norm_is_worked_out_once_for_a_geometry(monkeypatch: Any) -> None:
     monkeypatch.undo()
     for size in range(2, 20):
         operator_norm(ParallelGeometry(HALF[:2], 3, size=size), iterations=1)
-    assert len(projector._norms) <= projector._MOST_NORMS
+    assert len(projector._norms) <= projector._MAX_NORMS
 
 
 def test_half_precision_and_double_are_taken() -> None:

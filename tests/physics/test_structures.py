@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.physics.packing import share_of_balls
+from napari_geosr.physics.packing import ball_fraction
 from napari_geosr.physics.phantoms import place_balls
 from napari_geosr.physics.structures import STRUCTURES, Ellipsoids, foam, lacunae
 
@@ -87,7 +87,7 @@ def test_a_dense_foam_is_packed_on_with_smaller_balls(gap):
     shape, radius = (16, 64, 64), (2.0, 16.0)
     asked = {"porosity": 0.5, "radius": radius, "seed": 0, "gap": gap}
     before, made = place_balls(shape, **asked), foam(shape, **asked)
-    assert share_of_balls(shape, before) < 0.37
+    assert ball_fraction(shape, before) < 0.37
     assert made.share() == pytest.approx(0.5, abs=0.01)
     assert made.block(0, 16).mean() == pytest.approx(0.5, abs=0.02)
     np.testing.assert_array_equal(made.balls[: len(before)], before)

@@ -78,7 +78,7 @@ def test_the_seed_decides(make):
 
 
 def test_impossible_settings_are_refused(monkeypatch):
-    monkeypatch.setattr(textiles, "_MOST_FIBRES", 50)
+    monkeypatch.setattr(textiles, "_MAX_FIBRES", 50)
     with pytest.raises(ConfigError, match="between 0 and 1"):
         felt(SHAPE, porosity=1.0)
     with pytest.raises(ConfigError, match="thicker"):

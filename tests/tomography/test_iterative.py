@@ -30,8 +30,8 @@ from napari_geosr.tomography.iterations import Iteration
 N = 64
 #: Middle (y, x) from the axis, radius, attenuation per pixel.
 PARTS = ((0.0, 0.0, 28.0, 0.02), (-8.0, 6.0, 9.0, 0.01), (11.0, -9.0, 5.0, -0.015))
-FEW = np.linspace(0, 180, 24, endpoint=False)
-SMALL = ParallelGeometry(FEW, 32, 14.8, 30)
+FEW_ANGLES = np.linspace(0, 180, 24, endpoint=False)
+SMALL = ParallelGeometry(FEW_ANGLES, 32, 14.8, 30)
 ITERATIVE = ("sirt", "cgls", "tv")
 
 
@@ -55,7 +55,7 @@ def run(name: str, sinogram: Any, geometry: Any, **values: Any) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def noisy() -> tuple[torch.Tensor, ParallelGeometry]:
-    geometry = ParallelGeometry(FEW, N)
+    geometry = ParallelGeometry(FEW_ANGLES, N)
     sinogram = project(image(), geometry)[None]
     noise = torch.randn(sinogram.shape, generator=torch.Generator().manual_seed(0))
     return sinogram + 0.01 * sinogram.max() * noise, geometry
@@ -124,13 +124,15 @@ def test_tv_minimises_what_it_says() -> None:
 def test_units_and_brightness_only_scale(name: str) -> None:
     random = torch.Generator().manual_seed(0)
     sinogram = project(torch.rand(1, 30, 30, generator=random), SMALL)
-    micrometres = ParallelGeometry(FEW, 32, 14.8, 30, pixel_size=25.0)
+    micrometres = ParallelGeometry(FEW_ANGLES, 32, 14.8, 30, pixel_size=25.0)
     plain = run(name, sinogram, SMALL, iterations=6)
     scaled = run(name, 5 * sinogram, micrometres, iterations=6)
     torch.testing.assert_close(scaled, plain / 5, rtol=1e-3, atol=1e-4)
 
 
-FAN = FanGeometry(2 * FEW, 40, 18.3, 30, source_distance=60, detector_distance=20)
+FAN = FanGeometry(
+    2 * FEW_ANGLES, 40, 18.3, 30, source_distance=60, detector_distance=20
+)
 
 
 @pytest.mark.parametrize("geometry", [SMALL, FAN], ids=["parallel", "fan"])
@@ -176,9 +178,9 @@ def test_fans_and_cones_from_part_of_a_turn(name: str, beam: str) -> None:
 
 def test_astra_agrees() -> None:
     astra = pytest.importorskip("astra")
-    geometry = ParallelGeometry(FEW, N)
+    geometry = ParallelGeometry(FEW_ANGLES, N)
     sinogram = project(image(), geometry)
-    scan = astra.create_proj_geom("parallel", 1.0, N, np.deg2rad(FEW))
+    scan = astra.create_proj_geom("parallel", 1.0, N, np.deg2rad(FEW_ANGLES))
     slices = astra.create_vol_geom(N, N)
     operator = astra.OpTomo(astra.create_projector("linear", scan, slices))
     for name, iterations in (("sirt", 25), ("cgls", 4)):

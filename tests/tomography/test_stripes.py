@@ -12,9 +12,9 @@ from napari_geosr.tomography.preprocess import prepare_rows
 from napari_geosr.tomography.stripes import (
     STRIPE_METHODS,
     StripeSettings,
+    find_outlying_columns,
     interpolate_columns,
     remove_stripes,
-    stands_out,
 )
 
 
@@ -124,9 +124,9 @@ def test_columns_that_stand_out_are_found():
     values = np.random.default_rng(0).normal(1, 0.01, 200)
     values[[20, 21]] += 1
     values[100] -= 1
-    assert np.flatnonzero(stands_out(values, 3)).tolist() == [20, 21, 100]
-    assert not stands_out(np.ones(200), 3).any()
-    assert not stands_out(np.ones(2), 3).any()
+    assert np.flatnonzero(find_outlying_columns(values, 3)).tolist() == [20, 21, 100]
+    assert not find_outlying_columns(np.ones(200), 3).any()
+    assert not find_outlying_columns(np.ones(2), 3).any()
 
 
 def test_missing_columns_are_interpolated_and_rims_repeated():

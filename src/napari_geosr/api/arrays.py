@@ -1,4 +1,4 @@
-"""Plain arrays in place of volumes."""
+"""Converts plain arrays to volumes."""
 
 from __future__ import annotations
 
@@ -8,47 +8,47 @@ from typing import TypeAlias
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.volume import ArrayLike, Volume
 
-#: What a verb takes: a volume, or an array (numpy, dask, zarr, …) of real numbers.
+#: Input of the public functions: a volume or an array (numpy, dask, zarr, …).
 VolumeLike: TypeAlias = Volume | ArrayLike
 
 
 def as_volume(
-    given: VolumeLike,
+    data: VolumeLike,
     axes: str | None = None,
     *,
     name: str = "array",
     like: Volume | None = None,
 ) -> Volume:
-    """Return a volume as it is, and an array as one.
+    """Return a volume unchanged, or convert an array.
 
     Parameters
     ----------
-    given : Volume or array
-        An array has voxels of 1 pixel.
+    data : Volume or array
+        The voxel size of an array is 1 pixel.
     axes : str, optional
-        Of an array; see `Volume.from_array`.
+        Axes of an array; see `Volume.from_array`.
     name : str
-        What an array is called.
+        Name of an array.
     like : Volume, optional
-        An array of the same shape lies where this volume does.
+        An array of the same shape gets the voxel size and position of this volume.
 
     Raises
     ------
     VolumeError
-        If the array cannot be an image or a volume.
+        If the array is neither an image nor a volume.
     ConfigError
-        If `axes` are given for a volume, which has its own.
+        If `axes` are given for a volume.
     """
-    if isinstance(given, Volume):
+    if isinstance(data, Volume):
         if axes is not None:
             raise ConfigError(
-                f"axes={axes!r} is for plain arrays; {given.title} is a volume with "
-                f"axes {given.axes!r}. Leave it out."
+                f"axes={axes!r} is for plain arrays; {data.title} is a volume with "
+                f"axes {data.axes!r}. Leave it out."
             )
-        return given
-    if axes is None and like is not None and _shape(given) == like.shape:
+        return data
+    if axes is None and like is not None and _shape(data) == like.shape:
         axes = like.axes
-    volume = Volume.from_array(given, axes=axes, name=name)
+    volume = Volume.from_array(data, axes=axes, name=name)
     if like is None or (volume.axes, volume.shape) != (like.axes, like.shape):
         return volume
     return volume.replace(
@@ -57,14 +57,14 @@ def as_volume(
 
 
 def as_volumes(
-    given: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
+    data: Sequence[VolumeLike], axes: str | None = None, *, name: str = "array"
 ) -> list[Volume]:
-    """Return several volumes; arrays are called by `name` and a number.
+    """Convert arrays to volumes, named `name` and a number.
 
     Parameters
     ----------
-    given : sequence of Volume or array
-        Volumes stay as they are.
+    data : sequence of Volume or array
+        Volumes are not changed.
     axes : str or None
         Letters of the arrays' axes, as in `as_volume`.
     name : str
@@ -72,26 +72,26 @@ def as_volumes(
     """
     return [
         as_volume(each, None if isinstance(each, Volume) else axes, name=f"{name} {i}")
-        for i, each in enumerate(given, start=1)
+        for i, each in enumerate(data, start=1)
     ]
 
 
 def as_companion(
-    given: VolumeLike, axes: str | None, *, name: str, like: Volume
+    data: VolumeLike, axes: str | None, *, name: str, like: Volume
 ) -> Volume:
-    """Return what belongs to a volume, such as its mask, as a volume.
+    """Convert an array that belongs to a volume, such as its mask.
 
     Parameters
     ----------
     axes : str, optional
-        Those of the array that `like` was made of; an array of as many axes has the
-        same.
+        Axes of the array that `like` was made from; also used for `data` if it has as
+        many axes.
     """
-    if isinstance(given, Volume):
-        return given
-    shape = _shape(given)
+    if isinstance(data, Volume):
+        return data
+    shape = _shape(data)
     same = axes is not None and (shape is None or len(shape) == len(axes))
-    return as_volume(given, axes if same else None, name=name, like=like)
+    return as_volume(data, axes if same else None, name=name, like=like)
 
 
 def as_pair(
@@ -100,7 +100,7 @@ def as_pair(
     axes: str | None,
     names: tuple[str, str],
 ) -> tuple[Volume, Volume]:
-    """Return two volumes of one object; an array lies where the other one does.
+    """Return two volumes of one object; an array gets the position of the other.
 
     Parameters
     ----------
@@ -108,7 +108,7 @@ def as_pair(
     axes : str or None
         Letters of an array's axes, as in `as_volume`.
     names : (str, str)
-        What arrays are called.
+        Names of arrays.
 
     Raises
     ------
@@ -121,9 +121,9 @@ def as_pair(
         return first, as_volume(second, axes, name=names[1], like=first)
     if isinstance(second, Volume):
         return as_volume(first, axes, name=names[0], like=second), second
-    made = as_volume(first, axes, name=names[0])
-    return made, as_companion(second, axes, name=names[1], like=made)
+    volume = as_volume(first, axes, name=names[0])
+    return volume, as_companion(second, axes, name=names[1], like=volume)
 
 
-def _shape(given: ArrayLike) -> tuple[int, ...] | None:
-    return tuple(given.shape) if isinstance(given, ArrayLike) else None
+def _shape(data: ArrayLike) -> tuple[int, ...] | None:
+    return tuple(data.shape) if isinstance(data, ArrayLike) else None

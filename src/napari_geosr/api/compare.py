@@ -37,24 +37,24 @@ def compare(
     """Compare volumes of one object: grey values, noise, resolution and pores.
 
     Voxel sizes, extents and origins may differ. Grey values are compared on the voxels
-    of the coarsest volume, within the region that all have in common.
+    of the coarsest volume, within the region common to all.
 
     Parameters
     ----------
     before, after : Volume or array
-        Shape (Z, Y, X) or (Y, X). An array lies where the other one does.
+        Shape (Z, Y, X) or (Y, X). An array gets the position of the other volume.
     reference : Volume or array, optional
-        Ground truth, or the best scan: both are compared with it. Without one, `after`
-        is compared with `before`.
+        Ground truth or best scan, with which both are compared. Without it, `after` is
+        compared with `before`.
     mask : Volume or array, optional
-        The sample: only voxels where it is not zero count.
+        Sample mask: only voxels where it is not zero are compared.
     halves : (Volume or array, Volume or array), optional
         Two halves of one scan, for its resolution by Fourier shell correlation.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
     data_range : float, optional
-        Range of grey values that PSNR and SSIM refer to; by default between the 0.1th
-        and 99.9th percentile of `reference`, or the smallest such range without one.
+        Range of grey values for PSNR and SSIM; by default from the 0.1th to the 99.9th
+        percentile of `reference` or, without it, the smallest such range.
     affine : bool
         Fit gain and offset before PSNR, SSIM, NRMSE and the difference.
     ssim : {"auto", "volume", "slices"}
@@ -62,21 +62,20 @@ def compare(
     pores : bool
         Measure the pores of all volumes and match them one by one.
     difference : bool
-        Give the difference in units of the noise.
+        Compute the difference in units of the noise level.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Rule that finds the grey value between pore and solid in each volume, or one
-        value for all.
+        Method that finds the threshold of each volume, or one threshold for all.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
         Smaller pores, in voxels of the coarsest volume, are not counted.
     connectivity : {6, 26}
-        Neighbours that join pore voxels; in images 4 and 8.
+        Number of neighbours of a voxel; in images 4 or 8.
     memory : str, optional
-        Memory the run may take, such as ``"4GB"``; by default from what is free.
+        Memory limit, such as ``"4GB"``; by default a part of the free memory.
     fsc : {"none", "halves", "pair", "single"}
-        Resolution by Fourier correlation: of `halves`; of `before` and `after`, where
-        these are independent scans; or of each volume by its checkerboard.
+        Resolution by Fourier correlation: of `halves`; of `before` and `after` if they
+        are independent scans; or of each volume by splitting it like a checkerboard.
 
     Returns
     -------
@@ -87,7 +86,7 @@ def compare(
     Raises
     ------
     ConfigError, VolumeError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------

@@ -15,29 +15,30 @@ def check_consistency(
 ) -> ConsistencyCheck:
     """Compare a restored volume with the scan that it was made from.
 
-    The result is blurred and averaged like the scan; what noise does not explain of
-    the difference is reported.
+    The result is blurred and averaged like the scan. Differences that noise does not
+    explain are reported.
 
     Parameters
     ----------
     scan : Volume or array
-        What was restored, shape (Z, Y, X) or (Y, X).
+        The scan, shape (Z, Y, X) or (Y, X).
     result : Volume or array
-        Of the same place. Its voxels are as large as those of the scan, or smaller by
-        a whole number. An array of the same shape lies where the other one does.
+        The restored volume at the same position. Its voxels are as large as those of
+        the scan, or smaller by an integer factor. An array of the same shape gets the
+        position of the other volume.
     axes : str, optional
         Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default.
 
     Returns
     -------
     ConsistencyCheck
-        With the `residual` as a volume, its `figures`, and `sentences` on what noise
-        does not explain.
+        Contains the `residual` as a volume, its `figures`, and `sentences` on
+        differences that noise does not explain.
 
     Raises
     ------
     VolumeError
-        If the two do not show the same place on fitting grids.
+        If the two do not show the same region on compatible grids.
     ConfigError
         If `axes` are given and neither is an array.
 
@@ -56,5 +57,5 @@ def check_consistency(
     >>> geosr.check_consistency(scan, made_up).sentences[0][:43]
     'In one place the result does not fit the sc'
     """
-    seen, made = as_pair(scan, result, axes, ("scan", "result"))
-    return run_with_warnings(consistency_steps(seen, made))
+    scan_volume, result_volume = as_pair(scan, result, axes, ("scan", "result"))
+    return run_with_warnings(consistency_steps(scan_volume, result_volume))

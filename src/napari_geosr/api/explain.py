@@ -47,36 +47,38 @@ def explain(
     volume : Volume or array
         The scan, not the result; shape (Z, Y, X) or (Y, X).
     model : str, Path, Model or ZooEntry
-        What restored it, as in `restore`.
+        The model that restored it, as in `restore`.
     at : tuple of int, optional
-        Voxel of the result, from 0. With super-resolution these are its fine voxels.
+        Voxel of the result, counted from 0. After super-resolution, voxels of the
+        high-resolution result.
     position : tuple of float, optional
         Position to explain, in the unit of the scan, instead of a voxel.
     pores : str or Path, optional
-        Pore table (``pores.csv``) that was measured on the result, in place of one
-        voxel.
+        Pore table (``pores.csv``) measured on the result; explains every pore instead
+        of one voxel.
     method : tuple of str
         ``"evidence"``, ``"reach"``, ``"filter"``, ``"lam"``, ``"occlusion"``;
-        ``docs/explain.md`` says what each finds.
+        see ``docs/explain.md``.
     axes : str, optional
         Meaning of the axes of a plain array.
     threshold : float, optional
         Grey value between pore and solid in the result.
     phase : {"dark", "bright"}, optional
-        What pores are.
+        Whether pores are dark or bright.
     draws : int
-        How often noise is drawn.
+        Number of noise realisations.
     margin : int
         Width of the zone around a pore that counts as its own neighbourhood, in
         voxels of the scan.
     radius : int
-        Explain a cube of this many voxels to each side, where there is no pore.
+        If the voxel is not in a pore, explain a cube that extends by this many voxels
+        to each side.
     feature : {"grey", "edge"}
-        What ``"lam"`` attributes.
+        Quantity that ``"lam"`` attributes.
     steps : int
         Steps of ``"lam"`` from the blurred to the sharp scan.
     blur : float
-        Standard deviation of the blur that ``"lam"`` begins with, in voxels.
+        Standard deviation of the initial blur of ``"lam"``, in voxels.
     patch : int
         Edge of the cubes of ``"occlusion"``, in voxels of the scan.
     seed : int
@@ -87,13 +89,13 @@ def explain(
     Returns
     -------
     ExplainResult
-        Its `sentence` says the most important; `explanations` have the figures of every
-        method, and `overlays`: volumes on the voxels of the scan, in their place.
+        Its `sentence` is a summary; `explanations` contain the figures of each method,
+        and `overlays`: volumes at the position of the scan.
 
     Raises
     ------
     ConfigError, ModelError, VolumeError, FileError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------

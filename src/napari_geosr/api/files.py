@@ -18,37 +18,36 @@ def write(
     kind: str | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Write a volume block by block; a lazy one is never loaded whole.
+    """Write a volume block by block, without loading a lazy one as a whole.
 
     Parameters
     ----------
     volume : Volume or array
         Two to five axes, any real dtype.
     path : str or Path
-        The suffix tells the format: ``.ome.tif``, ``.tif`` or ``.ome.zarr``. The file
-        appears there when it is complete.
+        The suffix determines the format: ``.ome.tif``, ``.tif`` or ``.ome.zarr``. The
+        file appears at this path when it is complete.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``.
     overwrite : bool
         Whether an existing file is replaced.
     kind : str, optional
-        ``"image"`` or ``"labels"``; by default what the volume's metadata say, or an
-        image.
+        ``"image"`` or ``"labels"``; by default from the volume's metadata, or an image.
     should_stop : callable
-        Asked before every block.
+        Called before every block.
 
     Returns
     -------
     Path
-        Where it was written.
+        Path of the file.
 
     Raises
     ------
     FileError
-        If the file exists and `overwrite` is false, its format is not known, or it
-        cannot be written.
+        If the file exists and `overwrite` is False, its format is unknown, or it cannot
+        be written.
     Cancelled
-        If `should_stop` says so; nothing new is left at `path`.
+        If `should_stop` returns True; `path` is then unchanged.
 
     Examples
     --------

@@ -25,9 +25,10 @@ def measure_porosity(
     sample_mask: Literal["none", "auto"] = "none",
     mask_closing: int = 5,
     histogram_bins: int = 20,
-    band_factor: float | None = None,
+    interval_factor: float | None = None,
     graph: bool = False,
     memory: str | None = None,
+    band_factor: float | None = None,
 ) -> PorosityReport:
     """Measure the pores of a volume or an image.
 
@@ -36,48 +37,52 @@ def measure_porosity(
     volume : Volume or array
         Shape (Z, Y, X) or (Y, X), any real dtype.
     mask : Volume or array, optional
-        The sample: every voxel that is not zero. A volume may have other voxels than
-        `volume`, it is then looked up by position; an array of the same shape lies
-        where `volume` does.
+        Sample mask: voxels that are not zero. The voxel size of a volume may differ
+        from that of `volume`, as it is aligned by position; an array of the same shape
+        gets the position of `volume`.
     uncertainty : Volume or array, optional
-        Deviation that `restore_with_uncertainty` returned with `volume`: the
-        porosity gets a band.
+        Deviation that `restore_with_uncertainty` returned with `volume`; the report
+        then gives an interval of the porosity.
     axes : str, optional
-        Meaning of the axes of a plain array, ``"ZYX"`` or ``"YX"`` by default. Those
-        of a mask or uncertainty that is an array are the same.
+        Meaning of the axes of plain arrays, ``"ZYX"`` or ``"YX"`` by default; also
+        for `mask` and `uncertainty`.
     threshold : {"otsu", "multi-otsu", "li", "triangle"} or float
-        Rule that finds the grey value between pore and solid, or that value.
+        Method that finds the threshold, or the threshold.
     phase : {"dark", "bright"}
         Dark pores are at or below the threshold, bright pores above it.
     min_voxels : int
-        Smaller pores are not counted or listed, but stay part of the porosity.
+        Smaller pores are not counted or listed, but contribute to the porosity.
     connectivity : {6, 26}
-        Neighbours that join pore voxels; in images 4 and 8.
+        Number of neighbours of a voxel; in images 4 or 8.
     sample_mask : {"none", "auto"}
-        ``"none"``: the whole volume is sample; ``"auto"``: the envelope of the largest
-        solid.
+        ``"none"``: the whole volume is sample; ``"auto"``: the largest solid, with its
+        openings closed.
     mask_closing : int
-        Openings up to twice this width, in voxels, belong to the automatic mask.
+        Radius in voxels of the closing for the automatic mask: openings of up to twice
+        this width are closed.
     histogram_bins : int
         Number of logarithmic bins of the histogram of pore sizes.
-    band_factor : float, optional
-        Half width of the band in deviations; by default as calibrated for the model.
+    interval_factor : float, optional
+        Half-width of the interval in deviations; by default the value calibrated for
+        the model.
     graph : bool
-        Whether the pores are traced as a network of tubes, too (`report.graph`): its
+        Whether to also trace the pores as a network of tubes (`report.graph`): its
         nodes, branches and their lengths. The volume is then read into memory.
     memory : str, optional
-        Memory the run may take, such as ``"4GB"``; by default from what is free.
+        Memory limit, such as ``"4GB"``; by default a part of the free memory.
+    band_factor : float, optional
+        Earlier name of `interval_factor`.
 
     Returns
     -------
     PorosityReport
-        Porosity, number of pores per mm³, one row per pore (`to_dataframe`), and the
-        label of every voxel.
+        Porosity, number of pores per mm³, one row per pore (`to_dataframe`), and a
+        label for every voxel.
 
     Raises
     ------
     ConfigError, VolumeError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------
@@ -100,7 +105,7 @@ def measure_porosity(
         sample_mask=sample_mask,
         mask_closing=mask_closing,
         histogram_bins=histogram_bins,
-        band_factor=band_factor,
+        interval_factor=band_factor if interval_factor is None else interval_factor,
         graph=graph,
         memory=memory,
     )

@@ -1,4 +1,4 @@
-"""The models that can restore."""
+"""Lists and loads models."""
 
 from __future__ import annotations
 
@@ -18,28 +18,28 @@ def list_models(
     unit: str = "µm",
     words: str = "",
 ) -> list[ZooEntry]:
-    """List the models that came with the package and those in the user's folder.
+    """List the bundled models and those in the user's folder.
 
     Parameters
     ----------
     task : str, optional
         ``"denoise"``, ``"super-resolution"`` or ``"segment"``; by default all.
     modality : str, optional
-        How the images were made, e.g. ``"ct"`` or ``"fluorescence"``. Models that do
-        not say are listed, too.
+        Kind of image, e.g. ``"ct"`` or ``"fluorescence"``. Models whose kind is unknown
+        are also listed.
     voxel_size : float, optional
-        Edge length of a voxel, in `unit`: models trained for voxels of more than twice
-        or less than half the size are left out.
+        Edge length of a voxel, in `unit`. Models trained for voxels of more than twice
+        or less than half this size are omitted.
     unit : str
         Unit of length of `voxel_size`.
     words : str
-        Each has to be in the name, title or description of the model; ``"bundled"``
-        and ``"own"`` say where it comes from.
+        Words that must all occur in the name, title or description of the model;
+        ``"bundled"`` and ``"own"`` select by its source.
 
     Returns
     -------
     list of ZooEntry
-        With `name`, `card` and `path`, ordered by name.
+        Entries with `name`, `card` and `path`, sorted by name.
 
     Examples
     --------
@@ -49,10 +49,10 @@ def list_models(
     >>> [model.name for model in geosr.list_models(words="bundled foam x4")]
     ['foam-sr-x4']
     """
-    wanted = catalogue.ModelFilter(
+    criteria = catalogue.ModelFilter(
         task=task, modality=modality, voxel_size=voxel_size, unit=unit, words=words
     )
-    return catalogue.list_models(wanted)
+    return catalogue.list_models(criteria)
 
 
 def load_model(name_or_path: ModelLike) -> Model:
@@ -61,14 +61,13 @@ def load_model(name_or_path: ModelLike) -> Model:
     Parameters
     ----------
     name_or_path : str, Path or ZooEntry
-        A name that `list_models` knows or one of its entries, or the folder or
-        zip of a bundle.
+        A name or entry from `list_models`, or the folder or zip of a bundle.
 
     Returns
     -------
     Model
-        With its `card`; `network()` builds the torch module with its weights, which
-        are read on first use.
+        Contains the `card`; `network()` builds the torch module. Weights are read on
+        first use.
 
     Raises
     ------

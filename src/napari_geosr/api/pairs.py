@@ -27,44 +27,45 @@ def build_pairs(
 ) -> Pairs:
     """Align a low- and a high-resolution scan of one object, and write them as a pair.
 
-    The low-resolution scan is cut to what both show; the other one is resampled onto
-    its voxels, each divided by the upscale factor. Needs SimpleITK
+    The low-resolution scan is cropped to the common region; the other one is resampled
+    onto its voxels, each divided by the upscale factor. Requires SimpleITK
     (``pip install "napari-geosr[registration]"``).
 
     Parameters
     ----------
     low, high : Volume or array
-        Shape (Z, Y, X) or (Y, X), of any voxel sizes and units of length. Plain arrays
-        have no voxel size: give the `upscale_factor`, or volumes.
+        Shape (Z, Y, X) or (Y, X), with any voxel sizes and units of length. Plain
+        arrays have no voxel size and require `upscale_factor`.
     out : path
-        Folder for the files; made if missing.
+        Folder for the files; created if missing.
     overwrite : bool
         Whether files of an earlier pair are replaced.
     upscale_factor : int, optional
-        Voxels of the high resolution per voxel of the low one along an axis; by
+        Number of high-resolution voxels per low-resolution voxel along an axis; by
         default from the voxel sizes.
     dimensions : {"3D", "2D"}
-        ``"2D"``: only Y and X become finer, for networks that work on slices.
+        ``"2D"``: upscale only Y and X, for networks that work on slices.
     memory : str, optional
-        Memory for voxels, e.g. ``"4GB"``; by default a part of what is free.
+        Memory for voxels, e.g. ``"4GB"``; by default a part of the free memory.
     start : {"search", "centres", "positions"}
-        Where the high-resolution scan lies at first: searched for in the whole
-        low-resolution scan, centre on centre, or as the origins say.
+        Initial position of the high-resolution scan: searched for in the whole
+        low-resolution scan, centre on centre, or according to the origins.
     offset : tuple of float, optional
-        In place of `start`: from the first corner of the low-resolution scan to that
-        of the other, as (Z, Y, X) in the unit of the former.
+        Initial position instead of `start`: distance from the first corner of the
+        low-resolution scan to that of the other, as (Z, Y, X) in the unit of the
+        low-resolution scan.
     search_angle : float
-        Largest rotation around Z that the search tries, in degrees to either side.
+        Maximum rotation around Z in the search, in degrees to either side.
     transform : {"translation", "rigid", "similarity"}
-        What the alignment may change: shift; rotation, too; scale, too.
+        Degrees of freedom of the alignment: shift; also rotation; also scale.
     intensity : {"linear", "histogram", "none"}
         How the grey values of the high-resolution scan are matched to the other's.
 
     Returns
     -------
     Pairs
-        Paths of the `files`, a `report` on how well the scans fit, and `layers` to
-        look at.
+        Paths of the `files`, a `report` on how well the scans match, and `layers` to
+        view.
 
     Raises
     ------
@@ -73,7 +74,7 @@ def build_pairs(
     VolumeError
         If the scans do not overlap, or voxels are missing.
     FileError
-        If a file exists and `overwrite` is false, or cannot be written.
+        If a file exists and `overwrite` is False, or cannot be written.
 
     Examples
     --------

@@ -49,71 +49,71 @@ def reconstruct(
     ----------
     projections : Projections or path
         A Data Exchange or NXtomo HDF5 file, a TIFF stack or a folder of projections;
-        or `Projections` made of arrays.
+        or `Projections` created from arrays.
     algorithm : str
         ``"fbp"`` (``"fdk"`` for cone beams), ``"sirt"``, ``"cgls"`` or ``"tv"``. The
-        iterative ones do better with few projections.
+        iterative algorithms give better results from few projections.
     filter : {"ramp", "shepp-logan", "cosine", "hamming", "hann"}, optional
-        Filter of fbp and fdk; the ramp by default, the sharpest.
+        Filter of fbp and fdk; by default the ramp filter, which is the sharpest.
     iterations : int, optional
         Number of iterations of sirt, cgls and tv.
     nonnegative : bool, optional
-        Set negative attenuation to zero; by default as the algorithm does it.
+        Set negative attenuation to zero; the default depends on the algorithm.
     options : mapping, optional
         Further settings of the algorithm, such as the weight of tv.
     centre : "auto" or float
-        Column of the rotation axis (0: the middle of the first column); by default as
-        the file says, or found from the projections.
+        Column of the rotation axis (0: the middle of the first column); by default from
+        the file, or found from the projections.
     every : int
         Use every n-th projection.
     half : {"all", "odd", "even"}
-        Use the odd or the even ones of these only: two volumes with noise of their own
-        for Fourier shell correlation (`compare`).
+        Use only the odd or the even ones of these, which gives two volumes with
+        independent noise for Fourier shell correlation (`compare`).
     rows : tuple of int, optional
         First detector row and end; by default all.
     size : int, optional
-        Edge of the slices in voxels; by default the width that the detector saw.
+        Edge of the slices in voxels; by default the width of the field of view.
     full_turn : {"auto", "join", "keep"}
-        Scans over 360°: join opposite projections side by side, or keep them.
+        For scans over 360°: join opposite projections side by side, or keep them.
     engine : {"own", "astra"}
-        Library that computes; ``"astra"`` needs the ASTRA toolbox.
+        Library used for the computation; ``"astra"`` requires the ASTRA toolbox.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     memory : str, optional
-        Memory the run may take, e.g. ``"4GB"``; by default a part of what is free.
+        Memory limit, e.g. ``"4GB"``; by default a part of the free memory.
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     frames : {"mean", "median"}
         How flat and dark fields are averaged.
     incident : float, optional
-        Counts without sample, where there are no flat fields; by default from the
-        brightest part of the projections.
+        Counts without sample if there are no flat fields; by default from the brightest
+        part of the projections.
     minimum_transmission : float
-        Smaller values are clipped to it before taking the logarithm.
+        Smaller transmissions are clipped to this value before taking the logarithm.
     saturation : float, optional
         Counts of a saturated pixel; by default the largest integer of the file's type.
     nonfinite : {"refuse", "fill"}
         NaN in projections: raise `ProjectionsError`, or interpolate between columns.
     zingers : float
-        Replace pixels brighter than this multiple of the noise by the median around
-        them; 8 is usual, 0 leaves them.
+        Replace pixels brighter than this multiple of the noise level by the local
+        median; 8 is a common value, 0 disables this.
     stripes : {"none", "sorting", "filtering", "large", "dead", "all"}
         Stripes to remove from sinograms, which become rings in slices.
     stripe_size, large_stripe_size : int
         Width of the median filter for narrow and wide stripes, in columns.
     stripe_contrast : float
-        Contrast above which a wide stripe is removed; lower values find more.
+        Contrast above which a wide stripe is removed; lower values find more stripes.
 
     Returns
     -------
     Volume
-        float32, shape (Z, Y, X): attenuation per unit of the voxel size, one slice for
-        every detector row, X along the detector's columns at angle zero.
+        float32, shape (Z, Y, X): attenuation per unit of the voxel size, one slice per
+        detector row, with X along the detector columns at angle zero.
 
     Raises
     ------
     FileError, ProjectionsError, ConfigError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------
@@ -135,7 +135,7 @@ def reconstruct(
     """
     if not isinstance(projections, Projections | str | Path):
         raise ProjectionsError(
-            f"A {type(projections).__name__} carries no angles or flat fields: give a "
+            f"A {type(projections).__name__} has no angles or flat fields. Give a "
             "path, or Projections(array, angles, flats, darks)."
         )
     config = ReconstructConfig.create(

@@ -39,57 +39,57 @@ def restore(
     Parameters
     ----------
     volume : Volume or array, or sequence of them
-        Shape (Z, Y, X) or (Y, X), any real dtype. With a time or channel axis, every
-        time point of every channel is restored by itself, with the grey-value
-        statistics of its channel over all time points. A sequence holds scans of the
-        same object, such as the sub-reconstructions of Noise2Inverse: the result is
-        the mean of what the model makes of each.
+        Shape (Z, Y, X) or (Y, X), any real dtype. With a time or channel axis, each
+        time point and channel is restored separately, with the grey-value statistics of
+        its channel over all time points. A sequence contains scans of the same object,
+        such as the sub-reconstructions of Noise2Inverse; the result is the mean of
+        their restorations.
     model : str, Path, Model or ZooEntry
-        Name of a model, path of its bundle, or what `load_model`,
-        `list_models` or `train` returned. ``"auto"`` takes the model with
-        the smallest expected error on this scan, or returns the scan where no model is
-        expected to improve it.
+        Name of a model, path of its bundle, or a result of `load_model`, `list_models`
+        or `train`. ``"auto"`` chooses the model with the smallest expected error on
+        this scan, or returns the scan if no model is expected to improve it.
     axes : str, optional
         Meaning of the axes of a plain array, e.g. ``"TYX"``; by default ``"YX"``,
         ``"ZYX"`` or ``"TZYX"``.
     device : str
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     memory : str, optional
-        Memory the run may take, e.g. ``"4GB"``; by default a part of what is free.
+        Memory limit, e.g. ``"4GB"``; by default a part of the free memory.
     output_dtype : {"float32", "input"}
         Type of the result: float32, or the input's own integer type, rounded and
         clipped. Labels are always integers.
     nonfinite : {"mean", "zero", "refuse"}
-        What the model sees in place of NaN and infinite voxels, which stay NaN in the
-        result; ``"refuse"`` raises `VolumeError` instead.
+        Value that replaces NaN and infinite voxels in the input of the model; they are
+        NaN in the result. ``"refuse"`` raises `VolumeError` instead.
     threads : int, optional
         CPU threads; by default the number of cores minus one.
     backend : {"auto", "torch", "openvino"}
-        Library that computes on the CPU.
+        Library used for computation on the CPU.
     strength : float
         Noise to remove, relative to the level measured in the scan, from 0 (return the
         scan) to 2. For models that are bounded by the noise.
     sharpness : {"auto", "scan", "object"}
-        Of a super-resolved result: as sharp as the scan, or as the model makes the
-        object; ``"auto"`` takes the latter where it explains the scan.
+        Sharpness of a super-resolved result: that of the scan, or that of the object
+        according to the model; ``"auto"`` chooses the latter if it is consistent with
+        the scan.
     uncertainty : str
         ``"none"``, ``"tta"`` or ``"ensemble"``. The result is then the mean over the
         members; `restore_with_uncertainty` also returns their deviation.
     uncertainty_members : int, optional
-        Number of flips and turns for ``"tta"``, 2 to 16; by default 8.
+        Number of flips and rotations for ``"tta"``, 2 to 16; by default 8.
     ensemble_with : tuple of str, Path, Model or ZooEntry
-        Further models for ``"ensemble"``, of the same task and upscale factor.
+        Further models for ``"ensemble"``, with the same task and upscale factor.
 
     Returns
     -------
     Volume
-        float32 unless `output_dtype` says otherwise, with the input's axes. Voxel size
-        and origin follow the model's upscale factor.
+        float32 unless `output_dtype` is ``"input"``, with the input's axes. Voxel size
+        and origin follow from the model's upscale factor.
 
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------
@@ -103,7 +103,7 @@ def restore(
     >>> bool(np.std(restored) < 0.5 * np.std(noisy))
     True
 
-    A super-resolved volume has more voxels in the same place:
+    A super-resolved volume has more voxels at the same position:
 
     >>> scan = geosr.Volume.from_array(noisy, voxel_size=2.0, unit="µm")
     >>> geosr.restore(scan, "cubic-x2").shape
@@ -121,12 +121,12 @@ def restore(
         sharpness=sharpness,
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
-        ensemble_with=_names_of(ensemble_with),
+        ensemble_with=_model_names(ensemble_with),
     )
     if isinstance(volume, list | tuple):
         steps = restore_average_steps(as_volumes(volume, axes), config)
     else:
-        one = cast(VolumeLike, volume)  # arrays are no sequences
+        one = cast(VolumeLike, volume)  # arrays are not sequences
         steps = restore_steps(as_volume(one, axes), config)
     return run_with_warnings(steps).volume
 
@@ -157,28 +157,29 @@ def restore_with_uncertainty(
     model : str, Path, Model or ZooEntry
         As in `restore`.
     uncertainty : str
-        ``"tta"``: the model on flips and quarter turns of the volume; ``"ensemble"``:
-        the model and those of `ensemble_with`.
+        ``"tta"``: the model applied to flips and rotations of the volume;
+        ``"ensemble"``: the model and those of `ensemble_with`.
     axes : str, optional
         Meaning of the axes of a plain array.
     device, memory, output_dtype, nonfinite, threads, backend, strength, sharpness
         As in `restore`.
     uncertainty_members : int, optional
-        Number of flips and turns for ``"tta"``, 2 to 16; by default 8. A member takes
-        as long as a plain run.
+        Number of flips and rotations for ``"tta"``, 2 to 16; by default 8. Each member
+        takes as long as a plain run.
     ensemble_with : tuple of str, Path, Model or ZooEntry
-        Further models for ``"ensemble"``, of the same task and upscale factor.
+        Further models for ``"ensemble"``, with the same task and upscale factor.
 
     Returns
     -------
     mean, deviation : Volume
-        Equal in shape and position. The deviation is the standard deviation (n - 1) in
-        the grey values of the mean; ``docs/trust.md`` says how it relates to errors.
+        Volumes of the same shape and position. The deviation is the sample standard
+        deviation (n - 1), in grey values; for its relation to errors, see
+        ``docs/trust.md``.
 
     Raises
     ------
     ConfigError, ModelError, VolumeError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------
@@ -205,14 +206,14 @@ def restore_with_uncertainty(
         sharpness=sharpness,
         uncertainty=uncertainty,
         uncertainty_members=uncertainty_members,
-        ensemble_with=_names_of(ensemble_with),
+        ensemble_with=_model_names(ensemble_with),
     )
     restored = run_with_warnings(restore_steps(as_volume(volume, axes), config))
     assert restored.deviation is not None
     return restored.volume, restored.deviation
 
 
-def _names_of(models: object) -> object:
+def _model_names(models: object) -> object:
     if not isinstance(models, list | tuple):
         return models
     return tuple(map(name_of, models))

@@ -1,4 +1,4 @@
-"""Run an operation to its end in a script or notebook, warnings included."""
+"""Runs an operation in a script or notebook; issues its warnings."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from napari_geosr.core.errors import GeoSRWarning
 from napari_geosr.core.steps import Step, WarningIssued, run_to_end
 
 T = TypeVar("T")
-#: Frames between `warnings.warn` and who called the public function: `_warn`,
-#: `run_to_end`, `run_with_warnings`, the public function, and that caller.
+#: Stack level of the caller of the public function, above `_warn`, `run_to_end`,
+#: `run_with_warnings` and the public function.
 _STACK_LEVEL = 5
 
 
 def run_with_warnings(steps: Generator[Step, None, T]) -> T:
     """Consume `steps` and return their result; warnings become Python warnings.
 
-    To be called by a public function itself, so that the warning names the line that
-    called it.
+    Must be called directly by a public function, so that the warning refers to the line
+    that called it.
 
     Warns
     -----
     GeoSRWarning
-        With what the command line and the docks would show.
+        For each warning of the operation.
     """
     return run_to_end(steps, _warn)
 

@@ -54,37 +54,37 @@ def simulate(
     structure : {"foam", "blobs", "bone", "lacunae", "dentin"}
         Shape of the pores.
     out : path
-        Folder for the files; made if missing.
+        Folder for the files; created if missing.
     overwrite : bool
         Whether files of an earlier simulation are replaced.
     projections : int
         Number of projections.
     angle_range, first_angle : float
-        In degrees. Projections are evenly spaced over the range; its end is not one of
-        them.
+        In degrees. Projections are evenly spaced over the range, without its end.
     sub_angles : int
-        Angles averaged in one exposure: 1 where the sample stands still, 5 or more
-        where it turns.
+        Number of angles averaged per exposure: 1 if the sample stands still, 5 or more
+        if it rotates.
     photons : float
         Counts of a pixel without sample in one projection.
     noise : bool
-        Whether photons are counted; otherwise every value is its mean.
+        Whether to simulate photon noise; otherwise, values are expected counts.
     absorption : float
-        Largest line integral of the sample.
+        Maximum line integral of the sample.
     columns : int, optional
-        Detector columns; by default those that see the whole slice and some air.
+        Number of detector columns; by default as many as needed to see the whole slice
+        and some air.
     centre_offset : float
         Distance of the rotation axis from the middle of the detector, in columns.
     blur : float
         Standard deviation of the detector's Gaussian point-spread function, in pixels.
     gain : float
-        Standard deviation of the gains of the pixels.
+        Standard deviation of the gain of the pixels.
     rings : float
-        Standard deviation of what flat fields get wrong of a gain.
+        Standard deviation of the error of the gain in flat fields, which causes rings.
     dead_columns, zingers : float
-        Shares of dead detector columns and of pixels hit by a flash.
+        Fractions of dead detector columns and of pixels hit by zingers.
     dark, read_noise : float
-        Counts without beam, and the standard deviation that the camera adds.
+        Counts without beam, and standard deviation of the camera noise.
     flats, darks : int
         Number of flat and dark fields.
     seed : int
@@ -95,33 +95,33 @@ def simulate(
         Number of slices; by default `size`.
     porosity : float, optional
         Approximate porosity; by default 0.3 for foam, 0.2 for blobs, 0.75 for bone,
-        0.01 for lacunae and 0.12 for dentin. The exact value is in the result.
+        0.01 for lacunae and 0.12 for dentin. The result contains the exact value.
     radius : tuple of float, optional
         Smallest and largest radius of the pores in voxels.
     gap : float, optional
-        Smallest wall between two spheres of a foam, in voxels; 1 by default.
+        Minimum wall thickness between two spheres of a foam, in voxels; by default 1.
     voxel_size : float, optional
         Edge of a voxel; by default 10 µm (bone 20 µm, lacunae 1 µm, dentin
         0.2 µm).
     unit : str
         Unit of length of `voxel_size`.
     continuous : bool
-        Whether the sample turns during the exposures, which blurs the projections.
+        Whether the sample rotates during the exposures, which blurs the projections.
     threads : int, optional
         CPU threads. The result does not depend on it.
 
     Returns
     -------
     SimulationResult
-        `files` (projections, true attenuation, sample mask, JSON) and `truth`, what is
-        known of the sample.
+        `files` (projections, true attenuation, sample mask, JSON), and `truth`: the
+        known properties of the sample.
 
     Raises
     ------
     ConfigError
-        If there is no such structure, or the settings make none.
+        If the structure is unknown or the settings are invalid.
     FileError
-        If a file exists and `overwrite` is false, or cannot be written.
+        If a file exists and `overwrite` is False, or cannot be written.
 
     Examples
     --------

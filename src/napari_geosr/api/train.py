@@ -18,7 +18,7 @@ from napari_geosr.operations.train.in_memory import entry_for
 if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import Model
 
-#: What is learned from: paths, volumes and arrays.
+#: Training data: paths, volumes and arrays.
 TrainingData: TypeAlias = "VolumeLike | str | Path | Sequence[VolumeLike | str | Path]"
 
 
@@ -62,7 +62,7 @@ def train(
 ) -> Model:
     """Train a model and return it; if it was interrupted, the same call resumes it.
 
-    Settings that are None have the default of the method.
+    Settings that are None have the method's default.
 
     Parameters
     ----------
@@ -70,48 +70,48 @@ def train(
         Learning method, e.g. ``"noise2void"`` or ``"supervised"``; ``napari-geosr
         train --list`` lists them.
     folder : str or Path
-        Gets the checkpoints and the model's bundle.
+        Folder for the checkpoints and the model's bundle.
     source : Volume, array or path, or sequence of them
-        Volumes to learn from: in memory, or files, folders of slices and OME-Zarr.
+        Training volumes: in memory, or files, folders of slices and OME-Zarr.
     target : Volume, array or path, or sequence of them
-        What the sources should become, in their order.
+        Desired results of the sources, in the same order.
     axes : str, optional
         Meaning of the axes of plain arrays, e.g. ``"TYX"``.
     name : str, optional
-        Name of the model: small letters, digits, ``-`` and ``_``. By default made of
-        the method and the first source.
+        Name of the model: lower-case letters, digits, ``-`` and ``_``. By default made
+        from the method and the first source.
     steps : int, optional
-        Updates of the network's weights.
+        Number of updates of the network's weights.
     batch_size, patch : int, optional
-        Patches in each step, and their edge in voxels.
+        Number of patches per step, and their edge in voxels.
     dimensions : {"2D", "2.5D", "3D"}, optional
         Single slices, slices with their neighbours, or whole volumes.
     adjacent_slices : int, optional
-        Slices that a 2.5D network sees at once; an odd number.
+        Number of input slices of a 2.5D network; must be odd.
     network : str, optional
         Architecture: ``"msdnet"``, ``"unet"``, ``"light_sr"``, …
     layers, width : int, optional
-        Depth of the network and maps per layer.
+        Depth of the network and number of feature maps per layer.
     network_options : dict, optional
         Further settings of the network.
     learning_rate, final_rate : float, optional
-        Adam's learning rate at the start, and the share of it at the end.
+        Adam's initial learning rate, and the final one as a fraction of it.
     warm_up : int, optional
-        Steps in which the learning rate rises.
+        Number of steps in which the learning rate increases.
     averaging : float, optional
         Decay of the moving average of the weights.
     gradient_clip : float, optional
-        Largest norm of the gradient in a step.
+        Maximum norm of the gradient in a step.
     augment : bool, optional
-        Whether patches are turned and mirrored.
+        Whether patches are rotated and mirrored.
     sampling : {"uniform", "structure"}, optional
-        Patches from everywhere, or more often where there is structure.
+        Draw patches uniformly, or more often from regions with structure.
     normalisation : {"stored", "volume"}, optional
-        Grey scale of the training data, or of each volume that is restored.
+        Normalise grey values with the training data, or with each volume to restore.
     validation : float, optional
-        Share of each volume that is held out, as a block, to evaluate the model.
+        Fraction of each volume that is held out, as a block, to evaluate the model.
     validate_every : int, optional
-        Steps between validations.
+        Number of steps between validations.
     from_model : str, Path, Model or ZooEntry, optional
         Model that the training starts from (fine-tuning), as in `restore`.
     seed : int, optional
@@ -119,30 +119,30 @@ def train(
     device : str, optional
         ``"auto"``, ``"cpu"``, ``"cuda"``, ``"cuda:1"`` or ``"mps"``.
     precision : {"auto", "float32", "bfloat16"}, optional
-        Of the computation; ``"auto"``: bfloat16 on a GPU.
+        Precision of the computation; ``"auto"``: bfloat16 on a GPU.
     threads : int, optional
         CPU threads.
     checkpoint_seconds : float, optional
-        Most seconds of work that a crash costs.
+        Maximum interval between checkpoints in seconds.
     preview_slice : int, optional
-        Slice of the first source that previews show.
+        Slice of the first source shown in previews.
     country : str, optional
-        Country of the electricity (ISO code of three letters), for CO2eq.
+        Country of the electricity (three-letter ISO code), for CO2eq.
     licence : str, optional
         Licence of the model.
     **method_settings
-        Settings that only this method has, such as ``labels`` of ``"supervised"``;
+        Further settings of the method, such as ``labels`` of ``"supervised"``;
         ``napari-geosr train METHOD --help`` lists them.
 
     Returns
     -------
     Model
-        To restore with: ``restore(volume, model)``.
+        Use it with ``restore(volume, model)``.
 
     Raises
     ------
     ConfigError, FileError, VolumeError, TrainingError, DeviceMemoryError
-        With one sentence saying what is wrong and what to do.
+        With a one-sentence message on what is wrong and what to do.
 
     Examples
     --------
@@ -192,24 +192,22 @@ def train(
     settings = {key: value for key, value in shared.items() if value is not None}
     volumes: dict[Path, Volume] = {}
     for role, given in (("source", source), ("target", target)):
-        if entries := _entries(given, role, axes, volumes):
+        if entries := _settings_entries(given, role, axes, volumes):
             settings[role] = entries
     return run_with_warnings(
         training_steps(method, folder, in_memory=volumes, **settings, **method_settings)
     )
 
 
-def _entries(
+def _settings_entries(
     given: TrainingData, role: str, axes: str | None, volumes: dict[Path, Volume]
 ) -> tuple[Path, ...]:
-    """What stands in the settings for the data of a role.
-
-    What is in memory is added to `volumes`, by its entry.
+    """Settings for the data of a role; data in memory are added to `volumes`.
 
     Raises
     ------
     VolumeError, ConfigError
-        If something is no volume, or given twice.
+        If an item is not a volume, or is given twice.
     """
     several = given if isinstance(given, list | tuple) else [given]
     entries = []
@@ -218,8 +216,8 @@ def _entries(
             entries.append(Path(each))
             continue
         number = f" {i + 1}" if len(several) > 1 else ""
-        of_array = None if isinstance(each, Volume) else axes
-        volume = as_volume(cast(VolumeLike, each), of_array, name=f"{role}{number}")
+        array_axes = None if isinstance(each, Volume) else axes
+        volume = as_volume(cast(VolumeLike, each), array_axes, name=f"{role}{number}")
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
                 f"{volume.title} is given twice: the same voxels have the same noise, "

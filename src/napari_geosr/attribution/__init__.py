@@ -32,36 +32,36 @@ METHODS = Registry(
 
 @dataclass(frozen=True)
 class AttributionRequest:
-    """A place of the result, and what is known of it.
+    """A region of the result to explain, and the settings of the methods.
 
     Attributes
     ----------
     region : Box
-        Voxels of the result, in Z, Y, X.
+        Bounding box in the result, in Z, Y, X.
     mask : ndarray of bool
-        Which of them are meant; of the region's shape.
+        The voxels to explain; has the shape of the region.
     voxel_size : tuple of float
-        Of the scan, along Z, Y and X.
+        Voxel size of the scan along Z, Y and X.
     unit : str
     threshold : float or None
-        Grey value of the result between pore and solid; needed for pores alone.
+        Grey value of the result between pore and solid; required for pores only.
     phase : {"dark", "bright"}
-        What a pore is.
+        Whether pores are dark or bright.
     noise : callable
-        Gives the noise of the scan, in its own grey values; measured when first asked.
-    told : callable
-        Gives the network for a scan whose noise is stronger by a factor: the network of
-        the scene, where it knows of no noise.
+        Returns the noise of the scan in its grey values; measured on the first call.
+    network_for_noise : callable
+        Returns the network for noise stronger by a factor: the scene's network if it is
+        not conditioned on the noise.
     draws : int
-        Noises that are drawn.
+        Number of noise realisations.
     steps : int
-        Points on a path of integrated gradients.
+        Number of steps of the path for integrated gradients.
     blur : float
-        Where that path begins: width of a Gaussian, in voxels of the scan.
+        Width of the Gaussian blur at the start of that path, in voxels of the scan.
     feature : {"grey", "edge"}
-        What is attributed there: the mean grey value, or the mean slope.
+        Feature to attribute: the mean grey value, or the mean slope.
     patch : int
-        Edge of what is occluded, in voxels of the scan.
+        Edge of the occluded cubes, in voxels of the scan.
     margin : int
         Width of the zone around a pore that counts as its own neighbourhood, in
         voxels of the scan.
@@ -73,7 +73,7 @@ class AttributionRequest:
     voxel_size: tuple[float, float, float]
     unit: str
     noise: Callable[[], Noise]
-    told: Callable[[float], nn.Module]
+    network_for_noise: Callable[[float], nn.Module]
     threshold: float | None = None
     phase: Literal["dark", "bright"] = "dark"
     draws: int = 8
@@ -96,11 +96,13 @@ class AttributionRequest:
     @property
     def weights(self) -> AnyArray:
         """Weights of the region's voxels in the mean over the mask."""
-        found: AnyArray = (self.mask / self.mask.sum()).astype(self.window.seen.dtype)
-        return found
+        weights: AnyArray = (self.mask / self.mask.sum()).astype(
+            self.window.network_input.dtype
+        )
+        return weights
 
     def mean_gradient(self) -> tuple[float, AnyArray]:
-        """The standardised mean over the mask, and its derivative by the scan."""
+        """The standardised mean over the mask, and its gradient over the window."""
         if "gradient" not in self.memory:
             import torch
 
@@ -112,9 +114,9 @@ class AttributionRequest:
         return value, slope
 
     def distances(self) -> AnyArray:
-        """From every voxel of the window to the nearest meant one, in `unit`.
+        """Distance of each voxel of the window to the nearest explained one, in `unit`.
 
-        Centres of voxels; those of the scan and of the result have a common frame.
+        Distances are between voxel centres; scan and result have a common frame.
         """
         from scipy.spatial import cKDTree
 
@@ -126,23 +128,25 @@ class AttributionRequest:
         scale = np.asarray(window.scale)
         centres = ((fine + 0.5) / scale - 0.5) * size
         start = [part.start for part in window.place]
-        voxels = (np.indices(window.seen.shape).reshape(3, -1).T + start) * size
-        found, _ = cKDTree(centres).query(voxels)
-        distances: AnyArray = found.reshape(window.seen.shape)
+        voxels = (
+            np.indices(window.network_input.shape).reshape(3, -1).T + start
+        ) * size
+        nearest, _ = cKDTree(centres).query(voxels)
+        distances: AnyArray = nearest.reshape(window.network_input.shape)
         return distances
 
 
 @dataclass(frozen=True, eq=False)
 class Attribution:
-    """A number for every voxel of a box of the scan.
+    """A value for every voxel of a box of the scan.
 
     Attributes
     ----------
     place : Box
-        In voxels of the scan, Z, Y, X.
+        The box in voxels of the scan, in Z, Y, X.
     values : ndarray
     meaning : str
-        What a number is, for people.
+        Description of the values, for the user.
     """
 
     place: Box
@@ -152,17 +156,17 @@ class Attribution:
 
 @dataclass(frozen=True, eq=False)
 class AttributionResult:
-    """What a method found.
+    """Result of a method.
 
     Attributes
     ----------
     figures : mapping
-        As JSON can hold them.
+        Figures as JSON-serialisable values.
     sentence : str
-        The same in a sentence.
+        Summary for the user.
     overlay : Attribution or None
     notes : tuple of str
-        What limits it, in sentences.
+        Limitations, as sentences.
     """
 
     figures: AnyMapping

@@ -16,27 +16,27 @@ class NoiseGenerator:
     Attributes
     ----------
     is_measured : bool
-        Whether the level was measured; otherwise an upper bound of it is drawn.
+        Whether the level was measured; otherwise its upper limit is used.
     """
 
     def __init__(self, question: AttributionRequest) -> None:
-        found: Noise = question.noise()
-        self.is_measured = found.is_measured
-        if found.level == 0 and found.interval[1] > 0:
-            found = Noise(
-                level=found.interval[1],
-                contrast=found.contrast,
-                correlation=found.correlation,
+        noise: Noise = question.noise()
+        self.is_measured = noise.is_measured
+        if noise.level == 0 and noise.interval[1] > 0:
+            noise = Noise(
+                level=noise.interval[1],
+                contrast=noise.contrast,
+                correlation=noise.correlation,
             )
         statistics = question.scene.statistics
-        self._noise = found.standardised(statistics.input_mean, statistics.input_std)
-        self._shape = question.window.seen.shape
+        self._noise = noise.standardised(statistics.input_mean, statistics.input_std)
+        self._shape = question.window.network_input.shape
         self._rng = np.random.default_rng(question.seed)
-        #: Of an image, or of planes alone.
+        #: Whether the scan is a single image.
         self._flat = question.scene.layout.ndim == 2
 
     def draw(self, greys: AnyArray) -> AnyArray:
-        """Noise for a window of these noise-free, standardised grey values."""
+        """Draw noise for a window with these noise-free, standardised grey values."""
         shape = self._shape[1:] if self._flat else self._shape
         unit = noise_like(shape, self._noise.correlation, self._rng)
         drawn: AnyArray = unit.reshape(self._shape) * self._noise.at(greys)

@@ -42,27 +42,27 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-#: Voxels of the largest window that is explained: of networks that see whole volumes.
-_MOST_VOXELS = 1 << 26
-#: The same for gradients by finite differences, which take two forwards a voxel.
-_MOST_DIFFERENCES = 6000
+#: Maximum number of voxels of a window; networks of unlimited reach need whole volumes.
+_MAX_VOXELS = 1 << 26
+#: The same for finite differences, which take two forward passes per voxel.
+_MAX_DIFFERENCES = 6000
 #: Step of finite differences, in standard deviations of the scan.
 _STEP = 1e-2
 
-#: Makes one number of the result of a region.
+#: Maps the result of a region to one number.
 Score = Callable[["torch.Tensor"], "torch.Tensor"]
 
 
 @dataclass(frozen=True, eq=False)
 class ExplainedScan:
-    """A scan, the network that restores it, and how the one is shown to the other.
+    """A scan and the network that restores it, with the settings of the restoration.
 
     Attributes
     ----------
     source : ArrayLike
-        2D or 3D.
+        The scan, 2D or 3D.
     statistics : Standardisation
-        Of the whole volume.
+        Standardisation of the whole volume.
     """
 
     network: nn.Module
@@ -85,11 +85,11 @@ class ExplainedScan:
         return z, y, x
 
     def window(self, region: Box) -> Window:
-        """Read what a region of the result (its voxels, in Z, Y, X) depends on."""
+        """Read the voxels on which a region of the result depends."""
         return Window(self, region)
 
     def clipped(self, region: Sequence[slice], by: int = 0) -> Box:
-        """A region of the result, grown by a number of voxels but kept inside it."""
+        """Extend a region by a number of voxels, clipped to the result."""
         flat = self.layout.ndim == 2
         z, y, x = (
             slice(max(0, part.start - grow), min(n, part.stop + grow))
@@ -101,18 +101,18 @@ class ExplainedScan:
 
 
 class Window:
-    """What a region of the result depends on, and the way from one to the other.
+    """The input voxels of a region of the result, and the network between them.
 
     Attributes
     ----------
     region : Box
-        Voxels of the result, in Z, Y, X.
+        Box in the result, in Z, Y, X.
     place : Box
-        Voxels of the scan that are read.
+        Box in the scan that is read.
     seen : ndarray of shape (Z, Y, X)
-        These voxels as the network sees them: standardised, invalid ones replaced.
+        Input of the network: these voxels, standardised, with invalid ones replaced.
     n_missing : int
-        NaN and infinite voxels among them.
+        Number of NaN and infinite voxels among them.
     """
 
     def __init__(self, scene: ExplainedScan, region: Box) -> None:
@@ -121,16 +121,16 @@ class Window:
         compute.check_ready(scene.network)
         if network_spec(scene.network).n_outputs != 1:
             raise ModelError(
-                "The mean over several members cannot be explained: leave the "
-                "uncertainty out."
+                "The mean over several members cannot be explained: restore without "
+                "uncertainty."
             )
         self._tile = _tile_for(layout, region)
         n_voxels = math.prod(self._tile.window_shape)
-        if n_voxels > _MOST_VOXELS:
+        if n_voxels > _MAX_VOXELS:
             raise ModelError(
-                f"The network {type(scene.network).__name__} sees {n_voxels:,} voxels "
-                "for a single one of its result, too many to be explained. Cut a "
-                "smaller volume out of the scan, or choose a model of smaller reach."
+                f"The network {type(scene.network).__name__} needs {n_voxels:,} input "
+                "voxels for this region, too many to explain. Crop the scan, or choose "
+                "a model with a smaller receptive field."
             )
         scene.network.to(scene.device)
         dtype = compute.network_dtype(scene.network)
@@ -143,7 +143,7 @@ class Window:
             slice(int(i.min()), int(i.max()) + 1) for i in self._indices
         )  # type: ignore[assignment]
         first = [_first_places(i, part.start) for i, part in self._pairs()]
-        self.seen: AnyArray = np.ascontiguousarray(block[np.ix_(*first)])
+        self.network_input: AnyArray = np.ascontiguousarray(block[np.ix_(*first)])
         self._local = [i - part.start for i, part in self._pairs()]
         self.n_missing = self._count_missing()
 
@@ -151,13 +151,13 @@ class Window:
         return list(zip(self._indices, self.place, strict=True))
 
     def _positions(self) -> list[AnyArray]:
-        """Voxels of the scan that the planes, rows and columns of a block hold."""
-        found = []
+        """Indices in the scan of the planes, rows and columns of a block."""
+        positions = []
         for axis, part in enumerate(self._tile.window):
-            around = self.layout.context if axis == 0 else 0
-            wanted = np.arange(part.start - around, part.stop + around)
-            found.append(reflect(wanted, self.layout.shape[axis]))
-        return found
+            context = self.layout.context if axis == 0 else 0
+            indices = np.arange(part.start - context, part.stop + context)
+            positions.append(reflect(indices, self.layout.shape[axis]))
+        return positions
 
     def _count_missing(self) -> int:
         if np.dtype(self.scene.source.dtype).kind != "f":
@@ -173,12 +173,12 @@ class Window:
 
     @property
     def gain(self) -> float:
-        """Grey value of the result per grey value of the scan, of equal numbers."""
+        """Grey values of the result per grey value of the scan, if the network is 1."""
         statistics = self.scene.statistics
         return statistics.output_std / statistics.input_std
 
     def grey(self, values: AnyArray) -> AnyArray:
-        """Standardised values of the result as its grey values."""
+        """Convert standardised values of the result to grey values."""
         statistics = self.scene.statistics
         scaled: AnyArray = (
             np.asarray(values, np.float64) * statistics.output_std
@@ -186,17 +186,19 @@ class Window:
         )
         return scaled
 
-    def values(self, seen: AnyArray | None = None) -> AnyArray:
-        """The region of the result, standardised.
+    def values(self, network_input: AnyArray | None = None) -> AnyArray:
+        """Compute the region of the result, standardised.
 
         Parameters
         ----------
         seen : ndarray, optional
-            Other voxels in the place of `seen`.
+            Input of the network; by default `self.network_input`.
         """
         import torch
 
-        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+        x = torch.from_numpy(
+            self.network_input if network_input is None else self._like(network_input)
+        )
         with self._explaining(), compute.exact_settings(self.scene.threads):
             block = self._block(x.to(self.scene.device))
             parts = [self._part(block, i) for i in range(self._n_parts)]
@@ -204,41 +206,45 @@ class Window:
         return out
 
     def gradient(
-        self, score: Score, seen: AnyArray | None = None
+        self, score: Score, network_input: AnyArray | None = None
     ) -> tuple[float, AnyArray]:
-        """A score of the region, and its derivative by every voxel that is seen.
+        """A score of the region, and its gradient with respect to the input voxels.
 
-        Where the network has no derivatives (filters that search), they are found by
-        finite differences, if the window is small.
+        For networks without gradients (filters that search), finite differences are
+        used if the window is small.
 
         Parameters
         ----------
         score : callable
-            Of the standardised result ``(Z, Y, X)`` of the region.
+            Function of the standardised result ``(Z, Y, X)`` of the region.
 
         Raises
         ------
         ModelError
-            If there are no derivatives, and too many voxels for finite differences.
+            If there are no gradients, and too many voxels for finite differences.
         """
         import torch
 
-        values = self.values(seen)
+        values = self.values(network_input)
         leaf = torch.from_numpy(values).requires_grad_(True)
         with torch.enable_grad():
-            found = score(leaf)
-            wanted = torch.autograd.grad(found, leaf)[0]
+            value = score(leaf)
+            output_gradient = torch.autograd.grad(value, leaf)[0]
         if not self.is_differentiable:
-            return float(found.detach()), self._differences(score, seen)
-        x = torch.from_numpy(self.seen if seen is None else self._like(seen))
+            return float(value.detach()), self._differences(score, network_input)
+        x = torch.from_numpy(
+            self.network_input if network_input is None else self._like(network_input)
+        )
         total = torch.zeros_like(x)
         for i in range(self._n_parts):  # part by part: one graph in memory at a time
-            part = wanted if self._n_parts == 1 else wanted[i : i + 1]
+            part = output_gradient if self._n_parts == 1 else output_gradient[i : i + 1]
             if bool((part != 0).any()):
-                total += self._pulled(x, i, part)
-        return float(found.detach()), total.numpy()
+                total += self._input_gradient(x, i, part)
+        return float(value.detach()), total.numpy()
 
-    def _pulled(self, x: torch.Tensor, i: int, wanted: torch.Tensor) -> torch.Tensor:
+    def _input_gradient(
+        self, x: torch.Tensor, i: int, output_gradient: torch.Tensor
+    ) -> torch.Tensor:
         import torch
 
         scene = self.scene
@@ -248,17 +254,21 @@ class Window:
             compute.exact_settings(scene.threads, gradients=True),
         ):
             out = self._part(self._block(leaf), i)
-            found: torch.Tensor = torch.autograd.grad(
-                out, leaf, wanted.to(scene.device)
+            gradient: torch.Tensor = torch.autograd.grad(
+                out, leaf, output_gradient.to(scene.device)
             )[0]
-        return found.detach().cpu()
+        return gradient.detach().cpu()
 
     @property
     def is_differentiable(self) -> bool:
         """Whether gradients pass through the network."""
         import torch
 
-        x = torch.from_numpy(self.seen).to(self.scene.device).requires_grad_(True)
+        x = (
+            torch.from_numpy(self.network_input)
+            .to(self.scene.device)
+            .requires_grad_(True)
+        )
         scene = self.scene
         if not hasattr(self, "_differentiable"):
             with (
@@ -268,39 +278,42 @@ class Window:
                 self._differentiable = self._part(self._block(x), 0).requires_grad
         return self._differentiable
 
-    def _differences(self, score: Score, seen: AnyArray | None) -> AnyArray:
+    def _differences(self, score: Score, network_input: AnyArray | None) -> AnyArray:
         import torch
 
-        start = (self.seen if seen is None else self._like(seen)).copy()
-        if start.size > _MOST_DIFFERENCES:
+        start = (
+            self.network_input if network_input is None else self._like(network_input)
+        ).copy()
+        if start.size > _MAX_DIFFERENCES:
             raise ModelError(
-                f"The network {type(self.scene.network).__name__} has no derivatives, "
+                f"The network {type(self.scene.network).__name__} has no gradients, "
                 f"and its window of {start.size:,} voxels is too large for finite "
-                f"differences (up to {_MOST_DIFFERENCES:,}). Use the methods occlusion "
+                f"differences (up to {_MAX_DIFFERENCES:,}). Use the methods occlusion "
                 "and evidence, which need none."
             )
-        found = np.empty_like(start)
+        gradient = np.empty_like(start)
         for place in np.ndindex(start.shape):
-            self._stop_if_asked()
+            self._raise_if_stopped()
             middle, sides = start[place], []
             for step in (_STEP, -_STEP):
                 start[place] = middle + step
                 sides.append(float(score(torch.from_numpy(self.values(start)))))
             start[place] = middle
-            found[place] = (sides[0] - sides[1]) / (2 * _STEP)
-        return found
+            gradient[place] = (sides[0] - sides[1]) / (2 * _STEP)
+        return gradient
 
     def bias_part(self, score_gradient: AnyArray) -> tuple[float, float]:
-        """What the additive constants of the network contribute to a linear score.
+        """Contribution of the additive constants of the network to a linear score.
 
-        ``Σ b · ∂f/∂b`` over biases and means of normalisations. A network of rectified
-        layers is homogeneous in voxels and biases together, so with ``Σ x · ∂f/∂x`` it
-        gives its output (Euler). In no other network need it do so.
+        ``Σ b · ∂f/∂b`` over biases and means of normalisations. Networks of rectified
+        layers are homogeneous in voxels and biases together, so that this and
+        ``Σ x · ∂f/∂x`` add up to the output (Euler's theorem). For other networks this
+        need not hold.
 
         Parameters
         ----------
         score_gradient : ndarray
-            Weights of the result's voxels in the score.
+            Weights of the voxels of the result in the score.
 
         Returns
         -------
@@ -321,7 +334,7 @@ class Window:
         if not constants:
             return 0.0, 0.0
         weights = torch.from_numpy(np.ascontiguousarray(score_gradient))
-        x = torch.from_numpy(self.seen).to(scene.device)
+        x = torch.from_numpy(self.network_input).to(scene.device)
         total = size = 0.0
 
         def forward(voxels: torch.Tensor) -> torch.Tensor:
@@ -335,13 +348,13 @@ class Window:
                 compute.exact_settings(scene.threads, gradients=True),
             ):
                 out = self._part(self._block(x), i, forward)
-                found = torch.autograd.grad(
+                slopes = torch.autograd.grad(
                     out,
                     list(constants.values()),
                     part.to(out),
                     allow_unused=True,
                 )
-            for value, slope in zip(constants.values(), found, strict=True):
+            for value, slope in zip(constants.values(), slopes, strict=True):
                 if slope is not None:
                     terms = (value.detach() * slope).double()
                     total += float(terms.sum())
@@ -350,13 +363,13 @@ class Window:
 
     @property
     def _n_parts(self) -> int:
-        """Forwards that the region takes: its planes, for a network on planes."""
+        """Number of forward passes: one, or for networks on planes one per plane."""
         if not self.layout.per_plane:
             return 1
         return int(self.region[0].stop - self.region[0].start)
 
     def _block(self, x: torch.Tensor) -> torch.Tensor:
-        """The block that the reader would have given, of the voxels `x`."""
+        """Assemble the block that the reader would return from the voxels `x`."""
         import torch
 
         for axis, local in enumerate(self._local):
@@ -371,8 +384,8 @@ class Window:
         i: int,
         forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
     ) -> torch.Tensor:
-        """The region, or its plane `i`, standardised: ``(Z, Y, X)``."""
-        self._stop_if_asked()
+        """Compute the region, or its plane `i`, standardised: ``(Z, Y, X)``."""
+        self._raise_if_stopped()
         forward = self.scene.network if forward is None else forward
         rows = [
             slice(part.start - w.start * s, part.stop - w.start * s)
@@ -380,7 +393,7 @@ class Window:
                 self.region, self._tile.window, self.layout.scale, strict=True
             )
         ]
-        with compute.interruptible(self.scene.network, self._stop_if_asked):
+        with compute.interruptible(self.scene.network, self._raise_if_stopped):
             if not self.layout.per_plane:
                 y = forward(block[None, None])
                 return y[0, 0][tuple(rows)]
@@ -388,19 +401,19 @@ class Window:
             y = forward(block[i : i + n_channels][None])
             return y[0, :1][(slice(None), *rows[1:])]
 
-    def _stop_if_asked(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.scene.should_stop():
             raise Cancelled("Stopped.")
 
-    def _like(self, seen: AnyArray) -> AnyArray:
-        return np.ascontiguousarray(seen, self.seen.dtype)
+    def _like(self, network_input: AnyArray) -> AnyArray:
+        return np.ascontiguousarray(network_input, self.network_input.dtype)
 
     def _explaining(self) -> _ErrorTranslation:
         return _ErrorTranslation(self)
 
 
 class _ErrorTranslation:
-    """Turns errors of a network into sentences."""
+    """Translates errors of a network into messages for the user."""
 
     def __init__(self, window: Window) -> None:
         self._window = window
@@ -415,11 +428,11 @@ class _ErrorTranslation:
             return
         if isinstance(error, GeoSRError):
             return
-        shape = self._window.seen.shape
+        shape = self._window.network_input.shape
         name = type(self._window.scene.network).__name__
         if is_out_of_memory(error):
             raise DeviceMemoryError(
-                f"Memory ran out on the window of {shape} voxels that {name} sees. "
+                f"Memory ran out on the window of {shape} voxels that {name} needs. "
                 "Explain fewer voxels at once, close other programs or use another "
                 "device."
             ) from error
@@ -429,13 +442,13 @@ class _ErrorTranslation:
 
 
 def _is_constant(name: str) -> bool:
-    """Whether a parameter is added and not multiplied, by its name."""
+    """Whether a parameter is added rather than multiplied, according to its name."""
     parts = name.split(".")
     return any("bias" in part for part in parts[-2:]) or parts[-1] == "running_mean"
 
 
 def _tile_for(layout: Layout, region: Box) -> Tile:
-    """One tile for the input voxels below a region of the result."""
+    """One tile with the input voxels of a region of the result."""
     cores, windows = [], []
     for axis, (part, s) in enumerate(zip(region, layout.scale, strict=True)):
         start, stop = part.start // s, -(-part.stop // s)
@@ -454,7 +467,7 @@ def _tile_for(layout: Layout, region: Box) -> Tile:
 
 
 def _first_places(index: AnyArray, start: int) -> AnyArray:
-    """Where in a block each voxel of the scan, from `start` on, is found."""
+    """Position in a block of each voxel of the scan, from `start` on."""
     order = np.argsort(index, kind="stable")
     values, first = np.unique(index[order], return_index=True)
     assert values[0] == start

@@ -1,15 +1,15 @@
-"""Evidence of a pore: what of it remains where the scan does not show it.
+"""Evidence for a pore: how much of it remains where the scan does not show it.
 
-The voxels of the scan at a pore and next to it are replaced by solid with fresh noise
-of the scan's own level and correlation, several times, and the network restores that.
-What remains of the pore's darkness was not made from its own place: it was learned.
-Second, noise as strong as the scan's is added everywhere, and the network is told so: a
-pore that the noise made by chance should not survive that. Third, the contrast of the
-scan itself at the pore is weighed against its noise by a matched filter: the pore as
-the scanner would show it.
+The voxels of the scan in and next to a pore are replaced several times by solid with
+new noise of the same level and correlation, and the network restores the result.
+Whatever remains of the pore's darkness does not come from these voxels: it was learned.
+Second, noise as strong as that of the scan is added everywhere, with a network
+conditioned on the stronger noise: a pore caused by noise should not survive that.
+Third, the contrast of the scan at the pore is compared with its noise by a matched
+filter, in the shape in which the scanner would show the pore.
 
-Such ablations are known from classifiers [1]_ [2]_; here, what replaces a patch is
-drawn like the scan itself.
+Similar ablations are used for classifiers [1]_ [2]_; here, patches are replaced by
+realistic noise.
 
 References
 ----------
@@ -42,39 +42,41 @@ HELP = "Whether the pore at this place would be drawn without the scan showing i
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: A pore is of the prior if at least this share of its darkness remains without the
-#: scan showing it, and well supported if at most that share does
+#: Shares of its darkness that remain without the input: a pore is "prior only" from the
+#: first share on; it can be "well supported" up to the second.
 _PRIOR, _SUPPORTED = 0.5, 0.2
-#: and it survives at least this share of noises
-_SURVIVES = 0.75
-#: and the scan shows it by this many standard deviations of the noise.
-_SHOWN = 4.0
-#: Blur of the scan that the matched filter stands for, in voxels of the scan.
+#: Minimum share of noise realisations that a well supported pore survives.
+_MIN_SURVIVAL = 0.75
+#: Minimum contrast of a well supported pore in the scan, in standard deviations of the
+#: noise.
+_MIN_SUPPORT = 4.0
+#: Blur of the scan assumed by the matched filter, in voxels of the scan.
 _BLUR = 0.7
-#: Noises that the spread of the matched filter is taken from.
-_FILTERED = 200
+#: Number of noise realisations for the spread of the matched filter.
+_FILTER_DRAWS = 200
 #: Minimum share that is distinguished from zero.
-_LEAST = 0.01
-#: Voxels of the result around a pore whose solid it is compared with.
+_MIN_SHARE = 0.01
+#: Width of the zone around a pore whose solid it is compared with, in voxels of the
+#: result.
 _AROUND = 3
-#: Voxels of solid that a mean needs.
-_ENOUGH = 8
+#: Minimum number of voxels of solid for a mean.
+_MIN_SOLID = 8
 
 
 @dataclass(frozen=True, eq=False)
 class _Pore:
-    """A pore in a window with some solid around it.
+    """A pore in a window that includes some solid around it.
 
     Attributes
     ----------
     question : AttributionRequest
-        Of the larger region.
+        Request for the larger region.
     own : ndarray of bool
-        Its own input neighbourhood, in the window.
+        Input neighbourhood of the pore, in the window.
     fill : float
-        Grey value of the solid next to it in the scan, standardised.
+        Standardised grey value of the adjacent solid in the scan.
     solid : float
-        The same of the result.
+        The same in the result.
     sign : float
         1 for dark pores, -1 for bright ones.
     """
@@ -86,17 +88,17 @@ class _Pore:
     sign: float
 
     def contrast(self, values: AnyArray) -> float:
-        """How much darker than the solid the pore is (brighter, for bright ones)."""
+        """Difference between solid and pore (for bright pores, pore and solid)."""
         return self.sign * (self.solid - float(values[self.question.mask].mean()))
 
     def is_drawn(self, values: AnyArray) -> bool:
-        """Whether most of its voxels are pore."""
+        """Whether most voxels of the pore are classified as pore."""
         inside = _is_pore(self.question, values)[self.question.mask]
         return bool(inside.mean() >= 0.5)
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Restore the pore without its own voxels, and with more noise.
+    """Restore the scan without the input voxels of the pore, and with more noise.
 
     Raises
     ------
@@ -111,15 +113,15 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     fresh = NoiseGenerator(pore.question)
     darkness = pore.contrast(window.values())
     without, kept = [], []
-    smooth = _smoothed(window.seen)
-    # Added noise makes √2 times the noise of the scan.
+    smooth = _smoothed(window.network_input)
+    # Adding noise makes the total √2 times as strong.
     noisier = _noisier(pore.question)
     for i in range(question.draws):
-        emptied = window.seen.astype(np.float64)
-        greys = np.full(window.seen.shape, pore.fill)
+        emptied = window.network_input.astype(np.float64)
+        greys = np.full(window.network_input.shape, pore.fill)
         emptied[pore.own] = (greys + fresh.draw(greys))[pore.own]
         without.append(pore.contrast(window.values(emptied)))
-        noisy = noisier.values(window.seen + fresh.draw(smooth))
+        noisy = noisier.values(window.network_input + fresh.draw(smooth))
         kept.append((pore.contrast(noisy), pore.is_drawn(noisy)))
         yield BlockDone(i + 1, question.draws)
     remains = max(0.0, float(np.mean(without)) / darkness) if darkness > 0 else 1.0
@@ -130,7 +132,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     spread = float(np.std(without, ddof=1)) if len(without) > 1 else 0.0
     figures = {
         "verdict": verdict,
-        "log_ratio": -math.log(max(remains, _LEAST)),
+        "log_ratio": -math.log(max(remains, _MIN_SHARE)),
         "remains": remains,
         "survival": survival,
         "darkness": darkness * std,
@@ -143,9 +145,11 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     }
     notes: tuple[str, ...] = ()
     if not fresh.is_measured:
-        notes = ("The noise of the scan could not be measured; its bound was drawn.",)
+        notes = (
+            "The noise of the scan could not be measured; its upper limit was used.",
+        )
     overlay = Attribution(
-        window.place, pore.own.astype(np.float32), "what was replaced by solid"
+        window.place, pore.own.astype(np.float32), "voxels replaced by solid"
     )
     sentence = _sentence(verdict, remains, survival, support)
     return AttributionResult(figures, sentence, overlay, notes)
@@ -154,8 +158,8 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
 def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
     if remains >= _PRIOR:
         return "prior only"
-    shown = support is None or support >= _SHOWN
-    if remains <= _SUPPORTED and survival >= _SURVIVES and shown:
+    is_visible = support is None or support >= _MIN_SUPPORT
+    if remains <= _SUPPORTED and survival >= _MIN_SURVIVAL and is_visible:
         return "well supported"
     return "weak"
 
@@ -163,7 +167,7 @@ def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
 def _sentence(
     verdict: Verdict, remains: float, survival: float, support: float | None
 ) -> str:
-    shown = "" if support is None else f", {support:.1f} times the noise"
+    visible = "" if support is None else f", {support:.1f} times the noise"
     if verdict == "prior only":
         return (
             f"Without the input there, {remains:.0%} of its darkness would remain: it "
@@ -172,16 +176,17 @@ def _sentence(
     if verdict == "well supported":
         return (
             "Without the input there it would not be drawn, and it survives "
-            f"{survival:.0%} of further noises: the scan shows it{shown}."
+            f"{survival:.0%} of tests with added noise: the scan shows it{visible}."
         )
     return (
         f"Without the input there, {remains:.0%} of its darkness would remain, and it "
-        f"survives {survival:.0%} of further noises: the scan shows it weakly{shown}."
+        f"survives {survival:.0%} of tests with added noise: the scan shows it only "
+        f"weakly{visible}."
     )
 
 
 def _pore(question: AttributionRequest) -> _Pore:
-    """The pore with its surroundings: what is replaced, and by what."""
+    """Locate the pore, the voxels to replace, and the solid around it."""
     if question.threshold is None:
         raise ConfigError(
             "Evidence of a pore needs the grey value between pore and solid: give "
@@ -205,10 +210,10 @@ def _pore(question: AttributionRequest) -> _Pore:
     others = _coarse(wider, pores & ~mask) & ~coarse
     own = _grown(coarse, question.margin) & ~others
     around = _grown(coarse, question.margin + _AROUND) & ~own & ~_coarse(wider, pores)
-    if around.sum() < _ENOUGH:  # a pore of many neighbours
+    if around.sum() < _MIN_SOLID:  # a pore with many neighbouring pores
         around = _inside(wider) & ~own & ~_coarse(wider, pores)
     solid = ~pores & ~mask
-    if around.sum() < _ENOUGH or solid.sum() < _ENOUGH:
+    if around.sum() < _MIN_SOLID or solid.sum() < _MIN_SOLID:
         raise VolumeError(
             "There is no solid next to the pore, so its grey value without the pore "
             "cannot be estimated. Check the threshold (--threshold)."
@@ -216,7 +221,7 @@ def _pore(question: AttributionRequest) -> _Pore:
     return _Pore(
         wider,
         own,
-        fill=float(window.seen[around].mean()),
+        fill=float(window.network_input[around].mean()),
         solid=float(values[solid].mean()),
         sign=1.0 if question.phase == "dark" else -1.0,
     )
@@ -226,22 +231,22 @@ def _is_pore(question: AttributionRequest, values: AnyArray) -> AnyArray:
     """Voxels of the standardised result on the pores' side of the threshold."""
     assert question.threshold is not None
     greys = question.window.grey(values)
-    found: AnyArray = (
+    pores: AnyArray = (
         greys <= question.threshold
         if question.phase == "dark"
         else greys > question.threshold
     )
-    return found
+    return pores
 
 
 def _coarse(question: AttributionRequest, mask: AnyArray) -> AnyArray:
-    """Voxels of the window that hold a voxel of the region's `mask`."""
+    """Voxels of the window that contain a voxel of the region's `mask`."""
     window = question.window
     places = np.argwhere(mask) + [part.start for part in question.region]
     places = places // window.scale - [part.start for part in window.place]
-    found = np.zeros(window.seen.shape, bool)
-    found[tuple(places.T)] = True
-    return found
+    coarse = np.zeros(window.network_input.shape, bool)
+    coarse[tuple(places.T)] = True
+    return coarse
 
 
 def _inside(question: AttributionRequest) -> AnyArray:
@@ -256,22 +261,24 @@ def _grown(mask: AnyArray, by: int) -> AnyArray:
 
     if by == 0:
         return mask
-    places = ndimage.distance_transform_edt(~mask)
-    found: AnyArray = places <= by
-    return found
+    distances = ndimage.distance_transform_edt(~mask)
+    grown: AnyArray = distances <= by
+    return grown
 
 
-def _smoothed(seen: AnyArray) -> AnyArray:
-    """Rough noise-free grey values: noise depends little on them."""
+def _smoothed(network_input: AnyArray) -> AnyArray:
+    """Approximate noise-free grey values; the noise level depends little on them."""
     from scipy import ndimage
 
-    found: AnyArray = ndimage.uniform_filter(seen.astype(np.float64), 3, mode="nearest")
-    return found
+    greys: AnyArray = ndimage.uniform_filter(
+        network_input.astype(np.float64), 3, mode="nearest"
+    )
+    return greys
 
 
 def _noisier(question: AttributionRequest) -> Window:
-    """The window, with a network that is told the noise of a noisier scan."""
-    network = question.told(math.sqrt(2))
+    """The window with the network for a scan that is noisier by √2."""
+    network = question.network_for_noise(math.sqrt(2))
     if network is question.scene.network:
         return question.window
     return replace(question.scene, network=network).window(question.region)
@@ -280,31 +287,31 @@ def _noisier(question: AttributionRequest) -> Window:
 def _support(pore: _Pore, fresh: NoiseGenerator) -> float | None:
     """Contrast of the scan at the pore, in standard deviations of its noise.
 
-    A matched filter: the mean with the pore's share of every voxel, blurred as a scan
-    is, for weights.
+    A matched filter: a weighted mean, with the blurred share of pore in every voxel as
+    weights.
     """
     window = pore.question.window
     weights = _shares(pore.question)
-    contrast = pore.sign * float((weights * (pore.fill - window.seen)).sum())
+    contrast = pore.sign * float((weights * (pore.fill - window.network_input)).sum())
     box = tuple(
         slice(max(0, int(i.min())), int(i.max()) + 1) for i in np.nonzero(weights)
     )
-    spread = fresh.spread(weights[box], pore.fill, _FILTERED)
+    spread = fresh.spread(weights[box], pore.fill, _FILTER_DRAWS)
     return contrast / spread if spread > 0 else None
 
 
 def _shares(question: AttributionRequest) -> AnyArray:
-    """The share of every voxel of the window that is pore, blurred; its sum is 1."""
+    """Blurred share of pore in every voxel of the window, normalised to a sum of 1."""
     from scipy import ndimage
 
     window = question.window
     places = np.argwhere(question.mask) + [part.start for part in question.region]
     places = places // window.scale - [part.start for part in window.place]
-    shares = np.zeros(window.seen.shape)
+    shares = np.zeros(window.network_input.shape)
     np.add.at(shares, tuple(places.T), 1.0)
     widths = [_BLUR if n > 1 else 0.0 for n in shares.shape]
     if question.scene.layout.ndim == 2:
         widths[0] = 0.0
     blurred = ndimage.gaussian_filter(shares, widths, truncate=3.0)
-    found: AnyArray = blurred / blurred.sum()
-    return found
+    weights: AnyArray = blurred / blurred.sum()
+    return weights

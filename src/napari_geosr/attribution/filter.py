@@ -1,4 +1,4 @@
-"""The filter that the network applies here: the row of its Jacobian at a voxel.
+"""The filter that the network applies at a voxel: a row of its Jacobian.
 
 A network of convolutions and rectifiers is piecewise linear: around one input it *is*
 a linear filter and a constant, ``y = Σ k x + b`` [1]_ [2]_. That this holds is checked
@@ -35,12 +35,12 @@ _EXACT = 1e-4
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the filter at a voxel, or the mean one over several."""
-    yield StageStarted(message="AttributionResult the filter")
+    yield StageStarted(message="Computing the filter")
     window = question.window
     value, slope = question.mean_gradient()
     exact = window.is_differentiable
-    response = float((slope.astype(np.float64) * window.seen).sum())
-    size = float(np.abs(slope.astype(np.float64) * window.seen).sum())
+    response = float((slope.astype(np.float64) * window.network_input).sum())
+    size = float(np.abs(slope.astype(np.float64) * window.network_input).sum())
     mismatch: float | None = None
     if exact:
         bias, bias_size = window.bias_part(question.weights)
@@ -50,7 +50,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     statistics = question.scene.statistics
     kernel = slope.astype(np.float64) * window.gain
     output = float(window.grey(np.asarray(value)))
-    greys = window.seen.astype(np.float64) * statistics.input_std
+    greys = window.network_input.astype(np.float64) * statistics.input_std
     part = float((kernel * (greys + statistics.input_mean)).sum())
     widths = _widths(question, kernel)
     kind = "exact" if exact else "linearisation"
@@ -87,8 +87,10 @@ def _linearity(
     rng = np.random.default_rng(question.seed)
     wrong, changes = [], []
     for _ in range(max(2, question.draws // 2)):
-        change = level * noise_like(window.seen.shape, noise.correlation, rng)
-        found = float((window.values(window.seen + change) * question.weights).sum())
+        change = level * noise_like(window.network_input.shape, noise.correlation, rng)
+        found = float(
+            (window.values(window.network_input + change) * question.weights).sum()
+        )
         changes.append(found - value)
         wrong.append(found - value - float((slope * change).sum()))
     scale = float(np.sqrt(np.mean(np.square(changes))))

@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 TITLE = "Local attribution"
 HELP = "Detail of the scan that made a feature of the result (integrated gradients)."
 
-#: From which completeness error on the map is doubted.
-_DOUBTFUL = 0.1
+#: Completeness error above which a note is added.
+_MAX_ERROR = 0.1
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Attribute a feature of the result to the voxels of the scan."""
     yield StageStarted(message="Integrating gradients")
     window, steps = question.window, question.steps
-    total = np.zeros(window.seen.shape)
+    total = np.zeros(window.network_input.shape)
     before = _blurred(question, 0.0)
     first = _value(question, before)
     for i in range(steps):
@@ -48,7 +48,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         total += slope * (after - before)
         before = after
         yield BlockDone(i + 1, steps)
-    last = _value(question, window.seen)
+    last = _value(question, window.network_input)
     change = last - first
     error = abs(float(total.sum()) - change)
     relative = error / abs(change) if change else 0.0
@@ -68,7 +68,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
         f"(diffusion index {figures['diffusion_index']:.3g})."
     )
     notes: tuple[str, ...] = ()
-    if relative > _DOUBTFUL:
+    if relative > _MAX_ERROR:
         notes = (
             f"The attributions miss the change by {relative:.0%}: take more steps "
             "(--steps).",
@@ -83,22 +83,24 @@ _NAMES = {"grey": "mean grey value", "edge": "mean slope"}
 
 
 def _blurred(question: AttributionRequest, share: float) -> AnyArray:
-    """The scan on its way from blurred (0) to sharp (1)."""
+    """A point on the path from the blurred (0) to the sharp scan (1)."""
     from scipy import ndimage
 
-    seen = question.window.seen
+    network_input = question.window.network_input
     width = question.blur * (1 - share)
     if width == 0:
-        return seen
-    widths = [width if n > 1 else 0.0 for n in seen.shape]
-    found: AnyArray = ndimage.gaussian_filter(seen, widths, mode="nearest")
-    return found
+        return network_input
+    widths = [width if n > 1 else 0.0 for n in network_input.shape]
+    blurred: AnyArray = ndimage.gaussian_filter(network_input, widths, mode="nearest")
+    return blurred
 
 
-def _value(question: AttributionRequest, seen: AnyArray) -> float:
+def _value(question: AttributionRequest, network_input: AnyArray) -> float:
     import torch
 
-    return float(_feature(question, torch.from_numpy(question.window.values(seen))))
+    return float(
+        _feature(question, torch.from_numpy(question.window.values(network_input)))
+    )
 
 
 def _feature(question: AttributionRequest, values: torch.Tensor) -> torch.Tensor:

@@ -27,26 +27,26 @@ TITLE = "Occlusion"
 HELP = "Change of the result when cubes of the scan lose their structure."
 
 #: Cubes that are tried at most: those nearest to the place.
-_MOST = 216
+_MAX_CUBES = 216
 
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
-    """Replace cube by cube, and look at the mean grey value of the place."""
+    """Replace one cube at a time, and compare the mean grey value of the region."""
     yield StageStarted(message="Occluding cubes of the scan")
     window = question.window
     fresh = NoiseGenerator(question)
     cubes = _cubes(question)
-    left_out = max(0, len(cubes) - _MOST)
-    cubes = cubes[:_MOST]
+    left_out = max(0, len(cubes) - _MAX_CUBES)
+    cubes = cubes[:_MAX_CUBES]
     before = float((window.values() * question.weights).sum())
-    effect = np.zeros(window.seen.shape)
+    effect = np.zeros(window.network_input.shape)
     draws = max(1, question.draws // 4)
     for i, cube in enumerate(cubes):
         changes = []
         for _ in range(draws):
-            changed = window.seen.copy()
+            changed = window.network_input.copy()
             level = np.full_like(changed[cube], changed[cube].mean(), np.float64)
-            noise = fresh.draw(_everywhere(window.seen, float(level.flat[0])))
+            noise = fresh.draw(_everywhere(window.network_input, float(level.flat[0])))
             changed[cube] = level + noise[cube]
             changes.append(
                 float((window.values(changed) * question.weights).sum()) - before
@@ -69,19 +69,19 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     }
     sentence = (
         f"Without the structure {figures['distance']:.3g} {question.unit} away, at "
-        f"voxel {at} of the scan, the result would change "
-        f"by {figures['strongest']:+.4g}, more than by that of any other cube of "
+        f"voxel {at} of the scan, the result would change by "
+        f"{figures['strongest']:+.4g}, more than without any other cube of "
         f"{question.patch} voxels."
     )
     notes = []
     if left_out:
         notes.append(
-            f"Only the {_MOST} cubes nearest to the place were tried; {left_out} "
-            "further ones were left out. Larger cubes (--patch) reach further."
+            f"Only the {_MAX_CUBES} nearest cubes were tried, {left_out} others were "
+            "not. Larger cubes (--patch) reach further."
         )
     if not fresh.is_measured:
         notes.append(
-            "The noise of the scan could not be measured; its upper bound was drawn."
+            "The noise of the scan could not be measured; its upper limit was used."
         )
     overlay = Attribution(
         window.place, effect.astype(np.float32), "change of the result without it"
@@ -89,22 +89,22 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     return AttributionResult(figures, sentence, overlay, tuple(notes))
 
 
-def _everywhere(seen: AnyArray, value: float) -> AnyArray:
-    return np.full(seen.shape, value)
+def _everywhere(network_input: AnyArray, value: float) -> AnyArray:
+    return np.full(network_input.shape, value)
 
 
 def _cubes(question: AttributionRequest) -> list[tuple[slice, ...]]:
-    """Cubes that cover the window, the nearest to the place first."""
+    """Cubes that cover the window, nearest to the explained voxels first."""
     window = question.window
     distances = question.distances()
-    found = list(_grid(question, window.seen.shape))
-    return sorted(found, key=lambda cube: float(distances[cube].min()))
+    cubes = list(_grid(question, window.network_input.shape))
+    return sorted(cubes, key=lambda cube: float(distances[cube].min()))
 
 
 def _grid(
     question: AttributionRequest, shape: tuple[int, ...]
 ) -> Iterator[tuple[slice, ...]]:
-    """Of cubes, one of which has the place in its middle."""
+    """Yield a grid of cubes, one of which is centred on the explained region."""
     window = question.window
     edges = []
     for n, part, region, s in zip(

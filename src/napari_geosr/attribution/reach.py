@@ -29,7 +29,7 @@ SHARES = (0.5, 0.9, 0.99)
 
 def explain(question: AttributionRequest) -> Generator[Step, None, AttributionResult]:
     """Find the radii around the place that hold most of the attribution."""
-    yield StageStarted(message="AttributionResult the reach")
+    yield StageStarted(message="Computing the reach")
     window = question.window
     _, slope = question.mean_gradient()
     weights = np.abs(slope).astype(np.float64)

@@ -1,4 +1,4 @@
-"""The command line. Nothing heavy is imported before a command needs it."""
+"""The command line. Heavy libraries are imported only by the commands that use them."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ from napari_geosr.cli.app import run
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``napari-geosr``; leaves with the command's exit code."""
+    """Entry point of ``napari-geosr``; exits with the command's exit code."""
     sys.exit(run(arguments))

@@ -1,4 +1,4 @@
-"""The command tree and its exit codes: 0 success, 1 our bug, 2 the user's input."""
+"""The command tree and its exit codes: 0 success, 1 a bug, 2 invalid input."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.cli.commands import COMMANDS, GROUPS, Command
 from napari_geosr.cli.help_pages import GroupedFormatter, with_examples
 from napari_geosr.cli.verbosity import QUIET
 from napari_geosr.core.config import explain
-from napari_geosr.core.errors import GeoSRError, system_sentence
+from napari_geosr.core.errors import GeoSRError, describe_system_error
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.version import __version__
 
@@ -26,13 +26,13 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
-#: Words that every command takes.
+#: Options of all commands.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
 
 
 def build_app() -> App:
-    """Make the command tree; a command's module is imported when it is called."""
+    """Create the command tree; a command's module is imported when it is called."""
     app = App(
         name="napari-geosr",
         help=_HELP,
@@ -60,7 +60,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
         if command.examples:
             end = with_examples(*command.examples)
             app.command(place, name=name, help=command.help, help_epilogue=end)
-        else:  # an App of its own, which has commands with examples
+        else:  # a separate App, whose commands have examples
             app.command(place, name=name, help=command.help)
 
 
@@ -69,7 +69,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     debug = any(word in words for word in _VERBOSE)
     quiet = any(word in words for word in _QUIET)
-    # Names of files may have any bytes, and a terminal may know ASCII alone.
+    # File names may contain any bytes, and a terminal may support only ASCII.
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
@@ -79,39 +79,39 @@ def run(arguments: Sequence[str] | None = None) -> int:
         code = build_app()(words)
         sys.stdout.flush()
     except CycloptsError as error:
-        _say(_sentence(error, words), debug)
+        _print_error(_sentence(error, words), debug)
         return 2
     except GeoSRError as error:
-        _say(str(error), debug)
+        _print_error(str(error), debug)
         return error.exit_code
     except ValidationError as error:
-        _say(explain(error), debug)
+        _print_error(explain(error), debug)
         return 2
     except KeyboardInterrupt:
-        _say("Stopped.", debug=False)
+        _print_error("Stopped.", debug=False)
         return 130
     except BrokenPipeError:  # ``napari-geosr … | head``
         sys.stderr.close()
         return 0
     except OSError as error:
-        if said := system_sentence(error):
-            _forget_output()
-            _say(said, debug)
+        if sentence := describe_system_error(error):
+            _discard_output()
+            _print_error(sentence, debug)
             return 2
-        if error.errno not in _PLACES or error.filename is None:
-            return _our_fault(error, debug)
-        _say(f"{error.filename}: {error.strerror}. Choose another path.", debug)
+        if error.errno not in _PATH_ERRORS or error.filename is None:
+            return _report_bug(error, debug)
+        _print_error(f"{error.filename}: {error.strerror}. Choose another path.", debug)
         return 2
     except Exception as error:  # noqa: BLE001  # the last line of defence
-        if said := system_sentence(error):
-            _say(said, debug)
+        if sentence := describe_system_error(error):
+            _print_error(sentence, debug)
             return 2
-        return _our_fault(error, debug)
+        return _report_bug(error, debug)
     return int(code or 0)
 
 
-#: What is wrong with a path, and not with this program.
-_PLACES = (
+#: Error numbers that are caused by the path, not by this program.
+_PATH_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,
     errno.ENAMETOOLONG,
@@ -122,16 +122,16 @@ _PLACES = (
 )
 
 
-def _forget_output() -> None:
-    """Drop what could not be printed: Python would try again, and complain, at exit."""
+def _discard_output() -> None:
+    """Discard output that could not be printed; Python would retry and fail at exit."""
     with suppress(OSError, ValueError):
-        nowhere = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(nowhere, sys.stdout.fileno())
-        os.close(nowhere)
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, sys.stdout.fileno())
+        os.close(null)
 
 
-def _our_fault(error: Exception, debug: bool) -> int:
-    _say(
+def _report_bug(error: Exception, debug: bool) -> int:
+    _print_error(
         f"Something went wrong inside napari-geosr ({type(error).__name__}: "
         f"{error}). This is a bug: please report it, with what the same command prints "
         "when you add --verbose.",
@@ -160,7 +160,7 @@ def _sentence(error: CycloptsError, words: Sequence[str]) -> str:
 
 
 def _unknown_subcommand(words: Sequence[str]) -> str:
-    """What is wrong with the second word, whatever options follow it; else empty."""
+    """Error message if the second word is not a subcommand; otherwise empty."""
     known = _subcommands(words)
     if not known or len(words) < 2 or words[1].startswith("-") or words[1] in known:
         return ""
@@ -171,14 +171,14 @@ def _unknown_subcommand(words: Sequence[str]) -> str:
 
 
 def _subcommands(words: Sequence[str]) -> list[str]:
-    """What can follow the first word, where that is a group of commands."""
+    """Subcommands of the first word, if it is a group of commands."""
     app = build_app()
     if not words or words[0] not in app:
         return []
     return sorted(name for name in app[words[0]] if not name.startswith("-"))
 
 
-def _say(sentence: str, debug: bool) -> None:
+def _print_error(sentence: str, debug: bool) -> None:
     if debug:
         traceback.print_exc()
     print(f"napari-geosr: {sentence}", file=sys.stderr)

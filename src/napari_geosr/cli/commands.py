@@ -1,4 +1,4 @@
-"""Every command: where it is, its help and its examples; importing this is cheap."""
+"""All commands with module, help and examples; importing this module is fast."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Command:
-    """What is known of a command before its module is imported.
+    """A command, described before its module is imported.
 
     Attributes
     ----------
     place : str
         ``module:function`` in this package.
     help : str
-        One sentence, for the list of commands and the top of its page.
+        One sentence, for the list of commands and its help page.
     examples : tuple of str
-        Lines for the end of its page, without the program's name.
+        Command lines for its help page, without the program's name.
     """
 
     place: str

@@ -25,9 +25,9 @@ from napari_geosr.operations.compare import (
 from napari_geosr.operations.compare import files as report_files
 from napari_geosr.operations.inputs import (
     InputConfig,
+    check_not_source,
     open_companion,
     open_volume,
-    refuse_own_source,
 )
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ _REFERENCE = "reference"
 
 
 def compare(
-    input: Annotated[  # noqa: A002  # the name that people see
+    input: Annotated[  # noqa: A002  # the name shown in the help
         Path,
         Parameter(
             help="First volume: TIFF, folder of slices, OME-Zarr, HDF5/NeXus, NIfTI or "
@@ -83,20 +83,20 @@ def compare(
     overwrite: Overwrite = False,
 ) -> int:
     """Run ``napari-geosr compare``."""
-    source, paths = _fsc(fsc)
+    source, paths = _parse_fsc(fsc)
     fields = settings_from(CompareFields, config, settings)
-    wanted = CompareConfig.create(**fields.model_dump(), fsc=source)
+    merged = CompareConfig.create(**fields.model_dump(), fsc=source)
     letters = [chr(ord("A") + i) for i in range(1 + len(others))]
     keys = [*letters, *([] if reference is None else [_REFERENCE])]
     base = keys[0] if reference is None else _REFERENCE
-    files = report_files.plan(out, keys, base, wanted)
+    files = report_files.plan(out, keys, base, merged)
     report_files.check(files, overwrite=overwrite)
     volumes = {letters[0]: open_volume(input, reading)}
     notes: list[str] = []
 
     def companion(path: Path) -> Volume:
-        volume, said = open_companion(path, reading, volumes[letters[0]])
-        notes.extend(said)
+        volume, new_notes = open_companion(path, reading, volumes[letters[0]])
+        notes.extend(new_notes)
         return volume
 
     given = [*others, *([] if reference is None else [reference])]
@@ -104,11 +104,11 @@ def compare(
     sample = None if mask is None else companion(mask)
     halves = None if paths is None else (companion(paths[0]), companion(paths[1]))
     for volume in (*volumes.values(), *(halves or ()), *([sample] if sample else ())):
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     report, warnings = run_command(
         lambda should_stop: compare_steps(
             volumes,
-            wanted,
+            merged,
             reference=None if reference is None else _REFERENCE,
             mask=sample,
             halves=halves,
@@ -116,11 +116,11 @@ def compare(
         ),
         stopping="stopping (Ctrl-C again stops at once)",
     )
-    report_files.write(files, volumes, report, wanted, overwrite=overwrite)
+    report_files.write(files, volumes, report, merged, overwrite=overwrite)
     if json:
-        said = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
+        all_warnings = list(dict.fromkeys([*notes, *report.warnings, *warnings]))
         written = {kind: str(path) for kind, path in files.items()}
-        print_json({**report.to_dict(), "warnings": said, "files": written})
+        print_json({**report.to_dict(), "warnings": all_warnings, "files": written})
     else:
         _print(report)
         for note in (*notes, *report.remarks):
@@ -129,8 +129,8 @@ def compare(
     return 0
 
 
-def _fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
-    """What ``--fsc`` asks for, and the files that it names."""
+def _parse_fsc(words: list[str] | None) -> tuple[FscSource, tuple[Path, Path] | None]:
+    """Return the kind of ``--fsc`` and the files that it names."""
     match words:
         case None:
             return "none", None

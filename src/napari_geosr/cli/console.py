@@ -1,4 +1,4 @@
-"""Steps of an operation on a terminal: bars for people, plain lines for log files."""
+"""Shows the steps of an operation: bars on a terminal, plain lines in log files."""
 
 from __future__ import annotations
 
@@ -44,20 +44,20 @@ def run_command(
 ) -> tuple[T, list[str]]:
     """Consume an operation's steps, showing progress on stderr.
 
-    The first Ctrl-C (or a cluster's SIGTERM) asks the engine to stop at its next tile,
-    so that the finished part is kept; a second one ends the program.
+    The first Ctrl-C (or a cluster's SIGTERM) stops the operation at its next tile, so
+    that the finished part is kept; a second one ends the program.
 
     Parameters
     ----------
     stopping : str
-        What is said at the first Ctrl-C.
+        Message at the first Ctrl-C.
 
     Returns
     -------
     result : object
-        What the operation returns.
+        Return value of the operation.
     warnings : list of str
-        Sentences of its `WarningIssued` steps.
+        Messages of its `WarningIssued` steps.
     """
     warnings: list[str] = []
     with (
@@ -75,8 +75,8 @@ def run_command(
 
 
 @contextmanager
-def naming(path: Path) -> Iterator[None]:
-    """Put the file's name before a complaint about a volume that lacks it."""
+def name_in_errors(path: Path) -> Iterator[None]:
+    """Prefix errors about a volume with the name of its file."""
     try:
         yield
     except VolumeError as error:
@@ -90,7 +90,7 @@ def print_json(values: object) -> None:
     text = json.dumps(values, ensure_ascii=False, indent=2, allow_nan=False)
     try:
         text.encode(sys.stdout.encoding or "utf-8")
-    except UnicodeEncodeError:  # an ASCII terminal, or a name of odd bytes
+    except UnicodeEncodeError:  # an ASCII terminal, or a name with undecodable bytes
         text = json.dumps(values, indent=2, allow_nan=False)
     print(text)
 
@@ -99,19 +99,19 @@ def print_json(values: object) -> None:
 def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
     stop = threading.Event()
 
-    def ask(number: int, _frame: object) -> None:
-        """Set the wish to stop; the second time, end the program."""
+    def request_stop(number: int, _frame: object) -> None:
+        """Request a stop; the second time, end the program."""
         if stop.is_set():
             raise KeyboardInterrupt
         stop.set()
-        with suppress(OSError):  # who would read it may be gone
+        with suppress(OSError):  # stderr may be closed
             print(stopping, file=sys.stderr, flush=True)
 
     if threading.current_thread() is not threading.main_thread():
         yield stop.is_set
         return
     names = ("SIGINT", "SIGTERM")
-    old = {n: signal.signal(getattr(signal, n), ask) for n in names}
+    old = {n: signal.signal(getattr(signal, n), request_stop) for n in names}
     try:
         yield stop.is_set
     finally:
@@ -120,10 +120,10 @@ def _stop_on_signal(stopping: str) -> Iterator[ShouldStop]:
 
 
 class _Bars:
-    """A rich bar per stage on a terminal; a plain line per stage and tenth else."""
+    """A rich bar per stage on a terminal; otherwise a line per stage and tenth."""
 
     def __init__(self) -> None:
-        # Names of files and models are shown, not read as markup.
+        # Names of files and models must not be parsed as markup.
         self._console = Console(stderr=True, markup=False, highlight=False)
         self._quiet = QUIET.get()
         self._progress: Progress | None = None
@@ -139,7 +139,7 @@ class _Bars:
                 TaskProgressColumn(),  # in per cent: the units differ
                 TimeRemainingColumn(),
                 console=self._console,
-                # A bar that stays would stand between the lines of the result.
+                # A permanent bar would separate the lines of the result.
                 transient=True,
             )
             self._progress.start()
@@ -150,11 +150,11 @@ class _Bars:
             self._progress.stop()
 
     def warn(self, sentence: str) -> None:
-        """Print a sentence beside the bar."""
+        """Print a sentence above the bar."""
         self._console.print(f"note: {sentence}", style="yellow")
 
     def show(self, step: Step) -> None:
-        """Show a stage that began, or how far it came."""
+        """Show a new stage, or its progress."""
         if self._quiet:
             return
         if isinstance(step, StageStarted):

@@ -54,7 +54,7 @@ def demo(
     if show:
         names = ("truth.ome.tif", "scan.ome.tif", "result.ome.tif")
         paths = [str(result.files[name]) for name in names]
-        # -P: files of the folder that we are called in are no modules.
+        # -P: do not import modules from the current folder.
         napari = [sys.executable, "-P", "-m", "napari", "--plugin", "napari-geosr"]
         return subprocess.run([*napari, *paths], check=False).returncode
     return 0

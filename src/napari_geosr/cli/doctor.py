@@ -8,7 +8,7 @@ from napari_geosr.operations.doctor import examine
 
 
 def doctor(*, json: Json = False) -> int:
-    """Print what is installed, and advice; return the exit code."""
+    """Print versions, devices, memory and advice; return the exit code."""
     findings = examine()
     if json:
         print_json(findings.to_json_dict())

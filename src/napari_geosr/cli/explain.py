@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def explain(
-    input: InputPath,  # noqa: A002  # the name that people see
+    input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *,
     out: Annotated[
@@ -51,19 +51,19 @@ def explain(
 ) -> int:
     """Show which voxels of a scan a given point of the restored volume depends on.
 
-    The input is the scan; the model restores what it needs of it. --at counts voxels
-    of the result. Writes figures as JSON, attributions as volumes on the voxels of the
-    scan, and with --pores a pore table with evidence.
+    The input is the scan; the model restores the required part of it. --at counts
+    voxels of the result. Writes figures as JSON, attributions as volumes with the
+    voxels of the scan and, with --pores, a pore table with evidence.
     """
-    wanted = settings_from(ExplainConfig, config, settings)
-    explanation.check_files(out, wanted, pores=pores is not None, overwrite=overwrite)
+    merged = settings_from(ExplainConfig, config, settings)
+    explanation.check_files(out, merged, pores=pores is not None, overwrite=overwrite)
     volume = open_volume(input, reading)
 
     def steps(
         should_stop: ShouldStop,
     ) -> Generator[Step, None, tuple[ExplainResult, dict[str, Path]]]:
         result = yield from explanation.explain_steps(
-            volume, wanted, pores, should_stop=should_stop
+            volume, merged, pores, should_stop=should_stop
         )
         written = yield from explanation.write_steps(
             result, out, overwrite=overwrite, should_stop=should_stop

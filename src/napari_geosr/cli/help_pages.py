@@ -16,12 +16,12 @@ _EXIT_CODES = (
     "the settings, 130 stopped. Every command takes -q (--quiet: no progress, no "
     "hints) and -v (--verbose: where an error came from)."
 )
-#: Defaults that say nothing: a flag that was not given is off.
+#: Defaults that are not shown, such as that of a flag.
 _PLAIN_DEFAULTS = {"()", "[]", "{}", "False", "None"}
 _METHOD = "Method"
 _ADVANCED = "Advanced"
-#: Titles of the groups, in the order they are shown, and the options of each. What is
-#: named nowhere is part of the method.
+#: Titles of the groups, in the order in which they are shown, and the options of each.
+#: Other options belong to the method.
 _GROUPS: dict[str, str] = {
     "Input": "source target projections low high second reference mask sample "
     "voxel-size low-voxel-size high-voxel-size "
@@ -38,10 +38,11 @@ _GROUPS: dict[str, str] = {
     "Output": "out name output-dtype overwrite continue average json show list force "
     "format",
     _ADVANCED: "adjacent-slices adversarial adversarial-weight augment averaging "
-    "band-factor batch-size cells checkpoint-seconds columns computer-kilowatts "
+    "batch-size cells checkpoint-seconds columns computer-kilowatts "
     "consistency-weight counts counts-per-photon country critic-steps critic-width "
     "cycle-weight details dilations distance ensemble-with features final-rate "
     "gradient-clip gradient-penalty histogram-bins identity-weight increase "
+    "interval-factor "
     "kilograms-per-kilowatt-hour laboratory-kilowatts large-stripe-size layers "
     "learning-rate levels licence mask-axis mask-length masked minimum-transmission "
     "network network-options normalisation overwrite-restored padding patch "
@@ -56,8 +57,9 @@ _GROUP_OF = {
 }
 
 
-#: Earlier names and other spellings of options: they work, and help leaves them out.
+#: Earlier names and alternative spellings of options, which the help does not show.
 _OTHER_NAMES = {
+    "--band-factor",
     "--centre",
     "--centre-offset",
     "--labels",
@@ -73,7 +75,7 @@ class GroupedFormatter(DefaultFormatter):
     def __call__(
         self, console: Console, options: ConsoleOptions, panel: HelpPanel
     ) -> None:
-        """Print one table of cyclopts as several."""
+        """Split a table of cyclopts into several."""
         for part in split_into_groups(panel):
             super().__call__(console, options, part)
 
@@ -81,7 +83,7 @@ class GroupedFormatter(DefaultFormatter):
 def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
     """Yield the parts of a table of options, each under the title of its group.
 
-    A table of commands, or of a few options, stays whole.
+    A table of commands or of few options is not split.
     """
     entries = [_with_one_name(_with_readable_default(entry)) for entry in panel.entries]
     options = [entry for entry in entries if entry.names and not entry.positional_label]
@@ -92,12 +94,12 @@ def split_into_groups(panel: HelpPanel) -> Iterator[HelpPanel]:
     if arguments:
         yield panel.copy(title="Arguments", entries=arguments)
     for title in _GROUPS:
-        if found := [entry for entry in options if _group(entry) == title]:
-            yield panel.copy(title=title, entries=found)
+        if members := [entry for entry in options if _group(entry) == title]:
+            yield panel.copy(title=title, entries=members)
 
 
 def with_examples(*lines: str) -> str:
-    """What stands below the tables of a command's help: examples, and exit codes."""
+    """Text below the tables of a command's help: examples and exit codes."""
     if not lines:
         return _EXIT_CODES
     shown = (f"- `napari-geosr {line}`" for line in lines)
@@ -110,14 +112,14 @@ def _group(entry: HelpEntry) -> str:
 
 
 def _with_one_name(entry: HelpEntry) -> HelpEntry:
-    """Leave out the earlier names of an option."""
+    """Remove the earlier names of an option."""
     first, *others = entry.positive_names or ("",)
     names = (first, *(name for name in others if name not in _OTHER_NAMES))
     return entry.copy(positive_names=names) if first else entry
 
 
 def _with_readable_default(entry: HelpEntry) -> HelpEntry:
-    """Write the default as it would be typed, or not at all if it says nothing."""
+    """Write the default as it would be typed; omit a meaningless one."""
     default = entry.default
     if default is None:
         return entry

@@ -12,7 +12,7 @@ from cyclopts import Parameter
 from napari_geosr import io
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.file_warnings import FILE_WARNINGS, Note, file_warnings
@@ -28,13 +28,13 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io.projections import is_projections, read_projections
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.inputs.scan import (
-    noise_in_words,
+    describe_noise,
     noise_steps,
     open_questions,
 )
 
 #: Options that correct what readers assume.
-_REMEDIES = {
+_CORRECTIONS = {
     "axes": "give --axes, such as TYX for a time-lapse",
     "slice distance": "give --voxel-size and --unit",
     "unit": "give --voxel-size and --unit",
@@ -42,7 +42,7 @@ _REMEDIES = {
 
 
 def info(
-    input: InputPath,  # noqa: A002  # the name that people see
+    input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *,
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
@@ -69,7 +69,7 @@ def info(
     if (
         not noise
         and reading == InputConfig()
-        and (scan := _projections(input)) is not None
+        and (scan := _read_if_projections(input)) is not None
     ):
         if json:
             print_json(_describe_projections(scan))
@@ -80,26 +80,28 @@ def info(
     volume = io.read(input, **reading.reading())
     if reading.channel is not None or reading.time is not None:
         volume = volume.select(time=reading.time, channel=reading.channel)
-    found = _noise(volume, second, reading) if noise else None
+    measured_noise = _measure_noise(volume, second, reading) if noise else None
     if json:
-        measured = {} if found is None else {"noise": found.to_json_dict()}
+        measured: dict[str, object] = {}
+        if measured_noise is not None:
+            measured["noise"] = measured_noise.to_json_dict()
         print_json(_describe(volume) | measured)
         return 0
     for label, value in _lines(volume):
         print(f"{label:<12} {value}")
-    if found is not None:
-        print(f"{'noise':<12} {noise_in_words(found)}")
-        suggest(f"models rank {quoted(input)}")
+    if measured_noise is not None:
+        print(f"{'noise':<12} {describe_noise(measured_noise)}")
+        suggest_next(f"models rank {quoted(input)}")
     return 0
 
 
-def _noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
-    again = None if second is None else open_volume(second, reading)
-    return run_to_end(noise_steps(volume, second=again))
+def _measure_noise(volume: Volume, second: Path | None, reading: InputConfig) -> Noise:
+    other = None if second is None else open_volume(second, reading)
+    return run_to_end(noise_steps(volume, second=other))
 
 
-def _projections(path: Path) -> Projections | None:
-    """A scan, if the file holds one; why not, where it looks like one, on stderr."""
+def _read_if_projections(path: Path) -> Projections | None:
+    """Read projections if the file holds them; print why this fails on stderr."""
     if not is_projections(path):
         return None
     try:
@@ -132,7 +134,7 @@ def _describe_projections(scan: Projections) -> dict[str, object]:
         "detector_distance": scan.detector_distance,
         "line_integrals": scan.is_line_integrals,
         "provenance": [dict(entry) for entry in scan.provenance],
-        "metadata": {key: _plain(value) for key, value in _facts(scan)},
+        "metadata": {key: _as_json_value(value) for key, value in _facts(scan)},
     }
 
 
@@ -187,13 +189,13 @@ def _describe(volume: Volume) -> dict[str, object]:
         "unit": volume.unit,
         "origin": list(volume.origin),
         "provenance": [dict(entry) for entry in volume.provenance],
-        "metadata": {key: _plain(value) for key, value in _facts(volume)},
+        "metadata": {key: _as_json_value(value) for key, value in _facts(volume)},
         "warnings": list(file_warnings(volume.metadata)),
         "questions": open_questions(volume),
     }
 
 
-def _plain(value: object) -> object:
+def _as_json_value(value: object) -> object:
     return value if isinstance(value, str | int | float | bool | None) else str(value)
 
 
@@ -213,32 +215,32 @@ def _lines(volume: Volume) -> list[tuple[str, str]]:
         ("voxel size", voxel),
         ("origin", ", ".join(f"{v:.6g}" for v in volume.origin) + f" {volume.unit}"),
     ]
-    asked = [("question", question) for question in open_questions(volume)]
-    warned = [("warning", said) for said in file_warnings(volume.metadata)]
-    return rows + warned + asked + _remarks(volume)
+    questions = [("question", question) for question in open_questions(volume)]
+    warnings = [("warning", text) for text in file_warnings(volume.metadata)]
+    return rows + warnings + questions + _remarks(volume)
 
 
 def _facts(data: Volume | Projections) -> list[tuple[str, object]]:
-    """The metadata, without what a person is warned of or asked."""
+    """The metadata without warnings and questions, which are shown separately."""
     elsewhere = (UNNAMED_AXIS, VOXEL_SIZE_QUESTION, FILE_WARNINGS)
     return [(k, v) for k, v in data.metadata.items() if k not in elsewhere]
 
 
-def _remedy(value: object) -> str:
-    """How to correct what a reader assumed."""
+def _correction_hint(value: object) -> str:
+    """Describe how to correct an assumption of the reader."""
     if not isinstance(value, Note) or not value.corrected_by:
         return ""
-    return f" If that is wrong, {_REMEDIES[value.corrected_by]}."
+    return f" If that is wrong, {_CORRECTIONS[value.corrected_by]}."
 
 
 def _remarks(data: Volume | Projections) -> list[tuple[str, str]]:
-    """What else the file said, and what made it."""
+    """Remaining metadata and provenance of the file."""
     rows = []
     for key, value in _facts(data):
         several = value if isinstance(value, list | tuple) else [value]
-        rows += [(str(key), f"{one}{_remedy(one)}") for one in several]
+        rows += [(str(key), f"{one}{_correction_hint(one)}") for one in several]
     for entry in data.provenance:
         model = entry.get("model", {}).get("name", "")
-        said = (entry.get("operation"), model, entry.get("time"))
-        rows.append(("made by", " ".join(str(word) for word in said if word)))
+        words = (entry.get("operation"), model, entry.get("time"))
+        rows.append(("made by", " ".join(str(word) for word in words if word)))
     return rows

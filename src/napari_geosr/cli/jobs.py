@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as json_module
 import shutil
 import sys
 import time
@@ -20,8 +21,9 @@ from napari_geosr.core.steps import TrainingProgress, WarningIssued, never_stop
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import index, local
 from napari_geosr.jobs.index import STATE_WORDS, find
-from napari_geosr.jobs.kinds import MAKE_MODELS, result_word
+from napari_geosr.jobs.kinds import MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
+from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
@@ -30,29 +32,29 @@ if TYPE_CHECKING:
 #: A job, by its folder or its name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
-#: Letters of a name, and of a folder, in the list on a narrow terminal.
-_LONGEST_NAME, _SHORTEST = 12, 10
-#: Below a list that has such jobs.
-_ABOUT_MISSING = (
+#: Maximum length of a name, and minimum length of a folder, on a narrow terminal.
+_MAX_NAME, _MIN_FOLDER = 12, 10
+#: Hint below a list that contains missing jobs.
+_MISSING_HINT = (
     "If a job was moved, give its new folder once (napari-geosr jobs show FOLDER) and "
     "it will be found again; `jobs remove` removes a job from the list if its folder "
     "no longer exists."
 )
-#: States at which following a job ends in an error.
-_TROUBLE = ("failed", "interrupted", "unreadable")
+#: States in which `jobs watch` returns an error.
+_FAILED_STATES = ("failed", "interrupted", "unreadable")
 
 
 def list_jobs(*, json: Json = False) -> int:
-    """List the jobs of this computer, with their states; return the exit code."""
-    found = index.list_jobs()
+    """List the jobs on this computer with their states; return the exit code."""
+    jobs = index.list_jobs()
     if json:
-        print_json({"jobs": [_values(status) for status in found]})
+        print_json({"jobs": [_values(status) for status in jobs]})
         return 0
-    # In a file or a pipe nothing is cut short.
+    # Nothing is shortened in a file or pipe.
     width = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-    print("\n".join(_table(found, width)))
-    if any(status.state == "missing" for status in found):
-        print(_ABOUT_MISSING)
+    print("\n".join(_table(jobs, width)))
+    if any(status.state == "missing" for status in jobs):
+        print(_MISSING_HINT)
     return 0
 
 
@@ -78,11 +80,11 @@ def show_jobs(job: Job, /, *, json: Json = False) -> int:
         watts = last["watts"]
         rows.append(("power", f"{watts:.0f} W" if watts >= 1 else "less than 1 W"))
     if status.result is not None:
-        rows.append((result_word(status.operation), status.result))
+        rows.append((result_kind(status.operation), status.result))
     for label, value in rows:
         print(f"{label:<12} {value}")
     if status.state == "failed":
-        print(_how_to_go_on(status))
+        print(_resume_hint(status))
     return 0
 
 
@@ -100,13 +102,11 @@ def watch_jobs(
     ] = False,
 ) -> int:
     """Follow a running job until it ends; Ctrl-C stops watching, not the job."""
-    from json import dumps
-
     folder = find(job)
     if json:
         for event in _events(folder, never_stop):
-            print(dumps(event), flush=True)
-        return 1 if folder.status().state in _TROUBLE else 0
+            print(json_module.dumps(event), flush=True)
+        return 1 if folder.status().state in _FAILED_STATES else 0
     run_command(
         lambda should_stop: _watch(folder, should_stop),
         stopping="stopped watching; the job keeps running",
@@ -116,18 +116,16 @@ def watch_jobs(
     if status.message:
         print(status.message, file=sys.stderr)
     if status.state == "failed":
-        print(_how_to_go_on(status), file=sys.stderr)
+        print(_resume_hint(status), file=sys.stderr)
     if status.result is not None:
-        print(f"{result_word(status.operation).capitalize()}: {status.result}")
-        from napari_geosr.operations.train.card_summary import figures_of
-
+        print(f"{result_kind(status.operation).capitalize()}: {status.result}")
         if status.operation in MAKE_MODELS:
-            print(figures_of(status.result))
-    return 1 if status.state in _TROUBLE else 0
+            print(summarise_card(status.result))
+    return 1 if status.state in _FAILED_STATES else 0
 
 
 def cancel_jobs(job: Job, /) -> int:
-    """Stop a job; what it has finished is kept, so that it can be resumed."""
+    """Stop a job; finished work is kept, so that the job can be resumed."""
     folder = find(job)
     status = folder.status()
     if not status.is_alive:
@@ -159,7 +157,7 @@ def resume_jobs(
     steps: Annotated[int | None, Parameter(help="New total number of steps.")] = None,
     json: Json = False,
 ) -> int:
-    """Resume a job where it stopped, a training with other settings if asked.
+    """Resume a job, optionally with other settings for a training.
 
     Each option is described where it is declared.
 
@@ -181,7 +179,7 @@ def resume_jobs(
     changes = {name: value for name, value in given.items() if value is not None}
     if changes:
         change_training(folder, **changes)
-    folder.clear_request()  # what was asked before is not meant any more
+    folder.clear_request()  # drop earlier requests
     index.register(folder)
     if detach:
         print(f"Resumed as process {local.start(folder)}.")
@@ -202,39 +200,38 @@ def remove_jobs(
         ),
     ] = False,
 ) -> int:
-    """Delete a job's folder with all that the job has made.
+    """Delete a job's folder with all files of the job.
 
     A job whose folder no longer exists is removed from the list. If the folder holds
     files that are not the job's, nothing is deleted without --force.
     """
-    gone = index.find_missing(job)
-    if gone is not None:
-        index.forget(gone.path)
-        print(f"Removed {gone.name} from the list; {gone.path} no longer existed.")
+    missing = index.find_missing(job)
+    if missing is not None:
+        index.forget(missing.path)
+        print(
+            f"Removed {missing.name} from the list; {missing.path} no longer existed."
+        )
         return 0
     folder = index.find(job)
     kept = index.remove(folder, keep_foreign=force)
     if kept:
-        print(f"Removed the job in {folder.path}; kept {index.names_of(kept)}")
+        print(f"Removed the job in {folder.path}; kept {index.format_names(kept)}")
         return 0
     print(f"Removed {folder.path}")
     return 0
 
 
-def _how_to_go_on(status: JobStatus) -> str:
-    said = f"Resume it with: napari-geosr jobs resume {status.path}."
+def _resume_hint(status: JobStatus) -> str:
+    text = f"Resume it with: napari-geosr jobs resume {status.path}."
     if status.operation not in MAKE_MODELS:
-        return said
-    return (
-        f"{said} --learning-rate, --batch-size and --steps change these settings from "
-        "there on."
-    )
+        return text
+    return f"{text} --learning-rate, --batch-size and --steps change these settings."
 
 
-def _table(found: Sequence[JobStatus], width: int | None) -> list[str]:
-    """One line a job; in `width` columns, paths are cut at their beginning."""
+def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
+    """One line per job; to fit `width` columns, paths are shortened at the start."""
     rows = [("name", "method", "state", "steps", "begun", "folder")]
-    for status in found:
+    for status in jobs:
         begun = datetime.fromtimestamp(status.created)
         rows.append(
             (
@@ -247,19 +244,19 @@ def _table(found: Sequence[JobStatus], width: int | None) -> list[str]:
             )
         )
     if width is not None:
-        rows = [(_cut(row[0]), *row[1:]) for row in rows]
+        rows = [(_shorten(row[0]), *row[1:]) for row in rows]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
         cells = zip(row[:-1], widths[:-1], strict=True)
         start = "".join(f"{text:<{n}}  " for text, n in cells)
-        room = None if width is None else max(_SHORTEST, width - len(start))
-        lines.append(start + _cut(row[-1], room, at_end=False))
+        room = None if width is None else max(_MIN_FOLDER, width - len(start))
+        lines.append(start + _shorten(row[-1], room, at_end=False))
     return lines
 
 
-def _cut(text: str, room: int | None = _LONGEST_NAME, *, at_end: bool = True) -> str:
-    """`text` in `room` letters, with … where some are left out."""
+def _shorten(text: str, room: int | None = _MAX_NAME, *, at_end: bool = True) -> str:
+    """Shorten `text` to `room` letters, with an ellipsis."""
     if room is None or len(text) <= room:
         return text
     return f"{text[: room - 1]}…" if at_end else f"…{text[1 - room :]}"
@@ -279,7 +276,7 @@ def _last_progress(folder: JobFolder) -> AnyDict:
 
 
 def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, None]:
-    """Turn what happens in another process into steps again."""
+    """Convert the events of another process to steps."""
     for event in _events(folder, should_stop):
         if event["event"] == "progress":
             yield TrainingProgress(
@@ -290,7 +287,7 @@ def _watch(folder: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, 
 
 
 def _events(folder: JobFolder, should_stop: ShouldStop) -> Iterator[AnyDict]:
-    """What happened and what happens, until the job ends."""
+    """Yield past and new events until the job ends."""
     offset = 0
     while not should_stop():
         events, offset = folder.events(offset)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
-from napari_geosr.cli.console import naming, print_json, run_command
+from napari_geosr.cli.console import name_in_errors, print_json, run_command
 from napari_geosr.cli.options import (
     AS_FLAGS,
     InputPath,
@@ -19,9 +19,9 @@ from napari_geosr.cli.options import (
 )
 from napari_geosr.operations.inputs import (
     InputConfig,
+    check_not_source,
     open_companion,
     open_volume,
-    refuse_own_source,
 )
 from napari_geosr.operations.measure import (
     MeasureConfig,
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 
 
 def measure(
-    input: InputPath,  # noqa: A002  # the name that people see
+    input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *,
     out: Annotated[
@@ -67,7 +67,7 @@ def measure(
         Path | None,
         Parameter(
             help="Standard deviations of the input, as written by restore "
-            "--uncertainty. The porosity is then given with a band."
+            "--uncertainty. The porosity is then given with an interval."
         ),
     ] = None,
     graph_distance: Annotated[
@@ -94,36 +94,36 @@ def measure(
 ) -> int:
     """Segment the pores, count and measure them; writes JSON, CSV, PNG and HTML."""
     names = ["input"] if reference is None else ["input", "reference"]
-    wanted = settings_from(MeasureConfig, config, settings)
-    check_distance(graph_distance, reference=reference is not None, config=wanted)
+    merged = settings_from(MeasureConfig, config, settings)
+    check_distance(graph_distance, reference=reference is not None, config=merged)
     files = report_files.plan(out, names, labels=labels)
     report_files.check(files, overwrite=overwrite)
     volumes = {"input": open_volume(input, reading)}
     notes: list[str] = []
     if reference is not None:
-        opened, said = open_companion(reference, reading, volumes["input"])
+        opened, new_notes = open_companion(reference, reading, volumes["input"])
         volumes["reference"] = opened
-        notes += said
+        notes += new_notes
     sample = None
     if mask is not None:
-        sample, said = open_companion(mask, reading, volumes["input"])
-        notes += said
+        sample, new_notes = open_companion(mask, reading, volumes["input"])
+        notes += new_notes
     deviation = None
     if uncertainty is not None:
-        deviation, said = open_companion(uncertainty, reading, volumes["input"])
-        notes += said
+        deviation, new_notes = open_companion(uncertainty, reading, volumes["input"])
+        notes += new_notes
     companions = [c for c in (sample, deviation) if c is not None]
     for volume in (*volumes.values(), *companions):
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     given = {"mask": sample, "uncertainty": deviation}
     journal = MeasureJournal(
-        out, volumes, {k: v for k, v in given.items() if v is not None}, wanted
+        out, volumes, {k: v for k, v in given.items() if v is not None}, merged
     )
-    with naming(input):
+    with name_in_errors(input):
         reports, warnings = run_command(
             lambda should_stop: measure_several_steps(
                 volumes,
-                wanted,
+                merged,
                 sample,
                 deviation=deviation,
                 keep_labels=labels,
@@ -134,7 +134,7 @@ def measure(
         )
     agreement = agreement_of(reports, graph_distance)
     more = {} if agreement is None else {"graph_agreement": agreement.to_json_dict()}
-    report_files.write(files, volumes, reports, wanted, more=more, overwrite=overwrite)
+    report_files.write(files, volumes, reports, merged, more=more, overwrite=overwrite)
     journal.remove()
     if json:
         print_json(_describe(reports, [*notes, *warnings]) | more)
@@ -142,19 +142,18 @@ def measure(
         _print(volumes, reports)
         if agreement is not None:
             print("\n".join(agreement_lines(agreement, volumes["input"].unit)))
-        shown = set(warnings)  # on the way, already
-        unshown = [w for w in reports["input"].warnings if w not in shown]
-        for warning in (*notes, *unshown):
+        remaining = [w for w in reports["input"].warnings if w not in warnings]
+        for warning in (*notes, *remaining):
             print(f"note: {warning}", file=sys.stderr)
         if not volumes["input"].has_physical_size:
             unitless = reading is not None and reading.voxel_size is not None
-            lacks = (
+            missing = (
                 "the unit of the voxel size is unknown; give --unit"
                 if unitless
                 else "the voxel size is unknown; give --voxel-size and --unit"
             )
             print(
-                f"note: {lacks} for volumes and counts in physical units.",
+                f"note: {missing} for volumes and counts in physical units.",
                 file=sys.stderr,
             )
         print(f"report: {files['html']}")

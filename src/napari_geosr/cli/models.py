@@ -10,13 +10,13 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import AS_FLAGS, InputPath, Json, Overwrite
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.units import require_unit
 from napari_geosr.core.vocabulary import Modality, Task
 from napari_geosr.operations import models
 from napari_geosr.operations.inputs import InputConfig, open_volume
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.formats import about_formats, about_sources
+from napari_geosr.operations.models.formats import format_help, source_help
 from napari_geosr.operations.restore import ranking
 from napari_geosr.operations.restore.ranking.config import RankConfig
 
@@ -47,11 +47,11 @@ def list_models(
     unit: Annotated[str, Parameter(help="Unit of the voxel size.")] = "µm",
     json: Json = False,
 ) -> int:
-    """List the models at hand: those of the package and those of the user's folder."""
+    """List the bundled models and those in the user's folder."""
     from rich.console import Console
 
-    wanted = catalogue.ModelFilter(task, modality, voxel_size, require_unit(unit))
-    entries, damaged = catalogue.list_models(wanted), catalogue.damaged()
+    criteria = catalogue.ModelFilter(task, modality, voxel_size, require_unit(unit))
+    entries, damaged = catalogue.list_models(criteria), catalogue.damaged()
     if json:
         rows = [catalogue.summary(entry) for entry in entries]
         print_json({"models": rows, "damaged": damaged})
@@ -70,7 +70,7 @@ def _table(entries: list[ZooEntry]) -> Any:
     from rich.table import Column, Table
 
     table = Table(
-        Column("name", no_wrap=True),  # what has to be typed is never cut
+        Column("name", no_wrap=True),  # users must be able to copy it
         Column("task", no_wrap=True),
         Column("images", no_wrap=True),
         Column("works on", no_wrap=True),
@@ -95,7 +95,7 @@ def _table(entries: list[ZooEntry]) -> Any:
 def show_models(name: str, /, *, json: Json = False) -> int:
     """Show a model's card: what it is for and not for, and its figures.
 
-    Refuses where the weights are damaged or not those that the card speaks of.
+    Fails if the weights are damaged or do not match the card.
 
     Parameters
     ----------
@@ -104,7 +104,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
     """
     from rich.console import Console
 
-    card = catalogue.sound_card(name)
+    card = catalogue.checked_card(name)
     if json:
         print_json(card.model_dump(mode="json"))
         return 0
@@ -113,7 +113,7 @@ def show_models(name: str, /, *, json: Json = False) -> int:
 
 
 def rank_models(
-    input: InputPath,  # noqa: A002  # the name that people see
+    input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *,
     second: Annotated[
@@ -127,10 +127,10 @@ def rank_models(
     reading: Annotated[InputConfig | None, AS_FLAGS] = None,
     json: Json = False,
 ) -> int:
-    """Compare models, classical filters and leaving the scan as it is.
+    """Compare models, classical filters and the unchanged scan.
 
-    The expected error of each on this scan is estimated on a few blocks, without
-    a ground truth; the best is what `restore --model auto` takes.
+    The expected error of each on this scan is estimated on a few blocks, without ground
+    truth; `restore --model auto` uses the best.
     """
     from rich.console import Console
 
@@ -152,8 +152,8 @@ def rank_models(
     Console().print(_ranking_table(ranked))
     for name, reason in ranked.skipped.items():
         print(f"Not compared: {name} ({reason.rstrip('.')})")
-    print(ranked.why)
-    suggest(f"restore {quoted(input)} -m auto -o restored.ome.tif")
+    print(ranked.reason)
+    suggest_next(f"restore {quoted(input)} -m auto -o restored.ome.tif")
     return 0
 
 
@@ -181,9 +181,9 @@ def _ranking_table(ranking: Ranking) -> Any:
 
 
 def verify_models(path: Path, /, *, json: Json = False) -> int:
-    """Check a model bundle: its card, checksum, weights, and the halo it promises.
+    """Check a model bundle: card, checksum, weights and halo.
 
-    No code of the bundle is executed: it holds none.
+    Bundles contain no code, so nothing is executed.
 
     Parameters
     ----------
@@ -200,7 +200,7 @@ def verify_models(path: Path, /, *, json: Json = False) -> int:
 
 def import_models(
     source: Annotated[
-        str, Parameter(help=f"{about_sources()}; or a bundle of napari-geosr.")
+        str, Parameter(help=f"{source_help()}; or a bundle of napari-geosr.")
     ],
     /,
     *,
@@ -214,23 +214,22 @@ def import_models(
     ] = None,
     json: Json = False,
 ) -> int:
-    """Take a model that others made among your own; nothing of it is executed.
+    """Import a third-party model as a bundle, without executing its code.
 
-    It becomes a bundle that restores like all others. How far the network sees is
-    measured, and its result is compared with the reference that came with it. A bundle
-    of napari-geosr is copied.
+    The receptive field of the network is measured, and its result is compared with the
+    reference supplied with it, if any. A bundle of napari-geosr is copied.
     """
-    found, notes = run_command(
+    imported, notes = run_command(
         lambda should_stop: models.import_steps(
             source, name=name, channel=channel, should_stop=should_stop
         ),
         stopping="stopping (Ctrl-C again stops at once)",
     )
     if json:
-        print_json({"name": found.name, "path": str(found.path), "notes": notes})
+        print_json({"name": imported.name, "path": str(imported.path), "notes": notes})
     else:
-        print(f"Imported as {found.name}, into {found.path}")
-        print(f"What it is for: napari-geosr models show {found.name}")
+        print(f"Imported as {imported.name}, into {imported.path}")
+        print(f"What it is for: napari-geosr models show {imported.name}")
     return 0
 
 
@@ -239,7 +238,7 @@ def export_models(
     /,
     *,
     format: Annotated[  # noqa: A002  # the flag's name
-        str, Parameter(help=f"Format to write: {about_formats()}.")
+        str, Parameter(help=f"Format to write: {format_help()}.")
     ],
     out: Annotated[
         Path,
@@ -251,20 +250,20 @@ def export_models(
         Path | None,
         Parameter(
             help="Scan whose noise the exported model should remove. Required for "
-            "models that are told the noise level."
+            "models that take the noise level as input."
         ),
     ] = None,
     overwrite: Overwrite = False,
     json: Json = False,
 ) -> int:
-    """Write a model for other programs; its result there is compared with ours.
+    """Export a model for other programs, and compare its result with the original.
 
     Parameters
     ----------
     name
         Name of a model in the zoo, or the path of a bundle.
     """
-    found, notes = run_command(
+    exported, notes = run_command(
         lambda should_stop: models.export_steps(
             name, format, out, like=like, overwrite=overwrite, should_stop=should_stop
         ),
@@ -273,27 +272,27 @@ def export_models(
     if json:
         print_json(
             {
-                "path": str(found.path),
+                "path": str(exported.path),
                 "format": format,
-                "largest_difference": found.difference,
+                "largest_difference": exported.difference,
                 "notes": notes,
             }
         )
     else:
         print(
-            f"{found.path}: on a test patch, its results agree with ours to within "
-            f"{found.difference:.1g}"
+            f"{exported.path}: on a test patch, its results agree with ours to within "
+            f"{exported.difference:.1g}"
         )
     return 0
 
 
 def remove_models(name: str, /) -> int:
-    """Delete one of your own models; those of the package stay.
+    """Delete one of your own models; bundled models cannot be deleted.
 
     Parameters
     ----------
     name
-        As `models list` has it.
+        As shown by `models list`.
     """
     print(f"Removed {catalogue.remove(name)}")
     return 0

@@ -42,22 +42,22 @@ Overwrite = Annotated[
 def settings_from(
     kind: type[AnyConfig], flags: AnyConfig | None, path: Path | None
 ) -> AnyConfig:
-    """Settings of a YAML file, overruled by the flags that were given.
+    """Read settings from a YAML file; flags of the command line take precedence.
 
     Parameters
     ----------
     kind : type
         The class of the settings.
     flags : Config or None
-        What the command line gave.
+        Settings from the command line.
     path : Path or None
         YAML file.
 
     Raises
     ------
     ConfigError
-        If the file or the two together make no valid settings.
+        If the file or the combination is invalid.
     """
     given = {} if flags is None else flags.model_dump(exclude_unset=True)
-    kept = {} if path is None else kind.from_yaml(path).model_dump(exclude_unset=True)
-    return kind.create(**(kept | given))
+    stored = {} if path is None else kind.from_yaml(path).model_dump(exclude_unset=True)
+    return kind.create(**(stored | given))

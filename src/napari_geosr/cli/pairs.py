@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: `info --noise` measures it and `simulate --no-noise` leaves it out; this is a number.
+#: Names of options; ``--noise`` is a flag in other commands, but a number here.
 _NAMES = {"noise": ("--noise-level", "--noise")}
 
 
 def _imaging_flags() -> type[Config]:
-    """A flag for each setting of the kinds of imaging, third parties' too.
+    """Create a flag for each setting of the kinds of imaging, including plugins'.
 
-    What is a list of numbers is set in a file of settings (``options``).
+    Lists of numbers can only be set in a settings file (``options``).
     """
     fields: AnyDict = {
         name: (
@@ -81,31 +81,32 @@ def pairs(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Build pairs to train super-resolution with: two scans aligned, or one made poor.
+    """Build training pairs for super-resolution from two scans or from one.
 
-    Give --low and --high: the two are aligned, cut to what both show and written with
-    their figures. Or give --high and --degrade.
+    With --low and --high, the scans are aligned, cropped to the common region and
+    written with their figures. With --high and --degrade, the low-resolution scan is
+    simulated.
     """
     if (low is None) == (degrade is None):
         raise ConfigError(
-            "Give a low-resolution scan to align with (--low), or say how one is to be "
-            "made (--degrade ct); not both."
+            "Give a low-resolution scan to align with (--low), or simulate one "
+            "(--degrade ct), but not both."
         )
     given = {} if config is None else config.model_dump(exclude_unset=True)
     set_imaging = {} if imaging is None else imaging.model_dump(exclude_none=True)
     make_steps: MakeSteps[Pairs]
     if low is not None:
-        _refuse([*set_imaging, *([] if like is None else ["like"])], "--degrade")
-        wanted = PairsConfig.create(**(_kept(PairsConfig, settings) | given))
+        _refuse_unused([*set_imaging, *([] if like is None else ["like"])], "--degrade")
+        aligning = PairsConfig.create(**(_read_settings(PairsConfig, settings) | given))
         coarse, fine = open_low(low, reading), open_high(high, reading)
         make_steps = lambda should_stop: pairs_steps(  # noqa: E731
-            coarse, fine, out, wanted, overwrite=overwrite, should_stop=should_stop
+            coarse, fine, out, aligning, overwrite=overwrite, should_stop=should_stop
         )
     else:
-        _refuse(given.keys() - PairConfig.model_fields.keys(), "--low")
-        kept = _kept(DegradeConfig, settings)
-        options = {**kept.pop("options", {}), **set_imaging}
-        values = {**kept, **given, "degrade": degrade, "options": options}
+        _refuse_unused(given.keys() - PairConfig.model_fields.keys(), "--low")
+        stored = _read_settings(DegradeConfig, settings)
+        options = {**stored.pop("options", {}), **set_imaging}
+        values = {**stored, **given, "degrade": degrade, "options": options}
         imaged = DegradeConfig.create(**values)
         fine = open_high(high, reading)
         real = None if like is None else open_low(like, reading)
@@ -124,19 +125,19 @@ def pairs(
 pairs.__annotations__["imaging"] = Annotated[_imaging_flags() | None, AS_FLAGS]
 
 
-def _kept(kind: type[Config], path: Path | None) -> AnyDict:
+def _read_settings(kind: type[Config], path: Path | None) -> AnyDict:
     if path is None:
         return {}
     return kind.from_yaml(path).model_dump(exclude_unset=True)
 
 
-def _refuse(names: Iterable[str], needs: str) -> None:
-    """Refuse flags that would have no effect."""
+def _refuse_unused(names: Iterable[str], needs: str) -> None:
+    """Raise an error for flags that would have no effect."""
     flags = sorted(f"--{name.replace('_', '-')}" for name in names)
     if flags:
         them = "it" if len(flags) == 1 else "them"
         raise ConfigError(
-            f"{', '.join(flags)} can only be used with {needs}. Leave {them} out, or "
+            f"{', '.join(flags)} can only be used with {needs}. Omit {them}, or "
             f"give {needs}."
         )
 

@@ -16,7 +16,7 @@ from napari_geosr.cli.options import (
     Overwrite,
     SettingsPath,
 )
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.config import Config
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.reconstruct import (
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 
 def _algorithm_flags() -> type[Config]:
-    """A flag for each setting that only some algorithms have, third parties' too."""
+    """Create a flag for each setting of individual algorithms, including plugins'."""
     fields: AnyDict = {
         name: (
             Annotated[kind | None, Parameter(negative="")],
@@ -46,8 +46,8 @@ def _algorithm_flags() -> type[Config]:
         )
         for name, (kind, title, help_) in algorithm_options().items()
     }
-    made: type[Config] = create_model("AlgorithmFlags", __base__=Config, **fields)
-    return made
+    flags: type[Config] = create_model("AlgorithmFlags", __base__=Config, **fields)
+    return flags
 
 
 AlgorithmFlags = _algorithm_flags()
@@ -74,7 +74,7 @@ def reconstruct(
     special: Annotated[AlgorithmFlags | None, AS_FLAGS] = None,  # type: ignore[valid-type]
     reading: Annotated[ProjectionsInput | None, AS_FLAGS] = None,
     settings: SettingsPath = None,
-    go_on: Annotated[
+    resume: Annotated[
         bool,
         Parameter(
             name="--continue",
@@ -95,15 +95,15 @@ def reconstruct(
     int
         Exit code.
     """
-    io.check_output(out, overwrite=overwrite, continues=go_on)
-    wanted = _settings(config, special, settings)
+    io.check_output(out, overwrite=overwrite, continues=resume)
+    merged = _settings(config, special, settings)
     scan = open_projections(projections, reading)
-    unfinished = find_unfinished(out) if go_on else None
+    unfinished = find_unfinished(out) if resume else None
 
     def steps(should_stop: ShouldStop) -> Any:
         return reconstruct_steps(
             scan,
-            wanted,
+            merged,
             out=out,
             overwrite=overwrite,
             unfinished=unfinished,
@@ -118,7 +118,7 @@ def reconstruct(
     elif result.complete:
         print(f"Rotation axis at column {_axis(result)}")
         print(f"Wrote {result.path}")
-        suggest(f"restore {quoted(result.path)} -m auto -o restored.ome.tif")
+        suggest_next(f"restore {quoted(result.path)} -m auto -o restored.ome.tif")
     else:
         print(
             f"Stopped; the finished part is in {result.path}. To resume, "
@@ -130,17 +130,17 @@ def reconstruct(
 def _settings(
     config: ReconstructFields | None, special: Any, path: Path | None
 ) -> ReconstructConfig:
-    """Settings of the file, overruled by flags; those of the algorithm with them."""
+    """Combine the settings file and the flags, which take precedence."""
     options = {} if special is None else special.model_dump(exclude_none=True)
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: AnyDict = {}
+    stored: AnyDict = {}
     if path is not None:
-        kept = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
-    if given.get("algorithm", kept.get("algorithm")) != kept.get("algorithm"):
+        stored = ReconstructFields.from_yaml(path).model_dump(exclude_unset=True)
+    if given.get("algorithm", stored.get("algorithm")) != stored.get("algorithm"):
         for name in (*SHARED_SETTINGS, "options"):  # of the other algorithm
-            kept.pop(name, None)
-    both = {**kept.get("options", {}), **given.pop("options", {}), **options}
-    return ReconstructConfig.create(**{**kept, **given, "options": both})
+            stored.pop(name, None)
+    both = {**stored.get("options", {}), **given.pop("options", {}), **options}
+    return ReconstructConfig.create(**{**stored, **given, "options": both})
 
 
 def _axis(result: ReconstructionResult) -> str:

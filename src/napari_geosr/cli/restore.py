@@ -18,7 +18,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io.unfinished import find_unfinished
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 def restore(
-    input: InputPath,  # noqa: A002  # the name that people see
+    input: InputPath,  # noqa: A002  # the name shown in the help
     /,
     *others: Annotated[
         Path, Parameter(help="More scans of the same object, with --average.")
@@ -57,7 +57,7 @@ def restore(
             "of the projections.",
         ),
     ] = False,
-    go_on: Annotated[
+    resume: Annotated[
         bool,
         Parameter(
             name="--continue",
@@ -88,27 +88,27 @@ def restore(
 ) -> int:
     """Restore (denoise, super-resolve) a volume with a model, tile by tile.
 
-    Of a time series or several channels every time point of every channel is restored
-    in one run, unless --time or --channel chooses one.
+    All time points and channels of a series are restored in one run, unless --time or
+    --channel selects one.
     """
     if others and not average:
         raise ConfigError(
             f"{1 + len(others)} inputs are given for one output. Add --average if they "
             "show the same object; otherwise restore them one by one."
         )
-    io.check_output(out, overwrite=overwrite, continues=go_on)
+    io.check_output(out, overwrite=overwrite, continues=resume)
     if check_consistency:
         restoration.refuse_check(average)
         io.check_output(restoration.residual_path(out), overwrite=overwrite)
-    wanted = settings_from(RestoreConfig, config, settings)
+    merged = settings_from(RestoreConfig, config, settings)
     open_one = open_volume if average else open_series
     volumes = [open_one(path, reading) for path in (input, *others)]
     if check_consistency:
         restoration.refuse_series_check(volumes[0])
     unfinished: AnyDict = {}
-    if go_on:
-        unfinished["unfinished"] = _unfinished(out, average)
-        if wanted.uncertainty != "none":
+    if resume:
+        unfinished["unfinished"] = _find_unfinished(out, average)
+        if merged.uncertainty != "none":
             unfinished["unfinished_deviation"] = restoration.find_unfinished_deviation(
                 out
             )
@@ -122,8 +122,8 @@ def restore(
             "should_stop": should_stop,
         }
         if average:
-            return restoration.restore_average_steps(volumes, wanted, **more)
-        return restoration.restore_steps(volumes[0], wanted, **unfinished, **more)
+            return restoration.restore_average_steps(volumes, merged, **more)
+        return restoration.restore_steps(volumes[0], merged, **unfinished, **more)
 
     def check_steps(should_stop: ShouldStop) -> Generator[Step, None, ConsistencyCheck]:
         return restoration.consistency_steps(
@@ -137,35 +137,35 @@ def restore(
     result, warnings = run_command(steps)
     checked: ConsistencyCheck | None = None
     if check_consistency and result.complete:
-        checked, said = run_command(check_steps)
-        warnings += said
+        checked, check_warnings = run_command(check_steps)
+        warnings += check_warnings
     if json:
         print_json(_describe(result, warnings, checked))
     elif result.complete:
-        print(f"Wrote {_names(result)}")
-        suggest(f"measure {quoted(out)} -o report")
+        print(f"Wrote {_paths_in_words(result)}")
+        suggest_next(f"measure {quoted(out)} -o report")
         if checked is not None:
             _print_check(checked)
     else:
         print(
-            f"Stopped; the finished part is in {_names(result)}. To resume, "
+            f"Stopped; the finished part is in {_paths_in_words(result)}. To resume, "
             "repeat the command with --continue."
         )
     return 0 if result.complete else 130
 
 
-def _names(result: RestorationResult) -> str:
+def _paths_in_words(result: RestorationResult) -> str:
     paths = [result.path]
     if result.deviation is not None:
         paths.append(result.deviation.source)
     return " and ".join(str(path) for path in paths)
 
 
-def _unfinished(out: Path, average: bool) -> Volume:
-    """What an earlier run to `out` left."""
+def _find_unfinished(out: Path, average: bool) -> Volume:
+    """Partial result of an earlier run that wrote to `out`."""
     if average:
         raise ConfigError(
-            "A mean over several scans cannot be continued. Leave --continue out."
+            "A mean over several scans cannot be resumed. Omit --continue."
         )
     return find_unfinished(out)
 

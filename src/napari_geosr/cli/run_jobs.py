@@ -1,4 +1,4 @@
-"""What commands that make or resume a job share: how it is run, and what is said."""
+"""Runs jobs for the commands that create or resume them, and prints their results."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from cyclopts import Parameter
 
 from napari_geosr.cli.console import print_json, run_command
 from napari_geosr.cli.options import Json
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs import local
 from napari_geosr.jobs.index import list_jobs
-from napari_geosr.jobs.kinds import result_word
+from napari_geosr.jobs.kinds import result_kind
 from napari_geosr.jobs.run import run_steps
+from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     from napari_geosr.core.steps import ShouldStop, Step
     from napari_geosr.jobs.folder import JobFolder
 
-#: Flags of every command that makes a job.
-HOW_TO_RUN = {
+#: Flags of all commands that create a job.
+RUN_FLAGS = {
     "detach": Annotated[
         bool,
         Parameter(
@@ -48,7 +49,7 @@ HOW_TO_RUN = {
 
 
 def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
-    """Run a job that was just made: here, in a process of its own, or not yet.
+    """Run a new job: in this process, in a separate one, or not yet.
 
     Parameters
     ----------
@@ -56,7 +57,7 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
     detach : bool
         Run in the background.
     prepare : bool
-        Do not run; say how to.
+        Do not run; print how to run it.
     json : bool
         Print JSON instead of sentences.
 
@@ -66,17 +67,17 @@ def start(folder: JobFolder, *, detach: bool, prepare: bool, json: bool) -> int:
         Exit code.
     """
     if prepare:
-        return _say(
+        return _print_result(
             json,
             {"job": str(folder.path)},
             f"Run it with: napari-geosr jobs resume {folder.path}",
         )
-    return _detached(folder, json) if detach else run_here(folder, json=json)
+    return _start_detached(folder, json) if detach else run_here(folder, json=json)
 
 
-def _detached(folder: JobFolder, json: bool) -> int:
+def _start_detached(folder: JobFolder, json: bool) -> int:
     pid = local.start(folder)
-    return _say(
+    return _print_result(
         json,
         {"job": str(folder.path), "pid": pid},
         f"Training as process {pid}; follow it with: napari-geosr jobs watch "
@@ -85,13 +86,13 @@ def _detached(folder: JobFolder, json: bool) -> int:
 
 
 def run_here(folder: JobFolder, *, json: bool) -> int:
-    """Run a job in this process, with a bar; at once, whatever else runs."""
+    """Run a job in this process with a progress bar, without queueing."""
     result: Path | None = None
     warnings: list[str] = []
-    # Twice Ctrl-C: the job notes that it was interrupted; here is said how to go on.
+    # After a second Ctrl-C, the job records the interruption; print how to resume it.
     with suppress(KeyboardInterrupt):
         result, warnings = run_command(
-            lambda should_stop: _at_once(folder, should_stop),
+            lambda should_stop: _run_without_queue(folder, should_stop),
             stopping="stopping after this step (Ctrl-C again stops at once and "
             "loses unsaved work)",
         )
@@ -106,37 +107,35 @@ def run_here(folder: JobFolder, *, json: bool) -> int:
             f"Stopped after step {folder.status().done}. Resume with: napari-geosr "
             f"jobs resume {folder.path}"
         )
-        return _say(json, values, text) or 130
+        return _print_result(json, values, text) or 130
     words = ("model", "volume", "report", "restored")
     lines = [f"{k.capitalize()}: {values[k]}" for k in words if values.get(k)]
-    lines += [f"warning: {said}" for said in warnings]
-    made = values.get("model")
-    if made and folder.path in Path(str(made)).parents:
-        from napari_geosr.operations.train.card_summary import figures_of
-
-        lines.append(figures_of(Path(str(values["model"]))))
+    lines += [f"warning: {warning}" for warning in warnings]
+    model = values.get("model")
+    if model and folder.path in Path(str(model)).parents:
+        lines.append(summarise_card(Path(str(values["model"]))))
         if not json:
-            suggest(f"restore SCAN -m {quoted(str(made))} -o restored.ome.tif")
-    return _say(json, values, "\n".join(lines))
+            suggest_next(f"restore SCAN -m {quoted(str(model))} -o restored.ome.tif")
+    return _print_result(json, values, "\n".join(lines))
 
 
 def _results(folder: JobFolder, result: Path | None) -> dict[str, str | None]:
-    """Where what came out of a job lies, for people and programs."""
+    """Paths of the results of a job, by kind."""
     values = folder.values()
-    found = None if result is None else str(result)
-    word = result_word(str(values.get("operation")))
+    path = None if result is None else str(result)
+    word = result_kind(str(values.get("operation")))
     if word != "model":
-        return {word: found}
+        return {word: path}
     restored = dict(values.get("scans") or {}).get("restore")
     if result is None or restored is None:
-        return {"model": found}
-    return {"model": found, "restored": str(restored)}
+        return {"model": path}
+    return {"model": path, "restored": str(restored)}
 
 
-def _at_once(
+def _run_without_queue(
     folder: JobFolder, should_stop: ShouldStop
 ) -> Generator[Step, None, Path | None]:
-    """Run a job without waiting for its turn, as a person in a terminal expects."""
+    """Run a job without queueing, as users of a terminal expect."""
     for other in list_jobs():
         here = other.host == socket.gethostname() and other.path != folder.path
         if here and other.state in ("running", "finishing"):
@@ -147,7 +146,7 @@ def _at_once(
     return (yield from run_steps(folder, should_stop=should_stop))
 
 
-def _say(json: bool, values: AnyDict, text: str) -> int:
+def _print_result(json: bool, values: AnyDict, text: str) -> int:
     if json:
         print_json(values)
     else:

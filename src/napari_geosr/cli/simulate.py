@@ -15,7 +15,7 @@ from napari_geosr.cli.options import (
     SettingsPath,
     settings_from,
 )
-from napari_geosr.cli.verbosity import quoted, suggest
+from napari_geosr.cli.verbosity import quoted, suggest_next
 from napari_geosr.operations.simulate import simulate_steps
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
 
@@ -23,7 +23,7 @@ _OFFSET: Any = SimulateConfig.model_fields["centre_offset"]
 
 
 class SimulateFlags(SimulateConfig):
-    """As the config, whose axis is spelled in two ways, as with all commands."""
+    """The config with both spellings of the centre, as in all commands."""
 
     centre_offset: Annotated[
         float, Parameter(name=["--center-offset", "--centre-offset"])
@@ -58,10 +58,10 @@ def simulate(
     int
         Exit code.
     """
-    wanted = settings_from(SimulateConfig, config, settings)
+    merged = settings_from(SimulateConfig, config, settings)
     made, warnings = run_command(
         lambda should_stop: simulate_steps(
-            structure, out, wanted, overwrite=overwrite, should_stop=should_stop
+            structure, out, merged, overwrite=overwrite, should_stop=should_stop
         ),
         stopping="stopping (Ctrl-C again stops at once)",
     )
@@ -69,10 +69,10 @@ def simulate(
     if json:
         print_json({**made.truth, "files": files, "warnings": warnings})
         return 0
-    asked = 100 * wanted.pores(structure)["porosity"]
+    requested = 100 * merged.pores(structure)["porosity"]
     print(
         f"True porosity: {100 * made.truth['porosity']:.3f} % of the sample's volume "
-        f"({asked:g} % requested)"
+        f"({requested:g} % requested)"
     )
     at_half = 100 * made.truth["porosity_at_half_contrast"]
     print(
@@ -81,5 +81,5 @@ def simulate(
     )
     print(f"Wrote {files['projections']}")
     print(f"  truth: {files['truth']}, sample: {files['sample']}")
-    suggest(f"reconstruct {quoted(files['projections'])} -o volume.ome.tif")
+    suggest_next(f"reconstruct {quoted(files['projections'])} -o volume.ome.tif")
     return 0

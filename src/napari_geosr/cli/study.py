@@ -45,13 +45,13 @@ def study_projections(
         Parameter(
             alias="-o",
             help="Folder for the table and the report. A study that it already holds "
-            "is continued.",
+            "is resumed.",
         ),
     ],
     reference: Annotated[
         Path | None,
         Parameter(
-            help="Volume taken as the truth, slice for slice like the reconstruction; "
+            help="Ground truth with the same slices as the reconstruction; "
             "by default the reconstruction from all projections."
         ),
     ] = None,
@@ -67,8 +67,8 @@ def study_projections(
     json: Json = False,
     overwrite: Overwrite = False,
 ) -> int:
-    """Find how little of a scan still gives the right pores, by which algorithm."""
-    wanted = settings_from(StudyConfig, config, settings)
+    """Find the smallest scan that still gives the right pores, for each algorithm."""
+    merged = settings_from(StudyConfig, config, settings)
     scan = open_projections(projections, reading)
     given = {
         "reference": None if reference is None else open_volume(reference, None),
@@ -76,7 +76,7 @@ def study_projections(
     }
     done, warnings = run_command(
         lambda should_stop: study_steps(
-            scan, out, wanted, **given, overwrite=overwrite, should_stop=should_stop
+            scan, out, merged, **given, overwrite=overwrite, should_stop=should_stop
         ),
         stopping="stopping (Ctrl-C again stops at once)",
     )

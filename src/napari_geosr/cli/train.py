@@ -1,4 +1,4 @@
-"""``napari-geosr train METHOD``: one command for each learning method."""
+"""``napari-geosr train METHOD``: one command per learning method."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from cyclopts import App, Parameter
 from napari_geosr.cli.console import print_json
 from napari_geosr.cli.help_pages import with_examples
 from napari_geosr.cli.options import AS_FLAGS, Json, SettingsPath
-from napari_geosr.cli.run_jobs import HOW_TO_RUN, start
+from napari_geosr.cli.run_jobs import RUN_FLAGS, start
 from napari_geosr.core.documents import load_yaml, read_document
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
@@ -22,15 +22,15 @@ from napari_geosr.operations.ganrec import NEEDS as GANREC_NEEDS
 from napari_geosr.operations.ganrec import GanrecConfig, GanrecJob
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.train import TrainJob, config_class, needs
-from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.from_projections import (
     METHODS_FROM_PROJECTIONS,
     ProjectionsTrainJob,
     ScansConfig,
 )
-from napari_geosr.operations.train.name import proposed_name, without_no_name
+from napari_geosr.operations.train.name import proposed_name, without_default_name
 
-#: What stands at the end of a method's help, after ``train METHOD``.
+#: Examples in the help of a method, after ``train METHOD``.
 _EXAMPLES = {
     "adapt": (
         "-m ct-denoise --source scan.tif -o job",
@@ -57,14 +57,14 @@ _EXAMPLES = {
 }
 
 
-def _end_of(method: str) -> str:
+def _epilogue_of(method: str) -> str:
     lines = _EXAMPLES.get(method, ("--source scan.tif -o job",))
     return with_examples(*(f"train {method} {line}" for line in lines))
 
 
-def _list_or_ask(
+def _list_methods(
     *,
-    list: Annotated[  # noqa: A002  # the name that people see
+    list: Annotated[  # noqa: A002  # the name shown in the help
         bool,
         Parameter(negative="", help="List the methods and the data that each needs."),
     ] = False,
@@ -87,7 +87,7 @@ def _list_or_ask(
 
 
 def _command(method: str) -> Callable[..., int]:
-    """Make the command of a method; its flags are its config's fields."""
+    """Create the command of a method; its flags are the fields of its config."""
     kind = config_class(method)
 
     def train(
@@ -110,7 +110,7 @@ def _command(method: str) -> Callable[..., int]:
         return start(folder, detach=detach, prepare=prepare, json=json)
 
     train.__doc__ = f"Needs {needs()[method]}."
-    # The annotations are made here: a method's config is known only now.
+    # Annotations are set here because the method's config is only known now.
     train.__annotations__ = {
         "out": Annotated[
             Path, Parameter(alias="-o", help="Folder for the job; must not exist yet.")
@@ -118,7 +118,7 @@ def _command(method: str) -> Callable[..., int]:
         "config": Annotated[kind | None, AS_FLAGS],
         "reading": Annotated[InputConfig | None, AS_FLAGS],
         "settings": SettingsPath,
-        **HOW_TO_RUN,
+        **RUN_FLAGS,
         "return": int,
     }
     if method in METHODS_FROM_PROJECTIONS:
@@ -135,16 +135,16 @@ def _new_job(
     reading: InputConfig | None,
     settings: Path | None,
 ) -> JobFolder:
-    """Make the folder of a job from flags and a file of settings."""
+    """Create the folder of a job from flags and a settings file."""
     kind = config_class(method)
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: AnyDict = {}
+    stored: AnyDict = {}
     if settings is not None:
         saved = TrainJob.from_yaml_file(settings, method)
-        kept = without_no_name(saved.training.model_dump(exclude_unset=True))
+        stored = without_default_name(saved.training.model_dump(exclude_unset=True))
         reading = reading or saved.reading
-    values = kept | given
-    if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
+    values = stored | given
+    if values.get("from_model") and not values.keys() & NETWORK_FIELDS:
         values = fine_tune_settings(values["from_model"], method) | values
     if "name" not in values:
         sources = values.get("source") or ()
@@ -169,12 +169,12 @@ def ganrec(
     prepare: bool = False,
     json: bool = False,
 ) -> int:
-    """Fit networks to the projections of one object: a volume, and no model."""
+    """Fit networks to the projections of one object; gives a volume but no model."""
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept: AnyDict = {}
+    stored: AnyDict = {}
     if settings is not None:
-        kept = _training_of(settings)
-    values = {"training": kept | given}
+        stored = _training_section(settings)
+    values = {"training": stored | given}
     job = GanrecJob.from_values(values)
     job.check()
     folder = JobFolder.create(out, job.to_values(), name=job.training.name)
@@ -188,13 +188,13 @@ ganrec.__annotations__ = {
     ],
     "config": Annotated[GanrecConfig | None, AS_FLAGS],
     "settings": SettingsPath,
-    **HOW_TO_RUN,
+    **RUN_FLAGS,
     "return": int,
 }
 
 
-def _training_of(settings: Path) -> AnyDict:
-    """The part of a job's ``config.yaml`` that says how to train."""
+def _training_section(settings: Path) -> AnyDict:
+    """The training settings in a job's ``config.yaml``."""
     try:
         values = load_yaml(read_document(settings))
     except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -205,19 +205,19 @@ def _training_of(settings: Path) -> AnyDict:
         raise ConfigError(
             f"{settings} holds no settings: lines such as 'name: value' were expected."
         )
-    found = values.get("training", values)
-    if not isinstance(found, dict):
+    training = values.get("training", values)
+    if not isinstance(training, dict):
         raise ConfigError(
             f"{settings}: the section 'training' must contain lines such as "
             "'name: value'."
         )
-    return {k: v for k, v in found.items() if k != "schema_version"}
+    return {k: v for k, v in training.items() if k != "schema_version"}
 
 
 def new_job_from_scans(
     method: str, out: Path, config: Any, scans: ScansConfig, settings: Path | None
 ) -> JobFolder:
-    """Make the folder of a job that learns from projections.
+    """Create the folder of a job that trains on projections.
 
     Parameters
     ----------
@@ -228,7 +228,7 @@ def new_job_from_scans(
     config : TrainingConfig or None
         Options of the command line; they take precedence over the file.
     scans : ScansConfig
-        Projections, and how they are reconstructed.
+        Projections, and settings for their reconstruction.
     settings : Path or None
         YAML file with settings.
 
@@ -237,9 +237,11 @@ def new_job_from_scans(
     JobFolder
     """
     given = {} if config is None else config.model_dump(exclude_unset=True)
-    kept = {} if settings is None else without_no_name(_training_of(settings))
-    values = {k: v for k, v in kept.items() if k not in ("source", "target")} | given
-    if values.get("from_model") and not values.keys() & OF_THE_NETWORK:
+    stored = (
+        {} if settings is None else without_default_name(_training_section(settings))
+    )
+    values = {k: v for k, v in stored.items() if k not in ("source", "target")} | given
+    if values.get("from_model") and not values.keys() & NETWORK_FIELDS:
         values = fine_tune_settings(values["from_model"], method) | values
     if "name" not in values and scans.projections is not None:
         values["name"] = proposed_name(method, [scans.projections], taken_names())
@@ -257,19 +259,19 @@ def _build() -> App:
         exit_on_error=False,
         print_error=False,
     )
-    app.default(_list_or_ask)
+    app.default(_list_methods)
     for method, need in needs().items():
         app.command(
             _command(method),
             name=method,
             help=f"Needs {need}.",
-            help_epilogue=_end_of(method),
+            help_epilogue=_epilogue_of(method),
         )
     app.command(
         ganrec,
         name="ganrec",
         help=f"Needs {GANREC_NEEDS}.",
-        help_epilogue=_end_of("ganrec"),
+        help_epilogue=_epilogue_of("ganrec"),
     )
     return app
 

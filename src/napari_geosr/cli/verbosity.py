@@ -1,4 +1,4 @@
-"""How much a command says beside its result."""
+"""Verbosity of commands: progress and hints."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ import sys
 from contextvars import ContextVar
 from pathlib import Path
 
-#: Whether progress and hints are left out; warnings, errors and results are not.
+#: Whether to omit progress and hints; warnings, errors and results are always shown.
 QUIET: ContextVar[bool] = ContextVar("quiet", default=False)
 
 
 def quoted(path: str | Path) -> str:
-    """Write a path as a shell takes it."""
+    """Quote a path for a shell."""
     return shlex.quote(str(path))
 
 
-def suggest(command: str) -> None:
-    """Say what people usually do next, where somebody reads it.
+def suggest_next(command: str) -> None:
+    """Print a typical next command, if stderr is a terminal.
 
     Parameters
     ----------

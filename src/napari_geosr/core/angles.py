@@ -33,7 +33,7 @@ _OPPOSITE_TOLERANCE = 0.25
 _EVEN_STEP_TOLERANCE = 0.15
 #: Fraction of the views that must meet these tolerances; the others may be at the start
 #: and end of the scan.
-_MOST_VIEWS = 0.9
+_VIEW_FRACTION = 0.9
 
 #: In mean steps. Views closer together than this count as one position on the turn.
 SAME_PLACE_STEPS = 0.1
@@ -43,18 +43,18 @@ _START_GAP_STEPS = 1.5
 
 # Views taken consecutively around a turn, with encoder noise.
 #: Minimum number of views: with fewer, a rotation cannot be distinguished from chance.
-_FEWEST_VIEWS = 12
-#: In steps. Maximum deviation of a step for a fraction `_MOST_VIEWS` of them. That
+_MIN_VIEWS = 12
+#: In steps. Maximum deviation of a step for a fraction `_VIEW_FRACTION` of them. That
 #: quantile is 0.58 if the noise of each angle is normal (standard deviation 0.25
 #: steps), and 0.68 if it is uniform within half a step.
 _ENCODER_TOLERANCE = 0.85
 #: In steps. Maximum width of the widest gap with such noise.
-_WIDEST_GAP_STEPS = 2.5
+_MAX_GAP_STEPS = 2.5
 #: In steps. Maximum phase shift of later turns relative to the first.
 _PHASE_TOLERANCE = 0.25
 #: In degrees. Wider steps are not a stepwise rotation: golden-angle views are 111° or
 #: more apart.
-_WIDEST_STEP_DEGREES = 60.0
+_MAX_STEP_DEGREES = 60.0
 
 
 def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Indices]:
@@ -67,8 +67,8 @@ def distinct_angles(angles: Angles, period: float) -> tuple[Angles, Indices, Ind
 
 def is_wedge(gaps: Angles, step: float) -> npt.NDArray[np.bool_]:
     """Which gaps between angles are missing wedges rather than steps."""
-    found: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
-    return found
+    wide: npt.NDArray[np.bool_] = gaps > max(_WEDGE_DEGREES, _WEDGE_STEPS * step)
+    return wide
 
 
 def covered_degrees(angles: Angles, period: float = 360.0) -> float:
@@ -128,8 +128,8 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
         at = int(np.searchsorted(places, middle, side="right")) - 1
         gaps[at] = max(gaps[at] - width, 0.0)
     step = float(np.median(gaps))
-    found: Angles = np.where(is_wedge(gaps, step), step, gaps)
-    return found
+    without_wedges: Angles = np.where(is_wedge(gaps, step), step, gaps)
+    return without_wedges
 
 
 def arc_degrees(angles: Angles) -> float:
@@ -163,9 +163,9 @@ def along_turn(angles: Angles) -> Angles:
     begin = 0.0
     if widest < len(places) - 1 and gaps[widest] > _START_GAP_STEPS * 360 / len(places):
         begin = float(places[widest + 1])
-    wanted = low + begin + np.mod(places - begin, 360.0)[inverse]
-    found: Angles = angles + 360.0 * np.round((wanted - angles) / 360.0)
-    return found
+    target = low + begin + np.mod(places - begin, 360.0)[inverse]
+    shifted: Angles = angles + 360.0 * np.round((target - angles) / 360.0)
+    return shifted
 
 
 def closes_turn(angles: Angles, steps: float = 1.0) -> bool:
@@ -199,7 +199,7 @@ def steps_around(angles: Angles) -> bool:
         In degrees, in the order of recording, for either sense of rotation.
     """
     n = len(angles)
-    if n < _FEWEST_VIEWS:
+    if n < _MIN_VIEWS:
         return False
     steps = np.mod(np.diff(angles) + 180, 360) - 180
     line = np.polyfit(np.arange(n), np.concatenate([[0.0], np.cumsum(steps)]), 1)
@@ -207,16 +207,16 @@ def steps_around(angles: Angles) -> bool:
     turn = n * step
     if (
         turn < 360 - _TURN_TOLERANCE - _PHASE_TOLERANCE * step
-        or step > _WIDEST_STEP_DEGREES
+        or step > _MAX_STEP_DEGREES
     ):
         return False
-    if np.quantile(np.abs(steps - line[0]), _MOST_VIEWS) > _ENCODER_TOLERANCE * step:
+    if np.quantile(np.abs(steps - line[0]), _VIEW_FRACTION) > _ENCODER_TOLERANCE * step:
         return False
     a_turn = 360 / step
     if abs(a_turn - round(a_turn)) * (turn / 360 - 1) > _PHASE_TOLERANCE:
         return False
     widest = float(_gaps(angles, 360.0).max())
-    return widest < max(step + _TURN_TOLERANCE, _WIDEST_GAP_STEPS * step)
+    return widest < max(step + _TURN_TOLERANCE, _MAX_GAP_STEPS * step)
 
 
 def has_opposites(angles: Angles) -> bool:
@@ -230,13 +230,13 @@ def has_opposites(angles: Angles) -> bool:
     places, _, _ = distinct_angles(angles, 360.0)
     gaps = np.diff(places, append=places[0] + 360)
     step = 360 / len(places)
-    if np.quantile(np.abs(gaps - step), _MOST_VIEWS) <= _EVEN_STEP_TOLERANCE * step:
+    if np.quantile(np.abs(gaps - step), _VIEW_FRACTION) <= _EVEN_STEP_TOLERANCE * step:
         return True
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
-    wanted = np.mod(places + 180, 360)
-    after = np.clip(np.searchsorted(closed, wanted), 1, len(closed) - 1)
-    miss = np.minimum(closed[after] - wanted, wanted - closed[after - 1])
-    return bool(np.quantile(np.abs(miss), _MOST_VIEWS) <= _OPPOSITE_TOLERANCE * step)
+    opposite = np.mod(places + 180, 360)
+    after = np.clip(np.searchsorted(closed, opposite), 1, len(closed) - 1)
+    miss = np.minimum(closed[after] - opposite, opposite - closed[after - 1])
+    return bool(np.quantile(np.abs(miss), _VIEW_FRACTION) <= _OPPOSITE_TOLERANCE * step)
 
 
 def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
@@ -258,12 +258,12 @@ def distinct_places(angles: Angles, period: float = 360.0) -> Indices:
     places = np.mod(np.round(turned - turned.min(), 6), period)
     order = np.argsort(places, kind="stable")
     same = SAME_PLACE_STEPS * 360 / len(angles)
-    kept = [int(order[0])]
+    distinct = [int(order[0])]
     for view in order[1:].tolist():
-        low, high = places[kept[0]] - same, places[kept[-1]] + same
+        low, high = places[distinct[0]] - same, places[distinct[-1]] + same
         if places[view] > high and places[view] < low + period:
-            kept.append(view)
-    return np.array(kept, np.intp)
+            distinct.append(view)
+    return np.array(distinct, np.intp)
 
 
 def is_full_turn(angles: Angles) -> bool:
@@ -278,5 +278,5 @@ def is_full_turn(angles: Angles) -> bool:
 
 def _gaps(angles: Angles, period: float) -> Angles:
     places, _, _ = distinct_angles(angles, period)
-    found: Angles = np.diff(places, append=places[0] + period)
-    return found
+    gaps: Angles = np.diff(places, append=places[0] + period)
+    return gaps

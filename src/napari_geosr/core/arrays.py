@@ -121,8 +121,8 @@ def usual_axes(data: Any, name: str) -> str:
     if last and np.dtype(data.dtype).kind == "u":
         colours = "TZYX"[-len(shape) + 1 :] + "C"
         raise VolumeError(
-            f"{name!r} has shape {shape} and may be a picture in colours. Say what its "
-            f"axes are: axes={colours!r} for colours, or "
+            f"{name!r} has shape {shape} and may be a colour image. Give its axes: "
+            f"axes={colours!r} for colours, or "
             f"axes={USUAL_AXES[len(shape)]!r}."
         )
     return USUAL_AXES[len(shape)]
@@ -173,7 +173,7 @@ def sliceable(data: Any) -> Any:
 
 
 def per_axis(
-    value: float | Sequence[float], axes: str, title: str, *, what: str = "voxel_size"
+    value: float | Sequence[float], axes: str, title: str, *, name: str = "voxel_size"
 ) -> tuple[float, ...]:
     """Return one finite number for each axis; a single number applies to all axes.
 
@@ -183,7 +183,7 @@ def per_axis(
         Letters of the axes to which the numbers belong.
     title : str
         Name of the volume in messages.
-    what : str
+    name : str
         Name of the numbers in messages.
 
     Raises
@@ -200,7 +200,7 @@ def per_axis(
         numbers *= n
     if len(numbers) != n or not all(map(math.isfinite, numbers)):
         raise VolumeError(
-            f"{title} needs {n} finite numbers for {what} ({', '.join(axes)}), or one "
+            f"{title} needs {n} finite numbers for {name} ({', '.join(axes)}), or one "
             f"for all, not {value!r}."
         )
     return numbers

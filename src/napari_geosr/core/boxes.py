@@ -12,13 +12,13 @@ Box = tuple[slice, ...]
 Index = tuple[int, ...]
 
 
-def boxes_for_the_record(boxes: Iterable[Box]) -> list[list[list[int]]]:
+def boxes_to_lists(boxes: Iterable[Box]) -> list[list[list[int]]]:
     """Boxes as lists of ``[start, stop]`` for JSON and YAML."""
     return [[[int(part.start), int(part.stop)] for part in box] for box in boxes]
 
 
-def boxes_of_the_record(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
-    """Boxes from the lists that `boxes_for_the_record` returns."""
+def boxes_from_lists(entries: Iterable[Iterable[Sequence[int]]]) -> list[Box]:
+    """Boxes from the lists that `boxes_to_lists` returns."""
     return [tuple(slice(int(a), int(b)) for a, b in entry) for entry in entries]
 
 

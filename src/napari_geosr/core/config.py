@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal, Self, get_args, get_origin
+from typing import Any, ClassVar, Literal, Self, get_args, get_origin
 
 from pydantic import (
     BaseModel,
@@ -45,6 +45,9 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
+    #: Current name of each renamed setting by its earlier name, which files may use.
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = {}
+
     @field_validator("*", mode="before")
     @classmethod
     def _take_choices_of_numbers(cls, value: Any, info: ValidationInfo) -> Any:
@@ -63,6 +66,7 @@ class Config(BaseModel):
     @classmethod
     def from_mapping(cls, values: Mapping[Any, Any]) -> Self:
         """Validate values from a file, whose keys may not even be strings."""
+        values = cls._with_current_names(values)
         for key in values:
             if not isinstance(key, str):
                 raise ConfigError(f"{key!r} is not the name of a setting.")
@@ -74,10 +78,21 @@ class Config(BaseModel):
             raise ConfigError(explain(error)) from error
 
     @classmethod
+    def _with_current_names(cls, values: Mapping[Any, Any]) -> Mapping[Any, Any]:
+        """Values with the current names of their settings."""
+        for earlier in values.keys() & cls.EARLIER_NAMES.keys():
+            if (name := cls.EARLIER_NAMES[earlier]) in values:
+                raise ConfigError(
+                    f"{earlier!r} is the earlier name of {name!r}: give only one of "
+                    "the two."
+                )
+        return {cls.EARLIER_NAMES.get(key, key): v for key, v in values.items()}
+
+    @classmethod
     def _unknown(cls, key: str) -> str:
         names = list(cls.model_fields)
-        meant = did_you_mean(key, names)
-        return f"There is no setting {key!r}.{meant} Settings: {', '.join(names)}."
+        hint = did_you_mean(key, names)
+        return f"There is no setting {key!r}.{hint} Settings: {', '.join(names)}."
 
     def to_yaml(self) -> str:
         """The config as YAML with its schema version."""
@@ -134,12 +149,12 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
         # After the name: index in a list, or pydantic's name for a union member.
         path = [str(p) for p in item["loc"] if not str(p).startswith("literal[")]
         union = len(path) > 1 and path[-1] in _KINDS
-        where = ".".join(path[:-1] if union else path)
-        parts.setdefault(where or "settings", []).append(item)
-    return {where: _complaint(where, items) for where, items in parts.items()}
+        name = ".".join(path[:-1] if union else path)
+        parts.setdefault(name or "settings", []).append(item)
+    return {name: _describe_errors(name, items) for name, items in parts.items()}
 
 
-def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
+def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     """What is wrong with one setting; a union has one reason per member."""
     reasons = []
     for item in items:
@@ -150,15 +165,15 @@ def _complaint(where: str, items: Sequence[AnyMapping]) -> str:
             reasons.append(_KINDS[kind])
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
-    what = " or ".join(dict.fromkeys(reasons))
+    text = " or ".join(dict.fromkeys(reasons))
     if any(
         reason.startswith(("one of ", "a ")) or reason == "text" for reason in reasons
     ):
-        what += " is needed"
+        text += " is needed"
     given = items[0].get("input")
-    known = given is None or isinstance(given, dict | list) or repr(given) in what
+    known = given is None or isinstance(given, dict | list) or repr(given) in text
     shown = "" if known else f" (given: {given!r})"
-    return f"{where.replace('_', ' ')}: {what}{shown}"
+    return f"{name.replace('_', ' ')}: {text}{shown}"
 
 
 def parse_bytes(text: str | float) -> int:

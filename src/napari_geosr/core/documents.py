@@ -87,7 +87,7 @@ def load_yaml(text: str, *, aliases: bool = True) -> Any:
     _refuse_long(len(text), MAX_BYTES)
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        _look_over(text, loader, aliases)
+        _check_events(text, loader, aliases)
         return yaml.load(text, Loader=loader)
     except ConfigError:
         raise
@@ -145,7 +145,7 @@ def _refuse_long(n_bytes: int, limit: int) -> None:
         )
 
 
-def _look_over(text: str, loader: Any, aliases: bool) -> None:
+def _check_events(text: str, loader: Any, aliases: bool) -> None:
     """Refuse a document whose events show it would take too much memory or stack."""
     budget = _Budget()
     for event in yaml.parse(text, Loader=loader):

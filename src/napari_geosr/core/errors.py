@@ -80,15 +80,15 @@ class DeviceMemoryError(GeoSRError):
 
 
 class Cancelled(GeoSRError):  # noqa: N818  # it is not an error
-    """The user asked to stop; what was finished so far is kept where it can be.
+    """The user asked to stop; finished work is kept if possible.
 
     Parameters
     ----------
     message : str
     summary : object
-        How the run went up to then; None where nothing was begun.
+        Summary of the run up to this point; None if it had not begun.
     places : sequence of tuple of slice
-        Where in the output finished tiles lie that no step has reported yet.
+        Positions in the output of finished tiles not reported by any step yet.
     """
 
     exit_code = 130
@@ -106,7 +106,7 @@ class Cancelled(GeoSRError):  # noqa: N818  # it is not an error
 
 
 class EngineError(GeoSRError):
-    """Something failed inside an engine: a bug, here or in a library."""
+    """Something failed inside the package: a bug, here or in a library."""
 
     exit_code = 1
 
@@ -119,21 +119,21 @@ class JobError(GeoSRError):
     """A job folder is missing, damaged, or not in a state that allows the request."""
 
 
-def system_sentence(error: BaseException) -> str:
-    """Say what to do about an error of the computer; ``""`` for all other errors.
+def describe_system_error(error: BaseException) -> str:
+    """Describe an error of the operating system, and what to do; ``""`` for others.
 
-    It is neither the person's input nor a fault of the program.
+    Such errors are caused neither by the user's input nor by a bug.
     """
     if isinstance(error, MemoryError):
-        wanted = re.search(r"allocate ([\d.]+ .iB)", str(error))
-        part = f": {wanted[1]} at once were refused" if wanted else ""
+        amount = re.search(r"allocate ([\d.]+ .iB)", str(error))
+        part = f": {amount[1]} could not be allocated" if amount else ""
         return (
             f"There is not enough memory{part}. Close other programs, raise the limit "
             "(ulimit -v, or that of the batch job), or use a smaller part of the data."
         )
     if isinstance(error, RuntimeError) and "start new thread" in str(error):
         return (
-            "The system allows no further thread. Close other programs, raise the "
+            "The system allows no more threads. Close other programs, raise the "
             "limit of processes (ulimit -u), or use fewer threads (--threads 1)."
         )
     if isinstance(error, OSError) and error.errno in FULL_DISK:
@@ -144,7 +144,7 @@ def system_sentence(error: BaseException) -> str:
         )
     if isinstance(error, OSError) and error.errno in _TOO_MANY:
         return (
-            "The system allows no further open file. Close other programs, or raise "
+            "The system allows no more open files. Close other programs, or raise "
             "the limit (ulimit -n)."
         )
     if isinstance(error, UnicodeEncodeError):
@@ -156,4 +156,4 @@ def system_sentence(error: BaseException) -> str:
 
 
 class GeoSRWarning(UserWarning):
-    """A result is there, but something about it should be known."""
+    """A result was computed, but the user should know about a limitation."""

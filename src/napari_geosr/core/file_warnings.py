@@ -47,10 +47,10 @@ def notes_of(metadata: AnyMapping) -> tuple[Note, ...]:
     >>> notes_of({"notes": ["The file is old."]})
     ('The file is old.',)
     """
-    found = metadata.get(NOTES, ())
-    if not isinstance(found, list | tuple):
+    notes = metadata.get(NOTES, ())
+    if not isinstance(notes, list | tuple):
         return ()
-    return tuple(n if isinstance(n, Note) else Note(str(n)) for n in found)
+    return tuple(n if isinstance(n, Note) else Note(str(n)) for n in notes)
 
 
 def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
@@ -61,9 +61,9 @@ def file_warnings(metadata: AnyMapping) -> tuple[str, ...]:
     >>> file_warnings(with_file_warnings({"format": "zarr"}, "2 chunks are missing."))
     ('2 chunks are missing.',)
     """
-    found = metadata.get(FILE_WARNINGS, ())
+    sentences = metadata.get(FILE_WARNINGS, ())
     # Files from other sources may contain anything under this name.
-    return tuple(map(str, found)) if isinstance(found, list | tuple) else ()
+    return tuple(map(str, sentences)) if isinstance(sentences, list | tuple) else ()
 
 
 def with_file_warnings(metadata: AnyMapping, *sentences: str) -> AnyDict:

@@ -24,19 +24,19 @@ from napari_geosr.core.types import AnyArray
 if TYPE_CHECKING:
     from napari_geosr.core.volume import ArrayLike
 
-#: Share of voxels at either end of the grey values that may be defects, if their
+#: Fraction of voxels at either end of the grey values that may be defects, if their
 #: positions are not known.
 OUTLIER_SHARE = 1e-4
 #: The same if positions are known: isolated voxels are identified more reliably, so the
-#: share may be larger.
+#: fraction may be larger.
 HOT_SHARE = 1e-3
 #: Neighbours of a hot voxel that may be extreme as well: those of the same detector
 #: pixel in the slices before and after.
-_MOST_FAR = 2
+_MAX_EXTREME_NEIGHBOURS = 2
 #: Maximum number of voxels that the usual grey range is estimated from.
 _SAMPLE = 1 << 21
 #: Candidate voxels examined at once, each with up to 26 neighbours.
-_TOGETHER = 1 << 13
+_BATCH = 1 << 13
 
 Places = npt.NDArray[np.intp]
 
@@ -143,7 +143,7 @@ class HotVoxelFilter:
 
     def __getitem__(self, key: Any) -> AnyArray:
         box, after = as_slices(key, self.shape)
-        voxels: AnyArray = self.look(box)[0][after]
+        voxels: AnyArray = self.read(box)[0][after]
         return voxels
 
     def __array__(
@@ -151,7 +151,7 @@ class HotVoxelFilter:
     ) -> AnyArray:
         return np.asarray(self[...], dtype=dtype)
 
-    def look(self, box: Slices) -> tuple[AnyArray, Places]:
+    def read(self, box: Slices) -> tuple[AnyArray, Places]:
         """Read a box and replace its hot voxels.
 
         Parameters
@@ -167,7 +167,7 @@ class HotVoxelFilter:
             Positions of the hot voxels relative to the start of the box.
         """
         voxels = np.asarray(self.source[box])
-        far = _far(voxels, self.hot.limits)
+        far = _extreme_positions(voxels, self.hot.limits)
         if not len(far):
             return voxels, far
         wide = tuple(
@@ -179,15 +179,15 @@ class HotVoxelFilter:
         )
         around = np.asarray(self.source[wide])
         voxels = voxels.copy()
-        found = [far[:0]]
-        for start in range(0, len(far), _TOGETHER):
-            some = far[start : start + _TOGETHER]
-            alone, medians = _isolated(around, some + shift, self.hot)
+        replaced = [far[:0]]
+        for start in range(0, len(far), _BATCH):
+            some = far[start : start + _BATCH]
+            isolated, medians = _isolated(around, some + shift, self.hot)
             if self.dtype.kind in "iu":
                 medians = np.rint(medians)
-            voxels[tuple(some[alone].T)] = medians[alone].astype(self.dtype)
-            found.append(some[alone])
-        return voxels, np.concatenate(found)
+            voxels[tuple(some[isolated].T)] = medians[isolated].astype(self.dtype)
+            replaced.append(some[isolated])
+        return voxels, np.concatenate(replaced)
 
     def values_at(self, box: Slices) -> Iterator[tuple[Places, AnyArray]]:
         """Positions and values of the hot voxels in a box, a few planes at a time.
@@ -199,7 +199,7 @@ class HotVoxelFilter:
         step = max(1, (1 << 20) // max(1, per_plane))
         for start in range(first.start, first.stop, step):
             part = slice(start, min(first.stop, start + step)), *others
-            places = self.look(part)[1]
+            places = self.read(part)[1]
             if len(places):
                 values = np.asarray(self.source[part])[tuple(places.T)]
                 offset = np.zeros(self.ndim, np.intp)
@@ -207,20 +207,20 @@ class HotVoxelFilter:
                 yield places + offset, values
 
 
-def _far(voxels: AnyArray, limits: tuple[float, float]) -> Places:
+def _extreme_positions(voxels: AnyArray, limits: tuple[float, float]) -> Places:
     """Positions of finite values beyond the limits, shape (n, ndim)."""
     low, high = _bounds(voxels.dtype, limits)
-    found = []
+    positions = []
     for i, plane in enumerate(voxels):
         beyond = plane < low
         beyond |= plane > high
         if beyond.any():
             inner = np.argwhere(beyond)
             inner = inner[np.isfinite(plane[beyond])]
-            found.append(np.insert(inner, 0, i, axis=1))
-    if not found:
+            positions.append(np.insert(inner, 0, i, axis=1))
+    if not positions:
         return np.empty((0, voxels.ndim), np.intp)
-    return np.concatenate(found)
+    return np.concatenate(positions)
 
 
 def _bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any]:
@@ -230,8 +230,8 @@ def _bounds(dtype: np.dtype[Any], limits: tuple[float, float]) -> tuple[Any, Any
         low = min(max(math.ceil(limits[0]), info.min), info.max)
         high = min(max(math.floor(limits[1]), info.min), info.max)
         return dtype.type(low), dtype.type(high)
-    most = float(np.finfo(dtype).max)
-    return tuple(dtype.type(min(max(limit, -most), most)) for limit in limits)
+    largest = float(np.finfo(dtype).max)
+    return tuple(dtype.type(min(max(v, -largest), largest)) for v in limits)
 
 
 def _isolated(
@@ -250,18 +250,18 @@ def _isolated(
     spread = high - low
     low, high = hot.limits
     usable = known & (values >= low) & (values <= high)
-    own = voxels[tuple(places.T)].astype(np.float64)[:, None]
+    centres = voxels[tuple(places.T)].astype(np.float64)[:, None]
     # A voxel of a bright structure always has a neighbour that is nearly as bright. At
     # the border that neighbour may be cut off, so a larger difference is required.
     has_all = inside.all(axis=1)
-    least = spread * np.where(has_all, 1, 2)[:, None]
-    apart = (~usable | (np.abs(own - values) > least)).all(axis=1)
-    few = (known & ~usable).sum(axis=1) <= _MOST_FAR
+    min_difference = spread * np.where(has_all, 1, 2)[:, None]
+    apart = (~usable | (np.abs(centres - values) > min_difference)).all(axis=1)
+    few = (known & ~usable).sum(axis=1) <= _MAX_EXTREME_NEIGHBOURS
     # One neighbour may be unusual by chance; at a border, with fewer neighbours, none.
     few &= (unusual & usable).sum(axis=1) <= has_all
-    alone = few & apart & usable.any(axis=1)
+    isolated = few & apart & usable.any(axis=1)
     medians = np.zeros(len(places))
-    if alone.any():
-        masked = np.where(usable[alone], values[alone], np.nan)
-        medians[alone] = np.nanmedian(masked, axis=1)
-    return alone, medians
+    if isolated.any():
+        masked = np.where(usable[isolated], values[isolated], np.nan)
+        medians[isolated] = np.nanmedian(masked, axis=1)
+    return isolated, medians

@@ -40,10 +40,10 @@ def free_host_memory(root: Path = Path("/")) -> int:
     import psutil
 
     available = int(psutil.virtual_memory().available)
-    return min([available, *_left_by_limits(root), *_left_of_addresses(root)])
+    return min([available, *_rest_of_group_limits(root), *_rest_of_address_space(root)])
 
 
-def _left_of_addresses(root: Path) -> Iterator[int]:
+def _rest_of_address_space(root: Path) -> Iterator[int]:
     """Bytes left by a limit on the address space, which includes mapped files."""
     try:
         import resource
@@ -59,7 +59,7 @@ def _left_of_addresses(root: Path) -> Iterator[int]:
     yield max(0, limit - pages * resource.getpagesize())
 
 
-def _left_by_limits(root: Path) -> Iterator[int]:
+def _rest_of_group_limits(root: Path) -> Iterator[int]:
     """Bytes left by the limit of each of this process's control groups (v1 or v2)."""
     try:
         lines = (root / "proc/self/cgroup").read_text().splitlines()
@@ -78,12 +78,12 @@ def _left_by_limits(root: Path) -> Iterator[int]:
         # A group outside the container's view: its own group is then at the top.
         parts = () if ".." in parts else parts
         for depth in range(len(parts), -1, -1):
-            left = _left_in(top.joinpath(*parts[:depth]), version)
+            left = _rest_of_limit(top.joinpath(*parts[:depth]), version)
             if left is not None:
                 yield left
 
 
-def _left_in(folder: Path, version: _Version) -> int | None:
+def _rest_of_limit(folder: Path, version: _Version) -> int | None:
     """Bytes left by the limit of one group; None if there is no limit."""
     _, limits, usage, cached = version
     numbers = map(_number, (folder / name for name in limits))

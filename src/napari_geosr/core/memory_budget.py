@@ -28,6 +28,6 @@ MemoryBudget = Annotated[
     Field(
         title="Memory",
         description="Memory that the run may use on top of the program and the model, "
-        "such as 4GB; by default a share of what is free.",
+        "such as 4GB; by default a part of the free memory.",
     ),
 ]

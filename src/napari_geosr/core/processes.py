@@ -8,12 +8,12 @@ import psutil
 _TOLERANCE = 2.0
 
 
-def own_start() -> float:
+def own_start_time() -> float:
     """Start time of this process, in seconds since 1970."""
     return float(psutil.Process().create_time())
 
 
-def still_runs(pid: int, started: float) -> bool:
+def is_process_running(pid: int, started: float) -> bool:
     """Whether the process `pid` that started at `started` is still running.
 
     Process ids are reused; the start time distinguishes them. A zombie, which has ended
@@ -27,7 +27,7 @@ def still_runs(pid: int, started: float) -> bool:
         return False
 
 
-def runs_since(pid: int, moment: float) -> bool:
+def has_run_since(pid: int, moment: float) -> bool:
     """Whether the process `pid` was already running at `moment` and still is."""
     try:
         process = psutil.Process(pid)

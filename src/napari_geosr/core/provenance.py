@@ -38,8 +38,8 @@ _BLOCKS_PER_REPORT = 64
 
 
 #: Cache of checksums of large files, keyed by path, inode, size and times of change.
-_known: OrderedDict[tuple[Any, ...], str] = OrderedDict()
-_MOST_KNOWN = 32
+_checksum_cache: OrderedDict[tuple[Any, ...], str] = OrderedDict()
+_MAX_CACHED = 32
 #: Minimum age of a file's last change, in seconds, for its checksum to be cached: a
 #: newer file may change again within the resolution of its time stamp.
 _SETTLED_SECONDS = 2.0
@@ -68,8 +68,8 @@ def checksum(
         If `should_stop` returns true.
     """
     key = _state(path)
-    if key in _known:
-        return _known[key]
+    if key in _checksum_cache:
+        return _checksum_cache[key]
     size = path.stat().st_size
     digest = hashlib.sha256()
     whole = size <= _WHOLE_FILE_BYTES
@@ -86,13 +86,13 @@ def checksum(
             digest.update(stream.read(_BLOCK))
             if on_progress is not None and (i + 1) % _BLOCKS_PER_REPORT == 0:
                 on_progress(i + 1, len(positions))
-    found = f"{'sha256' if whole else 'sha256-sampled'}:{digest.hexdigest()}"
+    text = f"{'sha256' if whole else 'sha256-sampled'}:{digest.hexdigest()}"
     settled = time.time() - path.stat().st_mtime >= _SETTLED_SECONDS
     if is_large(path) and settled and key == _state(path):
-        _known[key] = found
-        while len(_known) > _MOST_KNOWN:
-            _known.popitem(last=False)
-    return found
+        _checksum_cache[key] = text
+        while len(_checksum_cache) > _MAX_CACHED:
+            _checksum_cache.popitem(last=False)
+    return text
 
 
 def is_large(path: Path) -> bool:
@@ -101,9 +101,9 @@ def is_large(path: Path) -> bool:
 
 
 def _state(path: Path) -> tuple[Any, ...]:
-    known = path.stat()
-    changed = known.st_mtime_ns, known.st_ctime_ns
-    return str(path.resolve()), known.st_ino, known.st_size, *changed
+    status = path.stat()
+    changed = status.st_mtime_ns, status.st_ctime_ns
+    return str(path.resolve()), status.st_ino, status.st_size, *changed
 
 
 def folder_checksum(path: Path, should_stop: ShouldStop = never_stop) -> str:
@@ -151,13 +151,13 @@ def describe_steps(
     source = volume.source
     try:
         if source is not None and source.is_file():
-            if is_large(source) and _state(source) not in _known:
-                yield StageStarted(message="Taking the checksum of the input")
-            found = checksum(source, should_stop)
+            if is_large(source) and _state(source) not in _checksum_cache:
+                yield StageStarted(message="Computing the checksum of the input")
+            checksum_text = checksum(source, should_stop)
         elif source is not None and source.is_dir():
-            found = folder_checksum(source, should_stop)
+            checksum_text = folder_checksum(source, should_stop)
         else:
-            found = array_checksum(volume.data)
+            checksum_text = array_checksum(volume.data)
     except OSError as error:
         raise FileError(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
@@ -172,7 +172,7 @@ def describe_steps(
         "dtype": str(volume.dtype),
         "voxel_size": list(volume.voxel_size),
         "unit": volume.unit,
-        "checksum": found,
+        "checksum": checksum_text,
         **({"warnings": list(warned)} if warned else {}),
     }
 

@@ -16,19 +16,21 @@ from napari_geosr.core.errors import ConfigError
 
 
 @cache
-def _brought(look: Callable[..., Iterable[EntryPoint]], group: str) -> list[EntryPoint]:
+def _third_party_entry_points(
+    find: Callable[..., Iterable[EntryPoint]], group: str
+) -> list[EntryPoint]:
     """Entry points of third parties; cached, as a look-up takes about 10 ms."""
-    return list(look(group=group))
+    return list(find(group=group))
 
 
 @cache
 def _usable(
-    look: Callable[..., Iterable[EntryPoint]],
+    find: Callable[..., Iterable[EntryPoint]],
     registry: Registry,
     required: tuple[tuple[str, Any], ...],
 ) -> tuple[Any, ...]:
-    """All usable modules; `look`, which found them, serves as a cache key."""
-    found = []
+    """All usable modules; the function `find` is part of the cache key."""
+    usable = []
     for name, path in registry.modules().items():
         try:
             module = registry.load(name)
@@ -39,8 +41,8 @@ def _usable(
             # A faulty module of another package must not block the others.
             logging.getLogger(__name__).warning("%s", error)
         else:
-            found.append(module)
-    return tuple(found)
+            usable.append(module)
+    return tuple(usable)
 
 
 def _check(
@@ -49,10 +51,10 @@ def _check(
     """Raise `ConfigError` if a module lacks a required attribute."""
     for attribute, kind in required:
         if not isinstance(getattr(module, attribute, None), kind):
-            what = "a wrong" if hasattr(module, attribute) else "no"
+            fault = "a wrong" if hasattr(module, attribute) else "no"
             raise ConfigError(
                 f"The {registry.noun} {name!r} cannot be used: its module "
-                f"{module.__name__} has {what} {attribute}. Update or uninstall the "
+                f"{module.__name__} has {fault} {attribute}. Update or uninstall the "
                 "package that provides it."
             )
 
@@ -82,19 +84,20 @@ class Registry:
         """Dotted module name by key; raises `ConfigError` on a duplicate key."""
         spec = find_spec(self.package)
         locations = spec.submodule_search_locations if spec else None
-        found = {
+        modules = {
             info.name: f"{self.package}.{info.name}"
             for info in pkgutil.iter_modules(locations)
             if not info.name.startswith("_") and info.name not in self.not_entries
         }
-        for point in _brought(entry_points, self.group):
-            if found.get(point.name, point.module) != point.module:
+        for point in _third_party_entry_points(entry_points, self.group):
+            if modules.get(point.name, point.module) != point.module:
                 raise ConfigError(
-                    f"Two {self.noun}s are called {point.name!r}: {found[point.name]} "
-                    f"and {point.module}. Uninstall one of the two packages."
+                    f"Two {self.noun}s are called {point.name!r}: "
+                    f"{modules[point.name]} and {point.module}. Uninstall one of the "
+                    "two packages."
                 )
-            found[point.name] = point.module
-        return dict(sorted(found.items()))
+            modules[point.name] = point.module
+        return dict(sorted(modules.items()))
 
     def names(self) -> list[str]:
         """Names of everything registered, in alphabetical order."""

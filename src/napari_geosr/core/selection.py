@@ -10,8 +10,8 @@ import numpy.typing as npt
 from napari_geosr.core.arrays import ArrayLike
 from napari_geosr.core.types import AnyArray
 
-#: Largest number of unwanted planes between two wanted ones that are read along.
-_READ_ALONG = 3
+#: Maximum number of planes between two selected ones that are read as well.
+_MAX_SKIPPED_PLANES = 3
 
 
 class Selection:
@@ -78,7 +78,7 @@ class Selection:
             return out
         order = np.argsort(planes, kind="stable")
         ordered = planes[order]
-        cuts = np.flatnonzero(np.diff(ordered) > _READ_ALONG + 1) + 1
+        cuts = np.flatnonzero(np.diff(ordered) > _MAX_SKIPPED_PLANES + 1) + 1
         key = slice(low + self.row_range[0], high + self.row_range[0])
         for places in np.split(order, cuts):
             begin, end = int(planes[places[0]]), int(planes[places[-1]]) + 1

@@ -74,7 +74,7 @@ def require_unit(text: str) -> str:
     return unit
 
 
-def refuse_absurd(edges: Iterable[float], unit: str) -> None:
+def check_edge_range(edges: Iterable[float], unit: str) -> None:
     """Raise `ConfigError` for an absurdly small or large edge of a voxel.
 
     The volume of such a voxel, or its size as stored in a file, may overflow; it is

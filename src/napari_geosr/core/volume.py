@@ -25,7 +25,7 @@ from napari_geosr.core.display import array_facts, html_figure, one_line, printa
 from napari_geosr.core.errors import ConfigError, GeoSRError, VolumeError
 from napari_geosr.core.questions import voxel_size_question, with_voxel_size_question
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
-from napari_geosr.core.units import MILLIMETRES, PIXEL, refuse_absurd, require_unit
+from napari_geosr.core.units import MILLIMETRES, PIXEL, check_edge_range, require_unit
 
 AXES = "TCZYX"
 SPATIAL_AXES = "ZYX"
@@ -121,7 +121,7 @@ class Volume:
                     f"{self.name!r} needs {n} numbers for {attribute} "
                     f"({', '.join(self.spatial_axes)}), not {given}."
                 )
-            values = per_axis(given, self.spatial_axes, repr(self.name), what=attribute)
+            values = per_axis(given, self.spatial_axes, repr(self.name), name=attribute)
             object.__setattr__(self, attribute, values)
         if min(self.voxel_size) <= 0:
             raise VolumeError(
@@ -448,7 +448,7 @@ class Volume:
             o / old * new
             for o, old, new in zip(self.origin, self.voxel_size, sizes, strict=True)
         )
-        refuse_absurd(sizes, unit or self.unit)
+        check_edge_range(sizes, unit or self.unit)
         asked = voxel_size_question(self.metadata)
         if unit is None and asked is not None and asked.may_be_right:
             unit = asked.unit  # only the numbers were wrong

@@ -23,18 +23,18 @@ if TYPE_CHECKING:
 
 LayerData = tuple[Any, AnyDict, str]
 Reader = Callable[[Any], list[LayerData]]
-#: Images of one file that are opened at once.
-_MOST_IMAGES = 16
+#: Maximum number of images of one file that are opened.
+_MAX_IMAGES = 16
 _THREE_COLOURS = ("red", "green", "blue")
 
 
 def get_reader(path: str | list[str]) -> Reader | None:
-    """Give the function that reads `path`, or None if it is nothing for us.
+    """Return the function that reads `path`, or None if it is not supported.
 
     Parameters
     ----------
     path : str or list of str
-        A file or a folder; a list is one stack of slices.
+        A file or folder; a list is one stack of slices.
     """
     paths = [Path(p) for p in path] if isinstance(path, list) else [Path(path)]
     if not paths:
@@ -47,46 +47,46 @@ def get_reader(path: str | list[str]) -> Reader | None:
 
 def _is_ours(path: Path) -> bool:
     if not path.is_dir():
-        # A raw file does not say its shape: napari has no place to ask for it.
-        found = format_of(path)
-        return found is not None and found.states_shape
-    whole = format_that_reads(path) is not None
-    return whole or any(_may_be_slice(p) for p in path.iterdir())
+        # Raw files do not state their shape, and napari cannot ask for it.
+        file_format = format_of(path)
+        return file_format is not None and file_format.states_shape
+    is_volume = format_that_reads(path) is not None
+    return is_volume or any(_may_be_slice(p) for p in path.iterdir())
 
 
 def _may_be_slice(path: Path) -> bool:
-    found = format_of(path)
-    return found is not None and found.may_be_slice
+    file_format = format_of(path)
+    return file_format is not None and file_format.may_be_slice
 
 
 def read_layers(path: str | list[str]) -> list[LayerData]:
-    """Read a file, a folder or a list of slices as layers, one for each channel.
+    """Read a file, a folder or a list of slices as layers, one per channel.
 
     Projections in an HDF5 file become two layers: projections and sinograms.
 
     Raises
     ------
     FileError
-        One sentence for a person: what is wrong with which file, and what to do.
+        In one sentence: what is wrong with which file, and what to do.
     """
     if isinstance(path, list) and len(path) > 1:
         files = [Path(p) for p in path]
         return _layers([read_slices(files, files[0].parent)])
     one = Path(path[0] if isinstance(path, list) else path)
     if is_projections(one):
-        return _views(one)
-    found = format_of(one)
-    if found is not None and found.is_folder and one.is_dir():
-        return _layers(found.read_levels(one))
+        return _scan_layers(one)
+    file_format = format_of(one)
+    if file_format is not None and file_format.is_folder and one.is_dir():
+        return _layers(file_format.read_levels(one))
     try:
         return _layers([io.read(one)])
     except SeveralImagesError as error:
-        return _each_image(one, error.sizes)
+        return _read_all_images(one, error.sizes)
 
 
-def _each_image(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
-    """A layer for each image of a file with images of several shapes."""
-    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:_MOST_IMAGES]
+def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
+    """Read a file with images of several shapes as one layer per image."""
+    largest = sorted(sizes, key=lambda name: sizes[name], reverse=True)[:_MAX_IMAGES]
     layers: list[LayerData] = []
     for name in (name for name in sizes if name in largest):
         volume = io.read(path, dataset=name)
@@ -94,59 +94,59 @@ def _each_image(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
             [
                 volume.replace(
                     name=f"{volume.name} · image {name}",
-                    # Whoever reads the layer's file again reads this image of it.
+                    # Selects this image when the layer's file is read again.
                     metadata={**volume.metadata, "dataset": name},
                 )
             ]
         )
-    what = (
+    opened = (
         "each is" if len(largest) == len(sizes) else f"the largest {len(largest)} are"
     )
     show_info(
-        f"{path.name} holds {len(sizes)} images of different shape: {what} opened as a "
-        "layer."
+        f"{path.name} holds {len(sizes)} images of different shape: {opened} opened as "
+        "a layer."
     )
     return layers
 
 
-def _views(path: Path) -> list[LayerData]:
-    """Projections and sinograms of a scan; the Reconstruct dock finds it by them."""
+def _scan_layers(path: Path) -> list[LayerData]:
+    """Layers of a scan: projections and sinograms, used by the Reconstruct dock."""
     from napari import current_viewer
 
-    # Here: they load Qt, which all other files can be read without.
+    # Imported here because they load Qt, which other files do not need.
     from napari_geosr.gui.layers.projections import OpenedScan, projection_layers
-    from napari_geosr.gui.layers.scan_views import read_scans_later
+    from napari_geosr.gui.layers.scan_views import read_scans_in_threads
 
-    read_scans_later(current_viewer())
+    read_scans_in_threads(current_viewer())
     scan = read_projections(path)
-    _tell(path.name, scan.metadata)
+    _notify(path.name, scan.metadata)
     return projection_layers(OpenedScan(scan))
 
 
 def _layers(levels: list[Volume]) -> list[LayerData]:
-    """Layers of a volume given at one or more resolutions, the finest first."""
+    """Layers of a volume at one or more resolutions, the finest first."""
     from napari import current_viewer
 
     first = levels[0]
     viewer = current_viewer()
     if viewer is not None:
-        # Here: it loads Qt, which files can be read without.
-        from napari_geosr.gui.layers.contrast import sample_later
+        # Imported here because it loads Qt, which reading does not need.
+        from napari_geosr.gui.layers.contrast import sample_added_layers
 
-        sample_later(viewer)
-    _tell(first.title, first.metadata)
+        sample_added_layers(viewer)
+    _notify(first.title, first.metadata)
     if "C" not in first.axes:
         return [_layer(levels, first.name, {})]
     layers = []
     n = first.shape[first.axes.index("C")]
     for c in range(n):
-        # One layer for each channel: each can be restored and measured by itself.
+        # One layer per channel: each can be restored and measured separately.
         options: AnyDict = {"blending": "additive" if c else "translucent"}
         if n == len(_THREE_COLOURS):
             options["colormap"] = _THREE_COLOURS[c]
         channel = [level.take(channel=c) for level in levels]
         layer = _layer(channel, f"{first.name} · channel {c}", options)
-        # The file holds more than the layer: it is not "the" source of its voxels.
+        # The file holds more than this layer, so it is not its source.
         layer[1]["metadata"][METADATA] |= {
             "source": None,
             "file": first.source,
@@ -156,8 +156,8 @@ def _layers(levels: list[Volume]) -> list[LayerData]:
     return layers
 
 
-def _tell(title: str, metadata: AnyMapping) -> None:
-    """Show what makes results doubtful, and what was assumed, in one notification."""
+def _notify(title: str, metadata: AnyMapping) -> None:
+    """Show warnings and assumptions in one notification."""
     warned, notes = file_warnings(metadata), notes_of(metadata)
     if not warned and not notes:
         return

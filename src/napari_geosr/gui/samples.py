@@ -20,33 +20,33 @@ from napari_geosr.physics import samples
 
 LayerData = tuple[Any, AnyDict, str]
 _Pair = tuple[Volume, Volume]
-_Made = TypeVar("_Made")
-#: Milliseconds between two looks whether a sample is ready.
+_Result = TypeVar("_Result")
+#: Milliseconds between checks whether a sample is ready.
 _POLL_MS = 10
-#: Projections of the scan that has few of them; edge of its slices; its slices.
-_FEW, _FEW_SIZE, _FEW_ROWS = 40, 128, 32
+#: Of the scan with few projections: their number, edge and number of the slices.
+_N_PROJECTIONS, _SLICE_EDGE, _N_SLICES = 40, 128, 32
 
 
 def noisy_foam() -> list[LayerData]:
-    """Give a noisy scan of a simulated foam and the clean volume behind it."""
-    noisy, clean = _made(_noisy_foam)
+    """Return a noisy scan of a simulated foam, and the foam without noise."""
+    noisy, clean = _run_in_thread(_noisy_foam)
     return [_layer(clean, visible=False), _layer(noisy)]
 
 
 def resolution_pair() -> list[LayerData]:
-    """Give the same simulated foam at low and at high resolution."""
-    low, high = _made(_resolution_pair)
+    """Return the same simulated foam at low and at high resolution."""
+    low, high = _run_in_thread(_resolution_pair)
     return [_layer(high, visible=False), _layer(low)]
 
 
 def few_projections() -> list[LayerData]:
-    """Give the CT scan of a simulated foam with few projections, and its true volume.
+    """Return a CT scan of a simulated foam with few projections, and the ground truth.
 
-    The Reconstruct dock reads projections from a file: it is kept in the user's cache.
+    The Reconstruct dock reads projections from a file, here one in the user's cache.
     """
     from napari_geosr.gui.readers import read_layers
 
-    projections, truth = _made(_few_projections)
+    projections, truth = _run_in_thread(_few_projections)
     (data, attributes, kind), *_ = read_layers(str(truth))
     hidden = (data, attributes | {"name": "true foam", "visible": False}, kind)
     return [hidden, *read_layers(str(projections))]
@@ -59,20 +59,20 @@ def _few_projections() -> tuple[Path, Path]:
     from napari_geosr.operations.simulate import FILES, SimulateConfig, simulate_steps
 
     folder = Path(user_cache_path("napari-geosr")) / "samples" / __version__
-    scan = folder / f"foam_{_FEW}_projections.h5"
-    truth = folder / f"foam_{_FEW}_projections_truth.ome.tif"
+    scan = folder / f"foam_{_N_PROJECTIONS}_projections.h5"
+    truth = folder / f"foam_{_N_PROJECTIONS}_projections_truth.ome.tif"
     if scan.exists() and truth.exists():
         return scan, truth
     config = SimulateConfig.create(
-        projections=_FEW, size=_FEW_SIZE, rows=_FEW_ROWS, photons=2e4
+        projections=_N_PROJECTIONS, size=_SLICE_EDGE, rows=_N_SLICES, photons=2e4
     )
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder) as made:
-            run_to_end(simulate_steps("foam", made, config))
-            # The scan last: where it is, both are whole.
-            os.replace(Path(made) / FILES["truth"], truth)
-            os.replace(Path(made) / FILES["projections"], scan)
+        with tempfile.TemporaryDirectory(dir=folder) as temporary:
+            run_to_end(simulate_steps("foam", temporary, config))
+            # The scan last: if it exists, both files are complete.
+            os.replace(Path(temporary) / FILES["truth"], truth)
+            os.replace(Path(temporary) / FILES["projections"], scan)
     except OSError as error:
         raise FileError(
             f"The sample cannot be written to {folder}: {error.strerror}. Make room "
@@ -89,11 +89,10 @@ def _resolution_pair() -> _Pair:
     return samples.resolution_pair()
 
 
-def _made(make: Callable[[], _Made]) -> _Made:
-    """Simulate in a thread while the window goes on drawing itself.
+def _run_in_thread(make: Callable[[], _Result]) -> _Result:
+    """Simulate in a thread while the window stays drawn.
 
-    napari wants the layers when the function returns. What a person clicks meanwhile
-    waits until then.
+    napari needs the layers when the function returns. User input is handled afterwards.
     """
     is_main = threading.current_thread() is threading.main_thread()
     if QCoreApplication.instance() is None or not is_main:

@@ -40,7 +40,7 @@ def write_labels(path: str, data: object, attributes: AnyMapping) -> list[str]:
     """Write a labels layer; 64-bit labels become 32-bit if all values fit."""
     volume = volume_from_data(data, attributes)
     if volume.dtype.kind in "iu" and volume.dtype.itemsize == 8:
-        volume = _narrowed(volume)
+        volume = _as_int32(volume)
     return _write(path, volume, kind="labels")
 
 
@@ -91,14 +91,14 @@ def volume_from_data(data: Any, attributes: AnyMapping) -> Volume:
 
 def _samples_to_channels(data: Any, axes: str) -> tuple[Any, str]:
     """Move the samples of an RGB layer to axis C."""
-    wanted = "".join(a for a in AXES if a in f"{axes}C")
+    ordered = "".join(a for a in AXES if a in f"{axes}C")
     stored = f"{axes}C"
     if "C" in axes:
-        raise FileError("An RGB layer with channels of its own cannot be written.")
-    return data.transpose([stored.index(a) for a in wanted]), wanted
+        raise FileError("An RGB layer with a channel axis cannot be written.")
+    return data.transpose([stored.index(a) for a in ordered]), ordered
 
 
-def _narrowed(volume: Volume) -> Volume:
+def _as_int32(volume: Volume) -> Volume:
     """The labels as 32-bit integers, lazily; unchanged if one would not fit."""
     low = high = 0
     for i in range(volume.shape[0]):

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 #: Budget in bytes below which the frugal allocator is used: the C library keeps up to
 #: about 100 MB in reserve.
-_TIGHT = 1 << 30
+_FRUGAL_BELOW_BYTES = 1 << 30
 _frugal_lock = threading.Lock()
 _frugal_runs: list[str] = []
 _precision_lock = threading.Lock()
@@ -93,15 +93,15 @@ def exact_settings(threads: int | None, *, gradients: bool = False) -> Iterator[
     import torch
 
     before = torch.get_num_threads()
-    wanted = threads_used(threads)
+    n_threads = threads_used(threads)
     try:
-        if wanted != before:
-            torch.set_num_threads(wanted)
+        if n_threads != before:
+            torch.set_num_threads(n_threads)
         mode = torch.enable_grad() if gradients else torch.inference_mode()
         with _full_precision(), mode:
             yield
     finally:
-        if wanted != before:
+        if n_threads != before:
             torch.set_num_threads(before)
 
 
@@ -115,9 +115,9 @@ def _full_precision() -> Iterator[None]:
     """
     with _precision_lock:
         if not _in_full_precision:
-            for place, name, value in _tf32_flags():
-                _flags_before.append((place, name, getattr(place, name)))
-                setattr(place, name, value)
+            for owner, name, value in _tf32_flags():
+                _flags_before.append((owner, name, getattr(owner, name)))
+                setattr(owner, name, value)
         _in_full_precision.append(None)
     try:
         yield
@@ -145,22 +145,22 @@ def _tf32_flags() -> list[tuple[Any, str, Any]]:
     ]
 
 
-_waiting_for = threading.local()
+_thread_state = threading.local()
 _INTERRUPTIBLE: weakref.WeakSet[Any] = weakref.WeakSet()
 
 
 def interrupt(*_: Any) -> None:
     """Check for a request to stop within `interruptible`; may raise."""
-    stop_if_asked = getattr(_waiting_for, "stop_if_asked", None)
-    if stop_if_asked is not None:
-        stop_if_asked()
+    raise_if_stopped = getattr(_thread_state, "raise_if_stopped", None)
+    if raise_if_stopped is not None:
+        raise_if_stopped()
 
 
 @contextmanager
 def interruptible(
-    network: nn.Module, stop_if_asked: Callable[[], None]
+    network: nn.Module, raise_if_stopped: Callable[[], None]
 ) -> Iterator[None]:
-    """Call `stop_if_asked` (which may raise) before each layer of a forward.
+    """Call `raise_if_stopped` (which may raise) before each layer of a forward.
 
     Networks that compute many layers in a single custom operation receive the call as
     an attribute ``between_strips``. Both hooks stay on the network and do nothing
@@ -174,11 +174,11 @@ def interruptible(
             if hasattr(module, "between_strips"):
                 setattr(module, "between_strips", interrupt)  # noqa: B010
         _INTERRUPTIBLE.add(network)
-    _waiting_for.stop_if_asked = stop_if_asked
+    _thread_state.raise_if_stopped = raise_if_stopped
     try:
         yield
     finally:
-        _waiting_for.stop_if_asked = None
+        _thread_state.raise_if_stopped = None
 
 
 def restore_window(
@@ -188,7 +188,7 @@ def restore_window(
     layout: Layout,
     device: str,
     threads: int | None,
-    stop_if_asked: Callable[[], None] = lambda: None,
+    raise_if_stopped: Callable[[], None] = lambda: None,
     forward: Callable[[torch.Tensor], torch.Tensor] | None = None,
 ) -> AnyArray:
     """Restored core of one window.
@@ -197,7 +197,7 @@ def restore_window(
     ----------
     block : ndarray of shape (Z, Y, X)
         The window, standardised, with ``2 · Layout.context`` additional planes.
-    stop_if_asked : callable
+    raise_if_stopped : callable
         Called before each plane and each layer; may raise.
     forward : callable, optional
         Called instead of the network (`napari_geosr.inference.backends`).
@@ -222,7 +222,7 @@ def restore_window(
     n_outputs = network_spec(network).n_outputs
     forward = network if forward is None else forward
     try:
-        with exact_settings(threads), interruptible(network, stop_if_asked):
+        with exact_settings(threads), interruptible(network, raise_if_stopped):
             whole = torch.from_numpy(block)
             out = torch.empty((n_outputs, *shape), dtype=whole.dtype)
             if not layout.per_plane:
@@ -232,17 +232,17 @@ def restore_window(
             else:
                 n_channels = 2 * layout.context + 1
                 for i in range(shape[0]):
-                    stop_if_asked()
+                    raise_if_stopped()
                     x = whole[i : i + n_channels][None].to(device)
                     y = _forward(network, x, layout, forward)
                     out[:, i].copy_(y[0][(slice(None), *crop[1:])])
             values: AnyArray = out.numpy()
             return values if n_outputs > 1 else values[0]
     except Exception as error:
-        raise _explained(error, network, tile.window_shape) from error
+        raise _convert_error(error, network, tile.window_shape) from error
 
 
-def _explained(error: Exception, network: nn.Module, window: Any) -> Exception:
+def _convert_error(error: Exception, network: nn.Module, window: Any) -> Exception:
     """Convert an error raised inside a network."""
     if isinstance(error, GeoSRError):
         return error
@@ -316,7 +316,7 @@ def frugal_allocator(device: str) -> Iterator[None]:
 
 def frugal_if_tight(device: str, budget: int) -> AbstractContextManager[None]:
     """The frugal allocator, if the default one reserves too much for the budget."""
-    return frugal_allocator(device) if budget < _TIGHT else nullcontext()
+    return frugal_allocator(device) if budget < _FRUGAL_BELOW_BYTES else nullcontext()
 
 
 _SPEEDS: weakref.WeakKeyDictionary[Any, dict[tuple[str, int], float]] = (
@@ -344,12 +344,12 @@ def known_speed(network: nn.Module, device: str, threads: int | None) -> float |
 
 
 def seconds_per_voxel(
-    network: nn.Module, device: str, threads: int | None, most_voxels: int = 1 << 40
+    network: nn.Module, device: str, threads: int | None, max_voxels: int = 1 << 40
 ) -> float:
     """Time per input voxel, from small windows; cached per network, device, threads.
 
     Windows grow until one takes a tenth of a second, so that call overhead and caches
-    do not distort the result, or until they would exceed `most_voxels`. The first call
+    do not distort the result, or until they would exceed `max_voxels`. The first call
     is a warm-up and does not count.
 
     Parameters
@@ -359,7 +359,7 @@ def seconds_per_voxel(
     device : str
     threads : int or None
         CPU threads; all cores but one by default.
-    most_voxels : int
+    max_voxels : int
         Voxels of the largest window that is timed.
 
     Returns
@@ -374,15 +374,15 @@ def seconds_per_voxel(
     if key in known:
         return known[key]
     spec = network_spec(network)
-    like = torch.float64 if network_dtype(network) == "float64" else torch.float32
+    dtype = torch.float64 if network_dtype(network) == "float64" else torch.float32
     length = 48 if len(spec.axes) == 2 else 12
     speed, voxels_before = 0.0, 0
     for attempt in range(6):
         window = probe_window(spec, length)
         voxels = math.prod(window)
-        if attempt > 1 and (voxels == voxels_before or voxels > most_voxels):
+        if attempt > 1 and (voxels == voxels_before or voxels > max_voxels):
             break
-        x = torch.zeros((1, spec.adjacent_slices, *window), dtype=like, device=device)
+        x = torch.zeros((1, spec.adjacent_slices, *window), dtype=dtype, device=device)
         try:
             elapsed = _timed_forward(network, x, threads)
         except OutOfMemoryError:
@@ -407,7 +407,7 @@ def _timed_forward(network: nn.Module, x: torch.Tensor, threads: int | None) -> 
             network(x).ravel()[:1].cpu()  # waits for the device
             return time.perf_counter() - start
     except Exception as error:
-        raise _explained(error, network, x.shape[2:]) from error
+        raise _convert_error(error, network, x.shape[2:]) from error
 
 
 def learn_speed(

@@ -9,41 +9,41 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory import free_host_memory
 
 
-def pick_device(wanted: str = "auto") -> str:
+def pick_device(requested: str = "auto") -> str:
     """Return the name of the torch device to compute on.
 
     Parameters
     ----------
-    wanted : str
+    requested : str
         ``"auto"`` (CUDA, then Apple's MPS, then the processor), ``"cpu"``, ``"cuda"``,
         ``"cuda:1"`` or ``"mps"``.
 
     Raises
     ------
     ConfigError
-        If `wanted` is unknown or this machine does not have it.
+        If `requested` is unknown or this machine does not have it.
     """
     import torch
 
     n_cuda = torch.cuda.device_count() if torch.cuda.is_available() else 0
     has_mps = torch.backends.mps.is_available()
-    if wanted == "auto":
+    if requested == "auto":
         return "cuda" if n_cuda else "mps" if has_mps else "cpu"
-    kind, _, index = wanted.partition(":")
-    if wanted == "cpu" or (wanted == "mps" and has_mps):
-        return wanted
+    kind, _, index = requested.partition(":")
+    if requested == "cpu" or (requested == "mps" and has_mps):
+        return requested
     if kind == "cuda" and (not index or index.isdecimal()):
         if int(index or 0) < n_cuda:
-            return wanted
-        found = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
+            return requested
+        available = f"{n_cuda} of them" if n_cuda else "no usable CUDA device"
         raise ConfigError(
-            f"Device {wanted!r} is not available: this machine has {found}. Use auto "
-            "or cpu."
+            f"Device {requested!r} is not available: this machine has {available}. Use "
+            "auto or cpu."
         )
-    if wanted == "mps":
+    if requested == "mps":
         raise ConfigError("Device 'mps' needs an Apple GPU. Use auto or cpu.")
     raise ConfigError(
-        f"{wanted!r} is not a device. Use auto, cpu, cuda, cuda:1 … or mps."
+        f"{requested!r} is not a device. Use auto, cpu, cuda, cuda:1 … or mps."
     )
 
 

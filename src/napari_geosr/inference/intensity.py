@@ -19,7 +19,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 SAMPLE_ABOVE = 64 * 2**20
 _BLOCK_VOXELS = 2**20
 #: Number of planes to read rows from, if a single plane exceeds the sample size.
-_HUGE_PLANES = 16
+_N_ROW_PLANES = 16
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,10 @@ def scan_steps(
         raise VolumeError(f"The volume is empty (shape {tuple(source.shape)}).")
     blocks = list(_blocks(tuple(source.shape), sample_above))
     sampled = n_total > sample_above
-    sums, sample = _IntensitySums(), GreySample(_kept(tuple(source.shape), blocks))
+    sums, sample = (
+        _IntensitySums(),
+        GreySample(_sample_shape(tuple(source.shape), blocks)),
+    )
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while reading the grey values.")
@@ -124,41 +127,41 @@ def scan_steps(
         sums.add(voxels)
         sample.add(voxels)
         yield BlockDone(done, len(blocks))
-    found = sums.result(sampled=sampled)
+    statistics = sums.result(sampled=sampled)
     hot = sample.hot_voxels()
     if hot is None:
-        return found
-    if hot.limits[0] <= found.minimum and found.maximum <= hot.limits[1]:
+        return statistics
+    if hot.limits[0] <= statistics.minimum and statistics.maximum <= hot.limits[1]:
         # Planes that were not read may contain some.
-        return replace(found, hot=hot) if sampled else found
+        return replace(statistics, hot=hot) if sampled else statistics
     without, n_hot = _IntensitySums(), 0
-    look = HotVoxelFilter(source, hot).look
+    read_filtered = HotVoxelFilter(source, hot).read
     for done, block in enumerate(blocks, start=1):
         if should_stop():
             raise Cancelled("Stopped while searching for hot voxels.")
         whole = tuple(slice(0, n) for n in source.shape[len(block) :])
-        voxels, places = look((*block, *whole))
-        n_hot += len(places)
-        without.add(_left(voxels, places))
+        voxels, positions = read_filtered((*block, *whole))
+        n_hot += len(positions)
+        without.add(_without_positions(voxels, positions))
         yield BlockDone(done, len(blocks))
     if not n_hot:  # for example bright particles
-        return replace(found, hot=hot) if sampled else found
-    left = without.result(sampled=sampled)
-    n_voxels = left.n_voxels + n_hot
-    return replace(left, n_voxels=n_voxels, hot=replace(hot, n=n_hot))
+        return replace(statistics, hot=hot) if sampled else statistics
+    cleaned = without.result(sampled=sampled)
+    n_voxels = cleaned.n_voxels + n_hot
+    return replace(cleaned, n_voxels=n_voxels, hot=replace(hot, n=n_hot))
 
 
-def _left(voxels: AnyArray, places: AnyArray) -> AnyArray:
+def _without_positions(voxels: AnyArray, positions: AnyArray) -> AnyArray:
     """The voxels outside the given positions; the block itself if there are none."""
-    if not len(places):
+    if not len(positions):
         return voxels
-    kept = np.ones(voxels.shape, bool)
-    kept[tuple(places.T)] = False
-    return voxels[kept]
+    is_kept = np.ones(voxels.shape, bool)
+    is_kept[tuple(positions.T)] = False
+    return voxels[is_kept]
 
 
 def without_hot_voxels(volume: Volume, statistics: IntensityStatistics) -> Volume:
-    """The volume with hot voxels replaced by the median of their neighbours.
+    """Return the volume with hot voxels replaced by the median of their neighbours.
 
     Parameters
     ----------
@@ -192,14 +195,16 @@ def _rows_of_huge_planes(
     shape: tuple[int, ...], sample_above: int
 ) -> Iterator[tuple[slice, ...]]:
     """Evenly spaced rows of some planes, of which not one is read as a whole."""
-    n_planes = min(shape[0], _HUGE_PLANES)
+    n_planes = min(shape[0], _N_ROW_PLANES)
     n_rows = max(1, min(shape[1], sample_above // (shape[2] * n_planes)))
     for z in np.linspace(0, shape[0] - 1, n_planes).round().astype(int):
         for y in np.unique(np.linspace(0, shape[1] - 1, n_rows).round().astype(int)):
             yield slice(int(z), int(z) + 1), slice(int(y), int(y) + 1)
 
 
-def _kept(shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]) -> list[int]:
+def _sample_shape(
+    shape: tuple[int, ...], blocks: Sequence[tuple[slice, ...]]
+) -> list[int]:
     """Shape of all blocks together."""
     n = sum(math.prod(part.stop - part.start for part in block) for block in blocks)
     return [n, *shape[len(blocks[0]) :]]

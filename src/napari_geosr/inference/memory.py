@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import DeviceMemoryError, ModelError
 from napari_geosr.inference.pipeline import DEPTH
-from napari_geosr.inference.tiling import Layout, Size, least_window
+from napari_geosr.inference.tiling import Layout, Size, minimum_window
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -27,9 +27,9 @@ if TYPE_CHECKING:
 #: Actual peak ÷ counted bytes. Without the copies inside convolutions it was 1.3 to
 #: 1.8; with them 0.8 to 1.1 on small windows and up to 1.6 on large ones in 3D.
 FIRST_SAFETY = 1.6
-LEAST_SAFETY = 1.3
+MIN_SAFETY = 1.3
 #: Upper limit of that ratio: measured growth may include that of other threads.
-_MOST_SAFETY = 3.0
+_MAX_SAFETY = 3.0
 #: Bytes that do not depend on the window: library code, thread stacks, scratch.
 _FIXED = {"cpu": 48 * 10**6, "cuda": 400 * 10**6, "mps": 200 * 10**6}
 _OUT_OF_MEMORY = (
@@ -78,7 +78,7 @@ class CostModel:
         """Bytes that the process takes for a window of `n_voxels`."""
         return self.fixed + self.safety * self.counted(n_voxels)
 
-    def most_voxels(self, nbytes: int) -> int:
+    def max_voxels(self, nbytes: int) -> int:
         """Voxels of the largest window that takes no more than `nbytes`."""
         counted = (nbytes - self.fixed) / self.safety - self.base
         if counted <= self.slope * self.at_once:
@@ -86,9 +86,9 @@ class CostModel:
         return int(self.at_once + (counted - self.slope * self.at_once) / self.beyond)
 
     def corrected(self, n_voxels: int, measured: int) -> CostModel:
-        """The model after a window of `n_voxels` really took `measured` bytes."""
+        """Return the model corrected by a window of `n_voxels` that took `measured`."""
         safety = (measured - self.fixed) / self.counted(n_voxels)
-        return replace(self, safety=min(_MOST_SAFETY, max(LEAST_SAFETY, safety)))
+        return replace(self, safety=min(_MAX_SAFETY, max(MIN_SAFETY, safety)))
 
 
 @dataclass(frozen=True)
@@ -138,8 +138,8 @@ class Buffers:
             core, layout.shape, layout.scale, self.chunks, strict=True
         ):
             # A tile off the chunk grid touches one more chunk.
-            most = math.ceil(size * scale / chunk)
-            touched *= min(most, math.ceil(n * scale / chunk) + 1) * chunk
+            n_chunks = math.ceil(size * scale / chunk)
+            touched *= min(n_chunks, math.ceil(n * scale / chunk) + 1) * chunk
         return 2 * touched * (self.target + self.deviation)
 
 
@@ -200,12 +200,12 @@ def measure_cost(network: nn.Module, device: str = "cpu") -> CostModel:
             slope=slope,
             fixed=_FIXED.get(kind, 0),
             at_once=spec.at_once or math.inf,
-            beyond=_beyond(spec),
+            beyond=_bytes_beyond(spec),
         )
     return known[kind]
 
 
-def _beyond(spec: NetworkSpec) -> float:
+def _bytes_beyond(spec: NetworkSpec) -> float:
     """Bytes per input voxel of a window that a network splits into pieces itself."""
     n_fine = math.prod(spec.upscale_factor)
     if spec.n_outputs == 1:
@@ -242,7 +242,7 @@ def probe_window(spec: NetworkSpec, length: int) -> tuple[int, ...]:
     """A window of about `length` along each axis that the network accepts."""
     return tuple(
         math.ceil(max(length, least) / stride) * stride
-        for least, stride in zip(least_window(spec), spec.stride, strict=True)
+        for least, stride in zip(minimum_window(spec), spec.stride, strict=True)
     )
 
 
@@ -274,9 +274,11 @@ def count_storage(
     import torch
 
     spec = network_spec(network)
-    like = next(network.parameters(), torch.zeros(()))
+    parameter = next(network.parameters(), torch.zeros(()))
     x = torch.zeros(
-        (1, spec.adjacent_slices, *window), dtype=like.dtype, device=like.device
+        (1, spec.adjacent_slices, *window),
+        dtype=parameter.dtype,
+        device=parameter.device,
     )
     meter = _storage_meter(convolution_copies=kind == "cpu")
     try:
@@ -323,21 +325,21 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
         def __init__(self) -> None:
             super().__init__()  # type: ignore[no-untyped-call]
             self.alive = self.peak = 0
-            self.seen: dict[int, Any] = {}
+            self.tracked: dict[int, Any] = {}
 
         def track(self, tensor: torch.Tensor) -> None:
             """Count the storage of `tensor` once, until it is freed."""
             storage = tensor.untyped_storage()
             key, size = id(storage), storage.nbytes()
-            if key in self.seen:
+            if key in self.tracked:
                 return
 
-            def gone(_: object) -> None:
+            def on_freed(_: object) -> None:
                 """Count the storage as freed."""
-                self.seen.pop(key, None)
+                self.tracked.pop(key, None)
                 self.alive -= size
 
-            self.seen[key] = weakref.ref(storage, gone)
+            self.tracked[key] = weakref.ref(storage, on_freed)
             self.alive += size
             self.peak = max(self.peak, self.alive)
 
@@ -345,17 +347,17 @@ def _storage_meter(*, convolution_copies: bool) -> Any:
             self, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
             out = func(*args, **(kwargs or {}))
-            inside = 0
+            hidden_copies = 0
             if convolution_copies and "convolution" in func.name():
                 # Blocked copies of input and output, channels rounded up to 16.
                 for tensor in (args[0], out):
                     channels = tensor.shape[1]
                     blocked = -(-channels // 16) * 16
-                    inside += tensor.nbytes // channels * blocked
+                    hidden_copies += tensor.nbytes // channels * blocked
             for leaf in tree_iter(out):
                 if isinstance(leaf, torch.Tensor):
                     self.track(leaf)
-            self.peak = max(self.peak, self.alive + inside)
+            self.peak = max(self.peak, self.alive + hidden_copies)
             return out
 
     return StorageMeter()

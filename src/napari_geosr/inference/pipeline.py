@@ -107,14 +107,14 @@ class Pipeline(Generic[Item, Block, Result, Written]):
         while True:
             self._raise_write_error()
             try:
-                got = self._blocks.get(timeout=_POLL_SECONDS)
+                entry = self._blocks.get(timeout=_POLL_SECONDS)
             except queue.Empty:
                 while_waiting()
                 continue
-            if isinstance(got, _EndOfItems):
+            if isinstance(entry, _EndOfItems):
                 self._raise_read_error()
                 raise IndexError("there is no item left to take")
-            return got
+            return entry
 
     def put(self, item: Item, result: Result) -> None:
         """Hand a result to the writer; waits while `depth` others are queued."""
@@ -130,11 +130,11 @@ class Pipeline(Generic[Item, Block, Result, Written]):
 
     def written(self) -> list[tuple[Item, Written]]:
         """Items written since the last call."""
-        found = []
+        written = []
         while not self._written.empty():
-            found.append(self._written.get())
-        self._n_reported += len(found)
-        return found
+            written.append(self._written.get())
+        self._n_reported += len(written)
+        return written
 
     def n_unwritten(self) -> int:
         """Number of results not yet reported by `written`."""
@@ -175,18 +175,18 @@ class Pipeline(Generic[Item, Block, Result, Written]):
 
     def _write_all(self) -> None:
         while True:
-            got = self._results.get()
+            entry = self._results.get()
             try:
-                if isinstance(got, _EndOfItems):
+                if isinstance(entry, _EndOfItems):
                     return
                 if self._write_error is None:
-                    item, result = got
+                    item, result = entry
                     self._written.put((item, self._write(item, result)))
             except BaseException as error:  # noqa: BLE001 - raised again by the caller
                 self._write_error = error
             finally:
                 self._results.task_done()
-                del got
+                del entry
 
     @staticmethod
     def _drain(blocks: queue.Queue[tuple[Item, Block] | _EndOfItems]) -> None:

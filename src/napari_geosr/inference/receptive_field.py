@@ -17,15 +17,15 @@ from typing import TYPE_CHECKING
 
 from napari_geosr.core.errors import ModelError
 from napari_geosr.inference.memory import network_spec
-from napari_geosr.inference.tiling import least_window
+from napari_geosr.inference.tiling import minimum_window
 
 if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_LONGEST_WINDOW = 4096
+_MAX_WINDOW = 4096
 _STRIDES = (1, 2, 3, 4, 5, 6, 8, 12, 16, 24, 32, 64)
-_EQUAL = 1e-9
+_TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ class ReceptiveField:
     reason: str = ""
 
 
-def probe(network: nn.Module, *, longest: int = _LONGEST_WINDOW) -> ReceptiveField:
+def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
     """Probe halo, stride and locality of a network with a `spec`.
 
     The spec's axes, adjacent slices, upscale factor, stride (for sizes the network
@@ -99,24 +99,29 @@ def check_spec(network: nn.Module) -> ReceptiveField:
     wasteful but correct, and passes.
     """
     spec = network_spec(network)
-    found = probe(network)
+    measured = probe(network)
     name = type(network).__name__
-    if spec.local and not found.local:
-        raise ModelError(f"{name} cannot be tiled exactly: {found.reason}.")
+    if spec.local and not measured.local:
+        raise ModelError(f"{name} cannot be tiled exactly: {measured.reason}.")
     if not spec.local:
-        return found
-    for letter, said, is_ in zip(spec.axes, spec.halo, found.halo, strict=True):
-        if said < is_:
+        return measured
+    for letter, declared, probed in zip(
+        spec.axes, spec.halo, measured.halo, strict=True
+    ):
+        if declared < probed:
             raise ModelError(
-                f"{name} declares a halo of {said} along {letter}, but voxels {is_} "
-                "away affect the result: tiles would show seams."
+                f"{name} declares a halo of {declared} along {letter}, but voxels "
+                f"{probed} away affect the result: tiles would show seams."
             )
-    for letter, said, is_ in zip(spec.axes, spec.stride, found.stride, strict=True):
-        if said % is_:
+    for letter, declared, probed in zip(
+        spec.axes, spec.stride, measured.stride, strict=True
+    ):
+        if declared % probed:
             raise ModelError(
-                f"{name} declares stride {said} along {letter}, but has stride {is_}."
+                f"{name} declares stride {declared} along {letter}, but has stride "
+                f"{probed}."
             )
-    return found
+    return measured
 
 
 class _Slab:
@@ -125,7 +130,7 @@ class _Slab:
     def __init__(self, network: nn.Module, axis: int, longest: int) -> None:
         self.network, self.axis, self.longest = network, axis, longest
         self.spec = network_spec(network)
-        self.least = list(least_window(self.spec))
+        self.min_size = list(minimum_window(self.spec))
         self.step = self.spec.stride[axis]
         self.scale = self.spec.upscale_factor[axis]
 
@@ -133,27 +138,27 @@ class _Slab:
         """A window of noise, `length` voxels along the axis; the same in every call."""
         import torch
 
-        size = list(self.least)
+        size = list(self.min_size)
         size[self.axis] = length
         generator = torch.Generator().manual_seed(length)
         shape = (1, self.spec.adjacent_slices, *size)
         return torch.randn(shape, generator=generator, dtype=torch.float64)
 
-    def fits(self, length: int) -> int:
+    def round_up(self, length: int) -> int:
         """`length` rounded up to what the network accepts along the axis."""
-        return math.ceil(max(length, self.least[self.axis]) / self.step) * self.step
+        return math.ceil(max(length, self.min_size[self.axis]) / self.step) * self.step
 
     def halo(self) -> int | None:
         """Largest distance between an input voxel and an output voxel it affects."""
         declared = self.spec.halo[self.axis] if self.spec.local else 0
-        length = self.fits(2 * declared + 4 * self.step + 9)
+        length = self.round_up(2 * declared + 4 * self.step + 9)
         while True:
             reach = self._reach(length)
             if reach is not None:
                 return reach
             if length >= self.longest:
                 return None
-            length = self.fits(2 * length)
+            length = self.round_up(2 * length)
 
     def _reach(self, length: int) -> int | None:
         """The reach in a window of `length`; None if it touches both ends."""
@@ -165,27 +170,27 @@ class _Slab:
             x = self.noise(length)
             self.plane(x, position).fill_(math.nan)
             # A large value reveals the reach of layers that swallow NaN (clamp, where).
-            big = self.noise(length)
-            self.plane(big, position).add_(1e4)
-            spread = self._changed(base, big)
-            hit = {*self._nan(x), *spread}
-            if not hit:
+            perturbed = self.noise(length)
+            self.plane(perturbed, position).add_(1e4)
+            changed = self._changed(base, perturbed)
+            affected = {*self._nan(x), *changed}
+            if not affected:
                 continue
-            if min(hit) <= 0 or max(hit) >= length - 1:
+            if min(affected) <= 0 or max(affected) >= length - 1:
                 return None
-            reach = max(reach, position - min(hit), max(hit) - position)
+            reach = max(reach, position - min(affected), max(affected) - position)
         return reach
 
     def stride(self, halo: int) -> int | None:
         """Smallest shift along the axis that the output follows; None if none."""
         for shift in sorted({*_STRIDES, self.step}):
-            if self.follows(shift, halo):
+            if self.is_equivariant_to(shift, halo):
                 return shift
         return None
 
-    def follows(self, shift: int, halo: int) -> bool:
+    def is_equivariant_to(self, shift: int, halo: int) -> bool:
         """Whether shifting the input only shifts the output."""
-        length = self.fits(2 * halo + 4 * max(shift, self.step) + 9)
+        length = self.round_up(2 * halo + 4 * max(shift, self.step) + 9)
         long = self.noise(length + shift)
         here = self.output(long.narrow(2 + self.axis, 0, length))
         there = self.output(long.narrow(2 + self.axis, shift, length))
@@ -196,7 +201,7 @@ class _Slab:
             return False
         a = here.narrow(2 + self.axis, start * self.scale, n)
         b = there.narrow(2 + self.axis, (start - shift) * self.scale, n)
-        return bool((a - b).abs().max() <= _EQUAL * max(1.0, float(a.abs().max())))
+        return bool((a - b).abs().max() <= _TOLERANCE * max(1.0, float(a.abs().max())))
 
     def plane(self, x: torch.Tensor, position: int) -> torch.Tensor:
         """A view of the plane at `position` along the axis."""
@@ -214,14 +219,14 @@ class _Slab:
         return y
 
     def _nan(self, x: torch.Tensor) -> Iterable[int]:
-        return self._places(self.output(x).isnan())
+        return self._positions(self.output(x).isnan())
 
     def _changed(self, base: torch.Tensor, x: torch.Tensor) -> Iterable[int]:
         y = self.output(x)
         # Relative to each value: rounding errors far from the change are not reach.
-        return self._places((y - base).abs() > 1e-12 * (1.0 + base.abs()))
+        return self._positions((y - base).abs() > 1e-12 * (1.0 + base.abs()))
 
-    def _places(self, mask: torch.Tensor) -> Iterable[int]:
+    def _positions(self, mask: torch.Tensor) -> Iterable[int]:
         """Input positions along the axis at which any output voxel is marked."""
         other = [d for d in range(mask.ndim) if d != 2 + self.axis]
         along = mask.sum(dim=other) > 0

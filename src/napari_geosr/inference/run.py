@@ -64,7 +64,7 @@ Array = AnyArray
 
 #: Actual growth ÷ prediction with the C library's usual reserves (observed: 1.2 to
 #: 2.3).
-_USUAL_EXCESS = 2.5
+_ALLOCATOR_EXCESS = 2.5
 
 
 @dataclass(frozen=True)
@@ -151,9 +151,9 @@ class TiledRun:
             fixed_bytes=self.backend.fixed_bytes,
         )
         self.n_done = self.n_nonfinite = self.n_retries = self.n_voxels = 0
-        self.n_kept = 0
+        self.n_skipped = 0
         #: Free bytes when memory ran out.
-        self.free_then: int | None = None
+        self.free_at_failure: int | None = None
         self.started = time.perf_counter()
 
     def _check(self, nonfinite: str) -> None:
@@ -169,10 +169,10 @@ class TiledRun:
                 f"The grey values have mean {mean:g} and standard deviation "
                 f"{std:g}: there is nothing to restore."
             )
-        expected, found = self.layout.output_shape, tuple(self.target.shape)
-        if self.region is None and found != expected:
-            raise VolumeError(f"The result needs shape {expected}, not {found}.")
-        self._check_deviation(found)
+        expected, shape = self.layout.output_shape, tuple(self.target.shape)
+        if self.region is None and shape != expected:
+            raise VolumeError(f"The result needs shape {expected}, not {shape}.")
+        self._check_deviation(shape)
 
     def _check_deviation(self, shape: tuple[int, ...]) -> None:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
@@ -204,11 +204,11 @@ class TiledRun:
         """
         if self.layout.ndim == 2 and self.layout.context:
             yield WarningIssued(
-                message=f"This model looks at {self.spec.adjacent_slices} neighbouring "
-                "planes, but the input is one image, which is used for all of them. "
-                "A 2D model fits better."
+                message=f"This model uses {self.spec.adjacent_slices} neighbouring "
+                "planes, but the input is a single image, which is used for all of "
+                "them. A 2D model is more suitable."
             )
-        yield from self.planner.remarks()
+        yield from self.planner.cost_warnings()
         origin = tuple(part.start for part in tiles.box)
         self.writer = ValueWriter(
             self.target,
@@ -218,32 +218,32 @@ class TiledRun:
             deviation=self.deviation,
             source=self.source,
         )
-        kept, waiting = self._sorted(tiles, BoxIndex(map(tuple, finished)))
-        self.n_done = self.n_kept = len(kept)
-        self.n_voxels = sum(math.prod(tile.core_shape) for tile in kept)
+        skipped, waiting = self._split_finished(tiles, BoxIndex(map(tuple, finished)))
+        self.n_done = self.n_skipped = len(skipped)
+        self.n_voxels = sum(math.prod(tile.core_shape) for tile in skipped)
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array] = Pipeline(
             self.reader.read, self._write
         )
-        with self._stores(), self._allocator():
+        with self._limited_stores(), self._allocator():
             try:
                 with pipe:
                     while waiting:
-                        yield from self._until_full(pipe, waiting)
+                        yield from self._run_until_failure(pipe, waiting)
                     pipe.flush()
-                    yield from self._finished(pipe, 0)
+                    yield from self._report_written(pipe, 0)
             except Cancelled:
-                late = [self.writer.place(tile) for tile, _ in pipe.written()]
-                self.n_done += len(late)
+                last_places = [self.writer.place(tile) for tile, _ in pipe.written()]
+                self.n_done += len(last_places)
                 total = self.n_done + len(waiting)
                 raise Cancelled(
                     f"Stopped after {self.n_done} of {total} tiles; the finished part "
                     "is kept.",
                     summary=self._summary(),
-                    places=late,
+                    places=last_places,
                 ) from None
             except GeoSRError:
                 # Tiles written in the meantime are finished as well.
-                yield from self._finished(pipe, len(waiting))
+                yield from self._report_written(pipe, len(waiting))
                 raise
             finally:
                 self.backend.release()
@@ -252,21 +252,21 @@ class TiledRun:
         if self.n_nonfinite and dtype.kind != "f":
             yield WarningIssued(
                 message=f"{self.n_nonfinite} voxels of the input are NaN or infinite. "
-                f"{dtype} has no such value: the result holds invented grey values "
-                "there. Choose float32 output to keep them apart."
+                f"{dtype} has no such value: the result has meaningless grey values "
+                "there. Choose float32 output to mark them as NaN."
             )
         return self._summary()
 
-    def _sorted(
+    def _split_finished(
         self, tiles: TilePlan, finished: BoxIndex
     ) -> tuple[list[Tile], list[Tile]]:
         """Finished tiles, and unfinished ones."""
-        kept: list[Tile] = []
+        skipped: list[Tile] = []
         waiting: list[Tile] = []
         for tile in tiles.tiles:
-            there = bool(finished) and finished.covers(self.writer.place(tile))
-            (kept if there else waiting).append(tile)
-        return kept, waiting
+            is_finished = bool(finished) and finished.covers(self.writer.place(tile))
+            (skipped if is_finished else waiting).append(tile)
+        return skipped, waiting
 
     def _write(self, tile: Tile, values: Array) -> Array:
         """Write in the writer's thread; if it fails, smaller tiles would not help."""
@@ -287,7 +287,7 @@ class TiledRun:
                 "fault of napari-geosr: please report it."
             )
 
-    def _stores(self) -> AbstractContextManager[Any]:
+    def _limited_stores(self) -> AbstractContextManager[Any]:
         """Caches and buffers within the budget; a preview keeps those of the run."""
         if self.region is not None:
             return nullcontext()
@@ -305,11 +305,11 @@ class TiledRun:
         The frugal one requests new pages for every large block, a third more time on
         small windows; the default one can hold up to about twice the memory in use.
         """
-        if _USUAL_EXCESS * self.planner.choice.peak_bytes <= self.budget:
+        if _ALLOCATOR_EXCESS * self.planner.choice.peak_bytes <= self.budget:
             return nullcontext()
         return compute.frugal_allocator(self.device)
 
-    def _until_full(
+    def _run_until_failure(
         self,
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         waiting: list[Tile],
@@ -319,12 +319,14 @@ class TiledRun:
         try:
             pipe.start_reading(waiting)
             while waiting:
-                tile, (block, missing) = pipe.take(self._stop_if_asked)
-                self._stop_if_asked()
+                tile, (block, missing) = pipe.take(self._raise_if_stopped)
+                self._raise_if_stopped()
                 if self.backend.name:
                     values, grew_by = self._restore(tile, block)
                 else:
-                    values, grew_by = yield from self._settle(tile, block, waiting)
+                    values, grew_by = yield from self._restore_and_choose_backend(
+                        tile, block, waiting
+                    )
                 del block
                 waiting.pop(0)
                 if missing is not None:
@@ -333,12 +335,12 @@ class TiledRun:
                 pipe.put(tile, values)
                 del values
                 if failed_before:
-                    self.planner.remember(tile, self.free_then)
+                    self.planner.remember(tile, self.free_at_failure)
                     failed_before = False
-                yield from self._finished(pipe, len(waiting))
+                yield from self._report_written(pipe, len(waiting))
                 if grew_by is not None and self.planner.correct(tile, grew_by):
                     waiting[:] = self.planner.cut(waiting)
-                    yield from self.planner.growth_remarks(waiting)
+                    yield from self.planner.growth_warnings(waiting)
                     return
         except (compute.OutOfMemoryError, MemoryError):
             pipe.stop_reading()
@@ -347,36 +349,36 @@ class TiledRun:
         # Outside the handler, where the traceback no longer holds the failed tensors.
         compute.release_memory(self.device)
         self.n_retries += 1
-        self.free_then = free_memory(self.device)
+        self.free_at_failure = free_memory(self.device)
         waiting[:] = self.planner.halved(waiting)
 
-    def _settle(
+    def _restore_and_choose_backend(
         self, tile: Tile, block: Array, waiting: Sequence[Tile]
     ) -> Generator[Step, None, tuple[Array, int | None]]:
         """Like `_restore`, for the tile that decides the backend."""
         clock = TimedForward(self.network)
-        ours, grew_by = self._restore(tile, block, clock)
+        torch_values, grew_by = self._restore(tile, block, clock)
         # Otherwise memory freed by torch would hide the other backend's growth.
         compute.release_memory(self.device)
         meter = GrowthMeter(self.device)
         try:
-            values, said = self.backend.settle(
+            values, message = self.backend.choose(
                 self.network,
                 self.device,
                 FirstTile(
-                    ours,
+                    torch_values,
                     clock,
                     lambda forward: self._window(tile, block, forward),
-                    n_left=len(waiting) - 1,
-                    room=self.budget - self.planner.choice.peak_bytes,
+                    n_remaining=len(waiting) - 1,
+                    free_bytes=self.budget - self.planner.choice.peak_bytes,
                 ),
             )
         finally:
-            other = meter.stop()
-        if self.backend.forward is not None and None not in (grew_by, other):
-            grew_by = max(grew_by or 0, (other or 0) - FIXED_BYTES)
-        if said:
-            yield WarningIssued(message=said)
+            backend_growth = meter.stop()
+        if self.backend.forward is not None and None not in (grew_by, backend_growth):
+            grew_by = max(grew_by or 0, (backend_growth or 0) - FIXED_BYTES)
+        if message:
+            yield WarningIssued(message=message)
         return values, grew_by
 
     def _window(
@@ -389,7 +391,7 @@ class TiledRun:
             self.layout,
             self.device,
             self.threads,
-            self._stop_if_asked,
+            self._raise_if_stopped,
             forward,
         )
 
@@ -397,8 +399,8 @@ class TiledRun:
         self, tile: Tile, block: Array, clock: TimedForward | None = None
     ) -> tuple[Array, int | None]:
         """The core's values; for the first tile also the memory growth it caused."""
-        first = self.n_done == self.n_kept and self.n_retries == 0
-        measure = first and self.planner.has_measured
+        first = self.n_done == self.n_skipped and self.n_retries == 0
+        measure = first and self.planner.is_measured
         meter = GrowthMeter(self.device) if measure else None
         start = time.perf_counter()
         try:
@@ -411,7 +413,7 @@ class TiledRun:
             compute.learn_speed(self.network, self.device, self.threads, speed)
         return values, grew_by
 
-    def _finished(
+    def _report_written(
         self,
         pipe: Pipeline[Tile, tuple[Array, Array | None], Array, Array],
         n_waiting: int,
@@ -437,7 +439,7 @@ class TiledRun:
             "backend": {"name": self.backend.facts()["name"]},
         }
 
-    def _stop_if_asked(self) -> None:
+    def _raise_if_stopped(self) -> None:
         if self.should_stop():
             raise Cancelled("Stopped.")
 

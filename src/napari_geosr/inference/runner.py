@@ -16,7 +16,7 @@ from napari_geosr.inference import compute
 from napari_geosr.inference.backends import Choice
 from napari_geosr.inference.memory import Buffers, measure_cost, network_spec
 from napari_geosr.inference.run import RunSummary, TiledRun
-from napari_geosr.inference.store_caches import PlannedArray, share
+from napari_geosr.inference.store_caches import PlannedArray, budget_share
 from napari_geosr.inference.tile_choice import choose_tile
 from napari_geosr.inference.tile_memory import TileMemory
 from napari_geosr.inference.tiling import clip_box, lay_out
@@ -180,7 +180,7 @@ def choose_output(
     """
     spec = network_spec(network)
     layout = lay_out(source.shape, spec)
-    memory = share(budget) // spec.n_outputs
+    memory = budget_share(budget) // spec.n_outputs
     deviation = None
     if spec.n_outputs > 1:
         deviation = PlannedArray(layout.output_shape, np.dtype(np.float32), memory)
@@ -285,9 +285,7 @@ def estimate(
     compute.check_ready(network)
     network.to(device)
     cost = measure_cost(network, device)
-    speed = compute.seconds_per_voxel(
-        network, device, threads, cost.most_voxels(budget)
-    )
+    speed = compute.seconds_per_voxel(network, device, threads, cost.max_voxels(budget))
     buffers = Buffers(source=itemsize, deviation=4 if spec.n_outputs > 1 else 0)
     choice = choose_tile(
         shape, spec, cost, budget, buffers=buffers, seconds_per_voxel=speed

@@ -14,13 +14,13 @@ from typing import Any
 import numpy as np
 
 from napari_geosr.core.types import AnyDType
-from napari_geosr.io.file_voxels import no_bands
+from napari_geosr.io.file_voxels import row_cache_disabled
 from napari_geosr.io.mapping import MappedFile
 
 #: Share of the budget for the input's cache, and the same for the result's buffer.
 _SHARE = 1 / 6
 #: Upper limit in bytes; a larger cache does not help.
-_MOST = 176 << 20
+_MAX_BYTES = 176 << 20
 
 
 @dataclass(frozen=True)
@@ -32,16 +32,16 @@ class PlannedArray:
     held_bytes: int
 
 
-def share(budget: int) -> int:
+def budget_share(budget: int) -> int:
     """Bytes of a budget for each of input and output."""
-    return min(_MOST, int(budget * _SHARE))
+    return min(_MAX_BYTES, int(budget * _SHARE))
 
 
 def held_bytes(array: object, budget: int) -> int:
     """Bytes that `array` will hold in `limited_caches`."""
     if isinstance(array, np.memmap) and not isinstance(array, MappedFile):
         return MappedFile.held_bytes  # the runner releases its pages
-    return min(int(getattr(array, "held_bytes", 0)), share(budget))
+    return min(int(getattr(array, "held_bytes", 0)), budget_share(budget))
 
 
 @contextmanager
@@ -56,17 +56,17 @@ def limited_caches(source: Any, target: Any, budget: int) -> Iterator[None]:
     """
     before = []
     for array, name in ((source, "cache_bytes"), (target, "buffer_bytes")):
-        most = getattr(array, name, None)
-        if most is None or array.held_bytes <= share(budget):
+        limit = getattr(array, name, None)
+        if limit is None or array.held_bytes <= budget_share(budget):
             continue
-        before.append((array, name, most))
+        before.append((array, name, limit))
         # The held memory is proportional to the limit, or the limit plus a fixed part.
-        times = 2 if name == "cache_bytes" else 1
-        excess = array.held_bytes - share(budget)
-        setattr(array, name, max(0, most - excess // times))
+        factor = 2 if name == "cache_bytes" else 1
+        excess = array.held_bytes - budget_share(budget)
+        setattr(array, name, max(0, limit - excess // factor))
     try:
-        with no_bands():
+        with row_cache_disabled():
             yield
     finally:
-        for array, name, most in before:
-            setattr(array, name, most)
+        for array, name, limit in before:
+            setattr(array, name, limit)

@@ -30,7 +30,7 @@ SECONDS_PER_TILE = 2.0
 #: … unless that would increase the work of the whole run by more than this factor.
 ACCEPTED_FACTOR = 1.25
 #: Work above which tiles are not worth starting: the budget is refused instead.
-MOST_FACTOR = 20.0
+MAX_COST_FACTOR = 20.0
 #: Memory use, in units of the budget, up to which the budget counts as kept.
 TOLERANCE = 1.1
 #: Seconds up to which planes of a 2D network are grouped into one tile.
@@ -70,7 +70,7 @@ def choose_tile(
     buffers: Buffers | None = None,
     seconds_per_voxel: float | None = None,
     chunks: Sequence[int] | None = None,
-    most_voxels: int | None = None,
+    max_voxels: int | None = None,
     box: Sequence[slice] | None = None,
     enough: Callable[[], float] | None = None,
 ) -> TileChoice:
@@ -91,7 +91,7 @@ def choose_tile(
     chunks : sequence of int, optional
         Chunk of the target, in output voxels: planes of a 2D network are grouped so
         that no chunk is written twice.
-    most_voxels : int, optional
+    max_voxels : int, optional
         Largest window known to fit (from an earlier out-of-memory).
     box : sequence of slice, optional
         Part of the input to restore.
@@ -102,41 +102,40 @@ def choose_tile(
     Raises
     ------
     DeviceMemoryError
-        If not even the smallest tile fits, or the smallest whose work is below
-        `MOST_FACTOR` if the whole volume is restored; the message gives the required
-        memory.
+        If no tile fits. For a whole volume, only tiles with a cost factor of up to
+        `MAX_COST_FACTOR` are considered. The message gives the required memory.
     ModelError
         If the network must see the whole volume and that does not fit.
     """
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
-    stack = _planes_together(layout, seconds_per_voxel, chunks)
+    stack = _planes_per_tile(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
     if box is None:
-        most_work = max(MOST_FACTOR, min(c.cost_factor for c in choices))
-        choices = [c for c in choices if c.cost_factor <= most_work]
+        max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
+        choices = [c for c in choices if c.cost_factor <= max_work]
     fitting = [c for c in choices if c.peak_bytes <= budget]
-    if most_voxels is not None:
+    if max_voxels is not None:
         smallest = min(c.window_voxels for c in choices)
-        limit = max(most_voxels, smallest)
+        limit = max(max_voxels, smallest)
         fitting = [c for c in fitting if c.window_voxels <= limit]
     if not fitting:
         smallest_peak = min(c.peak_bytes for c in choices)
-        _refuse(smallest_peak if enough is None else enough(), spec, budget)
-    least = min(c.cost_factor for c in fitting)
+        _raise_too_small(smallest_peak if enough is None else enough(), spec, budget)
+    cheapest = min(c.cost_factor for c in fitting)
     # The halo around a small region is unavoidable work.
-    accepted = ACCEPTED_FACTOR * (1.0 if box is None else least)
+    accepted = ACCEPTED_FACTOR * (1.0 if box is None else cheapest)
     return _best(fitting, layout, seconds_per_voxel, accepted)
 
 
 def budget_for(
-    layout: Layout, box: Box, cost: CostModel, buffers: Buffers, most_factor: float
+    layout: Layout, box: Box, cost: CostModel, buffers: Buffers, max_factor: float
 ) -> int:
     """Smallest budget in bytes for which the halos' cost stays below a factor.
 
     Parameters
     ----------
-    most_factor : float
+    max_factor : float
         Voxels computed ÷ voxels of the box.
 
     Returns
@@ -145,7 +144,7 @@ def budget_for(
         The budget of the cheapest tile if none reaches the factor.
     """
     choices = _choices(layout, box, 1, cost, buffers)
-    limit = max(most_factor, min(c.cost_factor for c in choices))
+    limit = max(max_factor, min(c.cost_factor for c in choices))
     return min(c.peak_bytes for c in choices if c.cost_factor <= limit)
 
 
@@ -180,16 +179,18 @@ def _best(
         planes = choice.tile[0] if layout.per_plane else 1
         return choice.window_voxels * planes * (seconds_per_voxel or 0.0)
 
-    least = min(fitting, key=work)
+    cheapest = min(fitting, key=work)
     quick = [c for c in fitting if seconds(c) <= SECONDS_PER_TILE]
     if quick:
         choice = min(quick, key=work)
-        if choice.cost_factor <= max(accepted, least.cost_factor * 1.02):
+        if choice.cost_factor <= max(accepted, cheapest.cost_factor * 1.02):
             return choice
     # No tile is fast enough: take the fastest of those that cost little more than the
     # cheapest. Cancelling does not wait for a tile to finish.
     cheap = [
-        c for c in fitting if c.cost_factor <= max(accepted, least.cost_factor * 1.03)
+        c
+        for c in fitting
+        if c.cost_factor <= max(accepted, cheapest.cost_factor * 1.03)
     ]
     return min(cheap, key=lambda c: (seconds(c), work(c)))
 
@@ -265,28 +266,28 @@ def _lengths(layout: Layout, box: Box, axis: int, stack: int) -> list[int]:
         return sorted({1, min(stack, span)})
     if layout.halo[axis] >= layout.padded[axis]:  # every window is the whole axis
         return [math.ceil(span / stride) * stride]
-    n_most = math.ceil(span / stride)
-    parts, k = {1, 2, 3, 4, 5, 6, 7, 8, n_most}, 8.0
-    while k < n_most:
+    n_max = math.ceil(span / stride)
+    parts, k = {1, 2, 3, 4, 5, 6, 7, 8, n_max}, 8.0
+    while k < n_max:
         k *= 1.4
         parts.add(int(k))
     return sorted(
-        {math.ceil(math.ceil(span / p) / stride) * stride for p in parts if p <= n_most}
+        {math.ceil(math.ceil(span / p) / stride) * stride for p in parts if p <= n_max}
     )
 
 
-def _planes_together(
+def _planes_per_tile(
     layout: Layout, seconds_per_voxel: float | None, chunks: Sequence[int] | None
 ) -> int:
     if not layout.per_plane:
         return 1
-    together = 1
+    n_planes = 1
     if seconds_per_voxel:
         plane = math.prod(layout.padded[1:]) * seconds_per_voxel
-        together = min(16, max(1, int(_SECONDS_PER_STACK / plane)))
+        n_planes = min(16, max(1, int(_SECONDS_PER_STACK / plane)))
     if chunks is not None and len(chunks) == 3 and chunks[0] > 1:
-        together = -(-together // chunks[0]) * chunks[0]
-    return together
+        n_planes = -(-n_planes // chunks[0]) * chunks[0]
+    return n_planes
 
 
 def cut_to_budget(
@@ -316,34 +317,34 @@ def cut_to_budget(
         If the smallest tiles worth computing need more than `TOLERANCE` times the
         budget.
     """
-    found = list(tiles)
-    most_work = max(MOST_FACTOR, 8 * work_of(found))
+    remaining = list(tiles)
+    max_work = max(MAX_COST_FACTOR, 8 * work_factor(remaining))
     while True:
-        sizes = {(tile.core_shape, tile.window_shape) for tile in found}
-        most = max((tile_peak(layout, cost, buffers, *s) for s in sizes), default=0)
-        if most <= budget:
-            return found
-        halves = [half for tile in found for half in split(tile, layout) or (tile,)]
-        if len(halves) > len(found) and work_of(halves) <= most_work:
-            found = halves
+        sizes = {(tile.core_shape, tile.window_shape) for tile in remaining}
+        peak = max((tile_peak(layout, cost, buffers, *s) for s in sizes), default=0)
+        if peak <= budget:
+            return remaining
+        halves = [half for tile in remaining for half in split(tile, layout) or (tile,)]
+        if len(halves) > len(remaining) and work_factor(halves) <= max_work:
+            remaining = halves
             continue
-        if most <= TOLERANCE * budget:
-            return found
+        if peak <= TOLERANCE * budget:
+            return remaining
         raise DeviceMemoryError(
             f"The first tile took more memory than was expected: with "
             f"{format_bytes(budget)} not even the smallest useful tile fits, which "
-            f"needs {format_enough(most)}. Raise the setting Memory (--memory), close "
+            f"needs {format_enough(peak)}. Raise the setting Memory (--memory), close "
             "other programs, or choose another model."
         )
 
 
-def work_of(tiles: Sequence[Tile]) -> float:
+def work_factor(tiles: Sequence[Tile]) -> float:
     """Voxels computed ÷ voxels of the tiles."""
     computed = sum(math.prod(tile.window_shape) for tile in tiles)
     return computed / max(1, sum(math.prod(tile.core_shape) for tile in tiles))
 
 
-def _refuse(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
+def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
     needed, given = format_enough(enough), format_bytes(budget)
     if not spec.local:
         raise ModelError(

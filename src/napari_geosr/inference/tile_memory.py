@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import platformdirs
+
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import device_name
@@ -21,17 +23,15 @@ if TYPE_CHECKING:
 
 #: Seconds after which an entry expires: the memory may have been used by another
 #: program.
-_FORGET_AFTER_SECONDS = 30 * 24 * 3600
+_EXPIRY_SECONDS = 30 * 24 * 3600
 #: Ratio of free memory now to that at the failure from which larger windows are tried.
-_MORE_FREE = 1.25
+_RETRY_RATIO = 1.25
 _STATUS = Path("/proc/self/status")
 _INTERVAL_SECONDS = 0.003
 
 
 def default_path() -> Path:
     """Default file of known sizes, in the user's cache folder."""
-    import platformdirs
-
     return Path(platformdirs.user_cache_dir("napari-geosr")) / "tiles.json"
 
 
@@ -41,7 +41,7 @@ class TileMemory:
 
     path: Path = field(default_factory=default_path)
 
-    def most_voxels(self, key: str, free: int | None = None) -> int | None:
+    def max_voxels(self, key: str, free: int | None = None) -> int | None:
         """The largest window known to work; None if a larger one may be tried.
 
         Parameters
@@ -54,10 +54,14 @@ class TileMemory:
         if not isinstance(entry, dict):
             return None
         voxels, when = entry.get("window_voxels"), entry.get("time", 0)
-        if not isinstance(voxels, int) or time.time() - when > _FORGET_AFTER_SECONDS:
+        if not isinstance(voxels, int) or time.time() - when > _EXPIRY_SECONDS:
             return None
-        then = entry.get("free_bytes")
-        if free is not None and isinstance(then, int) and free > _MORE_FREE * then:
+        free_at_failure = entry.get("free_bytes")
+        if (
+            free is not None
+            and isinstance(free_at_failure, int)
+            and free > _RETRY_RATIO * free_at_failure
+        ):
             return None
         return voxels
 
@@ -114,8 +118,8 @@ def anonymous_memory() -> int | None:
         text = _STATUS.read_bytes()
     except OSError:
         return None
-    _, found, rest = text.partition(b"RssAnon:")
-    return int(rest.split(None, 1)[0]) * 1024 if found else None
+    _, separator, rest = text.partition(b"RssAnon:")
+    return int(rest.split(None, 1)[0]) * 1024 if separator else None
 
 
 class GrowthMeter:

@@ -21,16 +21,16 @@ from napari_geosr.inference.memory import (
     network_spec,
     tile_peak,
 )
-from napari_geosr.inference.store_caches import PlannedArray, held_bytes, share
+from napari_geosr.inference.store_caches import PlannedArray, budget_share, held_bytes
 from napari_geosr.inference.tile_choice import (
-    MOST_FACTOR,
+    MAX_COST_FACTOR,
     SECONDS_PER_TILE,
     TileChoice,
     budget_for,
     choose_tile,
     cut_to_budget,
     weigh_tile,
-    work_of,
+    work_factor,
 )
 from napari_geosr.inference.tile_memory import TileMemory, free_memory, memory_key
 from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, plan, split
@@ -40,11 +40,11 @@ if TYPE_CHECKING:
 
 #: Bytes per voxel of the input and of the result: a preview that fits at the larger of
 #: the two runs without measuring the network.
-_GENEROUS, _GENEROUS_FINE = 8192.0, 1280.0
-#: Ratio of work to voxels from which the user is told about the cost.
-_DEAR_FACTOR = 3.0
+_SAFE_BYTES, _SAFE_OUTPUT_BYTES = 8192.0, 1280.0
+#: Ratio of work to voxels above which the user is warned.
+_COSTLY_FACTOR = 3.0
 #: Maximum number of iterations in the search for a sufficient budget.
-_ROUNDS = 40
+_MAX_ITERATIONS = 40
 
 
 class TilePlanner:
@@ -88,13 +88,13 @@ class TilePlanner:
         self.tile_memory, self.fixed_bytes = tile_memory, fixed_bytes
         self.spec = network_spec(network)
         self.layout = lay_out(source.shape, self.spec)
-        self.buffers = self.buffers_of(budget)
-        fine = _GENEROUS_FINE * math.prod(self.layout.scale)
-        self._guess = CostModel(base=0.0, slope=max(_GENEROUS, fine))
+        self.buffers = self.buffers_for(budget)
+        fine = _SAFE_OUTPUT_BYTES * math.prod(self.layout.scale)
+        self._guess = CostModel(base=0.0, slope=max(_SAFE_BYTES, fine))
         self.cost = self._guess
         self._choice: TileChoice | None = None
         #: Largest window known to work from an earlier run.
-        self._known_most: int | None = None
+        self._known_max_voxels: int | None = None
 
     @property
     def choice(self) -> TileChoice:
@@ -103,16 +103,20 @@ class TilePlanner:
         return self._choice
 
     @property
-    def has_measured(self) -> bool:
+    def is_measured(self) -> bool:
         """Whether the memory of the network was measured, not just guessed."""
         return self.cost is not self._guess
 
-    def buffers_of(self, budget: int) -> Buffers:
+    def buffers_for(self, budget: int) -> Buffers:
         """Memory held by the pipeline if a run may use `budget` bytes."""
         held = self.fixed_bytes
         for array in (self.source, self.target, self.deviation):
             if isinstance(array, PlannedArray):  # uses its share of any budget
-                held += array.held_bytes * share(budget) // max(1, share(self.budget))
+                held += (
+                    array.held_bytes
+                    * budget_share(budget)
+                    // max(1, budget_share(self.budget))
+                )
             elif array is not None:
                 held += held_bytes(array, budget)
         deviation = (
@@ -127,17 +131,17 @@ class TilePlanner:
             deviation=deviation,
         )
 
-    def _enough(self) -> float:
+    def _required_budget(self) -> float:
         """Bytes of the smallest budget with room for a tile and the buffers."""
-        box, found, budget = clip_box(self.layout, self.region), 0, 0
-        most_work = MOST_FACTOR if self.region is None else math.inf
-        for _ in range(_ROUNDS):
-            budget = found
-            buffers = self.buffers_of(budget)
-            found = budget_for(self.layout, box, self.cost, buffers, most_work)
-            if found <= budget:
+        box, required, budget = clip_box(self.layout, self.region), 0, 0
+        max_work = MAX_COST_FACTOR if self.region is None else math.inf
+        for _ in range(_MAX_ITERATIONS):
+            budget = required
+            buffers = self.buffers_for(budget)
+            required = budget_for(self.layout, box, self.cost, buffers, max_work)
+            if required <= budget:
                 break
-        return found
+        return required
 
     def _chunks(self) -> tuple[int, int, int] | None:
         """Chunk of a target that is stored in chunks (zarr, HDF5), along Z, Y, X."""
@@ -166,14 +170,14 @@ class TilePlanner:
                 self.layout, fixed.box, fixed.tile, self.cost, self.buffers
             )
             return fixed
-        self._known_most = most = self._most_known()
+        self._known_max_voxels = max_voxels = self._read_max_voxels()
         self.cost = measure_cost(self.network, self.device)
-        fitting = self._fitting(preferred_tile, most)
-        self._choice = fitting or self._choose(self.budget, most)
+        fitting = self._fitting(preferred_tile, max_voxels)
+        self._choice = fitting or self._choose(self.budget, max_voxels)
         return self._tiles(priority_region)
 
     def _fitting(
-        self, tile: Sequence[int] | None, most: int | None
+        self, tile: Sequence[int] | None, max_voxels: int | None
     ) -> TileChoice | None:
         if tile is None:
             return None
@@ -181,7 +185,9 @@ class TilePlanner:
         choice = weigh_tile(self.layout, fixed.box, fixed.tile, self.cost, self.buffers)
         if choice.peak_bytes > self.budget:
             return None
-        return choice if most is None or choice.window_voxels <= most else None
+        return (
+            choice if max_voxels is None or choice.window_voxels <= max_voxels else None
+        )
 
     def plan_region(self) -> TilePlan:
         """Like `plan`, but without measuring if memory is plentiful."""
@@ -198,44 +204,44 @@ class TilePlanner:
         if (
             choice.peak_bytes > self.budget
             or choice.window_voxels * speed > SECONDS_PER_TILE
-            or self._most_known()
+            or self._read_max_voxels()
         ):
             return self.plan()
         self._choice = choice
         return one
 
-    def _most_known(self) -> int | None:
+    def _read_max_voxels(self) -> int | None:
         """Voxels of a window known to work after memory ran out, if still valid."""
         key = memory_key(self.network, self.device)
-        return self.tile_memory.most_voxels(key, free_memory(self.device))
+        return self.tile_memory.max_voxels(key, free_memory(self.device))
 
-    def remarks(self) -> Iterator[Step]:
+    def cost_warnings(self) -> Iterator[Step]:
         """Explain why a run takes much longer than it would with more memory."""
         factor = self.choice.cost_factor
-        if factor <= _DEAR_FACTOR or self.region is not None:
+        if factor <= _COSTLY_FACTOR or self.region is not None:
             return
         box = clip_box(self.layout, self.region)
-        enough = budget_for(self.layout, box, self.cost, self.buffers, _DEAR_FACTOR)
+        enough = budget_for(self.layout, box, self.cost, self.buffers, _COSTLY_FACTOR)
         if enough > self.budget:
             yield WarningIssued(
                 message=f"With {format_bytes(self.budget)} of memory the tiles are so "
                 f"small that the run takes about {factor:.0f} times as long as one "
-                f"with enough. {format_bytes(enough)} would do: raise the setting "
-                "Memory (--memory)."
+                f"with enough memory. {format_bytes(enough)} would suffice: raise the "
+                "setting Memory (--memory)."
             )
-        elif self._known_most is not None:
+        elif self._known_max_voxels is not None:
             yield WarningIssued(
                 message="Memory ran out in an earlier run, so the tiles are small and "
                 f"the run takes about {factor:.0f} times as long as it could. Close "
                 "other programs; larger tiles are tried when more memory is free."
             )
 
-    def _choose(self, budget: int, most: int | None = None) -> TileChoice:
+    def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:
         # A region is small: it should be finished before its speed could be measured.
         speed = compute.known_speed(self.network, self.device, self.threads)
         if speed is None and self.region is None:
             speed = compute.seconds_per_voxel(
-                self.network, self.device, self.threads, self.cost.most_voxels(budget)
+                self.network, self.device, self.threads, self.cost.max_voxels(budget)
             )
         return choose_tile(
             self.source.shape,
@@ -245,9 +251,9 @@ class TilePlanner:
             buffers=self.buffers,
             seconds_per_voxel=speed,
             chunks=self.buffers.chunks,
-            most_voxels=most,
+            max_voxels=max_voxels,
             box=self.region,
-            enough=self._enough,
+            enough=self._required_budget,
         )
 
     def _tiles(self, priority_region: Sequence[slice] | None) -> TilePlan:
@@ -259,14 +265,14 @@ class TilePlanner:
             priority_region=priority_region,
         )
 
-    def growth_remarks(self, waiting: Sequence[Tile]) -> Iterator[Step]:
+    def growth_warnings(self, waiting: Sequence[Tile]) -> Iterator[Step]:
         """Report that tiles became so small that the run takes much longer."""
-        factor = work_of(waiting)
-        if factor > max(_DEAR_FACTOR, self.choice.cost_factor):
+        factor = work_factor(waiting)
+        if factor > max(_COSTLY_FACTOR, self.choice.cost_factor):
             yield WarningIssued(
                 message="The first tile took more memory than was expected, so the "
                 f"others are smaller: the run takes about {factor:.0f} times as long "
-                "as one with enough. Raise the setting Memory (--memory)."
+                "as one with enough memory. Raise the setting Memory (--memory)."
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:
@@ -293,17 +299,17 @@ class TilePlanner:
         DeviceMemoryError
             If the first of them cannot be halved.
         """
-        found: list[Tile] = []
+        smaller: list[Tile] = []
         for position, tile in enumerate(waiting):
             halves = split(tile, self.layout)
             if not halves and position == 0:
-                self._refuse(tile)
-            found += halves or (tile,)
-        return found
+                self._raise_out_of_memory(tile)
+            smaller += halves or (tile,)
+        return smaller
 
-    def _refuse(self, tile: Tile) -> NoReturn:
+    def _raise_out_of_memory(self, tile: Tile) -> NoReturn:
         needs = ""
-        if self.has_measured:
+        if self.is_measured:
             needed = tile_peak(
                 self.layout,
                 self.cost,

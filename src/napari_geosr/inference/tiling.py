@@ -146,7 +146,7 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     full = (1,) * (3 - ndim) + sizes
     lead = (1,) if per_plane else ()
     stride = lead + spec.stride
-    minimum = lead + least_window(spec)
+    minimum = lead + minimum_window(spec)
     if spec.local:
         halo = (0,) * len(lead) + spec.halo
     else:  # only the whole volume is exact
@@ -154,9 +154,10 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     return Layout(
         shape=_size(full),
         padded=_size(
-            _up(max(n, m), s) for n, m, s in zip(full, minimum, stride, strict=True)
+            _round_up(max(n, m), s)
+            for n, m, s in zip(full, minimum, stride, strict=True)
         ),
-        halo=_size(_up(h, s) for h, s in zip(halo, stride, strict=True)),
+        halo=_size(_round_up(h, s) for h, s in zip(halo, stride, strict=True)),
         stride=_size(stride),
         scale=_size(lead + spec.upscale_factor),
         minimum=_size(minimum),
@@ -166,11 +167,13 @@ def lay_out(shape: Sequence[int], spec: NetworkSpec) -> Layout:
     )
 
 
-def least_window(spec: NetworkSpec) -> tuple[int, ...]:
+def minimum_window(spec: NetworkSpec) -> tuple[int, ...]:
     """Smallest window along the spec's axes: its minimum, rounded up to the stride."""
     n = len(spec.axes)
-    least = ((1,) * n + tuple(spec.minimum_size))[-n:]
-    return tuple(_up(max(1, m), s) for m, s in zip(least, spec.stride, strict=True))
+    minimum = ((1,) * n + tuple(spec.minimum_size))[-n:]
+    return tuple(
+        _round_up(max(1, m), s) for m, s in zip(minimum, spec.stride, strict=True)
+    )
 
 
 def whole(layout: Layout) -> Box:
@@ -202,8 +205,10 @@ def plan(
     layout = lay_out(shape, spec)
     target = clip_box(layout, box)
     core = _size(
-        _up(max(1, min(t, p)), s)
-        for t, p, s in zip(_lead(tile), layout.padded, layout.stride, strict=True)
+        _round_up(max(1, min(t, p)), s)
+        for t, p, s in zip(
+            _to_three_axes(tile), layout.padded, layout.stride, strict=True
+        )
     )
     pieces = [cut_axis(layout, axis, core[axis], target[axis]) for axis in range(3)]
     tiles = [
@@ -213,9 +218,11 @@ def plan(
         for x in pieces[2]
     ]
     if priority_region is not None:
-        seen = clip_box(layout, priority_region)
-        tiles.sort(key=lambda tile: not _touch(tile.core, seen))
-    return TilePlan(layout, target, core, tuple(tiles), _factor(layout, target, pieces))
+        visible = clip_box(layout, priority_region)
+        tiles.sort(key=lambda tile: not _intersect(tile.core, visible))
+    return TilePlan(
+        layout, target, core, tuple(tiles), _cost_factor(layout, target, pieces)
+    )
 
 
 def cut_axis(
@@ -265,7 +272,7 @@ def window_along(layout: Layout, axis: int, start: int, stop: int) -> slice:
     halo, end = layout.halo[axis], layout.padded[axis]
     stride = layout.stride[axis]
     a = max(0, start - halo)
-    b = min(end, _up(stop, stride) + halo)
+    b = min(end, _round_up(stop, stride) + halo)
     missing = max(0, layout.minimum[axis] - (b - a))
     b = min(end, b + missing)
     a = max(0, min(a, b - layout.minimum[axis]))
@@ -278,7 +285,7 @@ def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
     for axis in sorted(range(3), key=lambda a: -lengths[a]):
         core, stride = tile.core[axis], layout.stride[axis]
         begin = core.start // stride * stride
-        middle = begin + _up(math.ceil((core.stop - begin) / 2), stride)
+        middle = begin + _round_up(math.ceil((core.stop - begin) / 2), stride)
         if not core.start < middle < core.stop:
             continue
         halves = []
@@ -286,8 +293,8 @@ def split(tile: Tile, layout: Layout) -> tuple[Tile, ...]:
             window = window_along(layout, axis, a // stride * stride, b)
             halves.append(
                 Tile(
-                    core=_put(tile.core, axis, slice(a, b)),
-                    window=_put(tile.window, axis, window),
+                    core=_replace_axis(tile.core, axis, slice(a, b)),
+                    window=_replace_axis(tile.window, axis, window),
                 )
             )
         return tuple(halves)
@@ -319,18 +326,18 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
         slices = (slice(0, 1), *slices)
     if len(slices) != 3:
         raise VolumeError(f"A region needs {layout.ndim} slices, not {len(slices)}.")
-    found = []
+    clipped = []
     for part, n in zip(slices, layout.shape, strict=True):
         start, stop, step = part.indices(n)
         if step != 1 or stop <= start:
             raise VolumeError(
                 f"The region {slices} holds no voxel of the volume {layout.shape}."
             )
-        found.append(slice(start, stop))
-    return _box(found)
+        clipped.append(slice(start, stop))
+    return _box(clipped)
 
 
-def _factor(
+def _cost_factor(
     layout: Layout, box: Box, pieces: Sequence[Sequence[tuple[slice, slice]]]
 ) -> float:
     factor = 1.0
@@ -352,24 +359,24 @@ def padded_span(layout: Layout, axis: int, part: slice) -> int:
         In voxels of the input.
     """
     stride = layout.stride[axis]
-    stop = _up(part.stop, stride)
+    stop = _round_up(part.stop, stride)
     if part.stop == layout.shape[axis]:
         stop = layout.padded[axis]
     start: int = part.start // stride * stride
     return stop - start
 
 
-def _touch(one: Box, other: Box) -> bool:
+def _intersect(one: Box, other: Box) -> bool:
     return all(
         a.start < b.stop and b.start < a.stop for a, b in zip(one, other, strict=True)
     )
 
 
-def _up(n: int, step: int) -> int:
+def _round_up(n: int, step: int) -> int:
     return -(-n // step) * step
 
 
-def _lead(sizes: Sequence[int]) -> tuple[int, ...]:
+def _to_three_axes(sizes: Sequence[int]) -> tuple[int, ...]:
     return (1,) * (3 - len(sizes)) + tuple(int(n) for n in sizes)
 
 
@@ -377,7 +384,7 @@ def _lengths(box: Box) -> Size:
     return _size(s.stop - s.start for s in box)
 
 
-def _put(box: Box, axis: int, part: slice) -> Box:
+def _replace_axis(box: Box, axis: int, part: slice) -> Box:
     return _box(part if i == axis else old for i, old in enumerate(box))
 
 

@@ -99,24 +99,27 @@ class WindowReader:
         missing: AnyArray | None = None
         for part in self._parts(indices):
             raw = self._read([indices[0][part], *indices[1:]])
-            bad = None
+            invalid = None
             if raw.dtype.kind == "f":
                 finite = np.isfinite(raw)
                 if not finite.all():
-                    bad = ~finite
+                    invalid = ~finite
                     low = max(planes.start, part.start)
                     high = max(low, min(planes.stop, part.stop))
-                    inside = bad[low - part.start : high - part.start, rows, columns]
+                    inside = invalid[
+                        low - part.start : high - part.start, rows, columns
+                    ]
                     if inside.any():
                         if missing is None:
                             missing = np.zeros(tile.core_shape, bool)
                         missing[low - planes.start : high - planes.start] = inside
                     if self.nonfinite == "refuse":
                         raise VolumeError(
-                            f"The input has NaN or infinite voxels near {_place(tile)}."
-                            " Choose how to replace them, or repair the input."
+                            "The input has NaN or infinite voxels near "
+                            f"{_format_position(tile)}. Choose how to replace them, or "
+                            "repair the input."
                         )
-            block[part] = self._standardise(raw, bad)
+            block[part] = self._standardise(raw, invalid)
             del raw
             release_pages(self.source)
         return block, missing
@@ -143,7 +146,7 @@ class WindowReader:
                 "accessible."
             ) from error
 
-    def _standardise(self, raw: AnyArray, bad: AnyArray | None) -> AnyArray:
+    def _standardise(self, raw: AnyArray, invalid: AnyArray | None) -> AnyArray:
         mean, std = self.statistics.input_mean, self.statistics.input_std
         # Wide types lose digits if converted to float32 before subtracting the mean.
         wide = raw.dtype.itemsize > 4 or (
@@ -152,37 +155,37 @@ class WindowReader:
         block = raw.astype("float64" if wide else self.dtype)
         block -= block.dtype.type(mean)
         block *= block.dtype.type(1.0 / std)
-        if bad is not None:
+        if invalid is not None:
             value = self.statistics.mean if self.nonfinite == "mean" else 0.0
-            block[bad] = (value - mean) / std
+            block[invalid] = (value - mean) / std
         return block.astype(self.dtype, copy=False)
 
     def _gather(self, indices: Sequence[AnyArray]) -> AnyArray:
         if self.layout.ndim == 2:
-            rows, columns = (_hull(i) for i in indices[1:])
+            rows, columns = (_span(i) for i in indices[1:])
             plane = np.asarray(self._clean[rows, columns])
             raw = np.repeat(plane[None], len(indices[0]), axis=0)
             return _take(raw, (None, indices[1], indices[2]))
         if self.layout.context:
             return _take(self._stack(indices), (None, indices[1], indices[2]))
-        raw = np.asarray(self._clean[tuple(_hull(i) for i in indices)])
+        raw = np.asarray(self._clean[tuple(_span(i) for i in indices)])
         return _take(raw, indices)
 
     def _stack(self, indices: Sequence[AnyArray]) -> AnyArray:
         """Planes for a 2.5D network; those of the previous window are reused."""
-        place = (_hull(indices[1]), _hull(indices[2]))
-        wanted = [int(z) for z in indices[0]]
+        place = (_span(indices[1]), _span(indices[2]))
+        z_indices = [int(z) for z in indices[0]]
         if place != self._planes_at:
             self._planes.clear()
         self._planes_at = place
-        for z in set(self._planes) - set(wanted):
+        for z in set(self._planes) - set(z_indices):
             del self._planes[z]
-        missing = sorted(set(wanted) - set(self._planes))
+        missing = sorted(set(z_indices) - set(self._planes))
         for first, last in _runs(missing):
             read = np.asarray(self._clean[(slice(first, last + 1), *place)])
             for offset, plane in enumerate(read):
                 self._planes[first + offset] = plane
-        return np.stack([self._planes[z] for z in wanted])
+        return np.stack([self._planes[z] for z in z_indices])
 
     def _core_of(self, tile: Tile) -> Box:
         z, y, x = (
@@ -247,10 +250,10 @@ class ValueWriter:
             values = inside
         else:
             values = values.astype(dtype, copy=False)
-        self._keep_hot(tile, values)
+        self._copy_hot_voxels(tile, values)
         return self._put(self.target, tile, values)
 
-    def _keep_hot(self, tile: Tile, values: AnyArray) -> None:
+    def _copy_hot_voxels(self, tile: Tile, values: AnyArray) -> None:
         """Copy hot voxels, which are data, from the source to the result."""
         hot = self.statistics.hot
         if hot is None or not hot.kept or self.source is None:
@@ -258,22 +261,22 @@ class ValueWriter:
         flat = self.layout.ndim == 2
         core = tile.core[1:] if flat else tile.core
         steps = list(np.ndindex(*self.layout.scale))
-        for places, found in HotVoxelFilter(self.source, hot).values_at(core):
+        for positions, grey_values in HotVoxelFilter(self.source, hot).values_at(core):
             if flat:
-                places = np.insert(places, 0, 0, axis=1)
-            kept = self._as_result(found, values.dtype)
+                positions = np.insert(positions, 0, 0, axis=1)
+            scaled = self._to_output_scale(grey_values, values.dtype)
             for step in steps:  # all output voxels of an input voxel
-                fine = places * np.array(self.layout.scale) + step
-                values[tuple(fine.T)] = kept
+                fine = positions * np.array(self.layout.scale) + step
+                values[tuple(fine.T)] = scaled
 
-    def _as_result(self, found: AnyArray, dtype: AnyDType) -> AnyArray:
+    def _to_output_scale(self, values: AnyArray, dtype: AnyDType) -> AnyArray:
         """Grey values of the input on the scale of the result."""
         scale = self.statistics
         one = (scale.input_mean, scale.input_std)
         other = (scale.output_mean, scale.output_std)
-        if one == other and found.dtype == dtype:
-            return found
-        numbers = found.astype(np.float64)
+        if one == other and values.dtype == dtype:
+            return values
+        numbers = values.astype(np.float64)
         if one != other:
             numbers = (numbers - one[0]) / one[1] * other[1] + other[0]
         if dtype.kind in "ui":
@@ -290,8 +293,8 @@ class ValueWriter:
             raise
         except Exception as error:  # any error of the file library
             raise FileError(
-                f"Writing the restored voxels near {_place(tile)} failed: {error}. "
-                "Check that the disk is not full."
+                f"Writing the restored voxels near {_format_position(tile)} failed: "
+                f"{error}. Check that the disk is not full."
             ) from error
         return values
 
@@ -329,7 +332,7 @@ class ValueWriter:
         return tile.output(self.layout, self.origin)[3 - self.layout.ndim :]
 
 
-def _hull(positions: AnyArray) -> slice:
+def _span(positions: AnyArray) -> slice:
     return slice(int(positions.min()), int(positions.max()) + 1)
 
 
@@ -354,5 +357,5 @@ def _runs(values: Sequence[int]) -> list[tuple[int, int]]:
     return runs
 
 
-def _place(tile: Tile) -> str:
+def _format_position(tile: Tile) -> str:
     return "Z, Y, X = " + ", ".join(str(part.start) for part in tile.core)

@@ -138,8 +138,8 @@ def restore_singletons(
     order : list of int or None
     axes : str
     """
-    wanted = [a for a in axes if a in final]
-    if "".join(wanted) != final:
+    listed = [a for a in axes if a in final]
+    if "".join(listed) != final:
         return order, final
     by_letter = dict(zip(final, order, strict=True))
     return [by_letter.get(a) for a in axes], axes

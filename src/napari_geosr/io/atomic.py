@@ -15,11 +15,11 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import FileError
 from napari_geosr.io.formats import format_of, is_volume_folder, known_suffix
 from napari_geosr.io.hidden import (
-    asked_for,
     is_abandoned,
     leftovers,
     nested_leftovers,
     temporary_sibling,
+    with_user_names,
 )
 
 #: Error codes for a full disk or an exceeded quota.
@@ -27,9 +27,9 @@ _FULL = {errno.ENOSPC, errno.EDQUOT}
 #: Space left untouched on a disk that we write to.
 _SPARE_BYTES = 16 * 1024**2
 #: Error codes of fsync where the file system does not support it for a file or folder.
-_NOT_OFFERED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
-#: Seconds in which another program may let go of a file.
-_PATIENCE = 1.0
+_FSYNC_UNSUPPORTED = {errno.EINVAL, errno.ENOTSUP, errno.EBADF}
+#: Seconds during which an operation on a file that another program uses is retried.
+_RETRY_SECONDS = 1.0
 
 T = TypeVar("T")
 
@@ -43,7 +43,7 @@ def remove(path: Path) -> None:
 
 
 def remove_abandoned(path: Path, suffix: str = "") -> None:
-    """Remove what processes that have ended left of `path` under temporary names."""
+    """Remove temporary files of `path` left by processes that have ended."""
     for part in (*leftovers(path, suffix), *nested_leftovers(path, suffix)):
         if is_abandoned(part):
             remove(part)
@@ -72,18 +72,18 @@ def _is_replaceable(folder: Path) -> bool:
     return named is not None and named.is_folder and is_volume_folder(folder)
 
 
-def patiently(action: Callable[[], T]) -> T:
-    """Do `action`; if it is not permitted, retry for about a second.
+def retry_if_not_permitted(action: Callable[[], T]) -> T:
+    """Call `action`; if it is not permitted, retry for about a second.
 
-    On Windows a file cannot be replaced or removed at the moment when another program,
-    such as a reader or a virus scanner, has it open.
+    On Windows, a file cannot be replaced or removed while another program, such as a
+    reader or a virus scanner, has it open.
 
     Raises
     ------
     PermissionError
         If it is still not permitted after that.
     """
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _RETRY_SECONDS
     pause = 0.01
     while True:
         try:
@@ -113,8 +113,8 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
     """
     refuse_existing(path, overwrite)
     if path.is_dir() or (temporary.is_dir() and path.exists()):
-        # A folder cannot be replaced in one step: move it aside first, so that at any
-        # moment one of the two is complete on the disk.
+        # A folder cannot be replaced in one step: move it aside first, so that one of
+        # the two is always complete on the disk.
         aside = temporary_sibling(path)
         _rename(path, aside)
         try:
@@ -131,17 +131,17 @@ def move_into_place(temporary: Path, path: Path, overwrite: bool) -> None:
 
 
 def _rename(old: Path, new: Path) -> None:
-    patiently(lambda: os.replace(old, new))
+    retry_if_not_permitted(lambda: os.replace(old, new))
 
 
 def _move_to_free_name(temporary: Path, path: Path) -> None:
-    """Rename a file unless another program takes the name at the same moment."""
+    """Rename a file unless another program creates that name at the same time."""
     try:
         os.link(temporary, path)
     except FileExistsError:
         refuse_existing(path, False)
         raise
-    except OSError:  # some file systems know no links
+    except OSError:  # some file systems do not support links
         _rename(temporary, path)
     else:
         temporary.unlink()
@@ -149,8 +149,8 @@ def _move_to_free_name(temporary: Path, path: Path) -> None:
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turn an `OSError` met while writing `path` into a `FileError` with a remedy."""
-    name = asked_for(path.name)
+    """Convert an `OSError` while writing `path` to a `FileError` with a remedy."""
+    name = with_user_names(path.name)
     try:
         yield
     except OSError as error:
@@ -165,7 +165,7 @@ def explained(path: Path) -> Iterator[None]:
                 "that this process may address. Raise that limit (ulimit -v), or write "
                 "an .ome.zarr."
             ) from error
-        reason = asked_for(error.strerror or str(error))
+        reason = with_user_names(error.strerror or str(error))
         raise FileError(
             f"{name} could not be written to {path.parent}: {reason}. "
             "Check the folder and its permissions."
@@ -176,15 +176,15 @@ def explained(path: Path) -> Iterator[None]:
 def replacing(
     path: Path, *, overwrite: bool, suffix: str = "", durable: bool = True
 ) -> Iterator[Path]:
-    """Yield a temporary sibling that becomes `path` if the block ends well.
+    """Yield a temporary sibling that becomes `path` if the block succeeds.
 
     Whatever is at the temporary name is removed when the block raises.
 
     Parameters
     ----------
     durable : bool
-        Wait until the disk has the content before it takes the name: when the power
-        fails, one of the two is whole.
+        Flush the content to disk before renaming, so that one of the two files is
+        complete after a power failure.
     """
     refuse_existing(path, overwrite)
     remove_abandoned(path, suffix)
@@ -205,41 +205,41 @@ def replacing(
 def replacing_all(
     paths: Sequence[Path], *, overwrite: bool
 ) -> Iterator[dict[Path, Path]]:
-    """Yield a temporary sibling for each of `paths`: all get their names, or none.
+    """Yield a temporary sibling for each of `paths`; all are renamed, or none.
 
-    Names are given in the order of `paths` once the block has ended well, with all
-    content on the disk: only then can a name that another program took since, or a
-    program that is killed between two of them, leave part of the set.
+    If the block succeeds, all content is flushed to disk, and the files are renamed in
+    the order of `paths`. Part of the set can only be missing if another program has
+    created one of the names meanwhile, or the process is killed between two renames.
     """
     for path in paths:
         refuse_existing(path, overwrite)
         remove_abandoned(path, known_suffix(path.name) or path.suffix)
-    made = {
+    temporaries = {
         path: temporary_sibling(path, known_suffix(path.name) or path.suffix)
         for path in paths
     }
     try:
-        yield made
-        for path, temporary in made.items():
+        yield temporaries
+        for path, temporary in temporaries.items():
             with explained(path):
                 _sync_content(temporary)
-        for path, temporary in made.items():
+        for path, temporary in temporaries.items():
             with explained(path):
                 move_into_place(temporary, path, overwrite)
     finally:
-        for temporary in made.values():
+        for temporary in temporaries.values():
             remove(temporary)
 
 
 def _sync_content(path: Path) -> None:
-    """Wait until a file, or all files of a folder, are on the disk."""
+    """Flush a file, or all files of a folder, to disk."""
     for file in path.rglob("*") if path.is_dir() else [path]:
         if file.is_file():
             sync_file(file)
 
 
 def sync_file(path: Path) -> None:
-    """Wait until a file is on the disk."""
+    """Flush a file to disk."""
     _sync(path, os.O_RDWR)
 
 
@@ -248,15 +248,15 @@ def _sync(path: Path, flags: int) -> None:
     try:
         os.fsync(number)
     except OSError as error:
-        if error.errno not in _NOT_OFFERED:
+        if error.errno not in _FSYNC_UNSUPPORTED:
             raise
     finally:
         os.close(number)
 
 
 def check_folder(path: Path, nbytes: int = 0) -> None:
-    """Raise `FileError` unless the folder of `path` is there, writable, with room."""
-    name, folder = asked_for(path.name), path.parent
+    """Raise `FileError` unless the folder of `path` is writable and has room."""
+    name, folder = with_user_names(path.name), path.parent
     if not folder.is_dir():
         raise FileError(
             f"{name} cannot be written: the folder {folder} does not exist. "
@@ -288,7 +288,7 @@ def write_bytes(
     overwrite : bool
         Whether an existing file is replaced.
     durable : bool
-        Whether the bytes are on the disk when this returns.
+        Whether to flush the bytes to disk before returning.
 
     Raises
     ------
@@ -318,6 +318,6 @@ def write_text(
     FileError
         If the file exists and `overwrite` is false, or cannot be written.
     """
-    # Names of files may have any bytes; in JSON this is how such letters are written.
+    # File names may contain any bytes; they are escaped as in JSON.
     content = text.encode("utf-8", "backslashreplace")
     return write_bytes(path, content, overwrite=overwrite, durable=durable)

@@ -38,12 +38,12 @@ _N_SAMPLES, _SAMPLE = 32, 4096
 #: Size of a block of a dask array, in bytes.
 _DASK_BYTES = 64 * 2**20
 #: Bytes up to which one thread reads alone, and maximum number of threads above that.
-_ALONE, _MOST_THREADS = 16 * 2**20, 8
+_SINGLE_THREAD_BYTES, _MAX_THREADS = 16 * 2**20, 8
 _READS_INTO = hasattr(os, "preadv")
 
 
-class _Band:
-    """Cache of the rows that were read last: one band in all, shared by all files.
+class _RowCache:
+    """Cache of the rows read last: a single band of rows, shared by all files.
 
     Attributes
     ----------
@@ -90,18 +90,18 @@ class _Band:
         self._place, self._voxels, self._owner = None, None, None
 
 
-_BAND = _Band()
+_ROW_CACHE = _RowCache()
 
 
 @contextmanager
-def no_bands() -> Iterator[None]:
+def row_cache_disabled() -> Iterator[None]:
     """Switch the row cache off, for long runs that must keep to a memory budget."""
-    _BAND.unwanted.append(None)  # one item per run, as runs may overlap
-    _BAND.clear()
+    _ROW_CACHE.unwanted.append(None)  # one item per run, as runs may overlap
+    _ROW_CACHE.clear()
     try:
         yield
     finally:
-        _BAND.unwanted.pop()
+        _ROW_CACHE.unwanted.pop()
 
 
 class FileVoxels:
@@ -155,7 +155,7 @@ class FileVoxels:
         out = np.empty(lengths, self.dtype)
         if out.size:
             self._open.check(self.offset + self.nbytes)
-            if not self._fill_from_band(out, key):
+            if not self._fill_from_cache(out, key):
                 self._fill(out, key)
         return out
 
@@ -164,25 +164,25 @@ class FileVoxels:
     ) -> AnyArray:
         return np.asarray(self[tuple(slice(0, n) for n in self.shape)], dtype=dtype)
 
-    def _fill_from_band(self, out: AnyArray, key: Slices) -> bool:
+    def _fill_from_cache(self, out: AnyArray, key: Slices) -> bool:
         """Fill from a band of whole rows, which is cached for the next read nearby.
 
         Where gaps are small, whole rows are read: neighbouring tiles, or consecutive
         slices along X, would otherwise read the same rows over and over.
         """
         # Rather than wait for another thread's band, a thread reads its own voxels.
-        if not _BAND.lock.acquire(blocking=False):
+        if not _ROW_CACHE.lock.acquire(blocking=False):
             return False
         try:
-            wanted = self._band_of(key)
-            band = _BAND.find(self.place, key)
-            if band is None and wanted is not None:
-                band = np.empty([p.stop - p.start for p in wanted], self.dtype)
-                self._fill(band, wanted)
-                _BAND.keep(self._open, self.place, wanted, band)
+            rows = self._rows_to_cache(key)
+            band = _ROW_CACHE.find(self.place, key)
+            if band is None and rows is not None:
+                band = np.empty([p.stop - p.start for p in rows], self.dtype)
+                self._fill(band, rows)
+                _ROW_CACHE.keep(self._open, self.place, rows, band)
             if band is None:
                 return False
-            starts = [part.start for part in _BAND.key]
+            starts = [part.start for part in _ROW_CACHE.key]
             out[...] = band[
                 tuple(
                     slice(p.start - s, p.stop - s)
@@ -191,9 +191,9 @@ class FileVoxels:
             ]
             return True
         finally:
-            _BAND.lock.release()
+            _ROW_CACHE.lock.release()
 
-    def _band_of(self, key: Slices) -> Slices | None:
+    def _rows_to_cache(self, key: Slices) -> Slices | None:
         """The box of rows to read for `key` and its neighbours along X, or None.
 
         None means that a band would not pay off, and the voxels are read directly.
@@ -205,13 +205,13 @@ class FileVoxels:
         row = self.shape[-1] * self.dtype.itemsize
         if row > _SCRATCH or row - width * self.dtype.itemsize > _GAP:
             return None  # the gaps are too large to read along
-        room = 0 if _BAND.unwanted else _BAND.nbytes
-        most = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
-        if most < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
+        room = 0 if _ROW_CACHE.unwanted else _ROW_CACHE.nbytes
+        max_width = min(room // max(1, n_rows * self.dtype.itemsize), self.shape[-1])
+        if max_width < self.shape[-1] and n_rows < math.prod(self.shape[:-1]):
             return None  # a tile of a larger volume: the band is replaced before reuse
-        start = key[-1].start // max(1, most) * most
-        stop = min(start + most, self.shape[-1])
-        if most < 2 * width or stop < key[-1].stop:
+        start = key[-1].start // max(1, max_width) * max_width
+        stop = min(start + max_width, self.shape[-1])
+        if max_width < 2 * width or stop < key[-1].stop:
             return None
         return (*key[:-1], slice(start, stop))
 
@@ -258,8 +258,8 @@ class FileVoxels:
                     parts[i, start : start + n] = scratch[(slice(0, n), *inner)]
 
         n_threads = 1
-        if len(places) * out.shape[axis] * row > _ALONE:
-            n_threads = min(_MOST_THREADS, os.cpu_count() or 1, len(places))
+        if len(places) * out.shape[axis] * row > _SINGLE_THREAD_BYTES:
+            n_threads = min(_MAX_THREADS, os.cpu_count() or 1, len(places))
         if n_threads == 1:
             fill(range(len(places)))
             return
@@ -273,8 +273,8 @@ class FileVoxels:
         for part, stride in zip(key[:axis], self._strides(), strict=False):
             along = np.arange(part.start, part.stop) * stride
             places = (places[:, None] + along).reshape(-1)
-        found: list[int] = places.tolist()
-        return found
+        offsets: list[int] = places.tolist()
+        return offsets
 
     def _strides(self) -> list[int]:
         """Bytes from one voxel to the next along each axis."""
@@ -353,9 +353,9 @@ class _OpenFile:
             return os.preadv(self._number, [target], at)
         with self._lock:  # Windows has no positional read
             os.lseek(self._number, at, os.SEEK_SET)
-            found = os.read(self._number, len(target))
-        target[: len(found)] = found
-        return len(found)
+            content = os.read(self._number, len(target))
+        target[: len(content)] = content
+        return len(content)
 
 
 class FileArray(LazyArray):
@@ -366,7 +366,7 @@ class FileArray(LazyArray):
 
     @property
     def held_bytes(self) -> int:
-        """Most memory that a request uses in addition to what it returns."""
+        """Maximum memory that a request uses in addition to its result."""
         return _SCRATCH
 
     def to_dask(self) -> Any:

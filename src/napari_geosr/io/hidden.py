@@ -26,7 +26,7 @@ def temporary_sibling(path: Path, suffix: str = "") -> Path:
     return path.with_name(f".{stem}.{token}.partial{suffix}")
 
 
-def asked_for(text: str) -> str:
+def with_user_names(text: str) -> str:
     """Replace our hidden file names in a text by the names that the user gave."""
     return _HIDDEN.sub(r"\1", text)
 
@@ -34,8 +34,8 @@ def asked_for(text: str) -> str:
 def leftovers(path: Path, suffix: str) -> list[Path]:
     """Temporary files of `path` that belong to killed or running processes."""
     stem = glob.escape(path.name.removesuffix(suffix))
-    found = path.parent.glob(f".{stem}.*.partial{suffix}")
-    return sorted(part for part in found if _is_of(part, path, suffix))
+    candidates = path.parent.glob(f".{stem}.*.partial{suffix}")
+    return sorted(part for part in candidates if _is_of(part, path, suffix))
 
 
 def nested_leftovers(path: Path, suffix: str) -> list[Path]:
@@ -65,17 +65,17 @@ def is_abandoned(part: Path) -> bool:
         return False
     try:
         written = part.lstat().st_mtime
-    except OSError:  # it is gone: its process may have finished it
+    except OSError:  # it no longer exists: its process may have finished it
         return False
-    return not processes.runs_since(int(token[2], 16), written)
+    return not processes.has_run_since(int(token[2], 16), written)
 
 
 @cache
 def _computer() -> str:
     """Four hex digits that identify this computer and container (process namespace)."""
     try:
-        seen = os.readlink("/proc/self/ns/pid")
+        namespace = os.readlink("/proc/self/ns/pid")
     except OSError:
-        seen = ""
-    name = f"{socket.gethostname()}/{seen}".encode()
+        namespace = ""
+    name = f"{socket.gethostname()}/{namespace}".encode()
     return hashlib.blake2s(name, digest_size=2).hexdigest()

@@ -18,8 +18,8 @@ from typing import Protocol
 from napari_geosr.core import processes
 from napari_geosr.core.boxes import (
     Box,
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
     n_voxels,
 )
 from napari_geosr.core.errors import FileError
@@ -30,17 +30,17 @@ from napari_geosr.io.stamp import Stamp
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
-#: Minimum seconds between two entries, and maximum where writing is slow.
-_INTERVAL, _LONGEST = 10.0, 60.0
+#: Minimum seconds between two entries, and maximum if writing is slow.
+_MIN_INTERVAL, _MAX_INTERVAL = 10.0, 60.0
 #: Interval between entries as a multiple of the time that the last one took, so that
 #: the journal takes about 1 % of the run.
-_PATIENCE = 100.0
+_INTERVAL_FACTOR = 100.0
 #: Seconds without an entry after which a run on another computer counts as dead.
-_SILENCE = 600.0
+_MAX_SILENCE = 600.0
 
 
 class JournaledFile(Protocol):
-    """A file being written, as the journal sees it."""
+    """Interface of a file being written, as required by the journal."""
 
     @property
     def path(self) -> Path:
@@ -54,7 +54,7 @@ class JournaledFile(Protocol):
     def stamp(self) -> Stamp:
         """Metadata block that the file carries."""
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
 
 
@@ -107,28 +107,28 @@ class Journal:
         """Flush the file to disk, then write the journal."""
         began = time.monotonic()
         with explained(self.output.path):
-            self.output.secure()
+            self.output.flush_to_disk()
         self._write(began)
 
     def _write(self, began: float | None = None) -> None:
         began = time.monotonic() if began is None else began
         place, path = journal_of(self.output.temporary), self.output.path
         entry = {
-            "boxes": boxes_for_the_record(self._boxes),
+            "boxes": boxes_to_lists(self._boxes),
             "facts": self._facts,
             "stamp": self.output.stamp.to_dict(),
             "pid": os.getpid(),
-            "started": processes.own_start(),
+            "started": processes.own_start_time(),
             "host": socket.gethostname(),
         }
         try:
             write_text(place, json.dumps(entry), overwrite=True)
         except FileError as error:
-            said = str(error).replace(journal_of(path).name, path.name)
-            raise FileError(said) from error
+            message = str(error).replace(journal_of(path).name, path.name)
+            raise FileError(message) from error
         now = time.monotonic()
-        pause = max(_INTERVAL, _PATIENCE * (now - began))
-        self._due = now + min(pause, max(_INTERVAL, _LONGEST))
+        pause = max(_MIN_INTERVAL, _INTERVAL_FACTOR * (now - began))
+        self._due = now + min(pause, max(_MIN_INTERVAL, _MAX_INTERVAL))
 
 
 @dataclass(frozen=True)
@@ -163,11 +163,13 @@ class JournalEntry:
         return sum(n_voxels(box) for box in self.boxes)
 
     @property
-    def is_own(self) -> bool:
-        """Whether this very process wrote it."""
+    def is_this_process(self) -> bool:
+        """Whether this process wrote it."""
         if self.host != socket.gethostname() or self.pid != os.getpid():
             return False
-        return self.started is None or processes.still_runs(self.pid, self.started)
+        return self.started is None or processes.is_process_running(
+            self.pid, self.started
+        )
 
     @property
     def is_running(self) -> bool:
@@ -176,16 +178,16 @@ class JournalEntry:
         if self.host != socket.gethostname():
             # In a shared folder, the age of the journal is the only indication.
             try:
-                return time.time() - journal.stat().st_mtime < _SILENCE
+                return time.time() - journal.stat().st_mtime < _MAX_SILENCE
             except OSError:
                 return False
         if self.pid is None or self.pid == os.getpid():
             return False
         if self.started is not None:
-            return processes.still_runs(self.pid, self.started)
+            return processes.is_process_running(self.pid, self.started)
         # Earlier releases did not write the start time; a process that started after
         # the last entry is not the one that wrote it.
-        return journal.exists() and processes.runs_since(
+        return journal.exists() and processes.has_run_since(
             self.pid, journal.stat().st_mtime
         )
 
@@ -196,7 +198,7 @@ class JournalEntry:
         For files of other computers this is unknown, hence False.
         """
         known = self.host == socket.gethostname()
-        return known and not (self.boxes or self.is_own or self.is_running)
+        return known and not (self.boxes or self.is_this_process or self.is_running)
 
 
 def journal_of(part: Path) -> Path:
@@ -211,7 +213,7 @@ def read_journal(part: Path) -> JournalEntry | None:
         pid, started = entry.get("pid"), entry.get("started")
         return JournalEntry(
             part,
-            boxes_of_the_record(entry["boxes"]),
+            boxes_from_lists(entry["boxes"]),
             dict(entry.get("facts") or {}),
             dict(entry.get("stamp") or {}),
             pid if isinstance(pid, int) else None,

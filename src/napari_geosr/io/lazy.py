@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
+from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
 from napari_geosr.core.indexing import Slices, as_slices
 from napari_geosr.core.types import AnyArray, AnyDType
 
@@ -38,7 +38,7 @@ class VoxelSource(Protocol):
 
 
 @contextmanager
-def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
+def decoding(path: Path, content: str = "its voxels") -> Iterator[None]:
     """Turn whatever a decoder raises into a `FileError` that names `path`.
 
     Decoders raise errors of all classes on damaged files (index, zero division, codec
@@ -49,13 +49,13 @@ def decoding(path: Path, what: str = "its voxels") -> Iterator[None]:
     except (GeoSRError, MemoryError):
         raise
     except Exception as error:
-        if said := system_sentence(error):  # it may be whole
-            raise FileError(f"{path.name} cannot be read now. {said}") from error
+        if text := describe_system_error(error):  # the file may be intact
+            raise FileError(f"{path.name} cannot be read now. {text}") from error
         reason = str(error).strip().splitlines()
         detail = reason[0].rstrip(".")[:120] if reason else type(error).__name__
         raise FileError(
-            f"{path.name} is damaged or incomplete: {what} cannot be read ({detail}). "
-            "Copy or export the file again."
+            f"{path.name} is damaged or incomplete: {content} cannot be read "
+            f"({detail}). Copy or export the file again."
         ) from error
 
 
@@ -126,7 +126,7 @@ class LazyArray:
 
     @property
     def held_bytes(self) -> int:
-        """Most memory held in addition to results: the cache and blocks just read."""
+        """Maximum memory besides results: the cache and blocks just read."""
         return 2 * self._limit
 
     def __len__(self) -> int:
@@ -192,10 +192,10 @@ class LazyArray:
         return out
 
     def _blocks(self, grid: list[range]) -> dict[tuple[int, ...], AnyArray]:
-        wanted = list(itertools.product(*grid))
-        missing = [index for index in wanted if index not in self._cache]
+        indices = list(itertools.product(*grid))
+        missing = [index for index in indices if index not in self._cache]
         found = {}
-        for index in wanted:
+        for index in indices:
             if index in self._cache:
                 self._cache.move_to_end(index)
                 found[index] = self._cache[index]

@@ -84,7 +84,7 @@ class Output(ABC):
         """Write buffered voxels and release their memory."""
         release_pages(self.array)
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
         flush = getattr(self.array, "flush", None)
         if flush is not None:

@@ -8,7 +8,7 @@ from napari_geosr.core.questions import (
     UNNAMED_AXIS,
     UnnamedAxis,
     VoxelSizeQuestion,
-    reasons_against,
+    implausibility_reasons,
     with_voxel_size_question,
 )
 from napari_geosr.core.types import AnyMapping
@@ -36,7 +36,7 @@ def ask_voxel_size(
         Unchanged if the size is plausible or unknown; otherwise in pixels, with a
         `VoxelSizeQuestion` in its metadata.
     """
-    reasons, may_be_right = reasons_against(volume.voxel_size, volume.unit)
+    reasons, may_be_right = implausibility_reasons(volume.voxel_size, volume.unit)
     reasons += tuple(reason for reason in further if reason not in reasons)
     if trusted or not reasons or not volume.has_physical_size:
         return volume

@@ -21,7 +21,7 @@ from napari_geosr.io.reader_questions import unnamed_axis
 from napari_geosr.io.reading import read_file
 
 #: Number of gaps that the warning names.
-_SHOWN = 3
+_MAX_SHOWN = 3
 #: Number of headers checked when a folder is opened; of more slices, an even sample.
 _MAX_CHECKED = 300
 
@@ -162,8 +162,8 @@ def _gaps(files: Sequence[Path]) -> str:
     if not gaps:
         return ""
     n_missing = sum(-(-int(steps[i]) // usual) - 1 for i in gaps)
-    shown = [f"{files[i + 1].name} follows {files[i].name}" for i in gaps[:_SHOWN]]
-    more = f" and {len(gaps) - _SHOWN} more gaps" if len(gaps) > _SHOWN else ""
+    shown = [f"{files[i + 1].name} follows {files[i].name}" for i in gaps[:_MAX_SHOWN]]
+    more = f" and {len(gaps) - _MAX_SHOWN} more gaps" if len(gaps) > _MAX_SHOWN else ""
     what = "image seems" if n_missing == 1 else "images seem"
     return (
         f"by the numbers in the file names, {n_missing:,} {what} to be missing "

@@ -153,15 +153,15 @@ def stored_dtype(dtype: npt.DTypeLike, name: str) -> AnyDType:
     FileError
         If `dtype` is not a real number type.
     """
-    wanted: AnyDType = np.dtype(dtype).newbyteorder("=")
-    if wanted.kind == "b":
+    native: AnyDType = np.dtype(dtype).newbyteorder("=")
+    if native.kind == "b":
         return np.dtype(np.uint8)
-    if wanted.kind not in "iuf" or wanted.itemsize > 8:
+    if native.kind not in "iuf" or native.itemsize > 8:
         raise FileError(
-            f"{name} cannot hold voxels of type {wanted}. Convert them to integers or "
+            f"{name} cannot hold voxels of type {native}. Convert them to integers or "
             "floats first."
         )
-    return wanted
+    return native
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from napari_geosr.io.formats import known_suffix
 
-_BEGINNINGS = (
+_SIGNATURES = (
     (b"II*\x00", "a TIFF file"),
     (b"MM\x00*", "a TIFF file"),
     (b"II+\x00", "a BigTIFF file"),
@@ -49,7 +49,7 @@ def looks_like(path: Path) -> str:
     """File type according to the first bytes, in words: "it is a zip archive"."""
     with path.open("rb") as stream:
         head = stream.read(32)
-    for beginning, words in _BEGINNINGS:
+    for beginning, words in _SIGNATURES:
         if head.startswith(beginning):
             return f"it is {words}"
     text = head[:16].decode("ascii", errors="replace")

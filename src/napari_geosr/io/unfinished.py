@@ -1,4 +1,4 @@
-"""Unfinished files that stopped or killed runs left: resume them or remove them."""
+"""Unfinished files of stopped or killed runs: resume or remove them."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from napari_geosr.core.boxes import (
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
     n_voxels,
 )
 from napari_geosr.core.errors import ConfigError, FileError
@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.atomic import remove
 from napari_geosr.io.formats import ReadOptions
-from napari_geosr.io.hidden import asked_for, is_abandoned, leftovers
+from napari_geosr.io.hidden import is_abandoned, leftovers, with_user_names
 from napari_geosr.io.journal import (
     JOURNAL,
     JournalEntry,
@@ -34,7 +34,7 @@ class FileInUseError(ConfigError):
 
 
 def find_unfinished(out: Path) -> Volume:
-    """Read the unfinished file that an earlier run to `out` left.
+    """Read the unfinished file of an earlier run that wrote to `out`.
 
     Returns
     -------
@@ -59,20 +59,20 @@ def find_unfinished(out: Path) -> Volume:
     best = max(entries, key=lambda entry: entry.n_finished, default=None)
     stopped = incomplete_path(out)
     if stopped.exists():
-        kept = read_file(stopped, ReadOptions())
-        if best is None or best.n_finished <= _n_finished(kept):
-            return kept
+        volume = read_file(stopped, ReadOptions())
+        if best is None or best.n_finished <= _n_finished(volume):
+            return volume
     if best is None:
         raise ConfigError(
             f"There is no unfinished run of {out.name} to resume: neither "
             f"{stopped.name} nor a killed run that had finished part of it. "
             "Leave --continue out."
         )
-    return _of_a_killed_run(best)
+    return _read_killed_run(best)
 
 
-def left_unfinished(out: Path) -> Volume | None:
-    """The unfinished file of an earlier run to `out`, if there is a usable one.
+def usable_unfinished(out: Path) -> Volume | None:
+    """Return the unfinished file of an earlier run to `out`, if it is usable.
 
     Unusable files of killed runs are removed.
 
@@ -92,7 +92,7 @@ def left_unfinished(out: Path) -> Volume | None:
 
 
 def refuse_unfinished(out: Path, overwrite: bool) -> None:
-    """Raise `FileError` if a finished part of `out` by a killed run would be lost.
+    """Raise `FileError` if the part of `out` that a killed run finished would be lost.
 
     Raises
     ------
@@ -101,7 +101,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
     """
     clear(out)
     for entry in _entries(out):
-        if entry.is_running or entry.is_own:
+        if entry.is_running or entry.is_this_process:
             continue
         if overwrite:
             remove_with_journal(entry.part)
@@ -113,7 +113,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
 
 
 def refuse_stopped(out: Path, overwrite: bool) -> None:
-    """Raise `FileError` if a stopped run left part of `out`.
+    """Raise `FileError` if the part of `out` that a stopped run finished would be lost.
 
     Raises
     ------
@@ -141,15 +141,15 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
 
 
 def clear(out: Path) -> None:
-    """Remove files of `out` that dead processes left and that cannot be resumed."""
+    """Remove unfinished files of `out` from dead processes that cannot be resumed."""
     suffix = suffix_of(out)
     for part in leftovers(out, suffix):
         entry = read_journal(part)
         if is_abandoned(part) if entry is None else entry.is_useless:
             remove_with_journal(part)
-    for alone in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
-        part = alone.with_name(alone.name.removesuffix(JOURNAL))
-        if not part.exists() and is_abandoned(alone):
+    for journal in leftovers(journal_of(out), f"{suffix}{JOURNAL}"):
+        part = journal.with_name(journal.name.removesuffix(JOURNAL))
+        if not part.exists() and is_abandoned(journal):
             remove_journal(part)
 
 
@@ -169,14 +169,14 @@ def _entries(out: Path) -> Sequence[JournalEntry]:
     return [entry for entry in found if entry is not None]
 
 
-def _of_a_killed_run(entry: JournalEntry) -> Volume:
+def _read_killed_run(entry: JournalEntry) -> Volume:
     part = entry.part
     try:
         volume = read_file(part, ReadOptions())
     except FileError as error:
         raise ConfigError(
-            f"The unfinished {asked_for(part.name)} of an earlier run cannot be read. "
-            f"Delete it ({part.name}) and start from the beginning."
+            f"The unfinished {with_user_names(part.name)} of an earlier run cannot be "
+            f"read. Delete it ({part.name}) and start from the beginning."
         ) from error
     return volume.replace(provenance=history_of(entry, volume.provenance))
 
@@ -200,22 +200,23 @@ def history_of(
     history = tuple(entry.stamp.get("provenance") or otherwise)
     if not history:
         raise ConfigError(
-            f"The unfinished {asked_for(part.name)} of an earlier run does not record "
-            f"its settings: delete it ({part.name}) and start from the beginning."
+            f"The unfinished {with_user_names(part.name)} of an earlier run does not "
+            f"record its settings: delete it ({part.name}) and start from the "
+            "beginning."
         )
     last = {**history[-1], **entry.facts, "complete": False}
-    last["finished"] = boxes_for_the_record(entry.boxes)
+    last["finished"] = boxes_to_lists(entry.boxes)
     return (*history[:-1], last)
 
 
 def _n_finished(stopped: Volume) -> int:
     """Number of voxels that a stopped run has finished, according to its record."""
     last = stopped.provenance[-1] if stopped.provenance else {}
-    return sum(map(n_voxels, boxes_of_the_record(last.get("finished") or ())))
+    return sum(map(n_voxels, boxes_from_lists(last.get("finished") or ())))
 
 
 def _share(entry: JournalEntry) -> str:
-    """How much is finished, as the start of a noun phrase: ``"12 % of "``."""
+    """The finished share as the start of a noun phrase: ``"12 % of "``."""
     return _percent(entry.n_finished, entry.stamp.get("shape") or (0,))
 
 

@@ -113,7 +113,7 @@ def create(
         If `spec` contradicts itself.
     """
     spec = spec.checked(Path(path).name)
-    output = _begun(Path(path), spec, overwrite, continues)
+    output = _open_output(Path(path), spec, overwrite, continues)
     temporary = output.temporary
     try:
         try:
@@ -135,11 +135,11 @@ def create(
             remove_with_journal(temporary)
 
 
-def _begun(
+def _open_output(
     path: Path, spec: OutputSpec, overwrite: bool, continues: Path | None
 ) -> Output:
     """A file to be filled: new, or one that a killed run left unfinished."""
-    entry = None if continues is None else _resumable(path, spec, continues)
+    entry = None if continues is None else _resumable_journal(path, spec, continues)
     needed = spec.nbytes if entry is None else 0
     target = _checked_output(path, overwrite, needed, continues is not None)
     written_as = format_that_writes(target)
@@ -149,35 +149,35 @@ def _begun(
     if entry is not None:
         paths = OutputPaths(target, entry.part, incomplete_path(target))
         with explained(target):
-            again = written_as.reopened(paths, spec)
-        if again is not None:
-            again.is_reopened = True
-            again.adopt(entry.boxes)
-            return again
+            reopened = written_as.reopened(paths, spec)
+        if reopened is not None:
+            reopened.is_reopened = True
+            reopened.adopt(entry.boxes)
+            return reopened
     temporary = temporary_sibling(target, suffix)
     try:
         with explained(target):
             paths = OutputPaths(target, temporary, incomplete_path(target))
             output = written_as.output(paths, spec)
-        output.note = " ".join(filter(None, (output.note, _of_leftovers(left))))
+        output.note = " ".join(filter(None, (output.note, _note_on_leftovers(left))))
     except BaseException:
         remove(temporary)
         raise
     return output
 
 
-def _resumable(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
+def _resumable_journal(path: Path, spec: OutputSpec, part: Path) -> JournalEntry | None:
     """The journal of a killed run's unfinished file, if begun with this `spec`."""
     if part not in leftovers(path, suffix_of(path)):
         return None
     entry = read_journal(part)
     if entry is None:
         return None
-    ours, theirs = (
+    new_stamp, old_stamp = (
         {key: value for key, value in stamp.items() if key != "provenance"}
         for stamp in (spec.stamp.to_dict(), entry.stamp)
     )
-    return entry if ours == theirs else None
+    return entry if new_stamp == old_stamp else None
 
 
 def write(
@@ -188,7 +188,7 @@ def write(
     kind: str | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Path:
-    """Write a volume atomically, block by block; a lazy one is never loaded whole.
+    """Write a volume atomically, block by block; lazy volumes are not loaded.
 
     Parameters
     ----------
@@ -205,17 +205,21 @@ def write(
     Returns
     -------
     Path
-        Where it was written.
+        Path of the file.
 
     Raises
     ------
     FileError
         As in `create`.
     Cancelled
-        If stopped; nothing is left at `path` that was not there before.
+        If stopped; `path` is then unchanged.
     """
     target = Path(path).expanduser()
-    if volume.source is not None and _same(volume.source, target) and volume.is_lazy:
+    if (
+        volume.source is not None
+        and _is_same_file(volume.source, target)
+        and volume.is_lazy
+    ):
         raise ConfigError(
             f"{volume.name!r} is read from {target} while it is written. Write to "
             "another name."
@@ -226,11 +230,11 @@ def write(
     return target
 
 
-def _same(source: Path, target: Path) -> bool:
+def _is_same_file(source: Path, target: Path) -> bool:
     return target.exists() and source.exists() and source.samefile(target)
 
 
-def _of_leftovers(left: Sequence[Path]) -> str:
+def _note_on_leftovers(left: Sequence[Path]) -> str:
     """A note on unfinished files; they stay, as another run may be writing them."""
     if not left:
         return ""
@@ -265,16 +269,16 @@ def _finish(output: Output, overwrite: bool) -> None:
     except Exception as error:
         output.close()
         kept = _move_aside(output, output.incomplete_path)
-        raise FileError(_with_kept(error, "The unfinished file", kept)) from error
+        raise FileError(_with_location(error, "The unfinished file", kept)) from error
     try:
         with explained(output.path):
             move_into_place(output.temporary, output.path, overwrite)
     except FileError as error:
         kept = _move_aside(output, _free_name(output.path))
-        raise FileError(_with_kept(error, "The finished file", kept)) from error
+        raise FileError(_with_location(error, "The finished file", kept)) from error
 
 
-def _with_kept(error: Exception, what: str, kept: Path) -> str:
+def _with_location(error: Exception, what: str, kept: Path) -> str:
     """The error followed by where the file is kept, if it still exists."""
     if kept.exists():
         return f"{error} {what} is kept as {kept.name}."

@@ -9,10 +9,10 @@ import threading
 from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.local import turn
-from napari_geosr.jobs.run import is_helper, run_steps
+from napari_geosr.jobs.run import is_worker, run_steps
 
 #: Maximum time in seconds for which the starting process still holds the job.
-_LONGEST_START = 5.0
+_MAX_START_SECONDS = 5.0
 
 
 def main(folder: str) -> int:
@@ -20,15 +20,15 @@ def main(folder: str) -> int:
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     job = JobFolder(folder)
-    if is_helper():  # of `accelerate launch`: the first process owns the folder
+    if is_worker():  # of `accelerate launch`: the first process owns the folder
         return _run(job, stop)
     try:
-        with job.hold(_LONGEST_START):
-            job.take("queued")
-            with turn(job, stop.is_set) as wish:
-                if wish:
+        with job.hold(_MAX_START_SECONDS):
+            job.claim("queued")
+            with turn(job, stop.is_set) as request:
+                if request:
                     job.clear_request()
-                    job.set_state("cancelled" if wish == "cancel" else "paused")
+                    job.set_state("cancelled" if request == "cancel" else "paused")
                     return 0
                 return _run(job, stop)
     except JobError as error:

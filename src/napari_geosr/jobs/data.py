@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from platformdirs import user_data_path
 
 from napari_geosr import io
 from napari_geosr.core.errors import Cancelled, ConfigError, FileError, VolumeError
@@ -23,8 +24,6 @@ _COMPARED_BYTES = 2**24
 
 def jobs_folder() -> Path:
     """Default parent folder of job folders."""
-    from platformdirs import user_data_path
-
     return user_data_path("napari-geosr", appauthor=False) / "jobs"
 
 
@@ -85,7 +84,7 @@ def write_into_job(
     FileError
         If it cannot be written.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -97,7 +96,7 @@ def write_into_job(
     return io.write(volume, path, should_stop=should_stop)
 
 
-def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
+def equals_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     """Whether the source file of a layer holds exactly the volume it shows.
 
     Geometry and all voxels must agree: the layer may have been edited, may be one
@@ -106,34 +105,34 @@ def is_its_file(volume: Volume, should_stop: ShouldStop = never_stop) -> bool:
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     # File warnings come from the file itself, so they are no change.
     if volume.source is None or volume.metadata.keys() - {FILE_WARNINGS}:
         return False
     try:
         file = io.read(volume.source)
-        same = (
+        is_same = (
             file.axes == volume.axes
             and file.shape == volume.shape
             and file.dtype == volume.dtype
             and file.unit == volume.unit
             and np.allclose(file.voxel_size, volume.voxel_size, rtol=1e-6)
         )
-        return same and same_voxels(file.data, volume.data, should_stop)
+        return is_same and same_voxels(file.data, volume.data, should_stop)
     except (FileError, VolumeError, ConfigError):
         return False
 
 
-def same_voxels(one: Any, other: Any, should_stop: ShouldStop = never_stop) -> bool:
+def same_voxels(first: Any, second: Any, should_stop: ShouldStop = never_stop) -> bool:
     """Compare slab by slab, as the arrays may not fit into memory."""
-    per_slice = max(1, math.prod(one.shape[1:]) * one.dtype.itemsize)
+    per_slice = max(1, math.prod(first.shape[1:]) * first.dtype.itemsize)
     depth = max(1, _COMPARED_BYTES // per_slice)
-    for first in range(0, one.shape[0], depth):
+    for start in range(0, first.shape[0], depth):
         if should_stop():
             raise Cancelled("Cancelled.")
-        slab = slice(first, first + depth)
-        a, b = np.asarray(one[slab]), np.asarray(other[slab])
+        slab = slice(start, start + depth)
+        a, b = np.asarray(first[slab]), np.asarray(second[slab])
         if not np.array_equal(a, b, equal_nan=a.dtype.kind in "fc"):
             return False
     return True

@@ -31,7 +31,7 @@ _POLL_SECONDS = 0.1
 _REPORTS, _SECONDS = 6, 5.0
 #: Seconds: maximum lifetime of the process; grace period for a requested stop; interval
 #: between checks whether its parent still exists.
-_LONGEST, _GRACE, _LOOK = 1800.0, 10.0, 1.0
+_MAX_LIFETIME, _GRACE_PERIOD, _CHECK_INTERVAL = 1800.0, 10.0, 1.0
 
 
 @dataclass(frozen=True)
@@ -46,14 +46,14 @@ class TrainingEstimate:
         Memory used in bytes; GPU memory if it trained on a GPU.
     steps : int
         Number of steps timed.
-    beside : tuple of str
+    concurrent : tuple of str
         Names of other trainings that were running on this machine meanwhile.
     """
 
     seconds: float
     memory: int
     steps: int
-    beside: tuple[str, ...] = ()
+    concurrent: tuple[str, ...] = ()
 
 
 def estimate_steps(
@@ -75,12 +75,12 @@ def estimate_steps(
     JobError
         If the job fails, with its reason.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     yield StageStarted(message="Timing a few steps")
     with tempfile.TemporaryDirectory(prefix="napari-geosr-") as folder:
         job = JobFolder.create(Path(folder) / "job", values, name="estimate")
-        began, beside = time.time(), _running_here()
+        began, concurrent = time.time(), _running_trainings()
         process = subprocess.Popen(
             _command(job),
             stdin=subprocess.DEVNULL,
@@ -97,9 +97,9 @@ def estimate_steps(
         finally:
             process.kill()
             process.wait()
-        result = _judge(job, began)
-    others = dict.fromkeys((*beside, *_running_here()))
-    return replace(result, beside=tuple(others))
+        result = _evaluate(job, began)
+    all_concurrent = dict.fromkeys((*concurrent, *_running_trainings()))
+    return replace(result, concurrent=tuple(all_concurrent))
 
 
 def _command(job: JobFolder) -> list[str]:
@@ -107,7 +107,7 @@ def _command(job: JobFolder) -> list[str]:
     return [sys.executable, "-P", "-m", module, str(job.path), str(os.getpid())]
 
 
-def _running_here() -> tuple[str, ...]:
+def _running_trainings() -> tuple[str, ...]:
     """Names of the trainings running on this machine."""
     return tuple(
         status.name
@@ -126,7 +126,7 @@ def _is_enough(job: JobFolder, process: subprocess.Popen[bytes]) -> bool:
     )
 
 
-def _judge(job: JobFolder, began: float) -> TrainingEstimate:
+def _evaluate(job: JobFolder, began: float) -> TrainingEstimate:
     events, _ = job.events()
     reports = [e for e in events if e["event"] == "progress"]
     if not reports:
@@ -163,7 +163,7 @@ class _ParentWatch:
     """
 
     def __init__(self, parent: int) -> None:
-        self._end = time.monotonic() + _LONGEST
+        self._end = time.monotonic() + _MAX_LIFETIME
         try:
             self._parent: psutil.Process | None = psutil.Process(parent)
         except psutil.NoSuchProcess:
@@ -171,9 +171,9 @@ class _ParentWatch:
         threading.Thread(target=self._watch, name="parent", daemon=True).start()
 
     def __call__(self) -> bool:
-        return time.monotonic() > self._end or not self._is_wanted()
+        return time.monotonic() > self._end or not self._is_parent_alive()
 
-    def _is_wanted(self) -> bool:
+    def _is_parent_alive(self) -> bool:
         parent = self._parent
         try:
             # is_running detects a reused process ID.
@@ -187,17 +187,16 @@ class _ParentWatch:
 
     def _watch(self) -> None:
         while not self():
-            time.sleep(_LOOK)
-        time.sleep(_GRACE)
+            time.sleep(_CHECK_INTERVAL)
+        time.sleep(_GRACE_PERIOD)
         os._exit(1)
 
 
 def main(folder: str, parent: int) -> int:
     """Run the job in `folder` immediately, as long as the process `parent` exists."""
-    alone = _ParentWatch(parent)
-
+    should_stop = _ParentWatch(parent)
     try:
-        for _ in run_steps(JobFolder(folder), should_stop=alone):
+        for _ in run_steps(JobFolder(folder), should_stop=should_stop):
             pass
     except GeoSRError as error:
         return error.exit_code

@@ -16,12 +16,12 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
 
 #: Largest count that a widget can show, and latest valid time stamp.
-_MOST, _LATEST = 2**31 - 1, 2.0**37
+_MAX_COUNT, _MAX_TIME = 2**31 - 1, 2.0**37
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 
 
-def mapping(text: str | bytes) -> AnyDict:
+def parse_mapping(text: str | bytes) -> AnyDict:
     """Parse a JSON object.
 
     Raises
@@ -29,49 +29,49 @@ def mapping(text: str | bytes) -> AnyDict:
     ValueError
         If it is damaged or not an object.
     """
-    found = load_json(text)  # whose ConfigError is a ValueError
-    if not isinstance(found, dict):
+    values = load_json(text)  # whose ConfigError is a ValueError
+    if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
-    return found
+    return values
 
 
 def number(value: Any) -> float:
     """`value` if it is a finite non-negative number, such as a time; otherwise 0."""
-    return float(value) if _is_finite(value) and 0 <= value <= _LATEST else 0.0
+    return float(value) if _is_finite(value) and 0 <= value <= _MAX_TIME else 0.0
 
 
 def count(value: Any) -> int:
     """`value` if it is a valid step count or process ID; otherwise 0."""
-    return int(value) if _is_finite(value) and 0 <= value <= _MOST else 0
+    return int(value) if _is_finite(value) and 0 <= value <= _MAX_COUNT else 0
 
 
 def event(line: bytes) -> AnyDict | None:
     """Return the event on a line, or None if a field of its kind is missing."""
     try:
-        found = mapping(line)
+        values = parse_mapping(line)
     except ValueError:
         return None
-    kind = found.get("event")
-    if not isinstance(kind, str) or not _is_finite(found.get("time")):
+    kind = values.get("event")
+    if not isinstance(kind, str) or not _is_finite(values.get("time")):
         return None
     if kind == "progress":
-        return _progress(found)
-    if kind in ("preview", "checkpoint") and not _is_step(found.get("step")):
+        return _progress(values)
+    if kind in ("preview", "checkpoint") and not _is_step(values.get("step")):
         return None
-    if kind in ("warning", "stage") and not isinstance(found.get("message"), str):
+    if kind in ("warning", "stage") and not isinstance(values.get("message"), str):
         return None
-    return found
+    return values
 
 
-def _progress(found: AnyMapping) -> AnyDict | None:
-    total, losses = found.get("total", 0), found.get("losses", {})
-    if not (_is_step(found.get("step")) and _is_step(total)):
+def _progress(values: AnyMapping) -> AnyDict | None:
+    total, losses = values.get("total", 0), values.get("losses", {})
+    if not (_is_step(values.get("step")) and _is_step(total)):
         return None
     if not isinstance(losses, dict):
         return None
     known = {name: value for name, value in losses.items() if _is_number(value)}
-    odd = {k for k in _FIGURES if not _is_finite(found.get(k))}
-    kept = {k: (None if k in odd else v) for k, v in found.items()}
+    invalid = {k for k in _FIGURES if not _is_finite(values.get(k))}
+    kept = {k: (None if k in invalid else v) for k, v in values.items()}
     return kept | {"total": total, "losses": known}
 
 
@@ -87,7 +87,7 @@ def _is_finite(value: Any) -> bool:
 
 
 def _is_step(value: object) -> bool:
-    return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MOST
+    return isinstance(value, int) and _is_finite(value) and 0 <= value <= _MAX_COUNT
 
 
 def result(
@@ -111,7 +111,7 @@ def result(
     path = folder / named
     try:
         real = path.resolve()
-        if real.is_relative_to(folder) or _is_model_before(real, values):
+        if real.is_relative_to(folder) or _is_initial_model(real, values):
             return path, ""
     except (OSError, RuntimeError, ValueError):  # circular links, invalid characters
         pass
@@ -121,17 +121,17 @@ def result(
     )
 
 
-def _is_model_before(path: Path, values: AnyMapping) -> bool:
+def _is_initial_model(path: Path, values: AnyMapping) -> bool:
     """Whether this is the initial model of a training, by its path or in the zoo."""
-    begun = values.get("training", {}).get("from_model")
-    if isinstance(begun, str) and Path(begun).expanduser().resolve() == path:
+    initial = values.get("training", {}).get("from_model")
+    if isinstance(initial, str) and Path(initial).expanduser().resolve() == path:
         return zoo.is_bundle(path)
     folders = (zoo.bundled_folder(), zoo.user_folder())
     return any(path.parent == folder.resolve() for folder in folders)
 
 
-def moved(values: object, old: str, new: str) -> Any:
-    """`values` with every path inside the folder `old` moved to `new`.
+def relocate_paths(values: object, old: str, new: str) -> Any:
+    """Return `values` with every path inside the folder `old` changed to `new`.
 
     Parameters
     ----------
@@ -148,9 +148,9 @@ def moved(values: object, old: str, new: str) -> Any:
     if old in ("", new):
         return values
     if isinstance(values, dict):
-        return {key: moved(value, old, new) for key, value in values.items()}
+        return {key: relocate_paths(value, old, new) for key, value in values.items()}
     if isinstance(values, list):
-        return [moved(value, old, new) for value in values]
+        return [relocate_paths(value, old, new) for value in values]
     if not isinstance(values, str):
         return values
     begins = values[: len(old)] == old

@@ -36,7 +36,7 @@ from napari_geosr.core.errors import ConfigError, FileError, JobError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
-from napari_geosr.jobs.facts import moved
+from napari_geosr.jobs.facts import relocate_paths
 
 if TYPE_CHECKING:
     from filelock import FileLock
@@ -62,7 +62,7 @@ SCHEMA_VERSION = 1
 _STATE_FILE, _CONFIG_FILE, _EVENTS_FILE = "job.json", "config.yaml", "events.jsonl"
 _LOCK_FILE, _SEEN_FILE = "lock", "seen"
 #: Seconds without a heartbeat after which a job on another host counts as interrupted.
-_SILENCE = 180.0
+_MAX_SILENCE = 180.0
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ class JobFolder:
         values: AnyMapping,
         *,
         name: str,
-        is_mine: bool = False,
+        allow_existing: bool = False,
     ) -> JobFolder:
         """Create the folder of a new job with the settings `values`.
 
         Parameters
         ----------
-        is_mine : bool
+        allow_existing : bool
             Whether the caller created the folder for this job; it may contain data.
 
         Raises
@@ -158,7 +158,7 @@ class JobFolder:
         """
         folder = Path(path).expanduser().resolve()
         taken = folder.exists() and (not folder.is_dir() or any(folder.iterdir()))
-        if taken and not is_mine:
+        if taken and not allow_existing:
             raise FileError(
                 f"{path} already exists and is not empty. Choose another folder, or "
                 "resume the job in it (napari-geosr jobs resume)."
@@ -196,7 +196,7 @@ class JobFolder:
             )
         if not isinstance(values.get("training", {}), dict):
             raise JobError(f"{path}: 'training' is not a mapping of settings.")
-        found: AnyDict = moved(values, self._place(), str(self.path))
+        found: AnyDict = relocate_paths(values, self._old_path(), str(self.path))
         return found
 
     def replace_values(self, values: AnyMapping) -> None:
@@ -208,26 +208,27 @@ class JobFolder:
             If it cannot be written; the old contents are kept.
         """
         # Store paths as at the original location: one atomic write, no second file.
-        written = moved(dict(values), str(self.path), self._place() or str(self.path))
+        path = str(self.path)
+        written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)
 
     @property
-    def is_where_it_was_made(self) -> bool:
+    def was_created_here(self) -> bool:
         """Whether the job was created here, rather than copied from elsewhere."""
-        return self._place() == str(self.path)
+        return self._old_path() == str(self.path)
 
-    def _place(self) -> str:
+    def _old_path(self) -> str:
         """Path of the folder when the job was created; empty if unknown."""
         place = self._facts().get("place")
-        return place if isinstance(place, str) and _is_place(place) else ""
+        return place if isinstance(place, str) and _is_absolute(place) else ""
 
     # State and progress
 
     def _facts(self) -> AnyDict:
         """Contents of ``job.json``; empty if it cannot be read."""
-        return self._facts_or_fault()[0]
+        return self._facts_and_error()[0]
 
-    def _facts_or_fault(self) -> tuple[AnyDict, str]:
+    def _facts_and_error(self) -> tuple[AnyDict, str]:
         """Contents of ``job.json``, and what is wrong if it is damaged."""
         try:
             return self._read_facts(), ""
@@ -242,9 +243,9 @@ class JobFolder:
 
     def _read_facts(self) -> AnyDict:
         path = self.path / _STATE_FILE
-        return reading.mapping(atomic.patiently(path.read_bytes))
+        return reading.parse_mapping(atomic.retry_if_not_permitted(path.read_bytes))
 
-    def _facts_to_keep(self) -> AnyDict:
+    def _facts_for_update(self) -> AnyDict:
         """Contents of ``job.json``, in order to update it.
 
         Raises
@@ -267,7 +268,7 @@ class JobFolder:
             atomic.move_into_place(path, aside, overwrite=True)
             return dict(self._written)
 
-    def is_certain(self) -> bool:
+    def is_verified(self) -> bool:
         """Whether this folder is a job: other programs write a config.yaml too."""
         facts = self._facts()
         return (
@@ -280,7 +281,7 @@ class JobFolder:
         """Update the state and some facts atomically; other facts are kept."""
         self._replace({"state": state, **facts})
 
-    def beat(self, **facts: Any) -> None:
+    def send_heartbeat(self, **facts: Any) -> None:
         """Update the heartbeat and facts, such as steps done, in one write."""
         self._replace(facts)
 
@@ -288,7 +289,7 @@ class JobFolder:
         with self._writing:  # heartbeats come from another thread
             path = self.path / _STATE_FILE
             with atomic.explained(path):
-                known = self._facts_to_keep() | {**facts, "updated": time.time()}
+                known = self._facts_for_update() | {**facts, "updated": time.time()}
             atomic.write_text(path, json.dumps(known), overwrite=True, durable=False)
             self._written = known
 
@@ -297,9 +298,9 @@ class JobFolder:
 
         This never raises, whatever the folder contains: invalid values are ignored.
         """
-        facts, damaged = self._facts_or_fault()
+        facts, damaged = self._facts_and_error()
         state: State = _state(facts) or "interrupted"
-        if state in ALIVE and reading.count(facts.get("pid")) and not _lives(facts):
+        if state in ALIVE and reading.count(facts.get("pid")) and not _is_alive(facts):
             state = "interrupted"
         values, message = AnyDict(), str(facts.get("message", "")) or damaged
         try:
@@ -349,7 +350,7 @@ class JobFolder:
             try:
                 self._lock.acquire(timeout=wait)
             except Timeout as error:
-                raise JobError(self._held_sentence()) from error
+                raise JobError(self._lock_message()) from error
         try:
             yield
         finally:
@@ -362,7 +363,7 @@ class JobFolder:
         # Another thread may close the generator that holds the lock.
         return FileLock(self.path / _LOCK_FILE, thread_local=False)
 
-    def _held_sentence(self) -> str:
+    def _lock_message(self) -> str:
         status = self.status()
         which = f" (process {status.pid} on {status.host})" if status.pid else ""
         return (
@@ -370,7 +371,7 @@ class JobFolder:
             "cancel it instead."
         )
 
-    def take(self, state: State) -> None:
+    def claim(self, state: State) -> None:
         """Record that this process runs the job; call this while holding it.
 
         Raises
@@ -379,7 +380,7 @@ class JobFolder:
             If it is done, or a process on another host sends heartbeats: not every
             network drive shares locks between hosts.
         """
-        self.refuse_done()
+        self.check_not_done()
         status = self.status()
         if status.is_alive and status.pid and status.host != socket.gethostname():
             raise JobError(
@@ -393,11 +394,11 @@ class JobFolder:
             state,
             pid=os.getpid(),
             host=socket.gethostname(),
-            started=processes.own_start(),
+            started=processes.own_start_time(),
             message="",
         )
 
-    def refuse_done(self) -> None:
+    def check_not_done(self) -> None:
         """Raise `JobError` if the job has finished or its state is unreadable."""
         status = self.status()
         if status.state == "unreadable":
@@ -416,7 +417,7 @@ class JobFolder:
         path = self.path / "request"
         atomic.write_text(path, what, overwrite=True, durable=False)
 
-    def requested(self) -> str:
+    def pending_request(self) -> str:
         """Return the current request, or an empty string."""
         try:
             return (self.path / "request").read_text(encoding="utf-8")
@@ -427,7 +428,7 @@ class JobFolder:
         """Delete the current request."""
         path = self.path / "request"
         with atomic.explained(path):
-            atomic.patiently(lambda: path.unlink(missing_ok=True))
+            atomic.retry_if_not_permitted(lambda: path.unlink(missing_ok=True))
 
     # Events
 
@@ -438,7 +439,7 @@ class JobFolder:
         with atomic.explained(path), _for_appending(path) as stream:
             stream.write(line.encode() + b"\n")
 
-    def events(self, offset: int = 0, most: int = -1) -> tuple[list[AnyDict], int]:
+    def events(self, offset: int = 0, max_bytes: int = -1) -> tuple[list[AnyDict], int]:
         """Return the events from byte `offset` on, and the next offset.
 
         A line that is still being written is left for the next call; damaged and
@@ -446,14 +447,14 @@ class JobFolder:
 
         Parameters
         ----------
-        most : int
+        max_bytes : int
             Maximum number of bytes to read, for callers that must not block on a long
             log; it must exceed the length of a line. By default all.
         """
         try:
             with (self.path / _EVENTS_FILE).open("rb") as stream:
                 stream.seek(offset)
-                content = stream.read(most)
+                content = stream.read(max_bytes)
         except OSError:
             return [], offset
         end = content.rfind(b"\n") + 1
@@ -466,8 +467,8 @@ class JobFolder:
         return self.path / "previews" / "latest.tif"
 
 
-def _is_place(text: str) -> bool:
-    """Whether this is an absolute path on any system, but not a root."""
+def _is_absolute(text: str) -> bool:
+    """Whether this is an absolute path on any system, but not a root folder."""
     kinds = (PurePosixPath(text), PureWindowsPath(text))
     return any(path.is_absolute() and path.name for path in kinds)
 
@@ -492,8 +493,8 @@ def _state(facts: AnyMapping) -> State | None:
     return cast("State", state) if known else None
 
 
-def _lives(facts: AnyMapping) -> bool:
+def _is_alive(facts: AnyMapping) -> bool:
     if facts.get("host") != socket.gethostname():
-        return time.time() - reading.number(facts.get("updated")) < _SILENCE
+        return time.time() - reading.number(facts.get("updated")) < _MAX_SILENCE
     started = reading.number(facts.get("started"))
-    return processes.still_runs(reading.count(facts.get("pid")), started)
+    return processes.is_process_running(reading.count(facts.get("pid")), started)

@@ -34,7 +34,7 @@ from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.job import RestoreInput, RestoreJob
 
 #: Maximum number of characters of a layer's name used in a job's name.
-_LONGEST_NAME = 40
+_MAX_NAME_LENGTH = 40
 
 MakeJob = Callable[[Path, ShouldStop], Generator[Step, None, Job]]
 
@@ -66,13 +66,13 @@ class LayerVolume:
             If there are no such settings.
         """
         volume = self.volume
-        said: dict[str, Any] = {k: int(v) for k, v in self.position.items()}
+        values: dict[str, Any] = {k: int(v) for k, v in self.position.items()}
         if volume.has_physical_size:
-            said |= {"voxel_size": volume.voxel_size, "unit": volume.unit}
+            values |= {"voxel_size": volume.voxel_size, "unit": volume.unit}
         for key, name in (("dataset", "dataset"), (AXES_GIVEN, "axes")):
             if key in volume.metadata:
-                said[name] = str(volume.metadata[key])
-        return InputConfig.create(**said)
+                values[name] = str(volume.metadata[key])
+        return InputConfig.create(**values)
 
     def is_in_file(self) -> bool:
         """Whether the file holds the layer's data, judged by a sample of planes."""
@@ -103,24 +103,24 @@ class StoppedRestoration:
 
     Attributes
     ----------
-    of : LayerVolume
+    input : LayerVolume
         What is restored.
     known_by_voxels : bool
         Whether the run identified it by its voxels rather than by a file.
-    left, left_deviation : Volume or None
+    finished_part, part_deviation : Volume or None
         The finished part and its standard deviations.
     """
 
-    of: LayerVolume
+    input: LayerVolume
     settings: RestoreConfig
     known_by_voxels: bool
-    left: Volume | None = None
-    left_deviation: Volume | None = None
+    finished_part: Volume | None = None
+    part_deviation: Volume | None = None
 
     @property
     def name(self) -> str:
         """Of the job."""
-        return plain_name(f"{self.of.volume.name}_{Path(self.settings.model).stem}")
+        return plain_name(f"{self.input.volume.name}_{Path(self.settings.model).stem}")
 
     def job_steps(
         self, folder: Path, should_stop: ShouldStop
@@ -133,28 +133,28 @@ class StoppedRestoration:
             If something cannot be written.
         """
         path, reading = yield from _file_steps(
-            self.of, folder / "data" / "scan.ome.zarr", should_stop
+            self.input, folder / "data" / "scan.ome.zarr", should_stop
         )
-        left, left_deviation = self.left, self.left_deviation
-        is_written = path != self.of.volume.source and path.is_relative_to(folder)
+        finished_part, part_deviation = self.finished_part, self.part_deviation
+        is_written = path != self.input.volume.source and path.is_relative_to(folder)
         data = RestoreInput(
             volume=path,
             reading=reading,
-            title=self.of.volume.name,
-            whole=self.of.whole,
+            title=self.input.volume.name,
+            whole=self.input.whole,
             known_by_voxels=self.known_by_voxels or is_written,
         )
         if is_written:  # its data type may differ from the layer's
             known = array_checksum(data.open().data)
-            left, left_deviation = (
-                None if each is None else _of_input(each, known)
-                for each in (left, left_deviation)
+            finished_part, part_deviation = (
+                None if each is None else _with_input_checksum(each, known)
+                for each in (finished_part, part_deviation)
             )
-        part = yield from _part_steps(left, folder / "data" / "part.zarr")
+        part = yield from _part_steps(finished_part, folder / "data" / "part.zarr")
         deviation = None
         if part is not None and self.settings.uncertainty != "none":
             deviation = yield from _part_steps(
-                left_deviation, folder / "data" / "deviation.zarr"
+                part_deviation, folder / "data" / "deviation.zarr"
             )
         return RestoreJob(
             name=self.name,
@@ -175,7 +175,7 @@ class StoppedReconstruction:
         The file of the scan.
     reading : mapping
         Fields of `ProjectionsInput`.
-    left : Volume or None
+    finished_part : Volume or None
         The finished part.
     """
 
@@ -183,7 +183,7 @@ class StoppedReconstruction:
     projections: Path
     reading: Mapping[str, Any]
     settings: ReconstructConfig
-    left: Volume | None = None
+    finished_part: Volume | None = None
 
     @property
     def name(self) -> str:
@@ -200,7 +200,7 @@ class StoppedReconstruction:
         GeoSRError
             If something cannot be written.
         """
-        part = yield from _part_steps(self.left, folder / "data" / "part.zarr")
+        part = yield from _part_steps(self.finished_part, folder / "data" / "part.zarr")
         return ReconstructJob(
             name=self.name,
             projections=self.projections.resolve(),
@@ -240,13 +240,13 @@ class StoppedMeasurement:
             If something cannot be written.
         """
         inputs = {}
-        for role, given in self.volumes.items():
+        for role, layer in self.volumes.items():
             # Messages name a volume by its file.
-            name = plain_name(given.volume.name)
+            name = plain_name(layer.volume.name)
             target = folder / "data" / role / f"{name}.ome.zarr"
-            path, reading = yield from _file_steps(given, target, should_stop)
+            path, reading = yield from _file_steps(layer, target, should_stop)
             inputs[role] = MeasureInput(
-                volume=path, reading=reading, title=given.volume.name
+                volume=path, reading=reading, title=layer.volume.name
             )
         return MeasureJob(name=self.name, settings=self.settings, **inputs)
 
@@ -287,16 +287,18 @@ def job_from_run_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so; the folder is removed.
+        If `should_stop` returns True; the folder is removed.
     GeoSRError
         With a one-sentence message, if something cannot be written; the folder is
         removed. Once created, the job is kept even if its process cannot be started.
     """
     with removed_on_failure(new_folder(parent, run.name)) as folder:
         made = yield from run.job_steps(folder, should_stop)
-        if should_stop():  # the last chance: from here on the job exists
+        if should_stop():  # checked last before the job exists
             raise Cancelled("Cancelled.")
-        job = JobFolder.create(folder, made.to_values(), name=run.name, is_mine=True)
+        job = JobFolder.create(
+            folder, made.to_values(), name=run.name, allow_existing=True
+        )
         job.set_state("paused", done=progress[0], total=progress[1])
         index.register(job)
     if start:
@@ -305,34 +307,36 @@ def job_from_run_steps(
 
 
 def plain_name(text: str) -> str:
-    """A name that is safe for folders, files and the command line."""
+    """Return a name that is safe for folders, files and the command line."""
     words = re.sub(r"[^\w.-]+", "_", text).strip("_.")
-    return words[:_LONGEST_NAME].strip("_.") or "run"
+    return words[:_MAX_NAME_LENGTH].strip("_.") or "run"
 
 
 def _file_steps(
-    given: LayerVolume, path: Path, should_stop: ShouldStop
+    layer: LayerVolume, path: Path, should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Path, InputConfig]]:
-    """A volume's file, written if it has none, and the settings to open it."""
-    volume = given.volume
-    if volume.source is not None and given.is_in_file():
-        return volume.source.resolve(), given.reading()
+    """Return a volume's file, written if it has none, and the settings to open it."""
+    volume = layer.volume
+    if volume.source is not None and layer.is_in_file():
+        return volume.source.resolve(), layer.reading()
     yield StageStarted(message=f"Writing {volume.name!r} into the job")
     # All data types are preserved: masks as 0 and 1, and 64-bit labels.
     written = write_into_job(volume.replace(source=None), path, should_stop)
     return written, InputConfig()
 
 
-def _of_input(left: Volume, checksum: str) -> Volume:
-    """A part whose record identifies its input by the voxels stored in the job."""
-    *earlier, last = left.provenance
+def _with_input_checksum(finished_part: Volume, checksum: str) -> Volume:
+    """Record in a part's provenance the checksum of the input stored in the job."""
+    *earlier, last = finished_part.provenance
     inputs = dict(last.get("inputs") or {})
     inputs["input"] = {**(inputs.get("input") or {}), "checksum": checksum}
-    return left.replace(provenance=(*earlier, {**last, "inputs": inputs}))
+    return finished_part.replace(provenance=(*earlier, {**last, "inputs": inputs}))
 
 
-def _part_steps(left: Volume | None, path: Path) -> Generator[Step, None, Path | None]:
-    if left is None:
+def _part_steps(
+    finished_part: Volume | None, path: Path
+) -> Generator[Step, None, Path | None]:
+    if finished_part is None:
         return None
     yield StageStarted(message="Keeping what is finished")
-    return storage.keep_part(left, path)
+    return storage.keep_part(finished_part, path)

@@ -10,15 +10,17 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from platformdirs import user_state_path
+
 from napari_geosr.core.errors import FileError, JobError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.io import atomic
 from napari_geosr.jobs import facts as reading
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.own_files import foreign_files, own_files
+from napari_geosr.jobs.job_files import foreign_files, job_files
 
 #: Maximum number of files named in a message.
-_SHOWN = 3
+_MAX_NAMES = 3
 #: Displayed names of states that are not self-explanatory.
 STATE_WORDS = {
     "queued": "waiting",
@@ -29,8 +31,6 @@ STATE_WORDS = {
 
 def index_folder() -> Path:
     """Folder of the list of known jobs."""
-    from platformdirs import user_state_path
-
     return user_state_path("napari-geosr", appauthor=False) / "jobs"
 
 
@@ -85,7 +85,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
         If a process runs it, something cannot be deleted, the folder may not be a job,
         or it contains files that are not the job's: then nothing is deleted.
     """
-    if not job.is_certain():
+    if not job.is_verified():
         raise JobError(
             f"{job.path} was not deleted: its job.json is missing or damaged, or its "
             "config.yaml names no operation, so it may not be a job. If it is one, "
@@ -98,14 +98,14 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     if foreign and not keep_foreign:
         raise JobError(
             f"{job.path} also holds files that are not part of the job: "
-            f"{names_of(foreign)}. Move them to another folder first, or delete only "
-            "the job's own files (--force)."
+            f"{format_names(foreign)}. Move them to another folder first, or delete "
+            "only the job's own files (--force)."
         )
     with job.hold():
         pass  # its process may have just started or be ending
     try:
         if foreign:
-            _delete_own(job.path)
+            _delete_job_files(job.path)
         else:
             shutil.rmtree(job.path)
     except OSError as error:
@@ -117,16 +117,16 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     return foreign
 
 
-def names_of(files: Sequence[Path]) -> str:
-    """The first of some files and the number of others, for messages."""
-    first = ", ".join(str(path) for path in files[:_SHOWN])
-    more = len(files) - _SHOWN
+def format_names(files: Sequence[Path]) -> str:
+    """Name the first few files and the number of others, for messages."""
+    first = ", ".join(str(path) for path in files[:_MAX_NAMES])
+    more = len(files) - _MAX_NAMES
     return first if more <= 0 else f"{first} and {more} more"
 
 
-def _delete_own(folder: Path) -> None:
+def _delete_job_files(folder: Path) -> None:
     """Delete the files that jobs write, and folders left empty."""
-    for path in own_files(folder):
+    for path in job_files(folder):
         (folder / path).unlink(missing_ok=True)
     for here, folders, _ in os.walk(folder, topdown=False):
         for name in folders:
@@ -141,14 +141,14 @@ def list_jobs() -> list[JobStatus]:
     A job whose folder is gone or was moved has the state ``"missing"``; one that
     cannot be read has the state ``"unreadable"``.
     """
-    found = []
+    statuses = []
     for entry in index_folder().glob("*.path"):
         try:
             facts = _facts(entry)
-            found.append(_status(Path(facts["path"]), facts))
+            statuses.append(_status(Path(facts["path"]), facts))
         except (OSError, ValueError, RuntimeError):
             continue  # ValueError, RuntimeError: an entry without a valid path
-    return sorted(found, key=lambda status: -status.created)
+    return sorted(statuses, key=lambda status: -status.created)
 
 
 def _facts(entry: Path) -> AnyDict:
@@ -160,7 +160,7 @@ def _facts(entry: Path) -> AnyDict:
         If it cannot be read, or names no path.
     """
     text = entry.read_text(encoding="utf-8")
-    facts = reading.mapping(text) if text.startswith("{") else {"path": text}
+    facts = reading.parse_mapping(text) if text.startswith("{") else {"path": text}
     path = facts.get("path")
     if not isinstance(path, str) or not Path(path).is_absolute():
         raise ValueError("it does not name a folder")
@@ -199,18 +199,18 @@ def find(text: str | Path) -> JobFolder:
     if Path(text).expanduser().is_dir():
         job = JobFolder(text)
         with suppress(FileError, JobError):  # usable without an index too
-            if job.is_certain():
+            if job.is_verified():
                 register(job)
         return job
-    named = _called(text)
-    present = [status for status in named if status.state != "missing"]
+    matches = _find_by_name(text)
+    present = [status for status in matches if status.state != "missing"]
     if len(present) == 1:
         return JobFolder(present[0].path)
     if present:
         paths = ", ".join(str(status.path) for status in present)
         raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
-    if named:
-        raise JobError(named[0].message)
+    if matches:
+        raise JobError(matches[0].message)
     raise JobError(
         f"There is no job {str(text)!r}. Give its folder, or a name listed by "
         "`napari-geosr jobs list`."
@@ -220,7 +220,7 @@ def find(text: str | Path) -> JobFolder:
 def find_missing(text: str | Path) -> JobStatus | None:
     """Return a known job whose folder is gone, by that folder or its name.
 
-    None where there is a job, or none is known.
+    None if the job exists, or none is known.
 
     Raises
     ------
@@ -229,16 +229,16 @@ def find_missing(text: str | Path) -> JobStatus | None:
     """
     if Path(text).expanduser().is_dir():
         return None
-    named = _called(text)
-    if not named or any(status.state != "missing" for status in named):
+    matches = _find_by_name(text)
+    if not matches or any(status.state != "missing" for status in matches):
         return None
-    if len(named) > 1:
-        paths = ", ".join(str(status.path) for status in named)
+    if len(matches) > 1:
+        paths = ", ".join(str(status.path) for status in matches)
         raise JobError(f"Several jobs are called {text}: {paths}. Give the folder.")
-    return named[0]
+    return matches[0]
 
 
-def _called(text: str | Path) -> list[JobStatus]:
+def _find_by_name(text: str | Path) -> list[JobStatus]:
     """Known jobs with this name or this folder, even if the folder is gone."""
     path = Path(text).expanduser().resolve()
     return [

@@ -41,7 +41,7 @@ MAKE_MODELS = ("train", "train from projections")
 #: Operations that fit networks, with losses, previews and a result at any time.
 FIT_NETWORKS = (*MAKE_MODELS, "ganrec")
 #: Kind of result of other operations.
-_MAKE_OTHERS = {
+_OTHER_RESULTS = {
     "ganrec": "volume",
     "restore": "volume",
     "reconstruct": "volume",
@@ -57,22 +57,22 @@ _RESUME_FROM = {
 }
 
 
-def result_word(operation: str) -> str:
-    """Result of this kind of job: a ``"model"``, ``"volume"`` or ``"report"``."""
-    return _MAKE_OTHERS.get(operation, "model")
+def result_kind(operation: str) -> str:
+    """Return the kind of result: ``"model"``, ``"volume"`` or ``"report"``."""
+    return _OTHER_RESULTS.get(operation, "model")
 
 
-def how_it_resumes(operation: str, folder: Path | None = None) -> str:
-    """How a stopped job of this kind resumes, as the end of a sentence.
+def describe_resume(operation: str, folder: Path | None = None) -> str:
+    """Describe how a stopped job of this kind resumes, as the end of a sentence.
 
     Parameters
     ----------
     folder : Path, optional
         Folder of the job, checked for a finished part.
     """
-    from_what = _RESUME_FROM.get(operation, "the last checkpoint")
-    if from_what and (folder is None or _has_finished(operation, folder)):
-        return f"resumes from {from_what}"
+    start = _RESUME_FROM.get(operation, "the last checkpoint")
+    if folder is None or _has_finished(operation, folder):
+        return f"resumes from {start}"
     return "starts again from the beginning"
 
 
@@ -84,11 +84,11 @@ def _has_finished(operation: str, folder: Path) -> bool:
         return any(folder.glob("result/*measuring*.npz"))
     if operation not in _RESUME_FROM:
         return any(folder.glob("checkpoints/*"))
-    places = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]
-    return any(_has_boxes(path, _changed(path)) for path in places)
+    journals = [*folder.glob(f"data/*{JOURNAL}"), *folder.glob(f"result/*{JOURNAL}")]
+    return any(_has_boxes(path, _modified_ns(path)) for path in journals)
 
 
-def _changed(path: Path) -> int:
+def _modified_ns(path: Path) -> int:
     try:
         return path.stat().st_mtime_ns
     except OSError:
@@ -96,13 +96,13 @@ def _changed(path: Path) -> int:
 
 
 @lru_cache(maxsize=64)
-def _has_boxes(journal: Path, _changed: int) -> bool:
+def _has_boxes(journal: Path, _modified_ns: int) -> bool:
     entry = read_journal(journal.with_name(journal.name.removesuffix(JOURNAL)))
     return entry is not None and bool(entry.boxes)
 
 
-def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
-    """The validated job of a ``config.yaml`` and the function that runs it.
+def read_job(values: AnyMapping, path: Path) -> tuple[Job, RunSteps]:
+    """Return the validated job of a ``config.yaml`` and the function that runs it.
 
     Raises
     ------
@@ -149,6 +149,6 @@ def read_job(values: AnyMapping, where: Path) -> tuple[Job, RunSteps]:
 
         return MeasureJob.from_values(values), measure_job_steps
     raise JobError(
-        f"{where} names the operation {operation!r}, which this release cannot run as "
+        f"{path} names the operation {operation!r}, which this release cannot run as "
         "a job. Install the release that made it."
     )

@@ -23,11 +23,11 @@ from napari_geosr.jobs.folder import JobFolder
 #: Seconds between checks for the job's turn, and between heartbeats.
 _WAIT_SECONDS, _BEAT_SECONDS = 0.5, 20.0
 #: Processes started here. Polling them reaps those that have ended.
-_begun: list[subprocess.Popen[bytes]] = []
+_processes: list[subprocess.Popen[bytes]] = []
 
 
 def start(job: JobFolder) -> int:
-    """Start a detached process for the job and return its number.
+    """Start a detached process for the job and return its process ID.
 
     The process waits until no other job runs on this machine; closing napari or the
     terminal does not end it.
@@ -38,14 +38,14 @@ def start(job: JobFolder) -> int:
         If a process already runs it.
     """
     with job.hold():
-        job.refuse_done()
+        job.check_not_done()
         status = job.status()
         if status.is_alive and status.pid:
             raise JobError(f"{status.name} is already {status.state}.")
         index.register(job)
         job.clear_request()
         job.set_state("queued", pid=0, host="", message="")
-        process = _begin(job)
+        process = _spawn(job)
         # Set the state here: a second click may precede the process's own update.
         with suppress(psutil.NoSuchProcess):  # ended at once: log.txt says why
             job.set_state(
@@ -54,13 +54,13 @@ def start(job: JobFolder) -> int:
                 host=socket.gethostname(),
                 started=psutil.Process(process.pid).create_time(),
             )
-    if not _begun:
-        atexit.register(_let_go)
-    _begun[:] = [p for p in _begun if p.poll() is None] + [process]
+    if not _processes:
+        atexit.register(_silence_exit_warnings)
+    _processes[:] = [p for p in _processes if p.poll() is None] + [process]
     return int(process.pid)
 
 
-def _begin(job: JobFolder) -> subprocess.Popen[bytes]:
+def _spawn(job: JobFolder) -> subprocess.Popen[bytes]:
     kwargs: dict[str, object] = (
         {"creationflags": 0x00000208}  # DETACHED_PROCESS | CREATE_NEW_PROCESS_GROUP
         if sys.platform == "win32"
@@ -79,14 +79,14 @@ def _begin(job: JobFolder) -> subprocess.Popen[bytes]:
     return process
 
 
-def _let_go() -> None:
-    """Suppress Python's warning: these processes are meant to outlive it."""
-    for process in _begun:
+def _silence_exit_warnings() -> None:
+    """Suppress Python's warning about processes that are meant to outlive it."""
+    for process in _processes:
         process.returncode = process.poll() or 0
 
 
 def turn_file() -> Path:
-    """The lock held by the job that is running on this machine.
+    """Return the lock file of the job that is running on this machine.
 
     The home folder, and with it the index, may be shared by many machines.
     """
@@ -108,7 +108,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     from filelock import FileLock, Timeout
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-        # The other processes, maybe of other machines, have begun and wait for this.
+        # The other processes, perhaps on other machines, are already waiting.
         yield ""
         return
     path = turn_file()
@@ -116,9 +116,9 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
     lock = FileLock(path)
     next_beat = time.monotonic()
     while True:
-        wish = job.requested() or ("pause" if should_stop() else "")
-        if wish in ("cancel", "pause"):
-            yield wish
+        request = job.pending_request() or ("pause" if should_stop() else "")
+        if request in ("cancel", "pause"):
+            yield request
             return
         try:
             if _is_next(job):
@@ -128,7 +128,7 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
             pass
         if time.monotonic() >= next_beat:
             with suppress(GeoSRError, OSError):
-                job.beat()
+                job.send_heartbeat()
             next_beat = time.monotonic() + _BEAT_SECONDS
         time.sleep(_WAIT_SECONDS)
     try:
@@ -139,7 +139,9 @@ def turn(job: JobFolder, should_stop: ShouldStop = never_stop) -> Iterator[str]:
 
 def _is_next(job: JobFolder) -> bool:
     """Whether no job waiting on this machine was requested earlier."""
-    mine, here = job.status(), socket.gethostname()
+    own_status, host = job.status(), socket.gethostname()
     queued = [s for s in index.list_jobs() if s.state == "queued" and s.pid]
-    waiting = [s for s in queued if s.host == here]
-    return not any(s.created < mine.created for s in waiting if s.path != mine.path)
+    waiting = [s for s in queued if s.host == host]
+    return not any(
+        s.created < own_status.created for s in waiting if s.path != own_status.path
+    )

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from napari_geosr import io
-from napari_geosr.core.errors import FileError, GeoSRError, system_sentence
+from napari_geosr.core.errors import FileError, GeoSRError, describe_system_error
 from napari_geosr.core.steps import (
     BlockDone,
     CheckpointSaved,
@@ -32,14 +32,14 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.io.atomic import explained
 from napari_geosr.jobs.folder import JobFolder, State
+from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import read_job
-from napari_geosr.jobs.own_files import refuse_outputs_elsewhere
 
 #: Seconds between checks for a request, and between heartbeats.
-_LOOK_SECONDS, _BEAT_SECONDS = 0.2, 5.0
+_POLL_SECONDS, _BEAT_SECONDS = 0.2, 5.0
 
 
-def is_helper() -> bool:
+def is_worker() -> bool:
     """Whether this is a worker process, which records nothing."""
     return int(os.environ.get("RANK", "0")) > 0
 
@@ -49,31 +49,31 @@ class _Requests:
 
     def __init__(self, job: JobFolder, should_stop: ShouldStop) -> None:
         self.job, self.should_stop = job, should_stop
-        self.wish = ""
+        self.request = ""
         self._next = 0.0
 
     def __call__(self) -> bool:
         # After ``finish``, a request may still stop the judging of the model.
-        if self.wish in ("", "finish"):
-            self._look()
-        return bool(self.wish)
+        if self.request in ("", "finish"):
+            self._poll()
+        return bool(self.request)
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if self.should_stop():
-            self.wish = "pause"
+            self.request = "pause"
             return
         now = time.monotonic()
         if now >= self._next:
-            self._next = now + _LOOK_SECONDS
-            self.wish = self.job.requested() or self.wish
+            self._next = now + _POLL_SECONDS
+            self.request = self.job.pending_request() or self.request
 
 
-class _CallerStops(_Requests):
+class _CallerRequests(_Requests):
     """Stops only for the caller: another process watches for requests."""
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         if self.should_stop():
-            self.wish = "pause"
+            self.request = "pause"
 
 
 def run_steps(
@@ -95,26 +95,26 @@ def run_steps(
     GeoSRError
         Raised by the operation; it is also recorded in the job's state.
     """
-    if is_helper():
+    if is_worker():
         # The recording process watches for requests on behalf of all workers.
-        return (yield from _operation(job, _CallerStops(job, should_stop)))
-    refuse_outputs_elsewhere(job)
+        return (yield from _operation(job, _CallerRequests(job, should_stop)))
+    check_output_paths(job)
     with job.hold():
-        job.take("running")
-        with _signs_of_life(job):
+        job.claim("running")
+        with _heartbeats(job):
             return (yield from _run(job, should_stop))
 
 
 @contextmanager
-def _signs_of_life(job: JobFolder) -> Iterator[None]:
+def _heartbeats(job: JobFolder) -> Iterator[None]:
     """Send heartbeats to other hosts, even in stages without steps."""
     end = threading.Event()
 
-    def beat() -> None:
+    def send_heartbeat() -> None:
         while not end.wait(_BEAT_SECONDS):
-            _beat(job)
+            _send_heartbeat(job)
 
-    thread = threading.Thread(target=beat, name="signs of life", daemon=True)
+    thread = threading.Thread(target=send_heartbeat, name="heartbeats", daemon=True)
     thread.start()
     try:
         yield
@@ -123,62 +123,66 @@ def _signs_of_life(job: JobFolder) -> Iterator[None]:
         thread.join()
 
 
-def _beat(job: JobFolder, **facts: Any) -> None:
+def _send_heartbeat(job: JobFolder, **facts: Any) -> None:
     """Send a heartbeat; a failed write does not stop the job.
 
     On a full disk, the training itself reports the error.
     """
     with suppress(GeoSRError, OSError):
-        job.beat(**facts)
+        job.send_heartbeat(**facts)
 
 
 def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path | None]:
     requests = _Requests(job, should_stop)
     last_beat = 0.0
-    last, stage, pace = Step(), "", _Speed()
-    told = False  # whether missing previews were reported
+    last, stage, speed = Step(), "", _Speed()
+    is_reported = False  # whether missing previews were reported
     try:
         with StepIterator(_operation(job, requests)) as iterator:
             for step in iterator:
-                lost = _write_down(job, step)
-                if lost and not told:
-                    told = True
+                failure = _record_step(job, step)
+                if failure and not is_reported:
+                    is_reported = True
                     with suppress(FileError):  # the disk may be full
-                        _write_down(job, WarningIssued(message=lost))
-                    yield WarningIssued(message=lost)
+                        _record_step(job, WarningIssued(message=failure))
+                    yield WarningIssued(message=failure)
                 # Counted in voxels or rows, not in training steps.
-                aside = isinstance(step, JudgingProgress | BlockDone)
+                is_separate = isinstance(step, JudgingProgress | BlockDone)
                 if isinstance(step, StageStarted):
                     stage = step.message
-                if step.total and not aside:
+                if step.total and not is_separate:
                     last = step
                 elif isinstance(step, StageStarted) and last.total:
-                    _beat(job, done=last.done, total=last.total)
+                    _send_heartbeat(job, done=last.done, total=last.total)
                 now = time.monotonic()
                 if step.total and now - last_beat > _BEAT_SECONDS:
-                    message = _how_far(step, stage) if aside else ""
-                    _beat(job, done=last.done, total=last.total, message=message)
+                    message = _describe_progress(step, stage) if is_separate else ""
+                    _send_heartbeat(
+                        job, done=last.done, total=last.total, message=message
+                    )
                     last_beat = now
-                pace.write_down(job, step)
+                speed.record(job, step)
                 if type(step) is not Step:  # a plain count is only for the folder
                     yield step
     except GeneratorExit:
-        _end(job, "paused")
+        _set_final_state(job, "paused")
         raise
     except KeyboardInterrupt:  # no error: the checkpoint holds the progress
-        _end(job, "interrupted", done=last.done, total=last.total)
+        _set_final_state(job, "interrupted", done=last.done, total=last.total)
         raise
     except BaseException as error:
-        _note_failure(job, error)
+        _record_failure(job, error)
         raise
     result = iterator.result
     if result is None:
-        state: State = "cancelled" if requests.wish == "cancel" else "paused"
-        _end(job, state, done=last.done, total=last.total)
+        state: State = "cancelled" if requests.request == "cancel" else "paused"
+        _set_final_state(job, state, done=last.done, total=last.total)
     else:
         inside = result.is_relative_to(job.path)  # otherwise the initial model
-        where = (result.relative_to(job.path) if inside else result).as_posix()
-        _end(job, "done", result=where, done=last.done, total=last.total)
+        result_path = (result.relative_to(job.path) if inside else result).as_posix()
+        _set_final_state(
+            job, "done", result=result_path, done=last.done, total=last.total
+        )
     return result
 
 
@@ -189,7 +193,7 @@ class _Speed:
         self._began, self._first = time.monotonic(), -1
         self._due = 0.0
 
-    def write_down(self, job: JobFolder, step: Step) -> None:
+    def record(self, job: JobFolder, step: Step) -> None:
         """Append the progress of the job, at intervals and at the end.
 
         A failed write is ignored, as the job's state has the progress, too.
@@ -217,7 +221,7 @@ class _Speed:
             )
 
 
-def _how_far(step: Step, stage: str) -> str:
+def _describe_progress(step: Step, stage: str) -> str:
     what = "Evaluating the model" if isinstance(step, JudgingProgress) else stage
     return f"{what}: {100 * step.done // step.total} %"
 
@@ -225,16 +229,16 @@ def _how_far(step: Step, stage: str) -> str:
 def _operation(
     job: JobFolder, requests: _Requests
 ) -> Generator[Step, None, Path | None]:
-    wanted, run = read_job(job.values(), job.path)
+    spec, run = read_job(job.values(), job.path)
     return run(
-        wanted,
+        spec,
         job.path,
         should_stop=requests,
-        keep_unfinished=lambda: requests.wish == "finish",
+        keep_unfinished=lambda: requests.request == "finish",
     )
 
 
-def _end(job: JobFolder, state: State, **facts: Any) -> None:
+def _set_final_state(job: JobFolder, state: State, **facts: Any) -> None:
     # The state first: it is small and may still fit on a full disk.
     job.set_state(state, **({"message": ""} | facts))
     with suppress(FileError):  # the state records the same
@@ -242,12 +246,12 @@ def _end(job: JobFolder, state: State, **facts: Any) -> None:
         job.append("state", state=state, **facts)
 
 
-def _note_failure(job: JobFolder, error: BaseException) -> None:
+def _record_failure(job: JobFolder, error: BaseException) -> None:
     """Record why the job failed, as far as a full disk allows."""
-    message = system_sentence(error) or str(error) or type(error).__name__
+    message = describe_system_error(error) or str(error) or type(error).__name__
     text = "" if isinstance(error, GeoSRError) else _traceback(error)
     try:
-        _end(job, "failed", message=message)
+        _set_final_state(job, "failed", message=message)
     except FileError as why:
         text += f"{message}\n{why}\n"
     with suppress(OSError):  # the error itself is still raised
@@ -265,7 +269,7 @@ def _log(job: JobFolder, text: str) -> None:
         stream.write(text)
 
 
-def _write_down(job: JobFolder, step: Step) -> str:
+def _record_step(job: JobFolder, step: Step) -> str:
     """Convert a step to an event; write previews to a file.
 
     Returns

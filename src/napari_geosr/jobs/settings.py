@@ -9,14 +9,14 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import read_job
 
-#: Settings that the command line and Jobs dock can change; many others are refused.
+#: Settings that the command line and the Jobs dock can change.
 CHANGEABLE = ("learning_rate", "batch_size", "steps")
 
 
 def change_training(job: JobFolder, **changes: Any) -> None:
     """Write new training settings into ``config.yaml``, and record the old ones.
 
-    They hold from the last checkpoint on; ``events.jsonl`` says when they were changed.
+    They apply from the last checkpoint on; ``events.jsonl`` records the change.
 
     Parameters
     ----------
@@ -26,13 +26,13 @@ def change_training(job: JobFolder, **changes: Any) -> None:
     Raises
     ------
     ConfigError
-        If one is not allowed; nothing is changed then.
+        If a value is invalid; nothing is changed.
     JobError
-        If a process works on the job, it is done or no training, or has done more
-        steps than it is to do.
+        If a process runs the job, the job is done or is no training, or it has already
+        done more than the new number of steps.
     """
     with job.hold():
-        job.refuse_done()
+        job.check_not_done()
         status, values = job.status(), job.values()
         if status.is_alive and status.pid:
             raise JobError(f"{status.name} is {status.state}: pause it first.")
@@ -49,7 +49,7 @@ def change_training(job: JobFolder, **changes: Any) -> None:
         if new.get("steps", status.done) < status.done:
             raise JobError(
                 f"{status.name} has already done {status.done} steps: give at least "
-                "as many."
+                "that number."
             )
         values["training"] = {**before, **new}
         _check(job, values)

@@ -21,7 +21,7 @@ from napari_geosr.learning.method import Batch
 from napari_geosr.networks.spec import SupportsTrainingDtype
 
 #: Environment variable from which accelerate reads the device.
-_VARIABLE = "ACCELERATE_TORCH_DEVICE"
+_DEVICE_VARIABLE = "ACCELERATE_TORCH_DEVICE"
 T = TypeVar("T")
 
 
@@ -39,21 +39,21 @@ def make_accelerator(device: str, precision: str) -> Any:
     AcceleratorState._reset_state(reset_partial_state=True)
     if device.startswith("cuda:"):
         torch.cuda.set_device(device)
-    before = os.environ.get(_VARIABLE)
-    os.environ[_VARIABLE] = device
+    before = os.environ.get(_DEVICE_VARIABLE)
+    os.environ[_DEVICE_VARIABLE] = device
     try:
         return Accelerator(cpu=device == "cpu", mixed_precision=precision)
     finally:
-        del os.environ[_VARIABLE]
+        del os.environ[_DEVICE_VARIABLE]
         if before is not None:
-            os.environ[_VARIABLE] = before
+            os.environ[_DEVICE_VARIABLE] = before
 
 
-def precision_on(config: TrainingConfig, device: str) -> str:
+def accelerate_precision(config: TrainingConfig, device: str) -> str:
     """Accelerate's name for the precision of the settings on a device."""
     # On a CPU the network reduces its own hidden maps instead, see below.
-    wanted = config.precision in ("auto", "bfloat16")
-    return "bf16" if wanted and device.startswith("cuda") else "no"
+    is_reduced = config.precision in ("auto", "bfloat16")
+    return "bf16" if is_reduced and device.startswith("cuda") else "no"
 
 
 def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> None:
@@ -68,7 +68,7 @@ def reduce_hidden_maps(config: TrainingConfig, modules: Iterable[nn.Module]) -> 
 
 
 #: Exceptions that can mean that memory ran out.
-FAILURES = (MemoryError, RuntimeError)
+MEMORY_ERRORS = (MemoryError, RuntimeError)
 #: Parts of the corresponding messages, in lower case, of CUDA, MPS, cuDNN and cuBLAS,
 #: and of the allocators of Linux, macOS and Windows.
 _PHRASES = (
@@ -85,8 +85,8 @@ def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error means that the device or the machine ran out of memory."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
-    said = str(error).lower()
-    return isinstance(error, RuntimeError) and any(p in said for p in _PHRASES)
+    message = str(error).lower()
+    return isinstance(error, RuntimeError) and any(p in message for p in _PHRASES)
 
 
 def empty_cache(device: torch.device) -> None:
@@ -97,21 +97,21 @@ def empty_cache(device: torch.device) -> None:
         torch.mps.empty_cache()
 
 
-def length_of(batch: Batch) -> int:
+def batch_length(batch: Batch) -> int:
     """Number of patches in a batch."""
     return len(next(iter(batch.values())))
 
 
 def in_parts(batches: Sequence[Batch], parts: int) -> list[Batch]:
     """Halve batches until there are at least `parts`, or all have a single patch."""
-    found = list(batches)
-    while len(found) < parts and any(length_of(batch) > 1 for batch in found):
-        found = [
+    split = list(batches)
+    while len(split) < parts and any(batch_length(batch) > 1 for batch in split):
+        split = [
             {name: tensor[half] for name, tensor in batch.items()}
-            for batch in found
-            for half in _halves(length_of(batch))
+            for batch in split
+            for half in _halves(batch_length(batch))
         ]
-    return found
+    return split
 
 
 def _halves(n: int) -> tuple[slice, ...]:
@@ -143,11 +143,11 @@ class Processes:
                 "processes. Start fewer processes or set a larger batch."
             )
 
-    def any(self, mine: bool) -> bool:
+    def any(self, local_value: bool) -> bool:
         """Whether the flag is true in any process."""
         if self.count == 1:
-            return mine
-        return bool(self._sum(torch.tensor([float(mine)])) > 0)
+            return local_value
+        return bool(self._sum(torch.tensor([float(local_value)])) > 0)
 
     def share_gradients(self, parameters: Sequence[nn.Parameter], patches: int) -> None:
         """Average the gradients over all processes.
@@ -162,17 +162,17 @@ class Processes:
         """
         if self.count == 1:
             return
-        found = [p.grad for p in parameters if p.grad is not None]
-        flat = torch.cat([g.flatten() for g in found]) * (patches / self.batch_size)
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        flat = torch.cat([g.flatten() for g in gradients]) * (patches / self.batch_size)
         total = self._sum(flat)
-        parts = torch.split(total, [g.numel() for g in found])
-        for gradient, part in zip(found, parts, strict=True):
+        parts = torch.split(total, [g.numel() for g in gradients])
+        for gradient, part in zip(gradients, parts, strict=True):
             gradient.copy_(part.view_as(gradient))
 
-    def _sum(self, mine: torch.Tensor) -> torch.Tensor:
+    def _sum(self, local_value: torch.Tensor) -> torch.Tensor:
         try:
             total: torch.Tensor = self.accelerator.reduce(
-                mine.to(self.accelerator.device), "sum"
+                local_value.to(self.accelerator.device), "sum"
             )
         except RuntimeError as error:  # torch raises it if a connection breaks
             raise TrainingError(
@@ -193,18 +193,18 @@ class BatchParts:
     ----------
     count : int
         Number of parts of a batch.
-    moved : bool
+    is_updated : bool
         Whether weights were updated in this step, so that it cannot be repeated.
     """
 
     def __init__(self, processes: Processes) -> None:
         self.processes = processes
-        self.count, self.moved = 1, False
+        self.count, self.is_updated = 1, False
         self._step = 0
 
     def begin(self, step: int) -> None:
         """Record that a step starts or restarts."""
-        self._step, self.moved = step, False
+        self._step, self.is_updated = step, False
 
     def fit(self, work: Callable[[], T]) -> T:
         """Result of `work`, retried in more parts until it fits in every process.
@@ -220,7 +220,7 @@ class BatchParts:
             failure: Exception | None = None
             try:
                 result = work()
-            except FAILURES as error:
+            except MEMORY_ERRORS as error:
                 if not is_out_of_memory(error):
                     raise
                 failure = error
@@ -268,7 +268,7 @@ class BatchParts:
                 "Not even one patch fits into memory. Choose a smaller patch, fewer "
                 "layers or a smaller width."
             ) from error
-        if self.moved:
+        if self.is_updated:
             raise DeviceMemoryError(
                 f"Memory ran out in the middle of step {self._step}. Resume from the "
                 "last checkpoint with a smaller batch."

@@ -81,7 +81,7 @@ class AdversarialMethod(Method):
         betas = (0.0, 0.9) if wasserstein else (0.5, 0.999)
         return torch.optim.Adam(parameters, lr=self.config.learning_rate, betas=betas)
 
-    def judge(
+    def critic_terms(
         self, critic: str, real: Tensor, fake: Tensor, condition: Tensor | None = None
     ) -> tuple[Tensor, Losses]:
         """Loss of the critic named `critic`, with the gradient penalty if there is one.
@@ -93,10 +93,10 @@ class AdversarialMethod(Method):
         distance = self.config.distance
         module = self.modules[critic]
         # One pass for both, so that parallel processes synchronise only once.
-        seen = torch.cat([real, fake])
+        images = torch.cat([real, fake])
         if condition is not None:
-            seen = torch.cat([torch.cat([condition, condition]), seen], dim=1)
-        scores = module(seen).float()
+            images = torch.cat([torch.cat([condition, condition]), images], dim=1)
+        scores = module(images).float()
         loss = losses.adversarial.critic_loss(
             scores[: len(real)], scores[len(real) :], distance
         )
@@ -105,15 +105,15 @@ class AdversarialMethod(Method):
             # Report the estimated distance itself, not its negative.
             parts[critic] = -loss
             penalty = losses.adversarial.gradient_penalty(
-                bare(module), real, fake, condition
+                unwrapped(module), real, fake, condition
             )
             parts[f"{critic} penalty"] = penalty
             loss = loss + self.config.gradient_penalty * penalty
         return loss, parts
 
-    def convince(self, critic: str, fake: Tensor) -> Tensor:
+    def adversarial_loss(self, critic: str, fake: Tensor) -> Tensor:
         """Adversarial loss of the generator; the critic named `critic` is frozen."""
-        module = bare(self.modules[critic])
+        module = unwrapped(self.modules[critic])
         with frozen(module):
             scores = module(fake).float()
         return losses.adversarial.generator_loss(scores, self.config.distance)
@@ -131,7 +131,7 @@ class AdversarialMethod(Method):
         return math.sqrt(image[0].numel())
 
 
-def bare(module: nn.Module) -> nn.Module:
+def unwrapped(module: nn.Module) -> nn.Module:
     """The module without the wrapper that is used with several processes."""
     inner: nn.Module = getattr(module, "module", module)
     return inner
@@ -150,17 +150,17 @@ def frozen(module: nn.Module) -> Iterator[None]:
             parameter.requires_grad_(True)
 
 
-def several(draws: Sequence[Arrays]) -> Arrays:
+def merge_samples(draws: Sequence[Arrays]) -> Arrays:
     """Merge several samples into one: the first unchanged, others as ``"1 source"``."""
     merged = dict(draws[0])
-    for i, drawn in enumerate(draws[1:], start=1):
-        merged |= {f"{i} {role}": array for role, array in drawn.items()}
+    for i, sample in enumerate(draws[1:], start=1):
+        merged |= {f"{i} {role}": array for role, array in sample.items()}
     return merged
 
 
-def nth(batch: Batch, i: int) -> Batch:
-    """The i-th of the samples merged by `several`."""
+def select_sample(batch: Batch, i: int) -> Batch:
+    """The i-th of the samples merged by `merge_samples`."""
     if i == 0:
         return {k: v for k, v in batch.items() if not k[0].isdigit()}
-    front = f"{i} "
-    return {k.removeprefix(front): v for k, v in batch.items() if k.startswith(front)}
+    prefix = f"{i} "
+    return {k.removeprefix(prefix): v for k, v in batch.items() if k.startswith(prefix)}

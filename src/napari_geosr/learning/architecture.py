@@ -39,17 +39,19 @@ def upscale_factors(network: str) -> tuple[int, ...]:
     return (1,) if field is None else tuple(get_args(field.annotation))
 
 
-def networks_that(can: Callable[[str], bool]) -> list[str]:
-    """Names of the trainable networks for which `can` is true."""
-    found = []
+def networks_supporting(has_capability: Callable[[str], bool]) -> list[str]:
+    """Names of the trainable networks for which `has_capability` is true."""
+    names = []
     for name in NETWORKS.names():
         try:
-            trained = not any(f.is_required() for f in network_fields(name).values())
+            is_trainable = not any(
+                f.is_required() for f in network_fields(name).values()
+            )
         except ConfigError:  # a broken network of another package
             continue
-        if trained and can(name):
-            found.append(name)
-    return found
+        if is_trainable and has_capability(name):
+            names.append(name)
+    return names
 
 
 def check_network(config: TrainingConfig) -> None:
@@ -69,7 +71,7 @@ def check_network(config: TrainingConfig) -> None:
     _check_factor(config)
 
 
-def bound_of(network: str, kwargs: AnyMapping) -> float | None:
+def network_bound(network: str, kwargs: AnyMapping) -> float | None:
     """Bound of a network, as a multiple of the noise level; None if unbounded."""
     if "bound" not in network_fields(network):
         return None
@@ -78,30 +80,31 @@ def bound_of(network: str, kwargs: AnyMapping) -> float | None:
 
 def _check_factor(config: TrainingConfig) -> None:
     network, offered = config.network, upscale_factors(config.network)
-    learns = "upscale_factor" in type(config).model_fields
-    chosen = getattr(config, "upscale_factor", None) if learns else 1
-    given = _number(config.network_options.get("upscale_factor"))
-    if learns and None not in (chosen, given) and chosen != given:
+    has_factor = "upscale_factor" in type(config).model_fields
+    chosen = getattr(config, "upscale_factor", None) if has_factor else 1
+    option = _number(config.network_options.get("upscale_factor"))
+    if has_factor and None not in (chosen, option) and chosen != option:
         raise ConfigError(
-            f"The upscale factor is given twice: {chosen}, and {given} in the "
+            f"The upscale factor is given twice: {chosen}, and {option} in the "
             "network's options. Remove one."
         )
     if not offered:
         return
-    if not learns and (1 not in offered or given not in (None, 1)):
-        usual = type(config).model_fields["network"].default
+    if not has_factor and (1 not in offered or option not in (None, 1)):
+        default = type(config).model_fields["network"].default
         raise ConfigError(
             f"{network} increases the resolution, but this method keeps the voxel "
-            f"size: choose another network, such as {usual}."
+            f"size: choose another network, such as {default}."
         )
-    factor = given if chosen is None else chosen
+    factor = option if chosen is None else chosen
     if factor is None or factor in offered:
         return
     if offered == (1,):
-        raise ConfigError(_keeps(config, factor))
+        raise ConfigError(_unchanged_voxels_message(config, factor))
+    supported = format_alternatives(offered)
     raise ConfigError(
-        f"{network} supports upscale factors of {in_words(offered)}, not {factor}: "
-        f"set --upscale-factor to {in_words(offered)}, or choose another network."
+        f"{network} supports upscale factors of {supported}, not {factor}: set "
+        f"--upscale-factor to {supported}, or choose another network."
     )
 
 
@@ -110,20 +113,20 @@ def _number(value: object) -> Any:
     return int(value) if isinstance(value, str) and value.isdecimal() else value
 
 
-def _keeps(config: TrainingConfig, factor: int) -> str:
-    able = networks_that(lambda name: factor in upscale_factors(name))
-    usual = type(config).model_fields["network"].default
-    first = usual if usual in able else next(iter(able), "")
-    others = [name for name in able if name != first]
-    also = f" (or {in_words(others)})" if others else ""
+def _unchanged_voxels_message(config: TrainingConfig, factor: int) -> str:
+    supporting = networks_supporting(lambda name: factor in upscale_factors(name))
+    default = type(config).model_fields["network"].default
+    first = default if default in supporting else next(iter(supporting), "")
+    others = [name for name in supporting if name != first]
+    alternatives = f" (or {format_alternatives(others)})" if others else ""
     return (
         f"{config.network} does not change the voxel size: for targets with voxels "
-        f"{factor} times smaller, set --network {first}{also}, and --dimensions 3D if "
-        "they are smaller along Z too."
+        f"{factor} times smaller, set --network {first}{alternatives}, and "
+        "--dimensions 3D if they are smaller along Z too."
     )
 
 
-def in_words(values: list[str] | tuple[int, ...]) -> str:
+def format_alternatives(values: list[str] | tuple[int, ...]) -> str:
     """List of alternatives as text, such as ``"2, 4 or 8"``."""
     *front, last = map(str, values)
     return f"{', '.join(front)} or {last}" if front else last
@@ -175,8 +178,8 @@ def network_kwargs(config: TrainingConfig, **more: Any) -> AnyDict:
     return checked
 
 
-def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
-    """The network as stored in a model, and its settings.
+def merged_for_export(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyDict]:
+    """Return the network as stored in a model, and its settings.
 
     A network with a method ``merged()`` is stored in the lighter form it returns.
     """
@@ -187,6 +190,6 @@ def for_the_bundle(network: nn.Module, kwargs: AnyDict) -> tuple[nn.Module, AnyD
     return lighter, lighter.config.model_dump(mode="json")
 
 
-def remark_on(network: nn.Module) -> str:
+def training_remark(network: nn.Module) -> str:
     """Note of a network about further training; usually empty."""
     return str(getattr(network, "remark", ""))

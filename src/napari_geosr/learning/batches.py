@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
 
 #: Part of the random seed, so that no other random numbers of a run use the same seed.
-_TRAIN = 2
+_SEED_KEY = 2
 
 
 class Batches:
@@ -39,22 +39,23 @@ class Batches:
     ) -> None:
         self.method, self.patches, self.config = method, patches, method.config
         self.device, self.rank, self.world = device, rank, world
-        self._drawer: ThreadPoolExecutor | None = None
-        self._ahead: tuple[int, Future[list[Arrays]]] | None = None
+        self._executor: ThreadPoolExecutor | None = None
+        self._prefetched: tuple[int, Future[list[Arrays]]] | None = None
 
     def __enter__(self) -> Batches:
-        self._drawer, self._ahead = ThreadPoolExecutor(1, "patches"), None
+        self._executor, self._prefetched = ThreadPoolExecutor(1, "patches"), None
         return self
 
     def __exit__(self, *exc: object) -> None:
-        assert self._drawer is not None
-        self._drawer.shutdown(wait=True, cancel_futures=True)
+        assert self._executor is not None
+        self._executor.shutdown(wait=True, cancel_futures=True)
 
     def draw(self, step: int) -> list[Arrays]:
         """The samples of `step` that belong to this process."""
         return [
             self.method.draw(
-                self.patches, np.random.default_rng([self.config.seed, step, i, _TRAIN])
+                self.patches,
+                np.random.default_rng([self.config.seed, step, i, _SEED_KEY]),
             )
             for i in range(self.rank, self.config.batch_size, self.world)
         ]
@@ -65,21 +66,21 @@ class Batches:
         Samples depend on seed and step alone, so drawing them ahead, while the device
         is busy, does not change them.
         """
-        if self._ahead is None or self._ahead[0] != step:
-            self._begin(step)
-        assert self._ahead is not None
-        samples = self._ahead[1].result()
+        if self._prefetched is None or self._prefetched[0] != step:
+            self._prefetch(step)
+        assert self._prefetched is not None
+        samples = self._prefetched[1].result()
         if step + 1 < self.config.steps:
-            self._begin(step + 1)
+            self._prefetch(step + 1)
         return samples
 
-    def forget(self) -> None:
+    def discard_prefetched(self) -> None:
         """Discard prefetched samples, so that they are drawn again."""
-        self._ahead = None
+        self._prefetched = None
 
-    def _begin(self, step: int) -> None:
-        assert self._drawer is not None
-        self._ahead = (step, self._drawer.submit(self.draw, step))
+    def _prefetch(self, step: int) -> None:
+        assert self._executor is not None
+        self._prefetched = (step, self._executor.submit(self.draw, step))
 
     def in_parts(self, samples: Sequence[Arrays], parts: int) -> list[Batch]:
         """Samples on the device, in as many batches as there are `parts`."""

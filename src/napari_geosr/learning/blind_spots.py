@@ -18,14 +18,14 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray
 
 Array = AnyArray
-Places = npt.NDArray[np.intp]
+Points = npt.NDArray[np.intp]
 
 #: Radius in voxels of the neighbourhood of replacement values, by number of axes.
 _RADIUS = {2: 5, 3: 2}
 #: Number of failed draws after which the neighbourhood is enlarged.
-_TRIES = 20
+_TRIES_PER_RADIUS = 20
 #: Number of failed draws after which any visible voxel may be the replacement.
-_MOST_TRIES = 200
+_MAX_TRIES = 200
 
 
 @dataclass(frozen=True)
@@ -88,14 +88,14 @@ class BlindSpots:
         self, patch: Array, middle: int, rng: np.random.Generator
     ) -> tuple[Array, Array]:
         shape = patch.shape if self.ndim == 3 else (1, *patch.shape[1:])
-        places = _one_per_cell(shape, self.cell, self.ndim, rng)
+        points = _one_per_cell(shape, self.cell, self.ndim, rng)
         chosen = np.zeros(shape, bool)
-        chosen[tuple(places.T)] = True
+        chosen[tuple(points.T)] = True
         if self.ndim == 2:
-            places[:, 0] += middle
+            points[:, 0] += middle
         blind = np.zeros(patch.shape, bool)
         for offset in ((0, 0, 0), *self.offsets):
-            near = places + np.array(offset)
+            near = points + np.array(offset)
             near = near[((near >= 0) & (near < patch.shape)).all(1)]
             blind[tuple(near.T)] = True
         # Replacements come from the same slice (2D) or from the whole patch (3D).
@@ -105,11 +105,11 @@ class BlindSpots:
                 "masked voxels or a larger patch."
             )
         hidden = patch.copy()
-        every = np.argwhere(blind)
-        fill = _median if self.replacement == "median" else _one_of
+        positions = np.argwhere(blind)
+        fill = _median_visible if self.replacement == "median" else _random_visible
         radius = _RADIUS[self.ndim]
         reach = np.array((radius if self.ndim == 3 else 0, radius, radius))
-        hidden[blind] = fill(patch, blind, every, reach, rng)
+        hidden[blind] = fill(patch, blind, positions, reach, rng)
         return hidden, chosen
 
 
@@ -143,58 +143,70 @@ def line_offsets(
 
 def _one_per_cell(
     shape: tuple[int, ...], cell: int, ndim: int, rng: np.random.Generator
-) -> Places:
+) -> Points:
     """Coordinates of one voxel per cell; cells cut by the border may have none."""
     edges = np.array((1,) * (3 - ndim) + (cell,) * ndim)
     counts = -(-np.array(shape) // edges)
     corners = np.indices(counts).reshape(3, -1).T * edges
-    places = corners + rng.integers(0, edges, corners.shape)
-    inside: Places = places[(places < shape).all(1)]
+    points = corners + rng.integers(0, edges, corners.shape)
+    inside: Points = points[(points < shape).all(1)]
     if not len(inside):  # patches smaller than a cell
         inside = rng.integers(0, shape, (1, 3))
     return inside
 
 
-def _one_of(
-    patch: Array, blind: Array, every: Places, reach: Places, rng: np.random.Generator
+def _random_visible(
+    patch: Array,
+    blind: Array,
+    positions: Points,
+    reach: Points,
+    rng: np.random.Generator,
 ) -> Array:
     """For each position, the value of a neighbour that is not hidden."""
-    values = np.empty(len(every), patch.dtype)
-    left = np.arange(len(every))
-    for tries in range(1, _MOST_TRIES + 1):
-        if not left.size:
+    values = np.empty(len(positions), patch.dtype)
+    remaining = np.arange(len(positions))
+    for tries in range(1, _MAX_TRIES + 1):
+        if not remaining.size:
             return values
-        wide = reach * (1 + tries // _TRIES)
-        found = every[left] + rng.integers(-wide, wide + 1, (left.size, 3))
-        inside = ((found >= 0) & (found < patch.shape)).all(1)
-        found[~inside] = every[left][~inside]  # a hidden voxel: counts as a failed draw
-        index = tuple(found.T)
-        seen = ~blind[index]
-        values[left[seen]] = patch[index][seen]
-        left = left[~seen]
+        radius = reach * (1 + tries // _TRIES_PER_RADIUS)
+        drawn = positions[remaining] + rng.integers(
+            -radius, radius + 1, (remaining.size, 3)
+        )
+        inside = ((drawn >= 0) & (drawn < patch.shape)).all(1)
+        drawn[~inside] = positions[remaining][
+            ~inside
+        ]  # a hidden voxel: counts as a failed draw
+        index = tuple(drawn.T)
+        visible = ~blind[index]
+        values[remaining[visible]] = patch[index][visible]
+        remaining = remaining[~visible]
     # Hardly any voxel is visible: take a random one, however far away.
-    for z in np.unique(every[left, 0]):
-        here = left[every[left, 0] == z]
-        left_to_see = patch[z][~blind[z]] if reach[0] == 0 else patch[~blind]
-        values[here] = rng.choice(left_to_see, here.size)
+    for z in np.unique(positions[remaining, 0]):
+        here = remaining[positions[remaining, 0] == z]
+        candidates = patch[z][~blind[z]] if reach[0] == 0 else patch[~blind]
+        values[here] = rng.choice(candidates, here.size)
     return values
 
 
-def _median(
-    patch: Array, blind: Array, every: Places, reach: Places, rng: np.random.Generator
+def _median_visible(
+    patch: Array,
+    blind: Array,
+    positions: Points,
+    reach: Points,
+    rng: np.random.Generator,
 ) -> Array:
     """For each position, the median of the neighbours that are not hidden."""
-    wide = reach
+    radius = reach
     while True:
-        seen = np.where(blind, np.nan, patch.astype(np.float64))
-        padded = np.pad(seen, [(r, r) for r in wide], constant_values=np.nan)
-        window = tuple(2 * r + 1 for r in wide)
+        visible = np.where(blind, np.nan, patch.astype(np.float64))
+        padded = np.pad(visible, [(r, r) for r in radius], constant_values=np.nan)
+        window = tuple(2 * r + 1 for r in radius)
         around = np.lib.stride_tricks.sliding_window_view(padded, window)
-        values = np.sort(around[tuple(every.T)].reshape(len(every), -1), axis=1)
+        values = np.sort(around[tuple(positions.T)].reshape(len(positions), -1), axis=1)
         n = np.isfinite(values).sum(1)  # NaN are sorted to the end
         if n.min() > 0:
             break
-        wide = wide + np.sign(reach)
-    rows = np.arange(len(every))
+        radius = radius + np.sign(reach)
+    rows = np.arange(len(positions))
     result: Array = 0.5 * (values[rows, (n - 1) // 2] + values[rows, n // 2])
     return result.astype(patch.dtype)

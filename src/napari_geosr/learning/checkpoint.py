@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import pickle
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,7 +23,7 @@ FILE = "latest.pt"
 _SCHEMA = 1
 #: Settings that determine which patches are used for training and which are held out.
 #: If they changed, a resumed training could learn from its validation data.
-_OF_THE_DATA = ("seed", "validation", "augment", "sampling", "patch")
+_DATA_SETTINGS = ("seed", "validation", "augment", "sampling", "patch")
 
 
 def save(folder: Path, state: AnyDict) -> Path:
@@ -43,7 +45,7 @@ def save(folder: Path, state: AnyDict) -> Path:
         try:
             torch.save({"schema": _SCHEMA, **state}, temporary)
         except RuntimeError as error:  # torch's zip writer raises it on a full disk
-            raise OSError(*_reason(error)) from error
+            raise OSError(*_os_error_args(error)) from error
     return path
 
 
@@ -55,8 +57,6 @@ def load(folder: Path) -> AnyDict | None:
     TrainingError
         If the file is damaged.
     """
-    import pickle
-
     import torch
 
     path = folder / FILE
@@ -82,9 +82,7 @@ def load(folder: Path) -> AnyDict | None:
     return state
 
 
-def _reason(error: RuntimeError) -> tuple[int, str]:
-    import errno
-
+def _os_error_args(error: RuntimeError) -> tuple[int, str]:
     text = str(error)
     full = "No space" in text or "unexpected pos" in text or "write" in text
     return (errno.ENOSPC, "no space left") if full else (errno.EIO, text)
@@ -98,17 +96,17 @@ def fixed_settings(
     For files, only their number is stored: paths may change, and the contents are
     compared elsewhere.
     """
-    found: AnyDict = {n: getattr(config, n) for n in _OF_THE_DATA}
+    settings: AnyDict = {n: getattr(config, n) for n in _DATA_SETTINGS}
     roles: dict[str, list[str]] = {}
     for scene in scenes:
         for role, volume in scene.volumes.items():
             name = volume.name if is_simulated(volume.name) else ""
             roles.setdefault(role, []).append(name)
-    return found | {"roles": roles}
+    return settings | {"roles": roles}
 
 
-def check_fixed_settings(
-    config: TrainingConfig, now: AnyMapping, before: AnyMapping
+def check_settings_unchanged(
+    config: TrainingConfig, current: AnyMapping, stored: AnyMapping
 ) -> None:
     """Compare with the settings in a checkpoint; older releases stored none.
 
@@ -116,7 +114,7 @@ def check_fixed_settings(
     ----------
     config : TrainingConfig
         Settings whose titles are used in messages.
-    now, before : mapping
+    current, stored : mapping
         Results of `fixed_settings`.
 
     Raises
@@ -124,12 +122,12 @@ def check_fixed_settings(
     TrainingError
         If a setting has changed; the message names the first one.
     """
-    for name in (n for n in now if n in before and now[n] != before[n]):
+    for name in (n for n in current if n in stored and current[n] != stored[n]):
         if name == "roles":
             changed = "different volumes"
         else:
             title = type(config).model_fields[name].title or name
-            changed = f"{title.lower()} {before[name]} (now {now[name]})"
+            changed = f"{title.lower()} {stored[name]} (now {current[name]})"
         raise TrainingError(
             f"This training began with {changed}, so it cannot be resumed. Restore "
             "the original settings and data, or start a new training run in another "
@@ -137,7 +135,7 @@ def check_fixed_settings(
         )
 
 
-def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
+def find_non_finite(modules: Mapping[str, nn.Module]) -> str | None:
     """Name of the first module with NaN or infinite weights, if any."""
     import torch
 
@@ -147,7 +145,7 @@ def not_finite(modules: Mapping[str, nn.Module]) -> str | None:
     return None
 
 
-def diverged(what: str, step: int, config: TrainingConfig) -> TrainingError:
+def divergence_error(what: str, step: int, config: TrainingConfig) -> TrainingError:
     """Return the error for a training run in which `what` became NaN or infinite.
 
     Parameters

@@ -10,7 +10,7 @@ from napari_geosr.core.steps import TrainingProgress
 _REPORT_SECONDS = 0.5
 _PREVIEW_SECONDS = 3.0
 #: Maximum share of the training time spent on previews.
-_SHARE = 0.05
+_MAX_PREVIEW_SHARE = 0.05
 
 
 class Clock:
@@ -31,7 +31,7 @@ class Clock:
         self.began = self.last_report = time.monotonic()
         self.sums: dict[str, float] = {}
         #: Number of steps since the last report, and of those with each loss.
-        self.counted = 0
+        self.n_counted = 0
         self.counts: dict[str, int] = {}
         self.validation: float | None = None
         #: Duration in seconds of the last preview, and of all since the start.
@@ -43,27 +43,27 @@ class Clock:
         self.began = self.last_report = self.last_preview = time.monotonic()
         self.all_previews = 0.0
 
-    def note(self, losses: dict[str, float]) -> None:
+    def add_losses(self, losses: dict[str, float]) -> None:
         """Add the losses of one step."""
         for name, value in losses.items():
             self.sums[name] = self.sums.get(name, 0.0) + value
             self.counts[name] = self.counts.get(name, 0) + 1
-        self.counted += 1
+        self.n_counted += 1
 
-    def report_is_due(self, now: float) -> bool:
+    def is_report_due(self, now: float) -> bool:
         return now - self.last_report >= _REPORT_SECONDS or self.validation is not None
 
-    def preview_is_due(self, now: float) -> bool:
+    def is_preview_due(self, now: float) -> bool:
         """Whether a preview is due and stays within the previews' share of the time.
 
         The estimate includes the final preview.
         """
         if now - self.last_preview < _PREVIEW_SECONDS:
             return False
-        wanted = self.all_previews + 2 * self.preview_seconds
-        return wanted <= _SHARE * (now - self.began)
+        expected = self.all_previews + 2 * self.preview_seconds
+        return expected <= _MAX_PREVIEW_SHARE * (now - self.began)
 
-    def preview_took(self, seconds: float) -> None:
+    def add_preview_time(self, seconds: float) -> None:
         """Add the time of a preview, including its display."""
         self.preview_seconds = seconds
         self.all_previews += seconds
@@ -91,8 +91,8 @@ class Clock:
         if self.validation is not None:
             losses["validation"] = self.validation
         per_step = (now - self.began) / max(1, step - self.first_step)
-        speed = self.counted * self.batch_size / max(now - self.last_report, 1e-6)
-        self.sums, self.counted, self.validation = {}, 0, None
+        speed = self.n_counted * self.batch_size / max(now - self.last_report, 1e-6)
+        self.sums, self.n_counted, self.validation = {}, 0, None
         self.counts = {}
         self.last_report = now
         return TrainingProgress(

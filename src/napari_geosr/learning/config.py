@@ -15,7 +15,7 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.networks import NETWORKS
 
 #: For ``--source a.tif b.tif`` and ``--source scans/*.tif``.
-SEVERAL = Parameter(negative="", consume_multiple=True)
+MULTIPLE_FILES = Parameter(negative="", consume_multiple=True)
 
 
 class TrainingConfig(Config):
@@ -30,12 +30,12 @@ class TrainingConfig(Config):
 
     images_as_slices: ClassVar[bool] = False
 
-    source: Annotated[tuple[Path, ...], SEVERAL] = Field(
+    source: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),
         title="Source",
         description="Volumes to learn from: files, folders of slices or OME-Zarr.",
     )
-    target: Annotated[tuple[Path, ...], SEVERAL] = Field(
+    target: Annotated[tuple[Path, ...], MULTIPLE_FILES] = Field(
         (),
         title="Target",
         description="What the sources should look like after restoration, in the "
@@ -241,7 +241,7 @@ class TrainingConfig(Config):
 
     @field_validator("network")
     @classmethod
-    def _take_hyphens(cls, value: str) -> str:
+    def _replace_hyphens(cls, value: str) -> str:
         """Accept ``light-sr`` for ``light_sr``, as flags are written with hyphens."""
         return NETWORKS.key(value)
 
@@ -253,7 +253,7 @@ class TrainingConfig(Config):
         return value
 
     @model_validator(mode="after")
-    def _check_warm_up(self) -> TrainingConfig:
+    def _check_network_options(self) -> TrainingConfig:
         if "out_channels" in self.network_options:
             raise ValueError(
                 "network options: out_channels is set by 'labels' of the method "

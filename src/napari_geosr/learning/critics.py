@@ -23,7 +23,7 @@ from napari_geosr.core.errors import ConfigError
 
 Norm = Literal["none", "batch"]
 #: Negative slope of the leaky ReLUs, as in both papers.
-_SLOPE = 0.2
+_NEGATIVE_SLOPE = 0.2
 
 
 class PatchCritic(nn.Module):
@@ -58,7 +58,7 @@ class PatchCritic(nn.Module):
         self.norm = norm
         body: list[nn.Module] = [
             conv(channels, width, 4, 2, padding=1),
-            nn.LeakyReLU(_SLOPE),
+            nn.LeakyReLU(_NEGATIVE_SLOPE),
         ]
         last = width
         for i in range(1, layers + 1):
@@ -67,17 +67,17 @@ class PatchCritic(nn.Module):
             body.append(conv(last, maps, 4, stride, padding=1, bias=plain))
             if not plain:
                 body.append(batch_norm(maps))
-            body.append(nn.LeakyReLU(_SLOPE))
+            body.append(nn.LeakyReLU(_NEGATIVE_SLOPE))
             last = maps
         body.append(conv(last, 1, 4, 1, padding=1))
         self.body = nn.Sequential(*body)
         #: Minimum size of patches in voxels; smaller ones are padded.
-        self.least = 3 * 2**layers
+        self.min_size = 3 * 2**layers
         _initialise(self)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Logits (N, 1, …) of the patches of ``(N, C, [Z,] Y, X)``."""
-        logits: torch.Tensor = self.body(widened(x, self.least))
+        logits: torch.Tensor = self.body(pad_to_size(x, self.min_size))
         return logits
 
 
@@ -115,11 +115,13 @@ class TomoGANCritic(nn.Module):
         ]
         body: list[nn.Module] = []
         for a, b, stride in table:
-            body += [conv(a, b, 3, stride, padding=1), nn.LeakyReLU(_SLOPE)]
+            body += [conv(a, b, 3, stride, padding=1), nn.LeakyReLU(_NEGATIVE_SLOPE)]
         self.body = nn.Sequential(*body)
-        places = (edge // 8) ** ndim if edge else 1
+        n_positions = (edge // 8) ** ndim if edge else 1
         self.dense = nn.Sequential(
-            nn.Linear(places * final, 64), nn.LeakyReLU(_SLOPE), nn.Linear(64, 1)
+            nn.Linear(n_positions * final, 64),
+            nn.LeakyReLU(_NEGATIVE_SLOPE),
+            nn.Linear(64, 1),
         )
         _initialise(self)
 
@@ -152,9 +154,9 @@ def check_penalty(critic: nn.Module) -> None:
         )
 
 
-def widened(x: torch.Tensor, least: int) -> torch.Tensor:
-    """Pad patches to at least `least` voxels per axis by repeating their edges."""
-    missing = [max(0, least - n) for n in x.shape[2:]]
+def pad_to_size(x: torch.Tensor, min_size: int) -> torch.Tensor:
+    """Pad patches to at least `min_size` voxels per axis by repeating their edges."""
+    missing = [max(0, min_size - n) for n in x.shape[2:]]
     if not any(missing):
         return x
     widths = [w for m in reversed(missing) for w in (m // 2, m - m // 2)]
@@ -164,6 +166,6 @@ def widened(x: torch.Tensor, least: int) -> torch.Tensor:
 def _initialise(critic: nn.Module) -> None:
     for module in critic.modules():
         if isinstance(module, nn.Conv2d | nn.Conv3d | nn.Linear):
-            nn.init.kaiming_normal_(module.weight, a=_SLOPE)
+            nn.init.kaiming_normal_(module.weight, a=_NEGATIVE_SLOPE)
             if module.bias is not None:
                 nn.init.zeros_(module.bias)

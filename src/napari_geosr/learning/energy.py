@@ -20,11 +20,11 @@ from napari_geosr.io import atomic
 #: Path of codecarbon's table of countries and their electricity mix.
 _COUNTRIES = "data/private_infra/global_energy_mix.json"
 #: Seconds between two measurements.
-_SECONDS = 15
+_INTERVAL_SECONDS = 15
 #: Text on the card if nothing was measured.
-_NOTHING = "not measured"
+_NOT_MEASURED = "not measured"
 #: Joules per kilowatt-hour.
-_JOULES = 3.6e6
+_JOULES_PER_KILOWATT_HOUR = 3.6e6
 
 
 @cache
@@ -34,10 +34,10 @@ def known_countries() -> dict[str, str]:
     Reads codecarbon's table without importing it, as the import takes seconds. Empty if
     codecarbon is not installed or stores its table elsewhere.
     """
-    found = importlib.util.find_spec("codecarbon")
-    if found is None or not found.submodule_search_locations:
+    spec = importlib.util.find_spec("codecarbon")
+    if spec is None or not spec.submodule_search_locations:
         return {}
-    path = Path(found.submodule_search_locations[0]) / _COUNTRIES
+    path = Path(spec.submodule_search_locations[0]) / _COUNTRIES
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -63,8 +63,8 @@ class Meter:
 
     def __init__(self, country: str) -> None:
         self.country = country
-        self.method = _NOTHING
-        self._keep: Path | None = None
+        self.method = _NOT_MEASURED
+        self._path: Path | None = None
         self._before = self._sums = _EnergySums()
         self._tracker: Any = None
         self._began = 0.0
@@ -72,19 +72,19 @@ class Meter:
         #: Time of codecarbon's last report in seconds, and its kilowatt-hours by then.
         self._last: tuple[float, float] | None = None
 
-    def go_on(self, keep: Path, step: int) -> None:
+    def resume(self, path: Path, step: int) -> None:
         """Continue the sums of earlier processes of the same job.
 
         Parameters
         ----------
-        keep : Path
+        path : Path
             File with the sums; updated regularly, so that processes that are killed
             count as well.
         step : int
             Training step at which this process starts.
         """
-        self._keep = keep
-        self._before = self._sums = _kept(keep) or _EnergySums(first_step=step)
+        self._path = path
+        self._before = self._sums = _read_sums(path) or _EnergySums(first_step=step)
 
     def __enter__(self) -> Meter:
         self._began = time.monotonic()
@@ -93,7 +93,7 @@ class Meter:
         except ImportError:
             self.method = "not measured: codecarbon is not installed"
         except Exception as error:  # noqa: BLE001  # must not stop the training
-            self.method = _failed(error)
+            self.method = _failure_text(error)
         return self
 
     def _start(self) -> Any:
@@ -104,10 +104,10 @@ class Meter:
 
         class Listener(BaseOutput):
             def live_out(self, total: object, delta: object) -> None:
-                meter._note(total)
+                meter._record_total(total)
 
             def out(self, total: object, delta: object) -> None:
-                meter._note(total)
+                meter._record_total(total)
 
         logging.getLogger("codecarbon").setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
@@ -118,7 +118,7 @@ class Meter:
                 save_to_file=False,
                 output_handlers=[Listener()],
                 log_level="critical",
-                measure_power_secs=_SECONDS,
+                measure_power_secs=_INTERVAL_SECONDS,
                 api_call_interval=1,
                 allow_multiple_runs=True,
             )
@@ -132,18 +132,18 @@ class Meter:
                 try:
                     self._tracker.stop()
                 except Exception as error:  # noqa: BLE001  # the model is trained
-                    self.method = _failed(error)
+                    self.method = _failure_text(error)
             # codecarbon suppresses most of its own errors.
-            if self._last is None and self.method == _NOTHING:
+            if self._last is None and self.method == _NOT_MEASURED:
                 self.method = "not measured: codecarbon could not start"
         self._add(None, None)
 
-    def _note(self, total: Any) -> None:
+    def _record_total(self, total: Any) -> None:
         """Add what codecarbon has measured since this process started."""
         now, energy = float(total.duration), float(total.energy_consumed)
         then, before = self._last or (0.0, 0.0)
         if now > then:
-            self._watts = (energy - before) * _JOULES / (now - then)
+            self._watts = (energy - before) * _JOULES_PER_KILOWATT_HOUR / (now - then)
             self._last = now, energy
         self.method = f"codecarbon, {total.country_name}, {total.cpu_model}"
         self._add(energy, float(total.emissions))
@@ -157,11 +157,11 @@ class Meter:
             _sum(before.kilowatt_hours, energy, now.kilowatt_hours),
             _sum(before.kilograms_co2eq, carbon, now.kilograms_co2eq),
         )
-        if self._keep is not None:
+        if self._path is not None:
             # If the disk is full, the training itself raises the error.
             with suppress(GeoSRError):
                 text = json.dumps(asdict(self._sums))
-                atomic.write_text(self._keep, text, overwrite=True)
+                atomic.write_text(self._path, text, overwrite=True)
 
     @property
     def seconds(self) -> float:
@@ -195,12 +195,12 @@ class _EnergySums:
     kilograms_co2eq: float | None = None
 
 
-def _failed(error: Exception) -> str:
+def _failure_text(error: Exception) -> str:
     """Text for the card if codecarbon raises, which must not stop the training."""
     return f"not measured: codecarbon failed ({type(error).__name__}: {error})"
 
 
-def _kept(path: Path | None) -> _EnergySums | None:
+def _read_sums(path: Path | None) -> _EnergySums | None:
     """Sums of earlier processes, if stored and intact."""
     if path is None:
         return None

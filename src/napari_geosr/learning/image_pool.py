@@ -33,22 +33,22 @@ class ImagePool:
         other.images = list(self.images)
         return other
 
-    def exchange(self, made: Tensor) -> Tensor:
+    def exchange(self, images: Tensor) -> Tensor:
         """Add the images ``(N, …)`` and return as many, new and old ones."""
         if not self.size:
-            return made
-        given = []
-        for image in made.detach():
+            return images
+        returned = []
+        for image in images.detach():
             if len(self.images) < self.size:
                 self.images.append(image.clone())
-                given.append(image)
+                returned.append(image)
             elif float(torch.rand(())) < 0.5:
                 i = int(torch.randint(self.size, ()))
-                given.append(self.images[i].to(image.device))
+                returned.append(self.images[i].to(image.device))
                 self.images[i] = image.clone()
             else:
-                given.append(image)
-        return torch.stack(given)
+                returned.append(image)
+        return torch.stack(returned)
 
     def state(self) -> Tensor | None:
         """Stored images as one tensor; None if there are none."""

@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.statistics import spread_planes
+from napari_geosr.learning.statistics import sample_planes
 
 
 def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
@@ -25,28 +25,28 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
     VolumeError
         If a value is not a whole number from 0 to labels - 1.
     """
-    seen = np.zeros(labels, bool)
+    is_present = np.zeros(labels, bool)
     for target in targets:
-        for plane in spread_planes(target):
-            if wrong := wrong_label(plane, labels):
+        for plane in sample_planes(target):
+            if wrong := invalid_label(plane, labels):
                 raise VolumeError(
                     f"{target.title} has {wrong}, but a target with {labels} labels "
                     f"may hold only the whole numbers 0 … {labels - 1}. "
                     f"{_advice(plane)}"
                 )
-            seen[np.unique(plane).astype(int)] = True
-    if seen.all():
+            is_present[np.unique(plane).astype(int)] = True
+    if is_present.all():
         return []
-    absent = np.flatnonzero(~seen)
+    absent = np.flatnonzero(~is_present)
     named = ", ".join(map(str, absent))
     if len(absent) == 1:
-        said = f"Label {named} (of {labels}) does not occur in the targets"
-        return [f"{said}: the model cannot learn it."]
-    said = f"Labels {named} (of {labels}) do not occur in the targets"
-    return [f"{said}: the model cannot learn them."]
+        sentence = f"Label {named} (of {labels}) does not occur in the targets"
+        return [f"{sentence}: the model cannot learn it."]
+    sentence = f"Labels {named} (of {labels}) do not occur in the targets"
+    return [f"{sentence}: the model cannot learn them."]
 
 
-def wrong_label(values: AnyArray, labels: int) -> str:
+def invalid_label(values: AnyArray, labels: int) -> str:
     """Text for the first value that is not a label 0 … labels - 1; "" if none.
 
     Parameters
@@ -63,7 +63,7 @@ def wrong_label(values: AnyArray, labels: int) -> str:
 
 
 def _advice(plane: AnyArray) -> str:
-    found = np.unique(plane)
-    if plane.dtype.kind == "f" and (found != np.rint(found)).any():
+    values = np.unique(plane)
+    if plane.dtype.kind == "f" and (values != np.rint(values)).any():
         return "Give a label image, or leave labels at 1 to learn grey values."
     return "Number its labels from 0, or set labels to one more than the largest."

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
     from napari_geosr.learning.batches import Batches
 
 #: Part of the random seed, so that no other random numbers of a run use the same seed.
-_START = 5
+_SEED_KEY = 5
 #: Number of voxels to fit to, and the minimum and maximum number of samples drawn.
-_VOXELS, _LEAST, _MOST = 2**17, 4, 32
+_N_VOXELS, _MIN_SAMPLES, _MAX_SAMPLES = 2**17, 4, 32
 #: Ridge regularisation as a fraction of the diagonal: maps are strongly correlated.
 _RIDGE = 1e-3
 
@@ -40,16 +40,16 @@ _RIDGE = 1e-3
 class LinearEnd(Protocol):
     """A network whose output is a weighted sum of its feature maps."""
 
-    def all_maps(self, x: Tensor) -> Tensor:
+    def feature_maps(self, x: Tensor) -> Tensor:
         """Feature maps before the weighted sum: ``(N, maps, [Z,] Y, X)``."""
         ...
 
-    def set_end(self, weights: Tensor, bias: Tensor) -> None:
+    def set_last_layer(self, weights: Tensor, bias: Tensor) -> None:
         """Set the last layer to ``weights @ maps + bias``."""
         ...
 
 
-def begin(network: object, batches: Batches, ndim: int) -> bool:
+def fit_last_layer(network: object, batches: Batches, ndim: int) -> bool:
     """Fit the last layer of a fresh network to the first samples.
 
     Parameters
@@ -69,30 +69,30 @@ def begin(network: object, batches: Batches, ndim: int) -> bool:
     import torch
 
     method = batches.method
-    if not (method.begins_linear and method.labels == 1):
+    if not (method.fits_last_layer and method.labels == 1):
         return False
     if not isinstance(network, LinearEnd):
         return False
     moments = torch.zeros((), dtype=torch.float64)
-    wanted = _MOST
-    trained, i = network.training, 0  # type: ignore[attr-defined]
+    n_samples = _MAX_SAMPLES
+    was_training, i = network.training, 0  # type: ignore[attr-defined]
     network.eval()  # type: ignore[attr-defined]
     try:
         with torch.no_grad():
-            while i < wanted:
-                rng = np.random.default_rng([method.config.seed, i, _START])
+            while i < n_samples:
+                rng = np.random.default_rng([method.config.seed, i, _SEED_KEY])
                 batch = batches.on_device([method.draw(batches.patches, rng)])
                 rows = _rows(network, batch)
                 # On the CPU, as not every device supports double precision.
                 moments = moments + (rows @ rows.T).double().cpu()
-                enough = math.ceil(_VOXELS / math.prod(batch["source"].shape[-ndim:]))
-                wanted, i = min(_MOST, max(_LEAST, enough)), i + 1
+                enough = math.ceil(_N_VOXELS / math.prod(batch["source"].shape[-ndim:]))
+                n_samples, i = min(_MAX_SAMPLES, max(_MIN_SAMPLES, enough)), i + 1
     finally:
-        network.train(trained)  # type: ignore[attr-defined]
+        network.train(was_training)  # type: ignore[attr-defined]
     solved = _solve(moments)
     if solved is None:
         return False
-    network.set_end(solved[:-1].float(), solved[-1].float())
+    network.set_last_layer(solved[:-1].float(), solved[-1].float())
     return True
 
 
@@ -100,7 +100,7 @@ def _rows(network: LinearEnd, batch: dict[str, Tensor]) -> Tensor:
     """Maps, a row of ones and the target as rows, at the voxels of the mask if any."""
     import torch
 
-    maps = network.all_maps(batch["source"])[0].flatten(1)
+    maps = network.feature_maps(batch["source"])[0].flatten(1)
     target = batch["target"].reshape(1, -1)
     rows = torch.cat([maps, torch.ones_like(target), target])
     return rows[:, batch["mask"].flatten() > 0] if "mask" in batch else rows
@@ -110,11 +110,13 @@ def _solve(moments: Tensor) -> Tensor | None:
     """Least-squares weights and bias; None if there is no solution."""
     import torch
 
-    left, right = moments[:-1, :-1], moments[:-1, -1]
+    matrix, vector = moments[:-1, :-1], moments[:-1, -1]
     # The bias is not regularised; maps that are zero everywhere get zero weight.
-    ridge = _RIDGE * left.diagonal().clone()
+    ridge = _RIDGE * matrix.diagonal().clone()
     ridge[-1] = 0
     if not bool(torch.isfinite(moments).all()):
         return None
-    solved: Tensor = torch.linalg.pinv(left + torch.diag(ridge), hermitian=True) @ right
+    solved: Tensor = (
+        torch.linalg.pinv(matrix + torch.diag(ridge), hermitian=True) @ vector
+    )
     return solved if bool(torch.isfinite(solved).all()) else None

@@ -10,13 +10,13 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.learning.architecture import (
-    bound_of,
     check_network,
+    network_bound,
     network_fields,
     network_kwargs,
 )
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.noise_input import restored
+from napari_geosr.learning.noise_input import apply_network
 from napari_geosr.networks import build_network
 
 if TYPE_CHECKING:
@@ -101,9 +101,9 @@ class Method:
     paired = True
     one_object = False
     noisy_target = False
-    judged_on = ""
+    validation_measure = ""
     stops_by_risk = False
-    begins_linear = False
+    fits_last_layer = False
     denoises: tuple[str, ...] = ()
     task: Literal["denoise", "translate"] = "denoise"
     loss_titles: Mapping[str, str] = {}  # a read-only type: subclasses replace it
@@ -127,12 +127,12 @@ class Method:
         """Raise `ConfigError` if data are missing, or the network does not fit."""
         if not config.source:
             raise ConfigError("Give the volume to train on (--source).")
-        wants_target = "target" in cls.roles
-        if wants_target and not config.target:
+        needs_target = "target" in cls.roles
+        if needs_target and not config.target:
             raise ConfigError("This method needs targets: give --target.")
-        if config.target and not wants_target:
+        if config.target and not needs_target:
             raise ConfigError("This method uses no targets: remove --target.")
-        if wants_target and cls.paired and len(config.source) != len(config.target):
+        if needs_target and cls.paired and len(config.source) != len(config.target):
             raise ConfigError(
                 f"There are {len(config.source)} sources and {len(config.target)} "
                 "targets: give one target for each source, in the same order."
@@ -159,7 +159,7 @@ class Method:
         """
         return volumes
 
-    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Return notes for the user about these volumes before training, in sentences.
 
         Reads only a few slices.
@@ -185,7 +185,7 @@ class Method:
         return network_kwargs(self.config, **more)
 
     @property
-    def wants_noise(self) -> bool:
+    def needs_noise(self) -> bool:
         """Whether the noise of the volumes must be measured before the training."""
         return self.noise_bound() is not None
 
@@ -204,14 +204,14 @@ class Method:
 
     def noise_bound(self) -> float | None:
         """Bound on voxel changes, as a multiple of the noise; None if unbounded."""
-        return bound_of(self.config.network, self.network_kwargs())
+        return network_bound(self.config.network, self.network_kwargs())
 
     def output(self, batch: Batch) -> Tensor:
         """Output of the network for ``batch["source"]``, given the noise of each patch.
 
         See `napari_geosr.learning.noise_input`.
         """
-        return restored(self.modules[self.result], batch)
+        return apply_network(self.modules[self.result], batch)
 
     def build(self) -> dict[str, nn.Module]:
         """Create the modules with initial weights."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from napari_geosr import networks
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks import wants_noise
+from napari_geosr.networks import needs_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -26,7 +26,7 @@ POINTS = 16
 _AXES = ("z", "y", "x")
 
 
-def as_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
+def noise_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
     """The noise of a patch as arrays of a sample.
 
     Parameters
@@ -45,28 +45,28 @@ def as_arrays(noise: Noise, *, swapped: bool = False) -> AnyDict:
     greys = np.linspace(low, high if high > low else low + 1, POINTS)
     z, y, x = (noise.correlation.get(axis, 0.0) for axis in _AXES)
     along = (z, x, y) if swapped else (z, y, x)
-    found = {"greys": greys, "levels": noise.at(greys), "correlation": along}
-    return {name: np.asarray(values, np.float32) for name, values in found.items()}
+    result = {"greys": greys, "levels": noise.at(greys), "correlation": along}
+    return {name: np.asarray(values, np.float32) for name, values in result.items()}
 
 
-def restored(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
+def apply_network(network: nn.Module, batch: dict[str, Tensor]) -> Tensor:
     """Output of a network for ``batch["source"]``, given the noise if it needs it."""
     import torch
 
     x = batch["source"]
-    if "levels" not in batch or not _wants_noise(network):
-        found: Tensor = network(x)
-        return found
+    if "levels" not in batch or not _takes_noise(network):
+        result: Tensor = network(x)
+        return result
     curves = zip(x, batch["greys"], batch["levels"], strict=True)
     level = torch.cat(
         [networks.level_map(patch[None], *curve) for patch, *curve in curves]
     )
-    found = network(x, level, batch["correlation"].to(x.dtype))
-    return found
+    result = network(x, level, batch["correlation"].to(x.dtype))
+    return result
 
 
-def _wants_noise(network: object) -> bool:
+def _takes_noise(network: object) -> bool:
     """Whether `network` takes the noise; filters that are compared with it do not."""
     from torch import nn
 
-    return isinstance(network, nn.Module) and wants_noise(network)
+    return isinstance(network, nn.Module) and needs_noise(network)

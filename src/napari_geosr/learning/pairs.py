@@ -14,11 +14,11 @@ from napari_geosr.core.volume import Volume
 FloatArray = npt.NDArray[np.float64]
 
 #: Shift in voxels above which a warning is given; Noise2Noise needs a smaller one.
-LARGEST_SHIFT = 0.2
+MAX_SHIFT = 0.2
 #: Size of the compared region, in voxels of the source: along Y and X, and along Z.
 _EDGE, _DEPTH = 128, 32
 #: Minimum number of slices to measure a shift along Z.
-_LEAST_DEPTH = 8
+_MIN_DEPTH = 8
 
 
 @dataclass(frozen=True)
@@ -57,14 +57,14 @@ def check_shapes(
     VolumeError
         If axes or shapes do not fit together.
     """
-    kept = max(0, len(source.shape) - ndim)
-    factors = (1,) * kept + (factor,) * (len(source.shape) - kept)
-    wanted = tuple(n * f for n, f in zip(source.shape, factors, strict=True))
-    if source.axes != target.axes or target.shape != wanted:
+    n_kept_axes = max(0, len(source.shape) - ndim)
+    factors = (1,) * n_kept_axes + (factor,) * (len(source.shape) - n_kept_axes)
+    expected = tuple(n * f for n, f in zip(source.shape, factors, strict=True))
+    if source.axes != target.axes or target.shape != expected:
         raise VolumeError(
             f"{target.title} has shape {_times(target.shape)} ({target.axes}) but "
-            f"{source.title} needs {_times(wanted)} ({source.axes}). Crop or resample "
-            "one of them."
+            f"{source.title} needs {_times(expected)} ({source.axes}). Crop or "
+            "resample one of them."
         )
     return factors
 
@@ -75,7 +75,7 @@ def check_pair(
     factor: int = 1,
     ndim: int = 3,
     *,
-    alike: bool = True,
+    is_correlated: bool = True,
 ) -> PairCheck:
     """Compare shape and voxel size, and measure the shift by phase correlation.
 
@@ -85,7 +85,7 @@ def check_pair(
         Voxels of the target per voxel of the source.
     ndim : int
         Number of last axes that the factor applies to: those of the network.
-    alike : bool
+    is_correlated : bool
         Whether grey values of both are correlated, so that a shift can be measured;
         several labels are not.
 
@@ -114,15 +114,15 @@ def check_pair(
                 f"(ratio to the expected size: {times}). Check that it is the right "
                 "target."
             )
-    shift = _shift(source, target, factors) if alike else (0.0,) * len(factors)
-    if max(map(abs, shift)) > LARGEST_SHIFT:
+    shift = _shift(source, target, factors) if is_correlated else (0.0,) * len(factors)
+    if max(map(abs, shift)) > MAX_SHIFT:
         shown = ", ".join(f"{s:+.2f}" for s in shift)
         axes = ", ".join("ZYX"[-len(shift) :])
         shallow = len(shift) == 3 and source.shape[0] < _DEPTH
-        few = " (uncertain along Z: there are few slices)" if shallow else ""
+        note = " (uncertain along Z: there are few slices)" if shallow else ""
         warnings.append(
             f"{target.title} is shifted by {shown} voxels ({axes}) from "
-            f"{source.title}{few}: align them first, or the model learns to blur."
+            f"{source.title}{note}: align them first, or the model learns to blur."
         )
     return PairCheck(shift, tuple(warnings))
 
@@ -133,18 +133,18 @@ def _shift(
     """Shift along all axes (only Y and X with few slices), from the middle of both."""
     from skimage.registration import phase_cross_correlation
 
-    a = _middle(source, (1,) * len(factors))
-    b = _middle(target, factors)
-    if a.ndim == 3 and len(a) < _LEAST_DEPTH:
+    a = _central_block(source, (1,) * len(factors))
+    b = _central_block(target, factors)
+    if a.ndim == 3 and len(a) < _MIN_DEPTH:
         a, b = a.mean(axis=0), b.mean(axis=0)
-    a, b = (_windowed(part) for part in (a, b))
+    a, b = (_apply_window(part) for part in (a, b))
     if not (a.any() and b.any()):
         return (0.0,) * a.ndim  # the middle is constant: no shift can be measured
-    found, _, _ = phase_cross_correlation(a, b, upsample_factor=20, normalization=None)
-    return tuple(float(v) for v in found)
+    shift, _, _ = phase_cross_correlation(a, b, upsample_factor=20, normalization=None)
+    return tuple(float(v) for v in shift)
 
 
-def _middle(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
+def _central_block(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
     """The middle of a volume, averaged over blocks of `factors` voxels."""
     key, split = [], []
     edges = (_DEPTH, _EDGE, _EDGE)[-len(factors) :]
@@ -155,11 +155,11 @@ def _middle(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
         key.append(slice(start, start + wide * factor))
         split += [wide, factor]
     block = np.nan_to_num(np.asarray(volume.data[tuple(key)], np.float64))
-    odd = tuple(range(1, len(split), 2))
-    return np.asarray(block.reshape(split).mean(axis=odd))
+    block_axes = tuple(range(1, len(split), 2))
+    return np.asarray(block.reshape(split).mean(axis=block_axes))
 
 
-def _windowed(image: FloatArray) -> FloatArray:
+def _apply_window(image: FloatArray) -> FloatArray:
     windowed: FloatArray = image - image.mean()
     for axis, n in enumerate(image.shape):
         shape = [n if i == axis else 1 for i in range(image.ndim)]

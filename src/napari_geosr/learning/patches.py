@@ -16,7 +16,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 from napari_geosr.learning.augment import PatchSymmetry
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.noise_input import as_arrays
+from napari_geosr.learning.noise_input import noise_arrays
 from napari_geosr.learning.splits import Split, split
 from napari_geosr.learning.statistics import GreyScale, grey_scale
 from napari_geosr.physics.simulated import is_simulated
@@ -28,7 +28,7 @@ _CANDIDATES = 4
 
 #: Serialises reading: patches are prefetched in a thread, and file handles must not be
 #: used by two threads at once.
-_READING = threading.Lock()
+_READ_LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -84,8 +84,8 @@ class Patches:
         )
         self.grey |= dict.fromkeys(labels, GreyScale(0.0, 1.0))
         #: Shapes of patches along the network's axes, for training and validation.
-        self.edge = self._fitting_edge(lambda found: found.train)
-        self.validation_edge = self._fitting_edge(lambda found: (found.validation,))
+        self.edge = self._fitting_edge(lambda cut: cut.train)
+        self.validation_edge = self._fitting_edge(lambda cut: (cut.validation,))
 
     def _grey_scales(
         self, volumes: Mapping[str, Sequence[Volume]]
@@ -103,8 +103,8 @@ class Patches:
             scales[role] = grey_scale(given, (depth, factor, factor))
         first = next(iter(scales.values()))
         for role, scale in scales.items():
-            alike = abs(scale.mean - first.mean) < 0.5 * first.std
-            if alike and 1 / 3 < scale.std / first.std < 3:
+            is_similar = abs(scale.mean - first.mean) < 0.5 * first.std
+            if is_similar and 1 / 3 < scale.std / first.std < 3:
                 scales[role] = first
         return scales
 
@@ -114,23 +114,23 @@ class Patches:
         paired: bool,
         rng: np.random.Generator,
     ) -> list[TrainingSubject]:
-        together: list[dict[str, Volume]] = (
+        groups: list[dict[str, Volume]] = (
             [
-                dict(zip(volumes, found, strict=True))
-                for found in zip(*volumes.values(), strict=True)
+                dict(zip(volumes, group, strict=True))
+                for group in zip(*volumes.values(), strict=True)
             ]
             if paired
             else [{role: v} for role, given in volumes.items() for v in given]
         )
         scenes = []
         cuts: dict[tuple[int, ...], Split] = {}
-        for found in together:
-            role, volume = next(iter(found.items()))
+        for group in groups:
+            role, volume = next(iter(group.items()))
             shape = self._shape(volume, role)
             cut = cuts.get(shape)
             if cut is None:
                 cut = split(shape, self.config.validation, self.config.planes, rng)
-            scenes.append(TrainingSubject(found, cut))
+            scenes.append(TrainingSubject(group, cut))
             # Files of the same shape may show the same object, such as repeated scans,
             # and the held-out block must not be learned from another file. Simulated
             # volumes are different objects, so each is split separately.
@@ -140,8 +140,10 @@ class Patches:
 
     def _shape(self, volume: Volume, role: str) -> tuple[int, ...]:
         """Shape of a volume in voxels of the source, the unit of patch positions."""
-        kept, factor = len(volume.shape) - self.config.ndim, self.factors[role]
-        return tuple(n if i < kept else n // factor for i, n in enumerate(volume.shape))
+        n_kept_axes, factor = len(volume.shape) - self.config.ndim, self.factors[role]
+        return tuple(
+            n if i < n_kept_axes else n // factor for i, n in enumerate(volume.shape)
+        )
 
     def _fitting_edge(
         self, parts: Callable[[Split], tuple[tuple[int, int], ...]]
@@ -157,7 +159,9 @@ class Patches:
                     "Set dimensions to 2D."
                 )
             for part in parts(scene.split):
-                room = _room(self._shape(volume, role), scene.split.axis, part)[-n:]
+                room = _available_shape(
+                    self._shape(volume, role), scene.split.axis, part
+                )[-n:]
                 edge = [min(e, size) for e, size in zip(edge, room, strict=True)]
         # Networks with strides need multiples of them.
         fitted = tuple(e - e % 8 if e >= 8 else e for e in edge)
@@ -168,7 +172,7 @@ class Patches:
             )
         return fitted
 
-    def tell(self, noises: Mapping[str, Sequence[Noise]]) -> None:
+    def set_noise(self, noises: Mapping[str, Sequence[Noise]]) -> None:
         """Store the noise of the volumes, for networks that need it.
 
         Parameters
@@ -176,16 +180,16 @@ class Patches:
         noises : mapping of str to sequence of Noise
             Noise by role, in the order of the volumes and in their grey values.
         """
-        left = {role: iter(found) for role, found in noises.items()}
-        told = []
+        remaining = {role: iter(values) for role, values in noises.items()}
+        scenes = []
         for scene in self.scenes:
-            own = {r: next(left[r]) for r in scene.volumes if r in left}
+            known = {r: next(remaining[r]) for r in scene.volumes if r in remaining}
             scaled = {
                 role: noise.standardised(self.grey[role].mean, self.grey[role].std)
-                for role, noise in own.items()
+                for role, noise in known.items()
             }
-            told.append(replace(scene, noises=scaled))
-        self.scenes = told
+            scenes.append(replace(scene, noises=scaled))
+        self.scenes = scenes
 
     def held_out(self) -> Patches:
         """The same volumes, sampled from the validation blocks."""
@@ -215,7 +219,7 @@ class Patches:
             Whether to add ``"slices"`` (C, 1, 1): the index of the slice of each 2.5D
             channel. Near the ends of a volume, slices are repeated.
 
-        If the noise is known (`tell`), that of the role with context is added,
+        If the noise is known (`set_noise`), that of the role with context is added,
         see `napari_geosr.learning.noise_input`.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
@@ -229,22 +233,22 @@ class Patches:
         }
         if slices:
             shape = scene.volumes[context_of].shape
-            number = _numbers(shape, place, self.config.planes)
+            number = _slice_indices(shape, place, self.config.planes)
             patches["slices"] = number.reshape(-1, 1, 1)
         noise = scene.noises.get(context_of)
-        told = {} if noise is None else as_arrays(noise)
+        noise_values = {} if noise is None else noise_arrays(noise)
         if self.validation or not self.config.augment:
-            return patches | told
+            return patches | noise_values
         volume = scene.volumes[roles[0]]
         size = volume.voxel_size
         square = self.edge[-1] == self.edge[-2] and bool(np.isclose(size[-1], size[-2]))
-        turn = PatchSymmetry(
+        symmetry = PatchSymmetry(
             rng, square=square and exchange, depth=len(volume.shape) == 3
         )
         if noise is not None:
-            told = as_arrays(noise, swapped=turn.swap)
-        turned = {n: np.ascontiguousarray(turn(p)) for n, p in patches.items()}
-        return turned | told
+            noise_values = noise_arrays(noise, swapped=symmetry.swap)
+        augmented = {n: np.ascontiguousarray(symmetry(p)) for n, p in patches.items()}
+        return augmented | noise_values
 
     def _place(
         self, scene: TrainingSubject, role: str, rng: np.random.Generator
@@ -254,17 +258,20 @@ class Patches:
         parts = (scene.split.validation,) if self.validation else scene.split.train
         edge = self.validation_edge if self.validation else self.edge
         n = 1 if self.validation or self.config.sampling == "uniform" else _CANDIDATES
-        found: list[tuple[int, ...]] = []
+        corners: list[tuple[int, ...]] = []
         for _ in range(n):
             part = parts[int(rng.integers(len(parts)))]
-            found.append(self._corner(shape, scene.split.axis, part, edge, rng))
+            corners.append(self._corner(shape, scene.split.axis, part, edge, rng))
         if n == 1:
-            return found[0]
+            return corners[0]
         spread = np.array(
-            [float(self.read(scene, role, p, edge, context=False).std()) for p in found]
+            [
+                float(self.read(scene, role, p, edge, context=False).std())
+                for p in corners
+            ]
         )
         chosen = rng.choice(n, p=(spread + 1e-6) / (spread + 1e-6).sum())
-        return found[int(chosen)]
+        return corners[int(chosen)]
 
     def _corner(
         self,
@@ -331,14 +338,14 @@ def read_slab(volume: Volume, key: Sequence[Any], planes: int) -> Array:
     """
     if len(volume.shape) == 2:
         return np.repeat(_read(volume, key)[None], planes, axis=0)
-    wanted = _numbers(volume.shape, (key[0].start,), planes)
-    low, high = int(wanted.min()), int(wanted.max())
+    indices = _slice_indices(volume.shape, (key[0].start,), planes)
+    low, high = int(indices.min()), int(indices.max())
     read = _read(volume, [slice(low, high + 1), *key[1:]])
-    slab: Array = read[wanted - low]
+    slab: Array = read[indices - low]
     return slab
 
 
-def _numbers(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
+def _slice_indices(shape: Sequence[int], corner: Sequence[int], planes: int) -> Array:
     """Indices of the `planes` slices around the one at `corner`; all 0 for an image."""
     if len(shape) == 2:
         return np.zeros(planes, int)
@@ -356,7 +363,7 @@ def mirrored(index: Array, n: int) -> Array:
 
 def _read(volume: Volume, key: Sequence[Any]) -> Array:
     try:
-        with _READING:
+        with _READ_LOCK:
             return np.asarray(volume.data[tuple(key)])
     except (GeoSRError, MemoryError):
         raise
@@ -367,5 +374,7 @@ def _read(volume: Volume, key: Sequence[Any]) -> Array:
         ) from error
 
 
-def _room(shape: tuple[int, ...], axis: int, part: tuple[int, int]) -> tuple[int, ...]:
+def _available_shape(
+    shape: tuple[int, ...], axis: int, part: tuple[int, int]
+) -> tuple[int, ...]:
     return tuple(part[1] - part[0] if i == axis else n for i, n in enumerate(shape))

@@ -11,16 +11,16 @@ import numpy as np
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
-from napari_geosr.learning.statistics import GreyScale, spread_planes
+from napari_geosr.learning.statistics import GreyScale, sample_planes
 
 Phase = Literal["dark", "bright"]
 
 #: Maximum number of volumes sampled, approximate edge of the subsampled planes in
 #: voxels, and maximum number of planes per volume in which widths are measured.
-_MOST_VOLUMES, _PLANE_EDGE, _MEASURED_PLANES = 16, 128, 4
+_MAX_VOLUMES, _PLANE_EDGE, _MEASURED_PLANES = 16, 128, 4
 #: Percentiles between which Otsu's threshold is searched: with hot voxels, nearly all
 #: other values would be in one bin of the histogram.
-_ENDS = (0.1, 99.9)
+_PERCENTILES = (0.1, 99.9)
 #: Bins of the histogram for Otsu's threshold.
 _BINS = 256
 
@@ -66,7 +66,7 @@ class GreyPhases:
         )
 
 
-def phases_of(targets: Sequence[Volume]) -> GreyPhases:
+def find_phases(targets: Sequence[Volume]) -> GreyPhases:
     """Find the phases of up to 16 targets, from up to 64 planes of each.
 
     At the optimum of Otsu's criterion, the threshold is midway between the means of the
@@ -80,14 +80,14 @@ def phases_of(targets: Sequence[Volume]) -> GreyPhases:
     """
     from skimage.filters import threshold_otsu
 
-    seen = []
-    for target in _some(targets):
-        for plane in spread_planes(target):
+    samples = []
+    for target in _spread_sample(targets):
+        for plane in sample_planes(target):
             step = [max(1, n // _PLANE_EDGE) for n in plane.shape]
             values = plane[:: step[0], :: step[1]]
-            seen.append(values[np.isfinite(values)].astype(np.float64))
-    values = np.concatenate(seen)
-    low, high = np.percentile(values, _ENDS) if values.size else (0.0, 0.0)
+            samples.append(values[np.isfinite(values)].astype(np.float64))
+    values = np.concatenate(samples)
+    low, high = np.percentile(values, _PERCENTILES) if values.size else (0.0, 0.0)
     if not low < high:  # one phase has less than 0.1 % of the voxels
         low, high = values.min(initial=np.inf), values.max(initial=-np.inf)
     if not low < high:
@@ -121,9 +121,11 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
     from scipy.ndimage import distance_transform_cdt
 
     widest = 1
-    for target in _some(targets):
+    for target in _spread_sample(targets):
         flat = target.axes == "YX"
-        for z in [...] if flat else _some(range(target.shape[0]), _MEASURED_PLANES):
+        for z in (
+            [...] if flat else _spread_sample(range(target.shape[0]), _MEASURED_PLANES)
+        ):
             mask = phases.mask(np.asarray(target.data[z]), phase)
             if mask.all() or not mask.any():
                 continue
@@ -132,7 +134,7 @@ def widest_radius(targets: Sequence[Volume], phases: GreyPhases, phase: Phase) -
     return widest
 
 
-def _some(things: Sequence[Any], most: int = _MOST_VOLUMES) -> list[Any]:
-    """Up to `most` items, evenly spread over all."""
-    places = np.linspace(0, len(things) - 1, min(most, len(things)))
-    return [things[i] for i in np.unique(places.round().astype(int))]
+def _spread_sample(items: Sequence[Any], n_max: int = _MAX_VOLUMES) -> list[Any]:
+    """Up to `n_max` items, evenly spread over all."""
+    indices = np.linspace(0, len(items) - 1, min(n_max, len(items)))
+    return [items[i] for i in np.unique(indices.round().astype(int))]

@@ -34,7 +34,7 @@ STRENGTH = 0.5
 _BOX = 5
 
 
-def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays:
+def recorrupt(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arrays:
     """Turn a patch into an input and a target with uncorrelated noise.
 
     Parameters
@@ -51,7 +51,7 @@ def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arra
         ``"source"``, ``"target"`` (1, [Z,] Y, X) and the noise of the source.
     """
     patch = sample["source"]
-    noise = _noise_of(sample, rng, deep) * _level(sample)
+    noise = _draw_noise(sample, rng, deep) * _level(sample)
     middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
     return {
         "source": (patch + STRENGTH * noise).astype(np.float32),
@@ -62,17 +62,17 @@ def recorrupted(sample: Arrays, rng: np.random.Generator, *, deep: bool) -> Arra
     }
 
 
-def _noise_of(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
+def _draw_noise(sample: Arrays, rng: np.random.Generator, deep: bool) -> Array:
     """Noise of variance 1 for a patch; repeated slices have the same noise."""
     shape = sample["source"].shape
     along = dict(zip("zyx", sample["correlation"].tolist(), strict=True))
     if deep:
         return noise_like(shape[1:], along, rng)[None]
-    numbers = sample["slices"].ravel()
-    first = int(numbers.min())
-    depth = int(numbers.max()) - first + 1
-    made = noise_like((depth, *shape[1:]), along, rng)
-    return np.asarray(made[numbers - first])
+    indices = sample["slices"].ravel()
+    first = int(indices.min())
+    depth = int(indices.max()) - first + 1
+    noise = noise_like((depth, *shape[1:]), along, rng)
+    return np.asarray(noise[indices - first])
 
 
 def _level(sample: Arrays) -> Array:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def left_alone(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
+def frozen_statistics(network: nn.Module | Callable[..., Any]) -> Iterator[None]:
     """Context in which `network` does not update its batch-norm statistics.
 
     A trained model normalises by its running statistics. Methods that also pass other

@@ -39,7 +39,7 @@ from napari_geosr.physics.projector import project
 
 #: Sharpness of the softplus that avoids negative attenuation, for grey values scaled
 #: to 1 for the brightest voxels.
-_BEND = 10.0
+_SOFTPLUS_BETA = 10.0
 #: Feature maps of the discriminator's first layer, and its number of strided layers.
 _CRITIC_WIDTH, _CRITIC_LAYERS = 16, 3
 #: Final learning rate as a fraction of the initial one.
@@ -119,11 +119,13 @@ class Generator(nn.Module):
         start: Any = self.start
         circle: Any = self.circle
         raw = start + self.network(start[:, None])[:, 0]
-        slices: Tensor = functional.softplus(_BEND * raw) / _BEND * circle
+        slices: Tensor = (
+            functional.softplus(_SOFTPLUS_BETA * raw) / _SOFTPLUS_BETA * circle
+        )
         return slices
 
 
-def circle_of(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
+def field_of_view(geometry: ParallelGeometry, device: torch.device | str) -> Tensor:
     """Field of view (N, N): 1 for voxels that all projections contain, 0 elsewhere."""
     n = geometry.size
     axis = torch.arange(n, dtype=torch.float32) - (n - 1) / 2
@@ -165,7 +167,7 @@ class SinogramFit:
         device = sinogram.device
         self.sinogram = sinogram
         self.deviation = float(sinogram.std()) or 1.0
-        circle = circle_of(geometry, device)
+        circle = field_of_view(geometry, device)
         positive = start.clamp(min=0) * circle
         #: Attenuation of the generator's unit, that of the brightest voxels.
         self.scale = _scale(positive, sinogram, geometry)
@@ -198,29 +200,31 @@ class SinogramFit:
         """
         self._set_rate("generator", self.rate())
         slices = self.generator()
-        made = project(slices, self.geometry) * self.scale
-        missing = (made - self.sinogram) / self.deviation
+        projections = project(slices, self.geometry) * self.scale
+        residual = (projections - self.sinogram) / self.deviation
         losses = {
-            "projections": missing.square().mean(),
-            "details": self.settings.details * roughness(missing),
+            "projections": residual.square().mean(),
+            "details": self.settings.details * roughness(residual),
             "smoothness": self.settings.smoothness * variation(slices),
         }
         if self.settings.adversarial:
-            opinion = generator_loss(self._judged(made), self.settings.distance)
-            losses["adversarial"] = self.settings.adversarial * opinion
-        self._move("generator", sum(losses.values(), torch.zeros(())))
+            loss = generator_loss(
+                self._critic_logits(projections), self.settings.distance
+            )
+            losses["adversarial"] = self.settings.adversarial * loss
+        self._optimise("generator", sum(losses.values(), torch.zeros(())))
         if self.settings.adversarial:
-            found = critic_loss(
-                self._judged(self.sinogram),
-                self._judged(made.detach()),
+            critic = critic_loss(
+                self._critic_logits(self.sinogram),
+                self._critic_logits(projections.detach()),
                 self.settings.distance,
             )
-            losses["critic"] = found
-            self._move("critic", found)
-        keep = min(
+            losses["critic"] = critic
+            self._optimise("critic", critic)
+        decay = min(
             self.settings.averaging, (1 + self.iteration) / (10 + self.iteration)
         )
-        self.average.lerp_(slices.detach(), 1 - keep)
+        self.average.lerp_(slices.detach(), 1 - decay)
         self.iteration += 1
         self.losses = {name: float(value.detach()) for name, value in losses.items()}
         bad = [name for name, value in self.losses.items() if value != value]
@@ -248,11 +252,15 @@ class SinogramFit:
         The scale is found by least squares, to correct the changes of grey values by
         the softplus and the averaging.
         """
-        found = self.average if self.iteration else self.generator()
-        made = project(found, self.geometry)
-        energy = float(made.square().sum())
-        scale = float((made * self.sinogram).sum()) / energy if energy else self.scale
-        return found * scale
+        raw = self.average if self.iteration else self.generator()
+        projections = project(raw, self.geometry)
+        energy = float(projections.square().sum())
+        scale = (
+            float((projections * self.sinogram).sum()) / energy
+            if energy
+            else self.scale
+        )
+        return raw * scale
 
     def state(self) -> AnyDict:
         """The complete state for the next iteration."""
@@ -290,7 +298,7 @@ class SinogramFit:
         self.generator.network.load_state_dict(other.generator.network.state_dict())
         self.critic.load_state_dict(other.critic.state_dict())
 
-    def _judged(self, sinogram: Tensor) -> Tensor:
+    def _critic_logits(self, sinogram: Tensor) -> Tensor:
         logits: Tensor = self.critic((sinogram / self.deviation)[:, None])
         return logits
 
@@ -298,7 +306,7 @@ class SinogramFit:
         for group in self.optimisers[name].param_groups:
             group["lr"] = rate
 
-    def _move(self, name: str, loss: Tensor) -> None:
+    def _optimise(self, name: str, loss: Tensor) -> None:
         optimiser = self.optimisers[name]
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -368,9 +376,9 @@ def variation(slices: Tensor) -> Tensor:
 
 def _scale(positive: Tensor, sinogram: Tensor, geometry: ParallelGeometry) -> float:
     """Attenuation of the brightest voxels, scaled to fit the projections."""
-    made = project(positive, geometry)
-    energy = float(made.square().sum())
-    factor = float((made * sinogram).sum()) / energy if energy else 1.0
+    projections = project(positive, geometry)
+    energy = float(projections.square().sum())
+    factor = float((projections * sinogram).sum()) / energy if energy else 1.0
     inside = positive[positive > 0]
     if not inside.numel() or factor <= 0:
         return 1.0

@@ -54,8 +54,8 @@ def split(
     axis = int(np.argmax(shape))
     n = shape[axis]
     gap = _GAP + (planes // 2 if axis == 0 and len(shape) == 3 else 0)
-    least = min(16, n // 4)
-    size = max(least, round(share * n))
+    minimum = min(16, n // 4)
+    size = max(minimum, round(share * n))
     if size < 1 or n - size - gap < 8:
         raise VolumeError(
             f"A volume of {' × '.join(map(str, shape))} voxels is too small to train "

@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import Volume
 
 #: Maximum number of planes read from each volume.
-_MOST_PLANES = 64
+_MAX_PLANES = 64
 
 
 @dataclass(frozen=True)
@@ -57,18 +57,18 @@ def grey_scale(
     """
     count, mean, squares = 0, 0.0, 0.0
     for volume in volumes:
-        found = 0
-        for values in spread_planes(volume, block):
+        n_finite = 0
+        for values in sample_planes(volume, block):
             values = values[np.isfinite(values)].astype(np.float64)
             n = values.size
             if not n:
                 continue
-            found += n
+            n_finite += n
             shift = values.mean() - mean
             squares += values.var() * n + shift**2 * count * n / (count + n)
             mean += shift * n / (count + n)
             count += n
-        if not found:
+        if not n_finite:
             raise VolumeError(
                 f"{volume.title} has no finite grey values (all are NaN or infinite), "
                 "so it cannot be used for training."
@@ -83,23 +83,23 @@ def grey_scale(
     return GreyScale(float(mean), std)
 
 
-def spread_planes(
+def sample_planes(
     volume: Volume, block: tuple[int, int, int] = (1, 1, 1)
 ) -> Iterator[AnyArray]:
     """Read up to 64 planes spread over the volume, averaged over blocks if given."""
     if volume.axes == "YX":
-        yield _means(np.asarray(volume.data[:]), block[1:])
+        yield _block_means(np.asarray(volume.data[:]), block[1:])
         return
-    last, thick = max(volume.shape[0] - block[0], 0), block[0]
-    for z in np.unique(np.linspace(0, last, _MOST_PLANES).round().astype(int)):
+    last, thickness = max(volume.shape[0] - block[0], 0), block[0]
+    for z in np.unique(np.linspace(0, last, _MAX_PLANES).round().astype(int)):
         if block == (1, 1, 1):
             yield np.asarray(volume.data[int(z)])
         else:
-            slab = np.asarray(volume.data[int(z) : int(z) + thick])
-            yield _means(slab, (len(slab), *block[1:]))[0]
+            slab = np.asarray(volume.data[int(z) : int(z) + thickness])
+            yield _block_means(slab, (len(slab), *block[1:]))[0]
 
 
-def _means(values: AnyArray, block: Sequence[int]) -> AnyArray:
+def _block_means(values: AnyArray, block: Sequence[int]) -> AnyArray:
     """Means over complete blocks; NaN if a block contains NaN."""
     if all(n == 1 for n in block):
         return values

@@ -41,7 +41,7 @@ from napari_geosr.learning.losses.terms import (
     with_radius,
 )
 from napari_geosr.learning.method import Batch, Losses, Method, Updater
-from napari_geosr.learning.phases import GreyPhases, phases_of, widest_radius
+from napari_geosr.learning.phases import GreyPhases, find_phases, widest_radius
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -51,13 +51,13 @@ if TYPE_CHECKING:
 
 #: Maximum radius in voxels if the settings give none. The radius is the number of
 #: erosions, and the computing time is proportional to it.
-MOST_RADIUS = 10
+MAX_RADIUS = 10
 #: Minimum share of a phase, below which a warning is given, and the minimum standard
 #: deviation of the phase, which corresponds to about this share.
-_LEAST_SHARE, _LEAST_SPREAD = 0.001, 0.03
+_MIN_SHARE, _MIN_DEVIATION = 0.001, 0.03
 
 
-def about_losses(front: str) -> str:
+def loss_help(front: str) -> str:
     """Help of a field: `front`, then the available losses and how to write them."""
     return (
         f"{front}: {', '.join(describe())}; separate several by commas, with weights "
@@ -68,7 +68,7 @@ def about_losses(front: str) -> str:
 class TargetLossConfig(TrainingConfig):
     """Settings of the loss between output and target."""
 
-    loss: LossNames = Field("l2", title="Loss", description=about_losses("Loss"))
+    loss: LossNames = Field("l2", title="Loss", description=loss_help("Loss"))
     phase: Literal["dark", "bright"] = Field(
         "dark",
         title="Phase",
@@ -115,7 +115,7 @@ class TargetLossConfig(TrainingConfig):
         title="Radius",
         description=f"For {' and '.join(with_radius())}: largest distance from centre "
         "line to wall, in voxels of the target; by default measured in the targets, "
-        f"at most {MOST_RADIUS}. Larger values take longer.",
+        f"at most {MAX_RADIUS}. Larger values take longer.",
     )
 
     @model_validator(mode="after")
@@ -134,7 +134,7 @@ class TargetLossConfig(TrainingConfig):
         return [name for name in names_in(self.loss) if is_geometry(name)]
 
 
-def refuse_on_labels(config: TargetLossConfig) -> None:
+def check_no_geometry_losses(config: TargetLossConfig) -> None:
     """Refuse geometric losses for labels, which have no grey values.
 
     Raises
@@ -199,31 +199,31 @@ class TargetLoss:
                 "larger size."
             )
 
-    def look(self, targets: Sequence[Volume]) -> list[str]:
+    def inspect(self, targets: Sequence[Volume]) -> list[str]:
         """Determine phases and widths in the targets; return warnings about them."""
         names, phase = self.config.geometry, self.config.phase
         if not names or self._phases is not None:
             return []
-        found = self._phases = phases_of(targets)
-        said = []
-        if found.share(phase) < _LEAST_SHARE:
-            said.append(
+        found = self._phases = find_phases(targets)
+        warnings = []
+        if found.share(phase) < _MIN_SHARE:
+            warnings.append(
                 f"Only {100 * found.share(phase):.2g} % of the targets is {phase} "
                 f"(Otsu's threshold {found.threshold:g}), so {', '.join(names)} will "
                 "have little effect."
             )
-        lines = any(needs_radius(self._terms[name]) for name in names)
-        if self.config.radius is None and lines:
+        uses_radius = any(needs_radius(self._terms[name]) for name in names)
+        if self.config.radius is None and uses_radius:
             widest = widest_radius(targets, found, phase)
-            self._radius = min(widest, MOST_RADIUS)
-            if widest > MOST_RADIUS:
-                said.append(
+            self._radius = min(widest, MAX_RADIUS)
+            if widest > MAX_RADIUS:
+                warnings.append(
                     f"The {phase} phase is up to {2 * widest + 1} voxels wide, but "
                     "centre lines are found only in parts up to "
-                    f"{2 * MOST_RADIUS + 1} voxels wide: for wider ones set --radius "
+                    f"{2 * MAX_RADIUS + 1} voxels wide: for wider ones set --radius "
                     f"to as much as {widest}, which takes longer."
                 )
-        return said
+        return warnings
 
     def prepare(self, patches: Patches) -> None:
         """Set the soft phase and scales, in the grey values of the patches.
@@ -238,7 +238,7 @@ class TargetLoss:
         factor = patches.factors["target"]
         self.check_patch([n * factor for n in patches.edge])
         scenes = (scene.volumes for scene in patches.scenes)
-        self.look([volumes["target"] for volumes in scenes if "target" in volumes])
+        self.inspect([volumes["target"] for volumes in scenes if "target" in volumes])
         assert self._phases is not None
         found = self._phases.standardised(patches.grey["target"])
         softness = self.config.temperature * (found.bright - found.dark)
@@ -247,10 +247,10 @@ class TargetLoss:
         radius = self.config.radius or self._radius or 1
         spread = math.sqrt(found.dark_share * (1 - found.dark_share))
         self.scales = GeometryScales(
-            self.config.window, radius, max(spread, _LEAST_SPREAD)
+            self.config.window, radius, max(spread, _MIN_DEVIATION)
         )
 
-    def go_to(self, loop: Updater) -> None:
+    def set_progress(self, loop: Updater) -> None:
         """Set the weights for the current step."""
         self.progress = loop.step / loop.steps
 
@@ -259,10 +259,10 @@ class TargetLoss:
         if name not in self._geometry:
             return 1.0
         done = self.progress if progress is None else progress
-        begin, end = self.config.ramp_from, self.config.ramp_to
-        if begin == end:
+        start, end = self.config.ramp_from, self.config.ramp_to
+        if start == end:
             return float(done >= end)
-        return min(max((done - begin) / (end - begin), 0.0), 1.0)
+        return min(max((done - start) / (end - start), 0.0), 1.0)
 
     def __call__(
         self, output: Tensor, target: Tensor, progress: float | None = None
@@ -334,9 +334,9 @@ class TargetLossMethod(Method):
         edge = self.config.patch * self.upscale_factor
         self.target_loss.check_patch((edge,) * self.config.ndim)
 
-    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Also warn about rare or very wide phases."""
-        return [*super().look(volumes), *self.target_loss.look(volumes["target"])]
+        return [*super().inspect(volumes), *self.target_loss.inspect(volumes["target"])]
 
     def prepare(self, patches: Patches) -> None:
         """Find the phases of the targets, if a loss compares them."""
@@ -345,5 +345,5 @@ class TargetLossMethod(Method):
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step with the loss weights of that step."""
-        self.target_loss.go_to(loop)
+        self.target_loss.set_progress(loop)
         return super().train_step(loop, batches)

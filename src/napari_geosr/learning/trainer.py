@@ -33,23 +33,23 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.learning import checkpoint, linear_start
 from napari_geosr.learning.accelerator import (
-    FAILURES,
+    MEMORY_ERRORS,
     BatchParts,
     Processes,
+    accelerate_precision,
+    batch_length,
     empty_cache,
     in_parts,
     is_out_of_memory,
-    length_of,
     make_accelerator,
-    precision_on,
     reduce_hidden_maps,
 )
 from napari_geosr.learning.batches import Batches
 from napari_geosr.learning.checkpoint import (
-    check_fixed_settings,
-    diverged,
+    check_settings_unchanged,
+    divergence_error,
+    find_non_finite,
     fixed_settings,
-    not_finite,
 )
 from napari_geosr.learning.clock import Clock
 from napari_geosr.learning.method import Batch, Losses, Method
@@ -64,7 +64,7 @@ _VALIDATE, _TORCH = 3, 4
 Preview = Callable[[nn.Module], Any]
 
 
-def _unknown() -> None:
+def _no_power() -> None:
     """Placeholder for a machine without power measurement."""
 
 
@@ -94,7 +94,7 @@ class Trainer:
         folder: Path | None = None,
         preview: Preview | None = None,
         device: str | None = None,
-        watts: Callable[[], float | None] = _unknown,
+        watts: Callable[[], float | None] = _no_power,
     ) -> None:
         config = method.config
         self.method, self.patches, self.config = method, patches, config
@@ -105,14 +105,15 @@ class Trainer:
         device = device or config.device
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
-        self.accelerator = make_accelerator(device, precision_on(config, device))
+        precision = accelerate_precision(config, device)
+        self.accelerator = make_accelerator(device, precision)
         self.processes = Processes(self.accelerator, config.batch_size)
         self.preview = preview if self.accelerator.is_main_process else None
         method.prepare(patches)
         torch.manual_seed(config.seed)
         method.modules = method.build()
         reduce_hidden_maps(config, method.modules.values())
-        self._tell_noise()
+        self._set_noise()
         self.average = copy.deepcopy(method.modules[method.result]).eval()
         self.average.requires_grad_(False)
         self.optimisers: AnyDict = {}
@@ -122,7 +123,7 @@ class Trainer:
         self._prepare()
         self.parts = BatchParts(self.processes)
         #: Whether every validation so far has fitted into memory.
-        self._judges = True
+        self._can_validate = True
         self.seconds = 0.0
         #: Step at which this process started; more than 0 when resumed.
         self.first_step = 0
@@ -133,15 +134,15 @@ class Trainer:
             self.accelerator.process_index,
             self.accelerator.num_processes,
         )
-        self._begin_linear()
+        self._fit_last_layer()
 
-    def _begin_linear(self) -> None:
+    def _fit_last_layer(self) -> None:
         """Fit a linear last layer; see `napari_geosr.learning.linear_start`."""
         network = self.accelerator.unwrap_model(self.method.modules[self.method.result])
-        if linear_start.begin(network, self.batches, self.config.ndim):
+        if linear_start.fit_last_layer(network, self.batches, self.config.ndim):
             self.average.load_state_dict(network.state_dict())
 
-    def _tell_noise(self) -> None:
+    def _set_noise(self) -> None:
         """Set the noise of the first source for previews; samples carry their own."""
         noise = next(
             (s.noises["source"] for s in self.patches.scenes if s.noises), None
@@ -161,10 +162,8 @@ class Trainer:
         for group, names in self.method.groups().items():
             parameters = [p for n in names for p in modules[n].parameters()]
             optimiser = self.method.optimiser(group, parameters)
-            self._rates[group] = [
-                found["lr"] / self.config.learning_rate
-                for found in optimiser.param_groups
-            ]
+            base = self.config.learning_rate
+            self._rates[group] = [each["lr"] / base for each in optimiser.param_groups]
             self.optimisers[group] = self.accelerator.prepare_optimizer(optimiser)
         self.average.to(device)
 
@@ -201,7 +200,7 @@ class Trainer:
             If the state belongs to other settings.
         """
         now = fixed_settings(self.config, self.patches.scenes)
-        check_fixed_settings(self.config, now, state.get("settings", {}))
+        check_settings_unchanged(self.config, now, state.get("settings", {}))
         try:
             for name, module in self._unwrapped().items():
                 module.load_state_dict(state["modules"][name])
@@ -249,9 +248,9 @@ class Trainer:
         TrainingError
             If weights are NaN or infinite; the previous checkpoint is kept.
         """
-        damaged = not_finite({**self.method.modules, "average": self.average})
+        damaged = find_non_finite({**self.method.modules, "average": self.average})
         if damaged is not None:
-            raise diverged(f"A weight of {damaged}", self.step, self.config)
+            raise divergence_error(f"A weight of {damaged}", self.step, self.config)
         if self.folder is None or not self.accelerator.is_main_process:
             return None
         return checkpoint.save(self.folder, self.state_dict())
@@ -293,16 +292,16 @@ class Trainer:
         last_save = time.monotonic()
         while self.step < self.steps and not self.processes.any(should_stop()):
             began = time.monotonic()
-            losses, warning = self._step_that_fits()
+            losses, warning = self._step_with_retries()
             self.seconds += time.monotonic() - began
             if warning:
                 yield WarningIssued(message=warning)
-            clock.note(losses)
+            clock.add_losses(losses)
             every = self.config.steps_between_validations
             if self.step % every == 0 or self.step == self.steps:
-                clock.validation = self._validate_if_it_fits()
-                if clock.validation is None and self._judges:
-                    self._judges = False
+                clock.validation = self._try_validate()
+                if clock.validation is None and self._can_validate:
+                    self._can_validate = False
                     message = (
                         "Not enough memory to evaluate the model on the validation "
                         "block: training continues, but the validation curve has "
@@ -310,14 +309,14 @@ class Trainer:
                     )
                     yield WarningIssued(message=message)
             now = time.monotonic()
-            if clock.report_is_due(now):
+            if clock.is_report_due(now):
                 yield self._report(clock, now)
-            if clock.preview_is_due(now):
+            if clock.is_preview_due(now):
                 yield from self._preview(clock)
             if now - last_save >= self.config.checkpoint_seconds:
                 yield CheckpointSaved(self.step, self.steps, self.save())
                 last_save = time.monotonic()
-        if clock.counted:
+        if clock.n_counted:
             yield self._report(clock, time.monotonic())
         yield CheckpointSaved(self.step, self.steps, self.save())
         yield from self._preview(clock)
@@ -338,7 +337,7 @@ class Trainer:
         began = time.monotonic()
         try:
             volume = self.preview(self.average)
-        except FAILURES as error:
+        except MEMORY_ERRORS as error:
             if not is_out_of_memory(error):
                 raise
             self.preview = None
@@ -350,9 +349,9 @@ class Trainer:
             return
         yield PreviewReady(self.step, self.steps, volume)
         # Includes the time the caller needs for the preview, such as writing a file.
-        clock.preview_took(time.monotonic() - began)
+        clock.add_preview_time(time.monotonic() - began)
 
-    def _step_that_fits(self) -> tuple[dict[str, float], str]:
+    def _step_with_retries(self) -> tuple[dict[str, float], str]:
         """Make a step that fits into memory; return losses and a warning, if any."""
         before = self.parts.count
         while True:
@@ -360,9 +359,9 @@ class Trainer:
             try:
                 losses = self._one_step()
                 break
-            except FAILURES as error:
+            except MEMORY_ERRORS as error:
                 self.parts.repeat(error)
-            self.batches.forget()
+            self.batches.discard_prefetched()
         if self.parts.count == before:
             return losses, ""
         return losses, (
@@ -379,11 +378,11 @@ class Trainer:
             module.train()
         self._set_rate()
         samples = self.batches.take(self.step)
-        given = self.parts.fit(lambda: self.batches.in_parts(samples, self.parts.count))
-        losses = self.method.train_step(self, given)
+        parts = self.parts.fit(lambda: self.batches.in_parts(samples, self.parts.count))
+        losses = self.method.train_step(self, parts)
         bad = [name for name, value in losses.items() if not math.isfinite(value)]
         if bad:
-            raise diverged(f"The {bad[0]}", self.step, self.config)
+            raise divergence_error(f"The {bad[0]}", self.step, self.config)
         self.step += 1
         self._average()
         return losses
@@ -399,14 +398,15 @@ class Trainer:
         totals = self._gradients(group, batches, loss)
         modules = [self.method.modules[m] for m in self.method.groups()[group]]
         parameters = [p for module in modules for p in module.parameters()]
-        patches = sum(length_of(batch) for batch in batches)
+        patches = sum(batch_length(batch) for batch in batches)
         self.processes.share_gradients(parameters, patches)
         length = self.accelerator.clip_grad_norm_(parameters, self.config.gradient_clip)
         if all(math.isfinite(value) for value in totals.values()):
             # Clipping by a norm that is not finite makes all gradients NaN.
             if length is not None and not math.isfinite(float(length)):
-                raise diverged(f"The gradient of {group}", self.step, self.config)
-            self.parts.moved = True
+                gradient = f"The gradient of {group}"
+                raise divergence_error(gradient, self.step, self.config)
+            self.parts.is_updated = True
             optimiser.step()
         return totals
 
@@ -421,14 +421,14 @@ class Trainer:
         No weights change before all gradients are computed. So only this part is
         repeated, and not the whole step, in which other optimisers may have updated.
         """
-        moved, self.parts.moved = self.parts.moved, False
+        was_updated, self.parts.is_updated = self.parts.is_updated, False
 
         def gradients() -> dict[str, float]:
             self.optimisers[group].zero_grad(set_to_none=True)
             return self._accumulate(in_parts(batches, self.parts.count), loss)
 
         totals = self.parts.fit(gradients)
-        self.parts.moved = moved
+        self.parts.is_updated = was_updated
         return totals
 
     def _accumulate(
@@ -436,10 +436,10 @@ class Trainer:
         batches: Sequence[Batch],
         loss: Callable[[Batch], tuple[torch.Tensor, Losses]],
     ) -> dict[str, float]:
-        n = sum(length_of(batch) for batch in batches)
+        n = sum(batch_length(batch) for batch in batches)
         totals: dict[str, float] = {}
         for batch in batches:
-            share = length_of(batch) / n
+            share = batch_length(batch) / n
             with self.accelerator.autocast():
                 value, named = loss(batch)
             self.accelerator.backward(value * share)
@@ -467,12 +467,12 @@ class Trainer:
             ):
                 kept.copy_(latest)
 
-    def _validate_if_it_fits(self) -> float | None:
+    def _try_validate(self) -> float | None:
         """The validation loss; None if memory runs out twice."""
         for _ in range(2):
             try:
                 return self._validate()
-            except FAILURES as error:
+            except MEMORY_ERRORS as error:
                 if not is_out_of_memory(error):
                     raise
             empty_cache(self.accelerator.device)

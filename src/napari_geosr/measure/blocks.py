@@ -19,8 +19,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.measure.crofton import (
     PAIR_BITS,
     code_table,
+    integer_weights,
     pair_weights,
-    whole_weights,
 )
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
@@ -28,11 +28,11 @@ from napari_geosr.measure.small_pores import SmallPores
 #: Voxels in a slab: few enough that cc3d, which holds the GIL, returns in ≈ 20 ms.
 SLAB_VOXELS = 1 << 22
 #: Number of labels at which completed pores are removed for the first time.
-_MOST_LABELS = 1 << 15
+_MIN_COMPACTION_LABELS = 1 << 15
 
 
 def slab_thickness(source: Any, target: Any = None) -> int:
-    """Planes per slab: about `SLAB_VOXELS`, whole chunks of `source` and `target`."""
+    """Planes per slab: about `SLAB_VOXELS`; whole chunks of `source` and `target`."""
     plane = max(1, math.prod(source.shape[1:]))
     planes = int(max(1, min(SLAB_VOXELS // plane, source.shape[0])))
     for array in (source, target):
@@ -126,7 +126,7 @@ class SlabLabeller:
     connectivity : {6, 26}
     flat : bool
         Whether the volume is one image: perimeters instead of surfaces.
-    smallest : int
+    min_voxels : int
         Minimum number of voxels for a row; smaller pores are only summed.
     """
 
@@ -137,19 +137,19 @@ class SlabLabeller:
         connectivity: Literal[6, 26],
         *,
         flat: bool = False,
-        smallest: int = 0,
+        min_voxels: int = 0,
     ) -> None:
         self.shape = shape
-        self.smallest = smallest
+        self.min_voxels = min_voxels
         self.connectivity = connectivity
         self.flat = flat
         exact = pair_weights(voxel_size, flat=flat)
-        weights, unit = whole_weights(exact, math.prod(shape))
+        weights, unit = integer_weights(exact, math.prod(shape))
         #: Physical value of 1 in the columns of the boundary.
         self._units = np.array([unit, 1.0])
         self._tables = (PAIR_BITS, weights, code_table(weights, connectivity))
         self._z = 0
-        #: Number of labels so far, and of those of open pores: 1 … n_open.
+        #: Number of labels so far, and number of labels of open pores (1 … n_open).
         self._n = self._n_open = 0
         self._parent = np.zeros(1 << 10, np.int64)
         #: Provisional label of each open label.
@@ -158,7 +158,7 @@ class SlabLabeller:
         self._contacts: list[tuple[np.ndarray, np.ndarray]] = [_no_contacts()]
         self._last_labels: np.ndarray | None = None
         self._last_sample: np.ndarray | None = None
-        self._most_labels = _MOST_LABELS
+        self._compaction_limit = _MIN_COMPACTION_LABELS
         #: Rows of completed pores, and their numbers by provisional label.
         self._complete: list[tuple[np.ndarray, np.ndarray]] = [
             (column.new_table(-1), np.zeros((0, column.N_BOUNDARY_COLUMNS)))
@@ -212,9 +212,9 @@ class SlabLabeller:
         self._keep(ids, table, boundary, contacts, weights)
         self._join(labels, first, sample)
         self._z += len(labels)
-        if self._n_open > self._most_labels:
-            self._take_out_complete()
-            self._most_labels = max(_MOST_LABELS, 2 * self._n_open)
+        if self._n_open > self._compaction_limit:
+            self._release_complete()
+            self._compaction_limit = max(_MIN_COMPACTION_LABELS, 2 * self._n_open)
         return labels, offset
 
     def _grow(self, n: int) -> None:
@@ -281,7 +281,7 @@ class SlabLabeller:
         self._last_labels = last
         self._last_sample = None if sample is None else sample[-1].copy()
 
-    def _take_out_complete(self) -> None:
+    def _release_complete(self) -> None:
         """Merge and release the rows of pores that do not reach the last plane."""
         from napari_geosr.measure.kernels import joining
 
@@ -312,7 +312,7 @@ class SlabLabeller:
         self, rows: np.ndarray, boundary: np.ndarray, row_of: np.ndarray
     ) -> None:
         """Keep the rows of large pores and record their labels."""
-        large = rows[:, column.COUNT] >= self.smallest
+        large = rows[:, column.COUNT] >= self.min_voxels
         self._small.add(rows[~large], boundary[~large])
         self._complete.append((rows[large], boundary[large]))
         number = np.zeros(len(rows) + 1, np.uint32)
@@ -361,7 +361,13 @@ class SlabLabeller:
         # Only rows of open and completed pores, and labels, grow in number.
         values: dict[str, np.ndarray] = {
             "numbers": np.array(
-                [self._z, self._n, self._n_open, self._n_complete, self._most_labels]
+                [
+                    self._z,
+                    self._n,
+                    self._n_open,
+                    self._n_complete,
+                    self._compaction_limit,
+                ]
             ),
             "parent": self._parent[: self._n_open + 1],
             "provisional": self._provisional,
@@ -390,7 +396,7 @@ class SlabLabeller:
 
     def _restore(self, state: Mapping[str, np.ndarray]) -> bool:
         small = SmallPores.of_state(state)
-        z, n, n_open, n_complete, most = (int(v) for v in state["numbers"])
+        z, n, n_open, n_complete, limit = (int(v) for v in state["numbers"])
         last = state["last_labels"]
         parent, provisional = state["parent"], state["provisional"]
         complete = state["complete_0"], state["complete_1"]
@@ -420,7 +426,7 @@ class SlabLabeller:
         ):
             return False
         self._z, self._n, self._n_open, self._n_complete = z, n, n_open, n_complete
-        self._most_labels = most
+        self._compaction_limit = limit
         self._parent = np.array(parent)
         self._provisional, self._row_of = provisional, state["row_of"]
         self._parts = [(ids, state["part_1"], state["part_2"])]
@@ -437,7 +443,7 @@ class SlabLabeller:
                 f"Only {self._z} of {self.shape[0]} planes were labelled; "
                 "give all slabs."
             )
-        self._take_out_complete()
+        self._release_complete()
         rows = np.concatenate([rows for rows, _ in self._complete])
         boundary = np.concatenate([part for _, part in self._complete])
         self._complete.clear()

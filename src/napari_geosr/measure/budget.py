@@ -20,15 +20,15 @@ MEMORY_SHARE = 0.5
 #: is full of specks, one row for each.
 _BYTES_PER_VOXEL = 12
 #: Bytes per voxel of a plane between two slabs, if it is full of specks.
-_BYTES_OF_SEAM = 130
+_SEAM_BYTES_PER_VOXEL = 130
 #: Bytes per voxel of a slab for a porosity interval: grey values, deviations and their
 #: sum as floating point.
-_BYTES_FOR_BAND = 24
+_INTERVAL_BYTES_PER_VOXEL = 24
 #: Fixed memory of a run in bytes, mostly for measuring the noise.
 _FIXED_BYTES = 90 * 10**6
 #: Minimum thickness of a slab in planes, if possible without a budget: thinner slabs
 #: spend most of the work and memory on seams.
-_FEWEST_PLANES = 4
+_MIN_PLANES = 4
 #: Share of the budget for a block that is read once and labelled in slabs.
 _READ_SHARE = 0.25
 
@@ -60,18 +60,18 @@ def available_bytes(config: PorosityConfig) -> int:
     return int(free_host_memory() * MEMORY_SHARE)
 
 
-def least_bytes(source: Any, *, has_band: bool = False) -> int:
+def min_bytes(source: Any, *, has_interval: bool = False) -> int:
     """Memory of a measurement with the thinnest slabs, in bytes."""
     source = source if len(source.shape) > 2 else _PlaneAsStack(source)
-    fewest = min(_FEWEST_PLANES, slab_thickness(source))
-    return _bytes_with(source, fewest, has_band)
+    thickness = min(_MIN_PLANES, slab_thickness(source))
+    return _bytes_for(source, thickness, has_interval)
 
 
-def _bytes_with(source: Any, thickness: int, has_band: bool) -> int:
+def _bytes_for(source: Any, thickness: int, has_interval: bool) -> int:
     per_voxel: int = _BYTES_PER_VOXEL + np.dtype(source.dtype).itemsize
-    if has_band:
-        per_voxel += _BYTES_FOR_BAND
-    seam: int = _BYTES_OF_SEAM if thickness < source.shape[0] else 0
+    if has_interval:
+        per_voxel += _INTERVAL_BYTES_PER_VOXEL
+    seam: int = _SEAM_BYTES_PER_VOXEL if thickness < source.shape[0] else 0
     plane: int = math.prod(source.shape[1:])
     return _FIXED_BYTES + plane * (seam + thickness * per_voxel)
 
@@ -82,7 +82,7 @@ def plan_slabs(
     target: Any,
     *,
     held: int,
-    has_band: bool,
+    has_interval: bool,
     name: str,
 ) -> SlabPlan:
     """Choose slabs that fit into the budget, or into the free memory.
@@ -102,37 +102,41 @@ def plan_slabs(
     standard = slab_thickness(source, target)
     is_free = config.memory is None
     budget = free_host_memory() if is_free else parse_bytes(config.memory or "")
-    needed = least_bytes(source, has_band=has_band) + held
+    needed = min_bytes(source, has_interval=has_interval) + held
     if needed > budget:
-        raise VolumeError(_too_small(name, needed, budget, is_free))
-    thickness = _thickest(source, standard, budget - held, has_band)
+        raise VolumeError(_budget_message(name, needed, budget, is_free))
+    thickness = _max_thickness(source, standard, budget - held, has_interval)
     if thickness < min(standard, chunk_thickness(source)):
         # Reading a chunk again for each of its slabs would multiply the reading time.
         kept = standard * math.prod(source.shape[1:]) * np.dtype(source.dtype).itemsize
         if kept <= _READ_SHARE * (budget - held) and kept <= budget - needed:
             source = _ChunkCache(source, standard)
-            thickness = _thickest(source, standard, budget - held - kept, has_band)
+            thickness = _max_thickness(
+                source, standard, budget - held - kept, has_interval
+            )
     return SlabPlan(thickness, standard, source)
 
 
-def _thickest(source: Any, most: int, budget: int, has_band: bool) -> int:
+def _max_thickness(source: Any, limit: int, budget: int, has_interval: bool) -> int:
     """Thickness of the thickest slab that fits; the thinnest is known to fit."""
-    if _bytes_with(source, most, has_band) <= budget:
-        return most
-    one = _bytes_with(source, 1, has_band)
-    per_plane = (_bytes_with(source, 2, has_band) - one) if source.shape[0] > 2 else one
+    if _bytes_for(source, limit, has_interval) <= budget:
+        return limit
+    one = _bytes_for(source, 1, has_interval)
+    per_plane = (
+        (_bytes_for(source, 2, has_interval) - one) if source.shape[0] > 2 else one
+    )
     fitting = 1 + (budget - one) // per_plane
-    return int(np.clip(fitting, min(_FEWEST_PLANES, most), most))
+    return int(np.clip(fitting, min(_MIN_PLANES, limit), limit))
 
 
-def _too_small(name: str, needed: int, budget: int, is_free: bool) -> str:
-    said = f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
+def _budget_message(name: str, needed: int, budget: int, is_free: bool) -> str:
+    need = f"Measuring {name!r} needs at least {format_enough(needed)} of memory, but "
     if is_free:
         return (
-            f"{said}{format_bytes(budget)} are free. Close other programs, or measure "
+            f"{need}{format_bytes(budget)} are free. Close other programs, or measure "
             "a part of it."
         )
-    return f"{said}the budget is {format_bytes(budget)}. Raise it (--memory)."
+    return f"{need}the budget is {format_bytes(budget)}. Raise it (--memory)."
 
 
 class _PlaneAsStack:

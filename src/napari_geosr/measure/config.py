@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 from cyclopts import Parameter
 from pydantic import Field, field_validator
@@ -15,6 +16,8 @@ ThresholdRule = Literal["otsu", "multi-otsu", "li", "triangle"]
 
 class PorosityConfig(Config):
     """Segmentation, pore size limit and sample mask of a porosity measurement."""
+
+    EARLIER_NAMES: ClassVar[Mapping[str, str]] = {"band_factor": "interval_factor"}
 
     threshold: ThresholdRule | float = Field(
         default="otsu",
@@ -52,8 +55,8 @@ class PorosityConfig(Config):
     ] = Field(
         default="none",
         title="Sample mask",
-        description="none: the whole volume is sample; auto: the envelope of the "
-        "largest solid object.",
+        description="none: the whole volume is sample; auto: the largest solid object, "
+        "including its pores.",
     )
 
     mask_closing: int = Field(
@@ -73,12 +76,14 @@ class PorosityConfig(Config):
         description="Number of logarithmic bins in the histogram of pore volumes.",
     )
 
-    band_factor: float | None = Field(
+    interval_factor: Annotated[
+        float | None, Parameter(name=["--interval-factor", "--band-factor"])
+    ] = Field(
         default=None,
         gt=0,
         le=100,
-        title="Band (deviations)",
-        description="Half width of the porosity band, in standard deviations; by "
+        title="Interval (deviations)",
+        description="Half-width of the porosity interval, in standard deviations; by "
         "default as calibrated for the model.",
     )
 

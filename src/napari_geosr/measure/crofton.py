@@ -54,11 +54,11 @@ def pair_weights(
 ) -> np.ndarray:
     """Surface (2D: length) represented by one phase change along each direction.
 
-    A plane facet with unit normal n is met by lines along u in proportion to |n·u|. The
-    weights are those, none negative, that come closest to the right area over facets of
-    every orientation, and are exact in their mean, i.e. for a ball. So voxels of any
-    aspect ratio are treated alike; in cubes they are within 0.005 of the shares of the
-    sphere in the literature. Flat: the part of the circle nearest to each direction.
+    Lines along u meet a plane facet with unit normal n in proportion to |n·u|. The
+    weights are the non-negative least-squares solution for the area of facets of every
+    orientation, and are exact on average, i.e. for a ball. They suit voxels of any
+    aspect ratio; for cubic voxels they differ by less than 0.005 from the shares of the
+    sphere in the literature. Flat: the share of the circle nearest to each direction.
 
     Parameters
     ----------
@@ -83,24 +83,24 @@ def pair_weights(
 
 
 def _shares(directions: np.ndarray) -> np.ndarray:
-    """Weights of directions (13, 3), their sum 1, for facets of any orientation."""
+    """Weights of directions (13, 3) with sum 1, for facets of any orientation."""
     from scipy.optimize import nnls
 
-    # Facet normals: a spiral over the sphere (Fibonacci's), with its axes exchanged in
-    # every way, so that no axis is preferred.
+    # Facet normals: a Fibonacci spiral over the sphere, in all permutations of the
+    # axes, so that no axis is preferred.
     i = np.arange(700) + 0.5
     height, angle = 1 - 2 * i / len(i), math.pi * (1 + math.sqrt(5)) * i
     ring = np.sqrt(1 - height**2)
     spiral = np.stack([height, ring * np.cos(angle), ring * np.sin(angle)], axis=1)
     normals = np.concatenate([spiral[:, order] for order in permutations(range(3))])
-    seen = 2 * np.abs(normals @ directions.T)
+    projected = 2 * np.abs(normals @ directions.T)
     # Mirror images share one weight: 7 unknowns instead of 13.
     kinds = [tuple(np.subtract(b, a) != 0) for a, b in PAIRS]
     groups = list(dict.fromkeys(kinds))
     members = np.array([[kind == group for group in groups] for kind in kinds])
     # The last row, far heavier than the others, makes the shares sum to 1.
     heavy = 1e3 * math.sqrt(len(normals))
-    system = np.vstack([seen @ members, heavy * members.sum(axis=0)])
+    system = np.vstack([projected @ members, heavy * members.sum(axis=0)])
     solution, _ = nnls(system, np.append(np.ones(len(normals)), heavy))
     share: np.ndarray = members @ (solution / (members @ solution).sum())
     return share
@@ -122,29 +122,29 @@ def _flat_weights(
     return weights
 
 
-def whole_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, float]:
-    """Weights as whole numbers of a unit, so that their sums are never rounded.
+def integer_weights(weights: np.ndarray, n_voxels: int) -> tuple[np.ndarray, float]:
+    """Weights as integer multiples of a unit, so that their sums are never rounded.
 
-    Sums of floats depend in their last digits on the order in which they are added,
-    and that on the slabs in which a volume is read. Sums of integers do not.
+    The last digits of a sum of floats depend on the order of addition, and hence on the
+    slabs in which a volume is read. Sums of integers do not.
 
     Parameters
     ----------
     weights : ndarray of shape (13,)
         As given by `pair_weights`.
     n_voxels : int
-        Of the volume: no sum over its cells overflows.
+        Number of voxels of the volume; no sum over its cells overflows.
 
     Returns
     -------
     weights : ndarray of shape (13,), int64
-        Within 1e-9 of the largest weight for 512³ voxels.
+        Exact to 1e-9 of the largest weight for 512³ voxels.
     unit : float
-        Surface that 1 stands for: a power of two.
+        Surface represented by 1: a power of two.
     """
-    # A pair may count for both of its labels, and be taken off again for both.
-    most = 4 * float(weights.sum()) * 8 * n_voxels
-    unit = 2.0 ** (math.ceil(math.log2(most)) - 62)
+    # A pair may be added for both of its labels, and subtracted again for both.
+    maximum = 4 * float(weights.sum()) * 8 * n_voxels
+    unit = 2.0 ** (math.ceil(math.log2(maximum)) - 62)
     whole: np.ndarray = np.rint(weights / unit).astype(np.int64)
     return whole, unit
 
@@ -168,9 +168,9 @@ def euler_table(connectivity: int) -> np.ndarray:
     """Eight times the Euler number contributed by each code, shape (256,), int64.
 
     With 26 neighbours a voxel is a closed cube: around the cell's centre the vertex,
-    6 half edges, 12 quarter faces and 8 eighths of cubes are counted where any voxel
-    has them. With 6 neighbours voxels are points: points, edges, squares and cubes of
-    the cell are counted where all their voxels are there.
+    6 half edges, 12 quarter faces and 8 eighths of cubes are counted if any adjacent
+    voxel is set. With 6 neighbours voxels are points: points, edges, squares and cubes
+    of the cell are counted if all their voxels are set.
     """
     corners = list(product((0, 1), repeat=3))
     parts: list[tuple[int, list[int]]] = []
@@ -178,8 +178,8 @@ def euler_table(connectivity: int) -> np.ndarray:
         (8, -4, 2, -1) if connectivity == 26 else (1, -2, 4, -8)
     ):
         for free in product((False, True), repeat=3):
-            # With 26 a part's freedom is what it spans round the centre; its voxels
-            # vary along the other axes. With 6 its voxels vary along its own axes.
+            # With 26 neighbours, `free` are the axes along which a part extends; its
+            # voxels vary along the other axes. With 6, they vary along its own axes.
             if sum(free) != n_free:
                 continue
             varies = tuple(not f for f in free) if connectivity == 26 else free

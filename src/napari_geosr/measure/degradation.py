@@ -1,9 +1,10 @@
-"""Blur, noise and grey scale of a low-resolution scan, from a high-resolution one.
+"""Estimates blur, noise and grey scale of a low-resolution scan.
 
-The two need not show the same place. What both have in common is the power spectrum of
-the structure: that of the fine scan, blurred, averaged over coarse voxels and with
-noise added, must become that of the coarse one. The structure's power falls steeply
-with the frequency and the noise's does not, which tells the two apart.
+A high-resolution scan of the same material, not necessarily of the same region,
+provides the power spectrum of the structure. Blurred, averaged over low-resolution
+voxels and with noise added, it must equal the spectrum of the low-resolution scan. The
+power of structure falls steeply with frequency and that of noise does not, which
+separates the two.
 """
 
 from __future__ import annotations
@@ -32,14 +33,15 @@ from napari_geosr.physics.sampling import area_downsample
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Window of the spectrum along Y and X, in coarse voxels: maximum, and minimum.
-LARGEST_WINDOW, LEAST_WINDOW = 32, 16
-LARGEST_DEPTH, _LEAST_DEPTH = 16, 8
+#: Maximum and minimum window of the spectrum along Y and X, in low-resolution voxels.
+MAX_WINDOW, MIN_WINDOW = 32, 16
+#: The same along Z; fewer planes are treated as single images.
+MAX_DEPTH, _LEAST_DEPTH = 16, 8
 #: Factor by which another spectrum must fit better than white noise. Smooth noise can
 #: be mistaken for structure, and vice versa.
 _PARSIMONY = {"white": 1.0, "reconstruction": 1.15, "smooth": 2.0}
-#: Share of the voxels that counts as darkest.
-_DARK = 0.05
+#: Share of the voxels that counts as the darkest.
+_DARK_SHARE = 0.05
 
 
 def degradation_steps(
@@ -57,17 +59,16 @@ def degradation_steps(
     Parameters
     ----------
     low, high : sequence of ndarray of shape (Z, Y, X)
-        Parts of the coarse scan, and of the fine one.
+        Parts of the low- and the high-resolution scan.
     factors : tuple of int
-        Fine voxels per coarse voxel along the axes.
+        High-resolution voxels per low-resolution voxel along the axes.
     spread : sequence of float
-        How long the point-spread function is along the axes, in coarse voxels, in units
-        of that in the plane.
+        Width of the point-spread function along each axis in low-resolution voxels,
+        relative to the width in the plane.
     shapes : sequence of str
-        Spectra that the noise may have: ``"white"``, ``"reconstruction"``,
-        ``"smooth"``.
+        Candidate noise spectra: ``"white"``, ``"reconstruction"``, ``"smooth"``.
     name : str
-        Name of the coarse scan, in messages.
+        Name of the low-resolution scan, in messages.
 
     Yields
     ------
@@ -81,18 +82,18 @@ def degradation_steps(
     Raises
     ------
     VolumeError
-        If there is too little to measure.
+        If the parts are too small, or uniform.
     Cancelled
         If `should_stop` returns True.
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)
-    seen = [_CoarseRegion(block, factors, spread) for block in high]
+    regions = [_CoarseRegion(block, factors, spread) for block in high]
     table = []
     for done, blur in enumerate(BLURS, 1):
         if should_stop():
             raise Cancelled("Stopped while estimating.")
-        table.append(spectrum.power([block.seen(blur) for block in seen]))
+        table.append(spectrum.power([region.blurred(blur) for region in regions]))
         yield BlockDone(done, len(BLURS))
     expected, weights = np.array(table), spectrum.weights()
     if (observed[weights > 0] <= 0).any() or (expected[:, weights > 0] <= 0).any():
@@ -104,7 +105,7 @@ def degradation_steps(
     fits = [
         fit_spectrum(shape, spectrum, observed, expected, weights) for shape in shapes
     ]
-    best = _choose(fits)
+    best = _best_fit(fits)
     mean_low = float(np.mean([block.mean(dtype=np.float64) for block in low]))
     mean_high = float(np.mean([block.mean(dtype=np.float64) for block in high]))
     gain = math.sqrt(best.contrast)
@@ -136,12 +137,12 @@ def _window(
         tuple(n // f for n, f in zip(block.shape, factors, strict=True))
         for block in high
     ]
-    edge = min(LARGEST_WINDOW, *(n for shape in shapes for n in shape[1:])) // 2 * 2
-    depth = min(LARGEST_DEPTH, *(shape[0] for shape in shapes)) // 2 * 2
-    if edge < LEAST_WINDOW:
+    edge = min(MAX_WINDOW, *(n for shape in shapes for n in shape[1:])) // 2 * 2
+    depth = min(MAX_DEPTH, *(shape[0] for shape in shapes)) // 2 * 2
+    if edge < MIN_WINDOW:
         raise VolumeError(
             f"Blur and noise of {name} cannot be measured in {edge} × {edge} "
-            f"low-resolution voxels: at least {LEAST_WINDOW} × {LEAST_WINDOW} are "
+            f"low-resolution voxels: at least {MIN_WINDOW} × {MIN_WINDOW} are "
             "needed in both scans. Give them as settings (--blur, --noise-level)."
         )
     return (depth if depth >= _LEAST_DEPTH else 1), edge
@@ -150,8 +151,8 @@ def _window(
 class _CoarseRegion:
     """A part of the high-resolution scan, averaged to the low resolution, noise-free.
 
-    The blur is a product of cosine transforms: mirrored at the borders, and as quick
-    for a long point-spread function as for a short one.
+    The blur is applied in the cosine transform: values are mirrored at the borders, and
+    the time does not depend on the width of the point-spread function.
     """
 
     def __init__(
@@ -160,25 +161,25 @@ class _CoarseRegion:
         from scipy import fft
 
         pairs = zip(block.shape, factors, strict=True)
-        kept = block[tuple(slice(0, n // f * f) for n, f in pairs)]
+        whole = block[tuple(slice(0, n // f * f) for n, f in pairs)]
         self.factors, self.spread = factors, spread
-        self.spectrum = fft.dctn(kept.astype(np.float32, copy=False), norm="ortho")
+        self.spectrum = fft.dctn(whole.astype(np.float32, copy=False), norm="ortho")
 
-    def seen(self, blur: float) -> FloatArray:
+    def blurred(self, blur: float) -> FloatArray:
         """Apply an in-plane blur, given in low-resolution voxels."""
         from scipy import fft
 
-        blurred = self.spectrum
-        for axis, n in enumerate(blurred.shape):
+        spectrum = self.spectrum
+        for axis, n in enumerate(spectrum.shape):
             sigma = blur * self.spread[axis] * self.factors[axis]
-            passed = np.exp(-0.5 * (sigma * np.pi * np.arange(n) / n) ** 2)
+            transfer = np.exp(-0.5 * (sigma * np.pi * np.arange(n) / n) ** 2)
             shape = [n if i == axis else 1 for i in range(3)]
-            blurred = blurred * passed.astype(np.float32).reshape(shape)
-        return area_downsample(fft.idctn(blurred, norm="ortho"), self.factors)
+            spectrum = spectrum * transfer.astype(np.float32).reshape(shape)
+        return area_downsample(fft.idctn(spectrum, norm="ortho"), self.factors)
 
 
-def _choose(fits: Sequence[SpectrumFit]) -> SpectrumFit:
-    """The best fit, with a preference for simple ones."""
+def _best_fit(fits: Sequence[SpectrumFit]) -> SpectrumFit:
+    """The best fit, with a preference for simple spectra."""
     return min(fits, key=lambda fit: fit.cost * _PARSIMONY[fit.shape])
 
 
@@ -195,16 +196,17 @@ def _table(fit: SpectrumFit) -> tuple[float, ...]:
 
 
 def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, float]:
-    """Slope and intercept of the variance of the noise over the grey value.
+    """Slope and intercept of the noise variance as a function of the grey value.
 
-    Through the mean of both, and through what is darkest: there the variance is that of
-    differences that leave white noise as strong as it is and smooth structures nothing.
-    Where structures are bright and small they would not be told from noise.
+    The line passes through the means of both and through the darkest voxels. Their
+    variance is that of second differences, which preserve the variance of white noise
+    and remove smooth structure. Small bright structures elsewhere could not be
+    distinguished from noise.
 
     Parameters
     ----------
     variance : float
-        Of the noise, on the whole.
+        Mean variance of the noise.
     """
     from scipy import ndimage
 
@@ -215,9 +217,9 @@ def _variance_line(low: Sequence[FloatArray], variance: float) -> tuple[float, f
         means.append(ndimage.uniform_filter(block, (1, 5, 5), mode="nearest").ravel())
         details.append(ndimage.convolve(block, kernel, mode="nearest").ravel())
     grey, detail = np.concatenate(means), np.concatenate(details)
-    dark = grey <= np.quantile(grey, _DARK)
-    least = (1.4826 * float(np.median(np.abs(detail[dark])))) ** 2
-    least = min(least, variance)
+    dark = grey <= np.quantile(grey, _DARK_SHARE)
+    dark_variance = (1.4826 * float(np.median(np.abs(detail[dark])))) ** 2
+    dark_variance = min(dark_variance, variance)
     middle, darkest = float(grey.mean(dtype=np.float64)), float(grey[dark].mean())
-    slope = (variance - least) / (middle - darkest) if middle > darkest else 0.0
-    return slope, least - slope * darkest
+    slope = (variance - dark_variance) / (middle - darkest) if middle > darkest else 0.0
+    return slope, dark_variance - slope * darkest

@@ -1,6 +1,6 @@
 """Reports as files: CSV, JSON, PNG and one self-contained HTML page.
 
-Every file is written beside its place and renamed, so it is there whole or not at all.
+Every file is written under a temporary name and renamed when it is complete.
 """
 
 from __future__ import annotations
@@ -27,7 +27,8 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 INK = {"light": "#222222", "dark": "#e6e6e6"}
 PAPER = {"light": "#ffffff", "dark": "#1b1d21"}
-#: Distinguishable with any colour vision, on both papers (Okabe and Ito's palette).
+#: Distinguishable with any colour vision, on both backgrounds (palette of Okabe and
+#: Ito).
 COLOURS = ("#d55e00", "#0072b2", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 _N_BINS = 24
 
@@ -120,7 +121,7 @@ def write_png(
     ----------
     path : str or Path
     reports : mapping of str to PorosityReport
-        By their names in the legend.
+        Reports by their names in the legend.
     overwrite : bool
         Whether an existing file is replaced.
 
@@ -135,10 +136,15 @@ def write_png(
 def histogram_png(
     reports: Mapping[str, PorosityReport], *, theme: Theme = "light"
 ) -> bytes:
-    """Number of pores over their volume (image: area), both axes logarithmic, as PNG.
+    """Plot the number of pores over their volume (image: area) on logarithmic axes.
 
-    All reports share bins and unit, that of the first report; those whose voxel size
-    is unknown are drawn in voxels, and so are all if any is.
+    All reports share the bins and the unit of the first report. If the voxel size of
+    any report is unknown, all sizes are in voxels.
+
+    Returns
+    -------
+    bytes
+        PNG.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -202,18 +208,18 @@ def write_html(
     provenance: Sequence[AnyMapping] = (),
     overwrite: bool = False,
 ) -> Path:
-    """Write one page that needs nothing else: figures side by side, histogram, record.
+    """Write a self-contained page: figures side by side, histogram, provenance.
 
     Parameters
     ----------
     path : path
     reports : mapping of PorosityReport
-        By the name of their column. With several, differences refer to the one called
-        ``truth``, else to the first.
+        Reports by the name of their column. Differences refer to the report called
+        ``truth``, otherwise to the first.
     pictures : mapping of bytes or Path, optional
         PNG pictures by caption.
     provenance : sequence of mapping
-        Records of what was done, JSON-serialisable.
+        Provenance records, JSON-serialisable.
 
     Raises
     ------

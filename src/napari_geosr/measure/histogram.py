@@ -1,4 +1,4 @@
-"""The grey-value histogram of a volume in one sweep, whatever its size and dtype."""
+"""The grey-value histogram of a volume of any size and dtype, in one sweep."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-#: Most bins a histogram has; halved by merging pairs when values leave the range.
+#: Maximum number of bins; pairs of bins are merged when values leave the range.
 MAX_BINS = 1 << 17
-#: Bins between the outliers that are enough for a threshold.
-_ENOUGH_BINS = 1 << 10
-#: Up to here float64 holds every integer.
-_LARGEST_EXACT = 2**53
-#: Each sweep narrows the range by 2¹⁶ at least.
-_MOST_SWEEPS = 4
+#: Minimum number of bins between the outliers for finding a threshold.
+_MIN_BINS = 1 << 10
+#: Largest integer up to which float64 represents every integer.
+_MAX_EXACT_INTEGER = 2**53
+#: Maximum number of sweeps; each narrows the range by at least 2¹⁶.
+_MAX_SWEEPS = 4
 
 
 @dataclass
@@ -47,9 +47,9 @@ class GreyHistogram:
     minimum, maximum : float
         Smallest and largest finite value.
     n_nonfinite : int
-        NaN and infinite values, which are in no bin.
+        Number of NaN and infinite values, which are in no bin.
     n_outliers : int
-        Values left out because they lie far from all others and are few.
+        Number of excluded values: few, and far from all others.
     """
 
     is_integer: bool
@@ -102,13 +102,13 @@ class GreyHistogram:
         self.minimum = min(self.minimum, float(low))
         self.maximum = max(self.maximum, float(high))
 
-    def expect(self, blocks: Iterable[np.ndarray]) -> bool:
-        """Make bins for values that are added in several parts, as if in one.
+    def choose_bins(self, blocks: Iterable[np.ndarray]) -> bool:
+        """Choose the bins as if all `blocks` were added at once.
 
         Parameters
         ----------
         blocks : iterable of ndarray
-            The first ones that are added later.
+            The first values that will be added.
 
         Returns
         -------
@@ -134,13 +134,14 @@ class GreyHistogram:
     def plausible_range(self) -> tuple[float, float] | None:
         """Range without outliers; None if there are none.
 
-        Few: 1 in 10 000 voxels at either end. Far: further away than all the others
-        are spread. A hot voxel of a detector draws a threshold to itself otherwise.
+        Outliers are at most 1 in 10 000 voxels at either end, farther from the others
+        than these are from each other. Otherwise, a hot pixel of a detector would shift
+        the threshold.
         """
         total = np.cumsum(self.counts)
-        few = OUTLIER_SHARE * total[-1]
-        first = int(np.searchsorted(total, few, "right"))
-        last = int(np.searchsorted(total, total[-1] - few))
+        n_ignored = OUTLIER_SHARE * total[-1]
+        first = int(np.searchsorted(total, n_ignored, "right"))
+        last = int(np.searchsorted(total, total[-1] - n_ignored))
         low, high = plausible_limits(self.edges[first], self.edges[last + 1])
         if low <= self.minimum and self.maximum <= high:
             return None
@@ -148,7 +149,7 @@ class GreyHistogram:
 
     def is_fine(self, low: float, high: float) -> bool:
         """Whether enough bins lie between two values to find a threshold there."""
-        return self.is_exact or (high - low) / self.width >= _ENOUGH_BINS
+        return self.is_exact or (high - low) / self.width >= _MIN_BINS
 
     def between(self, low: float, high: float) -> GreyHistogram:
         """The histogram of the values in a range; the others count as outliers."""
@@ -214,14 +215,14 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
 
 
 def blocks_along_z(shape: tuple[int, ...], thickness: int) -> list[slice]:
-    """Slices of the first axis, each `thickness` planes or fewer."""
+    """Slices along the first axis of at most `thickness` planes."""
     return [
         slice(z, min(z + thickness, shape[0])) for z in range(0, shape[0], thickness)
     ]
 
 
 def _countable(block: np.ndarray) -> np.ndarray:
-    """The values of a block side by side, in a dtype that kernels take."""
+    """The values of a block as a flat array, in a dtype that the kernels support."""
     flat = np.ascontiguousarray(block).reshape(-1)
     if flat.dtype == np.bool_:
         return flat.view(np.uint8)
@@ -242,10 +243,10 @@ def histogram_steps(
     mask: Any = None,
     piece: int | None = None,
 ) -> Generator[Step, None, GreyHistogram]:
-    """Read `source` once and compute its `GreyHistogram`.
+    """Read `source` and compute its `GreyHistogram`.
 
-    Once, but again where single values far from all the others would leave these in
-    a few bins.
+    It is read once, and again only if outliers would squeeze all other values into a
+    few bins.
 
     Parameters
     ----------
@@ -254,14 +255,14 @@ def histogram_steps(
     thickness : int
         Planes per block.
     name : str
-        What messages call the volume.
+        Name of the volume in messages.
     may_be_constant : bool
-        True where the threshold is given: all pore, or all solid, is an answer then,
-        and outliers do no harm.
+        True if the threshold is given: the volume may then be all pore or all solid,
+        and outliers do not matter.
     mask : ArrayLike of the same shape, optional
         Only voxels where it is not zero are counted.
     piece : int, optional
-        Planes that are in memory at a time, if less than a block: the same histogram.
+        Planes in memory at a time, if fewer than a block; the histogram is the same.
 
     Raises
     ------
@@ -285,13 +286,13 @@ def _sweep(
     should_stop: ShouldStop,
     limits: tuple[float, float] | None,
 ) -> Generator[Step, None, GreyHistogram]:
-    """Count the values of `source` where `mask` is, between `limits`."""
+    """Count the values of `source` inside `mask` and between `limits`."""
     histogram = GreyHistogram(is_integer=np.dtype(source.dtype).kind in "biu")
     thickness, piece = planes[0], planes[1] or planes[0]
     slabs = blocks_along_z(tuple(source.shape), piece)
 
     def values(slab: slice) -> np.ndarray:
-        """What is counted of a slab."""
+        """The values of a slab to be counted."""
         if should_stop():
             raise Cancelled("Measuring was cancelled while reading the grey values.")
         block = np.asarray(source[slab])
@@ -306,7 +307,7 @@ def _sweep(
         for block in blocks_along_z(tuple(source.shape), thickness):
             ends = [*range(block.start, block.stop, piece), block.stop]
             parts = itertools.pairwise(ends)
-            if histogram.expect(values(slice(z, end)) for z, end in parts):
+            if histogram.choose_bins(values(slice(z, end)) for z, end in parts):
                 break
     for i, slab in enumerate(slabs):
         histogram.add(values(slab))
@@ -340,11 +341,11 @@ def _check_values(
 def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
     """Refuse integers beyond 2⁵³, which float64 cannot distinguish."""
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
-    if histogram.is_integer and largest >= _LARGEST_EXACT:
+    if histogram.is_integer and largest >= _MAX_EXACT_INTEGER:
         raise VolumeError(
             f"{name!r} holds integers of up to {largest:.3g}; beyond 2⁵³ "
-            f"({_LARGEST_EXACT:.3g}) they are not exact. Subtract an offset or divide "
-            "them first."
+            f"({_MAX_EXACT_INTEGER:.3g}) they are not exact. Subtract an offset or "
+            "divide them first."
         )
 
 
@@ -354,7 +355,7 @@ def _without_outliers(
 ) -> Generator[Step, None, GreyHistogram]:
     """The histogram without outliers, if there are any."""
     histogram = whole
-    for _ in range(_MOST_SWEEPS):
+    for _ in range(_MAX_SWEEPS):
         limits = histogram.plausible_range()
         if limits is None:
             return histogram
@@ -363,7 +364,7 @@ def _without_outliers(
         else:
             inner = yield from sweep(limits)
         if not inner.n or inner.minimum == inner.maximum:
-            break  # the few are a phase of their own: a mask with hardly any pores
+            break  # the outliers are a phase: a segmentation with hardly any pores
         inner.n_nonfinite = whole.n_nonfinite
         inner.n_outliers = whole.n - inner.n
         histogram = inner

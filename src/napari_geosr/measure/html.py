@@ -11,10 +11,10 @@ from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.rows import table_rows
 
-#: The name of the column that all others are compared with; else the first.
+#: Name of the column that the others are compared with; otherwise it is the first.
 _TRUTH = "truth"
 
-#: Of every report page.
+#: Style sheet of every report page.
 STYLE = """
 :root { color-scheme: light dark; --ink: #1d1f23; --soft: #5b616b; --line: #d9dce1;
   --paper: #ffffff; --card: #f6f7f9; }
@@ -53,14 +53,14 @@ def page(
     histogram: Mapping[str, bytes],
     records: Sequence[str],
 ) -> str:
-    """The whole page as text.
+    """The report page as HTML.
 
     Parameters
     ----------
     pictures : mapping of bytes
-        PNG by caption.
+        PNG pictures by caption.
     histogram : mapping of bytes
-        PNG for ``light`` and ``dark`` screens.
+        PNG for the ``light`` and the ``dark`` style.
     records : sequence of str
         Provenance as JSON text.
     """
@@ -88,10 +88,10 @@ def page(
         f'srcset="{png_source(histogram["dark"])}">',
         f'<img alt="Histogram of pore sizes" src="{png_source(histogram["light"])}">',
         "</picture></figure>",
-        "<h2>How it was measured</h2>",
+        "<h2>Settings and definitions</h2>",
         _settings(names, values),
         _notes(values[reference]),
-        *_band_note(values),
+        *_interval_note(values),
     ]
     for i, record in enumerate(records, start=1):
         parts.append(
@@ -103,7 +103,7 @@ def page(
 
 
 def png_source(picture: bytes) -> str:
-    """A picture as the source of an ``img``, inside the page."""
+    """A PNG picture as the source of an ``img`` element, embedded in the page."""
     return f"data:image/png;base64,{b64encode(picture).decode('ascii')}"
 
 
@@ -129,15 +129,15 @@ def _figures(
             for text, d in zip(texts, differences, strict=True)
         )
         body.append(f'<tr><th scope="row">{escape(label)}</th>{cells}</tr>')
-    below = ""
+    note = ""
     if len(names) > 1:
-        below = (
-            "<p><small>In small figures: the change relative to "
+        note = (
+            "<p><small>Small print: change relative to "
             f"{escape(names[reference])}.</small></p>"
         )
     return (
         '<div class="scroll"><table><thead><tr><th scope="col"></th>'
-        f"{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{below}"
+        f"{head}</tr></thead><tbody>{''.join(body)}</tbody></table></div>{note}"
     )
 
 
@@ -201,27 +201,27 @@ def _notes(report: PorosityReport) -> str:
     )
 
 
-def _band_note(reports: Sequence[PorosityReport]) -> list[str]:
-    """How the band was determined, and what it does not cover."""
-    report = next((r for r in reports if r.band is not None), None)
-    if report is None or report.band is None:
+def _interval_note(reports: Sequence[PorosityReport]) -> list[str]:
+    """How the interval was determined, and what it does not cover."""
+    report = next((r for r in reports if r.interval is not None), None)
+    if report is None or report.interval is None:
         return []
-    band = report.band
-    if band.factor is None:
+    interval = report.interval
+    if interval.factor is None:
         reach = "one standard deviation of the restoration (not calibrated)"
     else:
-        reach = f"{number_text(band.factor)} standard deviations of the restoration"
-    word = "spread" if band.porosity is None else "band"
-    often = ""
-    if band.nominal is not None:
-        often = (
-            " At this width, the band contained the true porosity of "
-            f"{100 * band.nominal:g} % of simulated scans like those used for "
+        reach = f"{number_text(interval.factor)} standard deviations of the restoration"
+    word = "spread" if interval.porosity is None else "interval"
+    coverage = ""
+    if interval.nominal is not None:
+        coverage = (
+            " At this width, the interval contained the true porosity of "
+            f"{100 * interval.nominal:g} % of simulated scans like those used for "
             "calibration."
         )
     return [
         f"<p><small>Porosity {word}: all voxels are shifted together by {reach}, with "
-        f"the same threshold.{often} It covers neither errors that all members of the "
-        "restoration share (as with a material missing from the training data) nor "
+        f"the same threshold.{coverage} It covers neither errors that all members of "
+        "the restoration share (as with a material missing from the training data) nor "
         "the choice of the threshold.</small></p>"
     ]

@@ -1,4 +1,4 @@
-"""Compares an envelope with the convex hulls of its slices."""
+"""Compares a sample mask with the convex hulls of its slices."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Ends = npt.NDArray[np.float64]
 
-#: Bodies of a slice that are smaller than this part of its largest one are specks.
-_SPECK = 0.01
-#: What rounding may take from an edge between two pixels, in pixels.
+#: Bodies of a slice smaller than this share of its largest body are specks.
+_SPECK_SHARE = 0.01
+#: Tolerance for rounding errors at the edges of the hull, in pixels.
 _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Pixels whose centres lie in the convex hull around the pixels of a slice.
+    """Number of pixels with their centres in the convex hull of a slice.
 
     Parameters
     ----------
@@ -26,9 +26,9 @@ def hull_area(mask: Mask) -> int:
     rows = np.flatnonzero(mask.any(axis=1))
     if not rows.size:
         return 0
-    some = mask[rows]
-    left = some.argmax(axis=1).astype(np.float64)
-    right = mask.shape[1] - 1.0 - some[:, ::-1].argmax(axis=1)
+    filled = mask[rows]
+    left = filled.argmax(axis=1).astype(np.float64)
+    right = mask.shape[1] - 1.0 - filled[:, ::-1].argmax(axis=1)
     every = np.arange(rows[0], rows[-1] + 1)
     low = np.interp(every, *_lower_chain(rows.astype(np.float64), left))
     high = -np.interp(every, *_lower_chain(rows.astype(np.float64), -right))
@@ -37,7 +37,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Corners of the lower convex hull around points that go along x."""
+    """Corners of the lower convex hull of points in order of x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
@@ -49,37 +49,38 @@ def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
     return x[kept], y[kept]
 
 
-def left_out_of_hull(
-    envelope: Mask,
+def hull_share_outside(
+    sample: Mask,
     solid: Callable[[int], Mask],
     *,
-    most_slices: int = 32,
+    max_slices: int = 32,
 ) -> float:
-    """Share of the slice-wise convex hulls outside an envelope, 0 … 1.
+    """Share of the slice-wise convex hulls outside a sample mask, 0 … 1.
 
-    A slice's hull is that of its part of the envelope and of all bodies of solid
-    but specks. An envelope that is convex in each slice leaves nothing out; one that
-    follows the walls of large pores open to the surface leaves those out.
+    The hull of a slice encloses its part of the mask and all bodies of solid except
+    specks. The share is 0 for a mask that is convex in each slice; a mask that follows
+    the walls of large pores open to the surface excludes these pores.
 
     Parameters
     ----------
-    envelope : ndarray of shape (Z, Y, X), bool
+    sample : ndarray of shape (Z, Y, X), bool
+        Sample mask.
     solid : callable
-        Gives the solid of a slice, of shape (Y, X), bool.
+        Returns the solid of a slice, of shape (Y, X), bool.
     most_slices : int
-        So many, evenly spread, are looked at.
+        Maximum number of evenly spaced slices to examine.
     """
-    n = envelope.shape[0]
-    held = hulls = 0
-    for z in np.unique(np.linspace(0, n - 1, min(n, most_slices)).round().astype(int)):
-        inside = envelope[z]
-        held += int(np.count_nonzero(inside))
+    n = sample.shape[0]
+    covered = hulls = 0
+    for z in np.unique(np.linspace(0, n - 1, min(n, max_slices)).round().astype(int)):
+        inside = sample[z]
+        covered += int(np.count_nonzero(inside))
         hulls += hull_area(inside | without_specks(solid(int(z))))
-    return 0.0 if not hulls else max(0.0, 1 - held / hulls)
+    return 0.0 if not hulls else max(0.0, 1 - covered / hulls)
 
 
 def without_specks(solid: Mask) -> Mask:
-    """The bodies of a slice of a size similar to its largest one."""
+    """A slice without bodies much smaller than its largest one."""
     from scipy import ndimage
 
     labels, n = ndimage.label(solid)
@@ -87,5 +88,5 @@ def without_specks(solid: Mask) -> Mask:
         return solid
     sizes = np.bincount(labels.ravel())
     sizes[0] = 0
-    large: Mask = (sizes >= _SPECK * sizes.max())[labels]
+    large: Mask = (sizes >= _SPECK_SHARE * sizes.max())[labels]
     return large & solid

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-#: What stands where there is no value.
+#: Text for a missing value.
 NOTHING = "–"
 _SUPERSCRIPTS = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 _POWERS = {1: "", 2: "²", 3: "³"}
@@ -16,7 +16,7 @@ def number_text(value: float, *, whole: bool = True) -> str:
     Parameters
     ----------
     whole : bool
-        False beside numbers that are not integers: ``18.0`` stands beside ``17.5``.
+        False next to numbers that are not integers: ``18.0`` next to ``17.5``.
     """
     if not math.isfinite(value):
         return NOTHING
@@ -46,7 +46,7 @@ def percent_range_text(ends: tuple[float, float]) -> str:
 
 
 def range_text(ends: tuple[float, float], times: float = 1.0) -> str:
-    """Both ends with as many digits as tell them apart."""
+    """Both ends with enough digits to distinguish them."""
     low, high = (times * end for end in ends)
     if times == 1.0 and (low == high or min(low, high) >= 1000):
         return f"{number_text(low)} to {number_text(high)}"
@@ -67,6 +67,6 @@ def difference_text(before: float | None, after: float | None) -> str:
 
 
 def unit_text(length: str, power: int) -> str:
-    """A unit of length to a power as files name it: ``µm³``, ``1/µm``."""
+    """A unit of length to a power, as written in files: ``µm³``, ``1/µm``."""
     text = f"{length}{_POWERS[abs(power)]}"
     return f"1/{text}" if power < 0 else text

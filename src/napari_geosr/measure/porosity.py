@@ -1,4 +1,4 @@
-"""Measure the porosity of a volume: the engine behind dock, command and function."""
+"""Measures the porosity of a volume, for the dock, the command and the function."""
 
 from __future__ import annotations
 
@@ -19,22 +19,19 @@ from napari_geosr.core.steps import (
     run_to_end,
 )
 from napari_geosr.core.volume import ArrayLike, Volume
-from napari_geosr.measure.band import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.blocks import (
     RawTable,
     SlabLabeller,
     provisional_labels,
 )
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import (
-    envelope_steps,
-)
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.graph.steps import graph_steps
 from napari_geosr.measure.histogram import (
     GreyHistogram,
     histogram_steps,
 )
+from napari_geosr.measure.interval import Deviation, IntervalCounter, PorosityInterval
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.porosity_run import (
     LabellingJournal,
@@ -45,18 +42,21 @@ from napari_geosr.measure.porosity_run import (
     as_stack,
     prepare,
 )
+from napari_geosr.measure.reliability.mask_fit import (
+    SampleMaskFit,
+    sample_mask_fit_steps,
+    sample_mask_remarks,
+)
 from napari_geosr.measure.reliability.noise_check import (
     NoiseCheck,
     noise_check_steps,
     noise_remarks,
 )
-from napari_geosr.measure.reliability.sample_envelope import (
-    EnvelopeFit,
-    envelope_fit_steps,
-    envelope_remarks,
-)
 from napari_geosr.measure.remarks import has_one_phase, remarks, speck_remarks
 from napari_geosr.measure.report import PorosityReport, build_report
+from napari_geosr.measure.sample_mask import (
+    sample_mask_steps,
+)
 from napari_geosr.measure.segment import phase_mask, shifted_thresholds, threshold_of
 from napari_geosr.measure.sums import Pores, SweepTotals
 from napari_geosr.measure.table import pore_table
@@ -75,9 +75,9 @@ def porosity_steps(
 ) -> Generator[Step, None, PorosityReport]:
     """Segment, label and measure the pores of `volume`.
 
-    Works by slabs of planes whatever the array is (numpy, dask, zarr, memory map), so
-    that a run can be watched and stopped, and memory stays bounded; the result does
-    not depend on the slabs.
+    The volume (numpy, dask, zarr or memory-mapped) is processed in slabs of planes, so
+    that a run reports progress, can be stopped, and needs limited memory. The result
+    does not depend on the slabs.
 
     Parameters
     ----------
@@ -85,18 +85,19 @@ def porosity_steps(
         Axes ZYX or YX (others only with length one).
     config : PorosityConfig, optional
     mask : ArrayLike of the volume's shape, optional
-        Non-zero where the sample is; goes before ``config.sample_mask``.
+        Non-zero inside the sample; takes precedence over ``config.sample_mask``.
     deviation : Deviation, optional
-        How sure the restoration that made the volume was: gives the porosity a band.
+        Standard deviations of the restored voxels; the porosity then gets an interval.
     labels_target : writable array-like of the volume's shape, optional
         Numpy or zarr array of an integer type of 32 bits or more; filled with labels.
     keep_labels : bool
-        Make labels in memory if there is no `labels_target`; given up with a warning
-        if they would take more than half of the free memory.
+        Make labels in memory if there is no `labels_target`; omitted with a warning if
+        they would take more than half of the free memory.
     journal : LabellingJournal, optional
-        Gets what was labelled from time to time, and when the run is stopped.
+        Receives the state of the labelling from time to time and when the run is
+        stopped.
     should_stop : callable
-        Checked at every slab.
+        Called for every slab.
 
     Yields
     ------
@@ -112,15 +113,15 @@ def porosity_steps(
     VolumeError
         If the volume cannot be measured: no or one grey value, wrong axes, empty mask.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
 
     Notes
     -----
     NaN and infinite voxels belong neither to pores nor to the sample; they are counted.
-    Pores smaller than ``config.min_voxels`` are in the porosity, but not in counts,
-    table and labels. Euler numbers are those of the pores with nothing around the
-    volume (as scikit-image's); surface areas leave out what the border cuts. A pore is
-    open if it has a face at the border of the volume or of the sample.
+    Pores smaller than ``config.min_voxels`` are part of the porosity, but not of
+    counts, table and labels. For Euler numbers, the outside of the volume is not pore
+    (as in scikit-image); surface areas exclude faces on the border. A pore is open if
+    it has a face at the border of the volume or of the sample.
     """
     config = config or PorosityConfig()
     volume = volume.select()
@@ -149,22 +150,18 @@ def porosity_steps(
         should_stop=should_stop,
     )
     run.check("measuring the noise")
-    around = shifted_thresholds(histogram, threshold)
-    raw = yield from _label(run, threshold, around, progress)
+    limits = shifted_thresholds(histogram, threshold)
+    raw = yield from _label(run, threshold, limits, progress)
     pore_count, counts = len(raw.rows), run.counts
     for message in _pore_remarks(run, raw, noise):
         yield _warned(message, warnings)
     if run.target is not None:
         yield from _renumber(run, raw, threshold, progress)
-    band = None
+    interval = None
     if deviation is not None:
-        band = yield from _find_band(run, deviation, threshold, pore_count, progress)
-        if band.missing_voxels:
-            yield _warned(
-                f"{band.missing_voxels} voxels of {volume.name!r} have no standard "
-                "deviation: the band treats them as exact.",
-                warnings,
-            )
+        interval = yield from _interval_steps(
+            run, deviation, threshold, pore_count, progress, warnings
+        )
     graph = (yield from _trace_graph(run, threshold)) if config.graph else None
     pores = Pores.of(raw, run.geometry)
     totals = SweepTotals(
@@ -177,7 +174,7 @@ def porosity_steps(
         pore_voxels_high=counts.at_high,
         nonfinite_voxels=histogram.n_nonfinite,
         threshold=threshold,
-        band=band,
+        interval=interval,
         graph=graph,
     )
     return build_report(
@@ -203,7 +200,7 @@ def _warned(message: str, warnings: list[str]) -> WarningIssued:
 def _trace_graph(
     run: PorosityRun, threshold: float
 ) -> Generator[Step, None, NetworkGraph]:
-    """The graph of the pores as a network."""
+    """Trace the graph of the pores."""
     return graph_steps(
         lambda slab: run.graph_pores(slab, threshold),
         run.slabs,
@@ -216,14 +213,14 @@ def _trace_graph(
 def _segment(
     run: PorosityRun, warnings: list[str], progress: SweepProgress
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
-    """Histogram and threshold; finds the automatic sample mask on the way."""
+    """Find the threshold and, if requested, the automatic sample mask."""
     yield StageStarted(0, progress.total, message="Reading the grey values")
     histogram = yield from _histogram(run, progress)
     dtype = np.dtype(run.source.dtype)
     threshold = threshold_of(histogram, run.config, dtype, name=run.name)
     if run.config.sample_mask == "auto" and run.mask is None:
-        run.mask, fit = yield from _envelope(run, threshold)
-        for message in envelope_remarks(fit, run.name):
+        run.mask, fit = yield from _sample_mask(run, threshold)
+        for message in sample_mask_remarks(fit, run.name):
             yield _warned(message, warnings)
         histogram, threshold = yield from _threshold_inside(run, histogram, threshold)
     return histogram, threshold
@@ -232,7 +229,7 @@ def _segment(
 def _pore_remarks(
     run: PorosityRun, raw: RawTable, noise: NoiseCheck | None
 ) -> Iterator[str]:
-    """What makes the pores doubtful: noise, and single voxels.
+    """Warnings about the pores: noise, and single voxels.
 
     Raises
     ------
@@ -246,8 +243,10 @@ def _pore_remarks(
             "measure. Mark the sample with non-zero values, or use no mask."
         )
     yield from noise_remarks(noise, counts.pores / counts.sample, run.name)
-    voxels, least = raw.rows[:, column.COUNT], run.config.min_voxels
-    yield from speck_remarks(voxels, counts.sample, least, run.name, raw.small)
+    voxels = raw.rows[:, column.COUNT]
+    yield from speck_remarks(
+        voxels, counts.sample, run.config.min_voxels, run.name, raw.small
+    )
 
 
 def _histogram(
@@ -264,7 +263,7 @@ def _histogram(
     )
     with StepIterator(steps) as iterator:
         for _ in iterator:
-            if progress.done < len(run.slabs):  # a second sweep is seldom, not planned
+            if progress.done < len(run.slabs):  # second sweeps are not in the total
                 yield progress.step()
     return iterator.result
 
@@ -272,11 +271,11 @@ def _histogram(
 def _threshold_inside(
     run: PorosityRun, whole: GreyHistogram, threshold: float
 ) -> Generator[Step, None, tuple[GreyHistogram, float]]:
-    """Histogram and threshold from the voxels of the automatic sample mask alone.
+    """Histogram and threshold from the voxels inside the automatic sample mask.
 
-    What lies around the sample (padding, a holder) says nothing of its pores. Only
-    where the inside shows one phase, the threshold that found the sample stays: a
-    dense body in air has no pores, however its noise is split.
+    The surroundings of the sample (padding, a holder) should not affect its threshold.
+    If there is only one phase inside, the first threshold is kept: a dense body in air
+    has no pores, and a new threshold would only split its noise.
     """
     if isinstance(run.config.threshold, float):
         return whole, threshold
@@ -292,19 +291,19 @@ def _threshold_inside(
     dtype = np.dtype(run.source.dtype)
     try:
         inside = run_to_end(steps)
-        found = threshold_of(inside, run.config, dtype, name=run.name)
+        inner_threshold = threshold_of(inside, run.config, dtype, name=run.name)
     except VolumeError:  # too few grey values inside
         return whole, threshold
-    if has_one_phase(inside, found):
+    if has_one_phase(inside, inner_threshold):
         return whole, threshold
     inside.n_nonfinite = whole.n_nonfinite
-    return inside, found
+    return inside, inner_threshold
 
 
-def _envelope(
+def _sample_mask(
     run: PorosityRun, threshold: float
-) -> Generator[Step, None, tuple[np.ndarray, EnvelopeFit]]:
-    """The automatic sample mask, and how well it outlines the material."""
+) -> Generator[Step, None, tuple[np.ndarray, SampleMaskFit]]:
+    """The automatic sample mask, and how well it fits the material."""
     yield StageStarted(message="Finding the sample")
     solid = np.zeros(run.shape, bool)
     for slab in run.slabs:
@@ -314,35 +313,35 @@ def _envelope(
         if block.dtype.kind == "f":
             solid[slab] &= np.isfinite(block)
     closing = run.config.mask_closing
-    how: Any = {"name": run.name, "should_stop": run.should_stop}
-    how["thickness"] = run.plan.thickness
-    mask = yield from envelope_steps(solid, closing, **how)
+    options: Any = {"name": run.name, "should_stop": run.should_stop}
+    options["thickness"] = run.plan.thickness
+    mask = yield from sample_mask_steps(solid, closing, **options)
     yield StageStarted(message="Checking the sample mask")
-    fit = yield from envelope_fit_steps(solid, mask, closing, **how)
+    fit = yield from sample_mask_fit_steps(solid, mask, closing, **options)
     return mask, fit
 
 
 def _label(
     run: PorosityRun,
     threshold: float,
-    band: tuple[float, float],
+    limits: tuple[float, float],
     progress: SweepProgress,
 ) -> Generator[Step, None, RawTable]:
     yield StageStarted(progress.done, progress.total, message="Labelling the pores")
     labeller = run.labeller()
     planned = len(run.slabs)
-    _take_over(run, labeller, threshold, band)
+    _resume_labelling(run, labeller, threshold, limits)
     progress.total += len(run.slabs) - planned
-    progress.done += len(run.taken_over)
-    ends = list(run.taken_over)
+    progress.done += len(run.resumed_ends)
+    ends = list(run.resumed_ends)
 
-    def keep() -> None:
-        """Have all that was labelled on the disk."""
+    def save() -> None:
+        """Save the state of the labelling to disk."""
         if run.journal is not None and ends:
             run.journal.save(
                 {
                     **labeller.state(),
-                    "thresholds": np.array([threshold, *band]),
+                    "thresholds": np.array([threshold, *limits]),
                     "counts": np.array(astuple(run.counts)),
                     "offsets": np.array(run.offsets),
                     "ends": np.array(ends),
@@ -351,45 +350,47 @@ def _label(
 
     for slab in run.slabs[len(ends) :]:
         if run.should_stop():
-            keep()
+            save()
         run.check("labelling the pores")
-        pores, sample = run.pores_and_sample(slab, threshold, band)
+        pores, sample = run.pores_and_sample(slab, threshold, limits)
         labels, offset = labeller.add(pores, sample)
         run.offsets.append(offset)
         ends.append(slab.stop)
         if run.target is not None:
             run.target[slab] = labels
         if run.journal is not None and run.journal.is_due():
-            keep()
+            save()
         yield progress.step()
     run.check("summing up the pores")
     return labeller.finish()
 
 
-def _take_over(
+def _resume_labelling(
     run: PorosityRun,
     labeller: SlabLabeller,
     threshold: float,
-    band: tuple[float, float],
+    limits: tuple[float, float],
 ) -> None:
-    """Go on where a run that was stopped or killed has left off."""
+    """Restore the state of an interrupted run, if there is one."""
     state = None if run.journal is None else run.journal.load()
-    if state is None or not np.array_equal(state["thresholds"], [threshold, *band]):
+    if state is None or not np.array_equal(state["thresholds"], [threshold, *limits]):
         return
     if labeller.restore(state):
         run.counts = SampleCounts(*state["counts"].tolist())
         run.offsets = state["offsets"].tolist()
-        run.taken_over = state["ends"].tolist()
+        run.resumed_ends = state["ends"].tolist()
 
 
-def _find_band(
+def _interval_steps(
     run: PorosityRun,
     deviation: Deviation,
     threshold: float,
     pore_count: int,
     progress: SweepProgress,
+    warnings: list[str],
 ) -> Generator[Step, None, PorosityInterval]:
-    yield StageStarted(progress.done, progress.total, message="Finding the band")
+    """Compute the porosity interval; warn of voxels without a deviation."""
+    yield StageStarted(progress.done, progress.total, message="Computing the interval")
     counter = IntervalCounter(
         run.source,
         replace(deviation, data=as_stack(deviation.data)),
@@ -398,11 +399,18 @@ def _find_band(
         run.labeller,
     )
     for slab in run.slabs:
-        run.check("finding the band")
+        run.check("computing the interval")
         counter.add(slab, run.sample(slab, np.asarray(run.source[slab])))
         yield progress.step()
     porosity = run.counts.pores / run.counts.sample
-    return counter.result(porosity, pore_count, run.config.min_voxels)
+    interval = counter.result(porosity, pore_count, run.config.min_voxels)
+    if interval.missing_voxels:
+        yield _warned(
+            f"{interval.missing_voxels} voxels of {run.name!r} have no standard "
+            "deviation: the interval treats them as exact.",
+            warnings,
+        )
+    return interval
 
 
 def _is_view(block: np.ndarray, target: object) -> bool:
@@ -418,7 +426,7 @@ def _renumber(
     yield StageStarted(progress.done, progress.total, message="Numbering the pores")
     for i, (slab, offset) in enumerate(zip(run.slabs, run.offsets, strict=True)):
         run.check("numbering the pores")
-        if i < len(run.taken_over):  # its labels were lost with the run
+        if i < len(run.resumed_ends):  # its labels were lost with the earlier run
             _, pores, _ = run.pores(slab, threshold)
             block, _ = provisional_labels(pores, run.config.connectivity)
         else:

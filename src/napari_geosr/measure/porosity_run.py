@@ -1,4 +1,4 @@
-"""One measurement of porosity: what its stages share, and what is checked before."""
+"""State of a porosity measurement, and the checks before it starts."""
 
 from __future__ import annotations
 
@@ -14,25 +14,25 @@ from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.blocks import SlabLabeller
 from napari_geosr.measure.budget import (
     SlabPlan,
     available_bytes,
-    least_bytes,
+    min_bytes,
     plan_slabs,
 )
 from napari_geosr.measure.config import PorosityConfig
-from napari_geosr.measure.envelope import check_envelope_memory, envelope_bytes
 from napari_geosr.measure.graph.steps import check_graph_memory
 from napari_geosr.measure.histogram import blocks_along_z, check_real
+from napari_geosr.measure.interval import Deviation
+from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_bytes
 from napari_geosr.measure.segment import phase_mask
 from napari_geosr.measure.sums import Geometry
 
 
 @dataclass
 class SampleCounts:
-    """Voxel counts besides pores."""
+    """Voxels of the sample, of its pores, and of the pores at shifted thresholds."""
 
     sample: int = 0
     pores: int = 0
@@ -42,7 +42,7 @@ class SampleCounts:
 
 @dataclass
 class SweepProgress:
-    """How many slabs were done, of those of all sweeps."""
+    """Number of slabs done, out of those of all sweeps."""
 
     total: int
     done: int = 0
@@ -67,8 +67,8 @@ class PorosityRun:
     journal: LabellingJournal | None = None
     counts: SampleCounts = field(default_factory=SampleCounts)
     offsets: list[int] = field(default_factory=list)
-    #: The last planes of slabs that a run which was stopped has labelled.
-    taken_over: list[int] = field(default_factory=list)
+    #: Ends along Z of the slabs that an interrupted run has already labelled.
+    resumed_ends: list[int] = field(default_factory=list)
 
     @property
     def source(self) -> Any:
@@ -84,7 +84,7 @@ class PorosityRun:
     @property
     def slabs(self) -> list[slice]:
         """The slabs along Z, in order."""
-        ends = [0, *self.taken_over]
+        ends = [0, *self.resumed_ends]
         done = [slice(a, b) for a, b in itertools.pairwise(ends)]
         rest = (self.shape[0] - ends[-1], *self.shape[1:])
         return done + [
@@ -98,7 +98,7 @@ class PorosityRun:
             raise Cancelled(f"Measuring {self.name!r} was cancelled while {doing}.")
 
     def sample(self, slab: slice, block: np.ndarray) -> np.ndarray | None:
-        """Where the sample is in a slab that holds `block`; None: everywhere."""
+        """Sample mask of a slab with the grey values `block`; None: everywhere."""
         sample: np.ndarray | None = None
         if self.mask is not None:
             sample = np.asarray(self.mask[slab]) != 0
@@ -109,13 +109,13 @@ class PorosityRun:
         return sample
 
     def labeller(self) -> SlabLabeller:
-        """What labels the pores of the volume, slab by slab."""
+        """Create a labeller for the pores of the volume, slab by slab."""
         return SlabLabeller(
             self.shape,
             self.geometry.voxel_size,
             self.config.connectivity,
             flat=self.geometry.flat,
-            smallest=self.config.min_voxels,
+            min_voxels=self.config.min_voxels,
         )
 
     def pores(
@@ -135,33 +135,33 @@ class PorosityRun:
         return self.pores(slab, threshold)[1]
 
     def pores_and_sample(
-        self, slab: slice, threshold: float, band: tuple[float, float]
+        self, slab: slice, threshold: float, limits: tuple[float, float]
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Pore mask and sample mask (None: everywhere) of a slab; counts both."""
         block, pores, sample = self.pores(slab, threshold)
         counts, phase = self.counts, self.config.phase
         counts.sample += block.size if sample is None else int(np.count_nonzero(sample))
         counts.pores += int(np.count_nonzero(pores))
-        for attribute, value in zip(("at_low", "at_high"), band, strict=True):
-            moved = phase_mask(block, value, phase)
+        for attribute, value in zip(("at_low", "at_high"), limits, strict=True):
+            shifted = phase_mask(block, value, phase)
             if sample is not None:
-                moved &= sample
-            n = getattr(counts, attribute) + int(np.count_nonzero(moved))
+                shifted &= sample
+            n = getattr(counts, attribute) + int(np.count_nonzero(shifted))
             setattr(counts, attribute, n)
         return pores, sample
 
 
 class LabellingJournal(Protocol):
-    """Where a measurement keeps what it has labelled, in case it is killed."""
+    """Stores the state of the labelling, so that the measurement can be resumed."""
 
     def load(self) -> Mapping[str, np.ndarray] | None:
-        """What a run with the same input and settings has left; None for nothing."""
+        """The state of an earlier run with the same input and settings, or None."""
 
     def is_due(self) -> bool:
         """Whether it is time to save."""
 
     def save(self, state: Mapping[str, np.ndarray]) -> None:
-        """Keep this in place of what was kept before."""
+        """Replace the stored state."""
 
 
 class SinglePlaneStack:
@@ -181,7 +181,7 @@ class SinglePlaneStack:
 
 
 def as_stack(array: Any) -> Any:
-    """An image as a stack of one plane; volumes, and None, as they are."""
+    """Return an image as a stack of one plane; volumes and None are unchanged."""
     return SinglePlaneStack(array) if array is not None and array.ndim == 2 else array
 
 
@@ -195,21 +195,21 @@ def prepare(
     should_stop: ShouldStop,
     journal: LabellingJournal | None,
 ) -> tuple[PorosityRun, list[str]]:
-    """Check everything that can be checked before a voxel is read."""
+    """Check the arguments and plan the slabs, before any voxel is read."""
     _check_arrays(volume, mask, deviation, target)
     warnings = []
     flat = volume.spatial_shape[:-2] in ((), (1,))
     if flat and len(volume.shape) == 3:
         warnings.append("One slice only: measured as an image (areas, pores per mm²).")
     source = as_stack(volume.data)
-    has_band = deviation is not None
+    has_interval = deviation is not None
     free, held = available_bytes(config), 0
     if config.memory is not None:
-        free = max(0, free - least_bytes(source, has_band=has_band))
+        free = max(0, free - min_bytes(source, has_interval=has_interval))
     if config.sample_mask == "auto" and mask is None:
-        held += envelope_bytes(volume.shape)
+        held += sample_mask_bytes(volume.shape)
         if config.memory is None:
-            check_envelope_memory(volume.shape, free, volume.name)
+            check_sample_mask_memory(volume.shape, free, volume.name)
     if config.graph:
         check_graph_memory(volume.shape, free, volume.name)
     if target is None and keep_labels:
@@ -228,7 +228,7 @@ def prepare(
         source,
         as_stack(target),
         held=held,
-        has_band=has_band,
+        has_interval=has_interval,
         name=volume.name,
     )
     run = PorosityRun(
@@ -251,10 +251,10 @@ def _check_arrays(
     check_real(volume.dtype, volume.name)
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty (shape {volume.shape}).")
-    certainty = None if deviation is None else deviation.data
+    deviations = None if deviation is None else deviation.data
     for word, array in (
         ("mask", mask),
-        ("uncertainty", certainty),
+        ("uncertainty", deviations),
         ("labels target", target),
     ):
         if array is not None and tuple(array.shape) != volume.shape:

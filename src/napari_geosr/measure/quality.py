@@ -1,7 +1,7 @@
 """Quality of a restored volume, compared with the ground truth.
 
-Figures that papers on porosity need stand beside those for tuning. All relative errors
-are signed: ``(found - true) / true``.
+Some figures are for publications on porosity, others for tuning models. All relative
+errors are signed: ``(found - true) / true``.
 
 References
 ----------
@@ -35,7 +35,7 @@ class PoreQuality:
     porosity_error : float
         Relative error of the pore fraction.
     pores_per_mm3_error : float
-        Relative error of the number of pores above the smallest volume.
+        Relative error of the number of pores above the minimum volume.
     volume_histogram_distance : float
         Wasserstein distance between the log10 pore volumes (1: one order of magnitude).
     euler_error : float
@@ -59,8 +59,8 @@ def psnr(image: Array, truth: Array, data_range: float) -> float:
     image, truth : ndarray of the same shape
         Real numbers.
     data_range : float
-        The range that counts as the signal; for two phases, their contrast. It must be
-        the same for all images that are compared.
+        Range of the signal; for two phases, their contrast. Use the same range for all
+        images that are compared.
     """
     _require_same_shape(image, truth)
     if not data_range > 0:
@@ -71,15 +71,15 @@ def psnr(image: Array, truth: Array, data_range: float) -> float:
 
 
 def ssim(image: Array, truth: Array, data_range: float) -> float:
-    """Structural similarity [1]_: Gaussian window of sd 1.5, planes or volumes alike.
+    """Structural similarity [1]_ with a Gaussian window of σ = 1.5.
 
-    A window of the image's own number of axes is used, so the value for a volume is not
-    the mean over its planes.
+    The window has as many axes as the image, so the value for a volume is not the mean
+    over its planes.
 
     Parameters
     ----------
     image, truth : ndarray
-        (Y, X) or (Z, Y, X), of one shape.
+        (Y, X) or (Z, Y, X), both of the same shape.
     data_range : float
         Range of the grey values.
     """
@@ -99,14 +99,14 @@ def ssim(image: Array, truth: Array, data_range: float) -> float:
 
 
 def dice(mask: Mask, truth: Mask) -> float:
-    """Twice the overlap over the sum of both; 1 where both are empty."""
+    """Dice coefficient: twice the overlap over the sum of both; 1 if both are empty."""
     _require_same_shape(mask, truth)
     total = int(mask.sum()) + int(truth.sum())
     return 1.0 if total == 0 else 2 * int((mask & truth).sum()) / total
 
 
 def relative_error(found: float, true: float) -> float:
-    """``(found - true) / |true|``; infinite where only `true` is zero."""
+    """``(found - true) / |true|``; infinite if only `true` is zero."""
     if true == 0:
         return 0.0 if found == 0 else math.copysign(math.inf, found)
     return (found - true) / abs(true)
@@ -123,17 +123,17 @@ def pore_volumes(
     smallest: float = 8.0,
     connectivity: Literal[6, 26] = 26,
 ) -> npt.NDArray[np.float64]:
-    """Volumes of the connected pores that have at least `smallest`.
+    """Volumes of the connected pores of at least `smallest`.
 
     Parameters
     ----------
     mask : ndarray of bool
         Shape (Z, Y, X) or (Y, X).
     voxel_volume, smallest : float
-        In the same unit of volume, e.g. µm³: a smallest *physical* volume makes counts
+        In the same unit of volume, e.g. µm³: a *physical* minimum volume makes counts
         comparable between voxel sizes.
     connectivity : int
-        6 or 26 (in planes 4 or 8 are taken instead).
+        6 or 26 (in images, 4 or 8).
     """
     import cc3d
 
@@ -172,7 +172,7 @@ def volume_histogram_distance(
 ) -> float:
     """Wasserstein-1 distance between log10 volumes.
 
-    Zero where both have no pores, infinite where only one has none.
+    Zero if both have no pores, infinite if only one has none.
     """
     if len(volumes) == 0 or len(true_volumes) == 0:
         return 0.0 if len(volumes) == len(true_volumes) else math.inf
@@ -182,10 +182,10 @@ def volume_histogram_distance(
 
 
 def euler_number(mask: Mask) -> int:
-    """Euler number of the pores, joined over faces, edges and corners."""
-    from skimage.measure import euler_number as of
+    """Euler number of the pores, connected across faces, edges and corners."""
+    from skimage.measure import euler_number as skimage_euler_number
 
-    return int(of(mask, connectivity=mask.ndim))
+    return int(skimage_euler_number(mask, connectivity=mask.ndim))
 
 
 def euler_error(
@@ -198,7 +198,7 @@ def euler_error(
     mask, truth : ndarray of bool
         Pore voxels.
     extent, true_extent : float
-        Volume of the sample, in one unit.
+        Volume of the sample, in the same unit.
     """
     return relative_error(
         euler_number(mask) / extent, euler_number(truth) / true_extent
@@ -213,17 +213,17 @@ def compare_pores(
     true_voxel_volume: float = 1.0,
     smallest: float = 8.0,
 ) -> PoreQuality:
-    """All pore figures of `mask` against `truth`.
+    """Compare the pores of `mask` with those of `truth`.
 
     The two may be sampled differently over the same field of view (a scan and its
-    super-resolution); then the coarser one is repeated for the overlap.
+    super-resolution); then the voxels of the coarser one are repeated for the overlap.
 
     Parameters
     ----------
     mask, truth : ndarray of bool
         Shape (Z, Y, X).
     voxel_volume, true_voxel_volume, smallest : float
-        In one unit of volume.
+        In the same unit of volume.
     """
     volumes = pore_volumes(mask, voxel_volume, smallest)
     true_volumes = pore_volumes(truth, true_voxel_volume, smallest)
@@ -240,14 +240,14 @@ def compare_pores(
 
 
 def _repeat_to(mask: Mask, shape: tuple[int, ...]) -> Mask:
-    for axis, (n, wanted) in enumerate(zip(mask.shape, shape, strict=True)):
-        if wanted % n:
+    for axis, (n, target) in enumerate(zip(mask.shape, shape, strict=True)):
+        if target % n:
             raise VolumeError(
                 f"Masks of shapes {mask.shape} and {shape} do not cover the same "
                 "field of view: along each axis, one length must be a multiple of "
                 "the other."
             )
-        mask = mask.repeat(wanted // n, axis=axis)
+        mask = mask.repeat(target // n, axis=axis)
     return mask
 
 

@@ -1,7 +1,7 @@
 """Simulates the scan from a restored volume: blur, average, subtract.
 
-Works on boxes of the scan with as much of the surroundings as the filters reach, so
-that memory stays bounded and the result does not depend on the boxes.
+Works on boxes of the scan with a margin as wide as the filters, so that memory is
+limited and the result does not depend on the boxes.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ FloatArray = npt.NDArray[np.float32]
 Box = tuple[slice, slice, slice]
 Reach = tuple[int, int, int]
 
-#: Filters end at so many standard deviations.
+#: Number of standard deviations at which filters are truncated.
 TRUNCATE = 3.0
-#: Voxels of the restored volume in one box, surroundings included.
-_MOST_VOXELS = 1 << 25
-#: Shortest edge of a box, in voxels of the scan.
-_SHORTEST = 8
+#: Maximum number of voxels of the restored volume in a box, including the margin.
+_MAX_VOXELS = 1 << 25
+#: Minimum edge of a box, in voxels of the scan.
+_MIN_EDGE = 8
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Pair:
 
     @property
     def shape(self) -> tuple[int, int, int]:
-        """Of the scan."""
+        """Shape of the scan."""
         z, y, x = self.scan.shape
         return z, y, x
 
@@ -55,12 +55,12 @@ class Pair:
         Parameters
         ----------
         longest : int, optional
-            Edge of small boxes, in voxels of the result.
+            Maximum edge of the boxes, in voxels of the result.
         """
-        edge = (_MOST_VOXELS / math.prod(self.factors)) ** (1 / 3)
-        sizes = [max(_SHORTEST, int(edge) - 2 * r) for r in reach]
+        edge = (_MAX_VOXELS / math.prod(self.factors)) ** (1 / 3)
+        sizes = [max(_MIN_EDGE, int(edge) - 2 * r) for r in reach]
         if longest is not None:
-            sizes = [max(_SHORTEST, longest // max(self.factors))] * 3
+            sizes = [max(_MIN_EDGE, longest // max(self.factors))] * 3
         ranges = [range(0, n, s) for n, s in zip(self.shape, sizes, strict=True)]
         return [
             _box(
@@ -77,10 +77,12 @@ class Pair:
             for b, r, n in zip(box, reach, self.shape, strict=True)
         )
 
-    def seen(self, box: Box, blur: Sequence[float]) -> tuple[FloatArray, FloatArray]:
-        """The scan in a box, and the result as a scanner with `blur` would see it.
+    def scan_and_simulation(
+        self, box: Box, blur: Sequence[float]
+    ) -> tuple[FloatArray, FloatArray]:
+        """The scan in a box, and the scan simulated from the result with `blur`.
 
-        Voxels for which either is not known are NaN in both.
+        Voxels where either is unknown are NaN in both.
 
         Parameters
         ----------
@@ -94,12 +96,12 @@ class Pair:
         )
         values = np.asarray(self.result[fine]).astype(np.float32)
         inner = within(box, around)
-        again = blurred_means(values, self.factors, blur)[inner]
+        simulated = blurred_means(values, self.factors, blur)[inner]
         scan = np.asarray(self.scan[box]).astype(np.float32)
-        unknown = ~(np.isfinite(again) & np.isfinite(scan))
+        unknown = ~(np.isfinite(simulated) & np.isfinite(scan))
         if unknown.any():
-            scan[unknown] = again[unknown] = np.nan
-        return scan, again
+            scan[unknown] = simulated[unknown] = np.nan
+        return scan, simulated
 
 
 def blurred_means(
@@ -162,7 +164,7 @@ def _means(values: FloatArray, factors: Sequence[int]) -> FloatArray:
 
 
 def evenly(boxes: Sequence[Box], most_voxels: int) -> Iterator[Box]:
-    """Some of the boxes, first to last, of about `most_voxels` together."""
+    """Evenly spaced boxes with about `most_voxels` in total."""
     sizes = [math.prod(p.stop - p.start for p in box) for box in boxes]
     n = max(1, min(len(boxes), int(most_voxels / max(1, np.mean(sizes)))))
     for i in np.unique(np.linspace(0, len(boxes) - 1, n).round().astype(int)):

@@ -12,30 +12,28 @@ from napari_geosr.measure.histogram import GreyHistogram
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.small_pores import SmallPores
 
-#: A phase of fewer voxels than this share is more likely a few odd voxels.
-_HARDLY_ANY = 5e-4
-#: Half width of what is "at" a grey value, in parts of the distance between phases.
-_NEAR = 0.05
-
-
-#: Voxels along an axis of a plane that tell labels from grey values.
-_MOST_LOOKED_AT = 2048
-#: Of neighbouring voxels that are not zero, so many are equal in labels.
+#: Share of the voxels below which a phase probably consists of outliers.
+_MIN_PHASE_SHARE = 5e-4
+#: Half-width of the range around a grey value, relative to the distance of the phases.
+_HALF_WIDTH = 0.05
+#: Maximum number of voxels along an axis that are read for recognising labels.
+_MAX_EDGE = 2048
+#: Share of adjacent non-zero voxels that are equal in labels, and the minimum number of
+#: such pairs.
 _EQUAL_IN_LABELS = 0.9
-_ENOUGH_PAIRS = 50
-#: So many objects of one voxel, and such a part of all objects, are no accident.
-_MANY, _MOST = 500, 0.5
-#: Nor is such a part of the voxels of the sample.
-_DENSE = 1e-3
+_MIN_PAIRS = 50
+#: Minimum number of single-voxel objects for a message; minimum share of all objects,
+#: and of the voxels of the sample.
+_MIN_SINGLE, _MIN_OBJECT_SHARE, _MIN_SAMPLE_SHARE = 500, 0.5, 1e-3
 
 
 def looks_like_labels(data: ArrayLike) -> bool:
-    """Whether some planes hold regions of one number each, with zeros between.
+    """Whether some planes consist of regions of one number each, separated by zeros.
 
     Parameters
     ----------
     data : ArrayLike of shape (Z, Y, X) or (Y, X)
-        The middle of three planes is read if it holds integers, else nothing.
+        The central parts of three planes are read if it holds integers, else nothing.
     """
     if np.dtype(data.dtype).kind not in "iu":
         return False
@@ -54,13 +52,13 @@ def looks_like_labels(data: ArrayLike) -> bool:
         numbers.update(np.unique(plane).tolist())
     if min(numbers) != 0 or len(numbers) < 3:
         return False
-    return n_pairs >= _ENOUGH_PAIRS and n_equal >= _EQUAL_IN_LABELS * n_pairs
+    return n_pairs >= _MIN_PAIRS and n_equal >= _EQUAL_IN_LABELS * n_pairs
 
 
 def _middle(n: int) -> slice:
-    """The middle of an axis: whole planes may be larger than memory."""
-    start = max(0, (n - _MOST_LOOKED_AT) // 2)
-    return slice(start, start + min(n, _MOST_LOOKED_AT))
+    """The central part of an axis, as whole planes may be larger than memory."""
+    start = max(0, (n - _MAX_EDGE) // 2)
+    return slice(start, start + min(n, _MAX_EDGE))
 
 
 def remarks(
@@ -71,7 +69,7 @@ def remarks(
     Parameters
     ----------
     histogram : GreyHistogram
-        That the threshold comes from.
+        Histogram from which the threshold was found.
     """
     bad, good = histogram.n_nonfinite, histogram.n + histogram.n_outliers
     if bad:
@@ -95,7 +93,7 @@ def remarks(
             "the solid, choose the other phase."
         )
     elif isinstance(config.threshold, str):
-        yield from _doubts(histogram, threshold, name)
+        yield from _threshold_remarks(histogram, threshold, name)
     if not histogram.minimum <= threshold < histogram.maximum:
         above = threshold >= histogram.maximum
         what = "pore" if above == (config.phase == "dark") else "solid"
@@ -106,17 +104,19 @@ def remarks(
         )
 
 
-def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[str]:
+def _threshold_remarks(
+    histogram: GreyHistogram, threshold: float, name: str
+) -> Iterator[str]:
     """Check whether an automatic threshold separates two phases."""
     low = int(histogram.counts[histogram.centres <= threshold].sum())
-    few = min(low, histogram.n - low)
+    smaller = min(low, histogram.n - low)
     text = number_text(threshold)
-    if few < _HARDLY_ANY * histogram.n:
-        side = "at or below" if few == low else "above"
+    if smaller < _MIN_PHASE_SHARE * histogram.n:
+        side = "at or below" if smaller == low else "above"
         yield (
-            f"Only {few} of {histogram.n} voxels of {name!r} are {side} the threshold "
-            f"{text}: a few outliers may have shifted it. Look at the labels, or give "
-            "the threshold as a number."
+            f"Only {smaller} of {histogram.n} voxels of {name!r} are {side} the "
+            f"threshold {text}: a few outliers may have shifted it. Look at the "
+            "labels, or give the threshold as a number."
         )
     elif has_one_phase(histogram, threshold):
         yield (
@@ -130,7 +130,7 @@ def _doubts(histogram: GreyHistogram, threshold: float, name: str) -> Iterator[s
 def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
     """Whether grey values are more frequent at the threshold than at a phase's mean.
 
-    A rule such as Otsu's always splits: a single peak near its middle.
+    Rules such as Otsu's always split the histogram, a single peak near its centre.
     """
     centres, counts = histogram.centres, histogram.counts
     low = centres <= threshold
@@ -138,10 +138,10 @@ def has_one_phase(histogram: GreyHistogram, threshold: float) -> bool:
         return True
     below = float(np.average(centres[low], weights=counts[low]))
     above = float(np.average(centres[~low], weights=counts[~low]))
-    near = max(_NEAR * (above - below), histogram.width)
+    near = max(_HALF_WIDTH * (above - below), histogram.width)
 
     def at(value: float) -> int:
-        """Voxels of about that grey value."""
+        """Number of voxels near a grey value."""
         return int(counts[np.abs(centres - value) <= near].sum())
 
     return at(threshold) > max(at(below), at(above))
@@ -154,14 +154,14 @@ def speck_remarks(
     name: str,
     small: SmallPores | None = None,
 ) -> Iterator[str]:
-    """One sentence if most of very many objects are single voxels.
+    """One sentence if there are many objects and most are single voxels.
 
     Parameters
     ----------
     voxels : ndarray of shape (n,), int
         Number of voxels of each object of the pore phase.
     sample_voxels : int
-        In which they were found.
+        Number of voxels of the sample.
     min_voxels : int
         Smallest pore that is counted.
     small : SmallPores, optional
@@ -170,7 +170,9 @@ def speck_remarks(
     small = SmallPores() if small is None else small
     single = int(np.count_nonzero(voxels == 1)) + small.single
     n = len(voxels) + small.n
-    if single < max(_MANY, _DENSE * sample_voxels, _MOST * n):
+    if single < max(
+        _MIN_SINGLE, _MIN_SAMPLE_SHARE * sample_voxels, _MIN_OBJECT_SHARE * n
+    ):
         return
     counted = (
         f"they are not counted as pores (smallest pore: {min_voxels} voxels) but are "

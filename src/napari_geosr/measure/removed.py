@@ -1,8 +1,8 @@
 """Checks whether a restoration removed only noise or also structure.
 
-The removed part is the scan minus the result. It is held against the noise that was
-measured in the scan, never against noise that is measured in the removed part itself:
-structure that was removed all over would otherwise pass for strong noise.
+The removed part is the scan minus the result. It is compared with the noise measured in
+the scan, not with noise measured in the removed part itself: structure removed
+everywhere would otherwise be mistaken for strong noise.
 """
 
 from __future__ import annotations
@@ -19,28 +19,28 @@ from napari_geosr.core.noise import FLOOR, Noise
 Array = npt.NDArray[np.float64]
 BoolArray = npt.NDArray[np.bool_]
 
-#: Width of the smoothing that makes removed structure stand out of noise, in voxels.
+#: Width of the smoothing in voxels; removed structure then stands out from noise.
 SMOOTHING = 1.2
-#: Smoothing ends at so many widths.
+#: Number of widths at which the smoothing is truncated.
 _TRUNCATE = 3.0
-#: Half a voxel's shift of an edge is no structure.
+#: Tolerated shift of an edge, in voxels.
 _EDGE_SHIFT = 0.5
-#: So far above what noise alone reaches once in the voxels looked at.
+#: Number of standard deviations above the expected maximum of noise alone.
 _MARGIN = 1.2
-#: The highest correlation of neighbours that counts: more is no noise.
-_MOST_CORRELATED = 0.98
+#: Maximum correlation of adjacent voxels; a higher one is not noise.
+_MAX_CORRELATION = 0.98
 
 
 @dataclass(frozen=True, eq=False)
 class ScanBlock:
-    """A block of a scan and of its result, on the voxels of the scan.
+    """A block of a scan and of its result, in the voxels of the scan.
 
     Attributes
     ----------
     scan, result : ndarray of shape (Z, Y, X) or (Y, X), float64
-        In the grey values of the scan.
+        Both in the grey values of the scan.
     valid : ndarray of bool
-        Voxels that count.
+        Voxels to be used.
     """
 
     scan: Array
@@ -62,23 +62,23 @@ class RemovalStatistics:
     change : float
         Root mean square of the removed part, in units of the scan's contrast.
     level : float
-        Root mean square of the removed part over that of the noise: at most about 1
-        where only noise was removed. Where no noise was measured, over the most that
-        could be there.
+        Root mean square of the removed part relative to that of the noise: at most
+        about 1 if only noise was removed. If no noise was measured, relative to its
+        upper limit.
     correlation : mapping of str to float
-        Of adjacent voxels of the removed part, along each axis.
+        Correlation of adjacent voxels of the removed part, along each axis.
     coarser : float
         Largest excess of `correlation` over that of the noise.
     follows : float
         Correlation of the squared removed part, in units of the noise, with the
-        gradient of the result: about 0 for noise, more where edges were changed.
+        gradient of the result: about 0 for noise, larger if edges were changed.
     flagged : float
-        Share of the voxels where the smoothed removed part is beyond `limit`.
+        Share of the voxels where the smoothed removed part exceeds `limit`.
     strongest : float
-        Largest value of the smoothed removed part, in its standard deviations if it
-        were noise.
+        Largest value of the smoothed removed part, in standard deviations of smoothed
+        noise.
     limit : float
-        What noise alone hardly ever reaches among these voxels.
+        Value that noise alone rarely reaches in this number of voxels.
     """
 
     change: float
@@ -104,7 +104,7 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
     pieces : sequence of ScanBlock
         At least one, all with the same axes.
     noise : Noise
-        Of the scan, in its grey values.
+        Noise of the scan, in its grey values.
     """
     reference = _at_least(noise)
     ndim = pieces[0].scan.ndim
@@ -151,10 +151,10 @@ def describe(pieces: Sequence[ScanBlock], noise: Noise) -> RemovalStatistics:
 
 
 def smoothed_spread(noise: Noise, ndim: int) -> float:
-    """Standard deviation of noise of level 1 after the smoothing that is used here.
+    """Standard deviation of noise of level 1 after the smoothing used here.
 
-    The correlation of neighbours is taken for that of white noise under a Gaussian, of
-    which lag k has the k²-th power.
+    The correlation ρ of adjacent voxels is assumed to be that of white noise blurred by
+    a Gaussian; voxels at distance k then have the correlation ρ^(k²).
     """
     variance = 1.0
     kernel = _kernel()
@@ -162,7 +162,7 @@ def smoothed_spread(noise: Noise, ndim: int) -> float:
     lags = np.arange(-reach, reach + 1)
     overlap = np.correlate(kernel, kernel, "full")
     for axis in "zyx"[-ndim:]:
-        rho = min(max(noise.correlation.get(axis, 0.0), 0.0), _MOST_CORRELATED)
+        rho = min(max(noise.correlation.get(axis, 0.0), 0.0), _MAX_CORRELATION)
         shares = np.where(lags == 0, 1.0, rho ** np.square(lags, dtype=float))
         variance *= float(overlap @ shares)
     return math.sqrt(variance)
@@ -192,14 +192,14 @@ def _kernel() -> Array:
 
 
 def _strength(r: Array, level: Array, gradient: Array, noise: Noise) -> Array:
-    """Smoothed removed part in its standard deviations, less what shifted edges do."""
+    """Smoothed removed part in standard deviations, minus the effect of edge shifts."""
     from scipy import ndimage
 
     smooth = ndimage.gaussian_filter(r, SMOOTHING, truncate=_TRUNCATE)
     edges = ndimage.gaussian_filter(gradient, SMOOTHING, truncate=_TRUNCATE)
     spread = level * smoothed_spread(noise, r.ndim)
-    found: Array = (np.abs(smooth) - _EDGE_SHIFT * edges) / spread
-    return found
+    strength: Array = (np.abs(smooth) - _EDGE_SHIFT * edges) / spread
+    return strength
 
 
 def _limit(voxels: float) -> float:
@@ -240,7 +240,7 @@ def _lag_sums(r: Array, valid: BoolArray, axis: int) -> tuple[float, float]:
 
 
 def _pair_sums(u: Array, g: Array) -> Array:
-    # A few bright spots must not decide: beyond five deviations all count alike.
+    # Clip at five deviations, so that a few bright spots do not dominate.
     u = np.minimum(u, 25.0)
     return np.array([u.size, u.sum(), g.sum(), u @ u, g @ g, u @ g])
 

@@ -11,10 +11,10 @@ import numpy as np
 from napari_geosr.core.display import one_line
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
-from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.graph import NetworkGraph
 from napari_geosr.measure.histogram import GreyHistogram
+from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.number_text import unit_text
 from napari_geosr.measure.reliability.noise_check import NoiseCheck
 from napari_geosr.measure.rows import summary_rows
@@ -70,34 +70,35 @@ class FigureAttribute(Generic[Value]):
 class PorosityReport:
     """Porosity statistics of one volume or image.
 
-    Fractions are 0–1. Physical values are None where the voxel size is unknown
-    (`unit` ``"pixel"``); values of the other dimension are None, too (surfaces in an
-    image, perimeters in a volume).
+    Fractions are 0–1. Physical values are None if the voxel size is unknown (`unit`
+    ``"pixel"``), and so are values of the other dimension (surfaces in an image,
+    perimeters in a volume).
 
     Attributes
     ----------
     figures : mapping
-        Every figure of the whole volume by the name of its statistic, in the order of
-        the JSON file. The common ones are attributes, too:
+        All figures of the volume by the name of their statistic, in the order of the
+        JSON file. The common ones are also attributes:
     porosity : float
         Pore voxels ÷ sample voxels, pores of every size.
     porosity_low, porosity_high : float
-        Porosity with the threshold moved by ±5 % of the distance between the mean
-        grey values of the two phases: how much it depends on the threshold. Not an
-        uncertainty of the measurement; noise and artefacts are not in it.
+        Porosity with the threshold shifted by ±5 % of the distance between the mean
+        grey values of the two phases: its sensitivity to the threshold. It is not an
+        uncertainty of the measurement; noise and artefacts are not included.
     counted_porosity : float
-        The same from pores of at least `min_voxels` only.
+        Porosity from pores of at least `min_voxels` only.
     pore_count : int
-        Pores of at least `min_voxels`.
+        Number of pores of at least `min_voxels`.
     small_pore_count, small_pore_voxels : int
-        Pores below `min_voxels`, and their voxels.
+        Number of smaller pores, and of their voxels.
     open_porosity, closed_porosity : float
-        Pores with, and without, a face at the border of volume or sample; every size;
-        they add up to `porosity`.
+        Porosity from pores of any size with, and without, a face at the border of
+        volume or sample; they add up to `porosity`.
     surface_area, specific_surface_area : float or None
-        Of all pores without cut faces, in `unit`²; per sample volume in 1/`unit`.
+        Surface of all pores without faces on the border, in `unit`²; the same per
+        sample volume in 1/`unit`.
     euler_number : int
-        Of all pores, every size; nothing lies around the volume.
+        Euler number of all pores of any size; the outside of the volume is not pore.
     sample_size, pore_size : float or None
         Volume (image: area) in `unit`³ (`unit`²).
     threshold : float
@@ -107,18 +108,18 @@ class PorosityReport:
     units : dict of str
         Unit of each column of `table`.
     labels : array or None
-        Label of every voxel, shape of the volume; numpy or what was given to fill.
+        Label of every voxel; a numpy array or the given target.
     histogram : Histogram
         Number of counted pores over volume (image: area) in logarithmic bins.
     grey_histogram : Histogram
         Number of voxels over grey value.
-    band : PorosityInterval or None
-        What the porosity may be, where the deviations of a restoration are known.
+    interval : PorosityInterval or None
+        Interval of the porosity, if the deviations of a restoration are known.
     noise : NoiseCheck or None
-        Noise of the scan and the share of voxels it is expected to misclassify; None
-        where it could not be measured.
+        Noise of the scan and expected share of misclassified voxels; None if it could
+        not be measured.
     graph : NetworkGraph or None
-        Of the pores as a network of tubes, where it was asked for.
+        Graph of the pores as a network of tubes, if requested.
     """
 
     name: str
@@ -137,14 +138,14 @@ class PorosityReport:
     histogram: Histogram = field(repr=False)
     grey_histogram: Histogram = field(repr=False)
     warnings: tuple[str, ...] = ()
-    band: PorosityInterval | None = None
+    interval: PorosityInterval | None = None
     noise: NoiseCheck | None = None
     graph: NetworkGraph | None = field(default=None, repr=False)
 
     porosity = FigureAttribute[float]()
     porosity_low = FigureAttribute[float]()
     porosity_high = FigureAttribute[float]()
-    #: Half of what the porosity changes when the threshold moves.
+    #: Half the change in porosity when the threshold is shifted by ±5 %.
     threshold_sensitivity = FigureAttribute[float]()
     #: Earlier name of `threshold_sensitivity`; it is not an uncertainty.
     porosity_uncertainty = FigureAttribute[float]()
@@ -177,13 +178,13 @@ class PorosityReport:
 
     @property
     def sample_size(self) -> float | None:
-        """Volume (image: area) of the sample; None where the voxel size is unknown."""
+        """Volume (image: area) of the sample; None if the voxel size is unknown."""
         size: float | None = self.figures[f"sample_{self.size_column}"]
         return size
 
     @property
     def pore_size(self) -> float | None:
-        """Volume (image: area) of all pores; None where the voxel size is unknown."""
+        """Volume (image: area) of all pores; None if the voxel size is unknown."""
         size: float | None = self.figures[f"pore_{self.size_column}"]
         return size
 
@@ -193,13 +194,13 @@ class PorosityReport:
         return self.unit != PIXEL
 
     @property
-    def density_band(self) -> tuple[float, float] | None:
-        """Fewest and most pores per mm³ (image: mm²) of the band."""
-        ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_band"]
+    def density_interval(self) -> tuple[float, float] | None:
+        """Minimum and maximum number of pores per mm³ (image: mm²) in the interval."""
+        ends = self.figures[f"pores_per_mm{2 if self.is_flat else 3}_interval"]
         return None if ends is None else (ends[0], ends[1])
 
     def summary_lines(self) -> list[str]:
-        """Lines ``label: value unit`` for people."""
+        """The summary as lines ``label: value unit``."""
         return [f"{label}: {text}" for label, text in summary_rows(self)]
 
     def to_dataframe(self) -> pd.DataFrame:
@@ -240,7 +241,7 @@ class PorosityReport:
         )
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the summary as a table, and the warnings."""
+        """The summary as a table, and the warnings, for notebooks."""
         rows = "".join(
             f'<tr><th style="text-align: left">{escape(label)}</th>'
             f"<td>{escape(text)}</td></tr>"
@@ -290,7 +291,7 @@ class PorosityReport:
 
 
 def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
-    """Counts in `n_bins` logarithmic bins over the values' own range.
+    """Counts in `n_bins` logarithmic bins over the range of the values.
 
     Parameters
     ----------
@@ -304,7 +305,7 @@ def size_histogram(values: np.ndarray, unit: str, n_bins: int) -> Histogram:
     low, high = float(values.min()), float(values.max())
     if high <= low * (1 + 1e-9):
         low, high = low / 2, high * 2
-    # A hair wider, so that rounding leaves no pore out.
+    # Slightly wider, so that rounding does not exclude a pore.
     edges = np.geomspace(low * (1 - 1e-9), high * (1 + 1e-9), n_bins + 1)
     counts, _ = np.histogram(values, bins=edges)
     return Histogram(counts.astype(np.int64), edges, unit)
@@ -328,15 +329,15 @@ def build_report(
     totals : SweepTotals
     config : PorosityConfig
     name : str
-        Of the volume.
+        Name of the volume.
     shape : tuple of int
-        Of the volume along its spatial axes.
+        Shape of the volume along its spatial axes.
     grey : GreyHistogram
     labels : array-like or None
-        Numbers of the pores.
+        Labels of the pores.
     warnings : tuple of str
     noise : NoiseCheck, optional
-        What the noise does at the threshold; None where it could not be measured.
+        Noise and misclassification; None if it could not be measured.
 
     Raises
     ------
@@ -368,7 +369,7 @@ def build_report(
         histogram=size_histogram(table[size], units[size], config.histogram_bins),
         grey_histogram=Histogram(grey_counts, grey_edges),
         warnings=warnings,
-        band=totals.band,
+        interval=totals.interval,
         noise=noise,
         graph=totals.graph,
     )

@@ -11,12 +11,12 @@ from napari_geosr.measure.statistic import Figures, Row, VolumeStatistic, Words
 from napari_geosr.measure.statistics import volume_statistics
 
 _POWERS = {-3: "⁻³", -2: "⁻²", -1: "⁻¹", 1: "", 2: "²", 3: "³"}
-#: Units that values are shown in, small to large.
+#: Units for display, from small to large.
 _SHOWN_UNITS = ("nm", "µm", "mm", "m")
 
 
 class FiguresSource(Protocol):
-    """What rows are made of: a `napari_geosr.measure.report.PorosityReport`."""
+    """Source of the rows: a `napari_geosr.measure.report.PorosityReport`."""
 
     @property
     def figures(self) -> Figures:
@@ -43,19 +43,19 @@ class StatisticRow(NamedTuple):
 def figure_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> Iterator[StatisticRow]:
-    """Rows with one text per report, and one difference to the reference each.
+    """Rows with one text per report, and its difference from the reference.
 
     Lengths share one unit in a row, chosen by the size of the reference's value.
     """
     figures = [report.figures for report in reports]
     units = [report.unit for report in reports]
     flat = reports[reference].is_flat
-    # Sections of pores have no figures in common with whole pores but fractions.
+    # Only fractions are comparable between sections of pores and whole pores.
     comparable = all(report.is_flat == flat for report in reports)
     for statistic, row in _rows(flat=flat):
         if row.text is None and not comparable:
             continue
-        values = [_value(statistic, row, of_one) for of_one in figures]
+        values = [_value(statistic, row, one) for one in figures]
         if all(value is None for value in values):
             continue
         differences = [""] * len(values)
@@ -74,7 +74,7 @@ def figure_rows(
 def table_rows(
     reports: Sequence[FiguresSource], *, reference: int = 0
 ) -> list[tuple[str, list[str], list[str]]]:
-    """Rows of (label, one text per report, one difference to the reference each)."""
+    """Rows of (label, one text per report, its difference from the reference)."""
     return [
         (row.label, row.texts, row.differences)
         for row in figure_rows(reports, reference=reference)
@@ -82,7 +82,7 @@ def table_rows(
 
 
 def summary_rows(report: FiguresSource) -> list[tuple[str, str]]:
-    """Rows of (label, value with unit) for people."""
+    """Rows of (label, value with unit)."""
     return [(row.label, row.texts[0]) for row in figure_rows([report])]
 
 
@@ -136,7 +136,7 @@ def _in_one_unit(
         fitting = [u for u in _SHOWN_UNITS if length >= 0.999 * MILLIMETRES[u]]
         unit = fitting[-1] if fitting else _SHOWN_UNITS[0]
         if power < 0:
-            # 1/µm is read for "how much surface in a micrometre": numbers below 1.
+            # Keep 1/µm for specific surfaces, even if the values are below 1.
             unit = units[reference] if known[reference] else unit
     factor = MILLIMETRES[unit] ** power
     shown = [None if v is None else v / factor for v in millimetres]

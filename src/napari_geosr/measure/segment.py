@@ -13,9 +13,9 @@ from napari_geosr.core.types import AnyDType
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.histogram import GreyHistogram, histogram_steps
 
-#: Levels for rules whose cost or outcome depends on the number of bins, as in skimage.
-_FEW_BINS = 256
-#: The threshold is moved by this part of the distance between the phases' means.
+#: Number of bins for rules whose cost or result depends on it, as in scikit-image.
+_RULE_BINS = 256
+#: Shift of the threshold, relative to the distance between the phases' means.
 SENSITIVITY = 0.05
 
 
@@ -52,19 +52,19 @@ def threshold_of(
     *,
     name: str = "volume",
 ) -> float:
-    """The threshold that `config` asks for, from a histogram.
+    """Find the threshold by the rule in `config`.
 
-    Integers with up to 2¹⁷ levels give the very value of `skimage.filters`; otherwise
-    the result is the upper end of the bin in which that value lies.
+    For integers with up to 2¹⁷ levels, the value equals that of `skimage.filters`;
+    otherwise it is the upper end of the bin that contains that value.
 
     Parameters
     ----------
     histogram : GreyHistogram
     config : PorosityConfig
     dtype : dtype
-        Of the grey values.
+        Type of the grey values.
     name : str
-        Of the volume, for messages.
+        Name of the volume, for messages.
     """
     rule = config.threshold
     if isinstance(rule, float | int):
@@ -84,7 +84,7 @@ def threshold_of(
         counts, edges = (
             (histogram.counts, histogram.edges)
             if full
-            else histogram.rebinned(_FEW_BINS)
+            else histogram.rebinned(_RULE_BINS)
         )
         centres = (edges[1:] + edges[:-1]) / 2
         if rule == "triangle":
@@ -104,7 +104,7 @@ def threshold_of(
 def _multi_otsu(
     counts: np.ndarray, centres: np.ndarray, phase: str, name: str
 ) -> float:
-    """The threshold of three-class Otsu that lies on the side of the pores."""
+    """The threshold of three-class Otsu on the side of the pores."""
     from skimage.filters import threshold_multiotsu
 
     if np.count_nonzero(counts) < 3:
@@ -117,7 +117,7 @@ def _multi_otsu(
 
 
 def _li(histogram: GreyHistogram) -> float:
-    """Li's minimum cross entropy on a histogram (skimage's takes whole images only).
+    """Li's minimum cross entropy for a histogram (scikit-image needs whole images).
 
     Li & Tam, Pattern Recognition Letters 19, 771 (1998),
     https://doi.org/10.1016/S0167-8655(98)00057-9.
@@ -147,7 +147,7 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
     """The bin farthest below the line from the peak to the longer tail's end.
 
     Zack, Rogers & Latt, J. Histochem. Cytochem. 25, 741 (1977),
-    https://doi.org/10.1177/25.7.70454; skimage's takes whole images only.
+    https://doi.org/10.1177/25.7.70454; the one in scikit-image needs whole images.
     """
     peak = int(np.argmax(counts))
     low, high = (int(i) for i in np.flatnonzero(counts)[[0, -1]])
@@ -162,10 +162,10 @@ def _triangle(counts: np.ndarray, centres: np.ndarray) -> float:
 
 
 def phase_mask(block: np.ndarray, value: float, phase: str) -> np.ndarray:
-    """Voxels of the pore phase, same shape, bool; NaN is no pore.
+    """Mask of the pore phase; NaN is not pore.
 
-    Dark pores are ``block <= value``, bright ones ``block > value``, so that both
-    share out all finite voxels.
+    Dark pores are ``block <= value``, bright ones ``block > value``, so that every
+    finite voxel belongs to exactly one of the two.
 
     Parameters
     ----------
@@ -196,8 +196,8 @@ def shifted_thresholds(
 ) -> tuple[float, float]:
     """Threshold ∓ 5 % of the distance between the mean grey values of both phases.
 
-    Where no grey values lie round the threshold, the middle of that gap is moved: any
-    value in it gives the same pores.
+    If the threshold lies in a gap between grey values, the centre of the gap is
+    shifted: all values in it give the same pores.
     """
     low = histogram.centres <= threshold
     weights = histogram.counts
@@ -211,7 +211,7 @@ def shifted_thresholds(
         histogram.centres[low & filled][-1],
         histogram.centres[~low & filled][0],
     )
-    # Integers have no values between neighbours: such a gap is always halved.
+    # Between adjacent integers there is always a gap.
     gap = histogram.is_integer or following - last > histogram.width
     middle = (last + following) / 2 if gap else threshold
     return float(middle - shift), float(middle + shift)

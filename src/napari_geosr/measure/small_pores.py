@@ -13,17 +13,18 @@ from napari_geosr.measure.kernels import columns as column
 
 @dataclass
 class SmallPores:
-    """Sums over the pores below the smallest size that counts.
+    """Sums over the pores below the minimum size.
 
     Attributes
     ----------
     n : int
-        How many there are.
+        Number of pores.
     single : int
-        How many of them are one voxel.
+        Number of pores of one voxel.
     voxels : int
+        Number of their voxels.
     open_voxels : int
-        Of those with a face at the border of the volume or of the sample.
+        Number of voxels of pores with a face at the border of the volume or sample.
     euler8 : int
         Eight times the sum of their Euler numbers.
     """
@@ -33,11 +34,11 @@ class SmallPores:
     voxels: int = 0
     open_voxels: int = 0
     euler8: int = 0
-    #: How many have each surface (flat: perimeter): there are few different ones.
+    #: Number of pores by surface (flat: perimeter); there are few different values.
     _surfaces: dict[float, int] = field(default_factory=dict)
 
     def state(self) -> dict[str, np.ndarray]:
-        """All of it as arrays."""
+        """The sums as arrays."""
         numbers = [self.n, self.single, self.voxels, self.open_voxels, self.euler8]
         return {
             "small": np.array(numbers, np.int64),
@@ -47,7 +48,7 @@ class SmallPores:
 
     @classmethod
     def of_state(cls, state: Mapping[str, np.ndarray]) -> SmallPores:
-        """What `state` was made of."""
+        """Restore the sums from `state`."""
         surfaces, times = state["small_surfaces"], state["small_times"]
         known = zip(surfaces.tolist(), times.tolist(), strict=True)
         n, single, voxels, open_voxels, euler8 = state["small"].tolist()
@@ -67,7 +68,7 @@ class SmallPores:
 
     @property
     def surface_parts(self) -> list[float]:
-        """A few numbers that add up, without rounding, to the sum of the surfaces."""
+        """A few numbers whose exact sum is the sum of the surfaces."""
         rest = sum((Fraction(s) * n for s, n in self._surfaces.items()), Fraction(0))
         parts = []
         while rest:

@@ -16,24 +16,24 @@ from napari_geosr.physics.noise_spectrum import reconstruction_power, smooth_pow
 
 Array = npt.NDArray[np.float64]
 
-#: Blurs in coarse voxels that the fine scan is tried with. Between them the logarithm
-#: of the power is a straight line over the square of the blur.
+#: Candidate blurs of the high-resolution scan, in low-resolution voxels. Between them,
+#: the logarithm of the power is linear in the square of the blur.
 BLURS = (0.0, 0.35, 0.6, 0.85, 1.2, 1.7, 2.4, 3.4)
-#: Values that are tried at first: blurs, shares of the range of a noise's parameter,
-#: widths of the noise along Z.
+#: Initial values: blurs, number of values of the noise parameter, widths of the noise
+#: along Z.
 _FIRST_BLURS = (0.0, 0.2, 0.35, 0.5, 0.65, 0.8, 1.0, 1.25, 1.6, 2.1, 3.0)
 _FIRST_VALUES = 9
 _FIRST_WIDTHS = (0.0, 0.3, 0.5, 0.9)
-#: The best of them are looked at closely.
-_CLOSELY = 3
-#: Steps towards the shares of structure and noise.
-_UPDATES = 60
-#: Values of the one parameter of a spectrum of the noise, to interpolate between.
+#: Number of the best initial values that are refined.
+_N_REFINED = 3
+#: Iterations for the shares of structure and noise.
+_ITERATIONS = 60
+#: Number of tabulated values of the noise parameter.
 _PARAMETERS = 33
-#: Part of the power that must be noise somewhere to tell how slices share it.
-_MOSTLY = 0.5
+#: Minimum share of noise at some frequency for estimating its correlation along Z.
+_MIN_NOISE_SHARE = 0.5
 _Power = Callable[[Array, float], Array]
-#: Spectra that noise may have: power, and the bounds of its one parameter.
+#: Noise spectra: power, and the bounds of the parameter.
 SHAPES: dict[str, tuple[_Power, tuple[float, float]]] = {
     "white": (lambda f, _: np.ones_like(f), (1.0, 1.0)),
     "reconstruction": (reconstruction_power, (0.5, 4.0)),
@@ -43,7 +43,7 @@ SHAPES: dict[str, tuple[_Power, tuple[float, float]]] = {
 
 @dataclass(frozen=True, eq=False)
 class SpectrumFit:
-    """Fit of a spectrum: parameters and unexplained part."""
+    """Parameters of a fitted spectrum, and its misfit."""
 
     shape: str
     blur: float
@@ -57,15 +57,15 @@ class SpectrumFit:
 
     @property
     def along_z(self) -> float:
-        """Correlation of adjacent planes: of white noise under such a Gaussian."""
-        if self.largest_share < _MOSTLY:
+        """Correlation of the noise of adjacent planes."""
+        if self.largest_share < _MIN_NOISE_SHARE:
             return 0.0
         f = np.linspace(-0.5, 0.5, 257)
         power = smooth_power(f, self.width_along)
         return float((power * np.cos(2 * np.pi * f)).sum() / power.sum())
 
     def noise_power(self, f: Array) -> Array:
-        """Power of a plane's noise at frequencies in cycles per voxel."""
+        """Noise power in a plane at frequencies in cycles per voxel."""
         return self.noise * SHAPES[self.shape][0](f, self.parameter)
 
 
@@ -76,32 +76,32 @@ def fit_spectrum(
     expected: Array,
     weights: Array,
 ) -> SpectrumFit:
-    """Find blur and noise under which the structure has the observed spectrum.
+    """Find the blur and noise for which the structure has the observed spectrum.
 
-    By Whittle's likelihood: power is distributed like a sum of squares around its mean,
-    for which a difference of logarithms would be wrong where it is a sum of few.
+    Maximises the Whittle likelihood: power is distributed like a sum of squares around
+    its mean; differences of logarithms would be biased for sums of few terms.
 
     Parameters
     ----------
     shape : str
-        Of the noise, one of `SHAPES`.
+        Noise spectrum, one of `SHAPES`.
     observed : ndarray of shape (z, r)
-        Power of the coarse scan by class.
+        Power of the low-resolution scan by class.
     expected : ndarray of shape (len(BLURS), z, r)
-        That of the fine one, under each of the blurs.
+        Power of the high-resolution scan for each blur.
     weights : ndarray of shape (z, r)
-        How much each class counts.
+        Weight of each class.
     """
     from scipy.optimize import minimize
 
     model = _Model(shape, spectrum, observed, expected, weights)
-    tried = sorted((model.solved(x)[0], x) for x in model.first())
-    best, least = tried[0][1], math.inf
-    for _, start in tried[:_CLOSELY]:
+    candidates = sorted((model.solve(x)[0], x) for x in model.initial_values())
+    best, lowest_cost = candidates[0][1], math.inf
+    for _, start in candidates[:_N_REFINED]:
         steps = np.diag([0.1, 0.3, 0.15])
         corners = [np.array(start), *(np.array(start) + step for step in steps)]
-        found = minimize(
-            lambda x: model.solved(x)[0],
+        solution = minimize(
+            lambda x: model.solve(x)[0],
             start,
             method="Nelder-Mead",
             options={
@@ -111,13 +111,13 @@ def fit_spectrum(
                 "initial_simplex": corners,
             },
         )
-        if found.fun < least:
-            best, least = tuple(found.x), float(found.fun)
-    return model.described(best)
+        if solution.fun < lowest_cost:
+            best, lowest_cost = tuple(solution.x), float(solution.fun)
+    return model.to_fit(best)
 
 
 class _Model:
-    """Structure and noise by class, and the best shares of both."""
+    """Power of structure and noise by class, and their best-fitting shares."""
 
     def __init__(
         self,
@@ -128,17 +128,17 @@ class _Model:
         weights: Array,
     ) -> None:
         self.shape, self.spectrum = shape, spectrum
-        self.kept = weights > 0
-        self.share = weights[self.kept] / weights[self.kept].sum()
-        self.seen = observed[self.kept]
-        self.logs = np.log(expected[:, self.kept])
+        self.used = weights > 0
+        self.share = weights[self.used] / weights[self.used].sum()
+        self.observed = observed[self.used]
+        self.logs = np.log(expected[:, self.used])
         self.squares = np.array(BLURS) ** 2
         power, (low, high) = SHAPES[shape]
         self.values = np.geomspace(low, high, _PARAMETERS if low < high else 1)
         self.tables = [spectrum.of_noise(power, value) for value in self.values]
 
-    def first(self) -> list[tuple[float, float, float]]:
-        """Initial values: blur, position of the noise parameter, its width."""
+    def initial_values(self) -> list[tuple[float, float, float]]:
+        """Initial blurs, positions in the table of noise parameters, and widths."""
         last = len(self.values) - 1
         places = np.linspace(0, last, _FIRST_VALUES) if last else np.zeros(1)
         widths = _FIRST_WIDTHS if self.spectrum.depth > 1 else (0.0,)
@@ -148,7 +148,7 @@ class _Model:
         ]
 
     def structure(self, blur: float) -> Array:
-        """Power of the blurred structure, in units of the fine scan."""
+        """Power of the blurred structure, in units of the high-resolution scan."""
         square = min(abs(blur), BLURS[-1]) ** 2
         last = len(self.squares) - 1
         place = min(int(np.searchsorted(self.squares, square, "right")), last)
@@ -157,8 +157,8 @@ class _Model:
         below, above = self.logs[place - 1], self.logs[place]
         return np.asarray(np.exp(below + step * (above - below)))
 
-    def grain(self, place: float, width: float) -> Array:
-        """Power of noise of power 1 at its strongest."""
+    def noise(self, place: float, width: float) -> Array:
+        """Power of noise with a maximum power of 1."""
         last = len(self.tables) - 1
         place = min(max(place, 0.0), float(last))
         first = min(int(place), max(last - 1, 0))
@@ -167,37 +167,36 @@ class _Model:
             table = table + (place - first) * (self.tables[first + 1] - table)
         if self.spectrum.depth > 1:
             table = table * self.spectrum.of_width(min(abs(width), 2.0))
-        return np.asarray(np.broadcast_to(table, self.kept.shape)[self.kept])
+        return np.asarray(np.broadcast_to(table, self.used.shape)[self.used])
 
-    def solved(self, x: Any) -> tuple[float, float, float]:
-        """What is left unexplained at best, and the shares of structure and noise."""
-        structure = self.structure(float(x[0]))
-        grain = self.grain(float(x[1]), float(x[2]))
-        # In units of what was seen: shares of about one.
-        one, other = structure / self.seen, grain / self.seen
-        scale = 1 / max(float(self.share @ one), 1e-300)
-        noise = 1 / max(float(self.share @ other), 1e-300)
-        one, other = one * scale, other * noise
+    def solve(self, x: Any) -> tuple[float, float, float]:
+        """The lowest cost, and the shares of structure and noise."""
+        # In units of the observed power, so that shares are about one.
+        structure = self.structure(float(x[0])) / self.observed
+        noise = self.noise(float(x[1]), float(x[2])) / self.observed
+        structure_scale = 1 / max(float(self.share @ structure), 1e-300)
+        noise_scale = 1 / max(float(self.share @ noise), 1e-300)
+        structure, noise = structure * structure_scale, noise * noise_scale
         a = b = 0.5
-        for _ in range(_UPDATES):
-            inverse = 1 / (a * one + b * other + 1e-300)
-            pull = self.share * inverse
-            a *= float((pull * inverse) @ one) / float(pull @ one)
-            b *= float((pull * inverse) @ other) / float(pull @ other)
-        excess = -np.log(a * one + b * other + 1e-300)
-        left = float((self.share * (np.expm1(excess) - excess)).sum())
-        return left, a * scale, b * noise
+        for _ in range(_ITERATIONS):
+            inverse = 1 / (a * structure + b * noise + 1e-300)
+            weight = self.share * inverse
+            a *= float((weight * inverse) @ structure) / float(weight @ structure)
+            b *= float((weight * inverse) @ noise) / float(weight @ noise)
+        excess = -np.log(a * structure + b * noise + 1e-300)
+        cost = float((self.share * (np.expm1(excess) - excess)).sum())
+        return cost, a * structure_scale, b * noise_scale
 
-    def described(self, x: Any) -> SpectrumFit:
+    def to_fit(self, x: Any) -> SpectrumFit:
         """The fit in units of voxels and grey values."""
-        left, contrast, noise = self.solved(x)
+        cost, contrast, noise = self.solve(x)
         place = min(max(float(x[1]), 0.0), float(len(self.values) - 1))
         parameter = float(np.interp(place, np.arange(len(self.values)), self.values))
         width = 0.0 if self.spectrum.depth == 1 else min(abs(float(x[2])), 2.0)
-        grain = noise * self.grain(place, width)
-        made = contrast * self.structure(float(x[0])) + grain
-        error = float((self.share * np.log(made / self.seen) ** 2).sum())
-        if self.spectrum.depth > 1:  # of a plane: the mean over all that lies along Z
+        noise_power = noise * self.noise(place, width)
+        fitted = contrast * self.structure(float(x[0])) + noise_power
+        error = float((self.share * np.log(fitted / self.observed) ** 2).sum())
+        if self.spectrum.depth > 1:  # power in a plane: the mean over frequencies in Z
             f = np.asarray(np.fft.fftfreq(self.spectrum.depth), np.float64)
             noise *= float(smooth_power(f, width).mean())
         return SpectrumFit(
@@ -207,7 +206,7 @@ class _Model:
             noise=noise,
             parameter=parameter,
             width_along=width,
-            cost=left,
+            cost=cost,
             misfit=math.sqrt(error),
-            largest_share=float((grain / made).max()),
+            largest_share=float((noise_power / fitted).max()),
         )

@@ -1,6 +1,6 @@
-"""What a statistic is: a column of the pore table, or a figure of the whole volume.
+"""Descriptions of statistics: columns of the pore table, and figures of a volume.
 
-`napari_geosr.measure.statistics` says where they stand and how one is added.
+`napari_geosr.measure.statistics` explains where they appear and how to add one.
 """
 
 from __future__ import annotations
@@ -17,22 +17,22 @@ from napari_geosr.measure.sums import Pores, SweepTotals
 
 #: Values of a whole volume by the name of their statistic.
 Figures = AnyMapping
-#: A text, or a function of the figures of all volumes compared that gives it.
+#: A text, or a function that returns it for the figures of all compared volumes.
 Words = str | Callable[[Sequence[Figures]], str]
-#: Place of what does not ask for one: after everything that does.
+#: Default order: after everything with an explicit order.
 LAST = 1000.0
 
 
 @dataclass(frozen=True)
 class Colour:
-    """Pores can be coloured by this column.
+    """How pores are coloured by a column.
 
     Attributes
     ----------
     logarithmic : bool
-        For sizes, which span decades.
+        Whether the scale is logarithmic, as for sizes, which span decades.
     order : float
-        Place in the list of colourings, lowest first.
+        Position in the list of colourings, lowest first.
     """
 
     logarithmic: bool = False
@@ -48,17 +48,17 @@ class PoreStatistic:
     name : str
         Words joined by underscores: the name of the column, and its title in the dock.
     function : callable
-        From `Pores` to an array of shape (n,).
+        Maps `Pores` to an array of shape (n,).
     power : int
-        Of the length that the values contain: 3 for a volume, 0 for a pure number.
+        Power of the unit of length: 3 for a volume, 0 for a dimensionless number.
     unit : str
-        Of values that contain no length, such as ``"voxel"``.
+        Unit of values without a length, such as ``"voxel"``.
     flat : bool or None
-        Only for images (True), only for volumes (False), or for both.
+        Only for images (True), only for volumes (False), or for both (None).
     order : float
-        Place in the table, lowest first.
+        Position in the table, lowest first.
     colour : Colour or None
-        Whether, and how, pores can be coloured by it.
+        How pores are coloured by it; None if they cannot be.
     """
 
     name: str
@@ -70,27 +70,27 @@ class PoreStatistic:
     colour: Colour | None = None
 
     def unit_in(self, length: str) -> str:
-        """Unit of the values where lengths are in `length`."""
+        """Unit of the values if lengths are in `length`."""
         return unit_text(length, self.power) if self.power else self.unit
 
 
 @dataclass(frozen=True)
 class Row:
-    """How a figure is shown to people, in the dock, the terminal and the HTML page.
+    """How a figure is displayed in the dock, the terminal and the HTML page.
 
     Attributes
     ----------
     title : str or callable
-        Its label; details in brackets are left out where there is little room.
+        Label; details in brackets are omitted if there is little space.
     order : float
-        Place among the rows, lowest first.
+        Position among the rows, lowest first.
     value : callable, optional
-        From the figures of a volume to what is shown; by default the figure itself. No
-        row is shown where all values are None.
+        Maps the figures of a volume to the displayed value; by default the figure
+        itself. The row is hidden if all values are None.
     text : callable, optional
-        From a value to its text; by default three digits and the unit.
+        Maps a value to its text; by default three digits and the unit.
     compares : bool
-        Whether the difference to another volume is shown.
+        Whether the difference from another volume is shown.
     help : str or callable
         Tool tip of the dock; by default the label.
     """
@@ -105,25 +105,25 @@ class Row:
 
 @dataclass(frozen=True)
 class VolumeStatistic:
-    """A figure of the whole volume: a key of the JSON file, and a row for people.
+    """A figure of the whole volume: a key of the JSON file, and a displayed row.
 
     Attributes
     ----------
     name : str
         Words joined by underscores: the key in ``PorosityReport.figures`` and in JSON.
     function : callable
-        From `SweepTotals` to a number, a mapping of numbers, a pair of ends, or None.
+        Maps `SweepTotals` to a number, a mapping of numbers, a pair of ends, or None.
     power : int
-        Of the length that the value contains. In JSON the value is null where the voxel
-        size is unknown.
+        Power of the unit of length. In JSON, the value is null if the voxel size is
+        unknown.
     unit_key : str
-        Key of the unit in JSON, after the last figure that names it; empty for none.
+        Key of the unit in JSON, after the last figure that uses it; empty for none.
     flat : bool or None
-        Only of images (True), only of volumes (False), or of both.
+        Only for images (True), only for volumes (False), or for both (None).
     order : float
-        Place in the JSON file, lowest first; settings have `SETTINGS_ORDER`.
+        Position in the JSON file, lowest first; settings have `SETTINGS_ORDER`.
     in_json : bool
-        False for what is only shown as a row.
+        False for figures that are only displayed.
     row : Row or None
     """
 
@@ -137,5 +137,5 @@ class VolumeStatistic:
     row: Row | None = None
 
 
-#: Place of the settings of the measurement among the figures in the JSON file.
+#: Position of the settings of the measurement among the figures in the JSON file.
 SETTINGS_ORDER = 200.0

@@ -1,4 +1,4 @@
-"""A report as it was, from the JSON and CSV files of `napari_geosr.measure.export`."""
+"""Reads reports from the JSON and CSV files of `napari_geosr.measure.export`."""
 
 from __future__ import annotations
 
@@ -17,6 +17,14 @@ from napari_geosr.measure.sums import Table, quantiles_of
 _YES_OR_NO = ("surface_reliable", "touches_border")
 _INTEGERS = ("label", "voxels")
 _DIAMETER = "equivalent_diameter"
+#: Current name of each renamed figure by its name in earlier files.
+_EARLIER_NAMES = {
+    "porosity_band": "porosity_interval",
+    "porosity_band_nominal": "porosity_interval_nominal",
+    "porosity_band_factor": "porosity_interval_factor",
+    "pores_per_mm3_band": "pores_per_mm3_interval",
+    "pores_per_mm2_band": "pores_per_mm2_interval",
+}
 
 
 def report_from_files(
@@ -24,8 +32,8 @@ def report_from_files(
 ) -> PorosityReport:
     """Rebuild a report.
 
-    What its files do not hold is missing: the histogram of the grey values, the curve
-    of the noise, and the count of each threshold of the band.
+    Data that are not in its files are missing: the histogram of the grey values, the
+    curve of the noise, and the porosity interval.
 
     Parameters
     ----------
@@ -41,6 +49,7 @@ def report_from_files(
     FileError
         If a file cannot be read, or was written by another release.
     """
+    values = {_EARLIER_NAMES.get(key, key): value for key, value in values.items()}
     try:
         columns, units = _read_table(table)
         return PorosityReport(
@@ -71,17 +80,17 @@ def report_from_files(
 
 
 def _figures(values: AnyMapping, table: Table) -> AnyDict:
-    """Every figure; those that the JSON file leaves out, from the table."""
+    """All figures; those missing from the JSON file are computed from the table."""
     flat = all(n == 1 for n in values["shape"][:-2])
     size = "area" if flat else "volume"
     known = volume_statistics(flat=flat)
     # A statistic of another package may not be in the file.
     figures = {s.name: values[s.name] for s in known if s.name in values}
-    # In voxels, where the voxel size is unknown, these are no part of the file.
-    found = quantiles_of(table[size])
+    # If the voxel size is unknown, figures in voxels are not in the file.
+    quantiles = quantiles_of(table[size])
     of_size = {"mean": "mean", "median": "median", "largest": "max"}
-    figures |= {f"{word}_{size}": found[key] for word, key in of_size.items()}
-    figures[f"pore_{size}_quantiles"] = found
+    figures |= {f"{word}_{size}": quantiles[key] for word, key in of_size.items()}
+    figures[f"pore_{size}_quantiles"] = quantiles
     figures[_DIAMETER] = quantiles_of(table[_DIAMETER])
     return figures
 

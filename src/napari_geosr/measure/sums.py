@@ -1,4 +1,4 @@
-"""What the one sweep over a volume found: what statistics are functions of."""
+"""Results of the sweep over a volume, from which statistics are computed."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.units import MILLIMETRES, PIXEL
-from napari_geosr.measure.band import PorosityInterval
 from napari_geosr.measure.blocks import RawTable
 from napari_geosr.measure.graph import NetworkGraph
+from napari_geosr.measure.interval import PorosityInterval
 from napari_geosr.measure.kernels import columns as column
 from napari_geosr.measure.small_pores import SmallPores
 
@@ -28,7 +28,7 @@ Table = dict[str, np.ndarray]
 class Geometry:
     """Voxel size, origin and unit along Z, Y, X; `flat` for a single image.
 
-    In a flat geometry the Z edge is 1 and plays no part.
+    In a flat geometry the Z edge is 1 and has no effect.
     """
 
     voxel_size: tuple[float, float, float]
@@ -56,7 +56,7 @@ class Pores:
     sums : ndarray of shape (n, N_COLUMNS), int64
         Columns as numbered in `napari_geosr.measure.kernels.columns`.
     boundary : ndarray of shape (n, N_BOUNDARY_COLUMNS), float64
-        As numbered there, too.
+        Columns as numbered in the same module.
     geometry : Geometry
     """
 
@@ -78,8 +78,8 @@ class Pores:
             return self
         return Pores(self.sums[keep], self.boundary[keep], self.geometry)
 
-    # What more than one statistic needs is worked out once. Copies of single columns,
-    # so that a table of them does not hold on to all sums.
+    # Values needed by several statistics are computed once. Single columns are copied,
+    # so that a table of them does not keep all sums in memory.
 
     @cached_property
     def voxels(self) -> IntArray:
@@ -104,12 +104,12 @@ class Pores:
 
     @cached_property
     def surface(self) -> FloatArray:
-        """Surface area (flat: perimeter) without what the border cuts."""
+        """Surface area (flat: perimeter) without faces on the border."""
         return self.boundary[:, column.SURFACE].copy()
 
     @cached_property
     def euler_number(self) -> IntArray:
-        """Euler number; nothing lies around the volume."""
+        """Euler number; the outside of the volume is not pore."""
         return self.boundary[:, column.EULER8].astype(np.int64) // 8
 
     @cached_property
@@ -130,24 +130,24 @@ class Pores:
 
 @dataclass(frozen=True, eq=False)
 class SweepTotals:
-    """What the sweep found in the whole volume.
+    """Results of the sweep for the whole volume.
 
     Attributes
     ----------
     pores : Pores
-        Those that are large enough to count.
+        Pores of at least the minimum size.
     small : SmallPores
-        The others, added up.
+        Sums over the other pores.
     table : dict of ndarray
-        Columns of those that count.
+        Columns of the pore table.
     sample_voxels, pore_voxels, nonfinite_voxels : int
     pore_voxels_low, pore_voxels_high : int
-        Pore voxels with the threshold moved down and up.
+        Pore voxels with the threshold shifted down and up.
     threshold : float
-    band : PorosityInterval or None
-        What the porosity may be, where the deviations of a restoration are known.
+    interval : PorosityInterval or None
+        Interval of the porosity, if the deviations of a restoration are known.
     graph : NetworkGraph or None
-        Of the pores, where it was asked for.
+        Graph of the pores, if requested.
     """
 
     pores: Pores
@@ -159,7 +159,7 @@ class SweepTotals:
     pore_voxels_high: int
     nonfinite_voxels: int
     threshold: float
-    band: PorosityInterval | None = None
+    interval: PorosityInterval | None = None
     graph: NetworkGraph | None = None
     _quantiles: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
@@ -170,12 +170,12 @@ class SweepTotals:
 
     @cached_property
     def pore_count(self) -> int:
-        """Number of pores that are large enough."""
+        """Number of pores of at least the minimum size."""
         return len(self.pores)
 
     @property
     def small_pore_voxels(self) -> int:
-        """Voxels of pores that are too small to count."""
+        """Voxels of pores below the minimum size."""
         return self.small.voxels
 
     @cached_property
@@ -211,7 +211,7 @@ class SweepTotals:
 
 
 def quantiles_of(values: np.ndarray) -> dict[str, float | None]:
-    """Mean, 10th, 50th and 90th percentile and maximum; None for each of no values."""
+    """Mean, 10th, 50th and 90th percentile and maximum; all None without values."""
     values = values.astype(np.float64)
     if not len(values):
         return dict.fromkeys(("mean", "p10", "median", "p90", "max"))

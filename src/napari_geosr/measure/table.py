@@ -8,12 +8,12 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.measure.statistics import pore_statistics
 from napari_geosr.measure.sums import Geometry, Pores, Table
 
-#: The column with which rows are found again in the picture of labels.
+#: The column that links rows to voxels of the label image.
 LABEL = "label"
 
 
 def pore_table(pores: Pores) -> Table:
-    """Columns for `pores`, in the order in which people see them.
+    """Columns for `pores`, in display order.
 
     Row ``i`` describes label ``i + 1``.
 
@@ -24,7 +24,7 @@ def pore_table(pores: Pores) -> Table:
     Raises
     ------
     ConfigError
-        If a statistic of another package gives other than one value per pore.
+        If a statistic of another package does not return one value per pore.
     """
     n = len(pores)
     table: Table = {LABEL: np.arange(1, n + 1, dtype=np.int64)}
@@ -41,6 +41,6 @@ def pore_table(pores: Pores) -> Table:
 
 
 def column_units(geometry: Geometry) -> dict[str, str]:
-    """Unit of each column by its name; empty for pure numbers."""
+    """Unit of each column by its name; empty for dimensionless numbers."""
     statistics = pore_statistics(flat=geometry.flat)
     return {LABEL: ""} | {s.name: s.unit_in(geometry.unit) for s in statistics}

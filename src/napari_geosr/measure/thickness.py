@@ -1,4 +1,4 @@
-"""Local thickness: the diameter of the largest ball that fits and holds a point.
+"""Local thickness: diameter of the largest ball in a phase that contains a point.
 
 References
 ----------
@@ -14,8 +14,9 @@ import numpy.typing as npt
 
 Mask = npt.NDArray[np.bool_]
 
+#: Correction of the distance to the surface, in voxels (see below).
 _SURFACE = 0.25
-#: A ball reaches voxels that it covers by half, beyond its radius less `_SURFACE`.
+#: A ball includes voxels that it covers by half: this distance beyond its radius.
 _REACH = 0.75
 
 
@@ -27,13 +28,13 @@ def local_thickness(mask: Mask, *, ratio: float = 1.06) -> npt.NDArray[np.float3
     mask : ndarray of bool, ([Z,] Y, X)
         The phase; the outside of the image counts as part of it.
     ratio : float
-        Of successive diameters that are tried: the result is at most so much too small.
+        Ratio of successive diameters; the result is too small by at most this factor.
 
     Returns
     -------
     ndarray of float32, same shape
-        In voxels (which are taken for cubes), to about a voxel; 0 outside of the phase.
-        Tb.Th is its mean over the solid, Tb.Sp that over the pores.
+        In voxels (assumed cubic), accurate to about a voxel; 0 outside the phase. Its
+        mean is Tb.Th for the solid and Tb.Sp for the pores.
     """
     from scipy.ndimage import distance_transform_edt
 
@@ -43,8 +44,9 @@ def local_thickness(mask: Mask, *, ratio: float = 1.06) -> npt.NDArray[np.float3
     if mask.all():
         thickness[:] = np.inf
         return thickness
-    # To the middle of the first voxel beyond. The surface is half a voxel nearer, but
-    # the middle of an even number of voxels half a voxel farther: a quarter errs least.
+    # The distance is to the centre of the first voxel outside. The surface is half a
+    # voxel nearer, but the centre of an even number of voxels is half a voxel farther:
+    # a quarter minimises the error.
     distance = distance_transform_edt(mask) - _SURFACE
     largest = float(distance[mask].max())
     n = int(np.ceil(np.log(largest / 0.5) / np.log(ratio))) + 1
@@ -53,6 +55,6 @@ def local_thickness(mask: Mask, *, ratio: float = 1.06) -> npt.NDArray[np.float3
         reached = distance_transform_edt(~centres) < radius + _REACH
         fresh = reached & mask & (thickness == 0)
         thickness[fresh] = 2 * radius
-    # A voxel is as thick as itself where no ball of half a voxel's radius fits.
+    # Where no ball with a radius of half a voxel fits, the thickness is one voxel.
     thickness[mask & (thickness == 0)] = 1.0
     return thickness

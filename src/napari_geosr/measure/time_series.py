@@ -1,8 +1,8 @@
-"""Tell the frames of a time series from the slices of a volume, by a few planes.
+"""Distinguishes frames of a time series from slices of a volume, by a few planes.
 
 The structures of a volume change from slice to slice about as fast as within a slice.
-In a time series, fine detail stays in its place: its correlation hardly falls from
-frame to frame, whereas within a frame it is gone after a few pixels.
+In a time series, fine detail stays in place: its correlation hardly decreases from
+frame to frame, whereas within a frame it vanishes after a few pixels.
 """
 
 from __future__ import annotations
@@ -25,43 +25,46 @@ from napari_geosr.core.volume import ArrayLike, Volume
 
 FloatArray = npt.NDArray[np.float64]
 
-#: Planes of more pixels are not looked at: decoding a dozen would take seconds.
-_LARGEST_PLANE = 2048 * 2048
-#: Part in the middle of a plane that is compared.
+#: Maximum number of pixels of a plane; decoding a dozen larger ones would take seconds.
+_MAX_PLANE_PIXELS = 2048 * 2048
+#: Edge of the central part of a plane that is compared, in pixels.
 _EDGE = 256
-_SMALLEST_EDGE, _FEWEST_PLANES = 12, 4
-#: Detail is what is left after the mean over a square of so many pixels is subtracted.
+#: Minimum edge of a plane, and minimum number of planes.
+_MIN_EDGE, _MIN_PLANES = 12, 4
+#: Edge of the moving average, in pixels; detail is the difference from it.
 _DETAIL = 15
-#: Least correlation of detail between planes: below, noise and fixed patterns decide.
-_SAME_DETAIL = 0.3
-#: Detail changes so many times slower between planes than within one. True stacks at
-#: hand: 1 to 5 (trabeculae along Z). Time series and repeated images: above 100.
-_SLOWER = 20.0
-#: Correlations within a plane outside of these are taken as these.
-_LEAST, _MOST = 0.05, 0.99
-#: With detail that stays over an eighth of them: as many planes, and as many times the
-#: longest edge, are frames.
-_MANY, _LONG = 100, 2.0
-#: Without: scans are hardly ever as deep. Above the first, ask; above the second, the
-#: planes are frames if neighbours are alike.
-_VERY_MANY, _DEEP, _TOO_DEEP, _ALIKE = 200, 4.0, 16.0, 0.5
-#: Structures that change between planes as within one, to so much, are a volume's.
-_EVEN, _NEAR = 0.12, (1, 3)
+#: Minimum correlation of detail between planes; below it, noise and fixed patterns
+#: dominate.
+_MIN_CORRELATION = 0.3
+#: Minimum ratio of the decay of detail within a plane to that between planes. Real
+#: stacks have 1 to 5 (trabeculae along Z), time series and repeated images above 100.
+_MIN_DECAY_RATIO = 20.0
+#: Range to which correlations within a plane are clipped.
+_CORRELATION_RANGE = (0.05, 0.99)
+#: If detail stays in place over an eighth of the planes: minimum number of planes,
+#: absolute and relative to the longest edge, for which they are certainly frames.
+_MANY_PLANES, _MANY_PLANES_RATIO = 100, 2.0
+#: Otherwise: minimum number of planes, absolute and relative to the longest edge, for
+#: asking; minimum ratio and correlation of adjacent planes to be certain.
+_DEEP_PLANES, _DEEP_RATIO, _TOO_DEEP_RATIO, _SIMILAR = 200, 4.0, 16.0, 0.5
+#: Maximum difference between the correlations along and within planes of a volume, and
+#: the distances at which they are compared.
+_MAX_DIFFERENCE, _DISTANCES = 0.12, (1, 3)
 
 
 def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
-    """Ask whether the slices of a stack are frames, if they look like it.
+    """Return a question if the slices of a stack look like frames of a time series.
 
     Parameters
     ----------
     volume : Volume
-        Where its metadata say that its file does not name the axis taken as Z, about a
-        dozen planes are read; else nothing is asked.
+        If its file does not name the axis that is read as Z, about a dozen planes are
+        compared; otherwise there is no question.
 
     Returns
     -------
     TimeSeriesQuestion or None
-        None for a stack that looks like a volume, and where nothing can be told.
+        None if the stack looks like a volume, or the planes cannot be compared.
     """
     unnamed = volume.metadata.get(UNNAMED_AXIS)
     axes, data = volume.axes, volume.data
@@ -76,17 +79,17 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
     if interval is not None and n > 1:
         certain = True
         reasons.append(f"the file gives {interval:g} s between them")
-    likeness = _PlaneSimilarity.of(data, axes) if n >= _FEWEST_PLANES else None
-    if likeness is not None and likeness.stays:
-        certain = certain or (n >= _MANY and n >= _LONG * longest)
+    similarity = _PlaneSimilarity.of(data, axes) if n >= _MIN_PLANES else None
+    if similarity is not None and similarity.stays:
+        certain = certain or (n >= _MANY_PLANES and n >= _MANY_PLANES_RATIO * longest)
         reasons.append(
-            f"fine detail stays in place (correlation {likeness.far:.2f} over "
-            f"{likeness.lag} planes)"
+            f"fine detail stays in place (correlation {similarity.far:.2f} over "
+            f"{similarity.lag} planes)"
         )
-    is_even = likeness is not None and likeness.even
-    if n >= _VERY_MANY and n >= _DEEP * longest and not is_even:
-        alike = likeness is not None and likeness.neighbours >= _ALIKE
-        certain = certain or (alike and n >= _TOO_DEEP * longest)
+    is_volume = similarity is not None and similarity.even
+    if n >= _DEEP_PLANES and n >= _DEEP_RATIO * longest and not is_volume:
+        is_similar = similarity is not None and similarity.neighbours >= _SIMILAR
+        certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
     if not reasons:
         return None
@@ -97,17 +100,18 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
 
 @dataclass(frozen=True)
 class _PlaneSimilarity:
-    """How alike planes are.
+    """Similarity of planes.
 
     Attributes
     ----------
     neighbours : float
-        Correlation of neighbouring planes, coarse structure included.
+        Correlation of adjacent planes, including coarse structure.
     even : bool
-        Whether planes change over a few planes as they do over a few pixels.
+        Whether the correlation over a few planes equals that over a few pixels.
     far, lag : float, int
-        Correlation of fine detail over the largest number of planes where it stays in
-        its place: where it changes far slower than within a plane. NaN and 0: nowhere.
+        Largest number of planes over which fine detail stays in place, i.e. changes far
+        more slowly than within a plane, and its correlation over that distance; 0 and
+        NaN if it does not stay.
     """
 
     neighbours: float
@@ -117,46 +121,49 @@ class _PlaneSimilarity:
 
     @property
     def stays(self) -> bool:
-        """Whether fine detail stays in its place."""
+        """Whether fine detail stays in place."""
         return self.lag > 0
 
     @classmethod
     def of(cls, data: ArrayLike, axes: str) -> _PlaneSimilarity | None:
-        """Compare planes; None where they cannot be read or hold nothing."""
+        """Compare planes; None if they cannot be read or are uniform."""
         shape = data.shape[-2:]
-        if min(shape) < _SMALLEST_EDGE or math.prod(shape) > _LARGEST_PLANE:
+        if min(shape) < _MIN_EDGE or math.prod(shape) > _MAX_PLANE_PIXELS:
             return None
         n = data.shape[axes.index("Z")]
         lags = sorted({1, 3, n // 8, n // 4, n // 2} - {0})
         lags = [lag for lag in lags if lag < n]
         starts = (0, n - 1 - max(lags))
-        wanted = {start + lag for start in starts for lag in (0, *lags)}
+        indices = {start + lag for start in starts for lag in (0, *lags)}
         try:
-            planes = {i: _plane(data, axes, i) for i in sorted(wanted)}
+            planes = {i: _plane(data, axes, i) for i in sorted(indices)}
         except GeoSRError:
             return None  # a damaged plane is reported when the volume is used
         details = {i: _detail(plane) for i, plane in planes.items()}
-        found = _between(details, starts, lags)
-        coarse = _between(planes, starts, [k for k in _NEAR if k < n])
-        if math.isnan(coarse[1]) or math.isnan(found[1]):
+        fine = _between(details, starts, lags)
+        coarse = _between(planes, starts, [k for k in _DISTANCES if k < n])
+        if math.isnan(coarse[1]) or math.isnan(fine[1]):
             return None
-        some = list(planes.values())
-        even = all(abs(c - _within(some, k)) <= _EVEN for k, c in coarse.items())
+        compared = list(planes.values())
+        even = all(
+            abs(c - _within(compared, k)) <= _MAX_DIFFERENCE for k, c in coarse.items()
+        )
         decay = _within(list(details.values()), 2)
-        in_plane = -math.log(min(max(decay, _LEAST), _MOST)) / 2
+        low, high = _CORRELATION_RANGE
+        in_plane = -math.log(min(max(decay, low), high)) / 2
         for lag in reversed(lags):
-            far = found[lag]
-            # Over a few of many planes, any smooth structure stays.
-            if lag < max(3, n // 8) or not far >= _SAME_DETAIL:
+            far = fine[lag]
+            # Over a few of many planes, any smooth structure stays in place.
+            if lag < max(3, n // 8) or not far >= _MIN_CORRELATION:
                 continue
-            between = math.log(max(found[1] / far, 1.0)) / (lag - 1)
-            if between * _SLOWER <= in_plane:
+            between = math.log(max(fine[1] / far, 1.0)) / (lag - 1)
+            if between * _MIN_DECAY_RATIO <= in_plane:
                 return cls(coarse[1], even, far, lag)
         return cls(coarse[1], even)
 
 
 def _plane(data: ArrayLike, axes: str, index: int) -> FloatArray:
-    """The middle of a plane, of the first time and channel."""
+    """The central part of a plane at the first time point and channel."""
     key: list[Any] = [index if letter == "Z" else 0 for letter in axes[:-2]]
     for length in data.shape[-2:]:
         edge = min(int(length), _EDGE)
@@ -176,7 +183,7 @@ def _detail(plane: FloatArray) -> FloatArray:
 def _between(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> dict[int, float]:
-    """Mean correlation of planes that lie so far apart, by their distance."""
+    """Mean correlation of planes by their distance."""
     return {
         lag: _mean([_correlation(planes[s], planes[s + lag]) for s in starts])
         for lag in lags
@@ -184,14 +191,14 @@ def _between(
 
 
 def _within(planes: Sequence[FloatArray], step: int) -> float:
-    """Mean correlation of planes with themselves `step` pixels further."""
+    """Mean correlation of planes with themselves, shifted by `step` pixels."""
     down = [_correlation(plane[step:], plane[:-step]) for plane in planes]
     across = [_correlation(plane[:, step:], plane[:, :-step]) for plane in planes]
     return _mean([*down, *across])
 
 
 def _correlation(one: FloatArray, other: FloatArray) -> float:
-    """Correlation coefficient; NaN where a plane is constant or not finite."""
+    """Correlation coefficient; NaN if a plane is constant or not finite."""
     if not (np.isfinite(one).all() and np.isfinite(other).all()):
         return math.nan
     one, other = one - one.mean(), other - other.mean()

@@ -1,4 +1,4 @@
-"""Power spectra of volumes by windows, sorted by frequency in the plane and along Z."""
+"""Power spectra of volumes from windows, by frequency in the plane and along Z."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from napari_geosr.physics.noise_spectrum import smooth_power
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: The lowest frequencies (cycles per window) depend on which structures happen to be in
-#: the windows.
+#: Lowest frequency used, in cycles per window; below it, the power depends on which
+#: structures happen to be in the windows.
 _FIRST_RING = 2
-#: Means over fewer frequencies count less.
-_ENOUGH = 24
+#: Number of frequencies below which a mean gets less weight.
+_FULL_WEIGHT_COUNT = 24
 
 
 @dataclass(frozen=True, eq=False)
 class WindowSpectrum:
-    """Frequencies of a window, sorted into classes along Z and in the plane.
+    """Frequencies of a window, in classes along Z and in the plane.
 
     Attributes
     ----------
     depth, edge : int
-        Of the window, in voxels.
+        Size of the window, in voxels.
     """
 
     depth: int
@@ -47,11 +47,11 @@ class WindowSpectrum:
         return np.arange(self.depth // 2 + 1)[:, None] / self.depth
 
     def weights(self) -> Array:
-        """How much each class counts, shape (z, r)."""
+        """Weight of each class, shape (z, r)."""
         counts = self._sorted(np.ones((self.depth, self.edge, self.edge // 2 + 1)))[1]
         lowest = _FIRST_RING / self.edge
-        kept = np.hypot(self.along, self.plane) >= lowest - 1e-9
-        weights: Array = np.minimum(counts / _ENOUGH, 1) * kept
+        is_used = np.hypot(self.along, self.plane) >= lowest - 1e-9
+        weights: Array = np.minimum(counts / _FULL_WEIGHT_COUNT, 1) * is_used
         return weights
 
     def power(self, blocks: Sequence[FloatArray]) -> Array:
@@ -80,7 +80,7 @@ class WindowSpectrum:
     def of_noise(
         self, power: Callable[[Array, float], Array], parameter: float
     ) -> Array:
-        """Power of the noise of planes as windows show it, shape (1, r)."""
+        """Power of noise in planes after windowing, shape (1, r)."""
         f = np.fft.fftfreq(self.edge)
         plane = power(np.hypot(f[:, None], f), parameter)
         for axis in (0, 1):
@@ -88,11 +88,11 @@ class WindowSpectrum:
         rings = np.rint(self.edge * np.hypot(f[:, None], f)).astype(int).ravel()
         sums = np.bincount(rings, plane.ravel(), self.edge)
         means = sums / np.maximum(np.bincount(rings, minlength=self.edge), 1)
-        kept: Array = means[None, : self.edge // 2 + 1]
-        return kept
+        by_class: Array = means[None, : self.edge // 2 + 1]
+        return by_class
 
     def of_width(self, width: float) -> Array:
-        """Power along Z of noise under a Gaussian of that width, shape (z, 1)."""
+        """Power along Z of noise blurred by a Gaussian of that width, shape (z, 1)."""
         if self.depth == 1:
             return np.ones((1, 1))
         f = np.asarray(np.fft.fftfreq(self.depth), np.float64)
@@ -100,7 +100,7 @@ class WindowSpectrum:
         return power[: self.depth // 2 + 1, None]
 
     def _sorted(self, power: Any) -> tuple[Array, Array]:
-        """Sums and numbers of frequencies by class."""
+        """Sum of the power and number of frequencies in each class."""
         fz = np.abs(np.rint(np.fft.fftfreq(self.depth) * self.depth)).astype(int)
         fy = np.fft.fftfreq(self.edge, 1 / self.edge)[:, None]
         rings = np.rint(np.hypot(fy, np.arange(self.edge // 2 + 1))).astype(int)
@@ -109,15 +109,15 @@ class WindowSpectrum:
         n = math.prod(shape)
         sums = np.bincount(places, power.ravel(), n).reshape(shape)
         counts = np.bincount(places, minlength=n).reshape(shape)
-        kept = slice(0, self.edge // 2 + 1)
-        return np.asarray(sums[:, kept]), counts[:, kept].astype(np.float64)
+        used = slice(0, self.edge // 2 + 1)
+        return np.asarray(sums[:, used]), counts[:, used].astype(np.float64)
 
 
 def _leaked(power: Array, axis: int) -> Array:
-    """What a Hann window makes of a power spectrum along one axis."""
+    """The power spectrum along one axis after multiplication by a Hann window."""
     sides = np.roll(power, 1, axis) + np.roll(power, -1, axis)
-    found: Array = (4 * power + sides) / 6
-    return found
+    leaked: Array = (4 * power + sides) / 6
+    return leaked
 
 
 def _starts(length: int, n: int) -> list[int]:

@@ -60,7 +60,7 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
         with reading_zip(name):
             stream = stack.enter_context(_Table(path))
             archive = stack.enter_context(zipfile.ZipFile(stream))
-        stream.longest = None
+        stream.max_read = None
         members = archive.infolist()
         if len(members) > MAX_ENTRIES:
             raise ModelError(
@@ -100,13 +100,13 @@ class _Table(io.FileIO):
 
     def __init__(self, path: Path) -> None:
         super().__init__(path)
-        self.longest: int | None = _MAX_TABLE
+        self.max_read: int | None = _MAX_TABLE
 
     def read(self, size: int | None = -1, /) -> bytes:
-        if self.longest is not None and size is not None and size > self.longest:
+        if self.max_read is not None and size is not None and size > self.max_read:
             raise zipfile.BadZipFile("its table of contents is too long")
-        found: bytes | None = super().read(-1 if size is None else size)
-        return found or b""
+        files: bytes | None = super().read(-1 if size is None else size)
+        return files or b""
 
 
 def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
@@ -144,9 +144,9 @@ def copy_folder(source: Path, target: Path, limit: int) -> None:
         If the folder has links that point out of it, entries that are not regular
         files, or too many or too large files; then nothing is copied.
     """
-    found = list(_plain_files(source, limit))
+    files = list(_plain_files(source, limit))
     target.mkdir()
-    for path in found:
+    for path in files:
         copy = target / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy)
@@ -154,10 +154,10 @@ def copy_folder(source: Path, target: Path, limit: int) -> None:
 
 def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
     root, n_files, n_bytes = folder.resolve(), 0, 0
-    for here, folders, names in os.walk(folder, followlinks=False):
+    for parent, folders, names in os.walk(folder, followlinks=False):
         for name in sorted([*folders, *names]):
-            path = Path(here) / name
-            _refuse_leaving(path, root)
+            path = Path(parent) / name
+            _check_link(path, root)
             status = path.stat()
             if name in folders and not path.is_symlink():
                 continue
@@ -176,7 +176,7 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
             yield path
 
 
-def _refuse_leaving(path: Path, root: Path) -> None:
+def _check_link(path: Path, root: Path) -> None:
     """Refuse a broken link, or one that points out of the folder."""
     if not path.is_symlink():
         return

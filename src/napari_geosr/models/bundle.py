@@ -20,7 +20,7 @@ from napari_geosr.io import atomic
 from napari_geosr.models.archives import opened_zip, reading_zip
 from napari_geosr.models.card import ModelCard
 from napari_geosr.models.weights_header import check_header
-from napari_geosr.networks import FOREIGN, build_network, wants_noise
+from napari_geosr.networks import FOREIGN, build_network, needs_noise
 from napari_geosr.networks.spec import NetworkSpec
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Model:
             if self._restorer is None:
                 self._restorer = networks.ConsistentUpscaling(network)
             return self._restorer
-        if bound is None or wants_noise(network):
+        if bound is None or needs_noise(network):
             return network
         if self._restorer is None:
             self._restorer = networks.NoiseBound(network, bound).eval()
@@ -135,19 +135,19 @@ def load(path: str | Path) -> Model:
 def read_card(path: Path) -> ModelCard:
     """Read and check only ``card.yaml``."""
     text = _read(path, CARD_FILE, MAX_CARD_BYTES)
-    where = path / CARD_FILE
+    file = path / CARD_FILE
     try:
         values = load_yaml(text.decode("utf-8"), aliases=False)
     except (UnicodeDecodeError, ConfigError) as error:
         reason = str(error).rstrip(".")
         raise ModelError(
-            f"{where} is not readable YAML ({reason}). Download or copy the bundle "
+            f"{file} is not readable YAML ({reason}). Download or copy the bundle "
             "again."
         ) from error
     try:
         return ModelCard.from_values(values)
     except ConfigError as error:
-        raise ModelError(f"{where} is not a model card: {error}") from error
+        raise ModelError(f"{file} is not a model card: {error}") from error
 
 
 def verify(path: str | Path) -> ModelCard:
@@ -214,10 +214,10 @@ def check_weights(model: Model) -> None:
     from safetensors import deserialize
 
     if not model.card.has_weights:
-        _content(model.path, model.card)
+        _verified_weights(model.path, model.card)
         return
-    content = _content(model.path, model.card)
-    tensors = _parsed(deserialize, content, model.path)
+    content = _verified_weights(model.path, model.card)
+    tensors = _parse(deserialize, content, model.path)
     n = _count({name: math.prod(tensor["shape"]) for name, tensor in tensors})
     if n != model.card.n_parameters:
         check(model)
@@ -294,7 +294,7 @@ def contents(path: Path) -> dict[str, bytes]:
     files = {CARD_FILE: _read(path, CARD_FILE, MAX_CARD_BYTES)}
     card = read_card(path)
     if card.has_weights:
-        files[WEIGHTS_FILE] = _content(path, card)
+        files[WEIGHTS_FILE] = _verified_weights(path, card)
     return files
 
 
@@ -322,7 +322,7 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
         if size > limit:
             raise ModelError(_too_large(file, size, limit))
         with file.open("rb") as stream:
-            return _all_of(stream, size, name, file)
+            return _read_all(stream, size, name, file)
     except FileNotFoundError as error:
         raise ModelError(
             f"{path} has no {name}, so it is not a complete model bundle. Download or "
@@ -335,30 +335,30 @@ def _read_from_folder(path: Path, name: str, limit: int) -> bytes:
 def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
     """Read the member called `name` into memory; nothing is unpacked to disk."""
     with opened_zip(path, MAX_WEIGHTS_BYTES) as archive:
-        found = [
+        members = [
             info
             for info in archive.infolist()
             if not info.is_dir() and is_member(info.filename, name)
         ]
-        if len(found) != 1:
+        if len(members) != 1:
             raise ModelError(
-                f"{path} holds {len(found)} files named {name}; one was expected, "
+                f"{path} holds {len(members)} files named {name}; one was expected, "
                 "at the top or in a single folder."
             )
-        size = found[0].file_size
+        size = members[0].file_size
         if size > limit:
             raise ModelError(_too_large(path / name, size, limit))
-        with reading_zip(str(path)), archive.open(found[0]) as stream:
-            return _all_of(stream, size, name, path / name)
+        with reading_zip(str(path)), archive.open(members[0]) as stream:
+            return _read_all(stream, size, name, path / name)
 
 
-def _all_of(stream: IO[bytes], size: int, name: str, where: Path) -> bytes:
+def _read_all(stream: IO[bytes], size: int, name: str, file: Path) -> bytes:
     """Read a whole file; weights only if their header fits the file size."""
-    start = check_header(stream, size, str(where)) if name == WEIGHTS_FILE else b""
+    start = check_header(stream, size, str(file)) if name == WEIGHTS_FILE else b""
     # The declared size may be wrong: never read more than that.
     content = start + stream.read(size - len(start))
     if len(content) < size:
-        raise ModelError(f"{where} is incomplete. Download or copy the bundle again.")
+        raise ModelError(f"{file} is incomplete. Download or copy the bundle again.")
     return content
 
 
@@ -375,22 +375,22 @@ def _too_large(file: Path, size: int, limit: int) -> str:
     )
 
 
-def _content(path: Path, card: ModelCard) -> bytes:
+def _verified_weights(path: Path, card: ModelCard) -> bytes:
     """Contents of the weights file, if it matches the card's checksum."""
     content = b""
     if card.has_weights:
         content = _read(path, WEIGHTS_FILE, MAX_WEIGHTS_BYTES)
-    found = hashlib.sha256(content).hexdigest()
-    if found != card.weights_sha256:
+    checksum = hashlib.sha256(content).hexdigest()
+    if checksum != card.weights_sha256:
         raise ModelError(
             f"{path / WEIGHTS_FILE} is damaged or is not the file described by its "
-            f"card: checksum {found[:12]}…, expected {card.weights_sha256[:12]}…. "
+            f"card: checksum {checksum[:12]}…, expected {card.weights_sha256[:12]}…. "
             "Download or copy the bundle again."
         )
     return content
 
 
-def _parsed(parse: Callable[[bytes], Any], content: bytes, path: Path) -> Any:
+def _parse(parse: Callable[[bytes], Any], content: bytes, path: Path) -> Any:
     from safetensors import SafetensorError
 
     try:
@@ -405,8 +405,8 @@ def _weights(path: Path, card: ModelCard) -> dict[str, Tensor]:
     import torch
     from safetensors.torch import load as from_bytes
 
-    content = _content(path, card)
-    tensors = _parsed(from_bytes, content, path) if content else {}
+    content = _verified_weights(path, card)
+    tensors = _parse(from_bytes, content, path) if content else {}
     return {
         key: t.to(torch.float32) if t.is_floating_point() else t
         for key, t in tensors.items()
@@ -419,21 +419,23 @@ def _build(card: ModelCard, state: dict[str, Tensor], path: Path) -> nn.Module:
     # First without allocating memory: a card may ask for a network of any size.
     try:
         with torch.device("meta"):
-            without = {key: t.to("meta") for key, t in state.items()}
-            shapes = _built(card, path, without).state_dict()
+            meta_state = {key: t.to("meta") for key, t in state.items()}
+            shapes = _build_network(card, path, meta_state).state_dict()
     except ModelError:
         # Some networks cannot be built without values; real errors are raised below.
         shapes = None
     if shapes is not None:
         _check_state(shapes, state, card, path)
-    network = _built(card, path, state)
+    network = _build_network(card, path, state)
     _check_state(network.state_dict(), state, card, path)
     network.load_state_dict(state)
     network.requires_grad_(False)
     return network.eval()
 
 
-def _built(card: ModelCard, path: Path, state: Mapping[str, Tensor]) -> nn.Module:
+def _build_network(
+    card: ModelCard, path: Path, state: Mapping[str, Tensor]
+) -> nn.Module:
     """Build the network of a card; errors of its code become a `ModelError`."""
     try:
         network: nn.Module
@@ -471,11 +473,11 @@ def _check_state(
         for key in expected.keys() & state.keys()
         if state[key].shape != expected[key].shape
     )
-    for what, names in (("lacks", missing), ("also has", extra), ("has", wrong)):
+    for verb, names in (("lacks", missing), ("also has", extra), ("has", wrong)):
         if names:
             shown = ", ".join(names[:3]) + (", …" if len(names) > 3 else "")
             raise ModelError(
                 f"{path / WEIGHTS_FILE} does not fit the network {card.network!r} of "
-                f"its card: it {what} {shown}. The card and the weights belong to "
+                f"its card: it {verb} {shown}. The card and the weights belong to "
                 "different models."
             )

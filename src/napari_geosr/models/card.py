@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
+import yaml
 from pydantic import Field, model_validator
 
 from napari_geosr.core.config import Config
@@ -329,8 +330,6 @@ class ModelCard(Config):
 
     def to_yaml(self) -> str:
         """The card as text for ``card.yaml``."""
-        import yaml
-
         return yaml.safe_dump(
             self.model_dump(mode="json"),
             sort_keys=False,

@@ -31,12 +31,12 @@ RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.
 #: percentile of the training volumes' own distances.
 _CAUTION, _UNLIKE = 1.3, 2.6
 #: Minimum edge of a patch in voxels; smaller ones have too few voxels for a spectrum.
-_LEAST_EDGE = 12
+_MIN_EDGE = 12
 #: Minimum ratio of the power of structure to that of noise.
-_LEAST_STRUCTURE = 1.2
+_MIN_STRUCTURE = 1.2
 #: Maximum ratio of the longest to the shortest voxel edge that a 3D model trained on
 #: cubic voxels tolerates.
-_MOST_UNEVEN = 1.5
+_MAX_ANISOTROPY = 1.5
 #: Rings of the spectrum that represent structure, and those that represent noise.
 _LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
 
@@ -140,18 +140,18 @@ def _ring_power(patches: FloatArray) -> FloatArray:
     f = np.sqrt(fy**2 + fx**2)
     ring = np.digitize(f, RING_EDGES) - 1
     centres = (np.array(RING_EDGES[1:]) + np.array(RING_EDGES[:-1])) / 2
-    found, places = [], []
+    powers, known_centres = [], []
     for i in range(len(centres)):
         inside = ring == i
         if i == 0:
             inside[0, 0] = False
         if inside.any():
-            found.append(np.log10(power[inside].mean() + 1e-9))
-            places.append(centres[i])
-    if not found:
+            powers.append(np.log10(power[inside].mean() + 1e-9))
+            known_centres.append(centres[i])
+    if not powers:
         return np.zeros(len(centres))
     # Small patches have empty rings: interpolate them from their neighbours.
-    rings: FloatArray = np.interp(centres, places, found)
+    rings: FloatArray = np.interp(centres, known_centres, powers)
     return rings
 
 
@@ -160,7 +160,7 @@ def distance(values: FloatArray, examples: Sequence[Sequence[float]]) -> float:
     return float(np.abs(np.asarray(examples) - values).mean(axis=1).min())
 
 
-def judge(
+def compare_with_training(
     card: ModelCard, sample: npt.NDArray[np.float32], volume: Volume
 ) -> TrainingLikeness:
     """Compare a sample of a volume with a model's training data.
@@ -174,29 +174,29 @@ def judge(
     volume : Volume
         Volume the sample was drawn from; its name and voxel size are used.
     """
-    found = signature(sample)
-    if found is None:
+    features = signature(sample)
+    if features is None:
         reason = (
             f"All voxels of {volume.name!r} have the same value, so there is nothing "
             "to restore."
         )
         return TrainingLikeness("unlike", (reason,))
-    uneven = _uneven_reasons(card, volume)
-    if min(sample.shape[1:]) < _LEAST_EDGE:
+    anisotropy = _anisotropy_reasons(card, volume)
+    if min(sample.shape[1:]) < _MIN_EDGE:
         reason = f"{volume.name!r} is too small to check whether {card.name} suits it."
         return TrainingLikeness(
-            "caution", (reason, *uneven, "Compare the result with the original.")
+            "caution", (reason, *anisotropy, "Compare the result with the original.")
         )
-    figures = {"structure": found.structure} | _distances(card, found)
-    reasons = [*uneven]
-    worst = _CAUTION if uneven else 0.0
+    figures = {"structure": features.structure} | _distances(card, features)
+    reasons = [*anisotropy]
+    worst = _CAUTION if anisotropy else 0.0
     if figures.get("intensity_distance", 0.0) > _CAUTION:
         worst = max(worst, figures["intensity_distance"])
-        reasons.append(_intensity_reason(found, card))
+        reasons.append(_intensity_reason(features, card))
     if figures.get("spectrum_distance", 0.0) > _CAUTION:
         worst = max(worst, figures["spectrum_distance"])
-        reasons.append(_spectrum_reason(found, card))
-    if found.structure < _LEAST_STRUCTURE:
+        reasons.append(_spectrum_reason(features, card))
+    if features.structure < _MIN_STRUCTURE:
         worst = max(worst, _CAUTION)
         reasons.append(
             "No structure rises above the noise in the sampled planes: structures in "
@@ -232,20 +232,20 @@ def judge(
     )
 
 
-def _distances(card: ModelCard, found: Signature) -> dict[str, float]:
+def _distances(card: ModelCard, features: Signature) -> dict[str, float]:
     """Distances to the training volumes; empty if those are unknown."""
     training = card.training
     if training.intensity_distance is None or training.spectrum_distance is None:
         return {}
-    greys = distance(found.quantiles, training.examples)
-    spectrum = distance(found.spectrum, training.spectrum_examples)
+    greys = distance(features.quantiles, training.examples)
+    spectrum = distance(features.spectrum, training.spectrum_examples)
     return {
         "intensity_distance": greys / training.intensity_distance[1],
         "spectrum_distance": spectrum / training.spectrum_distance[1],
     }
 
 
-def _intensity_reason(found: Signature, card: ModelCard) -> str:
+def _intensity_reason(features: Signature, card: ModelCard) -> str:
     """Describe how the grey values differ from the training data."""
     examples = np.asarray(card.training.examples)
     low, high = examples.min(axis=0), examples.max(axis=0)
@@ -253,7 +253,7 @@ def _intensity_reason(found: Signature, card: ModelCard) -> str:
         f"the {level:g} % percentile lies {value:+.1f} standard deviations from the "
         f"mean (training: {a:+.1f} to {b:+.1f})"
         for level, value, a, b in zip(
-            QUANTILE_LEVELS, found.quantiles, low, high, strict=True
+            QUANTILE_LEVELS, features.quantiles, low, high, strict=True
         )
         if not a <= value <= b
     ]
@@ -261,11 +261,11 @@ def _intensity_reason(found: Signature, card: ModelCard) -> str:
     return f"Its grey-value histogram differs from the training data{detail}."
 
 
-def _spectrum_reason(found: Signature, card: ModelCard) -> str:
+def _spectrum_reason(features: Signature, card: ModelCard) -> str:
     """Describe whether the volume is smoother or noisier than the training data."""
     examples = np.asarray(card.training.spectrum_examples)
-    nearest = examples[np.abs(examples - found.spectrum).mean(axis=1).argmin()]
-    fine = float((found.spectrum - nearest)[-5:].mean())
+    nearest = examples[np.abs(examples - features.spectrum).mean(axis=1).argmin()]
+    fine = float((features.spectrum - nearest)[-5:].mean())
     if fine < 0:
         return (
             "It has less fine detail and noise than the training data: it may be "
@@ -274,14 +274,14 @@ def _spectrum_reason(found: Signature, card: ModelCard) -> str:
     return "Its noise/sharpness spectrum differs from the training data."
 
 
-def _uneven_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
+def _anisotropy_reasons(card: ModelCard, volume: Volume) -> tuple[str, ...]:
     """Warn if a 3D model is not known to be trained on such non-cubic voxels."""
     if card.axes != "ZYX" or not volume.has_physical_size:
         return ()
     # A range of edges in the training data may stem from non-cubic voxels.
     low, high = card.training.voxel_size or (1.0, 1.0)
-    uneven = max(volume.voxel_size) / min(volume.voxel_size)
-    if uneven <= _MOST_UNEVEN * high / low:
+    anisotropy = max(volume.voxel_size) / min(volume.voxel_size)
+    if anisotropy <= _MAX_ANISOTROPY * high / low:
         return ()
     edges = " × ".join(f"{edge:.3g}" for edge in volume.voxel_size)
     learned = (

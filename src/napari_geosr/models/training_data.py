@@ -18,12 +18,12 @@ from napari_geosr.models.distribution import (
 )
 
 #: Maximum number of parts that the volumes are cut into; each part is an example.
-_MOST_PARTS = 24
+_MAX_PARTS = 24
 #: Minimum edge length of a part in voxels.
-_LEAST_EDGE = 24
+_MIN_EDGE = 24
 #: Minimum of the stored distance: parts of one scan are nearly equal, whereas another
 #: scan of the same kind differs a little more.
-_LEAST_DISTANCE = 0.05
+_MIN_DISTANCE = 0.05
 
 
 def describe(volumes: Sequence[Volume], description: str, seed: int) -> TrainingData:
@@ -41,11 +41,11 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
     parts: list[Signature] = []
     wholes: list[Signature] = []
     for volume in volumes:
-        cut = _parts(volume, max(2, _MOST_PARTS // len(volumes)))
+        cut = _parts(volume, max(2, _MAX_PARTS // len(volumes)))
         parts += _signatures(cut)
         wholes += _signatures([volume]) if len(cut) > 1 else []
-    quantiles = _rows([s.quantiles for s in parts])
-    spectra = _rows([s.spectrum for s in parts])
+    quantiles = _rounded_rows([s.quantiles for s in parts])
+    spectra = _rounded_rows([s.spectrum for s in parts])
     sizes = [edge for v in volumes if v.has_physical_size for edge in v.voxel_size]
     units = {v.unit for v in volumes if v.has_physical_size}
     return TrainingData(
@@ -53,19 +53,19 @@ def describe(volumes: Sequence[Volume], description: str, seed: int) -> Training
         voxel_size=(min(sizes), max(sizes)) if len(units) == 1 else None,
         unit=units.pop() if len(units) == 1 else None,
         intensity_quantiles=_reference(quantiles),
-        intensity_distance=_spread(quantiles),
-        examples=quantiles + _rows([s.quantiles for s in wholes]),
+        intensity_distance=_nearest_distances(quantiles),
+        examples=quantiles + _rounded_rows([s.quantiles for s in wholes]),
         spectrum=_reference(spectra),
-        spectrum_distance=_spread(spectra),
-        spectrum_examples=spectra + _rows([s.spectrum for s in wholes]),
+        spectrum_distance=_nearest_distances(spectra),
+        spectrum_examples=spectra + _rounded_rows([s.spectrum for s in wholes]),
         seeds=(seed,),
     )
 
 
 def _signatures(volumes: Sequence[Volume]) -> list[Signature]:
     """Signatures of the volumes that are not constant."""
-    found = (signature(draw_sample(volume)) for volume in volumes)
-    return [each for each in found if each is not None]
+    signatures = (signature(draw_sample(volume)) for volume in volumes)
+    return [each for each in signatures if each is not None]
 
 
 def _parts(volume: Volume, n: int) -> list[Volume]:
@@ -73,7 +73,7 @@ def _parts(volume: Volume, n: int) -> list[Volume]:
     boxes = [tuple(slice(0, size) for size in volume.shape)]
     while len(boxes) < n:
         longest = max(range(len(volume.shape)), key=lambda a: _size(boxes[0][a]))
-        if _size(boxes[0][longest]) < 2 * _LEAST_EDGE:
+        if _size(boxes[0][longest]) < 2 * _MIN_EDGE:
             break
         boxes = [half for box in boxes for half in _halves(box, longest)]
     return [volume.replace(data=ArrayView(volume.data, box)) for box in boxes]
@@ -100,27 +100,27 @@ class ArrayView:
     def __getitem__(self, key: Any) -> AnyArray:
         key = key if isinstance(key, tuple) else (key,)
         key = key + (slice(None),) * (self.ndim - len(key))
-        moved = []
+        indices = []
         for part, box, n in zip(key, self._box, self.shape, strict=True):
             if isinstance(part, slice):
                 start, stop, _ = part.indices(n)
-                moved.append(slice(box.start + start, box.start + stop))
+                indices.append(slice(box.start + start, box.start + stop))
             else:
-                moved.append(box.start + int(part))
-        return np.asarray(self._data[tuple(moved)])
+                indices.append(box.start + int(part))
+        return np.asarray(self._data[tuple(indices)])
 
 
-def _rows(rows: Sequence[Any]) -> tuple[tuple[float, ...], ...]:
+def _rounded_rows(rows: Sequence[Any]) -> tuple[tuple[float, ...], ...]:
     return tuple(tuple(round(float(v), 3) for v in row) for row in rows)
 
 
 def _reference(rows: tuple[tuple[float, ...], ...]) -> TrainingStatistic:
     values = np.array(rows)
-    mean, sd = _rows([values.mean(axis=0), values.std(axis=0)])
+    mean, sd = _rounded_rows([values.mean(axis=0), values.std(axis=0)])
     return TrainingStatistic(mean=mean, sd=sd)
 
 
-def _spread(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
+def _nearest_distances(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
     """Median and 99th percentile of the distance of each row to its nearest other."""
     each = [
         distance(np.array(row), [*rows[:i], *rows[i + 1 :]])
@@ -128,6 +128,6 @@ def _spread(rows: tuple[tuple[float, ...], ...]) -> tuple[float, float]:
         if len(rows) > 1
     ] or [0.0]
     return (
-        round(max(_LEAST_DISTANCE / 2, float(np.median(each))), 4),
-        round(max(_LEAST_DISTANCE, float(np.percentile(each, 99))), 4),
+        round(max(_MIN_DISTANCE / 2, float(np.median(each))), 4),
+        round(max(_MIN_DISTANCE, float(np.percentile(each, 99))), 4),
     )

@@ -9,7 +9,7 @@ from napari_geosr.core.documents import MAX_RESULT_BYTES, load_json
 from napari_geosr.core.errors import ConfigError, ModelError
 
 #: Number of bytes of the field before the header that gives its length.
-_LENGTH = 8
+_LENGTH_BYTES = 8
 #: Maximum number of axes of a tensor.
 _MAX_AXES = 32
 #: Bits per value, by the name of the data type.
@@ -55,12 +55,14 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
         If the tensors do not fill the file exactly.
     """
     try:
-        start = stream.read(_LENGTH)
+        start = stream.read(_LENGTH_BYTES)
         length = int.from_bytes(start, "little")
-        if len(start) < _LENGTH or not 2 <= length <= min(size, MAX_RESULT_BYTES):
+        if len(start) < _LENGTH_BYTES or not 2 <= length <= min(size, MAX_RESULT_BYTES):
             raise ValueError(f"its header has an invalid length of {length} bytes")
         header = stream.read(length)
-        needed = _LENGTH + length + _bytes_of(load_json(header, MAX_RESULT_BYTES))
+        needed = (
+            _LENGTH_BYTES + length + _total_bytes(load_json(header, MAX_RESULT_BYTES))
+        )
         if needed != size:
             raise ValueError(
                 f"its tensors take {needed} bytes, but the file has {size}"
@@ -74,7 +76,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
     return start + header
 
 
-def _bytes_of(tensors: object) -> int:
+def _total_bytes(tensors: object) -> int:
     """Bytes of all tensors by shape; `ValueError` if the offsets contradict them."""
     if not isinstance(tensors, dict):
         raise ValueError("its header is not a table")

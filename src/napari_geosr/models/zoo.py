@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from platformdirs import user_data_path
+
 from napari_geosr.core.errors import ModelError
 from napari_geosr.core.spelling import did_you_mean
 from napari_geosr.core.vocabulary import ModelOrigin
@@ -50,23 +52,21 @@ class ZooEntry:
     bundled: bool
 
     def __repr__(self) -> str:
-        return f"<ZooEntry {self.name!r}: {self.card.task}, {self.where}>"
+        return f"<ZooEntry {self.name!r}: {self.card.task}, {self.location}>"
 
     @property
-    def whose(self) -> ModelOrigin:
+    def origin(self) -> ModelOrigin:
         """Label for lists: bundled, or the user's own."""
         return "bundled" if self.bundled else "own"
 
     @property
-    def where(self) -> str:
-        """Like `whose`, followed by the path for the user's own models."""
-        return self.whose if self.bundled else f"{self.whose}: {self.path}"
+    def location(self) -> str:
+        """Like `origin`, followed by the path for the user's own models."""
+        return self.origin if self.bundled else f"{self.origin}: {self.path}"
 
 
 def user_folder() -> Path:
     """Folder for the user's own models, each a folder or zip. May not exist yet."""
-    from platformdirs import user_data_path
-
     return user_data_path("napari-geosr", appauthor=False) / "models"
 
 
@@ -80,12 +80,12 @@ def list_models() -> list[ZooEntry]:
 
     Damaged bundles in the user's folder are left out here; `damaged` names them.
     """
-    return look()[0]
+    return scan_folders()[0]
 
 
 def damaged() -> dict[Path, str]:
     """Return unusable entries of the folders, each with the reason."""
-    return look()[1]
+    return scan_folders()[1]
 
 
 def find(name_or_path: str | Path) -> Model:
@@ -99,14 +99,14 @@ def find(name_or_path: str | Path) -> Model:
         If there is no such model or it is damaged.
     """
     text = str(name_or_path)
-    entries, faults = look()
+    entries, faults = scan_folders()
     for entry in entries:
         if entry.name == text:
             return Model(entry.card, entry.path)
     path = Path(name_or_path).expanduser()
     if path.exists():
-        made = _made_in(path)
-        return Model(_card(made), made)
+        bundle_path = _trained_bundle(path)
+        return Model(_card(bundle_path), bundle_path)
     for folder, reason in faults.items():
         if folder.stem == text:
             raise ModelError(reason)
@@ -123,16 +123,16 @@ def find(name_or_path: str | Path) -> Model:
     )
 
 
-def _made_in(path: Path) -> Path:
+def _trained_bundle(path: Path) -> Path:
     """The bundle in a training folder; `path` itself if it is not one."""
     results = path / "result"
     if _may_be_bundle(path) or not path.is_dir():
         return path
-    found = _bundles(results)
-    if len(found) == 1:
-        return found[0]
-    if found:
-        listed = ", ".join(map(str, found))
+    bundles = _bundles(results)
+    if len(bundles) == 1:
+        return bundles[0]
+    if bundles:
+        listed = ", ".join(map(str, bundles))
         raise ModelError(f"{path} holds several models. Give one of them: {listed}.")
     if (path / "config.yaml").is_file():
         raise ModelError(
@@ -149,18 +149,18 @@ def is_bundle(path: Path) -> bool:
     return any(bundle.is_member(name, CARD_FILE) for name in zip_names(path))
 
 
-def check_free(name: str) -> None:
+def check_name_available(name: str) -> None:
     """Raise `ModelError` if `name` is invalid or taken."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ModelError(
             f"Invalid model name {name!r}: use lower-case letters, digits, dots, "
             "hyphens and underscores, and start with a letter or digit."
         )
-    if any(entry.name == name for entry in list_models()) or _taken(name):
+    if any(entry.name == name for entry in list_models()) or _is_taken(name):
         raise ModelError(f"A model {name!r} already exists. Choose another name.")
 
 
-def _taken(name: str) -> bool:
+def _is_taken(name: str) -> bool:
     return (user_folder() / name).exists() or (_BUNDLED / name).exists()
 
 
@@ -186,16 +186,16 @@ def adopt(path: str | Path, name: str | None = None) -> Path:
     """
     source = Path(path)
     card = bundle.read_card(source)
-    for free in _names_like(name or card.name):
-        target = user_folder() / free
+    for candidate in _candidate_names(name or card.name):
+        target = user_folder() / candidate
         if target.exists():
             if _is_same(target, card):
                 return target
             continue
-        if (_BUNDLED / free).exists():
+        if (_BUNDLED / candidate).exists():
             continue
-        title = free if card.title == card.name else card.title
-        renamed = card.model_copy(update={"name": free, "title": title})
+        title = candidate if card.title == card.name else card.title
+        renamed = card.model_copy(update={"name": candidate, "title": title})
         with atomic.explained(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             with atomic.replacing(target, overwrite=False) as folder:
@@ -222,24 +222,24 @@ def remove(name: str) -> Path:
     FileError
         If it cannot be deleted.
     """
-    entries, faults = look()
-    own = {entry.name: entry.path for entry in entries if not entry.bundled}
+    entries, faults = scan_folders()
+    own_models = {entry.name: entry.path for entry in entries if not entry.bundled}
     damaged_ones = {path.name: path for path in faults if path.parent == user_folder()}
-    path = own.get(name) or damaged_ones.get(name)
+    path = own_models.get(name) or damaged_ones.get(name)
     if path is None:
         if any(entry.name == name for entry in entries):
             raise ModelError(
                 f"The model {name!r} is part of napari-geosr and cannot be removed."
             )
-        known = ", ".join(sorted({*own, *damaged_ones})) or "none"
+        known = ", ".join(sorted({*own_models, *damaged_ones})) or "none"
         raise ModelError(
             f"There is no model {name!r} among your own models. Yours: {known}."
         )
     with atomic.explained(path):
         # Rename first: a partly deleted model would be listed as damaged.
-        aside = temporary_sibling(path)
-        path.rename(aside)
-    atomic.remove(aside)
+        temporary = temporary_sibling(path)
+        path.rename(temporary)
+    atomic.remove(temporary)
     return path
 
 
@@ -253,7 +253,7 @@ def _copy(source: Path, folder: Path) -> None:
         (folder / file).write_bytes(content)
 
 
-def _names_like(name: str) -> Iterator[str]:
+def _candidate_names(name: str) -> Iterator[str]:
     yield name
     for number in itertools.count(2):
         yield f"{name}-{number}"
@@ -262,17 +262,17 @@ def _names_like(name: str) -> Iterator[str]:
 def _is_same(path: Path, card: ModelCard) -> bool:
     """Whether the model at `path` has the weights and settings of `card`."""
     try:
-        there = bundle.read_card(path)
+        existing = bundle.read_card(path)
     except ModelError:
         return False
-    return (there.weights_sha256, there.network, there.network_kwargs) == (
+    return (existing.weights_sha256, existing.network, existing.network_kwargs) == (
         card.weights_sha256,
         card.network,
         card.network_kwargs,
     )
 
 
-def look() -> tuple[list[ZooEntry], dict[Path, str]]:
+def scan_folders() -> tuple[list[ZooEntry], dict[Path, str]]:
     """Return both `list_models` and `damaged` from one scan."""
     entries: dict[str, ZooEntry] = {}
     faults: dict[Path, str] = {}

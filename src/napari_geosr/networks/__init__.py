@@ -45,9 +45,9 @@ __all__ = [
     "foreign",
     "interpolated",
     "level_map",
+    "needs_noise",
     "plain_layers",
     "set_network_noise",
-    "wants_noise",
 ]
 
 # They import torch: loaded on first use.
@@ -97,9 +97,9 @@ def all_settings(name: str, kwargs: AnyMapping) -> AnyDict:
     return values
 
 
-def wants_noise(network: nn.Module) -> bool:
+def needs_noise(network: nn.Module) -> bool:
     """Whether a network, or a part of it, uses the noise of the scan."""
-    return any(getattr(module, "wants_noise", False) for module in network.modules())
+    return any(getattr(module, "needs_noise", False) for module in network.modules())
 
 
 def set_network_noise(network: nn.Module, noise: Noise) -> None:

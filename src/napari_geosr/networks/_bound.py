@@ -29,7 +29,7 @@ class NoiseBound(nn.Module):
         Largest change, in standard deviations of the noise.
     """
 
-    wants_noise = True
+    needs_noise = True
 
     def __init__(self, network: nn.Module, bound: float) -> None:
         super().__init__()

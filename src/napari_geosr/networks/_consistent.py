@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 #: of the noise.
 BOUND = 4.0
 #: Maximum excess sharpness, in voxels of the scan; it determines the halo of the layer.
-LARGEST_EXCESS = 0.9
+MAX_EXCESS = 0.9
 #: Radius at which Gaussian kernels are cut off, in standard deviations.
 _TRUNCATE = 3.0
 #: Kernel along each axis that yields the smooth part of a difference.
@@ -80,10 +80,10 @@ class Sharpness:
     keep: bool = False
 
     def __post_init__(self) -> None:
-        if not 0 <= self.excess <= LARGEST_EXCESS:
+        if not 0 <= self.excess <= MAX_EXCESS:
             raise ConfigError(
                 "The excess sharpness must be a standard deviation of 0 to "
-                f"{LARGEST_EXCESS} voxels of the scan, not {self.excess:g}."
+                f"{MAX_EXCESS} voxels of the scan, not {self.excess:g}."
             )
 
 
@@ -109,7 +109,7 @@ class ConsistentUpscaling(nn.Module):
     default the scan is treated as free of noise, and as sharp as the output.
     """
 
-    wants_noise = True
+    needs_noise = True
 
     def __init__(self, network: nn.Module, bound: float = BOUND) -> None:
         super().__init__()
@@ -132,7 +132,7 @@ class ConsistentUpscaling(nn.Module):
         self._parts = (0.0, 0.0)
         self._margin = 1.0
         reach = (
-            math.ceil(math.ceil(_TRUNCATE * LARGEST_EXCESS * self.factor) / self.factor)
+            math.ceil(math.ceil(_TRUNCATE * MAX_EXCESS * self.factor) / self.factor)
             + 1  # reach of the smooth part
             + _WINDOW[self._ndim] // 2
             + CUBIC_REACH
@@ -174,7 +174,7 @@ class ConsistentUpscaling(nn.Module):
                 y = blurred(y, width)
                 seen = self.averaged(y)
             difference = scan - seen
-            back = self._returned(difference, self._level(seen))
+            back = self._unexplained_part(difference, self._level(seen))
             return y + spread(back, self._weights)
 
     def averaged(self, y: torch.Tensor) -> torch.Tensor:
@@ -191,19 +191,21 @@ class ConsistentUpscaling(nn.Module):
             level += (grey.clamp(a, b) - a) * ((high - low) / (b - a))
         return level
 
-    def _returned(self, e: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def _unexplained_part(self, e: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """The part of a difference that noise of this level does not explain."""
         if max(self._levels) == 0:
             return e
         smooth = _smoothed(e)
         fine, coarse = (level * part for part in self._parts)
-        back = self._above(e - smooth, fine) + self._above(smooth, coarse)
+        back = self._wiener_weighted(e - smooth, fine) + self._wiener_weighted(
+            smooth, coarse
+        )
         rest = e - back
         most = self.bound * level
         tiny = torch.finfo(e.dtype).tiny
         return e - most * torch.tanh(rest / most.clamp_min(tiny))
 
-    def _above(self, part: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
+    def _wiener_weighted(self, part: torch.Tensor, level: torch.Tensor) -> torch.Tensor:
         """Weight a part by the share of its local power that exceeds the noise."""
         edge = _WINDOW[self._ndim]
         pool = functional.avg_pool3d if self._ndim == 3 else functional.avg_pool2d

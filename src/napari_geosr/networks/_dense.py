@@ -39,7 +39,7 @@ def _shifted(
     return tuple(read), tuple(write)
 
 
-def _moves(
+def _shifted_taps(
     dilation: int, spatial: Sequence[int]
 ) -> Iterator[tuple[int, Slices, Slices]]:
     for t, tap in enumerate(taps(len(spatial))):
@@ -57,7 +57,7 @@ def tap_matrix(weight: torch.Tensor) -> torch.Tensor:
 
 def add_taps(products: torch.Tensor, out: torch.Tensor, dilation: int) -> None:
     """Add the taps ``(taps, maps, N, *spatial)`` to `out`, shifted by their offsets."""
-    for t, read, write in _moves(dilation, out.shape[2:]):
+    for t, read, write in _shifted_taps(dilation, out.shape[2:]):
         out[write] += products[t][read]
 
 
@@ -65,7 +65,7 @@ def gather_taps(gradient: torch.Tensor, dilation: int) -> torch.Tensor:
     """Transpose of `add_taps`: from ``(maps, N, *spatial)`` to all taps."""
     spatial = gradient.shape[2:]
     out = gradient.new_zeros((3 ** len(spatial), *gradient.shape))
-    for t, read, write in _moves(dilation, spatial):
+    for t, read, write in _shifted_taps(dilation, spatial):
         out[t][read] = gradient[write]
     return out
 
@@ -109,7 +109,7 @@ class DenseStack(torch.autograd.Function):
         flat, flat_gradient = buffer.flatten(1), gradient.flatten(1)
         width = weights[0].shape[0]
         n_axes = buffer.ndim - 2
-        found: list[torch.Tensor | None] = []
+        parameter_gradients: list[torch.Tensor | None] = []
         start = buffer.shape[0]
         for weight, dilation in zip(
             reversed(weights), reversed(ctx.dilations), strict=True
@@ -124,9 +124,9 @@ class DenseStack(torch.autograd.Function):
             d_bias = local.flatten(1).sum(1, dtype=exact)
             matrix = tap_matrix(weight.to(buffer.dtype))
             flat_gradient[:start].addmm_(matrix.T, spread)
-            found += [d_bias.to(weight.dtype), d_weight.to(weight.dtype)]
+            parameter_gradients += [d_bias.to(weight.dtype), d_weight.to(weight.dtype)]
         d_x = gradient[: ctx.c_in].transpose(0, 1) if ctx.needs_input_grad[0] else None
-        return (d_x, None, *reversed(found))
+        return (d_x, None, *reversed(parameter_gradients))
 
 
 @torch.no_grad()
@@ -189,15 +189,15 @@ class _Inference:
         for first in range(0, depth, self.block):
             layers = range(first, min(first + self.block, depth))
             before = self.c_in + self.width * first
-            self._give(layers, 0, before)
+            self._add_contributions(layers, 0, before)
             for layer in layers:
                 done = self.c_in + self.width * layer
                 if done > before:
-                    self._give(range(layer, layer + 1), before, done)
+                    self._add_contributions(range(layer, layer + 1), before, done)
                 self.slot(layer).relu_()
         return self.maps
 
-    def _give(self, layers: range, start: int, stop: int) -> None:
+    def _add_contributions(self, layers: range, start: int, stop: int) -> None:
         """Add the contributions of maps start … stop to the sums of `layers`."""
         n_axes = self.maps.ndim - 1
         matrix = torch.cat([tap_matrix(self.weights[i][:, start:stop]) for i in layers])

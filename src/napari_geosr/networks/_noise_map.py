@@ -28,12 +28,12 @@ REACH = BOX // 2
 #: Axes of the noise correlation, in the order of the input channels.
 AXES = ("z", "y", "x")
 #: Noise level until it is set, in standard deviations of the input.
-UNTOLD = 0.25
+UNKNOWN_LEVEL = 0.25
 #: Minimum bound in the division, to avoid dividing by zero.
-_LEAST = 1e-12
+_MIN_BOUND = 1e-12
 #: Exponent of the saturation, and the multiple of the bound at which changes are
 #: clipped to avoid overflow.
-_KNEE, _FAR = 8, 50.0
+_KNEE, _SATURATION_LIMIT = 8, 50.0
 
 
 def bounded(
@@ -47,7 +47,9 @@ def bounded(
     the level is zero, `x` is unchanged.
     """
     most = bound * level
-    part = (change / most.clamp_min(_LEAST)).clamp(-_FAR, _FAR)
+    part = (change / most.clamp_min(_MIN_BOUND)).clamp(
+        -_SATURATION_LIMIT, _SATURATION_LIMIT
+    )
     kept = part / (1 + part.abs() ** _KNEE) ** (1 / _KNEE)
     return torch.where(most > 0, x - most * kept, x)
 
@@ -71,7 +73,7 @@ class NoiseMap(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         # Not stored with the weights: they belong to a scan, not to the model.
-        greys, levels = torch.tensor([-1.0, 1.0]), torch.full((2,), UNTOLD)
+        greys, levels = torch.tensor([-1.0, 1.0]), torch.full((2,), UNKNOWN_LEVEL)
         self.register_buffer("greys", greys, persistent=False)
         self.register_buffer("levels", levels, persistent=False)
         self.register_buffer("correlation", torch.zeros(3), persistent=False)

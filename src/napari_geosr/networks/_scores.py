@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from napari_geosr.networks._planes import PlanesConfig
 
 #: Maximum number of labels, so that a label fits into one byte.
-MOST_LABELS = 256
+MAX_LABELS = 256
 
 
 class ScoresConfig(PlanesConfig):
@@ -24,7 +24,7 @@ class ScoresConfig(PlanesConfig):
 
     residual: bool = True
     """Add the (centre) input plane to the output."""
-    out_channels: int = Field(1, ge=1, le=MOST_LABELS)
+    out_channels: int = Field(1, ge=1, le=MAX_LABELS)
     """1: output grey values. More: number of labels; the likeliest one is output."""
     extra_channels: int = Field(0, ge=0, le=64)
     """Additional input channels after those of the scan, set by a wrapping network."""
@@ -38,7 +38,7 @@ class ScoresConfig(PlanesConfig):
         return self
 
 
-def likeliest(scores: torch.Tensor) -> torch.Tensor:
+def most_likely_label(scores: torch.Tensor) -> torch.Tensor:
     """Convert scores ``(N, n, …)`` to the most likely label ``(N, 1, …)``.
 
     Ties give the first label; if any score is NaN, the label is NaN as well.

@@ -1,11 +1,11 @@
-"""From maps on the coarse grid to an image on the fine one.
+"""Upsampling shared by super-resolution networks.
 
-What networks that make voxels finer share: a trunk works on the coarse grid, where a
-voxel is cheap, sub-voxels come from the channels of a last convolution (a shuffle), and
-the input, interpolated by cubics, is added. So an untrained network interpolates.
+The trunk works on the coarse grid, where a voxel is cheap. The sub-voxels come from the
+channels of a last convolution (pixel shuffle), and the cubically interpolated input is
+added, so that an untrained network interpolates.
 
-Eight times finer goes in two steps: twice finer first, still with all maps, and then
-four times, because a last convolution to 8ⁿ sub-voxels would be most of the network.
+A factor of 8 is reached in two steps: all maps are first upsampled by 2, and the result
+by 4, as a last convolution to 8ⁿ sub-voxels would hold most of the network's weights.
 
 References
 ----------
@@ -32,10 +32,10 @@ from napari_geosr.networks.spec import NetworkSpec
 #: Makes a layer that keeps the grid, from its numbers of maps in and out.
 MakeLayer = Callable[[int, int], nn.Module]
 
-#: Voxels that cubic interpolation uses on either side.
+#: Reach of cubic interpolation on either side, in voxels.
 CUBIC_REACH = 2
 #: Maximum factor by which the last convolution enlarges each axis at once.
-_LARGEST_SHUFFLE = 4
+_MAX_SHUFFLE_FACTOR = 4
 
 
 class UpscalingConfig(PlanesConfig):
@@ -47,10 +47,10 @@ class UpscalingConfig(PlanesConfig):
     """Output voxels per input voxel along every axis that the network works on."""
 
 
-def doublings(factor: int) -> int:
-    """How often all maps are brought to a grid twice as fine, before the last step."""
+def count_doublings(factor: int) -> int:
+    """Number of times that all maps are upsampled by 2 before the last step."""
     n = 0
-    while factor > _LARGEST_SHUFFLE:
+    while factor > _MAX_SHUFFLE_FACTOR:
         factor, n = factor // 2, n + 1
     return n
 
@@ -72,7 +72,7 @@ def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
     """Weights ``(factorⁿ, 1, 5, …)`` of cubic interpolation at sub-voxel centres.
 
     Keys' cubic with a = -1/2 [3]_, which reproduces ramps and parabolas. Sub-voxel i of
-    a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges are kept.
+    a voxel lies at ``(i + 1/2) / factor - 1/2``, so that outer edges stay in place.
     """
     places = (torch.arange(factor, dtype=torch.float64) + 0.5) / factor - 0.5
     reach = torch.arange(-CUBIC_REACH, CUBIC_REACH + 1, dtype=torch.float64)
@@ -87,16 +87,16 @@ def cubic_kernel(factor: int, ndim: int) -> torch.Tensor:
 
 
 def interpolated(x: torch.Tensor, kernel: torch.Tensor, factor: int) -> torch.Tensor:
-    """``(N, C, *spatial)`` on the fine grid, by a `cubic_kernel`.
+    """Interpolate ``(N, C, *spatial)`` on the fine grid with a `cubic_kernel`.
 
-    Outside of the image its edges are repeated.
+    Edges are repeated beyond the border.
     """
     n, channels, *spatial = x.shape
     padded = functional.pad(
         x, (CUBIC_REACH,) * (2 * len(spatial)), mode="replicate"
     ).reshape(n * channels, 1, *(m + 2 * CUBIC_REACH for m in spatial))
     conv = functional.conv3d if len(spatial) == 3 else functional.conv2d
-    # Reduced precision would cost the grey levels their last bits.
+    # Reduced precision would lose the last bits of the grey values.
     with torch.autocast(x.device.type, enabled=False):
         fine = conv(padded, kernel.to(x.dtype))
     shuffled = pixel_shuffle(fine, factor)
@@ -104,7 +104,7 @@ def interpolated(x: torch.Tensor, kernel: torch.Tensor, factor: int) -> torch.Te
 
 
 def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> None:
-    """Fill `weight` so that all sub-voxels of a voxel start equal (ICNR [2]_)."""
+    """Initialise `weight` so that all sub-voxels of a voxel are equal (ICNR [2]_)."""
     n_sub = factor ** (weight.ndim - 2)
     kernel = torch.empty(weight.shape[0] // n_sub, *weight.shape[1:])
     nn.init.kaiming_normal_(kernel)
@@ -113,7 +113,7 @@ def initialise_icnr(weight: torch.Tensor, factor: int, gain: float = 0.1) -> Non
 
 
 def sized_layer(ndim: int, size: int) -> MakeLayer:
-    """Convolutions of `size`ⁿ voxels, an odd number, that keep the grid."""
+    """Return a maker of size-preserving convolutions with an odd kernel `size`."""
     conv = nn.Conv3d if ndim == 3 else nn.Conv2d
 
     def make(maps_in: int, maps_out: int) -> nn.Module:
@@ -123,12 +123,12 @@ def sized_layer(ndim: int, size: int) -> MakeLayer:
 
 
 def plain_layer(ndim: int) -> MakeLayer:
-    """Convolutions of 3ⁿ voxels that keep the size."""
+    """Return a maker of size-preserving convolutions of 3ⁿ voxels."""
     return sized_layer(ndim, 3)
 
 
 def pointwise_layer(ndim: int) -> MakeLayer:
-    """Weights of single voxels: every map of a voxel from all of its maps."""
+    """Return a maker of pointwise (1ⁿ) convolutions."""
     conv = nn.Conv3d if ndim == 3 else nn.Conv2d
 
     def make(maps_in: int, maps_out: int) -> nn.Module:
@@ -140,16 +140,16 @@ def pointwise_layer(ndim: int) -> MakeLayer:
 def make_end(
     make: MakeLayer, ndim: int, features: int, factor: int, n_doublings: int
 ) -> tuple[nn.ModuleList, nn.Module]:
-    """The layers from `features` maps to an image `factor` times as fine.
+    """Make the layers that upsample `features` maps to an image.
 
-    Their ``weight`` and ``bias`` are set so that sub-voxels start equal.
+    Their ``weight`` and ``bias`` are initialised so that sub-voxels are equal.
 
     Returns
     -------
     stages : ModuleList
-        One layer for each time that the maps' grid is doubled.
+        One layer for each upsampling of all maps by 2.
     tail : Module
-        Gives the sub-voxels that are left, as channels.
+        Computes the remaining sub-voxels as channels.
     """
     last = factor // 2**n_doublings
     stages = nn.ModuleList(
@@ -175,9 +175,9 @@ def enlarged(
 
 
 def end_reach(n_doublings: int) -> int:
-    """Coarse voxels that the layers of `make_end` reach, in the worst case.
+    """Return the maximum reach of the layers of `make_end`, in coarse voxels.
 
-    On a grid twice as fine, a voxel's neighbour is at most in the next coarse voxel.
+    After upsampling by 2, the neighbour of a voxel is at most in the next coarse voxel.
     """
     low = -1
     for _ in range(n_doublings):
@@ -195,7 +195,7 @@ def end_parameters(ndim: int, features: int, factor: int, n_doublings: int) -> i
 class UpscalingNetwork(nn.Module):
     """A trunk on the coarse grid, sub-voxel upsampling, an interpolated skip.
 
-    A subclass makes its trunk, then calls `_end`, and gives `trunk`.
+    A subclass builds its trunk, then calls `_end`, and defines `trunk`.
     """
 
     kernel: torch.Tensor
@@ -212,13 +212,13 @@ class UpscalingNetwork(nn.Module):
     ) -> None:
         """Add the layers after a trunk with `features` maps and the given reach.
 
-        `end` is how far the layers that `make` gives reach on top of it; by default as
-        far as convolutions of 3ⁿ voxels do.
+        `end` is the additional reach of the layers made by `make`; by default that of
+        convolutions of 3ⁿ voxels.
         """
         config = self.config
         n, s = config.ndim, config.upscale_factor
-        reach += end_reach(doublings(s)) if end is None else end
-        self.stages, self.tail = make_end(make, n, features, s, doublings(s))
+        reach += end_reach(count_doublings(s)) if end is None else end
+        self.stages, self.tail = make_end(make, n, features, s, count_doublings(s))
         self.register_buffer("kernel", cubic_kernel(s, n).float(), persistent=False)
         self.spec = NetworkSpec(
             axes="ZYX"[-n:],

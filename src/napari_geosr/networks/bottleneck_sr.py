@@ -24,7 +24,7 @@ from torch.nn import functional
 from napari_geosr.networks._upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     plain_layer,
     pointwise_layer,
 )
@@ -47,7 +47,7 @@ class NetworkConfig(UpscalingConfig):
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
-    k, halvings = 3**n, doublings(s)
+    k, halvings = 3**n, count_doublings(s)
     head = (k * config.adjacent_slices + 1) * f
     block = (f + 1) * i + (k * i + 1) * i + (i + 1) * f
     last = (s // 2**halvings) ** n

@@ -1,10 +1,11 @@
 """Super-resolution with few weights: shrink the maps, map them, expand them again.
 
-The network of [1]_: features by convolutions of 5ⁿ voxels, fewer maps by weights of
-single voxels, a chain of small convolutions on these, and all maps again. Its last
-layer, a transposed convolution of 9ⁿ fine voxels, is written as what it equals [2]_: a
-convolution on the coarse grid, as wide as 9 fine voxels are there, and a shuffle. The
-input, interpolated by cubics, is added, as in all networks here that make voxels finer.
+The network of [1]_ extracts features by convolutions of 5ⁿ voxels, reduces the maps by
+pointwise convolutions, processes them by a chain of small convolutions and expands them
+again. Its last layer, a transposed convolution of 9ⁿ fine voxels, is implemented by its
+equivalent [2]_: a convolution of the same extent on the coarse grid, followed by a
+pixel shuffle. As in all super-resolution networks here, the cubically interpolated
+input is added.
 
 References
 ----------
@@ -25,38 +26,38 @@ from torch import nn
 from napari_geosr.networks._upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     pointwise_layer,
     sized_layer,
 )
 
-#: Edge of the first convolutions.
+#: Kernel size of the first convolution.
 _HEAD = 5
 
 
 class NetworkConfig(UpscalingConfig):
-    """Shape of the network; its numbers are those of the paper."""
+    """Shape of the network; the defaults are those of the paper."""
 
     layers_field: ClassVar[str] = "blocks"
     width_field: ClassVar[str] = "features"
 
     features: int = Field(56, ge=1, le=256)
-    """Maps after the first layer and before the last (*d*)."""
+    """Feature maps after the first layer and before the last (*d*)."""
     inner: int = Field(12, ge=1, le=256)
-    """Maps in between, which the chain of convolutions sees (*s*)."""
+    """Feature maps within the chain of convolutions (*s*)."""
     blocks: int = Field(4, ge=1, le=32)
-    """Convolutions of 3ⁿ voxels in the chain (*m*)."""
+    """Number of convolutions of 3ⁿ voxels in the chain (*m*)."""
 
 
 def last_size(factor: int) -> int:
-    """Edge of the last convolution: 9 fine voxels where the grid is doubled, else 3."""
+    """Kernel size of the last convolution: equivalent to 9 fine voxels for factor 2."""
     return 5 if factor == 2 else 3
 
 
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     n, s, f, i = config.ndim, config.upscale_factor, config.features, config.inner
-    halvings = doublings(s)
+    halvings = count_doublings(s)
     head = _HEAD**n * config.adjacent_slices * f + 2 * f
     chain = config.blocks * ((3**n * i + 1) * i + i)
     ends = (f + 1) * i + i + (i + 1) * f
@@ -83,10 +84,10 @@ class FSRCNN(UpscalingNetwork):
                 for layer in (narrow(i, i), nn.PReLU(i))
             )
         )
-        # The paper's last PReLU is the ReLU that comes before the sub-voxels.
+        # The ReLU before the sub-voxels replaces the paper's last PReLU.
         self.expand = point(i, f)
         for layer in self.modules():
-            # As wide in all layers as PReLU keeps it (its slope is 0.25 at the start).
+            # Preserves the variance through PReLU, whose initial slope is 0.25.
             if isinstance(layer, nn.Conv2d | nn.Conv3d):
                 nn.init.kaiming_normal_(layer.weight, a=0.25)
                 assert layer.bias is not None

@@ -23,7 +23,7 @@ from napari_geosr.networks._upsampling import (
     MakeLayer,
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     end_parameters,
     plain_layer,
 )
@@ -46,7 +46,7 @@ def parameter_count(config: NetworkConfig) -> int:
     n, k, f, s = config.ndim, 3**config.ndim, config.features, config.upscale_factor
     head = (k * config.adjacent_slices + 1) * f
     trunk = 2 * config.blocks * (k * f + 1) * f
-    return head + trunk + end_parameters(n, f, s, doublings(s))
+    return head + trunk + end_parameters(n, f, s, count_doublings(s))
 
 
 class ResidualBlock(nn.Module):

@@ -19,7 +19,7 @@ from napari_geosr.networks._mixed_scale import (
     MixedScaleConfig,
     hidden_parameters,
 )
-from napari_geosr.networks._scores import ScoresConfig, likeliest
+from napari_geosr.networks._scores import ScoresConfig, most_likely_label
 from napari_geosr.networks.spec import NetworkSpec
 
 
@@ -55,7 +55,7 @@ class MSDNet(MixedScale):
         super().__init__(config, n, c_in, n_out)
         self.config = config
         # Initially zero: a fresh residual network returns its input. Trainings start
-        # with better weights (`set_end`).
+        # with better weights (`set_last_layer`).
         head = (self.n_maps,) if n_out == 1 else (n_out, self.n_maps)
         self.final_weight = nn.Parameter(torch.zeros(head))
         self.final_bias = nn.Parameter(torch.zeros(n_out))
@@ -77,18 +77,18 @@ class MSDNet(MixedScale):
         bias = self.final_bias.to(y.dtype)
         if self.config.out_channels > 1:
             scores = y + bias.view(-1, *[1] * self.config.ndim)
-            return scores if self.training else likeliest(scores)
+            return scores if self.training else most_likely_label(scores)
         y = y + bias
         if self.config.residual:
             centre = self.config.adjacent_slices // 2
             y = y + x[:, centre : centre + 1]
         return y
 
-    def all_maps(self, x: torch.Tensor) -> torch.Tensor:
+    def feature_maps(self, x: torch.Tensor) -> torch.Tensor:
         """Maps before the last layer: ``(N, maps, [Z,] Y, X)``, the input first."""
         return self.mixed(x, torch.eye(self.n_maps, dtype=x.dtype, device=x.device))
 
-    def set_end(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
+    def set_last_layer(self, weights: torch.Tensor, bias: torch.Tensor) -> None:
         """Set the last layer to ``weights @ maps + bias``, for one output channel."""
         weights = weights.to(self.final_weight)
         if self.config.residual:

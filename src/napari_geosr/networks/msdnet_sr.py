@@ -31,7 +31,7 @@ from napari_geosr.networks._mixed_scale import (
 from napari_geosr.networks._upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     end_parameters,
     plain_layer,
 )
@@ -67,7 +67,11 @@ def parameter_count(config: NetworkConfig) -> int:
         config.upscale_factor,
     )
     mix = (c + config.width * config.depth + 1) * f
-    return hidden_parameters(config, n, c) + mix + end_parameters(n, f, s, doublings(s))
+    return (
+        hidden_parameters(config, n, c)
+        + mix
+        + end_parameters(n, f, s, count_doublings(s))
+    )
 
 
 class MSDNetSR(UpscalingNetwork):

@@ -63,7 +63,7 @@ class NetworkConfig(PlanesConfig):
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     if config.body != "merged":
-        module, inner = _other(config)
+        module, inner = _external_body(config)
         count: int = module.parameter_count(inner)
         return count
     n, k, f = config.ndim, 3**config.ndim, config.features
@@ -74,11 +74,11 @@ def parameter_count(config: NetworkConfig) -> int:
     down = (merged * f + 1) * 2 * f
     up = (2 * f + 1) * merged * f
     tail = (k * f + 1) * merged
-    fine = _before(config) + config.blocks
+    fine = _n_blocks_before(config) + config.blocks
     return head + fine * block + config.blocks * coarse + down + up + tail
 
 
-def _other(config: NetworkConfig) -> tuple[Any, Any]:
+def _external_body(config: NetworkConfig) -> tuple[Any, Any]:
     """Module and settings of a network that replaces the body."""
     from napari_geosr.networks import NETWORKS
 
@@ -89,7 +89,7 @@ def _other(config: NetworkConfig) -> tuple[Any, Any]:
     return module, kind.create(**values, extra_channels=NOISE_CHANNELS)
 
 
-def _before(config: NetworkConfig) -> int:
+def _n_blocks_before(config: NetworkConfig) -> int:
     return (config.blocks + 1) // 2
 
 
@@ -121,7 +121,7 @@ class MultiscaleBody(nn.Module):
         channels = config.adjacent_slices * 2**n + NOISE_CHANNELS
         self.head = conv(channels, f, 3, padding=1)
         self.before = nn.Sequential(
-            *(_ResidualBlock(conv, f) for _ in range(_before(config)))
+            *(_ResidualBlock(conv, f) for _ in range(_n_blocks_before(config)))
         )
         self.down = conv(f, 2 * f, 2, stride=2)
         self.coarse = nn.Sequential(
@@ -139,19 +139,19 @@ class MultiscaleBody(nn.Module):
         # coarse voxel and the coarse blocks (two each); the blocks before and the head.
         half = 1 + 2 * config.blocks
         half += 1 + 2 * 2 * config.blocks
-        half += 2 * _before(config) + 1
+        half += 2 * _n_blocks_before(config) + 1
         self.halo = 2 * half + 1
 
-    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
+    def forward(self, x: torch.Tensor, noise_maps: torch.Tensor) -> torch.Tensor:
         """Predicted noise in `x` ``(N, C, …)``, in units of the noise level.
 
         Parameters
         ----------
-        told : Tensor of shape (N, NOISE_CHANNELS, …)
+        noise_maps : Tensor of shape (N, NOISE_CHANNELS, …)
             Level and correlations at every voxel.
         """
         padded = pad_to(x, self.stride)
-        level = pad_to(told, self.stride)
+        level = pad_to(noise_maps, self.stride)
         mean = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
         maps = torch.cat([merge_voxels(padded, 2), mean(level, 2)], 1)
         if x.ndim == 4:
@@ -168,13 +168,13 @@ class _ExternalBody(nn.Module):
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
-        module, inner = _other(config)
+        module, inner = _external_body(config)
         self.network = module.build(inner)
         spec = self.network.spec
         self.stride, self.halo = max(spec.stride), max(spec.halo)
 
-    def forward(self, x: torch.Tensor, told: torch.Tensor) -> torch.Tensor:
-        found: torch.Tensor = self.network(torch.cat([x, told], 1))
+    def forward(self, x: torch.Tensor, noise_maps: torch.Tensor) -> torch.Tensor:
+        found: torch.Tensor = self.network(torch.cat([x, noise_maps], 1))
         return found
 
 
@@ -182,7 +182,7 @@ class NoiseBounded(nn.Module):
     """A body that predicts the noise, and a bound on the change it makes."""
 
     #: `set_noise` must be called before a restoration.
-    wants_noise = True
+    needs_noise = True
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()
@@ -225,9 +225,9 @@ class NoiseBounded(nn.Module):
         if correlation is None:
             correlation = self.noise.correlation.to(x.dtype).expand(x.shape[0], 3)
         shown = correlation.view(*correlation.shape, *(1,) * (x.ndim - 2))
-        told = torch.cat([level, shown.expand(-1, -1, *x.shape[2:])], 1)
+        noise_maps = torch.cat([level, shown.expand(-1, -1, *x.shape[2:])], 1)
         centre = self.config.adjacent_slices // 2
-        change = level * self.body(x, told)
+        change = level * self.body(x, noise_maps)
         return bounded(x[:, centre : centre + 1], change, level, self.config.bound)
 
 

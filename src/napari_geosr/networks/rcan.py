@@ -1,12 +1,12 @@
 """Super-resolution by residual groups with channel attention.
 
-The network of [1]_, smaller: groups of residual blocks, each block ending with weights
-between 0 and 1 for its maps, found from the means of the maps; a skip around every
-group and one around all of them.
+A smaller version of the network of [1]_: groups of residual blocks, with a skip around
+each group and one around all groups. Each block ends with channel attention: its maps
+are weighted by numbers between 0 and 1, computed from the means of the maps.
 
-The published weights are found from means over the whole image, so that they would
-depend on where a tile ends. Here the means are those of a window around every voxel, in
-training as in use [2]_: a tile gives what the whole volume gives.
+In the paper, these are means over the whole image, so that results would depend on the
+tile. Here they are means over a window around every voxel, in training and inference
+[2]_: tiles give the same values as the whole volume.
 
 References
 ----------
@@ -28,7 +28,7 @@ from torch.nn import functional
 from napari_geosr.networks._upsampling import (
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     end_parameters,
     plain_layer,
     pointwise_layer,
@@ -42,13 +42,13 @@ class NetworkConfig(UpscalingConfig):
     width_field: ClassVar[str] = "features"
 
     features: int = Field(16, ge=1, le=256)
-    """Maps of the trunk."""
+    """Feature maps of the trunk."""
     groups: int = Field(2, ge=1, le=32)
-    """Residual groups."""
+    """Number of residual groups."""
     blocks: int = Field(3, ge=1, le=32)
-    """Residual blocks of a group, each with two convolutions and attention."""
+    """Number of residual blocks per group, each with two convolutions and attention."""
     reduction: int = Field(4, ge=1, le=64)
-    """How many times fewer maps the attention has inside."""
+    """Factor by which the number of maps is reduced within the attention."""
     window: int = Field(5, ge=1, le=65)
     """Edge length, in voxels, of the window that maps are averaged over; odd."""
 
@@ -60,7 +60,7 @@ class NetworkConfig(UpscalingConfig):
 
     @property
     def squeezed(self) -> int:
-        """Maps inside the attention."""
+        """Number of maps within the attention."""
         return max(1, self.features // self.reduction)
 
 
@@ -73,26 +73,29 @@ def parameter_count(config: NetworkConfig) -> int:
     group = config.blocks * (2 * conv + attention) + conv
     head = (k * config.adjacent_slices + 1) * f
     return int(
-        head + config.groups * group + conv + end_parameters(n, f, s, doublings(s))
+        head
+        + config.groups * group
+        + conv
+        + end_parameters(n, f, s, count_doublings(s))
     )
 
 
 def local_mean(x: torch.Tensor, window: int) -> torch.Tensor:
     """Means over a window around every voxel of ``(N, C, [Z,] Y, X)``.
 
-    Outside of the image its edges are repeated.
+    Edges are repeated beyond the border.
     """
     n = x.ndim - 2
     pool = functional.avg_pool3d if n == 3 else functional.avg_pool2d
     x = functional.pad(x, (window // 2,) * (2 * n), mode="replicate")
-    for axis in range(n):  # one axis after the other: 3 · window sums, not window³
+    for axis in range(n):  # separable: 3 · window instead of window³ additions
         size = [window if i == axis else 1 for i in range(n)]
         x = pool(x, size, stride=1)
     return x
 
 
 class ChannelAttention(nn.Module):
-    """Multiply maps by weights between 0 and 1, found from the means nearby."""
+    """Multiply maps by weights between 0 and 1, computed from their local means."""
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__()

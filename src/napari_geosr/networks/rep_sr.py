@@ -23,7 +23,7 @@ from napari_geosr.networks._upsampling import (
     MakeLayer,
     UpscalingConfig,
     UpscalingNetwork,
-    doublings,
+    count_doublings,
     plain_layer,
 )
 
@@ -31,7 +31,7 @@ from napari_geosr.networks._upsampling import (
 #: smaller of the numbers of input and output maps.
 _WIDENING = 2
 #: Factor of the initial weights of layers that add their input.
-_BESIDE_INPUT = 0.1
+_INITIAL_GAIN = 0.1
 
 
 def edge_filters(ndim: int) -> torch.Tensor:
@@ -42,18 +42,18 @@ def edge_filters(ndim: int) -> torch.Tensor:
     """
     smooth = torch.tensor([0.25, 0.5, 0.25], dtype=torch.float64)
     slope = torch.tensor([-0.5, 0.0, 0.5], dtype=torch.float64)
-    found = []
+    kernels = []
     for axis in range(ndim):
         kernel = torch.ones((), dtype=torch.float64)
         for i in range(ndim):
             kernel = kernel[..., None] * (slope if i == axis else smooth)
-        found.append(kernel)
+        kernels.append(kernel)
     laplacian = torch.zeros((3,) * ndim, dtype=torch.float64)
     for axis in range(ndim):
         for side in (0, 2):
             laplacian[tuple(side if i == axis else 1 for i in range(ndim))] = 1
     laplacian[(1,) * ndim] = -2 * ndim
-    return torch.stack([*found, laplacian / (2 * ndim)])
+    return torch.stack([*kernels, laplacian / (2 * ndim)])
 
 
 def branch_parameters(ndim: int, maps_in: int, maps_out: int) -> int:
@@ -102,7 +102,7 @@ class BranchedLayer(nn.Module):
         nn.init.kaiming_normal_(self.expand)
         if adds_input:
             with torch.no_grad():
-                self.weight.mul_(_BESIDE_INPUT)
+                self.weight.mul_(_INITIAL_GAIN)
         self.register_buffer("filters", edge_filters(ndim).float(), persistent=False)
         self.adds_input = adds_input
         self.ndim = ndim
@@ -159,9 +159,9 @@ class NetworkConfig(UpscalingConfig):
 def parameter_count(config: NetworkConfig) -> int:
     """Number of parameters in closed form."""
     n, f, s = config.ndim, config.features, config.upscale_factor
-    last = s // 2 ** doublings(s)
+    last = s // 2 ** count_doublings(s)
     layers = [(config.adjacent_slices, f), *[(f, f)] * config.blocks]
-    layers += [(f, f * 2**n)] * doublings(s) + [(f, last**n)]
+    layers += [(f, f * 2**n)] * count_doublings(s) + [(f, last**n)]
     if config.merged:
         count = sum((3**n * a + 1) * b for a, b in layers)
     else:

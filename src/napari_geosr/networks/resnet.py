@@ -26,8 +26,8 @@ from torch.nn import functional
 from napari_geosr.core.types import AnyDict
 from napari_geosr.networks._planes import PlanesConfig
 from napari_geosr.networks._upsampling import (
+    count_doublings,
     cubic_kernel,
-    doublings,
     end_parameters,
     end_reach,
     enlarged,
@@ -70,7 +70,7 @@ def parameter_count(config: NetworkConfig) -> int:
 def _doublings(config: NetworkConfig) -> int:
     """How often the trunk's grid is doubled with all maps; 0 for small factors."""
     factor = config.upscale_factor
-    return doublings(config.merge * factor) if doublings(factor) else 0
+    return count_doublings(config.merge * factor) if count_doublings(factor) else 0
 
 
 def merge_voxels(x: torch.Tensor, factor: int) -> torch.Tensor:

@@ -32,7 +32,7 @@ from torch.nn import functional
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.networks._scores import ScoresConfig, likeliest
+from napari_geosr.networks._scores import ScoresConfig, most_likely_label
 from napari_geosr.networks._upsampling import CUBIC_REACH, cubic_kernel, interpolated
 from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
@@ -229,7 +229,7 @@ class UNet(nn.Module):
             maps = self.up[level](maps)
         y = crop_to(self.head(maps), x.shape[2:])
         if self.config.out_channels > 1:
-            return y if self.training else likeliest(y)
+            return y if self.training else most_likely_label(y)
         if not self.config.residual:
             return y
         centre = self.config.adjacent_slices // 2

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.memory import free_host_memory
 from napari_geosr.core.types import AnyDict, AnyDType
@@ -98,7 +98,7 @@ def cached_zarr(
         fill_value=fill,
         overwrite=True,
     )
-    own(array)
+    claim(array)
     return array
 
 
@@ -126,7 +126,7 @@ class CachedResult:
         """Path shown in errors."""
         return self.temporary
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush everything written so far to disk."""
         sync = getattr(os, "sync", None)  # of all chunks: it is unknown which are new
         if sync is not None:
@@ -152,7 +152,7 @@ def _stamp_of(volume: Volume) -> Stamp:
     )
 
 
-def own(array: Any) -> None:
+def claim(array: Any) -> None:
     """Remove a cached result as soon as its array is no longer referenced."""
     path = _path_of(array)
     if path is not None and path not in _owned:
@@ -160,8 +160,8 @@ def own(array: Any) -> None:
         weakref.finalize(array, _drop, path)
 
 
-def left_results() -> list[Volume]:
-    """Unfinished results that killed programs left in the cache folder.
+def find_left_results() -> list[Volume]:
+    """Unfinished results of killed programs in the cache folder.
 
     The last record of each lists the finished boxes.
     """
@@ -250,16 +250,16 @@ def remove_parts(folder: Path, *paths: Path | None) -> None:
     A job file from elsewhere may name any path; files outside the folder are not
     removed.
     """
-    own = folder.resolve()
+    claim = folder.resolve()
     for path in paths:
-        if path is not None and path.resolve().is_relative_to(own / "data"):
+        if path is not None and path.resolve().is_relative_to(claim / "data"):
             remove_with_journal(path)
 
 
 def _finished(volume: Volume) -> tuple[AnyDict, list[Box]]:
     """The last record of a volume, marked as unfinished, and its finished boxes."""
     last = dict(volume.provenance[-1]) if volume.provenance else {}
-    boxes = list(boxes_of_the_record(last.get("finished") or ()))
+    boxes = list(boxes_from_lists(last.get("finished") or ()))
     if last.get("complete") is True:
         boxes = [tuple(slice(0, n) for n in volume.shape)]
     return {**last, "complete": False}, boxes
@@ -315,7 +315,9 @@ def _entries() -> list[JournalEntry]:
     return [
         entry
         for entry in entries
-        if entry is not None and entry.boxes and not (entry.is_own or entry.is_running)
+        if entry is not None
+        and entry.boxes
+        and not (entry.is_this_process or entry.is_running)
     ]
 
 

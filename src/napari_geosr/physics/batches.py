@@ -10,13 +10,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 #: Maximum number of slices that one pass over the rays processes together.
-TOGETHER = 16
+MAX_JOINT_SLICES = 16
 #: Minimum number of slices for a joint pass: fewer are faster one by one.
-FEW = 4
+MIN_JOINT_SLICES = 4
 _GROUP_BYTES = 64 * 2**20
 
 
-def most_together(size: int, copies: int) -> int:
+def max_together(size: int, copies: int) -> int:
     """Maximum number of slices of `size` × `size` voxels in one pass.
 
     Parameters
@@ -24,7 +24,7 @@ def most_together(size: int, copies: int) -> int:
     copies : int
         Copies of each slice in memory, in float32.
     """
-    return min(TOGETHER, max(1, _GROUP_BYTES // (4 * copies * size**2)))
+    return min(MAX_JOINT_SLICES, max(1, _GROUP_BYTES // (4 * copies * size**2)))
 
 
 def passes(
@@ -37,15 +37,15 @@ def passes(
     given : int
         Number of slices given.
     size, copies
-        As for `most_together`.
+        As for `max_together`.
     batch : int
         Total number of slices (`ParallelGeometry.batch`); 0 if all are given.
     """
-    most = most_together(size, copies)
+    most = max_together(size, copies)
     start = 0
     while start < given:
         left = min(given - start, most)
-        is_many = min(batch or left, most) >= FEW
+        is_many = min(batch or left, most) >= MIN_JOINT_SLICES
         stop = start + (left if is_many else 1)
         yield slice(start, stop), is_many
         start = stop

@@ -22,7 +22,7 @@ import numba
 F = TypeVar("F", bound=Callable[..., Any])
 _PARTS_PER_THREAD = 4
 #: Minimum number of parts even for one thread: cancellation is checked between parts.
-_LEAST_PARTS = 16
+_MIN_PARTS = 16
 _caller = threading.local()
 
 
@@ -36,18 +36,18 @@ def compiled(function: F) -> F:
 
 
 @contextmanager
-def interruptible(stop_if_asked: Callable[[], None]) -> Iterator[None]:
-    """Call `stop_if_asked`, which may raise, between parts of `in_threads`."""
-    before = getattr(_caller, "stop_if_asked", None)
-    _caller.stop_if_asked = stop_if_asked
+def interruptible(raise_if_stopped: Callable[[], None]) -> Iterator[None]:
+    """Call `raise_if_stopped`, which may raise, between parts of `in_threads`."""
+    before = getattr(_caller, "raise_if_stopped", None)
+    _caller.raise_if_stopped = raise_if_stopped
     try:
         yield
     finally:
-        _caller.stop_if_asked = before
+        _caller.raise_if_stopped = before
 
 
-def _stop_if_asked() -> None:
-    ask = getattr(_caller, "stop_if_asked", None)
+def _raise_if_stopped() -> None:
+    ask = getattr(_caller, "raise_if_stopped", None)
     if ask is not None:
         ask()
 
@@ -60,18 +60,18 @@ def in_threads(kernel: Callable[..., None], total: int, *arguments: Any) -> None
     import torch
 
     threads = min(torch.get_num_threads(), total)
-    parts = min(total, max(threads * _PARTS_PER_THREAD, _LEAST_PARTS))
+    parts = min(total, max(threads * _PARTS_PER_THREAD, _MIN_PARTS))
     bounds = itertools.pairwise(total * part // parts for part in range(parts + 1))
     if threads <= 1:
         for start, stop in bounds:
-            _stop_if_asked()
+            _raise_if_stopped()
             kernel(start, stop, *arguments)
         return
     with ThreadPoolExecutor(threads) as pool:
         running = [pool.submit(kernel, *bound, *arguments) for bound in bounds]
         try:
             for part in running:
-                _stop_if_asked()
+                _raise_if_stopped()
                 part.result()
         except BaseException:
             pool.shutdown(cancel_futures=True)

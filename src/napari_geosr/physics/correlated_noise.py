@@ -11,7 +11,7 @@ import numpy.typing as npt
 FloatArray = npt.NDArray[np.float64]
 
 #: Largest kernel width in voxels: neighbours then have a correlation of 0.95.
-_WIDEST = 3.2
+_MAX_WIDTH = 3.2
 
 
 def noise_like(
@@ -50,7 +50,7 @@ def _kernel(wanted: float) -> tuple[float, ...]:
     """Kernel of unit energy that gives white noise the correlation `wanted`."""
     if abs(wanted) < 0.005:
         return (1.0,)
-    low, high = 0.05, _WIDEST
+    low, high = 0.05, _MAX_WIDTH
     for _ in range(40):
         middle = 0.5 * (low + high)
         kernel = _gaussian(middle)

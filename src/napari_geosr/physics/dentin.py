@@ -1,10 +1,10 @@
 """Dentin: parallel tubules with cuffs, and thin branches between them.
 
-Lengths are in voxels. The structure is known everywhere from its paths, so that any
-block of slices is what the whole would have there, and from its graph: which tubules a
-branch joins. What a confocal microscope sees are stained tubules in dentin that glows
-faintly, with dark cuffs, which take up no stain; what a CT sees are dark tubules within
-cuffs that hold more mineral than the dentin between them.
+Lengths are in voxels. The structure is defined by its paths, so that blocks of slices
+equal those of the whole, and by its graph, i.e. the tubules that each branch joins. In
+a confocal microscope, stained tubules appear in faintly fluorescent dentin, with dark,
+unstained cuffs; in a CT, dark tubules appear within cuffs that contain more mineral
+than the dentin between them.
 
 References
 ----------
@@ -26,7 +26,7 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
-from napari_geosr.physics.tubes import bent, render_tubes
+from napari_geosr.physics.tubes import bent_path, render_tubes
 
 Array = npt.NDArray[np.float64]
 
@@ -37,15 +37,15 @@ CUFF_DENSITY = 0.25
 #: Thickness of a cuff divided by the radius of its tubule.
 _CUFF = 0.6
 #: Tubules closer together than this fraction of their mean distance are rejected.
-_APART = 0.7
+_MIN_DISTANCE_SHARE = 0.7
 #: Maximum porosity of parallel tubules that do not touch.
-_LARGEST_POROSITY = 0.35
+_MAX_POROSITY = 0.35
 #: Slices between the points of a tubule.
 _PIECE = 8
 #: Radius of a branch divided by that of a median tubule.
 _BRANCH = (0.15, 0.3)
-_THINNEST_BRANCH = 0.6
-_TRIES = 60
+_MIN_BRANCH_RADIUS = 0.6
+_MAX_TRIES = 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,12 +74,12 @@ class Dentin:
     joins: npt.NDArray[np.intp]
 
     def block(self, start: int, stop: int) -> FloatArray:
-        """Part of each voxel in tubes, of the slices `start` … `stop` - 1."""
+        """Fraction of each voxel inside tubes, in the slices `start` … `stop` - 1."""
         paths = [*self.tubules, *self.branches]
         return self._tubes(paths, [*self.radii, *self.branch_radii], start, stop)
 
     def cuffs(self, start: int, stop: int) -> FloatArray:
-        """Part of each voxel in cuffs round the tubules; branches have none."""
+        """Fraction of each voxel inside cuffs of tubules; branches have none."""
         outer = self._tubes(self.tubules, (1 + _CUFF) * self.radii, start, stop)
         found: FloatArray = np.maximum(outer - self.block(start, stop), 0)
         return found
@@ -90,7 +90,7 @@ class Dentin:
 
     @property
     def phantom(self) -> Phantom:
-        """The whole, as pores in a solid."""
+        """The whole structure as a phantom of pores in a solid."""
         fraction = self.block(0, self.shape[0])
         return Phantom(fraction, fraction >= 0.5, "dentin")
 
@@ -101,7 +101,7 @@ class Dentin:
 
     @property
     def light(self) -> FloatArray:
-        """Light that a perfect confocal microscope collects; 1 is a stained tubule."""
+        """Light collected by a perfect confocal microscope; 1 for a stained tubule."""
         fraction = self.block(0, self.shape[0])
         between = 1 - fraction - self.cuffs(0, self.shape[0])
         glow: FloatArray = np.float32(AUTOFLUORESCENCE) * np.maximum(between, 0)
@@ -133,20 +133,21 @@ def dentin(
     Parameters
     ----------
     porosity : float
-        Share of the tubules in a cross-section, about; branches come on top.
+        Approximate share of the tubules in a cross-section, without branches.
     radius : (float, float)
-        Smallest and largest value for the tubules; log-uniform.
+        Smallest and largest radius of the tubules; log-uniform.
     branching : float
-        Branches of a tubule on a length of the mean distance between tubules.
+        Number of branches of a tubule over a length equal to the mean distance between
+        tubules.
 
     Raises
     ------
     ConfigError
-        If the tubules would not stay apart, or the radii are none.
+        If the tubules would touch, or the radii are invalid.
     """
-    if not 0 < porosity <= _LARGEST_POROSITY:
+    if not 0 < porosity <= _MAX_POROSITY:
         raise ConfigError(
-            f"Tubules that stay apart can fill up to {_LARGEST_POROSITY} of dentin, "
+            f"Tubules that do not touch can fill up to {_MAX_POROSITY} of dentin, "
             f"not {porosity}. Choose a smaller porosity."
         )
     if not 0 < radius[0] <= radius[1]:
@@ -165,31 +166,31 @@ def dentin(
     paths, joins = _branches(shape, tubules, centres, spacing, branching, rng)
     middle = math.sqrt(radius[0] * radius[1])
     widths = np.maximum(
-        _THINNEST_BRANCH, middle * rng.uniform(*_BRANCH, size=len(paths))
+        _MIN_BRANCH_RADIUS, middle * rng.uniform(*_BRANCH, size=len(paths))
     )
     return Dentin(shape, tubules, radii, paths, widths, joins)
 
 
 def _placed(shape: Shape, spacing: float, rng: np.random.Generator) -> Array:
-    """Where tubules cross the middle slice, and somewhat around it."""
+    """Positions at which tubules cross the middle slice, and a margin around it."""
     _, height, width = shape
     margin = 0.1 * shape[0] + spacing
     low, high = -margin, np.array([height, width]) + margin
     wanted = round(float(np.prod(high - low)) / spacing**2)
     found = np.zeros((0, 2))
-    for point in rng.uniform(low, high, (_TRIES * max(1, wanted), 2)):
+    for point in rng.uniform(low, high, (_MAX_TRIES * max(1, wanted), 2)):
         if len(found) == wanted:
             break
         near = (
             np.linalg.norm(found - point, axis=1) if len(found) else np.array([np.inf])
         )
-        if near.min() >= _APART * spacing:
+        if near.min() >= _MIN_DISTANCE_SHARE * spacing:
             found = np.concatenate([found, point[None]])
     return found
 
 
 def _room(centres: Array) -> Array:
-    """Largest radius of each tubule that leaves the next one room."""
+    """Maximum radius of each tubule that does not touch the nearest one."""
     from scipy.spatial import cKDTree
 
     if len(centres) < 2:
@@ -201,7 +202,7 @@ def _room(centres: Array) -> Array:
 def _tubule(
     shape: Shape, centre: Array, lean: Array, sway: Array, reach: float
 ) -> Array:
-    """A path through the volume; all lean and sway alike, so they stay parallel."""
+    """A path through the volume; all bend in the same way, so they stay parallel."""
     depth, n = shape[0], 2 + math.ceil(shape[0] / _PIECE)
     z = np.linspace(-reach - 2, depth + reach + 1, n)
     turn = 2 * np.pi * z / max(depth, 1)
@@ -218,7 +219,7 @@ def _branches(
     branching: float,
     rng: np.random.Generator,
 ) -> tuple[list[Array], npt.NDArray[np.intp]]:
-    """Thin tubes to a neighbour, or half way there, that climb a little."""
+    """Thin, slightly inclined tubes to a neighbouring tubule, or halfway to it."""
     paths: list[Array] = []
     joins: list[tuple[int, int]] = []
     mean = branching * shape[0] / spacing
@@ -233,7 +234,7 @@ def _branches(
             reaches = rng.random() < 0.5
             if not reaches:
                 end = start + rng.uniform(0.4, 0.7) * (end - start)
-            paths.append(bent(start, end, 0.05 * spacing, rng))
+            paths.append(bent_path(start, end, 0.05 * spacing, rng))
             joins.append((i, j if reaches else -1))
     return paths, np.array(joins, np.intp).reshape(-1, 2)
 

@@ -22,7 +22,7 @@ FloatArray = npt.NDArray[np.float32]
 Shape = tuple[int, int, int]
 
 STRUCTURES = ("nuclei", "membranes", "filaments", "spots")
-#: Quantile of the noise-free image that photons are counted at: a bright structure.
+#: Percentile of the noise-free image that represents a bright structure.
 BRIGHT = 99.5
 
 
@@ -37,13 +37,13 @@ class Microscope:
     elongation : float
         How many times longer the point-spread function is along the optical axis.
     step : float
-        Distance of slices in voxels of the plane.
+        Distance between slices, in voxels of the plane.
     photons : float
-        Photons per voxel where a structure is bright.
+        Photons per voxel of a bright structure.
     read_noise : float
-        Standard deviation of the camera's own noise, in photons.
+        Standard deviation of the camera's read noise, in photons.
     background : float
-        Light from everywhere, as a share of what a bright structure gives.
+        Uniform background light, relative to a bright structure.
     """
 
     blur: float = 1.2
@@ -61,9 +61,9 @@ class Exposure:
     Attributes
     ----------
     noisy, again : ndarray of shape (Z, Y, X), float32
-        In photons.
+        Images in photons.
     clean : ndarray of the same shape
-        Mean of such images: blurred, without noise.
+        Their expected value: blurred, without noise.
     """
 
     noisy: FloatArray
@@ -182,7 +182,7 @@ def spots(shape: Shape, rng: np.random.Generator, *, number: int = 150) -> Float
 
 
 def _splat(light: FloatArray, points: AnyArray, weights: AnyArray) -> None:
-    """Add points between voxels to the eight around each."""
+    """Distribute points among the eight surrounding voxels."""
     low = np.floor(points).astype(int)
     share = points - low
     for corner in np.ndindex(2, 2, 2):
@@ -200,7 +200,7 @@ def _scaled(light: npt.NDArray[np.floating]) -> FloatArray:
 def random_phantom(
     shape: Shape, rng: np.random.Generator, *, step: float = 1.0
 ) -> FloatArray:
-    """One or two kinds of structures, of sizes and numbers drawn at random.
+    """One or two kinds of structures with random sizes and numbers.
 
     Parameters
     ----------
@@ -227,7 +227,7 @@ def phantom(
     step: float = 1.0,
     extent: float = 1.0,
 ) -> FloatArray:
-    """Structures of one `kind`; `extent` multiplies how many there are.
+    """Structures of one `kind`; `extent` multiplies their number.
 
     Parameters
     ----------
@@ -254,7 +254,7 @@ def phantom(
 def random_microscope(
     rng: np.random.Generator, *, photons: tuple[float, float] = (4.0, 300.0)
 ) -> Microscope:
-    """Blur, sampling and noise drawn at random; photons log-uniform."""
+    """A microscope with random blur, sampling and noise; photons are log-uniform."""
     return Microscope(
         blur=rng.uniform(0.8, 2.0),
         elongation=rng.uniform(2.0, 3.5),
@@ -265,8 +265,8 @@ def random_microscope(
     )
 
 
-def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
-    """`light` as the microscope blurs it, without noise; 1 is a bright structure."""
+def blurred_image(light: FloatArray, microscope: Microscope) -> FloatArray:
+    """Noise-free image of `light`; 1 corresponds to a bright structure."""
     blur = microscope.blur
     blurred = gaussian_blur(
         light, (blur * microscope.elongation / microscope.step, blur, blur)
@@ -276,7 +276,7 @@ def seen(light: FloatArray, microscope: Microscope) -> FloatArray:
     return clean.astype(np.float32)
 
 
-def counted(
+def camera_image(
     clean: FloatArray, microscope: Microscope, rng: np.random.Generator
 ) -> FloatArray:
     """Camera image of a noise-free image, in photons.
@@ -284,7 +284,7 @@ def counted(
     Parameters
     ----------
     clean : ndarray
-        As a share of the microscope's photons.
+        Relative to the microscope's photons.
     microscope : Microscope
     rng : numpy.random.Generator
     """
@@ -305,8 +305,8 @@ def expose(
     microscope : Microscope
     rng : numpy.random.Generator
     """
-    clean = seen(light, microscope)
-    noisy, again = (counted(clean, microscope, rng) for _ in range(2))
+    clean = blurred_image(light, microscope)
+    noisy, again = (camera_image(clean, microscope, rng) for _ in range(2))
     return Exposure(noisy, again, clean * np.float32(microscope.photons))
 
 
@@ -343,7 +343,7 @@ def expose_coarse(
     coarse = area_downsample(wide, (1, factor, factor))
     bright = np.float32(max(float(np.percentile(coarse, BRIGHT)), 1e-6))
     background = np.float32(microscope.background)
-    noisy = counted(coarse / bright + background, microscope, rng)
+    noisy = camera_image(coarse / bright + background, microscope, rng)
     sharp = gaussian_blur(light, (depth, blur, blur)) / bright + background
     return noisy, sharp * np.float32(microscope.photons)
 
@@ -371,4 +371,6 @@ def scan_coarsely(
     ndarray
         In photons per sample.
     """
-    return counted(centre_samples(seen(light, microscope), factors), microscope, rng)
+    return camera_image(
+        centre_samples(blurred_image(light, microscope), factors), microscope, rng
+    )

@@ -15,7 +15,7 @@ from napari_geosr.physics.phantoms import Shape
 Array = npt.NDArray[np.float64]
 
 #: Fraction of the requested porosity from which it counts as approximately reached.
-ABOUT = 0.75
+NEARLY_REACHED = 0.75
 #: Fraction of the requested porosity at which packing ends.
 _NEAR = 0.99
 #: Number of random points to estimate the volume of the balls, to 0.2 % of the box.
@@ -31,7 +31,7 @@ _CLASS = 1.5
 _NEIGHBOURS = 8
 
 
-def share_of_balls(shape: Shape, balls: Array, *, seed: int = 0) -> float:
+def ball_fraction(shape: Shape, balls: Array, *, seed: int = 0) -> float:
     """Fraction of a box (Z, Y, X) that is filled by non-overlapping balls.
 
     Parameters
@@ -53,7 +53,7 @@ def share_of_balls(shape: Shape, balls: Array, *, seed: int = 0) -> float:
     return float(within.sum()) / _POINTS
 
 
-def pack_on(
+def fill_gaps(
     shape: Shape,
     balls: Array,
     *,
@@ -90,7 +90,7 @@ def pack_on(
     low = np.full(3, -smallest)
     high = np.asarray(shape) - 1 + smallest
     box = float(np.prod(shape))
-    share = share_of_balls(shape, balls)
+    share = ball_fraction(shape, balls)
     idle = 0
     while share < _NEAR * porosity and idle < _IDLE_ROUNDS and len(balls) < _MAX_BALLS:
         points = rng.uniform(low, high, (_CANDIDATES, 3))
@@ -110,7 +110,7 @@ def pack_on(
             apart = np.linalg.norm(points - points[chosen], axis=1)
             room = np.minimum(room, apart - r - gap)
         balls = np.concatenate([balls, np.array(new).reshape(-1, 4)])
-        before, share = share, share_of_balls(shape, balls)
+        before, share = share, ball_fraction(shape, balls)
         idle = idle + 1 if share - before < _PROGRESS * porosity else 0
     return balls
 

@@ -20,9 +20,9 @@ from napari_geosr.physics.geometry import ConeGeometry, ParallelGeometry
 
 #: Cache of operator norms, and its maximum number of entries.
 _norms: dict[tuple[Hashable, ...], float] = {}
-_MOST_NORMS = 16
+_MAX_NORMS = 16
 #: Relative increase per iteration below which the norm counts as converged.
-_SETTLED = 1e-6
+_CONVERGED = 1e-6
 
 
 class _Project(torch.autograd.Function):
@@ -111,7 +111,7 @@ def operator_norm(
     key = (*geometry.key, iterations)
     if key not in _norms:
         found = _power_iteration(geometry, device, iterations, before_each)
-        while len(_norms) >= _MOST_NORMS:
+        while len(_norms) >= _MAX_NORMS:
             _norms.pop(next(iter(_norms)))
         _norms[key] = found
     return _norms[key]
@@ -130,7 +130,7 @@ def _power_iteration(
             before_each()
         x = backproject(project(x / x.norm(), geometry), geometry)
         before, norm = norm, float(x.norm()) ** 0.5
-        if norm - before < _SETTLED * norm:
+        if norm - before < _CONVERGED * norm:
             break
     return norm
 

@@ -40,19 +40,19 @@ def area_downsample(
 def kept_samples(
     volume: npt.NDArray[np.float32], factors: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """One voxel of every block of `factors`, like a scan that skips the others.
+    """Keep one voxel of every block of `factors`, like a scan that skips the others.
 
-    It is number ``factor // 2`` along every axis, the middle one of an odd number.
+    It has the index ``factor // 2`` along every axis, the middle for odd factors.
     """
     return volume[tuple(slice(f // 2, None, f) for f in factors)]
 
 
-def half_a_voxel_on(
+def shift_half_voxel(
     volume: npt.NDArray[np.float32], axes: Sequence[int]
 ) -> npt.NDArray[np.float32]:
-    """Values half a voxel further along `axes`, by cubic interpolation.
+    """Shift the sampling points by half a voxel along `axes`, by cubic interpolation.
 
-    At the end of an axis its last voxel is repeated.
+    The last voxel of each axis is repeated.
     """
     for axis in axes:
         n = volume.shape[axis]
@@ -69,10 +69,10 @@ def centre_samples(
 ) -> npt.NDArray[np.float32]:
     """Values at the centres of blocks of `factors` voxels, of a smooth image.
 
-    Where a factor is even the centre lies between two voxels, and is interpolated.
+    For even factors the centre lies between two voxels and is interpolated.
     """
     even = [axis for axis, f in enumerate(factors) if f % 2 == 0]
-    between = half_a_voxel_on(smooth, even)
+    between = shift_half_voxel(smooth, even)
     starts = (f // 2 - (f % 2 == 0) for f in factors)
     return between[
         tuple(slice(a, None, f) for a, f in zip(starts, factors, strict=True))

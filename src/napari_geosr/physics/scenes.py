@@ -108,7 +108,7 @@ def _cut(grid: Grid, key: tuple[slice, ...]) -> Grid:
     return z[key[0]], y[:, key[1]], x[:, :, key[2]]
 
 
-def _away(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
+def _relative_to(grid: Grid, place: npt.NDArray[np.float64]) -> Grid:
     """The coordinates relative to a place."""
     z, y, x = grid
     c = place.astype(np.float32)
@@ -142,7 +142,7 @@ def _add_leaf(
     key = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
     if any(a >= b for a, b in zip(low, high, strict=True)):
         return
-    part = _away(_cut(grid, key), centre)
+    part = _relative_to(_cut(grid, key), centre)
     a, b, c = (_dot(part, u) for u in _rotation(rng))
     size = r * rng.uniform(0.6, 1.6, 3)
     if kind == "ellipsoid":
@@ -195,7 +195,7 @@ def _add_struts(
         along = ends[1] - ends[0]
         length = max(float(np.linalg.norm(along)), 1.0)
         u = along / length
-        d = _away(grid, ends[0])
+        d = _relative_to(grid, ends[0])
         t = _dot(d, u)
         away = d[0] ** 2 + d[1] ** 2 + d[2] ** 2 - t**2
         r = rng.uniform(0.5, 2.2)
@@ -213,7 +213,7 @@ def _add_cracks(
     for _ in range(int(rng.integers(1, 5))):
         u = _rotation(rng)[0]
         place = rng.random(3) * np.array(scene.shape)
-        d = _dot(_away(grid, place), u)
+        d = _dot(_relative_to(grid, place), u)
         wave = power_law_field(scene.shape, 4.0, rng) * np.float32(rng.uniform(1, 4))
         scene[abs(d + wave) < rng.uniform(0.4, 1.0)] = grey
 

@@ -33,7 +33,7 @@ from napari_geosr.physics.phantoms import FloatArray, Phantom, Shape
 PREFIX = "simulated:"
 #: Cache for simulated volumes, in bytes; 128 scans in all versions take 450 MB.
 CACHE_BYTES = 1 << 30
-_MOST = 100_000
+_MAX_NUMBER = 100_000
 _CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
 _BLOB_SEED, _FINE_SEED = 20_306, 20_307
 
@@ -354,7 +354,7 @@ def open_simulated(path: str | Path) -> list[Volume]:
             "simulated:ct-scan:0-127."
         )
     first, last = (-1, -1) if found[2] is None else (int(found[2]), int(found[3]))
-    if first < 0 or last < first or last - first >= _MOST:
+    if first < 0 or last < first or last - first >= _MAX_NUMBER:
         raise ConfigError(
             f"{path}: give the first and the last number, e.g. "
             f"{PREFIX}{found[1]}:0-127."

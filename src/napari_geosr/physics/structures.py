@@ -1,7 +1,7 @@
-"""Porous structures that are made some slices at a time, for samples of any height.
+"""Porous structures that are generated in blocks of slices, for samples of any height.
 
-Each is known everywhere from a short description (balls, ellipsoids, plane waves), so
-that any block of slices is what the whole would have there.
+Each is defined by a short description (balls, ellipsoids, plane waves), so that blocks
+of slices equal those of the whole.
 
 References
 ----------
@@ -26,26 +26,26 @@ import numpy.typing as npt
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.physics.dentin import dentin
-from napari_geosr.physics.packing import ABOUT, pack_on, share_of_balls
+from napari_geosr.physics.packing import NEARLY_REACHED, ball_fraction, fill_gaps
 from napari_geosr.physics.phantoms import Shape, place_balls, render_balls
 
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Plane waves of a random field: the more, the more normal its values.
+#: Number of plane waves of a random field; more make its values more nearly normal.
 _WAVES = 384
-#: Points that the quantile of a random field is taken from.
+#: Number of points for estimating a quantile of a random field.
 _POINTS = 100_000
 #: Relative width of the ring of frequencies of a bicontinuous structure.
 _RING_WIDTH = 0.18
-#: Semi-axes of a lacuna over the longest one, about 9 × 4.5 × 2.5 µm [3]_.
+#: Semi-axes of a lacuna relative to the longest one; about 9 × 4.5 × 2.5 µm [3]_.
 _LACUNA = (1.0, 0.5, 0.28)
-#: Standard deviation of the tilt of lacunae against the axis of the bone, radians.
+#: Standard deviation of the tilt of lacunae from the axis of the bone, in radians.
 _TILT = 0.3
 
 
 class Structure(Protocol):
-    """Something porous on a grid of `shape`."""
+    """A porous structure on a grid of `shape`."""
 
     @property
     def shape(self) -> Shape:
@@ -57,10 +57,10 @@ class Structure(Protocol):
 
 @runtime_checkable
 class VariedSolid(Structure, Protocol):
-    """A structure whose solid does not have the same density everywhere."""
+    """A structure with a solid of varying density."""
 
     def density(self, start: int, stop: int) -> FloatArray:
-        """Attenuation of the solid over the usual one, of slices `start` … `stop`."""
+        """Relative attenuation of the solid in the slices `start` … `stop` - 1."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,8 +78,8 @@ class Spheres:
         return render_balls((stop - start, *self.shape[1:]), moved)
 
     def share(self) -> float:
-        """Part of the grid that is pore, to about 0.002."""
-        return share_of_balls(self.shape, self.balls)
+        """Pore fraction of the grid, accurate to about 0.002."""
+        return ball_fraction(self.shape, self.balls)
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,7 +103,7 @@ class Ellipsoids:
         fraction = np.zeros((stop - start, *self.shape[1:]), np.float32)
         limits = (stop - start, *self.shape[1:])
         for centre, axes in zip(self.centres, self.axes, strict=True):
-            # Half the box round an ellipsoid: the norm of the axes' components.
+            # Half the bounding box of an ellipsoid: the norm of the axes' components.
             reach = np.linalg.norm(axes, axis=0) + 1
             at = centre - np.array([start, 0, 0])
             key = tuple(
@@ -123,7 +123,7 @@ class Ellipsoids:
             steep = np.sqrt(
                 sum((a / n) ** 2 for a, n in zip(along, lengths[:, 0], strict=True))
             )
-            # To first order the distance to the surface is (1 - f) over its slope.
+            # To first order, the distance to the surface is (1 - f) over its slope.
             distance = (1 - f) * f / np.maximum(steep, 1e-9)
             inside = np.clip(np.where(f < 0.5, 1.0, distance + 0.5), 0, 1)
             np.maximum(fraction[key], inside, out=fraction[key])
@@ -132,7 +132,7 @@ class Ellipsoids:
 
 @dataclass(frozen=True, eq=False)
 class Waves:
-    """Where a sum of plane waves is above a threshold [2]_.
+    """The set where a sum of plane waves exceeds a threshold [2]_.
 
     Attributes
     ----------
@@ -181,11 +181,11 @@ def foam(
     seed: int,
     gap: float = 1.0,
 ) -> Spheres:
-    """Foam of spherical pores that do not overlap [1]_.
+    """Foam of non-overlapping spherical pores [1]_.
 
-    Where balls placed at random stay far below the porosity, smaller ones within
-    `radius` are packed between them. Balls with walls of `gap` voxels between them do
-    not reach every porosity: see `Spheres.share`.
+    If randomly placed balls stay far below the porosity, smaller ones within `radius`
+    are packed between them. With walls of `gap` voxels, not every porosity can be
+    reached: see `Spheres.share`.
 
     Parameters
     ----------
@@ -199,8 +199,8 @@ def foam(
         Minimum wall thickness, in voxels.
     """
     balls = place_balls(shape, porosity=porosity, radius=radius, seed=seed, gap=gap)
-    if share_of_balls(shape, balls) < ABOUT * porosity:
-        balls = pack_on(
+    if ball_fraction(shape, balls) < NEARLY_REACHED * porosity:
+        balls = fill_gaps(
             shape, balls, porosity=porosity, radius=radius, gap=gap, seed=seed
         )
     return Spheres(shape, balls)
@@ -231,10 +231,9 @@ def blobs(
 def bone(
     shape: Shape, *, porosity: float, radius: tuple[float, float], seed: int
 ) -> Waves:
-    """Trabecular bone: struts and plates of one typical distance [2]_.
+    """Trabecular bone: struts and plates with a typical spacing [2]_.
 
-    The distance between struts is four times the middle of `radius`, which is about
-    that of a pore between them.
+    The distance between struts is four times the geometric mean of `radius`.
 
     Parameters
     ----------
@@ -259,8 +258,8 @@ def lacunae(
 ) -> Ellipsoids:
     """Lacunae of bone cells: flat ellipsoids along one axis that do not touch [3]_.
 
-    Half their length is within `radius`. Canaliculi are finer than a voxel and are not
-    made.
+    Half their length is within `radius`. Canaliculi are finer than a voxel and are
+    omitted.
 
     Parameters
     ----------
@@ -274,7 +273,7 @@ def lacunae(
     Raises
     ------
     ConfigError
-        If lacunae cannot fill so much without touching.
+        If lacunae cannot reach the porosity without touching.
     """
     share = math.prod(_LACUNA)
     if porosity / share > 0.3:
@@ -314,7 +313,7 @@ def _cut(
     return Waves(shape, vectors, phases, float(np.quantile(values, 1 - porosity)))
 
 
-#: Structures by the name that people type.
+#: Structures by their name in settings.
 STRUCTURES: dict[str, Callable[..., Structure]] = {
     "foam": foam,
     "blobs": blobs,

@@ -29,7 +29,7 @@ Array = npt.NDArray[np.float64]
 #: bounding boxes and are faster to draw.
 _PIECE = 12.0
 #: Maximum number of fibres, after which the porosity counts as unreachable.
-_MOST_FIBRES = 20_000
+_MAX_FIBRES = 20_000
 #: Points along a yarn per distance between neighbouring yarns.
 _POINTS_PER_SPACING = 8
 
@@ -104,7 +104,7 @@ def felt(
     reach = float(np.linalg.norm(size)) / 2 + radius
     solid = np.zeros(shape, np.float32)
     total, filled = math.prod(shape), 0.0
-    for _ in range(_MOST_FIBRES):
+    for _ in range(_MAX_FIBRES):
         if filled >= (1 - porosity) * total:
             fraction = 1 - solid
             return Phantom(fraction, fraction >= 0.5, "felt")
@@ -120,7 +120,7 @@ def felt(
         np.maximum(part, render_tubes((z, y, x), [path - low], [radius]), out=part)
         filled += float(part.sum(dtype=np.float64)) - before
     raise ConfigError(
-        f"{_MOST_FIBRES} fibres of radius {radius} do not fill a box of {shape} to a "
+        f"{_MAX_FIBRES} fibres of radius {radius} do not fill a box of {shape} to a "
         f"porosity of {porosity}. Choose thicker fibres."
     )
 

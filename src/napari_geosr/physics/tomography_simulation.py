@@ -1,4 +1,4 @@
-"""A tomographic scan of a known sample: counts, flats and darks as a detector has them.
+"""Simulates a tomographic scan of a known sample: counts, flat and dark fields.
 
 References
 ----------
@@ -28,13 +28,13 @@ from napari_geosr.physics.scan_config import ScanConfig
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Line integrals worked on at once.
+#: Memory for line integrals that are processed at once, in bytes.
 _BLOCK_BYTES = 128 * 1024**2
-#: Views that the attenuation is scaled by.
+#: Number of views from which the scale of the attenuation is determined.
 _SCALING_VIEWS = 8
-#: What a zinger adds, in units of the beam without sample.
+#: Range of the intensity added by a zinger, in units of the beam without sample.
 _ZINGER = (2.0, 8.0)
-#: Streams of random numbers that are not those of a projection.
+#: Streams of random numbers other than those of projections.
 _FLATS, _DARKS, _GAINS = 2**32, 2**32 + 1, 2**32 + 2
 
 
@@ -45,16 +45,16 @@ class PorousSample:
     Attributes
     ----------
     attenuation : ndarray of shape (Z, N, N), float32
-        1 in the solid (or its density), 0 in pores and outside, in between at surfaces.
+        1 (or the density) in the solid, 0 in pores and outside, in between at surfaces.
     fraction : ndarray of the same shape
-        Part of each voxel that is pore.
+        Pore fraction of each voxel.
     pores, inside : ndarray of bool, shape (Z, N, N)
         Pore voxels, and the part of the cylinder in which porosity is measured.
     porosity : float
-        Volume of the pores inside per volume inside: a voxel that a surface cuts counts
-        by its pore fraction. This is what the scan sees.
+        Pore volume per volume inside; voxels cut by a surface count by their pore
+        fraction.
     porosity_at_half : float
-        Pore voxels per voxel inside: what a threshold at half the contrast gives.
+        Share of pore voxels inside, as from a threshold at half the contrast.
     """
 
     attenuation: FloatArray
@@ -68,7 +68,7 @@ class PorousSample:
 def cylinder_sample(
     phantom: Phantom, margin: float = 2.0, density: FloatArray | None = None
 ) -> PorousSample:
-    """Cut a cylinder out of a phantom with square slices, as turned samples are [1]_.
+    """Cut a cylinder out of a phantom with square slices, as a rotating sample [1]_.
 
     Parameters
     ----------
@@ -82,7 +82,7 @@ def cylinder_sample(
     Raises
     ------
     ConfigError
-        If the slices are not square, or nothing is left of them.
+        If the slices are not square, or too small for the margin.
     """
     _, height, width = phantom.fraction.shape
     radius = width / 2 - margin
@@ -122,7 +122,7 @@ def simulate_scan(
     attenuation : ndarray of shape (Z, N, N)
     config : ScanConfig, optional
     truth : mapping, optional
-        What is known of the sample, for the record.
+        Known properties of the sample, for the record.
     scale : float, optional
         As in `scan_steps`.
     """
@@ -138,25 +138,25 @@ def scan_steps(
     scale: float | None = None,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Projections]:
-    """Scan a sample in a parallel beam, some views at a time.
+    """Scan a sample in a parallel beam, in blocks of views.
 
-    In each view the beam is weakened by exp(-line integral), averaged over the angles
-    that the sample turns through while it is exposed, blurred by the detector,
-    multiplied with the gain of each pixel, and counted as photons; then come zingers,
-    the dark level and read-out noise.
+    In each view the beam is attenuated by exp(-line integral), averaged over the angles
+    through which the sample rotates during the exposure, blurred by the detector,
+    multiplied by the gain of each pixel, and counted as photons; then zingers, the dark
+    level and read noise are added.
 
     Parameters
     ----------
     attenuation : ndarray of shape (Z, N, N)
-        Not negative, any scale.
+        Non-negative, on any scale.
     config : ScanConfig, optional
     truth : mapping, optional
-        What is known of the sample, such as its porosity; kept in the provenance.
+        Known properties of the sample, such as its porosity, for the provenance.
     scale : float, optional
         Factor for the attenuation, if this is part of a sample; by default it follows
         from `config.absorption`.
     should_stop : callable
-        Asked before every block of views.
+        Called before every block of views.
 
     Yields
     ------
@@ -166,7 +166,7 @@ def scan_steps(
     Returns
     -------
     Projections
-        With counts, flats and darks of Z rows, and the angles in the middle of
+        Counts, flat and dark fields with Z rows; angles refer to the middle of the
         exposures.
 
     Raises
@@ -174,7 +174,7 @@ def scan_steps(
     ConfigError
         If the volume is not a stack of square slices, or attenuates nothing.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     config = config or ScanConfig()
     volume = np.asarray(attenuation, np.float32)
@@ -203,7 +203,7 @@ def scan_steps(
 
 
 def detector_columns(size: int, config: ScanConfig) -> int:
-    """Columns of the detector that slices of `size` voxels are seen with."""
+    """Number of detector columns for slices of `size` voxels."""
     room = 2 * math.ceil(abs(config.centre_offset)) + 8
     return config.columns or size + room
 
@@ -226,7 +226,7 @@ class _Detector:
         self.flat_gain, self.gain = self._gains()
 
     def _scale(self) -> float:
-        """From the largest line integral in a few views to the one asked for."""
+        """Ratio of the requested to the actual largest line integral in a few views."""
         self.scale = 1.0
         config = self.config
         few = np.linspace(0, config.projections - 1, _SCALING_VIEWS).astype(int)
@@ -245,7 +245,7 @@ class _Detector:
         return np.uint16 if highest < np.iinfo(np.uint16).max else np.uint32
 
     def _gains(self) -> tuple[FloatArray, FloatArray]:
-        """Gain of each pixel in the flat fields, and the one that it really has."""
+        """Gain of each pixel in the flat fields, and its true gain."""
         rng = np.random.default_rng([self.config.seed, _GAINS])
         shape = (self.volume.shape[0], self.n_columns)
         flat = 1 + self.config.gain * rng.standard_normal(shape)
@@ -273,7 +273,7 @@ class _Detector:
         return found
 
     def transmitted(self, views: range) -> FloatArray:
-        """Part of the beam behind the sample, of shape (view, row, column)."""
+        """Transmission of the sample, of shape (view, row, column)."""
         k = self.config.sub_angles
         within = self.step * ((np.arange(k) + 0.5) / k - 0.5)
         angles = (self.angles[views.start : views.stop, None] + within).ravel()
@@ -283,7 +283,7 @@ class _Detector:
         return np.ascontiguousarray(mean.transpose(1, 0, 2), np.float32)
 
     def count(self, transmitted: FloatArray, view: int) -> AnyArray:
-        """One view as the detector counts it; random numbers belong to the view."""
+        """Counts of one view; its random numbers depend only on the view."""
         config = self.config
         if config.blur:
             transmitted = gaussian_blur(transmitted, config.blur)
@@ -315,7 +315,7 @@ class _Detector:
         return np.stack(frames)
 
     def projections(self, counts: AnyArray, truth: AnyMapping) -> Projections:
-        """The scan as it would come out of a file."""
+        """The scan as if read from a file."""
         config = self.config
         beam = self.flat_gain * np.float32(config.photons)
         record = {

@@ -31,7 +31,7 @@ Array = npt.NDArray[np.float64]
 #: Number of points along a bent path.
 _POINTS = 9
 #: Random candidates per cell that would fit into the volume.
-_TRIES = 40
+_MAX_TRIES = 40
 #: Short semi-axes of a lacuna relative to the long one.
 _LACUNA = (0.5, 0.35)
 
@@ -106,7 +106,7 @@ def _add_segment(fraction: FloatArray, a: Array, b: Array, radius: float) -> Non
     np.maximum(fraction[key], inside, out=fraction[key])
 
 
-def bent(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
+def bent_path(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
     """A smooth path from a to b that deviates from a straight line by about `bend`."""
     t = np.linspace(0, 1, _POINTS)[:, None]
     first, second = rng.standard_normal((2, 3)) * bend
@@ -114,7 +114,7 @@ def bent(a: Array, b: Array, bend: float, rng: np.random.Generator) -> Array:
     return np.asarray(a + t * (b - a) + sway)
 
 
-def _apart(
+def _distant_points(
     shape: Shape, spacing: float, margin: float, rng: np.random.Generator
 ) -> Array:
     """Random points at least `spacing` apart and `margin` from the faces."""
@@ -125,7 +125,7 @@ def _apart(
             f"axis, not {' × '.join(map(str, shape))}."
         )
     found: list[Array] = []
-    tries = _TRIES * (1 + math.prod(shape) / spacing**3)
+    tries = _MAX_TRIES * (1 + math.prod(shape) / spacing**3)
     for point in rng.uniform(low, high, (int(tries), 3)):
         if all(np.linalg.norm(point - other) >= spacing for other in found):
             found.append(point)
@@ -163,12 +163,12 @@ def cell_network(
         If the volume is too small for a cell.
     """
     rng = np.random.default_rng(seed)
-    cells = _apart(shape, spacing, lacuna + 2, rng)
+    cells = _distant_points(shape, spacing, lacuna + 2, rng)
     distances = np.linalg.norm(cells[:, None] - cells[None], axis=-1)
     near = np.argsort(distances, axis=1)[:, 1 : neighbours + 1]
     pairs = {(min(i, j), max(i, j)) for i, row in enumerate(near) for j in row.tolist()}
     joined = np.array(sorted(pairs), np.intp).reshape(-1, 2)
-    paths = [bent(cells[i], cells[j], bend, rng) for i, j in joined]
+    paths = [bent_path(cells[i], cells[j], bend, rng) for i, j in joined]
     fraction = render_tubes(shape, paths, [canaliculus] * len(paths))
     for centre in cells:
         _add_lacuna(fraction, centre, lacuna, rng)
@@ -235,7 +235,7 @@ def cortical_canals(
         lean = 0.15 * depth * rng.standard_normal(2)
         low = np.array([-8.0, y - lean[0], x - lean[1]])
         high = np.array([depth + 8.0, y + lean[0], x + lean[1]])
-        paths.append(bent(low, high, bend, rng))
+        paths.append(bent_path(low, high, bend, rng))
         radii.append(math.exp(rng.uniform(math.log(radius[0]), math.log(radius[1]))))
     for _ in range(links if number > 1 else 0):
         first = int(rng.integers(number))
@@ -243,7 +243,7 @@ def cortical_canals(
         order = np.argsort(np.linalg.norm(starts - starts[first], axis=1)).tolist()
         second = order[min(1 + int(rng.integers(2)), number - 1)]
         a, b = (paths[i][rng.integers(1, _POINTS - 1)] for i in (first, second))
-        paths.append(bent(a, b, bend / 3, rng))
+        paths.append(bent_path(a, b, bend / 3, rng))
         radii.append(max(radius[0], 0.5 * min(radii[first], radii[second])))
     fraction = render_tubes(shape, paths, radii)
     return Phantom(fraction, fraction >= 0.5, "cortical_canals")

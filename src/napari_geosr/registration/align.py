@@ -25,14 +25,14 @@ StartKind = Literal["search", "centres", "positions"]
 #: Maximum voxels of the arrays that a search correlates, including margins.
 _SEARCH_VOXELS = 1 << 22
 #: Minimum voxels along each axis of the small volume for a reliable search.
-_LEAST_SEARCHED = 8
+_MIN_SEARCHED = 8
 #: Maximum voxels of the copies used for refinement: small volume, large volume.
 _HIGH_VOXELS, _LOW_VOXELS = 1 << 24, 1 << 25
 #: Margin for an inaccurate start: in voxels, and as a fraction of the small volume.
 _MARGIN_VOXELS, _MARGIN_PART = 8, 0.1
 #: Candidates of the search are refined if their correlation reaches this fraction of
 #: the best one.
-_WORTH = 0.85
+_MIN_CANDIDATE_SHARE = 0.85
 
 
 @dataclass(frozen=True, eq=False)
@@ -211,7 +211,7 @@ def _search(
             "(--offset)."
         )
     best = abs(found[0].correlation)
-    return [c for c in found if abs(c.correlation) >= _WORTH * best]
+    return [c for c in found if abs(c.correlation) >= _MIN_CANDIDATE_SHARE * best]
 
 
 def _means(
@@ -236,7 +236,7 @@ def _search_factors(low: Grid, high: Grid) -> tuple[int, ...]:
         if float(np.prod((low.extent + reach) / voxel)) <= _SEARCH_VOXELS:
             break
         wanted *= 1.15
-    few = high.extent / voxel < _LEAST_SEARCHED
+    few = high.extent / voxel < _MIN_SEARCHED
     if (few & (factors > 1)).any():
         raise VolumeError(
             "The high-resolution scan is too small compared with the low-resolution "

@@ -14,15 +14,15 @@ Mask = npt.NDArray[np.bool_]
 
 _BINS = 48
 #: Maximum number of voxels in a joint histogram; larger volumes are sampled evenly.
-_MOST_COUNTED = 1 << 22
+_MAX_COUNTED = 1 << 22
 #: Grey values beyond these percentiles fall into the outermost bins.
 _RANGE = (0.5, 99.5)
 #: Largest and smallest edge of a block in voxels, and maximum blocks along an axis.
-_LARGEST_BLOCK, _SMALLEST_BLOCK, _MOST_BLOCKS = 48, 16, 3
+_MAX_BLOCK, _MIN_BLOCK, _MAX_BLOCKS = 48, 16, 3
 #: Number of times that a shift is undone and the rest measured again.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
-_LEAST_CORRELATION = 0.2
+_MIN_CORRELATION = 0.2
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ def mutual_information(
     a, b = (one.ravel(), other.ravel()) if mask is None else (one[mask], other[mask])
     if a.size == 0:
         return 0.0
-    step = -(-a.size // _MOST_COUNTED)
+    step = -(-a.size // _MAX_COUNTED)
     a, b = a[::step], b[::step]
     joint = np.histogram2d(_binned(a), _binned(b), bins=_BINS)[0] / a.size
     alone = joint.sum(axis=1, keepdims=True) * joint.sum(axis=0, keepdims=True)
@@ -119,7 +119,7 @@ def block_shifts(one: FloatArray, other: FloatArray) -> list[BlockShift]:
     found = []
     for box in _blocks(one.shape):
         alike = correlation(one[box], other[box])
-        if abs(alike) < _LEAST_CORRELATION:
+        if abs(alike) < _MIN_CORRELATION:
             continue
         shift = _shift(one[box], other[box] * np.float32(-1 if alike < 0 else 1))
         centre = tuple((s.start + s.stop - 1) / 2 for s in box)
@@ -153,8 +153,8 @@ def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
 def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     axes = []
     for n in shape:
-        count = max(1, min(_MOST_BLOCKS, n // _SMALLEST_BLOCK))
-        edge = min(n, _LARGEST_BLOCK, max(_SMALLEST_BLOCK, n // count))
+        count = max(1, min(_MAX_BLOCKS, n // _MIN_BLOCK))
+        edge = min(n, _MAX_BLOCK, max(_MIN_BLOCK, n // count))
         starts = np.linspace(0, n - edge, count).astype(int)
         axes.append([slice(int(s), int(s) + edge) for s in starts])
     return list(itertools.product(*axes))

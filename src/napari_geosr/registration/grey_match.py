@@ -94,7 +94,7 @@ def match_grey_values(low: FloatArray, high: FloatArray, kind: MatchKind) -> Gre
         On the same grid.
     """
     low, high = _middle(low), _middle(high)
-    blur = _less_sharp(low, high)
+    blur = _matching_blur(low, high)
     blurred = gaussian_blur(high, blur)
     y, x = _inner(gaussian_blur(low, _BLUR)), _inner(gaussian_blur(blurred, _BLUR))
     gain, offset = _line(y, x)
@@ -120,7 +120,7 @@ def _middle(volume: FloatArray) -> FloatArray:
     return volume[tuple(slice(s, s + most) for s in starts)]
 
 
-def _less_sharp(low: FloatArray, high: FloatArray) -> float:
+def _matching_blur(low: FloatArray, high: FloatArray) -> float:
     """The blur of `high` that correlates best with `low`."""
     y = _inner(low)
     alike = [abs(correlation(y, _inner(gaussian_blur(high, b)))) for b in _SHARPNESS]

@@ -36,7 +36,7 @@ _ITERATIONS = 200
 #: blur, interpolation would change the noise, which mutual information would reward.
 _LEVELS = ((2, 1.0), (1, 0.5))
 #: Minimum voxels along each axis after shrinking; smaller volumes are not shrunk.
-_LEAST_EDGE = 16
+_MIN_EDGE = 16
 #: Length of the first and the last optimisation step, in voxels.
 _FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
 
@@ -116,7 +116,7 @@ def refine_steps(
     # Use lengths of about one: some of ITK's tolerances are absolute.
     length = float(np.prod(low.grid.voxel_size) ** (1 / low.data.ndim))
     fixed, moving = _image(high, length), _image(low, length)
-    large_enough = min(high.data.shape) >= 2 * _LEAST_EDGE
+    large_enough = min(high.data.shape) >= 2 * _MIN_EDGE
     levels = [level for level in _LEVELS if level[0] == 1 or large_enough]
     if quick:
         levels = levels[:1]
@@ -127,7 +127,7 @@ def refine_steps(
         method = _method(high, shrink, blur)
         method.SetInitialTransform(way, True)
         metric = _run(method, fixed, moving, should_stop)
-        found = Refinement(_our_transform(way, centre, length), -metric)
+        found = Refinement(_from_itk(way, centre, length), -metric)
         yield BlockDone(done, len(levels))
     return found
 
@@ -231,7 +231,7 @@ def _orthogonal(matrix: AnyArray) -> Any:
     return left @ right * sizes.mean()
 
 
-def _our_transform(found: Any, centre: Any, length: float) -> Transform:
+def _from_itk(found: Any, centre: Any, length: float) -> Transform:
     n = len(centre)
     if hasattr(found, "GetMatrix"):
         matrix = np.array(found.GetMatrix()).reshape(n, n)[::-1, ::-1]

@@ -36,7 +36,7 @@ def common_box(
     normals, limits = _half_spaces(low, high, to_high)
     # The faces of the box are half a refined voxel beyond the outermost centres.
     inner = 0.5 / np.array(factors)
-    start = _deepest(normals, limits, n)
+    start = _inscribed_sphere(normals, limits, n)
     if start is None:
         return None
     faces = _widened(normals, limits + np.abs(normals) @ inner, start, n)
@@ -69,7 +69,7 @@ def _half_spaces(
     return normals / length[:, None], limits / length
 
 
-def _deepest(normals: AnyArray, limits: AnyArray, n: int) -> Any:
+def _inscribed_sphere(normals: AnyArray, limits: AnyArray, n: int) -> Any:
     """Centre and radius of the largest inscribed sphere; None if there is no room."""
     from scipy.optimize import linprog
 

@@ -21,17 +21,17 @@ from napari_geosr.registration.transform import Transform, corners
 FloatArray = npt.NDArray[np.float32]
 Box = tuple[slice, ...]
 
-#: Voxels read at once.
+#: Number of voxels read at once.
 _BLOCK_VOXELS = 1 << 24
-#: Spline between voxels; cubic ones keep edges sharp.
+#: Order of the spline between voxels; cubic splines keep edges sharp.
 _ORDER = 3
-#: Voxels after which the spline's own filter has faded to one part in 10⁶.
+#: Distance in voxels over which the spline's prefilter decays to one part in 10⁶.
 _SPLINE_REACH = 12
 _BLUR_REACH = 4
-#: Target voxels larger than this many source voxels are means of several.
+#: Ratio of target to source voxel size above which target voxels are means of several.
 _MEANS_FROM = 1.05
-#: Bytes per voxel while a block is computed: of the source (as float32, and as float64
-#: twice for the spline), and of the result.
+#: Bytes per voxel while a block is computed: for the source (as float32, and twice as
+#: float64 for the spline), and for the result.
 _READ_BYTES, _MADE_BYTES = 24, 8
 
 
@@ -44,7 +44,7 @@ class Grid:
     shape : tuple of int
         Along (Z, Y, X) or (Y, X).
     voxel_size, origin : ndarray of float
-        Edges of a voxel, and the centre of the first one.
+        Edge lengths of a voxel, and the centre of the first one.
     """
 
     shape: tuple[int, ...]
@@ -53,7 +53,7 @@ class Grid:
 
     @classmethod
     def of(cls, volume: Volume) -> Grid:
-        """The grid of a volume of spatial axes only."""
+        """The grid of a volume with spatial axes only."""
         size, origin = np.array(volume.voxel_size), np.array(volume.origin)
         return cls(volume.shape, size, origin)
 
@@ -67,12 +67,12 @@ class Grid:
 
     @property
     def centre(self) -> npt.NDArray[np.float64]:
-        """The middle of the field of view."""
+        """Centre of the field of view."""
         return self.origin + (np.array(self.shape) - 1) / 2 * self.voxel_size
 
     @property
     def extent(self) -> npt.NDArray[np.float64]:
-        """Edges of the field of view, from the outer side of voxels."""
+        """Edge lengths of the field of view, including whole outer voxels."""
         return np.array(self.shape) * self.voxel_size
 
     @property
@@ -108,7 +108,7 @@ class Grid:
         return Grid(shape, self.voxel_size * factor, first)
 
     def index_map(self, other: Grid, transform: Transform) -> Transform:
-        """From indices in this grid to those in `other`, by way of `transform`."""
+        """Transform from indices in this grid to those in `other`."""
         here = Transform(np.diag(self.voxel_size), self.origin)
         there = Transform(np.diag(other.voxel_size), other.origin)
         return there.inverse().after(transform.after(here))
@@ -122,9 +122,9 @@ class SampledVolume:
     grid: Grid
 
     def on(self, grid: Grid, transform: Transform, *, order: int = 1) -> FloatArray:
-        """Values at the voxels of `grid`, whose positions `transform` leads in here.
+        """Values at the voxels of `grid`; `transform` maps their positions to this one.
 
-        Outside of the field of view (see `inside`): the value of the nearest voxel.
+        Outside the field of view (see `inside`), the nearest voxel is used.
 
         Parameters
         ----------
@@ -146,7 +146,7 @@ class SampledVolume:
 
 
 def inside(grid: Grid, other: Grid, transform: Transform) -> npt.NDArray[np.bool_]:
-    """Which voxels of `grid` are within the field of view of `other`.
+    """Mask of the voxels of `grid` within the field of view of `other`.
 
     Parameters
     ----------
@@ -170,14 +170,14 @@ def copy_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, SampledVolume]:
-    """Read a volume once, slab by slab, and keep means over blocks of voxels.
+    """Read a volume once, slab by slab, and average blocks of voxels.
 
     Parameters
     ----------
     volume : Volume
         Volume with only spatial axes.
     factors : sequence of int
-        Voxels per mean along every axis.
+        Voxels per block along every axis.
     box : tuple of slice, optional
         The part to read.
 
@@ -195,7 +195,7 @@ def copy_steps(
     VolumeError
         If a voxel is NaN or infinite, or all have the same value.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     box = box or tuple(slice(0, n) for n in volume.shape)
     grid = Grid.of(volume).cut(box).coarsened(factors)
@@ -243,10 +243,10 @@ def finite(volume: Volume, key: object) -> FloatArray:
 
 @dataclass(frozen=True, eq=False)
 class Resampling:
-    """Grey values of `source` at the voxels of `grid`.
+    """Grey values of `source` resampled to `grid`.
 
-    Where its voxels are coarser, they are means: a blur of the same variance goes
-    before the interpolation.
+    If the voxels of `grid` are larger, a blur with the variance of such a voxel is
+    applied before interpolation.
 
     Attributes
     ----------
@@ -306,17 +306,17 @@ class Resampling:
         return tuple(slice(int(a), int(b)) for a, b in zip(first, stop, strict=True))
 
     def blocks(self, step: tuple[int, ...], nbytes: int) -> Iterator[Box]:
-        """Parts that cover the grid, each made in about `nbytes` of memory.
+        """Blocks that cover the grid, each computed in about `nbytes` of memory.
 
         Parameters
         ----------
         step : tuple of int
-            Lengths that blocks are multiples of.
+            Block lengths are multiples of these.
         """
         edges = [n // s for n, s in zip(self.grid.shape, step, strict=True)]
         size = list(edges)
         while max(size) > 1 and self._bytes(size, step) > nbytes:
-            # Rows stay whole as long as there are several slices: files like it so.
+            # Keep rows whole as long as there are several slices: reads are faster.
             axis = next(i for i, n in enumerate(size) if n > 1)
             size[axis] = -(-size[axis] // 2)
         starts: list[Any] = [range(0, n, s) for n, s in zip(edges, size, strict=True)]

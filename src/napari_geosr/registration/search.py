@@ -23,12 +23,12 @@ from napari_geosr.registration.sampled import Grid, SampledVolume, inside
 from napari_geosr.registration.transform import Transform, corners, turn_in_plane
 
 #: Minimum fraction of the smaller volume that must overlap the other one.
-_LEAST_OVERLAP = 0.5
+_MIN_OVERLAP = 0.5
 #: Angular step, as the displacement of the small volume's border in voxels.
 _ANGLE_STEP = 1.5
-_MOST_ANGLES = 91
+_MAX_ANGLES = 91
 #: Minimum distance between two candidates at the same angle, in voxels.
-_APART = 3
+_MIN_DISTANCE = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,7 +99,7 @@ def _angles(small: Grid, degrees: float) -> npt.NDArray[np.float64]:
         return np.zeros(1)
     radius = max(2.0, math.hypot(*small.shape[-2:]) / 2)
     step = math.degrees(_ANGLE_STEP / radius)
-    half = min(_MOST_ANGLES // 2, math.ceil(min(degrees, 180.0) / step))
+    half = min(_MAX_ANGLES // 2, math.ceil(min(degrees, 180.0) / step))
     if degrees >= 180:  # -180° and 180° are the same
         return np.linspace(-180, 180, 2 * half, endpoint=False)
     return np.linspace(-degrees, degrees, 2 * half + 1)
@@ -145,7 +145,7 @@ class _Correlator:
     ) -> list[Candidate]:
         """The best positions at one angle."""
         turn = turn_in_plane(degrees, len(self.grid.shape))
-        shown, mask, first = self._turned(high, turn)
+        shown, mask, first = self._rotated(high, turn)
         if not mask.any() or shown[mask].std() == 0 or self.spread == 0:
             return []
         shown = np.where(mask, shown - shown[mask].mean(), 0).astype(np.float32)
@@ -164,10 +164,10 @@ class _Correlator:
             middle = self.grid.origin + shift * self.grid.voxel_size - first
             way = Transform.around(turn, high.grid.centre, middle)
             found.append(Candidate(way, best))
-            self._forget(score, place)
+            self._exclude(score, place)
         return found
 
-    def _turned(
+    def _rotated(
         self, high: SampledVolume, turn: npt.NDArray[np.float64]
     ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_], Any]:
         """The small volume, rotated and resampled to the large volume's voxel size."""
@@ -189,7 +189,7 @@ class _Correlator:
         v = self._transformed(shown)
         count = self._sums(self.ones, m)
         whole = min(int(np.count_nonzero(mask)), math.prod(self.grid.shape))
-        enough = count > _LEAST_OVERLAP * whole
+        enough = count > _MIN_OVERLAP * whole
         count = np.maximum(np.round(count), 1)
         low_sum = self._sums(self.values, m)
         high_sum = self._sums(self.ones, v)
@@ -206,10 +206,10 @@ class _Correlator:
     def _wrapped(self, place: Any) -> Any:
         return zip((int(p) for p in place), self.grid.shape, self.full, strict=True)
 
-    def _forget(self, score: npt.NDArray[np.float32], place: Any) -> None:
+    def _exclude(self, score: npt.NDArray[np.float32], place: Any) -> None:
         """Exclude the neighbourhood of a candidate, with wrap-around."""
         near = [
-            (np.arange(p - _APART, p + _APART + 1) % n)
+            (np.arange(p - _MIN_DISTANCE, p + _MIN_DISTANCE + 1) % n)
             for p, n in zip((int(p) for p in place), score.shape, strict=True)
         ]
         score[np.ix_(*near)] = 0

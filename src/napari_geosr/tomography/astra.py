@@ -29,7 +29,7 @@ from napari_geosr.tomography.iterations import (
     OnIteration,
     check_sinogram,
     check_stop,
-    ignore,
+    ignore_iteration,
 )
 
 if TYPE_CHECKING:
@@ -38,7 +38,11 @@ if TYPE_CHECKING:
     from napari_geosr.physics.geometry import ParallelGeometry
 
 #: Beams that ASTRA supports, by algorithm.
-ABLE = {"fbp": ("parallel",), "sirt": ("parallel", "fan"), "cgls": ("parallel", "fan")}
+SUPPORTED_BEAMS = {
+    "fbp": ("parallel",),
+    "sirt": ("parallel", "fan"),
+    "cgls": ("parallel", "fan"),
+}
 
 
 def is_installed() -> bool:
@@ -62,7 +66,7 @@ def reconstruct_slices(
     config: Any = None,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Reconstruct slice by slice, like `napari_geosr.tomography.algorithms`.
 
@@ -124,7 +128,7 @@ def require(name: str, beam: str, config: Config) -> None:
             "ASTRA is not installed. Install it with "
             "pip install 'napari-geosr[astra]', or use the engine 'own'."
         )
-    if beam not in ABLE.get(name, ()):
+    if beam not in SUPPORTED_BEAMS.get(name, ()):
         raise ProjectionsError(
             f"ASTRA is not used for {name} with a {beam} beam. Use the engine 'own'."
         )

@@ -25,11 +25,11 @@ from napari_geosr.tomography.preprocess import LineIntegrals
 Curve = npt.NDArray[np.float64]
 
 #: Maximum number of projections for the search: more take memory without a benefit.
-_MOST_VIEWS = 2048
+_MAX_VIEWS = 2048
 #: Steps of the search, in columns: over the whole range, and around the best column.
 _COARSE, _FINE = 0.5, 0.05
 #: Minimum difference between the best and the median score for a reliable result.
-_CLEAR = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
+_MIN_CONTRAST = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
 #: Tolerance for two views to count as opposite, in degrees.
 _OPPOSITE = 2.0
 
@@ -140,11 +140,14 @@ def find_centre(
         If `should_stop` returns true.
     """
     config = config or CentreConfig()
-    thinned = projections.every(max(1, -(-projections.n_angles // _MOST_VIEWS)))
+    thinned = projections.every(max(1, -(-projections.n_angles // _MAX_VIEWS)))
     method = config.method
     if method == "auto":
         # With few projections in a full turn, there may be no opposite pairs.
-        paired = projections.is_full_turn and _nearest_miss(thinned).min() <= _OPPOSITE
+        paired = (
+            projections.is_full_turn
+            and _nearest_opposition_error(thinned).min() <= _OPPOSITE
+        )
         method = "opposite" if paired else "wedge"
     first, last = _rows(projections, config)
     sinogram, _ = LineIntegrals(thinned, preparation).rows(first, last)
@@ -264,8 +267,8 @@ def _opposite_views(
 ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
     """Views, and for each the view that is closest to 180 degrees away."""
     angles = projections.angles
-    partner = _misses(projections).argmin(axis=1)
-    error = _nearest_miss(projections)
+    partner = _opposition_errors(projections).argmin(axis=1)
+    error = _nearest_opposition_error(projections)
     if method == "pair":
         chosen = np.array([int(error.argmin())])
     else:
@@ -281,16 +284,16 @@ def _opposite_views(
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
 
 
-def _misses(projections: Projections) -> Curve:
+def _opposition_errors(projections: Projections) -> Curve:
     """Deviation of every pair of views from 180 degrees apart, shape (n, n)."""
     angles = projections.angles
     turns = np.abs(angles[None, :] - angles[:, None])
     return np.asarray(np.abs(turns % 360 - 180))
 
 
-def _nearest_miss(projections: Projections) -> Curve:
+def _nearest_opposition_error(projections: Projections) -> Curve:
     """Deviation of each view from its best opposite view, in degrees, shape (n,)."""
-    return np.asarray(_misses(projections).min(axis=1))
+    return np.asarray(_opposition_errors(projections).min(axis=1))
 
 
 def _judge(
@@ -306,7 +309,7 @@ def _judge(
     best = int(np.argmin(towards))
     contrast = float(np.median(towards) - towards[best])
     notes = []
-    if contrast < _CLEAR[method]:
+    if contrast < _MIN_CONTRAST[method]:
         notes.append(
             f"The rotation centre {columns[best]:.2f} is not certain: no column fits "
             "much better than the others. Check it in a preview."

@@ -21,7 +21,7 @@ Curve = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 #: Maximum number of coefficients outside the double wedge that are used for a curve.
-_MOST_COEFFICIENTS = 40_000
+_MAX_COEFFICIENTS = 40_000
 #: Number of harmonics next to the wedge that are counted as part of it.
 _MARGIN = 2
 
@@ -57,7 +57,7 @@ class WedgeScore:
         low = frequency > 1.5 / n_columns
         outside = (np.abs(harmonic)[:, None] > edge) & low & (frequency < 0.5)
         where, at = np.nonzero(outside)
-        step = max(1, len(at) // _MOST_COEFFICIENTS)
+        step = max(1, len(at) // _MAX_COEFFICIENTS)
         where, at = where[::step], at[::step]
         self._frequency = frequency[at]
         weight = 1 / np.abs(harmonic[where])
@@ -92,7 +92,7 @@ class WedgeScore:
 
 
 def opposite_correlation(
-    near: FloatArray, far: FloatArray, least_overlap: int
+    near: FloatArray, far: FloatArray, min_overlap: int
 ) -> tuple[Curve, Curve]:
     """Correlation of views with the mirrored views from the opposite side.
 
@@ -121,7 +121,7 @@ def opposite_correlation(
     length = fft.next_fast_len(2 * n, real=True)
     cross = fft.rfft(first, length, axis=1) * np.conj(fft.rfft(second, length, axis=1))
     products = fft.irfft(cross.sum(axis=0), length)
-    shifts: Indices = np.arange(least_overlap - n, n - least_overlap + 1)
+    shifts: Indices = np.arange(min_overlap - n, n - min_overlap + 1)
     products = products[shifts % length]
     # Column k + shift of the first overlaps with column k of the second.
     low, high = np.maximum(0, -shifts), np.minimum(n, n - shifts)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from napari_geosr.core.config import Config
 from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.tomography import algorithms, astra
-from napari_geosr.tomography.iterations import OnIteration, ignore
+from napari_geosr.tomography.iterations import OnIteration, ignore_iteration
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -49,7 +49,7 @@ def reconstruct_slices(
     config: Config,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Reconstruct with an engine; see `algorithms.reconstruct_slices`."""
     module = astra if engine == ASTRA else algorithms

@@ -40,7 +40,7 @@ _CLOSED_DEGREES = 2.0
 _CLOSED_STEPS = 1.5
 #: Degrees by which a scan may be too short: the missing rays concern only the outermost
 #: columns in a few views (error below 0.5 % of the norm of a slice that fills them).
-_LACKING = 2.0
+_MAX_MISSING_DEGREES = 2.0
 #: Largest angle over which views at the ends of a scan fade out, in degrees. For fans
 #: up to half this angle it equals Parker's; it gives less noise for longer scans.
 _FADE = 60.0
@@ -132,7 +132,7 @@ def check_arc(geometry: FanGeometry) -> None:
         If filtered back-projection cannot give a correct result.
     """
     arc, needed = arc_of(geometry.angles), needed_degrees(geometry)
-    if not arc.is_full_turn and arc.length + _LACKING < needed:
+    if not arc.is_full_turn and arc.length + _MAX_MISSING_DEGREES < needed:
         raise ProjectionsError(
             f"The projections cover {arc.length:.4g}° of the turn; filtered "
             f"back-projection needs {needed:.4g}° with this fan (180° and the fan "

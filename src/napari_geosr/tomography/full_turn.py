@@ -20,7 +20,7 @@ FloatArray = npt.NDArray[np.float32]
 Angles = npt.NDArray[np.float64]
 
 #: Maximum width of a gap in steps; views within it are interpolated.
-_WIDEST_STEPS = 2.5
+_MAX_GAP_STEPS = 2.5
 
 
 def fold_full_turn(
@@ -67,16 +67,16 @@ def fold_full_turn(
             f"0 … {n_columns - 1}); the halves of a full turn cannot be joined. Check "
             "the centre."
         )
-    if not closes_turn(angles, _WIDEST_STEPS) and not steps_around(angles):
+    if not closes_turn(angles, _MAX_GAP_STEPS) and not steps_around(angles):
         raise ProjectionsError(
             f"The {len(angles)} angles cover {arc_degrees(angles):.4g} degrees, or "
             "leave too wide a gap; to join the halves of a full turn 360 are needed."
         )
     places, views = _around(sinogram, angles)
     same = SAME_PLACE_STEPS * 360 / len(angles)
-    half = _first_of_each(np.sort(np.mod(places, 180)), same, 180)
-    near = _seen_from(views, places, half)
-    far = _seen_from(views, places, half + 180)
+    half = _unique_places(np.sort(np.mod(places, 180)), same, 180)
+    near = _interpolate_views(views, places, half)
+    far = _interpolate_views(views, places, half + 180)
     joined, new_centre = join(near, far, centre)
     return joined, half + float(angles.min()), new_centre
 
@@ -87,7 +87,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     places = places[inverse]
     order = np.argsort(places, kind="stable")
     same = SAME_PLACE_STEPS * 360 / len(angles)
-    firsts = _first_of_each(places[order], same, 360)
+    firsts = _unique_places(places[order], same, 360)
     if len(firsts) == len(angles):
         return places[order], sinogram[:, order]
     group = np.searchsorted(firsts, places + 1e-9, side="right") - 1
@@ -100,7 +100,7 @@ def _around(sinogram: FloatArray, angles: Angles) -> tuple[Angles, FloatArray]:
     return firsts, views
 
 
-def _first_of_each(places: Angles, same: float, period: float) -> Angles:
+def _unique_places(places: Angles, same: float, period: float) -> Angles:
     """The first of each group of coinciding places; places must ascend."""
     kept = [float(places[0])]
     for place in places[1:].tolist():
@@ -109,7 +109,7 @@ def _first_of_each(places: Angles, same: float, period: float) -> Angles:
     return np.array(kept)
 
 
-def _seen_from(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
+def _interpolate_views(views: FloatArray, places: Angles, wanted: Angles) -> FloatArray:
     """Views at the wanted places, interpolated between the two neighbours of each."""
     closed = np.concatenate([places[-1:] - 360, places, places[:1] + 360])
     at = np.mod(wanted, 360)

@@ -39,7 +39,7 @@ class Iteration:
 OnIteration = Callable[[Iteration], None]
 
 
-def ignore(iteration: Iteration) -> None:
+def ignore_iteration(iteration: Iteration) -> None:
     """The default `on_iteration`: do nothing."""
 
 

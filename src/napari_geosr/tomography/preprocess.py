@@ -25,13 +25,13 @@ FloatArray = npt.NDArray[np.float32]
 BoolArray = npt.NDArray[np.bool_]
 
 #: Median transmission above which flat fields cannot belong to the scan; air is 1.
-_TOO_BRIGHT = 1.1
+_MAX_TRANSMISSION = 1.1
 #: Share of detector pixels without light above which a warning is given, as gaps are
 #: then wider than single pixels.
-_MANY_DEAD = 0.05
+_MAX_DEAD_SHARE = 0.05
 #: Minimum noise assumed for a row, in units of the intensity without sample; otherwise
 #: noise-free data would appear to be full of zingers.
-_LEAST_NOISE = 1e-3
+_MIN_NOISE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,10 @@ class LineIntegrals:
         # Check row by row: warnings must not depend on the size of the block.
         some = values.reshape(len(values), -1)
         some = some[:, :: max(1, some.shape[1] // 10_000)]
-        if scan.flats is not None and (np.median(some, axis=1) > _TOO_BRIGHT).any():
+        if (
+            scan.flats is not None
+            and (np.median(some, axis=1) > _MAX_TRANSMISSION).any()
+        ):
             notes += (
                 "In at least one detector row, most pixels have more light behind the "
                 "sample than in the flat fields, so most attenuation is below zero: "
@@ -209,7 +212,7 @@ class LineIntegrals:
                 "energy, detector).",
             )
         shaded = dead.all(axis=1)
-        if (dead[~shaded].mean(axis=1) > _MANY_DEAD).any():
+        if (dead[~shaded].mean(axis=1) > _MAX_DEAD_SHARE).any():
             notes += (
                 "In at least one row, more than a twentieth of the detector got no "
                 "light in the flat field; values interpolated across wide gaps are not "
@@ -382,7 +385,7 @@ def remove_zingers(sinogram: FloatArray, threshold: float) -> int:
     median = ndimage.median_filter(sinogram, size=(1, 3, 3), mode="nearest")
     excess = (median - sinogram) * np.exp(-np.maximum(median, 0) / 2)
     middle = np.median(np.abs(excess), axis=(1, 2), keepdims=True)
-    noise = np.maximum(1.4826 * middle, _LEAST_NOISE)
+    noise = np.maximum(1.4826 * middle, _MIN_NOISE)
     found = excess > threshold * noise
     sinogram[found] = median[found]
     return int(found.sum())

@@ -103,7 +103,9 @@ def remove_large(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     drop = int(_DROPPED_RANKS * sinogram.shape[1])
     kept = slice(drop, sinogram.shape[1] - drop)
     offsets = (ordered - smooth)[:, kept].mean(axis=1)
-    found = np.stack([_widened(stands_out(o, settings.contrast)) for o in offsets])
+    found = np.stack(
+        [_widened(find_outlying_columns(o, settings.contrast)) for o in offsets]
+    )
     if not found.any():
         return sinogram
     levelled = sinogram - np.where(found, offsets, 0)[:, None, :]
@@ -129,7 +131,7 @@ def remove_dead(sinogram: FloatArray, settings: StripeSettings) -> FloatArray:
     ratio = activity / np.maximum(usual, least)
     repaired = sinogram.copy()
     for row, values in enumerate(ratio):
-        found = _widened(stands_out(values, settings.contrast))
+        found = _widened(find_outlying_columns(values, settings.contrast))
         # At the edge of the detector, interpolation is not possible.
         found[:2] = found[-2:] = False
         interpolate_columns(repaired[row], found)
@@ -211,7 +213,7 @@ def interpolate_columns(sinogram: FloatArray, columns: npt.NDArray[np.bool_]) ->
     sinogram[:, bad] = sinogram[:, left] * (1 - share) + sinogram[:, right] * share
 
 
-def stands_out(
+def find_outlying_columns(
     values: npt.NDArray[np.floating[Any]], contrast: float
 ) -> npt.NDArray[np.bool_]:
     """Which columns differ from the others (algorithm 4 of [1]_).
@@ -254,14 +256,14 @@ def _across_sorted(
 
 
 def _narrow(sinogram: FloatArray, settings: StripeSettings) -> int:
-    return _odd(settings.size, sinogram.shape[2] // _NARROW_PART)
+    return _odd_window(settings.size, sinogram.shape[2] // _NARROW_PART)
 
 
 def _wide(sinogram: FloatArray, settings: StripeSettings) -> int:
-    return _odd(settings.large_size, sinogram.shape[2] // _WIDE_PART)
+    return _odd_window(settings.large_size, sinogram.shape[2] // _WIDE_PART)
 
 
-def _odd(size: int, most: int) -> int:
+def _odd_window(size: int, most: int) -> int:
     """An odd window of `size` columns, at most `most`."""
     return max(min(size, most) | 1, 3)
 

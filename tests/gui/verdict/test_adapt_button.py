@@ -41,7 +41,7 @@ def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
     button, found = dock.verdict_panel.adapt_button, []
     button.adapted.connect(found.append)
-    button.kept.connect(found.append)
+    button.unchanged.connect(found.append)
     dock.verdict_panel.failed.connect(found.append)
     button.failed.connect(found.append)
     button.click()
@@ -60,7 +60,7 @@ def test_an_adaptation_ends_in_a_better_model_or_says_why_not(dock, qtbot):
 def test_a_stopped_adaptation_leaves_the_model_as_it_was(dock, qtbot):
     dock.model_box.set_model("ct-denoise")
     button, told = dock.verdict_panel.adapt_button, []
-    button.told.connect(told.append)
+    button.progressed.connect(told.append)
     button.minutes = 5
     button.click()
     qtbot.waitUntil(lambda: button.job is not None, timeout=_LONG)

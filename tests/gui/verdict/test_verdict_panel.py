@@ -99,7 +99,7 @@ def test_a_clean_scan_is_left_as_it_is_and_harm_is_asked_about(
         asked.append(model)
         return len(asked) > 1
 
-    monkeypatch.setattr(panel, "run_anyway", answer)
+    monkeypatch.setattr(panel, "confirm_harmful_run", answer)
     dock.run_button.click()
     assert asked == ["free"]
     assert dock.activity.target() is None
@@ -183,7 +183,7 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
         asked.append(model)
         return False
 
-    monkeypatch.setattr(panel, "run_anyway", refuse)
+    monkeypatch.setattr(panel, "confirm_harmful_run", refuse)
     viewer.add_image(clean, name="scan", **PLACE)
     dock = opened(viewer)
     dock.model_box.set_model(free)
@@ -206,15 +206,17 @@ def test_a_run_waits_until_what_the_model_does_was_looked_at(
 
 def test_consent_is_for_a_model_and_the_voxels_it_was_given_for(qtbot, monkeypatch):
     asked = []
-    monkeypatch.setattr(panel, "run_anyway", lambda *_: asked.append(1) or True)
+    monkeypatch.setattr(
+        panel, "confirm_harmful_run", lambda *_: asked.append(1) or True
+    )
     board = panel.VerdictPanel(ViewerModel())
     qtbot.addWidget(board)
 
     def asks(layer, model="free"):
         board.set_scan(None, layer)
-        board._outlook = SimpleNamespace(is_harmful=True)
+        board._run_verdict = SimpleNamespace(is_harmful=True)
         before = len(asked)
-        assert board.approves(model, model)
+        assert board.confirm_run(model, model)
         return len(asked) > before
 
     first, other = (Image(np.full((4, 8, 8), i, np.float32)) for i in range(2))

@@ -108,8 +108,8 @@ def test_a_second_scan_gives_the_same_without_knowing_the_noise() -> None:
 def test_a_scan_without_noise_is_left_alone(tmp_path: Path) -> None:
     clean = Volume((1000 + 200 * foam()).astype(np.uint16), "ZYX", (2, 2, 2), "µm")
     found = ranked(clean)
-    assert found.leaves_it
-    assert "contrast" in found.why
+    assert found.keeps_scan
+    assert "contrast" in found.reason
     assert found.chosen.model is None
     kept = restore(clean, "auto", threads=1)
     assert np.array_equal(kept.data, clean.data)
@@ -187,7 +187,7 @@ def test_images_are_ranked_as_well() -> None:
     volume, noise, truth = scanned(0.3)
     flat = Volume(volume.data[8], "YX")
     found = ranked(flat, noise=noise)
-    assert not found.leaves_it
+    assert not found.keeps_scan
     assert found.chosen.model is not None
     assert found.chosen.model.card.axes == "YX"
     gain = true_gain(flat, truth[8], found.chosen, noise)

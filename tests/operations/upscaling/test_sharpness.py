@@ -9,7 +9,7 @@ from scipy import ndimage
 from napari_geosr import restore
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.restore.upscaling.sample_boxes import places
+from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 from napari_geosr.operations.restore.upscaling.sharpness import EXPLAINED, fit_sharpness
 
 CLEAN = Noise(level=0.0, contrast=1.0)
@@ -76,7 +76,7 @@ def test_boxes_hold_structure():
     data = np.zeros((60, 60, 60), np.float32)
     data[40:, 40:, 40:] = balls(20)
     data[:5] = np.nan
-    found = places(Volume(data, "ZYX"), (20, 20, 20), 3)
+    found = structured_boxes(Volume(data, "ZYX"), (20, 20, 20), 3)
     assert found == [(slice(40, 60),) * 3]
 
 

@@ -61,24 +61,29 @@ def test_a_network_of_noise_is_expected_to_be_worse(monkeypatch):
 
 
 @pytest.mark.parametrize("rho", [0.0, 0.5])
-def test_given_and_known_have_independent_noise(rho):
+def test_input_and_reference_have_independent_noise(rho):
     noise = Noise(level=0.2, contrast=1.0, correlation=dict.fromkeys("zyx", rho))
     flat = np.zeros((64, 64, 64), np.float32)
     trial = ScanTrial(zoo.find("foam-sr-x2"), Volume(flat, "ZYX"), noise, "auto")
     rng = np.random.default_rng(1)
-    scan = trial._drawn(flat, rng)
+    scan = trial._random_noise(flat, rng)
     assert scan.std() == pytest.approx(0.2, rel=0.05)
     lag = np.corrcoef(scan[:-1].ravel(), scan[1:].ravel())[0, 1]
     assert lag == pytest.approx(rho, abs=0.05)
     trial.volume = Volume(scan, "ZYX")
     own, coarse = trial.draw((slice(0, 64),) * 3, rng)
-    assert own.given.std() == pytest.approx(trial.own_noise.level, rel=0.1)
-    assert coarse.given.std() == pytest.approx(trial.coarse_noise.level, rel=0.1)
+    assert own.network_input.std() == pytest.approx(trial.own_noise.level, rel=0.1)
+    assert coarse.network_input.std() == pytest.approx(
+        trial.coarse_noise.level, rel=0.1
+    )
     if not rho:  # as noisy as the scan
-        assert coarse.given.std() == pytest.approx(0.2, rel=0.1)
-    for part, means in ((own, own.known), (coarse, trial.averaged(coarse.known))):
-        assert part.known.var() == pytest.approx(part.noise, rel=0.1)
-        assert abs(np.corrcoef(part.given.ravel(), means.ravel())[0, 1]) < 0.06
+        assert coarse.network_input.std() == pytest.approx(0.2, rel=0.1)
+    for part, means in (
+        (own, own.reference),
+        (coarse, trial.averaged(coarse.reference)),
+    ):
+        assert part.reference.var() == pytest.approx(part.noise, rel=0.1)
+        assert abs(np.corrcoef(part.network_input.ravel(), means.ravel())[0, 1]) < 0.06
     # Noise has no detail.
     assert all(abs(v) < 0.15 * part.noise for v in trial.detail(coarse))
 

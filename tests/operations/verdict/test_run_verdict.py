@@ -233,7 +233,7 @@ def test_small_pores_that_the_noise_hides_are_said(clean, level, along, loses):
 
 def test_looking_first_changes_nothing_in_the_run():
     rng = np.random.default_rng(2)
-    smooth = ndimage.gaussian_filter(rng.normal(size=(20, 64, 64)), 1.5)
+    smooth = ndimage.gaussian_filter(rng.normal(size=(20, 48, 48)), 1.5)
     data = 100 * (smooth > 0) + rng.normal(0, 8, smooth.shape)
     ready = prepared(Volume(data.astype(np.float32), "ZYX"), "foam-sr-x2")
     region = (slice(4, 12), slice(8, 40), slice(8, 40))

@@ -16,7 +16,7 @@ from napari_geosr.core.questions.record import (
 )
 from napari_geosr.core.questions.voxel_size import (
     VoxelSizeQuestion,
-    reasons_against,
+    implausibility_reasons,
 )
 
 __all__ = [
@@ -26,7 +26,7 @@ __all__ = [
     "TimeSeriesQuestion",
     "UnnamedAxis",
     "VoxelSizeQuestion",
-    "reasons_against",
+    "implausibility_reasons",
     "voxel_size_question",
     "with_voxel_size_question",
 ]

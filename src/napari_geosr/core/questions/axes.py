@@ -49,7 +49,7 @@ class TimeSeriesQuestion:
     certain: bool = False
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """The reasons in one phrase."""
         return "; ".join(self.reasons)
 
@@ -59,10 +59,10 @@ class TimeSeriesQuestion:
         return self.axes.replace("T", "Z")
 
     def __str__(self) -> str:
-        look = "look like" if self.certain else "may be"
+        verb = "look like" if self.certain else "may be"
         return (
-            f"its {self.n_planes} planes {look} frames of a time series ({self.why}), "
-            "but the file does not say so, and they are taken as slices (Z). Give "
-            f"--axes {self.axes} if they are frames, --axes {self.as_depth} if they "
-            "are slices."
+            f"its {self.n_planes} planes {verb} frames of a time series "
+            f"({self.reason}), but the file does not say so, and they are taken as "
+            f"slices (Z). Give --axes {self.axes} if they are frames, --axes "
+            f"{self.as_depth} if they are slices."
         )

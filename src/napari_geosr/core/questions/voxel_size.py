@@ -14,9 +14,9 @@ _EDITOR_DPI = (72, 96, 150, 300, 600, 1200)
 #: Relative tolerance: a size computed from the dpi agrees to the digits written.
 _SAME = 2e-4
 #: Largest ratio of the edges of a voxel that is accepted without asking.
-MOST_UNEVEN = 10.0
+MAX_ANISOTROPY = 10.0
 #: Plausible range of edges in mm (1 nm to 10 mm): CT and microscopes are within it.
-SMALLEST, LARGEST = 1e-6, 10.0
+MIN_EDGE_MM, MAX_EDGE_MM = 1e-6, 10.0
 #: Relative tolerance for the rounding of edges exactly at a limit.
 _ROUNDING = 1e-6
 
@@ -44,20 +44,20 @@ class VoxelSizeQuestion:
     may_be_right: bool = True
 
     @property
-    def found(self) -> str:
+    def size_text(self) -> str:
         """The size as shown to the user: ``"1 × 0.01 × 0.01 in"``."""
         return " × ".join(f"{v:.4g}" for v in self.voxel_size) + f" {self.unit}"
 
     @property
-    def why(self) -> str:
+    def reason(self) -> str:
         """The reasons in one phrase."""
         return "; ".join(self.reasons)
 
     def __str__(self) -> str:
         edges = "Z,Y,X" if len(self.voxel_size) == 3 else "Y,X"
         text = (
-            f"the file gives a voxel size of {self.found}, which is implausible "
-            f"({self.why}), so it is treated as unknown. "
+            f"the file gives a voxel size of {self.size_text}, which is implausible "
+            f"({self.reason}), so it is treated as unknown. "
             f"Give the voxel size (--voxel-size {edges} --unit um)"
         )
         if not self.may_be_right:
@@ -67,7 +67,7 @@ class VoxelSizeQuestion:
         return f"{text}, or confirm this one (--voxel-size {size} --unit {unit})."
 
 
-def reasons_against(
+def implausibility_reasons(
     voxel_size: Sequence[float], unit: str
 ) -> tuple[tuple[str, ...], bool]:
     """List the reasons why a voxel size is implausible.
@@ -99,13 +99,13 @@ def reasons_against(
         may_be_right = False
         reasons.append(f"{dpi} dots per inch is a default of image editors")
     ratio = max(millimetres) / min(millimetres)
-    if ratio > MOST_UNEVEN * (1 + _ROUNDING):
+    if ratio > MAX_ANISOTROPY * (1 + _ROUNDING):
         reasons.append(f"its edges differ by a factor of {ratio:.3g}")
     smallest, largest = min(millimetres), max(millimetres)
-    if smallest < SMALLEST * (1 - _ROUNDING):
+    if smallest < MIN_EDGE_MM * (1 - _ROUNDING):
         edge = f"{smallest / MILLIMETRES['nm']:.3g} nm"
         reasons.append(f"an edge of {edge} is below 1 nm")
-    if largest > LARGEST * (1 + _ROUNDING):
+    if largest > MAX_EDGE_MM * (1 + _ROUNDING):
         reasons.append(f"an edge of {largest:.3g} mm is above 10 mm")
     return tuple(reasons), may_be_right
 

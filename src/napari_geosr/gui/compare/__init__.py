@@ -12,20 +12,20 @@ import numpy as np
 from qtpy.QtWidgets import QFileDialog
 
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import convert_length
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.compare.widgets import CompareWidgets
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import (
     add_image_result,
+    alignment_with,
     helper_metadata,
-    place_over,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import centre_on
-from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.operations.compare import (
     CompareConfig,
     QualityReport,
@@ -44,7 +44,7 @@ _DIFFERENCE, _RANGE = "difference ({}, in units of the noise)", 5.0
 
 @dataclass(frozen=True)
 class ComparisonRequest:
-    """What is compared, as it was when *Compare* was pressed."""
+    """Inputs and settings of a comparison when *Compare* was pressed."""
 
     volumes: dict[str, Volume]
     reference: str | None
@@ -70,9 +70,12 @@ class CompareDock(CompareWidgets):
         self._report: QualityReport | None = None
         self._layers: dict[str, weakref.ref[Layer]] = {}
         self._difference: weakref.ref[Layer] | None = None
-        self._warnings: list[str] = []
-        self._time_left = TimeLeft()
-        self._stage = ""
+        self._progress = OperationProgress(
+            self.bar.state.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=self._show_warnings,
+            shows_time_left=True,
+        )
         self._exporting = Activity(self)
         self._exporting.failed.connect(self.show_failure)
         self._connect()
@@ -101,9 +104,9 @@ class CompareDock(CompareWidgets):
     # Choices
 
     def compared_layers(self) -> list[Image]:
-        """Layers to compare: the checked ones, and the ground truth where given.
+        """Layers to compare: the checked ones, and the ground truth if given.
 
-        The base comes first: the ground truth, or the last one in the list.
+        The base comes first: the ground truth, or the last layer in the list.
         """
         chosen = list(reversed(self.images.layers()))
         truth = self.reference.layer()
@@ -112,12 +115,12 @@ class CompareDock(CompareWidgets):
         return chosen
 
     def config(self) -> CompareConfig:
-        """Return the settings as they are now.
+        """Return the current settings.
 
         Raises
         ------
         ConfigError
-            If one of them is wrong.
+            If one of them is invalid.
         """
         values = self.common.values() | self.rare.values()
         return CompareConfig.create(**values)
@@ -129,7 +132,7 @@ class CompareDock(CompareWidgets):
         self.show_busy(self.activity.busy)
 
     def show_busy(self, what: str) -> None:
-        """Enable what can be used while `what` runs."""
+        """Show that `what` is running, and enable only what can be used meanwhile."""
         running = bool(what)
         n = len(self.compared_layers())
         self.compare_button.setEnabled(not running and n >= 2)
@@ -160,9 +163,9 @@ class CompareDock(CompareWidgets):
             if not wrong:
                 self.message.show_error(error)
             return
-        self._request, self._warnings = request, []
+        self._request = request
         self._layers = {layer.name: weakref.ref(layer) for layer in layers}
-        self._time_left.restart()
+        self._progress.restart()
         self.bar.show_progress(0, 0)
         self.activity.start(
             "compare",
@@ -175,7 +178,7 @@ class CompareDock(CompareWidgets):
                 should_stop=stop,
             ),
             self._on_compared_all,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
             description="Comparing " + ", ".join(request.volumes),
         )
@@ -208,21 +211,8 @@ class CompareDock(CompareWidgets):
             config,
         )
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, WarningIssued):
-            self._warnings.append(step.message)
-            self.message.show_message(" ".join(self._warnings), "warning")
-        elif isinstance(step, StageStarted):
-            self._stage = step.message
-            self._time_left.restart()
-            self.bar.state.setText(f"{step.message}…")
-            self.bar.show_progress(0, 0)
-        elif step.total:
-            self.bar.show_progress(step.done, step.total)
-            left = self._time_left.text(step.done, step.total)
-            self.bar.state.setText(
-                f"{self._stage}: {100 * step.done // step.total} %{left}"
-            )
+    def _show_warnings(self, _latest: str) -> None:
+        self.message.show_message(" ".join(self._progress.warnings), "warning")
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
@@ -256,13 +246,13 @@ class CompareDock(CompareWidgets):
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def _compared_key(self) -> str:
-        """Key of the image that is looked at: the one whose pores are listed."""
+        """Key of the image whose pores are listed."""
         assert self._report is not None
         chosen = self.pores.of.currentData()
         return str(chosen) if chosen else self._report.compared[-1]
 
     def _on_compared(self, _index: int = 0) -> None:
-        """Curtain and blinking are of the base and of the image that is looked at."""
+        """Use the base and the selected image for curtain and blinking."""
         if self._report is None:
             return
         base, other = self._layer(self._report.base), self._layer(self._compared_key())
@@ -294,13 +284,13 @@ class CompareDock(CompareWidgets):
             colormap="twilight_shifted",
             contrast_limits=(-_RANGE, _RANGE),
             metadata=helper_metadata("difference"),
-            **({} if base is None else place_over(base)),
+            **({} if base is None else alignment_with(base)),
         )
         self._difference = weakref.ref(layer)
         self._viewer.layers.selection.active = active
 
     def _on_grid(self, wanted: bool) -> None:
-        """Show each image in a cell of its own; napari moves their cameras together."""
+        """Show each image in a separate grid cell; napari links their cameras."""
         grid = self._viewer.canvas.grid
         if wanted:
             grid.stride = 1
@@ -324,7 +314,7 @@ class CompareDock(CompareWidgets):
         centre_on(self._viewer, layer, tuple(float(x) for x in index))
 
     def _on_removed(self, event: Event) -> None:
-        """A layer went: what shows it ends."""
+        """End views of a layer that was removed."""
         gone = event.value
         if self._difference is not None and self._difference() is gone:
             self._difference = None
@@ -346,7 +336,7 @@ class CompareDock(CompareWidgets):
             Path(chosen), list(request.volumes), report.base, request.config
         )
         existing = [path.name for path in files.values() if path.exists()]
-        if existing and not may_replace(self, Path(chosen), existing):
+        if existing and not confirm_overwrite(self, Path(chosen), existing):
             return
 
         def steps(_stop: ShouldStop) -> Generator[Step, None, Path]:
@@ -368,5 +358,5 @@ class CompareDock(CompareWidgets):
 
 
 def compare_with(dock: CompareDock, *layers: Image) -> None:
-    """Choose these layers in the dock, as another dock asks for it."""
+    """Check these layers in the dock, on request of another dock."""
     dock.images.choose(*layers)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.compare import QualityReport
     from napari_geosr.operations.compare.pores import PoreMatch, Status
 
-#: What pores may have become, as the list of choices says it.
+#: Entries of the list of choices, by the status of pores.
 KINDS: dict[Status, str] = {
     "lost": "Lost pores",
     "invented": "Invented pores",
@@ -37,17 +37,17 @@ KINDS: dict[Status, str] = {
     "changed": "Regrouped pores",
     "matched": "Matched pores",
 }
-#: Pores listed, the largest first: more would only slow the window down.
-MOST_LISTED = 1000
-_LEAST_HEIGHT = 160
-#: Room for the names of figures, in pixels; tool tips have them whole.
+#: Maximum number of listed pores, largest first; more would slow the window down.
+MAX_LISTED = 1000
+_MIN_HEIGHT = 160
+#: Width of the names of figures, in pixels; tool tips show them in full.
 _LABELS = 130
-#: Widest column of figures, in pixels: two of them fit into the dock.
+#: Maximum width of a column of figures, in pixels: two of them fit into the dock.
 _COLUMN = 105
 
 
 class QualityTable(QTableWidget):
-    """One row per figure, one column per volume; copied as text with tabs."""
+    """One row per figure, one column per volume; copied as tab-separated text."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
@@ -60,7 +60,7 @@ class QualityTable(QTableWidget):
         if corner is not None:
             corner.setAccessibleName("Corner of the table")
             corner.setToolTip("Corner of the table.")
-        self.setMinimumHeight(_LEAST_HEIGHT)
+        self.setMinimumHeight(_MIN_HEIGHT)
         header = self.horizontalHeader()
         header.setSectionResizeMode(QHeaderView.ResizeMode.ResizeToContents)
         header.setMaximumSectionSize(_COLUMN)
@@ -76,7 +76,7 @@ class QualityTable(QTableWidget):
         rows = [] if report is None else report.rows()
         titles = {} if report is None else dict(report.titles)
         base = "" if report is None else report.base
-        # The base last: it has the fewest figures, and the dock is narrow.
+        # The base comes last: it has the fewest figures, and the dock is narrow.
         keys = sorted(titles, key=lambda key: key == base)
         places = [list(titles).index(key) for key in keys]
         self.setRowCount(len(rows))
@@ -105,7 +105,7 @@ class QualityTable(QTableWidget):
                 self.setItem(number, column, item)
 
     def selected_text(self) -> str:
-        """Return the selected cells as lines with tabs; all of them if none is."""
+        """Return the selected cells, or all if none is, as tab-separated lines."""
         chosen = {(i.row(), i.column()) for i in self.selectedIndexes()} or {
             (row, column)
             for row in range(self.rowCount())
@@ -130,7 +130,7 @@ class QualityTable(QTableWidget):
 
 
 class PoreChanges(QWidget):
-    """Lists the pores that were lost, invented, split or merged; leads to each.
+    """Lists the pores that were lost, invented, split or merged.
 
     Signals
     -------
@@ -166,7 +166,7 @@ class PoreChanges(QWidget):
         self.list.currentItemChanged.connect(self._on_item)
 
     def set_report(self, report: QualityReport | None) -> None:
-        """List the pores of a report; hidden where pores were not measured."""
+        """List the pores of a report; hidden if pores were not measured."""
         self._report = report
         matches = {} if report is None else dict(report.pores)
         with QSignalBlocker(self.of):
@@ -179,7 +179,7 @@ class PoreChanges(QWidget):
         self._on_of()
 
     def _on_of(self, _index: int = 0) -> None:
-        """Offer the kinds that there are."""
+        """Offer the kinds that occur."""
         match = self._match()
         counts: Mapping[str, int] = (
             {} if match is None else {kind: match.count(kind) for kind in KINDS}
@@ -190,7 +190,7 @@ class PoreChanges(QWidget):
             for kind, title in KINDS.items():
                 if counts.get(kind):
                     self.kind.addItem(f"{title} ({counts[kind]})", kind)
-            # Matched pores are looked at where there is nothing else.
+            # Matched pores are listed if there is nothing else.
             kept = -1 if before == "matched" else self.kind.findData(before)
             self.kind.setCurrentIndex(max(0, kept))
         self._show()
@@ -209,7 +209,7 @@ class PoreChanges(QWidget):
         with QSignalBlocker(self.list):
             self.list.clear()
             changes = () if match is None or kind is None else match.of(kind)
-            for change in changes[:MOST_LISTED]:
+            for change in changes[:MAX_LISTED]:
                 place = ", ".join(number_text(x) for x in change.position)
                 item = QTreeWidgetItem(
                     [place, _size(change.base_volume), _size(change.volume)]
@@ -218,7 +218,7 @@ class PoreChanges(QWidget):
                 for column in (1, 2):
                     item.setTextAlignment(column, Qt.AlignmentFlag.AlignRight)
                 self.list.addTopLevelItem(item)
-        left = len(changes) - MOST_LISTED
+        left = len(changes) - MAX_LISTED
         self.note.setText(f"The {left} smallest are not listed; the export has them.")
         self.note.setVisible(left > 0)
 

@@ -1,4 +1,4 @@
-"""The widgets of the *Compare* dock, and where they stand."""
+"""Widgets and layout of the *Compare* dock."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-#: Rows that the list of images shows without scrolling.
-_LEAST_ROWS, _MOST_ROWS = 3, 6
+#: Minimum and maximum number of rows that the list of images shows without scrolling.
+_MIN_ROWS, _MAX_ROWS = 3, 6
 #: First entries of the choices of layers.
 NO_REFERENCE, EVERYTHING = "none: the first image below", "everything"
 IDLE = "Check two to six images, then press Compare."
-#: Settings in sight; all others are under Advanced.
+#: Settings that are always visible; all others are under Advanced.
 _COMMON = ("affine", "pores", "phase")
-#: Of the command line alone: a threshold is a word or a number there.
+#: Settings of the command line only; the threshold is a word or a number there.
 _HIDDEN = ("memory", "threshold", "difference")
 
 
 class CompareWidgets(Dock):
-    """Everything that is seen of the dock."""
+    """The visible parts of the Compare dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -179,8 +179,8 @@ def _is_mask(layer: Layer) -> bool:
 class LayerChecklist(QListWidget):
     """Lists the images of a viewer, in its order; those to compare are checked.
 
-    At first, the selected layers are checked, or a restored layer and the scan that it
-    was made from. From the first click on, the person decides.
+    At first, the selected layers are checked, or a restored layer and its scan. After
+    the first click, the checks are left to the user.
 
     Parameters
     ----------
@@ -201,7 +201,7 @@ class LayerChecklist(QListWidget):
         self._viewer = viewer
         self._layers: list[weakref.ref[Image]] = []
         self._is_filling = False
-        #: Whether a person has chosen.
+        #: Whether the user has changed the checks.
         self.touched = False
         self.setAccessibleName("Images to compare")
         self.setToolTip("Check two to six images of the same object.")
@@ -220,7 +220,7 @@ class LayerChecklist(QListWidget):
             events.renamed,
             viewer.layers.selection.events.changed,
         ):
-            self._connections.connect(event, self._fill_soon)
+            self._connections.connect(event, self._schedule_fill)
         self.itemChanged.connect(self._on_item)
         self.fill()
 
@@ -233,16 +233,16 @@ class LayerChecklist(QListWidget):
         ]
 
     def choose(self, *layers: Image) -> None:
-        """Check these layers and no others, as a person would."""
+        """Check these layers and no others, as if the user did."""
         self.touched = True
-        self.fill()  # one of them may have been added in this moment
+        self.fill()  # one of them may have just been added
         self._check(list(layers))
         self.chosen.emit()
 
     def fill(self) -> None:
-        """List the layers again; what is checked stays checked."""
+        """List the layers again, keeping the checks."""
         before = self.layers()
-        # As in napari's own list: the topmost layer first.
+        # As in napari's layer list: the topmost layer first.
         images = [la for la in reversed(self._viewer.layers) if is_measurable(la)]
         self._layers = [weakref.ref(layer) for layer in images]
         self._is_filling = True
@@ -260,13 +260,13 @@ class LayerChecklist(QListWidget):
         self.chosen.emit()
 
     def sizeHint(self) -> QSize:
-        """Be as high as the list is long, within limits."""
-        rows = min(max(self.count(), _LEAST_ROWS), _MOST_ROWS)
+        """Return a height for all rows, within limits."""
+        rows = min(max(self.count(), _MIN_ROWS), _MAX_ROWS)
         height = self.sizeHintForRow(0) if self.count() else 20
         return QSize(super().sizeHint().width(), rows * height + 6)
 
     def minimumSizeHint(self) -> QSize:
-        """Never show less than a few rows."""
+        """Return a height for a few rows."""
         return QSize(super().minimumSizeHint().width(), self.sizeHint().height())
 
     def _proposed(self, images: list[Image]) -> list[Image]:
@@ -296,8 +296,8 @@ class LayerChecklist(QListWidget):
     def _items(self) -> list[QListWidgetItem]:
         return [self.item(row) for row in range(self.count())]
 
-    def _fill_soon(self, _event: object = None) -> None:
-        """List again when napari's own list is at rest."""
+    def _schedule_fill(self, _event: object = None) -> None:
+        """List the layers again when napari has updated its layer list."""
         self._filling.start(0)
 
     def _on_item(self, _item: QListWidgetItem) -> None:

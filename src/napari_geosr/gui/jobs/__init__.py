@@ -32,8 +32,8 @@ from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
+from napari_geosr.jobs.job_files import foreign_files
 from napari_geosr.jobs.kinds import FIT_NETWORKS
-from napari_geosr.jobs.own_files import foreign_files
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import needs
 
@@ -82,7 +82,7 @@ class JobsDock(Dock):
     def load_steps(cls) -> Generator[Step, None, None]:
         """Import the modules for charts and loss names; read the model cards."""
         yield StageStarted(message="Reading the models")
-        catalogue.look()
+        catalogue.scan_folders()
         needs()
         load_pyqtgraph()
 
@@ -156,16 +156,16 @@ class JobsDock(Dock):
                 self.tree.insertTopLevelItem(i, item)
             _fill(item, job)
         self.tree.blockSignals(False)
-        self._say_what_to_do(bool(known))
-        there = [job for job in jobs if job.state != "missing"]
-        if not self._chosen and there:
+        self._show_hint(bool(known))
+        present = [job for job in jobs if job.state != "missing"]
+        if not self._chosen and present:
             # Choose the first running job, otherwise the newest.
-            first = next((job for job in there if job.is_alive), there[0])
+            first = next((job for job in present if job.is_alive), present[0])
             self.show_job(first.path)
         elif self.view.job is not None and str(self.view.job) not in known:
             self._on_selected()
 
-    def _say_what_to_do(self, has_jobs: bool) -> None:
+    def _show_hint(self, has_jobs: bool) -> None:
         for widget in (self.tree, self.remove_button):
             widget.setVisible(has_jobs)  # an empty table has nothing to say
         hint = NO_JOB if has_jobs else NO_JOBS
@@ -194,9 +194,9 @@ class JobsDock(Dock):
         self.remove_button.setEnabled(len(paths) == 1)
         self.message.clear()
         self.compare.set_jobs(paths)
-        gone = [job for job in map(self._missing, paths) if job is not None]
-        if gone:
-            self.message.show_message(gone[0].message, "warning")
+        missing = [job for job in map(self._missing, paths) if job is not None]
+        if missing:
+            self.message.show_message(missing[0].message, "warning")
         if not paths:
             self.view.set_job(None)
             return
@@ -229,10 +229,10 @@ class JobsDock(Dock):
             f"Delete {path} with all that it has made? This cannot be undone. A copy "
             "of its model that you use in the Restore dock stays."
         )
-        gone = self._missing(path) is not None
+        missing = self._missing(path) is not None
         if foreign := foreign_files(path):
-            text += f" What is not the job's is kept: {index.names_of(foreign)}."
-        if gone:
+            text += f" What is not the job's is kept: {index.format_names(foreign)}."
+        if missing:
             text = f"Remove it from the list? {path} no longer holds a job."
         buttons = QMessageBox.StandardButton
         answer = QMessageBox.question(
@@ -243,7 +243,7 @@ class JobsDock(Dock):
         self.message.clear()
         self.activity.start(
             "remove",
-            lambda _stop: _forget_steps(path) if gone else _remove_steps(path),
+            lambda _stop: _forget_steps(path) if missing else _remove_steps(path),
             on_error=self.message.show_error,
         )
 
@@ -257,7 +257,7 @@ class JobsDock(Dock):
         self.message.clear()
         try:
             job = JobFolder(path)
-            if not job.is_certain():
+            if not job.is_verified():
                 raise JobError(
                     f"{path} is not added: it has a config.yaml, but no job.json that "
                     "says that it is a job."

@@ -14,9 +14,9 @@ from napari_geosr import io
 from napari_geosr.core.errors import ConfigError, GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
@@ -25,7 +25,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.data_row import is_training_image
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 from napari_geosr.operations.restore import (
@@ -60,7 +60,8 @@ class JobComparison(QWidget):
         super().__init__(parent)
         self._viewer = viewer
         self._jobs: tuple[Path, ...] = ()
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
         self.button = button(
             "Compare both on thi&s slice",
             "Restore the current slice with both models, one layer each. A job that "
@@ -83,6 +84,7 @@ class JobComparison(QWidget):
         column.addWidget(self.box)
         self.button.clicked.connect(self._on_compare)
         self.box.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.button.setEnabled(not what))
         self.set_jobs(())
 
     def set_jobs(self, jobs: Sequence[Path]) -> None:
@@ -102,14 +104,14 @@ class JobComparison(QWidget):
             If there is none.
         """
         layers = self._viewer.layers
-        images: list[Any] = [la for la in layers if can_be_learned_from(la)]
+        images: list[Any] = [la for la in layers if is_training_image(la)]
         if not images:
             raise ConfigError("Open the image on which to compare the models.")
         active = layers.selection.active
         return active if active in images else images[0]
 
     def _on_compare(self) -> None:
-        if self._run is not None:
+        if self.activity.busy:
             return
         try:
             layer = self._layer()
@@ -118,35 +120,28 @@ class JobComparison(QWidget):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        place = None
+        index = None
         if volume.axes == "ZYX":
             axis = layer.ndim - 3
-            place = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
-        self.button.setEnabled(False)
-        self._run = BackgroundTask(
-            lambda stop: compare_steps(volume, place, jobs, stop),
-            owner=self,
-            on_result=lambda found: self._show(layer, found),
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
+            index = plane_on_screen(self._viewer, layer, axis, volume.shape[0])
+        self.activity.start(
+            "compare",
+            lambda stop: compare_steps(volume, index, jobs, stop),
+            lambda volumes: self._show(layer, volumes),
         )
 
-    def _on_finished(self) -> None:
-        self._run = None
-        self.button.setEnabled(True)
-
-    def _show(self, like: Image, found: list[Volume]) -> None:
+    def _show(self, source_layer: Image, volumes: list[Volume]) -> None:
         self.box.clear()
         for layer in list(self._viewer.layers):
             if layer.metadata.get(METADATA, {}).get("helper") == _HELPER:
                 remove_in_place(self._viewer, layer)
         active = self._viewer.layers.selection.active
-        source = like if like in self._viewer.layers else None
+        source = source_layer if source_layer in self._viewer.layers else None
         first, second = (
             add_image_result(
                 self._viewer, volume, source, metadata=helper_metadata(_HELPER)
             )
-            for volume in found
+            for volume in volumes
         )
         self._viewer.layers.selection.active = active
         self.box.set_pair(first, second)
@@ -156,7 +151,7 @@ class JobComparison(QWidget):
 
 def compare_steps(
     volume: Volume,
-    place: int | None,
+    index: int | None,
     jobs: Sequence[JobFolder],
     should_stop: ShouldStop,
 ) -> Generator[Step, None, list[Volume]]:
@@ -164,7 +159,7 @@ def compare_steps(
 
     Parameters
     ----------
-    place : int or None
+    index : int or None
         Index of the slice; None for a single image. A job without a model yet
         uses the slice of its last preview instead.
 
@@ -190,19 +185,19 @@ def compare_steps(
             "The previews of the two jobs show different slices. Wait until one of "
             "the jobs has finished."
         )
-    place = shown.pop() if shown else place
+    index = shown.pop() if shown else index
     region = tuple(slice(0, n) for n in volume.shape)
-    if place is not None:
-        region = (slice(place, place + 1), *region[1:])
-    found = []
+    if index is not None:
+        region = (slice(index, index + 1), *region[1:])
+    volumes = []
     for status in statuses:
-        made = previews.get(status.path)
-        if made is None:
+        result = previews.get(status.path)
+        if result is None:
             config = RestoreConfig.create(model=str(status.result))
             prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
-            made = yield from preview_steps(prepared, region, should_stop=should_stop)
-        found.append(made.replace(name=f"{volume.name} · {status.path.name}"))
-    return found
+            result = yield from preview_steps(prepared, region, should_stop=should_stop)
+        volumes.append(result.replace(name=f"{volume.name} · {status.path.name}"))
+    return volumes
 
 
 def _preview(job: JobFolder, status: JobStatus) -> Volume:
@@ -219,10 +214,10 @@ def _slice_of(preview: Volume, volume: Volume) -> int | None:
     """Index of the slice of `volume` that a preview shows, by its position."""
     if volume.axes != "ZYX" or preview.axes != "ZYX":
         return None
-    place = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
-    if not 0 <= place < volume.shape[0]:
+    index = round((preview.origin[0] - volume.origin[0]) / volume.voxel_size[0])
+    if not 0 <= index < volume.shape[0]:
         raise JobError(
             f"A preview lies outside of {volume.title}: choose the image that the job "
             "learns from."
         )
-    return place
+    return index

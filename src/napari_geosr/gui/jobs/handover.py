@@ -11,14 +11,15 @@ from qtpy.QtCore import QObject, Signal
 from qtpy.QtWidgets import QWidget
 
 from napari_geosr.core.errors import Cancelled
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs.data import jobs_folder
 from napari_geosr.jobs.handover import job_from_run_steps
-from napari_geosr.jobs.kinds import how_it_resumes
+from napari_geosr.jobs.kinds import describe_resume
 
 #: Returns what a stopped run has finished; called on the main thread.
 StoppedRunGetter = Callable[[], Any]
@@ -41,13 +42,13 @@ class RunHandover(QObject):
 
     Signals
     -------
-    said : str
+    reported : str
         What is being done, as a message for the user.
     failed : object
         The error that kept the run from becoming a job; the run has been stopped.
     """
 
-    said = Signal(str)
+    reported = Signal(str)
     failed = Signal(object)
 
     def __init__(self, activity: Activity, widget: QWidget, operation: str) -> None:
@@ -55,26 +56,28 @@ class RunHandover(QObject):
         self._activity, self._operation = activity, operation
         self._widget = weakref.ref(widget)
         self._description = ""
-        self._what = ""  # the activity's name of the run
+        self._run_name = ""  # the activity's name of the run
         self._get_stopped: StoppedRunGetter | None = None
         self._progress = (0, 0)
         self._answer: tuple[bool, Callable[[], None], Callable[[], None]] | None = None
         self._task: BackgroundTask | None = None
         self.folder = jobs_folder()
-        self.keeps_part = True
+        self.can_keep_part = True
         activity.busyChanged.connect(self._on_busy)
         if isinstance(widget, Dock):
-            self.said.connect(widget.message.show_message)
+            self.reported.connect(widget.message.show_message)
             self.failed.connect(widget.show_failure)
 
     # Called by the dock
 
-    def begin(self, what: str, description: str, get_stopped: StoppedRunGetter) -> None:
+    def begin(
+        self, run_name: str, description: str, get_stopped: StoppedRunGetter
+    ) -> None:
         """Register a run that has begun.
 
         Parameters
         ----------
-        what : str
+        run_name : str
             Its name, as `Activity.busy` gives it.
         description : str
             What it does, for messages: ``Restoring foam``.
@@ -82,7 +85,7 @@ class RunHandover(QObject):
             Called when the run was stopped: returns the input for
             `napari_geosr.jobs.handover.job_from_run_steps`.
         """
-        self._what, self._description = what, description
+        self._run_name, self._description = run_name, description
         self._get_stopped = get_stopped
         self._progress = (0, 0)
         widget = self._widget()
@@ -104,24 +107,24 @@ class RunHandover(QObject):
     @property
     def remark(self) -> str:
         """How the run continues as a job."""
-        return f"In the background it {how_it_resumes(self._operation)}."
+        return f"In the background it {describe_resume(self._operation)}."
 
     @property
     def is_running(self) -> bool:
         """Whether it is running or being turned into a job."""
-        busy = bool(self._what) and self._activity.busy == self._what
+        busy = bool(self._run_name) and self._activity.busy == self._run_name
         return busy or self._answer is not None
 
     def hand_over(
-        self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
+        self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
         """Stop the run and turn it into a job, paused unless it is to start."""
-        self._answer = (start, then, failed)
+        self._answer = (start, on_done, failed)
         if start:
-            self.said.emit("Moving the run into the background…")
+            self.reported.emit("Moving the run into the background…")
         else:
-            self.said.emit("Stopping…")
-        if self._activity.busy == self._what:
+            self.reported.emit("Stopping…")
+        if self._activity.busy == self._run_name:
             self._activity.cancel()
         else:
             self._on_busy("")
@@ -133,17 +136,17 @@ class RunHandover(QObject):
         elif self._answer is not None:  # the run has not stopped yet
             self._on_error(Cancelled("Cancelled."))
 
-    def _on_busy(self, what: str) -> None:
-        if what or self._task is not None:
+    def _on_busy(self, run_name: str) -> None:
+        if run_name or self._task is not None:
             return
         if self._answer is None:
-            self._get_stopped, self._what = None, ""  # release the voxels
+            self._get_stopped, self._run_name = None, ""  # release the voxels
             return
-        start, then, _ = self._answer
+        start, on_done, _ = self._answer
         stopped = None if self._get_stopped is None else self._get_stopped()
-        if stopped is None or not (start or self.keeps_part):
+        if stopped is None or not (start or self.can_keep_part):
             self._end()
-            then()
+            on_done()
             return
         parent, progress = self.folder, self._progress
 
@@ -155,24 +158,22 @@ class RunHandover(QObject):
         self._task = BackgroundTask(
             steps,
             owner=self,
-            on_step=self._on_step,
-            on_result=lambda _folder: self._on_made(then),
+            on_step=OperationProgress(self.reported.emit).show_step,
+            on_result=lambda _folder: self._on_made(on_done),
             on_error=self._on_error,
         )
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.said.emit(f"{step.message}…")
-
-    def _on_made(self, then: Callable[[], None]) -> None:
+    def _on_made(self, on_done: Callable[[], None]) -> None:
         self._end()
-        then()
+        on_done()
 
     def _on_error(self, error: Exception) -> None:
         failed = None if self._answer is None else self._answer[2]
         self._end()
         if isinstance(error, Cancelled):
-            self.said.emit("The run was stopped, and not moved into the background.")
+            self.reported.emit(
+                "The run was stopped, and not moved into the background."
+            )
         else:
             self.failed.emit(error)
         if failed is not None:
@@ -180,4 +181,4 @@ class RunHandover(QObject):
 
     def _end(self) -> None:
         self._answer, self._task, self._get_stopped = None, None, None
-        self._what = ""
+        self._run_name = ""

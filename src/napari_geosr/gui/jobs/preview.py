@@ -14,8 +14,8 @@ from napari_geosr import io
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
@@ -52,8 +52,8 @@ class JobPreview(QObject):
         self._path: Path | None = None
         self._name = ""
         self._sources: tuple[Path, ...] = ()
-        self._run: BackgroundTask | None = None
-        self._shown = self._wanted = -1
+        self._activity = Activity(self)
+        self._shown_step = self._requested_step = -1
         self._dismissed = False
         self._source: weakref.ref[Image] | None = None
         Connections(self).connect(viewer.layers.events.removed, self._on_removed)
@@ -65,7 +65,7 @@ class JobPreview(QObject):
         if path != self._path:
             self.remove()
         self._path, self._name, self._sources = path, name, sources
-        self._shown = self._wanted = -1
+        self._shown_step = self._requested_step = -1
         self._dismissed = False
 
     def set_source(self, layer: Image | None) -> None:
@@ -81,21 +81,20 @@ class JobPreview(QObject):
 
     def update_to(self, step: int) -> None:
         """Show the preview of `step`, unless it is shown already."""
-        self._wanted = step
+        self._requested_step = step
         if (
             self._path is None
             or self._dismissed
-            or self._run is not None
-            or step in (-1, self._shown)
+            or self._activity.busy
+            or step in (-1, self._shown_step)
         ):
             return
         path = self._path
-        self._run = BackgroundTask(
+        self._activity.start(
+            "read",
             lambda _stop: _read(path),
-            owner=self,
-            on_result=lambda volume: self._show(path, step, volume),
+            lambda volume: self._show(path, step, volume),
             on_error=lambda error: self._on_error(step, error),
-            on_finished=self._on_finished,
         )
 
     def remove(self) -> None:
@@ -106,21 +105,18 @@ class JobPreview(QObject):
             remove_in_place(self._viewer, layer)
 
     def _on_error(self, step: int, error: Exception) -> None:
-        self._shown = step  # the next one may be readable
+        self._shown_step = step  # the next one may be readable
         self.failed.emit(error)
-
-    def _on_finished(self) -> None:
-        self._run = None
 
     def _show(self, path: Path, step: int, volume: Volume) -> None:
         if path != self._path or self._dismissed:
             return
-        self._shown = step
+        self._shown_step = step
         layer = self.layer()
         if layer is not None and layer.data.shape == volume.shape:
             layer.data = volume.data
-            place = geometry(volume)
-            layer.scale, layer.translate = place["scale"], place["translate"]
+            position = geometry(volume)
+            layer.scale, layer.translate = position["scale"], position["translate"]
             return
         if layer is not None:
             remove_in_place(self._viewer, layer)
@@ -129,14 +125,14 @@ class JobPreview(QObject):
         add_result(
             self._viewer,
             volume,
-            self._like(),
+            self._source_layer(),
             name=f"{self._name} · {_HELPER}",
             metadata={METADATA: {"helper": _HELPER, "job": str(path)}},
         )
         if active is not None:
             self._viewer.layers.selection.active = active
 
-    def _like(self) -> Image | None:
+    def _source_layer(self) -> Image | None:
         """The layer that the network learns from, if it is open."""
         from napari.layers import Image
 

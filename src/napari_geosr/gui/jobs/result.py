@@ -20,10 +20,10 @@ from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,
+    alignment_with,
     is_helper,
     layer_metadata,
-    place_over,
-    series_over,
+    series_alignment_with,
 )
 from napari_geosr.gui.layers.contrast import Limits, limits_steps, set_limits
 from napari_geosr.jobs.folder import JobFolder, JobStatus
@@ -87,14 +87,14 @@ class ResultOpener(QObject):
     -------
     opened : object
         The `JobStatus`; its layers have been added.
-    said : str
+    reported : str
         Message about what was opened.
     failed : object
         The error.
     """
 
     opened = Signal(object)
-    said = Signal(str)
+    reported = Signal(str)
     failed = Signal(object)
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
@@ -110,7 +110,7 @@ class ResultOpener(QObject):
 
     def _add(self, result: JobResult) -> None:
         if result.status.operation == "measure":
-            shown = partial(self._on_shown, result.status)
+            shown = partial(self._on_opened, result.status)
             # The dock, which may have to be created first, reports unreadable files.
             open_dock(
                 self._viewer,
@@ -119,31 +119,39 @@ class ResultOpener(QObject):
             )
             return
         first, *others = result.volumes
-        like = layer_of(self._viewer, result.source)
-        over: dict[str, Any] = {}
-        if first.axes not in ("YX", "ZYX") and like is not None:
-            over = series_over(first, like) if like.ndim == len(first.axes) else {}
-        limits = None if first.holds_labels or like is not None else result.limits
+        input_layer = layer_of(self._viewer, result.source)
+        placement: dict[str, Any] = {}
+        if first.axes not in ("YX", "ZYX") and input_layer is not None:
+            placement = (
+                series_alignment_with(first, input_layer)
+                if input_layer.ndim == len(first.axes)
+                else {}
+            )
+        limits = (
+            None if first.holds_labels or input_layer is not None else result.limits
+        )
         # Otherwise napari computes limits from the first slice, in this thread.
-        look = {} if limits is None else {"contrast_limits": limits}
-        layer = add_result(self._viewer, first, like, **(over | look))
+        appearance = {} if limits is None else {"contrast_limits": limits}
+        layer = add_result(self._viewer, first, input_layer, **(placement | appearance))
         if limits is not None:
             set_limits(layer, limits)
         record = layer_metadata(first)[METADATA]
         layer.metadata[METADATA] = record | {"info": dict(first.metadata)}
         for volume in others:
-            also = {} if like is None else place_over(like)
-            add_result(self._viewer, volume, None, visible=False, **(also | over))
+            position = {} if input_layer is None else alignment_with(input_layer)
+            add_result(
+                self._viewer, volume, None, visible=False, **(position | placement)
+            )
         self._viewer.layers.selection.active = layer
-        self._on_shown(result.status, f"{layer.name!r} was opened.")
+        self._on_opened(result.status, f"{layer.name!r} was opened.")
 
-    def _on_shown(self, status: JobStatus, said: str) -> None:
+    def _on_opened(self, status: JobStatus, reported: str) -> None:
         try:
             JobFolder(status.path).set_seen()
         except GeoSRError as error:
             self.failed.emit(error)
         self.opened.emit(status)
-        self.said.emit(said)
+        self.reported.emit(reported)
 
 
 def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | None:
@@ -154,8 +162,8 @@ def layer_of(viewer: napari.viewer.Viewer, source: JobSource | None) -> Layer | 
 
     for layer in viewer.layers:
         if isinstance(layer, Image) and not is_helper(layer) and _shows(layer, source):
-            found: Layer = layer
-            return found
+            match: Layer = layer
+            return match
     return None
 
 

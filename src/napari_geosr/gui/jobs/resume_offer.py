@@ -9,11 +9,11 @@ from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.offer import JobOffer
-from napari_geosr.gui.jobs.words import how_far
+from napari_geosr.gui.jobs.words import format_progress
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.kinds import how_it_resumes
+from napari_geosr.jobs.kinds import describe_resume
 
 
 class ResumeOffer(JobOffer):
@@ -59,11 +59,13 @@ class ResumeOffer(JobOffer):
         if not stopped:
             return
         job = self._job = stopped[0]
-        how = "was interrupted" if job.state == "interrupted" else "is paused"
-        far = how_far(job.operation, job.done, job.total) if job.total else ""
-        at = f" at {far}" if far else ""
-        on = how_it_resumes(job.operation, job.path)
-        self.label.setText(f"{job.name} {how}{at}; it {on}.")
+        state = "was interrupted" if job.state == "interrupted" else "is paused"
+        progress = (
+            format_progress(job.operation, job.done, job.total) if job.total else ""
+        )
+        position = f" at {progress}" if progress else ""
+        resumption = describe_resume(job.operation, job.path)
+        self.label.setText(f"{job.name} {state}{position}; it {resumption}.")
         self.setVisible(True)
 
     def _on_resume(self) -> None:

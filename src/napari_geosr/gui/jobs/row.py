@@ -20,7 +20,7 @@ from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import small_button
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus
-from napari_geosr.jobs.kinds import how_it_resumes
+from napari_geosr.jobs.kinds import describe_resume
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -56,9 +56,9 @@ class JobRow(JobOffer):
         self._source: Path | None = None
         self._job: Path | None = None
         self._status: JobStatus | None = None
-        self._found_for: Path | None = None
+        self._searched_source: Path | None = None
         self._finding = Activity(self)
-        self._finding.idle.connect(self._find_again)
+        self._finding.idle.connect(self._find_for_new_source)
         self.opener = ResultOpener(viewer, self)
         self.button = QPushButton()
         self._name_button(*_RESUME)
@@ -71,12 +71,12 @@ class JobRow(JobOffer):
         self.add_buttons(self.button, self.jobs_button, self.later_button)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._poll)
         self.button.clicked.connect(self._on_button)
         self.jobs_button.clicked.connect(self._on_jobs)
         self.later_button.clicked.connect(self._on_later)
         self.opener.opened.connect(lambda _status: self._show(None))
-        self.opener.said.connect(lambda text: dock.message.show_message(text, "ok"))
+        self.opener.reported.connect(lambda text: dock.message.show_message(text, "ok"))
         self.opener.failed.connect(dock.show_failure)
         self.find()
 
@@ -96,32 +96,32 @@ class JobRow(JobOffer):
         source, operation = self._source, self._operation
         if self._finding.busy:
             return  # searched again afterwards if the scan has changed
-        self._found_for = source
+        self._searched_source = source
         self._finding.start(
-            "find", lambda _stop: find_steps(operation, source), self._on_found
+            "find", lambda _stop: find_steps(operation, source), self._on_job_found
         )
 
-    def _on_found(self, status: JobStatus | None) -> None:
-        if self._found_for == self._source:
+    def _on_job_found(self, status: JobStatus | None) -> None:
+        if self._searched_source == self._source:
             self._show(None if status is None else status.path)
 
-    def _find_again(self) -> None:
-        if self._found_for != self._source:
+    def _find_for_new_source(self) -> None:
+        if self._searched_source != self._source:
             self.find()
 
     def _show(self, job: Path | None) -> None:
         self._job, self._status = job, None
         self._timer.stop()
-        self._look()
+        self._poll()
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         status = None if self._job is None else _status_of(self._job)
         self._status = status
         offered = status is not None and is_offered(status)
         self.setVisible(offered)
         if status is None or not offered:
             return
-        self.label.setText(sentence(status))
+        self.label.setText(status_text(status))
         self._name_button(*(_SHOW if status.state == "done" else _RESUME))
         self.button.setVisible(not status.is_alive)
         if status.is_alive:
@@ -141,7 +141,7 @@ class JobRow(JobOffer):
             self.opener.open(status.path)
             return
         self.resume(status.path)
-        self._look()
+        self._poll()
 
     def _on_jobs(self) -> None:
         job = self._job
@@ -166,19 +166,22 @@ def is_offered(status: JobStatus) -> bool:
     return not status.seen and (status.can_resume or status.state == "done")
 
 
-def sentence(status: JobStatus) -> str:
+def status_text(status: JobStatus) -> str:
     """What a job is doing, or which action it allows."""
     name = status.name
-    at = f" at {100 * status.done // status.total} %" if status.total else ""
-    on = how_it_resumes(status.operation, status.path) if status.can_resume else ""
+    position = f" at {100 * status.done // status.total} %" if status.total else ""
+    resumption = (
+        describe_resume(status.operation, status.path) if status.can_resume else ""
+    )
+    running = f"{name} is running in the background{position.replace(' at', ':')}."
     return {
         "queued": f"{name} is waiting to run in the background.",
-        "running": f"{name} is running in the background{at.replace(' at', ':')}.",
-        "finishing": f"{name} is running in the background{at.replace(' at', ':')}.",
-        "paused": f"{name} is paused{at}; it {on}.",
-        "cancelled": f"{name} was stopped{at}; it {on}.",
-        "interrupted": f"{name} was interrupted{at}; it {on}.",
-        "failed": f"{name} failed{at}: {status.message}",
+        "running": running,
+        "finishing": running,
+        "paused": f"{name} is paused{position}; it {resumption}.",
+        "cancelled": f"{name} was stopped{position}; it {resumption}.",
+        "interrupted": f"{name} was interrupted{position}; it {resumption}.",
+        "failed": f"{name} failed{position}: {status.message}",
         "done": f"{name} was finished in the background.",
     }.get(status.state, name)
 
@@ -188,16 +191,16 @@ def find_steps(
 ) -> Generator[Step, None, JobStatus | None]:
     """Find the job that a dock offers, preferring one for the file `source`."""
     yield from ()
-    wanted = None if source is None else source.resolve()
-    found = [
+    resolved = None if source is None else source.resolve()
+    offered = [
         status
         for status in index.list_jobs()
         if status.operation == operation and is_offered(status)
     ]
-    for status in found:
-        if wanted is not None and _source_of(status) == wanted:
+    for status in offered:
+        if resolved is not None and _source_of(status) == resolved:
             return status
-    return found[0] if found else None
+    return offered[0] if offered else None
 
 
 def _source_of(status: JobStatus) -> Path | None:

@@ -22,7 +22,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.jobs import local
 from napari_geosr.jobs.data import (
-    is_its_file,
+    equals_file,
     new_folder,
     removed_on_failure,
     write_into_job,
@@ -60,7 +60,7 @@ class TrainingPlan:
         Raises
         ------
         ConfigError
-            With one sentence.
+            With a one-sentence message.
         """
         return config_class(self.method).create(**(dict(self.settings) | dict(paths)))
 
@@ -72,7 +72,7 @@ class TrainingPlan:
         Raises
         ------
         ConfigError, VolumeError
-            With one sentence.
+            With a one-sentence message.
         """
         training = self.training(
             {
@@ -90,7 +90,7 @@ class TrainingPlan:
             role: [part for part in parts if isinstance(part, Volume)]
             for role, parts in self.data.items()
         }
-        check_contents({role: found for role, found in layers.items() if found})
+        check_contents({role: volumes for role, volumes in layers.items() if volumes})
         if layers.get("source") and len(layers["source"]) == len(self.data["source"]):
             check_slices(training, layers["source"])
 
@@ -134,7 +134,7 @@ def start_steps(
             folder,
             train_job.to_values(),
             name=train_job.training.name,
-            is_mine=True,
+            allow_existing=True,
         )
     local.start(job)
     return job.path
@@ -188,7 +188,7 @@ def _on_disk(
         role: [_file_of(part, should_stop) for part in parts]
         for role, parts in plan.data.items()
     }
-    if edge is not None and any(None in found for found in files.values()):
+    if edge is not None and any(None in role_files for role_files in files.values()):
         data = _boxes(plan.data, edge)
         files = {
             role: [part if isinstance(part, Path) else None for part in parts]
@@ -206,8 +206,8 @@ def _on_disk(
                 path = folder / f"{role}_{i + 1}" / f"{name}.ome.zarr"
                 files[role][i] = write_into_job(part, path, should_stop)
     return {
-        role: tuple(path for path in found if path is not None)
-        for role, found in files.items()
+        role: tuple(path for path in role_files if path is not None)
+        for role, role_files in files.items()
     }
 
 
@@ -215,7 +215,7 @@ def _file_of(part: Path | Volume, should_stop: ShouldStop) -> Path | None:
     """The file from which a part can be read, or None."""
     if isinstance(part, Path):
         return part
-    return part.source if is_its_file(part, should_stop) else None
+    return part.source if equals_file(part, should_stop) else None
 
 
 def _boxes(data: Data, edge: int) -> Data:

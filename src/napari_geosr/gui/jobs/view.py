@@ -27,9 +27,9 @@ from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.jobs import local
 from napari_geosr.jobs.folder import JobStatus
-from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_word
+from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, result_kind
 from napari_geosr.jobs.settings import change_training
-from napari_geosr.operations.train.card_summary import figures_of
+from napari_geosr.operations.train.card_summary import summarise_card
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 NO_JOB = "Choose a job above to see its curves."
 #: Milliseconds between two reads of the folder, and while there is more to read.
-_PAUSE, _BREATH = 500, 15
+_PAUSE, _SHORT_PAUSE = 500, 15
 
 
 class JobView(JobWidgets):
@@ -71,7 +71,7 @@ class JobView(JobWidgets):
         self._others: list[JobWatch] = []
         self._drawn: tuple[int, ...] = ()
         self._state = ""
-        self._warned = 0
+        self._n_warnings = 0
         self.line = "", 0, 0
         self.hint = NO_JOB  # shown while there is no job
         self.preview = JobPreview(viewer, self)
@@ -79,19 +79,19 @@ class JobView(JobWidgets):
         self.opener = ResultOpener(viewer, self)
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._poll)
         self._connect()
         self._show_nothing()
 
     def _connect(self) -> None:
-        self.pause_button.clicked.connect(lambda: self._ask("pause"))
-        self.finish_button.clicked.connect(lambda: self._ask("finish"))
+        self.pause_button.clicked.connect(lambda: self._request("pause"))
+        self.finish_button.clicked.connect(lambda: self._request("finish"))
         self.resume_button.clicked.connect(self.resume)
-        self.resume_with.chosen.connect(self._go_on)
+        self.resume_with.chosen.connect(self._resume)
         self.resume_with.failed.connect(self.message.show_error)
         self.use_button.clicked.connect(self._on_use)
         self.show_button.clicked.connect(self._on_show_result)
-        self.opener.said.connect(lambda text: self.message.show_message(text, "ok"))
+        self.opener.reported.connect(lambda text: self.message.show_message(text, "ok"))
         self.opener.failed.connect(self.message.show_error)
         self.tune_button.clicked.connect(self._on_tune)
         self.show_preview.toggled.connect(self._on_show_preview)
@@ -134,25 +134,25 @@ class JobView(JobWidgets):
         self._others = _watches(others)
         self._drawn = ()
         if path is not None and path == self.job:
-            self._look()
+            self._poll()
             return
         self._timer.stop()
         self.preview.remove()
         self.message.clear()
         self._watch, self._state = None, ""
         self.resume_with.set_job(None)
-        found = [] if path is None else _watches([path])
-        if not found:
+        watches = [] if path is None else _watches([path])
+        if not watches:
             self._show_nothing()
             return
-        self._watch = found[0]
+        self._watch = watches[0]
         folder = self._watch.folder
         self.resume_with.set_job(folder)
         self.preview.set_source(source)
         self._attach_preview()
         self.folder_label.setText(str(folder.path))
         self.folder_label.setToolTip(str(folder.path))
-        self._look()
+        self._poll()
 
     def _attach_preview(self) -> None:
         assert self._watch is not None
@@ -180,13 +180,13 @@ class JobView(JobWidgets):
 
     def resume(self) -> None:
         """Resume the job with its settings."""
-        self._go_on({})
+        self._resume({})
 
-    def _go_on(self, changes: AnyMapping) -> None:
+    def _resume(self, changes: AnyMapping) -> None:
         """Resume the job from its last checkpoint, with changed settings."""
         if self._watch is None:
             return
-        self._watch.forget_wish()
+        self._watch.withdraw_request()
         self.message.clear()
         try:
             if changes:
@@ -196,17 +196,17 @@ class JobView(JobWidgets):
             self.message.show_error(error)
         else:
             self.resume_with.set_open(False)
-        self._look()
+        self._poll()
 
-    def _ask(self, what: str) -> None:
+    def _request(self, what: str) -> None:
         if self._watch is None:
             return
         try:
-            self._watch.ask(what)
+            self._watch.request(what)
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self._look()
+        self._poll()
 
     def _on_use(self) -> None:
         if self._watch is not None and self._watch.status.result is not None:
@@ -235,15 +235,15 @@ class JobView(JobWidgets):
 
     # Updates
 
-    def _look(self) -> None:
+    def _poll(self) -> None:
         """Read new events; report a missing folder once."""
         watch = self._watch
         if watch is None:
             return
         try:
             more = watch.read()
-            for other in self._others:
-                more = other.read(0.005) or more
+            for other_watch in self._others:
+                more = other_watch.read(0.005) or more
         except GeoSRError as error:
             self.message.show_error(error)
             self._watch = None
@@ -251,11 +251,11 @@ class JobView(JobWidgets):
             return
         if more and self._state:
             # Draw only once all is read; read in short turns to keep napari usable.
-            self._timer.start(_BREATH)
+            self._timer.start(_SHORT_PAUSE)
             return
         self._show()
         if more:
-            self._timer.start(_BREATH)
+            self._timer.start(_SHORT_PAUSE)
             return
         if self.show_preview.isChecked():
             self.preview.update_to(watch.preview_step)
@@ -272,7 +272,7 @@ class JobView(JobWidgets):
             button.setEnabled(False)
         self.resume_with.setVisible(False)
         self.show_preview.setEnabled(False)
-        self._tell("", 0, 0)
+        self._report_progress("", 0, 0)
         self._fit_to_kind(None)
         self.folder_button.setEnabled(False)
 
@@ -283,20 +283,20 @@ class JobView(JobWidgets):
         self.title.setText(f"{status.name} ({status.method})")
         done, total = steps_of(watch)
         self.state_label.setText(state_text(watch))
-        self._tell(line_text(watch), done, max(total, 1))
+        self._report_progress(line_text(watch), done, max(total, 1))
         self._show_curves(watch, total)
-        waiting = watch.wish != ""
+        is_requested = watch.pending_request != ""
         fits = status.operation in FIT_NETWORKS
         self._fit_to_kind(status.operation)
         in_steps = fits and status.state in ("queued", "running")
-        self.pause_button.setEnabled(status.is_alive and not waiting)
+        self.pause_button.setEnabled(status.is_alive and not is_requested)
         self.finish_button.setEnabled(
-            in_steps and not waiting and status.state == "running" and done > 0
+            in_steps and not is_requested and status.state == "running" and done > 0
         )
-        waits = status.state == "queued" and not status.pid
-        can_go_on = status.can_resume or waits
-        self.resume_button.setEnabled(can_go_on)
-        self.resume_with.setVisible(can_go_on and status.operation in MAKE_MODELS)
+        is_waiting = status.state == "queued" and not status.pid
+        can_start = status.can_resume or is_waiting
+        self.resume_button.setEnabled(can_start)
+        self.resume_with.setVisible(can_start and status.operation in MAKE_MODELS)
         has_result = status.state == "done" and status.result is not None
         has_model = has_result and status.operation in MAKE_MODELS
         self.use_button.setEnabled(has_model)
@@ -309,14 +309,14 @@ class JobView(JobWidgets):
             closing.watch(status.path, self)
         if status.state != self._state:
             self._on_state(status.state)
-        elif len(watch.warnings) > self._warned:
-            self._say()
+        elif len(watch.warnings) > self._n_warnings:
+            self._show_message()
         elif has_result:
             return
         else:
             self.figures.setText(figures_text(watch))
 
-    def _tell(self, text: str, done: int, total: int) -> None:
+    def _report_progress(self, text: str, done: int, total: int) -> None:
         self.line = text, done, total
         self.progressed.emit(text, done, total)
 
@@ -324,23 +324,23 @@ class JobView(JobWidgets):
         self._state = state
         watch = self._watch
         assert watch is not None
-        self._say()
+        self._show_message()
         result = watch.status.result if state == "done" else None
         if result is not None and watch.status.operation in MAKE_MODELS:
-            self.figures.setText(figures_of(result))
+            self.figures.setText(summarise_card(result))
         elif result is not None:
-            word = result_word(watch.status.operation)
-            where = result.relative_to(watch.status.path)
-            self.figures.setText(f"The {word} is {where} in the job's folder.")
+            word = result_kind(watch.status.operation)
+            relative_path = result.relative_to(watch.status.path)
+            self.figures.setText(f"The {word} is {relative_path} in the job's folder.")
         else:
             self.figures.setText(figures_text(watch))
         self.stateChanged.emit(state)
 
-    def _say(self) -> None:
+    def _show_message(self) -> None:
         """Show why the job failed, otherwise its warnings so far."""
         watch = self._watch
         assert watch is not None
-        self._warned = len(watch.warnings)
+        self._n_warnings = len(watch.warnings)
         if self._state in ("failed", "unreadable"):
             self.message.show_message(watch.status.message, "error")
         elif watch.warnings:
@@ -357,16 +357,18 @@ class JobView(JobWidgets):
         if points == self._drawn:
             return
         self._drawn = points
-        longest = max([total, *(steps_of(other)[1] for other in self._others)])
+        longest = max(
+            [total, *(steps_of(other_watch)[1] for other_watch in self._others)]
+        )
         self.plot.set_lines(curves_of(watch, self._others), longest)
 
 
 def _watches(paths: Sequence[Path]) -> list[JobWatch]:
     """Watches of the jobs that still exist."""
-    found = []
+    watches = []
     for path in paths:
         try:
-            found.append(JobWatch(path))
+            watches.append(JobWatch(path))
         except GeoSRError:
             continue
-    return found
+    return watches

@@ -12,10 +12,10 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.jobs.folder import JobFolder, JobStatus
 
 #: Bytes of events read at a time: a few hundred lines.
-BITE = 2**16
+CHUNK_BYTES = 2**16
 #: States in which a request is still pending. After ``finish`` the model is being
 #: judged, which can itself be cancelled.
-_WISHES = ("queued", "running", "finishing")
+_PENDING_STATES = ("queued", "running", "finishing")
 
 
 @dataclass
@@ -59,26 +59,26 @@ class JobWatch:
         self.warnings: list[str] = []
         self.stage = ""
         self._offset = 0
-        self._wish = ""
+        self._pending_request = ""
         self.status: JobStatus = self.folder.status()
 
-    def read(self, longest: float = 0.02) -> bool:
-        """Read events for about `longest` seconds; return whether there are more."""
-        deadline = time.monotonic() + longest
+    def read(self, max_seconds: float = 0.02) -> bool:
+        """Read events for about `max_seconds`; return whether there are more."""
+        deadline = time.monotonic() + max_seconds
         while True:
-            events, offset = self.folder.events(self._offset, BITE)
+            events, offset = self.folder.events(self._offset, CHUNK_BYTES)
             if offset == self._offset:
                 break
             self._offset = offset
             for event in events:
-                self._note(event)
+                self._apply_event(event)
             if time.monotonic() > deadline:
                 return True
         self.status = self.folder.status()
-        self._insist()
+        self._repeat_request()
         return False
 
-    def _note(self, event: AnyDict) -> None:
+    def _apply_event(self, event: AnyDict) -> None:
         kind = event.get("event")
         if kind == "progress":
             self.progress = event
@@ -96,25 +96,27 @@ class JobWatch:
     # Requests by the user
 
     @property
-    def wish(self) -> str:
+    def pending_request(self) -> str:
         """The pending request."""
-        return self._wish
+        return self._pending_request
 
-    def ask(self, what: Any) -> None:
+    def request(self, what: Any) -> None:
         """Ask for ``"pause"``, ``"finish"`` or ``"cancel"``."""
-        self._wish = what
+        self._pending_request = what
         self.folder.request(what)
 
-    def forget_wish(self) -> None:
+    def withdraw_request(self) -> None:
         """Withdraw the request."""
-        self._wish = ""
+        self._pending_request = ""
 
-    def _insist(self) -> None:
+    def _repeat_request(self) -> None:
         """Repeat the request if a job that had only just started missed it."""
-        if not self._wish:
+        if not self._pending_request:
             return
         state = self.status.state
-        if state not in _WISHES or (state == "finishing" and self._wish == "finish"):
-            self._wish = ""
-        elif not self.folder.requested() and self.status.state == "running":
-            self.folder.request(self._wish)  # type: ignore[arg-type]
+        if state not in _PENDING_STATES or (
+            state == "finishing" and self._pending_request == "finish"
+        ):
+            self._pending_request = ""
+        elif not self.folder.pending_request() and self.status.state == "running":
+            self.folder.request(self._pending_request)  # type: ignore[arg-type]

@@ -16,11 +16,16 @@ from qtpy.QtWidgets import (
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.loss_plot import LossPlot
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import Section, button, small_button, text_label
+from napari_geosr.gui.kit.widgets import (
+    ElidedLabel,
+    Section,
+    button,
+    small_button,
+    text_label,
+)
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS, MAKE_MODELS, read_job
 from napari_geosr.jobs.settings import CHANGEABLE
@@ -74,7 +79,7 @@ class JobWidgets(QWidget):
         self.show_preview.setChecked(True)
         self.show_preview.setAccessibleName("Show preview")
         self.show_preview.setToolTip(
-            "Show one slice as the network restores it now, in a layer of its own "
+            "Show the network's current result for one slice in a separate layer "
             "(Alt+Shift+V)."
         )
         self.show_preview.setShortcut("Alt+Shift+V")

@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from napari_geosr.core.config import format_bytes
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.kit.loss_plot import Line
-from napari_geosr.gui.kit.words import duration
-from napari_geosr.jobs.kinds import FIT_NETWORKS, how_it_resumes
+from napari_geosr.gui.kit.words import format_duration
+from napari_geosr.jobs.kinds import FIT_NETWORKS, describe_resume
 from napari_geosr.operations.train import loss_title
 
 VALIDATION = "validation"
 #: Progress units of jobs that fit no network; others count rows and iterations.
 _UNITS = {"restore": "tiles", "study projections": "cells"}
-_ASKED = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
+_REQUEST_TEXTS = {"pause": "Pausing…", "finish": "Stopping…", "cancel": "Stopping…"}
 
 
 def state_text(watch: JobWatch) -> str:
@@ -22,33 +22,34 @@ def state_text(watch: JobWatch) -> str:
     status = watch.status
     done, total = steps_of(watch)
     fits = status.operation in FIT_NETWORKS
-    at = f" at {how_far(status.operation, done, total)}" if total else ""
-    if watch.wish and status.is_alive:
-        return _ASKED[watch.wish]
+    position = f" at {format_progress(status.operation, done, total)}" if total else ""
+    if watch.pending_request and status.is_alive:
+        return _REQUEST_TEXTS[watch.pending_request]
     if status.state == "running":
         if not total:
             return f"{watch.stage or 'Starting'}…"
         if not fits:
-            what = watch.progress.get("what") if watch.progress else ""
-            far = how_far(status.operation, done, total)
-            return f"{watch.stage}… {f'{what}, ' if what else ''}{far} done."
+            activity = watch.progress.get("what") if watch.progress else ""
+            progress_text = format_progress(status.operation, done, total)
+            prefix = f"{activity}, " if activity else ""
+            return f"{watch.stage}… {prefix}{progress_text} done."
         return f"Training: step {done} of {total} ({100 * done // total} %)"
-    how = ""
+    resumption = ""
     if status.can_resume:
-        how = how_it_resumes(status.operation, status.path)
+        resumption = describe_resume(status.operation, status.path)
     return {
         "queued": "Waiting for other jobs, or starting…",
         "finishing": f"{status.message or 'Validating the model'}…",
-        "paused": f"Paused{at}; it {how}.",
-        "cancelled": f"Stopped{at}; it {how}.",
-        "interrupted": f"Interrupted{at}; it {how}.",
-        "failed": f"Failed{at}.",
+        "paused": f"Paused{position}; it {resumption}.",
+        "cancelled": f"Stopped{position}; it {resumption}.",
+        "interrupted": f"Interrupted{position}; it {resumption}.",
+        "failed": f"Failed{position}.",
         "unreadable": "The job cannot be read.",
         "done": f"Done after {done} steps." if fits else "Done.",
     }[status.state]
 
 
-def how_far(operation: str, done: int, total: int) -> str:
+def format_progress(operation: str, done: int, total: int) -> str:
     """Progress of a job in its unit, otherwise in per cent."""
     if operation in FIT_NETWORKS:
         return f"step {done} of {total}"
@@ -64,7 +65,7 @@ def figures_text(watch: JobWatch) -> str:
         return ""
     parts = []
     if watch.status.state == "running" and progress.get("seconds_left"):
-        parts.append(f"{duration(float(progress['seconds_left']))} left")
+        parts.append(f"{format_duration(float(progress['seconds_left']))} left")
     if progress.get("memory"):
         parts.append(f"{format_bytes(progress['memory'])} of memory")
     if progress.get("images_per_second"):
@@ -74,11 +75,11 @@ def figures_text(watch: JobWatch) -> str:
 
 def line_text(watch: JobWatch) -> str:
     """One line for an action bar: the job, its current activity and the time left."""
-    left = watch.progress.get("seconds_left") if watch.progress else None
+    seconds = watch.progress.get("seconds_left") if watch.progress else None
     text = f"{watch.status.name}: {state_text(watch)}"
-    if watch.status.state != "running" or left is None:
+    if watch.status.state != "running" or seconds is None:
         return text
-    return f"{text}, {duration(float(left))} left"
+    return f"{text}, {format_duration(float(seconds))} seconds"
 
 
 def steps_of(watch: JobWatch) -> tuple[int, int]:

@@ -15,19 +15,18 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import progress_bar
+from napari_geosr.gui.kit.widgets import ElidedLabel, progress_bar
 
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
 #: Maximum share of a dock's height for a message; longer messages scroll.
-_MOST_OF_DOCK = 0.35
+_MAX_SHARE_OF_DOCK = 0.35
 #: napari frames only disabled buttons, which makes them taller than others.
 _STYLE = "QPushButton:enabled { border: 1px solid transparent; }"
 #: Width in pixels at which a message is wrapped before the dock is laid out.
-_LEAST_WIDTH = 200
+_MIN_WRAP_WIDTH = 200
 
 
 class ActionBar(QWidget):
@@ -169,8 +168,8 @@ class MessagePane(QScrollArea):
         # Otherwise the sizes cached for the last message are only dropped later.
         for known in (self._message.layout(), layout):
             known.invalidate()
-        wanted = layout.totalHeightForWidth(max(self.width(), _LEAST_WIDTH))
-        most = max(48, round(_MOST_OF_DOCK * dock.height()))
+        wanted = layout.totalHeightForWidth(max(self.width(), _MIN_WRAP_WIDTH))
+        most = max(48, round(_MAX_SHARE_OF_DOCK * dock.height()))
         # A momentary scroll bar would wrap the text into one more line.
         bar = Qt.ScrollBarPolicy
         self.setVerticalScrollBarPolicy(

@@ -25,8 +25,8 @@ class Activity(QObject):
     """Runs at most one operation at a time for its owner; the latest request wins.
 
     The base class runs what is passed to `start`. A subclass that starts operations
-    by itself keeps the user's requests in `_wishes` and overrides `_start_next`,
-    which is called when nothing runs and something may have changed.
+    by itself keeps the user's requests in `_requests` and overrides `_start_next`,
+    which is called while nothing runs and something may have changed.
 
     Signals
     -------
@@ -49,16 +49,16 @@ class Activity(QObject):
     idle = Signal()
 
     #: Milliseconds from the last change of a setting to the resulting operation.
-    _debounce: ClassVar[int] = 0
+    _debounce_ms: ClassVar[int] = 0
     #: Milliseconds from the end of an operation to the next one.
-    _rest: ClassVar[int] = 0
+    _pause_ms: ClassVar[int] = 0
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._busy = ""
         self._task: BackgroundTask | None = None
         self._began = 0.0
-        self._wishes: set[str] = set()
+        self._requests: set[str] = set()
         self._attempted_key: Key | None = None
         self._failed_key: Key | None = None
         self._timer = QTimer(self)
@@ -117,45 +117,45 @@ class Activity(QObject):
         self._busy = what
         self.busyChanged.emit(what)
 
-    def cancel(self, *, keep_wishes: bool = False) -> None:
+    def cancel(self, *, keep_requests: bool = False) -> None:
         """Stop at the next step; finished parts are kept.
 
         Parameters
         ----------
-        keep_wishes : bool
+        keep_requests : bool
             Start requested operations again.
         """
-        if not keep_wishes:
-            self._wishes &= {PREVIEW}
+        if not keep_requests:
+            self._requests &= {PREVIEW}
             self._failed_key = self._attempted_key
         if self._task is not None:
             self._task.cancel()
 
     # Requests
 
-    def _wish(self, what: str) -> None:
+    def _request_operation(self, what: str) -> None:
         """Start an operation as soon as possible, even if it failed before."""
-        self._wishes.add(what)
+        self._requests.add(what)
         self._failed_key = None
         self._timer.start(0)
 
-    def _changed(self) -> None:
+    def _restart_later(self) -> None:
         """Start over once nothing has changed for a while."""
         self._failed_key = None
-        self._timer.start(self._debounce)
+        self._timer.start(self._debounce_ms)
 
     # Sequence of operations
 
     def _advance(self) -> None:
         if self._busy:
-            self._look_again()
+            self._cancel_if_outdated()
             return
         try:
             self._start_next()
         except GeoSRError as error:
             self._on_error(error)
 
-    def _look_again(self) -> None:
+    def _cancel_if_outdated(self) -> None:
         """Cancel the running operation if it is no longer needed."""
 
     def _start_next(self) -> None:
@@ -172,7 +172,7 @@ class Activity(QObject):
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
             return
-        self._wishes.clear()
+        self._requests.clear()
         self._failed_key = self._attempted_key
         self.failed.emit(error)
 
@@ -181,4 +181,4 @@ class Activity(QObject):
         self.busyChanged.emit("")
         self.idle.emit()
         if not self._busy:
-            self._timer.start(self._rest)
+            self._timer.start(self._pause_ms)

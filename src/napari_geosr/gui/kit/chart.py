@@ -18,7 +18,7 @@ from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt
 from qtpy.QtGui import QColor, QPainter, QPen, QPixmap
 from qtpy.QtWidgets import QGridLayout, QLabel, QSizePolicy, QVBoxLayout, QWidget
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.widgets import ElidedLabel
 
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
@@ -34,11 +34,11 @@ _COLORS = (
 _KEY_WIDTH = 20
 #: Minimum gap between two axis labels, in pixels.
 _LABEL_GAP = 6
-#: Pixels by which labels may extend beyond the ends of an axis: effectively unlimited.
-_OVER_ENDS = 1000
+#: Pixels by which labels may extend beyond the ends of an axis: practically unlimited.
+_LABEL_OVERHANG = 1000
 #: Space for ticks, and below their labels, in pixels.
-_BELOW = 8
-_RESTYLED = (
+_TICK_SPACE = 8
+_RESTYLING_EVENTS = (
     QEvent.Type.PaletteChange,
     QEvent.Type.StyleChange,
     QEvent.Type.FontChange,
@@ -57,12 +57,12 @@ def _load_in_thread() -> None:
     threading.Thread(target=load_pyqtgraph, name="load pyqtgraph", daemon=True).start()
 
 
-def linear_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
-    """Round numbers between `low` and `high`, about `wanted` of them."""
+def linear_ticks(low: float, high: float, count: int = 4) -> list[float]:
+    """Round numbers between `low` and `high`, about `count` of them."""
     span = high - low
     if not span > 0:
         return [low]
-    rough = span / wanted
+    rough = span / count
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(m * power for m in (1, 2, 5, 10) if m * power >= rough * 0.999)
     first = math.ceil(low / step - 1e-9)
@@ -70,10 +70,10 @@ def linear_ticks(low: float, high: float, wanted: int = 4) -> list[float]:
     return [round(i * step, 12) for i in range(first, last + 1)]
 
 
-def log_ticks(low: float, high: float, most: int = 5) -> list[float]:
+def log_ticks(low: float, high: float, max_count: int = 5) -> list[float]:
     """Powers of ten between `low` and `high`, both greater than zero."""
     first, last = math.ceil(math.log10(low) - 1e-9), math.floor(math.log10(high) + 1e-9)
-    stride = max(1, math.ceil((last - first + 1) / most))
+    stride = max(1, math.ceil((last - first + 1) / max_count))
     return [10.0**power for power in range(first, last + 1, stride)]
 
 
@@ -182,7 +182,7 @@ class Chart(QWidget):
         self._height = height
         self._plot: Any = None
         self._is_drawn = False
-        self._drawn_in: QColor | None = None
+        self._drawn_color: QColor | None = None
         self._empty = QLabel(empty_text)
         self._empty.setWordWrap(True)
         self._empty.setAlignment(Qt.AlignmentFlag.AlignCenter)
@@ -245,7 +245,7 @@ class Chart(QWidget):
         plot.getViewBox().sigResized.connect(self._on_plot_resized)
         for side in ("left", "bottom"):
             plot.getAxis(side).setStyle(
-                tickLength=3, tickTextOffset=2, hideOverlappingLabels=_OVER_ENDS
+                tickLength=3, tickTextOffset=2, hideOverlappingLabels=_LABEL_OVERHANG
             )
         return plot
 
@@ -256,7 +256,7 @@ class Chart(QWidget):
 
     def refresh(self) -> None:
         """Redraw after a change of the data or colours."""
-        self._drawn_in = self.text_color
+        self._drawn_color = self.text_color
         self.setAccessibleDescription(self._describe())
         is_empty = self._is_empty()
         self._is_drawn = False
@@ -295,7 +295,7 @@ class Chart(QWidget):
         order = list(range(len(labels)))
         if ends_first and order:
             order = list(dict.fromkeys([0, order[-1], *order]))
-        taken: list[tuple[float, float]] = []
+        occupied: list[tuple[float, float]] = []
         shown: set[int] = set()
         for i in order:
             width = metrics.horizontalAdvance(labels[i][1])
@@ -303,22 +303,24 @@ class Chart(QWidget):
             start, stop = middle - width / 2, middle + width / 2
             if all(
                 start >= right + _LABEL_GAP or stop <= left - _LABEL_GAP
-                for left, right in taken
+                for left, right in occupied
             ):
-                taken.append((start, stop))
+                occupied.append((start, stop))
                 shown.add(i)
         axis.setTicks(
             [[(x, text if i in shown else "") for i, (x, text) in enumerate(labels)]]
         )
         self._style(axis)
-        axis.setHeight(metrics.height() + _BELOW)
+        axis.setHeight(metrics.height() + _TICK_SPACE)
 
-    def _label_left(self, labels: Sequence[tuple[float, str]], least: str = "") -> None:
-        """Label the vertical axis; it is at least as wide as the text `least`."""
+    def _label_left(
+        self, labels: Sequence[tuple[float, str]], widest: str = ""
+    ) -> None:
+        """Label the vertical axis; it is at least as wide as the text `widest`."""
         axis, metrics = self.plot.getAxis("left"), self.fontMetrics()
         axis.setTicks([list(labels)])
         self._style(axis)
-        texts = [least, *(text for _, text in labels)]
+        texts = [widest, *(text for _, text in labels)]
         axis.setWidth(max(metrics.horizontalAdvance(text) for text in texts) + 8)
 
     def _style(self, axis: Any) -> None:
@@ -340,7 +342,7 @@ class Chart(QWidget):
     def changeEvent(self, event: QEvent) -> None:
         """Redraw with the colours and font of a new theme."""
         super().changeEvent(event)
-        if self._is_made and event.type() in _RESTYLED:
+        if self._is_made and event.type() in _RESTYLING_EVENTS:
             if event.type() == QEvent.Type.FontChange:
                 self._set_label_size()
             self.refresh()
@@ -353,7 +355,7 @@ class Chart(QWidget):
     def showEvent(self, event: object) -> None:
         """Redraw with the colours inherited from the window."""
         super().showEvent(event)
-        if self._drawn_in != self.text_color:
+        if self._drawn_color != self.text_color:
             self.refresh()
 
     def _on_plot_resized(self, _box: object) -> None:

@@ -43,7 +43,7 @@ class DockRun(Protocol):
         """How the run continues as a job, in a sentence."""
 
     @property
-    def keeps_part(self) -> bool:
+    def can_keep_part(self) -> bool:
         """Whether its finished part can be kept when it stops."""
 
     @property
@@ -51,7 +51,7 @@ class DockRun(Protocol):
         """Whether it is currently running."""
 
     def hand_over(
-        self, *, start: bool, then: Callable[[], None], failed: Callable[[], None]
+        self, *, start: bool, on_done: Callable[[], None], failed: Callable[[], None]
     ) -> None:
         """Stop the run and keep it as a job, which by default starts at once.
 
@@ -59,7 +59,7 @@ class DockRun(Protocol):
         ----------
         start : bool
             If False, the job is paused; a run without a finished part is only stopped.
-        then, failed : callable
+        on_done, failed : callable
             One of them is called when the handover has ended.
         """
 
@@ -70,8 +70,8 @@ class DockRun(Protocol):
 class Closing(QObject):
     """Watches a window and its docks for closing while jobs or runs are active.
 
-    The user is told about a job once: by a notification when its dock is closed, or by
-    a question (instead of napari's own) when the window is closed. An event filter
+    The user is informed about a job once: by a notification when its dock is closed, or
+    by a question (instead of napari's own) when the window is closed. An event filter
     handles the window's button; for *Close Window* and *Exit* in the File menu see
     `CloseCommand`.
     """
@@ -81,7 +81,7 @@ class Closing(QObject):
         self._jobs: set[Path] = set()
         self._docks: set[int] = set()
         self._runs: weakref.WeakSet[Any] = weakref.WeakSet()
-        self._leaving: list[DockRun] = []
+        self._handovers: list[DockRun] = []
         self._asked: list[DockRun] = []
         window.installEventFilter(self)
         _ask_before_commands(window)
@@ -95,9 +95,9 @@ class Closing(QObject):
             dock.installEventFilter(self)
 
     @property
-    def is_leaving(self) -> bool:
+    def is_handing_over(self) -> bool:
         """Whether runs are being turned into jobs before the window closes."""
-        return bool(self._leaving)
+        return bool(self._handovers)
 
     def watch_run(self, run: DockRun) -> None:
         """Ask about `run` if it is still running at closing."""
@@ -116,27 +116,27 @@ class Closing(QObject):
                         task.cancel()
         elif event.type() == QEvent.Type.DeferredDelete:
             self._docks.discard(id(watched))
-            self._tell()
+            self._report_jobs()
         return False
 
-    def _untold(self) -> list[JobFolder]:
-        """Running jobs not reported so far; marks them as reported."""
-        found = []
+    def _take_running_jobs(self) -> list[JobFolder]:
+        """Return the running jobs not reported yet, and mark them as reported."""
+        running = []
         for path in sorted(self._jobs):
             try:
                 job = JobFolder(path)
                 if job.status().is_alive:
-                    found.append(job)
+                    running.append(job)
             except GeoSRError:
                 continue  # deleted since
         self._jobs.clear()
-        return found
+        return running
 
-    def _tell(self) -> None:
-        jobs = self._untold()
+    def _report_jobs(self) -> None:
+        jobs = self._take_running_jobs()
         if jobs:
             them = "them" if len(jobs) > 1 else "it"
-            show_info(f"{_sentence(jobs)} Follow {them} in the Jobs dock.")
+            show_info(f"{_background_sentence(jobs)} Follow {them} in the Jobs dock.")
 
     def _running(self) -> tuple[list[DockRun], list[BackgroundTask]]:
         """Runs that can become jobs, and tasks that end with the window."""
@@ -151,9 +151,9 @@ class Closing(QObject):
         return sorted(runs, key=lambda run: run.description), tasks
 
     def _on_close(self, event: QEvent) -> bool:
-        if self._leaving:
+        if self._handovers:
             event.ignore()  # it closes once the runs have become jobs
-            self.ask_to_stay()
+            self.ask_to_wait()
             return True
         answer = self.ask()
         if not answer:
@@ -162,7 +162,9 @@ class Closing(QObject):
         if answer != _STAY:
             # Pretend to close from a script: napari would ask a second time.
             window: Any = self.parent()
-            self.leave(answer, partial(QTimer.singleShot, 0, window.close))
+            self.hand_over_and_close(
+                answer, partial(QTimer.singleShot, 0, window.close)
+            )
         return True
 
     def ask(self, *, everywhere: bool = False) -> str:
@@ -174,9 +176,9 @@ class Closing(QObject):
             ``"close"``, ``"pause"`` or ``"stay"``; empty if there is nothing to ask.
         """
         asking = _all_closings() if everywhere else [self]
-        untold = {id(closing): closing._untold() for closing in asking}
-        jobs = {job.path: job for found in untold.values() for job in found}
-        runs, tasks = _both(closing._running() for closing in asking)
+        unreported = {id(closing): closing._take_running_jobs() for closing in asking}
+        jobs = {job.path: job for some in unreported.values() for job in some}
+        runs, tasks = _merge_runs(closing._running() for closing in asking)
         if not (jobs or runs or tasks):
             return ""
         self._asked = runs
@@ -187,13 +189,13 @@ class Closing(QObject):
             answer = ask(list(jobs.values()), window)
         if answer == _STAY:
             for closing in asking:
-                closing._jobs.update(job.path for job in untold[id(closing)])
+                closing._jobs.update(job.path for job in unreported[id(closing)])
         elif answer == _PAUSE:
             for job in jobs.values():
                 job.request("pause")
         return answer
 
-    def leave(
+    def hand_over_and_close(
         self, answer: str, close: Callable[[], None], *, everywhere: bool = False
     ) -> None:
         """Turn the runs into jobs according to the answer, then close."""
@@ -207,50 +209,51 @@ class Closing(QObject):
             )
             return
         asking = _all_closings() if everywhere else [self]
-        runs, _ = _both(closing._running() for closing in asking)
-        leaving = list(runs)
-        for closing in asking:  # all windows share it
-            closing._leaving = leaving
+        runs, _ = _merge_runs(closing._running() for closing in asking)
+        handovers = list(runs)
+        for closing in asking:  # all windows share the list
+            closing._handovers = handovers
         if not runs:
             close()
             return
 
         def handed_over(run: DockRun) -> None:
-            if run in leaving:
-                leaving.remove(run)
-                if not leaving:
+            if run in handovers:
+                handovers.remove(run)
+                if not handovers:
                     close()
 
         for run in runs:
             run.hand_over(
                 start=answer == _CLOSE,
-                then=partial(handed_over, run),
-                failed=leaving.clear,  # the dock says why; the window stays open
+                on_done=partial(handed_over, run),
+                # The dock shows the error; the window stays open.
+                failed=handovers.clear,
             )
 
-    def ask_to_stay(self) -> None:
+    def ask_to_wait(self) -> None:
         """Ask whether to wait until the runs have become jobs, or to cancel that."""
-        leaving = self._leaving
+        handovers = self._handovers
         window: Any = self.parent()
-        if not ask_about_leaving([run.description for run in leaving], window):
+        if not ask_about_handovers([run.description for run in handovers], window):
             return
         # They may have become jobs while the question was open.
-        for run in [run for run in leaving if isalive(run)]:
+        for run in [run for run in handovers if isalive(run)]:
             run.cancel_hand_over()
 
 
 class CloseCommand(QObject):
     """Asks about running jobs before *Close Window* or *Exit* of the File menu.
 
-    napari asks its own question when such a command is run, before Qt sends a Close
-    event that a filter would see. So the command is run from here, after our question.
+    napari asks its own question when such a command runs, before Qt sends a Close event
+    to the event filter. Therefore, the command is run here after our question.
 
     Parameters
     ----------
     action : QAction
-        The entry of the menu; napari has one for all windows.
+        The menu entry; napari has one for all windows.
     quits : bool
-        Whether it closes all windows: then the jobs of all are asked about.
+        Whether it closes all windows; the question is then about all their jobs.
     """
 
     def __init__(self, action: QAction, *, quits: bool) -> None:
@@ -261,8 +264,8 @@ class CloseCommand(QObject):
 
     def _on_triggered(self, _checked: bool = False) -> None:
         closing = self._closing()
-        if closing is not None and closing.is_leaving:
-            closing.ask_to_stay()
+        if closing is not None and closing.is_handing_over:
+            closing.ask_to_wait()
             return
         answer = "" if closing is None else closing.ask(everywhere=self._quits)
         if answer == _STAY:
@@ -272,25 +275,25 @@ class CloseCommand(QObject):
             _app_model().commands.execute_command(command).result()
             return
         window: Any = closing.parent()
-        # Without napari's question: this one was answered.
+        # Without napari's question, as ours was answered.
         close = partial(window.close, quit_app=self._quits, confirm_need=False)
-        closing.leave(answer, close, everywhere=self._quits)
+        closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
     def _closing(self) -> Closing | None:
-        """What watches the window in front; to end napari, any that is watched."""
+        """The object that watches the active window; for *Exit*, any window."""
         active = QApplication.activeWindow()
-        found = _all_closings()
+        closings = _all_closings()
         if active is not None:
-            for closing in found:
+            for closing in closings:
                 if closing.parent() is active:
                     return closing
-        return found[0] if found and self._quits else None
+        return closings[0] if closings and self._quits else None
 
 
 def _ask_before_commands(window: Any) -> None:
-    """Ask before the commands of napari's menus that close windows, from now on."""
+    """Ask our question before menu commands that close windows."""
     if _app_model() is None:
-        return  # a napari that keeps its commands elsewhere asks its own question
+        return  # other versions of napari ask their own question
     for menu in window.findChildren(QMenu):
         for action in menu.actions():
             quits = _COMMANDS.get(action.objectName())
@@ -299,7 +302,7 @@ def _ask_before_commands(window: Any) -> None:
 
 
 def _app_model() -> Any:
-    """What runs napari's commands; None where this napari has no such thing.
+    """The object that runs napari's commands; None if this version has none.
 
     It is private in napari, and there is no public way to run a command.
     """
@@ -311,7 +314,7 @@ def _app_model() -> Any:
 
 
 def closing_of(widget: QWidget) -> Closing | None:
-    """What watches the window of `widget`; None for a widget outside of one."""
+    """The object that watches the window of `widget`; None outside a window."""
     window = widget.window()
     if not isinstance(window, QMainWindow):
         return None
@@ -319,7 +322,7 @@ def closing_of(widget: QWidget) -> Closing | None:
 
 
 def watch_window_of(part: QObject) -> None:
-    """Watch the window that `part` of a dock is in, if it is in one."""
+    """Watch the window that contains `part` of a dock, if any."""
     widget: Any = part
     while widget is not None and not isinstance(widget, QWidget):
         widget = widget.parent()
@@ -327,33 +330,33 @@ def watch_window_of(part: QObject) -> None:
         closing_of(widget)
 
 
-def _both(
-    found: Iterable[tuple[list[DockRun], list[BackgroundTask]]],
+def _merge_runs(
+    groups: Iterable[tuple[list[DockRun], list[BackgroundTask]]],
 ) -> tuple[list[DockRun], list[BackgroundTask]]:
-    """Runs and tasks of all windows."""
+    """Join the runs and tasks of several windows."""
     runs, tasks = [], []
-    for some_runs, some_tasks in found:
+    for some_runs, some_tasks in groups:
         runs += some_runs
         tasks += some_tasks
     return runs, tasks
 
 
 def _all_closings() -> list[Closing]:
-    """What watches the windows of this process."""
-    found = [window.findChild(Closing) for window in QApplication.topLevelWidgets()]
-    return [closing for closing in found if closing is not None]
+    """The objects that watch the windows of this process."""
+    closings = [window.findChild(Closing) for window in QApplication.topLevelWidgets()]
+    return [closing for closing in closings if closing is not None]
 
 
 def ask(jobs: list[JobFolder], parent: QWidget | None) -> str:
-    """Ask what is to become of the jobs: ``"close"``, ``"pause"`` or ``"stay"``."""
+    """Ask what to do with the jobs: ``"close"``, ``"pause"`` or ``"stay"``."""
     buttons, roles = QMessageBox, QMessageBox.ButtonRole
     box = buttons(parent)
     box.setIcon(buttons.Icon.Question)
-    box.setWindowTitle(f"Close while {_doing(jobs)}?")
+    box.setWindowTitle(f"Close while {_describe_work(jobs)}?")
     box.setAccessibleName(box.windowTitle())
-    box.setText(f"{_sentence(jobs)} Close the window?")
+    box.setText(f"{_background_sentence(jobs)} Close the window?")
     box.setInformativeText("You will find it in the Jobs dock next time.")
-    close = box.addButton(f"&Close and keep {_doing(jobs)}", roles.AcceptRole)
+    close = box.addButton(f"&Close and keep {_describe_work(jobs)}", roles.AcceptRole)
     pause = box.addButton("&Pause and close", roles.AcceptRole)
     box.addButton(buttons.StandardButton.Cancel)
     box.setDefaultButton(close)
@@ -367,33 +370,33 @@ def ask_about_runs(
     jobs: Sequence[JobFolder],
     parent: QWidget | None,
 ) -> str:
-    """Ask what is to become of runs: ``"close"``, ``"pause"`` or ``"stay"``.
+    """Ask what to do with runs: ``"close"``, ``"pause"`` or ``"stay"``.
 
     Parameters
     ----------
     runs : sequence of DockRun
-        What may continue as jobs.
+        Runs that can continue as jobs.
     tasks : sequence of BackgroundTask
-        What ends with the window.
+        Tasks that end with the window.
     jobs : sequence of JobFolder
-        Jobs that run already.
+        Running jobs.
     """
     buttons, roles = QMessageBox, QMessageBox.ButtonRole
     box = buttons(parent)
     box.setIcon(buttons.Icon.Question)
     box.setWindowTitle("Close while something is running?")
     box.setAccessibleName(box.windowTitle())
-    said = [f"{run.description} has not finished." for run in runs]
-    said += [f"{task.description} has not finished and would stop." for task in tasks]
-    said += [_sentence(list(jobs))] if jobs else []
-    box.setText(" ".join(said))
+    texts = [f"{run.description} has not finished." for run in runs]
+    texts += [f"{task.description} has not finished and would stop." for task in tasks]
+    texts += [_background_sentence(list(jobs))] if jobs else []
+    box.setText(" ".join(texts))
     answers: dict[object, str] = {}
     if runs:
         remarks = list(dict.fromkeys(run.remark for run in runs))
         them = "them" if len(runs) > 1 else "it"
         box.setInformativeText(" ".join([*remarks, f"Follow {them} in the Jobs dock."]))
         keep = box.addButton("&Keep running in the background", roles.AcceptRole)
-        kept = any(run.keeps_part for run in runs)
+        kept = any(run.can_keep_part for run in runs)
         stop = box.addButton(
             "&Stop and keep what is finished" if kept else "&Stop", roles.AcceptRole
         )
@@ -407,13 +410,13 @@ def ask_about_runs(
     return answers.get(box.clickedButton(), _STAY)
 
 
-def ask_about_leaving(descriptions: Sequence[str], parent: QWidget | None) -> bool:
-    """Ask what is to become of runs that are being saved as jobs.
+def ask_about_handovers(descriptions: Sequence[str], parent: QWidget | None) -> bool:
+    """Ask what to do with runs that are being saved as jobs.
 
     Returns
     -------
     bool
-        Whether to make no job of them, and to stay.
+        Whether to discard the jobs and keep the window open.
     """
     buttons, roles = QMessageBox, QMessageBox.ButtonRole
     box = buttons(parent)
@@ -425,7 +428,7 @@ def ask_about_leaving(descriptions: Sequence[str], parent: QWidget | None) -> bo
     box.setText(f"{' and '.join(descriptions)} {verb} still being saved as {jobs}.")
     box.setInformativeText(
         "The window closes by itself when that is done. If you stop it, the window "
-        "stays open, and no job is made."
+        "stays open, and no job is created."
     )
     wait = box.addButton("&Wait", roles.RejectRole)
     stop = box.addButton("&Stop and stay", roles.AcceptRole)
@@ -435,12 +438,12 @@ def ask_about_leaving(descriptions: Sequence[str], parent: QWidget | None) -> bo
     return bool(box.clickedButton() is stop)
 
 
-def _sentence(jobs: list[JobFolder]) -> str:
+def _background_sentence(jobs: list[JobFolder]) -> str:
     names = " and ".join(repr(job.status().name) for job in jobs)
-    return f"{names} will keep {_doing(jobs)} in the background."
+    return f"{names} will keep {_describe_work(jobs)} in the background."
 
 
-def _doing(jobs: list[JobFolder]) -> str:
-    """What jobs do; studies of projections train no one network."""
+def _describe_work(jobs: list[JobFolder]) -> str:
+    """``"training"``, or ``"working"`` if some jobs train no network."""
     fit = all(job.status().operation in FIT_NETWORKS for job in jobs)
     return "training" if fit else "working"

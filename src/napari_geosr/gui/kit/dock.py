@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 #: Minimum width of a dock in pixels.
-_LEAST_WIDTH = 300
+_MIN_WIDTH = 300
 
 
 class Dock(QWidget):
@@ -57,7 +57,7 @@ class Dock(QWidget):
         super().__init__()
         self._viewer: napari.viewer.Viewer = unwrapped(napari_viewer)
         DockTabifier(self)
-        self.setMinimumWidth(_LEAST_WIDTH)
+        self.setMinimumWidth(_MIN_WIDTH)
         self.message = MessageRow()
         self.connections = Connections(self)
         self._canvas = CanvasContext(self._viewer.layers, self, self.connections)

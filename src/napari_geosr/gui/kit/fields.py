@@ -39,7 +39,7 @@ from napari_geosr.core.name_choices import NameChoices
 #: Shown for a setting that is determined automatically.
 AUTOMATIC = "automatic"
 #: Limits of a number without bounds.
-_FAR = 1e9
+_UNBOUNDED = 1e9
 #: Maximum number of decimals, which also sets the smallest step.
 _DECIMALS = 6
 
@@ -300,7 +300,7 @@ class NamesEdit(QWidget):
         self.button.setPopupMode(QToolButton.ToolButtonPopupMode.InstantPopup)
         self.button.setMenu(self.menu)
         self.button.setAccessibleName("Choose from a list")
-        self.button.setToolTip("Choose from a list what there is.")
+        self.button.setToolTip("Choose from the list of available entries.")
         layout = QHBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.line, stretch=1)
@@ -381,7 +381,7 @@ def _number(text: str) -> Any:
 
 def _bounds(field: FieldInfo, kind: type, optional: bool) -> tuple[Any, Any]:
     """Lowest and highest value, including one below that means ``automatic``."""
-    low, high = -_FAR, _FAR
+    low, high = -_UNBOUNDED, _UNBOUNDED
     gap = 1 if kind is int else 10.0**-_DECIMALS
     for bound in field.metadata:
         if isinstance(bound, Ge):

@@ -1,4 +1,4 @@
-"""A settings form made from a config: the same fields as command line and job file."""
+"""Settings forms generated from a config, like the command line and job files."""
 
 from __future__ import annotations
 
@@ -27,21 +27,21 @@ from napari_geosr.gui.kit.widgets import add_row, combo, form_layout
 if TYPE_CHECKING:
     from qtpy.QtGui import QResizeEvent
 
-#: Frame of a field that is wrong; what is wrong is said below it.
-_WRONG = "border: 1px solid #d9534f;"
+#: Style of a field with an invalid value; the error is shown below it.
+_FAULT_STYLE = "border: 1px solid #d9534f;"
 
 __all__ = ["AUTOMATIC", "ConfigForm", "KindForm"]
 
 
 class FaultLabel(QLabel):
-    """A text of several lines that a form gives as much room as it needs."""
+    """A text of several lines with the height that it needs."""
 
     def __init__(self, text: str) -> None:
         super().__init__(text)
         self.setWordWrap(True)
 
     def resizeEvent(self, event: QResizeEvent) -> None:
-        """Be as high as the text at this width."""
+        """Fit the height to the text at this width."""
         super().resizeEvent(event)
         self.setMinimumHeight(self.heightForWidth(self.width()))
 
@@ -49,24 +49,24 @@ class FaultLabel(QLabel):
 class ConfigForm(QWidget):
     """One row per field of a config, with its title, default, bounds and help text.
 
-    The widgets are magicgui's; the rows are Qt's own, as magicgui's containers stack
-    boxes, and docks line up the labels of several forms and put rows between.
+    The widgets are magicgui's. The rows are Qt's, because docks align the labels of
+    several forms and insert rows, which magicgui's nested boxes do not allow.
 
     Parameters
     ----------
     config_type : type of Config
-        The fields to show: see `field_widget`.
+        Its fields are shown: see `field_widget`.
     skip : sequence of str
         Fields that the dock shows elsewhere.
     choices : mapping
-        Suggestions for text fields; the person may still type something else.
+        Suggestions for text fields; other text can be entered.
     groups : mapping of str to sequence of str
-        Titles, and the fields below each; an empty sequence stands for all others.
+        Titles and their fields; an empty sequence stands for all other fields.
 
     Signals
     -------
     changed
-        A person or `set_values` changed a setting.
+        The user or `set_values` changed a setting.
     """
 
     changed = Signal()
@@ -89,7 +89,7 @@ class ConfigForm(QWidget):
         layout.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
         layout.setRowWrapPolicy(QFormLayout.RowWrapPolicy.DontWrapRows)
         shown = [name for name in config_type.model_fields if name not in skip]
-        for title, names in _grouped(shown, groups or {"": ()}).items():
+        for title, names in _fields_by_group(shown, groups or {"": ()}).items():
             if title:
                 self._add_title(title)
             for name in names:
@@ -113,14 +113,14 @@ class ConfigForm(QWidget):
         rows.addRow(label)
 
     def title(self, name: str) -> str:
-        """What a field is called."""
+        """Title of a field."""
         return (
             self._type.model_fields[name].title or name.replace("_", " ").capitalize()
         )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """The fields that the form has, from the top."""
+        """Names of the form's fields, from the top."""
         return tuple(self._fields)
 
     def _add_row(self, name: str, title: str, editor: QWidget) -> None:
@@ -141,26 +141,26 @@ class ConfigForm(QWidget):
         self.changed.emit()
 
     def show_faults(self, error: BaseException) -> list[QWidget]:
-        """Say below each field what is wrong with it, as the error says.
+        """Show the parts of an error below the fields that they concern.
 
         Returns
         -------
         list of QWidget
-            The widgets of the wrong fields that the form has, from the top.
+            Widgets of the invalid fields in this form, from the top.
         """
         self.clear_faults()
         cause = error.__cause__
         if isinstance(cause, ValidationError):
-            found = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
+            texts = {w.partition(".")[0]: s for w, s in explain_fields(cause).items()}
         else:
-            found = dict.fromkeys(getattr(error, "fields", ()), str(error))
-        wrong = [name for name in self._fields if name in found]
-        for name in wrong:
-            self.add_fault(name, found[name])
-        return [self.editor(name) for name in wrong]
+            texts = dict.fromkeys(getattr(error, "fields", ()), str(error))
+        invalid = [name for name in self._fields if name in texts]
+        for name in invalid:
+            self.add_fault(name, texts[name])
+        return [self.editor(name) for name in invalid]
 
     def add_fault(self, name: str, text: str) -> None:
-        """Say below a field what is wrong with it."""
+        """Show an error below a field."""
         title = name.replace("_", " ")
         text = text.removesuffix(".").removeprefix(f"{title}: ")
         label = FaultLabel(f"\N{WARNING SIGN} {text[:1].upper()}{text[1:]}.")
@@ -169,11 +169,11 @@ class ConfigForm(QWidget):
         rows: Any = self.layout()
         row, _ = rows.getWidgetPosition(self.editor(name))
         rows.insertRow(row + 1, label)
-        self.editor(name).setStyleSheet(_WRONG)
+        self.editor(name).setStyleSheet(_FAULT_STYLE)
         self._faults[name] = label
 
     def clear_faults(self) -> None:
-        """Take away what `show_faults` said."""
+        """Remove all errors shown below fields."""
         rows: Any = self.layout()
         for name, label in self._faults.items():
             rows.removeRow(label)
@@ -182,7 +182,7 @@ class ConfigForm(QWidget):
 
     @property
     def faults(self) -> dict[str, str]:
-        """What is said below fields, by their names."""
+        """Errors shown below fields, by name."""
         return {name: label.text() for name, label in self._faults.items()}
 
     def editor(self, name: str) -> QWidget:
@@ -190,11 +190,11 @@ class ConfigForm(QWidget):
         return self._fields[name].native
 
     def values(self) -> AnyDict:
-        """Return what the person set, by field name, not yet validated."""
+        """Return the user's input by field name, not validated."""
         return {name: widget.value for name, widget in self._fields.items()}
 
     def set_values(self, values: AnyMapping) -> None:
-        """Show `values`; names that the form does not have are left out."""
+        """Show `values`; names that the form does not have are ignored."""
         for name, value in values.items():
             if name in self._fields:
                 show(self._fields[name], value)
@@ -211,20 +211,20 @@ class ConfigForm(QWidget):
 
 
 class KindForm(QWidget):
-    """A menu of kinds and the form of the chosen one; keeps what was set for each.
+    """A menu of kinds and the form of the chosen one; it keeps the input for each.
 
-    A subclass says with `config_type` which settings a kind has.
+    A subclass defines the settings of each kind by `config_type`.
 
     Parameters
     ----------
     title : str
-        Of the menu.
+        Title of the menu.
     tool_tip : str
 
     Signals
     -------
     changed
-        Another kind was chosen, or a setting of it.
+        The kind or one of its settings was changed.
     """
 
     changed = Signal()
@@ -253,11 +253,11 @@ class KindForm(QWidget):
         return []
 
     def kind(self) -> str:
-        """Return the kind chosen."""
+        """Return the chosen kind."""
         return str(self.combo.currentData())
 
     def set_kinds(self, titles: Mapping[str, str]) -> None:
-        """List these kinds; the chosen one stays, if it is among them."""
+        """List these kinds; the chosen one stays selected if it is among them."""
         before, names = self.combo.currentData(), list(titles)
         self.combo.blockSignals(True)
         self.combo.clear()
@@ -268,17 +268,17 @@ class KindForm(QWidget):
         self._show()
 
     def replace_values(self, kind: str, values: AnyMapping) -> None:
-        """Keep these values for a kind, and show it, if it is listed."""
+        """Store values for a kind, and select it if it is listed."""
         self._values[kind] = dict(values)
         index = self.combo.findData(kind)
         if index == self.combo.currentIndex():
-            self._shown = ""  # with the values of before
+            self._shown = ""  # its form shows the previous values
             self._show()
         elif index >= 0:
             self.combo.setCurrentIndex(index)
 
     def changed_values(self) -> AnyDict:
-        """Return what differs from the defaults of the kind chosen."""
+        """Return the values that differ from the defaults of the chosen kind."""
         assert self.form is not None
         defaults = self.config_type(self.kind())().model_dump()
         return {k: v for k, v in self.form.values().items() if v != defaults[k]}
@@ -305,51 +305,51 @@ class KindForm(QWidget):
         self._shown = kind
 
 
-def _grouped(
+def _fields_by_group(
     names: Sequence[str], groups: Mapping[str, Sequence[str]]
 ) -> dict[str, list[str]]:
-    """Deal fields out to groups; a group without any is left out."""
-    taken = {name for listed in groups.values() for name in listed}
-    others = [name for name in names if name not in taken]
-    found = {
+    """Fields of each group; empty groups are omitted."""
+    grouped = {name for listed in groups.values() for name in listed}
+    others = [name for name in names if name not in grouped]
+    fields = {
         title: [name for name in listed if name in names] if listed else others
         for title, listed in groups.items()
     }
-    return {title: listed for title, listed in found.items() if listed}
+    return {title: listed for title, listed in fields.items() if listed}
 
 
-#: An option of the command line in brackets, as messages of operations name it.
+#: A command-line option in brackets, as in messages of operations.
 _OPTION = re.compile(r"\(--([a-z][a-z0-9-]*)( [^)]*)?\)")
 
 
 def fields_of_options(
     text: str, forms: Iterable[ConfigForm]
 ) -> tuple[str, list[tuple[ConfigForm, str]]]:
-    """Name fields of a dock in place of options of the command line.
+    """Replace command-line options in a message by fields of a dock.
 
     Parameters
     ----------
     text : str
         A message, such as ``"Choose numbers up to 40 (--counts)."``
     forms : iterable of ConfigForm
-        All that may have the fields.
+        Forms to search for the fields.
 
     Returns
     -------
     text : str
         Such as ``"Choose numbers up to 40 (Projections)."`` Options without a field
-        are left out.
-    found : list of (ConfigForm, str)
+        are omitted.
+    fields : list of (ConfigForm, str)
         The fields that it names.
     """
     known = {name: form for form in forms for name in form.names}
-    found = []
+    fields = []
     for option, value in _OPTION.findall(text):
         name = option.replace("-", "_")
         shown = ""
         if name in known:
             form = known[name]
-            found.append((form, name))
+            fields.append((form, name))
             shown = f" ({form.title(name)}{':' + value if value else ''})"
         text = re.sub(rf" ?\(--{option}[^)]*\)", shown, text)
-    return text, found
+    return text, fields

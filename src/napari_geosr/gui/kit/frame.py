@@ -1,4 +1,4 @@
-"""The place of a dock: it shows at once, and is filled when the dock is imported."""
+"""A widget that napari docks at once, and that is filled when the dock is imported."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from npe2 import PluginManager
 from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
-from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.places import (
@@ -18,9 +18,10 @@ from napari_geosr.gui.kit.places import (
     WIDTH,
     DockTabifier,
     dock_of,
-    shown_name,
+    menu_name,
 )
-from napari_geosr.gui.kit.warm_up import without_collections
+from napari_geosr.gui.kit.progress import OperationProgress
+from napari_geosr.gui.kit.warm_up import garbage_collection_paused
 from napari_geosr.gui.kit.worker import BackgroundTask
 
 if TYPE_CHECKING:
@@ -32,13 +33,13 @@ _HEIGHT = 600
 
 
 class DockFrame(QWidget):
-    """The widget that napari docks; the dock itself fills it a moment later.
+    """The widget that napari docks; the dock itself is inserted a moment later.
 
-    Importing the parts of a dock and reading what it lists take up to a second. Both
-    are done in a worker, so that the window stays usable, and only once: the next dock
-    of the same kind is there at once. A subclass says which dock it is.
+    Importing the parts of a dock and reading its lists take up to a second. Both are
+    done in a worker, so that the window stays usable, and only once: the next dock of
+    the same kind opens at once. A subclass names its dock.
 
-    This module, and what names the subclasses, must import nothing heavy.
+    This module and those that define the subclasses must import nothing heavy.
 
     Parameters
     ----------
@@ -48,20 +49,20 @@ class DockFrame(QWidget):
     Attributes
     ----------
     dock : Dock or None
-        What fills it; None until then.
+        The dock itself; None until it is inserted.
 
     Signals
     -------
     filled : Dock
-        The dock is there.
+        The dock was inserted.
     """
 
-    #: Module and name of the class of the dock, as entry points are written.
+    #: Module and class of the dock, in the syntax of entry points.
     dock_name: ClassVar[str]
 
     filled = Signal(object)
 
-    #: Whether a dock of this kind can be made without waiting.
+    #: Whether a dock of this kind can be created without waiting.
     _is_loaded: ClassVar[bool] = False
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
@@ -69,77 +70,73 @@ class DockFrame(QWidget):
         self._viewer: Any = unwrapped(napari_viewer)
         DockTabifier(self)
         self.dock: Dock | None = None
-        self._made: Dock | None = None  # but not in its place yet
+        self._pending_dock: Dock | None = None  # created but not inserted yet
         self.label = QLabel("Opening…")
         self.label.setMargin(12)
         self.label.setAlignment(Qt.AlignmentFlag.AlignHCenter)
         self.label.setAccessibleName("What is being done")
         self.label.setToolTip("The dock is opening.")
         self.message = MessageRow()
-        # Not a column of boxes: napari would put an empty stretch below the dock.
+        # Not a QVBoxLayout: napari would add an empty stretch below the dock.
         layout = QGridLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
         layout.addWidget(self.label, 0, 0)
         layout.addWidget(self.message, 1, 0)
         if self._is_loaded:
-            self._make(self.dock_class())
-            self._fill()
+            self._create_dock(self.dock_class())
+            self._insert_dock()
             return
         kind = type(self)
         self._task = BackgroundTask(
             lambda _stop: _load_steps(kind),
             owner=self,
-            on_step=self._on_step,
-            on_result=self._make,
+            on_step=OperationProgress(self.label.setText).show_step,
+            on_result=self._create_dock,
             on_error=self._on_error,
         )
 
     @classmethod
     def dock_class(cls) -> type[Dock]:
-        """Import and return the class of the dock; called in a worker first."""
+        """Import and return the class of the dock; the first call is in a worker."""
         module, _, name = cls.dock_name.partition(":")
-        found: type[Dock] = getattr(import_module(module), name)
-        return found
+        dock_type: type[Dock] = getattr(import_module(module), name)
+        return dock_type
 
     def when_filled(self, then: Callable[[Any], None]) -> None:
-        """Call `then` with the dock: now, or as soon as it is there."""
+        """Call `then` with the dock, as soon as it is inserted."""
         if self.dock is not None:
             then(self.dock)
         else:
             self.filled.connect(then)
 
     def sizeHint(self) -> QSize:
-        """As wide as docks are made for, so that nothing moves as it is filled."""
+        """Return the width of docks, so that nothing moves later."""
         return QSize(WIDTH, _HEIGHT)
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.label.setText(f"{step.message}…")
 
     def _on_error(self, error: Exception) -> None:
         self.label.hide()
         self.message.show_error(error)
 
-    def _make(self, kind: type[Dock]) -> None:
-        """Make the dock now, and show it in the next turn: each takes a moment."""
+    def _create_dock(self, kind: type[Dock]) -> None:
+        """Create the dock now and show it in the next event, as each takes a moment."""
         type(self)._is_loaded = True
-        self._made = kind(self._viewer)
-        self._made.setParent(self)  # it goes with the frame, from now on
-        QTimer.singleShot(0, self._fill)
+        self._pending_dock = kind(self._viewer)
+        self._pending_dock.setParent(self)  # deleted together with the frame
+        QTimer.singleShot(0, self._insert_dock)
 
-    def _fill(self) -> None:
-        if self._made is None:
+    def _insert_dock(self) -> None:
+        if self._pending_dock is None:
             return
-        self.dock, self._made = self._made, None
+        self.dock, self._pending_dock = self._pending_dock, None
         self.label.hide()
         layout: Any = self.layout()
         layout.addWidget(self.dock, 2, 0)
-        self.dock.show()  # not when the layout comes to it
+        self.dock.show()  # the layout would show it later
         self.filled.emit(self.dock)
 
 
 def _load_steps(frame: type[DockFrame]) -> Generator[Step, None, type[Dock]]:
-    with without_collections():
+    with garbage_collection_paused():
         kind = frame.dock_class()
         yield from kind.load_steps()
     return kind
@@ -148,12 +145,12 @@ def _load_steps(frame: type[DockFrame]) -> Generator[Step, None, type[Dock]]:
 def open_dock(
     viewer: napari.viewer.Viewer, name: str, then: Callable[[Any], None] | None = None
 ) -> DockFrame:
-    """Show the dock called `name`, in front: the one that is there, else a new one.
+    """Raise the dock called `name`; open it if necessary.
 
     Parameters
     ----------
     then : callable, optional
-        Called with the dock when it is there, which may be a moment later.
+        Called with the dock once it is inserted, which may be a moment later.
 
     Returns
     -------
@@ -162,8 +159,8 @@ def open_dock(
     frame = _find(viewer, name)
     if frame is None:
         frame = _frame_class(name)(viewer)
-        # As napari's menus call it, which then know it.
-        viewer.window.add_dock_widget(frame, name=shown_name(name), tabify=True)
+        # By the name in napari's menus, so that they find it.
+        viewer.window.add_dock_widget(frame, name=menu_name(name), tabify=True)
     dock: Any = dock_of(frame)
     dock.show()
     dock.raise_()
@@ -176,21 +173,21 @@ def open_dock(
 
 
 def _find(viewer: napari.viewer.Viewer, name: str) -> DockFrame | None:
-    """The frame of a dock that is open, from a menu or from a script."""
+    """The frame of a dock that was opened from a menu or by a script."""
     docks = viewer.window.dock_widgets
-    for known in (shown_name(name), f"{name} ({PLUGIN})"):
-        frame = docks.get(known)
+    for title in (menu_name(name), f"{name} ({PLUGIN})"):
+        frame = docks.get(title)
         if isinstance(frame, DockFrame):
             return frame
     return None
 
 
 def _frame_class(name: str) -> Any:
-    """What the manifest names for a dock."""
-    found = PluginManager.instance().iter_widgets()
+    """The class that the manifest names for a dock."""
+    widgets = PluginManager.instance().iter_widgets()
     (contribution,) = (
         widget
-        for widget in found
+        for widget in widgets
         if (widget.plugin_name, widget.display_name) == (PLUGIN, name)
     )
     return contribution.get_callable()

@@ -26,15 +26,15 @@ from napari_geosr.gui.kit.chart import (
 if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
-#: Least room beside the axis, in pixels.
+#: Minimum margin beside the axis, in pixels.
 _MARGIN = 6
-#: A key moves the threshold by this share of the range.
+#: Fraction of the range by which a key moves the threshold.
 _KEY_STEP = 0.01
 
 
 @dataclass(frozen=True)
 class Bars:
-    """Counts between edges, and what they are counts of."""
+    """Counts between edges, and a name for the legend."""
 
     counts: AnyArray
     edges: AnyArray
@@ -43,7 +43,7 @@ class Bars:
 
 @dataclass(frozen=True)
 class PlotColors:
-    """Colours of the theme: `text` for lines and words, the others for bars."""
+    """Colours of the theme: `text` for lines and text, the others for bars."""
 
     text: str
     bars: str
@@ -51,14 +51,14 @@ class PlotColors:
 
 
 class HistogramView(Chart):
-    """One filled histogram, and a second one as an outline over it.
+    """A filled histogram, with further ones as outlines over it.
 
     Parameters
     ----------
     log_x : bool
         Whether the horizontal axis is logarithmic.
     root : bool
-        Draw square roots of the counts, so that a rare phase can be seen.
+        Draw square roots of the counts, so that rare phases are visible.
     """
 
     def __init__(
@@ -81,24 +81,24 @@ class HistogramView(Chart):
         self.refresh()
 
     def set_colors(self, colors: PlotColors) -> None:
-        """Draw in `colors` from now on."""
+        """Change the colours and redraw."""
         self._colors = colors
         self.refresh()
 
     def set_series(self, series: Sequence[Bars], x_title: str) -> None:
-        """Show one or more histograms; none clears the picture."""
+        """Show histograms; an empty sequence clears the chart."""
         self._series = tuple(s for s in series if s.counts.sum() > 0)
         self._title.setText(x_title)
         self.refresh()
 
     @property
     def series(self) -> tuple[Bars, ...]:
-        """The histograms that are shown."""
+        """The histograms shown."""
         return self._series
 
     @property
     def x_title(self) -> str:
-        """What the horizontal axis is."""
+        """Title of the horizontal axis."""
         return str(self._title.text())
 
     @property
@@ -113,22 +113,23 @@ class HistogramView(Chart):
         return low, max(float(s.edges[-1]) for s in self._series)
 
     def x_of(self, value: float) -> float:
-        """Horizontal place of a value, in widget pixels."""
-        self._plot_width()  # lays out what was not shown yet
-        place = QPointF(self._along(value), 0)
-        there = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(place))
-        return float(self.plot.mapTo(self, there).x())
+        """Horizontal position of a value, in widget pixels."""
+        self._plot_width()  # updates the layout of a plot that was not shown yet
+        point = QPointF(self._axis_position(value), 0)
+        pixel = self.plot.mapFromScene(self.plot.getViewBox().mapViewToScene(point))
+        return float(self.plot.mapTo(self, pixel).x())
 
     def value_at(self, x: float) -> float:
-        """Value at a horizontal place in widget pixels, within the range."""
+        """Value at a horizontal position in widget pixels, clipped to the range."""
         self._plot_width()
         scene = self.plot.mapToScene(self.plot.mapFrom(self, QPoint(round(x), 0)))
-        along = float(self.plot.getViewBox().mapSceneToView(scene).x())
+        position = float(self.plot.getViewBox().mapSceneToView(scene).x())
         low, high = self.range()
-        return min(max(10.0**along if self._log_x else along, low), high)
+        value = 10.0**position if self._log_x else position
+        return min(max(value, low), high)
 
-    def _along(self, values: Any) -> Any:
-        """Where values lie on the axis of the plot."""
+    def _axis_position(self, values: Any) -> Any:
+        """Positions of values on the horizontal axis."""
         return np.log10(np.maximum(values, 1e-300)) if self._log_x else values
 
     def _is_empty(self) -> bool:
@@ -154,7 +155,7 @@ class HistogramView(Chart):
 
     def _draw(self) -> None:
         self.plot.hideAxis("left")
-        low, high = (float(self._along(end)) for end in self.range())
+        low, high = (float(self._axis_position(end)) for end in self.range())
         heights = [
             np.sqrt(s.counts) if self._root else s.counts.astype(float)
             for s in self._series
@@ -174,11 +175,11 @@ class HistogramView(Chart):
             self.plot.addItem(outline)
 
     def _outline(self, bars: Bars, heights: AnyArray) -> Any:
-        """A path over all bars.
+        """The outline of all bars.
 
-        pyqtgraph's own filled steps are made of pieces, between which lines are seen.
+        pyqtgraph's own filled steps consist of pieces with visible seams.
         """
-        x = np.repeat(self._along(np.asarray(bars.edges, float)), 2)
+        x = np.repeat(self._axis_position(np.asarray(bars.edges, float)), 2)
         y = np.concatenate([[0.0], np.repeat(heights, 2), [0.0]])
         return load_pyqtgraph().arrayToQPath(x, y)
 
@@ -188,9 +189,9 @@ class HistogramView(Chart):
     def _label_axes(self) -> None:
         low, high = self.range()
         ticks = log_ticks(low, high) if self._log_x else linear_ticks(low, high)
-        labels = [(float(self._along(tick)), tick_text(tick)) for tick in ticks]
-        # A label near an end of the axis stands out over it.
-        first, last = (float(self._along(end)) for end in (low, high))
+        labels = [(float(self._axis_position(tick)), tick_text(tick)) for tick in ticks]
+        # A label near an end of the axis extends beyond it.
+        first, last = (float(self._axis_position(end)) for end in (low, high))
         per_unit = self.width() / ((last - first) or 1.0)
         left = right = float(_MARGIN)
         for place, text in labels:
@@ -202,12 +203,12 @@ class HistogramView(Chart):
 
 
 class ThresholdView(HistogramView):
-    """The grey histogram with a threshold that can be dragged or moved by keys.
+    """Histogram of grey values with a threshold that mouse and keys can move.
 
     Signals
     -------
     thresholdMoved : float
-        While a person moves the line.
+        The user has moved the line to this value.
     """
 
     thresholdMoved = Signal(float)
@@ -216,14 +217,14 @@ class ThresholdView(HistogramView):
         self._threshold: float | None = None
         self._dark = True
         self._line: Any = None
-        self._word: Any = None
+        self._caption: Any = None
         super().__init__(parent, root=True, height=height)
         self.setFocusPolicy(Qt.FocusPolicy.StrongFocus)
         self.setCursor(Qt.CursorShape.SplitHCursor)
 
     @property
     def threshold(self) -> float | None:
-        """Grey value at the line; None when there is no line."""
+        """Grey value of the line; None if there is no line."""
         return self._threshold
 
     def set_threshold(self, value: float | None, *, dark: bool) -> None:
@@ -244,9 +245,9 @@ class ThresholdView(HistogramView):
         pyqtgraph = load_pyqtgraph()
         pen = line_pen(self.text_color, 2)
         self._line = pyqtgraph.InfiniteLine(angle=90, movable=False, pen=pen)
-        self._word = pyqtgraph.TextItem("pores", self.text_color)
-        self._word.setFont(self.font())
-        for item in (self._line, self._word):
+        self._caption = pyqtgraph.TextItem("pores", self.text_color)
+        self._caption.setFont(self.font())
+        for item in (self._line, self._caption):
             self.plot.addItem(item)
         self._show_focus()
 
@@ -255,24 +256,24 @@ class ThresholdView(HistogramView):
         self._place_line()
 
     def _place_line(self) -> None:
-        """Put the line, its word and the border of the two colours in their places."""
+        """Move the line, its caption and the border between the two colours."""
         self._filled.setBrush(self._brush())
         value = self._threshold
         self._line.setVisible(value is not None)
-        self._word.setVisible(False)
+        self._caption.setVisible(False)
         if value is None:
             return
         low, high = self.range()
         value = min(max(value, low), high)
         self._line.setValue(value)
         room = self._plot_width() * (value - low if self._dark else high - value)
-        width = self.fontMetrics().horizontalAdvance(self._word.toPlainText())
-        self._word.setVisible(room / ((high - low) or 1.0) >= width + _MARGIN)
-        self._word.setAnchor((1.0 if self._dark else 0.0, 0.0))
-        self._word.setPos(value, self.plot.viewRange()[1][1])
+        width = self.fontMetrics().horizontalAdvance(self._caption.toPlainText())
+        self._caption.setVisible(room / ((high - low) or 1.0) >= width + _MARGIN)
+        self._caption.setAnchor((1.0 if self._dark else 0.0, 0.0))
+        self._caption.setPos(value, self.plot.viewRange()[1][1])
 
     def _brush(self) -> QBrush:
-        """One colour up to the threshold, another one from there."""
+        """One colour below the threshold, another one above it."""
         bars, marked = QColor(self._colors.bars), QColor(self._colors.marked)
         if self._threshold is None:
             return QBrush(bars)
@@ -291,32 +292,32 @@ class ThresholdView(HistogramView):
         self.plot.getViewBox().setBorder(border if self.hasFocus() else None)
 
     def focusInEvent(self, event: object) -> None:
-        """Show that keys move the line."""
+        """Draw a border while keys move the line."""
         super().focusInEvent(event)
         if self._is_drawn:
             self._show_focus()
 
     def focusOutEvent(self, event: object) -> None:
-        """Show that keys go elsewhere."""
+        """Remove the border."""
         super().focusOutEvent(event)
         if self._is_drawn:
             self._show_focus()
 
     def mousePressEvent(self, event: QEvent) -> None:
-        """Move the line to where the plot is pressed."""
+        """Move the line to the mouse."""
         if event.button() == Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 
     def mouseMoveEvent(self, event: QEvent) -> None:
-        """Let the line follow the mouse while it is pressed."""
+        """Let the line follow the mouse while the button is pressed."""
         if event.buttons() & Qt.MouseButton.LeftButton and self._series:
             self._move_to(self.value_at(event.position().x()))
 
     def keyPressEvent(self, event: QEvent) -> None:
-        """Move the line by a hundredth of the range with the arrow keys."""
+        """Move the line by `_KEY_STEP` of the range with the arrow keys."""
         low, high = self.range()
-        ways = {Qt.Key.Key_Left: -_KEY_STEP, Qt.Key.Key_Right: _KEY_STEP}
-        step = ways.get(event.key())
+        steps = {Qt.Key.Key_Left: -_KEY_STEP, Qt.Key.Key_Right: _KEY_STEP}
+        step = steps.get(event.key())
         if step is None or self._threshold is None:
             super().keyPressEvent(event)
             return

@@ -1,4 +1,4 @@
-"""Widgets that go without keeping a viewer alive, and viewers behind proxies."""
+"""Connections that end with a widget and keep no viewer alive; napari's proxies."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from typing import Any
 from qtpy.QtCore import QObject
 
 
-def unwrapped(thing: object) -> Any:
-    """Give the viewer or layer behind the proxy that napari hands to plugins.
+def unwrapped(proxy: object) -> Any:
+    """Return the viewer or layer behind the proxy that napari passes to plugins.
 
-    Each access makes a new proxy, so neither identity nor weak references hold.
+    Each access creates a new proxy, so neither identity nor weak references work.
     """
-    return getattr(thing, "__wrapped__", thing)
+    return getattr(proxy, "__wrapped__", proxy)
 
 
 def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
     """Call `function` once, when `widget` is destroyed or collected, or at exit.
 
-    ``destroyed`` alone does not do: when the garbage collector finds a widget in a
-    reference cycle, PyQt drops the connection, or calls a slot whose closure is already
-    empty, which crashes the process. A finalizer is kept outside of any cycle. For the
-    same reason `function` must not refer to the widget or the viewer: they would then
-    never be collected.
+    ``destroyed`` alone is not sufficient: when the garbage collector finds a widget in
+    a reference cycle, PyQt drops the connection, or calls a slot whose closure is
+    already cleared, which crashes the process. A finalizer is not part of any cycle.
+    `function` must not refer to the widget or the viewer, which would otherwise never
+    be collected.
     """
     widget.destroyed.connect(weakref.finalize(widget, function))
 
@@ -32,17 +32,17 @@ def when_destroyed(widget: QObject, function: Callable[[], None]) -> None:
 class Connections:
     """Connections to napari's events that end when the widget is destroyed.
 
-    napari outlives a dock; a slot of a destroyed widget would be called otherwise.
+    The viewer outlives a dock; otherwise it would call slots of a destroyed widget.
     """
 
     def __init__(self, widget: QObject) -> None:
         ends: list[Callable[[], None]] = []
         self._ends = ends
-        # No method of this object: that would keep what it refers to alive.
+        # Not a bound method: it would keep this object alive.
         when_destroyed(widget, lambda: _end(ends))
 
     def end(self) -> None:
-        """End all connections now, as those to a layer that a widget shows no more."""
+        """End all connections now, e.g. to a layer that is no longer shown."""
         _end(self._ends)
 
     def connect(self, emitter: Any, slot: Callable[..., Any]) -> None:
@@ -51,7 +51,7 @@ class Connections:
         method, sender = weakref.WeakMethod(slot), weakref.ref(emitter)
 
         def end() -> None:
-            """Disconnect, if both ends are still there."""
+            """Disconnect, if both ends still exist."""
             bound, alive = method(), sender()
             if bound is not None and alive is not None:
                 alive.disconnect(bound)
@@ -64,7 +64,7 @@ class Connections:
         Parameters
         ----------
         holder : object
-            What has the list, e.g. a viewer. It is not kept alive.
+            Owner of the list, e.g. a viewer. It is not kept alive.
         name : str
             Attribute of the list, e.g. ``"mouse_drag_callbacks"``.
         """
@@ -72,7 +72,7 @@ class Connections:
         owner = weakref.ref(holder)
 
         def end() -> None:
-            """Take it out, if the list is still there."""
+            """Remove the function, if the list still exists."""
             alive = owner()
             if alive is not None and function in getattr(alive, name):
                 getattr(alive, name).remove(function)

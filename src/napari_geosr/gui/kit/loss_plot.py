@@ -1,4 +1,4 @@
-"""Loss curves while a network trains, several runs over each other."""
+"""Loss curves of one or several trainings, updated while they run."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from napari_geosr.gui.kit.chart import (
 )
 
 _DASHES = (Qt.PenStyle.SolidLine, Qt.PenStyle.DashLine)
-#: Points drawn per curve at most; the losses of more steps are averaged.
-_POINTS = 400
-#: The vertical axis is at least as wide as this, so that it stays while losses change.
-_WIDEST = "0.005"
-#: Of the largest value: what is nearer to zero is drawn in proportion.
-_LINEAR_SHARE = 0.01
-#: Ticks on one side of zero.
-_MOST_TICKS = 2
+#: Maximum number of points per curve; beyond it, neighbouring steps are averaged.
+_MAX_POINTS = 400
+#: Minimum width of the vertical axis, so that it does not move while losses change.
+_WIDEST_LABEL = "0.005"
+#: Fraction of the largest value below which the axis is linear.
+_LINEAR_FRACTION = 0.01
+#: Maximum number of ticks on each side of zero.
+_MAX_TICKS_PER_SIDE = 2
 
 
 @dataclass(frozen=True)
@@ -41,11 +41,11 @@ class Line:
     Attributes
     ----------
     name : str
-        In the legend; without one, the dashed lines share a key.
+        Name in the legend; lines without a name share one entry.
     color : int
-        The curves of one run, or those of one of several, have the same.
+        Index of the colour; the curves of a run share it.
     dashed : bool
-        A validation curve.
+        Whether the curve is dashed, as for validation.
     """
 
     name: str
@@ -55,14 +55,14 @@ class Line:
     dashed: bool = False
 
 
-def thinned(line: Line) -> tuple[AnyArray, AnyArray]:
-    """Steps and values of a line as few points; what is no number stays a gap."""
+def downsample(line: Line) -> tuple[AnyArray, AnyArray]:
+    """Average neighbouring points of a line; values that are not finite stay gaps."""
     steps = np.asarray(line.steps, float)
     values = np.asarray(line.values, float)
     values = np.where(np.isfinite(values), values, np.nan)
-    if len(values) <= _POINTS:
+    if len(values) <= _MAX_POINTS:
         return steps, values
-    starts = np.linspace(0, len(values), _POINTS, endpoint=False).astype(int)
+    starts = np.linspace(0, len(values), _MAX_POINTS, endpoint=False).astype(int)
     counts = np.diff([*starts, len(values)])
     known = np.add.reduceat(np.isfinite(values).astype(float), starts)
     sums = np.add.reduceat(np.nan_to_num(values), starts)
@@ -71,25 +71,25 @@ def thinned(line: Line) -> tuple[AnyArray, AnyArray]:
 
 
 def last_text(line: Line) -> str:
-    """The last value of a line for people."""
+    """Format the last value of a line."""
     value = line.values[-1]
     return f"{value:.3g}" if math.isfinite(value) else "no number"
 
 
 @dataclass(frozen=True)
 class LossScale:
-    """Where losses stand on the axis: logarithmic, on both sides of zero if need be.
+    """Maps losses to a logarithmic axis, on both sides of zero if necessary.
 
-    pyqtgraph's logarithmic axis knows no values below zero.
+    pyqtgraph's logarithmic axis does not support negative values.
 
     Attributes
     ----------
     low, high : float
         Ends of the axis.
     linear : float
-        0 on a logarithmic axis. Else the axis is in proportion up to about this
-        distance from zero, and logarithmic on both sides of it (an inverse hyperbolic
-        sine), as the losses of critics are below zero as well.
+        0 for a logarithmic axis. Otherwise, the axis is linear up to about this
+        distance from zero and logarithmic beyond it (inverse hyperbolic sine), as the
+        losses of critics can be negative.
     """
 
     low: float
@@ -98,7 +98,7 @@ class LossScale:
 
     @classmethod
     def of(cls, curves: Sequence[AnyArray]) -> LossScale:
-        """The axis on which all finite values of `curves` can be seen."""
+        """The axis that shows all finite values of `curves`."""
         values = np.concatenate([np.asarray(curve, float) for curve in curves])
         values = values[np.isfinite(values)]
         low, high = float(values.min()), float(values.max())
@@ -106,22 +106,22 @@ class LossScale:
             # At least a factor of two, so that noise does not fill the picture.
             middle = math.sqrt(low) * math.sqrt(high)
             return cls(min(low / 1.05, middle / 1.45), max(high * 1.05, middle * 1.45))
-        most = max(-low, high) or 1.0
-        room = 0.05 * most
-        return cls(low - room, max(high, 0.0) + room, _LINEAR_SHARE * most)
+        largest = max(-low, high) or 1.0
+        room = 0.05 * largest
+        return cls(low - room, max(high, 0.0) + room, _LINEAR_FRACTION * largest)
 
     @property
     def name(self) -> str:
-        """What kind of axis it is, in words."""
+        """Kind of the axis in words."""
         return "logarithmic" if not self.linear else "logarithmic on both sides of 0"
 
-    def shares(self, values: object) -> Any:
+    def axis_fractions(self, values: object) -> Any:
         """Heights of `values` between the ends of the axis, 0 … 1; NaN stays NaN."""
-        bottom, top = self._along(self.low), self._along(self.high)
-        return (self._along(values) - bottom) / (top - bottom)
+        bottom, top = self._transform(self.low), self._transform(self.high)
+        return (self._transform(values) - bottom) / (top - bottom)
 
     def ticks(self) -> list[float]:
-        """A few values to be named."""
+        """A few values to label."""
         if not self.linear:
             ticks = log_ticks(self.low, self.high)
             if len(ticks) < 2:
@@ -133,9 +133,9 @@ class LossScale:
     def _powers(self, end: float) -> list[float]:
         if end <= 2 * self.linear:
             return []
-        return log_ticks(2 * self.linear, end, _MOST_TICKS)
+        return log_ticks(2 * self.linear, end, _MAX_TICKS_PER_SIDE)
 
-    def _along(self, values: object) -> AnyArray:
+    def _transform(self, values: object) -> AnyArray:
         values = np.asarray(values, float)
         return np.arcsinh(values / self.linear) if self.linear else np.log(values)
 
@@ -162,25 +162,25 @@ class LossPlot(Chart):
         self.refresh()
 
     def _full_height(self) -> int:
-        """With room for each further row of the legend."""
+        """Height including the further rows of the legend."""
         more = max(0, math.ceil(len(self._keys()) / 2) - 1)
         return int(self._height + more * self.fontMetrics().height())
 
     def set_lines(self, lines: Sequence[Line], total: int) -> None:
         """Show `lines` over ``0 … total`` steps."""
-        kept = [(line, *thinned(line)) for line in lines]
-        self._lines = [(line, x, y) for line, x, y in kept if np.isfinite(y).any()]
+        curves = [(line, *downsample(line)) for line in lines]
+        self._lines = [(line, x, y) for line, x, y in curves if np.isfinite(y).any()]
         values = [y for _, _, y in self._lines]
         self.scale = LossScale.of(values) if values else LossScale(0.1, 1.0)
         self._total = max(total, 1)
         self.refresh()
 
     def names(self) -> list[str]:
-        """Names of the curves that are shown."""
+        """Names of the curves shown."""
         return [line.name for line, _, _ in self._lines]
 
     def n_points(self) -> int:
-        """Points of all curves."""
+        """Number of points of all curves."""
         return sum(len(line.values) for line, _, _ in self._lines)
 
     def _is_empty(self) -> bool:
@@ -189,11 +189,11 @@ class LossPlot(Chart):
     def _describe(self) -> str:
         if not self._lines:
             return self.empty_text
-        said = [
+        texts = [
             f"{line.name or 'validation'} {last_text(line)} at step {line.steps[-1]}"
             for line, _, _ in self._lines
         ]
-        return f"{'; '.join(said)}. The axis is {self.scale.name}."
+        return f"{'; '.join(texts)}. The axis is {self.scale.name}."
 
     def _keys(self) -> list[tuple[Line, str]]:
         """Lines of the legend with their texts."""
@@ -213,7 +213,7 @@ class LossPlot(Chart):
         self.plot.setRange(xRange=(0, self._total), yRange=(0, 1), padding=0)
         for line, steps, values in self._lines:
             pen = curve_pen(line, self.text_color)
-            heights = self.scale.shares(values)
+            heights = self.scale.axis_fractions(values)
             self.plot.plot(
                 steps,
                 heights,
@@ -222,11 +222,11 @@ class LossPlot(Chart):
                 antialias=True,
                 name=line.name,
             )
-            alone = _alone(heights)
-            if alone.any():  # no line leads to a point between two gaps
+            isolated = _isolated_points(heights)
+            if isolated.any():  # no line connects to a point between two gaps
                 self.plot.plot(
-                    steps[alone],
-                    heights[alone],
+                    steps[isolated],
+                    heights[isolated],
                     pen=None,
                     symbol="o",
                     symbolSize=3,
@@ -240,20 +240,23 @@ class LossPlot(Chart):
         self._set_margins(0, self.fontMetrics().height() / 2, width(total) / 2 + 2)
         ticks = self.scale.ticks()
         self._label_left(
-            [(float(self.scale.shares(tick)), tick_text(tick)) for tick in ticks],
-            _WIDEST,
+            [
+                (float(self.scale.axis_fractions(tick)), tick_text(tick))
+                for tick in ticks
+            ],
+            _WIDEST_LABEL,
         )
         self._label_bottom([(0.0, "step 0"), (float(self._total), total)])
 
 
 def curve_pen(line: Line, text: QColor) -> QPen:
-    """The pen of a curve beside text of this colour."""
+    """The pen of a curve, for the text colour of the theme."""
     colors = curve_colors(text)
     return line_pen(colors[line.color % len(colors)], style=_DASHES[line.dashed])
 
 
-def _alone(values: AnyArray) -> AnyArray:
-    """Which points are known while those before and after them are not."""
+def _isolated_points(values: AnyArray) -> AnyArray:
+    """Mark finite values between two gaps."""
     known = np.pad(np.isfinite(values), 1)
-    alone: AnyArray = known[1:-1] & ~known[:-2] & ~known[2:]
-    return alone
+    isolated: AnyArray = known[1:-1] & ~known[:-2] & ~known[2:]
+    return isolated

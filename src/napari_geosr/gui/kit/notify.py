@@ -1,4 +1,4 @@
-"""Tell a person about an error: one sentence, details on request."""
+"""Messages and errors: one sentence, details on request."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.core.errors import Cancelled, GeoSRError, system_sentence
+from napari_geosr.core.errors import Cancelled, GeoSRError, describe_system_error
 
 _ICONS = {
     "error": (QStyle.StandardPixmap.SP_MessageBoxCritical, "Error"),
@@ -26,29 +26,29 @@ _ICONS = {
     "info": (QStyle.StandardPixmap.SP_MessageBoxInformation, "Note"),
     "ok": (QStyle.StandardPixmap.SP_DialogApplyButton, "Fine"),
 }
-#: Kinds that are named before the text.
-_NAMED = ("warning", "harm", "error")
+#: Kinds whose word precedes the text.
+_KINDS_WITH_WORD = ("warning", "harm", "error")
 
 
-def sentence(error: BaseException) -> str:
-    """Give an error in one sentence: ours, or what kind of fault it was."""
+def error_sentence(error: BaseException) -> str:
+    """Return an error as one sentence: its own, or one with the kind of error."""
     if isinstance(error, GeoSRError):
         return str(error)
-    if said := system_sentence(error):
-        return said
+    if text := describe_system_error(error):
+        return text
     return f"Something went wrong ({type(error).__name__}: {error})."
 
 
-def details(error: BaseException) -> str:
-    """Give the traceback of an error and its causes, for a bug report."""
+def format_traceback(error: BaseException) -> str:
+    """Return the traceback of an error and its causes, for a bug report."""
     return "".join(traceback.format_exception(error))
 
 
 def show_error(error: BaseException, parent: QWidget | None = None) -> None:
     """Show `error` in one sentence with a *Details* button; never blocks.
 
-    In a napari window it becomes a notification; the traceback opens from its button.
-    `Cancelled` is no error and shows nothing.
+    In a napari window it becomes a notification, whose button opens the traceback.
+    `Cancelled` is not an error and shows nothing.
     """
     if isinstance(error, Cancelled):
         return
@@ -60,18 +60,18 @@ def show_error(error: BaseException, parent: QWidget | None = None) -> None:
 
     actions = (("Details", lambda *_: show_details(error, parent)),)
     notification_manager.dispatch(
-        Notification(sentence(error), NotificationSeverity.ERROR, actions=actions)
+        Notification(error_sentence(error), NotificationSeverity.ERROR, actions=actions)
     )
 
 
 def show_details(error: BaseException, parent: QWidget | None = None) -> QMessageBox:
-    """Open a window with the traceback, to read or to copy; does not block."""
+    """Open a window with the traceback as selectable text; does not block."""
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Warning)
     box.setWindowTitle("What went wrong")
     box.setAccessibleName("What went wrong")
-    box.setText(sentence(error))
-    box.setDetailedText(details(error))
+    box.setText(error_sentence(error))
+    box.setDetailedText(format_traceback(error))
     box.setTextInteractionFlags(Qt.TextInteractionFlag.TextSelectableByMouse)
     box.setAttribute(Qt.WidgetAttribute.WA_DeleteOnClose)
     box.setModal(False)
@@ -79,20 +79,20 @@ def show_details(error: BaseException, parent: QWidget | None = None) -> QMessag
     return box
 
 
-def show_more(
+def show_information(
     text: str, more: str, parent: QWidget | None = None, *, title: str = "Details"
 ) -> QMessageBox:
-    """Open a window with what is behind a message; does not block.
+    """Open a window with the details of a message; does not block.
 
     Parameters
     ----------
     text : str
-        What is said at first.
+        The message.
     more : str
         Details.
     parent : QWidget, optional
     title : str
-        Of the window.
+        Title of the window.
     """
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Information)
@@ -111,14 +111,14 @@ def show_more(
 class MessageRow(QWidget):
     """A line of text inside a dock, with an icon that also has a word.
 
-    Hidden while there is nothing to say. Errors, and messages with more to read, have a
-    *Details* button, whose shortcut may be changed where a dock has several rows;
-    without a shortcut, there is no such button.
+    Hidden while it is empty. Errors and messages with details have a *Details* button.
+    Its shortcut can be changed if a dock has several rows; without a shortcut, there is
+    no such button.
 
     Signals
     -------
     changed
-        It says something else, or nothing any more.
+        The message has changed or was cleared.
     """
 
     changed = Signal()
@@ -158,18 +158,18 @@ class MessageRow(QWidget):
 
     @property
     def text(self) -> str:
-        """The sentence that is shown."""
+        """The message that is shown."""
         return str(self.label.text())
 
     def clear(self) -> None:
-        """Say nothing and take no room."""
+        """Clear and hide the message."""
         self._error, self._more = None, ""
         self.label.clear()
         self.setVisible(False)
         self.changed.emit()
 
     def show_message(self, text: str, kind: str = "info", more: str = "") -> None:
-        """Say `text`.
+        """Show `text`.
 
         Parameters
         ----------
@@ -177,7 +177,7 @@ class MessageRow(QWidget):
             ``"info"``, ``"ok"``, ``"warning"``, ``"harm"``, ``"misfit"`` or
             ``"error"``.
         more : str
-            What the *Details* button shows; without it, there is no button.
+            Text shown by the *Details* button; if empty, there is no button.
         """
         pixmap, word = _ICONS[kind]
         self._error, self._more = None, more
@@ -185,64 +185,64 @@ class MessageRow(QWidget):
         self.icon.setPixmap(style.standardIcon(pixmap).pixmap(16, 16))
         self.icon.setAccessibleDescription(word)
         self.icon.setToolTip(word)
-        self.label.setText(f"{word}: {text}" if kind in _NAMED else text)
+        self.label.setText(f"{word}: {text}" if kind in _KINDS_WITH_WORD else text)
         self._describe_details()
         self.details_button.setVisible(bool(more and self._shortcut))
         self.setVisible(True)
         self.changed.emit()
 
     def show_error(self, error: BaseException) -> None:
-        """Say what went wrong, unless the person only cancelled."""
+        """Show an error, or that the user cancelled."""
         if isinstance(error, Cancelled):
             self.show_message("Cancelled.")
             return
-        self.show_message(sentence(error), "error")
+        self.show_message(error_sentence(error), "error")
         self._error = error
         self._describe_details()
         self.details_button.setVisible(bool(self._shortcut))
         self.changed.emit()
 
     def _describe_details(self) -> None:
-        """Say what the *Details* button opens."""
-        what, name = "the traceback, for a bug report", "Details of the error"
+        """Update tool tip and accessible name of the *Details* button."""
+        content, name = "the traceback, for a bug report", "Details of the error"
         if self._error is None:
-            what, name = "what is behind this message", "Details of the message"
+            content, name = "the details of this message", "Details of the message"
         self.details_button.setAccessibleName(name)
-        self.details_button.setToolTip(f"Show {what} ({self._shortcut}).")
+        self.details_button.setToolTip(f"Show {content} ({self._shortcut}).")
 
     def _on_details(self) -> None:
         if self._error is not None:
             show_details(self._error, self)
         elif self._more:
-            show_more(self.text, self._more, self)
+            show_information(self.text, self._more, self)
 
 
-#: Kinds of message from the one that matters most.
+#: Kinds of messages, the most important first.
 _KINDS = ("error", "warning", "info", "ok")
 
 
 class MessageLog:
-    """Collects what several runs end with, and shows all of it, failures first.
+    """Collects the outcomes of several runs and shows them, failures first.
 
     Parameters
     ----------
     message : MessageRow
-        Where it is shown.
+        Shows them.
     """
 
     def __init__(self, message: MessageRow) -> None:
         self._message = message
-        self._said: list[tuple[str, str]] = []
+        self._messages: list[tuple[str, str]] = []
         self._errors: list[Exception] = []
 
     def clear(self) -> None:
-        """Forget all: what comes now has nothing to do with it."""
-        self._said, self._errors = [], []
+        """Remove all messages."""
+        self._messages, self._errors = [], []
         self._message.clear()
 
     def add(self, text: str, kind: str) -> None:
-        """Show `text` with the messages before it; `kind` as in `MessageRow`."""
-        self._said.append((kind, text))
+        """Add `text` to the messages shown; `kind` as in `MessageRow`."""
+        self._messages.append((kind, text))
         self._show()
 
     def add_error(self, error: Exception, about: str = "") -> None:
@@ -251,20 +251,20 @@ class MessageLog:
         Parameters
         ----------
         about : str
-            What the run was about; said where the error does not name it.
+            Subject of the run; added if the error does not name it.
         """
         if isinstance(error, Cancelled):
             self.add("Cancelled.", "info")
             return
-        text = sentence(error)
+        text = error_sentence(error)
         self._errors.append(error)
         self.add(text if about in text else f"{about}: {text}", "error")
 
     def _show(self) -> None:
-        said = sorted(self._said, key=lambda each: _KINDS.index(each[0]))
-        text = "\n".join(words for _, words in said)
+        messages = sorted(self._messages, key=lambda each: _KINDS.index(each[0]))
+        text = "\n".join(words for _, words in messages)
         if not self._errors:
-            self._message.show_message(text, said[0][0])
+            self._message.show_message(text, messages[0][0])
             return
         failed = GeoSRError(text)
         failed.__cause__ = (

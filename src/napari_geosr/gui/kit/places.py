@@ -1,4 +1,4 @@
-"""Where our docks are: tabs of one place, opened in front of each other."""
+"""Titles and positions of the docks, which open as tabs in front of each other."""
 
 from __future__ import annotations
 
@@ -11,35 +11,35 @@ from qtpy.QtWidgets import QDockWidget, QLabel, QMainWindow, QWidget
 RECONSTRUCT, RESTORE, PAIRS, TRAIN = "Reconstruct", "Restore", "Pairs", "Train"
 POROSITY, COMPARE, MODELS, JOBS = "Porosity", "Compare", "Models", "Jobs"
 PLUGIN = "napari-geosr"
-#: Docks in the order in which they were opened.
+#: Numbers the docks in the order in which they are opened.
 _numbers = itertools.count()
-#: Width that all docks are made for.
+#: Initial width of docks in pixels.
 WIDTH = 360
 
 
 class DockTabifier(QObject):
-    """Titles a new dock, and makes it a tab of ours that is there, once it is docked.
+    """Sets the title of a new dock, and makes it a tab next to our other docks.
 
-    napari stacks docks, and the lower one is then too low to be used. Where a person
-    moves them afterwards they stay.
+    napari stacks docks, which leaves the lower one too little height. Docks stay where
+    the user moves them later.
 
     Parameters
     ----------
     widget : QWidget
-        What will be in the dock.
+        Content of the dock.
     """
 
     def __init__(self, widget: QWidget) -> None:
         super().__init__(widget)
         self.number = next(_numbers)
-        QTimer.singleShot(0, self._join)
+        QTimer.singleShot(0, self._tabify)
 
-    def _join(self) -> None:
+    def _tabify(self) -> None:
         dock = dock_of(self.parent())
         if dock is None or dock.widget() is not self.parent():
-            return  # in a frame, which has a tabifier of its own
+            return  # in a frame, which has its own tabifier
         self._retitle()
-        # napari makes the title bar again when a dock floats or changes sides.
+        # napari recreates the title bar when a dock floats or changes sides.
         dock.topLevelChanged.connect(self._retitle)
         dock.dockLocationChanged.connect(self._retitle)
         if dock.isFloating():
@@ -48,18 +48,18 @@ class DockTabifier(QObject):
         if not isinstance(window, QMainWindow):
             return
         side = window.dockWidgetArea(dock)
-        beside = [
+        neighbours = [
             other
             for other in window.findChildren(QDockWidget)
             if other is not dock
             and other.isVisible()
             and not other.isFloating()
             and window.dockWidgetArea(other) == side
-            and self._is_newer_than(other.widget())
+            and self._follows(other.widget())
         ]
-        if beside:
-            window.tabifyDockWidget(max(beside, key=lambda d: d.height()), dock)
-            # The tabs are there when the window has been laid out anew.
+        if neighbours:
+            window.tabifyDockWidget(max(neighbours, key=lambda d: d.height()), dock)
+            # The tabs exist once the window has been laid out.
             QTimer.singleShot(0, self._raise)
 
     def _retitle(self, _place: object = None) -> None:
@@ -73,8 +73,8 @@ class DockTabifier(QObject):
             dock.show()
             dock.raise_()
 
-    def _is_newer_than(self, widget: QWidget) -> bool:
-        """Whether `widget` is one of ours that was opened before."""
+    def _follows(self, widget: QWidget) -> bool:
+        """Whether `widget` is one of our docks and was opened earlier."""
         theirs = widget.findChild(
             DockTabifier, options=Qt.FindChildOption.FindDirectChildrenOnly
         )
@@ -82,23 +82,23 @@ class DockTabifier(QObject):
 
 
 def dock_of(widget: QWidget) -> QDockWidget | None:
-    """The dock that `widget` is in."""
+    """The dock that contains `widget`."""
     parent = widget.parentWidget()
     while parent is not None and not isinstance(parent, QDockWidget):
         parent = parent.parentWidget()
     return parent
 
 
-def shown_name(name: str) -> str:
-    """What napari's menus call the dock called `name`."""
+def menu_name(name: str) -> str:
+    """Name of the dock `name` in napari's menus."""
     return f"{name} (GeoSR)"
 
 
 def _shorten_title(dock: QDockWidget) -> None:
-    """Leave the name of the plugin out of a dock's title: tabs have little room.
+    """Remove the name of the plugin from a dock's title, as tabs have little room.
 
-    napari adds that name, which is another one from its menus than from its API. The
-    object keeps both: napari finds docks by them.
+    napari adds that name, in different forms for its menus and its API. The object name
+    keeps it, as napari finds docks by it.
     """
     title = str(dock.objectName()).rpartition(" (")[0]
     if not title:

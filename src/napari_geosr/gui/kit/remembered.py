@@ -1,4 +1,4 @@
-"""Settings kept between sessions, in the same YAML that drives the command line."""
+"""Settings kept between sessions, in the YAML format of the command line."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ AnyConfig = TypeVar("AnyConfig", bound=Config)
 
 
 def settings_path(name: str) -> Path:
-    """Return where the settings of one dock are kept."""
+    """Return the settings file of a dock."""
     from platformdirs import user_config_path
 
     return user_config_path("napari-geosr", appauthor=False) / f"{name}.yaml"
 
 
 def recall(name: str, config_type: type[AnyConfig]) -> AnyConfig:
-    """Read the last settings of a dock; defaults if there are none yet.
+    """Read the last settings of a dock, or the defaults.
 
     Raises
     ------
     ConfigError
-        If the file is damaged or from another release.
+        If the file is damaged or from an incompatible release.
     """
     path = settings_path(name)
     return config_type.from_yaml(path) if path.is_file() else config_type()

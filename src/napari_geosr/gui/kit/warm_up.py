@@ -1,4 +1,4 @@
-"""Load torch, and compile, in a worker without freezing the window meanwhile."""
+"""Load torch and compile in a worker without freezing the window."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from contextlib import contextmanager
 from pathlib import Path
 
 _lock = threading.Lock()
-_resting = 0
+_n_pausing = 0
 
 
 def load_torch_libraries() -> None:
     """Map torch's shared libraries while other threads run.
 
     Python holds its global lock while it loads an extension module, so importing torch
-    in a thread still freezes the window for a quarter of a second (measured). A foreign
-    function call releases the lock: the libraries are opened that way first, and the
-    import that follows finds them loaded. Where this is not possible (Windows, another
-    layout) the import simply loads them itself.
+    in a thread freezes the window for a quarter of a second (measured). A foreign
+    function call releases the lock, so the libraries are first opened in that way, and
+    the later import finds them loaded. Where this is not possible (Windows, unusual
+    installations), the import loads them itself.
     """
     if "torch" in sys.modules or os.name != "posix":
         return
@@ -44,25 +44,25 @@ def load_torch_libraries() -> None:
 
 
 @contextmanager
-def without_collections() -> Iterator[None]:
-    """Let Python's garbage collector rest while much is made that will stay.
+def garbage_collection_paused() -> Iterator[None]:
+    """Pause Python's garbage collector while many permanent objects are created.
 
-    Torch, numba and what they register are a million objects. With each quarter more of
-    them the collector looks at all, in a single step that no other thread interrupts: a
-    quarter of a second (measured). What was made in here counts as old afterwards, so
-    that it is not the reason for such a step any more.
+    Importing torch and numba creates a million objects. Whenever their number has grown
+    by a quarter, the collector checks all of them in one step that no other thread can
+    interrupt (a quarter of a second, measured). Objects created in this context count
+    as old afterwards, so that they do not trigger such a step.
     """
-    global _resting  # how many threads are in here
+    global _n_pausing  # threads in this context
     with _lock:
-        _resting += 1
+        _n_pausing += 1
         gc.disable()
     try:
         yield
     finally:
         with _lock:
-            _resting -= 1
-            if not _resting:
-                # Into the permanent generation, and from there into the oldest.
+            _n_pausing -= 1
+            if not _n_pausing:
+                # Move all objects to the permanent, then to the oldest generation.
                 gc.freeze()
                 gc.unfreeze()
                 gc.enable()

@@ -1,6 +1,6 @@
-"""Widgets that docks are made of: buttons, labels, rows, sections, lists.
+"""Widgets for docks: buttons, labels, rows, sections, lists.
 
-None is without an accessible name and a tool tip.
+Each has an accessible name and a tool tip.
 """
 
 from __future__ import annotations
@@ -29,17 +29,39 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
+from superqt import QElidingLabel
 
-from napari_geosr.gui.kit.elided import ElidedLabel
+
+class ElidedLabel(QElidingLabel):
+    """Shortens text that does not fit, by default in the middle."""
+
+    def __init__(
+        self,
+        text: str = "",
+        parent: QWidget | None = None,
+        *,
+        mode: Qt.TextElideMode = Qt.TextElideMode.ElideMiddle,
+    ) -> None:
+        super().__init__(text, parent)
+        self.setElideMode(mode)
+        self.setIndent(0)
+        self.setMinimumWidth(30)
+        self.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
+
+    def changeEvent(self, event: QEvent) -> None:
+        """Measure the text again after a font change, as superqt does on resize."""
+        super().changeEvent(event)
+        if event.type() in (QEvent.Type.FontChange, QEvent.Type.StyleChange):
+            self.setText(self.text())
 
 
 def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
-    """A button as wide as there is room.
+    """Create a button that takes the available width.
 
     Parameters
     ----------
     shortcut : str
-        Where no letter of `text` is free; the tool tip names it.
+        For buttons without a mnemonic; added to the tool tip.
     """
     made = QPushButton(text)
     if shortcut:
@@ -52,16 +74,16 @@ def button(text: str, tool_tip: str, shortcut: str = "") -> QPushButton:
 
 
 def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolButton:
-    """A button of a letter or two, with a shortcut.
+    """Create a button with a very short text and a shortcut.
 
     Parameters
     ----------
     text : str
-        A letter or two.
+        One or two letters.
     name : str
-        For screen readers.
+        Accessible name.
     tool_tip : str
-        Gets the shortcut at its end.
+        The shortcut is appended.
     shortcut : str
         Such as ``"Alt+Shift+Y"``.
     """
@@ -74,7 +96,7 @@ def small_button(text: str, name: str, tool_tip: str, shortcut: str) -> QToolBut
 
 
 def text_label(name: str, tool_tip: str, text: str = "") -> Any:
-    """A text of several lines."""
+    """Create a label that wraps its text."""
     label = QLabel(text)
     label.setWordWrap(True)
     label.setAccessibleName(name)
@@ -83,7 +105,7 @@ def text_label(name: str, tool_tip: str, text: str = "") -> Any:
 
 
 def combo(name: str, tool_tip: str) -> QComboBox:
-    """A choice that need not be as wide as its longest entry."""
+    """Create a menu that can be narrower than its longest entry."""
     made = QComboBox()
     made.setAccessibleName(name)
     made.setToolTip(tool_tip)
@@ -95,7 +117,7 @@ def combo(name: str, tool_tip: str) -> QComboBox:
 
 
 def form_layout() -> QFormLayout:
-    """Rows of labels and widgets that grow."""
+    """Create a layout for rows of labels and widgets that grow."""
     form = QFormLayout()
     form.setContentsMargins(0, 0, 0, 0)
     form.setFieldGrowthPolicy(QFormLayout.FieldGrowthPolicy.AllNonFixedFieldsGrow)
@@ -105,16 +127,16 @@ def form_layout() -> QFormLayout:
 def add_row(
     form: QFormLayout, title: str, widget: QWidget, buddy: QWidget | None = None
 ) -> None:
-    """Add a row whose label names `buddy`, the widget itself by default.
+    """Add a row whose label belongs to `buddy`, by default the widget.
 
     Parameters
     ----------
     form : QFormLayout
     title : str
-        With ``&`` before the letter of its shortcut.
+        Text of the label, with ``&`` before its mnemonic.
     widget : QWidget
     buddy : QWidget, optional
-        What gets the focus by the shortcut.
+        Widget that the mnemonic focuses.
     """
     label = QLabel(title)
     buddy = buddy or widget
@@ -125,12 +147,12 @@ def add_row(
 
 
 class FormAligner(QObject):
-    """Lines up the fields of all forms of a body; of each section by itself.
+    """Aligns the fields of all forms in a widget, separately in each section.
 
     Parameters
     ----------
     body : QWidget
-        Its forms may come and go.
+        Its forms may be added and removed.
     """
 
     def __init__(self, body: QWidget) -> None:
@@ -138,7 +160,7 @@ class FormAligner(QObject):
         body.installEventFilter(self)
 
     def eventFilter(self, watched: Any, event: QEvent) -> bool:
-        """Measure the labels again when the body is laid out again."""
+        """Give labels equal widths whenever the body is laid out."""
         if event.type() in (QEvent.Type.LayoutRequest, QEvent.Type.Show):
             groups: dict[int, list[QWidget]] = {}
             for form in watched.findChildren(QFormLayout):
@@ -153,7 +175,7 @@ class FormAligner(QObject):
 
 
 def _section_of(form: QFormLayout) -> int:
-    """Which section a form is in; 0 outside all."""
+    """Identifier of the section of a form; 0 if there is none."""
     widget = form.parentWidget()
     while widget is not None and not isinstance(widget, Section):
         widget = widget.parentWidget()
@@ -167,7 +189,7 @@ def _labels_of(form: QFormLayout) -> list[QWidget]:
 
 
 def scrolling(inner: QWidget) -> QScrollArea:
-    """Put `inner` into an area that scrolls up and down, and return the area."""
+    """Return a vertically scrolling area with `inner`."""
     scroll = QScrollArea()
     scroll.setWidgetResizable(True)
     scroll.setFrameShape(QFrame.Shape.NoFrame)
@@ -178,7 +200,7 @@ def scrolling(inner: QWidget) -> QScrollArea:
 
 
 def progress_bar(name: str, tool_tip: str) -> QProgressBar:
-    """A thin bar without a text."""
+    """Create a thin bar without text."""
     bar = QProgressBar()
     bar.setAccessibleName(name)
     bar.setToolTip(tool_tip)
@@ -188,27 +210,27 @@ def progress_bar(name: str, tool_tip: str) -> QProgressBar:
 
 
 class FolderRow(QWidget):
-    """The folder that new folders are made in, and a button to choose another.
+    """Shows the folder for new results, with a button to choose another.
 
     Parameters
     ----------
-    what : str
-        What is kept there, e.g. ``"jobs"``: also its name among the plugin's data.
+    content : str
+        What is stored there, e.g. ``"jobs"``; also the name of the default folder.
     text, shortcut : str
-        Of the button.
+        Text and shortcut of the button.
     """
 
     def __init__(
-        self, what: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
+        self, content: str, *, text: str = "…", shortcut: str = "Alt+Shift+U"
     ) -> None:
         super().__init__()
-        self._title = f"Folder for {what}"
+        self._title = f"Folder for {content}"
         self.label = ElidedLabel("")
         self.label.setAccessibleName(self._title)
         self.button = small_button(
             text,
-            f"Choose the folder for {what}",
-            f"Choose where the folders of {what} are made",
+            f"Choose the folder for {content}",
+            f"Choose the folder for new {content}",
             shortcut,
         )
         row = QHBoxLayout(self)
@@ -216,11 +238,11 @@ class FolderRow(QWidget):
         row.addWidget(self.label, 1)
         row.addWidget(self.button)
         self.button.clicked.connect(self._on_clicked)
-        self.set_path(user_data_path("napari-geosr", appauthor=False) / what)
+        self.set_path(user_data_path("napari-geosr", appauthor=False) / content)
 
     @property
     def path(self) -> Path:
-        """The folder that is chosen."""
+        """The chosen folder."""
         return self._path
 
     def set_path(self, path: Path) -> None:
@@ -236,10 +258,10 @@ class FolderRow(QWidget):
 
 
 class Section(QWidget):
-    """A title to click and, below it, a widget that is hidden while closed.
+    """A title to click, and below it a widget that is hidden while closed.
 
-    superqt's ``QCollapsible`` fixes the content's height when it opens, which cuts
-    texts that wrap differently when the dock changes its width.
+    superqt's ``QCollapsible`` fixes the content's height when it opens, which truncates
+    texts that wrap differently after the dock's width has changed.
     """
 
     def __init__(
@@ -276,7 +298,7 @@ class Section(QWidget):
         content.setVisible(False)
 
     def set_open(self, is_open: bool) -> None:
-        """Unfold the section, or fold it."""
+        """Open or close the section."""
         self.button.setChecked(is_open)
 
     def _on_toggled(self, is_open: bool) -> None:
@@ -288,16 +310,16 @@ class Section(QWidget):
 def list_tree(
     columns: Sequence[str], name: str, tip: str, *, heights: tuple[int, int]
 ) -> QTreeWidget:
-    """Make an empty list.
+    """Create an empty list.
 
     Parameters
     ----------
     columns : sequence of str
-        Their titles.
+        Titles of the columns.
     name, tip : str
-        Accessible name, tool tip.
+        Accessible name and tool tip.
     heights : (int, int)
-        Least and most, in pixels.
+        Minimum and maximum height in pixels.
     """
     tree = QTreeWidget()
     tree.setHeaderLabels(list(columns))

@@ -1,9 +1,8 @@
-"""The one place that talks to napari's workers.
+"""Runs operations in napari's worker threads.
 
-Engines are generators of steps that know nothing of Qt. Here they run in a napari
-worker thread, and three traps are closed: a `RuntimeError` would be swallowed by the
-worker, `quit()` would leave the generator open, and a slot of a destroyed widget would
-be called.
+Operations are generators of steps and do not depend on Qt. Three problems of napari's
+workers are avoided: they swallow a `RuntimeError`, `quit()` leaves the generator open,
+and slots of destroyed widgets are called.
 """
 
 from __future__ import annotations
@@ -22,7 +21,12 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool
 from qtpy.QtWidgets import QWidget
 
-from napari_geosr.core.errors import Cancelled, EngineError, GeoSRError, system_sentence
+from napari_geosr.core.errors import (
+    Cancelled,
+    EngineError,
+    GeoSRError,
+    describe_system_error,
+)
 from napari_geosr.core.steps import ShouldStop, Step, StepIterator, TileDone
 from napari_geosr.gui.kit.lifetime import when_destroyed
 
@@ -30,20 +34,21 @@ T = TypeVar("T")
 
 MakeSteps = Callable[[ShouldStop], Generator[Step, None, T]]
 
-#: Steps reach the main thread at most this often, so that it stays responsive.
+#: Minimum seconds between steps sent to the main thread, so that it stays responsive.
 _SECONDS_BETWEEN_STEPS = 0.05
-#: Seconds that a closing dock waits for a worker to stop, and the application for all
-#: of them: what imports or compiles for the first time cannot be stopped in between.
-_LONGEST_WAIT = 3.0
-_LAST_WAIT = 30.0
-#: Milliseconds for what a worker signals when it has ended.
-_SIGNALS = 1000
-_WAITS = "napari-geosr is waiting for its workers"
+#: Maximum seconds that a closing dock waits for its workers, and the application for
+#: all of them: imports and compilations cannot be interrupted.
+_DOCK_TIMEOUT = 3.0
+_QUIT_TIMEOUT = 30.0
+#: Maximum milliseconds to wait for the last signals of workers.
+_SIGNALS_TIMEOUT_MS = 1000
+#: Property of the application once `_stop_workers_at_quit` is connected.
+_WAITS_PROPERTY = "napari-geosr is waiting for its workers"
 
 
 @dataclass(eq=False)
 class Control:
-    """What a worker and its dock share; it keeps neither alive."""
+    """State shared by a worker and its dock; it keeps neither alive."""
 
     began: threading.Event = field(default_factory=threading.Event)
     stop: threading.Event = field(default_factory=threading.Event)
@@ -54,8 +59,8 @@ class Control:
     def wait(self, deadline: float) -> None:
         """Wait until the worker has ended, or the deadline has passed.
 
-        A worker that napari itself quits, as a window closes, leaves its generator
-        open: it has ended without saying so.
+        When a window closes, napari quits workers and leaves their generators open;
+        `ended` is then never set.
         """
         while not self.ended.wait(0.02) and time.monotonic() < deadline:
             worker = self.worker()
@@ -63,23 +68,23 @@ class Control:
                 return
 
 
-#: The workers of each dock. A plain list, to be reached when the dock is gone.
+#: The workers of each dock. Finalizers use the list after the dock is gone.
 _controls: weakref.WeakKeyDictionary[QObject, list[Control]] = (
     weakref.WeakKeyDictionary()
 )
 
 
-#: All tasks that somebody still holds.
+#: All tasks that are still referenced.
 _tasks: weakref.WeakSet[BackgroundTask] = weakref.WeakSet()
-#: Those of all docks that have not ended.
+#: Workers of all docks that have not ended.
 _unfinished: list[Control] = []
 
 
-def _end_all(controls: list[Control], seconds: float = _LONGEST_WAIT) -> None:
-    """Stop the workers of a destroyed dock, and wait until they have.
+def _stop_workers(controls: list[Control], seconds: float = _DOCK_TIMEOUT) -> None:
+    """Stop the workers of a destroyed dock and wait for them.
 
-    The wait is short, as engines ask at every tile whether to stop. A worker that
-    outlived the application would signal to deleted objects, which aborts the process.
+    The wait is short, as operations check for cancellation at every tile. A worker that
+    outlives the application would signal to deleted objects, which aborts the process.
     """
     for control in controls:
         control.silent.set()
@@ -90,33 +95,33 @@ def _end_all(controls: list[Control], seconds: float = _LONGEST_WAIT) -> None:
             control.wait(deadline)
 
 
-def _wait_at_quit(control: Control) -> None:
-    """Let the application end after a worker, and what it signals at the end."""
+def _register_for_quit(control: Control) -> None:
+    """Let the application wait at its end for a worker and its last signals."""
     _unfinished[:] = [c for c in _unfinished if not c.ended.is_set()] + [control]
     application = QCoreApplication.instance()
-    if application is not None and not application.property(_WAITS):
-        application.setProperty(_WAITS, True)
-        application.aboutToQuit.connect(_before_quit)
+    if application is not None and not application.property(_WAITS_PROPERTY):
+        application.setProperty(_WAITS_PROPERTY, True)
+        application.aboutToQuit.connect(_stop_workers_at_quit)
 
 
-def _before_quit() -> None:
+def _stop_workers_at_quit() -> None:
     for control in _unfinished:
         control.silent.set()
         control.stop.set()
-    # Workers are started by an event: one that was not handled yet would start when
-    # its signals are gone.
-    deadline = time.monotonic() + _SIGNALS / 1000
+    # Workers are started by an event: if it is still pending, the worker would start
+    # after its signals were deleted.
+    deadline = time.monotonic() + _SIGNALS_TIMEOUT_MS / 1000
     while not all(c.began.is_set() for c in _unfinished):
         QCoreApplication.processEvents()
         if time.monotonic() > deadline:
             break
         time.sleep(0.005)
-    _end_all(_unfinished, _LAST_WAIT)
-    QThreadPool.globalInstance().waitForDone(_SIGNALS)
+    _stop_workers(_unfinished, _QUIT_TIMEOUT)
+    QThreadPool.globalInstance().waitForDone(_SIGNALS_TIMEOUT_MS)
 
 
 def running_tasks() -> list[BackgroundTask]:
-    """All tasks that run, those with a description in the order of these."""
+    """All running tasks, sorted by description."""
     tasks = [task for task in _tasks if task.is_running]
     return sorted(tasks, key=lambda task: task.description)
 
@@ -124,16 +129,16 @@ def running_tasks() -> list[BackgroundTask]:
 def _register(owner: QObject, control: Control) -> None:
     if owner not in _controls:
         controls = _controls[owner] = []
-        when_destroyed(owner, partial(_end_all, controls))
+        when_destroyed(owner, partial(_stop_workers, controls))
     controls = _controls[owner]
     controls[:] = [c for c in controls if not c.ended.is_set()] + [control]
 
 
 class BackgroundTask:
-    """A running operation: cancel it, or ask whether it still runs.
+    """An operation running in a worker thread.
 
-    Callbacks are called on the main thread; none is called after `detach`, nor
-    when `owner` was destroyed, which also stops the operation.
+    Callbacks are called on the main thread; none is called after `detach`. When `owner`
+    is destroyed, the operation stops without further callbacks.
     """
 
     def __init__(
@@ -160,19 +165,19 @@ class BackgroundTask:
         self.owner = None if owner is None else weakref.ref(owner)
         _tasks.add(self)
         self._bar: Any = progress(total=0, desc=description) if description else None
-        # Not by `create_worker`, which has napari ask about the worker, in words that
-        # mean nothing to a person, before it closes the window: see `Closing`.
+        # Not `create_worker`: when the window is closed, napari would ask about its
+        # workers in technical terms. See `Closing`.
         self._worker: Any = GeneratorWorker(_guarded, make_steps, self.control)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)
         self._worker.finished.connect(self._on_finished)
         self.control.worker = weakref.ref(self._worker)
         self.is_running = True
-        _wait_at_quit(self.control)
+        _register_for_quit(self.control)
         self._worker.start()
 
     def window(self) -> Any:
-        """The window of its owner; None where there is none, or not any more."""
+        """The window of its owner; None if there is none or it was deleted."""
         part: Any = None if self.owner is None else self.owner()
         if part is None or not isalive(part):
             return None
@@ -185,20 +190,20 @@ class BackgroundTask:
         self.control.stop.set()
 
     def detach(self) -> None:
-        """Cancel, and call nobody back any more: the widget or viewer is going."""
+        """Cancel without further callbacks, as the widget or viewer is closing."""
         self.control.silent.set()
         self.cancel()
         self._callbacks = dict.fromkeys(self._callbacks)
 
-    def _call(self, which: str, *args: Any) -> None:
-        callback = self._callbacks[which]
+    def _call(self, name: str, *args: Any) -> None:
+        callback = self._callbacks[name]
         if callback is not None and not self.control.silent.is_set():
             callback(*args)
 
     def _on_yielded(self, steps: list[Step]) -> None:
         last = steps[-1]
         if self.control.silent.is_set():
-            return  # the window, and its bar, may be gone
+            return  # the window and its bar may have been deleted
         if self._bar is not None and last.total:
             self._bar.total = last.total
             self._bar.n = last.done
@@ -220,11 +225,10 @@ class BackgroundTask:
 def _guarded(
     make_steps: MakeSteps[T], control: Control
 ) -> Generator[list[Step], None, tuple[str, T | Exception]]:
-    """Run the engine; give steps in bundles and return its result or its error.
+    """Run the operation; yield its steps in bundles, and return its result or error.
 
-    An error is *returned*, not raised: napari would re-raise it on the main thread, and
-    would lose every `RuntimeError`. Bundling keeps fast tiles from flooding the event
-    loop.
+    Errors are returned, not raised: napari would re-raise them on the main thread and
+    lose every `RuntimeError`. Bundles keep fast tiles from flooding the event loop.
     """
     bundle: list[Step] = []
     last = 0.0
@@ -236,7 +240,7 @@ def _guarded(
         with StepIterator(make_steps(control.stop.is_set)) as iterator:
             for step in iterator:
                 if isinstance(step, TileDone):
-                    # The layer has the voxels; here they would wait for a busy window.
+                    # The layer has the voxels; a busy window would keep them in memory.
                     step = replace(step, array=None)
                 bundle.append(step)
                 now = time.monotonic()
@@ -247,9 +251,9 @@ def _guarded(
                 yield bundle
     except GeoSRError as error:
         return "error", error
-    except Exception as error:  # noqa: BLE001  # every fault reaches the person
-        if said := system_sentence(error):
-            return "error", GeoSRError(said)
+    except Exception as error:  # noqa: BLE001  # report every fault to the user
+        if text := describe_system_error(error):
+            return "error", GeoSRError(text)
         fault = EngineError(
             f"Something went wrong inside napari-geosr ({type(error).__name__}: "
             f"{error}). This is a bug: please report it with the details."

@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.position import plane_on_screen
-from napari_geosr.gui.layers.questions.record import doubts_of, open_notes
+from napari_geosr.gui.layers.questions.record import open_notes, open_questions
 from napari_geosr.operations.measure.deviation import is_deviation
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ def volume_from_layer(
 
     From a time series or channel stack, the part at `position` is taken (by default the
     one on screen in `viewer`), or everything if `whole` is set. Rotation and shear,
-    which voxel size and origin cannot express, are dropped: see `place_over`.
+    which voxel size and origin cannot express, are dropped: see `alignment_with`.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def volume_from_layer(
         provenance=tuple(record.get("provenance", ())),
         source=_source_file(layer, record),
         metadata=_dataset(record)
-        | doubts_of(layer, place, layer.metadata.get(METADATA)),
+        | open_questions(layer, place, layer.metadata.get(METADATA)),
     )
     if whole or place.axes in ("YX", "ZYX"):
         return volume
@@ -110,9 +110,9 @@ def holds_deviations(layer: Layer) -> bool:
     return is_deviation(provenance_of(layer))
 
 
-def helper_metadata(what: str) -> AnyDict:
+def helper_metadata(kind: str) -> AnyDict:
     """Return the ``metadata`` that marks a layer as a helper of the plugin."""
-    return {METADATA: {"helper": what}}
+    return {METADATA: {"helper": kind}}
 
 
 def is_measurable(layer: Layer) -> bool:
@@ -172,17 +172,17 @@ def geometry(volume: Volume) -> AnyDict:
     )
 
 
-def place_over(layer: Layer) -> AnyDict:
+def alignment_with(layer: Layer) -> AnyDict:
     """Attributes beyond `geometry` that align a result with its source `layer`."""
     return {"affine": geometry_of_layer(layer).affine}
 
 
-def series_over(volume: Volume, layer: Layer) -> AnyDict:
+def series_alignment_with(volume: Volume, layer: Layer) -> AnyDict:
     """Return the attributes that align a restored series with its source `layer`.
 
     Along time and channels, which `volume` does not position, they equal the layer's.
     """
-    ours = geometry(volume)
+    place = geometry(volume)
     n = len(volume.axes) - len(volume.spatial_axes)
     start = np.asarray(layer.data_to_world((0,) * layer.ndim), float)
     steps = []
@@ -192,9 +192,9 @@ def series_over(volume: Volume, layer: Layer) -> AnyDict:
         steps.append(float((np.asarray(layer.data_to_world(one)) - start)[axis]))
     units = tuple(str(unit) for unit in layer.units)
     return {
-        "scale": (*steps, *ours["scale"][n:]),
-        "translate": (*map(float, start[:n]), *ours["translate"][n:]),
-        "units": (*units[:n], *ours["units"][n:]),
+        "scale": (*steps, *place["scale"][n:]),
+        "translate": (*map(float, start[:n]), *place["translate"][n:]),
+        "units": (*units[:n], *place["units"][n:]),
     }
 
 
@@ -263,7 +263,7 @@ def add_image_result(
         assumed = [n for n in open_notes(like) if n.corrected_by == "slice distance"]
         if assumed:  # the result inherits the assumption
             options["metadata"][METADATA]["info"] = {"notes": tuple(assumed)}
-        options |= place_over(like)
+        options |= alignment_with(like)
     options = geometry(volume) | options | kwargs
     return unwrapped(viewer.add_image(volume.data, **options))
 
@@ -280,7 +280,7 @@ def add_result(
     """
     if not volume.holds_labels:
         return add_image_result(viewer, volume, like, **kwargs)
-    over = {} if like is None else place_over(like)
+    over = {} if like is None else alignment_with(like)
     options = {"name": volume.name, "opacity": 0.6} | over | kwargs
     return add_labels_result(viewer, volume.data, volume, **options)
 
@@ -294,7 +294,7 @@ def add_labels_result(
     ----------
     viewer : ViewerModel
     labels : array-like of int
-        Of the shape of `volume`.
+        Labels of the shape of `volume`.
     volume : Volume
     **kwargs
         Options of the layer, which take precedence.

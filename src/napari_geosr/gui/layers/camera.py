@@ -15,17 +15,17 @@ if TYPE_CHECKING:
     from napari.layers import Layer
 
 
-#: Share of the canvas that a slice fills; the same as napari's.
-_FILLED = 0.95
+#: Fraction of the canvas that a slice fills, as in napari.
+_FILL_FRACTION = 0.95
 
 
 def is_in_view(viewer: ViewerModel, layer: Layer) -> bool:
     """Whether a whole slice of `layer` is on screen; always False in 3D."""
-    if viewer.dims.ndisplay != 2 or (box := _box(viewer, layer)) is None:
+    if viewer.dims.ndisplay != 2 or (box := _bounds_on_screen(viewer, layer)) is None:
         return False
     low, high = box
     centre = np.asarray(viewer.scene.camera.center[-2:], float)
-    reach = _room(viewer) / viewer.scene.camera.zoom / 2
+    reach = _canvas_size(viewer) / viewer.scene.camera.zoom / 2
     slack = 1e-6 * reach
     inside = (low >= centre - reach - slack) & (high <= centre + reach + slack)
     return bool(inside.all())
@@ -36,13 +36,13 @@ def fit_camera(viewer: ViewerModel, layer: Layer) -> None:
     if viewer.dims.ndisplay != 2:
         viewer.reset_view()
         return
-    box = _box(viewer, layer)
+    box = _bounds_on_screen(viewer, layer)
     if box is None:
         return
     low, high = box
     camera = viewer.scene.camera
     camera.center = tuple((low + high) / 2)
-    camera.zoom = float(_FILLED * (_room(viewer) / (high - low)).min())
+    camera.zoom = float(_FILL_FRACTION * (_canvas_size(viewer) / (high - low)).min())
 
 
 def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None:
@@ -65,12 +65,14 @@ def centre_on(viewer: ViewerModel, layer: Layer, index: Sequence[float]) -> None
     viewer.scene.camera.center = tuple(centre)
 
 
-def _room(viewer: ViewerModel) -> Floats:
+def _canvas_size(viewer: ViewerModel) -> Floats:
     """Height and width of the canvas in pixels."""
     return np.asarray(viewer.canvas.viewbox_size(viewer.layers), float)
 
 
-def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
+def _bounds_on_screen(
+    viewer: ViewerModel, layer: Layer
+) -> tuple[Floats, Floats] | None:
     """Bounds of the layer along the two axes on screen; None if it lacks one."""
     shown = [axis - viewer.dims.ndim for axis in viewer.dims.displayed]
     if min(shown) < -layer.ndim:
@@ -82,7 +84,7 @@ def _box(viewer: ViewerModel, layer: Layer) -> tuple[Floats, Floats] | None:
 
 
 @contextmanager
-def point_kept(viewer: ViewerModel) -> Iterator[None]:
+def preserve_point(viewer: ViewerModel) -> Iterator[None]:
     """Restore the slice on screen after layers were added or removed.
 
     When the finest layer is removed, a slider has fewer, longer steps. napari (0.9)
@@ -97,5 +99,5 @@ def point_kept(viewer: ViewerModel) -> Iterator[None]:
 
 def remove_in_place(viewer: ViewerModel, layer: Layer) -> None:
     """Remove a layer and stay on the current slice."""
-    with point_kept(viewer):
+    with preserve_point(viewer):
         viewer.layers.remove(layer)

@@ -58,9 +58,9 @@ class LayerCombo(QComboBox):
         super().__init__(parent)
         self._viewer, self._accept, self._fixed = viewer, accept, fixed
         self._layers: list[weakref.ref[Layer]] = []
-        self._telling = QTimer(self)
-        self._telling.setSingleShot(True)
-        self._telling.timeout.connect(self.layerChanged)
+        self._notifying = QTimer(self)
+        self._notifying.setSingleShot(True)
+        self._notifying.timeout.connect(self.layerChanged)
         self.setSizeAdjustPolicy(
             QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
         )
@@ -104,12 +104,12 @@ class LayerCombo(QComboBox):
         return option
 
     def layer(self) -> Layer | None:
-        """Return the layer chosen; None for a fixed entry or an empty list."""
+        """Return the chosen layer; None for a fixed entry or an empty list."""
         i = self.currentIndex() - len(self._fixed)
         return self._layers[i]() if 0 <= i < len(self._layers) else None
 
     def fixed_entry(self) -> str | None:
-        """Return the fixed entry chosen; None if a layer is chosen."""
+        """Return the chosen fixed entry; None if a layer is chosen."""
         i = self.currentIndex()
         return self._fixed[i] if 0 <= i < len(self._fixed) else None
 
@@ -123,7 +123,7 @@ class LayerCombo(QComboBox):
 
     def refresh(self) -> None:
         """Refill the list: the answers of `accept` may have changed."""
-        if self._list_again():
+        if self._refill():
             self.layerChanged.emit()
 
     def _fill(self, keep: Layer | None) -> None:
@@ -143,11 +143,11 @@ class LayerCombo(QComboBox):
             )
 
     def _on_layers(self, event: object = None) -> None:
-        if self._list_again():
-            self._telling.start(0)
+        if self._refill():
+            self._notifying.start(0)
 
-    def _list_again(self) -> bool:
-        """Fill the list again; return whether another entry is chosen now."""
+    def _refill(self) -> bool:
+        """Refill the list; return whether the chosen entry has changed."""
         before, entry = self.layer(), self.currentText()
         self.blockSignals(True)
         self._fill(before)

@@ -36,7 +36,7 @@ def contents_key(layer: Layer) -> tuple[Any, ...]:
     count as changed when they are replaced, and results when they are complete.
     """
     data = finest(layer)
-    return _number(data), is_unfinished(layer), _checksum(data)
+    return _array_number(data), is_unfinished(layer), _checksum(data)
 
 
 def is_unfinished(layer: Layer) -> bool:
@@ -45,7 +45,7 @@ def is_unfinished(layer: Layer) -> bool:
     return bool(provenance) and provenance[-1].get("complete") is False
 
 
-def _number(data: object) -> int:
+def _array_number(data: object) -> int:
     """A unique number for an array."""
     known = _numbers.get(id(data))
     if known is not None and known[0]() is data:
@@ -66,8 +66,8 @@ def _checksum(data: object) -> int:
         return 0
     row_bytes = data.shape[-1] * data.itemsize
     n_all = data.size // data.shape[-1]
-    most = _MAPPED_ROWS if is_mapped else _ROWS
-    n = min(n_all, most, max(16, _BYTES // row_bytes))
+    max_rows = _MAPPED_ROWS if is_mapped else _ROWS
+    n = min(n_all, max_rows, max(16, _BYTES // row_bytes))
     # Golden-section steps avoid sampling the same positions of an axis repeatedly.
     places = (np.arange(n) * _GOLDEN % 1 * n_all).astype(np.int64)
     if n == n_all:

@@ -27,11 +27,11 @@ if TYPE_CHECKING:
 
 #: Planes sampled; maximum edge in voxels of the window read from a plane; maximum
 #: number of voxels evaluated.
-_PLANES, _READ, _COUNTED = 9, 2048, 2**16
+_PLANES, _MAX_WINDOW, _MAX_VOXELS = 9, 2048, 2**16
 #: Percentage of the voxels at either end of the histogram that may be outliers.
 _TAIL = 0.1
 #: Minimum distance of outliers, as a fraction of the range of all other voxels.
-_OUTLYING = 0.5
+_OUTLIER_GAP = 0.5
 
 Limits = tuple[float, float]
 
@@ -39,7 +39,7 @@ Limits = tuple[float, float]
 _running: set[BackgroundTask] = set()
 
 
-def sample_later(viewer: ViewerModel) -> None:
+def sample_added_layers(viewer: ViewerModel) -> None:
     """Set the contrast of our readers' layers when they are added to a viewer."""
     viewer.layers.events.inserted.connect(_on_inserted)
 
@@ -66,8 +66,10 @@ class _LimitsReader:
         self._layer = weakref.ref(layer)
         # napari sets limits from the first slice once, now or at the first drawing.
         lowest, highest = layer.contrast_limits_range
-        self._most = int(tuple(layer.contrast_limits) == (lowest, highest))
-        self._changes = 0
+        self._n_expected_changes = int(
+            tuple(layer.contrast_limits) == (lowest, highest)
+        )
+        self._n_changes = 0
         layer.events.contrast_limits.connect(self._on_changed)
         task = BackgroundTask(
             partial(limits_steps, data),
@@ -79,14 +81,14 @@ class _LimitsReader:
         _running.add(task)
 
     def _on_changed(self, _event: Event) -> None:
-        self._changes += 1
+        self._n_changes += 1
 
     def _on_sampled(self, limits: Limits | None) -> None:
         layer = self._layer()
         if layer is None:
             return
         layer.events.contrast_limits.disconnect(self._on_changed)
-        if self._changes <= self._most:
+        if self._n_changes <= self._n_expected_changes:
             set_limits(layer, limits)
 
 
@@ -105,7 +107,7 @@ def limits_steps(
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
     places = np.unique(np.linspace(0, n - 1, min(n, _PLANES)).round().astype(int))
-    window = tuple(_middle(int(size)) for size in data.shape[-2:])
+    window = tuple(_central_window(int(size)) for size in data.shape[-2:])
     found = []
     for done, place in enumerate(places, start=1):
         if should_stop():
@@ -117,23 +119,23 @@ def limits_steps(
     return limits_of(np.concatenate(found)) if found else None
 
 
-def _middle(size: int) -> slice:
-    start = max(0, (size - _READ) // 2)
-    return slice(start, min(size, start + _READ))
+def _central_window(size: int) -> slice:
+    start = max(0, (size - _MAX_WINDOW) // 2)
+    return slice(start, min(size, start + _MAX_WINDOW))
 
 
 def _sample(data: AnyArray) -> AnyArray:
-    """At most `_COUNTED` finite values spread over an array."""
-    values: AnyArray = data[_steps(data.shape)].ravel()
+    """At most `_MAX_VOXELS` finite values spread over an array."""
+    values: AnyArray = data[_strides(data.shape)].ravel()
     if values.dtype.kind == "b":
         return values.astype(np.uint8)
     return values[np.isfinite(values)] if values.dtype.kind == "f" else values
 
 
-def _steps(shape: tuple[int, ...]) -> tuple[slice, ...]:
+def _strides(shape: tuple[int, ...]) -> tuple[slice, ...]:
     """Strided slices per axis; short axes leave their share to the long ones."""
     steps = [1] * len(shape)
-    room = _COUNTED
+    room = _MAX_VOXELS
     by_length = sorted(range(len(shape)), key=lambda axis: shape[axis])
     for i, axis in enumerate(by_length):
         n = max(1, shape[axis])
@@ -149,7 +151,7 @@ def limits_of(values: AnyArray) -> Limits | None:
         return None
     ends = np.percentile(values, (0, _TAIL, 100 - _TAIL, 100))
     lowest, low, high, highest = (float(v) for v in ends)
-    room = _OUTLYING * (high - low)
+    room = _OUTLIER_GAP * (high - low)
     if room > 0:
         lowest = lowest if low - lowest <= room else low
         highest = highest if highest - high <= room else high

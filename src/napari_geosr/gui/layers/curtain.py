@@ -47,7 +47,7 @@ _LINKED = ("contrast_limits", "gamma", "colormap")
 _BLINK_MS = 600
 _SLIDER_STEPS = 1000
 #: Milliseconds between curtain updates while the camera moves.
-_CUT_MS = 30
+_DRAW_MS = 30
 _DIFFERENCE = "Show result minus source as a layer."
 _NO_DIFFERENCE = "Available for the result of a run, not for a preview."
 
@@ -86,7 +86,8 @@ class CompareBox(QWidget):
         super().__init__(parent)
         self._viewer, self._labels = viewer, labels
         self._pair: _References | None = None
-        self._kept: _References | None = None  # while a preview is compared
+        #: While a preview is compared.
+        self._pair_before_preview: _References | None = None
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
         # Kept for removal: lines are children of the canvas and outlive the dock.
@@ -100,11 +101,11 @@ class CompareBox(QWidget):
         self._blinker = QTimer(self)
         self._blinker.setInterval(_BLINK_MS)
         # Deferred: the layer list must not change during a removal.
-        self._ending = QTimer(self)
-        self._ending.setSingleShot(True)
-        self._cutting = QTimer(self)
-        self._cutting.setSingleShot(True)
-        self._cutting.setInterval(_CUT_MS)
+        self._removal_timer = QTimer(self)
+        self._removal_timer.setSingleShot(True)
+        self._draw_timer = QTimer(self)
+        self._draw_timer.setSingleShot(True)
+        self._draw_timer.setInterval(_DRAW_MS)
         self._connect()
         self.setEnabled(False)
 
@@ -150,21 +151,21 @@ class CompareBox(QWidget):
         self.difference_button.toggled.connect(self._on_difference)
         self.link_box.toggled.connect(self._update_link)
         self.slider.valueChanged.connect(self._draw)
-        self._ending.timeout.connect(self._end)
-        self._cutting.timeout.connect(self._draw)
+        self._removal_timer.timeout.connect(self._update_after_removal)
+        self._draw_timer.timeout.connect(self._draw)
         viewer, connections = self._viewer, Connections(self)
         connections.connect(viewer.layers.events.removed, self._on_removed)
-        connections.connect(viewer.layers.events.inserted, self._draw_soon)
+        connections.connect(viewer.layers.events.inserted, self._schedule_draw)
         connections.connect(viewer.dims.events.order, self._draw)
-        connections.connect(viewer.dims.events.ndisplay, self._draw_soon)
+        connections.connect(viewer.dims.events.ndisplay, self._schedule_draw)
         for name in ("center", "zoom"):
             event = getattr(viewer.scene.camera.events, name)
-            connections.connect(event, self._draw_soon)
+            connections.connect(event, self._schedule_draw)
 
     def set_pair(self, source: Image, result: Image) -> None:
         """Set the two layers to compare."""
         self.clear()
-        self._compare(source, result)
+        self._set_pair(source, result)
 
     def set_preview(self, source: Image, preview: Layer) -> None:
         """Compare a layer with its preview until the preview is removed.
@@ -174,9 +175,9 @@ class CompareBox(QWidget):
         pair = self.pair()
         if pair == (source, preview) or not hasattr(preview, "contrast_limits"):
             return
-        if pair is not None and self._kept is None:
-            self._kept = self._pair
-        self._exchange(source, preview)
+        if pair is not None and self._pair_before_preview is None:
+            self._pair_before_preview = self._pair
+        self._replace_pair(source, preview)
         self.difference_button.setEnabled(False)
         self.difference_button.setToolTip(_NO_DIFFERENCE)
 
@@ -185,23 +186,23 @@ class CompareBox(QWidget):
         for button in self.toggles():
             button.setChecked(False)
         self._unlink()
-        self._pair = self._kept = None
+        self._pair = self._pair_before_preview = None
         self.setEnabled(False)
 
-    def _compare(self, source: Image, result: Any) -> None:
+    def _set_pair(self, source: Image, result: Any) -> None:
         self._pair = weakref.ref(source), weakref.ref(result)
         self.setEnabled(True)
         self.difference_button.setEnabled(True)
         self.difference_button.setToolTip(_DIFFERENCE)
         self._update_link()
 
-    def _exchange(self, source: Image, result: Any) -> None:
+    def _replace_pair(self, source: Image, result: Any) -> None:
         """Compare another pair in the same way, without the old difference."""
         shown = [button.isChecked() for button in self.toggles()[:2]]
-        kept = self._kept
+        before_preview = self._pair_before_preview
         self.clear()
-        self._kept = kept
-        self._compare(source, result)
+        self._pair_before_preview = before_preview
+        self._set_pair(source, result)
         for button, was_shown in zip(self.toggles(), shown, strict=False):
             button.setChecked(was_shown)
 
@@ -211,9 +212,9 @@ class CompareBox(QWidget):
 
     def pair(self) -> tuple[Image, Image] | None:
         """Return source and result while both are in the viewer."""
-        return self._alive(self._pair)
+        return self._existing(self._pair)
 
-    def _alive(self, pair: _References | None) -> tuple[Image, Image] | None:
+    def _existing(self, pair: _References | None) -> tuple[Image, Image] | None:
         if pair is None:
             return None
         source, result = pair[0](), pair[1]()
@@ -239,10 +240,10 @@ class CompareBox(QWidget):
         if curtain is not None and curtain in self._viewer.layers:
             remove_in_place(self._viewer, curtain)
 
-    def _draw_soon(self, _event: object = None) -> None:
+    def _schedule_draw(self, _event: object = None) -> None:
         """Update the cut after the camera moved, but not at every step."""
-        if self.curtain_button.isChecked() and not self._cutting.isActive():
-            self._cutting.start()
+        if self.curtain_button.isChecked() and not self._draw_timer.isActive():
+            self._draw_timer.start()
 
     def _draw(self, _event: object = None) -> None:
         pair = self.pair()
@@ -285,8 +286,8 @@ class CompareBox(QWidget):
             self._line = CurtainLine(canvas, *self._labels)
             self._lines.append(self._line)
             self._line.dragged.connect(self._on_dragged)
-            self._line.resized.connect(self._draw_soon)
-        self._line.put(pixel_of(self._viewer, source, axis, edge))
+            self._line.resized.connect(self._schedule_draw)
+        self._line.move_to(pixel_of(self._viewer, source, axis, edge))
 
     def _can_show_line(self, source: Image) -> bool:
         """Whether the cut is vertical and appears once in the canvas."""
@@ -397,7 +398,7 @@ class CompareBox(QWidget):
         self.failed.emit(error)
 
     def _on_difference_ended(self) -> None:
-        self.difference_button.setEnabled(self._kept is None)
+        self.difference_button.setEnabled(self._pair_before_preview is None)
 
     # Contrast and removed layers
 
@@ -423,16 +424,17 @@ class CompareBox(QWidget):
             self._difference = None
             self.difference_button.setChecked(False)
         elif self._pair is not None and self.pair() is None:
-            self._ending.start(0)
+            self._removal_timer.start(0)
 
-    def _end(self) -> None:
+    def _update_after_removal(self) -> None:
         if self.pair() is not None:
             return
-        before, self._kept = self._alive(self._kept), None
+        before = self._existing(self._pair_before_preview)
+        self._pair_before_preview = None
         if before is None:
             self.clear()
         else:
-            self._exchange(*before)
+            self._replace_pair(*before)
 
 
 def _remove_lines(lines: list[CurtainLine]) -> None:

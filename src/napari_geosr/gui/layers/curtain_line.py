@@ -60,7 +60,7 @@ class CurtainLine(QWidget):
         """Pixels from the left edge of the canvas."""
         return float(self.x() + self.width() // 2)
 
-    def put(self, x: float) -> None:
+    def move_to(self, x: float) -> None:
         """Move the line to `x` pixels from the left edge of the canvas."""
         if self.height() != self._canvas.height():
             self._arrange()

@@ -17,9 +17,8 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.widgets import text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.layers import (
     chosen_position,
     finest,
@@ -81,10 +80,10 @@ class DataRow(QWidget):
         self.label = ElidedLabel("No file yet")
         self.label.setAccessibleName(f"Files of {name}")
         files, folder = keys
-        self.files_button = _small(
+        self.files_button = _small_button(
             "Files…", f"Choose files as {name.lower()} (Alt+Shift+{files}).", files
         )
-        self.folder_button = _small(
+        self.folder_button = _small_button(
             "Folder…",
             f"Choose a folder of slices or an OME-Zarr as {name.lower()} "
             f"(Alt+Shift+{folder}).",
@@ -103,7 +102,7 @@ class DataRow(QWidget):
         column.addWidget(self._file_part)
         self.part = text_label(
             f"Part of {name}",
-            "Move the viewer's sliders to learn from another part.",
+            "Move the viewer's sliders to train on another part.",
         )
         column.addWidget(self.part)
         self.voxel_size = VoxelSizeRow(viewer, key=f"Ctrl+Alt+{folder}")
@@ -131,7 +130,7 @@ class DataRow(QWidget):
 
     def accepts(self, layer: Layer) -> bool:
         """Whether a layer can be chosen here."""
-        return can_be_learned_from(layer) or (self.takes_labels and is_labels(layer))
+        return is_training_image(layer) or (self.takes_labels and is_labels(layer))
 
     def is_empty(self) -> bool:
         """Whether neither a layer nor a file is chosen."""
@@ -186,7 +185,7 @@ class DataRow(QWidget):
             return [
                 layer
                 for layer in self._viewer.layers
-                if layer in selected and can_be_learned_from(layer)
+                if layer in selected and is_training_image(layer)
             ]
         layer = self.layer()
         return [] if layer is None else [layer]
@@ -196,7 +195,7 @@ class DataRow(QWidget):
         parts = [(la.name, part_on_screen(la, self._viewer)) for la in self._layers()]
         self.part.setText(
             "\n".join(
-                f"Of {name!r} only {part} is learned from, as on screen."
+                f"Of {name!r}, only {part} is used, as on screen."
                 for name, part in parts
                 if part
             )
@@ -239,7 +238,7 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         marked = [la for la in viewer.layers if row.takes_labels and is_labels(la)]
         if marked and not row.touched and row.layer() not in marked:
             row.combo.set_layer(marked[0])
-    layers: list[Any] = [la for la in viewer.layers if can_be_learned_from(la)]
+    layers: list[Any] = [la for la in viewer.layers if is_training_image(la)]
     # The layer selected by the user comes first.
     layers.sort(key=lambda layer: layer is not viewer.layers.selection.active)
     free = [layer for layer in layers if layer not in [row.layer() for row in rows]]
@@ -255,12 +254,12 @@ def suggest(rows: list[DataRow], viewer: napari.viewer.Viewer) -> None:
         taken.append(row.layer())
 
 
-def missing(rows: list[DataRow]) -> list[str]:
+def names_of_empty_rows(rows: list[DataRow]) -> list[str]:
     """Names of the rows for which nothing is chosen."""
     return [row.name for row in rows if row.is_empty()]
 
 
-def can_be_learned_from(layer: Layer) -> bool:
+def is_training_image(layer: Layer) -> bool:
     """Whether a layer is a user's image, which can be used for training."""
     from napari.layers import Image
 
@@ -275,7 +274,7 @@ def is_labels(layer: Layer) -> bool:
 
 
 def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
-    """Name the layer's time point and channel on screen; empty if it has neither.
+    """Describe the layer's time point and channel on screen; empty if it has neither.
 
     `volume_from_layer` uses the same part.
     """
@@ -297,7 +296,7 @@ def part_on_screen(layer: Layer, viewer: napari.viewer.Viewer) -> str:
     return " and ".join(parts)
 
 
-def _small(text: str, tool_tip: str, key: str) -> QPushButton:
+def _small_button(text: str, tool_tip: str, key: str) -> QPushButton:
     button = QPushButton(text)
     button.setShortcut(f"Alt+Shift+{key}")
     button.setAccessibleName(tool_tip.split(" (")[0])

@@ -12,7 +12,7 @@ from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
 #: Size of the cache of each view, and of one read from the file, in bytes.
-_KEPT_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
+_CACHE_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
 
 Image = AnyArray
 Block = tuple[slice, ...]
@@ -40,7 +40,7 @@ class Planes:
 
     def __init__(self, projections: Any) -> None:
         self.projections = projections
-        self._kept: dict[int, Image] = {}
+        self._cache: dict[int, Image] = {}
 
     @property
     def are_in_memory(self) -> bool:
@@ -49,7 +49,7 @@ class Planes:
 
     def get(self, plane: int) -> Image | None:
         """Return a cached plane, or None."""
-        return self._kept.get(plane)
+        return self._cache.get(plane)
 
     def read_steps(
         self, plane: int, should_stop: ShouldStop
@@ -68,7 +68,7 @@ class Planes:
         Raises
         ------
         Cancelled
-            If `should_stop` says so.
+            If `should_stop` returns True.
         FileError
             If the file cannot be read.
         """
@@ -78,17 +78,17 @@ class Planes:
         """Read a box of any size, without caching it."""
         raise NotImplementedError
 
-    def _keep(self, planes: Mapping[int, Image]) -> None:
+    def _add_to_cache(self, planes: Mapping[int, Image]) -> None:
         """Cache planes just read, the latest last, and as many others as fit."""
-        room = _KEPT_BYTES - sum(image.nbytes for image in planes.values())
-        kept = dict(planes)
-        for plane, image in reversed(self._kept.items()):
+        room = _CACHE_BYTES - sum(image.nbytes for image in planes.values())
+        cache = dict(planes)
+        for plane, image in reversed(self._cache.items()):
             room -= image.nbytes
             if room < 0:
                 break
             if plane not in planes:
-                kept = {plane: image} | kept
-        self._kept = kept
+                cache = {plane: image} | cache
+        self._cache = cache
 
 
 class Frames(Planes):
@@ -109,7 +109,7 @@ class Frames(Planes):
         frame: Image = np.asarray(self.projections[plane : plane + 1, :, :])[0]
         if should_stop():
             raise Cancelled("Cancelled.")
-        self._keep({plane: frame})
+        self._add_to_cache({plane: frame})
         return frame
 
     def block(self, key: Block) -> AnyArray:
@@ -132,13 +132,13 @@ class Sinograms(Planes):
         self, plane: int, should_stop: ShouldStop
     ) -> Generator[Step, None, Image]:
         """Read a row of all projections, and the rows that are decoded with it."""
-        first, last = self._band(plane)
+        first, last = self._row_range(plane)
         _, _, n_angles, n_columns = self.shape
         dtype = np.dtype(self.projections.dtype)
         band: Image = np.empty((last - first, n_angles, n_columns), dtype)
-        together = self._together()
-        for start in range(0, n_angles, together):
-            stop = min(start + together, n_angles)
+        n_read = self._angles_per_read()
+        for start in range(0, n_angles, n_read):
+            stop = min(start + n_read, n_angles)
             part = np.asarray(self.projections[start:stop, first:last, :])
             if should_stop():
                 raise Cancelled("Cancelled.")
@@ -146,9 +146,9 @@ class Sinograms(Planes):
             yield BlockDone(stop, n_angles)
         # Rows farther away are dropped first.
         rows = sorted(range(first, last), key=lambda row: -abs(row - plane))
-        self._keep({row: band[row - first] for row in rows})
-        wanted: Image = band[plane - first]
-        return wanted
+        self._add_to_cache({row: band[row - first] for row in rows})
+        image: Image = band[plane - first]
+        return image
 
     def block(self, key: Block) -> AnyArray:
         """Read a box of any size."""
@@ -158,25 +158,25 @@ class Sinograms(Planes):
 
     def _chunks(self) -> tuple[int, int]:
         """Angles and rows per chunk of the file."""
-        found = getattr(self.projections, "chunks", None)
-        if isinstance(found, tuple) and all(isinstance(n, int) for n in found):
-            return found[0], found[1]
+        chunks = getattr(self.projections, "chunks", None)
+        if isinstance(chunks, tuple) and all(isinstance(n, int) for n in chunks):
+            return chunks[0], chunks[1]
         return 1, 1
 
-    def _band(self, row: int) -> tuple[int, int]:
+    def _row_range(self, row: int) -> tuple[int, int]:
         """Range of rows that are as fast to read as one and fit into the cache."""
         _, n_rows, n_angles, n_columns = self.shape
         row_bytes = n_angles * n_columns * np.dtype(self.projections.dtype).itemsize
         height = self._chunks()[1]
         first = row - row % height
         last = min(first + height, n_rows)
-        most = max(1, _KEPT_BYTES // row_bytes)
-        if last - first > most:
-            first = min(max(first, row - most // 2), last - most)
-            last = first + most
+        n_rows_cached = max(1, _CACHE_BYTES // row_bytes)
+        if last - first > n_rows_cached:
+            first = min(max(first, row - n_rows_cached // 2), last - n_rows_cached)
+            last = first + n_rows_cached
         return first, last
 
-    def _together(self) -> int:
+    def _angles_per_read(self) -> int:
         """Number of projections per read: whole chunks, taking tens of milliseconds."""
         depth, height = self._chunks()
         itemsize = np.dtype(self.projections.dtype).itemsize

@@ -27,13 +27,13 @@ def unit_factors(viewer: ViewerModel, layer: Layer) -> Floats:
     if world is None or len(world) < layer.ndim:
         return np.ones(layer.ndim)
     pairs = zip(layer.units, world[-layer.ndim :], strict=True)
-    return np.array([_factor(own, other) for own, other in pairs])
+    return np.array([_factor(unit, other) for unit, other in pairs])
 
 
-def _factor(own: Any, other: Any) -> float:
-    if own == other or not own.is_compatible_with(other):
+def _factor(unit: Any, other: Any) -> float:
+    if unit == other or not unit.is_compatible_with(other):
         return 1.0
-    return float((1.0 * own).to(other).magnitude)
+    return float((1.0 * unit).to(other).magnitude)
 
 
 def in_layer_units(
@@ -82,7 +82,7 @@ def plane_on_screen(viewer: ViewerModel, layer: Layer, axis: int, size: int) -> 
     viewer : ViewerModel
     layer : Layer
     axis : int
-        Of the layer.
+        Axis of the layer.
     size : int
         Number of planes.
     """
@@ -114,7 +114,7 @@ def pixel_of(viewer: ViewerModel, layer: Layer, axis: int, edge: float) -> float
     viewer : ViewerModel
     layer : Layer
     axis : int
-        Of the layer.
+        Axis of the layer.
     edge : float
         0 is the edge before the first voxel.
     """
@@ -143,7 +143,7 @@ def _width(viewer: ViewerModel) -> float:
     return float(viewer.canvas.viewbox_size(viewer.layers)[1])
 
 
-def pick_with(picker: weakref.ref[Any]) -> Any:
+def click_callback(picker: weakref.ref[Any]) -> Any:
     """Make a viewer mouse callback that calls `picker.pick` on a click.
 
     A drag, which pans the view, does not count as a click.

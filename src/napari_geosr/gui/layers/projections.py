@@ -29,7 +29,7 @@ PROJECTIONS, SINOGRAM = "projections", "sinogram"
 #: Scans with fewer rows first show sinograms, as their projections are mere lines.
 _FEW_ROWS = 16
 #: Maximum number of pixels per axis used for the contrast of a projection.
-_LOOKED_AT = 256
+_MAX_SAMPLES = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -152,8 +152,8 @@ def _magnification(scan: Projections) -> float:
 def opened_scan(layer: Layer | None) -> OpenedScan | None:
     """The scan that a layer shows; None for any other layer."""
     record = {} if layer is None else layer.metadata.get(METADATA, {})
-    found = record.get("scan")
-    return found if isinstance(found, OpenedScan) else None
+    scan = record.get("scan")
+    return scan if isinstance(scan, OpenedScan) else None
 
 
 def view_of(layer: Layer) -> str:
@@ -168,7 +168,7 @@ def shows_projections(layer: Layer) -> bool:
 
 def _contrast(plane: Any) -> tuple[float, float]:
     """Contrast limits of one central projection: napari would read more data."""
-    steps = (max(1, -(-n // _LOOKED_AT)) for n in plane.shape)
+    steps = (max(1, -(-n // _MAX_SAMPLES)) for n in plane.shape)
     some = plane[tuple(slice(None, None, step) for step in steps)]
     finite = some[np.isfinite(some)]
     if not finite.size:

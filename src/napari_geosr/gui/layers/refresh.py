@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 #: Seconds between refreshes in 2D, and in 3D, where the whole volume is uploaded.
 _PAUSE_2D, _PAUSE_3D = 0.15, 2.0
-#: Maximum share of time spent refreshing.
+#: Maximum fraction of time spent refreshing.
 _SHARE = 0.1
 
 

@@ -18,7 +18,7 @@ from napari_geosr import io
 from napari_geosr.core.errors import FileError, GeoSRError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.writers import volume_from_data
 from napari_geosr.io.formats import WritableFileFormat, formats, write_suffixes
 from napari_geosr.io.suffixes import suffix_of
@@ -34,7 +34,7 @@ FILTERS = {
     if isinstance(each, WritableFileFormat)
     for name, suffixes in each.file_types.items()
 }
-_USUAL = next(iter(FILTERS))
+_DEFAULT_FILTER = next(iter(FILTERS))
 
 
 class SaveButton(QPushButton):
@@ -61,7 +61,9 @@ class SaveButton(QPushButton):
         self._layer: weakref.ref[Layer] | None = None
         self._deviation: weakref.ref[Layer] | None = None
         self._source: Path | None = None
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
         self.clicked.connect(self.save)
         self.setVisible(False)
 
@@ -83,18 +85,18 @@ class SaveButton(QPushButton):
     def save(self) -> None:
         """Ask for the destination, then write; one file at a time."""
         layer = None if self._layer is None else self._layer()
-        if layer is None or self._run is not None:
+        if layer is None or self.activity.busy:
             return
         folder = None if self._source is None else self._source.parent
-        target = ask_where(self, layer.name, folder)
+        target = ask_save_path(self, layer.name, folder)
         if target is None:
             return
         layers = {target: layer}
         deviation = None if self._deviation is None else self._deviation()
         if deviation is not None:
             layers[deviation_path(target)] = deviation
-            beside = deviation_path(target)
-            if beside.exists() and not may_replace(self, beside.parent, [beside.name]):
+            path = deviation_path(target)
+            if path.exists() and not confirm_overwrite(self, path.parent, [path.name]):
                 return
         try:
             volumes = {path: _volume(each) for path, each in layers.items()}
@@ -103,19 +105,12 @@ class SaveButton(QPushButton):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "save",
             _steps(volumes, target),
-            owner=self,
-            on_result=self.saved.emit,
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
+            self.saved.emit,
             description=f"Saving {target.name}",
         )
-
-    def _on_finished(self) -> None:
-        self._run = None  # it holds the volume
-        self.setEnabled(True)
 
 
 def _volume(layer: Layer) -> tuple[Volume, str]:
@@ -140,19 +135,19 @@ def _steps(
     return steps
 
 
-def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
+def ask_save_path(parent: QWidget, name: str, folder: Path | None) -> Path | None:
     """Ask for the file to save a layer in; None if the user cancels.
 
     The suffix of the chosen format is added if the name has no writable suffix or that
     of another format.
     """
-    start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_USUAL][0]
+    start = re.sub(r"[^\w.-]+", "_", name).strip("_") + FILTERS[_DEFAULT_FILTER][0]
     text, chosen = QFileDialog.getSaveFileName(
         parent,
         "Save result as…",
         start if folder is None else str(folder / start),
         ";;".join(FILTERS),
-        _USUAL,
+        _DEFAULT_FILTER,
     )
     if not text:
         return None
@@ -160,17 +155,17 @@ def ask_where(parent: QWidget, name: str, folder: Path | None) -> Path | None:
     target = with_suffix_of(given, chosen)
     # The dialog has already asked about the name as given.
     replaces = target != given and target.exists()
-    if replaces and not may_replace(parent, target.parent, [target.name]):
+    if replaces and not confirm_overwrite(parent, target.parent, [target.name]):
         return None
     return target
 
 
 def with_suffix_of(path: Path, chosen: str) -> Path:
     """Give `path` the suffix of the filter `chosen` if it implies another format."""
-    suffixes = FILTERS.get(chosen, FILTERS[_USUAL])
+    suffixes = FILTERS.get(chosen, FILTERS[_DEFAULT_FILTER])
     suffix = suffix_of(path)
     known = suffix in write_suffixes()
-    if suffix in suffixes or (known and suffixes == FILTERS[_USUAL]):
+    if suffix in suffixes or (known and suffixes == FILTERS[_DEFAULT_FILTER]):
         return path
     stem = path.name[: -len(suffix)] if known else path.name
     return path.with_name(stem + suffixes[0])
@@ -180,15 +175,15 @@ def _refuse_source(target: Path, source: Path | None) -> None:
     """Refuse to overwrite the scan that the result was made from."""
     if source is None:
         return
-    scan, wanted = source.resolve(), target.resolve()
-    if wanted == scan or scan in wanted.parents:
+    scan, resolved = source.resolve(), target.resolve()
+    if resolved == scan or scan in resolved.parents:
         raise FileError(
-            f"{target} is the image that was restored, or lies in it, and it stays as "
-            "it is. Choose another name or folder for the result."
+            f"{target} is the image that was restored, or lies in it, and must not be "
+            "changed. Choose another name or folder for the result."
         )
 
 
-def may_replace(parent: QWidget, folder: Path, names: list[str]) -> bool:
+def confirm_overwrite(parent: QWidget, folder: Path, names: list[str]) -> bool:
     """Ask whether to overwrite these files; 'no' is the default."""
     box = QMessageBox.StandardButton
     answer = QMessageBox.question(

@@ -8,7 +8,7 @@ ends with the last slice, and the angle slider affects only the projections.
 napari reads a layer's slice in the main thread when it draws it. One sinogram of a
 compressed file requires decoding the whole file: minutes for a large one. Here a thread
 reads it; the picture stays blank until the data arrive. Data that arrive within
-`_BLINK` are drawn immediately.
+`_DRAW_WAIT` are drawn immediately.
 """
 
 from __future__ import annotations
@@ -41,18 +41,18 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: Seconds that drawing waits for a plane; until a progress bar is shown; that a closing
-#: application waits for a read in progress.
-_BLINK, _PATIENCE, _LONGEST_WAIT = 0.025, 0.5, 1.0
+#: In seconds: maximum wait for a plane when drawing; delay of the progress bar; maximum
+#: wait of a closing application for a read in progress.
+_DRAW_WAIT, _BAR_DELAY, _QUIT_TIMEOUT = 0.025, 0.5, 1.0
 #: Milliseconds between checks whether a plane has been read.
-_LOOK_MS = 15
+_POLL_MS = 15
 
 
 class ScanView:
     """An array of four axes over the planes of a scan.
 
     Indexing returns the data in the file, however long that takes. Only what napari
-    draws may be blank at first, if `read_later` was called.
+    draws may be blank at first, if `read_in_thread` was called.
     """
 
     ndim = 4
@@ -87,18 +87,18 @@ class ScanView:
             whole = self._plane(plane.start)[None, None][:, :, read[2], read[3]]
         else:
             whole = self.planes.block(read)
-        found: AnyArray = whole[after]
-        return found
+        block: AnyArray = whole[after]
+        return block
 
     def _plane(self, plane: int) -> AnyArray:
-        kept = self.planes.get(plane)
-        if kept is None and self._is_drawn and self._reader is not None:
-            kept = self._reader.ask(plane)
-        if kept is None:
-            kept = run_to_end(self.planes.read_steps(plane, lambda: False))
-        return kept
+        image = self.planes.get(plane)
+        if image is None and self._is_drawn and self._reader is not None:
+            image = self._reader.request(plane)
+        if image is None:
+            image = run_to_end(self.planes.read_steps(plane, lambda: False))
+        return image
 
-    def read_later(self, layer: Layer) -> None:
+    def read_in_thread(self, layer: Layer) -> None:
         """Read the drawn planes of `layer`, whose data this is, in a thread."""
         if self._reader is None and not self.planes.are_in_memory:
             self._reader = _ScanReader(self.planes, layer)
@@ -116,7 +116,7 @@ class ScanView:
             self._is_drawn = False
 
 
-def read_scans_later(viewer: ViewerModel | None) -> None:
+def read_scans_in_threads(viewer: ViewerModel | None) -> None:
     """Read scans added to a viewer with a window in threads."""
     if viewer is not None and QApplication.instance() is not None:
         viewer.layers.events.inserted.connect(_on_inserted)
@@ -125,7 +125,7 @@ def read_scans_later(viewer: ViewerModel | None) -> None:
 def _on_inserted(event: Event) -> None:
     view = event.value.data
     if isinstance(view, ScanView):
-        view.read_later(event.value)
+        view.read_in_thread(event.value)
 
 
 class _Reading(threading.Thread):
@@ -145,7 +145,7 @@ class _Reading(threading.Thread):
                 self.done, self.total = step.done, step.total
         except GeoSRError as error:
             self.error = error
-        except Exception as error:  # noqa: BLE001  # every fault reaches the person
+        except Exception as error:  # noqa: BLE001  # report every fault to the user
             self.error = EngineError(
                 f"The projections cannot be read ({type(error).__name__}: {error})."
             )
@@ -163,31 +163,31 @@ class _ScanReader(QObject):
     def __init__(self, planes: Planes, layer: Layer) -> None:
         super().__init__()
         self._planes, self._layer = planes, weakref.ref(layer)
-        self._blank = float(layer.contrast_limits[0])
+        self._blank_value = float(layer.contrast_limits[0])
         self._readings: list[_Reading] = []  # empty, or the running one
-        self._wanted: int | None = None
+        self._requested: int | None = None
         self._failed: set[int] = set()
         self._bar: Any = None
         self._began = 0.0
         self._timer = QTimer(self)
-        self._timer.setInterval(_LOOK_MS)
-        self._timer.timeout.connect(self._look)
+        self._timer.setInterval(_POLL_MS)
+        self._timer.timeout.connect(self._check_reading)
         when_destroyed(self, partial(_stop, self._readings))
         QApplication.instance().aboutToQuit.connect(self._quit)
 
-    def ask(self, plane: int) -> AnyArray:
-        """Return a plane if read within `_BLINK`, otherwise a blank one meanwhile."""
-        self._wanted = plane
+    def request(self, plane: int) -> AnyArray:
+        """Return a plane if it is read within `_DRAW_WAIT`, else a blank one."""
+        self._requested = plane
         if not self._readings and plane not in self._failed:
-            self._start(plane).ended.wait(_BLINK)
+            self._start(plane).ended.wait(_DRAW_WAIT)
         elif self._readings and self._readings[0].plane != plane:
             _stop(self._readings)
-        found = self._planes.get(plane)
-        if found is not None:
-            self._wanted = None
-            return found
+        image = self._planes.get(plane)
+        if image is not None:
+            self._requested = None
+            return image
         dtype = np.dtype(self._planes.projections.dtype)
-        return np.full(self._planes.shape[2:], self._blank, dtype)
+        return np.full(self._planes.shape[2:], self._blank_value, dtype)
 
     def _start(self, plane: int) -> _Reading:
         reading = _Reading(self._planes, plane)
@@ -197,11 +197,11 @@ class _ScanReader(QObject):
         self._timer.start()
         return reading
 
-    def _look(self) -> None:
+    def _check_reading(self) -> None:
         """Draw the plane read, or request the one needed now."""
         layer, reading = self._layer(), self._readings[0]
         if not reading.ended.is_set():
-            if layer is not None and time.monotonic() > self._began + _PATIENCE:
+            if layer is not None and time.monotonic() > self._began + _BAR_DELAY:
                 self._show_bar(layer, reading)
             return
         self._timer.stop()
@@ -209,11 +209,11 @@ class _ScanReader(QObject):
         if self._bar is not None:
             self._bar.close()
             self._bar = None
-        wanted, self._wanted = self._wanted, None
+        requested, self._requested = self._requested, None
         if reading.error is not None and not isinstance(reading.error, Cancelled):
             self._failed.add(reading.plane)
             show_error(reading.error)
-        if layer is not None and wanted is not None and wanted not in self._failed:
+        if layer is not None and requested not in (None, *self._failed):
             layer.refresh(extent=False)
 
     def _show_bar(self, layer: Layer, reading: _Reading) -> None:
@@ -227,7 +227,7 @@ class _ScanReader(QObject):
         """Stop reading: no thread may use an open file when the application ends."""
         _stop(self._readings)
         for reading in self._readings:
-            reading.join(_LONGEST_WAIT)
+            reading.join(_QUIT_TIMEOUT)
 
 
 def _stop(readings: list[_Reading]) -> None:

@@ -24,7 +24,7 @@ from napari_geosr.core.questions import VoxelSizeQuestion, voxel_size_question
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.kit.lifetime import Connections
-from napari_geosr.gui.kit.notify import sentence
+from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
@@ -77,10 +77,10 @@ class VoxelSizeRow(QWidget):
         self._layer: weakref.ref[Layer] | None = None
         self._n = 3
         self._touched: set[int] = set()
-        self._asking: BackgroundTask | None = None
+        self._reading: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
-        self._say("Voxel size unknown. Enter it as Z, Y, X:")
+        self._show_question("Voxel size unknown. Enter it as Z, Y, X:")
         self.edges = [self._make_edge(axis) for axis in "ZYX"]
         self.unit = QComboBox()
         self.unit.addItems([unit for unit in _UNITS if unit in MILLIMETRES])
@@ -127,7 +127,7 @@ class VoxelSizeRow(QWidget):
         """Ask about `layer` if its voxel size is unknown; otherwise hide."""
         self._connections.end()  # those of the previous layer
         self._layer = None
-        self._stop_asking()
+        self._stop_reading()
         if layer is not None:
             self._layer = weakref.ref(layer)
             self._connections.connect(layer.events.units, self._on_units)
@@ -142,19 +142,20 @@ class VoxelSizeRow(QWidget):
         self.edges[0].setVisible(self._n == 3)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
         sizes = geometry_of_layer(layer).voxel_size
-        asked = voxel_size_question(layer.metadata.get(METADATA, {}).get("info", {}))
-        if asked is not None and len(asked.voxel_size) == self._n:
-            self._ask_again(asked, axes)
+        info = layer.metadata.get(METADATA, {}).get("info", {})
+        question = voxel_size_question(info)
+        if question is not None and len(question.voxel_size) == self._n:
+            self._ask_to_confirm(question, axes)
         elif any(size != 1 for size in sizes):
             # The file has numbers but no unit: ask only for the unit.
-            self._say(f"Unit of the voxel size unknown. Voxel size {axes}:")
+            self._show_question(f"Unit of the voxel size unknown. Voxel size {axes}:")
             for edge, size in zip(self.edges[-self._n :], sizes, strict=True):
                 edge.setText(f"{size:.9g}")
             self._touched.update(range(3))
             self.button.setEnabled(True)
         else:
-            self._say(f"Voxel size unknown. Enter it as {axes}:")
-            self._ask_file(layer)
+            self._show_question(f"Voxel size unknown. Enter it as {axes}:")
+            self._read_from_file(layer)
         self.setVisible(True)
 
     def correct(self, layer: Layer) -> None:
@@ -163,7 +164,7 @@ class VoxelSizeRow(QWidget):
         place = geometry_of_layer(layer)
         self._fill(place.voxel_size, place.unit)
         axes = "Z, Y, X" if self._n == 3 else "Y, X"
-        self._say(
+        self._show_question(
             f"Correct the voxel size, or click Set to keep it. Voxel size {axes}:",
             "The file does not give all edges of the voxels.",
         )
@@ -171,15 +172,18 @@ class VoxelSizeRow(QWidget):
         self.edges[-self._n].setFocus()
         self.edges[-self._n].selectAll()
 
-    def _ask_again(self, asked: VoxelSizeQuestion, axes: str) -> None:
+    def _ask_to_confirm(self, question: VoxelSizeQuestion, axes: str) -> None:
         """Ask to replace or confirm an implausible voxel size."""
-        text = f"The file says {asked.found}, which is implausible: {asked.why}."
+        text = (
+            f"The file says {question.size_text}, which is implausible: "
+            f"{question.reason}."
+        )
         tool_tip = "Until a size is given, the voxel size is treated as unknown."
-        if asked.may_be_right:
-            self._fill(asked.voxel_size, asked.unit)
-            self._say(f"{text} Correct it, or click Set to use it:", tool_tip)
+        if question.may_be_right:
+            self._fill(question.voxel_size, question.unit)
+            self._show_question(f"{text} Correct it, or click Set to use it:", tool_tip)
         else:
-            self._say(f"{text} Enter the voxel size as {axes}:", tool_tip)
+            self._show_question(f"{text} Enter the voxel size as {axes}:", tool_tip)
 
     def _fill(self, sizes: tuple[float, ...], unit: str) -> None:
         """Fill in a size that the user can accept with one click."""
@@ -191,40 +195,40 @@ class VoxelSizeRow(QWidget):
         self._touched.update(range(3))
         self.button.setEnabled(True)
 
-    def _say(
+    def _show_question(
         self, text: str, tool_tip: str = "The file does not give the voxel size."
     ) -> None:
         self.question.setText(text)
         self.question.setAccessibleName(text.removesuffix(":"))
         self.question.setToolTip(tool_tip)
 
-    def _ask_file(self, layer: Layer) -> None:
+    def _read_from_file(self, layer: Layer) -> None:
         """Read in a worker the voxel size that another reader ignored."""
-        steps = question_to_file(layer)
+        steps = steps_to_read_voxel_size(layer)
         if steps is not None:
-            self._asking = BackgroundTask(
+            self._reading = BackgroundTask(
                 steps,
                 owner=self,
                 on_result=self._on_stored,
                 # Only the other reader can read the file: keep the question.
-                on_error=lambda error: self.question.setToolTip(sentence(error)),
-                on_finished=self._stop_asking,
+                on_error=lambda error: self.question.setToolTip(error_sentence(error)),
+                on_finished=self._stop_reading,
             )
 
-    def _stop_asking(self) -> None:
-        if self._asking is not None:
-            self._asking.detach()
-            self._asking = None
+    def _stop_reading(self) -> None:
+        if self._reading is not None:
+            self._reading.detach()
+            self._reading = None
 
     def _on_stored(self, stored: StoredVoxelSize | None) -> None:
         """Fill in the file's voxel size, unless the user has already answered."""
         if stored is None or any(edge.text() for edge in self.edges):
             return
         if stored.question is not None:
-            self._ask_again(stored.question, "Z, Y, X" if self._n == 3 else "Y, X")
+            self._ask_to_confirm(stored.question, "Z, Y, X" if self._n == 3 else "Y, X")
             return
         self._fill(stored.voxel_size, stored.unit)
-        self._say(
+        self._show_question(
             f"The file says {stored}. Click Set to use it:",
             "The reader that opened the file ignored its voxel size.",
         )
@@ -255,7 +259,7 @@ class VoxelSizeRow(QWidget):
         """Hide the question when the layer gets its size elsewhere."""
         layer = None if self._layer is None else self._layer()
         if layer is not None and has_physical_size(layer) and not self.isHidden():
-            self._stop_asking()
+            self._stop_reading()
             self.setVisible(False)
             self.voxelSizeSet.emit(layer)
 
@@ -294,7 +298,7 @@ def _show_slice(
             viewer.dims.set_point(axis + first, float(point))
 
 
-_OURS = "napari-geosr"
+_PLUGIN = "napari-geosr"
 
 
 @dataclass(frozen=True)
@@ -309,7 +313,7 @@ class StoredVoxelSize:
         return " × ".join(f"{size:.4g}" for size in self.voxel_size) + f" {self.unit}"
 
 
-def question_to_file(
+def steps_to_read_voxel_size(
     layer: Layer,
 ) -> Callable[[ShouldStop], Generator[Step, None, StoredVoxelSize | None]] | None:
     """Return the steps that read the voxel size from the layer's file, for a worker.
@@ -324,8 +328,8 @@ def question_to_file(
     """
     origin = layer.source
     path = origin.path
-    asked = origin.reader_plugin == _OURS or METADATA in layer.metadata
-    if path is None or origin.parent is not None or asked:
+    is_known = origin.reader_plugin == _PLUGIN or METADATA in layer.metadata
+    if path is None or origin.parent is not None or is_known:
         return None
     n = spatial_ndim(layer)
     shape = tuple(finest(layer).shape[-n:])
@@ -340,8 +344,8 @@ def question_to_file(
         stored = None
         if same and volume.has_physical_size:
             stored = StoredVoxelSize(volume.voxel_size, volume.unit)
-        elif same and (asked := voxel_size_question(volume.metadata)) is not None:
-            stored = StoredVoxelSize(asked.voxel_size, asked.unit, asked)
+        elif same and (question := voxel_size_question(volume.metadata)) is not None:
+            stored = StoredVoxelSize(question.voxel_size, question.unit, question)
         return stored
 
     return steps

@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
@@ -28,13 +28,14 @@ from napari_geosr.gui.kit.dock import Dock
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
 from napari_geosr.gui.kit.places import RESTORE
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.gui.kit.worker import MakeSteps
 from napari_geosr.gui.models.box import card_html, text_label
 from napari_geosr.gui.models.find import ModelSearch
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.models.formats import about_sources, formats, suffixes
+from napari_geosr.operations.models.formats import formats, source_help, suffixes
 
 if TYPE_CHECKING:
     import napari.viewer
@@ -64,10 +65,11 @@ class ModelsDock(Dock):
         self._entries: dict[str, ZooEntry] = {}
         self._damaged: dict[str, str] = {}
         self._listing = Activity(self)
-        self._again = False
-        self._waiting: list[str] = []
+        self._refresh_pending = False
+        self._import_queue: list[str] = []
         self._choose_next = ""
-        self._used: ZooEntry | None = None  # in the Restore dock, once it is open
+        #: To use in the Restore dock, once it is open.
+        self._entry_to_use: ZooEntry | None = None
         self.setAcceptDrops(True)
         self._make_widgets()
         self._lay_out()
@@ -88,8 +90,8 @@ class ModelsDock(Dock):
     def load_steps(cls) -> Generator[Step, None, None]:
         """Read the model cards and the formats that can be imported."""
         yield StageStarted(message="Reading the models")
-        catalogue.look()
-        about_sources()
+        catalogue.scan_folders()
+        source_help()
 
     def _make_widgets(self) -> None:
         self.find = ModelSearch(self._viewer)
@@ -104,7 +106,7 @@ class ModelsDock(Dock):
         )
         self.import_button = button(
             "&Import…",
-            f"Import a third-party model: {about_sources()}. Nothing in it is "
+            f"Import a third-party model: {source_help()}. Nothing in it is "
             "executed. Files can be dropped here as well.",
         )
         self.zoo_button = button(
@@ -132,6 +134,7 @@ class ModelsDock(Dock):
             idle="Drop a model file here to import it.",
         )
         self.stage = self.bar.state
+        self._progress = OperationProgress(self.stage.setText, ending="")
         inner = QWidget()
         column = QVBoxLayout(inner)
         column.setContentsMargins(8, 8, 8, 8)
@@ -146,7 +149,7 @@ class ModelsDock(Dock):
     def refresh(self) -> None:
         """Search for models again, in a worker."""
         if self._listing.busy:
-            self._again = True
+            self._refresh_pending = True
             return
         self._listing.start(
             "list",
@@ -156,23 +159,23 @@ class ModelsDock(Dock):
         )
 
     def _on_listing_idle(self) -> None:
-        if self._again:
-            self._again = False
+        if self._refresh_pending:
+            self._refresh_pending = False
             self.refresh()
 
-    def _on_listed(self, found: tuple[list[ZooEntry], dict[str, str]]) -> None:
-        entries, self._damaged = found
+    def _on_listed(self, listed: tuple[list[ZooEntry], dict[str, str]]) -> None:
+        entries, self._damaged = listed
         self._entries = {entry.name: entry for entry in entries}
         self._fill()
 
     def _fill(self) -> None:
         """List the matching models; keep the selection if it is still listed."""
-        keep = self._choose_next or self.chosen()
-        wanted, volume = self.find.wanted(), self.find.volume()
+        name_to_keep = self._choose_next or self.chosen()
+        criteria, volume = self.find.model_filter(), self.find.volume()
         self.tree.blockSignals(True)
         self.tree.clear()
         for name, entry in self._entries.items():
-            if wanted.fits(entry) and _fits(entry, volume):
+            if criteria.fits(entry) and _fits(entry, volume):
                 self._add(name, entry)
         for path, reason in self._damaged.items():
             item = QTreeWidgetItem([Path(path).name, "damaged", ""])
@@ -181,8 +184,8 @@ class ModelsDock(Dock):
             self.tree.addTopLevelItem(item)
         self.tree.blockSignals(False)
         items = self.items()
-        chosen = next((i for i in items if i.data(0, _NAME) == keep), None)
-        if chosen is not None and keep == self._choose_next:
+        chosen = next((i for i in items if i.data(0, _NAME) == name_to_keep), None)
+        if chosen is not None and name_to_keep == self._choose_next:
             self._choose_next = ""
         self.tree.setCurrentItem(chosen or (items[0] if items else None))
         self._on_selected()
@@ -190,10 +193,10 @@ class ModelsDock(Dock):
     def _add(self, name: str, entry: ZooEntry) -> None:
         card = entry.card
         factor = str(card.upscale_factor) if card.upscale_factor > 1 else ""
-        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.whose])
+        item = QTreeWidgetItem([name, TASKS[card.task], factor, entry.origin])
         item.setData(0, _NAME, name)
         for column in range(item.columnCount()):
-            item.setToolTip(column, html.escape(f"{card.title}; {entry.where}"))
+            item.setToolTip(column, html.escape(f"{card.title}; {entry.location}"))
         self.tree.addTopLevelItem(item)
 
     def items(self) -> list[QTreeWidgetItem]:
@@ -229,12 +232,12 @@ class ModelsDock(Dock):
     def _enable(self) -> None:
         entry = self._entries.get(self.chosen())
         idle = not self.activity.busy
-        own = (entry is not None and not entry.bundled) or (
+        is_own = (entry is not None and not entry.bundled) or (
             entry is None and bool(self.chosen())
         )
         self.use_button.setEnabled(entry is not None)
         self.export_button.setEnabled(idle and entry is not None)
-        self.remove_button.setEnabled(idle and own)
+        self.remove_button.setEnabled(idle and is_own)
 
     def show_busy(self, what: str) -> None:
         self.stage.setText(what)
@@ -250,34 +253,28 @@ class ModelsDock(Dock):
         stage: str,
         about: str = "",
     ) -> None:
-        self._notes: list[str] = []
+        self._progress.restart()
         self.activity.start(
             stage,
             make_steps,
             on_result,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=partial(self._log.add_error, about=about),
         )
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.stage.setText(step.message)
-        elif isinstance(step, WarningIssued):
-            self._notes.append(step.message)
-
     def _on_cancel(self) -> None:
-        self._waiting.clear()
+        self._import_queue.clear()
         self.activity.cancel()
 
     def _on_use(self) -> None:
         entry = self._entries.get(self.chosen())
         if entry is None:
             return
-        self._used = entry
+        self._entry_to_use = entry
         open_dock(self._viewer, RESTORE, self._use_in)
 
     def _use_in(self, restore: Any) -> None:
-        entry = self._used
+        entry = self._entry_to_use
         if entry is None:
             return
         try:
@@ -309,15 +306,15 @@ class ModelsDock(Dock):
         """
         if not sources:
             return
-        self._waiting += sources
+        self._import_queue += sources
         if not self.activity.busy:
             self._log.clear()
             self._import_next()
 
     def _import_next(self) -> None:
-        if not self._waiting:
+        if not self._import_queue:
             return
-        source = self._waiting.pop(0)
+        source = self._import_queue.pop(0)
         self._start(
             lambda stop: _import_steps(source, stop),
             self._on_imported,
@@ -325,11 +322,13 @@ class ModelsDock(Dock):
             Path(source).name,
         )
 
-    def _on_imported(self, found: Any) -> None:
-        notes = " ".join(self._notes)
+    def _on_imported(self, imported: Any) -> None:
+        notes = " ".join(self._progress.warnings)
         kind = "warning" if notes else "ok"
-        self._log.add(f"{found.name} is among your models. {notes}".strip(), kind)
-        self._choose_next = found.name
+        self._log.add(
+            f"{imported.name} was added to your models. {notes}".strip(), kind
+        )
+        self._choose_next = imported.name
         self.refresh()
 
     def _on_export(self) -> None:
@@ -352,9 +351,9 @@ class ModelsDock(Dock):
         out = Path(path)
         ending = out.suffix.lower()
         if ending != known[kind].suffix:
-            meant = [name for name, other in known.items() if other.suffix == ending]
-            if meant:
-                kind = meant[0]
+            matching = [name for name, other in known.items() if other.suffix == ending]
+            if matching:
+                kind = matching[0]
             else:
                 out = out.with_name(out.name + known[kind].suffix)
         self._log.clear()
@@ -364,11 +363,11 @@ class ModelsDock(Dock):
             f"Exporting {entry.name}",
         )
 
-    def _on_exported(self, found: Any) -> None:
-        notes = " ".join(self._notes)
+    def _on_exported(self, exported: Any) -> None:
+        notes = " ".join(self._progress.warnings)
         self._log.add(
-            f"{found.path}: on a test patch, its results agree with ours to within "
-            f"{found.difference:.1g}. {notes}".strip(),
+            f"{exported.path}: on a test patch, its results agree with ours to within "
+            f"{exported.difference:.1g}. {notes}".strip(),
             "warning" if notes else "ok",
         )
 
@@ -391,7 +390,7 @@ class ModelsDock(Dock):
             )
 
     def _on_removed(self, path: Path) -> None:
-        self._log.add(f"{path} is removed.", "ok")
+        self._log.add(f"{path} was removed.", "ok")
         self.refresh()
 
     # Dropped files
@@ -425,7 +424,7 @@ def _fits(entry: ZooEntry, volume: Volume | None) -> bool:
 
 def _list_steps() -> Generator[Step, None, tuple[list[ZooEntry], dict[str, str]]]:
     yield from ()
-    return catalogue.look()
+    return catalogue.scan_folders()
 
 
 def _remove_steps(name: str) -> Generator[Step, None, Path]:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 
 #: Text and description of the entry that leaves the scan unrestored.
-LEAVE_IT, LEAVING = "Leave it as it is", "Leave the scan as it is."
+KEEP_SCAN, KEEP_SCAN_TITLE = "Leave it as it is", "Leave the scan as it is."
 _Order = tuple[bool, float, bool, bool, bool, str]
 
 
@@ -55,7 +55,7 @@ class ModelBox(QWidget):
         super().__init__(parent)
         self._volume: Volume | None = None
         self._ranking: Ranking | None = None
-        self._by_hand = False
+        self._is_user_choice = False
         self._cards: dict[str, ModelCard] = {}
         self.combo = QComboBox()
         self.combo.setAccessibleName("Model")
@@ -86,7 +86,7 @@ class ModelBox(QWidget):
         layout.setSpacing(2)
         layout.addLayout(row)
         self.open_button.clicked.connect(self._on_open)
-        entries, self._damaged = catalogue.look()
+        entries, self._damaged = catalogue.scan_folders()
         for entry in entries:
             self._cards[entry.name if entry.bundled else str(entry.path)] = entry.card
         self._fill()
@@ -103,13 +103,13 @@ class ModelBox(QWidget):
         return self._cards.get(self.model())
 
     @property
-    def is_by_hand(self) -> bool:
+    def is_user_choice(self) -> bool:
         """Whether the user chose the model, so that no proposal replaces it."""
-        return self._by_hand
+        return self._is_user_choice
 
-    def set_by_hand(self, by_hand: bool) -> None:
+    def set_user_choice(self, by_hand: bool) -> None:
         """Set whether the user made the current choice."""
-        self._by_hand = by_hand
+        self._is_user_choice = by_hand
 
     def set_ranking(self, ranking: Ranking | None, *, propose: bool = True) -> None:
         """Show the expected gain of each model on the scan, the best first.
@@ -121,7 +121,7 @@ class ModelBox(QWidget):
         """
         self._ranking = ranking
         chosen = None
-        if ranking is not None and propose and not self._by_hand:
+        if ranking is not None and propose and not self._is_user_choice:
             chosen = self._key_of(ranking.chosen)
         self._fill(keep=chosen)
 
@@ -138,7 +138,7 @@ class ModelBox(QWidget):
             self._fill(keep=name)
         index = self.combo.findData(name)
         if self.combo.model().item(index).isEnabled():
-            self._by_hand = True
+            self._is_user_choice = True
             self.combo.setCurrentIndex(index)
 
     def set_volume(self, volume: Volume | None) -> None:
@@ -163,7 +163,7 @@ class ModelBox(QWidget):
             item = self.combo.model().item(index)
             item.setEnabled(not unfit)
             item.setToolTip(f"{card.title}. {remark}".strip())
-        self._add_leaving()
+        self._add_unchanged_scan()
         for path, reason in self._damaged.items():
             self.combo.addItem(f"{Path(path).name} – damaged", "")
             item = self.combo.model().item(self.combo.count() - 1)
@@ -177,7 +177,7 @@ class ModelBox(QWidget):
         if self.model() != before:
             self._on_chosen()
 
-    def _add_leaving(self) -> None:
+    def _add_unchanged_scan(self) -> None:
         """Add the entry that leaves the scan unrestored, at its rank."""
         ranking = self._ranking
         if ranking is None:
@@ -185,7 +185,7 @@ class ModelBox(QWidget):
         worse = [self._key_of(row) for row in ranking.rows if row.gain < 0]
         places = [self.combo.findData(name) for name in worse]
         before = min((i for i in places if i >= 0), default=len(ranking.rows) - 1)
-        self.combo.insertItem(before, LEAVE_IT, NONE)
+        self.combo.insertItem(before, KEEP_SCAN, NONE)
         item = self.combo.model().item(before)
         item.setToolTip(
             "The scan is left as it is: no model is expected to improve it."
@@ -206,8 +206,8 @@ class ModelBox(QWidget):
 
     def _key_of(self, row: RankingEntry) -> str:
         """Key of a ranked model: its name, or the path of a user's own model."""
-        own = "" if row.model is None else str(row.model.path)
-        return own if own in self._cards else row.name
+        path = "" if row.model is None else str(row.model.path)
+        return path if path in self._cards else row.name
 
     def _rank(self, name: str, card: ModelCard) -> _Order:
         unfit = self._volume is not None and not catalogue.fit(card, self._volume).fits
@@ -232,7 +232,7 @@ class ModelBox(QWidget):
         return _voxel_size_remark(card, self._volume)
 
     def _on_activated(self, _index: int) -> None:
-        self._by_hand = True
+        self._is_user_choice = True
 
     def _on_chosen(self, _index: int = 0) -> None:
         self._show_card()
@@ -240,8 +240,9 @@ class ModelBox(QWidget):
 
     def _show_card(self) -> None:
         card = self.card()
-        leaves = self.model() == NONE
-        self.summary.setText(LEAVING if leaves else "" if card is None else card.title)
+        keeps_scan = self.model() == NONE
+        title = "" if card is None else card.title
+        self.summary.setText(KEEP_SCAN_TITLE if keeps_scan else title)
         self.card_label.setText("" if card is None else card_html(card))
 
     def _on_open(self) -> None:

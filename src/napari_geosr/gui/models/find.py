@@ -91,7 +91,7 @@ class ModelSearch(QWidget):
         self._connections = Connections(self)
         self._connections.connect(viewer.layers.selection.events.active, self._on_layer)
 
-    def wanted(self) -> ModelFilter:
+    def model_filter(self) -> ModelFilter:
         """The search criteria."""
         volume = self.volume()
         has_size = volume is not None and volume.unit != PIXEL

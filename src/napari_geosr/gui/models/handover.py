@@ -10,9 +10,9 @@ from qtpy.QtCore import QObject, Signal
 
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import RESTORE
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:
@@ -36,8 +36,9 @@ class ModelHandover(QObject):
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: BackgroundTask | None = None
-        self._kept: Path | None = None  # the model that Restore will choose
+        self._activity = Activity(self)
+        self._activity.failed.connect(self.failed)
+        self._adopted: Path | None = None  # the model that Restore will choose
 
     def use(self, bundle: Path, wanted: Callable[[], bool] = lambda: True) -> None:
         """Copy the bundle in a worker and choose it.
@@ -47,28 +48,23 @@ class ModelHandover(QObject):
         wanted : callable
             Called after copying; returns whether the model is still to be chosen.
         """
-        if self._run is not None:
+        if self._activity.busy:
             return
-        self._run = BackgroundTask(
+        self._activity.start(
+            "adopt",
             lambda _stop: _adopt_steps(bundle),
-            owner=self,
-            on_result=lambda kept: self._choose(kept) if wanted() else self._say(kept),
-            on_error=self.failed.emit,
-            on_finished=self._on_finished,
+            lambda kept: self._choose(kept) if wanted() else self._report_added(kept),
         )
 
-    def _on_finished(self) -> None:
-        self._run = None
-
-    def _say(self, kept: Path) -> None:
+    def _report_added(self, kept: Path) -> None:
         self.done.emit(f"{kept.name} was added to your models in {kept.parent}.")
 
     def _choose(self, kept: Path) -> None:
-        self._kept = kept
+        self._adopted = kept
         open_dock(self._viewer, RESTORE, self._choose_in)
 
     def _choose_in(self, restore: Any) -> None:
-        kept = self._kept
+        kept = self._adopted
         if kept is None:
             return
         try:

@@ -1,4 +1,4 @@
-"""The *Pairs* dock: two scans aligned, or one made poor."""
+"""The *Pairs* dock: aligns two scans, or simulates a low-resolution scan."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from qtpy.QtCore import QTimer
 
 from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import TRAIN
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
-from napari_geosr.gui.pairs.layers import by_voxel_size, show_pair
+from napari_geosr.gui.pairs.layers import images_by_voxel_size, show_pair
 from napari_geosr.gui.pairs.steps import (
     BuiltPair,
     PairRequest,
@@ -36,8 +36,8 @@ if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
 
-#: What one pair is about, and not how a person likes to build them.
-_NOT_KEPT = {"offset": None, "upscale_factor": None}
+#: Settings of a single pair, which are not remembered.
+_NOT_REMEMBERED = {"offset": None, "upscale_factor": None}
 
 
 class PairsChoices(Config):
@@ -62,10 +62,12 @@ class PairsDock(PairsWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._warnings: list[str] = []
+        self._progress = OperationProgress(
+            self.progress_label.setText, show_bar=self.bar.show_progress
+        )
         self._built: BuiltPair | None = None
         self._layers: AnyDict = {}
-        self._over: Any = None
+        self._source_layer: Any = None
         self._show_result(None)
         self.show_busy("")
         self._connect()
@@ -113,14 +115,14 @@ class PairsDock(PairsWidgets):
         self._suggesting.start(0)
 
     def _on_removed(self, event: QEvent) -> None:
-        kept = self._layers.items()
-        self._layers = {k: la for k, la in kept if la is not event.value}
+        layers = self._layers.items()
+        self._layers = {k: la for k, la in layers if la is not event.value}
         self.blink_button.setEnabled({"before", "high"} <= self._layers.keys())
         self._on_layers()
 
     def _suggest(self) -> None:
         """Choose the layers with the largest and the smallest voxels."""
-        layers = by_voxel_size(self._viewer)
+        layers = images_by_voxel_size(self._viewer)
         rows = [self.low, self.high] if self.is_aligned() else [self.high]
         if len(layers) < len(rows):
             return
@@ -151,20 +153,20 @@ class PairsDock(PairsWidgets):
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         config = self.config()
-        high = _part(self.high)
+        high = _single_part(self.high)
         low = like = None
         if self.is_aligned():
-            low = _part(self.low)
+            low = _single_part(self.low)
             same = (
                 self.low.layer() is not None and self.low.layer() is self.high.layer()
             )
             if same or (isinstance(low, Path) and low == high):
                 raise ConfigError("Choose two different scans.")
         elif not self.like.is_empty():
-            like = _part(self.like)
+            like = _single_part(self.like)
         name = high.stem if isinstance(high, Path) else high.name
         safe = "".join(c if c.isalnum() or c in "-_" else "_" for c in name)[:60]
         folder = free_folder(self.folder.path, safe.strip("_") or "pair")
@@ -175,7 +177,7 @@ class PairsDock(PairsWidgets):
     def _on_build(self) -> None:
         self.message.clear()
         self.data_message.clear()
-        self._warnings = []
+        self._progress.restart()
         try:
             request = self.request()
             self._remember(request.config)
@@ -183,12 +185,12 @@ class PairsDock(PairsWidgets):
             self.data_message.show_error(error)
             return
         self._show_result(None)
-        self._over = (self.low if self.is_aligned() else self.high).layer()
+        self._source_layer = (self.low if self.is_aligned() else self.high).layer()
         self.activity.start(
             "build",
             lambda stop: build_steps(request, stop),
             self._on_built,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self.show_failure,
             description=f"Building {request.folder.name}",
         )
@@ -196,11 +198,11 @@ class PairsDock(PairsWidgets):
     def _remember(self, config: PairsConfig | DegradeConfig) -> None:
         have = TWO if isinstance(config, PairsConfig) else ONE
         self.remember(PairsChoices(have=have, folder=self.folder.path))
-        kept = config.model_copy(
-            update={k: v for k, v in _NOT_KEPT.items() if hasattr(config, k)}
+        lasting = config.model_copy(
+            update={k: v for k, v in _NOT_REMEMBERED.items() if hasattr(config, k)}
         )
         aligned = isinstance(config, PairsConfig)
-        self.remember(kept, "aligned" if aligned else "degraded")
+        self.remember(lasting, "aligned" if aligned else "degraded")
 
     def _on_cancel(self) -> None:
         self.progress_label.setText("Stopping…")
@@ -218,28 +220,19 @@ class PairsDock(PairsWidgets):
             pairs = self._built.pairs
             open_dock(self._viewer, TRAIN, lambda train: send_to_train(train, pairs))
 
-    # What comes back
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.progress_label.setText(f"{step.message}…")
-            self.progress.setRange(0, 0)
-        elif isinstance(step, WarningIssued):
-            self._warnings.append(step.message)
-        elif step.total:
-            self.progress.setRange(0, step.total)
-            self.progress.setValue(step.done)
+    # Results
 
     def _on_built(self, built: BuiltPair) -> None:
-        over = self._over if self._over in self._viewer.layers else None
+        over = self._source_layer if self._source_layer in self._viewer.layers else None
         self._layers = show_pair(self._viewer, built, over)
         self._show_result(built)
-        said = f"The pair is in {built.pairs.files['low'].parent}."
-        kind = "warning" if self._warnings else "ok"
-        self.message.show_message(" ".join([said, *self._warnings]), kind)
+        message = f"The pair is in {built.pairs.files['low'].parent}."
+        warnings = self._progress.warnings
+        kind = "warning" if warnings else "ok"
+        self.message.show_message(" ".join([message, *warnings]), kind)
 
     def _on_idle(self) -> None:
-        self._over = None
+        self._source_layer = None
 
     def _show_result(self, built: BuiltPair | None) -> None:
         self._built = built
@@ -266,13 +259,13 @@ class PairsDock(PairsWidgets):
         self.progress_label.setText("")
 
 
-def _part(row: DataRow) -> Path | Volume:
-    """The one file or layer that a row holds.
+def _single_part(row: DataRow) -> Path | Volume:
+    """Return the file or layer of a row.
 
     Raises
     ------
     GeoSRError
-        If there is none, or several.
+        If there is none or more than one.
     """
     parts = row.parts()
     if len(parts) > 1:

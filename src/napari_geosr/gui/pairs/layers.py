@@ -1,4 +1,4 @@
-"""A pair in the viewer: two colours that make grey where both show the same."""
+"""Layers of a pair, in two colours that add up to grey where the images agree."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from napari_geosr.core.units import MILLIMETRES
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     helper_metadata,
     layer_metadata,
-    place_over,
 )
-from napari_geosr.gui.layers.data_row import can_be_learned_from
+from napari_geosr.gui.layers.data_row import is_training_image
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.pairs.steps import BuiltPair
 from napari_geosr.operations.pairs.picture import HIGH_COLOUR, LOW_COLOUR
@@ -26,28 +26,28 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-#: Key of the record of a layer that is part of a pair: which part.
+#: Metadata key of a layer that is part of a pair.
 _PAIR = "pair"
 
 
 def show_pair(
     viewer: napari.viewer.Viewer, built: BuiltPair, over: Layer | None
 ) -> dict[str, Image]:
-    """Add a pair over the low-resolution scan, or the high-resolution one.
+    """Add the layers of a pair at the position of the scan it was made from.
 
     Parameters
     ----------
     over : Layer, optional
-        What the pair was made of, whose rotation it shares.
+        Scan that the pair was made from; the layers share its rotation.
 
     Returns
     -------
     dict of Image
-        By what they are: ``low``, ``high`` and, of aligned scans, ``before``.
+        By key: ``low``, ``high`` and, for aligned scans, ``before``.
     """
     name = built.pairs.files["low"].parent.name
     is_aligned = "before" in built.layers
-    found: dict[str, Image] = {}
+    layers: dict[str, Image] = {}
     titles = {"low": "low resolution", "before": "before", "high": "high resolution"}
     for key in ("high", "before", "low"):
         if key not in built.layers:
@@ -58,7 +58,7 @@ def show_pair(
             "contrast_limits": shown.limits,
         }
         if is_aligned:
-            # The scans beneath stay visible, and would add to the colours.
+            # Opaque: the scans below stay visible and would add to the colours.
             options["blending"] = "additive" if key == "low" else "opaque"
             colour = LOW_COLOUR if key == "low" else HIGH_COLOUR
             options["colormap"] = Colormap(
@@ -70,24 +70,25 @@ def show_pair(
             options["visible"] = False
         options["metadata"] = {METADATA: record[METADATA] | {_PAIR: key}}
         if over is not None:
-            options |= place_over(over)
-        found[key] = add_image_result(viewer, shown.volume, None, **options)
-    return found
+            options |= alignment_with(over)
+        layers[key] = add_image_result(viewer, shown.volume, None, **options)
+    return layers
 
 
 def is_of_pair(layer: Layer) -> bool:
-    """Whether a layer is part of a pair, or a copy of one, whichever dock built it."""
+    """Whether a layer is part of a pair, or a copy of such a layer."""
     return _PAIR in layer.metadata.get(METADATA, {})
 
 
-def by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
-    """A person's images that are of no pair, from the largest voxels to the smallest.
+def images_by_voxel_size(viewer: napari.viewer.Viewer) -> list[Image]:
+    """The user's images, from the largest voxels to the smallest.
 
-    A pair is cropped, resampled and matched in grey values: no scan to build of.
+    Parts of pairs are excluded, as they are cropped, resampled and matched in grey
+    values.
     """
     sizes = []
     for layer in viewer.layers:
-        if not can_be_learned_from(layer) or getattr(layer, "rgb", False):
+        if not is_training_image(layer) or getattr(layer, "rgb", False):
             continue
         if is_of_pair(layer):
             continue

@@ -1,4 +1,4 @@
-"""From what a person chose to a pair in files, and what is shown of it. No Qt here."""
+"""Builds a pair in files, with the layers to show. No Qt here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.operations.pairs.inputs import open_high
 if TYPE_CHECKING:
     from napari_geosr.operations.pairs import Pairs
 
-#: Values outside of these percentiles are left out of a contrast.
+#: Percentiles of the grey values used as contrast limits.
 _CONTRAST = (0.5, 99.5)
 
 
@@ -31,13 +31,14 @@ class PairRequest:
     Attributes
     ----------
     high : Path or Volume
+        The high-resolution scan.
     low : Path or Volume or None
-        To align with; None to make one.
+        The low-resolution scan to align with; None to simulate one.
     like : Path or Volume or None
-        A real scan that the one to be made should be like.
+        A real scan that the simulated one should resemble.
     config : PairsConfig or DegradeConfig
     folder : Path
-        For the files.
+        Folder for the files.
     """
 
     high: Path | Volume
@@ -49,7 +50,7 @@ class PairRequest:
 
 @dataclass(frozen=True, eq=False)
 class PairLayer:
-    """A layer to be: a volume, and a contrast that fits it."""
+    """A volume to show as a layer, with its contrast limits."""
 
     volume: Volume
     limits: tuple[float, float]
@@ -57,7 +58,7 @@ class PairLayer:
 
 @dataclass(frozen=True, eq=False)
 class BuiltPair:
-    """A pair, and its layers by what they are: ``low``, ``before``, ``high``."""
+    """A pair and its layers by key: ``low``, ``before``, ``high``."""
 
     pairs: Pairs
     layers: dict[str, PairLayer]
@@ -75,14 +76,14 @@ def build_steps(
     Raises
     ------
     GeoSRError
-        With one sentence; nothing is left then.
+        With a one-sentence message; the files are removed.
     """
     yield StageStarted(message="Opening the scans")
-    high, config = _opened(request.high), request.config
+    high, config = _open_if_path(request.high), request.config
     if isinstance(config, PairsConfig):
         assert request.low is not None
         steps = pairs_steps(
-            _opened(request.low),
+            _open_if_path(request.low),
             high,
             request.folder,
             config,
@@ -93,25 +94,25 @@ def build_steps(
             high,
             request.folder,
             config,
-            like=None if request.like is None else _opened(request.like),
+            like=None if request.like is None else _open_if_path(request.like),
             should_stop=should_stop,
         )
     done = yield from steps
-    layers = {key: _shown(io.read(done.files[key])) for key in ("low", "high")}
+    layers = {key: _with_contrast(io.read(done.files[key])) for key in ("low", "high")}
     if isinstance(config, PairsConfig) and "before" in done.layers:
         limits = layers["high"].limits
         layers["before"] = PairLayer(done.layers["before"], limits)
         if config.intensity != "none":
-            # Grey values are the same in both: so must be what is bright and dark.
+            # Grey values were matched, so both layers need the same contrast.
             layers["low"] = PairLayer(layers["low"].volume, limits)
     return BuiltPair(done, layers)
 
 
-def _opened(part: Path | Volume) -> Volume:
+def _open_if_path(part: Path | Volume) -> Volume:
     return open_high(part) if isinstance(part, Path) else part
 
 
-def _shown(volume: Volume) -> PairLayer:
+def _with_contrast(volume: Volume) -> PairLayer:
     middle = volume.data if volume.axes == "YX" else volume.data[volume.shape[0] // 2]
     values = np.asarray(middle[:], np.float32)
     low, high = (float(v) for v in np.percentile(values, _CONTRAST))
@@ -119,7 +120,7 @@ def _shown(volume: Volume) -> PairLayer:
 
 
 def free_folder(parent: Path, name: str) -> Path:
-    """``parent/name``, or with a number: a folder that is not there yet."""
+    """Return ``parent/name``, numbered if that folder exists."""
     path, number = parent / name, 1
     while path.exists():
         number += 1

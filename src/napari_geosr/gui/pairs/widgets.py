@@ -1,4 +1,4 @@
-"""The widgets of the *Pairs* dock, and where they stand."""
+"""Widgets and layout of the *Pairs* dock."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ if TYPE_CHECKING:
 
 TWO = "A low- and a high-resolution scan of the same object"
 ONE = "Only a high-resolution scan"
-#: Settings of all pairs, of two scans, and of two scans for few people.
+#: Settings of all pairs, of two scans, and rarely used ones of two scans.
 _SHARED = ("upscale_factor", "dimensions")
 _ALIGNING = ("start", "offset", "transform")
 _RARE = ("search_angle", "intensity", "memory")
 
 
 class PairsWidgets(Dock):
-    """Everything that is seen of the dock."""
+    """The visible parts of the Pairs dock."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         super().__init__(viewer)
@@ -62,7 +62,7 @@ class PairsWidgets(Dock):
         self.low = DataRow(viewer, "Low resolution", keys=("1", "2"))
         self.high = DataRow(viewer, "High resolution", keys=("3", "4"))
         self.like = DataRow(viewer, "Reference low-resolution scan", keys=("5", "6"))
-        self.like.touched = True  # nothing is suggested: it may stay empty
+        self.like.touched = True  # optional: no layer is suggested
         self.like_note = text_label(
             "About the reference scan",
             "Values that you set below are used instead of measured ones.",
@@ -148,7 +148,7 @@ class PairsWidgets(Dock):
         fill_dock(self, scrolling(inner), self.message, self.bar)
 
     def show_kind(self, aligned: bool) -> None:
-        """Show what two scans need, or what one does."""
+        """Show the settings for two scans or for one."""
         self._data.setRowVisible(self.low, aligned)
         self._data.setRowVisible(self.like, not aligned)
         for widget in (self.aligning, self.advanced):
@@ -162,7 +162,7 @@ def _all_but(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 class ImagingBox(KindForm):
-    """Lists the kinds of imaging; keeps what was set for each."""
+    """Lists the kinds of imaging; keeps the settings of each."""
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__("Imaging", "Instrument of the low-resolution scan.", parent)
@@ -173,12 +173,12 @@ class ImagingBox(KindForm):
         return imaging_class(kind)
 
     def hidden_fields(self, config_type: type[Config]) -> list[str]:
-        """Leave out lists of numbers."""
+        """Hide lists of numbers."""
         fields = config_type.model_fields.items()
-        return [name for name, known in fields if get_origin(known.annotation) is tuple]
+        return [name for name, field in fields if get_origin(field.annotation) is tuple]
 
     def set_kind(self, kind: str, options: AnyDict) -> None:
-        """Show a kind, if it is listed, with settings."""
+        """Show a kind and its settings, if it is listed."""
         index = self.combo.findData(kind)
         if index < 0:
             return

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.handover import RunHandover
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.histogram import PlotColors
-from napari_geosr.gui.kit.words import TimeLeft
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers import holds_deviations, volume_from_layer
-from napari_geosr.gui.layers.position import pick_with
+from napari_geosr.gui.layers.position import click_callback
 from napari_geosr.gui.porosity.job_result import JobMeasurement, job_result_steps
 from napari_geosr.gui.porosity.levels_reader import Key, LevelsReader
 from napari_geosr.gui.porosity.measuring import (
@@ -25,7 +25,7 @@ from napari_geosr.gui.porosity.measuring import (
     measured_steps,
     stopped_measurement,
 )
-from napari_geosr.gui.porosity.pore_layers import made_before
+from napari_geosr.gui.porosity.pore_layers import earlier_pore_layers
 from napari_geosr.gui.porosity.pores_shown import PoreDisplay
 from napari_geosr.gui.porosity.settings import NO_IMAGE
 from napari_geosr.gui.porosity.threshold_preview import ThresholdPreview
@@ -52,14 +52,20 @@ class PorosityDock(PorosityWidgets):
         self._exporting = Activity(self)
         self._opening = Activity(self)
         self.handover = RunHandover(self.activity, self, "measure")
-        self.handover.keeps_part = False
+        self.handover.can_keep_part = False
         self._measured_at: Key = ()
         self._measured: PoreMeasurement | None = None
         self._sources: dict[str, weakref.ref[Layer]] = {}
         self._removed = ""
         self._farewell = ""
         self._complains = False
-        self._time_left, self._stage = TimeLeft(), "Measuring"
+        self._progress = OperationProgress(
+            self.stage.setText,
+            show_bar=self.bar.show_progress,
+            show_warning=lambda text: self.message.show_message(text, "warning"),
+            shows_time_left=True,
+            spans_stages=True,
+        )
         self.levels = LevelsReader(self._viewer, self)
         self.pores = PoreDisplay(self._viewer, self.result, self)
         self.preview = ThresholdPreview(self._viewer, self)
@@ -97,7 +103,9 @@ class PorosityDock(PorosityWidgets):
         self.connections.connect(self._viewer.events.theme, self._on_theme)
         self.connections.connect(self._viewer.dims.events.ndisplay, self._on_ndisplay)
         self.connections.add_to(
-            self._viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self.pores))
+            self._viewer,
+            "mouse_drag_callbacks",
+            click_callback(weakref.ref(self.pores)),
         )
 
     def _recall(self) -> None:
@@ -132,7 +140,7 @@ class PorosityDock(PorosityWidgets):
     def _on_sample(self) -> None:
         """Handle a new sample: determine the threshold from the grey values inside."""
         self.levels.set_mask(self.settings.sample.layer())
-        self.levels.look()
+        self.levels.check_data()
 
     def _read_levels(self, volume: Volume | None) -> None:
         self.settings.set_volume(volume)
@@ -252,13 +260,13 @@ class PorosityDock(PorosityWidgets):
                 None if chosen is None else volume_from_layer(chosen, self._viewer)
                 for chosen in (mask_layer, self.settings.deviation.layer())
             )
-            self.remember(self.settings.lasting)
+            self.remember(self.settings.reusable_config)
         except GeoSRError as error:
             self.message.show_error(error)
             return
         self.message.clear()
         self._removed = ""
-        self._time_left.restart()
+        self._progress.restart()
         self._measured_at = self.levels.key()
         self._sources = {
             chosen.name: weakref.ref(chosen)
@@ -277,14 +285,14 @@ class PorosityDock(PorosityWidgets):
             self._viewer,
         )
         self.handover.begin("measure", description, lambda: stopped)
-        earlier = {name: made_before(self._viewer, name) for name in volumes}
+        earlier = {name: earlier_pore_layers(self._viewer, name) for name in volumes}
         self.activity.start(
             "measure",
             lambda should_stop: measured_steps(
                 volumes, config, mask, earlier, should_stop, deviation
             ),
             self._on_measured,
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
             description=description,
         )
@@ -308,22 +316,9 @@ class PorosityDock(PorosityWidgets):
             self.progress.setRange(0, 0)
             self.preview.pause()
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, WarningIssued):
-            self.message.show_message(step.message, "warning")
-        elif isinstance(step, StageStarted):
-            self._stage = step.message
-            self.stage.setText(f"{step.message}…")
-        elif step.total:
-            self.bar.show_progress(step.done, step.total)
-            left = self._time_left.text(step.done, step.total)
-            self.stage.setText(
-                f"{self._stage}: {100 * step.done // step.total} %{left}"
-            )
-
     def _on_idle(self) -> None:
         self._update_preview()
-        self.levels.look()
+        self.levels.check_data()
 
     def _on_error(self, error: Exception) -> None:
         if not isinstance(error, Cancelled):
@@ -340,7 +335,7 @@ class PorosityDock(PorosityWidgets):
         """Show the results. The layers may have been removed meanwhile."""
         self._show_used(next(iter(measured.reports.values())).threshold)
         self._show_result(measured)
-        if not self._warn_of(measured) and measured.kept:
+        if not self._show_warnings(measured) and measured.kept:
             self.message.show_message(
                 f"Labels changed by hand are kept ({', '.join(measured.kept)}); the "
                 "new labels are in a separate layer."
@@ -357,7 +352,7 @@ class PorosityDock(PorosityWidgets):
         self.tabs.setTabEnabled(1, True)
         self.tabs.setCurrentIndex(1)
 
-    def _warn_of(self, measured: PoreMeasurement) -> bool:
+    def _show_warnings(self, measured: PoreMeasurement) -> bool:
         """Show the warnings of the reports, if there are any."""
         warnings = [w for r in measured.reports.values() for w in r.warnings]
         if warnings:
@@ -387,7 +382,7 @@ class PorosityDock(PorosityWidgets):
         self._show_result(found.measured, found.page.parent)
         self.pores.show(found.measured, found.layers(self._viewer))
         then(f"The pores were opened; the report is {found.page}.")
-        self._warn_of(found.measured)
+        self._show_warnings(found.measured)
 
     def _show_used(self, threshold: float) -> None:
         """Draw the threshold that was measured with, if the data are unchanged."""

@@ -63,7 +63,7 @@ class LevelsReader(QObject):
         self._followed: weakref.WeakSet[Layer] = weakref.WeakSet()
         self._looking = QTimer(self)
         self._looking.setSingleShot(True)
-        self._looking.timeout.connect(self.look)
+        self._looking.timeout.connect(self.check_data)
         self._connections = Connections(parent)
         self._connections.connect(viewer.dims.events.point, self._on_moved)
 
@@ -153,7 +153,7 @@ class LevelsReader(QObject):
             on_finished=self._on_finished,
         )
 
-    def look(self) -> None:
+    def check_data(self) -> None:
         """Emit `outdated` if the grey values no longer match the data."""
         if self._shown and self.layer() is not None and self.key() != self._shown:
             self.outdated.emit()

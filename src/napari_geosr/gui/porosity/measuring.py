@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.layers import part_of_file
-from napari_geosr.gui.layers.saving import may_replace
+from napari_geosr.gui.layers.saving import confirm_overwrite
 from napari_geosr.gui.porosity import pore_layers
 from napari_geosr.jobs.handover import LayerVolume, StoppedMeasurement
 from napari_geosr.operations.measure import (
@@ -169,13 +169,13 @@ def export_dialog(
         Returns the steps that write the files and return their folder; None if the
         user cancels.
     """
-    chosen = ask_where(parent, next(iter(measured.reports)))
+    chosen = ask_report_path(parent, next(iter(measured.reports)))
     if chosen is None:
         return None
     stem = chosen.name.removesuffix(".html").removesuffix("_report")
     files = report_files.plan(chosen.parent, list(measured.reports), stem=stem)
     existing = [path.name for path in files.values() if path.exists()]
-    if existing and not may_replace(parent, chosen.parent, existing):
+    if existing and not confirm_overwrite(parent, chosen.parent, existing):
         return None
 
     def steps(should_stop: ShouldStop) -> Generator[Step, None, Path]:
@@ -195,7 +195,7 @@ def export_dialog(
     return steps
 
 
-def ask_where(parent: QWidget, name: str) -> Path | None:
+def ask_report_path(parent: QWidget, name: str) -> Path | None:
     """Ask for the report's name, which all file names start with."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
     chosen, _ = QFileDialog.getSaveFileName(

@@ -34,7 +34,7 @@ _CHECKSUM = "labels_checksum"
 _BLOCK_BYTES = 2**24
 #: Limit of napari's 16-bit texture of label colours: more pores would share colours,
 #: and a dictionary with one colour per label blocks the window for seconds.
-MOST_COLOURED = 2**16 - 2
+MAX_COLOURED = 2**16 - 2
 
 
 def features(report: PorosityReport) -> Any:
@@ -124,7 +124,9 @@ def _name(volume_name: str) -> str:
     return f"{volume_name} · pores"
 
 
-def made_before(viewer: ViewerModel, volume_name: str) -> list[weakref.ref[Labels]]:
+def earlier_pore_layers(
+    viewer: ViewerModel, volume_name: str
+) -> list[weakref.ref[Labels]]:
     """Layers with the pores of a volume from earlier measurements, latest first.
 
     Layers renamed by the user are excluded.
@@ -165,7 +167,7 @@ def checksum_of(labels: Any, should_stop: ShouldStop) -> int:
 
 def colour_columns(report: PorosityReport) -> list[str]:
     """Columns that the pores of `report` can be coloured by."""
-    if not 0 < report.pore_count <= MOST_COLOURED:
+    if not 0 < report.pore_count <= MAX_COLOURED:
         return [BY_LABEL]
     return [*measure.colour_columns(report), BY_LABEL]
 
@@ -199,12 +201,12 @@ def colormap_by(report: PorosityReport, column: str) -> Any:
 def highlighted(report: PorosityReport, column: str, label: int) -> Any:
     """The colormap of `colormap_by` with one pore highlighted.
 
-    With more than `MOST_COLOURED` pores, which share colours, none is highlighted.
+    With more than `MAX_COLOURED` pores, which share colours, none is highlighted.
     """
     from napari.utils.colormaps import CyclicLabelColormap
 
     plain = colormap_by(report, column)
-    if not 0 < label <= report.pore_count <= MOST_COLOURED:
+    if not 0 < label <= report.pore_count <= MAX_COLOURED:
         return plain
     colours = np.array(plain.map(np.arange(report.pore_count + 1)), np.float32)
     colours[0] = 0

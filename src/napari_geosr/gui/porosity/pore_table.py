@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LABEL = "label"
 #: Sample size for choosing a column's decimals; maximum number of decimals; magnitude
 #: from which figures are not aligned.
-_SAMPLE, _MOST_DECIMALS, _MOST_ALIGNED = 10_000, 6, 1e10
+_SAMPLE, _MAX_DECIMALS, _MAX_ALIGNED = 10_000, 6, 1e10
 
 
 class PoreTableModel(QAbstractTableModel):
@@ -178,12 +178,12 @@ def decimals_of(values: AnyArray) -> int | None:
     # A sample is enough: looking at every value would block the event loop.
     some = np.abs(values[:: max(1, len(values) // _SAMPLE)])
     some = some[np.isfinite(some) & (some > 0)]
-    if not len(some) or some.max() >= _MOST_ALIGNED:
+    if not len(some) or some.max() >= _MAX_ALIGNED:
         return None
     if (some == np.round(some)).all():
         return 0
     digits = 3 - math.floor(math.log10(float(np.quantile(some, 0.1, method="lower"))))
-    return max(0, digits) if digits <= _MOST_DECIMALS else None
+    return max(0, digits) if digits <= _MAX_DECIMALS else None
 
 
 def cell_text(value: object, decimals: int | None = None) -> str:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from qtpy.QtCore import QObject, Signal
 
-from napari_geosr.gui.layers import place_over
+from napari_geosr.gui.layers import alignment_with
 from napari_geosr.gui.layers.camera import centre_on
 from napari_geosr.gui.porosity import pore_layers
 
@@ -63,7 +63,7 @@ class PoreDisplay(QObject):
                 measured.reports[key],
                 measured.volumes[key],
                 measured.record,
-                place=None if source is None else place_over(source),
+                place=None if source is None else alignment_with(source),
                 table=measured.features[key],
                 colour_by=self._result.colour_column,
                 visible=key == first,

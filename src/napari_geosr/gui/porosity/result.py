@@ -21,9 +21,9 @@ from qtpy.QtWidgets import (
     QWidget,
 )
 
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.histogram import Bars, HistogramView
-from napari_geosr.gui.porosity.pore_layers import MOST_COLOURED, colour_columns
+from napari_geosr.gui.kit.widgets import ElidedLabel
+from napari_geosr.gui.porosity.pore_layers import MAX_COLOURED, colour_columns
 from napari_geosr.gui.porosity.pore_table import PoreTable
 from napari_geosr.operations.measure import figure_rows, reference_first
 
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
 #: Minimum heights in pixels of the figures and of the pore table.
-_LEAST_FIGURES, _LEAST_TABLE = 60, 90
+_MIN_FIGURES_HEIGHT, _MIN_TABLE_HEIGHT = 60, 90
 
 
 class FiguresTable(QWidget):
@@ -72,9 +72,9 @@ class FiguresTable(QWidget):
             help_text = row.help or row.label
             title, shown = row.label.split(" (")[0], row.texts
             if several:
-                title, shown = _unit_to_label(_short(row.label), row.texts)
+                title, shown = _unit_to_label(_shortened_label(row.label), row.texts)
                 shown = [
-                    f"{text}\n{_change(change)}" if change else text
+                    f"{text}\n{_shortened_change(change)}" if change else text
                     for text, change in zip(shown, row.differences, strict=True)
                 ]
             self._add(i, 0, title, help_text, elide=not several)
@@ -123,14 +123,14 @@ def _unit_to_label(label: str, texts: list[str]) -> tuple[str, list[str]]:
     ]
 
 
-def _short(label: str) -> str:
+def _shortened_label(label: str) -> str:
     """Shorten a label for a narrow dock."""
     label = label.split(" (")[0].replace(" pore ", " ").replace(" per ", "/")
     label = label.replace("equivalent ", "").replace("surface area", "surface")
     return label.removesuffix(" porosity")
 
 
-def _change(text: str) -> str:
+def _shortened_change(text: str) -> str:
     """Shorten a change that is too large for a meaningful comparison."""
     digits = text.removesuffix(" %").lstrip("+\N{MINUS SIGN}")
     if not text.endswith("%") or len(digits.split(".")[0]) < 4:
@@ -182,7 +182,7 @@ class PorosityResult(QWidget):
         self.export = QPushButton("E&xport…")
         self._sharing = QTimer(self)
         self._sharing.setSingleShot(True)
-        self._sharing.timeout.connect(self._share_room)
+        self._sharing.timeout.connect(self._distribute_height)
         self._describe()
         self._lay_out()
         self.which.currentTextChanged.connect(self._on_which)
@@ -265,7 +265,7 @@ class PorosityResult(QWidget):
             "Figures and histogram of the measurement.",
         )
         self._above.setWidget(content)
-        self._above.setMinimumHeight(_LEAST_FIGURES)
+        self._above.setMinimumHeight(_MIN_FIGURES_HEIGHT)
         pores = QWidget()
         below = QVBoxLayout(pores)
         below.setContentsMargins(0, 4, 0, 0)
@@ -274,7 +274,7 @@ class PorosityResult(QWidget):
         below.addLayout(options)
         below.addWidget(self.table, 1)
         below.addLayout(last)
-        self.table.setMinimumHeight(_LEAST_TABLE)
+        self.table.setMinimumHeight(_MIN_TABLE_HEIGHT)
         self._splitter = QSplitter(Qt.Orientation.Vertical)
         self._splitter.setAccessibleName("Figures and table")
         self._splitter.setToolTip("Drag the handle to resize results and table.")
@@ -290,7 +290,7 @@ class PorosityResult(QWidget):
         self._page.setWidget(self._splitter)
         layout.addWidget(self._page)
 
-    def _share_room(self) -> None:
+    def _distribute_height(self) -> None:
         """Give the figures the height they need, but leave some rows to the table."""
         room = self._splitter.height()
         rows = self._above.widget().layout()
@@ -356,9 +356,9 @@ class PorosityResult(QWidget):
             if self.colour.findText(before) >= 0:
                 self.colour.setCurrentText(before)
         self.colour.setEnabled(len(columns) > 1)
-        if report.pore_count > MOST_COLOURED:
+        if report.pore_count > MAX_COLOURED:
             self.colour.setToolTip(
-                f"With more than {MOST_COLOURED} pores, the colour can only show the "
+                f"With more than {MAX_COLOURED} pores, the colour can only show the "
                 "label."
             )
 

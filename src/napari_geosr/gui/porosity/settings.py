@@ -21,10 +21,9 @@ from qtpy.QtWidgets import (
 )
 
 from napari_geosr.core.errors import ConfigError
-from napari_geosr.gui.kit.elided import ElidedLabel
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.histogram import Bars, ThresholdView
-from napari_geosr.gui.kit.widgets import text_label
+from napari_geosr.gui.kit.widgets import ElidedLabel, text_label
 from napari_geosr.gui.layers import (
     METADATA,
     holds_deviations,
@@ -58,15 +57,15 @@ METHODS: dict[str, str | None] = {
 WHOLE, AUTOMATIC, NOTHING = "whole volume", "found automatically", "nothing"
 NO_IMAGE = "Open an image to measure its pores."
 _SURROUNDED = (
-    "Background reaches the faces of the volume, so pores are counted inside the "
-    f"envelope of the solid. Choose “{WHOLE}” to count everything."
+    "Background reaches the faces of the volume, so pores are counted inside an "
+    f"automatic sample mask. Choose “{WHOLE}” to count everything."
 )
 _SHOWN_ELSEWHERE = (
     "threshold",
     "sample_mask",
     "mask_closing",
     "histogram_bins",
-    "band_factor",
+    "interval_factor",
 )
 #: Name suffixes of saved and displayed standard deviations.
 _DEVIATIONS = ("(std)", "_std")
@@ -175,8 +174,8 @@ class PorositySettings(QWidget):
             (
                 self.sample,
                 "Sample",
-                "What counts as sample: everything, the automatic envelope of the "
-                "solid, or a Labels layer (all labels but 0).",
+                "What counts as sample: everything, an automatic mask of the solid "
+                "including its pores, or a Labels layer (all labels but 0).",
             ),
             (
                 self.other,
@@ -188,8 +187,8 @@ class PorositySettings(QWidget):
                 self.deviation,
                 "Uncertainty",
                 "Layer of standard deviations from a restoration with uncertainty. "
-                "The porosity is then given with a band. The layer that belongs to "
-                "the image is selected automatically.",
+                "The porosity is then given with an interval. The layer that belongs "
+                "to the image is selected automatically.",
             ),
             (
                 self.smallest,
@@ -309,7 +308,7 @@ class PorositySettings(QWidget):
             self._source = None
 
     def _propose_sample(self, levels: GreyLevels) -> None:
-        """Propose the envelope as sample mask if background surrounds the sample."""
+        """Propose the automatic mask if background surrounds the sample."""
         if self._sample_by_hand or self.threshold is None:
             return
         surrounded = levels.is_surrounded(self.threshold, self.form.values()["phase"])
@@ -328,7 +327,7 @@ class PorositySettings(QWidget):
         self.sample_note.setVisible(False)
 
     @property
-    def lasting(self) -> MeasureConfig:
+    def reusable_config(self) -> MeasureConfig:
         """The settings that also apply to other images."""
         config = self.config()
         if not self._sample_proposed:

@@ -17,7 +17,7 @@ from napari_geosr.gui.porosity.settings import PorositySettings
 if TYPE_CHECKING:
     import napari.viewer
 
-_LEAST_HEIGHT = 330
+_MIN_HEIGHT = 330
 
 
 class PorosityWidgets(Dock):
@@ -64,4 +64,4 @@ class PorosityWidgets(Dock):
     def minimumSizeHint(self) -> QSize:
         """Reserve space for some table rows, even below another dock."""
         hint = super().minimumSizeHint()
-        return hint.expandedTo(QSize(0, _LEAST_HEIGHT))
+        return hint.expandedTo(QSize(0, _MIN_HEIGHT))

@@ -1,4 +1,4 @@
-"""The Reconstruct dock: open projections, find the axis, try a slice, run over all."""
+"""The Reconstruct dock: open projections, find the axis, preview, reconstruct."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from napari_geosr.gui.kit.form import ConfigForm, fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.lifetime import unwrapped
 from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.words import TimeLeft, duration
+from napari_geosr.gui.kit.words import RemainingTime, format_duration
 from napari_geosr.gui.layers.projections import (
     OpenedScan,
     opened_scan,
@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
     from napari_geosr.core.projections import Projections
+    from napari_geosr.gui.study import StudyBox
     from napari_geosr.operations.reconstruct import Centre
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
@@ -56,7 +57,7 @@ class ReconstructDock(ReconstructWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._time_left = TimeLeft()
+        self._time_left = RemainingTime()
         self._result: weakref.ref[Image] | None = None
         self._warnings: list[str] = []
         remark = self._recall()
@@ -67,7 +68,7 @@ class ReconstructDock(ReconstructWidgets):
 
     @classmethod
     def load_steps(cls) -> Generator[Step, None, None]:
-        """Import the algorithms, and what draws charts."""
+        """Import the algorithms and the chart modules."""
         yield from ()
         algorithms_for("parallel")
         load_pyqtgraph()
@@ -80,7 +81,7 @@ class ReconstructDock(ReconstructWidgets):
         self.layer_combo.layerChanged.connect(self._on_layer_chosen)
         for part in (self.algorithm, self.above, self.form, self.centre):
             part.changed.connect(self._on_settings)
-        self.centre.findAsked.connect(self._on_find)
+        self.centre.findRequested.connect(self._on_find)
         self.row.valueChanged.connect(self._on_row)
         self.preview_button.toggled.connect(self._on_preview)
         self.run_button.clicked.connect(self._on_run)
@@ -88,12 +89,11 @@ class ReconstructDock(ReconstructWidgets):
         self.measure_button.clicked.connect(self._on_measure)
         self.save_button.saved.connect(self._on_saved)
         self.save_button.failed.connect(self.show_failure)
-        self.denoise.wanted.connect(self._on_denoise)
+        self.denoise.startRequested.connect(self._on_denoise)
         self.denoise.failed.connect(self.show_failure)
-        self.denoise.said.connect(lambda text: self.message.show_message(text, "ok"))
-        self.study.wanted.connect(self._on_study)
-        self.study.failed.connect(self.show_failure)
-        self.study.said.connect(self.message.show_message)
+        self.denoise.reported.connect(
+            lambda text: self.message.show_message(text, "ok")
+        )
         working = self.activity
         working.centreFound.connect(self._on_centre)
         working.progressed.connect(self._on_progress)
@@ -129,7 +129,7 @@ class ReconstructDock(ReconstructWidgets):
             and known is not None
             and round(known.column, 2) == column
         ):
-            column = None  # that very one, with how it was found on record
+            column = None  # the same axis; its source is recorded
         return ReconstructConfig.create(
             **self.algorithm.values(),
             **self.above.values(),
@@ -138,16 +138,22 @@ class ReconstructDock(ReconstructWidgets):
         )
 
     def opened(self) -> OpenedScan | None:
-        """Return the scan chosen."""
+        """Return the chosen scan."""
         return opened_scan(self.layer_combo.layer())
 
     def _on_active(self, _event: object = None) -> None:
         if self.opened() is None:
             self.open.suggest(self._viewer.layers.selection.active)
 
+    def _connect_study(self, study: StudyBox) -> None:
+        study.startRequested.connect(self._on_study)
+        study.failed.connect(self.show_failure)
+        study.reported.connect(self.message.show_message)
+        study.set_scan(self.opened())
+
     def _on_opened(self, layer: Image) -> None:
         self.layer_combo.set_layer(unwrapped(layer))
-        self._on_layer_chosen()  # now, and not when the list of layers is at rest
+        self._on_layer_chosen()  # now; the combo box reports it later
 
     def _on_layer_chosen(self) -> None:
         opened = self.opened()
@@ -157,7 +163,8 @@ class ReconstructDock(ReconstructWidgets):
         self.estimate.setText(NO_ESTIMATE)
         self.activity.set_scan(opened)
         self.denoise.set_scan(opened)
-        self.study.set_scan(opened)
+        if self._study is not None:
+            self._study.set_scan(opened)
         self.job_row.set_source(None if opened is None else opened.path)
         if opened is None:
             self.preview_button.setChecked(False)
@@ -165,14 +172,14 @@ class ReconstructDock(ReconstructWidgets):
             self._on_active()
         else:
             scan = opened.scan
-            self.open.settle()
+            self.open.hide_suggestion()
             self.message.clear()
             if notes := scan.metadata.get("notes"):
                 harmless = set(notes) <= set(scan.metadata.get("remarks", ()))
                 self.message.show_message(
                     " ".join(notes), "info" if harmless else "warning"
                 )
-            self.facts.setText(_facts(scan))
+            self.facts.setText(_describe_scan(scan))
             self.algorithm.set_beam(scan.geometry)
             self.centre.set_columns(scan.n_columns, scan.centre)
             self.row.blockSignals(True)
@@ -225,7 +232,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_run(self) -> None:
         try:
             config = self.config()
-            # Axis and rows are of this scan alone.
+            # Axis and rows apply only to this scan.
             self.remember(config.model_copy(update={"centre": "auto", "rows": None}))
         except GeoSRError as error:
             self.message.show_error(error)
@@ -250,15 +257,15 @@ class ReconstructDock(ReconstructWidgets):
         open_dock(self._viewer, POROSITY)
 
     def _on_denoise(self) -> None:
-        self._hand(self.denoise.start)
+        self._start_in_section(self.denoise.start)
 
     def _on_study(self) -> None:
-        self._hand(self.study.start)
+        self._start_in_section(self.study.start)
 
-    def _hand(
+    def _start_in_section(
         self, start: Callable[[OpenedScan, ReconstructConfig, float | None], None]
     ) -> None:
-        """Begin something else with the same scan, settings and axis."""
+        """Start a study or denoising with the scan, settings and axis of the dock."""
         opened = self.opened()
         if opened is None:
             return
@@ -269,7 +276,7 @@ class ReconstructDock(ReconstructWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
 
-    # What comes back
+    # Results
 
     def show_busy(self, what: str) -> None:
         running = what == "run"
@@ -290,7 +297,7 @@ class ReconstructDock(ReconstructWidgets):
         self.progress_label.setText("")
 
     def _name_run_button(self) -> None:
-        """Run, or resume the stopped run."""
+        """Label the button *Reconstruct*, or *Continue* for a stopped run."""
         unfinished = self.activity.unfinished()
         text, tip = RUN
         if unfinished is not None:
@@ -299,10 +306,10 @@ class ReconstructDock(ReconstructWidgets):
         self.run_button.setToolTip(tip)
 
     def _on_centre(self, centre: Centre, asked: bool) -> None:
-        how = {"from the file": "as the file says"}.get(
-            centre.method, f"found from the projections ({centre.method})"
-        )
-        self.centre.set_known(centre.column, how)
+        source = centre.method
+        if source != "from the file":
+            source = f"found from the projections ({centre.method})"
+        self.centre.set_known(centre.column, source)
         if centre.notes:
             self.message.show_message(" ".join(centre.notes), "warning")
         if asked:
@@ -313,7 +320,8 @@ class ReconstructDock(ReconstructWidgets):
         assert opened is not None
         text = _estimate(opened.scan, tried, is_coarse)
         if is_coarse:
-            text = f"A coarse slice; a sharp one takes {_about(tried.seconds)}. {text}"
+            seconds = _approximately(tried.seconds)
+            text = f"A coarse slice; a sharp one takes {seconds}. {text}"
         self.estimate.setText(text)
         self._on_row(self.row.value())
 
@@ -332,7 +340,7 @@ class ReconstructDock(ReconstructWidgets):
     def _on_warned(self, text: str) -> None:
         opened = self.activity.opened()
         if opened is not None and text in opened.scan.metadata.get("remarks", ()):
-            return  # said when the scan was chosen, and nothing to worry about
+            return  # shown when the scan was chosen
         if text not in self._warnings:
             self._warnings.append(text)
         self.message.show_message(" ".join(self._warnings), "warning")
@@ -342,22 +350,22 @@ class ReconstructDock(ReconstructWidgets):
         if isinstance(error, GeoSRError):
             text, _ = fields_of_options(str(error), self.findChildren(ConfigForm))
             if text != str(error):
-                said = type(error)(text)
-                said.__cause__ = error
-                error = said
+                reworded = type(error)(text)
+                reworded.__cause__ = error
+                error = reworded
         super().show_failure(error)
 
     def _on_finished(self, layer: Image, done: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
         if done.complete:
-            said = f"Done in {duration(seconds)}."
+            message = f"Done in {format_duration(seconds)}."
             kind = "warning" if warnings else "ok"
-            self.message.show_message(" ".join([*warnings, said]), kind)
+            self.message.show_message(" ".join([*warnings, message]), kind)
         else:
             boxes = done.volume.provenance[-1]["finished"]
-            kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
+            n_kept = sum(int(box[0][1]) - int(box[0][0]) for box in boxes)
             self.message.show_message(
-                f"Stopped: {kept} of {done.volume.shape[0]} slices are finished and "
+                f"Stopped: {n_kept} of {done.volume.shape[0]} slices are finished and "
                 "kept. Continue reconstructs the others."
             )
         self._on_row(self.row.value())
@@ -373,7 +381,7 @@ class ReconstructDock(ReconstructWidgets):
         )
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
-        """Offer what can be done with the result; with None, nothing."""
+        """Offer to save and measure the result; with None, hide these actions."""
         self._result = None if layer is None else weakref.ref(layer)
         opened = self.activity.opened()
         self.save_button.set_layer(layer, None if opened is None else opened.path)
@@ -388,8 +396,8 @@ class ReconstructDock(ReconstructWidgets):
         self._name_run_button()
 
 
-def _facts(scan: Projections) -> str:
-    """The user's choices for viewing a scan before reconstructing it."""
+def _describe_scan(scan: Projections) -> str:
+    """Number and range of projections, size, beam and reference frames of a scan."""
     height, width = scan.pixel_size
     size = f"{width:g}" if height == width else f"{height:g} × {width:g}"
     pixels = "" if scan.unit == PIXEL else f" of {size} {scan.unit}"
@@ -407,15 +415,19 @@ def _facts(scan: Projections) -> str:
 
 
 def _estimate(scan: Projections, tried: TrialSlice, is_coarse: bool) -> str:
-    """How long the whole volume takes, and how large it is, from one slice."""
+    """Estimate time and memory of the whole volume from one slice."""
     edge = tried.volume.shape[-1]
     if is_coarse:
         edge *= round(tried.volume.voxel_size[-1] / scan.pixel_size[1])
     seconds = tried.seconds * (1 if scan.geometry == "cone" else scan.n_rows)
     size = format_bytes(4 * scan.n_rows * edge**2)
-    most = "" if seconds < 1 else "at most "
-    return f"All {scan.n_rows} slices: {most}{_about(seconds)}, {size} in memory."
+    bound = "" if seconds < 1 else "at most "
+    return (
+        f"All {scan.n_rows} slices: {bound}{_approximately(seconds)}, {size} in memory."
+    )
 
 
-def _about(seconds: float) -> str:
-    return duration(seconds) if seconds < 1 else f"about {duration(seconds)}"
+def _approximately(seconds: float) -> str:
+    return (
+        format_duration(seconds) if seconds < 1 else f"about {format_duration(seconds)}"
+    )

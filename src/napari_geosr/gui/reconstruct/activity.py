@@ -1,4 +1,4 @@
-"""What the Reconstruct dock does, without its widgets: find, try a slice, run, stop."""
+"""Operations of the Reconstruct dock: find the axis, preview, run, stop."""
 
 from __future__ import annotations
 
@@ -46,23 +46,23 @@ if TYPE_CHECKING:
 
 #: Names of the operations other than previews.
 LOADING, CENTRE, RUN = "loading", "centre", "run"
-#: An outdated preview is still shown if it arrives within this time, so that moving a
-#: slider gives feedback.
-_PATIENCE = 1.0
+#: Seconds within which an outdated preview is still completed and shown, so that moving
+#: a slider gives feedback.
+_MAX_OUTDATED_SECONDS = 1.0
 
 
 class ReconstructActivity(Activity):
-    """Finds the axis, tries slices and reconstructs, one after the other.
+    """Finds the axis, previews slices and reconstructs, one operation at a time.
 
     Signals
     -------
     centreFound : object, bool
         The `Centre`, and whether the user requested it.
     previewed : object, bool
-        The `TrialSlice` that the preview layer shows now, and whether it is a coarse
-        one that a sharp one follows.
+        The `TrialSlice` in the preview layer, and whether it is a coarse one that
+        precedes the sharp one.
     stopped
-        A run was cancelled before it had a slice.
+        A run was cancelled before its first slice was finished.
     finished : object, object, float
         The result layer, the `ReconstructionResult`, and the seconds that it took.
     """
@@ -72,7 +72,7 @@ class ReconstructActivity(Activity):
     stopped = Signal()
     finished = Signal(object, object, float)
 
-    _debounce = 60
+    _debounce_ms = 60
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -81,26 +81,26 @@ class ReconstructActivity(Activity):
         self._config = ReconstructConfig()
         self._row = 0
         self._known: tuple[OpenedScan, Centre] | None = None
-        self._kept: PreviewRows = {}
+        self._preview_rows: PreviewRows = {}
         self._views = HiddenViews(viewer)
         self.preview = SlicePreviewLayer(viewer, self._views)
         self._shown_key: Key | None = None
-        self._not_loaded: set[str] = set()  # algorithms that could not be
-        self._run_of: OpenedScan | None = None
+        self._not_loaded: set[str] = set()  # algorithms whose preparation failed
+        self._run_scan: OpenedScan | None = None
         self._volume = VolumeLayer(viewer)
         self.handover = RunHandover(self, parent, "reconstruct")
-        self.iteration = ""  # which one of how many is done, of the slices made now
-        self._ended: ReconstructionResult | None = None
+        self.iteration = ""  # progress of the iterations of the current slices
+        self._run_result: ReconstructionResult | None = None
         Connections(parent).connect(viewer.layers.events.removed, self._on_removed)
 
-    # User requests.
+    # User requests
 
     def opened(self) -> OpenedScan | None:
         """Return the current scan."""
         return self._opened
 
     def known_centre(self) -> Centre | None:
-        """Return the axis of this scan, if it was found before."""
+        """Return the rotation axis of this scan, if it was found before."""
         if self._known is None or self._known[0] is not self._opened:
             return None
         return self._known[1]
@@ -113,59 +113,59 @@ class ReconstructActivity(Activity):
         """Return the partial result that `run` would resume, if there is one."""
         if self._busy == RUN:
             return None
-        return self._volume.unfinished(self._whole_key())
+        return self._volume.unfinished(self._volume_key())
 
     def set_scan(self, opened: OpenedScan | None) -> None:
         """Choose the scan to reconstruct."""
         if opened is self._opened:
             return
         self._opened = opened
-        self._wishes &= {PREVIEW}
-        self._kept = {}
+        self._requests &= {PREVIEW}
+        self._preview_rows = {}
         if opened is None:
             self.set_preview(False)
             self.cancel()
         elif self._busy in (CENTRE, PREVIEW):
-            self.cancel(keep_wishes=True)
-        self._changed()
+            self.cancel(keep_requests=True)
+        self._restart_later()
 
     def set_config(self, config: ReconstructConfig) -> bool:
-        """Choose the settings; return whether they are others than before."""
+        """Choose the settings; return whether they have changed."""
         if config == self._config:
             return False
         self._config = config
-        self._changed()
+        self._restart_later()
         return True
 
     def set_row(self, row: int) -> None:
         """Choose the slice to preview."""
         if row != self._row:
             self._row = row
-            self._changed()
+            self._restart_later()
 
     def find_centre(self) -> None:
-        """Look for the rotation axis."""
-        self._wish(CENTRE)
+        """Find the rotation axis."""
+        self._request_operation(CENTRE)
 
     def set_preview(self, wanted: bool) -> None:
-        """Keep a slice up to date, or take it away."""
+        """Keep a preview of the slice up to date, or remove it."""
         if wanted:
-            self._wish(PREVIEW)
+            self._request_operation(PREVIEW)
             return
-        self._wishes.discard(PREVIEW)
+        self._requests.discard(PREVIEW)
         self._shown_key = None
-        if RUN not in self._wishes and self._busy != RUN:  # which takes its layer
+        if RUN not in self._requests and self._busy != RUN:  # a run reuses the layer
             self.preview.remove(show_views=True)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     def run(self) -> None:
-        """Reconstruct all rows, or those that an unfinished run left."""
-        self._wish(RUN)
+        """Reconstruct all rows, or the missing ones of an unfinished run."""
+        self._request_operation(RUN)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
-    # What happens, one operation after the other.
+    # Sequence of operations
 
     def _on_removed(self, event: Event) -> None:
         layer = event.value
@@ -175,37 +175,37 @@ class ReconstructActivity(Activity):
         if self._volume.forget(layer) and self._busy == RUN:
             self.cancel()
 
-    def _whole_key(self) -> Key:
-        """What the voxels of a whole volume depend on."""
-        how = dict.fromkeys(("device", "memory", "threads"))
-        # Unlike an id, a reference is never that of another scan made later.
+    def _volume_key(self) -> Key:
+        """The key that all voxels of the volume depend on."""
+        irrelevant = dict.fromkeys(("device", "memory", "threads"))
+        # Unlike an id, a reference is never reused for a later scan.
         opened = None if self._opened is None else weakref.ref(self._opened)
-        return opened, str(self._config.model_copy(update=how))
+        return opened, str(self._config.model_copy(update=irrelevant))
 
     def _slice_key(self) -> Key:
         known = self.known_centre()
-        return *self._whole_key(), self._row, known and known.column
+        return *self._volume_key(), self._row, known and known.column
 
-    def _look_again(self) -> None:
+    def _cancel_if_outdated(self) -> None:
         if self._busy != PREVIEW or self._slice_key() == self._attempted_key:
             return
-        wait = self._began + _PATIENCE - time.monotonic()
+        wait = self._began + _MAX_OUTDATED_SECONDS - time.monotonic()
         if wait <= 0:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
         else:
             self._timer.start(int(1000 * wait) + 1)
 
     def _start_next(self) -> None:
-        if not self._wishes & {PREVIEW, RUN}:
-            self.preview.remove(show_views=True)  # a run that was wanted has it no more
+        if not self._requests & {PREVIEW, RUN}:
+            self.preview.remove(show_views=True)  # no requested run reuses it
         opened = self._opened
         if opened is None:
             return
-        if CENTRE in self._wishes:
+        if CENTRE in self._requests:
             self._start_centre(opened)
-        elif RUN in self._wishes:
+        elif RUN in self._requests:
             self._start_run(opened)
-        elif PREVIEW in self._wishes:
+        elif PREVIEW in self._requests:
             self._attempted_key = key = self._slice_key()
             if key not in (self._shown_key, self._failed_key):
                 self._start_preview(opened, key)
@@ -213,12 +213,12 @@ class ReconstructActivity(Activity):
             self._start_loading(opened)
 
     def _start_loading(self, opened: OpenedScan) -> None:
-        """Load and compile at leisure what a slice will need."""
+        """Load and compile in advance what a slice needs."""
         if self._config.algorithm in self._not_loaded:
             return
         config = self._config
         self._not_loaded.add(config.algorithm)
-        # What is wrong is said when it is needed, and is wrong then.
+        # Errors are reported when the algorithm is used.
         self.start(
             LOADING,
             lambda stop: ready_steps(config, opened.scan.geometry, stop),
@@ -228,44 +228,48 @@ class ReconstructActivity(Activity):
         )
 
     def _start_centre(self, opened: OpenedScan) -> None:
-        self._wishes.discard(CENTRE)
+        self._requests.discard(CENTRE)
         config = self._config
         self.start(
             CENTRE,
             lambda stop: centre_steps(opened.scan, config, stop),
-            lambda centre: self._on_centre(opened, centre, asked=True),
+            lambda centre: self._on_centre(opened, centre, requested=True),
         )
 
-    def _on_centre(self, opened: OpenedScan, centre: Centre, *, asked: bool) -> None:
+    def _on_centre(
+        self, opened: OpenedScan, centre: Centre, *, requested: bool
+    ) -> None:
         self._known = opened, centre
         if opened is self._opened:
-            self.centreFound.emit(centre, asked)
+            self.centreFound.emit(centre, requested)
 
     def _start_preview(self, opened: OpenedScan, key: Key) -> None:
-        config, row, kept = self._config, self._row, self._kept
+        config, row, preview_rows = self._config, self._row, self._preview_rows
         known = self.known_centre()
 
         def on_step(step: Step) -> None:
             if isinstance(step, CentreFound):
-                self._on_centre(opened, step.centre, asked=False)
-                # What is being made is the slice around this very axis.
+                self._on_centre(opened, step.centre, requested=False)
+                # The slice in progress uses this axis.
                 self._attempted_key = *key[:-1], step.centre.column
             elif isinstance(step, CoarseSlice):
-                self._on_tried(opened, step.tried, is_coarse=True)
+                self._on_slice(opened, step.tried, is_coarse=True)
             else:
                 self._on_step(step)
 
         self.start(
             PREVIEW,
-            lambda stop: slice_steps(opened.scan, config, row, known, kept, stop),
-            lambda tried: self._on_tried(opened, tried),
+            lambda stop: slice_steps(
+                opened.scan, config, row, known, preview_rows, stop
+            ),
+            lambda tried: self._on_slice(opened, tried),
             on_step=on_step,
         )
 
-    def _on_tried(
+    def _on_slice(
         self, opened: OpenedScan, tried: TrialSlice | None, *, is_coarse: bool = False
     ) -> None:
-        if tried is None or PREVIEW not in self._wishes or opened is not self._opened:
+        if tried is None or PREVIEW not in self._requests or opened is not self._opened:
             return
         if not is_coarse:
             self._shown_key = self._attempted_key
@@ -273,21 +277,22 @@ class ReconstructActivity(Activity):
         self.previewed.emit(tried, is_coarse)
 
     def _start_run(self, opened: OpenedScan) -> None:
-        self._wishes -= {RUN, PREVIEW}
-        self._run_of = opened
-        stopped = self._volume.begin(self._whole_key(), self.preview.release())
+        self._requests -= {RUN, PREVIEW}
+        self._run_scan = opened
+        stopped = self._volume.begin(self._volume_key(), self.preview.release())
         known = self.known_centre()
         self._views.hide()
         self._shown_key = None
         config = self._config
         description = f"Reconstructing {opened.scan.name}"
         path = opened.path
-        if path is not None:  # else no other process could read it
+        if path is not None:  # otherwise, no other process could read it
             title, reading = opened.scan.name, opened.reading
 
             def stopped_run() -> StoppedReconstruction:
-                left = stopped if self._ended is None else self._ended.volume
-                return StoppedReconstruction(title, path, reading, config, left)
+                result = self._run_result
+                part = stopped if result is None else result.volume
+                return StoppedReconstruction(title, path, reading, config, part)
 
             self.handover.begin(RUN, description, stopped_run)
         self.start(
@@ -304,16 +309,15 @@ class ReconstructActivity(Activity):
         layer = self._volume.layer()
         if isinstance(step, TargetReady) and layer is not None:
             self._views.fit(layer)
-        if isinstance(step, TileDone):  # there is something to look at in their place
-            self._views.forget()
         if isinstance(step, TileDone):
+            self._views.forget()  # finished slices replace them
             self.handover.set_progress(step.done, step.total)
         if isinstance(step, TileDone | IterationDone):
             self.iteration = step.text if isinstance(step, IterationDone) else ""
             self.progressed.emit("slices", step.done, step.total)
         elif isinstance(step, CentreFound):
-            if self._run_of is not None and self._config.centre == "auto":
-                self._on_centre(self._run_of, step.centre, asked=False)
+            if self._run_scan is not None and self._config.centre == "auto":
+                self._on_centre(self._run_scan, step.centre, requested=False)
         else:
             self._on_step(step)
 
@@ -324,7 +328,7 @@ class ReconstructActivity(Activity):
         self._on_error(error)
 
     def _on_reconstructed(self, done: ReconstructionResult) -> None:
-        self._ended = done
+        self._run_result = done
         layer = self._volume.finish(done)
         if layer is not None:
             self.finished.emit(layer, done, time.monotonic() - self._began)
@@ -333,4 +337,4 @@ class ReconstructActivity(Activity):
         if self._busy == RUN:
             self._volume.end()
         super()._on_finished()
-        self._ended = None
+        self._run_result = None

@@ -1,4 +1,4 @@
-"""The rotation axis of a scan: found, typed, or moved with a slider."""
+"""The rotation axis of a scan: found, entered, or moved with a slider."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from napari_geosr.gui.kit.form import AUTOMATIC
 from napari_geosr.gui.kit.widgets import text_label
 
 #: Range of the slider in columns to either side, and its steps per column.
-_REACH, _STEPS = 20, 10
+_SLIDER_RANGE, _STEPS = 20, 10
 _TIP = (
     "Detector column of the rotation axis; 0 is the middle of the first column. "
     "Automatic: taken from the file, or found from the projections."
@@ -31,19 +31,19 @@ class CentreBox(QWidget):
     Signals
     -------
     changed
-        The user chose another column, or automatic search.
-    findAsked
+        The user chose another column, or the automatic search.
+    findRequested
         The button was pressed.
     """
 
     changed = Signal()
-    findAsked = Signal()
+    findRequested = Signal()
 
     def __init__(self, parent: QWidget | None = None) -> None:
         super().__init__(parent)
         self._anchor = 0.0
         self._is_setting = False
-        self._found: tuple[float, str] | None = None
+        self._known: tuple[float, str] | None = None
         self.spin = QDoubleSpinBox()
         self.spin.setLocale(QLocale(QLocale.Language.C))
         self.spin.setDecimals(2)
@@ -60,11 +60,11 @@ class CentreBox(QWidget):
         self.find_button.setAccessibleName("Find the rotation centre")
         self.find_button.setToolTip("Find the rotation axis from the projections.")
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(-_REACH * _STEPS, _REACH * _STEPS)
+        self.slider.setRange(-_SLIDER_RANGE * _STEPS, _SLIDER_RANGE * _STEPS)
         self.slider.setPageStep(_STEPS)
         self.slider.setAccessibleName("Rotation centre, fine")
         self.slider.setToolTip(
-            f"Move the axis by up to {_REACH} columns; the preview follows."
+            f"Move the axis by up to {_SLIDER_RANGE} columns; the preview follows."
         )
         self.known = text_label(
             "Source of the rotation axis", "Where the rotation axis comes from."
@@ -81,49 +81,49 @@ class CentreBox(QWidget):
         self.set_columns(1, None)
         self.spin.valueChanged.connect(self._on_spin)
         self.slider.valueChanged.connect(self._on_slider)
-        self.find_button.clicked.connect(self.findAsked)
+        self.find_button.clicked.connect(self.findRequested)
 
     def set_columns(self, n_columns: int, stored: float | None) -> None:
-        """Show another scan, whose file may say where the axis is."""
+        """Show another scan, whose file may give the axis as `stored`."""
         self._is_setting = True
-        # Wider than the detector: the axis may lie beside it.
+        # Wider than the detector: the axis may lie outside it.
         self.spin.setRange(-float(n_columns), 2.0 * n_columns)
         self.spin.setValue(self.spin.minimum())
         self._is_setting = False
-        self._found = None
+        self._known = None
         if stored is None:
             self._anchor_at((n_columns - 1) / 2)
-            self._say()
+            self._show_known()
         else:
-            self.set_known(stored, "as the file says")
+            self.set_known(stored, "from the file")
 
     def value(self) -> float | None:
-        """Return the column chosen; None to have it found."""
+        """Return the chosen column; None to find it automatically."""
         automatic = self.spin.value() == self.spin.minimum()
         return None if automatic else round(float(self.spin.value()), 2)
 
     def set_value(self, column: float | None) -> None:
-        """Choose a column, or to have it found."""
+        """Choose a column; None to find it automatically."""
         self.spin.setValue(self.spin.minimum() if column is None else column)
 
-    def set_known(self, column: float, how: str) -> None:
-        """Show where the axis is, without choosing it."""
-        self._found = column, how
-        self._say()
+    def set_known(self, column: float, source: str) -> None:
+        """Show the known axis and its source, without choosing it."""
+        self._known = column, source
+        self._show_known()
         if self.value() is None:
             self._anchor_at(column)
 
-    def _say(self) -> None:
-        """What is known: the column given, and what else was found."""
-        given, found = self.value(), self._found
-        if found is not None and given in (None, round(found[0], 2)):
-            self.known.setText(f"Column {found[0]:.2f}, {found[1]}.")
+    def _show_known(self) -> None:
+        """Show the entered column and the known one."""
+        given, known = self.value(), self._known
+        if known is not None and given in (None, round(known[0], 2)):
+            self.known.setText(f"Column {known[0]:.2f}, {known[1]}.")
         elif given is None:
             self.known.setText("Not known yet. It is found when needed.")
-        elif found is None:
+        elif known is None:
             self.known.setText(f"Column {given:.2f}, as given here.")
         else:
-            before = f"column {found[0]:.2f}, {found[1]}"
+            before = f"column {known[0]:.2f}, {known[1]}"
             self.known.setText(f"Column {given:.2f}, as given here ({before}).")
 
     def _anchor_at(self, column: float) -> None:
@@ -137,11 +137,11 @@ class CentreBox(QWidget):
 
     def _on_spin(self, _value: float) -> None:
         column = self.value()
-        if column is not None and abs(column - self._anchor) > _REACH:
+        if column is not None and abs(column - self._anchor) > _SLIDER_RANGE:
             self._anchor = column
         if column is not None:
             self._show_on_slider(column)
-        self._say()
+        self._show_known()
         if not self._is_setting:
             self.changed.emit()
 

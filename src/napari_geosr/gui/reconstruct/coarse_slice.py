@@ -1,8 +1,8 @@
-"""A coarse slice in about a second, where a sharp one takes long. No Qt here.
+"""A coarse slice in about a second, if a sharp one takes longer. No Qt here.
 
-Iterations over a slice of twice the edge, of columns half as wide, take four times as
-long. So what an algorithm makes of a slice is seen soon on wider columns: the values,
-attenuation per length, are the same, and so is the place.
+Doubling the edge of a slice, with columns half as wide, takes four times as long. Wider
+columns therefore show the effect of an algorithm early: grey values (attenuation per
+length) and position are the same.
 """
 
 from __future__ import annotations
@@ -23,36 +23,36 @@ from napari_geosr.operations.reconstruct.preview import TrialSlice, contrast
 if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import TrialSlice
 
-#: Rays through a pixel, of all iterations, that two cores work out in about half a
-#: second.
-_QUICK = 2.5e8
+#: Number of rays through pixels, in all iterations, that two cores compute in about
+#: half a second.
+_MAX_WORK = 2.5e8
 #: Minimum edge length of a coarse slice, in pixels.
-_LEAST_EDGE = 64
+_MIN_EDGE = 64
 
 
 @dataclass(frozen=True)
 class CoarseSlice(Step):
-    """A slice to look at until the sharp one is there.
+    """A slice to show until the sharp one is finished.
 
     Attributes
     ----------
     tried : TrialSlice
-        Its seconds are those that the sharp one will about take.
+        Its `seconds` estimate the duration of the sharp one.
     """
 
     tried: TrialSlice | None = None
 
 
-def coarseness(scan: Projections, config: ReconstructConfig) -> int:
-    """How many columns to take together, so that a slice comes soon; 1: none."""
+def binning_factor(scan: Projections, config: ReconstructConfig) -> int:
+    """Number of columns to bin so that a slice takes about a second."""
     settings = config.algorithm_config()
     iterations = int(getattr(settings, "iterations", 0))
     if not iterations or scan.geometry != "parallel":
         return 1
     size = config.size or scan.n_columns
     work = iterations * math.ceil(scan.n_angles / config.every) * size**2
-    most = max(1, scan.n_columns // _LEAST_EDGE)
-    return min(math.ceil(math.sqrt(work / _QUICK)), most)
+    largest = max(1, scan.n_columns // _MIN_EDGE)
+    return min(math.ceil(math.sqrt(work / _MAX_WORK)), largest)
 
 
 def coarse_slice(
@@ -68,18 +68,18 @@ def coarse_slice(
     Parameters
     ----------
     lines : Projections
-        The line integrals of that row alone.
+        The line integrals of that row only.
     row : int
-        On the detector.
+        Detector row.
     column : float
-        Of the rotation axis.
+        Detector column of the rotation axis.
     """
     n = lines.n_columns // factor
     data: Any = np.asarray(lines.data)[..., : n * factor]
     wide = data.reshape(*data.shape[:2], n, factor).mean(axis=-1, dtype=np.float32)
     height, width = lines.pixel_size
-    few = lines.replace(data=wide, pixel_size=(height, width * factor), centre=None)
-    done = ReconstructConfig().preparation().model_dump() | {
+    binned = lines.replace(data=wide, pixel_size=(height, width * factor), centre=None)
+    prepared = ReconstructConfig().preparation().model_dump() | {
         "every": 1,
         "half": "all",
         "rows": None,
@@ -87,14 +87,14 @@ def coarse_slice(
     size = None if config.size is None else max(2, config.size // factor)
     began = time.monotonic()
     volume = reconstruct_slice(
-        few,
+        binned,
         0,
-        config.model_copy(update=done | {"size": size}),
+        config.model_copy(update=prepared | {"size": size}),
         (column + 0.5) / factor - 0.5,
         should_stop=should_stop,
     )
     seconds = (time.monotonic() - began) * factor**2
-    # Around the same point as the sharp one: the middle of all columns.
+    # The centre is that of the sharp slice: the middle of all columns.
     middle = (lines.n_columns - 1) / 2 * width
     first = middle - (volume.shape[-1] - 1) / 2 * width * factor
     volume = volume.replace(origin=(row * volume.voxel_size[0], first, first))

@@ -1,4 +1,4 @@
-"""Denoising with Noise2Inverse: starts the job, follows it, opens its result."""
+"""Denoising with Noise2Inverse: starts a job, follows it, and opens its result."""
 
 from __future__ import annotations
 
@@ -31,14 +31,14 @@ from napari_geosr.jobs.index import STATE_WORDS
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.preview import contrast
 from napari_geosr.operations.train.from_projections import ProjectionsTrainJob
-from napari_geosr.operations.train.scans import OF_A_RECONSTRUCTION, ScansConfig
+from napari_geosr.operations.train.scans import RECONSTRUCTION_FIELDS, ScansConfig
 
 if TYPE_CHECKING:
     import napari.viewer
 
 #: Milliseconds between status checks of the job.
 _PAUSE = 1000
-#: Fewer parts than there can be: as many as fit the projections.
+#: Value of the spin box for an automatic number of parts.
 _AUTO = 1
 _ABOUT = (
     "Train a network on the noisy projections alone: the scan is split, each part is "
@@ -66,21 +66,21 @@ _READING = {
 
 
 class DenoiseBox(QWidget):
-    """Name, parts and steps of the job, its state, and the volume when it is done.
+    """Name, parts and steps of the job, its state, and its result.
 
     Signals
     -------
-    wanted
+    startRequested
         *Start* was pressed: the dock calls `start` with its data.
     failed : object
         An error.
-    said : str
+    reported : str
         A message for the user.
     """
 
-    wanted = Signal()
+    startRequested = Signal()
     failed = Signal(object)
-    said = Signal(str)
+    reported = Signal(str)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
@@ -116,8 +116,8 @@ class DenoiseBox(QWidget):
         self._lay_out()
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
-        self._timer.timeout.connect(self._look)
-        self.start_button.clicked.connect(self.wanted)
+        self._timer.timeout.connect(self._update_state)
+        self.start_button.clicked.connect(self.startRequested)
         self.jobs_button.clicked.connect(self._on_jobs)
         self.open_button.clicked.connect(self._on_open)
         self.activity.busyChanged.connect(self._show_busy)
@@ -141,12 +141,14 @@ class DenoiseBox(QWidget):
         column.addWidget(self.open_button)
 
     def set_scan(self, opened: OpenedScan | None) -> None:
-        """Look for a job that denoises, or denoised, this scan."""
+        """Show the newest job that denoises this scan."""
         self._show_job(None)
         self.start_button.setEnabled(opened is not None)
         path = None if opened is None else opened.path
         if path is not None and not self.activity.busy:
-            self.activity.start("find", lambda _stop: find_steps(path), self._on_found)
+            self.activity.start(
+                "find", lambda _stop: find_job_steps(path), self._on_found
+            )
 
     def start(
         self,
@@ -154,7 +156,7 @@ class DenoiseBox(QWidget):
         config: ReconstructConfig,
         column: float | None,
     ) -> None:
-        """Make the job and start it; the Jobs dock shows it."""
+        """Create the job, start it, and show it in the Jobs dock."""
         if self.activity.busy:
             return
         training: AnyDict = {
@@ -183,7 +185,7 @@ class DenoiseBox(QWidget):
     def _on_started(self, job: Path) -> None:
         self._show_job(job)
         self._on_jobs()
-        self.said.emit(
+        self.reported.emit(
             "Denoising continues when napari is closed. You will find it under Jobs."
         )
 
@@ -203,9 +205,9 @@ class DenoiseBox(QWidget):
             self._timer.stop()
         else:
             self._timer.start()
-            self._look()
+            self._update_state()
 
-    def _look(self) -> None:
+    def _update_state(self) -> None:
         if self.job is None:
             return
         try:
@@ -216,8 +218,8 @@ class DenoiseBox(QWidget):
             return
         words = STATE_WORDS.get(status.state, status.state)
         steps = f", step {status.done} of {status.total}" if status.total else ""
-        more = f" {status.message}" if status.message else ""
-        self.state.setText(f"{status.name}: {words}{steps}.{more}")
+        message = f" {status.message}" if status.message else ""
+        self.state.setText(f"{status.name}: {words}{steps}.{message}")
         self.open_button.setVisible(done)
         if not status.is_alive:
             self._timer.setInterval(4 * _PAUSE)  # it may be resumed in the Jobs dock
@@ -247,7 +249,7 @@ class DenoiseBox(QWidget):
         self._viewer.layers.selection.active = layer
         if not is_in_view(self._viewer, layer):
             fit_camera(self._viewer, layer)
-        self.said.emit(f"{layer.name} was opened.")
+        self.reported.emit(f"{layer.name} was opened.")
 
 
 def _spin(name: str, tool_tip: str, low: int) -> QSpinBox:
@@ -268,21 +270,21 @@ def scans_config(
     folder: Path,
     **more: Any,
 ) -> ScansConfig:
-    """Settings of a job's scans: as the dock has them, with what the file needs.
+    """Settings of a job's scans from those of the dock and the file.
 
     Parameters
     ----------
     column : float, optional
-        The rotation axis, where it is known.
+        The rotation axis, if known.
     folder : Path
-        Of the job; angles that a file cannot say in one word are written there.
+        Folder of the job; angles that no single setting describes are written there.
     """
     path = opened.path_for_job()
     reading = {k: opened.reading.get(v) for k, v in _READING.items()}
     if {"endpoint", "angle_unit"} & set(opened.reading):
         np.savetxt(folder / _ANGLES, opened.scan.angles)
         reading |= {"angles": str(folder / _ANGLES), "angle_range": None}
-    settings = {name: getattr(config, name) for name in OF_A_RECONSTRUCTION}
+    settings = {name: getattr(config, name) for name in RECONSTRUCTION_FIELDS}
     known = config.centre if config.centre != "auto" else column
     return ScansConfig.create(
         projections=path,
@@ -304,20 +306,20 @@ def denoise_steps(
     parent: Path,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, Path]:
-    """Make the job in a new folder of `parent` and start its process.
+    """Create the job in a new folder in `parent` and start its process.
 
     Parameters
     ----------
     opened : OpenedScan
     config : ReconstructConfig
     column : float or None
-        Of the rotation axis, where it is known.
+        Detector column of the rotation axis, if known.
     training : mapping
         Settings of the training.
     splits : int or str
-        Subsets of the projections.
+        Number of subsets of the projections, or ``"auto"``.
     parent : Path
-        Folder that gets the job's folder.
+        Parent of the job's folder.
     should_stop : callable
 
     Returns
@@ -328,7 +330,7 @@ def denoise_steps(
     Raises
     ------
     GeoSRError
-        With one sentence; nothing is left then.
+        With a one-sentence message; the folder is removed.
     """
     yield StageStarted(message="Inspecting the projections")
     name = str(training["name"])
@@ -338,12 +340,14 @@ def denoise_steps(
         )
         job = ProjectionsTrainJob.create_for(METHOD, scans, training)
         job.check()
-        made = JobFolder.create(folder, job.to_values(), name=name, is_mine=True)
-    local.start(made)
+        job_folder = JobFolder.create(
+            folder, job.to_values(), name=name, allow_existing=True
+        )
+    local.start(job_folder)
     return folder
 
 
-def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
+def find_job_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     """Find the newest job that denoises the scan of a file: see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.method == METHOD, _scan_denoised)
 
@@ -356,7 +360,7 @@ def _scan_denoised(settings: AnyDict) -> Any:
 
 
 def denoised_file(job: Path) -> Path:
-    """Where a job puts the denoised volume.
+    """Return the file of a job's denoised volume.
 
     Raises
     ------
@@ -367,7 +371,7 @@ def denoised_file(job: Path) -> Path:
 
 
 def read_steps(path: Path) -> Generator[Step, None, tuple[Volume, tuple[float, float]]]:
-    """Open a denoised volume, and return it with limits of its contrast."""
+    """Open a denoised volume; return it with its contrast limits."""
     yield StageStarted(message=f"Opening {path.name}")
     volume = io.read(path)
     middle = volume.shape[0] // 2

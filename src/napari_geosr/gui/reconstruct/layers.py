@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 
 class HiddenViews:
-    """Hides projections and sinograms, which would lie over slices.
+    """Hides projections and sinograms, which would cover slices.
 
-    They are other pictures of another size, so the camera moves from one to the other:
-    to the first slices that are shown after views were hidden, and back.
+    As these images have another size, the camera moves to the first slices shown after
+    views were hidden, and back.
     """
 
     def __init__(self, viewer: ViewerModel) -> None:
@@ -54,19 +54,19 @@ class HiddenViews:
             self._camera = tuple(camera.center), float(camera.zoom)
 
     def fit(self, layer: Layer) -> None:
-        """Move the camera to slices, where views were seen before."""
+        """Move the camera to slices if views were hidden for them."""
         if not self._must_fit:
             return
         self._must_fit = False
         fit_camera(self._viewer, layer)
 
     def forget(self) -> None:
-        """Leave hidden what is hidden."""
+        """Keep the views hidden."""
         self._hidden.clear()
         self._camera = None
 
     def show(self) -> None:
-        """Show again what was hidden, as it was seen."""
+        """Show the hidden views again, with the previous camera."""
         views = [view for ref in self._hidden if (view := ref()) is not None]
         views = [view for view in views if view in self._viewer.layers]
         for view in views:
@@ -79,10 +79,7 @@ class HiddenViews:
 
 
 class SlicePreviewLayer:
-    """One layer that always shows the last slice that was tried.
-
-    Views of scans are put aside meanwhile.
-    """
+    """One layer that shows the latest preview slice; views of scans are hidden."""
 
     def __init__(self, viewer: ViewerModel, views: HiddenViews) -> None:
         self._viewer = viewer
@@ -90,7 +87,7 @@ class SlicePreviewLayer:
         self.layer: Image | None = None
 
     def show(self, tried: TrialSlice) -> None:
-        """Show a slice; the contrast is chosen for the first one alone."""
+        """Show a slice; only the first one sets the contrast."""
         volume = tried.volume
         name = f"{volume.name} · preview"
         layer = self.layer
@@ -115,12 +112,12 @@ class SlicePreviewLayer:
         layer.units = place["units"]
 
     def release(self) -> Image | None:
-        """Give the layer away, if it is there, to show something else in its place."""
+        """Give up the layer, so that it can show something else; None if removed."""
         layer, self.layer = self.layer, None
         return layer if layer in self._viewer.layers else None
 
     def remove(self, *, show_views: bool = False) -> None:
-        """Take the layer away, if it is there; and show again what it hid."""
+        """Remove the layer, if it exists; optionally show the hidden views again."""
         layer, self.layer = self.layer, None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
@@ -129,17 +126,17 @@ class SlicePreviewLayer:
 
 
 class VolumeLayer:
-    """Follows the steps of one run after the other."""
+    """Shows the result of a run in a layer, following its steps."""
 
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Image] | None = None
-        self._spare: weakref.ref[Image] | None = None
+        self._reusable: weakref.ref[Image] | None = None
         self._stopped: Volume | None = None
-        self._gone_on_with: Volume | None = None
+        self._resumed: Volume | None = None
         self._has_slices = False
         self._key: Any = None
-        self._name_given = ""  # name of the layer; the user may rename it
+        self._original_name = ""  # name of the layer; the user may rename it
         self._is_new = False
         self._refresher: Refresher | None = None
 
@@ -149,94 +146,94 @@ class VolumeLayer:
         return layer if layer is not None and layer in self._viewer.layers else None
 
     def unfinished(self, key: object) -> Image | None:
-        """Return the layer that a run of this `key` would fill further, if any.
+        """Return the partial result that a run with this `key` would resume, if any.
 
-        The last run was stopped, its layer is there, and nothing was changed since.
+        The last run was stopped, its layer exists, and nothing has changed since.
         """
         layer = self.layer()
         if self._stopped is None or layer is None or key != self._key:
             return None
         return layer if layer.data is self._stopped.data else None
 
-    def begin(self, key: object, spare: Image | None = None) -> Volume | None:
-        """Begin a run; return what an earlier one left for it.
+    def begin(self, key: object, reusable: Image | None = None) -> Volume | None:
+        """Begin a run; return the partial result that it resumes, if any.
 
         Parameters
         ----------
-        spare : Image layer, optional
-            A layer of three axes that is not needed any more and may be filled: napari
-            takes a third of a second to remove a layer and to add another.
+        reusable : Image layer, optional
+            A layer of three axes that is no longer needed. It is reused because napari
+            takes a third of a second to remove a layer and add another.
         """
-        self._spare = None if spare is None else weakref.ref(spare)
+        self._reusable = None if reusable is None else weakref.ref(reusable)
         stopped = self._stopped if self.unfinished(key) is not None else None
         if stopped is None:
             self._layer = None
         else:
-            self.end()  # there is a layer to fill
+            self.end()  # the partial result has its own layer
         self._stopped, self._key = None, key
-        self._gone_on_with, self._has_slices = stopped, False
+        self._resumed, self._has_slices = stopped, False
         return stopped
 
     def on_step(self, step: Step) -> None:
-        """Add the layer, choose its contrast, show what is finished."""
+        """Add the layer, set its contrast, and show finished slices."""
         layer = self.layer()
         if isinstance(step, TargetReady):
             self._is_new = layer is None
             if layer is None:
-                layer = self._fill_spare(step.volume) or add_image_result(
+                layer = self._reuse_layer(step.volume) or add_image_result(
                     self._viewer,
                     step.volume,
                     like=None,
                     name=_unfinished(step.volume),
                     contrast_limits=(0.0, 1.0),
                 )
-                self._name_given = layer.name
+                self._original_name = layer.name
                 self._layer = weakref.ref(layer)
             self._refresher = Refresher(self._viewer, layer)
         elif isinstance(step, LimitsFound):
             if layer is not None and self._is_new:
                 low, high = layer.contrast_limits = step.limits
-                # Of the sliders: napari widens this by itself, but never narrows it.
+                # napari widens the range of the sliders but never narrows it.
                 layer.contrast_limits_range = 2 * low - high, 2 * high - low
         elif isinstance(step, TileDone) and self._refresher is not None:
             self._has_slices = True
             self._refresher.tile_done(step.slices)
 
-    def _fill_spare(self, volume: Volume) -> Image | None:
-        """Make the spare layer that of a volume; None where there is none."""
-        layer = None if self._spare is None else self._spare()
+    def _reuse_layer(self, volume: Volume) -> Image | None:
+        """Show a volume in the reusable layer; None if there is none."""
+        layer = None if self._reusable is None else self._reusable()
         if layer is None or layer not in self._viewer.layers:
             return None
-        self._spare = None
+        self._reusable = None
         layer.data = volume.data
         for name, value in geometry(volume).items():
             setattr(layer, name, value)
         layer.metadata = layer_metadata(volume)
-        layer.name = _unfinished(volume)  # after all else: lists look at it then
+        layer.name = _unfinished(volume)  # last: lists of layers are updated by it
         self._viewer.layers.selection.active = layer
         return layer
 
     def end(self) -> None:
-        """A run has ended, whether it came to a layer or not: take the spare away."""
-        layer = None if self._spare is None else self._spare()
-        self._spare = None
+        """Remove the reusable layer at the end of a run, if it was not used."""
+        layer = None if self._reusable is None else self._reusable()
+        self._reusable = None
         if layer is not None and layer in self._viewer.layers:
             self._viewer.layers.remove(layer)
 
     def abandon(self) -> None:
-        """A run gave nothing: take a layer without any slice away.
+        """Remove the layer of a run without any finished slice.
 
-        An earlier run can still be resumed.
+        An earlier partial result can still be resumed.
         """
         self._refresher = None
-        if self._gone_on_with is not None:
-            self._stopped = self._gone_on_with
+        if self._resumed is not None:
+            self._stopped = self._resumed
         elif not self._has_slices and (layer := self.layer()) is not None:
             self._layer = None
             self._viewer.layers.remove(layer)
 
     def finish(self, done: ReconstructionResult) -> Image | None:
-        """Put the record of the run into the layer and return it, if it is there."""
+        """Store the record of the run in the layer and return it, if it exists."""
         if self._refresher is not None:
             self._refresher.finish()
             self._refresher = None
@@ -247,12 +244,12 @@ class VolumeLayer:
         layer.metadata[METADATA] = record | {"info": dict(done.volume.metadata)}
         if not done.complete:
             self._stopped = done.volume
-        elif layer.name == self._name_given:
+        elif layer.name == self._original_name:
             layer.name = done.volume.name
         return layer
 
     def forget(self, layer: object) -> bool:
-        """Let go of the voxels of a layer that is removed; whether it was this one."""
+        """Release the voxels if `layer` is this one; return whether it is."""
         if self._layer is None or layer is not self._layer():
             return False
         self._stopped = None

@@ -9,14 +9,13 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import ConfigError, GeoSRError
-from napari_geosr.gui.kit.elided import ElidedLabel
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.form import ConfigForm
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.widgets import Section, button, small_button
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.widgets import ElidedLabel, Section, button, small_button
 from napari_geosr.gui.layers import METADATA
 from napari_geosr.gui.layers.projections import PROJECTIONS, view_of
-from napari_geosr.gui.layers.scan_views import read_scans_later
+from napari_geosr.gui.layers.scan_views import read_scans_in_threads
 from napari_geosr.gui.reconstruct.steps import open_steps
 from napari_geosr.io.formats import format_of
 from napari_geosr.io.projections import projection_suffixes
@@ -49,8 +48,10 @@ class OpenProjections(QWidget):
     ) -> None:
         super().__init__(parent)
         self._viewer = viewer
-        self._run: BackgroundTask | None = None
-        self._was_asked = False  # the user has chosen a file
+        self.activity = Activity(self)
+        self.activity.failed.connect(self._on_error)
+        self.activity.busyChanged.connect(self._show_busy)
+        self._user_has_chosen = False  # the user has chosen a file
         self.path: Path | None = None
         self.file_button = button(
             "&Open file…", "Data Exchange or NeXus HDF5, TIFF stack or sinogram."
@@ -72,14 +73,14 @@ class OpenProjections(QWidget):
         self.again_button = button(
             "Read again", "Open the same file with these settings.", "Alt+Shift+E"
         )
-        # Here, and not with what is said of reconstructions, which the form moves away.
+        # Separate from the messages on reconstructions, which the form scrolls away.
         self.message = MessageRow(shortcut="Alt+Shift+O")
         self._lay_out()
         self.file_button.clicked.connect(self._on_file)
         self.folder_button.clicked.connect(self._on_folder)
         self.angles_button.clicked.connect(self._on_angles)
         self.again_button.clicked.connect(self._on_again)
-        self._show_busy(False)
+        self._show_busy("")
 
     def _lay_out(self) -> None:
         inner = QWidget()
@@ -94,7 +95,7 @@ class OpenProjections(QWidget):
         self.section = Section(
             "Angles and pi&xels of the file",
             inner,
-            tool_tip="What the file does not say about the scan, or has wrong.",
+            tool_tip="Metadata that the file lacks or has wrong.",
         )
         buttons = QHBoxLayout()
         buttons.addWidget(self.file_button, 1)
@@ -106,20 +107,20 @@ class OpenProjections(QWidget):
         whole.addWidget(self.section)
 
     def suggest(self, layer: Layer | None) -> None:
-        """Offer to read the file of an image as projections, if none were opened."""
-        path = None if layer is None else _images_of(layer)
-        if path is None or self._run is not None or self._was_asked:
+        """Offer to read an image file as projections, if none have been opened."""
+        path = None if layer is None else _image_path(layer)
+        if path is None or self.activity.busy or self._user_has_chosen:
             return
         self._show_path(path)
         self.section.set_open(True)
         self.message.show_message(
-            f"If {path.name} holds projections, or a sinogram, say which angles they "
-            "were taken at, and read it as such."
+            f"If {path.name} holds projections or a sinogram, enter the angles and "
+            "press Read again."
         )
-        self._show_busy(False)
+        self._show_busy("")
 
-    def settle(self) -> None:
-        """Say and suggest nothing more: there are projections."""
+    def hide_suggestion(self) -> None:
+        """Hide message and suggestion once projections are open."""
         self.message.clear()
         self.section.set_open(False)
 
@@ -130,58 +131,51 @@ class OpenProjections(QWidget):
 
     def open(self, path: Path) -> None:
         """Open projections in a worker and add their layers; one file at a time."""
-        if self._run is not None:
+        if self.activity.busy:
             return
-        self._was_asked = True
+        self._user_has_chosen = True
         self._show_path(path)
         self.message.clear()
         try:
             reading = self.form.config()
         except ConfigError as error:
-            self._show_busy(False)
+            self._show_busy("")
             self._on_error(error)
             return
         assert isinstance(reading, ProjectionsInput)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "open",
             lambda stop: open_steps(path, reading, stop),
-            owner=self,
-            on_result=self._on_opened,
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            self._on_opened,
             description=f"Opening {path.name}",
         )
-        self._show_busy(True)
 
     def _on_opened(self, layers: list[Any]) -> None:
         from napari.layers import Layer
 
-        read_scans_later(self._viewer)
+        read_scans_in_threads(self._viewer)
         for layer in self._viewer.layers:
-            if _images_of(layer) == self.path:
-                layer.visible = False  # the same picture, read as another thing
+            if _image_path(layer) == self.path:
+                layer.visible = False  # the same file, opened as an image
         added: list[Layer] = []
         for data in layers:
             layer = Layer.create(*data)
             self._viewer.add_layer(layer)
             added.append(layer)
-        found = [layer for layer in added if view_of(layer) == PROJECTIONS]
-        self.opened.emit(found[0])
+        views = [layer for layer in added if view_of(layer) == PROJECTIONS]
+        self.opened.emit(views[0])
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, GeoSRError):
-            # Most often the angles are missing: here they are asked for.
+            # Most often the angles are missing, which can be entered here.
             self.section.set_open(True)
         self.message.show_error(error)
         self.failed.emit(error)
 
-    def _on_finished(self) -> None:
-        self._run = None
-        self._show_busy(False)
-
-    def _show_busy(self, busy: bool) -> None:
+    def _show_busy(self, what: str) -> None:
         for widget in (self.file_button, self.folder_button):
-            widget.setEnabled(not busy)
-        self.again_button.setEnabled(not busy and self.path is not None)
+            widget.setEnabled(not what)
+        self.again_button.setEnabled(not what and self.path is not None)
 
     def _on_file(self) -> None:
         start = "" if self.path is None else str(self.path.parent)
@@ -206,14 +200,14 @@ class OpenProjections(QWidget):
             self.open(self.path)
 
 
-def _images_of(layer: Layer) -> Path | None:
-    """The file or folder of an image that was opened as such; None for all else."""
+def _image_path(layer: Layer) -> Path | None:
+    """File or folder of a layer that was opened as an image; None for other layers."""
     record = layer.metadata.get(METADATA, {})
     path = record.get("source") or record.get("file") or layer.source.path
     if path is None or "helper" in record or record.get("provenance"):
         return None
-    found = Path(path)
-    kind = format_of(found)
-    if found.is_dir():
-        return None if kind is not None and kind.is_folder else found
-    return found if kind is not None and kind.may_be_slice else None
+    source = Path(path)
+    kind = format_of(source)
+    if source.is_dir():
+        return None if kind is not None and kind.is_folder else source
+    return source if kind is not None and kind.may_be_slice else None

@@ -1,4 +1,4 @@
-"""Loads and compiles what an algorithm needs ahead of its use. No Qt here."""
+"""Loads and compiles in advance what an algorithm needs. No Qt here."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step, run_to_end
-from napari_geosr.gui.kit.warm_up import load_torch_libraries, without_collections
+from napari_geosr.gui.kit.warm_up import garbage_collection_paused, load_torch_libraries
 from napari_geosr.operations.reconstruct import reconstruct_slice, reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
@@ -21,16 +21,16 @@ _DISTANCE = 100.0
 
 
 def is_ready(config: ReconstructConfig, beam: str) -> bool:
-    """Whether nothing is left to be loaded or compiled for a reconstruction."""
+    """Whether everything is loaded and compiled for a reconstruction."""
     return (config.algorithm, beam) in _ready
 
 
 def ready_steps(
     config: ReconstructConfig, beam: str, should_stop: ShouldStop
 ) -> Generator[Step, None, bool]:
-    """Reconstruct next to nothing, once, so that all is there for the first slice.
+    """Reconstruct a few voxels once, so that everything is loaded and compiled.
 
-    Loops are compiled when they are first used; what was compiled is kept on disk.
+    Loops are compiled when they are first used; compiled code is cached on disk.
 
     Returns
     -------
@@ -39,18 +39,18 @@ def ready_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     if not is_ready(config, beam):
         yield StageStarted(message="Loading")
-        with without_collections():
+        with garbage_collection_paused():
             _load(should_stop)
             try:
-                _try(config, beam, should_stop)
+                _reconstruct_tiny_scan(config, beam, should_stop)
             except Cancelled:
                 raise
             except GeoSRError:
-                pass  # so few voxels are too few for it; the scan itself may do
+                pass  # too few voxels for this algorithm; the scan may be large enough
         _ready.add((config.algorithm, beam))
     return True
 
@@ -61,7 +61,9 @@ def _load(should_stop: ShouldStop) -> None:
         raise Cancelled("Cancelled.")
 
 
-def _try(config: ReconstructConfig, beam: str, should_stop: ShouldStop) -> None:
+def _reconstruct_tiny_scan(
+    config: ReconstructConfig, beam: str, should_stop: ShouldStop
+) -> None:
     """Reconstruct one slice, and several at once, of a few voxels."""
     scan = Projections(
         np.ones((_ANGLES, _ROWS, _COLUMNS), np.float32),
@@ -73,11 +75,11 @@ def _try(config: ReconstructConfig, beam: str, should_stop: ShouldStop) -> None:
         scan = scan.replace(
             geometry=beam, source_distance=_DISTANCE, detector_distance=_DISTANCE
         )
-    few = {"algorithm": config.algorithm, "device": config.device, "threads": 1}
+    settings = {"algorithm": config.algorithm, "device": config.device, "threads": 1}
     if "iterations" in type(config.algorithm_config()).model_fields:
-        few["iterations"] = 1
-    tried = ReconstructConfig.create(**few)
-    reconstruct_slice(scan, 0, tried, should_stop=should_stop)
+        settings["iterations"] = 1
+    small = ReconstructConfig.create(**settings)
+    reconstruct_slice(scan, 0, small, should_stop=should_stop)
     if should_stop():
         raise Cancelled("Cancelled.")
-    run_to_end(reconstruct_steps(scan, tried))
+    run_to_end(reconstruct_steps(scan, small))

@@ -1,4 +1,4 @@
-"""What a worker does for the Reconstruct dock: open, try a slice, run. No Qt here."""
+"""Steps that a worker runs for the Reconstruct dock: open, preview, run. No Qt here."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from napari_geosr.gui.layers.projections import (
 )
 from napari_geosr.gui.reconstruct.coarse_slice import (
     CoarseSlice,
+    binning_factor,
     coarse_slice,
-    coarseness,
 )
 from napari_geosr.gui.reconstruct.ready import ready_steps
 from napari_geosr.operations.reconstruct import prepare_steps, preview, run_steps
@@ -41,13 +41,13 @@ if TYPE_CHECKING:
     from napari_geosr.operations.reconstruct.preview import PreviewRow, TrialSlice
 
 
-#: What one slice leaves for the next; made in the worker.
+#: Data kept from one preview slice to the next; created in the worker.
 PreviewRows = dict[str, "PreviewRow"]
 
 
 @dataclass(frozen=True)
 class LimitsFound(Step):
-    """A contrast that fits the first slices of a volume."""
+    """Contrast limits found from the first slices of a volume."""
 
     limits: tuple[float, float] = (0.0, 1.0)
 
@@ -55,7 +55,7 @@ class LimitsFound(Step):
 def open_steps(
     path: Path, reading: ProjectionsInput, should_stop: ShouldStop
 ) -> Generator[Step, None, list[LayerData]]:
-    """Open projections and make their layers."""
+    """Open projections and create their layers."""
     yield StageStarted(message=f"Opening {path.name}")
     scan = open_projections(path, reading)
     if should_stop():
@@ -76,46 +76,46 @@ def slice_steps(
     config: ReconstructConfig,
     row: int,
     known: Centre | None,
-    kept: PreviewRows,
+    preview_rows: PreviewRows,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, TrialSlice]:
-    """Reconstruct the slice of one row; `CoarseSlice` first where that takes long.
+    """Reconstruct the slice of one row, preceded by a `CoarseSlice` if it is slow.
 
     Parameters
     ----------
     scan : Projections
     config : ReconstructConfig
     row : int
-        Of the detector.
+        Detector row.
     known : Centre or None
-        The rotation axis, where it is known.
-    kept : dict
-        What earlier slices have left, such as prepared rows.
+        The rotation axis, if known.
+    preview_rows : dict
+        Data kept from earlier slices, such as prepared rows.
     should_stop : callable
     """
     yield from ready_steps(config, scan.geometry, should_stop)
-    row_kept = kept.setdefault("row", preview.PreviewRow())
-    factor = coarseness(scan, config)
+    preview_row = preview_rows.setdefault("row", preview.PreviewRow())
+    factor = binning_factor(scan, config)
     if factor > 1:
         column = _column(scan, config, known)
         if column is None:
             known = yield from preview.centre_steps(scan, config, should_stop)
             column = known.column
         yield StageStarted(message="Reconstructing a coarse slice")
-        lines = row_kept.get(scan, config, row)
+        lines = preview_row.get(scan, config, row)
         if should_stop():
             raise Cancelled("Cancelled.")
         if lines is not None:
             tried = coarse_slice(lines, config, row, column, factor, should_stop)
             yield CoarseSlice(tried=tried)
-    steps = preview.slice_steps(scan, config, row, known, row_kept, should_stop)
+    steps = preview.slice_steps(scan, config, row, known, preview_row, should_stop)
     return (yield from steps)
 
 
 def _column(
     scan: Projections, config: ReconstructConfig, known: Centre | None
 ) -> float | None:
-    """The rotation axis, if anybody knows it."""
+    """Detector column of the rotation axis, if known."""
     if config.centre != "auto":
         return float(config.centre)
     return scan.centre if known is None else known.column
@@ -128,26 +128,26 @@ def volume_steps(
     unfinished: Volume | None,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructionResult]:
-    """Reconstruct all: as `run_steps`, and `LimitsFound` with the first slices.
+    """Reconstruct the volume like `run_steps`, with `LimitsFound` at the first slices.
 
     Parameters
     ----------
     scan : Projections
     config : ReconstructConfig
     known : Centre or None
-        The rotation axis, where it is known.
+        The rotation axis, if known.
     unfinished : Volume or None
-        What an earlier run has left.
+        Partial result of an earlier run.
     should_stop : callable
     """
     yield from ready_steps(config, scan.geometry, should_stop)
     ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)
     steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)
-    told = False
+    has_limits = False
     with StepIterator(steps) as iterator:
         for step in iterator:
-            if isinstance(step, TileDone) and step.array is not None and not told:
-                told = True
+            if isinstance(step, TileDone) and step.array is not None and not has_limits:
+                has_limits = True
                 yield LimitsFound(limits=contrast(step.array))
             yield step
     return iterator.result

@@ -14,11 +14,11 @@ from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.words import TimeLeft, duration
+from napari_geosr.gui.kit.words import RemainingTime, format_duration
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.copying import as_it_ran, copy_run
+from napari_geosr.gui.restore.copying import copy_run, with_backend_of_run
 from napari_geosr.gui.restore.ready import RunPreparation, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, NO_IMAGE, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
@@ -49,13 +49,13 @@ class RestoreDock(RestoreWidgets):
 
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__(napari_viewer)
-        self._time_left = TimeLeft()
+        self._time_left = RemainingTime()
         self._result: weakref.ref[Image] | None = None
         self._usable: weakref.ref[Image] | None = None  # the layer, if it is usable
         self._warnings: list[str] = []
         self._volume: Volume | None = None
         self._adapted_to: weakref.ref[Image] | None = None
-        self._runs_after_verdict = self._takes_left = False
+        self._runs_after_verdict = self._resumes_part = False
         self._run_timer = QTimer(self)
         self._run_timer.setSingleShot(True)
         self._run_timer.timeout.connect(self._run_after_verdict)
@@ -71,7 +71,7 @@ class RestoreDock(RestoreWidgets):
     def load_steps(cls) -> Generator[Step, None, None]:
         """Read the model cards and the kinds of uncertainty."""
         yield StageStarted(message="Reading the models")
-        catalogue.look()
+        catalogue.scan_folders()
         kinds()
 
     def _make_activity(self) -> RestoreActivity:
@@ -89,8 +89,8 @@ class RestoreDock(RestoreWidgets):
         self.verdict_panel.find_button.clicked.connect(self._on_find)
         self.verdict_panel.failed.connect(self.show_failure)
         adapt = self.verdict_panel.adapt_button
-        adapt.told.connect(self.message.show_message)
-        adapt.kept.connect(lambda text: self.message.show_message(text, "ok"))
+        adapt.progressed.connect(self.message.show_message)
+        adapt.unchanged.connect(lambda text: self.message.show_message(text, "ok"))
         adapt.clicked.connect(self._on_adapting)
         adapt.adapted.connect(self._on_adapted)
         adapt.failed.connect(self.show_failure)
@@ -100,9 +100,9 @@ class RestoreDock(RestoreWidgets):
         self.voxel_size.voxelSizeSet.connect(self._on_voxel_size)
         self.frames.answered.connect(lambda _layer: self._on_layer_chosen())
         self.preview_button.toggled.connect(self.activity.set_preview)
-        self.run_button.clicked.connect(self._on_run_anew)
-        self.left.continued.connect(self._on_continue)
-        self.left.discarded.connect(self._on_discard)
+        self.run_button.clicked.connect(self._on_new_run)
+        self.finished_part_row.continued.connect(self._on_continue)
+        self.finished_part_row.discarded.connect(self._on_discard)
         self.cancel_button.clicked.connect(self._on_cancel)
         self.measure_button.clicked.connect(self._on_measure)
         self.copy_command.clicked.connect(self._on_copy_command)
@@ -132,7 +132,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError:
             # The user's own model was moved since: start with the first one.
             remark = f"The last model, {config.model}, no longer exists."
-        self.model_box.set_by_hand(False)  # the choice was for another scan
+        self.model_box.set_user_choice(False)  # the choice was for another scan
         # Not the strength: it was chosen for another scan.
         self.strength.set_card(self.model_box.card())
         self.uncertainty.set_card(self.model_box.card())
@@ -192,7 +192,7 @@ class RestoreDock(RestoreWidgets):
                 self.message.show_error(error)
                 layer = None
         if layer is not self.activity.source():
-            self.model_box.set_by_hand(False)
+            self.model_box.set_user_choice(False)
             self.strength.set_value(1.0)
         self.model_box.set_volume(volume)
         for row in (self.voxel_size, self.frames, self.notes, self.extent):
@@ -223,13 +223,13 @@ class RestoreDock(RestoreWidgets):
         return self.extent.is_series() and self.extent.wants_all()
 
     def _on_settings(self) -> None:
-        leaves = self.model_box.model() == NONE
-        layer = None if leaves or self._usable is None else self._usable()
+        keeps_scan = self.model_box.model() == NONE
+        layer = None if keeps_scan or self._usable is None else self._usable()
         if layer is not self.activity.source():
             self.activity.set_source(layer)
         self.show_busy(self.activity.busy)
-        if leaves:
-            self.verdict_panel.leave_it()
+        if keeps_scan:
+            self.verdict_panel.show_unchanged()
             return
         try:
             self.activity.set_config(self.config())
@@ -240,22 +240,22 @@ class RestoreDock(RestoreWidgets):
         self.model_box.set_volume(volume_from_layer(layer, self._viewer))
         if self.verdict_panel.ranking is not None:  # voxels are unchanged
             self.model_box.set_ranking(self.verdict_panel.ranking, propose=False)
-        self.activity.reconsider()
+        self.activity.prepare_again()
 
     # Actions
 
-    def _on_run_anew(self) -> None:
-        self._takes_left = False
+    def _on_new_run(self) -> None:
+        self._resumes_part = False
         self._on_run()
 
     def _on_continue(self) -> None:
-        """Resume a run that a killed program left unfinished."""
-        self._takes_left = True
+        """Resume the run of a killed program."""
+        self._resumes_part = True
         self._on_run()
 
     def _on_discard(self) -> None:
-        self.activity.discard_left()
-        self.left.set_left(None)
+        self.activity.discard_finished_part()
+        self.finished_part_row.set_part(None)
 
     def _on_run(self) -> None:
         try:
@@ -264,7 +264,7 @@ class RestoreDock(RestoreWidgets):
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self.model_box.set_by_hand(True)
+        self.model_box.set_user_choice(True)
         if not (self.activity.is_ready and self.verdict_panel.activity.has_verdict):
             # First find out what the run does; the user may have to confirm it.
             self._runs_after_verdict = True
@@ -272,20 +272,20 @@ class RestoreDock(RestoreWidgets):
             self.show_busy(self.activity.busy)
             self.activity.set_config(config)
             if not (self.activity.is_ready or self.activity.busy):
-                self.activity.reconsider()
+                self.activity.prepare_again()
             self.verdict_panel.activity.find_verdict()
             return
         card = self.model_box.card()
         name = config.model if card is None else card.name
         self.message.clear()
-        if not self.verdict_panel.approves(config.model, name):
+        if not self.verdict_panel.confirm_run(config.model, name):
             self.show_busy(self.activity.busy)
             return
         self._show_result(None)
         self._time_left.restart()
         self.preview_button.setChecked(False)
         self.activity.set_config(config)
-        self.activity.run(takes_left=self._takes_left)
+        self.activity.run(resumes_part=self._resumes_part)
         self.show_busy(self.activity.busy)
 
     def _on_verdict_ended(self) -> None:
@@ -299,8 +299,8 @@ class RestoreDock(RestoreWidgets):
             self._on_run()
 
     def _on_find(self) -> None:
-        self.model_box.set_by_hand(False)  # accept the proposal
-        self.verdict_panel.activity.find()
+        self.model_box.set_user_choice(False)  # accept the proposal
+        self.verdict_panel.activity.request_ranking()
 
     def _on_cancel(self) -> None:
         if self._runs_after_verdict:
@@ -324,35 +324,35 @@ class RestoreDock(RestoreWidgets):
     def _on_copy_python(self) -> None:
         self._copy(reproduce.as_python, "Python script")
 
-    def _copy(self, make: Any, what: str) -> None:
+    def _copy(self, make: Any, kind: str) -> None:
         layer = self.layer_combo.layer()
         if layer is None:
             self.message.show_message("Open an image first: no layer is selected.")
             return
         result = None if self._result is None else self._result()
         try:
-            said = copy_run(
+            message = copy_run(
                 make,
-                what,
+                kind,
                 layer,
                 self._viewer,
-                as_it_ran(self.config(), result),
+                with_backend_of_run(self.config(), result),
                 whole=self._all_points(),
             )
         except GeoSRError as error:
             self.message.show_error(error)
             return
-        self.message.show_message(said)
+        self.message.show_message(message)
 
     # Results
 
     def _on_not_ready(self) -> None:
         self._name_run_button()
-        self.left.set_left(None)
+        self.finished_part_row.set_part(None)
         self.estimate.setText("Estimate: –")
         self.verdict_panel.set_not_ready()
         if self.model_box.model() == NONE:
-            self.verdict_panel.leave_it()
+            self.verdict_panel.show_unchanged()
 
     def _on_adapting(self) -> None:
         layer = self.layer_combo.layer()
@@ -360,20 +360,20 @@ class RestoreDock(RestoreWidgets):
 
     def _on_adapted(self, bundle: Path) -> None:
         """Choose the adapted model if its scan is still selected."""
-        of = None if self._adapted_to is None else self._adapted_to()
-        self._handover.use(bundle, lambda: of is self.layer_combo.layer())
+        source = None if self._adapted_to is None else self._adapted_to()
+        self._handover.use(bundle, lambda: source is self.layer_combo.layer())
 
     def _offer_adapting(self, volume: Volume | None) -> None:
         """Offer to adapt the chosen model if it is a denoiser with weights."""
         card = self.model_box.card()
-        can = (
+        can_adapt = (
             card is not None
             and card.has_weights
             and card.task == "denoise"
             and card.inputs == 1
             and not self.extent.is_series()
         )
-        model = self.model_box.model() if can else ""
+        model = self.model_box.model() if can_adapt else ""
         self.verdict_panel.adapt_button.set_choice(volume, model)
 
     def _on_ranked(self, ranking: Ranking) -> None:
@@ -383,12 +383,12 @@ class RestoreDock(RestoreWidgets):
         estimate = ready.estimate
         device = ready.prepared.device.upper()
         self.estimate.setText(
-            f"Estimate: {duration(estimate.seconds)} and "
+            f"Estimate: {format_duration(estimate.seconds)} and "
             f"{format_bytes(estimate.peak_bytes)} of memory on {device}, "
             f"{format_bytes(ready.result_bytes)} for the result"
             + ("" if ready.series is None else f" of {ready.series.plan.words}")
         )
-        self.left.set_left(ready.left)
+        self.finished_part_row.set_part(ready.finished_part)
         source = self.activity.source()
         if source is not None:
             # For a series, the point on screen is examined.
@@ -404,21 +404,21 @@ class RestoreDock(RestoreWidgets):
         running = what == "run"
         # Requested, but waiting for the preparation.
         awaited = self._runs_after_verdict or self.activity.wants_run
-        shows = awaited or what in ("run", "prepare")
+        is_shown = awaited or what in ("run", "prepare")
         self.verdict_panel.activity.set_paused(bool(what))
-        self.left.setEnabled(not (running or awaited))
+        self.finished_part_row.setEnabled(not (running or awaited))
         if running:
-            self.left.set_left(None)
+            self.finished_part_row.set_part(None)
         has_layer = self.activity.source() is not None
         self.preview_button.setEnabled(has_layer and not running)
         self.run_button.setEnabled(has_layer and not (running or awaited))
         self._name_run_button()
-        self.cancel_button.setEnabled(shows)
+        self.cancel_button.setEnabled(is_shown)
         for widget in (self.layer_combo, self.extent, self.model_box, self.form):
             widget.setEnabled(not running)
         card = self.model_box.card()
         self.uncertainty.setEnabled(not running and (card is None or card.labels == 1))
-        self.progress.setVisible(shows)
+        self.progress.setVisible(is_shown)
         self.progress.setRange(0, 0 if what or awaited else 1)
         self.bar.state.idle = "Ready." if has_layer else NO_IMAGE
         self.progress_label.setText("Preparing the run…" if awaited else "")
@@ -460,10 +460,10 @@ class RestoreDock(RestoreWidgets):
     def _on_finished(self, layer: Image, restored: Any, seconds: float) -> None:
         warnings, self._warnings = self._warnings, []
         if restored.complete:
-            done = f"Done in {duration(seconds)}."
+            done = f"Done in {format_duration(seconds)}."
             kind = "warning" if warnings else "ok"
             self.message.show_message(" ".join([done, *warnings]), kind)
-        elif warnings and self.activity.watch.said:
+        elif warnings and self.activity.watch.message:
             self.message.show_message(" ".join(["Stopped.", *warnings]), "warning")
         else:
             self.message.show_message(
@@ -473,20 +473,20 @@ class RestoreDock(RestoreWidgets):
         # Labels have no grey values to compare with the scan.
         grey = not restored.volume.holds_labels
         self._show_result(layer, measurable=restored.complete and grey)
-        changed = bool(self.activity.watch.said)  # no longer the data that was restored
+        data_changed = bool(self.activity.watch.message)
         is_there = source is not None and source in self._viewer.layers
-        if grey and is_there and not changed:
+        if grey and is_there and not data_changed:
             self.compare.set_pair(source, layer)
             if restored.complete:
                 self.check_button.set_pair(source, layer)
-                self.why.set_pair(source, layer)
+                self.explanation_box.set_pair(source, layer)
 
     def _show_result(self, layer: Image | None, *, measurable: bool = False) -> None:
         """Enable the actions for a result; with None, disable them."""
         self._result = None if layer is None else weakref.ref(layer)
         self.check_button.set_pair(None, None)
         self.check_verdict.clear()
-        self.why.set_pair(None, None)
+        self.explanation_box.set_pair(None, None)
         deviation = None if layer is None else self.activity.deviation()
         self.save_button.set_layer(layer, self.activity.run_file, deviation)
         self.measure_button.setVisible(layer is not None and measurable)

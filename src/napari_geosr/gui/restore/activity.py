@@ -28,14 +28,14 @@ from napari_geosr.gui.layers import (
     chosen_position,
     layer_metadata,
     part_of_file,
-    series_over,
+    series_alignment_with,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
 from napari_geosr.gui.layers.place import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher
-from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_highest
+from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_upper_limit
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
     PreviewLayer,
@@ -44,12 +44,12 @@ from napari_geosr.gui.restore.preview import (
 )
 from napari_geosr.gui.restore.ready import (
     RunPreparation,
-    named,
     preview_edge,
     ready_steps,
-    restrengthened,
-    run_of,
+    steps_factory,
     stopped_run,
+    with_layer_name,
+    with_new_strength,
 )
 from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.operations import restore as operation
@@ -94,7 +94,7 @@ class RestoreActivity(Activity):
     previewed = Signal(object, object)
     finished = Signal(object, object, float)
 
-    _debounce = 120
+    _debounce_ms = 120
 
     def __init__(self, viewer: napari.viewer.Viewer, parent: QObject) -> None:
         super().__init__(parent)
@@ -103,28 +103,28 @@ class RestoreActivity(Activity):
         self._config = RestoreConfig()
         self._wants_all = False
         self._ready: RunPreparation | None = None
-        self._says_ready = False  # since the last change
+        self._is_announced = False  # whether `ready` was emitted since the last change
         self._preview = PreviewLayer(viewer)
         self._preview_key: Key | None = None
         self._preview_edge = PREVIEW_EDGES[0]
         self._previewing: tuple[Region, dict[str, int]] = ((), {})
         self._run_key: Key | None = None
         self._stopped: Volume | None = None  # of the last run, if stopped
-        self._run_of: weakref.ref[Image] | None = None
+        self._run_source: weakref.ref[Image] | None = None
         self.run_file: Path | None = None
         self._target: weakref.ref[Image | Labels] | None = None
         self._deviation = DeviationLayer(viewer)
         self._restored_from: AnyDict = {}
         self.handover = RunHandover(self, parent, "restore")
-        self._ended: RestorationResult | None = None
-        self._takes_left = False
+        self._run_result: RestorationResult | None = None
+        self._resumes_part = False
         self.watch = SourceWatch()
-        self._name_given = ""  # name of the target; the user may rename it
+        self._original_name = ""  # name of the target; the user may rename it
         self._refreshers: list[Refresher] = []
         # Deferred: the layer list must not change during a removal.
-        self._tidying = QTimer(self)
-        self._tidying.setSingleShot(True)
-        self._tidying.timeout.connect(self._tidy)
+        self._preview_timer = QTimer(self)
+        self._preview_timer.setSingleShot(True)
+        self._preview_timer.timeout.connect(self._remove_orphaned_preview)
         connections = Connections(parent)
         for emitter, slot in (
             (viewer.layers.events.removed, self._on_removed),
@@ -142,7 +142,7 @@ class RestoreActivity(Activity):
     def is_ready(self) -> bool:
         """Whether the run is prepared with the current settings and was announced."""
         layer = self.source()
-        if self._ready is None or layer is None or not self._says_ready:
+        if self._ready is None or layer is None or not self._is_announced:
             return False
         try:
             return self._ready.key == self._key(layer)
@@ -152,7 +152,7 @@ class RestoreActivity(Activity):
     @property
     def wants_run(self) -> bool:
         """Whether a run was requested that has not begun."""
-        return RUN in self._wishes
+        return RUN in self._requests
 
     def source(self) -> Image | None:
         """Return the layer to restore, if it still exists."""
@@ -163,7 +163,7 @@ class RestoreActivity(Activity):
 
         It differs from `source` if another layer was chosen since.
         """
-        return None if self._run_of is None else self._run_of()
+        return None if self._run_source is None else self._run_source()
 
     def target(self) -> Image | Labels | None:
         """Return the layer that the last run filled, if it still exists."""
@@ -183,7 +183,7 @@ class RestoreActivity(Activity):
             return None
         if target is None or target not in self._viewer.layers:
             return None
-        if not self._deviation.can_go_on():
+        if not self._deviation.can_resume():
             return None
         try:
             same = self._key(layer) == self._run_key
@@ -195,73 +195,75 @@ class RestoreActivity(Activity):
     def set_source(self, layer: Image | None) -> None:
         """Choose the layer to restore."""
         if layer is not self.source():
-            self._wishes.discard(RUN)  # the request was for the other layer
+            self._requests.discard(RUN)  # the request was for the other layer
         self._source = None if layer is None else weakref.ref(layer)
-        self._changed()
+        self._restart_later()
 
     def set_config(self, config: RestoreConfig) -> None:
         """Choose model and settings."""
         if config != self._config:
             self._config = config
-            self._changed()
+            self._restart_later()
 
     def set_extent(self, wants_all: bool) -> None:
         """Choose between all time points and channels and the one on screen."""
         if wants_all != self._wants_all:
             self._wants_all = wants_all
-            self._changed()
+            self._restart_later()
 
-    def reconsider(self) -> None:
+    def prepare_again(self) -> None:
         """Prepare again: the layer's voxel size or data changed."""
-        self._changed()
+        self._restart_later()
 
     def set_preview(self, wanted: bool) -> None:
         """Keep a restored copy of the region on screen up to date, or remove it."""
         if wanted:
-            self._wish(PREVIEW)
+            self._request_operation(PREVIEW)
             return
-        self._wishes.discard(PREVIEW)
+        self._requests.discard(PREVIEW)
         self._preview.remove()
         self._preview_key = None
         if self._busy == PREVIEW:
             self.cancel()
 
-    def left(self) -> FinishedPart | None:
-        """Return the finished part of this run that a killed program left."""
-        return self._ready.left if self._ready is not None and self.is_ready else None
+    def finished_part(self) -> FinishedPart | None:
+        """Return the part of this run that a killed program has finished, if any."""
+        if self._ready is None or not self.is_ready:
+            return None
+        return self._ready.finished_part
 
-    def discard_left(self) -> None:
+    def discard_finished_part(self) -> None:
         """Delete that part from the disk."""
-        left = self.left()
-        if left is not None and self._ready is not None:
-            self._ready = replace(self._ready, left=None)
-            storage.discard(left.volume)
+        part = self.finished_part()
+        if part is not None and self._ready is not None:
+            self._ready = replace(self._ready, finished_part=None)
+            storage.discard(part.volume)
 
-    def run(self, *, takes_left: bool = False) -> None:
+    def run(self, *, resumes_part: bool = False) -> None:
         """Restore the whole layer, or the rest of an unfinished run.
 
         Parameters
         ----------
-        takes_left : bool
-            Whether to resume a part left by a killed program: see `left`.
+        resumes_part : bool
+            Whether to resume the part of a killed program: see `finished_part`.
         """
-        self._takes_left = takes_left
-        self._wish(RUN)
+        self._resumes_part = resumes_part
+        self._request_operation(RUN)
         if self._busy == PREVIEW:
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
-    # Sequence of operations.
+    # Sequence of operations
 
-    def _changed(self) -> None:
+    def _restart_later(self) -> None:
         if self._busy in (PREPARE, PREVIEW):
-            self.cancel(keep_wishes=True)
-        self._says_ready = False
+            self.cancel(keep_requests=True)
+        self._is_announced = False
         self.notReady.emit()
-        super()._changed()
+        super()._restart_later()
 
     def _on_moved(self, _event: object = None) -> None:
-        if PREVIEW in self._wishes and self._busy != RUN:
-            self._timer.start(self._debounce)
+        if PREVIEW in self._requests and self._busy != RUN:
+            self._timer.start(self._debounce_ms)
 
     def _on_removed(self, event: Event) -> None:
         layer: Layer = event.value
@@ -269,7 +271,7 @@ class RestoreActivity(Activity):
             self._preview.layer = None
             self._preview_key = None
         elif layer is self._preview.source:
-            self._tidying.start(0)
+            self._preview_timer.start(0)
         if layer is self.source():
             self._ready = None  # it holds the layer's data
         if layer is self.target():
@@ -283,7 +285,7 @@ class RestoreActivity(Activity):
         elif layer is self.source():
             self.cancel()  # also drop a requested run
 
-    def _tidy(self) -> None:
+    def _remove_orphaned_preview(self) -> None:
         """Remove a preview whose layer is gone."""
         source = self._preview.source
         if source is None or source not in self._viewer.layers:
@@ -302,10 +304,10 @@ class RestoreActivity(Activity):
             self._config,
         )
 
-    def _look_again(self) -> None:
+    def _cancel_if_outdated(self) -> None:
         layer = self._usable_source()
         if layer is not None and self._busy == PREVIEW and self._is_outdated(layer):
-            self.cancel(keep_wishes=True)
+            self.cancel(keep_requests=True)
 
     def _usable_source(self) -> Image | None:
         layer = self.source()
@@ -317,18 +319,18 @@ class RestoreActivity(Activity):
             return
         key = self._attempted_key = self._key(layer)
         if self._ready is not None and self._ready.key != key:
-            other = restrengthened(self._ready, key)
+            other = with_new_strength(self._ready, key)
             if other is not None:
-                self._say_ready(other)
+                self._announce(other)
         if self._ready is None or self._ready.key != key:
             if key != self._failed_key:
                 self._start_prepare(layer, key)
             return
-        if not self._says_ready:  # a setting was changed and changed back
-            self._say_ready(self._ready)
-        if RUN in self._wishes:
+        if not self._is_announced:  # a setting was changed and changed back
+            self._announce(self._ready)
+        if RUN in self._requests:
             self._start_run(layer, self._ready)
-        elif PREVIEW in self._wishes:
+        elif PREVIEW in self._requests:
             self._start_preview(layer, self._ready)
 
     def _start_prepare(self, layer: Image, key: Key) -> None:
@@ -345,10 +347,10 @@ class RestoreActivity(Activity):
         layer = self.source()
         if layer is not None and self._key(layer) == ready.key:
             self._preview_edge = preview_edge(ready)
-            self._say_ready(ready)
+            self._announce(ready)
 
-    def _say_ready(self, ready: RunPreparation) -> None:
-        self._ready, self._says_ready = ready, True
+    def _announce(self, ready: RunPreparation) -> None:
+        self._ready, self._is_announced = ready, True
         self.ready.emit(ready)
 
     def _start_preview(self, layer: Image, ready: RunPreparation) -> None:
@@ -358,7 +360,7 @@ class RestoreActivity(Activity):
         if key == self._preview_key:
             return
         self._previewing = region, position
-        shown = named(ready.at(position), layer)
+        shown = with_layer_name(ready.at(position), layer)
         self.start(
             PREVIEW,
             lambda stop: operation.preview_steps(shown, region, should_stop=stop),
@@ -374,7 +376,7 @@ class RestoreActivity(Activity):
         return region, chosen_position(layer, self._viewer)
 
     def _on_previewed(self, volume: Volume, layer: Image, key: Key) -> None:
-        if PREVIEW not in self._wishes or layer not in self._viewer.layers:
+        if PREVIEW not in self._requests or layer not in self._viewer.layers:
             return
         if not self._is_outdated(layer):
             self._preview_key = key
@@ -382,25 +384,25 @@ class RestoreActivity(Activity):
             self.previewed.emit(layer, self._preview.layer)
 
     def _start_run(self, layer: Image, ready: RunPreparation) -> None:
-        self._wishes.discard(RUN)
+        self._requests.discard(RUN)
         self._preview.remove()
         self._preview_key = None
         first = region_on_screen(layer, self._viewer)
         position = chosen_position(layer, self._viewer)
-        make_steps = run_of(ready, layer, first, position)
+        make_steps = steps_factory(ready, layer, first, position)
         stopped = stopped_deviation = None
         if self.unfinished() is not None:
             stopped, stopped_deviation = self._stopped, self._deviation.stopped
         else:
             self._target = None
             self._deviation.forget()
-            if self._takes_left and ready.left is not None:
-                stopped = ready.left.volume
-                self._ready = replace(ready, left=None)
-        self._takes_left = False
+            if self._resumes_part and ready.finished_part is not None:
+                stopped = ready.finished_part.volume
+                self._ready = replace(ready, finished_part=None)
+        self._resumes_part = False
         self._stopped = self._deviation.stopped = None
         self._run_key = self._key(layer)
-        self._run_of = weakref.ref(layer)
+        self._run_source = weakref.ref(layer)
         self.watch.begin(layer)
         self.run_file = part_of_file(layer, self._viewer)[0].source
         self._restored_from = {"source_layer": layer.name}
@@ -410,10 +412,10 @@ class RestoreActivity(Activity):
             self._restored_from["series"] = True
         stopped_as = stopped_run(ready, layer, self._viewer, stopped, stopped_deviation)
         description = f"Restoring {layer.name}"
-        self.handover.begin(RUN, description, lambda: stopped_as(self._ended))
+        self.handover.begin(RUN, description, lambda: stopped_as(self._run_result))
         self.start(
             RUN,
-            lambda stop: with_highest(
+            lambda stop: with_upper_limit(
                 make_steps(
                     unfinished=stopped,
                     unfinished_deviation=stopped_deviation,
@@ -435,9 +437,9 @@ class RestoreActivity(Activity):
             if target is None or target not in self._viewer.layers:
                 options = {"name": f"{step.volume.name} (unfinished)"}
                 if "series" in self._restored_from:
-                    options |= series_over(step.volume, layer)
+                    options |= series_alignment_with(step.volume, layer)
                 target = add_result(self._viewer, step.volume, layer, **options)
-                self._name_given = target.name
+                self._original_name = target.name
                 target.metadata[METADATA] |= self._restored_from
                 self._target = weakref.ref(target)
             self._refreshers = [Refresher(self._viewer, target)]
@@ -450,47 +452,47 @@ class RestoreActivity(Activity):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
             self.handover.set_progress(step.done, step.total)
-            self._look_at_source()
+            self._check_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
 
-    def _on_restored(self, restored: RestorationResult, highest: float) -> None:
-        self._ended = restored
+    def _on_restored(self, restored: RestorationResult, limit: float) -> None:
+        self._run_result = restored
         for refresher in self._refreshers:
             refresher.finish()
         target = self.target()
         if target is None or target not in self._viewer.layers:
             return
-        self._look_at_source(now=True)
-        if self.watch.said:
-            self._restored_from["source_change"] = self.watch.said
+        self._check_source(now=True)
+        if self.watch.message:
+            self._restored_from["source_change"] = self.watch.message
         record = layer_metadata(restored.volume)[METADATA]
         target.metadata[METADATA] = record | self._restored_from
         if not restored.complete:
             self._stopped = restored.volume
-        elif target.name == self._name_given:
-            earlier = " (of earlier data)" if self.watch.said else ""
+        elif target.name == self._original_name:
+            earlier = " (of earlier data)" if self.watch.message else ""
             target.name = f"{restored.volume.name}{earlier}"
         if restored.deviation is not None:
             self._deviation.finish(
                 restored.deviation,
                 self._restored_from,
-                highest,
+                limit,
                 complete=restored.complete,
             )
         self.finished.emit(target, restored, time.monotonic() - self._began)
 
-    def _look_at_source(self, *, now: bool = False) -> None:
-        if said := self.watch.look(now=now):
-            self.warned.emit(said)
+    def _check_source(self, *, now: bool = False) -> None:
+        if message := self.watch.check(now=now):
+            self.warned.emit(message)
 
     def _on_step(self, step: Step) -> None:
         if isinstance(step, WarningIssued) and self._busy != RUN:
-            return  # reported when it matters
+            return  # reported by the run itself
         super()._on_step(step)
 
     def _on_finished(self) -> None:
         self._refreshers = []
         super()._on_finished()
-        self._ended = None
+        self._run_result = None

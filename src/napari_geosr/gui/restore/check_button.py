@@ -1,4 +1,4 @@
-"""Compares a result with its scan, by a button in the Restore dock."""
+"""A button of the Restore dock that compares a result with its scan."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     geometry,
     layer_metadata,
-    place_over,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.camera import remove_in_place
-from napari_geosr.gui.layers.questions.record import mark
+from napari_geosr.gui.layers.questions.record import mark_misfit
 from napari_geosr.operations.restore.consistency import (
     ConsistencyCheck,
     consistency_steps,
@@ -39,7 +39,7 @@ _LIMIT = 4.0
 #: Message kind for each level of a verdict.
 _KINDS = {"ok": "ok", "caution": "warning", "harmful": "misfit"}
 #: Diameter of the marks of suspicious regions, in voxels of the scan.
-_MARK = 9
+_MARK_SIZE = 9
 
 
 class CheckButton(QPushButton):
@@ -68,7 +68,9 @@ class CheckButton(QPushButton):
         self.setShortcut("Alt+Shift+C")
         self._viewer = viewer
         self._pair: _References | None = None
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
         #: Pairs of a checked result and a layer added for it.
         self._added: list[tuple[weakref.ref[Image], weakref.ref[Layer]]] = []
         self.clicked.connect(self.check)
@@ -84,7 +86,7 @@ class CheckButton(QPushButton):
 
     def check(self) -> None:
         """Compare the pair in a worker, one at a time."""
-        if self._pair is None or self._run is not None:
+        if self._pair is None or self.activity.busy:
             return
         source, result = (reference() for reference in self._pair)
         if source is None or result is None:
@@ -97,14 +99,11 @@ class CheckButton(QPushButton):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "check",
             lambda stop: consistency_steps(scan, restored, should_stop=stop),
-            owner=self,
             # Bind the pair: another one may be set before the check ends.
-            on_result=partial(self._on_checked, self._pair, source, restored.name),
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            partial(self._on_checked, self._pair, source, restored.name),
             description=f"Checking {result.name}",
         )
 
@@ -128,7 +127,7 @@ class CheckButton(QPushButton):
         )
         self._added.append((pair[1], weakref.ref(layer)))
         if checked.figures.places:
-            marks = self._circle(checked, source)
+            marks = self._add_marks(checked, source)
             self._added.append((pair[1], weakref.ref(marks)))
         if active in self._viewer.layers:
             self._viewer.layers.selection.active = active
@@ -136,7 +135,9 @@ class CheckButton(QPushButton):
         restored = pair[1]()
         if restored is not None:
             verdict = checked.verdict
-            mark(restored, verdict.sentence if verdict.level == "harmful" else "")
+            mark_misfit(
+                restored, verdict.sentence if verdict.level == "harmful" else ""
+            )
         self.checked_result.emit(checked, "" if self._pair == pair else name)
 
     def hide_layers(self, wanted: bool = True) -> None:
@@ -154,15 +155,15 @@ class CheckButton(QPushButton):
                 remove_in_place(self._viewer, layer)
         self._added = [each for each in self._added if each[1]() is not None]
 
-    def _circle(self, checked: ConsistencyCheck, source: Image) -> Points:
+    def _add_marks(self, checked: ConsistencyCheck, source: Image) -> Points:
         volume, places = checked.residual, checked.figures.places
         ndim = len(volume.shape)
         marks: Points = self._viewer.add_points(
             np.array([place.index[-ndim:] for place in places], float),
             **geometry(volume),
-            **place_over(source),
+            **alignment_with(source),
             name=f"{volume.name}: suspicious regions",
-            size=_MARK,
+            size=_MARK_SIZE,
             symbol="disc",
             face_color="transparent",
             border_color="orange",
@@ -175,14 +176,6 @@ class CheckButton(QPushButton):
             metadata=layer_metadata(volume),
         )
         return marks
-
-    def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, Cancelled):
-            self.failed.emit(error)
-
-    def _on_finished(self) -> None:
-        self._run = None  # it holds both volumes
-        self.setEnabled(True)
 
 
 class CheckVerdict(MessageRow):

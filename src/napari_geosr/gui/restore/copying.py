@@ -15,15 +15,15 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 
-def as_it_ran(config: RestoreConfig, result: Image | None) -> RestoreConfig:
+def with_backend_of_run(config: RestoreConfig, result: Image | None) -> RestoreConfig:
     """The settings, with the backend of the run that produced `result`, if any."""
-    made = () if result is None else provenance_of(result)
-    return reproduce.as_it_ran(config, made)
+    provenance = () if result is None else provenance_of(result)
+    return reproduce.with_backend_of_run(config, provenance)
 
 
 def copy_run(
     make: Callable[..., str],
-    what: str,
+    kind: str,
     layer: Image,
     viewer: napari.viewer.Viewer,
     config: RestoreConfig,
@@ -36,8 +36,8 @@ def copy_run(
     ----------
     make : callable
         Maps a volume and settings to text.
-    what : str
-        What the text is, for the message.
+    kind : str
+        Kind of the text, for the message.
     layer : Image
     viewer : napari.viewer.Viewer
     config : RestoreConfig
@@ -51,11 +51,11 @@ def copy_run(
     """
     volume, part = part_of_file(layer, viewer, whole=whole)
     QGuiApplication.clipboard().setText(make(volume, config, **part))
-    said = f"The {what} was copied to the clipboard."
+    message = f"The {kind} was copied to the clipboard."
     if volume.source is None:
-        said += (
+        message += (
             f" {layer.name!r} has not been saved to a file. Save it first ('Save "
             "result…', or File ▸ Save Selected Layers as .ome.tif) and put its path "
             "into the copied command."
         )
-    return said
+    return message

@@ -15,9 +15,9 @@ from napari_geosr.core.volume import ArrayLike
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     layer_metadata,
-    place_over,
-    series_over,
+    series_alignment_with,
 )
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Number of planes sampled, and approximate number of voxels of each.
 _PLANES, _PLANE_VOXELS = 8, 1 << 16
-_NEARLY_ALL = 99.8
+_PERCENTILE = 99.8
 
 
 class DeviationLayer:
@@ -38,7 +38,7 @@ class DeviationLayer:
     def __init__(self, viewer: napari.viewer.Viewer) -> None:
         self._viewer = viewer
         self._layer: weakref.ref[Image] | None = None
-        self._name_given = ""
+        self._original_name = ""
         #: Partial deviations of a stopped run.
         self.stopped: Volume | None = None
 
@@ -51,7 +51,7 @@ class DeviationLayer:
         """Prepare for a new run; the layer of the last run is kept unchanged."""
         self._layer = self.stopped = None
 
-    def can_go_on(self) -> bool:
+    def can_resume(self) -> bool:
         """Whether nothing was stopped, or its layer still holds the partial data."""
         if self.stopped is None:
             return True
@@ -76,35 +76,35 @@ class DeviationLayer:
             colormap="inferno",
             contrast_limits=(0.0, 1.0),
             visible=False,
-            **place_over(source),
-            **(series_over(volume, source) if "series" in facts else {}),
+            **alignment_with(source),
+            **(series_alignment_with(volume, source) if "series" in facts else {}),
         )
         layer.metadata[METADATA] |= facts
-        self._name_given = layer.name
+        self._original_name = layer.name
         self._layer = weakref.ref(layer)
         self._viewer.layers.selection.active = target
         return layer
 
     def finish(
-        self, volume: Volume, facts: AnyDict, highest: float, *, complete: bool
+        self, volume: Volume, facts: AnyDict, limit: float, *, complete: bool
     ) -> None:
         """Set the layer's provenance record and contrast after the run.
 
-        `highest` is the value returned by `with_highest`.
+        `limit` is the value returned by `with_upper_limit`.
         """
         layer = self.layer()
         if layer is None:
             return
         layer.metadata[METADATA] = layer_metadata(volume)[METADATA] | facts
-        if highest > 0:
-            layer.contrast_limits = (0.0, highest)
+        if limit > 0:
+            layer.contrast_limits = (0.0, limit)
         if not complete:
             self.stopped = volume
-        elif layer.name == self._name_given:
+        elif layer.name == self._original_name:
             layer.name = volume.name
 
 
-def with_highest(
+def with_upper_limit(
     steps: Generator[Step, None, RestorationResult],
 ) -> Generator[Step, None, tuple[RestorationResult, float]]:
     """Run a restoration, then find the upper contrast limit of its deviations.
@@ -114,16 +114,16 @@ def with_highest(
     Returns
     -------
     restored : RestorationResult
-    highest : float
+    limit : float
         0 if unknown.
     """
     restored = yield from steps
     deviation = restored.deviation
-    highest = 0.0 if deviation is None else nearly_most(deviation.data)
-    return restored, highest
+    limit = 0.0 if deviation is None else upper_limit(deviation.data)
+    return restored, limit
 
 
-def nearly_most(data: ArrayLike) -> float:
+def upper_limit(data: ArrayLike) -> float:
     """Value that few voxels of an evenly spaced sample exceed; 0 if none is finite.
 
     Parameters
@@ -144,4 +144,4 @@ def nearly_most(data: ArrayLike) -> float:
         sampled = [np.asarray(data[(*at, *plane)], np.float32) for at in places]
         values = np.concatenate([part.ravel() for part in sampled])
     values = values[np.isfinite(values)]
-    return float(np.percentile(values, _NEARLY_ALL)) if values.size else 0.0
+    return float(np.percentile(values, _PERCENTILE)) if values.size else 0.0

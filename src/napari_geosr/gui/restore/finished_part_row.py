@@ -1,4 +1,4 @@
-"""Offers to resume a run that a killed program left on disk."""
+"""Offers to resume the run of a killed program from its files."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from napari_geosr.operations.restore.resume import FinishedPart
 
 
 class FinishedPartRow(QWidget):
-    """Shows how much of the result is finished; hidden if no part was left.
+    """Shows how much of the result is finished; hidden if there is none.
 
     Signals
     -------
@@ -53,13 +53,13 @@ class FinishedPartRow(QWidget):
         row.addWidget(self.discard_button)
         self.continue_button.clicked.connect(lambda: self.continued.emit())
         self.discard_button.clicked.connect(lambda: self.discarded.emit())
-        self.set_left(None)
+        self.set_part(None)
 
-    def set_left(self, left: FinishedPart | None) -> None:
+    def set_part(self, part: FinishedPart | None) -> None:
         """Offer the finished part; None hides the row."""
-        self.setVisible(left is not None)
-        if left is not None:
-            share = sum(map(n_voxels, left.places)) / math.prod(left.volume.shape)
+        self.setVisible(part is not None)
+        if part is not None:
+            share = sum(map(n_voxels, part.places)) / math.prod(part.volume.shape)
             self.label.setText(
                 f"An interrupted run has finished {100 * share:.0f} % of this result."
             )

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.preview import Estimate
 
 #: Result of the preparation of a run: see `ready_steps`.
-Found = tuple[
+PreparationResult = tuple[
     PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
 ]
 #: Maximum estimated duration of a preview in seconds; longer ones are made smaller.
@@ -49,15 +49,15 @@ class RunPreparation:
         The prepared restoration; for a series, with all its axes.
     series : PreparedSeries or None
         Set if all points of a series are restored.
-    left : FinishedPart or None
-        What a program that was killed has finished of the result.
+    finished_part : FinishedPart or None
+        The part of the result that a killed program has finished.
     """
 
     key: tuple[Any, ...]
     prepared: PreparedRestoration
     estimate: Any
     series: PreparedSeries | None = None
-    left: FinishedPart | None = None
+    finished_part: FinishedPart | None = None
 
     def at(self, position: Mapping[str, int]) -> PreparedRestoration:
         """The prepared restoration of the part at `position`, which is on screen."""
@@ -96,7 +96,7 @@ def preview_edge(ready: RunPreparation) -> int:
     return PREVIEW_EDGES[-1]
 
 
-def restrengthened(
+def with_new_strength(
     ready: RunPreparation, key: tuple[Any, ...]
 ) -> RunPreparation | None:
     """The run with another strength, if nothing else changed; otherwise None.
@@ -106,28 +106,29 @@ def restrengthened(
     key : tuple
         Required key, as in `RunPreparation.key`; its last item holds the settings.
     """
-    *before, was = ready.key
-    *now, wanted = key
+    *before, config = ready.key
+    *after, new_config = key
     prepared = ready.prepared
-    if before != now or prepared.model.card.noise_bound is None:
+    if before != after or prepared.model.card.noise_bound is None:
         return None
-    if was.model_copy(update={"strength": wanted.strength}) != wanted:
+    strength = new_config.strength
+    if config.model_copy(update={"strength": strength}) != new_config:
         return None
     if ready.series is not None:
-        series = ready.series.with_strength(wanted.strength)
+        series = ready.series.with_strength(strength)
         return replace(ready, key=key, prepared=series.whole, series=series)
-    changed = operation.with_strength(prepared, wanted.strength)
-    return replace(ready, key=key, prepared=changed, left=None)
+    changed = operation.with_strength(prepared, strength)
+    return replace(ready, key=key, prepared=changed, finished_part=None)
 
 
-def named(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
+def with_layer_name(prepared: PreparedRestoration, layer: Image) -> PreparedRestoration:
     """The run with the layer's current name: renaming needs no new statistics."""
     if prepared.volume.name == layer.name:
         return prepared
     return replace(prepared, volume=prepared.volume.replace(name=layer.name))
 
 
-def run_of(
+def steps_factory(
     ready: RunPreparation, layer: Image, first: Region, position: Mapping[str, int]
 ) -> Callable[..., Generator[Step, None, RestorationResult]]:
     """Return the steps that restore the whole layer, the region on screen first.
@@ -138,7 +139,7 @@ def run_of(
         The region on screen, of the point at `position`.
     """
     if ready.series is None:
-        shown = named(ready.prepared, layer)
+        shown = with_layer_name(ready.prepared, layer)
         return partial(operation.run_steps, shown, first=first)
     return partial(
         operation.run_series_steps,
@@ -169,17 +170,17 @@ def stopped_run(
         Partial results of an earlier run.
     """
     whole = ready.series is not None
-    found, position = part_of_file(layer, viewer, whole=whole)
-    volume = ready.prepared.volume.replace(name=layer.name, source=found.source)
-    of = LayerVolume(volume, position, whole)
+    stored, position = part_of_file(layer, viewer, whole=whole)
+    volume = ready.prepared.volume.replace(name=layer.name, source=stored.source)
+    source = LayerVolume(volume, position, whole)
     settings = ready.prepared.config
     by_voxels = ready.prepared.volume.source is None
 
-    def stopped(left: RestorationResult | None) -> StoppedRestoration:
+    def stopped(result: RestorationResult | None) -> StoppedRestoration:
         # A run stopped before its first tile keeps the earlier partial result.
-        part = earlier if left is None else left.volume
-        deviation = earlier_deviation if left is None else left.deviation
-        return StoppedRestoration(of, settings, by_voxels, part, deviation)
+        part = earlier if result is None else result.volume
+        deviation = earlier_deviation if result is None else result.deviation
+        return StoppedRestoration(source, settings, by_voxels, part, deviation)
 
     return stopped
 
@@ -191,7 +192,7 @@ def point_at(position: Mapping[str, int]) -> Point:
 
 def ready_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
-) -> Generator[Step, None, Found]:
+) -> Generator[Step, None, PreparationResult]:
     """Load torch, prepare and estimate a run; runs in the worker.
 
     Returns
@@ -200,8 +201,8 @@ def ready_steps(
     estimate : Estimate
     series : PreparedSeries or None
         None for a single volume.
-    left : FinishedPart or None
-        What a program that was killed has finished of the result.
+    finished_part : FinishedPart or None
+        The part of the result that a killed program has finished.
     """
     yield StageStarted(message="Starting")
     load_torch_libraries()
@@ -219,4 +220,4 @@ def ready_steps(
     if should_stop():
         raise Cancelled("Cancelled.")
     estimate = yield from operation.estimate_steps(prepared)
-    return prepared, estimate, None, operation.left_of(prepared)
+    return prepared, estimate, None, operation.find_finished_part(prepared)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 #: Minimum interval between checks during a run; a check takes milliseconds.
-_SECONDS_BETWEEN_LOOKS = 1.0
+_SECONDS_BETWEEN_CHECKS = 1.0
 
 
 class SourceWatch:
@@ -20,55 +20,55 @@ class SourceWatch:
 
     Attributes
     ----------
-    said : str
+    message : str
         How it has changed since, in a sentence; empty if unchanged.
     """
 
     def __init__(self) -> None:
-        self.said = ""
+        self.message = ""
         self._layer: weakref.ref[Image] | None = None
         self._contents: tuple[object, ...] = ()
-        self._looked = 0.0
+        self._last_check = 0.0
 
     def begin(self, layer: Image) -> None:
         """Watch `layer` from now on."""
-        self.said = ""
+        self.message = ""
         self._layer, self._contents = weakref.ref(layer), contents_key(layer)
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
 
-    def look(self, *, now: bool = False) -> str:
+    def check(self, *, now: bool = False) -> str:
         """Return how the layer was changed, once; "" if it was not, or if this was
         reported before.
 
         Parameters
         ----------
         now : bool
-            Check even if the last check was a moment ago.
+            Check even if the last check was very recent.
         """
         layer = None if self._layer is None else self._layer()
-        wait = self._looked + _SECONDS_BETWEEN_LOOKS - time.monotonic()
-        if self.said or layer is None or (wait > 0 and not now):
+        wait = self._last_check + _SECONDS_BETWEEN_CHECKS - time.monotonic()
+        if self.message or layer is None or (wait > 0 and not now):
             return ""
-        self._looked = time.monotonic()
+        self._last_check = time.monotonic()
         (number, _, checksum), (now_number, _, now_checksum) = (
             self._contents,
             contents_key(layer),
         )
         if number != now_number:
-            self.said = (
+            self.message = (
                 f"The data of {layer.name!r} was replaced during the run: this is the "
                 "result of the earlier data. Run again for the new data."
             )
         elif checksum != now_checksum:
-            self.said = (
+            self.message = (
                 f"The data of {layer.name!r} was changed during the run: the result "
                 "mixes earlier and new data. Run again."
             )
-        return self.said
+        return self.message
 
     def end(self, layer: Image) -> str:
         """Return the message that `layer` was removed, which ends the run."""
-        self.said = (
+        self.message = (
             f"{layer.name!r} was removed during the run. The finished tiles are kept."
         )
-        return self.said
+        return self.message

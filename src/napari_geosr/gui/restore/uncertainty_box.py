@@ -20,14 +20,14 @@ from qtpy.QtWidgets import (
 
 from napari_geosr.core.types import AnyDict
 from napari_geosr.operations.models import catalogue
-from napari_geosr.operations.restore.config import NONE, go_together, kinds
+from napari_geosr.operations.restore.config import NONE, are_compatible, kinds
 
 if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-_MOST_MEMBERS = 16
-_ROWS = 3
+#: Maximum number of members; maximum number of rows of the list of models.
+_MAX_MEMBERS, _ROWS = 16, 3
 
 
 class UncertaintyBox(QWidget):
@@ -46,7 +46,7 @@ class UncertaintyBox(QWidget):
         self._kinds = {kind.name: kind for kind in kinds()}
         self._known: dict[str, ModelCard] = {}
         self._has_listed = False
-        self._wanted: set[str] = set()
+        self._checked_names: set[str] = set()
         self._card: ModelCard | None = None
         self.combo = QComboBox()
         self.combo.addItem("none", NONE)
@@ -66,11 +66,11 @@ class UncertaintyBox(QWidget):
         self.combo.setMinimumContentsLength(6)
         self.combo.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
         self.members = QSpinBox()
-        self.members.setRange(1, _MOST_MEMBERS)
+        self.members.setRange(1, _MAX_MEMBERS)
         self.members.setSpecialValueText("automatic")
         self.members.setSuffix(" members")
         self.members.setKeyboardTracking(False)
-        self.members.setAccessibleName("EnsembleNetwork")
+        self.members.setAccessibleName("Members")
         self.members.setToolTip(
             "Number of mirrored and rotated copies, each of which takes as long as "
             "one run. Automatic: 8, or fewer if the model and the voxel "
@@ -113,7 +113,7 @@ class UncertaintyBox(QWidget):
 
     def set_values(self, config: RestoreConfig) -> None:
         """Show the values of `config`."""
-        self._wanted = set(config.ensemble_with)
+        self._checked_names = set(config.ensemble_with)
         for name in config.ensemble_with:
             if name not in self._known:
                 self._known[name] = catalogue.find(name).card
@@ -136,12 +136,12 @@ class UncertaintyBox(QWidget):
         self._show_kind()
 
     def _fill(self) -> None:
-        """List the models that go with the chosen one; keep the ticked ones."""
+        """List the models compatible with the chosen one; keep the checked ones."""
         self._list_models()
         with QSignalBlocker(self.others):
             self.others.clear()
             for name, card in sorted(self._known.items()):
-                if self._card is None or not go_together(self._card, card):
+                if self._card is None or not are_compatible(self._card, card):
                     continue
                 item = QListWidgetItem(card.name)
                 item.setData(Qt.ItemDataRole.UserRole, name)
@@ -149,7 +149,7 @@ class UncertaintyBox(QWidget):
                 item.setFlags(
                     Qt.ItemFlag.ItemIsEnabled | Qt.ItemFlag.ItemIsUserCheckable
                 )
-                ticked = name in self._wanted
+                ticked = name in self._checked_names
                 state = Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked
                 item.setCheckState(state)
                 self.others.addItem(item)
@@ -194,5 +194,5 @@ class UncertaintyBox(QWidget):
         self.changed.emit()
 
     def _on_checked(self, _item: object) -> None:
-        self._wanted = set(self._chosen())
+        self._checked_names = set(self._chosen())
         self.changed.emit()

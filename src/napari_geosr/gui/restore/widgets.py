@@ -1,4 +1,4 @@
-"""Widgets and layout of the Restore dock; their behaviour is elsewhere."""
+"""Widgets and layout of the Restore dock, without their behaviour."""
 
 from __future__ import annotations
 
@@ -35,10 +35,10 @@ from napari_geosr.gui.layers.saving import SaveButton
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow
 from napari_geosr.gui.models.box import ModelBox
 from napari_geosr.gui.restore.check_button import CheckButton, CheckVerdict
+from napari_geosr.gui.restore.explanation_box import ExplanationBox
 from napari_geosr.gui.restore.finished_part_row import FinishedPartRow
 from napari_geosr.gui.restore.uncertainty_box import UncertaintyBox
 from napari_geosr.gui.restore.verdict.panel import VerdictPanel
-from napari_geosr.gui.restore.why import WhyBox
 from napari_geosr.operations.restore import RestoreConfig
 
 if TYPE_CHECKING:
@@ -88,7 +88,7 @@ class RestoreWidgets(Dock):
         self.strength = StrengthSlider()
         self.verdict_panel = VerdictPanel(viewer)
         self.verdict = self.verdict_panel.message
-        self.left = FinishedPartRow()
+        self.finished_part_row = FinishedPartRow()
         self.job_row = JobRow(viewer, "restore", self)
         self.estimate = QLabel("Estimate: –")
         self.estimate.setWordWrap(True)
@@ -109,8 +109,8 @@ class RestoreWidgets(Dock):
         self.check_button = CheckButton(viewer)
         self.check_verdict = CheckVerdict()
         self.check_button.checked_result.connect(self.check_verdict.show_check)
-        self.check_verdict.contradicted.connect(self.verdict_panel.take_back)
-        self.why = WhyBox(viewer)
+        self.check_verdict.contradicted.connect(self.verdict_panel.withdraw_verdict)
+        self.explanation_box = ExplanationBox(viewer)
         self.compare = CompareBox(viewer)
         for button in self.compare.toggles():
             button.toggled.connect(self.check_button.hide_layers)
@@ -181,7 +181,7 @@ class RestoreWidgets(Dock):
             self.voxel_size,
             self.frames,
             self.verdict_panel,
-            self.left,
+            self.finished_part_row,
             self.estimate,
         ):
             column.addWidget(widget)
@@ -189,7 +189,7 @@ class RestoreWidgets(Dock):
         for widget in (
             self.check_button,
             self.check_verdict,
-            self.why,
+            self.explanation_box,
             _line(),
             self.compare,
             _line(),
@@ -267,11 +267,11 @@ class SeriesChoice(QComboBox):
 
     def set_layer(self, layer: Layer | None) -> None:
         """Show the choice if the layer has time or channel axes."""
-        found = "" if layer is None else point_axes(layer)
-        self._axes = found
-        self.setVisible(bool(found))
-        self.label.setVisible(bool(found))
-        self.setItemText(0, _ALL.get(found, _ALL["TC"]))
+        axes = "" if layer is None else point_axes(layer)
+        self._axes = axes
+        self.setVisible(bool(axes))
+        self.label.setVisible(bool(axes))
+        self.setItemText(0, _ALL.get(axes, _ALL["TC"]))
 
     def is_series(self) -> bool:
         """Whether the layer has time or channel axes."""

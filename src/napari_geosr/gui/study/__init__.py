@@ -1,4 +1,4 @@
-"""Studies how few projections, by which algorithm, still give the right pores."""
+"""Finds how few projections, with which algorithm, still give the right pores."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan
-from napari_geosr.gui.study.start import StudyPlan, find_steps, start_steps
+from napari_geosr.gui.study.start import StudyPlan, find_job_steps, start_steps
 from napari_geosr.gui.study.watch import StudyWatch
 from napari_geosr.gui.study.widgets import StudyWidgets, as_text
 from napari_geosr.jobs import local
@@ -46,17 +46,17 @@ class StudyBox(StudyWidgets):
 
     Signals
     -------
-    wanted
+    startRequested
         *Start* was pressed: the dock calls `start` with its data.
     failed : object
         An error.
-    said : str, str
+    reported : str, str
         A message for the user, and its kind.
     """
 
-    wanted = Signal()
+    startRequested = Signal()
     failed = Signal(object)
-    said = Signal(str, str)
+    reported = Signal(str, str)
 
     def __init__(
         self, viewer: napari.viewer.Viewer, parent: QWidget | None = None
@@ -65,17 +65,17 @@ class StudyBox(StudyWidgets):
         self._viewer = viewer
         self.activity = Activity(self)
         self._scan: OpenedScan | None = None
-        self._sought: Path | None = None
+        self._path_to_search: Path | None = None
         self._watch: StudyWatch | None = None
         self._was_alive = False
         self._counts = self.above.values()["counts"]  # as proposed
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._update_status)
         self.activity.busyChanged.connect(self._show)
         self.activity.failed.connect(self._on_failed)
         self.activity.idle.connect(self._on_idle)
-        self.start_button.clicked.connect(self.wanted)
+        self.start_button.clicked.connect(self.startRequested)
         self.pause_button.clicked.connect(self._on_pause)
         self.resume_button.clicked.connect(self._on_resume)
         self.jobs_button.clicked.connect(self._on_jobs)
@@ -103,9 +103,9 @@ class StudyBox(StudyWidgets):
         self._scan = opened
         self._propose_counts()
         self.clear_faults()
-        self._sought = None if opened is None else opened.path
+        self._path_to_search = None if opened is None else opened.path
         self._show_job(None)
-        self._seek()
+        self._find_study()
 
     def _propose_counts(self) -> None:
         """Propose projection counts that suit the scan, unless the user set them."""
@@ -114,14 +114,14 @@ class StudyBox(StudyWidgets):
         self._counts = ", ".join(map(str, counts_for(self._scan.scan.n_angles)))
         self.above.set_values({"counts": self._counts})
 
-    def _seek(self) -> None:
+    def _find_study(self) -> None:
         """Search for the newest study of the scan once nothing else is running."""
-        path = self._sought
+        path = self._path_to_search
         if path is not None and not self.activity.busy:
-            self._sought = None
+            self._path_to_search = None
             self.activity.start(
                 "find",
-                lambda _stop: find_steps(path),
+                lambda _stop: find_job_steps(path),
                 lambda status: self._on_found(path, status),
             )
 
@@ -142,8 +142,8 @@ class StudyBox(StudyWidgets):
         shared = {name: getattr(dock, name) for name in FROM_DOCK}
         if dock.centre == "auto" and column is not None:
             shared["centre"] = column
-        given = {name: value for name, value in shared.items() if value is not None}
-        return StudyConfig.create(**(values | given))
+        shared = {name: value for name, value in shared.items() if value is not None}
+        return StudyConfig.create(**(values | shared))
 
     def start(
         self, opened: OpenedScan, dock: ReconstructConfig, column: float | None
@@ -176,20 +176,20 @@ class StudyBox(StudyWidgets):
         if not isinstance(error, GeoSRError):
             self.failed.emit(error)
             return
-        text, found = fields_of_options(str(error), forms)
-        for form, name in found:
+        text, fields = fields_of_options(str(error), forms)
+        for form, name in fields:
             form.add_fault(name, text)
-        said = type(error)(text)
-        said.__cause__ = error
-        self.failed.emit(said)
+        reworded = type(error)(text)
+        reworded.__cause__ = error
+        self.failed.emit(reworded)
 
     def _volume(self, combo: LayerCombo) -> Volume | None:
         layer = combo.layer()
         return None if layer is None else volume_from_layer(layer, self._viewer)
 
     def _on_idle(self) -> None:
-        self._seek()
-        self._look()
+        self._find_study()
+        self._update_status()
 
     def _on_found(self, path: Path, status: JobStatus | None) -> None:
         if status is None or self._scan is None or self._scan.path != path:
@@ -203,7 +203,7 @@ class StudyBox(StudyWidgets):
     def _on_started(self, opened: OpenedScan, job: Path) -> None:
         if opened is self._scan:
             self._show_job(job)
-        self.said.emit(
+        self.reported.emit(
             "The study continues when napari is closed. You will find it here and in "
             "the Jobs dock.",
             "ok",
@@ -219,9 +219,9 @@ class StudyBox(StudyWidgets):
                 self._watch = StudyWatch(job)
             except GeoSRError as error:
                 self.failed.emit(error)
-        self._look()
+        self._update_status()
 
-    def _look(self) -> None:
+    def _update_status(self) -> None:
         """Read new data from the job's folder."""
         watch = self._watch
         if watch is None:
@@ -245,13 +245,13 @@ class StudyBox(StudyWidgets):
     def _on_ended(self, watch: StudyWatch) -> None:
         status = watch.status
         if status.state == "done":
-            self.said.emit(f"The study is done: {watch.report}", "ok")
+            self.reported.emit(f"The study is done: {watch.report}", "ok")
             if self.open_report.isChecked():
                 self._on_report()
         elif status.state == "failed":
-            self.said.emit(status.message, "error")
+            self.reported.emit(status.message, "error")
         else:
-            self.said.emit(
+            self.reported.emit(
                 "Stopped. Finished reconstructions are kept; press Resume for "
                 "the others.",
                 "info",
@@ -308,7 +308,7 @@ class StudyBox(StudyWidgets):
                 self._watch.pause()
             except GeoSRError as error:
                 self.failed.emit(error)
-            self._look()
+            self._update_status()
 
     def _on_resume(self) -> None:
         if self._watch is not None:
@@ -316,7 +316,7 @@ class StudyBox(StudyWidgets):
                 local.start(JobFolder(self._watch.path))
             except (GeoSRError, OSError) as error:
                 self.failed.emit(error)
-            self._look()
+            self._update_status()
 
     def _on_jobs(self) -> None:
         job = self.job

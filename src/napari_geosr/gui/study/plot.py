@@ -24,9 +24,9 @@ from napari_geosr.operations.study.subset import ScanSubset, share_text
 
 _HEIGHT = 150
 #: Diameter of a point, in pixels.
-_DOT = 5
+_POINT_SIZE = 5
 #: Margin on either side, as a fraction of the range of counts, to show whole points.
-_DOT_ROOM = 0.012
+_POINT_MARGIN = 0.012
 #: Line styles of exposures, the longest first.
 _LINES = (
     Qt.PenStyle.SolidLine,
@@ -36,9 +36,9 @@ _LINES = (
     Qt.PenStyle.DashDotDotLine,
 )
 #: Margin above and below the values, as a fraction of their range.
-_ROOM = 0.08
+_MARGIN = 0.08
 #: Margin to the right of the axes, in pixels.
-_RIGHT = 14
+_RIGHT_MARGIN = 14
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class StudyPlot(Chart):
         self._curves: dict[str, list[tuple[float, float]]] = {}
         #: Style of each curve: colour by algorithm, line style by exposure.
         self._styles: dict[str, tuple[int, int]] = {}
-        self._over = "projections"
+        self._x_name = "projections"
         self._metric = METRICS["porosity_error"]
         self._tolerance: float | None = None
         super().__init__(
@@ -127,7 +127,7 @@ class StudyPlot(Chart):
         """Show the metric `name` of rows; `tolerance`, in its unit, as dotted lines."""
         self._metric, self._tolerance = METRICS[name], tolerance
         self._curves = {}
-        self._over = "% of the exposure" if over_exposure else "projections"
+        self._x_name = "% of the exposure" if over_exposure else "projections"
         self._styles = {}
         titles = list(dict.fromkeys(str(row["title"]) for row in rows))
         exposures = sorted({ScanSubset.of(row).exposure for row in rows}, reverse=True)
@@ -135,14 +135,14 @@ class StudyPlot(Chart):
             value = row.get(name)
             if not isinstance(value, int | float) or not math.isfinite(value):
                 continue
-            taken, title = ScanSubset.of(row), str(row["title"])
+            subset, title = ScanSubset.of(row), str(row["title"])
             style = titles.index(title), 0
-            x: float = taken.projections
+            x: float = subset.projections
             if over_exposure:
-                x = 100 * taken.exposure
-            elif taken.exposure < 1:
-                title += f" at {share_text(taken.exposure)}"
-                style = style[0], exposures.index(taken.exposure)
+                x = 100 * subset.exposure
+            elif subset.exposure < 1:
+                title += f" at {share_text(subset.exposure)}"
+                style = style[0], exposures.index(subset.exposure)
             self._styles[title] = style
             point = x, value * self._metric.factor
             self._curves.setdefault(title, []).append(point)
@@ -151,13 +151,13 @@ class StudyPlot(Chart):
         self.refresh()
 
     def _describe(self) -> str:
-        said = [
+        curves = [
             f"{title}: "
             + ", ".join(f"{self._metric.text(y)} from {x:g}" for x, y in points)
             for title, points in self._curves.items()
         ]
-        what = f"{self._metric.title}, by {self._over}"
-        return f"{what}. {'; '.join(said) or 'No results yet'}."
+        title = f"{self._metric.title}, by {self._x_name}"
+        return f"{title}. {'; '.join(curves) or 'No results yet'}."
 
     def _span(self) -> tuple[float, float]:
         values = [y for points in self._curves.values() for _, y in points]
@@ -166,7 +166,7 @@ class StudyPlot(Chart):
         if self._tolerance is not None:
             values += [-self._tolerance, self._tolerance]
         low, high = min(values), max(values)
-        room = _ROOM * (high - low) or max(abs(high), 1.0) * _ROOM
+        room = _MARGIN * (high - low) or max(abs(high), 1.0) * _MARGIN
         return low - room, high + room
 
     def _is_empty(self) -> bool:
@@ -174,7 +174,7 @@ class StudyPlot(Chart):
 
     def refresh(self) -> None:
         unit = f" ({self._metric.unit})" if self._metric.unit else ""
-        over = "" if self._over == "projections" else f", by {self._over}"
+        over = "" if self._x_name == "projections" else f", by {self._x_name}"
         self._title.setText(f"{self._metric.title}{unit}{over}")
         self._title.setVisible(bool(self._curves))
         self._legend.set_keys([(self.pen(title), title) for title in self._curves])
@@ -187,7 +187,7 @@ class StudyPlot(Chart):
     def _draw(self) -> None:
         counts = self._counts()
         first, last = counts[0], counts[-1]
-        room = _DOT_ROOM * (last - first) or 1.0
+        room = _POINT_MARGIN * (last - first) or 1.0
         self.plot.setRange(
             xRange=(first - room, last + room), yRange=self._span(), padding=0
         )
@@ -200,7 +200,7 @@ class StudyPlot(Chart):
                 pen=pen,
                 antialias=True,
                 symbol="o",
-                symbolSize=_DOT,
+                symbolSize=_POINT_SIZE,
                 symbolPen=None,
                 symbolBrush=QColor(pen.color()),
                 name=title,
@@ -218,7 +218,7 @@ class StudyPlot(Chart):
             self.plot.addItem(line)
 
     def _label_axes(self) -> None:
-        self._set_margins(0, 2, _RIGHT)
+        self._set_margins(0, 2, _RIGHT_MARGIN)
         ticks = linear_ticks(*self._span(), 3)
         self._label_left([(tick, tick_text(tick)) for tick in ticks])
         labels = [(count, f"{count:g}") for count in self._counts()]

@@ -17,7 +17,7 @@ from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.io.lazy import LazyArray, MappedSource
 from napari_geosr.jobs import local
 from napari_geosr.jobs.data import (
-    is_its_file,
+    equals_file,
     new_folder,
     removed_on_failure,
     write_into_job,
@@ -74,25 +74,25 @@ def start_steps(
     if before is not None:
         folder = JobFolder(before)
         job = _job(plan, before / _DATA, should_stop, may_write=False)
-        if job is not None and job.goes_on_with(_job_of(folder)):
+        if job is not None and job.can_reuse_cells(_read_job(folder)):
             job.check()
-            _go_on(folder, job)
+            _resume_study(folder, job)
             return folder.path
     with removed_on_failure(new_folder(parent, plan.opened.scan.name)) as path:
         job = _job(plan, path / _DATA, should_stop)
         assert job is not None
         job.check()
-        made = JobFolder.create(
+        job_folder = JobFolder.create(
             path,
             job.to_values(),
             name=f"study of {plan.opened.scan.name}",
-            is_mine=True,
+            allow_existing=True,
         )
-    local.start(made)
-    return made.path
+    local.start(job_folder)
+    return job_folder.path
 
 
-def _go_on(folder: JobFolder, job: StudyJob) -> None:
+def _resume_study(folder: JobFolder, job: StudyJob) -> None:
     """Resume an earlier study with other projection counts or algorithms."""
     with folder.hold():
         folder.replace_values(job.to_values())
@@ -101,7 +101,7 @@ def _go_on(folder: JobFolder, job: StudyJob) -> None:
     local.start(folder)
 
 
-def _job_of(folder: JobFolder) -> StudyJob:
+def _read_job(folder: JobFolder) -> StudyJob:
     values = folder.values()
     values.pop("operation", None)
     return StudyJob.from_values(values)
@@ -116,26 +116,26 @@ def _job(
     for role, volume in (("reference", plan.reference), ("mask", plan.mask)):
         if volume is None:
             continue
-        file = _file_of(volume, data / f"{role}.ome.zarr", should_stop, may_write)
+        file = _store_volume(volume, data / f"{role}.ome.zarr", should_stop, may_write)
         if file is None:
             return None
         files[role] = file
-    given = StudyInput.create(
+    study_input = StudyInput.create(
         projections=path.resolve(),
         reading=ProjectionsInput.create(**opened.reading),
         **files,
     )
-    return StudyJob(data=given, settings=plan.config)
+    return StudyJob(data=study_input, settings=plan.config)
 
 
-def _file_of(
+def _store_volume(
     volume: Volume, path: Path, should_stop: ShouldStop, may_write: bool
 ) -> Path | None:
     """The file that holds a layer's volume: its own, or one written here."""
-    if volume.source is not None and is_its_file(volume, should_stop):
+    if volume.source is not None and equals_file(volume, should_stop):
         return volume.source.resolve()
     volume = _writable(volume)
-    if is_its_file(volume.replace(source=path), should_stop):
+    if equals_file(volume.replace(source=path), should_stop):
         return path
     if not may_write:
         return None
@@ -143,7 +143,7 @@ def _file_of(
 
 
 def _writable(volume: Volume) -> Volume:
-    """Convert a Boolean mask or 64-bit labels to zeros and ones."""
+    """Convert a Boolean mask or 64-bit labels to integers that files can store."""
     wide = volume.dtype.kind in "iu" and volume.dtype.itemsize > 4
     if volume.dtype.kind != "b" and not wide:
         return volume.replace(metadata={})
@@ -155,7 +155,7 @@ def _writable(volume: Volume) -> Volume:
     return volume.replace(data=data, metadata={})
 
 
-def find_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
+def find_job_steps(path: Path) -> Generator[Step, None, JobStatus | None]:
     """Find the newest study of the scan in a file: see `latest_job_steps`."""
     return latest_job_steps(path, lambda job: job.operation == OPERATION, _scan_studied)
 

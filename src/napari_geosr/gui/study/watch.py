@@ -26,7 +26,7 @@ class StudyWatch:
 
     def __init__(self, path: Path) -> None:
         self._watch = JobWatch(path)
-        self._found: dict[tuple[ScanSubset, str], AnyDict] = {}
+        self._rows_by_cell: dict[tuple[ScanSubset, str], AnyDict] = {}
         self.config = StudyConfig()
         self.rows: list[AnyDict] = []
         self._store = StudyStore(self.path / RESULT)
@@ -55,15 +55,16 @@ class StudyWatch:
     @property
     def is_asked_to_stop(self) -> bool:
         """Whether a pause is requested but not yet in effect."""
-        return self._watch.wish != ""
+        return self._watch.pending_request != ""
 
     @property
     def n_cells(self) -> int:
         """Number of cells; until one is done, the number in the settings."""
-        asked = len(all_subsets(self.config)) * len(self.config.algorithms)
-        # The whole scan is not a cell; the job's total may be of a smaller study.
-        said = self.status.total
-        return said if asked - len(self.config.algorithms) <= said <= asked else asked
+        n_algorithms = len(self.config.algorithms)
+        n = len(all_subsets(self.config)) * n_algorithms
+        # The whole scan is not a cell; the job's total may be that of a smaller study.
+        total = self.status.total
+        return total if n - n_algorithms <= total <= n else n
 
     @property
     def report(self) -> Path | None:
@@ -74,7 +75,7 @@ class StudyWatch:
 
     def pause(self) -> None:
         """Ask the job to stop after the current block."""
-        self._watch.ask("pause")
+        self._watch.request("pause")
 
     def read(self) -> None:
         """Read new events and results.
@@ -89,24 +90,29 @@ class StudyWatch:
         settings = self._watch.folder.values().get("settings")
         self.config = StudyConfig.from_mapping(settings or {})
         cells = [
-            (taken, name)
-            for taken in all_subsets(self.config)
+            (subset, name)
+            for subset in all_subsets(self.config)
             for name in self.config.algorithms
         ]
         for cell in cells:
-            if cell not in self._found and (row := self._store.row(*cell)) is not None:
-                self._found[cell] = row
-        self.rows = [self._found[cell] for cell in cells if cell in self._found]
+            if (
+                cell not in self._rows_by_cell
+                and (row := self._store.row(*cell)) is not None
+            ):
+                self._rows_by_cell[cell] = row
+        self.rows = [
+            self._rows_by_cell[cell] for cell in cells if cell in self._rows_by_cell
+        ]
 
     def conclusion(self) -> str:
-        """What each algorithm needs for the right porosity."""
+        """Describe the smallest scan that gives each algorithm the right porosity."""
         try:
             values = read_json(self._store.files["json"])
             # Studies of earlier releases used only the full exposure.
             shorter = min(self.config.exposure) < 1 and "least" in values
-            least = {
-                name: None if found is None else _taken(found)
-                for name, found in values["least" if shorter else "fewest"].items()
+            smallest = {
+                name: None if value is None else _as_subset(value)
+                for name, value in values["least" if shorter else "fewest"].items()
             }
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise GeoSRError(
@@ -114,15 +120,15 @@ class StudyWatch:
                 "study again: finished reconstructions are kept."
             ) from error
         titles = {row["algorithm"]: row["title"] for row in self.rows}
-        found = [
-            f"{titles.get(name, name)} {taken.short}"
-            for name, taken in least.items()
-            if taken is not None
+        texts = [
+            f"{titles.get(name, name)} {subset.short}"
+            for name, subset in smallest.items()
+            if subset is not None
         ]
-        words = ", ".join(found) if found else "none of these numbers"
-        what = "Least light" if shorter else "Fewest projections"
-        return f"{what} with the correct porosity: {words}."
+        text = ", ".join(texts) if texts else "none of these numbers"
+        quantity = "Least light" if shorter else "Fewest projections"
+        return f"{quantity} with the correct porosity: {text}."
 
 
-def _taken(found: AnyDict | int) -> ScanSubset:
-    return ScanSubset(found) if isinstance(found, int) else ScanSubset.of(found)
+def _as_subset(value: AnyDict | int) -> ScanSubset:
+    return ScanSubset(value) if isinstance(value, int) else ScanSubset.of(value)

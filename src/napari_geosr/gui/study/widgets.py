@@ -176,13 +176,13 @@ class StudyWidgets(QWidget):
             column.addWidget(Section(title, form, tool_tip=tip, shortcut=keys))
         column.addWidget(self.folder)
         column.addWidget(self.open_report)
-        actions, looks = QHBoxLayout(), QHBoxLayout()
+        actions, views = QHBoxLayout(), QHBoxLayout()
         for action in (self.start_button, self.pause_button, self.resume_button):
             actions.addWidget(action, 1)
-        for look in (self.jobs_button, self.report_button):
-            looks.addWidget(look, 1)
+        for view in (self.jobs_button, self.report_button):
+            views.addWidget(view, 1)
         column.addLayout(actions)
-        column.addLayout(looks)
+        column.addLayout(views)
         for widget in (self.progress, self.stage, self.result):
             column.addWidget(widget)
 
@@ -207,9 +207,9 @@ class StudyResult(QWidget):
         self._rows: list[AnyMapping] = []
         self._tolerance = 0.0
         self._over_exposure = False
-        self.which = combo("Curves", "Quantity shown in the plot.")
+        self.metric_combo = combo("Curves", "Quantity shown in the plot.")
         for name, metric in METRICS.items():
-            self.which.addItem(metric.title, name)
+            self.metric_combo.addItem(metric.title, name)
         self.plot = StudyPlot()
         self.table = QTreeWidget()
         self.table.setHeaderLabels([title for title, _ in _COLUMNS])
@@ -228,13 +228,13 @@ class StudyResult(QWidget):
         self.table.setMinimumHeight(110)
         self.table.setMaximumHeight(190)
         choice = form_layout()
-        add_row(choice, "Curves", self.which)
+        add_row(choice, "Curves", self.metric_combo)
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
         column.addLayout(choice)
         column.addWidget(self.plot)
         column.addWidget(self.table)
-        self.which.currentIndexChanged.connect(self._draw)
+        self.metric_combo.currentIndexChanged.connect(self._draw)
 
     def set_rows(
         self,
@@ -251,10 +251,10 @@ class StudyResult(QWidget):
         over_exposure : bool
             Draw over the exposure, if there is a single projection count.
         """
-        given = list(rows), tolerance, over_exposure
-        if given == (self._rows, self._tolerance, self._over_exposure):
+        values = list(rows), tolerance, over_exposure
+        if values == (self._rows, self._tolerance, self._over_exposure):
             return  # keep the selection
-        self._rows, self._tolerance, self._over_exposure = given
+        self._rows, self._tolerance, self._over_exposure = values
         self.table.clear()
         for row in self._rows:
             item = QTreeWidgetItem(_texts(row))
@@ -266,7 +266,7 @@ class StudyResult(QWidget):
         self._draw()
 
     def _draw(self, _index: int = 0) -> None:
-        name = str(self.which.currentData())
+        name = str(self.metric_combo.currentData())
         tolerance = 100 * self._tolerance if name == "porosity_error" else None
         self.plot.set_rows(self._rows, name, tolerance, self._over_exposure)
 

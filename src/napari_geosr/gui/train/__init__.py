@@ -19,10 +19,11 @@ from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.places import JOBS
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import add_row
-from napari_geosr.gui.kit.words import estimate_text
+from napari_geosr.gui.kit.words import format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.gui.layers.data_row import DataRow, missing, suggest
+from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest
 from napari_geosr.gui.layers.position import plane_on_screen
 from napari_geosr.gui.train import scenarios
 from napari_geosr.gui.train.data_check import SETTINGS, DataCheck, DataQuestion
@@ -70,9 +71,10 @@ class TrainDock(TrainWidgets):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         self._scenarios = scenarios.training_scenarios()
         super().__init__(napari_viewer, [scenario.text for scenario in self._scenarios])
+        self._progress = OperationProgress(self.bar.state.setText)
         self._rows: dict[str, DataRow] = {}
-        self._used: list[weakref.ref[Any]] = []
-        self._gone = ""
+        self._used_layers: list[weakref.ref[Any]] = []
+        self._removed_layer = ""
         self._revision = 0
         self._taken: set[str] = set()
         self._naming: BackgroundTask | None = None
@@ -103,8 +105,8 @@ class TrainDock(TrainWidgets):
         self.advanced.button.toggled.connect(self.settings.list_models)
         self.settings.changed.connect(self._on_settings)
         self.settings.failed.connect(self.message.show_error)
-        self._doubts = DataCheck(self._data_question, self)
-        self._doubts.changed.connect(self._show_doubts)
+        self._data_check = DataCheck(self._data_question, self)
+        self._data_check.changed.connect(self._show_warnings)
         self._suggesting = QTimer(self)
         self._suggesting.setSingleShot(True)
         self._suggesting.timeout.connect(self._suggest)
@@ -183,7 +185,7 @@ class TrainDock(TrainWidgets):
             "read",
             lambda _stop: tune_steps(bundle, values.get("method")),
             partial(self._on_tuning, values),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_error,
         )
 
@@ -205,30 +207,30 @@ class TrainDock(TrainWidgets):
 
     def _on_removed(self, event: QEvent) -> None:
         # The rows may have released it already.
-        if any(ref() is event.value for ref in self._used):
-            self._gone = event.value.name
+        if any(ref() is event.value for ref in self._used_layers):
+            self._removed_layer = event.value.name
         self._on_layers()
 
     def _suggest(self) -> None:
         suggest(list(self._rows.values()), self._viewer)
         self._show_missing()
 
-    def _show_doubts(self) -> None:
-        """Show doubts in a separate row, as they are independent of errors."""
-        if self._doubts.text:
-            self.doubts_message.show_message(self._doubts.text, "warning")
+    def _show_warnings(self) -> None:
+        """Show data warnings in a separate row, as they are independent of errors."""
+        if self._data_check.text:
+            self.warnings_message.show_message(self._data_check.text, "warning")
         else:
-            self.doubts_message.clear()
+            self.warnings_message.clear()
 
     def _show_missing(self) -> None:
         """Show what has to be chosen again after a layer was removed."""
-        names = missing(list(self._rows.values()))
-        if not (self._gone and names):
-            self._gone = ""
+        names = names_of_empty_rows(list(self._rows.values()))
+        if not (self._removed_layer and names):
+            self._removed_layer = ""
             self.data_message.clear()
             return
         self.data_message.show_message(
-            f"{self._gone!r} was removed: choose another layer or a file as "
+            f"{self._removed_layer!r} was removed: choose another layer or a file as "
             f"{' and '.join(names).lower()}.",
             "warning",
         )
@@ -237,14 +239,16 @@ class TrainDock(TrainWidgets):
         """Clear the estimate and errors, which are outdated once settings change."""
         self._revision += 1
         chosen = [row.layer() for row in self._rows.values()]
-        self._used = [weakref.ref(layer) for layer in chosen if layer is not None]
-        # What is being timed is looked at when it is there.
+        self._used_layers = [
+            weakref.ref(layer) for layer in chosen if layer is not None
+        ]
+        # A running estimate is checked for changes when it finishes.
         if self.estimate.text() not in (NO_ESTIMATE, _TIMING):
             self.estimate.setText(_OUTDATED)
         self.settings_message.clear()
         self.settings.clear_faults()
         self._show_missing()
-        self._doubts.look_soon()
+        self._data_check.check_soon()
         self._propose_name()
 
     def _data_question(self) -> DataQuestion | None:
@@ -255,8 +259,8 @@ class TrainDock(TrainWidgets):
         values = self.settings.values()
         try:
             # Other settings may be invalid, but the check does not depend on them.
-            kept = {name: values[name] for name in SETTINGS if name in values}
-            training = config_class(method).create(**kept)
+            relevant = {name: values[name] for name in SETTINGS if name in values}
+            training = config_class(method).create(**relevant)
             return DataQuestion(method, training, row.parts(), row.identity())
         except GeoSRError:
             return None  # Start reports errors
@@ -264,7 +268,7 @@ class TrainDock(TrainWidgets):
     def _list_names(self) -> None:
         """List, in a worker, the names already used by models and trainings."""
         self._naming = BackgroundTask(
-            lambda _stop: _names_steps(), owner=self, on_result=self._on_names
+            lambda _stop: _taken_names_steps(), owner=self, on_result=self._on_names
         )
 
     def _on_names(self, names: set[str]) -> None:
@@ -296,7 +300,7 @@ class TrainDock(TrainWidgets):
         try:
             config_class(method).create(**settings)
         except ConfigError as error:
-            self._complain(error)
+            self._show_at_field(error)
             raise
         try:
             data = {role: row.parts() for role, row in self._rows.items()}
@@ -306,7 +310,7 @@ class TrainDock(TrainWidgets):
                 raise ConfigError(f"Choose two different layers as {names}.")
             plan = TrainingPlan(method, settings, data)
         except GeoSRError as error:
-            self._complain(error)
+            self._show_at_field(error)
             raise
         return plan
 
@@ -318,7 +322,7 @@ class TrainDock(TrainWidgets):
         axis = layer.ndim - 3
         return plane_on_screen(self._viewer, layer, axis, layer.data.shape[axis])
 
-    def _complain(self, error: Exception) -> None:
+    def _show_at_field(self, error: Exception) -> None:
         """Show an error next to the field that it concerns."""
         if isinstance(error, FileError | VolumeError):
             self.data_message.show_error(error)
@@ -330,10 +334,10 @@ class TrainDock(TrainWidgets):
             if isinstance(cause, ValidationError)
             else set(getattr(error, "fields", ()))
         )
-        about_data = not fields and any(
+        concerns_data = not fields and any(
             word in text for word in ("source", "target", "a layer", "different layers")
         )
-        if about_data:
+        if concerns_data:
             self.data_message.show_error(error)
             return
         self.settings_message.show_error(error)
@@ -353,7 +357,7 @@ class TrainDock(TrainWidgets):
             "estimate",
             lambda stop: time_steps(plan, folder, should_stop=stop),
             partial(self._on_estimated, revision),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_not_estimated,
         )
 
@@ -366,7 +370,7 @@ class TrainDock(TrainWidgets):
             "start",
             lambda stop: start_steps(plan, folder, name, should_stop=stop),
             partial(self._on_started, plan, self.settings.is_named),
-            on_step=self._on_step,
+            on_step=self._progress.show_step,
             on_error=self._on_not_started,
         )
 
@@ -382,8 +386,8 @@ class TrainDock(TrainWidgets):
         use = self._scenarios[self.have.currentIndex()].use
         choices = TrainChoices(method=plan.method, use=use, folder=self.folder.path)
         self.remember(choices)
-        kept = {k: v for k, v in plan.settings.items() if k != "name" or named}
-        self.settings.keep(kept)
+        settings = {k: v for k, v in plan.settings.items() if k != "name" or named}
+        self.settings.keep(settings)
 
     def _checked_plan(self) -> TrainingPlan | None:
         self.message.clear()
@@ -408,16 +412,12 @@ class TrainDock(TrainWidgets):
         if not self.activity.busy:
             self.bar.show_job(text, done, total)
 
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.bar.state.setText(f"{step.message}…")
-
     def _on_estimated(self, revision: int, estimate: TrainingEstimate) -> None:
         self.message.clear()
         if revision != self._revision:
             self.estimate.setText(_OUTDATED)
             return
-        self.estimate.setText(estimate_text(estimate))
+        self.estimate.setText(format_estimate(estimate))
 
     def _on_not_estimated(self, error: Exception) -> None:
         self.estimate.setText(NO_ESTIMATE)
@@ -430,7 +430,7 @@ class TrainDock(TrainWidgets):
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, ConfigError | FileError | VolumeError):
-            self._complain(error)
+            self._show_at_field(error)
         else:
             self.message.show_error(error)
 
@@ -456,6 +456,6 @@ class TrainDock(TrainWidgets):
             self.bar.show_job(*self.view.line)
 
 
-def _names_steps() -> Generator[Step, None, set[str]]:
+def _taken_names_steps() -> Generator[Step, None, set[str]]:
     yield from ()
     return taken_names()

@@ -12,11 +12,11 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.worker import BackgroundTask
-from napari_geosr.operations.inputs import open_to_learn
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.operations.inputs import open_for_training
 from napari_geosr.operations.train import TrainingConfig
-from napari_geosr.operations.train.checks import smaller_patches
-from napari_geosr.operations.train.noise import doubts_about_noise
+from napari_geosr.operations.train.checks import smaller_patch_warnings
+from napari_geosr.operations.train.noise import noise_warnings
 
 #: Milliseconds without a change before the scans are checked.
 _PAUSE = 400
@@ -52,7 +52,7 @@ class DataCheck(QObject):
 
     Parameters
     ----------
-    ask : callable
+    get_question : callable
         Returns the current choice; None if it is empty or invalid.
 
     Signals
@@ -63,59 +63,59 @@ class DataCheck(QObject):
 
     changed = Signal()
 
-    def __init__(self, ask: Callable[[], DataQuestion | None], parent: QObject) -> None:
+    def __init__(
+        self, get_question: Callable[[], DataQuestion | None], parent: QObject
+    ) -> None:
         super().__init__(parent)
-        self._ask = ask
+        self._get_question = get_question
         self._answers: dict[Any, str] = {}
-        self._task: BackgroundTask | None = None
-        self._about: Any = None
+        self._activity = Activity(self)
+        self._activity.idle.connect(self._check)
+        self._current_scans: Any = None
         self.text = ""
         self._timer = QTimer(self)
         self._timer.setSingleShot(True)
         self._timer.setInterval(_PAUSE)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._check)
 
-    def look_soon(self) -> None:
+    def check_soon(self) -> None:
         """Check the choice once nothing has changed for a while."""
         self._timer.start()
 
-    def _look(self) -> None:
-        question = self._ask()
+    def _check(self) -> None:
+        question = self._get_question()
         about = None if question is None else (question.method, question.identity)
         known = question is not None and question.key in self._answers
-        if known or about != self._about:  # otherwise keep it until more is known
-            self._say(self._answers[question.key] if question and known else "")
-        self._about = about
-        if question is None or question.key in self._answers or self._task is not None:
+        if (
+            known or about != self._current_scans
+        ):  # otherwise keep it until more is known
+            self._set_text(self._answers[question.key] if question and known else "")
+        self._current_scans = about
+        if question is None or question.key in self._answers or self._activity.busy:
             return
-        self._task = BackgroundTask(
-            lambda _stop: _look_steps(question),
-            owner=self,
-            on_result=lambda said: self._answers.update({question.key: said}),
+        self._activity.start(
+            "check",
+            lambda _stop: _check_steps(question),
+            lambda said: self._answers.update({question.key: said}),
             on_error=lambda _error: self._answers.update({question.key: ""}),
-            on_finished=self._on_finished,
         )
 
-    def _on_finished(self) -> None:
-        self._task = None
-        self._look()
-
-    def _say(self, text: str) -> None:
+    def _set_text(self, text: str) -> None:
         if text != self.text:
             self.text = text
             self.changed.emit()
 
 
-def _look_steps(question: DataQuestion) -> Generator[Step, None, str]:
+def _check_steps(question: DataQuestion) -> Generator[Step, None, str]:
     yield from ()
     try:
         flat = question.training.dimensions == "2D"
         volumes = [
-            open_to_learn(part, flat=flat) if isinstance(part, Path) else part
+            open_for_training(part, flat=flat) if isinstance(part, Path) else part
             for part in question.parts
         ]
         method, training = question.method, question.training
-        said = doubts_about_noise(method, training, volumes)
-        return " ".join([*said, *smaller_patches(training, volumes)])
+        warnings = noise_warnings(method, training, volumes)
+        return " ".join([*warnings, *smaller_patch_warnings(training, volumes)])
     except GeoSRError:
-        return ""  # Start reports what is wrong with them
+        return ""  # Start reports the error

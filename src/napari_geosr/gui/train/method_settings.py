@@ -20,11 +20,11 @@ from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train import config_class, networks
-from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
-from napari_geosr.operations.train.name import without_no_name
+from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
+from napari_geosr.operations.train.name import without_default_name
 
 #: Settings that describe what is trained, not how.
-_OWN = frozenset({"name", "from_model", "labels"})
+_TRAINING_SPECIFIC = frozenset({"name", "from_model", "labels"})
 
 
 class MethodMemory:
@@ -55,13 +55,13 @@ class MethodMemory:
             Initial values if the method was not shown before.
         """
         values = dict(self._values.get(key, start))
-        own = self._by_hand.get(key, set()) | _OWN
+        not_carried = self._by_hand.get(key, set()) | _TRAINING_SPECIFIC
         if values.get("network") != self._network:
-            own |= OF_THE_NETWORK
+            not_carried |= NETWORK_FIELDS
         for name, value in self._carried.items():
             if (
                 name in values
-                and name not in own
+                and name not in not_carried
                 and _is_valid(kind, values, name, value)
             ):
                 values[name] = value
@@ -80,7 +80,7 @@ class MethodMemory:
         self._values[self._shown] = dict(values)
         self._by_hand.setdefault(self._shown, set()).update(changed)
         self._carried |= {name: values[name] for name in changed}
-        if changed & OF_THE_NETWORK:
+        if changed & NETWORK_FIELDS:
             self._network = values.get("network")
 
 
@@ -94,7 +94,7 @@ def _is_valid(kind: type[Config], values: AnyMapping, name: str, value: object) 
 
 _FROM = "from_model"
 #: Settings specific to one training, which are not remembered.
-_NOT_KEPT = frozenset({_FROM, "preview_slice"})
+_NOT_REMEMBERED = frozenset({_FROM, "preview_slice"})
 #: Name suffix of a training that fine-tunes a model.
 TUNED = "-tuned"
 #: Fields that the dock shows above *Advanced*.
@@ -207,7 +207,7 @@ class MethodSettings(QWidget):
             kept = {}
             self.failed.emit(error)
         self._defaults = start
-        shown = start | _lasting(kept)
+        shown = start | _remembered_settings(kept)
         shown.pop("preview_slice")  # use the slice on screen
         self.set_values(self._memory.enter(key, kind, shown))
         self._memory.begin(self._entered())
@@ -224,7 +224,7 @@ class MethodSettings(QWidget):
     @property
     def is_named(self) -> bool:
         """Whether the user gave the model a name other than the proposed one."""
-        return bool(self._own_name())
+        return bool(self._user_name())
 
     def propose(self, name: str) -> None:
         """Propose `name` for the model unless the user has named it."""
@@ -238,10 +238,10 @@ class MethodSettings(QWidget):
 
     def _entered(self) -> AnyDict:
         """The user's settings; a proposed name counts as empty."""
-        above = {"name": self._own_name(), "steps": self._steps.value()}
+        above = {"name": self._user_name(), "steps": self._steps.value()}
         return dict(self.form.values()) | above
 
-    def _own_name(self) -> str:
+    def _user_name(self) -> str:
         name = str(self._name.text()).strip()
         return "" if name == self._proposed else name
 
@@ -266,13 +266,13 @@ class MethodSettings(QWidget):
         GeoSRError
             If they cannot be written.
         """
-        kept = config_class(self.method).create(**_lasting(values))
+        kept = config_class(self.method).create(**_remembered_settings(values))
         remember(f"train_{self._key}", kept)
 
-    def list_models(self, wanted: bool = True) -> None:
+    def list_models(self, is_open: bool = True) -> None:
         """Suggest the models of the zoo as initial models; reading cards is slow."""
         combo: Any = None if self.form is None else self.form.editor(_FROM)
-        if not wanted or combo is None or combo.count() > 1:
+        if not is_open or combo is None or combo.count() > 1:
             return
         text = combo.currentText()
         combo.blockSignals(True)
@@ -348,8 +348,8 @@ class MethodSettings(QWidget):
             on_finished=self._on_read,
         )
 
-    def _on_network(self, found: AnyMapping) -> None:
-        self.set_values({k: v for k, v in found.items() if k != _FROM})
+    def _on_network(self, settings: AnyMapping) -> None:
+        self.set_values({k: v for k, v in settings.items() if k != _FROM})
 
     def _on_read(self) -> None:
         self._reading = None
@@ -365,8 +365,8 @@ def tune_steps(model: str | Path, method: str | None) -> Generator[Step, None, A
     return fine_tune_settings(model, method)
 
 
-def _lasting(values: AnyMapping) -> AnyDict:
+def _remembered_settings(values: AnyMapping) -> AnyDict:
     """Settings that also apply to later trainings."""
     is_tuned = str(values.get("name", "")).endswith(TUNED)
-    left_out = _NOT_KEPT | {"name"} if is_tuned else _NOT_KEPT
-    return {k: v for k, v in without_no_name(values).items() if k not in left_out}
+    omitted = _NOT_REMEMBERED | {"name"} if is_tuned else _NOT_REMEMBERED
+    return {k: v for k, v in without_default_name(values).items() if k not in omitted}

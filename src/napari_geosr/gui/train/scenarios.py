@@ -98,23 +98,23 @@ def training_scenarios() -> tuple[TrainingScenario, ...]:
     Other methods, such as those of other packages, come last as their own answers.
     """
     known = needs()
-    found = []
+    scenarios = []
     for scenario in _SCENARIOS:
         methods = tuple(m for m in scenario.methods if m in known)
         if methods:
-            found.append(replace(scenario, methods=methods))
+            scenarios.append(replace(scenario, methods=methods))
     named = {m for scenario in _SCENARIOS for m in scenario.methods}
     for method in sorted(known.keys() - named):
         text = known[method][:1].upper() + known[method][1:]
         names = tuple(role.capitalize() for role in roles(method))
-        found.append(TrainingScenario(text, (method,), names, several=True))
-    return tuple(found)
+        scenarios.append(TrainingScenario(text, (method,), names, several=True))
+    return tuple(scenarios)
 
 
-def find(found: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
+def find(scenarios: tuple[TrainingScenario, ...], method: str, use: str = "") -> int:
     """Return the index of the answer for `method`, and for `use` if given.
 
     0 if there is none.
     """
-    fitting = [i for i, q in enumerate(found) if method in q.methods]
-    return next((i for i in fitting if found[i].use == use), (fitting or [0])[0])
+    fitting = [i for i, q in enumerate(scenarios) if method in q.methods]
+    return next((i for i in fitting if scenarios[i].use == use), (fitting or [0])[0])

@@ -65,7 +65,7 @@ class TrainWidgets(Dock):
         )
         self.need = text_label("What the method needs", "What the method needs.")
         self.data_message = MessageRow(shortcut="Alt+Shift+K")
-        self.doubts_message = MessageRow(shortcut="")
+        self.warnings_message = MessageRow(shortcut="")
         self.name = QLineEdit()
         self.name.setAccessibleName("Model name")
         self.name.setToolTip(
@@ -134,7 +134,7 @@ class TrainWidgets(Dock):
         column.addWidget(self.need)
         column.addLayout(self._data)
         column.addWidget(self.data_message)
-        column.addWidget(self.doubts_message)
+        column.addWidget(self.warnings_message)
         column.addLayout(naming)
         column.addWidget(self.settings_message)
         column.addWidget(self.estimate)
@@ -150,7 +150,7 @@ class TrainWidgets(Dock):
         self._scroll = scrolling(inner)
         fill_dock(self, self._scroll, self.message, self.bar)
         self.view.setVisible(False)
-        self._wanted: QWidget = self.view.plot
+        self._scroll_target: QWidget = self.view.plot
         self._attempts = 0
         self._showing = QTimer(self)
         self._showing.setSingleShot(True)
@@ -163,12 +163,12 @@ class TrainWidgets(Dock):
 
     def show_part(self, part: QWidget) -> None:
         """Scroll to a part of the dock after layout."""
-        self._wanted, self._attempts = part, 0
+        self._scroll_target, self._attempts = part, 0
         self._showing.start(0)
 
     def _scroll_to_part(self) -> None:
-        self._scroll.ensureWidgetVisible(self._wanted, 0, _MARGIN)
+        self._scroll.ensureWidgetVisible(self._scroll_target, 0, _MARGIN)
         self._attempts += 1
         # A section that has just been opened gets its height in a later turn.
-        if self._wanted.visibleRegion().isEmpty() and self._attempts < _ATTEMPTS:
+        if self._scroll_target.visibleRegion().isEmpty() and self._attempts < _ATTEMPTS:
             self._showing.start(_RETRY)

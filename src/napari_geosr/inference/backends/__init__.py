@@ -41,10 +41,10 @@ OPENVINO: Setting = "openvino"
 FIXED_BYTES = 64 * 10**6
 #: Shortest remaining run, in seconds, for which `auto` converts: converting and
 #: checking takes a few seconds.
-WORTHWHILE_SECONDS = 60.0
+MIN_REMAINING_SECONDS = 60.0
 #: Smallest speed-up for which `auto` switches; larger than the scatter of short
 #: timings.
-WORTHWHILE_SPEED = 1.05
+MIN_SPEED_UP = 1.05
 
 
 def installed() -> bool:
@@ -101,17 +101,17 @@ class FirstTile:
         The forward pass that computed it.
     again : callable
         Computes the same tile with another forward pass.
-    n_left : int
+    n_remaining : int
         Number of remaining tiles of about this size.
-    room : float
+    free_bytes : float
         Unused part of the memory budget, in bytes.
     """
 
     ours: Array
     torch: TimedForward
     again: Callable[[Forward], Array]
-    n_left: int
-    room: float
+    n_remaining: int
+    free_bytes: float
 
 
 class Choice:
@@ -143,7 +143,7 @@ class Choice:
         self._converted: ConvertedNetwork | None = None
         self._facts: AnyDict = {}
         if setting == TORCH:
-            self._take_torch()
+            self._use_torch()
 
     @property
     def fixed_bytes(self) -> int:
@@ -160,7 +160,7 @@ class Choice:
         if self._converted is not None:
             self._converted.release()
 
-    def settle(
+    def choose(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> tuple[Array, str]:
         """Choose; return the tile's values and a message for the user (or ``""``).
@@ -174,12 +174,12 @@ class Choice:
         check_available(self.setting, device)
         if self.setting == AUTO:
             # No message: openvino does not apply here.
-            reason = self._not_meant(network, device, tile)
+            reason = self._reason_against(network, device, tile)
             if reason is not None:
-                self._take_torch(reason)
+                self._use_torch(reason)
                 return tile.ours, ""
         try:
-            return self._tried(network, tile)
+            return self._try_openvino(network, tile)
         except NotConvertible as error:
             if self.setting == OPENVINO:
                 raise ConfigError(
@@ -187,10 +187,10 @@ class Choice:
                     f"{type(network).__name__}: {error}. Choose --backend torch."
                 ) from error
             reason = str(error)
-        self._take_torch(reason)
+        self._use_torch(reason)
         return tile.ours, f"Computed with torch instead of openvino: {reason}."
 
-    def _not_meant(
+    def _reason_against(
         self, network: nn.Module, device: str, tile: FirstTile
     ) -> str | None:
         """Reason why `auto` does not try the backend; ``""`` to report none."""
@@ -200,52 +200,52 @@ class Choice:
             return f"openvino does not run on {device}"
         if next(network.parameters(), None) is None:
             return "a filter without weights"
-        if tile.torch.total * tile.n_left * self.n_runs < WORTHWHILE_SECONDS:
+        if tile.torch.total * tile.n_remaining * self.n_runs < MIN_REMAINING_SECONDS:
             return "the run is too short for a conversion"
         return None
 
-    def _tried(self, network: nn.Module, tile: FirstTile) -> tuple[Array, str]:
-        if self.setting == AUTO and tile.room < FIXED_BYTES:
+    def _try_openvino(self, network: nn.Module, tile: FirstTile) -> tuple[Array, str]:
+        if self.setting == AUTO and tile.free_bytes < FIXED_BYTES:
             raise NotConvertible("the memory budget is too small for it")
         converted = _converted(network, self.threads)
         forward = TimedForward(converted)
         try:
-            theirs = tile.again(forward)
+            openvino_values = tile.again(forward)
             if forward.n_calls == 1:  # the first call for a new shape compiles kernels
-                theirs = tile.again(forward)
+                openvino_values = tile.again(forward)
         except Cancelled:
             raise
         except GeoSRError as error:
             raise NotConvertible(str(error).rstrip(".")) from error
-        largest, rms = differences(theirs, tile.ours)
+        largest, rms = differences(openvino_values, tile.ours)
         facts = {
             "largest_difference": largest,
             "rms_difference": rms,
             "speed": tile.torch.best / forward.best,
         }
         if not agree(largest, rms):
-            found = (
+            disagreement = (
                 f"it differs from torch by up to {largest:.2g} standard deviations "
                 f"(rms {rms:.2g}) on the first tile"
             )
             if self.setting == OPENVINO:
                 raise EngineError(
                     f"The backend openvino cannot be used for "
-                    f"{type(network).__name__}: {found}. Choose --backend torch."
+                    f"{type(network).__name__}: {disagreement}. Choose --backend torch."
                 )
-            raise NotConvertible(found)
+            raise NotConvertible(disagreement)
         gain = facts["speed"]
-        if self.setting == AUTO and gain < WORTHWHILE_SPEED:
+        if self.setting == AUTO and gain < MIN_SPEED_UP:
             raise NotConvertible(f"it is not faster here ({gain:.2g} × as fast)")
         self.name, self.forward, self._converted = OPENVINO, converted, converted
         self._facts = {"version": openvino_version(), **facts}
-        return theirs, (
+        return openvino_values, (
             f"Computed with openvino {openvino_version()}, {gain:.2g} × as fast as "
             f"torch on the first tile; results differ by at most {largest:.1g} "
             "standard deviations."
         )
 
-    def _take_torch(self, reason: str = "") -> None:
+    def _use_torch(self, reason: str = "") -> None:
         self.name, self.forward = TORCH, None
         self._facts = {"reason": reason} if reason else {}
 

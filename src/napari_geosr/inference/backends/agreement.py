@@ -13,7 +13,7 @@ Array = AnyArray
 #: Accepted differences from torch, in standard deviations of the volume: largest, and
 #: root mean square. Another order of rounding gives up to 1e-5 and 1e-6; 16-bit
 #: arithmetic, which must be rejected, several per cent.
-MOST_DIFFERENCE, MOST_RMS = 1e-3, 1e-4
+MAX_DIFFERENCE, MAX_RMS = 1e-3, 1e-4
 
 
 class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
@@ -35,4 +35,4 @@ def differences(theirs: Array, ours: Array) -> tuple[float, float]:
 
 def agree(largest: float, rms: float) -> bool:
     """Whether differences are due to rounding; False for NaN."""
-    return largest <= MOST_DIFFERENCE and rms <= MOST_RMS
+    return largest <= MAX_DIFFERENCE and rms <= MAX_RMS

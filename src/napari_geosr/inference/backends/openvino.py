@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 #: Approximate edge length, in voxels, of the window used to trace the network.
-_TRACED = {2: 48, 3: 16}
+_TRACE_EDGE = {2: 48, 3: 16}
 #: Extra strides along each axis of the trial windows: a trace can hard-code the size
 #: that it was made with.
 _TRIALS = ((1, 2, 3), (4, 1, 2))
@@ -51,11 +51,11 @@ class ConvertedNetwork:
         """The network's output for a window."""
         import torch
 
-        given = np.ascontiguousarray(x.numpy())  # kept alive while it is shared
+        array = np.ascontiguousarray(x.numpy())  # kept alive while it is shared
         if self._request is None:
             self._request = self._compiled.create_infer_request()
         request = self._request
-        request.start_async([given], share_inputs=True)
+        request.start_async([array], share_inputs=True)
         try:
             while not request.wait_for(_POLL_MS):
                 self._interrupt()
@@ -93,18 +93,18 @@ def convert(
     import torch
 
     spec = network_spec(network)
-    base = probe_window(spec, _TRACED[len(spec.axes)])
+    base = probe_window(spec, _TRACE_EDGE[len(spec.axes)])
     try:
         with warnings.catch_warnings(), torch.no_grad():
             # Tracer warnings: the trial checks whether the tracer's assumptions hold.
             warnings.simplefilter("ignore")
-            openvino = _imported()
+            openvino = _import_openvino()
             # Another thread may be using the network, for a preview.
-            own = copy.deepcopy(network)
-            with plain_layers(own):
+            copied = copy.deepcopy(network)
+            with plain_layers(copied):
                 example = _example(spec.adjacent_slices, base)
                 trace: Any = torch.jit.trace
-                traced = trace(own, example, check_trace=False, strict=False)
+                traced = trace(copied, example, check_trace=False, strict=False)
             model = openvino.convert_model(traced, example_input=example)
         any_size = [1, spec.adjacent_slices, *[-1] * len(base)]
         model.reshape(openvino.PartialShape(any_size))
@@ -122,12 +122,12 @@ def convert(
             )
             x = _example(spec.adjacent_slices, size)
             with torch.no_grad():
-                ours = network(x).numpy()
-            found = differences(converted(x).numpy(), ours)
-            if not agree(*found):
+                torch_output = network(x).numpy()
+            difference = differences(converted(x).numpy(), torch_output)
+            if not agree(*difference):
                 raise NotConvertible(
-                    f"after conversion its output differs by up to {found[0]:.2g} on "
-                    f"a window of {size} voxels"
+                    "after conversion its output differs by up to "
+                    f"{difference[0]:.2g} on a window of {size} voxels"
                 )
     except (NotConvertible, MemoryError):
         raise
@@ -147,12 +147,12 @@ def _example(channels: int, size: tuple[int, ...]) -> torch.Tensor:
     for axis, n in enumerate(size):
         wave = torch.sin(torch.linspace(0, 7, n))
         waves = waves * wave.reshape([-1 if i == axis else 1 for i in range(len(size))])
-    own = torch.Generator().manual_seed(0)
-    noise = torch.randn((1, channels, *size), generator=own)
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((1, channels, *size), generator=generator)
     return 1.5 * waves.expand(1, channels, *size) + 0.3 * noise
 
 
-def _imported() -> Any:
+def _import_openvino() -> Any:
     with _no_telemetry():
         import openvino
     return openvino

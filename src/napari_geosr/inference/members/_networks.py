@@ -84,9 +84,9 @@ class AdaptedNetwork(nn.Module):
     def __init__(self, model: Model, run: Standardisation, planes: int) -> None:
         super().__init__()
         self.network = model.restorer()
-        own = network_spec(self.network).adjacent_slices
-        first = (planes - own) // 2
-        self._planes = slice(first, first + own)
+        n_planes = network_spec(self.network).adjacent_slices
+        first = (planes - n_planes) // 2
+        self._planes = slice(first, first + n_planes)
         self._volumes = model.card.axes == "ZYX"
         self._into, self._back = (1.0, 0.0), (1.0, 0.0)
         scale = model.card.normalisation
@@ -131,21 +131,21 @@ class SymmetryView(nn.Module):
 
     def set_noise(self, noise: Noise) -> None:
         """Set the noise, transformed like the window."""
-        found = dict(noise.correlation)
-        if self.symmetry.quarter_turns % 2 and {"y", "x"} <= found.keys():
-            found["y"], found["x"] = found["x"], found["y"]
-        set_network_noise(self.network, replace(noise, correlation=found))
+        correlation = dict(noise.correlation)
+        if self.symmetry.quarter_turns % 2 and {"y", "x"} <= correlation.keys():
+            correlation["y"], correlation["x"] = correlation["x"], correlation["y"]
+        set_network_noise(self.network, replace(noise, correlation=correlation))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """Transform, run, and transform back."""
-        how = self.symmetry
-        if how.mirrored:
+        symmetry = self.symmetry
+        if symmetry.mirrored:
             x = x.flip(-1)
-        x = torch.rot90(x, how.quarter_turns, (-2, -1))
-        if how.upside_down:  # in a 2.5D network the planes are channels
+        x = torch.rot90(x, symmetry.quarter_turns, (-2, -1))
+        if symmetry.upside_down:  # in a 2.5D network the planes are channels
             x = x.flip(-3)
         y: torch.Tensor = self.network(x.contiguous())
-        if how.upside_down and self._volumes:
+        if symmetry.upside_down and self._volumes:
             y = y.flip(-3)
-        y = torch.rot90(y, -how.quarter_turns, (-2, -1))
-        return y.flip(-1) if how.mirrored else y
+        y = torch.rot90(y, -symmetry.quarter_turns, (-2, -1))
+        return y.flip(-1) if symmetry.mirrored else y

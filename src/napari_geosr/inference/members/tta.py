@@ -25,7 +25,7 @@ HELP = "the model on the volume as it is, mirrored and turned by 90°"
 NEEDS_OTHERS = False
 
 #: Default number of members.
-_USUAL = 8
+_N_DEFAULT = 8
 #: Relative difference below which the edge lengths of a pixel count as equal.
 _SQUARE = 1e-3
 
@@ -49,8 +49,8 @@ def symmetries(spec: NetworkSpec, voxel_size: tuple[float, ...]) -> list[Symmetr
         return [Symmetry(k, mirrored, False) for k, mirrored in plane]
     # Plane reversal first appears combined with a 90° turn or a reflection, then alone.
     return [
-        Symmetry(k, mirrored, (bool(k % 2) if turns else mirrored) is not alone)
-        for alone in (False, True)
+        Symmetry(k, mirrored, (bool(k % 2) if turns else mirrored) is not is_separate)
+        for is_separate in (False, True)
         for k, mirrored in plane
     ]
 
@@ -68,7 +68,7 @@ def make(question: EnsembleInputs) -> EnsembleNetwork:
     network = question.models[0].restorer()
     spec = network_spec(network)
     known = symmetries(spec, question.voxel_size)
-    n = question.n_members or min(_USUAL, len(known))
+    n = question.n_members or min(_N_DEFAULT, len(known))
     if n > len(known):
         raise ConfigError(
             f"Flips and quarter turns give {len(known)} members for this model and "
@@ -82,11 +82,11 @@ def make(question: EnsembleInputs) -> EnsembleNetwork:
 
 def _spec_of(spec: NetworkSpec, chosen: list[Symmetry]) -> NetworkSpec:
     """Requirements for every symmetry, which may swap rows and columns."""
-    halo, least = spec.halo, spec.minimum_size
+    halo, min_size = spec.halo, spec.minimum_size
     if any(symmetry.quarter_turns % 2 for symmetry in chosen):
         halo = (*halo[:-2], *(max(halo[-2:]),) * 2)
-        least = (*least[:-2], *(max(least[-2:]),) * 2)
-    return replace(spec, halo=halo, minimum_size=least, n_outputs=2)
+        min_size = (*min_size[:-2], *(max(min_size[-2:]),) * 2)
+    return replace(spec, halo=halo, minimum_size=min_size, n_outputs=2)
 
 
 def _size_text(voxel_size: tuple[float, ...]) -> str:

@@ -35,9 +35,9 @@ N_BLOCKS = 4
 _CORE = {2: (224, 224), 3: (8, 80, 80)}
 _MARGIN = {2: (16, 16), 3: (3, 12, 12)}
 #: Maximum number of positions tried to find enough blocks.
-_PLACES = 40
+_MAX_POSITIONS = 40
 #: Minimum share of valid voxels in a block.
-_LEAST_VALID = 0.3
+_MIN_VALID = 0.3
 #: Cells along Y and X into which a block is divided, to find an estimate's standard
 #: error.
 _CELLS = 3
@@ -93,43 +93,43 @@ def draw_blocks(source: ArrayLike, n: int = N_BLOCKS) -> list[Block]:
     ndim = source.ndim
     core = [min(a, b) for a, b in zip(_CORE[ndim], source.shape, strict=True)]
     n = max(1, min(n, round(math.prod(source.shape) / math.prod(core))))
-    found: list[Block] = []
+    blocks: list[Block] = []
     sparse: list[Block] = []
     taken: set[tuple[int, ...]] = set()
-    for start in _places(source.shape, core):
-        if len(found) == n:
+    for start in _positions(source.shape, core):
+        if len(blocks) == n:
             break
         if start in taken:
             continue
         taken.add(start)
         block = _read(source, start, core)
-        if block.valid.mean() >= _LEAST_VALID:
-            found.append(block)
+        if block.valid.mean() >= _MIN_VALID:
+            blocks.append(block)
         elif block.valid.any():
             sparse.append(block)
-    if not found:  # for example a dark background with few objects
+    if not blocks:  # for example a dark background with few objects
         sparse.sort(key=lambda block: -int(block.valid.sum()))
-        found = sparse[:n]
-    if not found:
+        blocks = sparse[:n]
+    if not blocks:
         raise VolumeError(
             "No part of the volume has enough voxels with different values to "
             "estimate the error."
         )
-    return found
+    return blocks
 
 
-def block_like(source: ArrayLike, block: Block) -> FloatArray:
+def read_at_block(source: ArrayLike, block: Block) -> FloatArray:
     """Grey values of another volume at the position of `block`, float64."""
     return np.asarray(source[block.box], np.float64)
 
 
-def _places(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
+def _positions(shape: Sequence[int], core: Sequence[int]) -> Iterator[tuple[int, ...]]:
     """Start positions of blocks: a low-discrepancy sequence, always evenly spread."""
     n = len(shape)
     # Roots of the generalised golden ratio (Roberts 2018): x^(n+1) = x + 1.
     ratio = {2: 1.324717957244746, 3: 1.2207440846057596}[n]
     steps = [ratio ** -(axis + 1) for axis in range(n)]
-    for i in range(_PLACES):
+    for i in range(_MAX_POSITIONS):
         yield tuple(
             int((0.5 + i * step) % 1 * (length - size + 1))
             for step, length, size in zip(steps, shape, core, strict=True)
@@ -151,10 +151,12 @@ def _read(source: ArrayLike, start: Sequence[int], core: Sequence[int]) -> Block
     if not finite.all():
         window = np.where(finite, window, window[finite].mean() if finite.any() else 0)
     flat = (3, 3) if source.ndim == 2 else (1, 3, 3)
-    spread = ndimage.maximum_filter(window, flat) - ndimage.minimum_filter(window, flat)
-    padding = spread == 0
-    where = tuple(inner)
-    return Block(tuple(box), window, where, (finite & ~padding)[where])
+    local_range = ndimage.maximum_filter(window, flat) - ndimage.minimum_filter(
+        window, flat
+    )
+    padding = local_range == 0
+    core_box = tuple(inner)
+    return Block(tuple(box), window, core_box, (finite & ~padding)[core_box])
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,10 +215,10 @@ def draw_sample(
         probes.append(levels * unit)
         variances.append(np.square(levels[block.core]))
         if second is not None:
-            again = block_like(second, block)[block.core]
-            known = np.isfinite(again)
+            second_values = read_at_block(second, block)[block.core]
+            known = np.isfinite(second_values)
             checked[-1] = replace(block, valid=block.valid & known)
-            seconds.append(np.where(known, again, 0.0))
+            seconds.append(np.where(known, second_values, 0.0))
     if not any(block.valid.any() for block in checked):
         raise VolumeError(
             "The two scans share no region where both have values, so they cannot be "
@@ -260,7 +262,7 @@ def evaluate(
     """
 
     def restored(block: Block, window: FloatArray) -> FloatArray:
-        found = restore_region(
+        values = restore_region(
             network,
             window,
             block.core,
@@ -270,7 +272,7 @@ def evaluate(
             threads=threads,
             should_stop=should_stop,
         )
-        return found.astype(np.float64)
+        return values.astype(np.float64)
 
     rows = []
     for i, block in enumerate(sample.blocks):
@@ -278,19 +280,19 @@ def evaluate(
         if results is not None:
             results.append(result)
         if sample.seconds:
-            against = sample.seconds[i]
+            reference = sample.seconds[i]
             change = kept = np.zeros_like(result)
-            apart = np.square(block.window[block.core] - against)
+            scan_difference = np.square(block.window[block.core] - reference)
         else:
-            against, apart = block.window[block.core], None
+            reference, scan_difference = block.window[block.core], None
             probe = sample.probes[i]
             shifted = restored(block, block.window + _EPSILON * probe)
             change = (shifted - result) / _EPSILON
             kept = probe[block.core] * change
-        maps = [np.square(result - against), kept, np.square(change)]
+        maps = [np.square(result - reference), kept, np.square(change)]
         maps.append(sample.variances[i])
-        if apart is not None:
-            maps.append(apart)
+        if scan_difference is not None:
+            maps.append(scan_difference)
         rows += _cells(block, maps)
     n, *means = np.asarray(rows, np.float64).T
     removed, kept, passed, noise, *second = means

@@ -34,7 +34,7 @@ FloatArray = npt.NDArray[np.float64]
 _Z = 1.645
 #: Smallest risk, as a part of the noise variance, that can be distinguished from zero
 #: (30 dB).
-_LEAST = 1e-3
+_MIN_RISK = 1e-3
 
 
 @dataclass(frozen=True)
@@ -74,18 +74,18 @@ class CellMeans:
         return self.removed - scale * self.noise + 2 * scale * self.kept
 
     @property
-    def most_noise(self) -> float:
+    def max_noise_scale(self) -> float:
         """Largest scale of the noise variance consistent with the removed part.
 
         The noise removed by the denoiser, ``tr((I − J) C (I − J)ᵀ)``, cannot exceed the
         total that it removes.
         """
-        taken = self.mean(self.noise - 2 * self.kept + self.passed)
-        if self.second is not None or taken <= 0:
+        removable = self.mean(self.noise - 2 * self.kept + self.passed)
+        if self.second is not None or removable <= 0:
             return math.inf
-        return self.mean(self.removed) / taken
+        return self.mean(self.removed) / removable
 
-    def left_alone(self, scale: float = 1.0) -> FloatArray:
+    def unchanged_risks(self, scale: float = 1.0) -> FloatArray:
         """Expected squared error of each cell of the unchanged scan."""
         if self.second is not None:
             return self.second - self.noise
@@ -95,7 +95,7 @@ class CellMeans:
         """Mean over all voxels of the sample."""
         return float(np.average(values, weights=self.voxels))
 
-    def error_of(self, values: FloatArray) -> float:
+    def standard_error(self, values: FloatArray) -> float:
         """Standard error of `mean`, from the variation between cells."""
         n = len(values)
         if n < 2:
@@ -144,7 +144,7 @@ def common_scale(compared: Iterable[CellMeans]) -> float:
     float
         At most 1.
     """
-    return min([1.0, *(cells.most_noise for cells in compared)])
+    return min([1.0, *(cells.max_noise_scale for cells in compared)])
 
 
 def estimate(
@@ -160,19 +160,19 @@ def estimate(
     scale : float
         Scale of the noise variance to use; see `common_scale`.
     """
-    least = scale * cells.mean(cells.passed)
-    risk = max(cells.mean(cells.risks(scale)), least)
-    untouched = cells.mean(cells.left_alone(scale))
+    minimum = scale * cells.mean(cells.passed)
+    risk = max(cells.mean(cells.risks(scale)), minimum)
+    untouched = cells.mean(cells.unchanged_risks(scale))
     ends = []
     low_scale, high_scale = scales
-    high_scale = min(high_scale, max(scale, cells.most_noise))
+    high_scale = min(high_scale, max(scale, cells.max_noise_scale))
     for end, sign in ((min(low_scale, scale), -1), (high_scale, 1)):
-        alone = cells.left_alone(end)
-        gained = alone - cells.risks(end)
-        off = _Z * cells.error_of(gained)
-        level = cells.mean(alone)
-        found = level - cells.mean(gained) - sign * off
-        ends.append(decibels(level, max(found, end * cells.mean(cells.passed))))
+        unchanged = cells.unchanged_risks(end)
+        gained = unchanged - cells.risks(end)
+        margin = _Z * cells.standard_error(gained)
+        level = cells.mean(unchanged)
+        bound = level - cells.mean(gained) - sign * margin
+        ends.append(decibels(level, max(bound, end * cells.mean(cells.passed))))
     gain = decibels(untouched, risk)
     low, high = sorted(ends)
     return Risk(risk, untouched, gain, (min(low, gain), max(high, gain)))
@@ -191,7 +191,7 @@ def decibels(untouched: float, risk: float) -> float:
     if math.isnan(risk) or math.isnan(untouched):
         return -math.inf
     if not math.isfinite(risk):
-        return -math.inf if risk > 0 else 10 * math.log10(1 / _LEAST)
+        return -math.inf if risk > 0 else 10 * math.log10(1 / _MIN_RISK)
     if untouched <= 0:
         return 0.0 if risk <= 0 else -math.inf
-    return 10 * math.log10(untouched / max(risk, _LEAST * untouched))
+    return 10 * math.log10(untouched / max(risk, _MIN_RISK * untouched))

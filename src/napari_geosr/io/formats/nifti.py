@@ -54,8 +54,8 @@ def read_nifti(path: Path) -> Volume:
         )
     # Fastest axis first on disk; a fifth axis holds vectors or colours.
     axes = "XYZTC"[: len(shape)]
-    wanted = "".join(a for a in "TCZYX" if a in axes)
-    kept = [a for a in wanted if a in "YX" or shape[axes.index(a)] > 1]
+    ordered = "".join(a for a in "TCZYX" if a in axes)
+    kept = [a for a in ordered if a in "YX" or shape[axes.index(a)] > 1]
     order: list[int | None] = [axes.index(a) for a in kept]
     source = _Proxy(image.dataobj, shape, dtype)
     data: Any = source

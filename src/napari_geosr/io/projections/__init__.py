@@ -12,12 +12,12 @@ import numpy.typing as npt
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.questions import (
-    reasons_against,
+    implausibility_reasons,
     voxel_size_question,
     with_voxel_size_question,
 )
 from napari_geosr.core.types import AnyDict
-from napari_geosr.core.units import PIXEL, refuse_absurd
+from napari_geosr.core.units import PIXEL, check_edge_range
 from napari_geosr.io.atomic import check_folder, replacing
 from napari_geosr.io.formats import slice_suffixes
 from napari_geosr.io.formats.hdf5 import FORMAT as HDF5
@@ -108,21 +108,23 @@ def read_projections(
         text, _, inside = text.partition("::")
         inner = dataset or inside
     given = Path(text).expanduser()
-    wanted = AngleSettings(angles, angle_range, endpoint, angle_unit)
-    _check_there(given)
+    angle_settings = AngleSettings(angles, angle_range, endpoint, angle_unit)
+    _check_exists(given)
     if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
             raise ConfigError(
                 f"{given.name} is an HDF5 file, which holds its own flat and dark "
                 "fields. Leave out those given."
             )
-        found = _read_hdf5(given, inner, wanted)
+        scan = _read_hdf5(given, inner, angle_settings)
     else:
-        found = read_images(given, wanted, flats=flats, darks=darks, dataset=inner)
-    return _with_words(found, pixel_size, unit, centre, line_integrals)
+        scan = read_images(
+            given, angle_settings, flats=flats, darks=darks, dataset=inner
+        )
+    return _apply_user_values(scan, pixel_size, unit, centre, line_integrals)
 
 
-def _check_there(path: Path) -> None:
+def _check_exists(path: Path) -> None:
     if any(c in path.name for c in "*?[") and not path.exists():
         return
     check_readable(path)
@@ -169,8 +171,8 @@ def _inner_angles(file: h5py.File, path: Path, given: AngleSettings) -> AngleSet
     return AngleSettings(stored.values, given.angle_range, given.endpoint, unit)
 
 
-def _with_words(
-    found: Projections,
+def _apply_user_values(
+    scan: Projections,
     pixel_size: float | Sequence[float] | None,
     unit: str | None,
     centre: float | None,
@@ -181,51 +183,51 @@ def _with_words(
     if unit is not None and pixel_size is None:
         raise ConfigError(f"A unit ({unit}) needs a pixel size as well.")
     if pixel_size is not None:
-        refuse_absurd(map(float, np.ravel(pixel_size)), unit or found.unit)
+        check_edge_range(map(float, np.ravel(pixel_size)), unit or scan.unit)
         changes["pixel_size"] = pixel_size
-        changes["unit"] = unit or found.unit
+        changes["unit"] = unit or scan.unit
     else:
-        changes |= _asked_size(found)
+        changes |= _implausible_size_changes(scan)
     if centre is not None:
         changes["centre"] = centre
     if line_integrals is not None:
         changes["is_line_integrals"] = line_integrals
-    elif _may_be_line_integrals(found):
+    elif _may_be_line_integrals(scan):
         changes["is_line_integrals"] = True
         note = (
             "Floats without flat and dark fields: they were taken as line integrals, "
             "-log(I / I0), not as intensities (--no-line-integrals)."
         )
-        metadata = changes.get("metadata", found.metadata)
+        metadata = changes.get("metadata", scan.metadata)
         changes["metadata"] = {
             **metadata,
             "notes": (*metadata.get("notes", ()), note),
         }
-    return found.replace(**changes) if changes else found
+    return scan.replace(**changes) if changes else scan
 
 
-def _asked_size(found: Projections) -> AnyDict:
+def _implausible_size_changes(scan: Projections) -> AnyDict:
     """Changes if the file's pixel size is implausible: it is treated as unknown.
 
     It is kept for fan and cone beams, whose distances are in the same unit, and for
     files written by this package.
     """
-    asked = voxel_size_question(found.metadata)
-    reasons, _ = reasons_against(found.pixel_size, found.unit)
-    if asked is not None:
-        text, why = asked.found, asked.why
-    elif reasons and "written_by" not in found.metadata:
-        size = " × ".join(f"{edge:.4g}" for edge in found.pixel_size)
-        text, why = f"{size} {found.unit}", "; ".join(reasons)
+    question = voxel_size_question(scan.metadata)
+    reasons, _ = implausibility_reasons(scan.pixel_size, scan.unit)
+    if question is not None:
+        text, reason = question.size_text, question.reason
+    elif reasons and "written_by" not in scan.metadata:
+        size = " × ".join(f"{edge:.4g}" for edge in scan.pixel_size)
+        text, reason = f"{size} {scan.unit}", "; ".join(reasons)
     else:
         return {}
-    drops = found.geometry == "parallel"
-    what = "it is treated as unknown" if drops else "the distances are in its unit"
+    drops = scan.geometry == "parallel"
+    effect = "it is treated as unknown" if drops else "the distances are in its unit"
     note = (
-        f"The file gives a pixel size of {text}, which is implausible ({why}); {what}. "
-        "Give the pixel size (--pixel-size and --unit)."
+        f"The file gives a pixel size of {text}, which is implausible ({reason}); "
+        f"{effect}. Give the pixel size (--pixel-size and --unit)."
     )
-    metadata = with_voxel_size_question(found.metadata, None)
+    metadata = with_voxel_size_question(scan.metadata, None)
     metadata["notes"] = (*metadata.get("notes", ()), note)
     changes: AnyDict = {"metadata": metadata}
     if drops:
@@ -233,11 +235,11 @@ def _asked_size(found: Projections) -> AnyDict:
     return changes
 
 
-def _may_be_line_integrals(found: Projections) -> bool:
-    is_float = np.dtype(found.data.dtype).kind == "f"
-    known = found.is_line_integrals or "written_by" in found.metadata
+def _may_be_line_integrals(scan: Projections) -> bool:
+    is_float = np.dtype(scan.data.dtype).kind == "f"
+    known = scan.is_line_integrals or "written_by" in scan.metadata
     # If there are dark fields, the projections are counts.
-    bare = found.flats is None and found.darks is None
+    bare = scan.flats is None and scan.darks is None
     return is_float and bare and not known
 
 

@@ -20,7 +20,7 @@ Angles = npt.NDArray[np.float64]
 _DEGREES = {"deg", "degs", "degree", "degrees", "°"}
 _RADIANS = {"rad", "rads", "radian", "radians"}
 #: Minimum number of angles, all below 2π, for which the unit is considered ambiguous.
-_MANY = 10
+_MIN_AMBIGUOUS = 10
 
 
 @dataclass(frozen=True)
@@ -32,13 +32,13 @@ class StoredAngles:
     values : ndarray of shape (n,)
     unit : str or None
         As stated in the file; None if it does not state one.
-    where : str
+    location : str
         File and location inside it, for messages.
     """
 
     values: Angles
     unit: str | None
-    where: str
+    location: str
 
 
 @dataclass(frozen=True)
@@ -91,7 +91,7 @@ class AngleSettings:
             )
         if found.values.shape != (n,):
             raise FileError(
-                f"{title} has {n} projections, but {found.where} has "
+                f"{title} has {n} projections, but {found.location} has "
                 f"{found.values.size} angles. Give one angle for each projection."
             )
         return in_degrees(found, self.unit)
@@ -114,22 +114,23 @@ def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
         If no unit is stated and the values look like radians, or the unit is not one
         of angle.
     """
-    said = unit or stored.unit
-    word = (said or "").strip().casefold()
+    unit = unit or stored.unit
+    word = (unit or "").strip().casefold()
     if word in _RADIANS:
         return np.rad2deg(stored.values)
     if word in _DEGREES:
         return stored.values
     if word:
         raise FileError(
-            f"{stored.where}: {said!r} is not a unit of angle. Give deg or rad."
+            f"{stored.location}: {unit!r} is not a unit of angle. Give deg or rad."
         )
     values = stored.values[np.isfinite(stored.values)]
     largest = float(np.abs(values).max(initial=0.0))
-    if len(values) >= _MANY and largest < 2.02 * math.pi:
+    if len(values) >= _MIN_AMBIGUOUS and largest < 2.02 * math.pi:
         raise FileError(
-            f"{stored.where} does not say whether its angles (0 … {largest:.4g}) are "
-            "degrees or radians. Give the unit (--angle-unit deg or --angle-unit rad)."
+            f"{stored.location} does not say whether its angles (0 … {largest:.4g}) "
+            "are degrees or radians. "
+            "Give the unit (--angle-unit deg or --angle-unit rad)."
         )
     return stored.values
 
@@ -186,10 +187,10 @@ def _unit_in(text: str) -> str | None:
     return "deg" if words & _DEGREES else None
 
 
-def stored_in(item: Any, where: str) -> StoredAngles:
+def stored_in(item: Any, location: str) -> StoredAngles:
     """Angles of an HDF5 dataset, with the unit from its attributes."""
     if np.dtype(item.dtype).kind not in "iuf":
-        raise FileError(f"{where}: the angles are not numbers. Give them in a file.")
-    said = text_of(item.attrs.get("units", item.attrs.get("unit", ""))).strip()
+        raise FileError(f"{location}: the angles are not numbers. Give them in a file.")
+    unit = text_of(item.attrs.get("units", item.attrs.get("unit", ""))).strip()
     values = np.ravel(np.asarray(item[()], np.float64))
-    return StoredAngles(values, said or None, where)
+    return StoredAngles(values, unit or None, location)

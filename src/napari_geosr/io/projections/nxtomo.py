@@ -98,10 +98,10 @@ def read_nxtomo(
         stored = _angles(file, path, where, found, frames.shape[0])
         if stored.values.size == frames.shape[0]:
             values = stored.values[chosen[PROJECTION]]
-            stored = StoredAngles(values, stored.unit, stored.where)
+            stored = StoredAngles(values, stored.unit, stored.location)
     metadata: AnyDict = {"format": "NXtomo", "dataset": data}
     if stored is not None:
-        metadata["notes"] = (f"The angles are those of {stored.where}.",)
+        metadata["notes"] = (f"The angles are those of {stored.location}.",)
         metadata["remarks"] = metadata["notes"]  # the notes that are certain
     size, unit = pixel_size_in(file[where])
     return Projections(

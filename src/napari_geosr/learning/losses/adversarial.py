@@ -75,12 +75,12 @@ def gradient_penalty(
     """
     real, fake = real.detach().float(), fake.detach().float()
     share = torch.rand(len(real), *[1] * (real.ndim - 1), device=real.device)
-    between = torch.lerp(fake, real, share).requires_grad_(True)
+    mixed = torch.lerp(fake, real, share).requires_grad_(True)
     with torch.enable_grad():
-        seen = between
+        image = mixed
         if condition is not None:
-            seen = torch.cat([condition.detach().float(), between], dim=1)
-        scores = critic(seen).float().reshape(len(real), -1).mean(dim=1)
-        (slope,) = torch.autograd.grad(scores.sum(), between, create_graph=True)
-    norm = slope.flatten(1).square().sum(dim=1).add(1e-12).sqrt()
+            image = torch.cat([condition.detach().float(), mixed], dim=1)
+        scores = critic(image).float().reshape(len(real), -1).mean(dim=1)
+        (gradient,) = torch.autograd.grad(scores.sum(), mixed, create_graph=True)
+    norm = gradient.flatten(1).square().sum(dim=1).add(1e-12).sqrt()
     return (norm - 1).square().mean()

@@ -14,17 +14,17 @@ from torch.nn import functional
 
 def box_means(x: Tensor, edge: int) -> Tensor:
     """Means over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
-    return _pooled(x, edge, count_include_pad=False)
+    return _pool_boxes(x, edge, count_include_pad=False)
 
 
 def box_sums(x: Tensor, edge: int) -> Tensor:
     """Sums over boxes of ``edgeⁿ`` voxels of (N, C, [Z,] Y, X), cut off at the end."""
-    return _pooled(x, edge, divisor_override=1)
+    return _pool_boxes(x, edge, divisor_override=1)
 
 
-def _pooled(x: Tensor, edge: int, **how: Any) -> Tensor:
+def _pool_boxes(x: Tensor, edge: int, **options: Any) -> Tensor:
     pool = functional.avg_pool3d if x.ndim == 5 else functional.avg_pool2d
     size = [min(edge, n) for n in x.shape[2:]]
     stride = [max(1, n // 2) for n in size]
-    found: Tensor = pool(x, size, stride, ceil_mode=True, **how)
-    return found
+    result: Tensor = pool(x, size, stride, ceil_mode=True, **options)
+    return result

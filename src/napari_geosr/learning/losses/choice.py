@@ -38,21 +38,21 @@ def parse_losses(text: str) -> dict[str, float]:
         if name in weights:
             raise ConfigError(f"The loss {name!r} is given twice. Remove one.")
         module = TERMS.load(name)
-        _check_there(name, module)
+        _check_installed(name, module)
         kinds[name] = module.KIND
         weights[name] = _weight(name, weight) if colon else float(module.WEIGHT)
     if "voxels" not in kinds.values():
         if "edges" not in kinds.values():
-            alone = [n for n in describe() if TERMS.load(n).KIND == "voxels"]
+            usable = [n for n in describe() if TERMS.load(n).KIND == "voxels"]
             raise ConfigError(
                 f"{text!r} does not constrain the grey values, so they would drift: "
-                f"add one of {', '.join(alone)}, as in '{GREY_VALUES},{text}'."
+                f"add one of {', '.join(usable)}, as in '{GREY_VALUES},{text}'."
             )
         weights = {GREY_VALUES: float(TERMS.load(GREY_VALUES).WEIGHT)} | weights
     return weights
 
 
-def _check_there(name: str, module: object) -> None:
+def _check_installed(name: str, module: object) -> None:
     """Refuse a loss whose library is not installed."""
     needed, extra = getattr(module, "REQUIRES", (None, None))
     if needed is not None and find_spec(needed) is None:
@@ -86,16 +86,16 @@ def _weight(name: str, text: str) -> float:
     return weight
 
 
-def _one_text(given: object) -> Any:
+def _to_text(given: object) -> Any:
     """Convert a list or a mapping of names to weights (from YAML) to one text."""
     if isinstance(given, Mapping):
         return ",".join(f"{name}:{weight}" for name, weight in given.items())
     if isinstance(given, Sequence) and not isinstance(given, str):
-        return ",".join(str(_one_text(part)) for part in given)
+        return ",".join(str(_to_text(part)) for part in given)
     return given
 
 
-def _checked(text: str) -> str:
+def _validate(text: str) -> str:
     text = "".join(text.split()).lower()
     try:
         parse_losses(text)
@@ -106,5 +106,5 @@ def _checked(text: str) -> str:
 
 #: Type of the settings field.
 LossNames = Annotated[
-    str, BeforeValidator(_one_text), AfterValidator(_checked), NameChoices(describe)
+    str, BeforeValidator(_to_text), AfterValidator(_validate), NameChoices(describe)
 ]

@@ -25,20 +25,20 @@ def cross_entropy(scores: Tensor, target: Tensor) -> Tensor:
     return functional.cross_entropy(scores.float(), target[:, 0].long())
 
 
-def mean_dice(found: Tensor, target: Tensor, labels: int) -> float:
+def mean_dice(predicted: Tensor, target: Tensor, labels: int) -> float:
     """Dice coefficient [1]_ ``2 |A ∩ B| / (|A| + |B|)``, averaged over the labels.
 
     Labels that occur in neither image are ignored.
 
     Parameters
     ----------
-    found, target : Tensor
+    predicted, target : Tensor
         Label images of the same shape, with labels 0 … labels - 1 of any dtype.
     labels : int
         Number of labels.
     """
-    pairs = target.flatten().long() * labels + found.flatten().long()
+    pairs = target.flatten().long() * labels + predicted.flatten().long()
     counts = torch.bincount(pairs, minlength=labels**2).view(labels, labels).double()
     either = counts.sum(0) + counts.sum(1)
-    there = either > 0
-    return float((2 * counts.diagonal()[there] / either[there]).mean())
+    is_present = either > 0
+    return float((2 * counts.diagonal()[is_present] / either[is_present]).mean())

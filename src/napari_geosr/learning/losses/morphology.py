@@ -32,29 +32,29 @@ class _LocalExtremum(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, offsets: Offsets, largest: bool) -> Tensor:
         choose = torch.maximum if largest else torch.minimum
-        found = x.clone()
+        result = x.clone()
         for offset in offsets:
             here, there = _overlap(x, *offset)
-            found[here] = choose(found[here], x[there])
+            result[here] = choose(result[here], x[there])
         ctx.offsets = offsets
-        ctx.save_for_backward(x, found)
-        return found
+        ctx.save_for_backward(x, result)
+        return result
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        x, found = ctx.saved_tensors
-        places = [_overlap(x, *offset) for offset in ctx.offsets]
-        own = x == found
-        equal = [x[there] == found[here] for here, there in places]
-        count = own.to(gradient.dtype)
-        for (here, _), same in zip(places, equal, strict=True):
+        x, result = ctx.saved_tensors
+        pairs = [_overlap(x, *offset) for offset in ctx.offsets]
+        is_extreme = x == result
+        is_equal = [x[there] == result[here] for here, there in pairs]
+        count = is_extreme.to(gradient.dtype)
+        for (here, _), same in zip(pairs, is_equal, strict=True):
             count[here] += same
         share = gradient / count
-        given = share * own
-        for (here, there), same in zip(places, equal, strict=True):
-            given[there] += share[here] * same
-        return given, None, None
+        result_gradient = share * is_extreme
+        for (here, there), same in zip(pairs, is_equal, strict=True):
+            result_gradient[there] += share[here] * same
+        return result_gradient, None, None
 
 
 def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
@@ -68,8 +68,8 @@ def extreme(x: Tensor, offsets: Offsets, *, largest: bool) -> Tensor:
     largest : bool
         Maximum (dilation) or minimum (erosion).
     """
-    found: Tensor = _LocalExtremum.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
-    return found
+    result: Tensor = _LocalExtremum.apply(x, offsets, largest)  # type: ignore[no-untyped-call]
+    return result
 
 
 def eroded(x: Tensor) -> Tensor:
@@ -108,8 +108,8 @@ def soft_skeleton(x: Tensor, steps: int) -> Tensor:
     return skeleton
 
 
-def signed_depth(x: Tensor, most: int) -> Tensor:
-    """Signed distance of each voxel to the wall of the phase, up to `most` voxels.
+def signed_distance(x: Tensor, max_distance: int) -> Tensor:
+    """Signed distance of each voxel to the wall of the phase, up to `max_distance`.
 
     Erosions by face neighbours and by all 3ⁿ neighbours alternate, which approximates
     the distance by octagons: it is exact along the axes, and up to 10 % too large or
@@ -118,12 +118,12 @@ def signed_depth(x: Tensor, most: int) -> Tensor:
     Returns
     -------
     Tensor
-        For binary maps, the number of voxels to the wall: 1 … most inside the phase and
-        -1 … -most outside. For soft maps, its mean over all thresholds.
+        For binary maps, the number of voxels to the wall: positive inside the phase and
+        negative outside. For soft maps, its mean over all thresholds.
     """
     inside, outside = x, 1 - x
     depth = inside - outside
-    for step in range(1, most):
+    for step in range(1, max_distance):
         offsets = _cross(range(2, x.ndim))
         if step % 2:
             inside = extreme(inside, offsets, largest=False)

@@ -62,15 +62,15 @@ class StructureFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Maps at full, half and quarter resolution of ``(N, 1, Y, X)``."""
-        found = []
+        maps = []
         for i in range(len(self.convs) // 2):
             if i:
                 x = functional.avg_pool2d(x, 2, ceil_mode=True)
             x = functional.relu(self.convs[2 * i](x))
             x = functional.relu(self.convs[2 * i + 1](x))
             scale: Tensor = getattr(self, f"scale{i}")
-            found.append(x * scale.view(1, -1, 1, 1))
-        return found
+            maps.append(x * scale.view(1, -1, 1, 1))
+        return maps
 
 
 class GradientFeatures(nn.Module):
@@ -78,12 +78,12 @@ class GradientFeatures(nn.Module):
 
     def forward(self, x: Tensor) -> list[Tensor]:
         """Differences of ``(N, 1, Y, X)``, a pair for each scale."""
-        found = []
+        maps = []
         for i in range(3):
             if i:
                 x = functional.avg_pool2d(x, 2, ceil_mode=True)
-            found += [x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]]
-        return [f for f in found if f.numel()]
+            maps += [x[..., 1:, :] - x[..., :-1, :], x[..., 1:] - x[..., :-1]]
+        return [f for f in maps if f.numel()]
 
 
 class _VGGFeatures(nn.Module):
@@ -94,9 +94,9 @@ class _VGGFeatures(nn.Module):
         self.layers = layers
 
     def forward(self, x: Tensor) -> list[Tensor]:
-        least = [max(16, n) for n in x.shape[-2:]]
-        if least != list(x.shape[-2:]):
-            missing = [a - b for a, b in zip(least, x.shape[-2:], strict=True)]
+        size = [max(16, n) for n in x.shape[-2:]]
+        if size != list(x.shape[-2:]):
+            missing = [a - b for a, b in zip(size, x.shape[-2:], strict=True)]
             x = functional.pad(x, (0, missing[1], 0, missing[0]), mode="replicate")
         return [self.layers(x.expand(-1, 3, -1, -1))]
 
@@ -146,17 +146,17 @@ def planes(x: Tensor) -> Tensor:
 def _structure() -> nn.Module:
     from safetensors.torch import load
 
-    place = resources.files(__package__).joinpath(STRUCTURE_FILE)
+    file = resources.files(__package__).joinpath(STRUCTURE_FILE)
     try:
-        raw = place.read_bytes()
+        raw = file.read_bytes()
     except OSError as error:
         raise ConfigError(
-            f"The weights of the feature network 'structure' ({place}) cannot be "
+            f"The weights of the feature network 'structure' ({file}) cannot be "
             "read: reinstall napari-geosr, or choose features 'gradient'."
         ) from error
     if hashlib.sha256(raw).hexdigest() != STRUCTURE_SHA256:
         raise ConfigError(
-            f"{place} is not the weights file of this release: reinstall "
+            f"{file} is not the weights file of this release: reinstall "
             "napari-geosr, or choose features 'gradient'."
         )
     network = StructureFeatures()
@@ -180,10 +180,10 @@ def _vgg19() -> nn.Module:
             "or choose features 'structure'."
         )
     # The file name ends with the first digits of the checksum: vgg19-dcbb9e9d.pth
-    wanted = path.stem.rpartition("-")[2]
+    expected = path.stem.rpartition("-")[2]
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
-    if not digest.startswith(wanted):
+    if not digest.startswith(expected):
         raise ConfigError(f"{path} is damaged: download it again from {url}.")
     network = models.vgg19(weights=None)
     state: AnyDict = torch.load(path, map_location="cpu", weights_only=True)

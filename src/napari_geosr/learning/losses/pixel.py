@@ -45,8 +45,8 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
 def ssim(output: Tensor, target: Tensor) -> Tensor:
     """Structural similarity mixed with the mean absolute error."""
     shifted = (image - _LOWEST for image in (output, target))
-    similar = structural_similarity(*shifted, data_range=_SPAN)
-    return SSIM_SHARE * (1 - similar) + (1 - SSIM_SHARE) * l1(output, target)
+    similarity = structural_similarity(*shifted, data_range=_SPAN)
+    return SSIM_SHARE * (1 - similarity) + (1 - SSIM_SHARE) * l1(output, target)
 
 
 def gradient_difference(output: Tensor, target: Tensor) -> Tensor:
@@ -74,16 +74,16 @@ def structural_similarity(
         less in smaller images.
     """
     radius = min(_RADIUS, (min(output.shape[2:]) - 1) // 2)
-    place = torch.arange(-radius, radius + 1, dtype=torch.float64)
-    line = torch.exp(-0.5 * (place / sigma).square())
+    positions = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    line = torch.exp(-0.5 * (positions / sigma).square())
     dtype = torch.promote_types(output.dtype, torch.float32)
     # Convert the type before moving it: some devices have no float64.
     line = (line / line.sum()).to(dtype).to(output.device)
     # Variances as differences of squares need full precision.
     with torch.autocast(output.device.type, enabled=False):
         x, y = output.to(dtype), target.to(dtype)
-        several = torch.cat([x, y, x * x, y * y, x * y], dim=1)
-        mean_x, mean_y, xx, yy, xy = _windowed(several, line).unbind(1)
+        moments = torch.cat([x, y, x * x, y * y, x * y], dim=1)
+        mean_x, mean_y, xx, yy, xy = _window_means(moments, line).unbind(1)
         var_x, var_y = xx - mean_x.square(), yy - mean_y.square()
         covariance = xy - mean_x * mean_y
         c1, c2 = (0.01 * data_range) ** 2, (0.03 * data_range) ** 2
@@ -94,7 +94,7 @@ def structural_similarity(
         return (luminance * structure).mean()
 
 
-def _windowed(x: Tensor, line: Tensor) -> Tensor:
+def _window_means(x: Tensor, line: Tensor) -> Tensor:
     """Weighted means along every axis in turn, over complete windows only."""
     n_axes = x.ndim - 2
     convolve = functional.conv3d if n_axes == 3 else functional.conv2d

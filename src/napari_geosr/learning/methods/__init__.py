@@ -46,12 +46,12 @@ def config_class(name: str) -> type[TrainingConfig]:
 @cache
 def loss_titles() -> dict[str, str]:
     """Titles of the losses of all methods, by name."""
-    found = titles()
+    all_titles = titles()
     for name in METHODS.names():
         # Skip methods of other packages that cannot be imported.
         with suppress(ConfigError):
-            found |= METHODS.load(name).Method.loss_titles
-    return found | _TITLES
+            all_titles |= METHODS.load(name).Method.loss_titles
+    return all_titles | _TITLES
 
 
 def loss_title(name: str) -> str:

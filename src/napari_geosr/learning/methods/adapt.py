@@ -22,13 +22,13 @@ from napari_geosr import networks
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.learning.blind_spots import BlindSpots
-from napari_geosr.learning.config import SEVERAL, TrainingConfig
+from napari_geosr.learning.config import MULTIPLE_FILES, TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.method import Method as _Method
-from napari_geosr.learning.recorruption import recorrupted
+from napari_geosr.learning.recorruption import recorrupt
 from napari_geosr.learning.statistics import GreyScale
 from napari_geosr.models import zoo
-from napari_geosr.networks import wants_noise
+from napari_geosr.networks import needs_noise
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 
 NEEDS = "a trained denoiser and the noisy scan to restore"
 
-How = Literal["noise2noise", "recorrupted", "noise2void"]
+LearningMode = Literal["noise2noise", "recorrupted", "noise2void"]
 
 #: Correlation below which the noise of neighbouring voxels counts as independent.
 INDEPENDENT = 0.1
@@ -63,7 +63,7 @@ class Config(TrainingConfig):
         None, title="Model", description="Denoiser to adapt: its name or its path."
     )
     target: Annotated[
-        tuple[Path, ...], SEVERAL, Parameter(name=("--second", "--target"))
+        tuple[Path, ...], MULTIPLE_FILES, Parameter(name=("--second", "--target"))
     ] = Field(
         (),
         title="Second scan",
@@ -129,7 +129,7 @@ class Config(TrainingConfig):
     )
 
 
-def choose(noise: Noise, *, has_second: bool) -> tuple[How, str]:
+def choose(noise: Noise, *, has_second: bool) -> tuple[LearningMode, str]:
     """Choose how to learn from the scans, and give the reason as a sentence.
 
     Photon noise at low counts is skewed. Recorruption and Stein's estimate, which
@@ -209,10 +209,10 @@ class Method(_Method):
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
-        self.how: How = "recorrupted"
+        self.how: LearningMode = "recorrupted"
         #: Sentence with the reason for the choice, once it is made.
         self.reason = ""
-        self._spots: BlindSpots | None = None
+        self._blind_spots: BlindSpots | None = None
         self._card: ModelCard | None = None
         if config.target:
             self.roles = self.denoises = ("source", "target")
@@ -245,7 +245,7 @@ class Method(_Method):
         return self._card
 
     @property
-    def wants_noise(self) -> bool:
+    def needs_noise(self) -> bool:
         return True
 
     @property
@@ -268,7 +268,7 @@ class Method(_Method):
         """Build the network; add the model's bound unless the network has its own."""
         modules, bound = super().build(), self.noise_bound()
         network = modules[self.result]
-        if bound is not None and not wants_noise(network):
+        if bound is not None and not needs_noise(network):
             modules[self.result] = networks.NoiseBound(network, bound)
         return modules
 
@@ -293,7 +293,7 @@ class Method(_Method):
         if self.how == "noise2void":
             offsets = hidden_neighbours(noise)
             share = _SHARE / max(1, len(offsets) // 4)
-            self._spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
+            self._blind_spots = BlindSpots(self.config.ndim, share, "uniform", offsets)
 
     def intended_use(self) -> str:
         """Intended use, for the card: the scans that the model was adapted to."""
@@ -307,27 +307,29 @@ class Method(_Method):
             swapped = rng.random() < 0.5
             order = ("target", "source") if swapped else ("source", "target")
             drawn = patches.draw(rng, order, context_of=order[0])
-            given, wanted = drawn.pop(order[0]), drawn.pop(order[1])
-            return {"source": given, "target": wanted, **drawn}
+            source, target = drawn.pop(order[0]), drawn.pop(order[1])
+            return {"source": source, "target": target, **drawn}
         deep = self.config.ndim == 3
         # Y and X must not be exchanged: the hidden neighbours lie along fixed axes.
         exchange = self.how == "recorrupted"
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         if self.how == "recorrupted":
-            return recorrupted(drawn, rng, deep=deep)
+            return recorrupt(drawn, rng, deep=deep)
         return self._with_hidden(drawn, rng, deep)
 
     def _with_hidden(
         self, drawn: Arrays, rng: np.random.Generator, deep: bool
     ) -> Arrays:
-        assert self._spots is not None
+        assert self._blind_spots is not None
         patch = drawn["source"]
         numbers = None if deep else drawn.pop("slices").ravel()
-        hidden, chosen = self._spots.hide(patch[0] if deep else patch, rng, numbers)
+        hidden, chosen = self._blind_spots.hide(
+            patch[0] if deep else patch, rng, numbers
+        )
         middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
         mask = chosen.reshape(patch[middle].shape).astype(np.float32)
-        given = hidden[None] if deep else hidden
-        return drawn | {"source": given, "target": patch[middle], "mask": mask}
+        source = hidden[None] if deep else hidden
+        return drawn | {"source": source, "target": patch[middle], "mask": mask}
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Mean squared error; if voxels are hidden, of these voxels only."""

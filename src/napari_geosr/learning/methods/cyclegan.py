@@ -43,7 +43,7 @@ from napari_geosr.learning.adversarial import Distance
 from napari_geosr.learning.architecture import network_kwargs
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
-from napari_geosr.learning.running_statistics import left_alone
+from napari_geosr.learning.running_statistics import frozen_statistics
 from napari_geosr.learning.translation import (
     TranslationConfig,
     TranslationMethod,
@@ -179,23 +179,23 @@ class Method(TranslationMethod):
         """Draw a patch of a source and an unrelated one of a target."""
         return patches.draw(rng, ("source",)) | patches.draw(rng, ("target",))
 
-    def forth(self, source: Tensor) -> Tensor:
+    def forward(self, source: Tensor) -> Tensor:
         """Source (N, C, …) to target (N, 1, …)."""
-        made: Tensor = self.modules["network"](source)
-        return made
+        generated: Tensor = self.modules["network"](source)
+        return generated
 
-    def back(self, target: Tensor) -> Tensor:
+    def backward(self, target: Tensor) -> Tensor:
         """Target (N, C, …) to source (N, C, …), slice by slice."""
         single = target.flatten(0, 1).unsqueeze(1)
-        made: Tensor = self.modules["backward"](single)
-        return made.reshape(*target.shape[:2], *made.shape[2:])
+        generated: Tensor = self.modules["backward"](single)
+        return generated.reshape(*target.shape[:2], *generated.shape[2:])
 
     @contextmanager
-    def _remembering_own_images_alone(self) -> Iterator[None]:
+    def _frozen_statistics(self) -> Iterator[None]:
         """Keep other kinds of images out of the generators' running statistics."""
         with (
-            left_alone(self.modules["network"]),
-            left_alone(self.modules["backward"]),
+            frozen_statistics(self.modules["network"]),
+            frozen_statistics(self.modules["backward"]),
         ):
             yield
 
@@ -205,33 +205,38 @@ class Method(TranslationMethod):
         Returns
         -------
         cycle : Tensor
-        made : dict of str to Tensor
+        generated : dict of str to Tensor
             For each critic, the generated image (N, 1, …) that it judges.
         """
         source, target = batch["source"], batch["target"]
-        to_target = self.forth(source)
-        to_source = self.back(target)
-        with self._remembering_own_images_alone():
-            there = (self.back(to_target) - middle(source)).abs().mean()
-            back = (self.forth(to_source) - middle(target)).abs().mean()
-        made = {"critic_target": to_target, "critic_source": middle(to_source)}
-        return there + back, made
+        to_target = self.forward(source)
+        to_source = self.backward(target)
+        with self._frozen_statistics():
+            source_cycle = (self.backward(to_target) - middle(source)).abs().mean()
+            target_cycle = (self.forward(to_source) - middle(target)).abs().mean()
+        generated = {"critic_target": to_target, "critic_source": middle(to_source)}
+        return source_cycle + target_cycle, generated
 
     def identity(self, batch: Batch) -> Tensor:
         """Identity loss: change of images that are already of the right kind."""
         source, target = batch["source"], batch["target"]
         factor = self.upscale_factor
-        with self._remembering_own_images_alone():
-            kept_target = self.forth(coarser(target, factor)) - middle(target)
-            kept_source = self.back(finer(middle(source), factor)) - middle(source)
-        return kept_target.abs().mean() + kept_source.abs().mean()
+        with self._frozen_statistics():
+            target_change = self.forward(coarser(target, factor)) - middle(target)
+            source_change = self.backward(finer(middle(source), factor)) - middle(
+                source
+            )
+        return target_change.abs().mean() + source_change.abs().mean()
 
     def generator_loss(self, batch: Batch) -> tuple[Tensor, Losses, dict[str, Tensor]]:
         """Loss of both generators, its parts, and the images for the critics."""
         config = self.config
-        cycle, made = self.cycles(batch)
+        cycle, generated = self.cycles(batch)
         adversarial = sum(
-            (self.convince(n, made[n]) / self.patch_scale(made[n]) for n in CRITICS),
+            (
+                self.adversarial_loss(n, generated[n]) / self.patch_scale(generated[n])
+                for n in CRITICS
+            ),
             start=cycle.new_zeros(()),
         )
         total = config.cycle_weight * cycle + config.adversarial_weight * adversarial
@@ -240,17 +245,17 @@ class Method(TranslationMethod):
             losses["identity"] = self.identity(batch)
             total = total + config.identity_weight * losses["identity"]
         if self.upscale_factor > 1 and config.consistency_weight:
-            means = coarser(made["critic_target"], self.upscale_factor)
+            means = coarser(generated["critic_target"], self.upscale_factor)
             losses["consistency"] = (means - middle(batch["source"])).abs().mean()
             total = total + config.consistency_weight * losses["consistency"]
-        return total, losses, made
+        return total, losses, generated
 
     def critics_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Loss of both critics: real against generated or pooled images."""
-        of_target, losses = self.judge(
+        of_target, losses = self.critic_terms(
             "critic_target", middle(batch["target"]), batch["critic_target"]
         )
-        of_source, more = self.judge(
+        of_source, more = self.critic_terms(
             "critic_source", middle(batch["source"]), batch["critic_source"]
         )
         return of_target + of_source, losses | more
@@ -259,26 +264,28 @@ class Method(TranslationMethod):
         """One step of the generators, then of the critics on the generated images."""
         import torch
 
-        made: dict[int, dict[str, Tensor]] = {}
+        generated: dict[int, dict[str, Tensor]] = {}
         numbered = _numbered(batches)
 
         def generators(batch: Batch) -> tuple[Tensor, Losses]:
             loss, losses, images = self.generator_loss(batch)
             # By number: batches may have been split when memory ran out.
             for i, number in enumerate(batch["number"].tolist()):
-                made[number] = {k: image[i].detach() for k, image in images.items()}
+                generated[number] = {
+                    k: image[i].detach() for k, image in images.items()
+                }
             return loss, losses
 
         losses = loop.update("generators", numbered, generators)
         # The pools change only at the end, so that a failed step leaves them unchanged.
         pools = {name: pool.copy() for name, pool in self.pools.items()}
-        judged = []
+        critic_batches = []
         for batch in numbered:
-            own = [made[number] for number in batch["number"].tolist()]
-            new = {name: torch.stack([m[name] for m in own]) for name in pools}
+            images = [generated[number] for number in batch["number"].tolist()]
+            new = {name: torch.stack([m[name] for m in images]) for name in pools}
             given = {name: pools[name].exchange(image) for name, image in new.items()}
-            judged.append(batch | given)
-        losses |= loop.update("critics", judged, self.critics_loss)
+            critic_batches.append(batch | given)
+        losses |= loop.update("critics", critic_batches, self.critics_loss)
         self.pools = pools
         return losses
 
@@ -292,9 +299,9 @@ def _numbered(batches: Sequence[Batch]) -> list[Batch]:
     """Batches with the ``"number"`` of each sample, counted over all batches."""
     import torch
 
-    found, first = [], 0
+    numbered, first = [], 0
     for batch in batches:
         last = first + len(batch["source"])
-        found.append(batch | {"number": torch.arange(first, last)})
+        numbered.append(batch | {"number": torch.arange(first, last)})
         first = last
-    return found
+    return numbered

@@ -25,7 +25,7 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
 from napari_geosr.learning.method import Method as _Method
-from napari_geosr.learning.running_statistics import left_alone
+from napari_geosr.learning.running_statistics import frozen_statistics
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -105,7 +105,7 @@ class Method(_Method):
         "guess": "prediction error",
         "regularising": "regularisation",
     }
-    judged_on = "prediction error on the other half (noisy)"
+    validation_measure = "prediction error on the other half (noisy)"
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
@@ -132,10 +132,12 @@ class Method(_Method):
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a patch and, for every cell, a pair of neighbours."""
         patch = patches.draw(rng, ("source",))["source"]
-        kept = patch.ndim - self.n_axes
-        shape = patch.shape[:kept] + tuple(n - n % 2 for n in patch.shape[kept:])
+        n_kept_axes = patch.ndim - self.n_axes
+        shape = patch.shape[:n_kept_axes] + tuple(
+            n - n % 2 for n in patch.shape[n_kept_axes:]
+        )
         patch = np.ascontiguousarray(patch[tuple(slice(n) for n in shape)])
-        cells = (1, *shape[1:kept], *(n // 2 for n in shape[kept:]))
+        cells = (1, *shape[1:n_kept_axes], *(n // 2 for n in shape[n_kept_axes:]))
         n_pairs = len(neighbour_pairs(self.n_axes))
         return {"source": patch, "choice": rng.integers(0, n_pairs, cells)}
 
@@ -148,21 +150,27 @@ class Method(_Method):
         """Equation 7 of [1]_: prediction error and regularisation."""
         import torch
 
-        network, given = self.modules["network"], batch["source"]
-        first, second = halves(given, batch["choice"], self.n_axes)
+        network, source = self.modules["network"], batch["source"]
+        first, second = halves(source, batch["choice"], self.n_axes)
         middle = second.shape[1] // 2
         # The pass with gradients must come first: within autocast, some releases of
         # torch cache the weights as cast in the first pass, with or without gradients.
-        with left_alone(network):  # the model will restore whole images, not halves
+        with frozen_statistics(
+            network
+        ):  # the model will restore whole images, not halves
             error = network(first) - second[:, middle : middle + 1]
         with torch.no_grad():
-            whole = network(given)
+            whole = network(source)
         restored = halves(whole, batch["choice"], self.n_axes)
-        guess = error.square().mean()
-        truth = (error - (restored[0] - restored[1])).square().mean()
+        prediction_error = error.square().mean()
+        regularisation = (error - (restored[0] - restored[1])).square().mean()
         gamma = self.config.increase * self.progress
-        total = guess + gamma * truth
-        return total, {"loss": total, "guess": guess, "regularising": truth}
+        total = prediction_error + gamma * regularisation
+        return total, {
+            "loss": total,
+            "guess": prediction_error,
+            "regularising": regularisation,
+        }
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The prediction error alone, which is comparable throughout the training."""

@@ -80,11 +80,11 @@ def inputs(volumes: Sequence[Volume], strategy: Strategy = "X:1") -> list[Volume
     return [_mean(volumes, given) for given, _ in index_sets(len(volumes), strategy)]
 
 
-def _mean(volumes: Sequence[Volume], which: tuple[int, ...]) -> Volume:
-    if len(which) == 1:
-        return volumes[which[0]]
-    names = ", ".join(volumes[i].name for i in which)
-    return mean_volume([volumes[i] for i in which], f"mean of {names}")
+def _mean(volumes: Sequence[Volume], indices: tuple[int, ...]) -> Volume:
+    if len(indices) == 1:
+        return volumes[indices[0]]
+    names = ", ".join(volumes[i].name for i in indices)
+    return mean_volume([volumes[i] for i in indices], f"mean of {names}")
 
 
 class Method(_Method):
@@ -92,7 +92,7 @@ class Method(_Method):
 
     one_object = True
     noisy_target = True
-    begins_linear = True
+    fits_last_layer = True
     denoises = ("source",)
     output_role = "target"
     config: Config
@@ -115,12 +115,12 @@ class Method(_Method):
 
         Thus every source serves as a target.
         """
-        given = volumes["source"]
-        mean_volume(given, "all")  # raises if shapes or axes differ
-        sets = index_sets(len(given), self.config.strategy)
+        sources = volumes["source"]
+        mean_volume(sources, "all")  # raises if shapes or axes differ
+        sets = index_sets(len(sources), self.config.strategy)
         return {
-            "source": inputs(given, self.config.strategy),
-            "target": [_mean(given, wanted) for _, wanted in sets],
+            "source": inputs(sources, self.config.strategy),
+            "target": [_mean(sources, target) for _, target in sets],
         }
 
     @property

@@ -37,7 +37,7 @@ class Method(_Method):
 
     roles = ("source", "target")
     noisy_target = True
-    begins_linear = True
+    fits_last_layer = True
     denoises = ("source", "target")
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:

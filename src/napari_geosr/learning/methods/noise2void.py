@@ -80,15 +80,15 @@ class Config(TrainingConfig):
 class Method(_Method):
     """Predicts hidden voxels from their surroundings."""
 
-    judged_on = "prediction error of hidden voxels (noisy)"
-    begins_linear = True
+    validation_measure = "prediction error of hidden voxels (noisy)"
+    fits_last_layer = True
     denoises = ("source",)
     config: Config
 
     def __init__(self, config: TrainingConfig) -> None:
         super().__init__(config)
         ndim, settings = config.ndim, self.config
-        self.spots = BlindSpots(
+        self.blind_spots = BlindSpots(
             ndim,
             settings.masked / 100,
             settings.replacement,
@@ -130,7 +130,9 @@ class Method(_Method):
         drawn = patches.draw(rng, ("source",), exchange=exchange, slices=not deep)
         patch = drawn["source"]
         numbers = None if deep else drawn["slices"].ravel()
-        hidden, chosen = self.spots.hide(patch[0] if deep else patch, rng, numbers)
+        hidden, chosen = self.blind_spots.hide(
+            patch[0] if deep else patch, rng, numbers
+        )
         middle = slice(patch.shape[0] // 2, patch.shape[0] // 2 + 1)
         return {
             "source": hidden[None] if deep else hidden,

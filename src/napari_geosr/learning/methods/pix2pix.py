@@ -33,7 +33,7 @@ from napari_geosr.learning.method import Batch, Losses, Updater
 from napari_geosr.learning.target_loss import (
     TargetLossConfig,
     TargetLossMethod,
-    about_losses,
+    loss_help,
 )
 from napari_geosr.learning.translation import (
     TranslationConfig,
@@ -55,7 +55,7 @@ class Config(TranslationConfig, TargetLossConfig):
     loss: LossNames = Field(
         "l1",
         title="Loss",
-        description=about_losses("Loss between output and target"),
+        description=loss_help("Loss between output and target"),
     )
     pixel_weight: float = Field(
         1.0,
@@ -102,7 +102,7 @@ class Method(TargetLossMethod, TranslationMethod):
         finer_voxels = self.upscale_factor > 1
         return FINER_ADVERSARIAL_WEIGHT if finer_voxels else ADVERSARIAL_WEIGHT
 
-    def together(self, source: Tensor, image: Tensor) -> Tensor:
+    def conditioned(self, source: Tensor, image: Tensor) -> Tensor:
         """Input of the critic: the source on the image's grid, then the image."""
         import torch
 
@@ -113,7 +113,7 @@ class Method(TargetLossMethod, TranslationMethod):
         source, target = batch["source"], batch["target"]
         output = self.modules["network"](source)
         pixel, parts = self.target_loss(output, target)
-        adversarial = self.convince("critic", self.together(source, output))
+        adversarial = self.adversarial_loss("critic", self.conditioned(source, output))
         adversarial = adversarial / self.patch_scale(target)
         total = self.config.pixel_weight * pixel + self.adversarial_weight * adversarial
         return total, {"pixel": pixel, "adversarial": adversarial, **parts}
@@ -126,11 +126,11 @@ class Method(TargetLossMethod, TranslationMethod):
         with torch.no_grad():
             fake = self.modules["network"](source)
         condition = finer(source, self.upscale_factor)
-        return self.judge("critic", batch["target"], fake, condition)
+        return self.critic_terms("critic", batch["target"], fake, condition)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the critic, then one of the generator."""
-        self.target_loss.go_to(loop)
+        self.target_loss.set_progress(loop)
         losses = loop.update("critic", batches, self.critic_loss)
         return loop.update("network", batches, self.loss) | losses
 

@@ -18,18 +18,18 @@ from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.learning import losses
 from napari_geosr.learning.architecture import (
-    in_words,
+    format_alternatives,
     network_fields,
     network_kwargs,
-    networks_that,
+    networks_supporting,
 )
 from napari_geosr.learning.config import TrainingConfig
-from napari_geosr.learning.labels import check_labels, wrong_label
+from napari_geosr.learning.labels import check_labels, invalid_label
 from napari_geosr.learning.method import Arrays, Batch, Losses
 from napari_geosr.learning.target_loss import (
     TargetLossConfig,
     TargetLossMethod,
-    refuse_on_labels,
+    check_no_geometry_losses,
 )
 
 if TYPE_CHECKING:
@@ -79,7 +79,7 @@ class Method(TargetLossMethod):
 
     roles = ("source", "target")
     output_role = "target"
-    begins_linear = True
+    fits_last_layer = True
     denoises = ("source",)
     loss_titles: Mapping[str, str] = {"missed overlap": "1 − mean Dice"}
     config: Config
@@ -96,10 +96,12 @@ class Method(TargetLossMethod):
         assert isinstance(config, Config)
         if config.dilations is not None:
             if "dilations" not in network_fields(config.network):
-                having = networks_that(lambda name: "dilations" in network_fields(name))
+                networks = networks_supporting(
+                    lambda name: "dilations" in network_fields(name)
+                )
                 raise ConfigError(
-                    f"Dilations are a setting of {in_words(having)}; {config.network} "
-                    "has none. Remove --dilations."
+                    f"Dilations are a setting of {format_alternatives(networks)}; "
+                    f"{config.network} has none. Remove --dilations."
                 )
             if "dilations" in config.network_options:
                 raise ConfigError(
@@ -107,7 +109,7 @@ class Method(TargetLossMethod):
                     "options. Remove one."
                 )
         if config.labels > 1:
-            _check_for_labels(config)
+            _check_label_settings(config)
         cls(config).check_window()
 
     def network_kwargs(self) -> AnyDict:
@@ -119,35 +121,35 @@ class Method(TargetLossMethod):
             more |= {"out_channels": self.config.labels, "residual": False}
         return network_kwargs(self.config, **more)
 
-    def look(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+    def inspect(self, volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         """Warn about labels that do not occur and losses that do not apply."""
         if self.labels == 1:
-            return super().look(volumes)
-        said = check_labels(volumes["target"], self.labels)
+            return super().inspect(volumes)
+        warnings = check_labels(volumes["target"], self.labels)
         if self.config.loss != Config.model_fields["loss"].default:
-            said.append(
+            warnings.append(
                 f"The loss {self.config.loss} does not apply: labels are learned by "
                 "cross-entropy."
             )
-        return said
+        return warnings
 
     def intended_use(self) -> str:
         """Intended use, for the card; states the labels, if there are any."""
-        said = super().intended_use()
+        text = super().intended_use()
         if self.labels > 1:
             numbers = f"0 … {self.labels - 1}"
-            said += (
+            text += (
                 f" Its output is a label image with the labels {numbers} of the "
                 "training data."
             )
-        return said
+        return text
 
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw a pair; check that a label target contains only labels."""
         drawn = super().draw(patches, rng)
-        if self.labels > 1 and (wrong := wrong_label(drawn["target"], self.labels)):
+        if self.labels > 1 and (invalid := invalid_label(drawn["target"], self.labels)):
             raise VolumeError(
-                f"A target holds {wrong}, which is not one of the {self.labels} "
+                f"A target holds {invalid}, which is not one of the {self.labels} "
                 f"labels 0 … {self.labels - 1}. Correct the target, or change the "
                 "number of labels."
             )
@@ -159,45 +161,47 @@ class Method(TargetLossMethod):
         See `napari_geosr.learning.losses.terms` and `…labels`.
         """
         if self.labels > 1:
-            return self._loss_of_labels(batch)
+            return self._label_loss(batch)
         output = self.output(batch)
         error, parts = self.target_loss(output, batch["target"])
         return error, {"loss": error, **parts}
 
-    def _loss_of_labels(self, batch: Batch) -> tuple[Tensor, Losses]:
+    def _label_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         import torch
 
         scores = self.output(batch)
         error = losses.labels.cross_entropy(scores, batch["target"])
-        missed = self._missed(scores.argmax(dim=1, keepdim=True), batch["target"])
+        missed = self._dice_loss(scores.argmax(dim=1, keepdim=True), batch["target"])
         # The first loss gets the colour of the validation curve: both are 1 - Dice.
         return error, {"missed overlap": torch.tensor(missed), "loss": error}
 
-    def _missed(self, found: Tensor, target: Tensor) -> float:
-        return 1 - losses.labels.mean_dice(found, target, self.labels)
+    def _dice_loss(self, output: Tensor, target: Tensor) -> float:
+        return 1 - losses.labels.mean_dice(output, target, self.labels)
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The full loss; for labels, 1 minus the mean Dice overlap."""
-        found = self.output(batch)
+        output = self.output(batch)
         if self.labels == 1:
-            error, _ = self.target_loss(found, batch["target"], progress=1)
+            error, _ = self.target_loss(output, batch["target"], progress=1)
             return {"loss": float(error)}
-        return {"missed overlap": self._missed(found, batch["target"])}
+        return {"missed overlap": self._dice_loss(output, batch["target"])}
 
 
-def _check_for_labels(config: Config) -> None:
+def _check_label_settings(config: Config) -> None:
     """Refuse settings under which no labels can be learned."""
-    refuse_on_labels(config)
+    check_no_geometry_losses(config)
     if (config.upscale_factor or 1) > 1:
         raise ConfigError(
             "Labels have the voxels of the source: remove the upscale factor, or set "
             "labels to 1."
         )
     if "out_channels" not in network_fields(config.network):
-        able = networks_that(lambda name: "out_channels" in network_fields(name))
+        networks = networks_supporting(
+            lambda name: "out_channels" in network_fields(name)
+        )
         raise ConfigError(
             f"The network {config.network!r} cannot predict labels: choose "
-            f"{in_words(able)}, or set labels to 1."
+            f"{format_alternatives(networks)}, or set labels to 1."
         )
     if config.network_options.get("residual"):
         raise ConfigError(

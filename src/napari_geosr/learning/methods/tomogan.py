@@ -34,8 +34,8 @@ from napari_geosr.learning import losses
 from napari_geosr.learning.adversarial import (
     AdversarialConfig,
     AdversarialMethod,
-    nth,
-    several,
+    merge_samples,
+    select_sample,
 )
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.method import Arrays, Batch, Losses, Updater
@@ -51,7 +51,7 @@ NEEDS = "aligned pairs of a low-quality and a high-quality scan of the same obje
 #: Fraction of the steps with the pixel loss alone before the Wasserstein critic starts,
 #: and the maximum number of these steps.
 _PIXEL_SHARE = 0.1
-_MOST_PIXEL_STEPS = 1000
+_MAX_PIXEL_STEPS = 1000
 #: Default adversarial weights: the cross-entropy of a winning critic grows to ten and
 #: more, whereas the losses of the other two distances stay below one.
 _ADVERSARIAL_WEIGHT = {"jensen-shannon": 0.01, "wasserstein": 0.1, "least-squares": 0.1}
@@ -159,14 +159,14 @@ class Method(TargetLossMethod, AdversarialMethod):
     def draw(self, patches: Patches, rng: np.random.Generator) -> Arrays:
         """Draw one pair per critic step; the generator uses the first."""
         n = self.config.critic_steps
-        return several([patches.draw(rng, self.roles) for _ in range(n)])
+        return merge_samples([patches.draw(rng, self.roles) for _ in range(n)])
 
     def pixel_steps(self, steps: int) -> int:
         """Number of initial steps with the pixel loss only."""
         if self.config.pixel_steps is not None:
             return self.config.pixel_steps
         wasserstein = self.config.distance == "wasserstein"
-        return min(_MOST_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
+        return min(_MAX_PIXEL_STEPS, int(_PIXEL_SHARE * steps)) if wasserstein else 0
 
     def loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """The pixel loss alone, for the first steps."""
@@ -179,16 +179,16 @@ class Method(TargetLossMethod, AdversarialMethod):
         config, target = self.config, batch["target"]
         output = self.modules["network"](batch["source"])
         pixel, parts = self.target_loss(output, target)
-        adversarial = self.convince("critic", output) / self.patch_scale(target)
+        adversarial = self.adversarial_loss("critic", output) / self.patch_scale(target)
         total = config.pixel_weight * pixel + self.adversarial_weight * adversarial
-        found = {"pixel": pixel, "adversarial": adversarial, **parts}
+        terms = {"pixel": pixel, "adversarial": adversarial, **parts}
         if config.perceptual_weight:
             features = self._feature_network(target)
-            found["perceptual"] = losses.perceptual.perceptual_loss(
+            terms["perceptual"] = losses.perceptual.perceptual_loss(
                 features, output, target
             )
-            total = total + config.perceptual_weight * found["perceptual"]
-        return total, found
+            total = total + config.perceptual_weight * terms["perceptual"]
+        return total, terms
 
     def critic_loss(self, batch: Batch) -> tuple[Tensor, Losses]:
         """Loss of the critic: real against generated images, generator frozen."""
@@ -196,19 +196,19 @@ class Method(TargetLossMethod, AdversarialMethod):
 
         with torch.no_grad():
             fake = self.modules["network"](batch["source"])
-        return self.judge("critic", batch["target"], fake)
+        return self.critic_terms("critic", batch["target"], fake)
 
     def train_step(self, loop: Updater, batches: Sequence[Batch]) -> dict[str, float]:
         """One step of the generator, then those of the critic."""
-        self.target_loss.go_to(loop)
-        first = [nth(batch, 0) for batch in batches]
+        self.target_loss.set_progress(loop)
+        first = [select_sample(batch, 0) for batch in batches]
         if loop.step < self.pixel_steps(loop.steps):
             return loop.update("network", first, self.loss)
-        found = loop.update("network", first, self.generator_loss)
+        terms = loop.update("network", first, self.generator_loss)
         for i in range(self.config.critic_steps):
-            drawn = [nth(batch, i) for batch in batches]
-            found |= loop.update("critic", drawn, self.critic_loss)
-        return found
+            samples = [select_sample(batch, i) for batch in batches]
+            terms |= loop.update("critic", samples, self.critic_loss)
+        return terms
 
     def validate(self, batch: Batch) -> dict[str, float]:
         """The pixel loss only: adversarial losses are not comparable over time."""
@@ -216,8 +216,8 @@ class Method(TargetLossMethod, AdversarialMethod):
         pixel, _ = self.target_loss(output, batch["target"], progress=1)
         return {"pixel": float(pixel)}
 
-    def _feature_network(self, like: Tensor) -> nn.Module:
+    def _feature_network(self, reference: Tensor) -> nn.Module:
         if self._features is None:
             features = losses.perceptual.load_features(self.config.features)
-            self._features = features.to(like.device)
+            self._features = features.to(reference.device)
         return self._features

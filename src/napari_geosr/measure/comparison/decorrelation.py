@@ -24,7 +24,7 @@ _RADII, _FILTERS = 200, 20
 #: the weakest one (as a share of the image size).
 _STRONGEST, _WEAKEST_PART = 0.5, 0.25
 #: Minimum height of a peak, and minimum drop after it.
-_LEAST_HEIGHT, _LEAST_DROP = 0.05, 1e-3
+_MIN_HEIGHT, _LEAST_DROP = 0.05, 1e-3
 #: Share of the image at each side that is faded out.
 _FADED = 0.08
 #: Minimum edge length of an image, in pixels.
@@ -105,6 +105,6 @@ def _peak(radius: Array, amplitude: Array) -> float:
             if drop < _LEAST_DROP:
                 last = at
                 continue
-            return float(radii[at]) if correlation[at] >= _LEAST_HEIGHT else 0.0
+            return float(radii[at]) if correlation[at] >= _MIN_HEIGHT else 0.0
         last -= 1
     return 0.0

@@ -32,7 +32,7 @@ Criterion = Literal["half-bit", "1-bit", "1/7"]
 _RATIOS: dict[str, float] = {"half-bit": math.sqrt(2) / 2 - 0.5, "1-bit": 0.5}
 CRITERIA: tuple[Criterion, ...] = ("half-bit", "1-bit", "1/7")
 #: Minimum number of independent values for a meaningful shell.
-_LEAST_VALUES = 4.0
+_MIN_VALUES = 4.0
 #: Shells with fewer values are averaged with neighbours before searching for the
 #: crossing, up to this number of shells.
 _ENOUGH_VALUES, _MOST_AVERAGED = 50.0, 7
@@ -81,7 +81,7 @@ class FourierCorrelation:
 
         None if it stays above up to the highest frequency; 0 if it is never above.
         """
-        used = self.independent >= _LEAST_VALUES
+        used = self.independent >= _MIN_VALUES
         steady = _steadied(self.correlation, self.independent)
         above = (steady - self.threshold(criterion))[used]
         frequency = self.frequency[used]

@@ -258,13 +258,13 @@ class FrameVolume:
             done.append(f"cut to the common region ({100 * self.share:.3g} % of it)")
         if not done:
             return ""
-        said = f"{self.volume.title} is {' and '.join(done)}."
+        remark = f"{self.volume.title} is {' and '.join(done)}."
         if not self.is_whole:
-            said += (
+            remark += (
                 " Its voxels do not fit a whole number of times into those of the "
                 "comparison, so that neighbouring means share voxels."
             )
-        return said
+        return remark
 
 
 def place(volumes: Mapping[str, Volume]) -> dict[str, FrameVolume]:

@@ -31,7 +31,7 @@ SSIM_WINDOW = 2 * SSIM_REACH + 1
 #: Percentiles that define the range of grey values, and the number of voxels sampled
 #: for them.
 RANGE = (0.1, 99.9)
-_MOST_SAMPLED = 1 << 22
+_MAX_SAMPLED = 1 << 22
 
 
 @dataclass(frozen=True)
@@ -146,7 +146,7 @@ class RangeSample:
     """
 
     def __init__(self, n_voxels: int) -> None:
-        self._step = -(-n_voxels // _MOST_SAMPLED)
+        self._step = -(-n_voxels // _MAX_SAMPLED)
         self._parts: list[AnyArray] = []
 
     def add(self, values: AnyArray) -> None:

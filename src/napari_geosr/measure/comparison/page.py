@@ -10,7 +10,7 @@ from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.html import STYLE, png_source
 from napari_geosr.measure.number_text import number_text
 
-#: Pores of each kind that are listed on the page; files list all.
+#: Maximum number of pores of each kind on the page; the files list all.
 _LISTED = 12
 
 
@@ -21,12 +21,12 @@ def quality_page(
     pictures: Mapping[str, Mapping[str, bytes]],
     records: Sequence[str],
 ) -> str:
-    """The whole page as text.
+    """The report page as HTML.
 
     Parameters
     ----------
     pictures : mapping
-        By caption: PNG for ``light`` and ``dark`` screens.
+        By caption: PNG for the ``light`` and the ``dark`` style.
     records : sequence of str
         Provenance as JSON text.
     """
@@ -41,7 +41,7 @@ def quality_page(
         *(_picture(caption, both) for caption, both in pictures.items()),
         *_resolutions(report),
         *(_pores(report, key, match) for key, match in report.pores.items()),
-        "<h2>How it was compared</h2>",
+        "<h2>Method</h2>",
         _list((*_method(report), *report.remarks)),
     ]
     parts += [
@@ -131,7 +131,7 @@ def _method(report: QualityReport) -> list[str]:
     frame = report.frame
     size = " × ".join(f"{v:.4g}" for v in frame.voxel_size)
     shape = " × ".join(map(str, frame.shape))
-    said = [
+    lines = [
         f"Grey values are compared on {shape} voxels of {size} {frame.unit}, "
         f"{number_text(report.voxels)} of them known in all volumes.",
         f"PSNR and SSIM refer to a range of {number_text(report.data_range)} grey "
@@ -139,17 +139,17 @@ def _method(report: QualityReport) -> list[str]:
         f"{report.titles[report.base]}.",
     ]
     if report.ssim_window:
-        said.append(
+        lines.append(
             "SSIM has a Gaussian window of standard deviation 1.5, "
             f"{report.ssim_window} wide; voxels whose window meets the border or "
             "unknown voxels do not count."
         )
     if report.fourier:
-        said.append(
+        lines.append(
             "Fourier correlation under a Hann window, in shells of equal width in "
             "1/length. Where it ends abruptly, the resolution reads one to two shells "
             "too fine."
         )
     for key, unit in report.difference_units.items():
-        said.append(f"The difference of {report.titles[key]} is in units of {unit}.")
-    return said
+        lines.append(f"The difference of {report.titles[key]} is in units of {unit}.")
+    return lines

@@ -13,14 +13,14 @@ from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.measure.export import COLOURS, INK, PAPER, Theme
 
-#: How the lines of the criteria are drawn.
+#: Line styles of the criteria.
 _DASHES = {"half-bit": "--", "1-bit": ":", "1/7": "-."}
-#: Differences are drawn between so many standard deviations of the noise.
+#: Range of drawn differences, ± standard deviations of the noise.
 _DIFFERENCE_LIMIT = 4.0
 
 
 class _FigureSheet:
-    """A figure with axes side by side, in the colours of a screen."""
+    """A figure with axes side by side, in the colours of a theme."""
 
     def __init__(self, columns: int, height: float, theme: Theme) -> None:
         from matplotlib.figure import Figure
@@ -63,7 +63,7 @@ def slices_png(
     *,
     theme: Theme = "light",
 ) -> bytes:
-    """The middle slice of each volume in one contrast, and each difference below it.
+    """Draw the middle slices with the same contrast, and the differences below them.
 
     Parameters
     ----------
@@ -87,7 +87,7 @@ def slices_png(
 
 
 def fourier_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
-    """Fourier correlation by frequency, with the lines of the criteria."""
+    """Plot Fourier correlation over frequency, with the criteria."""
     sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
@@ -111,7 +111,7 @@ def fourier_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 
 def spectra_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
-    """Power by frequency of each volume and of the differences."""
+    """Plot the power spectra of the volumes and of the differences."""
     sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
@@ -131,7 +131,7 @@ def spectra_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
 
 
 def bland_altman_png(report: QualityReport, *, theme: Theme = "light") -> bytes:
-    """Difference of the volume of each matched pore over its mean volume."""
+    """Plot the difference in volume of each matched pore over its mean volume."""
     sheet = _FigureSheet(1, 3.8, theme)
     axes = sheet.axes[0]
     unit = ""
@@ -164,7 +164,7 @@ def _short(title: str, most: int = 34) -> str:
 
 
 def middle(array: Any, shape: Sequence[int]) -> AnyArray:
-    """The middle slice of a volume, or an image as it is."""
+    """The middle slice of a volume; images are unchanged."""
     if len(shape) == 2:
         return np.asarray(array[:])
     return np.asarray(array[shape[0] // 2])

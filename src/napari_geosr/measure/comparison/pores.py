@@ -1,4 +1,4 @@
-"""Pores of two volumes matched by overlap: kept, lost, invented, split and merged.
+"""Matches pores of two volumes by overlap: lost, invented, split and merged pores.
 
 References
 ----------
@@ -31,26 +31,26 @@ STATUSES: tuple[Status, ...] = (
     "changed",
 )
 
-#: Overlap, as a part of the smaller of two pores, from which they belong together.
-_LEAST_OVERLAP = 0.2
+#: Minimum overlap of matching pores, as a share of the smaller one.
+_MIN_OVERLAP = 0.2
 
 
 @dataclass(frozen=True)
 class PoreChange:
-    """Pores of one volume, and what they are in the other.
+    """Pores of the base, and the corresponding pores of the volume.
 
     Attributes
     ----------
     status : str
-        ``"matched"``: one pore in both; ``"lost"`` and ``"invented"``: nothing in the
+        ``"matched"``: one pore in both; ``"lost"`` and ``"invented"``: none in the
         volume, or in the base; ``"split"``, ``"merged"``: one pore became several, or
         several one; ``"changed"``: several became several others.
     position : tuple of float
         Centroid, in the unit of the voxels.
     base_volume, volume : float
-        Sum of the pores in the base and in the volume.
+        Total volume of the pores in the base and in the volume.
     base_pores, pores : int
-        Number of them.
+        Number of pores in the base and in the volume.
     """
 
     status: Status
@@ -63,15 +63,15 @@ class PoreChange:
 
 @dataclass(frozen=True)
 class Agreement:
-    """Bland and Altman's figures of matched pores [1]_.
+    """Bland-Altman figures of matched pores [1]_.
 
-    Differences are relative to the mean of the two volumes of a pore.
+    Differences are relative to the mean of a pore's two volumes.
 
     Attributes
     ----------
     n : int
     bias : float
-        Mean difference; positive where pores became larger.
+        Mean difference; positive if pores became larger.
     low, high : float
         Limits of agreement: the bias ± 1.96 standard deviations.
     """
@@ -84,18 +84,18 @@ class Agreement:
 
 @dataclass(frozen=True, eq=False)
 class PoreMatch:
-    """The pores of a volume against those of the base.
+    """Comparison of the pores of a volume with those of the base.
 
     Attributes
     ----------
     changes : tuple of PoreChange
         Largest first.
     unit : str
-        Of volumes (images: areas).
+        Unit of volumes (images: areas).
     dice : float
-        Overlap of all pore voxels, 1 when equal.
+        Overlap of all pore voxels; 1 if equal.
     shape : tuple of int
-        Voxels that were compared.
+        Number of compared voxels along each axis.
     """
 
     changes: tuple[PoreChange, ...] = field(repr=False)
@@ -129,7 +129,7 @@ class PoreMatch:
         return means, (pairs[:, 1] - pairs[:, 0]) / np.maximum(means, 1e-300)
 
     def to_json_dict(self) -> AnyDict:
-        """The counts and the agreement as what JSON can hold."""
+        """The counts and the agreement as JSON-serialisable values."""
         found = self.agreement
         return {
             **{status: self.count(status) for status in STATUSES},
@@ -149,11 +149,11 @@ def match_pores(
     min_voxels: int = 8,
     connectivity: Literal[6, 26] = 26,
 ) -> PoreMatch:
-    """Match the connected pores of two masks on the same voxels.
+    """Match the connected pores of two masks on the same grid.
 
-    Two pores belong together if they share a fifth of the smaller one. Pores below
-    `min_voxels` are not listed, but a larger one that overlaps only such a remainder is
-    not lost: it is matched with it.
+    Two pores match if they share at least a fifth of the smaller one. Pores below
+    `min_voxels` are not listed, but a larger pore that overlaps only with such a
+    remainder is matched with it, not lost.
 
     Parameters
     ----------
@@ -203,7 +203,7 @@ def match_pores(
 def _status(
     ours: npt.NDArray[np.intp], theirs: npt.NDArray[np.intp], big: Mask, base_big: Mask
 ) -> Status:
-    """What became of a group; remainders below the smallest pore do not count."""
+    """Status of a group; remainders below the minimum size do not count."""
     if not len(theirs):
         return "invented"
     if not len(ours):
@@ -229,7 +229,7 @@ def _labelled(mask: Mask, connectivity: Literal[6, 26]) -> Labels:
 
 
 def _sizes(labels: Labels) -> npt.NDArray[np.int64]:
-    """Voxels of each pore, the first one first."""
+    """Number of voxels of each pore, in the order of labels."""
     return np.bincount(labels.ravel())[1:].astype(np.int64)
 
 
@@ -239,21 +239,21 @@ def _pairs(
     sizes: npt.NDArray[np.int64],
     base_sizes: npt.NDArray[np.int64],
 ) -> npt.NDArray[np.int64]:
-    """Indices of pores that belong together, shape (pairs, 2)."""
+    """Indices of matching pores, shape (pairs, 2)."""
     both = (found > 0) & (expected > 0)
     a = found[both].astype(np.int64) - 1
     b = expected[both].astype(np.int64) - 1
     codes, counts = np.unique(a * max(1, len(base_sizes)) + b, return_counts=True)
     i, j = np.divmod(codes, max(1, len(base_sizes)))
     smaller = np.minimum(sizes[i], base_sizes[j])
-    kept = counts >= _LEAST_OVERLAP * smaller
+    kept = counts >= _MIN_OVERLAP * smaller
     return np.stack([i[kept], j[kept]], axis=1)
 
 
 def _groups(
     pairs: npt.NDArray[np.int64], n: int, n_base: int
 ) -> list[tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]]:
-    """Pores that hang together by pairs: indices in the volume and in the base."""
+    """Groups of pores connected by pairs: indices in the volume and in the base."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 

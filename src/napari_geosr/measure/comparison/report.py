@@ -1,4 +1,4 @@
-"""Result of a comparison: figures of each volume against the base, and of all alike."""
+"""Result of a comparison: figures of each volume, and relative to the base."""
 
 from __future__ import annotations
 
@@ -27,22 +27,22 @@ from napari_geosr.measure.rows import figure_rows
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Numbers of a porosity report that are settings, not figures.
+#: Settings among the numbers of a porosity report.
 _SETTINGS = {"min_voxels", "connectivity"}
 
 
 @dataclass(frozen=True)
 class Shift:
-    """How far a volume lies from the base, as far as correlation of parts tells.
+    """Shift of a volume relative to the base, estimated by correlating parts.
 
     Attributes
     ----------
     voxels : tuple of float
         Along (Z, Y, X) or (Y, X), in voxels of the comparison.
     distance : float
-        In `unit`.
+        Length of the shift in `unit`.
     parts : int
-        Parts of the volume that it was measured in.
+        Number of parts in which it was measured.
     """
 
     voxels: tuple[float, ...]
@@ -52,11 +52,11 @@ class Shift:
 
     @property
     def length(self) -> float:
-        """In voxels of the comparison."""
+        """Length in voxels of the comparison."""
         return math.hypot(*self.voxels)
 
     def to_json_dict(self) -> AnyDict:
-        """The shift as what JSON can hold."""
+        """The shift as JSON-serialisable values."""
         return {
             "voxels": list(self.voxels),
             "length": self.length,
@@ -67,7 +67,7 @@ class Shift:
 
 
 class QualityRow(NamedTuple):
-    """A figure of all volumes: its label, a text for each, and what it means."""
+    """A figure of all volumes: its label, a text for each, and an explanation."""
 
     label: str
     texts: list[str]
@@ -76,48 +76,48 @@ class QualityRow(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class QualityReport:
-    """How volumes of one object differ.
+    """Differences between volumes of one object.
 
-    Volumes go by keys: ``"before"``, ``"after"`` and ``"reference"`` in Python, the
-    letters of the command line else. All but the base are compared with it.
+    Volumes are identified by keys: ``"before"``, ``"after"`` and ``"reference"`` in
+    Python, otherwise the letters of the command line. All are compared with the base.
 
     Attributes
     ----------
     base : str
-        The reference, or the first volume where there is none.
+        Key of the reference, or of the first volume if there is none.
     titles : mapping of str to str
-        What people see of each volume.
+        Name of each volume for the user.
     frame : Frame
-        Voxels that grey values are compared on.
+        Grid on which grey values are compared.
     voxels : int
-        Of them, known in all volumes and within the sample.
+        Number of its voxels that are known in all volumes and inside the sample.
     data_range : float
-        Range of grey values that PSNR and SSIM refer to.
+        Range of grey values for PSNR and SSIM.
     ssim_window : str
-        Window of the structural similarity; empty where it does not fit.
+        Window of the structural similarity; empty if it does not fit.
     figures : mapping of GreyFigures
     shifts : mapping of Shift
-        None where parts hardly look alike.
+        None if the parts are hardly correlated.
     noise : mapping of Noise
-        On the frame; None where it was not measured.
+        Noise on the frame; None if it was not measured.
     detail : mapping of float
         Period of the finest detail by decorrelation analysis, in the frame's unit.
     fourier : mapping of FourierCorrelation
-        By what was compared.
+        By the name of the compared volumes.
     spectra : mapping of PowerSpectrum
     porosity : mapping of PorosityReport
-        Of each on its own voxels, within the common region; may be empty.
+        Of each volume on its own grid, within the common region; may be empty.
     pores : mapping of PoreMatch
     differences : mapping of Volume
         Volume minus base, in standard deviations of the noise of both.
     difference_units : mapping of str
-        What the unit of each difference is.
+        Unit of each difference.
     volumes : mapping of Volume
-        Each on its own voxels, cut to the common region; not read.
+        Each on its own grid, cropped to the common region, lazily.
     remarks : tuple of str
-        What was done to compare them.
+        How the volumes were processed for the comparison.
     warnings : tuple of str
-        What may make figures misleading.
+        Reasons why figures may be misleading.
 
     Examples
     --------
@@ -170,7 +170,7 @@ class QualityReport:
 
     @property
     def volume(self) -> PorosityReport:
-        """Pores of the volume that was judged; of two, of the first."""
+        """Pores of the last compared volume; of two, of the first."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.compared[-1] if with_reference else self.base]
 
@@ -181,7 +181,7 @@ class QualityReport:
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
     def rows(self) -> list[QualityRow]:
-        """One row per figure, one text per volume, for people."""
+        """One row per figure, with one text per volume."""
         return [row for row in self._rows() if any(t != NOTHING for t in row.texts)]
 
     def _rows(self) -> Iterator[QualityRow]:
@@ -189,7 +189,7 @@ class QualityReport:
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
-            "Against the base, by correlation of parts.",
+            "Relative to the base, by correlation of parts.",
         )
         yield self._row(
             "Noise",
@@ -202,8 +202,8 @@ class QualityReport:
                 k: NOTHING if v is None else f"{number_text(v)} {self.frame.unit}"
                 for k, v in self.detail.items()
             },
-            "Period that stands out from noise in slices (decorrelation analysis). It "
-            "says how fine the detail is, not whether it is true.",
+            "Smallest period above the noise in slices (decorrelation analysis). It "
+            "shows how fine the detail is, not whether it is true.",
         )
         if self.porosity:
             keys = list(self.porosity)
@@ -229,7 +229,7 @@ class QualityReport:
         yield self._row(
             "PSNR, range-invariant",
             {k: _decibels(f.psnr_range_invariant) for k, f in found.items()},
-            "After the best gain and offset.",
+            "After fitting gain and offset.",
         )
         yield self._row(
             "SSIM",
@@ -272,7 +272,7 @@ class QualityReport:
         yield self._row(
             "Dice of the pores",
             {k: _decimal(m.dice) for k, m in self.pores.items()},
-            "Overlap of pore voxels with those of the base; 1 when equal.",
+            "Overlap of pore voxels with those of the base; 1 if equal.",
         )
         agreements = {
             k: f"{_signed(found.bias)} ({_signed(found.low)} to {_signed(found.high)})"
@@ -292,11 +292,11 @@ class QualityReport:
         )
 
     def resolution_rows(self) -> list[tuple[str, str]]:
-        """Rows of (what was compared, resolution by each criterion)."""
+        """Rows of (name of the comparison, resolution by each criterion)."""
         return fsc_summary(self.fourier)
 
     def to_dict(self) -> AnyDict:
-        """All figures as what JSON can hold; what is infinite is None."""
+        """All figures as JSON-serialisable values; infinite ones are None."""
         found = self.figures[self.compared[-1]].to_json_dict()
         values: AnyDict = {
             "base": self.base,
@@ -325,7 +325,7 @@ class QualityReport:
         return values
 
     def to_dataframe(self) -> pd.DataFrame:
-        """One row per volume, one column per figure; what is not known is NaN."""
+        """One row per volume, one column per figure; unknown values are NaN."""
         import pandas as pd
 
         rows: dict[str, AnyDict] = {}
@@ -362,7 +362,7 @@ class QualityReport:
         return one_line("QualityReport", " / ".join(self.titles.values()), facts)
 
     def _repr_html_(self) -> str:
-        """What notebooks show: the rows as a table, and the warnings."""
+        """The rows as a table, and the warnings, for notebooks."""
         head = "".join(f"<th>{escape(title)}</th>" for title in self.titles.values())
         body = "".join(
             f'<tr><th style="text-align: left" title="{escape(row.help)}">'

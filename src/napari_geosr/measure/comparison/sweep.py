@@ -1,4 +1,4 @@
-"""Reads volumes in their frame slab by slab, and adds up figures of grey values."""
+"""Reads volumes in their frame slab by slab, and computes grey-value figures."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ from napari_geosr.measure.comparison.grey import (
 Mask = npt.NDArray[np.bool_]
 FloatArray = npt.NDArray[np.float32]
 
-#: Bytes per voxel of the frame while a slab is worked on, beside what is read.
+#: Bytes per voxel of the frame while a slab is processed, in addition to the input.
 _BYTES_PER_VOXEL = 120
-#: Voxels of the frame in a slab at most, for progress to be seen.
-_MOST_VOXELS = 1 << 22
-#: Parts of a block that is shrunk until all of it is known, and the least edge.
-_SHRINK, _LEAST_EDGE = 0.95, 16
+#: Maximum number of frame voxels in a slab, so that progress is visible.
+_MAX_VOXELS = 1 << 22
+#: Factor by which a block is shrunk until all of it is known, and its minimum edge.
+_SHRINK, _MIN_EDGE = 0.95, 16
 
 
 @dataclass(frozen=True, eq=False)
 class FrameVolumes:
-    """Volumes in one frame, and which voxels of it count.
+    """Volumes in one frame, and the sample mask.
 
     Attributes
     ----------
@@ -45,7 +45,7 @@ class FrameVolumes:
     base : str
         Key of the volume that the others are compared with.
     mask : FrameArray or None
-        Sample: voxels of which more than half is not zero.
+        Sample mask: voxels of which more than half is not zero.
     """
 
     placed: Mapping[str, FrameVolume]
@@ -54,7 +54,7 @@ class FrameVolumes:
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of the frame."""
+        """Shape of the frame."""
         return self.placed[self.base].frame.shape
 
     @property
@@ -63,16 +63,16 @@ class FrameVolumes:
         return tuple(key for key in self.placed if key != self.base)
 
     def read(self, key: Any) -> tuple[dict[str, FloatArray], Mask]:
-        """Grey values in a part of the frame, and which voxels are known in all."""
+        """Grey values in a part of the frame, and a mask of voxels known in all."""
         values = {name: p.array[key] for name, p in self.placed.items()}
         known: Mask = np.logical_and.reduce([np.isfinite(v) for v in values.values()])
         if self.mask is not None:
-            # What is not known of a mask is no sample.
+            # Unknown voxels of the mask are outside the sample.
             known &= np.nan_to_num(self.mask[key]) > 0.5
         return values, known
 
     def thickness(self, budget: int, halo: int = 0) -> int:
-        """Slices (of an image: rows) that are read at once."""
+        """Number of slices (of an image: rows) to read at once."""
         plane = math.prod(self.shape[1:])
         bytes_read = sum(
             plane * math.prod(p.factors) * (4 + p.volume.dtype.itemsize)
@@ -80,21 +80,21 @@ class FrameVolumes:
         )
         slice_bytes = plane * (_BYTES_PER_VOXEL + 4 * len(self.placed)) + bytes_read
         fitting = int(budget / max(1, slice_bytes)) - 2 * halo
-        return max(1, min(fitting, -(-_MOST_VOXELS // plane)))
+        return max(1, min(fitting, -(-_MAX_VOXELS // plane)))
 
 
 @dataclass(frozen=True)
 class GreyResult:
-    """What a sweep over the grey values found.
+    """Result of comparing grey values.
 
     Attributes
     ----------
     figures : mapping of GreyFigures
     data_range : float
     voxels : int
-        That were compared.
+        Number of compared voxels.
     window : str
-        Of SSIM; empty where it does not fit.
+        Window of SSIM; empty if it does not fit.
     """
 
     figures: Mapping[str, GreyFigures]
@@ -121,15 +121,15 @@ def grey_steps(
     data_range : float, optional
         By default between the 0.1th and 99.9th percentile.
     of_base : bool
-        Take that range from the base; else the smallest of all volumes, which has the
-        least noise in it.
+        Take that range from the base; otherwise, the smallest of all volumes, which
+        contains the least noise.
     affine : bool
         Fit gain and offset of each volume first.
     slicewise : bool, optional
-        Windows of SSIM in slices; by default only where a volume has fewer slices than
-        its window.
+        Windows of SSIM in slices; by default only if a volume has fewer slices than the
+        window.
     budget : int
-        Bytes.
+        Memory in bytes.
 
     Raises
     ------
@@ -222,7 +222,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """The largest block in the middle, of a number of voxels, of which all are known.
+    """The largest central block of known voxels, of at most a number of voxels.
 
     Raises
     ------
@@ -234,9 +234,9 @@ def known_block(
     inner: tuple[slice, ...] = tuple(slice(0, n) for n in known.shape)
     while not known[inner].all():
         edges = [s.stop - s.start for s in inner]
-        # The field of view of a scanner is round in slices: height is kept the longest.
+        # The field of view of a scanner is round in slices: reduce the height last.
         axes = range(len(edges))[-2:]
-        if min(edges[a] for a in axes) <= _LEAST_EDGE:
+        if min(edges[a] for a in axes) <= _MIN_EDGE:
             raise VolumeError(
                 "There is no block of known voxels in the middle of the volumes for a "
                 "Fourier transform. Crop them to the measured part."
@@ -245,7 +245,7 @@ def known_block(
             _shrunk(s, max(1, round(n * (1 - _SHRINK)))) if a in axes else s
             for a, (s, n) in enumerate(zip(inner, edges, strict=True))
         )
-        # Slices without any known voxel at the ends go as well.
+        # Remove slices without any known voxel at the ends as well.
         if len(edges) == 3 and not known[inner].all():
             inner = _without_empty_ends(known, inner)
     place = tuple(
@@ -268,7 +268,7 @@ def _shrunk(part: slice, by: int) -> slice:
 
 
 def central_box(shape: Sequence[int], most_voxels: int) -> tuple[slice, ...]:
-    """A block in the middle: the longest edges are cut first."""
+    """A central block: the longest edges are cropped first."""
     edges = list(shape)
     if math.prod(edges) > most_voxels:
         low, high = 1.0, float(max(edges))
@@ -288,13 +288,13 @@ class DifferenceArray:
     ----------
     volumes : FrameVolumes
     key : str
-        Of the volume.
+        Key of the volume.
     gain, offset : float
-        Applied to it first.
+        Applied to the volume first.
     noise : sequence of Noise
-        On the frame, of the volumes whose noise was measured.
+        Noise on the frame, for volumes where it was measured.
     unit : float
-        What differences are divided by where none was.
+        Divisor of the differences if no noise was measured.
     """
 
     def __init__(
@@ -328,7 +328,7 @@ class DifferenceArray:
         if self._noise:
             variance = np.zeros(np.shape(base), np.float64)
             for noise in self._noise:
-                # A curve may pass near zero where there were few voxels.
+                # The curve may be close to zero at rare grey values.
                 least = 0.25 * noise.level
                 level = np.maximum(noise.at(np.nan_to_num(base)), least)
                 variance += level**2

@@ -51,16 +51,17 @@ _SAMPLE, _SAMPLE_EDGE = 1 << 20, 64
 #: Number of grey-value classes with equal voxel counts; each has its own noise level.
 _LEVELS = 12
 #: Minimum noise of a class, as a share of the median of all classes.
-_LEAST_NOISE = 0.2
+_MIN_NOISE = 0.2
 #: Width of the smoothing of the residual, in units of the smallest voxel edge: a pore
 #: of a few voxels then stands out from noise that is stronger than itself.
 SMOOTHING = 1.5
 #: Tolerated shift of an edge of the result, in voxels.
 _EDGE_SHIFT = 0.5
-#: Factor by which a residual must exceed the expected maximum of pure noise.
+#: Number of standard deviations by which a residual must exceed the expected maximum of
+#: pure noise.
 _MARGIN = 1.2
 #: Number of flagged voxels above which they are counted, but not grouped into regions.
-_MOST_FLAGGED = 200_000
+_MAX_GROUPED_VOXELS = 200_000
 #: Absolute correlation above which the residual follows the structure of the result.
 STRUCTURE_LIMIT = 0.1
 #: Limits of the slope of a consistent result, with a tolerance of three standard
@@ -279,36 +280,36 @@ def _estimate(
     parts = []
     for box in sample:
         around = pair.widened(box, _reach(widths))
-        parts.append((within(box, around), *pair.seen(around, blur)))
-    grey = np.concatenate([again[inner].ravel() for inner, _, again in parts])
-    rest = np.concatenate([(s - again)[inner].ravel() for inner, s, again in parts])
-    known = np.isfinite(rest)
-    grey, rest = grey[known], rest[known]
-    if not len(rest):
+        parts.append((within(box, around), *pair.scan_and_simulation(around, blur)))
+    grey = np.concatenate([simulated[inner].ravel() for inner, _, simulated in parts])
+    residual = np.concatenate([(s - sim)[inner].ravel() for inner, s, sim in parts])
+    known = np.isfinite(residual)
+    grey, residual = grey[known], residual[known]
+    if not len(residual):
         raise VolumeError(f"{name!r} and its result have no finite voxel in common.")
-    varied: list[Windows] = [windows(s, s - again, inner) for inner, s, again in parts]
+    variances: list[Windows] = [windows(s, s - sim, inner) for inner, s, sim in parts]
     edges = np.unique(np.quantile(grey, np.linspace(0, 1, _LEVELS + 1)))
-    centres, levels = [float(grey.mean())], [_spread(rest)]
+    centres, levels = [float(grey.mean())], [_spread(residual)]
     if len(edges) > 2:
         classes = np.clip(np.searchsorted(edges, grey, "right") - 1, 0, len(edges) - 2)
         # Sort by class, so that every voxel is visited once.
         order = np.argsort(classes, kind="stable")
         cuts = np.searchsorted(classes[order], np.arange(1, len(edges) - 1))
-        found = [_spread(part) for part in np.split(rest[order], cuts)]
-        centres, levels = list((edges[1:] + edges[:-1]) / 2), found
-    overall = _spread(rest)
-    least = max(_LEAST_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
+        centres = list((edges[1:] + edges[:-1]) / 2)
+        levels = [_spread(part) for part in np.split(residual[order], cuts)]
+    overall = _spread(residual)
+    minimum = max(_MIN_NOISE * float(np.median(levels)), float(np.finfo("f4").tiny))
     noise = _ResidualNoise(
         blur,
         np.array(centres),
-        np.maximum(levels, least),
+        np.maximum(levels, minimum),
         overall,
         smoothed=1.0,
-        excess=excess(varied, pair.shape),
+        excess=excess(variances, pair.shape),
     )
     smooth = [
-        _smoothed(scan, again, widths, noise)[0][inner].ravel()
-        for inner, scan, again in parts
+        _smoothed(scan, simulated, widths, noise)[0][inner].ravel()
+        for inner, scan, simulated in parts
     ]
     return replace(noise, smoothed=_spread(np.concatenate(smooth)) or 1.0)
 
@@ -327,11 +328,11 @@ def _best_blur(
             raise Cancelled("Comparing with the scan was cancelled.")
         total, n = 0.0, 0
         for box in sample:
-            scan, again = pair.seen(box, blur)
-            rest = scan - again
-            rest = rest[np.isfinite(rest)]
-            total += float(np.square(rest, dtype=np.float64).sum())
-            n += rest.size
+            scan, simulated = pair.scan_and_simulation(box, blur)
+            residual = scan - simulated
+            residual = residual[np.isfinite(residual)]
+            total += float(np.square(residual, dtype=np.float64).sum())
+            n += residual.size
         return total / max(1, n)
 
     numbers = range(len(_BLURS))
@@ -352,7 +353,7 @@ def _best_blur(
 
 def _smoothed(
     scan: FloatArray,
-    again: FloatArray,
+    simulated: FloatArray,
     widths: tuple[float, float, float],
     noise: _ResidualNoise,
 ) -> tuple[FloatArray, FloatArray, FloatArray]:
@@ -363,12 +364,14 @@ def _smoothed(
     """
     from scipy import ndimage
 
-    level = noise.at(np.nan_to_num(again))
-    rest = np.nan_to_num((scan - again) / level)
+    level = noise.at(np.nan_to_num(simulated))
+    residual = np.nan_to_num((scan - simulated) / level)
     # Zero padding: at the border fewer voxels are averaged, and the sum stays small.
-    smooth = ndimage.gaussian_filter(rest, widths, mode="constant", truncate=TRUNCATE)
+    smooth = ndimage.gaussian_filter(
+        residual, widths, mode="constant", truncate=TRUNCATE
+    )
     middle = np.float32(noise.centres.mean())
-    grey = np.where(np.isfinite(again), again, middle)
+    grey = np.where(np.isfinite(simulated), simulated, middle)
     grey = ndimage.gaussian_filter(grey, widths, mode="nearest", truncate=TRUNCATE)
     return smooth, _gradient(grey) / level, grey - middle
 
@@ -398,26 +401,26 @@ def _sweep(
 
     around = pair.widened(box, reach)
     inner = within(box, around)
-    scan, again = pair.seen(around, noise.blur)
-    smooth, edges, shown = _smoothed(scan, again, widths, noise)
+    scan, simulated = pair.scan_and_simulation(around, noise.blur)
+    smooth, edges, result = _smoothed(scan, simulated, widths, noise)
     strength = np.abs(smooth) - np.float32(_EDGE_SHIFT) * edges
     strength = (strength / np.float32(noise.smoothed))[inner]
-    rest = scan - again
-    plain = ndimage.gaussian_filter(
-        np.nan_to_num(rest), widths, mode="nearest", truncate=TRUNCATE
+    residual = scan - simulated
+    smooth_residual = ndimage.gaussian_filter(
+        np.nan_to_num(residual), widths, mode="nearest", truncate=TRUNCATE
     )
-    rest = rest[inner]
-    known = np.isfinite(rest)
-    sums.slope.add(box, shown[inner], plain[inner], known)
-    values = rest[known].astype(np.float64)
+    residual = residual[inner]
+    known = np.isfinite(residual)
+    sums.slope.add(box, result[inner], smooth_residual[inner], known)
+    values = residual[known].astype(np.float64)
     sums.n += values.size
     sums.squares += float(np.dot(values, values))
-    level = noise.at(np.nan_to_num(again[inner]))
+    level = noise.at(np.nan_to_num(simulated[inner]))
     sums.noise += float(np.square(level[known], dtype=np.float64).sum())
-    sizes = np.abs(rest) / level
+    sizes = np.abs(residual) / level
     sums.beyond += int(np.count_nonzero(sizes[known] > 3))
     # There is no gradient next to unknown voxels.
-    slopes = _gradient(again)[inner]
+    slopes = _gradient(simulated)[inner]
     both = known & np.isfinite(slopes)
     sizes, gradient = (v[both].astype(np.float64) for v in (sizes, slopes))
     sums.n_pairs += sizes.size
@@ -431,11 +434,11 @@ def _sweep(
     flagged = known & (strength > limit)
     n = int(np.count_nonzero(flagged))
     sums.flagged += n
-    if n and sums.flagged <= _MOST_FLAGGED:
+    if n and sums.flagged <= _MAX_GROUPED_VOXELS:
         sums.spots.append(np.argwhere(flagged) + [part.start for part in box])
         signed = np.copysign(strength, smooth[inner])
         sums.values.append(signed[flagged].astype(np.float32))
-    return np.asarray(rest, np.float32)
+    return np.asarray(residual, np.float32)
 
 
 def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consistency:
@@ -451,12 +454,14 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
         structure=float((ab - a * b) / spread) if spread > 0 else 0.0,
         slope=None if slope is None else slope[0],
         slope_error=None if slope is None else slope[1],
-        is_uniform=sums.slope.shows_nothing,
+        is_uniform=sums.slope.is_result_uniform,
         excess=noise.excess,
         blur=noise.blur,
         limit=limit,
         flagged_voxels=sums.flagged,
-        places=places(sums.spots, sums.values) if sums.flagged <= _MOST_FLAGGED else (),
+        places=places(sums.spots, sums.values)
+        if sums.flagged <= _MAX_GROUPED_VOXELS
+        else (),
     )
 
 

@@ -33,22 +33,22 @@ _STEP = 2
 _QUIET, _LOUD = 0.2, 0.8
 #: Minimum numbers of windows per part of the volume and per class of grey values, and
 #: maximum number of classes.
-_PART, _CLASS, _MOST_CLASSES = 2000, 300, 6
+_PART, _CLASS, _MAX_CLASSES = 2000, 300, 6
 #: Windows with less than this share of the median variance are padding.
 _PADDING = 1e-4
 #: Minimum noise, as a share of the scan's standard deviation: allows for rounding, and
 #: for the deviations of a noiseless scan.
-_LEAST_NOISE = 0.01
+_MIN_NOISE = 0.01
 #: Maximum edge lengths of the white noise for comparison.
-_WHITE = (24, 48, 48)
+_MAX_WHITE_NOISE_SHAPE = (24, 48, 48)
 
 
-def windows(scan: FloatArray, rest: FloatArray, inner: Box) -> Windows:
+def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
     """Grey value and variance of the scan, and of the residual, in small windows.
 
     Parameters
     ----------
-    scan, rest : ndarray of shape (Z, Y, X)
+    scan, residual : ndarray of shape (Z, Y, X)
         A box of the scan and its residual, with a margin; NaN in both where either is
         unknown.
     inner : tuple of slice
@@ -61,31 +61,31 @@ def windows(scan: FloatArray, rest: FloatArray, inner: Box) -> Windows:
     """
     from scipy import ndimage
 
-    unknown = ~np.isfinite(rest)
+    unknown = ~np.isfinite(residual)
     if unknown.all():
         return np.empty((3, 0), np.float32)
     grey, variance = _local(scan, unknown)
-    _, left = _local(rest, unknown)
+    _, residual_variance = _local(residual, unknown)
     keep = np.ones(scan.shape, bool)
     if unknown.any():
         reach = _WINDOW // 2 + int(TRUNCATE * _WIDTH)
         sizes = [1 if n == 1 else 2 * reach + 1 for n in scan.shape]
         keep = ~ndimage.maximum_filter(unknown, sizes)
-    seldom = tuple(
+    grid = tuple(
         slice(b.start, b.stop, _STEP if n > _WINDOW else 1)
         for b, n in zip(inner, scan.shape, strict=True)
     )
-    kept = keep[seldom]
-    return np.stack([part[seldom][kept] for part in (grey, variance, left)])
+    keep = keep[grid]
+    return np.stack([part[grid][keep] for part in (grey, variance, residual_variance)])
 
 
-def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
+def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
     """Standard deviation of a residual in its loudest windows, relative to noise.
 
     Parameters
     ----------
-    found : sequence of ndarray of shape (3, windows)
-        From `windows`, of boxes in order.
+    boxes : sequence of ndarray of shape (3, windows)
+        From `windows`, for consecutive boxes.
     shape : sequence of int
         Shape of the scan.
 
@@ -95,33 +95,39 @@ def excess(found: Sequence[Windows], shape: Sequence[int]) -> float:
         About 1 if the residual is noise, less if the scan has no uniform region; 0 if
         it cannot be determined.
     """
-    quiet, loud = _white(_white_shape(shape))
-    everywhere = np.concatenate([part[:2] for part in found], axis=1)
+    quiet, loud = _white_noise_variances(_white_noise_shape(shape))
+    everywhere = np.concatenate([part[:2] for part in boxes], axis=1)
     if not everywhere.shape[1] or loud <= 0:
         return 0.0
     spread = float(everywhere[0].var(dtype=np.float64) + everywhere[1].mean())
-    least = _LEAST_NOISE**2 * spread * quiet
+    minimum = _MIN_NOISE**2 * spread * quiet
     ratios = []
-    for grey, variance, left in _parts(found):
-        alive = variance > _PADDING * np.median(variance)
-        if alive.any():
-            noise = np.maximum(_quiet(grey[alive], variance[alive]), least)
-            ratios.append(left[alive] / noise)
-    if not ratios or least <= 0:
+    for grey, variance, residual_variance in _merged_parts(boxes):
+        valid = variance > _PADDING * np.median(variance)
+        if valid.any():
+            noise = np.maximum(_quiet_variance(grey[valid], variance[valid]), minimum)
+            ratios.append(residual_variance[valid] / noise)
+    if not ratios or minimum <= 0:
         return 0.0
     return float(np.sqrt(np.quantile(np.concatenate(ratios), _LOUD) * quiet / loud))
 
 
-def _white_shape(shape: Sequence[int]) -> tuple[int, int, int]:
+def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
     """Shape of a test array like `shape`, limited to the relevant lengths."""
-    z, y, x = (min(n, most) for n, most in zip(shape, _WHITE, strict=True))
+    z, y, x = (
+        min(n, limit) for n, limit in zip(shape, _MAX_WHITE_NOISE_SHAPE, strict=True)
+    )
     if z == 1:  # an image has few windows
-        return 1, min(shape[1], 4 * _WHITE[1]), min(shape[2], 4 * _WHITE[2])
+        return (
+            1,
+            min(shape[1], 4 * _MAX_WHITE_NOISE_SHAPE[1]),
+            min(shape[2], 4 * _MAX_WHITE_NOISE_SHAPE[2]),
+        )
     return z, y, x
 
 
 @cache
-def _white(shape: tuple[int, int, int]) -> tuple[float, float]:
+def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
     """Variance in quiet and in loud windows of independent noise of variance 1."""
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     z, y, x = (slice(0, n) for n in shape)
@@ -146,29 +152,29 @@ def _local(
     return mean + middle, np.maximum(square - np.square(mean), 0)
 
 
-def _parts(found: Sequence[Windows]) -> Iterator[Windows]:
+def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
     """Consecutive boxes, merged until they are large enough."""
-    waiting: list[Windows] = []
-    left = sum(part.shape[1] for part in found)
-    for part in found:
-        waiting.append(part)
-        left -= part.shape[1]
+    pending: list[Windows] = []
+    remaining = sum(part.shape[1] for part in boxes)
+    for part in boxes:
+        pending.append(part)
+        remaining -= part.shape[1]
         # Merge a last part that is too small with the previous one.
-        if sum(p.shape[1] for p in waiting) >= _PART and left >= _PART:
-            yield np.concatenate(waiting, axis=1)
-            waiting = []
-    whole = np.concatenate(waiting, axis=1) if waiting else np.empty((3, 0), "f4")
+        if sum(p.shape[1] for p in pending) >= _PART and remaining >= _PART:
+            yield np.concatenate(pending, axis=1)
+            pending = []
+    whole = np.concatenate(pending, axis=1) if pending else np.empty((3, 0), "f4")
     if whole.shape[1]:
         yield whole
 
 
-def _quiet(grey: Windows, variance: Windows) -> Array:
+def _quiet_variance(grey: Windows, variance: Windows) -> Array:
     """Variance of the noise at these grey values: a convex lower bound of all classes.
 
     Classes that contain edges vary more than their noise. The line from a darker to a
     brighter class, both quieter, passes below them.
     """
-    n = int(np.clip(len(grey) // _CLASS, 1, _MOST_CLASSES))
+    n = int(np.clip(len(grey) // _CLASS, 1, _MAX_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)
     places = [float(grey[one].mean()) for one in classes]
     levels = [float(np.quantile(variance[one], _QUIET)) for one in classes]

@@ -55,23 +55,23 @@ def places(
 
     if not spots:
         return ()
-    where, strength = np.concatenate(spots), np.concatenate(values)
-    pairs = cKDTree(where).query_pairs(_TOGETHER, output_type="ndarray")
+    positions, strength = np.concatenate(spots), np.concatenate(values)
+    pairs = cKDTree(positions).query_pairs(_TOGETHER, output_type="ndarray")
     links = coo_matrix(
-        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(where),) * 2
+        (np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), (len(positions),) * 2
     )
     count, labels = connected_components(links, directed=False)
-    found = []
+    regions = []
     for label in range(count):
-        mine = np.flatnonzero(labels == label)
-        peak = mine[np.abs(strength[mine]).argmax()]
-        found.append(
+        members = np.flatnonzero(labels == label)
+        peak = members[np.abs(strength[members]).argmax()]
+        regions.append(
             MismatchRegion(
-                index=tuple(int(i) for i in where[peak]),
-                voxels=len(mine),
+                index=tuple(int(i) for i in positions[peak]),
+                voxels=len(members),
                 strength=float(abs(strength[peak])),
                 # The residual is the scan minus the result.
                 result_is="darker" if strength[peak] > 0 else "brighter",
             )
         )
-    return tuple(sorted(found, key=lambda place: -place.strength))
+    return tuple(sorted(regions, key=lambda region: -region.strength))

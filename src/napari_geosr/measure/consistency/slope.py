@@ -13,11 +13,11 @@ from napari_geosr.measure.redegrade import Box, FloatArray
 Array = npt.NDArray[np.float64]
 
 #: Blocks for the standard error: minimum edge length in voxels, and maximum number.
-_EDGE, _MOST_BLOCKS = 8, 4096
+_EDGE, _MAX_BLOCKS = 8, 4096
 #: Minimum number of blocks for an estimate.
-_LEAST_BLOCKS = 4
+_MIN_BLOCKS = 4
 #: Variance relative to that of the residual below which a result counts as uniform.
-_NOTHING = 1e-6
+_UNIFORM_VARIANCE = 1e-6
 
 
 class SlopeSums:
@@ -34,7 +34,7 @@ class SlopeSums:
 
     def __init__(self, shape: Sequence[int]) -> None:
         deep = sum(n > 1 for n in shape)
-        edge = (math.prod(shape) / _MOST_BLOCKS) ** (1 / max(1, deep))
+        edge = (math.prod(shape) / _MAX_BLOCKS) ** (1 / max(1, deep))
         self._edge = max(_EDGE, math.ceil(edge))
         self._sums = np.zeros((*(-(-n // self._edge) for n in shape), 6))
 
@@ -55,9 +55,9 @@ class SlopeSums:
         starts, blocks = [], []
         for part in box:
             index = np.arange(part.start, part.stop) // self._edge
-            found, first = np.unique(index, return_index=True)
+            touched, first = np.unique(index, return_index=True)
             starts.append(first)
-            blocks.append(found)
+            blocks.append(touched)
         a, r = np.where(known, result, 0), np.where(known, residual, 0)
         for i, values in enumerate((known, a, r, a * r, a * a, r * r)):
             total = values
@@ -67,13 +67,13 @@ class SlopeSums:
             sums[np.ix_(*blocks)] += total
 
     @property
-    def shows_nothing(self) -> bool:
+    def is_result_uniform(self) -> bool:
         """Whether the result is uniform compared with its residual."""
         whole = self._sums.reshape(-1, 6).sum(axis=0)
         if not whole[0]:
             return False
-        left = whole[5] / whole[0] - (whole[2] / whole[0]) ** 2
-        return left > 0 and bool(_moments(whole)[1] <= _NOTHING * left)
+        residual = whole[5] / whole[0] - (whole[2] / whole[0]) ** 2
+        return residual > 0 and bool(_moments(whole)[1] <= _UNIFORM_VARIANCE * residual)
 
     def slope(self) -> tuple[float, float] | None:
         """Slope of the scan over the result, and its standard error.
@@ -83,7 +83,7 @@ class SlopeSums:
         blocks = self._sums.reshape(-1, 6)
         blocks = blocks[blocks[:, 0] > 0]
         n = len(blocks)
-        if n < _LEAST_BLOCKS or self.shows_nothing:
+        if n < _MIN_BLOCKS or self.is_result_uniform:
             return None
         covariance, variance = _moments(blocks.sum(axis=0))
         if variance <= 0:

@@ -1,10 +1,11 @@
-"""The graph of a network of thin tubes: nodes, branches, and what they join.
+"""The graph of a network of thin tubes: nodes and branches.
 
 The phase is thinned to lines of voxels [1]_. Voxels with more than two neighbours are
-junctions, which merge where they touch; the chains between them, and those that end
-freely, are branches. Lengths are along the chains, smoothed over five voxels, because a
-staircase of voxels is longer than the line it stands for. A free branch no longer than
-the tube it leaves is thick comes from its rough surface and is left out.
+junctions; adjacent junctions are merged. The chains between junctions, and those with a
+free end, are branches. Lengths are measured along the chains after smoothing over five
+voxels, because a staircase of voxels is longer than the line it represents. Free
+branches no longer than the tube is thick are artefacts of its rough surface and are
+removed.
 
 References
 ----------
@@ -33,12 +34,12 @@ Mask = npt.NDArray[np.bool_]
 Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
-#: How often spurs are removed and the remaining lines thinned and traced again.
+#: Maximum number of times that spurs are removed and the remaining lines traced again.
 _ROUNDS = 3
 #: Number of voxels on either side for smoothing a chain.
 _SMOOTHED = 2
-#: A tube counts as crossing a plane at less than 45° from the plane's normal.
-_STEEP = math.sqrt(0.5)
+#: Minimum cosine of the angle between a tube and the normal of a plane that it crosses.
+_MIN_COSINE = math.sqrt(0.5)
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,10 +55,11 @@ class NetworkGraph:
     paths : list of ndarray of shape (k, 3)
         Points of each branch from node to node.
     box : ndarray of shape (2, 3)
-        First and last corner of the volume.
+        Lowest and highest corner of the volume.
     unit : str
+        Unit of all lengths.
     joining : dict of int
-        Components of the phase that join the two faces across Z, Y and X.
+        Number of components of the phase that connect the two faces across Z, Y and X.
     voxel_size : tuple of float
     """
 
@@ -72,7 +74,7 @@ class NetworkGraph:
     @cached_property
     def lengths(self) -> Array:
         """Length of each branch."""
-        return np.array([float(steps_of(path).sum()) for path in self.paths])
+        return np.array([float(segment_lengths(path).sum()) for path in self.paths])
 
     @property
     def length(self) -> float:
@@ -81,24 +83,24 @@ class NetworkGraph:
 
     @cached_property
     def degrees(self) -> Indices:
-        """Branches that meet at each node; one that comes back counts twice."""
+        """Number of branch ends at each node; a loop counts twice."""
         return np.bincount(self.ends.ravel(), minlength=len(self.nodes))
 
     @property
     def junctions(self) -> int:
-        """Nodes where three or more branches meet."""
+        """Number of nodes where three or more branches meet."""
         return int((self.degrees >= 3).sum())
 
     @property
     def free_ends(self) -> int:
-        """Nodes where one branch ends."""
+        """Number of nodes where a single branch ends."""
         return int((self.degrees == 1).sum())
 
     @property
     def mean_degree(self) -> float | None:
-        """Branches that meet at a junction; None without junctions."""
-        found = self.degrees[self.degrees >= 3]
-        return float(found.mean()) if len(found) else None
+        """Mean number of branches at a junction; None without junctions."""
+        degrees = self.degrees[self.degrees >= 3]
+        return float(degrees.mean()) if len(degrees) else None
 
     @property
     def mean_length(self) -> float | None:
@@ -116,33 +118,33 @@ class NetworkGraph:
         return len(self.paths) - len(self.nodes) + self.components
 
     def crossing(self, axis: int) -> float:
-        """Tubes that cross a plane normal to `axis`, at less than 45° from its normal.
+        """Number of tubes that cross a plane at less than 45° from its normal, `axis`.
 
-        The median over the planes between voxels, so that ends near the faces, where
-        thinning takes a piece of a tube away, do not count.
+        The median over the planes between voxels: near the faces, thinning shortens
+        the tubes.
         """
         size = self.voxel_size[axis]
         planes = round((self.box[1, axis] - self.box[0, axis]) / size)
         counts = np.zeros(max(1, planes), np.intp)
         for path in self.paths:
             steps = np.diff(path, axis=0)
-            steep = np.abs(steps[:, axis]) > _STEEP * np.linalg.norm(steps, axis=1)
+            steep = np.abs(steps[:, axis]) > _MIN_COSINE * np.linalg.norm(steps, axis=1)
             at = np.floor((path[:, axis] - self.box[0, axis]) / size - 0.5).astype(int)
             for i in np.flatnonzero(steep & (at[1:] != at[:-1])):
                 low, high = sorted((at[i], at[i + 1]))
                 counts[max(0, low + 1) : max(0, high + 1)] += 1
-        # There is a plane between two voxels, and none after the last.
+        # There are planes between voxels only, none after the last.
         return float(np.median(counts[: max(1, planes - 1)]))
 
     def tubules_per_mm2(self, axis: int) -> float | None:
-        """`crossing` per mm² of the face; None where the unit is no length."""
+        """`crossing` per mm² of the face; None if the voxel size is unknown."""
         if self.unit not in MILLIMETRES:
             return None
         edges = np.delete(self.box[1] - self.box[0], axis)
         return self.crossing(axis) / float(np.prod(edges * MILLIMETRES[self.unit]))
 
     def in_unit(self, unit: str) -> NetworkGraph:
-        """The same graph with lengths in another unit of length."""
+        """Convert all lengths to another unit."""
         if unit == self.unit:
             return self
         factor = MILLIMETRES[self.unit] / MILLIMETRES[unit]
@@ -175,8 +177,8 @@ class NetworkGraph:
         }
 
 
-def steps_of(path: Array) -> Array:
-    """Lengths of the pieces of a path."""
+def segment_lengths(path: Array) -> Array:
+    """Lengths of the segments of a path."""
     return np.asarray(np.linalg.norm(np.diff(path, axis=0), axis=1))
 
 
@@ -196,16 +198,16 @@ def network_graph(
     voxel_size, origin : sequence of float
         Along the axes of `mask`; the origin is the centre of the first voxel.
     unit : str
-        Of both.
+        Unit of both.
     smallest : int
-        Components of fewer voxels are left out.
+        Minimum number of voxels of a component; smaller ones are removed.
     """
-    sizes, starts = _three(voxel_size, 1.0), _three(origin, 0.0)
+    sizes, starts = _padded_to_zyx(voxel_size, 1.0), _padded_to_zyx(origin, 0.0)
     volume = mask if mask.ndim == 3 else mask[None]
     volume, joining = _components(volume, smallest)
     lines = _thinned(volume)
     traced = SkeletonTrace(lines)
-    thickness = _radius(volume, sizes)
+    thickness = _surface_distance(volume, sizes)
     for _ in range(_ROUNDS):
         spurs = _spurs(traced, thickness, sizes)
         if not spurs:
@@ -231,12 +233,12 @@ def network_graph(
     )
 
 
-def _three(values: Sequence[float], first: float) -> Array:
+def _padded_to_zyx(values: Sequence[float], first: float) -> Array:
     return np.array([first] * (3 - len(values)) + [float(v) for v in values])
 
 
 def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
-    """The phase without specks, and the components that join the faces of an axis."""
+    """The phase without specks, and the number of components joining opposite faces."""
     from scipy import ndimage
 
     labels, _ = ndimage.label(mask, structure=np.ones((3, 3, 3)))
@@ -245,12 +247,12 @@ def _components(mask: Mask, smallest: int) -> tuple[Mask, dict[str, int]]:
         large[0] = False
         mask = large[labels]
         labels[~mask] = 0
-    found = {}
+    joining = {}
     for axis, letter in enumerate("ZYX"):
         first, last = (np.unique(np.take(labels, i, axis)) for i in (0, -1))
         both = np.intersect1d(first, last, assume_unique=True)
-        found[letter] = int(np.count_nonzero(both))
-    return mask, found
+        joining[letter] = int(np.count_nonzero(both))
+    return mask, joining
 
 
 def _thinned(mask: Mask) -> Mask:
@@ -261,19 +263,19 @@ def _thinned(mask: Mask) -> Mask:
     return np.asarray(skeletonize(mask) > 0)
 
 
-def _radius(mask: Mask, sizes: Array) -> Array:
-    """Distance of every voxel to the surface; the volume's faces are none."""
+def _surface_distance(mask: Mask, sizes: Array) -> Array:
+    """Distance of every voxel to the surface; the volume's faces do not count."""
     from scipy import ndimage
 
     if len(mask) == 1:
-        found = ndimage.distance_transform_edt(mask[0], sampling=sizes[1:])[None]
+        distance = ndimage.distance_transform_edt(mask[0], sampling=sizes[1:])[None]
     else:
-        found = ndimage.distance_transform_edt(mask, sampling=sizes)
-    return np.asarray(found)
+        distance = ndimage.distance_transform_edt(mask, sampling=sizes)
+    return np.asarray(distance)
 
 
 def _smooth(path: Array) -> Array:
-    """Means over neighbouring points, fewer towards the ends, which stay."""
+    """Moving average over points, narrower towards the ends, which stay in place."""
     n = len(path)
     sums = np.concatenate([np.zeros((1, 3)), np.cumsum(path, axis=0)])
     at = np.arange(n)
@@ -294,18 +296,18 @@ def _n_components(n: int, ends: Indices) -> int:
 
 
 def _spurs(traced: SkeletonTrace, thickness: Array, sizes: Array) -> list[Indices]:
-    """Chains, with their free ends, that are no longer than their tube is thick."""
+    """Free chains, including their ends, that are no longer than the tube is thick."""
     both = np.array(traced.ends, np.intp).ravel()
     degrees = np.bincount(both, minlength=len(traced.places))
-    found = []
+    spurs = []
     for i, ends in enumerate(traced.ends):
         kinds = sorted(int(degrees[node]) for node in ends)
         if kinds[0] != 1 or kinds[1] < 3:
             continue
         free, joint = sorted(ends, key=lambda node: degrees[node])
         at = tuple(np.rint(traced.places[joint]).astype(int))
-        if steps_of(traced.line(i) * sizes).sum() > thickness[at] + sizes.max():
+        if segment_lengths(traced.line(i) * sizes).sum() > thickness[at] + sizes.max():
             continue
         end = np.flatnonzero((traced.voxels == traced.places[free]).all(axis=1))
-        found.append(np.concatenate([traced.chains[i], end]))
-    return found
+        spurs.append(np.concatenate([traced.chains[i], end]))
+    return spurs

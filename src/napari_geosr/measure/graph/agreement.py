@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.types import AnyDict
-from napari_geosr.measure.graph import NetworkGraph, steps_of
+from napari_geosr.measure.graph import NetworkGraph, segment_lengths
 
 Array = npt.NDArray[np.float64]
 
@@ -26,10 +26,10 @@ class GraphAgreement:
     distance : float
         Points nearer than this to the other graph's lines count as found there.
     length_precision, length_recall : float
-        Part of the length found that is near true lines, and of the true length that is
-        near found lines.
+        Share of the measured length that lies near true lines, and share of the true
+        length that lies near measured lines.
     branch_precision, branch_recall : float
-        Part of the branches, each of which counts if 80 % of it are near the other's.
+        The same for branches; a branch counts if 80 % of it lies near the other's.
     """
 
     distance: float
@@ -46,15 +46,15 @@ class GraphAgreement:
 def graph_agreement(
     found: NetworkGraph, true: NetworkGraph, distance: float
 ) -> GraphAgreement:
-    """Compare the branches of two graphs within what both volumes show.
+    """Compare the branches of two graphs within the region that both volumes cover.
 
-    The voxels of the two may differ in size and place; units must be the same. Where
+    The voxels of the two may differ in size and position; units must be the same. If
     one graph has no branch, its share is 1 if the other has none either, else 0.
 
     Parameters
     ----------
     distance : float
-        In the unit of the graphs.
+        Maximum distance, in the unit of the graphs.
     """
     precision = _shares(found, true, distance)
     recall = _shares(true, found, distance)
@@ -64,32 +64,34 @@ def graph_agreement(
 def _shares(
     lines: NetworkGraph, other: NetworkGraph, distance: float
 ) -> tuple[float, float]:
-    """Parts of the length, and of the branches, that lie near those of `other`."""
+    """Shares of the length and of the branches that lie near those of `other`."""
     from scipy.spatial import cKDTree
 
     spacing = min(distance, *other.voxel_size, *lines.voxel_size) / 2
-    points = _cut([_dense(path, spacing) for path in other.paths], lines.box)
-    own = _cut([_dense(path, spacing) for path in lines.paths], other.box)
-    if not own:
+    points = _inside([_resample(path, spacing) for path in other.paths], lines.box)
+    parts = _inside([_resample(path, spacing) for path in lines.paths], other.box)
+    if not parts:
         return float(not points), float(not points)
     if not points:
         return 0.0, 0.0
     tree = cKDTree(np.concatenate(points))
-    near = [tree.query(part, distance_upper_bound=distance)[0] < np.inf for part in own]
+    near = [
+        tree.query(part, distance_upper_bound=distance)[0] < np.inf for part in parts
+    ]
     of_length = np.concatenate(near).mean()
     of_branches = np.mean([part.mean() >= COVERED for part in near])
     return float(of_length), float(of_branches)
 
 
-def _cut(parts: list[Array], box: Array) -> list[Array]:
-    """Points within a box; parts without any are left out."""
+def _inside(parts: list[Array], box: Array) -> list[Array]:
+    """Points within a box; parts without any are dropped."""
     kept = [part[((part >= box[0]) & (part <= box[1])).all(axis=1)] for part in parts]
     return [part for part in kept if len(part)]
 
 
-def _dense(path: Array, spacing: float) -> Array:
-    """Points along a path, evenly spaced, each standing for the same length."""
-    along = np.concatenate([[0.0], np.cumsum(steps_of(path))])
+def _resample(path: Array, spacing: float) -> Array:
+    """Evenly spaced points along a path, each representing the same length."""
+    along = np.concatenate([[0.0], np.cumsum(segment_lengths(path))])
     n = max(1, math.ceil(along[-1] / spacing))
     at = (np.arange(n) + 0.5) * along[-1] / n
     return np.stack([np.interp(at, along, path[:, i]) for i in range(3)], axis=1)

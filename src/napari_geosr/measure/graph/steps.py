@@ -1,4 +1,4 @@
-"""The graph of a measured phase, read slab by slab and traced as a whole."""
+"""Traces the graph of a measured phase, which is read slab by slab."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from napari_geosr.measure.sums import Geometry
 
 Mask = npt.NDArray[np.bool_]
 
-#: Bytes per voxel of the phase, its labels, its lines and distances to its surface.
+#: Bytes per voxel for the phase, its labels, its lines and distances to its surface.
 _BYTES_PER_VOXEL = 32
 
 
 def check_graph_memory(shape: Sequence[int], free: int, name: str) -> None:
-    """Refuse a graph that would not fit.
+    """Refuse a graph that would not fit into memory, before a voxel is read.
 
     Raises
     ------
     VolumeError
-        Before a voxel is read.
+        If it needs more than `free` bytes.
     """
     needed = _BYTES_PER_VOXEL * math.prod(shape)
     if needed > free:
@@ -49,9 +49,9 @@ def graph_steps(
     Parameters
     ----------
     pores : callable
-        Gives the phase in a slab of planes.
+        Returns the phase in a slab of planes.
     smallest : int
-        Voxels below which a component is left out.
+        Minimum number of voxels of a component; smaller ones are removed.
 
     Yields
     ------

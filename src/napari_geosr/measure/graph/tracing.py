@@ -1,4 +1,4 @@
-"""Follow lines of voxels from node to node."""
+"""Traces lines of voxels from node to node."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Array = npt.NDArray[np.float64]
 Indices = npt.NDArray[np.intp]
 
 #: Maximum number of voxels of a loop that is merged into its junction.
-_SHORTEST_LOOP = 2
+_MAX_MERGED_LOOP = 2
 
 
 class SkeletonTrace:
@@ -21,13 +21,13 @@ class SkeletonTrace:
     Attributes
     ----------
     voxels : ndarray of shape (n, 3)
-        Of all lines.
+        Indices of the voxels of all lines.
     places : ndarray of shape (k, 3)
-        Of the nodes, in voxels.
+        Positions of the nodes, in voxels.
     chains : list of ndarray
-        Of each branch, the numbers of its voxels between its nodes, in order.
+        For each branch, the numbers of the voxels between its nodes, in order.
     ends : list of (int, int)
-        Its nodes.
+        For each branch, its two nodes.
     """
 
     def __init__(self, lines: Mask) -> None:
@@ -58,7 +58,7 @@ class SkeletonTrace:
         return int(self._node[voxel])
 
     def _join_junctions(self, pairs: Indices) -> None:
-        """Junctions that touch become one node, at their middle."""
+        """Merge adjacent junctions into one node at their centre."""
         from scipy.sparse import coo_matrix
         from scipy.sparse.csgraph import connected_components
 
@@ -77,55 +77,55 @@ class SkeletonTrace:
             self._places.append(axis_sums)
 
     def _walk(self, degree: Indices) -> None:
-        """Follow chains from every node, then what is left: rings without a node."""
-        seen = np.zeros(len(self.voxels), bool)
+        """Follow chains from every node, then the remaining rings without a node."""
+        visited = np.zeros(len(self.voxels), bool)
         for start in np.flatnonzero(self._node >= 0).tolist():
             for step in self._near[start]:
                 if self._node[step] >= 0:
-                    # A free end without a chain; junctions that touch are one node.
+                    # A free end without a chain; adjacent junctions are one node.
                     if start < step and 1 in (degree[start], degree[step]):
-                        self._add([], start, step)
-                elif not seen[step]:
-                    self._follow(start, step, seen)
-        for start in np.flatnonzero((self._node < 0) & ~seen).tolist():
-            if not seen[start]:
+                        self._add_branch([], start, step)
+                elif not visited[step]:
+                    self._follow_chain(start, step, visited)
+        for start in np.flatnonzero((self._node < 0) & ~visited).tolist():
+            if not visited[start]:
                 self._new_node(start)
-                seen[start] = True
-                self._follow(start, self._near[start][0], seen)
+                visited[start] = True
+                self._follow_chain(start, self._near[start][0], visited)
 
-    def _follow(self, start: int, step: int, seen: Mask) -> None:
+    def _follow_chain(self, start: int, step: int, visited: Mask) -> None:
         chain, before, here = [], start, step
         while self._node[here] < 0:
             chain.append(here)
-            seen[here] = True
+            visited[here] = True
             onwards = [n for n in self._near[here] if n != before]
             before, here = here, onwards[0]
-        self._add(chain, start, here)
+        self._add_branch(chain, start, here)
 
-    def _add(self, chain: list[int], start: int, end: int) -> None:
+    def _add_branch(self, chain: list[int], start: int, end: int) -> None:
         ends = int(self._node[start]), int(self._node[end])
-        in_a_junction = ends[0] == ends[1] and self._is_junction[start]
-        if in_a_junction and len(chain) <= _SHORTEST_LOOP:
+        is_in_junction = ends[0] == ends[1] and self._is_junction[start]
+        if is_in_junction and len(chain) <= _MAX_MERGED_LOOP:
             return
         self.chains.append(np.array(chain, np.intp))
         self.ends.append(ends)
 
 
 def _neighbours(lines: Mask) -> Indices:
-    """Pairs of line voxels that touch, as numbers in the order of ``argwhere``."""
+    """Pairs of adjacent line voxels, as numbers in the order of ``argwhere``."""
     padded = np.pad(lines, 1)
     flat = np.flatnonzero(padded)
     steps = np.array([1, padded.shape[2], padded.shape[1] * padded.shape[2]])
-    found = []
+    pairs = []
     for offset in itertools.product((-1, 0, 1), repeat=3):
         jump = int(np.dot(offset, steps[::-1]))
         if jump <= 0:
             continue
         at = np.searchsorted(flat, flat + jump)
-        there = at < len(flat)
-        there[there] = flat[at[there]] == flat[there] + jump
-        found.append(np.stack([np.flatnonzero(there), at[there]], axis=1))
-    return np.concatenate(found) if found else np.zeros((0, 2), np.intp)
+        is_set = at < len(flat)
+        is_set[is_set] = flat[at[is_set]] == flat[is_set] + jump
+        pairs.append(np.stack([np.flatnonzero(is_set), at[is_set]], axis=1))
+    return np.concatenate(pairs) if pairs else np.zeros((0, 2), np.intp)
 
 
 def _adjacency(pairs: Indices, n: int) -> list[list[int]]:

@@ -1,5 +1,4 @@
 """Compiled loops over voxels and labels; all release the GIL.
 
-Import the modules inside functions only: numba takes a second
-to load.
+Import the modules inside functions only: numba takes a second to load.
 """

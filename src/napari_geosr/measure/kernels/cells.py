@@ -23,19 +23,19 @@ def _add_cell(
     table: np.ndarray,
     boundary: np.ndarray,
 ) -> None:
-    """Any cell: several labels, or corners outside the sample (slow, but rare).
+    """Add any cell: several labels, or corners outside the sample (slow, but rare).
 
     `values` are the labels of the 8 corners; `inside` has a bit for each corner.
     """
-    left = 255
+    remaining = 255
     for i in range(8):
         label = values[i]
-        if label == 0 or not left >> i & 1:
+        if label == 0 or not remaining >> i & 1:
             continue
         code = 0
         for j in range(i, 8):
             code |= int(values[j] == label) << j
-        left &= ~code
+        remaining &= ~code
         boundary[label, EULER8] += of_code[code, EULER8]
         surface = np.int64(0)
         for p in range(13):
@@ -59,7 +59,7 @@ def _add_contacts(
     contact_weights: np.ndarray,
     n: int,
 ) -> tuple[np.ndarray, np.ndarray, int]:
-    """Note the pairs of a cell that join two labels, which may turn out to be one."""
+    """Record the pairs of a cell between two labels, which may belong to one pore."""
     for p in range(13):
         a, b = values[pair_bits[p, 0]], values[pair_bits[p, 1]]
         if a == 0 or b == 0 or a == b:
@@ -83,9 +83,9 @@ def _add_contacts(
 def _sweep_simple_row(
     low: np.ndarray, high: np.ndarray, of_code: np.ndarray, boundary: np.ndarray
 ) -> None:
-    """Like `_sweep_row` where no cell is special.
+    """Like `_sweep_row`, for rows without special cells.
 
-    There is nothing to guess for the processor but where one pore follows another:
+    The only branch is where one pore follows another, which suits branch prediction:
     cells without boundary add zeros.
     """
     current = np.int64(0)
@@ -125,16 +125,16 @@ def _sweep_row(
     """Add the cells between two rows of two planes, one column of voxels at a time.
 
     `low` and `high` are (2, X). Cells with several labels, or partly outside the
-    sample, are left out: their x goes into `special`, their number is returned.
+    sample, are not added: their x is stored in `special`, their number is returned.
     """
     n_special = 0
-    # Sums of the label met last; written to the table when another one comes.
+    # Sums of the current label; written to the table when another label follows.
     current = np.int64(0)
     surface, euler = np.int64(0), np.int64(0)
     a, b, c, d = low[0, 0], low[1, 0], high[0, 0], high[1, 0]
     old = (a != 0) | (b != 0) << 1 | (c != 0) << 2 | (d != 0) << 3
     old_any = a | b | c | d
-    # Several labels: their bits taken together are not those of each of them.
+    # Several labels: the union of their bits differs from at least one of them.
     old_several = (a != old_any) & (a != 0) | (b != old_any) & (b != 0)
     old_several |= (c != old_any) & (c != 0) | (d != old_any) & (d != 0)
     for x in range(low.shape[1] - 1):
@@ -219,22 +219,22 @@ def sweep_cells(
     ----------
     labels : ndarray of shape (Z, Y, X), uint32
     sample : ndarray of shape (Z, Y, X), bool
-        The sample; looked at only if `has_sample`.
+        The sample mask; used only if `has_sample`.
     ends : tuple of 2 bool
-        Whether the volume ends below the first and above the last plane; if so the
-        cells out there are swept, too.
+        Whether the volume ends below the first and above the last plane; if so, the
+        cells across these faces are included.
     one_label : bool
-        All labelled corners of a cell have the same label (26 neighbours).
+        Whether all labelled corners of a cell have the same label (26 neighbours).
     flat : bool
-        A 2D image: touching the border means its edges.
+        Whether this is a 2D image, whose border consists of its edges.
     tables : tuple
         Pair bits (13, 2), pair weights (13,), and surface and eight times the Euler
         number per code (256, 2), all int64.
     table, boundary : ndarray of shape (n + 1, …)
         Changed in place.
     track : bool
-        Whether to return contacts between labels (needed with 6 neighbours while
-        labels may still turn out to be parts of one pore).
+        Whether to return contacts between labels (needed with 6 neighbours, while
+        labels may still belong to one pore).
 
     Returns
     -------

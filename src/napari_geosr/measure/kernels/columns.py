@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Rules: the sum, the smaller value, the larger value, or 1 where one of both is.
+#: Rules: the sum, the smaller value, the larger value, or 1 if either is 1.
 ADD, LOWEST, HIGHEST, EITHER = range(4)
 
 _rules: list[int] = []
@@ -19,7 +19,7 @@ def _column(rule: int) -> int:
     return len(_rules) - 1
 
 
-# Numbers and order are fixed: `runs.axis_lengths` takes neighbours by their distance.
+# Numbers and order are fixed: `runs.axis_lengths` computes column numbers from offsets.
 COUNT = _column(ADD)
 SUM_Z = _column(ADD)
 SUM_Y = _column(ADD)
@@ -42,9 +42,9 @@ TOUCHES = _column(EITHER)
 N_COLUMNS = len(_rules)
 MERGE_RULES = np.array(_rules)
 
-# The table of what the boundary of a pore gives: small, as it is hit most often. Its
-# columns are sums of whole numbers, the surface in a unit of its own
-# (`crofton.whole_weights`): they do not depend on the order of the cells.
+# The boundary table is separate and small because it is written most often. Its columns
+# are sums of integers, the surface in units from `crofton.integer_weights`: they do not
+# depend on the order of the cells.
 SURFACE = 0
 EULER8 = 1
 N_BOUNDARY_COLUMNS = 2

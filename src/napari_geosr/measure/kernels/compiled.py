@@ -1,4 +1,4 @@
-"""How every kernel is compiled: once per machine, without the GIL."""
+"""The decorator for all kernels: compiled once per machine, without the GIL."""
 
 from __future__ import annotations
 
@@ -11,5 +11,5 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 def compiled(function: F) -> F:
-    """Compile `function` with numba when it is first called; keep it on disk."""
+    """Compile `function` with numba on its first call, and cache it on disk."""
     return cast("F", numba.njit(cache=True, nogil=True)(function))

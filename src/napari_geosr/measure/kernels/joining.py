@@ -1,4 +1,4 @@
-"""Labels of slabs joined to those of the whole: union-find, merging, renaming."""
+"""Joins the labels of slabs: union-find, merging of rows, relabelling."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def merge_rows(
         t = target[i]
         if t == 0:
             continue
-        # A row without voxels has no box: but for the border it holds nothing.
+        # A row without voxels has no bounding box; it only records border contacts.
         has_voxels = table[i, COUNT] > 0
         is_new = merged[t, COUNT] == 0
         for column in range(rules.size):

@@ -34,7 +34,7 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
     ----------
     labels : ndarray of shape (Z, Y, X), uint32
     z0 : int
-        Plane of the whole volume that ``labels[0]`` is.
+        Index of ``labels[0]`` in the whole volume.
     table : ndarray of shape (n + 1, N_COLUMNS), int64
         Changed in place.
     """
@@ -84,8 +84,8 @@ def sweep_runs(labels: np.ndarray, z0: int, table: np.ndarray) -> None:
 def axis_lengths(table: np.ndarray, voxel_size: np.ndarray) -> np.ndarray:
     """Square roots of the eigenvalues of each pore's covariance, largest first.
 
-    A voxel counts as the solid cuboid it is, so no length is zero. The sums are exact
-    integers; they are moved to the rounded centroid before anything is rounded.
+    A voxel counts as a solid cuboid, so no length is zero. The sums are exact integers;
+    they are shifted to the rounded centroid before anything is rounded.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
-"""Small blocks in an orthonormal polynomial basis, and how noise appears in it.
+"""Small blocks in an orthonormal polynomial basis, and the energies of noise in it.
 
-The coefficient of degree n along an axis does not see any polynomial of lower degree:
-smooth structure ends up in the low degrees, noise in all of them.
+The coefficient of degree n along an axis is zero for polynomials of lower degree:
+smooth structure contributes to low degrees only, noise to all of them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Array = npt.NDArray[np.float64]
 FloatArray = npt.NDArray[np.float32]
 Edges = tuple[int, int, int]
 
-#: Coefficients up to this total degree are left to the structure: local quadratics.
+#: Coefficients up to this total degree are attributed to structure (local quadratics).
 SMOOTH_DEGREE = 2
-#: Widths in voxels of the Gaussian blurs that are tabulated.
+#: Tabulated widths of Gaussian blurs, in voxels.
 WIDTHS = np.linspace(0, 4.0, 161)
-#: Cutoffs of reconstruction filters that are tabulated, in units of Nyquist.
+#: Tabulated cutoffs of reconstruction filters, in units of the Nyquist frequency.
 CUTOFFS = np.linspace(0.3, 1.2, 19)
-#: A sampled Gaussian narrower than this is a single voxel.
-_NARROWEST = 0.05
+#: Width in voxels below which a sampled Gaussian is a single voxel.
+_MIN_WIDTH = 0.05
 #: Edge of the window in which the covariance of reconstructed slices is computed.
 _PERIOD = 64
 
@@ -39,14 +39,14 @@ def polynomials(n: int) -> Array:
 
 def energies(blocks: FloatArray) -> FloatArray:
     """Squared coefficients of blocks, shape (blocks, Z, Y, X) in degrees."""
-    found = blocks
+    coefficients = blocks
     for axis in (1, 2, 3):
-        matrix = polynomials(found.shape[axis]).astype(np.float32)
-        turned = np.tensordot(found, matrix, axes=(axis, 1))
-        found = np.moveaxis(turned, -1, axis)
-    # A few absurd voxels (1e30) make their blocks infinitely loud, and so not quiet.
+        matrix = polynomials(coefficients.shape[axis]).astype(np.float32)
+        product = np.tensordot(coefficients, matrix, axes=(axis, 1))
+        coefficients = np.moveaxis(product, -1, axis)
+    # Blocks with extreme values (1e30) get an infinite energy and are not selected.
     with np.errstate(over="ignore", invalid="ignore"):
-        return np.nan_to_num(np.square(found), nan=np.inf, posinf=np.inf)
+        return np.nan_to_num(np.square(coefficients), nan=np.inf, posinf=np.inf)
 
 
 def degrees(edges: Edges) -> npt.NDArray[np.int_]:
@@ -56,25 +56,24 @@ def degrees(edges: Edges) -> npt.NDArray[np.int_]:
 
 
 def blur_covariance(width: float) -> Array:
-    """Correlation at distances 0, 1, 2, … of noise under a sampled Gaussian."""
-    if width < _NARROWEST:
-        found = np.zeros(_PERIOD)
-        found[0] = 1
-        return found
+    """Correlation at distances 0, 1, 2, … of noise blurred by a sampled Gaussian."""
+    covariance = np.zeros(_PERIOD)
+    if width < _MIN_WIDTH:
+        covariance[0] = 1
+        return covariance
     reach = _PERIOD // 2 - 1
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) / width) ** 2)
     product = np.correlate(kernel, kernel, "full")[2 * reach :]
-    found = np.zeros(_PERIOD)
-    found[: len(product)] = product / product[0]
-    return found
+    covariance[: len(product)] = product / product[0]
+    return covariance
 
 
-def blurred(n: int, width: float) -> Array:
-    """Expected energy by degree along one axis: noise of variance 1, blurred."""
-    return _between(_blur_table(n), width, WIDTHS)
+def blurred_energy(n: int, width: float) -> Array:
+    """Expected energy by degree along one axis of blurred noise of variance 1."""
+    return _interpolate(_blur_table(n), width, WIDTHS)
 
 
-def reconstructed(ny: int, nx: int, cutoff: float) -> Array:
+def reconstructed_energy(ny: int, nx: int, cutoff: float) -> Array:
     """Expected energy by degree (Y, X) of noise after back-projection.
 
     Parameters
@@ -82,23 +81,23 @@ def reconstructed(ny: int, nx: int, cutoff: float) -> Array:
     ny, nx : int
         Voxels of a block along Y and X.
     cutoff : float
-        Where the reconstruction filter ends (Nyquist frequency = 1).
+        Cutoff of the reconstruction filter (Nyquist frequency = 1).
     """
-    return _between(_reconstruction_table(ny, nx), cutoff, CUTOFFS)
+    return _interpolate(_reconstruction_table(ny, nx), cutoff, CUTOFFS)
 
 
 def blur_lag(width: float) -> float:
-    """Correlation of neighbours under a Gaussian of that width."""
-    return float(_between(_blur_lags(), width, WIDTHS))
+    """Correlation of adjacent voxels of noise blurred by a Gaussian of that width."""
+    return float(_interpolate(_blur_lags(), width, WIDTHS))
 
 
 def reconstruction_lag(cutoff: float) -> float:
-    """Correlation of neighbours in reconstructed slices."""
-    return float(_between(_reconstruction_lags(), cutoff, CUTOFFS))
+    """Correlation of adjacent voxels of noise in reconstructed slices."""
+    return float(_interpolate(_reconstruction_lags(), cutoff, CUTOFFS))
 
 
-def _between(table: Array, value: float, places: Array) -> Array:
-    """A row of the table, linear between the tabulated ones."""
+def _interpolate(table: Array, value: float, places: Array) -> Array:
+    """Interpolate linearly between the rows of a table."""
     step = places[1] - places[0]
     at = float(np.clip((value - places[0]) / step, 0, len(places) - 1 - 1e-9))
     low = int(at)
@@ -109,9 +108,9 @@ def _between(table: Array, value: float, places: Array) -> Array:
 @cache
 def _blur_table(n: int) -> Array:
     matrix = polynomials(n)
-    apart = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
+    distances = np.abs(np.subtract.outer(np.arange(n), np.arange(n)))
     rows = [
-        np.einsum("ij,jk,ik->i", matrix, blur_covariance(width)[apart], matrix)
+        np.einsum("ij,jk,ik->i", matrix, blur_covariance(width)[distances], matrix)
         for width in WIDTHS
     ]
     return np.array(rows)
@@ -126,8 +125,8 @@ def _blur_lags() -> Array:
 def _plane_covariance(cutoff: float) -> Array:
     f = np.fft.fftfreq(_PERIOD)
     power = reconstruction_power(np.hypot(f[:, None], f), cutoff)
-    found = np.fft.ifft2(power).real
-    return np.asarray(found / found[0, 0], np.float64)
+    covariance = np.fft.ifft2(power).real
+    return np.asarray(covariance / covariance[0, 0], np.float64)
 
 
 @cache

@@ -1,4 +1,4 @@
-"""The variance of the noise by grey value."""
+"""The variance of the noise as a function of the grey value."""
 
 from __future__ import annotations
 
@@ -8,22 +8,24 @@ import numpy as np
 
 from napari_geosr.measure.noise.basis import Array
 
-#: A curve with more parameters must be better by this much (of chi squared).
-_BETTER = 9.0
-#: Classes above the curve by more than this factor hold structure and hardly count.
+#: Minimum improvement in chi squared for a curve with more parameters.
+_MIN_IMPROVEMENT = 9.0
+#: Factor above the curve from which a class contains structure, and its weight.
 _ABOVE, _WEIGHT_ABOVE = 1.3, 0.02
-#: No class varies less than its noise, but for chance.
-_CHANCE = 1.1
-#: Smallest variance, as a part of the largest, that is told from zero.
-_ZERO = 1e-8
-#: Levels that differ by less than this, relatively, are one level.
-_SAME = 0.1
-_ROUNDS = 8
+#: Factor by which the curve may exceed the lower hull of the classes, because of
+#: statistical scatter: no class varies less than its noise.
+_SCATTER_FACTOR = 1.1
+#: Smallest variance distinguished from zero, as a share of the largest.
+_ZERO_SHARE = 1e-8
+#: Relative difference below which levels count as one level.
+_SAME_LEVEL = 0.1
+#: Iterations of reweighting.
+_ITERATIONS = 8
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseCurve:
-    """Variance at ascending grey values, linear in between and constant beyond."""
+    """Variance at ascending grey values, linear between them and constant beyond."""
 
     greys: Array
     variances: Array
@@ -36,7 +38,7 @@ class NoiseCurve:
         """Grey values and standard deviations, without redundant knots."""
         greys = np.linspace(self.greys[0], self.greys[-1], 17)
         levels = np.sqrt(self.variance(greys))
-        if levels.max() <= (1 + _SAME) * levels.min() or greys[0] == greys[-1]:
+        if levels.max() <= (1 + _SAME_LEVEL) * levels.min() or greys[0] == greys[-1]:
             middle = float(np.median(self.greys))
             return (middle,), (float(np.sqrt(self.variances.mean())),)
         kept = _simplified(greys, levels)
@@ -44,16 +46,16 @@ class NoiseCurve:
 
 
 def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
-    """Fit a variance to classes of grey values: constant, a line, or convex.
+    """Fit the variance of classes of grey values: constant, a line, or convex.
 
-    Counting noise and a camera's own add up to a line; reconstructed slices may have
-    their minimum in between. Classes without uniform blocks lie above and count little;
-    none lies below.
+    Photon noise and camera noise add up to a line; reconstructed slices may have their
+    minimum in between. Classes without uniform blocks lie above the curve and get
+    little weight; none lies below.
 
     Parameters
     ----------
     greys, variances, doubts : ndarray of shape (classes,)
-        Ascending grey values, variance of the noise and its relative uncertainty.
+        Ascending grey values, variance of the noise and its relative error.
     """
     places, first = np.unique(greys, return_index=True)
     variances, doubts = variances[first], doubts[first]
@@ -69,37 +71,37 @@ def fit_curve(greys: Array, variances: Array, doubts: Array) -> NoiseCurve:
     for parts in (line[:1], line, line + bends):
         if len(parts) >= len(places) + 2:
             break
-        found = _fitted(np.stack(parts, axis=1), variances, doubts)
-        if best is None or found[0] < best[0] - _BETTER:
-            best = found
+        candidate = _fit_parts(np.stack(parts, axis=1), variances, doubts)
+        if best is None or candidate[0] < best[0] - _MIN_IMPROVEMENT:
+            best = candidate
     assert best is not None
-    most = _CHANCE * lower_hull(places, variances)
+    upper = _SCATTER_FACTOR * lower_hull(places, variances)
     fitted = best[1]
-    if np.ptp(fitted) <= _ZERO * variances.max():
-        fitted = np.full(len(places), min(float(fitted[0]), float(most.min())))
-    return NoiseCurve(places, np.minimum(fitted, most))
+    if np.ptp(fitted) <= _ZERO_SHARE * variances.max():
+        fitted = np.full(len(places), min(float(fitted[0]), float(upper.min())))
+    return NoiseCurve(places, np.minimum(fitted, upper))
 
 
-def _fitted(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
-    """Non-negative combination of the parts that lies at or below; chi squared."""
+def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, Array]:
+    """Chi squared and values of the best non-negative combination of the parts."""
     from scipy.optimize import nnls
 
-    least = _ZERO * float(variances.max())
-    # It begins at the surest class, and from below.
+    minimum = _ZERO_SHARE * float(variances.max())
+    # Start at the most certain class, and below the others.
     fitted = np.full(len(variances), float(variances[np.argmin(doubts)]))
-    fitted = np.minimum(fitted, np.maximum(variances, least))
-    trust = np.ones(len(variances))
-    for _ in range(_ROUNDS):
-        scale = np.sqrt(trust) / (doubts * np.maximum(fitted, least))
+    fitted = np.minimum(fitted, np.maximum(variances, minimum))
+    weights = np.ones(len(variances))
+    for _ in range(_ITERATIONS):
+        scale = np.sqrt(weights) / (doubts * np.maximum(fitted, minimum))
         amplitudes, _ = nnls(matrix * scale[:, None], variances * scale)
-        fitted = np.maximum(matrix @ amplitudes, least)
-        trust = np.where(variances > _ABOVE * fitted, _WEIGHT_ABOVE, 1.0)
+        fitted = np.maximum(matrix @ amplitudes, minimum)
+        weights = np.where(variances > _ABOVE * fitted, _WEIGHT_ABOVE, 1.0)
     offset = (variances - fitted) / (doubts * np.maximum(fitted, variances))
     return float((offset**2).sum()), fitted
 
 
 def lower_hull(places: Array, values: Array) -> Array:
-    """The largest convex function below the points, at their (ascending) places."""
+    """The largest convex function below the points, at their ascending positions."""
     kept: list[int] = []
     for i in range(len(places)):
         while len(kept) > 1 and _is_above(kept[-1], kept[-2], i, places, values):
@@ -114,7 +116,7 @@ def _is_above(middle: int, left: int, right: int, places: Array, values: Array) 
 
 
 def _simplified(greys: Array, levels: Array) -> list[int]:
-    """Indices without the knots that lie on a straight line."""
+    """Indices of the knots without those on a straight line."""
     kept = list(range(len(greys)))
     while len(kept) > 2:
         errors = []

@@ -15,33 +15,35 @@ from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
-#: Half width of the interval, as a part of the level: at best, and per unit of the
-#: doubt about the surest class of grey values.
-_BEST, _PER_DOUBT = 0.03, 0.5
-#: Deviance from the spectrum of any noise: so much is none in any case, and so much if
-#: the surest class of grey values is this uncertain.
-_MISFIT, _MISFIT_DIFFERING, _DIFFERING = 0.15, 0.045, 0.3
-#: Share of the blocks of a difference of two scans that counts as quiet.
+#: Half-width of the interval relative to the level: minimum, and increase per unit of
+#: the relative error of the most certain class of grey values.
+_MIN_HALF_WIDTH, _PER_ERROR = 0.03, 0.5
+#: Limits of the deviance from any noise spectrum: in general, and if the most certain
+#: class of grey values has at least the relative error in the third constant.
+_MAX_DEVIANCE, _MAX_DEVIANCE_UNCERTAIN, _UNCERTAIN = 0.15, 0.045, 0.3
+#: Share of the blocks that count as quiet in the difference of two scans.
 _QUIET_IN_DIFFERENCE = 0.5
-#: Quietest share in a scan.
+#: Share of the blocks that count as quiet in a scan.
 _QUIET = 0.05
-#: Quiet blocks that vary by more of the contrast may hold noise as smooth as they are.
-_VARIED = 0.025
-#: Voxels that a block needs.
-_LEAST = 16
-#: Grey values of the histogram, and rounds of its deconvolution.
-_BINS, _ROUNDS = 256, 400
-#: Between these percentiles.
+#: Standard deviation of quiet blocks, relative to the contrast, above which they may
+#: contain noise that is as smooth as structure.
+_MAX_QUIET_SPREAD = 0.025
+#: Minimum number of voxels per block.
+_MIN_BLOCK_VOXELS = 16
+#: Bins of the histogram, and iterations of its deconvolution.
+_BINS, _ITERATIONS = 256, 400
+#: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
-#: Noise above this part of the range between them is averaged over 2 × 2 × 2 voxels.
-_STRONG = 0.12
-#: Fewer blocks than this give a rough estimate.
-_FEW_BLOCKS = 200
-#: Noise that is more alike between neighbours than this was smoothed.
+#: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
+#: voxels are averaged first.
+_STRONG_NOISE = 0.12
+#: Number of blocks below which the estimate is called rough.
+_MIN_BLOCKS = 200
+#: Correlation of adjacent voxels above which the scan is considered smoothed.
 _SMOOTHED = 0.72
-#: Shares of voxels that are worth a sentence.
+#: Shares of unknown, padded and clipped voxels above which a remark is made.
 _UNKNOWN, _PADDED, _CLIPPED = 1e-3, 0.02, 2e-3
-#: Share of clipped voxels from which their noise, which is weaker, matters.
+#: Share of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 
 
@@ -57,26 +59,26 @@ def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
     volume : Volume
         Axes ZYX or YX, in any grey values; numpy, dask or zarr. Only a sample is read.
     second : Volume, optional
-        Another scan of the same object with the same voxels and noise of its own.
+        Another scan of the same object, with the same voxels and independent noise.
 
     Returns
     -------
     Noise
-        Level 0 where there is less than 1 % of the contrast; the upper end of its
-        interval says what could hide there.
+        The level is 0 if it is below 1 % of the contrast; the upper end of the interval
+        is then the largest level that could be hidden.
 
     Raises
     ------
     VolumeError
-        If the axes are others, the second scan has another shape, or there are no
+        If the axes are not supported, the shapes of the scans differ, or there are no
         values to measure.
 
     Notes
     -----
-    Choosing quiet blocks by some coefficients and measuring them by others follows
+    Selecting quiet blocks by some coefficients and measuring them by others follows
     Ponomarenko et al. (2007) and Colom, Buades and Morel (2014,
-    doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere,
-    and in which no block is flat, counts as noise.
+    doi:10.1364/JOSAA.31.000863). Structure that is as fine as the noise everywhere, so
+    that no block is uniform, counts as noise.
 
     Examples
     --------
@@ -111,26 +113,30 @@ def noise_steps(
             raise Cancelled("Measuring the noise was cancelled.")
 
     check()
-    if sample is None:  # it was asked to stop, and a moment later not any more
+    if sample is None:  # `should_stop` was true for a moment only
         raise Cancelled("Measuring the noise was cancelled.")
     repeated = second is not None
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
     sample, unit = rescaled(sample)
-    if sample.levels > 4 or (sample.levels == 0 and sample.blocks[0].size >= _LEAST):
-        found_energies = energies(sample.blocks)
-        quiet = find_quiet(found_energies, sample.greys, fraction=fraction, check=check)
-        del found_energies
+    if sample.levels > 4 or (
+        sample.levels == 0 and sample.blocks[0].size >= _MIN_BLOCK_VOXELS
+    ):
+        block_energies = energies(sample.blocks)
+        quiet = find_quiet(block_energies, sample.greys, fraction=fraction, check=check)
+        del block_energies
     check()
-    found = _noise(volume, sample, quiet, repeated)
-    return found if unit == 1 else found.standardised(0, 1 / unit)
+    noise = _noise(volume, sample, quiet, repeated)
+    return noise if unit == 1 else noise.standardised(0, 1 / unit)
 
 
 def _is_structure(quiet: QuietBlocks) -> bool:
     """Whether even the quietest blocks contain structure rather than noise."""
-    misfit = quiet.spectrum.deviance - 1 / quiet.blocks
-    differing = float(quiet.doubts.min()) > _DIFFERING
-    return misfit > _MISFIT or (misfit > _MISFIT_DIFFERING and differing)
+    deviance = quiet.spectrum.deviance - 1 / quiet.blocks
+    is_uncertain = float(quiet.doubts.min()) > _UNCERTAIN
+    return deviance > _MAX_DEVIANCE or (
+        deviance > _MAX_DEVIANCE_UNCERTAIN and is_uncertain
+    )
 
 
 def _noise(
@@ -152,8 +158,8 @@ def _noise(
     curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
-    wide = _BEST + _PER_DOUBT * float(quiet.doubts.min())
-    interval = (level * max(0.0, 1 - wide), level * (1 + wide))
+    half = _MIN_HALF_WIDTH + _PER_ERROR * float(quiet.doubts.min())
+    interval = (level * max(0.0, 1 - half), level * (1 + half))
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
     lags = dict(zip("zyx", quiet.spectrum.lags, strict=True))
@@ -167,10 +173,10 @@ def _noise(
     if structured or not contrast > 0 or level < FLOOR * contrast:
         upper = interval[1]
         if not repeated:
-            # Noise as smooth as structure has no fine detail to know it by. It cannot
-            # be more than what the quietest blocks vary by.
+            # Noise as smooth as structure cannot be recognised by its fine detail. It
+            # cannot exceed the variation of the quietest blocks.
             spread = float(np.quantile(sample.blocks.std((1, 2, 3)), _QUIET))
-            if spread > _VARIED * contrast:
+            if spread > _MAX_QUIET_SPREAD * contrast:
                 upper = max(upper, spread)
         interval = (0.0, upper)
         greys, level, levels = greys[:1], 0.0, (0.0,)
@@ -192,18 +198,18 @@ def noise_free_contrast(
 ) -> float:
     """Distance between the 2nd and 98th percentile of the scan without its noise.
 
-    The histogram of a scan is that of its object, each grey value spread by the noise
-    that it has. Richardson (1972, doi:10.1364/JOSA.62.000055) and Lucy (1974) take that
-    back; grey values stay what they are in thin structures. Only strong noise is
-    averaged over pairs of voxels before.
+    The histogram of a scan is that of its object, spread by the noise at each grey
+    value. Richardson-Lucy deconvolution (Richardson 1972, doi:10.1364/JOSA.62.000055;
+    Lucy 1974) inverts that, and preserves the grey values of thin structures. If the
+    noise is strong, pairs of voxels are averaged first.
 
     Parameters
     ----------
     sample : NoiseSample
     level : callable
-        Standard deviation of the noise at grey values.
+        Standard deviation of the noise at given grey values.
     lags : sequence of float
-        Correlation of the noise of neighbours along Z, Y and X.
+        Correlation of the noise of adjacent voxels along Z, Y and X.
     """
     values = sample.values.ravel()
     low, high = np.percentile(values, PERCENTILES)
@@ -211,13 +217,13 @@ def noise_free_contrast(
         return 0.0
     typical = float(np.median(level(values[:: max(1, len(values) // 1000)])))
     factor = 1.0
-    if typical > _STRONG * (high - low):
+    if typical > _STRONG_NOISE * (high - low):
         values, factor = _averaged(sample.values, lags)
     return _deconvolved(values, lambda places: factor * level(places))
 
 
 def _averaged(blocks: Array, lags: Sequence[float]) -> tuple[Array, float]:
-    """Means of pairs of voxels along each axis, and what they leave of the noise."""
+    """Means of pairs of voxels along each axis, and the factor on the noise level."""
     factor = 1.0
     for axis, lag in enumerate(lags, 1):
         n = blocks.shape[axis] // 2 * 2
@@ -239,14 +245,14 @@ def _deconvolved(values: Array, level: Callable[[Array], Array]) -> float:
         low, high = np.percentile(values, PERCENTILES)
         return float(high - low)
     counts = np.histogram(values, edges)[0] / len(values)
-    # Column j: where noise takes the grey value j.
+    # Column j: distribution of the grey value j after noise is added.
     spread = ndtr((edges[:, None] - places) / np.maximum(levels, 1e-9 * np.ptp(places)))
     spread[0], spread[-1] = 0, 1
     matrix = np.diff(spread, axis=0)
-    found = np.full(_BINS, 1 / _BINS)
-    for _ in range(_ROUNDS):
-        found *= matrix.T @ (counts / np.maximum(matrix @ found, 1e-12))
-    share = np.concatenate([[0], np.cumsum(found)]) / found.sum()
+    clean = np.full(_BINS, 1 / _BINS)
+    for _ in range(_ITERATIONS):
+        clean *= matrix.T @ (counts / np.maximum(matrix @ clean, 1e-12))
+    share = np.concatenate([[0], np.cumsum(clean)]) / clean.sum()
     low, high = np.interp(np.array(PERCENTILES) / 100, share, edges)
     return float(high - low)
 
@@ -265,13 +271,13 @@ def remarks(
     ----------
     volume : Volume
     sample : NoiseSample
-        Grey values that were looked at.
+        Sampled grey values.
     quiet : QuietBlocks or None
-        The most uniform blocks; None where there are none.
+        The most uniform blocks; None if there are none.
     upper : float
         Upper limit of the noise level, in grey values.
     structured : bool
-        Whether the quietest blocks show structure as well.
+        Whether even the quietest blocks contain structure.
     coarse : bool
         Whether grey values are rounded to steps as large as the noise.
     """
@@ -308,7 +314,7 @@ def remarks(
             f"{sample.padded:.0%} of the sampled blocks are constant, as padding "
             "around a sample is; they were excluded."
         )
-    if len(sample.greys) < _FEW_BLOCKS:
+    if len(sample.greys) < _MIN_BLOCKS:
         found.append(
             f"Only {len(sample.greys)} small blocks could be used: the estimate is "
             "rough."

@@ -1,9 +1,9 @@
 """The quietest blocks of each grey value, selected without bias in the noise.
 
-The coefficients of a block are dealt out to two groups of all degrees that hardly
-correlate in noise. Blocks are chosen by the energy of one group and measured by the
-other: what is quiet by chance in the first is not in the second, while structure shows
-in both.
+The coefficients of a block are divided into two groups, each with all degrees, that are
+nearly uncorrelated for noise. Blocks are selected by the energy of one group and
+measured by the other: a block that is quiet by chance in the first is not quiet in the
+second, whereas structure appears in both.
 """
 
 from __future__ import annotations
@@ -28,19 +28,21 @@ from napari_geosr.measure.noise.spectrum import (
     noise_and_structure,
 )
 
-#: Blocks of one class of grey values at least, and classes at most.
-_CLASS, _MOST_CLASSES = 150, 10
-#: Share of the blocks of a class that is its quietest, and their number at least.
-_QUIETEST, _LEAST_BLOCKS = 0.05, 12
-#: Frequencies with less than this part of the strongest noise do not choose blocks.
-_WEAK = 0.02
-#: Classes whose quietest blocks vary more than this, over the curve of all classes,
-#: have no blocks without structure.
-_PLATEAU = 1.3
-#: Relative uncertainty of the variance of a class: at best, and per unit of scatter
-#: above that of (correlated) noise.
-_LEAST_DOUBT, _SCATTER, _PER_SCATTER = 0.06, 2.0, 0.05
-_ROUNDS = 3
+#: Minimum number of blocks per class of grey values, and maximum number of classes.
+_CLASS, _MAX_CLASSES = 150, 10
+#: Share of the blocks of a class that count as its quietest, and their minimum number.
+_QUIETEST, _MIN_BLOCKS = 0.05, 12
+#: Minimum noise energy of coefficients used for selecting blocks, relative to the
+#: largest.
+_MIN_ENERGY = 0.02
+#: Variance of the quietest blocks of a class, relative to the curve of all classes,
+#: above which all its blocks contain structure.
+_MAX_VARIANCE_RATIO = 1.3
+#: Relative error of the variance of a class: minimum, scatter of (correlated) noise,
+#: and increase per unit of scatter above that.
+_MIN_ERROR, _SCATTER, _PER_SCATTER = 0.06, 2.0, 0.05
+#: Iterations of selecting blocks and fitting the spectrum.
+_ITERATIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,10 +52,10 @@ class QuietBlocks:
     Attributes
     ----------
     greys, variances, doubts : ndarray of shape (classes,)
-        Mean grey value, variance of the noise, and its relative uncertainty for the
-        quietest blocks of each class of grey values, in ascending order.
+        Mean grey value, variance of the noise, and its relative error for the quietest
+        blocks of each class of grey values, in ascending order.
     spectrum : Spectrum
-        Of all classes together.
+        Spectrum of all classes together.
     blocks : int
         Number of quiet blocks.
     """
@@ -77,7 +79,7 @@ def find_quiet(
     Parameters
     ----------
     energy : ndarray of shape (blocks, Z, Y, X)
-        By degree.
+        Energies by degree.
     greys : ndarray of shape (blocks,)
         Mean grey values.
     fraction : float
@@ -88,29 +90,29 @@ def find_quiet(
     Returns
     -------
     QuietBlocks or None
-        None where the quietest blocks do not vary at all.
+        None if the quietest blocks do not vary at all.
     """
     classes = _classes(greys)
     places = np.array([greys[one].mean() for one in classes])
     noise = np.ones(energy.shape[1:])
     spectrum: Spectrum | None = None
     quiet: QuietBlocks | None = None
-    for _ in range(_ROUNDS):
-        found = []
+    for _ in range(_ITERATIONS):
+        selected = []
         for one in classes:
             check()
-            found.append(_quietest(energy[one], noise, fraction))
-        energies = np.stack([one.energy for one in found])
-        scatter = np.array([one.scatter for one in found])
+            selected.append(_quietest(energy[one], noise, fraction))
+        energies = np.stack([one.energy for one in selected])
+        scatter = np.array([one.scatter for one in selected])
         if spectrum is None:
-            used = _used(noise)
+            used = _selecting(noise)
             variances = (energies[:, used] / noise[used]).mean(1)
             shares = np.zeros(len(classes))
         else:
             parts = [noise_and_structure(one, noise) for one in energies]
             variances = np.array([variance for variance, _ in parts])
             shares = np.array([share for _, share in parts])
-        doubts = _doubts(shares, scatter)
+        doubts = _relative_errors(shares, scatter)
         pooled = _pooled(energies, places, variances, doubts)
         if pooled is None:
             return quiet
@@ -122,23 +124,23 @@ def find_quiet(
         quiet = QuietBlocks(
             greys=places,
             variances=np.array([variance for variance, _ in parts]),
-            doubts=_doubts(np.array([share for _, share in parts]), scatter),
+            doubts=_relative_errors(np.array([share for _, share in parts]), scatter),
             spectrum=spectrum,
-            blocks=sum(one.count for one in found),
+            blocks=sum(one.count for one in selected),
         )
     return quiet
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
-    count = int(np.clip(len(greys) // _CLASS, 1, _MOST_CLASSES))
+    count = int(np.clip(len(greys) // _CLASS, 1, _MAX_CLASSES))
     return np.array_split(np.argsort(greys, kind="stable"), count)
 
 
-def _used(noise: Array) -> npt.NDArray[np.bool_]:
-    """Coefficients that choose blocks."""
+def _selecting(noise: Array) -> npt.NDArray[np.bool_]:
+    """Coefficients that are used for selecting blocks."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
-    kept = degrees(edges) > SMOOTH_DEGREE
-    return np.asarray(kept & (noise > _WEAK * noise[kept].max()))
+    is_fine = degrees(edges) > SMOOTH_DEGREE
+    return np.asarray(is_fine & (noise > _MIN_ENERGY * noise[is_fine].max()))
 
 
 @dataclass(frozen=True, eq=False)
@@ -154,45 +156,44 @@ def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
     """Select by one group of coefficients and measure the other; then swap them."""
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
-    used = _used(noise)
-    count = min(len(energy), max(_LEAST_BLOCKS, round(fraction * len(energy))))
+    used = _selecting(noise)
+    count = min(len(energy), max(_MIN_BLOCKS, round(fraction * len(energy))))
     sums = []
     for group in (odd, ~odd):
-        mine = used & group
-        weight = (1 / noise[mine]).astype(np.float32)
-        sums.append(energy[:, mine] @ weight / max(1, mine.sum()))
-    found = np.zeros(edges)
+        in_group = used & group
+        weight = (1 / noise[in_group]).astype(np.float32)
+        sums.append(energy[:, in_group] @ weight / max(1, in_group.sum()))
+    mean_energy = np.zeros(edges)
     scatters = []
     for i, other in ((0, ~odd), (1, odd)):
         chosen = np.argsort(sums[i])[:count]
-        found[other] = energy[chosen].mean(0, dtype=np.float64)[other]
-        left = sums[1 - i][chosen].astype(np.float64)
+        mean_energy[other] = energy[chosen].mean(0, dtype=np.float64)[other]
+        rest = sums[1 - i][chosen].astype(np.float64)
         expected = 2 / max(1, (used & other).sum())
-        mean = left.mean()
-        scatters.append(float(left.var() / mean**2 / expected) if mean > 0 else 1.0)
-    return _Class(found, float(np.mean(scatters)), count)
+        mean = rest.mean()
+        scatters.append(float(rest.var() / mean**2 / expected) if mean > 0 else 1.0)
+    return _Class(mean_energy, float(np.mean(scatters)), count)
 
 
-def _doubts(shares: Array, scatter: Array) -> Array:
-    """Relative uncertainty of the variance of the noise of a class.
+def _relative_errors(shares: Array, scatter: Array) -> Array:
+    """Relative error of the noise variance of a class.
 
-    Noise has sums of a known scatter; blocks with structure differ from each other.
+    The sums of noise have a known scatter; blocks with structure differ more from each
+    other.
     """
     excess = np.maximum(scatter - _SCATTER, 0)
-    return np.asarray(
-        np.sqrt(_LEAST_DOUBT**2 + shares**2 + (_PER_SCATTER * excess) ** 2)
-    )
+    return np.asarray(np.sqrt(_MIN_ERROR**2 + shares**2 + (_PER_SCATTER * excess) ** 2))
 
 
 def _pooled(
     energies: Array, places: Array, variances: Array, doubts: Array
 ) -> Array | None:
-    """Mean energies, as at a typical grey value, of the classes with quiet blocks."""
+    """Mean energies of the classes with quiet blocks, at a typical grey value."""
     if not variances.max() > 0:
         return None
     curve = fit_curve(places, variances, doubts)
     expected = curve.variance(places)
-    good = (variances <= _PLATEAU * expected) & (expected > 0)
+    good = (variances <= _MAX_VARIANCE_RATIO * expected) & (expected > 0)
     if not good.any():
         return None
     weight = 1 / doubts[good] ** 2

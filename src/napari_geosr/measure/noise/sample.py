@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from numpy.lib.stride_tricks import sliding_window_view
 
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step, never_stop
@@ -19,56 +20,56 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-#: Edge of a block, in volumes and in images.
+#: Edge of a block in voxels, in volumes and in images.
 _EDGE, _EDGE_2D = 6, 8
-#: Volumes up to this number of voxels are read as a whole; of others, windows at
-#: places that spread evenly over the volume.
-_WHOLE = 1_500_000
+#: Number of voxels up to which a volume is read as a whole; in larger volumes, windows
+#: spread evenly over the volume are read.
+_MAX_WHOLE_VOXELS = 1_500_000
 _DEPTH, _WINDOW = 8, 128
 _PLACES_ALONG_Z, _PLACES_IN_PLANE = 5, 3
 _WINDOW_2D = 384
-#: Blocks that are looked at, at most.
-_MOST_BLOCKS = 10_000
-#: Values on which steps between grey values are looked for.
-_MOST_VALUES = 300_000
-#: A float scan with more different values than this is not rounded.
-_MOST_LEVELS = 5000
-#: Voxels at an end of the grey scale that make a scan clipped: their share, and how
-#: many times more of them there are than at the values next to the end.
-_PILE, _PILE_RATIO = 2e-3, 3.0
-#: Blocks with a larger share of clipped voxels tell too little of their noise.
+#: Maximum number of blocks.
+_MAX_BLOCKS = 10_000
+#: Maximum number of values examined for steps between grey values.
+_MAX_VALUES = 300_000
+#: Number of different values above which a float scan is not considered rounded.
+_MAX_LEVELS = 5000
+#: A scan is clipped if this share of its voxels lies at an end of the grey scale, and
+#: this many times more voxels than at the adjacent value.
+_CLIPPED_MIN, _CLIPPED_RATIO = 2e-3, 3.0
+#: Maximum share of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
-#: Noise below this number of steps between grey values is lost in rounding.
+#: Noise level, in steps between grey values, below which it is lost in rounding.
 _ROUNDED = 0.5
-#: Around padding there is a gap of this part of the range of grey values, which holds
-#: less than this share of all voxels.
+#: Padding is separated from other grey values by a gap of this share of the range,
+#: which contains less than this share of all voxels.
 _GAP, _GAP_SHARE = 0.03, 1e-3
-#: Ranges of grey values beyond which single precision is not enough for squares.
+#: Ranges of grey values beyond which single precision does not suffice for squares.
 _SMALL, _LARGE = 1e-9, 1e9
-#: Blocks that vary by less than this part of the scan's range are constant.
+#: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
 
 class NoiseUnknownError(VolumeError):
-    """A volume is as it should be, but its noise cannot be measured."""
+    """The noise of a valid volume cannot be measured."""
 
 
 @dataclass(frozen=True, eq=False)
 class NoiseSample:
-    """Blocks of a scan without those that cannot be used.
+    """Usable blocks of a scan.
 
     Attributes
     ----------
     blocks : ndarray of shape (blocks, Z, Y, X), float32 or float64
-        Less their mean.
+        Grey values minus the mean of each block.
     greys : ndarray of shape (blocks,)
-        Their means.
+        Mean of each block.
     values : ndarray of shape (blocks, Z, Y, X), float64
-        Grey values, of clipped blocks as well; without padding and NaN.
+        Grey values, including those of clipped blocks, without padding and NaN.
     step : float
-        Distance of grey values that can be told apart; 0 where there is none.
+        Smallest distance between grey values; 0 if they are not rounded.
     levels : int
-        Number of different grey values; 0 where there are too many to count.
+        Number of different grey values; 0 if there are too many to count.
     unknown, padded, clipped : float
         Shares of NaN and infinite voxels, of blocks of padding, and of voxels at the
         ends of the grey scale.
@@ -84,43 +85,49 @@ class NoiseSample:
     clipped: float
 
     def is_coarse(self, level: float) -> bool:
-        """Whether noise of that level is hidden by the rounding of grey values."""
+        """Whether rounding of grey values hides noise of this level."""
         return level < _ROUNDED * self.step
 
 
 def sample_steps(
     volume: Volume, second: Volume | None = None, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, NoiseSample | None]:
-    """Read blocks of a scan, window by window; ends in the `NoiseSample`.
+    """Read blocks of a scan, window by window, and return the `NoiseSample`.
 
-    With a second scan of the same object, the blocks are those of the difference,
-    divided by √2, at the mean grey values of the two.
+    With a second scan of the same object, the blocks are the difference divided by √2,
+    at the mean grey values of the two.
     """
     edges = block_edges(volume)
     boxes = _boxes(volume.shape)
     rng = np.random.default_rng(0)
-    share = -(-_MOST_BLOCKS // len(boxes))
-    found: list[tuple[FloatArray, FloatArray | None]] = []
+    share = -(-_MAX_BLOCKS // len(boxes))
+    pairs: list[tuple[FloatArray, FloatArray | None]] = []
     for done, box in enumerate(boxes, 1):
         if should_stop():
             return None
         keys = _places(box, edges, share, rng)
         first = _blocks(volume, box, edges, keys)
-        again = None if second is None else _blocks(second, box, edges, keys)
-        found.append((first, again))
+        repeat = None if second is None else _blocks(second, box, edges, keys)
+        pairs.append((first, repeat))
         yield BlockDone(done, len(boxes))
-    blocks: Any = np.concatenate([first for first, _ in found])
-    parts = [again for _, again in found if again is not None]
+    blocks: Any = np.concatenate([first for first, _ in pairs])
+    parts = [repeat for _, repeat in pairs if repeat is not None]
     repeats = np.concatenate(parts) if parts else None
-    found.clear()
+    pairs.clear()
     parts.clear()
-    return _sorted_out(volume, blocks, repeats)
+    return _usable_sample(volume, blocks, repeats)
 
 
 def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
-    """The sample in units in which squares neither overflow nor vanish, and the unit.
+    """Rescale the sample so that squares neither overflow nor underflow.
 
-    Grey values of a usual size stay as they are, to the last bit.
+    Grey values of usual magnitude are unchanged.
+
+    Returns
+    -------
+    NoiseSample
+    float
+        Unit of its values.
     """
     spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
     if not spread > 0 or _SMALL <= spread <= _LARGE:
@@ -136,7 +143,7 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
 
 
 def block_edges(volume: Volume) -> Edges:
-    """Edges of a block (Z, Y, X)."""
+    """Edge lengths of a block (Z, Y, X)."""
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
             f"{volume.title} has the axes {volume.axes}; noise is measured in a "
@@ -150,14 +157,14 @@ def block_edges(volume: Volume) -> Edges:
 
 
 def _boxes(shape: Sequence[int]) -> list[Box]:
-    """Windows that spread evenly over the volume; all of it if it is small."""
-    if np.prod(shape) <= _WHOLE:
+    """Windows spread evenly over the volume, or the whole volume if it is small."""
+    if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
         plane = [_spread(n, _WINDOW_2D, _PLACES_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
-    # Deep and narrow, or flat and wide: as many voxels all the same.
+    # About the same number of voxels for deep and narrow as for flat and wide volumes.
     along = [
         _spread(shape[0], _DEPTH, _PLACES_ALONG_Z),
         *(_spread(n, _WINDOW, _PLACES_IN_PLANE) for n in shape[1:]),
@@ -165,9 +172,10 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
     return list(itertools.product(*along))
 
 
-def _spread(length: int, size: int, most: int) -> list[slice]:
+def _spread(length: int, size: int, limit: int) -> list[slice]:
+    """At most `limit` windows of `size`, spread evenly over `length`."""
     size = min(size, length)
-    count = min(most, -(-length // size))
+    count = min(limit, -(-length // size))
     starts = np.linspace(0, length - size, count + 2)[1:-1] if count > 1 else [0.0]
     if count * size >= length:
         starts = np.linspace(0, length - size, count)
@@ -177,9 +185,9 @@ def _spread(length: int, size: int, most: int) -> list[slice]:
 
 
 def _places(
-    box: Box, edges: Edges, most: int, rng: np.random.Generator
+    box: Box, edges: Edges, limit: int, rng: np.random.Generator
 ) -> tuple[npt.NDArray[np.int_], ...]:
-    """Corners of blocks that overlap by half, within a box; some of them at random."""
+    """Corners of blocks in a box that overlap by half; at most `limit`, at random."""
     lengths = [b.stop - b.start for b in box]
     lengths = [1] * (3 - len(lengths)) + lengths
     grids = [
@@ -187,24 +195,22 @@ def _places(
         for n, e in zip(lengths, edges, strict=True)
     ]
     count = int(np.prod([len(grid) for grid in grids]))
-    if count <= most:
+    if count <= limit:
         chosen = np.arange(count)
     else:
-        chosen = np.sort(rng.choice(count, most, replace=False))
+        chosen = np.sort(rng.choice(count, limit, replace=False))
     at = np.unravel_index(chosen, [len(grid) for grid in grids])
     return tuple(grid[i] for grid, i in zip(grids, at, strict=True))
 
 
 def _blocks(volume: Volume, box: Box, edges: Edges, corners: Any) -> FloatArray:
-    from numpy.lib.stride_tricks import sliding_window_view
-
     values = np.asarray(volume.data[box])
     values = values.reshape((1,) * (3 - values.ndim) + values.shape)
     return np.asarray(sliding_window_view(values, edges)[corners])
 
 
-def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
-    """Drop and count blocks that hold no information about noise."""
+def _usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
+    """Drop and count blocks that contain no information about noise."""
     known = np.isfinite(blocks)
     if repeats is not None:
         known &= np.isfinite(repeats)
@@ -216,13 +222,13 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
             "voxels without NaN or infinite values: its noise cannot be measured."
         )
     blocks = blocks[whole].astype(np.float64)
-    again = None if repeats is None else repeats[whole].astype(np.float64)
+    repeats = None if repeats is None else repeats[whole].astype(np.float64)
     lowest, highest = float(blocks.min()), float(blocks.max())
     constant = np.ptp(blocks, (1, 2, 3)) <= _CONSTANT * (highest - lowest)
     padding = _padding(blocks, constant)
     if padding.all():
         padding[:] = False
-    again = None if again is None else again[~padding]
+    repeats = None if repeats is None else repeats[~padding]
     blocks = blocks[~padding]
     step, levels = _steps(blocks.ravel())
     ends = [end for end in (lowest, highest) if _is_clipped(blocks, end, step)]
@@ -233,21 +239,21 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
     usable = (share <= _CLIPPED_SHARE) | (flat & phases)
     if not usable.any():
         usable[:] = True
-    kept = blocks[usable]
-    greys = kept.mean((1, 2, 3))
-    if again is not None:
-        pair = again[usable]
-        greys = (greys + pair.mean((1, 2, 3))) / 2
-        kept = (kept - pair) / np.sqrt(2)
-        if not kept.any():
+    centred = blocks[usable]
+    greys = centred.mean((1, 2, 3))
+    if repeats is not None:
+        repeats = repeats[usable]
+        greys = (greys + repeats.mean((1, 2, 3))) / 2
+        centred = (centred - repeats) / np.sqrt(2)
+        if not centred.any():
             raise VolumeError(
                 f"The second scan holds the same values as {volume.title}: noise can "
                 "be measured only from two scans that were recorded separately."
             )
-    kept -= kept.mean((1, 2, 3), keepdims=True)  # in place: a copy would be 17 MB
+    centred -= centred.mean((1, 2, 3), keepdims=True)  # in place: a copy takes 17 MB
     extreme = not _SMALL <= highest - lowest <= _LARGE
     return NoiseSample(
-        blocks=kept if extreme else kept.astype(np.float32),
+        blocks=centred if extreme else centred.astype(np.float32),
         greys=greys,
         values=blocks,
         step=step,
@@ -259,33 +265,33 @@ def _sorted_out(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
 
 
 def _padding(blocks: Array, constant: Bools) -> Bools:
-    """Which blocks touch the constant surroundings of the sample.
+    """Find the blocks that touch the constant surroundings of the sample.
 
-    Surroundings have one value, which hardly any voxel of the sample comes near at the
-    ends of the grey scale. Constant blocks of several values between the ends are
+    Padding has one value; if that is an end of the grey scale, hardly any voxel of the
+    sample has a similar value. Constant blocks of several values between the ends are
     phases of a scan without noise; constant blocks at an end are saturated.
     """
-    found = np.zeros(len(blocks), bool)
+    is_padding = np.zeros(len(blocks), bool)
     lowest, highest = float(blocks.min()), float(blocks.max())
     values = np.unique(blocks[constant, 0, 0, 0])
     inner = values[(values > lowest) & (values < highest)]
     padding = list(inner) if len(inner) == 1 else []
     near = _GAP * (highest - lowest)
     for end in values[(values == lowest) | (values == highest)]:
-        apart = np.abs(blocks - end)
-        others = apart > 0
-        if others.any() and float((apart[others] < near).mean()) < _GAP_SHARE:
+        distance = np.abs(blocks - end)
+        others = distance > 0
+        if others.any() and float((distance[others] < near).mean()) < _GAP_SHARE:
             padding.append(end)
     for value in padding:
-        found |= (blocks == value).mean((1, 2, 3)) > _CLIPPED_SHARE
-    return found
+        is_padding |= (blocks == value).mean((1, 2, 3)) > _CLIPPED_SHARE
+    return is_padding
 
 
 def _steps(values: Array) -> tuple[float, int]:
-    """The smallest distance between grey values, and how many there are."""
-    some = values[:: max(1, len(values) // _MOST_VALUES)]
+    """The smallest distance between grey values, and the number of grey values."""
+    some = values[:: max(1, len(values) // _MAX_VALUES)]
     distinct = np.unique(some)
-    if len(distinct) < 2 or len(distinct) > min(_MOST_LEVELS, len(some) // 10):
+    if len(distinct) < 2 or len(distinct) > min(_MAX_LEVELS, len(some) // 10):
         whole = bool((some == np.rint(some)).all())
         return (1.0 if whole and len(distinct) > 1 else 0.0), 0
     return float(np.diff(distinct).min()), len(distinct)
@@ -294,9 +300,9 @@ def _steps(values: Array) -> tuple[float, int]:
 def _is_clipped(values: Array, end: float, step: float) -> bool:
     """Whether voxels are clipped at an end of the grey scale."""
     share = float((values == end).mean())
-    if share < _PILE:
+    if share < _CLIPPED_MIN:
         return False
     if not step > 0:
         return True
-    next_to_it = float(np.isclose(np.abs(values - end), step).mean())
-    return share > _PILE_RATIO * next_to_it
+    adjacent = float(np.isclose(np.abs(values - end), step).mean())
+    return share > _CLIPPED_RATIO * adjacent

@@ -1,8 +1,8 @@
-"""The spectrum of quiet blocks as the sum of noise and of smooth structure.
+"""The spectrum of quiet blocks as the sum of noise and smooth structure.
 
-Noise is white, or white under a Gaussian blur of its own along each axis, or has the
-spectrum of filtered back-projection; with a share of white noise on top (rounding,
-interpolation, a camera behind the optics). Structure is what is smoother than that.
+Noise is white, or white noise blurred by a Gaussian along each axis, or has the
+spectrum of filtered back-projection, in each case plus a share of white noise (from
+rounding, interpolation, or a camera behind the optics). Anything smoother is structure.
 """
 
 from __future__ import annotations
@@ -19,21 +19,22 @@ from napari_geosr.measure.noise.basis import (
     Array,
     Edges,
     blur_lag,
-    blurred,
+    blurred_energy,
     degrees,
-    reconstructed,
+    reconstructed_energy,
     reconstruction_lag,
 )
 
 Bools = npt.NDArray[np.bool_]
-#: Widths that noise is tried with at first; between them by a simplex.
+#: Initial widths and cutoffs for the simplex search.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1)
-_WIDEST, _CUTOFF_RANGE = 1.0, (0.35, 1.15)
+#: Limits of the search.
+_MAX_WIDTH, _CUTOFF_RANGE = 1.0, (0.35, 1.15)
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
-#: Rounds of reweighting.
-_ROUNDS = 3
+#: Iterations of reweighting.
+_ITERATIONS = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,13 +46,13 @@ class Spectrum:
     noise : ndarray of shape (Z, Y, X)
         Expected energy by degree of noise of variance 1.
     variance : float
-        Of the noise in the energies that were given.
+        Variance of the noise in the given energies.
     structure : ndarray of shape (Z, Y, X)
-        Expected energy of the structure in them.
+        Expected energy of the structure.
     lags : (float, float, float)
-        Correlation of neighbours along Z, Y and X.
+        Correlation of adjacent voxels along Z, Y and X.
     deviance : float
-        How badly the energies are described, per coefficient.
+        Deviance of the fit per coefficient.
     """
 
     noise: Array
@@ -78,15 +79,15 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
     Parameters
     ----------
     energy : ndarray of shape (Z, Y, X)
-        By degree; not all zero.
+        Energies by degree; not all zero.
     check : callable
-        As of `find_quiet`.
+        As in `find_quiet`.
     """
     from scipy.optimize import minimize
 
     edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
-    # An energy of exactly zero is rounding, and infinitely far from any model.
+    # An energy of exactly zero results from rounding; no model could fit it.
     floor = 1e-6 * float(energy[used].mean())
     measured = np.maximum(energy[used], floor)
     smooth = [_isotropic(edges, width)[used] for width in _STRUCTURE]
@@ -97,20 +98,20 @@ def fit_spectrum(energy: Array, check: Callable[[], None]) -> Spectrum:
             check()
             inside = np.clip(values, family.lowest, family.highest).tolist()
             noise = family.energies(inside)[used]
-            found = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])
+            _, deviance = _amplitudes(measured, [noise, np.ones_like(noise), *smooth])
             outside = float(np.abs(np.subtract(values, inside)).sum())
-            return found[1] + outside
+            return deviance + outside
 
         start = min(family.starts, key=cost)
-        found = minimize(
+        solution = minimize(
             cost,
             start,
             method="Nelder-Mead",
             options={"maxfev": 60, "xatol": 0.01, "fatol": 1e-4},
         )
-        values = tuple(np.clip(found.x, family.lowest, family.highest))
-        if best is None or found.fun < best[0]:
-            best = (float(found.fun), family, values)
+        values = tuple(np.clip(solution.x, family.lowest, family.highest))
+        if best is None or solution.fun < best[0]:
+            best = (float(solution.fun), family, values)
     assert best is not None
     deviance, family, values = best
     return _described(measured, used, edges, smooth, family, values, deviance)
@@ -141,7 +142,7 @@ def _described(
 
 
 def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
-    """Variance of noise of a known spectrum in these energies, and the rest's share."""
+    """Variance of noise with a known spectrum, and share of the remaining energy."""
     edges: Edges = (energy.shape[0], energy.shape[1], energy.shape[2])
     used = degrees(edges) > SMOOTH_DEGREE
     mean = float(energy[used].mean())
@@ -157,20 +158,20 @@ def noise_and_structure(energy: Array, noise: Array) -> tuple[float, float]:
 def _amplitudes(measured: Array, parts: list[Array]) -> tuple[Array, float]:
     """Non-negative amplitudes of the parts, and the deviance per coefficient.
 
-    Energies scatter in proportion to what is expected of them (Whittle's likelihood):
-    least squares, reweighted by the last description.
+    Energies scatter in proportion to their expectation (Whittle likelihood): least
+    squares, iteratively reweighted.
     """
     from scipy.optimize import nnls
 
     matrix = np.stack(parts, axis=1)
     weight = 1 / measured
-    described = measured
+    fitted = measured
     amplitudes = np.zeros(len(parts))
-    for _ in range(_ROUNDS):
+    for _ in range(_ITERATIONS):
         amplitudes, _ = nnls(matrix * weight[:, None], measured * weight)
-        described = np.maximum(matrix @ amplitudes, 1e-3 * measured)
-        weight = 1 / described
-    ratio = measured / described
+        fitted = np.maximum(matrix @ amplitudes, 1e-3 * measured)
+        weight = 1 / fitted
+    ratio = measured / fitted
     return amplitudes, float((ratio - 1 - np.log(ratio)).mean())
 
 
@@ -179,7 +180,7 @@ def _isotropic(edges: Edges, width: float) -> Array:
 
 
 def _separable(edges: Edges, widths: Sequence[float]) -> Array:
-    z, y, x = (blurred(n, w) for n, w in zip(edges, widths, strict=True))
+    z, y, x = (blurred_energy(n, w) for n, w in zip(edges, widths, strict=True))
     return np.asarray(z[:, None, None] * y[:, None] * x)
 
 
@@ -191,7 +192,7 @@ def _blur(edges: Edges) -> _NoiseFamily:
         lags=lambda v: (blur_lag(v[0]), blur_lag(v[1]), blur_lag(v[2])),
         starts=[(z, w, w) for z, w in itertools.product(along, _WIDTHS)],
         lowest=(0.0, 0.0, 0.0),
-        highest=(0.0 if flat else _WIDEST, _WIDEST, _WIDEST),
+        highest=(0.0 if flat else _MAX_WIDTH, _MAX_WIDTH, _MAX_WIDTH),
     )
 
 
@@ -205,11 +206,11 @@ def _reconstruction(edges: Edges) -> _NoiseFamily:
 
     return _NoiseFamily(
         energies=lambda v: (
-            blurred(edges[0], v[0])[:, None, None]
-            * reconstructed(edges[1], edges[2], v[1])
+            blurred_energy(edges[0], v[0])[:, None, None]
+            * reconstructed_energy(edges[1], edges[2], v[1])
         ),
         lags=lags,
         starts=list(itertools.product(along, _CUTOFFS)),
         lowest=(0.0, _CUTOFF_RANGE[0]),
-        highest=(0.0 if flat else _WIDEST, _CUTOFF_RANGE[1]),
+        highest=(0.0 if flat else _MAX_WIDTH, _CUTOFF_RANGE[1]),
     )

@@ -34,26 +34,29 @@ from napari_geosr.measure.noise.sample import NoiseUnknownError
 
 Array = npt.NDArray[np.float64]
 
-#: Part of a side of the threshold that is constant: it is padding or has no noise.
+#: Constant share of one side of the threshold from which it is padding, or has no
+#: noise.
 _CONSTANT = 0.6
-#: Planes and squares of pixels in which padding is told from a phase without noise.
+#: Number of planes, and edge of the squares in pixels, for distinguishing padding from
+#: a phase without noise.
 _PLANES, _EDGE = 9, 8
-#: A square holds a value if this part of it does; part of the squares of a phase.
+#: A square contains a constant value if at least this share of it does; the values are
+#: a phase of the sample if at least this share of the squares is mixed.
 _HOLDS, _MIXED = 0.1, 0.5
-#: Share of all voxels on the wrong side from which on pore counts (in phantoms, off by
-#: a quarter), and porosities, are unreliable.
-_SPOILS_COUNTS, _SPOILS_POROSITY = 0.02, 0.05
-#: Change of the smaller phase by noise that is as bad, and the least share for it.
-_MUCH_OF_A_PHASE = 0.10
-_LITTLE = 0.005
-#: Bins per standard deviation of the noise, and how many bins there are at most.
+#: Share of misclassified voxels from which pore counts (in phantoms, wrong by a
+#: quarter) and porosities are unreliable.
+_COUNTS_LIMIT, _POROSITY_LIMIT = 0.02, 0.05
+#: Relative change of the smaller phase from which the porosity is unreliable, if at
+#: least this share of all voxels is misclassified.
+_PHASE_CHANGE_LIMIT, _MIN_SHARE = 0.10, 0.005
+#: Bins per standard deviation of the noise; minimum and maximum number of bins.
 _BINS_PER_DEVIATION = 3.0
-_FEWEST_BINS, _MOST_BINS = 64, 512
-#: Share of the voxels at either end whose grey values are not told apart.
+_MIN_BINS, _MAX_BINS = 64, 512
+#: Share of the voxels at either end of the histogram that is put into the last bin.
 _TAIL = 5e-4
-#: Noise-free values are looked for so many standard deviations beyond the histogram.
+#: Range of noise-free values beyond the histogram, in standard deviations.
 _BEYOND = 4.0
-#: Iterations of the deconvolution: more change the shares by less than 0.01.
+#: Iterations of the deconvolution; more would change the shares by less than 0.01.
 _ITERATIONS = 400
 
 
@@ -65,19 +68,19 @@ class NoiseCheck:
     ----------
     noise : Noise
     misclassified : Misclassification or None
-        None where it is not known: a phase has one grey value, so what was measured
-        in the others is rather their structure.
+        None if unknown: one phase has a single grey value, so the variation measured in
+        the other is probably structure.
     """
 
     noise: Noise
     misclassified: Misclassification | None
 
     def to_json_dict(self) -> AnyDict:
-        """For reports."""
-        found = self.misclassified
+        """The figures as JSON-serialisable values."""
+        wrong = self.misclassified
         return {
             **self.noise.to_json_dict(),
-            "misclassified_share": None if found is None else found.share,
+            "misclassified_share": None if wrong is None else wrong.share,
         }
 
 
@@ -90,37 +93,37 @@ def noise_check_steps(
     warnings: list[str],
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, NoiseCheck | None]:
-    """Measure the noise of a sample of the scan, and what it does at a threshold.
+    """Measure the noise of the scan, and the misclassification at a threshold.
 
-    None is returned where the noise cannot be measured (hardly any finite voxels).
+    None is returned if the noise cannot be measured (hardly any finite voxels).
 
     Parameters
     ----------
     volume : Volume
         Axes ZYX or YX. Only a sample is read.
     histogram : GreyHistogram
-        Of the voxels whose porosity is measured.
+        Histogram of the sample.
     threshold : float
     phase : str
         As in `PorosityConfig`.
     warnings : list of str
-        Gets the reason where the noise cannot be measured.
+        Receives the reason if the noise cannot be measured.
     """
     yield StageStarted(message="Measuring the noise")
     try:
         with StepIterator(noise_steps(volume, should_stop=should_stop)) as iterator:
             for _ in iterator:
-                yield Step()  # its blocks are not those of the measurement
+                yield Step()  # these blocks are not part of the progress
     except NoiseUnknownError as error:
         warnings.append(str(error))
         yield WarningIssued(message=str(error))
         return None
     noise = iterator.result
-    found: Misclassification | None
-    found = misclassification(histogram, threshold, noise, phase)
-    if found.constant >= _CONSTANT and _is_phase(volume.data, found.ends):
-        found = None
-    return NoiseCheck(noise, found)
+    wrong: Misclassification | None
+    wrong = misclassification(histogram, threshold, noise, phase)
+    if wrong.constant >= _CONSTANT and _is_phase(volume.data, wrong.ends):
+        wrong = None
+    return NoiseCheck(noise, wrong)
 
 
 def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
@@ -149,19 +152,19 @@ def noise_remarks(
     Parameters
     ----------
     porosity : float
-        As measured, 0 … 1.
+        The measured porosity, 0 … 1.
     """
-    found = None if check is None else check.misclassified
-    if check is None or found is None:
+    wrong = None if check is None else check.misclassified
+    if check is None or wrong is None:
         return
-    if found.spoils_porosity(porosity):
+    if wrong.makes_porosity_unreliable(porosity):
         what = "porosity and pore counts"
-    elif found.spoils_counts:
+    elif wrong.makes_counts_unreliable:
         what = "pore counts and sizes"
     else:
         return
     yield (
-        f"About {_percent(found.share)} of the voxels of {name!r} are "
+        f"About {_percent(wrong.share)} of the voxels of {name!r} are "
         "expected to be on the wrong side of the threshold because of noise "
         f"({_percent(check.noise.relative)} of the contrast): {what} are unreliable. "
         "Restore the scan first."
@@ -175,22 +178,22 @@ def _percent(share: float) -> str:
 
 @dataclass(frozen=True)
 class Misclassification:
-    """Shares of all voxels that noise is expected to put on the wrong side.
+    """Shares of all voxels expected on the wrong side of the threshold due to noise.
 
-    Their sum is known better than either of them: near the threshold noise hides which
-    side a grey value came from.
+    Their sum is more accurate than either of them: near the threshold, the true side of
+    a grey value cannot be inferred.
 
     Attributes
     ----------
     to_pore : float
-        Solid that is taken as pore, 0 … 1.
+        Share of solid classified as pore, 0 … 1.
     to_solid : float
-        Pore that is taken as solid, 0 … 1.
+        Share of pore classified as solid, 0 … 1.
     constant : float
-        Largest part of either side of the threshold that has one grey value at the
-        end of the histogram, without noise: padding, or a phase of a clean scan.
+        Largest share of either side of the threshold that has a single grey value at
+        the end of the histogram: padding, or a phase of a noise-free scan.
     ends : (float, float)
-        Between them lie the grey values that noise can be seen in.
+        Range of grey values in which noise is visible.
     """
 
     to_pore: float
@@ -200,41 +203,41 @@ class Misclassification:
 
     @property
     def share(self) -> float:
-        """Both together."""
+        """Share of all misclassified voxels."""
         return self.to_pore + self.to_solid
 
     @property
-    def spoils_counts(self) -> bool:
-        """Whether pore counts and sizes are unreliable because of it."""
-        return self.share >= _SPOILS_COUNTS
+    def makes_counts_unreliable(self) -> bool:
+        """Whether pore counts and sizes are unreliable."""
+        return self.share >= _COUNTS_LIMIT
 
-    def spoils_porosity(self, porosity: float) -> bool:
-        """Whether a measured porosity is unreliable because of it."""
-        if self.share >= _SPOILS_POROSITY:
+    def makes_porosity_unreliable(self, porosity: float) -> bool:
+        """Whether a measured porosity is unreliable."""
+        if self.share >= _POROSITY_LIMIT:
             return True
         smaller = min(porosity, 1 - porosity)
         change = abs(self.to_pore - self.to_solid)
-        return self.share >= _LITTLE and change >= _MUCH_OF_A_PHASE * smaller
+        return self.share >= _MIN_SHARE and change >= _PHASE_CHANGE_LIMIT * smaller
 
 
 def misclassification(
     histogram: GreyHistogram, threshold: float, noise: Noise, phase: str
 ) -> Misclassification:
-    """Expect shares of misclassified voxels from the grey values and their noise.
+    """Estimate the shares of misclassified voxels from the histogram and the noise.
 
     The distribution of the noise-free grey values is found by deconvolving the
     histogram with Gaussian noise (maximum likelihood by expectation-maximisation
-    [1]_, [2]_), so that any number of phases, and voxels that hold two, are allowed
-    for. A voxel of noise-free grey value g is on the wrong side of the threshold t
-    with probability Φ(-|t - g| / σ(g)).
+    [1]_, [2]_), for any number of phases and for voxels that contain two phases. A
+    voxel with the noise-free grey value g is on the wrong side of the threshold t with
+    probability Φ(-|t - g| / σ(g)).
 
     Parameters
     ----------
     histogram : GreyHistogram
-        Of the sample.
+        Histogram of the sample.
     threshold : float
     noise : Noise
-        Of the scan; its standard deviation may depend on the grey value.
+        Noise of the scan; its standard deviation may depend on the grey value.
     phase : str
         ``"dark"``: pores are at or below the threshold; ``"bright"``: above it.
     """
@@ -270,7 +273,7 @@ def misclassification(
 
 
 def _inner_range(histogram: GreyHistogram) -> tuple[float, float]:
-    """Grey values without the outermost few: a bright speck would need many bins."""
+    """Range of grey values without outliers, which would require many bins."""
     total = np.cumsum(histogram.counts)
     ends = np.searchsorted(total, [_TAIL * total[-1], (1 - _TAIL) * total[-1]])
     low, high = histogram.centres[np.minimum(ends, len(total) - 1)]
@@ -281,10 +284,10 @@ def _edges(
     histogram: GreyHistogram, low: float, high: float, deviation: float
 ) -> Array:
     """Bins narrower than the noise; for integers, with equally many values each."""
-    wanted = np.clip(
-        _BINS_PER_DEVIATION * (high - low) / deviation, _FEWEST_BINS, _MOST_BINS
+    n_bins = np.clip(
+        _BINS_PER_DEVIATION * (high - low) / deviation, _MIN_BINS, _MAX_BINS
     )
-    width = (high - low) / float(wanted)
+    width = (high - low) / float(n_bins)
     if histogram.is_exact:
         width = max(1.0, float(np.floor(width)))
     # The lowest and the highest value lie within the first and the last bin.
@@ -294,15 +297,15 @@ def _edges(
 
 
 def _noise_free_values(edges: Array, noise: Noise) -> Array:
-    """Centres of the bins, and the values beyond, where padding is not noise.
+    """Centres of the bins, and of further bins beyond the histogram.
 
-    Many voxels of one value at an end of the histogram are clipped noise if a part of
-    a bell lies beside them, and constant if not. Of values well beyond the end all
-    voxels are clipped, so that both are fitted.
+    Many voxels of one value at an end of the histogram are clipped noise if the
+    adjacent bins follow a Gaussian, otherwise constant. Values well beyond the end are
+    entirely clipped, so that both cases can be fitted.
     """
     width = edges[1] - edges[0]
     n_low, n_high = (
-        int(np.clip(np.ceil(_BEYOND * float(noise.at(end)) / width), 1, _MOST_BINS))
+        int(np.clip(np.ceil(_BEYOND * float(noise.at(end)) / width), 1, _MAX_BINS))
         for end in edges[[0, -1]]
     )
     bins = np.arange(-n_low, len(edges) - 1 + n_high)
@@ -310,9 +313,10 @@ def _noise_free_values(edges: Array, noise: Noise) -> Array:
 
 
 def _deconvolved(observed: Array, kernel: Array) -> Array:
-    """The distribution that, blurred by `kernel` (observed × clean), is observed."""
+    """Deconvolve the observed distribution; `kernel` has shape (observed, clean)."""
     n = kernel.shape[1]
-    # Not where nothing was observed alone, as voxels may be clipped there.
+    # Start with a share in all bins, even in those where nothing was observed: voxels
+    # may be clipped there.
     clean = kernel.T @ observed + 0.01 / n
     clean /= clean.sum()
     for _ in range(_ITERATIONS):

@@ -1,14 +1,14 @@
-"""Statistics of pores, one a file, found by file name.
+"""Statistics of pores, one per file, discovered by file name.
 
-A statistic's module offers ``STATISTICS``, a tuple of `PoreStatistic` (a column of the
-pore table) and `VolumeStatistic` (a figure of the whole volume), both of
-`napari_geosr.measure.statistic`. Their functions take what the one sweep over the
-volume found: `Pores`, the sums of each pore, or `SweepTotals`
-(`napari_geosr.measure.sums`); they read no voxel. A module of another package that
-cannot be used is left out, with a logged warning. Table, CSV and JSON files, HTML page,
+The module of a statistic defines ``STATISTICS``, a tuple of `PoreStatistic` (a column
+of the pore table) and `VolumeStatistic` (a figure of the whole volume), both from
+`napari_geosr.measure.statistic`. Their functions take the results of the single sweep
+over the volume: `Pores`, the sums of each pore, or `SweepTotals`
+(`napari_geosr.measure.sums`); they read no voxels. Modules of other packages that
+cannot be used are ignored, with a logged warning. Table, CSV and JSON files, HTML page,
 dock and colours are made from them.
 
-The sums, each with how those of two blocks are merged, are the columns of
+The sums, and the rules for merging those of two blocks, are the columns in
 `napari_geosr.measure.kernels.columns`.
 """
 
@@ -53,13 +53,13 @@ def volume_statistics(*, flat: bool) -> list[VolumeStatistic]:
 
 def _of_kind(kind: type[Kind], flat: bool) -> list[Kind]:
     modules = STATISTICS.load_all(STATISTICS=tuple)
-    found = [statistic for module in modules for statistic in module.STATISTICS]
-    fitting = [s for s in found if isinstance(s, kind) and s.flat in (None, flat)]
-    _refuse_twice(s.name for s in fitting)
+    available = [statistic for module in modules for statistic in module.STATISTICS]
+    fitting = [s for s in available if isinstance(s, kind) and s.flat in (None, flat)]
+    _refuse_duplicates(s.name for s in fitting)
     return sorted(fitting, key=lambda statistic: statistic.order)
 
 
-def _refuse_twice(names: Iterable[str]) -> None:
+def _refuse_duplicates(names: Iterable[str]) -> None:
     known: set[str] = set()
     for name in names:
         if name in known:

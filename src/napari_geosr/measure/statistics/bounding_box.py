@@ -1,4 +1,4 @@
-"""Bounding box of each pore in voxel indices, the end not included."""
+"""Bounding box of each pore in voxel indices; the end is exclusive."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Counted porosity: the porosity from pores that are large enough to count."""
+"""Counted porosity: the porosity from pores that are large enough to be counted."""
 
 from __future__ import annotations
 

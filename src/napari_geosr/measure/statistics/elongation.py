@@ -1,6 +1,6 @@
 """Elongation and flatness of the ellipsoid with the pore's second moments.
 
-Elongation is the second axis ÷ the longest; flatness, of volumes only, the shortest
+Elongation is the second axis ÷ the longest; flatness (in volumes only) is the shortest
 axis ÷ the second.
 """
 

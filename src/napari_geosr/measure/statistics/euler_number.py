@@ -17,7 +17,7 @@ def of_each(pores: Pores) -> IntArray:
 
 
 def of_all(totals: SweepTotals) -> int:
-    """Euler number of all pores, every size; nothing lies around the volume."""
+    """Euler number of all pores of any size; the outside of the volume is not pore."""
     return int(totals.pores.euler_number.sum()) + totals.small.euler8 // 8
 
 

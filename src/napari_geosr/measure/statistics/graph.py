@@ -1,4 +1,4 @@
-"""Graph of the pores as a network of tubes, where it was asked for (``--graph``)."""
+"""Graph of the pores as a network of tubes, if requested (``--graph``)."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def graph(totals: SweepTotals) -> AnyDict | None:
-    """All figures of the graph; lengths in its own unit."""
+    """All figures of the graph; lengths are in the graph's unit."""
     return None if totals.graph is None else totals.graph.to_json_dict()
 
 
 def _figure(name: str) -> Callable[[SweepTotals], Any]:
-    def of(totals: SweepTotals) -> Any:
+    def figure(totals: SweepTotals) -> Any:
         return None if totals.graph is None else totals.graph.to_json_dict()[name]
 
-    return of
+    return figure
 
 
 def _along_axes(found: Mapping[str, float | None]) -> str:
@@ -33,15 +33,15 @@ def _along_axes(found: Mapping[str, float | None]) -> str:
 
 
 def _known(name: str) -> Callable[[Figures], Any]:
-    """What is shown of figures along the axes: nothing if none of them is known."""
+    """Return a function for figures along the axes; None if none of them is known."""
 
-    def shown(figures: Figures) -> Any:
-        found = figures[name]
-        if found is None or all(value is None for value in found.values()):
+    def value(figures: Figures) -> Any:
+        along_axes = figures[name]
+        if along_axes is None or all(v is None for v in along_axes.values()):
             return None
-        return found
+        return along_axes
 
-    return shown
+    return value
 
 
 STATISTICS = (
@@ -54,7 +54,7 @@ STATISTICS = (
         row=Row(
             "Nodes of the graph",
             order=200,
-            help="Junctions and free ends of the lines that the pores are thinned to.",
+            help="Junctions and free ends of the centrelines of the pores.",
         ),
     ),
     VolumeStatistic(
@@ -62,7 +62,7 @@ STATISTICS = (
         _figure("branches"),
         order=902,
         in_json=False,
-        row=Row("Branches", order=201, help="Lines from node to node."),
+        row=Row("Branches", order=201, help="Centrelines from node to node."),
     ),
     VolumeStatistic(
         "graph_mean_degree",
@@ -80,7 +80,7 @@ STATISTICS = (
         _figure("loops"),
         order=904,
         in_json=False,
-        row=Row("Loops", order=203, help="Independent closed ways along branches."),
+        row=Row("Loops", order=203, help="Independent closed paths along branches."),
     ),
     VolumeStatistic(
         "graph_length",

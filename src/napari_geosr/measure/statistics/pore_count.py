@@ -1,4 +1,4 @@
-"""Number of pores that count: of at least the smallest size."""
+"""Number of pores of at least the minimum size."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Porosity: pore voxels ÷ sample voxels, pores of every size."""
+"""Porosity: pore voxels ÷ sample voxels, including pores of any size."""
 
 from __future__ import annotations
 

@@ -19,17 +19,17 @@ def size(pores: Pores) -> FloatArray:
 
 
 def sample_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of the sample; None where the voxel size is unknown."""
+    """Volume (image: area) of the sample; None if the voxel size is unknown."""
     return totals.sample_size
 
 
 def pore_size(totals: SweepTotals) -> float | None:
-    """Volume (image: area) of all pores; None where the voxel size is unknown."""
+    """Volume (image: area) of all pores; None if the voxel size is unknown."""
     return totals.size_of(totals.pore_voxels)
 
 
 def _quantile(column: str, which: str) -> Callable[[SweepTotals], float | None]:
-    """A function that gives one quantile of a column."""
+    """A function that returns one quantile of a column."""
     return lambda totals: totals.quantiles(column)[which]
 
 
@@ -45,7 +45,7 @@ def _statistics(
         in_json: bool = True,
         row: Row | None = None,
     ) -> VolumeStatistic:
-        """A figure that is a volume (an area)."""
+        """A figure that is a volume (image: an area)."""
         return VolumeStatistic(
             key, function, power, unit_key, flat, order, in_json, row
         )

@@ -1,4 +1,4 @@
-"""Pores below the smallest size: in the porosity, but not in counts and table."""
+"""Pores below the minimum size: part of the porosity, but not of counts and table."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Specific surface area: surface of the pores ÷ volume of the sample.
 
-Of an image: specific perimeter, perimeter of the pores ÷ area of the sample.
+For an image, specific perimeter: perimeter of the pores ÷ area of the sample.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def specific_surface_area(totals: SweepTotals) -> float | None:
-    """None for an image, and where the voxel size is unknown."""
+    """Specific surface area; None for an image, or if the voxel size is unknown."""
     return None if totals.geometry.flat else _specific(totals)
 
 
 def specific_perimeter(totals: SweepTotals) -> float | None:
-    """None for a volume, and where the voxel size is unknown."""
+    """Specific perimeter; None for a volume, or if the voxel size is unknown."""
     return _specific(totals) if totals.geometry.flat else None
 
 

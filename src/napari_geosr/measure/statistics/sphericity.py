@@ -27,7 +27,7 @@ def circularity(pores: Pores) -> FloatArray:
 
 def _at_most_one(pores: Pores, values: FloatArray) -> FloatArray:
     values[pores.touches_border] = np.nan
-    # Digital surfaces of tiny pores come out below a ball's; none is rounder.
+    # Estimated surfaces of tiny pores may be below that of a ball.
     return np.minimum(values, 1.0)
 
 

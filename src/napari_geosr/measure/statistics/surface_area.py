@@ -1,6 +1,6 @@
-"""Surface area (image: perimeter), without what the border of the volume cuts.
+"""Surface area (image: perimeter), without faces on the border of the volume.
 
-By Crofton's formula over 13 directions, see `napari_geosr.measure.crofton`.
+Computed by Crofton's formula with 13 directions, see `napari_geosr.measure.crofton`.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ def surface(pores: Pores) -> FloatArray:
 
 
 def surface_area(totals: SweepTotals) -> float | None:
-    """Of all pores; None for an image, and where the voxel size is unknown."""
+    """Surface of all pores; None for an image, or if the voxel size is unknown."""
     return None if totals.geometry.flat else totals.surface
 
 
 def perimeter(totals: SweepTotals) -> float | None:
-    """Of all pores; None for a volume, and where the voxel size is unknown."""
+    """Perimeter of all pores; None for a volume, or if the voxel size is unknown."""
     return totals.surface if totals.geometry.flat else None
 
 

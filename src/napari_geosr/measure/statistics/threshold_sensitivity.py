@@ -1,8 +1,8 @@
-"""Threshold sensitivity: the porosity with the threshold moved by ±5 % of the contrast.
+"""Threshold sensitivity: the porosity with the threshold shifted by ±5 %.
 
-The contrast is the distance between the mean grey values of the two phases. It says how
-much the porosity depends on the threshold; it is not an uncertainty of the measurement,
-as noise and artefacts are not in it.
+The shift is relative to the distance between the mean grey values of the phases. The
+sensitivity shows how much the porosity depends on the threshold; it is not an
+uncertainty of the measurement, as noise and artefacts are not included.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from napari_geosr.measure.sums import SweepTotals
 
 
 def lowest(totals: SweepTotals) -> float:
-    """The lowest porosity of the three thresholds."""
+    """The lowest porosity for the three thresholds."""
     return _sorted_voxels(totals)[0] / totals.sample_voxels
 
 
 def highest(totals: SweepTotals) -> float:
-    """The highest porosity of the three thresholds."""
+    """The highest porosity for the three thresholds."""
     return _sorted_voxels(totals)[2] / totals.sample_voxels
 
 
 def half_width(totals: SweepTotals) -> float:
-    """Half of what the porosity changes."""
+    """Half the difference between the two."""
     return (highest(totals) - lowest(totals)) / 2
 
 
@@ -53,6 +53,6 @@ STATISTICS = (
             "does not include noise and is not a measurement uncertainty.",
         ),
     ),
-    # Its name in reports of earlier versions, for programs that read them.
+    # Earlier name, for programs that read it.
     VolumeStatistic("porosity_uncertainty", half_width, order=50),
 )

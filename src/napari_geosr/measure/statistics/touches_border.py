@@ -7,7 +7,7 @@ from napari_geosr.measure.sums import BoolArray, Pores
 
 
 def touches_border(pores: Pores) -> BoolArray:
-    """Whether a face of the pore lies there."""
+    """Whether a face of the pore lies on the border."""
     return pores.touches_border
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,7 +26,7 @@ Array = npt.NDArray[np.float32]
 #: Maximum difference between graph and network, in standard deviations of the result.
 TOLERANCE = 1e-4
 #: Minimum standard deviation that an image is divided by: no NaN for constant images.
-_LEAST_SPREAD = 1e-12
+_MIN_DEVIATION = 1e-12
 #: Version of ONNX's operator set, old enough for common runtimes.
 OPSET = 17
 #: Approximate size in voxels of the smallest trial image, by number of axes.
@@ -51,10 +52,8 @@ class Trial:
     difference: float
 
 
-def needed(*names: str) -> None:
+def check_libraries(*names: str) -> None:
     """Raise `ConfigError` with the command that installs missing libraries."""
-    from importlib.util import find_spec
-
     missing = [name for name in names if find_spec(name.partition(".")[0]) is None]
     if missing:
         raise ConfigError(
@@ -63,33 +62,35 @@ def needed(*names: str) -> None:
         )
 
 
-def in_words(card: ModelCard) -> tuple[str, str]:
+def value_descriptions(card: ModelCard) -> tuple[str, str]:
     """Describe the input and output values of the graph."""
     kind = card.normalisation.kind
-    takes = {
+    input_text = {
         "standardise": "grey values, which the graph scales by the mean and standard "
         "deviation of its input",
         "stored": "grey values as in training, scaled by the graph",
         "unit": "grey values already scaled to 0 … 1",
         "percentiles": "grey values already scaled so that the percentiles "
-        f"{_ends(card)} are 0 and 1",
+        f"{_percentile_text(card)} are 0 and 1",
     }[kind]
     if card.adjacent_slices > 1:
-        takes += f"; {card.adjacent_slices} neighbouring slices as channels"
-    gives = "grey values on the same scale" if card.labels == 1 else "labels"
+        input_text += f"; {card.adjacent_slices} neighbouring slices as channels"
+    output_text = "grey values on the same scale" if card.labels == 1 else "labels"
     if card.labels == 1 and card.normalisation.output_mean is not None:
-        gives = "values on a different scale" if kind != "stored" else "grey values"
-    return takes, gives
+        output_text = (
+            "values on a different scale" if kind != "stored" else "grey values"
+        )
+    return input_text, output_text
 
 
-def brought(card: ModelCard) -> tuple[float, float] | None:
+def input_percentiles(card: ModelCard) -> tuple[float, float] | None:
     """Percentiles to be scaled to 0 and 1 before the graph, if any."""
     scale = card.normalisation
     return (0.0, 100.0) if scale.kind == "unit" else scale.percentiles
 
 
-def _ends(card: ModelCard) -> str:
-    low, high = brought(card) or (0.0, 100.0)
+def _percentile_text(card: ModelCard) -> str:
+    low, high = input_percentiles(card) or (0.0, 100.0)
     return f"{low:g} and {high:g}"
 
 
@@ -103,15 +104,15 @@ def remarks(card: ModelCard, *, inside: bool) -> list[str]:
         from the input given at once; otherwise users have to scale.
     """
     kind = card.normalisation.kind
-    if brought(card) is not None:
-        ends, but = f"the percentiles {_ends(card)}", ""
+    if input_percentiles(card) is not None:
+        ends, note = f"the percentiles {_percentile_text(card)}", ""
         if kind == "unit":
             ends = "the lowest and the highest value"
-            but = (
+            note = (
                 "; it divides 8-bit values by 255 and leaves values within 0 … 1 "
                 "unchanged"
             )
-        here = f"the command restore uses those of the whole volume{but}"
+        here = f"the command restore uses those of the whole volume{note}"
         if inside:
             return [
                 f"Grey values are scaled to 0 … 1 by {ends} of the input given at "
@@ -164,7 +165,7 @@ def grey_network(model: Model) -> nn.Module:
                 dims = list(range(1, x.ndim))
                 mean = x.mean(dims, keepdim=True)
                 std = (x - mean).square().mean(dims, keepdim=True).sqrt()
-                std = std.clamp(min=_LEAST_SPREAD)
+                std = std.clamp(min=_MIN_DEVIATION)
                 y = self.network((x - mean) / std)
             else:
                 y = self.network(x)
@@ -190,11 +191,11 @@ def write_graph(model: Model, path: Path) -> list[Trial]:
     """
     network, spec = grey_network(model), spec_of(model)
     try:
-        return _written(network, model, path, _sizes(spec, odd=True))
+        return _write(network, model, path, _sizes(spec, odd=True))
     except ModelError:
         if max(spec.stride) == 1:
             raise
-    return _written(network, model, path, _sizes(spec, odd=False))
+    return _write(network, model, path, _sizes(spec, odd=False))
 
 
 def spec_of(model: Model) -> NetworkSpec:
@@ -204,7 +205,7 @@ def spec_of(model: Model) -> NetworkSpec:
     return spec
 
 
-def _written(
+def _write(
     network: nn.Module, model: Model, path: Path, sizes: list[tuple[int, ...]]
 ) -> list[Trial]:
     import torch
@@ -240,7 +241,7 @@ def _written(
             f"({type(error).__name__}: {reason})."
         ) from error
     _describe(model.card, path, _multiples(spec, sizes))
-    return [_compared(network, path, image, model.card) for image in images]
+    return [_compare(network, path, image, model.card) for image in images]
 
 
 def _sizes(spec: NetworkSpec, *, odd: bool) -> list[tuple[int, ...]]:
@@ -283,7 +284,7 @@ def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
             [-1 if i == axis else 1 for i in range(len(shape))]
         )
     image = 0.5 + 0.3 * waves + 0.08 * rng.standard_normal(shape)
-    scale, ends = card.normalisation, brought(card)
+    scale, ends = card.normalisation, input_percentiles(card)
     if ends is not None:
         low, high = np.percentile(image, ends)
         scaled: Array = ((image - low) / (high - low)).astype(np.float32)
@@ -293,7 +294,7 @@ def _image(card: ModelCard, size: tuple[int, ...], samples: int) -> Array:
     return image.astype(np.float32)
 
 
-def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> Trial:
+def _compare(network: nn.Module, path: Path, image: Array, card: ModelCard) -> Trial:
     import onnxruntime
     import torch
 
@@ -311,17 +312,19 @@ def _compared(network: nn.Module, path: Path, image: Array, card: ModelCard) -> 
             "kept."
         ) from error
     with torch.no_grad():
-        ours: Array = network(torch.from_numpy(image)).numpy()
+        expected: Array = network(torch.from_numpy(image)).numpy()
     difference = np.inf
-    if theirs.shape == ours.shape:
-        difference = float(np.abs(theirs - ours).max()) / (float(ours.std()) or 1.0)
+    if theirs.shape == expected.shape:
+        difference = float(np.abs(theirs - expected).max()) / (
+            float(expected.std()) or 1.0
+        )
     if not difference <= TOLERANCE:
         raise ModelError(
             f"The output of the ONNX graph of {card.name} differs from that of its "
             f"network by {difference:.2g} standard deviations on an image of "
             f"{' × '.join(map(str, image.shape[2:]))}, so it was not kept."
         )
-    return Trial(image, ours, difference)
+    return Trial(image, expected, difference)
 
 
 def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
@@ -329,7 +332,7 @@ def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
     import onnx
 
     model = onnx.load(str(path))
-    takes, gives = in_words(card)
+    input_text, output_text = value_descriptions(card)
     model.doc_string = f"{card.title}. {card.description}"
     onnx.helper.set_model_props(
         model,
@@ -337,8 +340,8 @@ def _describe(card: ModelCard, path: Path, multiples: tuple[int, ...]) -> None:
             "name": card.name,
             "licence": card.licence,
             "axes": f"batch, channel, {', '.join(card.axes.lower())}",
-            "takes": takes,
-            "gives": gives,
+            "takes": input_text,
+            "gives": output_text,
             "grey_scale": " ".join(remarks(card, inside=False)),
             "sizes": f"multiples of {', '.join(map(str, multiples))}",
             "upscale_factor": str(card.upscale_factor),

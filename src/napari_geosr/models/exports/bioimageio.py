@@ -8,6 +8,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 import warnings
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +32,9 @@ _TAGS = {
 }
 _UNITS = {"nm": "nanometer", "µm": "micrometer", "mm": "millimeter", "m": "meter"}
 #: Added to the range of grey values to avoid division by zero; far below real ranges.
-_LEAST_RANGE = 1e-12
+_MIN_RANGE = 1e-12
 #: Maximum length of a description in BioImage.IO, in characters.
-_LONGEST = 1024
+_MAX_DESCRIPTION = 1024
 
 
 def write(model: Model, path: Path) -> float:
@@ -46,7 +47,7 @@ def write(model: Model, path: Path) -> float:
     ModelError
         If it cannot be written, its output differs, or the package is not valid.
     """
-    _graph.needed("bioimageio.spec", "onnx", "onnxruntime")
+    _graph.check_libraries("bioimageio.spec", "onnx", "onnxruntime")
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as temporary:
         folder = Path(temporary)
         trials = _graph.write_graph(model, folder / "weights.onnx")
@@ -76,8 +77,8 @@ def _package(model: Model, folder: Path, package: Path) -> None:
     file = v0_5.FileDescr
     try:
         description = v0_5.ModelDescr(
-            name=_allowed(card.title),
-            description=card.description[:_LONGEST],
+            name=_package_name(card.title),
+            description=card.description[:_MAX_DESCRIPTION],
             authors=[
                 v0_5.Author(name=str(name).replace("/", " "))
                 for name in card.provenance.get("authors", ["unknown"])
@@ -110,7 +111,7 @@ def _package(model: Model, folder: Path, package: Path) -> None:
 _PAGE: Any = "https://github.com/napari-geosr/napari-geosr"
 
 
-def _allowed(title: str) -> str:
+def _package_name(title: str) -> str:
     """The title, limited to characters allowed in package names."""
     kept = "".join(c if c.isalnum() or c in "_+- ()" else " " for c in title)
     return " ".join(kept.split())[:128] or "model"
@@ -135,7 +136,9 @@ def _input(v0_5: Any, card: ModelCard, spec: Any, folder: Path) -> Any:
     axes = [
         v0_5.SpaceInputAxis(
             id=v0_5.AxisId(letter.lower()),
-            size=v0_5.ParameterizedSize(min=_least(spec, i), step=spec.stride[i]),
+            size=v0_5.ParameterizedSize(
+                min=_minimum_size(spec, i), step=spec.stride[i]
+            ),
             unit=unit if known else None,
             scale=size,
         )
@@ -145,16 +148,16 @@ def _input(v0_5: Any, card: ModelCard, spec: Any, folder: Path) -> Any:
     channels = [f"slice{i - middle:+d}" for i in range(card.adjacent_slices)]
     if len(channels) == 1:
         channels = ["grey"]
-    before, ends = [], _graph.brought(card)
+    before, ends = [], _graph.input_percentiles(card)
     if ends is not None:
         low, high = ends
         kwargs = v0_5.ScaleRangeKwargs(
-            min_percentile=low, max_percentile=high, eps=_LEAST_RANGE
+            min_percentile=low, max_percentile=high, eps=_MIN_RANGE
         )
         before.append(v0_5.ScaleRangeDescr(kwargs=kwargs))
     return v0_5.InputTensorDescr(
         id=v0_5.TensorId(_graph.INPUT),
-        description=_graph.in_words(card)[0][:128],
+        description=_graph.value_descriptions(card)[0][:128],
         axes=[
             v0_5.BatchAxis(),
             v0_5.ChannelAxis(
@@ -172,7 +175,7 @@ def _word(channel: str) -> str:
     return channel.replace("+", "_plus_").replace("-", "_minus_")
 
 
-def _least(spec: Any, axis: int) -> int:
+def _minimum_size(spec: Any, axis: int) -> int:
     """Minimum size: a multiple of the stride, and at least 8 voxels for the test."""
     stride, least = spec.stride[axis], max(spec.minimum_size[axis], 8)
     return int(-(-least // stride) * stride)
@@ -197,7 +200,7 @@ def _output(v0_5: Any, card: ModelCard, folder: Path) -> Any:
     ]
     return v0_5.OutputTensorDescr(
         id=v0_5.TensorId(_graph.OUTPUT),
-        description=_graph.in_words(card)[1][:128],
+        description=_graph.value_descriptions(card)[1][:128],
         axes=[
             v0_5.BatchAxis(),
             v0_5.ChannelAxis(channel_names=[v0_5.Identifier("grey")]),
@@ -210,8 +213,6 @@ def _output(v0_5: Any, card: ModelCard, folder: Path) -> Any:
 
 def _validate(package: Path) -> None:
     """Validate the package with the BioImage.IO libraries."""
-    from importlib.util import find_spec
-
     from bioimageio.spec import load_description
 
     if find_spec("bioimageio.core") is not None:
@@ -224,19 +225,19 @@ def _validate(package: Path) -> None:
     else:
         summary = load_description(package).validation_summary
     if summary is None or summary.status == "failed":
-        found = (
+        problems = (
             []
             if summary is None
             else [e.msg for d in summary.details for e in d.errors]
         )
         raise ModelError(
             "The package did not pass the BioImage.IO test "
-            f"({'; '.join(found[:3]) or 'no reason was given'}), so it was not kept."
+            f"({'; '.join(problems[:3]) or 'no reason was given'}), so it was not kept."
         )
 
 
 def _readme(card: ModelCard) -> str:
-    takes, gives = _graph.in_words(card)
+    takes, gives = _graph.value_descriptions(card)
     lines = [
         f"# {card.title}",
         card.description,

@@ -25,7 +25,7 @@ def write(model: Model, path: Path) -> float:
     ModelError
         If it cannot be written, or its output differs from the original.
     """
-    _graph.needed("onnx", "onnxruntime")
+    _graph.check_libraries("onnx", "onnxruntime")
     return max(trial.difference for trial in _graph.write_graph(model, path))
 
 

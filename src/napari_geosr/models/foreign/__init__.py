@@ -129,14 +129,14 @@ def about() -> list[str]:
 
 def suffixes() -> list[str]:
     """Suffixes of the files that can be imported."""
-    found = (suffix for module in _modules() for suffix in module.SUFFIXES)
-    return list(dict.fromkeys(found))
+    all_suffixes = (suffix for module in _modules() for suffix in module.SUFFIXES)
+    return list(dict.fromkeys(all_suffixes))
 
 
 def _modules() -> Iterator[Any]:
     """All formats, in the order in which they are tried."""
-    found = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
-    yield from sorted(found, key=lambda module: getattr(module, "FALLBACK", False))
+    modules = FORMATS.load_all(ABOUT=str, SUFFIXES=tuple)
+    yield from sorted(modules, key=lambda module: getattr(module, "FALLBACK", False))
 
 
 def _unknown(given: ModelSource) -> ModelError:

@@ -30,12 +30,12 @@ from napari_geosr.models.foreign.draft import (
 from napari_geosr.models.foreign.package_files import (
     DESCRIPTIONS,
     array_of,
-    described,
     fetch,
+    load_description,
     on_disk,
     opened,
 )
-from napari_geosr.models.foreign.tensors import read_file, state_in
+from napari_geosr.models.foreign.tensors import find_state, read_file
 
 if TYPE_CHECKING:
     from bioimageio.spec import ModelDescr
@@ -66,7 +66,7 @@ _MICROSCOPY: dict[str, Modality] = {
     "mri": "mri",
 }
 _SPACES = ("z", "y", "x")
-_DEPARTS = (
+_SCALING_DIFFERENCE = (
     "The package scales its output to the mean and standard deviation of its input; "
     "napari-geosr inverts the scaling of the input instead."
 )
@@ -113,8 +113,8 @@ def draft(
         tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder,
         opened(source, Path(folder), should_stop) as given,
     ):
-        description = described(given, source)
-        fetch(_wanted(description), source, Path(folder), should_stop)
+        description = load_description(given, source)
+        fetch(_files_to_read(description), source, Path(folder), should_stop)
         return _draft(description, source, channel)
 
 
@@ -139,7 +139,9 @@ def _draft(description: ModelDescr, source: str, channel: int | None) -> ImportD
     if config.in_channels > 1:
         remarks.append(RGB_REMARK)
     if config.window:
-        remarks.append(f"It accepts only windows of {_by(config.window)} voxels.")
+        remarks.append(
+            f"It accepts only windows of {_author_text(config.window)} voxels."
+        )
     return ImportDraft(
         name=name_of(str(description.name)),
         title=str(description.name),
@@ -178,7 +180,7 @@ def is_package(path: Path) -> bool:
     return path.suffix.lower() in SUFFIXES
 
 
-def _wanted(description: ModelDescr) -> list[Any]:
+def _files_to_read(description: ModelDescr) -> list[Any]:
     """The files of the package that will be read."""
     weights = description.weights
     state, onnx = weights.pytorch_state_dict, weights.onnx
@@ -261,9 +263,9 @@ def _network(
     reasons = []
     state = description.weights.pytorch_state_dict
     if state is not None:
-        found = _known_network(state, source)
-        if found is not None:
-            return found
+        known = _known_network(state, source)
+        if known is not None:
+            return known
         reasons.append(
             f"its state dict needs the Python code of {state.architecture.callable}, "
             "and code in packages is not run"
@@ -291,7 +293,7 @@ def _known_network(
         return None
     shape = careamics.shape_of(entry.architecture.kwargs, source)
     with on_disk(entry, ".pth") as path:
-        state, _ = state_in(read_file(path))
+        state, _ = find_state(read_file(path))
     state = {key.removeprefix("model."): tensor for key, tensor in state.items()}
     return careamics.config_of(shape), careamics.weights_of(state)
 
@@ -306,14 +308,14 @@ def _graph_network(
 ) -> tuple[networks.foreign.NetworkConfig, dict[str, Tensor]]:
     from napari_geosr.models.foreign.onnx_graph import read_graph
 
-    beside = getattr(entry, "external_data", None)
-    with on_disk(entry, ".onnx", beside) as path:
+    companion = getattr(entry, "external_data", None)
+    with on_disk(entry, ".onnx", companion) as path:
         graph = read_graph(path)
     sizes = graph.sizes[2:] or (None,) * axes.ndim
     fixed = [a or b for a, b in zip(axes.fixed, sizes, strict=True)]
     # A size is fixed only if the graph fixes one as well.
     is_fixed = any(n is not None for n in sizes)
-    window = tuple(n or _LARGE[axes.ndim] for n in fixed) if is_fixed else ()
+    window = tuple(n or _WINDOW[axes.ndim] for n in fixed) if is_fixed else ()
     config = networks.foreign.NetworkConfig(
         format="graph",
         settings=graph.settings.model_dump(mode="json"),
@@ -331,7 +333,7 @@ def _graph_network(
 
 
 #: Window size along an axis of any size if another axis is fixed, by number of axes.
-_LARGE = {2: 512, 3: 64}
+_WINDOW = {2: 512, 3: 64}
 
 
 def _channels(tensor: Any) -> int:
@@ -440,11 +442,11 @@ def _reference(
     if larger or given.shape[:2] != (1, 1) or expected.ndim != given.ndim:
         return None
     k = config.output_channel or 0
-    result = scales.result_here(scale, pre, given, expected[:1, k : k + 1])
+    result = scales.to_restoration_scale(scale, pre, given, expected[:1, k : k + 1])
     if result is None:
         return None
     return ReferenceImage(
-        given[0, 0], result[0, 0], _DEPARTS if scale.like_input else ""
+        given[0, 0], result[0, 0], _SCALING_DIFFERENCE if scale.like_input else ""
     )
 
 
@@ -485,5 +487,5 @@ def _test(
     return check
 
 
-def _by(sizes: Sequence[int]) -> str:
+def _author_text(sizes: Sequence[int]) -> str:
     return " × ".join(map(str, sizes))

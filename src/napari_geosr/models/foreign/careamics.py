@@ -42,17 +42,17 @@ def read(source: ModelSource, channel: int | None) -> ImportDraft:
     return draft(source.path, source.tensors)
 
 
-def is_checkpoint(found: AnyMapping) -> bool:
+def is_checkpoint(content: AnyMapping) -> bool:
     """Whether the contents of a file were saved by CAREamics."""
-    settings = found.get("hyper_parameters")
+    settings = content.get("hyper_parameters")
     return (
         isinstance(settings, Mapping)
-        and "state_dict" in found
+        and "state_dict" in content
         and ("algorithm_config" in settings or "algorithm" in settings)
     )
 
 
-def draft(path: Path, found: AnyMapping) -> ImportDraft:
+def draft(path: Path, content: AnyMapping) -> ImportDraft:
     """Import the network of a checkpoint.
 
     Raises
@@ -60,7 +60,7 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
     ModelError
         If the network is not a U-Net, or takes several channels.
     """
-    settings = found["hyper_parameters"]
+    settings = content["hyper_parameters"]
     algorithm = settings.get("algorithm_config", settings)
     kind = str(algorithm.get("algorithm", ""))
     if kind not in _METHODS or not isinstance(algorithm.get("model"), Mapping):
@@ -71,12 +71,12 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
     shape = shape_of(algorithm["model"], str(path))
     state = {
         str(key).removeprefix("model."): tensor
-        for key, tensor in found["state_dict"].items()
+        for key, tensor in content["state_dict"].items()
         if str(key).startswith("model.")
     }
-    data = (found.get("datamodule_hyper_parameters") or {}).get("data_config") or {}
+    data = (content.get("datamodule_hyper_parameters") or {}).get("data_config") or {}
     normalisation, remark = _normalisation(data)
-    info = found.get("careamics_info") or {}
+    info = content.get("careamics_info") or {}
     method = _METHODS[kind]
     return ImportDraft(
         name=name_of(str(info.get("experiment_name") or path.stem)),
@@ -192,14 +192,14 @@ _UNKNOWN = (
 
 
 def _two(values: AnyMapping, names: tuple[str, str]) -> tuple[float, float] | None:
-    found = []
+    statistics = []
     for name in names:
         value = values.get(name)
         value = value[0] if isinstance(value, list | tuple) and value else value
         if not isinstance(value, int | float):
             return None
-        found.append(float(value))
-    return found[0], found[1]
+        statistics.append(float(value))
+    return statistics[0], statistics[1]
 
 
 def _stored(

@@ -16,11 +16,11 @@ from napari_geosr.core.steps import ShouldStop
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
 
 #: Time limits in seconds: without a response, and in total.
-_PATIENCE, _LONGEST = 30.0, 1800.0
+_RESPONSE_SECONDS, _TOTAL_SECONDS = 30.0, 1800.0
 #: Maximum number of URLs requested in a row: the given one and its redirects.
-_MOST_HOPS = 6
+_MAX_HOPS = 6
 #: IPv6 addresses that represent IPv4 addresses (RFC 6052).
-_TRANSLATED = ipaddress.IPv6Network("64:ff9b::/96")
+_NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 _Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
@@ -54,16 +54,16 @@ def download(
             f"Downloading {address} needs the library httpx, which is not installed. "
             "Install it: pip install 'napari-geosr[zoo]'"
         ) from error
-    place, deadline = address, time.monotonic() + _LONGEST
+    place, deadline = address, time.monotonic() + _TOTAL_SECONDS
     try:
-        for _ in range(_MOST_HOPS):
-            _check_place(place, address)
+        for _ in range(_MAX_HOPS):
+            _check_url(place, address)
             with httpx.stream(
                 "GET",
                 place,
                 # Each redirect is checked before it is followed.
                 follow_redirects=False,
-                timeout=_PATIENCE,
+                timeout=_RESPONSE_SECONDS,
                 # A compressed response could unpack to any size.
                 headers={"Accept-Encoding": "identity"},
             ) as response:
@@ -81,7 +81,7 @@ def download(
             "network, or download the package's zip by hand."
         ) from error
     raise ModelError(
-        f"{address} redirects more than {_MOST_HOPS - 1} times. Download the file by "
+        f"{address} redirects more than {_MAX_HOPS - 1} times. Download the file by "
         "hand."
     )
 
@@ -95,14 +95,14 @@ def _save(
     should_stop: ShouldStop,
 ) -> None:
     """Stream the body of a response to a file."""
-    most = MAX_WEIGHTS_BYTES if limit is None else limit
+    max_bytes = MAX_WEIGHTS_BYTES if limit is None else limit
     if "content-encoding" in response.headers:
         raise ModelError(
             f"{address} was sent compressed although this was not requested. Download "
             "the file by hand."
         )
-    told = response.headers.get("content-length", "")
-    size, too_large = 0, told.isdecimal() and int(told) > most
+    declared = response.headers.get("content-length", "")
+    size, too_large = 0, declared.isdecimal() and int(declared) > max_bytes
     with path.open("wb") as file:
         # Chunks as they arrive: a slow server may send single bytes.
         for piece in () if too_large else response.iter_bytes():
@@ -110,22 +110,22 @@ def _save(
                 raise Cancelled("The download was cancelled; nothing was kept.")
             if time.monotonic() > deadline:
                 raise ModelError(
-                    f"{address} took longer than {_LONGEST / 60:.0f} minutes. Download "
-                    "the file by hand."
+                    f"{address} took longer than {_TOTAL_SECONDS / 60:.0f} minutes. "
+                    "Download the file by hand."
                 )
             size += len(piece)
-            too_large = size > most
+            too_large = size > max_bytes
             if too_large:
                 break
             file.write(piece)
     if too_large:
         raise ModelError(
-            f"{address} is larger than {format_bytes(most)}, the limit for this kind "
-            "of file."
+            f"{address} is larger than {format_bytes(max_bytes)}, the limit for this "
+            "kind of file."
         )
 
 
-def _check_place(place: str, address: str) -> None:
+def _check_url(place: str, address: str) -> None:
     """Refuse anything but https URLs of public hosts."""
     via = "" if place == address else f" redirects to {place}, which"
     try:
@@ -167,22 +167,22 @@ def _addresses(host: str, port: int, *, proxied: bool) -> list[_Address]:
     except ValueError:
         pass
     try:
-        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        infos = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
         if proxied:
             return []
         raise
-    return [ipaddress.ip_address(str(f[4][0]).partition("%")[0]) for f in found]
+    return [ipaddress.ip_address(str(f[4][0]).partition("%")[0]) for f in infos]
 
 
-def _refuse_private(found: _Address, address: str) -> None:
-    inner = found
-    if isinstance(found, ipaddress.IPv6Address):
-        inner = found.ipv4_mapped or found.sixtofour or found
-        if found in _TRANSLATED:
-            inner = ipaddress.IPv4Address(int(found) & 0xFFFFFFFF)
+def _refuse_private(host_address: _Address, address: str) -> None:
+    inner = host_address
+    if isinstance(host_address, ipaddress.IPv6Address):
+        inner = host_address.ipv4_mapped or host_address.sixtofour or host_address
+        if host_address in _NAT64:
+            inner = ipaddress.IPv4Address(int(host_address) & 0xFFFFFFFF)
     if not inner.is_global or inner.is_multicast:
         raise ModelError(
-            f"{address} points to {found}, which is this computer or one in a private "
-            "network, so nothing was downloaded. Download the file by hand."
+            f"{address} points to {host_address}, which is this computer or one in a "
+            "private network, so nothing was downloaded. Download the file by hand."
         )

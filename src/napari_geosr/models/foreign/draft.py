@@ -22,7 +22,7 @@ RGB_REMARK = (
 )
 
 
-def _nothing(_network: nn.Module) -> None:
+def _no_reference(_network: nn.Module) -> None:
     """No reference to compare with."""
 
 
@@ -36,14 +36,14 @@ class ReferenceImage:
         Original grey values.
     expected : ndarray
         Result of the original model, converted to the grey scale of restorations.
-    departs : str
+    known_difference : str
         Sentence on an intended difference from the original model; ``""``: none, so
         that the results must agree.
     """
 
     given: AnyArray
     expected: AnyArray
-    departs: str = ""
+    known_difference: str = ""
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ class ImportDraft:
     unit: str | None = None
     remarks: tuple[str, ...] = ()
     provenance: AnyMapping = field(default_factory=dict)
-    check: Callable[[nn.Module], None] = _nothing
+    check: Callable[[nn.Module], None] = _no_reference
     reference: ReferenceImage | None = None
 
 

@@ -163,7 +163,7 @@ class _OnnxReader:
         """Attributes of a node; nested graphs are refused."""
         from onnx import AttributeProto, helper
 
-        found = {}
+        plain_attributes = {}
         for attribute in node.attribute:
             if attribute.type in (AttributeProto.GRAPH, AttributeProto.GRAPHS):
                 raise self.refused(
@@ -172,8 +172,8 @@ class _OnnxReader:
             value = helper.get_attribute_value(attribute)
             if isinstance(value, bytes):
                 value = value.decode("utf-8", "replace")
-            found[attribute.name] = value
-        return found
+            plain_attributes[attribute.name] = value
+        return plain_attributes
 
     def constant(self, name: str, attributes: AnyMapping) -> None:
         """Store the value of a node of type Constant."""
@@ -192,7 +192,7 @@ class _OnnxReader:
         """Attributes as numbers and strings."""
         from onnx import TensorProto, numpy_helper
 
-        found: AnyDict = {}
+        plain_values: AnyDict = {}
         for key, value in attributes.items():
             if isinstance(value, TensorProto):
                 array = numpy_helper.to_array(value).reshape(-1)
@@ -201,14 +201,16 @@ class _OnnxReader:
                         f"the operator {node.op_type} has a tensor as {key}"
                     )
                 kind = "float" if array.dtype.kind == "f" else array.dtype.name
-                found[key] = [kind, array[0].item()]
+                plain_values[key] = [kind, array[0].item()]
             elif isinstance(value, _PLAIN):
-                found[key] = value
+                plain_values[key] = value
             else:
                 try:
-                    found[key] = [v if isinstance(v, float) else int(v) for v in value]
+                    plain_values[key] = [
+                        v if isinstance(v, float) else int(v) for v in value
+                    ]
                 except (TypeError, ValueError) as error:
                     raise self.refused(
                         f"the operator {node.op_type} has an invalid {key}"
                     ) from error
-        return found
+        return plain_values

@@ -59,46 +59,44 @@ def opened(source: str, folder: Path, should_stop: ShouldStop) -> Iterator[Any]:
         yield source
         return
     if path.suffix.lower() != ".zip":
-        with _describing(str(path)):
-            _look_over(read_document(path, MAX_CARD_BYTES))
+        with _description_context(str(path)):
+            _check_description(read_document(path, MAX_CARD_BYTES))
         yield path
         return
     with opened_zip(path, MAX_WEIGHTS_BYTES, source) as archive:
         for info in archive.infolist():
             if info.filename.endswith(DESCRIPTIONS):
-                _look_over_member(archive, info, source)
+                _check_member(archive, info, source)
         yield archive
 
 
 def _remote(source: str, folder: Path, should_stop: ShouldStop) -> RemoteDescription:
     path = folder / DESCRIPTIONS[0]
     download(source, path, should_stop, limit=MAX_CARD_BYTES)
-    with _describing(source):
+    with _description_context(source):
         text = read_document(path, MAX_CARD_BYTES)
-        _look_over(text)
+        _check_description(text)
     return RemoteDescription(text, source)
 
 
-def _look_over_member(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str
-) -> None:
+def _check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo, source: str) -> None:
     where = f"{info.filename} in {source}"
     if info.file_size > MAX_CARD_BYTES:
         raise ModelError(
             f"{where} unpacks to {format_bytes(info.file_size)}; the limit is "
             f"{format_bytes(MAX_CARD_BYTES)}."
         )
-    with _describing(where), reading_zip(source):
-        _look_over(archive.read(info).decode("utf-8"))
+    with _description_context(where), reading_zip(source):
+        _check_description(archive.read(info).decode("utf-8"))
 
 
-def _look_over(text: str) -> None:
+def _check_description(text: str) -> None:
     """Refuse descriptions that would crash the library's parser."""
     load_yaml(text)
 
 
 @contextmanager
-def _describing(where: str) -> Iterator[None]:
+def _description_context(where: str) -> Iterator[None]:
     try:
         yield
     except (OSError, UnicodeDecodeError, ConfigError) as error:
@@ -128,10 +126,10 @@ def fetch(
     here = Path(source)
     root = (here if here.is_dir() else here.parent).resolve()
     for i, entry in enumerate(entries):
-        found = getattr(entry.source, "absolute", lambda e=entry: e.source)()
-        if isinstance(found, Path):
-            _check_local(found, root)
-        place = str(found)
+        location = getattr(entry.source, "absolute", lambda e=entry: e.source)()
+        if isinstance(location, Path):
+            _check_local(location, root)
+        place = str(location)
         if is_address(place):
             (folder / str(i)).mkdir()
             path = folder / str(i) / (Path(urlsplit(place).path).name or "file")
@@ -157,7 +155,7 @@ def _check_local(path: Path, root: Path) -> None:
         )
 
 
-def described(given: object, source: str) -> Any:
+def load_description(given: object, source: str) -> Any:
     """The library's description of a package.
 
     Parameters
@@ -225,7 +223,7 @@ def _built(remote: RemoteDescription) -> Any:
 
 
 @contextmanager
-def on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
+def on_disk(entry: Any, suffix: str, companion: Any = None) -> Iterator[Path]:
     """Context with a copy of a file of the package in a temporary folder.
 
     Parameters
@@ -234,13 +232,13 @@ def on_disk(entry: Any, suffix: str, beside: Any = None) -> Iterator[Path]:
         A file of the package.
     suffix : str
         Suffix of the file on disk.
-    beside : object, optional
+    companion : object, optional
         Another file of the package that belongs in the same folder.
     """
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        if beside is not None:
-            name = Path(str(beside.source)).name
-            (Path(folder) / name).write_bytes(_bytes(beside))
+        if companion is not None:
+            name = Path(str(companion.source)).name
+            (Path(folder) / name).write_bytes(_bytes(companion))
         path = Path(folder) / f"weights{suffix}"
         path.write_bytes(_bytes(entry))
         yield path

@@ -27,7 +27,7 @@ Applied = tuple[Any, ...]
 #: Constant that BioImage.IO adds to fixed standard deviations.
 _EPS = 1e-6
 #: Limit of a clip operation without a limit, near the largest float32.
-_FAR = 3e38
+_CLIP_LIMIT = 3e38
 BACK_REMARK = (
     "The package outputs scaled values; napari-geosr scales them back to the grey "
     "values of the input."
@@ -110,7 +110,7 @@ def scales_of(
     )
 
 
-def result_here(
+def to_restoration_scale(
     scale: GreyScaling, before: Sequence[Operation], given: Array, result: Array
 ) -> Array | None:
     """Convert a package's result to the grey scale of restorations.
@@ -184,14 +184,20 @@ class _InputOperations:
 
 def _by_value(name: str, kwargs: Settings, where: str) -> list[Applied]:
     if name == "scale_linear":
-        return [("linear", _one(kwargs.gain, where), _one(kwargs.offset, where))]
+        return [
+            (
+                "linear",
+                _single_number(kwargs.gain, where),
+                _single_number(kwargs.offset, where),
+            )
+        ]
     if name == "fixed_zero_mean_unit_variance":
-        std = _one(kwargs.std, where) + _EPS
-        return [("linear", 1 / std, -_one(kwargs.mean, where) / std)]
+        std = _single_number(kwargs.std, where) + _EPS
+        return [("linear", 1 / std, -_single_number(kwargs.mean, where) / std)]
     if name in ("sigmoid", "softmax"):
         return [(name,)]
     if name == "binarize":
-        return [("above", _one(kwargs.threshold, where))]
+        return [("above", _single_number(kwargs.threshold, where))]
     if name == "clip":
         given = (
             getattr(kwargs, "min_percentile", None),
@@ -199,8 +205,8 @@ def _by_value(name: str, kwargs: Settings, where: str) -> list[Applied]:
         )
         if given != (None, None):
             raise _unknown("clip at percentiles", where)
-        low = -_FAR if kwargs.min is None else float(kwargs.min)
-        high = _FAR if kwargs.max is None else float(kwargs.max)
+        low = -_CLIP_LIMIT if kwargs.min is None else float(kwargs.min)
+        high = _CLIP_LIMIT if kwargs.max is None else float(kwargs.max)
         return [("clip", low, high)]
     raise _unknown(name, where)
 
@@ -215,7 +221,7 @@ def _affine(operations: Sequence[Applied]) -> bool:
     return any(operation[0] != "clip" for operation in operations)
 
 
-def _one(value: Any, where: str) -> float:
+def _single_number(value: Any, where: str) -> float:
     """The number for the single channel."""
     if isinstance(value, list | tuple):
         if len(value) != 1:

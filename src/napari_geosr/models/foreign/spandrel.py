@@ -14,7 +14,7 @@ from napari_geosr.core.vocabulary import Task
 from napari_geosr.models.card import Normalisation
 from napari_geosr.models.foreign import ModelSource, tensors
 from napari_geosr.models.foreign.draft import RGB_REMARK, ImportDraft, name_of
-from napari_geosr.models.foreign.tensors import some_names, state_in
+from napari_geosr.models.foreign.tensors import find_state, some_names
 
 if TYPE_CHECKING:
     from torch import nn
@@ -47,7 +47,7 @@ def read(source: ModelSource, channel: int | None) -> ImportDraft:
     return draft(source.path, source.tensors)
 
 
-def draft(path: Path, found: AnyMapping) -> ImportDraft:
+def draft(path: Path, content: AnyMapping) -> ImportDraft:
     """Import the network that the tensors of a file belong to.
 
     Raises
@@ -57,12 +57,12 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
     """
     from napari_geosr.networks.foreign_formats import spandrel as format_
 
-    state, holder = state_in(found)
+    state, holder = find_state(content)
     if not state:
         raise ModelError(
             f"{path} does not hold named tensors: it is not a weights file."
         )
-    descriptor = recognised(path, state)
+    descriptor = find_descriptor(path, state)
     architecture = descriptor.architecture
     config = networks.foreign.NetworkConfig(
         format="spandrel",
@@ -77,7 +77,7 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
     scale = descriptor.scale
     task: Task = "super-resolution" if scale > 1 else "denoise"
     channels = "colour" if descriptor.input_channels > 1 else "grey"
-    does = f"Enlarges images {scale} times" if scale > 1 else "Restores images"
+    task_text = f"Enlarges images {scale} times" if scale > 1 else "Restores images"
     remarks = [RANGE_REMARK]
     if descriptor.input_channels > 1:
         remarks.append(RGB_REMARK)
@@ -95,7 +95,7 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
         weights={f"inner.{key}": t for key, t in network.state_dict().items()},
         normalisation=Normalisation(kind="unit"),
         description=(
-            f"{does} slice by slice with a {architecture.name} network "
+            f"{task_text} slice by slice with a {architecture.name} network "
             f"({', '.join([*descriptor.tags, channels])}), imported from {path.name}. "
             "The file does not record the training data."
         ),
@@ -107,11 +107,11 @@ def draft(path: Path, found: AnyMapping) -> ImportDraft:
         modalities=("photo",),
         remarks=tuple(remarks),
         provenance={"library": f"spandrel {format_.version()}"},
-        check=_same_as(descriptor),
+        check=_comparison_with(descriptor),
     )
 
 
-def recognised(path: Path, state: AnyMapping) -> Any:
+def find_descriptor(path: Path, state: AnyMapping) -> Any:
     """The library's descriptor of the image network with these tensors.
 
     Raises
@@ -143,7 +143,7 @@ def recognised(path: Path, state: AnyMapping) -> Any:
         ) from error
     channels = (descriptor.input_channels, getattr(descriptor, "output_channels", 0))
     if (
-        descriptor.architecture.id in format_.NOT_OFFERED
+        descriptor.architecture.id in format_.UNSUPPORTED
         or descriptor.purpose not in ("SR", "Restoration")
         or not set(channels) <= {1, 3}
         or descriptor.size_requirements.square
@@ -167,7 +167,7 @@ def _multiple(descriptor: Any) -> int:
     return math.lcm(multiple, window)
 
 
-def _same_as(descriptor: Any) -> Callable[[nn.Module], None]:
+def _comparison_with(descriptor: Any) -> Callable[[nn.Module], None]:
     """Return a check against the library's own forward pass, with padding."""
 
     def check(network: nn.Module) -> None:

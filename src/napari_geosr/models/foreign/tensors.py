@@ -52,17 +52,17 @@ def read_file(path: Path) -> AnyDict:
         size = path.stat().st_size
     except OSError as error:
         raise ModelError(f"{path} cannot be read: {error.strerror}.") from error
-    _refuse_above(size, path)
-    found = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
-    if not isinstance(found, Mapping):
+    _check_size(size, path)
+    content = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
+    if not isinstance(content, Mapping):
         raise ModelError(
-            f"{path} holds a {type(found).__name__} instead of a state dict (named "
+            f"{path} holds a {type(content).__name__} instead of a state dict (named "
             "tensors). Ask its authors for the weights only."
         )
-    return dict(found)
+    return dict(content)
 
 
-def _refuse_above(size: int, path: Path, *, what: str = "") -> None:
+def _check_size(size: int, path: Path, *, what: str = "") -> None:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
             f"{path} has {format_bytes(size)}{what}; the limit for weights is "
@@ -88,7 +88,7 @@ def _unpickled(path: Path) -> Any:
     members = _members(path)
     # torch does not compress tensors; a compressed zip may unpack to any size.
     unpacked = sum(info.file_size for info in members)
-    _refuse_above(unpacked, path, what=" unpacked")
+    _check_size(unpacked, path, what=" unpacked")
     if unpacked > MAX_RATIO * path.stat().st_size:
         raise ModelError(
             f"{path} unpacks to {format_bytes(unpacked)}, more than {MAX_RATIO} times "
@@ -141,7 +141,7 @@ def _is_torchscript(members: Sequence[zipfile.ZipInfo]) -> bool:
     return bool(parts & {"code", "constants.pkl"})
 
 
-def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
+def find_state(content: AnyMapping) -> tuple[dict[str, Tensor], str]:
     """Find the tensors in the contents of a file.
 
     Returns
@@ -157,10 +157,16 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     """
     import torch
 
-    state, holder = dict(found), ""
+    state, holder = dict(content), ""
     for _ in range(3):
-        inner = next((name for name in _HOLDERS if _holds(state.get(name))), None)
-        if inner is None and len(state) == 1 and _holds(next(iter(state.values()))):
+        inner = next(
+            (name for name in _HOLDERS if _holds_tensors(state.get(name))), None
+        )
+        if (
+            inner is None
+            and len(state) == 1
+            and _holds_tensors(next(iter(state.values())))
+        ):
             inner = next(iter(state))
         if inner is None:
             break
@@ -179,7 +185,7 @@ def state_in(found: AnyMapping) -> tuple[dict[str, Tensor], str]:
     return tensors, holder
 
 
-def _holds(value: object) -> bool:
+def _holds_tensors(value: object) -> bool:
     import torch
 
     return isinstance(value, Mapping) and any(

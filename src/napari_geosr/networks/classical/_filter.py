@@ -35,7 +35,7 @@ class Filter(nn.Module):
 
     Attributes
     ----------
-    wants_noise : bool
+    needs_noise : bool
         Whether `set_noise` must be called before the filter is applied to a scan.
     level : float
         Standard deviation of the noise in the units of the input; 1 until it is set.
@@ -43,7 +43,7 @@ class Filter(nn.Module):
         Called every few milliseconds; may raise to stop the computation.
     """
 
-    wants_noise = False
+    needs_noise = False
 
     def __init__(self, config: FilterConfig, reach: int) -> None:
         super().__init__()

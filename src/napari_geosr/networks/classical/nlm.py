@@ -55,7 +55,7 @@ class NetworkConfig(FilterConfig):
 class NonLocalMeans(Filter):
     """Non-local means in a box of candidates; exact in tiles."""
 
-    wants_noise = True
+    needs_noise = True
 
     def __init__(self, config: NetworkConfig) -> None:
         patch, box = config.radii
@@ -109,10 +109,10 @@ def _box_sum(x: torch.Tensor, radius: int, n: int) -> torch.Tensor:
     """Sums over boxes of edge ``2·radius + 1`` that lie completely inside."""
     for axis in range(2, 2 + n):
         length = x.shape[axis] - 2 * radius
-        found = x.narrow(axis, 0, length).clone() if radius else x
+        total = x.narrow(axis, 0, length).clone() if radius else x
         for i in range(1, 2 * radius + 1):
-            found += x.narrow(axis, i, length)
-        x = found
+            total += x.narrow(axis, i, length)
+        x = total
     return x
 
 

@@ -40,7 +40,7 @@ class NetworkConfig(FilterConfig):
 class TotalVariation(Filter):
     """Fast gradient projection with a fixed number of iterations; exact in tiles."""
 
-    wants_noise = True
+    needs_noise = True
 
     def __init__(self, config: NetworkConfig) -> None:
         super().__init__(config, config.iterations)

@@ -111,11 +111,11 @@ _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
 }
 
 
-def _alone(function: Callable[[Tensor], Tensor]) -> Callable[..., Value]:
+def _unary(function: Callable[[Tensor], Tensor]) -> Callable[..., Value]:
     return lambda _call, x: function(x)
 
 
-OPERATORS.update({name: _alone(function) for name, function in _UNARY.items()})
+OPERATORS.update({name: _unary(function) for name, function in _UNARY.items()})
 
 
 def _divide(a: Tensor, b: Tensor) -> Tensor:
@@ -139,7 +139,7 @@ _BINARY: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 }
 
 
-def _together(*values: Tensor) -> tuple[Tensor, ...]:
+def _on_one_device(*values: Tensor) -> tuple[Tensor, ...]:
     """Move all values to one device, as sizes are computed on the CPU."""
     devices = [v.device for v in values if v.device.type != "cpu"]
     if not devices:
@@ -147,30 +147,30 @@ def _together(*values: Tensor) -> tuple[Tensor, ...]:
     return tuple(v.to(devices[0]) for v in values)
 
 
-def _of_two(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Value]:
-    return lambda _call, a, b: function(*_together(a, b))
+def _binary(function: Callable[[Tensor, Tensor], Tensor]) -> Callable[..., Value]:
+    return lambda _call, a, b: function(*_on_one_device(a, b))
 
 
-OPERATORS.update({name: _of_two(function) for name, function in _BINARY.items()})
+OPERATORS.update({name: _binary(function) for name, function in _BINARY.items()})
 
 
 @operator("Max", "Min", "Sum", "Mean")
-def _of_many(call: OperatorCall, *values: Tensor) -> Tensor:
+def _variadic(call: OperatorCall, *values: Tensor) -> Tensor:
     pairs = {"Max": torch.maximum, "Min": torch.minimum}
     function = pairs.get(call.op, torch.add)
-    result = functools.reduce(function, _together(*values))
+    result = functools.reduce(function, _on_one_device(*values))
     return result / len(values) if call.op == "Mean" else result
 
 
 @operator("Mod")
 def _mod(call: OperatorCall, a: Tensor, b: Tensor) -> Tensor:
-    a, b = _together(a, b)
+    a, b = _on_one_device(a, b)
     return torch.fmod(a, b) if call.get("fmod", 0) else torch.remainder(a, b)
 
 
 @operator("Where")
 def _where(_call: OperatorCall, condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    condition, a, b = _together(condition, a, b)
+    condition, a, b = _on_one_device(condition, a, b)
     return torch.where(condition.bool(), a, b)
 
 
@@ -297,7 +297,7 @@ def _unsqueeze(call: OperatorCall, x: Tensor, axes: Tensor | None = None) -> Ten
 
 @operator("Concat")
 def _concat(call: OperatorCall, *values: Tensor) -> Tensor:
-    return torch.cat(_together(*values), dim=call.get("axis", 0))
+    return torch.cat(_on_one_device(*values), dim=call.get("axis", 0))
 
 
 @operator("Split")

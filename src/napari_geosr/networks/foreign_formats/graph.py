@@ -130,8 +130,8 @@ def _last_use(settings: GraphConfig) -> dict[int, list[str]]:
     for i, (_, takes, gives, _) in enumerate(settings.nodes):
         last.update(dict.fromkeys((*takes, *gives), i))
     last.pop(settings.output, None)
-    found: dict[int, list[str]] = {}
+    by_node: dict[int, list[str]] = {}
     for name, i in last.items():
         if name:
-            found.setdefault(i, []).append(name)
-    return found
+            by_node.setdefault(i, []).append(name)
+    return by_node

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 #: Architectures for special tasks: restoring faces, and inpainting.
-NOT_OFFERED = frozenset({"GFPGAN", "RestoreFormer", "LaMa"})
+UNSUPPORTED = frozenset({"GFPGAN", "RestoreFormer", "LaMa"})
 _importing = threading.Lock()
 
 
@@ -36,7 +36,7 @@ def library() -> Any:
     """
     with _importing:
         try:
-            with _torchvision_is_there():
+            with _torchvision_stubs():
                 import spandrel
         except ImportError as error:
             raise ConfigError(
@@ -47,10 +47,10 @@ def library() -> Any:
 
 
 @contextmanager
-def _torchvision_is_there() -> Iterator[None]:
+def _torchvision_stubs() -> Iterator[None]:
     """Context in which spandrel can be imported even if torchvision cannot.
 
-    spandrel imports three functions from torchvision, all for `NOT_OFFERED`. The
+    spandrel imports three functions from torchvision, all for `UNSUPPORTED`. The
     torchvision of package indices is built for torch with CUDA; with a CPU build of
     torch its import fails with a RuntimeError. In this case, empty modules replace it
     during this import.
@@ -106,7 +106,7 @@ def build(settings: AnyMapping, weights: Mapping[str, Tensor]) -> nn.Module:
     """Build the architecture named in `settings`, with the shape of its tensors."""
     spandrel = library()
     name = str(settings.get("architecture"))
-    if name in NOT_OFFERED or name not in spandrel.MAIN_REGISTRY:
+    if name in UNSUPPORTED or name not in spandrel.MAIN_REGISTRY:
         raise ConfigError(
             f"spandrel {version()} has no architecture {name!r} for images. Update it: "
             "pip install -U spandrel"

@@ -39,13 +39,13 @@ from napari_geosr.measure.comparison.sweep import (
 )
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
-from napari_geosr.operations.compare.places import placed_mask, settled
+from napari_geosr.operations.compare.places import placed_mask, with_positions
 from napari_geosr.operations.compare.pores import pore_steps
 from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,
 )
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.files import column_titles
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.registration.figures import block_shifts
@@ -60,7 +60,7 @@ __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 #: Minimum and maximum number of volumes in a comparison.
 FEWEST, MOST = 2, 6
 #: Misalignment, in voxels, above which a warning is given.
-LARGEST_SHIFT = 0.2
+MAX_SHIFT = 0.2
 #: Share of the free memory that a comparison may use.
 _MEMORY_SHARE = 0.5
 #: Bytes per voxel of a block during a Fourier transform.
@@ -70,7 +70,7 @@ _SPECTRUM_VOXELS = 1 << 24
 #: Number of slices used for decorrelation analysis.
 _SLICES = 9
 #: Unit of differences, as a share of the grey-value range, if no noise was measured.
-_PART_OF_RANGE = 0.01
+_RANGE_SHARE = 0.01
 
 
 @dataclass
@@ -133,16 +133,16 @@ def compare_steps(
     """
     config = config or CompareConfig()
     _check_numbers(volumes, config, reference, halves)
-    said = _RunLog()
-    chosen = settled({k: one_volume(v) for k, v in volumes.items()}, said.remarks)
+    log = _RunLog()
+    chosen = with_positions({k: one_volume(v) for k, v in volumes.items()}, log.remarks)
     for volume in chosen.values():
-        for doubt in reading_doubts(volume):
-            yield said.warn(doubt)
+        for doubt in input_warnings(volume):
+            yield log.warn(doubt)
     # Refuse before the work, as far as the records tell.
     halves = refuse_by_record(chosen, config.fsc, halves)
     base = reference or next(iter(chosen))
     placed = place(chosen)
-    said.remarks += [text for p in placed.values() if (text := p.remark())]
+    log.remarks += [text for p in placed.values() if (text := p.remark())]
     group = FrameVolumes(placed, base, placed_mask(mask, placed[base]))
     budget = _budget(config)
     noise = yield from _noise_steps(group, should_stop)
@@ -152,8 +152,8 @@ def compare_steps(
         config.fsc,
         halves,
         most_voxels=_transformed_voxels(budget),
-        remarks=said.remarks,
-        warn=said.warn,
+        remarks=log.remarks,
+        warn=log.warn,
         should_stop=should_stop,
     )
     yield StageStarted(message="Comparing grey values")
@@ -166,14 +166,14 @@ def compare_steps(
         budget=budget,
         should_stop=should_stop,
     )
-    yield from _equality_warnings(group, grey, said)
-    shifts = yield from _shift_steps(group, said, should_stop)
+    yield from _equality_warnings(group, grey, log)
+    shifts = yield from _shift_steps(group, log, should_stop)
     detail, spectra = yield from _spectrum_steps(group, budget, should_stop)
     porosity: dict[str, PorosityReport] = {}
     pores: dict[str, PoreMatch] = {}
     if config.pores:
         porosity, pores = yield from pore_steps(
-            group, config, mask, budget, said.remarks, said.warn, should_stop
+            group, config, mask, budget, log.remarks, log.warn, should_stop
         )
     differences: dict[str, Volume] = {}
     units: dict[str, str] = {}
@@ -197,18 +197,18 @@ def compare_steps(
         differences=differences,
         difference_units=units,
         volumes={key: one.cropped() for key, one in placed.items()},
-        remarks=tuple(said.remarks),
-        warnings=tuple(said.warnings),
+        remarks=tuple(log.remarks),
+        warnings=tuple(log.warnings),
     )
 
 
 def _equality_warnings(
-    group: FrameVolumes, grey: GreyResult, said: _RunLog
+    group: FrameVolumes, grey: GreyResult, log: _RunLog
 ) -> Iterator[WarningIssued]:
     """Warn of volumes that are identical to the base volume."""
     for key, figures in grey.figures.items():
         if math.isinf(figures.psnr):
-            yield said.warn(
+            yield log.warn(
                 f"{_title(group.placed, key)} and {_title(group.placed, group.base)} "
                 "hold the same grey values: a volume compared with itself tells "
                 "nothing. Check that these are the right ones."
@@ -264,7 +264,7 @@ class _FilledArray:
 
 
 def _shift_steps(
-    group: FrameVolumes, said: _RunLog, should_stop: ShouldStop
+    group: FrameVolumes, log: _RunLog, should_stop: ShouldStop
 ) -> Generator[Step, None, dict[str, Shift | None]]:
     yield StageStarted(message="Checking that the volumes are aligned")
     base = group.placed[group.base]
@@ -274,9 +274,9 @@ def _shift_steps(
             raise Cancelled("The comparison was cancelled.")
         shift = _shift_of(base, group.placed[key])
         found[key] = shift
-        if shift is not None and shift.length > LARGEST_SHIFT:
+        if shift is not None and shift.length > MAX_SHIFT:
             vector = ", ".join(f"{v:+.2f}" for v in shift.voxels)
-            yield said.warn(
+            yield log.warn(
                 f"{_title(group.placed, key)} lies {shift.distance:.3g} {shift.unit} "
                 f"({shift.length:.2g} voxels; {', '.join(base.frame.axes)}: {vector}) "
                 f"from {_title(group.placed, group.base)}: PSNR, SSIM and differences "
@@ -377,8 +377,7 @@ def _differences(
             )
         else:
             units[key] = (
-                f"{100 * _PART_OF_RANGE:g} % of the data range, as no noise was "
-                "measured"
+                f"{100 * _RANGE_SHARE:g} % of the data range, as no noise was measured"
             )
         scaled = [
             one.scaled(figures.gain) if name == key and figures.gain > 0 else one
@@ -390,7 +389,7 @@ def _differences(
             gain=figures.gain,
             offset=figures.offset,
             noise=scaled,
-            unit=_PART_OF_RANGE * grey.data_range,
+            unit=_RANGE_SHARE * grey.data_range,
         )
         found[key] = base.frame.as_volume(
             data,

@@ -20,13 +20,13 @@ from napari_geosr.measure.comparison.fourier import CRITERIA
 from napari_geosr.measure.comparison.page import quality_page
 from napari_geosr.measure.comparison.report import QualityReport
 from napari_geosr.operations.compare.config import CompareConfig
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure.files import check as check
 from napari_geosr.operations.measure.files import safe_name
 
 #: Keys omitted from JSON files; `QualityReport.to_dict` duplicates them for old
 #: scripts.
-_TWICE = ("volume", "reference")
+_DUPLICATE_KEYS = ("volume", "reference")
 
 
 def plan(
@@ -86,7 +86,7 @@ def write(
         overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     folder = files["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,7 +104,7 @@ def write(
             if target is not None:
                 with_record = difference.replace(provenance=(record,))
                 io.write(with_record, made[target])
-        values = {k: v for k, v in report.to_dict().items() if k not in _TWICE}
+        values = {k: v for k, v in report.to_dict().items() if k not in _DUPLICATE_KEYS}
         export.write_json(made[files["json"]], {**values, "provenance": record})
         atomic.write_text(made[files["figures"]], report.to_dataframe().to_csv())
         atomic.write_text(made[files["spectra"]], _table(_spectrum_rows(report)))

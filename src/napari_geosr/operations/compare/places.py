@@ -16,7 +16,9 @@ from napari_geosr.measure.comparison.frame import FrameArray, FrameVolume, place
 from napari_geosr.operations.measure.grey_levels import one_volume
 
 
-def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volume]:
+def with_positions(
+    volumes: Mapping[str, Volume], remarks: list[str]
+) -> dict[str, Volume]:
     """Place volumes without a voxel size like another volume of the same shape.
 
     Raises
@@ -40,7 +42,7 @@ def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volu
         )
     if known:
         return found
-    plain = [v for v in volumes.values() if _is_plain(v)]
+    plain = [v for v in volumes.values() if _has_no_position(v)]
     if len({volume.shape for volume in plain}) > 1:
         one, other = plain[0], next(v for v in plain if v.shape != plain[0].shape)
         raise VolumeError(
@@ -51,7 +53,7 @@ def settled(volumes: Mapping[str, Volume], remarks: list[str]) -> dict[str, Volu
     return found
 
 
-def _is_plain(volume: Volume) -> bool:
+def _has_no_position(volume: Volume) -> bool:
     """Whether a volume has no position information at all."""
     unset = set(volume.voxel_size) == {1.0} and not any(volume.origin)
     return volume.unit == PIXEL and unset

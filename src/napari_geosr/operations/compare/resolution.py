@@ -32,7 +32,7 @@ from napari_geosr.operations.measure.grey_levels import one_volume
 #: are added.
 _FEW_SLICES, _ANISOTROPIC = 16, 1.5
 #: Minimum edge length in slices of a block, in voxels; shorter ones have too few rings.
-_SHORTEST = 16
+_MIN_EDGE = 16
 Warn = Callable[[str], WarningIssued]
 
 
@@ -172,9 +172,9 @@ def _block(
 ) -> tuple[dict[str, Any], tuple[slice, ...]]:
     values, box = known_block(group, most_voxels)
     shape = tuple(s.stop - s.start for s in box)
-    if min(shape[-2:]) < _SHORTEST:
+    if min(shape[-2:]) < _MIN_EDGE:
         raise VolumeError(
-            f"Fourier correlation needs slices of at least {_SHORTEST} × {_SHORTEST} "
+            f"Fourier correlation needs slices of at least {_MIN_EDGE} × {_MIN_EDGE} "
             f"voxels; only {' × '.join(map(str, shape))} voxels are valid in all "
             "volumes."
         )

@@ -10,7 +10,7 @@ from pydantic import Field, field_validator, model_validator
 
 from napari_geosr.attribution import METHODS
 from napari_geosr.core.config import Config
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 
 class ExplainConfig(Config):
@@ -149,12 +149,12 @@ class ExplainConfig(Config):
     @field_validator("at", mode="before")
     @classmethod
     def _read_voxel(cls, value: object) -> object:
-        return numbers_from(value, int, "12,32,32")
+        return parse_numbers(value, int, "12,32,32")
 
     @field_validator("position", mode="before")
     @classmethod
     def _read_position(cls, value: object) -> object:
-        return numbers_from(value, float, "24.5,64,64")
+        return parse_numbers(value, float, "24.5,64,64")
 
     @model_validator(mode="after")
     def _one_place(self) -> ExplainConfig:

@@ -67,7 +67,7 @@ class PreparedExplanation:
     config: ExplainConfig
     scene: ExplainedScan
     noise: Callable[[], Noise]
-    told: Callable[[float], Any]
+    network_for_noise: Callable[[float], Any]
     record: AnyMapping
 
     @property
@@ -240,8 +240,10 @@ def prepare_steps(
         should_stop=should_stop,
     )
     noise = cache(lambda: _noise_of(restoration))
-    told = cache(lambda factor: with_noise(restoration, factor).network)
-    return PreparedExplanation(restoration, config, scene, noise, told, record)
+    network_for_noise = cache(lambda factor: with_noise(restoration, factor).network)
+    return PreparedExplanation(
+        restoration, config, scene, noise, network_for_noise, record
+    )
 
 
 def _about(restoration: PreparedRestoration) -> AnyDict:
@@ -282,13 +284,13 @@ def explain_place_steps(
                 "There is no pore at this voxel: choose one in a pore, or another "
                 "method (--method reach)."
             )
-    found = yield from _found_steps(prepared, target, names)
+    found = yield from _find_region_steps(prepared, target, names)
     for note in found.notes:
         yield WarningIssued(message=note)
     return found
 
 
-def _found_steps(
+def _find_region_steps(
     prepared: PreparedExplanation,
     target: ExplainedRegion,
     names: Sequence[str],
@@ -302,9 +304,9 @@ def _found_steps(
     missing = question.window.n_missing
     if missing:
         yield WarningIssued(
-            message=f"{missing:,} of {question.window.seen.size:,} voxels that the "
-            "network looks at here are NaN or infinite: it sees the replacement "
-            "(--nonfinite) in their place."
+            message=f"{missing:,} of {question.window.network_input.size:,} input "
+            "voxels are NaN or infinite: the network receives the replacement "
+            "(--nonfinite) instead."
         )
     overlays = {
         name: _overlay(prepared, name, finding)
@@ -327,7 +329,7 @@ def _question(
         (size[0], size[1], size[2]),
         {PIXEL: "voxels"}.get(volume.unit, volume.unit),
         prepared.noise,
-        prepared.told,
+        prepared.network_for_noise,
         target.threshold,
         target.phase,
         draws=config.draws,
@@ -380,8 +382,8 @@ def _sentence(
         "well supported": "without the input there it would not be drawn (well "
         "supported)",
         "weak": f"without the input there, {figures['remains']:.0%} of its darkness "
-        f"would remain, and it survives {figures['survival']:.0%} of further noises "
-        "(weak)",
+        f"would remain, and it survives {figures['survival']:.0%} of tests with added "
+        "noise (weak)",
         "prior only": "it would be drawn without the input there, too: "
         f"{figures['remains']:.0%} of its darkness would remain (prior only)",
     }[figures["verdict"]]
@@ -407,7 +409,7 @@ def explain_pores_steps(
             missing.append(row)
         else:
             try:
-                steps = _found_steps(prepared, target, config.method, row)
+                steps = _find_region_steps(prepared, target, config.method, row)
                 found.append(run_to_end(steps))
             except VolumeError as error:  # for example no solid next to it
                 yield WarningIssued(message=f"Pore {row.label}: {error}")

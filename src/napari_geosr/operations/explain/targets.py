@@ -22,11 +22,11 @@ if TYPE_CHECKING:
 Phase = Literal["dark", "bright"]
 
 #: Search radii for a pore, in voxels of the result, tried in this order.
-_SEARCHED = (16, 32, 48)
+_SEARCH_RADII = (16, 32, 48)
 #: Minimum difference between the means of pore and solid, as a share of the contrast.
-_APART = 0.5
+_MIN_PHASE_DIFFERENCE = 0.5
 #: Relative difference in voxel count up to which a pore matches that of the table.
-_ALIKE = 0.2
+_SIZE_TOLERANCE = 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -221,7 +221,7 @@ def pore_at(
         Expected difference between the two phases of the scan.
     """
     region = scene.clipped([slice(i, i + 1) for i in at])
-    for by in _SEARCHED:
+    for by in _SEARCH_RADII:
         region = scene.clipped([slice(i, i + 1) for i in at], by)
         window = scene.window(region)
         greys = window.grey(window.values())
@@ -238,8 +238,8 @@ def pore_at(
     if value is None:
         return None
     note = (
-        f"The pore reaches further than {_SEARCHED[-1]} voxels: only its part around "
-        "the voxel is explained."
+        f"The pore extends beyond {_SEARCH_RADII[-1]} voxels: only the part around the "
+        "voxel is explained."
     )
     return _cut_out("pore", region, mask, at, value, phase, (note,))
 
@@ -253,7 +253,7 @@ def _otsu(greys: AnyArray, contrast: float) -> float | None:
     value = float(threshold_otsu(greys))
     low = greys <= value
     apart = float(greys[~low].mean() - greys[low].mean()) if (~low).any() else 0.0
-    return value if apart >= _APART * contrast else None
+    return value if apart >= _MIN_PHASE_DIFFERENCE * contrast else None
 
 
 def _component(pores: AnyArray, here: tuple[int, ...]) -> AnyArray:
@@ -320,7 +320,7 @@ def pores_of(
     kind: Phase = phase or table.phase or "dark"
     _check_sizes(scene, table)
     for row in table.rows:
-        yield row, _found(scene, row, value, kind)
+        yield row, _matching_pore(scene, row, value, kind)
 
 
 def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
@@ -338,7 +338,7 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
             )
 
 
-def _found(
+def _matching_pore(
     scene: ExplainedScan, row: PoreRow, threshold: float, phase: Phase
 ) -> ExplainedRegion | None:
     """The pore in its box whose number of voxels matches the table."""
@@ -354,7 +354,7 @@ def _found(
         return None
     counts = np.bincount(labels.ravel())[1:]
     best = int(np.abs(counts - row.voxels).argmin())
-    if abs(int(counts[best]) - row.voxels) > max(1, _ALIKE * row.voxels):
+    if abs(int(counts[best]) - row.voxels) > max(1, _SIZE_TOLERANCE * row.voxels):
         return None
     mask = labels == best + 1
     inner = np.argwhere(mask)[mask.sum() // 2]

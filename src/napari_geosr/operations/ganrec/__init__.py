@@ -7,12 +7,14 @@ iteration of its last checkpoint, and its result is that of an uninterrupted run
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import psutil
 
 from napari_geosr import io, learning
 from napari_geosr.core.errors import Cancelled, ConfigError
@@ -45,7 +47,7 @@ from napari_geosr.operations.reconstruct.resume import differences, identity_of
 from napari_geosr.operations.reconstruct.rows import in_bands
 from napari_geosr.operations.reconstruct.run import record_steps
 from napari_geosr.operations.train.parts import require_one_process
-from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.iterations import ignore_iteration
 from napari_geosr.tomography.preprocess import LineIntegrals
 
 if TYPE_CHECKING:
@@ -104,7 +106,7 @@ def ganrec_steps(
                 "projection is as good, and much quicker: GANrec is for few of them."
             )
         blocks = _Blocks(config, ready, folder, record, meter)
-        meter.go_on(folder / "energy.json", blocks.done)
+        meter.resume(folder / "energy.json", blocks.done)
         with meter:
             yield from blocks.fit_steps(should_stop, keep_unfinished)
     except Cancelled:
@@ -213,7 +215,7 @@ class _Blocks:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
         rows, _ = self.prepared.rows(*self.rows(self.block))
-        start = reconstruct_rows(self.ready, rows, never_stop, ignore)
+        start = reconstruct_rows(self.ready, rows, never_stop, ignore_iteration)
         sinogram, geometry = self.ready.sinogram(rows)
         fit = learning.sinogram_fit.SinogramFit(
             torch.from_numpy(np.ascontiguousarray(sinogram)).to(self.ready.device),
@@ -254,8 +256,6 @@ class _Blocks:
     def _progress(
         self, fit: SinogramFit, losses: Mapping[str, float], began: float
     ) -> TrainingProgress:
-        import psutil
-
         seconds = max(time.monotonic() - began, 1e-6)
         speed = max(self.done - self.first, 1) / seconds
         return TrainingProgress(
@@ -345,8 +345,6 @@ def _assemble(
     ready: ReconstructionInput, blocks: _Blocks, path: Path, record: AnyMapping
 ) -> None:
     """Assemble the slices into the volume and remove the temporary files."""
-    import shutil
-
     with atomic.explained(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)
     with io.create(

@@ -20,14 +20,14 @@ from napari_geosr.io.formats import is_volume_folder
 COMMAS = Parameter(n_tokens=1, negative="")
 
 
-def numbers_from(value: Any, of: type, example: str) -> Any:
+def parse_numbers(value: Any, kind: type, example: str) -> Any:
     """Turn ``"4,2,2"`` (alone or as a list's elements) into numbers.
 
     Parameters
     ----------
     value : object
         Numbers, text or a list; None stays None.
-    of : type
+    kind : type
         ``int`` or ``float``.
     example : str
         Shown in the error message if the text contains no numbers.
@@ -36,13 +36,13 @@ def numbers_from(value: Any, of: type, example: str) -> Any:
         return None
     words = [value] if isinstance(value, str | int | float) else list(value)
     try:
-        return tuple(of(part) for word in words for part in str(word).split(","))
+        return tuple(kind(part) for word in words for part in str(word).split(","))
     except ValueError:
         raise ValueError(f"write numbers with commas between, e.g. {example}") from None
 
 
 class InputConfig(Config):
-    """Corrections of, and additions to, what a file says about itself."""
+    """Corrections and additions to the metadata of a file."""
 
     voxel_size: Annotated[tuple[float, ...] | None, COMMAS] = Field(
         None,
@@ -78,7 +78,7 @@ class InputConfig(Config):
     @field_validator("voxel_size", mode="before")
     @classmethod
     def _read_voxel_size(cls, value: Any) -> Any:
-        return numbers_from(value, float, "4,2,2")
+        return parse_numbers(value, float, "4,2,2")
 
     @field_validator("voxel_size")
     @classmethod
@@ -90,7 +90,7 @@ class InputConfig(Config):
     @field_validator("shape", mode="before")
     @classmethod
     def _read_shape(cls, value: Any) -> Any:
-        return numbers_from(value, int, "200,512,512")
+        return parse_numbers(value, int, "200,512,512")
 
     @field_validator("unit")
     @classmethod
@@ -130,7 +130,7 @@ def open_series(path: str | Path, config: InputConfig | None = None) -> Volume:
     return volume.take(time=config.time, channel=config.channel)
 
 
-def open_to_learn(
+def open_for_training(
     path: str | Path, config: InputConfig | None = None, *, flat: bool
 ) -> Volume:
     """Open a volume, or a time series of images, for training.
@@ -147,11 +147,11 @@ def open_to_learn(
         If the file cannot be opened, or a channel or time point must be chosen.
     """
     config = config or InputConfig()
-    return to_learn(io.read(path, **config.reading()), config, flat=flat)
+    return select_for_training(io.read(path, **config.reading()), config, flat=flat)
 
 
-def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
-    """Select the part of an opened volume to train on; see `open_to_learn`.
+def select_for_training(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
+    """Select the part of an opened volume to train on; see `open_for_training`.
 
     Parameters
     ----------
@@ -167,7 +167,7 @@ def to_learn(volume: Volume, config: InputConfig, *, flat: bool) -> Volume:
     if not flat:
         raise VolumeError(
             f"{volume.title} has {volume.shape[0]} time points. Set dimensions to 2D "
-            "(--dimensions 2D) to learn from each as an image of its own, or choose "
+            "(--dimensions 2D) to learn from each as a separate image, or choose "
             f"one, 0 … {volume.shape[0] - 1} (--time)."
         )
     return volume.as_slices(channel=config.channel)
@@ -205,17 +205,17 @@ def open_companion(
     config = config or InputConfig()
     volume = io.read(path, shape=config.shape, dtype=config.dtype)
     notes = []
-    wanted = (("T", "time", config.time), ("C", "channel", config.channel))
+    options = (("T", "time", config.time), ("C", "channel", config.channel))
     choices = {
         word: choice
-        for letter, word, choice in wanted
+        for letter, word, choice in options
         if choice is not None
         and letter in volume.axes
         and volume.shape[volume.axes.index(letter)] > 1
     }
     volume = volume.select(**choices)
     for word, choice in choices.items():
-        notes.append(f"{volume.title} has several; {word} {choice} is taken as well.")
+        notes.append(f"{volume.title} has several; {word} {choice} is used here, too.")
     if config.voxel_size is None or volume.has_physical_size:
         return volume, notes
     if volume.spatial_shape == like.spatial_shape:
@@ -227,7 +227,7 @@ def open_companion(
     return volume, notes
 
 
-def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
+def check_not_source(volume: Volume, *outputs: str | Path) -> None:
     """Raise `FileError` if an output would overwrite the source of `volume`.
 
     An output must not be added to the folder of slices of the volume either: the folder
@@ -242,6 +242,6 @@ def refuse_own_source(volume: Volume, *outputs: str | Path) -> None:
         inside = target.parents if is_volume_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(
-                f"{out} is the input, or lies in it, and the input stays as it is. "
+                f"{out} is the input, or lies in it, and the input is never changed. "
                 "Choose another name or folder for the result."
             )

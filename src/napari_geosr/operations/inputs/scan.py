@@ -22,33 +22,35 @@ if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
 
-def reading_doubts(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
+def input_warnings(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
     """List everything in a volume's files that could make a result wrong.
 
-    Combines `file_doubts` and `open_questions`; parameters and errors are those of
+    Combines `reader_warnings` and `open_questions`; parameters and errors are those of
     `open_questions`.
     """
-    return [*file_doubts(volume), *open_questions(volume, cards)]
+    return [*reader_warnings(volume), *open_questions(volume, cards)]
 
 
-def file_doubts(volume: Volume) -> list[str]:
+def reader_warnings(volume: Volume) -> list[str]:
     """List the reader's warnings: missing chunks, gaps between slices and so on."""
-    warned = [f"{volume.title}: {said}" for said in file_warnings(volume.metadata)]
-    return [*warned, *_inherited(volume)]
+    warned = [
+        f"{volume.title}: {warning}" for warning in file_warnings(volume.metadata)
+    ]
+    return [*warned, *_inherited_warnings(volume)]
 
 
-def _inherited(volume: Volume) -> list[str]:
+def _inherited_warnings(volume: Volume) -> list[str]:
     """Reader warnings for the files that a result was made from."""
-    found = []
+    warnings = []
     for entry in volume.provenance:
         inputs = entry.get("inputs")
-        for given in inputs.values() if isinstance(inputs, Mapping) else ():
-            if isinstance(given, Mapping):
-                found += [
-                    f"{volume.title} was made from {given.get('name')}: {said}"
-                    for said in file_warnings(given)
+        for facts in inputs.values() if isinstance(inputs, Mapping) else ():
+            if isinstance(facts, Mapping):
+                warnings += [
+                    f"{volume.title} was made from {facts.get('name')}: {warning}"
+                    for warning in file_warnings(facts)
                 ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(warnings))
 
 
 def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]:
@@ -69,20 +71,20 @@ def open_questions(volume: Volume, cards: Iterable[ModelCard] = ()) -> list[str]
     """
     frames = frames_question(volume)
     if frames is not None and frames.certain:
-        _refuse_to_mix(volume, frames, cards)
-    return [f"{volume.title}: {question}" for question in _asked(volume, frames)]
+        _check_no_mixing(volume, frames, cards)
+    return [f"{volume.title}: {question}" for question in _questions(volume, frames)]
 
 
-def questions_about(volume: Volume) -> list[str]:
+def question_texts(volume: Volume) -> list[str]:
     """The sentences of `open_questions` without the volume's title."""
-    return [str(question) for question in _asked(volume, frames_question(volume))]
+    return [str(question) for question in _questions(volume, frames_question(volume))]
 
 
-def _asked(
+def _questions(
     volume: Volume, frames: TimeSeriesQuestion | None
 ) -> list[VoxelSizeQuestion | TimeSeriesQuestion]:
-    asked = (voxel_size_question(volume.metadata), frames)
-    return [question for question in asked if question is not None]
+    questions = (voxel_size_question(volume.metadata), frames)
+    return [question for question in questions if question is not None]
 
 
 def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
@@ -90,7 +92,7 @@ def frames_question(volume: Volume) -> TimeSeriesQuestion | None:
     return time_series_question(volume)
 
 
-def _refuse_to_mix(
+def _check_no_mixing(
     volume: Volume, frames: TimeSeriesQuestion, cards: Iterable[ModelCard]
 ) -> None:
     for card in cards:
@@ -102,7 +104,7 @@ def _refuse_to_mix(
 
 
 #: Correlation between neighbouring voxels above which noise is called correlated.
-_NOTEWORTHY = 0.1
+_MIN_CORRELATION = 0.1
 _SOURCES = {
     "scan": "",
     "repeat": ", measured between the two scans",
@@ -137,7 +139,7 @@ def noise_steps(
     return (yield from steps)
 
 
-def noise_in_words(noise: Noise) -> str:
+def describe_noise(noise: Noise) -> str:
     """Describe noise in a short paragraph of plain English."""
     if not noise.contrast > 0:
         first = "The scan has no contrast"
@@ -156,7 +158,7 @@ def noise_in_words(noise: Noise) -> str:
         )
     sentences = [f"{first}."]
     if noise.level > 0:
-        sentences += _by_grey(noise) + _between_neighbours(noise)
+        sentences += _grey_dependence_sentence(noise) + _correlation_sentence(noise)
     return " ".join([*sentences, *noise.notes])
 
 
@@ -164,7 +166,7 @@ def _percent(part: float) -> str:
     return f"{100 * part:.2g} %" if part < 1 else f"{100 * part:.0f} %"
 
 
-def _by_grey(noise: Noise) -> list[str]:
+def _grey_dependence_sentence(noise: Noise) -> list[str]:
     if len(noise.levels) < 2:
         return []
     shown = ", ".join(
@@ -174,11 +176,11 @@ def _by_grey(noise: Noise) -> list[str]:
     return [f"It depends on the grey value: {shown}."]
 
 
-def _between_neighbours(noise: Noise) -> list[str]:
+def _correlation_sentence(noise: Noise) -> list[str]:
     figures = noise.correlation
     if not figures:
         return []
     shown = ", ".join(f"{axis.upper()} {value:.2f}" for axis, value in figures.items())
-    if max(abs(value) for value in figures.values()) < _NOTEWORTHY:
+    if max(abs(value) for value in figures.values()) < _MIN_CORRELATION:
         return ["It is independent from voxel to voxel."]
     return [f"Neighbouring voxels share part of it (correlation along {shown})."]

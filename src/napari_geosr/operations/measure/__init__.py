@@ -23,14 +23,14 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure import rows
-from napari_geosr.measure.budget import least_bytes
+from napari_geosr.measure.budget import min_bytes
 from napari_geosr.measure.config import PorosityConfig
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.measure.porosity import porosity_steps
 from napari_geosr.measure.remarks import looks_like_labels
 from napari_geosr.measure.report import PorosityReport
 from napari_geosr.measure.statistics import pore_statistics
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.measure.deviation import (
     align_deviation,
     is_deviation,
@@ -119,8 +119,8 @@ def measure_steps(
     if deviation is None:
         refuse_factor_alone(config)
     else:
-        spread, said = align_deviation(deviation, volume, config)
-        remarks += said
+        spread, deviation_remarks = align_deviation(deviation, volume, config)
+        remarks += deviation_remarks
     for remark in remarks:
         yield WarningIssued(message=remark)
     sample = None if mask is None else align_mask(mask, volume)
@@ -128,7 +128,7 @@ def measure_steps(
         budget = None
         if config.memory is not None:
             # Memory that remains for labels in addition to slabs of one plane.
-            least = least_bytes(volume.data, has_band=spread is not None)
+            least = min_bytes(volume.data, has_interval=spread is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
@@ -155,7 +155,7 @@ def _settings_for_kind(
     volume: Volume, config: MeasureConfig
 ) -> tuple[MeasureConfig, list[str]]:
     """Settings for label volumes (pores already) and unfinished restorations."""
-    remarks = reading_doubts(volume)
+    remarks = input_warnings(volume)
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
@@ -266,7 +266,7 @@ def measure_several_steps(
         yield StageStarted(message=f"Measuring {titles[name]}")
         first = i == 0
         if not first:  # an interval belongs to one volume
-            configs[name] = configs[name].model_copy(update={"band_factor": None})
+            configs[name] = configs[name].model_copy(update={"interval_factor": None})
         steps = measure_steps(
             volume,
             configs[name],

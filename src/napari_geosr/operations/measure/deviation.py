@@ -10,8 +10,8 @@ import numpy as np
 from napari_geosr.core.errors import ConfigError, VolumeError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.band import Deviation
 from napari_geosr.measure.config import PorosityConfig
+from napari_geosr.measure.interval import Deviation
 
 #: Records of the operations on a volume, in order.
 Provenance = Sequence[AnyMapping]
@@ -40,8 +40,8 @@ def belongs_to(deviation: Provenance, mean: Provenance) -> bool:
 
     def shared(record: AnyMapping) -> str:
         """The part of a record common to both volumes of a run, as read from a file."""
-        said = {key: value for key, value in record.items() if key not in _OWN}
-        return json.dumps(said, sort_keys=True, default=str)
+        common = {key: value for key, value in record.items() if key not in _OWN}
+        return json.dumps(common, sort_keys=True, default=str)
 
     return shared(ours) == shared(theirs)
 
@@ -82,30 +82,31 @@ def align_deviation(
             f"{deviation.title} does not say what it holds: it is treated as the "
             f"standard deviations of {volume.title}."
         )
-    if config.band_factor is not None:
-        return Deviation(deviation.data, config.band_factor), remarks
+    if config.interval_factor is not None:
+        return Deviation(deviation.data, config.interval_factor), remarks
     known = record.get("calibration") or {}
     if not known:
         remarks.append(
-            f"How far the standard deviations of {volume.title} reach was not "
-            "calibrated for what made them, so the porosity gets no band. The spread "
-            "is what one deviation changes; a band of your own choice: --band-factor."
+            f"The standard deviations of {volume.title} are not calibrated, so the "
+            "porosity gets no interval, only its change for one deviation. To choose "
+            "the width of the interval yourself: --interval-factor."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())
     if n != known.get("members"):
         remarks.append(
-            f"The band was calibrated with {known.get('members')} members and "
-            f"{volume.title} is the mean of {n}: it may hold the porosity less often."
+            f"The interval was calibrated with {known.get('members')} members and "
+            f"{volume.title} is the mean of {n}: it may contain the true porosity "
+            "less often."
         )
     return Deviation(deviation.data, known["factor"], known["nominal"]), remarks
 
 
 def refuse_factor_alone(config: PorosityConfig) -> None:
     """Raise `ConfigError` if an interval is requested without deviations."""
-    if config.band_factor is not None:
+    if config.interval_factor is not None:
         raise ConfigError(
-            "A band needs standard deviations: give the STEM_std file that a "
+            "An interval needs standard deviations: give the STEM_std file that a "
             "restoration with --uncertainty wrote (--uncertainty PATH)."
         )
 

@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.measure import export
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.measure import (
     MeasureConfig,
     measure_record,
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from napari_geosr.measure.report import PorosityReport
 
 #: Maximum length of a layer's name within a file name; systems allow 255 bytes.
-_LONGEST_NAME = 60
+_MAX_NAME_LENGTH = 60
 
 
 def plan(
@@ -72,7 +72,7 @@ def plan(
 def safe_name(name: str) -> str:
     """A layer's name as part of a file name: shortened and without separators."""
     safe = "".join(c if c.isalnum() or c in "-_." else "_" for c in name)
-    return safe[:_LONGEST_NAME]
+    return safe[:_MAX_NAME_LENGTH]
 
 
 def column_titles(volumes: Mapping[str, Volume]) -> dict[str, str]:
@@ -136,7 +136,7 @@ def write(
         overwritten, or is the source of one of the volumes.
     """
     for volume in volumes.values():
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     folder = files["json"].parent
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from napari_geosr.measure.histogram import GreyHistogram
 
 #: Size in bytes up to which the preview counts every voxel: on disk, in memory.
-_MOST_READ = 2**29
-_MOST_COUNTED = 2**32
+_MAX_READ_BYTES = 2**29
+_MAX_COUNTED = 2**32
 #: Voxels per block: a few milliseconds between two calls of `should_stop`.
 _BLOCK_VOXELS = 1 << 22
 #: Number of planes whose rims are examined; edge of their corners as a share of the
@@ -139,7 +139,7 @@ def histogram_steps(
     source: Any = volume.data
     sample: Any = None if mask is None else align_mask(mask, volume)
     sampled = False
-    limit = _MOST_READ if volume.is_lazy else _MOST_COUNTED
+    limit = _MAX_READ_BYTES if volume.is_lazy else _MAX_COUNTED
     per_plane = math.prod(volume.shape[-2:])
     if volume.axes == "YX":
         source = np.asarray(source)[None]

@@ -121,12 +121,12 @@ def measure_job_steps(
     Yields
     ------
     Step
-        `PartDone` in place of `BlockDone`.
+        `PartDone` instead of `BlockDone`.
 
     Returns
     -------
     Path or None
-        `PartDone` instead of `BlockDone`.
+        The HTML report; None if `should_stop` ended the run early.
 
     Raises
     ------

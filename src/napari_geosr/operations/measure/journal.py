@@ -27,10 +27,10 @@ if TYPE_CHECKING:
     from napari_geosr.measure.porosity_run import LabellingJournal
 
 #: Number of voxels below which no journal is kept: such a measurement takes seconds.
-_LEAST_VOXELS = 1 << 26
+_MIN_VOXELS = 1 << 26
 #: Minimum seconds between two entries, and as a multiple of the time to write the last
 #: one.
-_INTERVAL, _PATIENCE = 10.0, 100.0
+_INTERVAL, _WRITE_TIME_FACTOR = 10.0, 100.0
 #: Suffixes of the state file, and of one being written.
 _SUFFIX, _NEW = ".npz", ".new"
 #: Exceptions raised when reading a damaged file.
@@ -63,7 +63,7 @@ class MeasureJournal:
         self._parts = {
             name: _Part(folder / f"measuring{i}", partial(self._key, name))
             for i, (name, volume) in enumerate(volumes.items())
-            if np.prod(volume.shape, dtype=np.int64) >= _LEAST_VOXELS
+            if np.prod(volume.shape, dtype=np.int64) >= _MIN_VOXELS
         }
 
     def _states(self) -> list[object]:
@@ -144,7 +144,7 @@ class _Part:
                 os.fsync(stream.fileno())
             os.replace(self._new, self._path)
         now = time.monotonic()
-        self._due = now + max(_INTERVAL, _PATIENCE * (now - began))
+        self._due = now + max(_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
         """Remove the stored state."""

@@ -36,18 +36,18 @@ class Compatibility:
     reason: str = ""
 
 
-def list_models(wanted: ModelFilter | None = None) -> list[ZooEntry]:
+def list_models(model_filter: ModelFilter | None = None) -> list[ZooEntry]:
     """Return the bundled models and those in the user's folder; imports no torch.
 
     Parameters
     ----------
-    wanted : ModelFilter, optional
+    model_filter : ModelFilter, optional
         Leave out models that do not match.
     """
     entries = zoo.list_models()
-    if wanted is None:
+    if model_filter is None:
         return entries
-    return [entry for entry in entries if wanted.fits(entry)]
+    return [entry for entry in entries if model_filter.fits(entry)]
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ class ModelFilter:
         ).casefold()
         # Whole words only: "own" is also a part of "unknown" and "down".
         return all(
-            word == entry.whose if word in get_args(ModelOrigin) else word in text
+            word == entry.origin if word in get_args(ModelOrigin) else word in text
             for word in self.words.casefold().split()
         )
 
@@ -127,12 +127,12 @@ def remove(name: str) -> Path:
 
 def damaged() -> dict[str, str]:
     """Return unusable entries among the models: reason by path."""
-    return look()[1]
+    return scan_folders()[1]
 
 
-def look() -> tuple[list[ZooEntry], dict[str, str]]:
+def scan_folders() -> tuple[list[ZooEntry], dict[str, str]]:
     """Return `list_models` and `damaged`, both from the same scan of the folders."""
-    entries, faults = zoo.look()
+    entries, faults = zoo.scan_folders()
     return entries, {str(path): reason for path, reason in faults.items()}
 
 
@@ -153,7 +153,7 @@ def name_of(model: ModelLike) -> str:
     Parameters
     ----------
     model : str, Path, Model or ZooEntry
-        Anything else is returned unchanged, for the settings to refuse.
+        Anything else is returned unchanged and rejected later by the settings.
     """
     if isinstance(model, bundle.Model | zoo.ZooEntry):
         entries = zoo.list_models()
@@ -173,7 +173,7 @@ def adopt(path: str | Path) -> Path:
     return zoo.adopt(path)
 
 
-def sound_card(name_or_path: str | Path) -> ModelCard:
+def checked_card(name_or_path: str | Path) -> ModelCard:
     """Return the card of a model after a quick check of its weights.
 
     Checksum and header of the weights are compared with the card, without torch;
@@ -235,11 +235,11 @@ def summary(entry: ZooEntry) -> AnyDict:
 
 def card_text(card: ModelCard) -> str:
     """Return the card as plain text."""
-    what = "volumes" if card.axes == "ZYX" else "slices"
+    input_kind = "volumes" if card.axes == "ZYX" else "slices"
     if takes_volumes(card):
-        what = "volumes and slices"
+        input_kind = "volumes and slices"
     if card.adjacent_slices > 1:
-        what = f"slices with {card.adjacent_slices} neighbours at a time"
+        input_kind = f"slices with {card.adjacent_slices} neighbours at a time"
     lines = [
         f"{card.name}: {card.title}",
         "",
@@ -247,7 +247,7 @@ def card_text(card: ModelCard) -> str:
         "",
         f"Use it for:  {card.intended_use}",
         f"Not for:     {card.not_for}",
-        f"Works on:    {what}; {_size(card)}; {_reach(card)}",
+        f"Works on:    {input_kind}; {_size(card)}; {_reach(card)}",
         f"Made with:   {card.method}",
         f"Licence:     {card.licence}",
         "",

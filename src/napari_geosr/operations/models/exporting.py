@@ -22,7 +22,7 @@ from napari_geosr.io import atomic
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.models import zoo
 from napari_geosr.models.exports import EXPORTS
-from napari_geosr.networks import set_network_noise, wants_noise
+from napari_geosr.networks import needs_noise, set_network_noise
 
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
@@ -93,7 +93,7 @@ def export_steps(
             "trained model."
         )
     yield StageStarted(message=f"Loading {model.card.name}")
-    model = yield from _with_noise(model, like)
+    model = yield from _set_noise_steps(model, like)
     if should_stop():
         raise Cancelled("The export was cancelled; nothing was written.")
     yield StageStarted(message=f"Writing {module.TITLE} and comparing the results")
@@ -104,38 +104,38 @@ def export_steps(
     for remark in getattr(module, "remarks", lambda _card: ())(model.card):
         yield WarningIssued(message=str(remark))
     if model.card.inputs > 1:
-        yield WarningIssued(message=_several(model.card.inputs))
+        yield WarningIssued(message=_mean_note(model.card.inputs))
     return ExportResult(path, difference)
 
 
-def _with_noise(
+def _set_noise_steps(
     model: Model, like: str | Path | Volume | None
 ) -> Generator[Step, None, Model]:
-    """The model to export, with the noise of the scan fixed.
+    """Fix the noise of the scan in the model to export.
 
-    Without a scan, the network without its bound, if it can run that way.
+    Without a scan, return the model without its bound if it can run that way.
     """
     network = model.restorer()
-    if not wants_noise(network):
+    if not needs_noise(network):
         return model
-    if like is None and not wants_noise(model.network()):
+    if like is None and not needs_noise(model.network()):
         yield WarningIssued(
             message=f"The exported file is the network of {model.card.name} without "
-            "the bound that restore puts on it, which needs the noise of the scan. To "
-            "keep the bound, name a scan like those that you will restore "
+            "the noise bound used by restore, which requires the noise of the scan. To "
+            "include the bound, name a scan similar to those that you will restore "
             "(--like SCAN)."
         )
         return model.unbounded()
     if like is None:
         raise ConfigError(
-            f"{model.card.name} restores by the noise that is measured in each scan, "
-            "which other programs do not measure. Name a scan like those that you will "
-            "restore (--like SCAN): its noise becomes part of the exported file."
+            f"{model.card.name} uses the noise measured in each scan, which other "
+            "programs do not measure. Name a scan similar to those that you will "
+            "restore (--like SCAN): its noise is stored in the exported file."
         )
     scan = (like if isinstance(like, Volume) else io.read(like)).select()
     noise = estimate_noise(scan)
-    found = yield from scan_steps(scan.data)
-    set_network_noise(network, noise.standardised(found.mean, found.std))
+    statistics = yield from scan_steps(scan.data)
+    set_network_noise(network, noise.standardised(statistics.mean, statistics.std))
     yield WarningIssued(
         message=f"The exported file removes noise of {noise.relative:.1%} of the "
         f"contrast, as measured in {scan.title}. Export again for scans with other "
@@ -144,8 +144,8 @@ def _with_noise(
     return model
 
 
-def _several(n: int) -> str:
+def _mean_note(n: int) -> str:
     return (
-        f"The model is made for the mean of its results for {n} reconstructions of one "
-        "object; another program has to take that mean itself."
+        f"The model's result is the mean of its outputs for {n} reconstructions of one "
+        "object; other programs must compute this mean separately."
     )

@@ -25,22 +25,22 @@ class Format:
 
 def formats() -> dict[str, Format]:
     """The available formats, by name; imports none of their libraries."""
-    found = {}
+    available = {}
     for name in EXPORTS.names():
         # A third-party format that cannot be imported is refused when it is chosen.
         with suppress(ConfigError):
             module = EXPORTS.load(name)
-            found[name] = Format(str(module.TITLE), str(module.SUFFIX))
-    return found
+            available[name] = Format(str(module.TITLE), str(module.SUFFIX))
+    return available
 
 
-def about_formats() -> str:
+def format_help() -> str:
     """Names and suffixes of the formats, for a line of help."""
     return ", ".join(f"{name} ({kind.suffix})" for name, kind in formats().items())
 
 
-def about_sources() -> str:
-    """What can be imported besides our bundles, in words; imports no torch."""
+def source_help() -> str:
+    """Name the model formats that can be imported besides bundles; imports no torch."""
     *most, last = foreign.about()
     return f"{', '.join(most)} or {last}"
 

@@ -45,14 +45,14 @@ if TYPE_CHECKING:
 
 #: Longest window, in voxels, for probing the reach. A network that reaches further than
 #: half of it is treated as global: exact tiles would be too expensive.
-_LONGEST = {2: 1024, 3: 256}
+_MAX_WINDOW = {2: 1024, 3: 256}
 #: Window size and overlap, in voxels, for global networks.
 _WINDOW, _OVERLAP = {2: 512, 3: 96}, {2: 128, 3: 32}
 #: Largest accepted difference between the imported and the stored network.
-_KEPT = 1e-5
+_MAX_STORED_DIFFERENCE = 1e-5
 #: Largest accepted difference between restoration and reference, in standard
 #: deviations.
-_RESTORED = 1e-3
+_MAX_RESTORED_DIFFERENCE = 1e-3
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def import_steps(
     ----------
     source : str or Path
         A bundle of ours, or a format supported by `napari_geosr.models.foreign`; see
-        `about_sources`.
+        `source_help`.
     name : str, optional
         Name of the imported model; by default that of the file or package.
     channel : int, optional
@@ -103,38 +103,38 @@ def import_steps(
     text = str(source)
     yield StageStarted(message=f"Reading {text}")
     if name is not None:
-        zoo.check_free(name)
-    with _at_hand(text, should_stop) as place:
-        path = Path(place).expanduser()
+        zoo.check_name_available(name)
+    with _local_copy(text, should_stop) as local_source:
+        path = Path(local_source).expanduser()
         if zoo.is_bundle(path):
-            return (yield from _own(path, name))
-        draft = foreign.read(place, channel=channel, should_stop=should_stop)
-    _stop_if(should_stop)
-    network = _built(draft)
-    yield StageStarted(message="Measuring how far the network sees")
-    config, remarks = measured(network, should_stop=should_stop)
+            return (yield from _import_bundle(path, name))
+        draft = foreign.read(local_source, channel=channel, should_stop=should_stop)
+    _raise_if_stopped(should_stop)
+    network = _build_network(draft)
+    yield StageStarted(message="Measuring the receptive field")
+    config, remarks = measure_receptive_field(network, should_stop=should_stop)
     yield from (WarningIssued(message=remark) for remark in remarks)
-    _stop_if(should_stop)
+    _raise_if_stopped(should_stop)
     yield StageStarted(message="Comparing with its reference")
     with tempfile.TemporaryDirectory() as folder:
-        kept = Path(folder) / "bundle"
-        final = _with(network, config)
+        stored = Path(folder) / "bundle"
+        final = _with_config(network, config)
         remarks = (*draft.remarks, *remarks)
-        _save(kept, draft, final, remarks, name)
-        _compare(kept, draft, final)
-        _stop_if(should_stop)
-        departs = _restored_otherwise(kept, draft)
-        if departs:
-            yield WarningIssued(message=departs)
-            kept = Path(folder) / "remarked"
-            _save(kept, draft, final, (*remarks, departs), name)
-        _stop_if(should_stop)
-        target = zoo.adopt(kept)
+        _save(stored, draft, final, remarks, name)
+        _compare(stored, draft, final)
+        _raise_if_stopped(should_stop)
+        known_difference = _compare_restoration(stored, draft)
+        if known_difference:
+            yield WarningIssued(message=known_difference)
+            stored = Path(folder) / "remarked"
+            _save(stored, draft, final, (*remarks, known_difference), name)
+        _raise_if_stopped(should_stop)
+        target = zoo.adopt(stored)
     return _imported(target)
 
 
 @contextmanager
-def _at_hand(source: str, should_stop: ShouldStop) -> Iterator[str]:
+def _local_copy(source: str, should_stop: ShouldStop) -> Iterator[str]:
     """A local path for a source: a zip at a URL is downloaded, once."""
     if not (is_address(source) and urlsplit(source).path.lower().endswith(".zip")):
         yield source
@@ -148,7 +148,7 @@ def _at_hand(source: str, should_stop: ShouldStop) -> Iterator[str]:
             raise ModelError(str(error).replace(str(path), source)) from error
 
 
-def _own(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
+def _import_bundle(path: Path, name: str | None) -> Generator[Step, None, ImportResult]:
     """Copy one of our bundles."""
     catalogue.verify(path)
     yield from ()
@@ -160,12 +160,12 @@ def _imported(target: Path) -> ImportResult:
     return ImportResult(card.name, target, card)
 
 
-def _stop_if(should_stop: ShouldStop) -> None:
+def _raise_if_stopped(should_stop: ShouldStop) -> None:
     if should_stop():
         raise Cancelled("The import was cancelled; nothing was kept.")
 
 
-def _built(draft: ImportDraft) -> ForeignNetwork:
+def _build_network(draft: ImportDraft) -> ForeignNetwork:
     try:
         network = networks.foreign.build(draft.config, draft.weights)
         network.load_state_dict(dict(draft.weights))
@@ -180,19 +180,19 @@ def _built(draft: ImportDraft) -> ForeignNetwork:
     return network.eval()
 
 
-def _with(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
+def _with_config(network: ForeignNetwork, config: NetworkConfig) -> ForeignNetwork:
     """The same network with another config."""
     other = networks.foreign.ForeignNetwork(config, network.inner)
     other.requires_grad_(False)
     return other.eval()
 
 
-def measured(
+def measure_receptive_field(
     network: ForeignNetwork, *, should_stop: ShouldStop = never_stop
 ) -> tuple[NetworkConfig, tuple[str, ...]]:
-    """Config with measured reach and stride, and sentences for the card.
+    """Return a config with the measured halo and stride, and sentences for the card.
 
-    A global network, or one whose reach cannot be measured, gets overlapping windows
+    A global network, or one whose halo cannot be measured, gets overlapping windows
     that are blended.
 
     Raises
@@ -204,30 +204,30 @@ def measured(
     if config.window:
         return config, (_not_exact(config, "its windows have a fixed size"),)
     reason = "its results follow no grid"
-    with interruptible(network, lambda: _stop_if(should_stop)):
+    with interruptible(network, lambda: _raise_if_stopped(should_stop)):
         for _ in range(3):
             try:
-                found = probe(network, longest=_LONGEST[config.ndim])
+                measured = probe(network, longest=_MAX_WINDOW[config.ndim])
             except ModelError as error:
                 reason = f"its reach cannot be measured ({error})"
                 break
-            if not found.local:
-                reason = found.reason
+            if not measured.local:
+                reason = measured.reason
                 break
             stride = tuple(
                 math.lcm(a, b)
-                for a, b in zip(found.stride, network.spec.stride, strict=True)
+                for a, b in zip(measured.stride, network.spec.stride, strict=True)
             )
             if stride == network.spec.stride:
-                update = {"halo": found.halo, "stride": stride}
+                update = {"halo": measured.halo, "stride": stride}
                 return config.model_copy(update=update), ()
             # A coarser grid has more phases whose reach matters.
             config = config.model_copy(update={"stride": stride})
-            network = _with(network, config)
+            network = _with_config(network, config)
     n = config.ndim
     window = tuple(
-        -(-max(_WINDOW[n], least) // m) * m
-        for least, m in zip(
+        -(-max(_WINDOW[n], minimum) // m) * m
+        for minimum, m in zip(
             config.sizes("minimum_size"), config.sizes("multiple_of"), strict=True
         )
     )
@@ -274,7 +274,7 @@ def _save(
         ),
         description=draft.description,
         intended_use=_use(draft, network),
-        not_for=draft.not_for or "Measuring, before it was compared with the truth.",
+        not_for=draft.not_for or "Measurements without prior validation.",
         remarks=remarks,
         licence=draft.licence,
         citation=draft.citation,
@@ -286,15 +286,15 @@ def _save(
 
 
 def _use(draft: ImportDraft, network: ForeignNetwork) -> str:
-    what = "images and, slice by slice, volumes"
-    what = "volumes" if network.config.ndim == 3 else what
+    input_kind = "images and, slice by slice, volumes"
+    input_kind = "volumes" if network.config.ndim == 3 else input_kind
     kind = {"denoise": "Removing noise from", "super-resolution": "Enlarging"}.get(
         draft.task, "Transforming"
     )
-    return f"{kind} {what} like those that it was trained on."
+    return f"{kind} {input_kind} like the training data."
 
 
-def _restored_otherwise(folder: Path, draft: ImportDraft) -> str:
+def _compare_restoration(folder: Path, draft: ImportDraft) -> str:
     """Restore the reference with the stored model, including its grey-value scaling.
 
     Returns
@@ -313,22 +313,22 @@ def _restored_otherwise(folder: Path, draft: ImportDraft) -> str:
     if reference is None:
         return ""
     axes = "ZYX"[-reference.given.ndim :]
-    given = Volume(reference.given, axes, name="test")
-    steps = restore_steps(given, RestoreConfig.create(model=str(folder)))
-    found = np.asarray(run_to_end(steps).volume, np.float64)
+    scan = Volume(reference.given, axes, name="test")
+    steps = restore_steps(scan, RestoreConfig.create(model=str(folder)))
+    restored = np.asarray(run_to_end(steps).volume, np.float64)
     spread = float(reference.expected.std()) or 1.0
-    difference = float(np.abs(found - reference.expected).max()) / spread
-    if difference <= _RESTORED:
+    difference = float(np.abs(restored - reference.expected).max()) / spread
+    if difference <= _MAX_RESTORED_DIFFERENCE:
         return ""
-    if not reference.departs:
+    if not reference.known_difference:
         raise ModelError(
             f"{draft.title}: restoring the package's own test gives values that differ "
-            f"by {difference:.2g} standard deviations from those expected: how it "
-            "scales grey values cannot be had here, so it was not kept."
+            f"by {difference:.2g} standard deviations from those expected. Its scaling "
+            "of grey values is not supported, so it was not kept."
         )
     return (
-        f"{reference.departs} On the package's own test the two differ by up to "
-        f"{difference:.2g} standard deviations."
+        f"{reference.known_difference} On the package's own test the two differ by up "
+        f"to {difference:.2g} standard deviations."
     )
 
 
@@ -338,15 +338,15 @@ def _compare(folder: Path, draft: ImportDraft, network: nn.Module) -> None:
 
     model = bundle.load(folder)
     bundle.check(model)
-    kept = model.network()
-    draft.check(kept)
+    stored = model.network()
+    draft.check(stored)
     spec = model.card
     size = (45,) * 2 if spec.axes == "YX" else (20,) * 3
     x = torch.rand((1, 1, *size), generator=torch.Generator().manual_seed(1))
     with torch.no_grad():
-        before, after = network(x), kept(x)
+        before, after = network(x), stored(x)
     scale = max(1.0, float(before.abs().max()))
-    if not float((before - after).abs().max()) <= _KEPT * scale:
+    if not float((before - after).abs().max()) <= _MAX_STORED_DIFFERENCE * scale:
         raise ModelError(
             f"{draft.title}: the converted model gives different values from the "
             "original, so it was not kept. Please report this and attach the file."

@@ -31,28 +31,28 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyArray, AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.output import Output
-from napari_geosr.operations.inputs.scan import file_doubts
+from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs.config import PairsConfig
 from napari_geosr.operations.pairs.files import (
-    made_folder,
-    not_trained,
+    created_folder,
     plan,
+    untrained_factor_notes,
     write_report,
 )
 from napari_geosr.operations.pairs.inputs import (
-    finer_than_wanted,
+    finer_than_needed,
     fitting_factor,
-    matching,
     memory_for_voxels,
     offset_for,
+    with_matching_axes,
 )
 from napari_geosr.operations.pairs.picture import overlay_png
 from napari_geosr.operations.pairs.quality import (
     AlignedScans,
-    laid_over_steps,
+    overlay_steps,
     pair_quality,
+    quality_warnings,
     times,
-    warnings_of,
 )
 from napari_geosr.registration import itk
 from napari_geosr.registration.align import Alignment, align_steps
@@ -63,7 +63,7 @@ from napari_geosr.registration.sampled import Box, Grid, Resampling, finite
 __all__ = ["Pairs", "PairsConfig", "pairs", "pairs_steps"]
 
 #: Minimum number of low-resolution voxels along each axis for a useful pair.
-_LEAST_VOXELS = 8
+_MIN_VOXELS = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -128,11 +128,11 @@ def pairs_steps(
     config = config or PairsConfig()
     itk.require()
     files = plan(out, [low, high], overwrite=overwrite)
-    low, high = matching(low, high)
+    low, high = with_matching_axes(low, high)
     factor = fitting_factor(low, high, config)
     factors = config.factors(len(low.axes), factor)
-    said = [*file_doubts(low), *file_doubts(high)]
-    said += [text for text in (finer_than_wanted(low, high, factors),) if text]
+    warnings = [*reader_warnings(low), *reader_warnings(high)]
+    warnings += [text for text in (finer_than_needed(low, high, factors),) if text]
     aligned = yield from align_steps(
         low,
         high,
@@ -145,23 +145,23 @@ def pairs_steps(
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
     yield StageStarted(message="Measuring how well they fit")
-    laid = yield from laid_over_steps(aligned, low, box, should_stop=should_stop)
+    laid = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
     quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
-    said += warnings_of(quality, aligned) + not_trained(factor)
+    warnings += quality_warnings(quality, aligned) + untrained_factor_notes(factor)
     match = match_grey_values(laid.low, laid.after, config.intensity)
-    for text in said:
+    for text in warnings:
         yield WarningIssued(message=text)
     made = _Pair(low, high, box, factors, aligned, match)
     report: AnyDict = {
         "upscale_factor": factor,
         "dimensions": config.dimensions,
         "unit": low.unit,
-        "transform": _described(aligned),
+        "transform": _describe_alignment(aligned),
         "quality": quality.to_json_dict(),
         "grey_values": match.to_json_dict(),
         "low": made.place("low"),
         "high": made.place("high"),
-        "warnings": said,
+        "warnings": warnings,
     }
     record = yield from provenance.record_steps(
         "pairs",
@@ -170,7 +170,7 @@ def pairs_steps(
         should_stop=should_stop,
         pair={key: report[key] for key in ("transform", "grey_values")},
     )
-    with made_folder(files["low"].parent):
+    with created_folder(files["low"].parent):
         yield from made.write(
             files, record, memory_for_voxels(config), overwrite, should_stop
         )
@@ -213,8 +213,8 @@ def _box(
     """
     box = common_box(Grid.of(low), Grid.of(high), aligned.transform.inverse(), factors)
     shape = (0,) * len(factors) if box is None else tuple(s.stop - s.start for s in box)
-    if box is None or min(shape) < _LEAST_VOXELS:
-        least = times((_LEAST_VOXELS,) * len(shape))
+    if box is None or min(shape) < _MIN_VOXELS:
+        least = times((_MIN_VOXELS,) * len(shape))
         raise VolumeError(
             f"The two scans share {times(shape)} voxels of {low.title}, and at least "
             f"{least} are needed. Check voxel sizes and units, or give the "
@@ -223,7 +223,7 @@ def _box(
     return box
 
 
-def _described(aligned: Alignment) -> AnyDict:
+def _describe_alignment(aligned: Alignment) -> AnyDict:
     """The transform, and how far the refinement moved the centre."""
     middle = aligned.high.grid.centre
     moved = aligned.transform.apply(middle) - aligned.start.apply(middle)

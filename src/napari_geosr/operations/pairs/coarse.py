@@ -28,12 +28,12 @@ from napari_geosr.physics.degradations import (
 )
 from napari_geosr.physics.sampling import (
     area_downsample,
-    half_a_voxel_on,
     kept_samples,
+    shift_half_voxel,
 )
 from napari_geosr.registration.sampled import Grid, finite
 
-_LEAST_VOXELS = 8
+_MIN_VOXELS = 8
 _BLUR_REACH = 4
 #: Memory per fine voxel while a block is processed, in bytes, and the additional
 #: memory for interpolation.
@@ -46,11 +46,11 @@ def cropped(high: Volume, factors: tuple[int, ...]) -> Volume:
     """The scan without incomplete coarse voxels at the ends."""
     shape = tuple(n // f * f for n, f in zip(high.shape, factors, strict=True))
     coarse = tuple(n // f for n, f in zip(shape, factors, strict=True))
-    if min(coarse[-2:]) < _LEAST_VOXELS or min(coarse) < 1:
+    if min(coarse[-2:]) < _MIN_VOXELS or min(coarse) < 1:
         raise VolumeError(
             f"{high.title} has {times(high.shape)} voxels: with an upscale factor of "
             f"{max(factors)} too few coarse ones are left ({times(coarse)}; at least "
-            f"{_LEAST_VOXELS} along Y and X are needed). Choose a smaller factor."
+            f"{_MIN_VOXELS} along Y and X are needed). Choose a smaller factor."
         )
     if shape == high.shape:
         return high
@@ -165,7 +165,9 @@ class DegradedScan:
         block = block * np.float32(config.grey_gain) + np.float32(config.grey_offset)
         own = slice(begin - low_edge, end - low_edge)
         if self.between:
-            outputs["high"].array[begin:end] = half_a_voxel_on(block, self.between)[own]
+            outputs["high"].array[begin:end] = shift_half_voxel(block, self.between)[
+                own
+            ]
         elif (config.grey_gain, config.grey_offset) == (1.0, 0.0):
             outputs["high"].array[begin:end] = np.asarray(self.high.data[begin:end])
         else:

@@ -11,7 +11,7 @@ from napari_geosr.core.config import Config, parse_bytes
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
-from napari_geosr.operations.inputs import COMMAS, InputConfig, numbers_from
+from napari_geosr.operations.inputs import COMMAS, InputConfig, parse_numbers
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
     DegradationConfig,
@@ -68,7 +68,7 @@ class PairsInput(Config):
     @field_validator("low_voxel_size", "high_voxel_size", mode="before")
     @classmethod
     def _read_voxel_size(cls, value: Any) -> Any:
-        return numbers_from(value, float, "4,2,2")
+        return parse_numbers(value, float, "4,2,2")
 
     @field_validator("low_voxel_size", "high_voxel_size")
     @classmethod
@@ -180,7 +180,7 @@ class PairsConfig(PairConfig):
     @field_validator("offset", mode="before")
     @classmethod
     def _read_offset(cls, value: Any) -> Any:
-        return numbers_from(value, float, "120,40,40")
+        return parse_numbers(value, float, "120,40,40")
 
     @field_validator("offset")
     @classmethod

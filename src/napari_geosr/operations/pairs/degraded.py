@@ -28,23 +28,23 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.operations.inputs.scan import file_doubts
+from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs
 from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.files import (
-    made_folder,
-    not_trained,
+    created_folder,
     plan,
+    untrained_factor_notes,
     write_report,
 )
 from napari_geosr.operations.pairs.inputs import (
     fitting_factor,
-    matching,
     memory_for_voxels,
-    real,
+    real_volume,
+    with_matching_axes,
 )
-from napari_geosr.operations.pairs.measured import levels_of, measure_steps
+from napari_geosr.operations.pairs.measured import contrast_levels, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
@@ -104,23 +104,23 @@ def degrade_steps(
     config = config or DegradeConfig()
     _refuse_like(like, config.degrade)
     files = plan(out, [high] if like is None else [high, like], overwrite=overwrite)
-    whole = real(high)
+    whole = real_volume(high)
     factor = _factor(whole, like, config)
     factors = config.factors(len(whole.axes), factor)
     high = cropped(whole, factors)
     yield StageStarted(message="Looking at the grey values")
-    levels: ContrastLevels = levels_of(high)
-    said = [*file_doubts(whole), *not_trained(factor)]
+    levels: ContrastLevels = contrast_levels(high)
+    warnings = [*reader_warnings(whole), *untrained_factor_notes(factor)]
     measured: ImagingEstimate | None = None
     adopted: AnyDict = {}
     if like is not None:
         measured = yield from measure_steps(
-            high, matching(like, high)[0], factors, config, should_stop
+            high, with_matching_axes(like, high)[0], factors, config, should_stop
         )
         adopted = DEGRADATIONS.load(config.degrade).adopted(measured, levels)
-        said += _doubts(measured, high, like, factors)
+        warnings += _doubts(measured, high, like, factors)
     imaging = config.imaging(**adopted)
-    for text in said:
+    for text in warnings:
         yield WarningIssued(message=text)
     made = DegradedScan(high, factors, config, imaging, levels)
     report: AnyDict = {
@@ -139,7 +139,7 @@ def degrade_steps(
         },
         "low": made.place("low"),
         "high": made.place("high"),
-        "warnings": said,
+        "warnings": warnings,
     }
     inputs = {"high": whole} | ({} if like is None else {"like": like})
     record = yield from provenance.record_steps(
@@ -149,14 +149,14 @@ def degrade_steps(
         should_stop=should_stop,
         imaging=report["settings"],
     )
-    with made_folder(files["low"].parent):
+    with created_folder(files["low"].parent):
         yield from made.write(
             files, record, memory_for_voxels(config), overwrite, should_stop
         )
         layers = {key: io.read(files[key]) for key in ("low", "high")}
         panels = {"low resolution": layers["low"], "high resolution": layers["high"]}
         if like is not None:
-            panels["real scan"] = matching(whole, like)[1]
+            panels["real scan"] = with_matching_axes(whole, like)[1]
         picture = side_by_side_png(panels)
         write_report(
             files,
@@ -198,7 +198,7 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
             "Say how many times coarser the low resolution is to be "
             "(--upscale-factor), or give a real scan of it (--like)."
         )
-    one, other = (None, high) if like is None else matching(like, high)
+    one, other = (None, high) if like is None else with_matching_axes(like, high)
     if one is None or not (one.has_physical_size or config.upscale_factor is None):
         assert config.upscale_factor is not None
         return config.upscale_factor  # there is nothing to compare it with
@@ -221,24 +221,24 @@ def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
 def _doubts(
     measured: ImagingEstimate, high: Volume, like: Volume, factors: tuple[int, ...]
 ) -> list[str]:
-    said = []
-    one, other = matching(like, high)
+    warnings = []
+    one, other = with_matching_axes(like, high)
     ratio = float(one.voxel_size[-1] / (other.voxel_size[-1] * factors[-1]))
     if one.has_physical_size and abs(ratio - 1) > _SAME_SIZE:
-        said.append(
+        warnings.append(
             f"The voxels of {like.title} are {ratio:.3g} times as large as those of "
             "the pair: blur and noise are as in its voxels, not in its lengths."
         )
     if measured.shape == "smooth":
-        said.append(
+        warnings.append(
             f"The noise of {like.title} has a coarse grain, which is hard to tell from "
             "fine structures: blur and noise are less sure. Compare the picture with "
             "the real scan."
         )
     if measured.misfit <= _MISFIT:
-        return said
+        return warnings
     return [
-        *said,
+        *warnings,
         f"Blur and noise explain {like.title} only in part (its power spectrum is off "
         f"by a factor of {math.exp(measured.misfit):.2g}): do both scans show the same "
         "material, at these voxel sizes? Compare the picture with the real scan.",

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import FileError
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 
 #: Upscale factors with available networks.
 _TRAINED = (1, 2, 4, 8)
@@ -58,12 +58,12 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
             "allow overwriting (--overwrite)."
         )
     for volume in inputs:
-        refuse_own_source(volume, *files.values())
+        check_not_source(volume, *files.values())
     return files
 
 
 @contextmanager
-def made_folder(folder: Path) -> Iterator[None]:
+def created_folder(folder: Path) -> Iterator[None]:
     """Create a folder, and remove it again if nothing was written."""
     missing = [p for p in (folder, *folder.parents) if not p.exists()]
     with atomic.explained(folder):
@@ -103,7 +103,7 @@ def train_command(
     return shlex.join(words)
 
 
-def not_trained(factor: int) -> list[str]:
+def untrained_factor_notes(factor: int) -> list[str]:
     """A sentence if none of our networks upscales by this factor."""
     if factor in _TRAINED:
         return []

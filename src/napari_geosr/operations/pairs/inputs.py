@@ -21,7 +21,7 @@ from napari_geosr.operations.pairs.config import (
 #: Largest ratio by which the high-resolution voxels may be coarser than requested.
 _TOLERANCE = 1.25
 #: Default memory for voxels: share of the free memory, and maximum in bytes.
-_SHARE, _MOST = 0.25, 2 * 10**9
+_SHARE, _MAX_BYTES = 0.25, 2 * 10**9
 
 
 def open_low(path: str | Path, reading: PairsInput | None = None) -> Volume:
@@ -36,7 +36,7 @@ def open_high(path: str | Path, reading: PairsInput | None = None) -> Volume:
     return open_volume(path, reading.reading(reading.high_voxel_size))
 
 
-def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
+def with_matching_axes(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     """Return both with spatial axes only, `high` in the unit of `low`.
 
     Raises
@@ -45,7 +45,7 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
         If one is an image and the other a volume, a channel must be chosen, or a voxel
         size is unknown.
     """
-    low, high = real(low), real(high)
+    low, high = real_volume(low), real_volume(high)
     if low.axes != high.axes:
         shown = {"YX": "a single image", "ZYX": "a volume"}
         raise VolumeError(
@@ -59,7 +59,7 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
         flag = "--high-voxel-size" if unknown is high else "--low-voxel-size"
         raise VolumeError(
             f"{known.title} has a voxel size in {known.unit}, but {unknown.title} does "
-            f"not say its own in a unit of length. Give it ({flag} and --unit)."
+            f"not give its own in a unit of length. Give it ({flag} and --unit)."
         )
     to = low.unit
     size = tuple(convert_length(v, high.unit, to) for v in high.voxel_size)
@@ -67,7 +67,7 @@ def matching(low: Volume, high: Volume) -> tuple[Volume, Volume]:
     return low, high.replace(voxel_size=size, origin=origin, unit=to)
 
 
-def real(volume: Volume) -> Volume:
+def real_volume(volume: Volume) -> Volume:
     """Drop axes of length one, and refuse volumes that are not real-valued.
 
     Raises
@@ -112,10 +112,10 @@ def fitting_factor(low: Volume, high: Volume, config: PairConfig) -> int:
                 f"{low.title}. Check voxel sizes and units, or choose a smaller "
                 f"upscale factor, 1 … {LARGEST_FACTOR} (--upscale-factor)."
             )
-    wanted = config.factors(len(ratio), factor)
-    for letter, found, needed in zip(low.spatial_axes, ratio, wanted, strict=True):
-        if found * _TOLERANCE < needed:
-            raise VolumeError(_too_coarse(low, high, config, letter, found, needed))
+    factors = config.factors(len(ratio), factor)
+    for letter, actual, needed in zip(low.spatial_axes, ratio, factors, strict=True):
+        if actual * _TOLERANCE < needed:
+            raise VolumeError(_too_coarse(low, high, config, letter, actual, needed))
     return factor
 
 
@@ -124,12 +124,12 @@ def _too_coarse(
     high: Volume,
     config: PairConfig,
     letter: str,
-    found: float,
-    wanted: int,
+    ratio: float,
+    factor: int,
 ) -> str:
-    what = f"an upscale factor of {wanted}" if wanted > 1 else "a pair"
+    what = f"an upscale factor of {factor}" if factor > 1 else "a pair"
     text = (
-        f"Along {letter} the voxels of {high.title} are only {found:.3g} times finer "
+        f"Along {letter} the voxels of {high.title} are only {ratio:.3g} times finer "
         f"than those of {low.title}, which is too coarse for {what}. "
     )
     if low.unit == "pixel" and low.voxel_size == high.voxel_size:
@@ -145,7 +145,7 @@ def _too_coarse(
     return text + "Check voxel sizes and units, or choose another --upscale-factor."
 
 
-def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
+def finer_than_needed(low: Volume, high: Volume, factors: tuple[int, ...]) -> str:
     """A sentence if fine detail of `high` is averaged away, or "".
 
     Parameters
@@ -156,15 +156,15 @@ def finer_than_wanted(low: Volume, high: Volume, factors: tuple[int, ...]) -> st
     """
     ratio = np.divide(low.voxel_size, high.voxel_size)
     lost = [
-        f"{found / wanted:.3g} times along {letter}"
-        for letter, found, wanted in zip(low.spatial_axes, ratio, factors, strict=True)
-        if found > _TOLERANCE * wanted
+        f"{actual / needed:.3g} times along {letter}"
+        for letter, actual, needed in zip(low.spatial_axes, ratio, factors, strict=True)
+        if actual > _TOLERANCE * needed
     ]
     if not lost:
         return ""
     return (
         f"The voxels of {high.title} are finer than the pair needs "
-        f"({', '.join(lost)}): means over several are taken. A larger upscale factor "
+        f"({', '.join(lost)}): several are averaged. A larger upscale factor "
         "keeps more."
     )
 
@@ -173,7 +173,7 @@ def memory_for_voxels(config: PairConfig) -> int:
     """Memory for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
-    return int(min(_SHARE * free_host_memory(), _MOST))
+    return int(min(_SHARE * free_host_memory(), _MAX_BYTES))
 
 
 def millimetres(volume: Volume) -> float | None:

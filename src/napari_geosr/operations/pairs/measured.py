@@ -12,8 +12,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.measure.degradation import (
-    LARGEST_DEPTH,
-    LARGEST_WINDOW,
+    MAX_DEPTH,
+    MAX_WINDOW,
     degradation_steps,
 )
 from napari_geosr.operations.pairs.config import DegradeConfig
@@ -35,7 +35,7 @@ _FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
 _SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
-def levels_of(high: Volume) -> ContrastLevels:
+def contrast_levels(high: Volume) -> ContrastLevels:
     """Grey values of background and bright structures, and the phase contrast.
 
     Raises
@@ -109,8 +109,8 @@ def measure_steps(
         spread[0] = 0.0
     fine = (1,) * (3 - len(factors)) + tuple(factors)
     spread = [0.0] * (3 - len(spread)) + spread
-    edge = LARGEST_WINDOW
-    wanted = (LARGEST_DEPTH, 2 * edge, 2 * edge)
+    edge = MAX_WINDOW
+    wanted = (MAX_DEPTH, 2 * edge, 2 * edge)
     low_parts = _parts(like, wanted, _COARSE_VOXELS)
     high_parts = _parts(high, _high_part(fine), _FINE_VOXELS)
     steps = degradation_steps(
@@ -127,9 +127,9 @@ def measure_steps(
 
 def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
     """Edge lengths of a part: as many whole windows as fit in the plane."""
-    depth = LARGEST_DEPTH * factors[0]
+    depth = MAX_DEPTH * factors[0]
     edge = math.isqrt(_FINE_VOXELS // depth) // factors[1] * factors[1]
-    edge = min(edge, 4 * LARGEST_WINDOW * factors[1])
+    edge = min(edge, 4 * MAX_WINDOW * factors[1])
     return depth, edge, edge
 
 

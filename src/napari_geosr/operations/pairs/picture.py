@@ -3,25 +3,22 @@
 from __future__ import annotations
 
 from io import BytesIO
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.volume import Volume
 
-if TYPE_CHECKING:
-    pass
-
 Plane = npt.NDArray[np.float32]
 Extent = tuple[float, float, float, float]
 
 _RANGE = (1.0, 99.0)
 #: Maximum height of a panel, as a multiple of its width.
-_TALLEST = 2.5
+_MAX_ASPECT = 2.5
 #: Colours that add up to white and differ in brightness, for all colour vision.
 LOW_COLOUR, HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
-_SLICE, _DOWN = "slice", "cut along Z"
+_SLICE, _ALONG_Z = "slice", "cut along Z"
 
 
 def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
@@ -36,15 +33,15 @@ def overlay_png(low: Volume, panels: dict[str, Volume]) -> bytes:
     panels : dict of Volume
         By title, on the same grid; NaN where there is no data.
     """
-    cuts = [_SLICE] if low.axes == "YX" else [_SLICE, _DOWN]
+    cuts = [_SLICE] if low.axes == "YX" else [_SLICE, _ALONG_Z]
     columns = {
         title: [
-            (_over(_cut(low, cut), _cut(volume, cut)), _extent(low, cut))
+            (_overlay(_cut(low, cut), _cut(volume, cut)), _extent(low, cut))
             for cut in cuts
         ]
         for title, volume in panels.items()
     }
-    return _drawn(columns, low.unit)
+    return _draw_png(columns, low.unit)
 
 
 def side_by_side_png(panels: dict[str, Volume]) -> bytes:
@@ -62,18 +59,20 @@ def side_by_side_png(panels: dict[str, Volume]) -> bytes:
     for title, volume in panels.items():
         plane = _cut(volume, _SLICE)
         key = []
-        for n, voxel, wanted in zip(
+        for n, voxel, size_wanted in zip(
             plane.shape, volume.voxel_size[-2:], (size[2], size[1]), strict=True
         ):
-            kept = min(n, max(1, round(wanted / voxel)))
-            key.append(slice((n - kept) // 2, (n - kept) // 2 + kept))
+            kept_voxels = min(n, max(1, round(size_wanted / voxel)))
+            key.append(
+                slice((n - kept_voxels) // 2, (n - kept_voxels) // 2 + kept_voxels)
+            )
         plane = plane[tuple(key)]
         height, width = (
             n * v for n, v in zip(plane.shape, volume.voxel_size[-2:], strict=True)
         )
-        grey = np.repeat(_scaled(plane)[..., None], 3, axis=2)
+        grey = np.repeat(_with_contrast(plane)[..., None], 3, axis=2)
         columns[title] = [(grey, (0.0, width, height, 0.0))]
-    return _drawn(columns, first.unit)
+    return _draw_png(columns, first.unit)
 
 
 def _cut(volume: Volume, cut: str) -> Plane:
@@ -88,30 +87,30 @@ def _cut(volume: Volume, cut: str) -> Plane:
 def _extent(volume: Volume, cut: str) -> Extent:
     size = dict(zip(volume.axes, volume.voxel_size, strict=True))
     shape = dict(zip(volume.axes, volume.shape, strict=True))
-    down = "Z" if cut == _DOWN else "Y"
+    down = "Z" if cut == _ALONG_Z else "Y"
     return (0.0, shape["X"] * size["X"], shape[down] * size[down], 0.0)
 
 
-def _scaled(plane: Plane) -> Plane:
+def _with_contrast(plane: Plane) -> Plane:
     seen = plane[np.isfinite(plane)]
     low, high = np.percentile(seen, _RANGE) if seen.size else (0.0, 1.0)
     values = (plane - low) / max(float(high - low), 1e-30)
     return np.nan_to_num(np.clip(values, 0, 1)).astype(np.float32)
 
 
-def _over(low: Plane, high: Plane) -> Plane:
+def _overlay(low: Plane, high: Plane) -> Plane:
     """Overlay two planes in two colours that add up to grey."""
-    mixed = _scaled(low)[..., None] * np.array(LOW_COLOUR, np.float32)
-    mixed = mixed + _scaled(high)[..., None] * np.array(HIGH_COLOUR, np.float32)
+    mixed = _with_contrast(low)[..., None] * np.array(LOW_COLOUR, np.float32)
+    mixed = mixed + _with_contrast(high)[..., None] * np.array(HIGH_COLOUR, np.float32)
     return np.clip(mixed, 0, 1).astype(np.float32)
 
 
-def _drawn(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> bytes:
+def _draw_png(columns: dict[str, list[tuple[Plane, Extent]]], unit: str) -> bytes:
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     first = next(iter(columns.values()))
-    heights = [min(extent[2] / extent[1], _TALLEST) for _, extent in first]
+    heights = [min(extent[2] / extent[1], _MAX_ASPECT) for _, extent in first]
     figure = Figure(
         figsize=(4.4 * len(columns), 4.4 * sum(heights) + 1.0), layout="constrained"
     )

@@ -1,4 +1,4 @@
-"""Quality of a pair: figures, and their interpretation in words."""
+"""Quality of a pair: figures, and messages about them."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from napari_geosr.registration.figures import (
 from napari_geosr.registration.sampled import Box, Grid, copy_steps, inside
 
 #: Largest acceptable misalignment of a pair, in low-resolution voxels.
-LARGEST_SHIFT = 0.5
+MAX_SHIFT = 0.5
 #: Largest acceptable misalignment of any of its parts.
-_LARGEST_ANYWHERE = 1.0
-_LEAST_OVERLAP = 0.5
-_LEAST_CORRELATION = 0.3
+_MAX_SHIFT_ANYWHERE = 1.0
+_MIN_OVERLAP = 0.5
+_MIN_CORRELATION = 0.3
 #: Number of low-resolution voxels along an axis below which a pair is small for
 #: training.
 _FEW_VOXELS = 32
-_LARGEST_SCALE = 0.05
+_MAX_SCALE = 0.05
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +110,7 @@ class AlignedScans:
     after: npt.NDArray[np.float32]
 
 
-def laid_over_steps(
+def overlay_steps(
     aligned: Alignment, low: Volume, box: Box, *, should_stop: ShouldStop = never_stop
 ) -> Generator[Step, None, AlignedScans]:
     """Resample both copies to one grid.
@@ -135,7 +135,7 @@ def laid_over_steps(
     AlignedScans
     """
     part = aligned.low
-    key = _key_of(part.grid, Grid.of(low).cut(box))
+    key = _crop_to(part.grid, Grid.of(low).cut(box))
     if key is None:
         ratio = np.rint(part.grid.voxel_size / Grid.of(low).voxel_size).astype(int)
         most = [s.stop - s.start for s in box]
@@ -151,7 +151,7 @@ def laid_over_steps(
     return AlignedScans(grid, part.data[key], before, after)
 
 
-def _key_of(here: Grid, box: Grid) -> Box | None:
+def _crop_to(here: Grid, box: Grid) -> Box | None:
     """Voxels of a copy, at full or reduced resolution, that lie in `box`.
 
     None if the copy does not contain it.
@@ -168,7 +168,9 @@ def _key_of(here: Grid, box: Grid) -> Box | None:
     return tuple(slice(int(a), int(a + n)) for a, n in zip(start, shape, strict=True))
 
 
-def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQuality:
+def pair_quality(
+    aligned: AlignedScans, box: Grid, high: Grid, low: Grid
+) -> PairQuality:
     """Measure a pair.
 
     Parameters
@@ -176,25 +178,25 @@ def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQu
     box, high, low : Grid
         Grids of the pair in low-resolution voxels, and of the two scans.
     """
-    coarser = laid.grid.voxel_size / box.voxel_size
+    coarser = aligned.grid.voxel_size / box.voxel_size
     shifts = [
         BlockShift(
             tuple(float(v) for v in found.centre * coarser),
             tuple(float(v) for v in found.shift * coarser),
             found.correlation,
         )
-        for found in block_shifts(laid.low, laid.after)
+        for found in block_shifts(aligned.low, aligned.after)
     ]
-    seen = np.isfinite(laid.before)
-    before = np.nan_to_num(laid.before)
+    seen = np.isfinite(aligned.before)
+    before = np.nan_to_num(aligned.before)
     return PairQuality(
         information=(
-            mutual_information(laid.low, before, seen),
-            mutual_information(laid.low, laid.after),
+            mutual_information(aligned.low, before, seen),
+            mutual_information(aligned.low, aligned.after),
         ),
         correlation=(
-            correlation(laid.low, before, seen),
-            correlation(laid.low, laid.after),
+            correlation(aligned.low, before, seen),
+            correlation(aligned.low, aligned.after),
         ),
         shifts=shifts,
         overlap=min(1.0, box.volume / min(high.volume, low.volume)),
@@ -202,55 +204,56 @@ def pair_quality(laid: AlignedScans, box: Grid, high: Grid, low: Grid) -> PairQu
     )
 
 
-def warnings_of(quality: PairQuality, aligned: Alignment) -> list[str]:
-    """What the user should know before training with the pair, in plain words."""
-    said = []
+def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
+    """Messages for the user before training with the pair."""
+    warnings = []
     shift, largest = quality.shift, quality.largest_shift
     again = (
         "Look at the overlay; try another start (--offset, --start), or let the size "
         "change (--transform similarity)."
     )
     if shift is None:
-        said.append(
-            "Whether a shift is left could not be measured: the two scans hardly look "
-            f"alike anywhere. {again}"
+        warnings.append(
+            "The residual shift could not be measured: the two scans hardly look alike "
+            f"anywhere. {again}"
         )
-    elif shift > LARGEST_SHIFT:
-        said.append(
+    elif shift > MAX_SHIFT:
+        warnings.append(
             f"The two scans are still {shift:.2g} low-resolution voxels apart (the "
-            f"limit is {LARGEST_SHIFT:g}): a model would learn to blur. "
+            f"limit is {MAX_SHIFT:g}): a model would learn to blur. "
             f"{again}"
         )
-    elif largest is not None and largest > _LARGEST_ANYWHERE:
-        said.append(
+    elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:
+        warnings.append(
             f"In one part the two scans are {largest:.2g} low-resolution voxels "
             "apart, though not on the whole: one of them is distorted (drift, motion), "
             "or the part shows little. Look at the overlay."
         )
     after = quality.correlation[1]
-    if shift is not None and abs(after) < _LEAST_CORRELATION:
-        said.append(
+    if shift is not None and abs(after) < _MIN_CORRELATION:
+        warnings.append(
             f"The two scans have little in common (correlation {after:.2f}): do they "
             f"show the same object? {again}"
         )
-    if quality.overlap < _LEAST_OVERLAP:
-        said.append(
+    if quality.overlap < _MIN_OVERLAP:
+        warnings.append(
             f"Only {100 * quality.overlap:.0f} % of the smaller field of view is in "
-            "both scans: the pair is small, and the alignment less sure."
+            "both scans: the pair is small and its alignment less certain."
         )
     small = [n for n in quality.shape if n < _FEW_VOXELS]
     if small:
-        said.append(
+        warnings.append(
             f"The pair has {times(quality.shape)} voxels of the low resolution: few to "
             "learn from. Add other pairs, or a larger high-resolution scan."
         )
     scale = aligned.transform.scale
-    if abs(scale - 1) > _LARGEST_SCALE:
-        said.append(
-            f"The high-resolution scan had to be made {100 * abs(scale - 1):.0f} % "
-            f"{'larger' if scale > 1 else 'smaller'}: one of the voxel sizes is wrong."
+    if abs(scale - 1) > _MAX_SCALE:
+        warnings.append(
+            "The high-resolution scan had to be "
+            f"{'enlarged' if scale > 1 else 'shrunk'} by "
+            f"{100 * abs(scale - 1):.0f} %: one of the voxel sizes is wrong."
         )
-    return said
+    return warnings
 
 
 def times(shape: Sequence[int]) -> str:
@@ -268,7 +271,7 @@ _SHAPES = {
 
 def report_lines(report: AnyMapping) -> list[str]:
     """The figures of a pair, one per line."""
-    lines = _of_degraded(report) if "degrade" in report else _of_aligned(report)
+    lines = _degraded_lines(report) if "degrade" in report else _aligned_lines(report)
     return [*lines, _sizes(report)]
 
 
@@ -278,7 +281,7 @@ def _sizes(report: AnyMapping) -> str:
     return f"Pair: {low} voxels, and {high} of the high resolution"
 
 
-def _of_aligned(report: AnyMapping) -> list[str]:
+def _aligned_lines(report: AnyMapping) -> list[str]:
     quality, way, grey = (report[k] for k in ("quality", "transform", "grey_values"))
     shift = quality["residual_shift"]
     information = quality["mutual_information_bits"]
@@ -289,12 +292,10 @@ def _of_aligned(report: AnyMapping) -> list[str]:
         n = len(shift["blocks"])
         if n > 1:
             left += f" (median of {n} parts; largest {shift['largest']:.2f})"
-    size = (
-        "" if abs(way["scale"] - 1) < 1e-9 else f", made {way['scale']:.4f} × as large"
-    )
+    size = "" if abs(way["scale"] - 1) < 1e-9 else f", scaled by {way['scale']:.4f}"
     moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
     return [
-        f"Alignment: turned by {way['degrees']:.2f}°{size}, moved by {moved} "
+        f"Alignment: rotated by {way['degrees']:.2f}°{size}, shifted by {moved} "
         f"{report['unit']} from the start",
         left,
         f"Mutual information: {information['before']:.2f} bits before, "
@@ -308,16 +309,16 @@ def _of_aligned(report: AnyMapping) -> list[str]:
 def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
-    said = ["Sampling: single voxels are kept, with their noise; the others skipped"]
+    lines = ["Sampling: single voxels are kept, with their noise; the others skipped"]
     if report["interpolated"]:
-        said.append(
-            "High resolution: interpolated half a voxel on, where a network of this "
-            "upscale factor puts its voxels"
+        lines.append(
+            "High resolution: shifted by half a voxel (interpolated) to where a "
+            "network of this upscale factor puts its voxels"
         )
-    return said
+    return lines
 
 
-def _of_degraded(report: AnyMapping) -> list[str]:
+def _degraded_lines(report: AnyMapping) -> list[str]:
     settings, measured = report["settings"], report["measured"]
     if measured is None:
         if settings.get("mtf10") is not None:

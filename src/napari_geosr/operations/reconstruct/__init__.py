@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.device import pick_device
 from napari_geosr.io.unfinished import find_unfinished
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.reconstruct.blocks import reconstruct_rows
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -31,7 +31,7 @@ from napari_geosr.operations.reconstruct.scan import (
     used_projections,
 )
 from napari_geosr.tomography.centre import Centre
-from napari_geosr.tomography.iterations import ignore
+from napari_geosr.tomography.iterations import ignore_iteration
 from napari_geosr.tomography.preprocess import LineIntegrals, beam_without_sample
 
 __all__ = [
@@ -91,7 +91,7 @@ def reconstruct_steps(
         io.check_output(out, overwrite=overwrite, continues=unfinished is not None)
         if scan.source is not None:
             as_volume = Volume(scan.data, "ZYX", name=scan.name, source=scan.source)
-            refuse_own_source(as_volume, out)
+            check_not_source(as_volume, out)
     known = None if unfinished is None else centre_of(unfinished)
     centre = None
     if known is not None:
@@ -152,7 +152,7 @@ def reconstruct_slice(
         centre = projections.centre if config.centre == "auto" else config.centre
     if centre is None:
         raise ConfigError(
-            "A single slice needs to be told the column of the rotation axis: give the "
+            "A single slice requires the column of the rotation axis: give the "
             "centre, or have it found first."
         )
     if not 0 <= row < projections.n_rows:
@@ -170,7 +170,9 @@ def reconstruct_slice(
     sinogram, _ = LineIntegrals(scan, preparation, incident).rows(
         *ready.detector_rows((at, at + 1))
     )
-    slices = reconstruct_rows(ready, sinogram, should_stop, ignore, (at, at + 1))
+    slices = reconstruct_rows(
+        ready, sinogram, should_stop, ignore_iteration, (at, at + 1)
+    )
     z, y, x = ready.origin
     return Volume(
         np.ascontiguousarray(slices[at if ready.whole else 0][None]),

@@ -72,7 +72,7 @@ class BlockRun:
 
     @classmethod
     def resumed(cls, before: AnyMapping) -> BlockRun:
-        """Continue the statistics recorded by an unfinished run (`for_the_record`)."""
+        """Continue the statistics recorded by an unfinished run (`to_record`)."""
         report = dict(before.get("preparation") or {})
         known = {f.name for f in fields(ClippingReport)} & report.keys()
         values = {name: report[name] for name in known}
@@ -103,7 +103,7 @@ class BlockRun:
         share = self.unexplained / self.measured if self.measured else 0.0
         return float(f"{share**0.5:.{_DIGITS}g}")
 
-    def for_the_record(self, complete: bool) -> AnyDict:
+    def to_record(self, complete: bool) -> AnyDict:
         """Figures that do not depend on memory, time or the number of interruptions."""
         found: AnyDict = {
             "residual": self.residual,
@@ -148,7 +148,7 @@ def block_steps(
     DeviceMemoryError
         If not even one row fits.
     """
-    most = ready.most_rows()
+    most = ready.max_rows()
     prepared = RowIntegrals(
         LineIntegrals(
             in_bands(ready.scan, ready.band_rows(), should_stop),
@@ -158,7 +158,7 @@ def block_steps(
         overlapping=ready.is_cone and not ready.whole,
     )
     progress = _RowProgress(ready, finished)
-    said: set[str] = set()
+    reported: set[str] = set()
     for start, end in gaps(finished, ready.n_slices):
         while start < end:
             stop = min(start + most, end, ready.group_of(start)[1])
@@ -174,8 +174,8 @@ def block_steps(
             write((start, stop), block.slices)
             run.add((start, stop), block)
             for note in block.report.notes:
-                if note not in said:
-                    said.add(note)
+                if note not in reported:
+                    reported.add(note)
                     yield WarningIssued(message=note)
             done, total = progress.finish(stop - start)
             where = (slice(start, stop), slice(0, ready.size), slice(0, ready.size))
@@ -320,8 +320,10 @@ def _one_block(
 
     def work(stop: ShouldStop, on_iteration: OnIteration) -> tuple[Any, ...]:
         try:
-            told = ready.told_before(slices[0])
-            sinogram, report = prepared.rows(*ready.detector_rows(slices), told)
+            first_reported = ready.first_unreported_row(slices[0])
+            sinogram, report = prepared.rows(
+                *ready.detector_rows(slices), first_reported
+            )
             if stop():
                 raise Cancelled(
                     "Reconstruction stopped; unfinished slices are not kept."
@@ -369,22 +371,22 @@ def in_thread(
 
     If the generator is closed, the work is asked to stop and waited for.
     """
-    told: queue.SimpleQueue[Any] = queue.SimpleQueue()
+    events: queue.SimpleQueue[Any] = queue.SimpleQueue()
     closed = threading.Event()
 
     def body() -> None:
         try:
-            result = work(lambda: closed.is_set() or should_stop(), told.put)
+            result = work(lambda: closed.is_set() or should_stop(), events.put)
         except BaseException as error:  # noqa: BLE001  # raised again by who waits
-            told.put(error)
+            events.put(error)
         else:
-            told.put((result,))
+            events.put((result,))
 
     thread = threading.Thread(target=body, name="reconstruction", daemon=True)
     thread.start()
     try:
         while True:
-            event = told.get()
+            event = events.get()
             if isinstance(event, Iteration):
                 yield event
             elif isinstance(event, BaseException):

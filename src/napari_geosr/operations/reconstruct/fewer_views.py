@@ -38,12 +38,12 @@ from napari_geosr.tomography.flat_fields import (
 
 Acquisition = Literal["step", "continuous"]
 #: Maximum distance between views of one exposure, in angular steps and in degrees.
-_GAP, _WIDEST = 2.5, 20.0
+_GAP, _MAX_GAP_DEGREES = 2.5, 20.0
 #: Maximum share of a view's photons given to the network as input; the others are
 #: needed for the target.
-MOST_LIGHT = 0.8
+MAX_INPUT_LIGHT = 0.8
 #: Views per part, and maximum number of parts, unless a number is set.
-_VIEWS_OF_A_PART, _MOST_PARTS = 50, 4
+_VIEWS_OF_A_PART, _MAX_PARTS = 50, 4
 #: Warning if one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
     "The number of counts per photon is unknown (estimating it takes three flat fields "
@@ -103,7 +103,7 @@ def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
     """
     if not isinstance(wanted, str):
         return wanted
-    return min(max(n_views // _VIEWS_OF_A_PART, 2), _MOST_PARTS)
+    return min(max(n_views // _VIEWS_OF_A_PART, 2), _MAX_PARTS)
 
 
 def splits(
@@ -195,7 +195,7 @@ def fewer_views(
     return _noted(few, **kept)
 
 
-def other_views(scan: Projections, count: int) -> Projections:
+def unused_views(scan: Projections, count: int) -> Projections:
     """The views that `fewer_views` omits ("step"), with independent noise.
 
     The streaks are not independent: if all views together have none, those of the two
@@ -205,7 +205,7 @@ def other_views(scan: Projections, count: int) -> Projections:
     return _noted(scan.subset(left), views_left_out=count, of=scan.n_angles)
 
 
-def light_left_over(
+def remaining_light(
     scan: Projections,
     share: float,
     count: int,
@@ -293,11 +293,11 @@ def thinned(
             f"A shorter exposure is a share between 0 and 1 of the whole, not "
             f"{share:g}."
         )
-    what = why_no_counts(scan)
+    what = reason_without_counts(scan)
     if what:
         raise ProjectionsError(
             f"{scan.title} holds {what}: which photons a shorter exposure would have "
-            "counted can only be told from counts. Give counts, or a second scan with "
+            "counted is known only for counts. Give counts, or a second scan with "
             "a short exposure (--short)."
         )
     dark = _mean_frame(scan.darks, scan)
@@ -323,7 +323,7 @@ def thinned(
     )
 
 
-def why_no_counts(scan: Projections) -> str:
+def reason_without_counts(scan: Projections) -> str:
     """Reason why the values are not counts; empty if they are.
 
     Whole numbers stored as floating point are counts; a few views are checked.
@@ -420,7 +420,7 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
     for group in groups:
         angles = np.sort(turned[group])
         gaps = np.diff(angles)
-        if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _WIDEST):
+        if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _MAX_GAP_DEGREES):
             raise ProjectionsError(
                 f"{scan.title}: views at {angles[0]:g}° … "
                 f"{angles[-1]:g}° would be one exposure, but the sample "

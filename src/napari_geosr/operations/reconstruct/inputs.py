@@ -14,18 +14,18 @@ from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import require_unit
 from napari_geosr.io.projections import read_projections
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 
 #: Accepts ``--angle-range 0 180`` and ``--angle-range 0,180``; the same for ``--rows``.
-_TWO = Parameter(negative="", consume_multiple=True)
+_TWO_VALUES = Parameter(negative="", consume_multiple=True)
 
 
 def _numbers(value: object) -> Any:
-    return numbers_from(value, float, "0,180")
+    return parse_numbers(value, float, "0,180")
 
 
 def _rows(value: object) -> Any:
-    return numbers_from(value, int, "100,120")
+    return parse_numbers(value, int, "100,120")
 
 
 def _two(value: tuple[Any, ...] | None) -> Any:
@@ -73,7 +73,7 @@ AnglesOf = Annotated[
 ]
 AngleRange = Annotated[
     tuple[float, ...] | None,
-    _TWO,
+    _TWO_VALUES,
     BeforeValidator(_numbers),
     AfterValidator(_two),
     Field(
@@ -177,7 +177,7 @@ AxisColumn = Annotated[
 ]
 RowRange = Annotated[
     tuple[int, ...] | None,
-    _TWO,
+    _TWO_VALUES,
     BeforeValidator(_rows),
     AfterValidator(_two),
     Field(
@@ -217,15 +217,15 @@ class ProjectionsInput(Config):
         ConfigError, ProjectionsError
             If the beam requires distances that are missing, or does not use them.
         """
-        said = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
+        given = {k: v for k, v in self.model_dump(include=set(_BEAM)).items() if v}
         if self.detector_distance is not None:
-            said["detector_distance"] = self.detector_distance
-        if not said:
+            given["detector_distance"] = self.detector_distance
+        if not given:
             return scan
-        values = {name: said.get(name, getattr(scan, name)) for name in _BEAM}
+        values = {name: given.get(name, getattr(scan, name)) for name in _BEAM}
         distances = [values[name] for name in _BEAM[1:]]
         if values["geometry"] == "parallel":
-            if len(said) > 1 or "geometry" not in said:
+            if len(given) > 1 or "geometry" not in given:
                 raise ConfigError(
                     "Parallel rays come from no source: leave the distances out, or "
                     "say which beam it is (--geometry fan or cone)."

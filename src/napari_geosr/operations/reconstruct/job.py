@@ -10,7 +10,7 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.io.atomic import explained
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import reconstruct_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -104,7 +104,7 @@ def reconstruct_job_steps(
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = left_unfinished(out)
+    unfinished = usable_unfinished(out)
     if unfinished is None and job.part is not None:
         unfinished = open_part(job.part)
     try:

@@ -77,7 +77,7 @@ def prepare_steps(
     scan = thinned if config.rows is None else thinned.rows(first, last)
     for note in projections.metadata.get("notes", ()):
         yield WarningIssued(message=note)
-    for note in _doubts(scan, config):
+    for note in _warnings(scan, config):
         yield WarningIssued(message=note)
     incident = beam_without_sample(projections, config.preparation())
     centre = yield from _centre_steps(searched, config, known, incident, should_stop)
@@ -85,8 +85,8 @@ def prepare_steps(
         yield WarningIssued(message=note)
     ready = ready_scan(projections, scan, config, centre, device, first, incident)
     _check_early(ready)
-    doubts = _missing_of_fan(ready.geometry)
-    for note in (*doubts, *_seen_from_both_sides(ready), *_same_directions(ready)):
+    doubts = _fan_wedge_warnings(ready.geometry)
+    for note in (*doubts, *_note_unjoined_views(ready), *_note_equivalent_views(ready)):
         yield WarningIssued(message=note)
     yield CentreFound(centre=centre)
     return ready
@@ -97,16 +97,16 @@ def _check_early(ready: ReconstructionInput) -> None:
     engines.require(
         ready.config.engine, ready.config.algorithm, ready.geometry, ready.algorithm
     )
-    ready.most_rows()
+    ready.max_rows()
 
 
-def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
+def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     """Warnings to show before the reconstruction begins."""
     notes = []
     if scan.geometry == "parallel":
         seen = 180.0 - sum(width for _, width in scan.wedges)
         covered = min(scan.angular_range, seen)
-        notes += _missing(covered, 180.0)
+        notes += _wedge_warnings(covered, 180.0)
     iterates = "iterations" in type(config.algorithm_config()).model_fields
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
@@ -117,7 +117,7 @@ def _doubts(scan: Projections, config: ReconstructConfig) -> list[str]:
     return notes
 
 
-def _missing(degrees: float, needed: float) -> list[str]:
+def _wedge_warnings(degrees: float, needed: float) -> list[str]:
     """Warning about a scan with a missing wedge."""
     if degrees >= _COMPLETE * needed:
         return []
@@ -127,15 +127,15 @@ def _missing(degrees: float, needed: float) -> list[str]:
     ]
 
 
-def _missing_of_fan(geometry: ParallelGeometry) -> list[str]:
+def _fan_wedge_warnings(geometry: ParallelGeometry) -> list[str]:
     """The same for fan or cone beams, for which fbp and fdk refuse."""
     if beam_of(geometry) == "parallel":
         return []
     fan = cast("FanGeometry", geometry)
-    return _missing(covered_degrees(fan.angles), needed_degrees(fan))
+    return _wedge_warnings(covered_degrees(fan.angles), needed_degrees(fan))
 
 
-def _seen_from_both_sides(ready: ReconstructionInput) -> list[str]:
+def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
     """Note on a full turn whose opposite views are not joined."""
     scan, column = ready.scan, ready.centre.column
     around = ready.config.full_turn == "auto" and closes_turn(scan.angles)
@@ -150,7 +150,7 @@ def _seen_from_both_sides(ready: ReconstructionInput) -> list[str]:
     ]
 
 
-def _same_directions(ready: ReconstructionInput) -> list[str]:
+def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
     """Note on thinned views if opposite views are equivalent."""
     scan, every = ready.scan, ready.config.every
     alone = scan.geometry == "parallel" and not ready.joined

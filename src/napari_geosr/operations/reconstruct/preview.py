@@ -176,7 +176,7 @@ def slice_steps(
     else:
         at = row if lines.n_rows > 1 else 0
         volume = reconstruct_slice(
-            lines, at, _of_lines(config), column, should_stop=should_stop
+            lines, at, _line_integral_settings(config), column, should_stop=should_stop
         )
         z = (row - at) * volume.voxel_size[0]
         volume = volume.replace(
@@ -186,7 +186,7 @@ def slice_steps(
     return TrialSlice(volume, contrast(volume.data), seconds)
 
 
-def _of_lines(config: ReconstructConfig) -> ReconstructConfig:
+def _line_integral_settings(config: ReconstructConfig) -> ReconstructConfig:
     """Settings for line integrals that are already prepared and thinned."""
     done = PreparationConfig().model_dump() | {"every": 1, "half": "all", "rows": None}
     return config.model_copy(update=done)

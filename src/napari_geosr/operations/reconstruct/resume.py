@@ -8,20 +8,20 @@ from collections.abc import Generator, Mapping
 import numpy as np
 
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import Box, boxes_of_the_record
+from napari_geosr.core.boxes import Box, boxes_from_lists
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.hidden import with_user_names
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.restore.resume import FinishedPart
 
 Rows = tuple[int, int]
 
 #: Settings that affect how a run proceeds, but not the result.
-_HOW = ("device", "memory", "threads")
+_RUN_SETTINGS = ("device", "memory", "threads")
 
 
 def boxes_of(rows: list[Rows], shape: tuple[int, ...]) -> list[Box]:
@@ -71,7 +71,7 @@ def finished_part(
     ConfigError
         If `unfinished` is not an unfinished reconstruction, or belongs to another run.
     """
-    title = asked_for(unfinished.title)
+    title = with_user_names(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "reconstruct" or "finished" not in before:
         raise ConfigError(
@@ -86,7 +86,7 @@ def finished_part(
             f"{title} was made with {other}, so its finished part does not fit the "
             "rest. Use that again, or start a new reconstruction."
         )
-    places = tuple(boxes_of_the_record(before["finished"]))
+    places = tuple(boxes_from_lists(before["finished"]))
     run = before.get("run") or {}
     counted = {name: run[name] for name in ("preparation", "sums") if name in run}
     return FinishedPart(unfinished, places, None, run=counted)
@@ -101,7 +101,9 @@ def _differing(before: AnyMapping, now: AnyMapping) -> str:
         settings = {**usual, **(record.get("settings") or {})}
         return {
             "a different rotation centre": (record.get("centre") or {}).get("column"),
-            "different settings": {k: v for k, v in settings.items() if k not in _HOW},
+            "different settings": {
+                k: v for k, v in settings.items() if k not in _RUN_SETTINGS
+            },
             "different settings of the algorithm": record.get("algorithm"),
         }
 

@@ -117,20 +117,20 @@ class RowIntegrals:
         self._start = 0
 
     def rows(
-        self, start: int, stop: int, told: int = 0
+        self, start: int, stop: int, first_reported: int = 0
     ) -> tuple[npt.NDArray[np.float32], ClippingReport]:
         """Line integrals of the rows `start` … `stop` - 1.
 
         Parameters
         ----------
-        told : int
+        first_reported : int
             Rows before this one are not reported again.
 
         Returns
         -------
         rows : ndarray of shape (row, angle, column)
         report : ClippingReport
-            Clipped and repaired values in the rows from `told` on.
+            Clipped and repaired values in the rows from `first_reported` on.
         """
         parts: list[npt.NDArray[np.float32]] = []
         report = ClippingReport()
@@ -139,11 +139,14 @@ class RowIntegrals:
         if kept is not None and self._start <= start < self._start + len(kept):
             parts.append(kept[start - self._start : stop - self._start])
             at += len(parts[0])
-        for first, end in ((at, min(stop, told)), (max(at, told), stop)):
+        for first, end in (
+            (at, min(stop, first_reported)),
+            (max(at, first_reported), stop),
+        ):
             if first < end:
                 part, found_there = self.prepared.rows(first, end)
                 parts.append(part)
-                if first >= told:
+                if first >= first_reported:
                     report += found_there
         found = parts[0] if len(parts) == 1 else np.concatenate(parts)
         if self.overlapping:

@@ -13,7 +13,7 @@ import numpy as np
 
 from napari_geosr import io
 from napari_geosr.core import provenance
-from napari_geosr.core.boxes import boxes_for_the_record
+from napari_geosr.core.boxes import boxes_to_lists
 from napari_geosr.core.errors import Cancelled, GeoSRError, ProjectionsError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
 #: Maximum number of slices per chunk of an OME-Zarr, and their maximum size in bytes.
-_MOST_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
+_MAX_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,7 +120,7 @@ def run_steps(
     )
     history = (*ready.given.provenance, record)
     yield StageStarted(
-        message=f"Reconstructing around column {ready.centre.column:.2f}: "
+        message=f"Reconstructing with the axis at column {ready.centre.column:.2f}: "
         f"{titles()[ready.config.algorithm]}"
     )
     part = None if unfinished is None else unfinished.source
@@ -145,7 +145,7 @@ def run_steps(
                 raise filled.error
             if not filled.rows:
                 raise Cancelled("Stopped before the first slices were finished.")
-        done = {**record, **filled.for_the_record(ready)}
+        done = {**record, **filled.to_record(ready)}
         result = result.replace(provenance=(*ready.given.provenance, done))
         path = None if output is None else Path(str(out))
         if output is not None:
@@ -157,8 +157,8 @@ def run_steps(
         remove_unfinished(unfinished, Path(str(out)))
     if filled.error is not None:
         assert path is not None
-        said = f"{filled.error} The finished part is kept as {path.name}."
-        raise type(filled.error)(said) from filled.error
+        message = f"{filled.error} The finished part is kept as {path.name}."
+        raise type(filled.error)(message) from filled.error
     if path is not None:
         result = io.read_back(path).replace(name=result.name, metadata=result.metadata)
     if output is not None and output.note:
@@ -188,17 +188,17 @@ class _BlockProgress:
             "seconds": round(self.seconds, 3),
             "rows_per_block": self.run.block,
             "retries": self.run.retries,
-            **self.run.for_the_record(complete=True),
+            **self.run.to_record(complete=True),
         }
 
-    def for_the_record(self, ready: ReconstructionInput) -> AnyDict:
+    def to_record(self, ready: ReconstructionInput) -> AnyDict:
         """Statistics for the provenance record."""
-        counted = self.run.for_the_record(self.complete)
+        counted = self.run.to_record(self.complete)
         run = {"seconds": round(self.seconds, 3), **counted}
         record: AnyDict = {"run": run, "complete": self.complete}
         if not self.complete:
             boxes = boxes_of(self.rows, ready.shape)
-            record["finished"] = boxes_for_the_record(boxes)
+            record["finished"] = boxes_to_lists(boxes)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 
@@ -217,7 +217,9 @@ def _fill(
     def write(rows: tuple[int, int], slices: Slices) -> None:
         array[slice(*rows)] = slices
 
-    def so_far(complete: bool, error: GeoSRError | None = None) -> _BlockProgress:
+    def current_progress(
+        complete: bool, error: GeoSRError | None = None
+    ) -> _BlockProgress:
         seconds = time.monotonic() - begun
         return _BlockProgress(run, [*before, *run.rows], complete, seconds, error)
 
@@ -226,15 +228,15 @@ def _fill(
         with frugal_if_tight(ready.device, ready.budget):
             for step in blocks:
                 if isinstance(step, TileDone) and journal is not None:
-                    journal.note(step.slices, {"run": run.for_the_record(False)})
+                    journal.note(step.slices, {"run": run.to_record(False)})
                 yield step
     except Cancelled:
-        return so_far(False)
+        return current_progress(False)
     except GeoSRError as error:
-        return so_far(False, error)
+        return current_progress(False, error)
     finally:
         blocks.close()
-    return so_far(True)
+    return current_progress(True)
 
 
 @contextmanager
@@ -279,7 +281,7 @@ def _target(
 def _chunk_depth(ready: ReconstructionInput) -> int:
     """Slices per chunk; the number per block is not known yet."""
     plane = 4 * ready.size**2
-    return max(1, min(_MOST_TOGETHER, _TOGETHER_BYTES // plane))
+    return max(1, min(_MAX_TOGETHER, _TOGETHER_BYTES // plane))
 
 
 def record_steps(

@@ -130,7 +130,7 @@ class ReconstructionInput:
         if self.device != "cpu":
             return _TOGETHER_ELSEWHERE
         copies = 2 if self.iterates else 1
-        return min(_TOGETHER, batches.most_together(self.size, copies))
+        return min(_TOGETHER, batches.max_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
         """First slice of the group that contains `at`, and the one after its last."""
@@ -198,7 +198,7 @@ class ReconstructionInput:
             return 0, self.scan.n_rows
         return cast("ConeGeometry", self.geometry).rows_of(*slices)
 
-    def told_before(self, at: int) -> int:
+    def first_unreported_row(self, at: int) -> int:
         """Row before which all rows were reported with slices before `at`."""
         return self.detector_rows((0, at))[1] if at else 0
 
@@ -237,7 +237,7 @@ class ReconstructionInput:
         n = slices[1] - slices[0]
         return (stop - first) * _SINOGRAMS * sinogram + n * _SLICES * 4 * self.size**2
 
-    def most_rows(self) -> int:
+    def max_rows(self) -> int:
         """Number of slices that fit into the budget at once, at any position.
 
         Raises
@@ -271,13 +271,13 @@ class ReconstructionInput:
     def band_rows(self) -> int:
         """Number of rows to read from a file at once."""
         scan = self.scan
-        frames = sum(len_of(f) for f in (scan.data, scan.flats, scan.darks))
+        frames = sum(frame_count(f) for f in (scan.data, scan.flats, scan.darks))
         row = frames * scan.n_columns * np.dtype(scan.data.dtype).itemsize
         share = (self.budget - _FIXED_BYTES) * _BAND_SHARE
         return int(max(1, share // row))
 
 
-def len_of(frames: Any) -> int:
+def frame_count(frames: Any) -> int:
     """Number of frames; 0 if there are none."""
     return 0 if frames is None else int(frames.shape[0])
 

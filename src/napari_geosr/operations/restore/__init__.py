@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     )
     from napari_geosr.operations.restore.run import (
         RestorationResult,
-        left_of,
+        find_finished_part,
         run_steps,
     )
     from napari_geosr.operations.restore.series.plan import (
@@ -68,9 +68,9 @@ __all__ = [
     "deviation_path",
     "estimate_series_steps",
     "estimate_steps",
+    "find_finished_part",
     "find_unfinished_deviation",
     "is_series",
-    "left_of",
     "prepare_series_steps",
     "prepare_steps",
     "preview_steps",
@@ -108,7 +108,7 @@ __getattr__, __dir__, _ = lazy_loader.attach(
             "with_strength",
         ],
         "preview": ["estimate_steps", "preview_steps"],
-        "run": ["RestorationResult", "left_of", "run_steps"],
+        "run": ["RestorationResult", "find_finished_part", "run_steps"],
         "series.plan": ["Point", "is_series", "refuse_series_check"],
         "series.preparation": ["PreparedSeries", "prepare_series_steps"],
         "series.run": ["estimate_series_steps", "run_series_steps"],

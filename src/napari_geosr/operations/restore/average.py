@@ -38,7 +38,7 @@ from napari_geosr.inference.members import NONE
 from napari_geosr.learning.mean_volume import mean_volume
 from napari_geosr.learning.methods.noise2inverse import inputs
 from napari_geosr.models import zoo
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking import AUTO
@@ -105,7 +105,7 @@ def restore_average_steps(
         raise ConfigError("An average needs at least two inputs of the same object.")
     volumes = [volume.select() for volume in volumes]
     for volume in volumes:
-        refuse_own_source(volume, *([] if out is None else [out]))
+        check_not_source(volume, *([] if out is None else [out]))
     mean_volume(volumes, "all")  # reports which of them differs
     if config.model == AUTO:
         raise ConfigError(
@@ -157,8 +157,7 @@ def restore_average_steps(
 def _check_settings(config: RestoreConfig, card: ModelCard) -> None:
     if config.uncertainty != NONE:
         raise ConfigError(
-            "The mean over several scans and the uncertainty of one do not go "
-            "together: leave --average or --uncertainty out."
+            "--average and --uncertainty cannot be combined: omit one of them."
         )
     if card.labels > 1:
         raise ConfigError(
@@ -180,21 +179,21 @@ def _mean_steps(
     Everything else in the result is taken from the first one.
     """
     total: Any = None
-    said: set[str] = set()
+    reported: set[str] = set()
     plain = config.model_copy(update={"output_dtype": "float32"})
     for i, volume in enumerate(given):
         yield StageStarted(message=f"Input {i + 1} of {len(given)}: {volume.name}")
-        prepared = yield from _quietly(
+        prepared = yield from _without_repetition(
             prepare_steps(volume, plain, should_stop=should_stop, alone=False),
-            said,
+            reported,
             volume.name,
         )
         if total is None and (look or strict):
             prepared = yield from reported_verdict_steps(
                 prepared, strict=strict, should_stop=should_stop
             )
-        restored = yield from _quietly(
-            run_steps(prepared, should_stop=should_stop), said, volume.name
+        restored = yield from _without_repetition(
+            run_steps(prepared, should_stop=should_stop), reported, volume.name
         )
         if not restored.complete:
             raise Cancelled(
@@ -210,8 +209,8 @@ def _mean_steps(
     return replace(first, volume=first.volume.replace(data=total))
 
 
-def _quietly(
-    steps: Generator[Step, None, T], said: set[str], name: str
+def _without_repetition(
+    steps: Generator[Step, None, T], reported: set[str], name: str
 ) -> Generator[Step, None, T]:
     """Pass steps on without repeated warnings; return the result.
 
@@ -222,15 +221,15 @@ def _quietly(
         for step in iterator:
             if not isinstance(step, WarningIssued):
                 yield step
-            elif (gist := _gist(step.message, name)) not in said:
-                said.add(gist)
+            elif (gist := _first_sentence(step.message, name)) not in reported:
+                reported.add(gist)
                 yield step
     return iterator.result
 
 
-def _gist(said: str, name: str) -> str:
+def _first_sentence(reported: str, name: str) -> str:
     """The first sentence without the volume's name and numbers."""
-    return _FIGURE.sub("", said.replace(name, "")).split(". ")[0]
+    return _FIGURE.sub("", reported.replace(name, "")).split(". ")[0]
 
 
 def _rounded(values: Any, dtype: AnyDType) -> tuple[Any, int]:

@@ -16,7 +16,7 @@ from napari_geosr.operations.inputs import COMMAS
 if TYPE_CHECKING:
     from napari_geosr.models.card import ModelCard
 
-__all__ = ["NONE", "RestoreConfig", "UncertaintyKind", "go_together", "kinds"]
+__all__ = ["NONE", "RestoreConfig", "UncertaintyKind", "are_compatible", "kinds"]
 
 
 class RestoreConfig(Config):
@@ -82,7 +82,7 @@ class RestoreConfig(Config):
         None,
         ge=2,
         le=16,
-        title="EnsembleNetwork",
+        title="Members",
         description="Number of mirrored and rotated copies, each of which takes as "
         "long as one run; by default 8, or fewer if the model and the voxel "
         "size allow fewer.",
@@ -147,7 +147,7 @@ def kinds() -> list[UncertaintyKind]:
     return sorted(found, key=lambda kind: (kind.needs_others, kind.name))
 
 
-def go_together(one: ModelCard, other: ModelCard) -> bool:
+def are_compatible(one: ModelCard, other: ModelCard) -> bool:
     """Whether two models can form an ensemble, according to their cards."""
     return (
         (one.task, one.upscale_factor, one.axes)

@@ -20,7 +20,7 @@ from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.measure.consistency import consistency_steps as engine_steps
 from napari_geosr.measure.redegrade import Pair
-from napari_geosr.operations.inputs import refuse_own_source
+from napari_geosr.operations.inputs import check_not_source
 from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 #: Message if the check has no findings.
 NOTHING_FOUND = (
-    "Nothing beyond the limits of the check was found: what is left is about what "
+    "Nothing beyond the limits of the check was found: the residual is about what "
     "noise leaves."
 )
 #: Suffix of the name of a residual and of its file.
@@ -40,7 +40,7 @@ _LISTED = 20
 _UNRELATED = 0.2
 #: Faults of a result that is wrong everywhere and must not be measured.
 _FATAL: tuple[Fault, ...] = ("uniform", "shows too much", "shows too little", "excess")
-#: Share of suspicious voxels from which the result counts as wrong everywhere.
+#: Fraction of suspicious voxels from which the result counts as wrong everywhere.
 _MANY_FLAGGED = 0.01
 #: Tolerance for the edges of the field of view, in voxels of the scan.
 _SAME_PLACE = 0.05
@@ -207,7 +207,7 @@ def consistency_steps(
     if out is not None:
         io.check_output(out, overwrite=overwrite)
         for volume in (scan, result):
-            refuse_own_source(volume, out)
+            check_not_source(volume, out)
     flat = len(scan.shape) == 2
     pair = Pair(
         _Stack(scan.data) if flat else scan.data,
@@ -371,13 +371,13 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
         "large": _large_text,
     }
     found, volume = checked.figures, checked.residual
-    said = [texts[fault](checked) for fault in found.faults]
+    sentences = [texts[fault](checked) for fault in found.faults]
     if found.noise == 0:
-        said.append(
+        sentences.append(
             f"{volume.name!r} is zero nearly everywhere: the result is the scan "
             "itself, or a copy of it, so there is nothing to compare."
         )
-    return said
+    return sentences
 
 
 def _uniform_text(checked: ConsistencyCheck) -> str:

@@ -15,7 +15,7 @@ from napari_geosr.io.atomic import explained
 from napari_geosr.io.hidden import leftovers
 from napari_geosr.io.journal import remove_with_journal
 from napari_geosr.io.suffixes import suffix_of
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.inputs import InputConfig, open_series, open_volume
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.resume import find_unfinished_deviation
@@ -137,7 +137,7 @@ def restore_job_steps(
         return out
     with explained(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished, deviation = _left(job, out)
+    unfinished, deviation = _unfinished_parts(job, out)
     try:
         done = yield from restore_steps(
             job.data.open(),
@@ -155,12 +155,14 @@ def restore_job_steps(
     return done.path
 
 
-def _left(job: RestoreJob, out: Path) -> tuple[Volume | None, Volume | None]:
+def _unfinished_parts(
+    job: RestoreJob, out: Path
+) -> tuple[Volume | None, Volume | None]:
     """Unfinished result and deviations of earlier runs.
 
     Once this job has its own journal, that also contains what it started with.
     """
-    own = left_unfinished(out)
+    own = usable_unfinished(out)
     if job.settings.uncertainty == NONE:
         return own or _part(job.part), None
     if own is not None:

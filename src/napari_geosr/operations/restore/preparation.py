@@ -26,9 +26,9 @@ from napari_geosr.inference.intensity import scan_steps, without_hot_voxels
 from napari_geosr.measure.noise import estimate_noise
 from napari_geosr.measure.number_text import number_text
 from napari_geosr.models import zoo
-from napari_geosr.models.distribution import draw_sample, judge
-from napari_geosr.networks import set_network_noise, wants_noise
-from napari_geosr.operations.inputs.scan import reading_doubts
+from napari_geosr.models.distribution import compare_with_training, draw_sample
+from napari_geosr.networks import needs_noise, set_network_noise
+from napari_geosr.operations.inputs.scan import input_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.ranking.tune import tune_steps
 from napari_geosr.operations.restore.scale import (
@@ -48,7 +48,7 @@ if TYPE_CHECKING:
 
 #: Standard deviation of rounding to whole numbers.
 _ROUNDING = 12**-0.5
-#: Default memory budget of a run, as a share of the free memory.
+#: Default memory budget of a run, as a fraction of the free memory.
 _FREE_SHARE = 0.6
 #: Step between restored values, in standard deviations, above which the user is told.
 _COARSE = 0.02
@@ -178,7 +178,7 @@ def prepare_steps(
     whole = volume if whole is None else whole
     model, others = _models(volume, config, ranking)
     noise = ranking.noise if noise is None and ranking is not None else noise
-    for doubt in reading_doubts(volume, [each.card for each in (model, *others)]):
+    for doubt in input_warnings(volume, [each.card for each in (model, *others)]):
         yield WarningIssued(message=doubt)
     device = pick_device(config.device)
     backends.check_available(config.backend, device)
@@ -208,11 +208,11 @@ def prepare_steps(
     network: Any = model.restorer()
     if config.uncertainty != members.NONE:
         network = _all_members(volume, config, (model, *others), statistics)
-    if wants_noise(network):
+    if needs_noise(network):
         if noise is None:
             yield StageStarted(message="Measuring the noise")
             noise = estimate_noise(seen)
-        _tell(network, noise, config, model.card, statistics, volume)
+        _set_network_noise(network, noise, config, model.card, statistics, volume)
         yield from sharpness_steps(
             network,
             seen,
@@ -278,11 +278,11 @@ def _likeness_steps(
     volume: Volume, whole: Volume, model: Model, others: tuple[Model, ...]
 ) -> Generator[Step, None, TrainingLikeness]:
     """Judge how similar the volume is to the training data of each model."""
-    likeness = judge(model.card, draw_sample(whole), volume)
+    likeness = compare_with_training(model.card, draw_sample(whole), volume)
     if likeness.level != "ok":
         yield WarningIssued(message=" ".join(likeness.reasons))
     for other in others:
-        second = judge(other.card, draw_sample(whole), volume)
+        second = compare_with_training(other.card, draw_sample(whole), volume)
         if second.level != "ok":
             reasons = " ".join(second.reasons)
             yield WarningIssued(message=f"{other.card.name}: {reasons}")
@@ -296,7 +296,7 @@ def _budget(config: RestoreConfig, device: str) -> int:
     return int(free_memory(device) * _FREE_SHARE)
 
 
-def _tell(
+def _set_network_noise(
     network: Any,
     noise: Noise,
     config: RestoreConfig,
@@ -306,13 +306,15 @@ def _tell(
 ) -> None:
     """Set a network's noise to that of the scan, scaled by the strength setting."""
     # The strength of a classical filter is a separate setting.
-    told = noise.scaled(config.strength if card.has_weights else 1.0)
+    scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
     if config.uncertainty != members.NONE and integers and not noise.level:
         # Whole numbers have rounding errors: members may differ by that much.
-        told = replace(told, level=_ROUNDING, levels=(_ROUNDING,) * len(told.greys))
+        scaled_noise = replace(
+            scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
+        )
     scale = statistics.input_mean, statistics.input_std
-    set_network_noise(network, told.standardised(*scale))
+    set_network_noise(network, scaled_noise.standardised(*scale))
 
 
 def with_strength(
@@ -336,7 +338,7 @@ def with_strength(
 
     values = {**prepared.config.model_dump(), "strength": strength}
     config = RestoreConfig.create(**values)
-    if prepared.noise is None or not wants_noise(prepared.network):
+    if prepared.noise is None or not needs_noise(prepared.network):
         raise ConfigError(
             f"The model {prepared.model.card.name!r} does not know the level of the "
             "noise, so its strength cannot be set."
@@ -344,7 +346,7 @@ def with_strength(
     network = deepcopy(prepared.network)  # the original may be running
     statistics = prepared.statistics
     card, volume = prepared.model.card, prepared.volume
-    _tell(network, prepared.noise, config, card, statistics, volume)
+    _set_network_noise(network, prepared.noise, config, card, statistics, volume)
     return replace(prepared, config=config, network=network, verdict=None)
 
 
@@ -358,12 +360,14 @@ def with_noise(prepared: PreparedRestoration, factor: float) -> PreparedRestorat
     """
     from copy import deepcopy
 
-    if prepared.noise is None or not wants_noise(prepared.network):
+    if prepared.noise is None or not needs_noise(prepared.network):
         return prepared
     network = deepcopy(prepared.network)  # the original may be running
     noise = prepared.noise.scaled(factor)
     card, config = prepared.model.card, prepared.config
-    _tell(network, noise, config, card, prepared.statistics, prepared.volume)
+    _set_network_noise(
+        network, noise, config, card, prepared.statistics, prepared.volume
+    )
     return replace(prepared, network=network, noise=noise)
 
 
@@ -372,8 +376,8 @@ def _chosen(ranking: Ranking) -> Model:
     model = ranking.chosen.model
     if model is None:
         raise ModelError(
-            "The scan is best left as it is, so there is no model to restore it with. "
-            "Name a model."
+            "The scan should be left as it is, so there is no model to restore it "
+            "with. Name a model."
         )
     return model
 
@@ -420,16 +424,17 @@ def _refuse_nonfinite(
 ) -> None:
     if policy == "refuse":
         raise VolumeError(
-            f"{volume.title} has {_found(statistics)}, and the setting 'NaN and Inf' "
-            "is to refuse such volumes. Choose mean or zero, or repair the volume."
+            f"{volume.title} has {_count_nonfinite(statistics)}, and the setting "
+            "'NaN and Inf' is to refuse such volumes. Choose mean or zero, or repair "
+            "the volume."
         )
 
 
-def _found(statistics: IntensityStatistics) -> str:
-    found = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
+def _count_nonfinite(statistics: IntensityStatistics) -> str:
+    text = f"{statistics.n_nan} NaN and {statistics.n_inf} infinite voxels"
     if statistics.sampled:
-        found = f"at least {found} (not every plane was examined)"
-    return found
+        text = f"at least {text} (not every plane was examined)"
+    return text
 
 
 def doubts(prepared: PreparedRestoration) -> Iterator[str]:
@@ -441,8 +446,8 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             seen = "the mean of the others"
         kept = "get labels like all other voxels" if prepared.labels else "stay NaN"
         yield (
-            f"{title} has {_found(statistics)}. They {kept} in the result; the model "
-            f"sees {seen} in their place."
+            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the "
+            f"result; the model sees {seen} in their place."
         )
     yield from _hot_voxels(prepared)
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
@@ -461,18 +466,20 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
     statistics = prepared.statistics
     if statistics.hot is None or not statistics.hot.n:
         return
-    n, many = statistics.hot.n, statistics.hot.n > 1
-    least = "At least " if statistics.sampled else ""
+    n, several = statistics.hot.n, statistics.hot.n > 1
+    bound = "At least " if statistics.sampled else ""
     low, high = (number_text(value) for value in statistics.hot.usual)
-    their, them = ("their", "them") if many else ("its", "it")
-    result = f"{'they keep' if many else 'it keeps'} {their} grey value in the result"
+    their, them = ("their", "them") if several else ("its", "it")
+    result = (
+        f"{'they keep' if several else 'it keeps'} {their} grey value in the result"
+    )
     if prepared.labels:
-        result = "they get labels" if many else "it gets a label"
+        result = "they get labels" if several else "it gets a label"
         result += " like all other voxels"
     yield (
-        f"{least}{n} voxel{'s' if many else ''} of {prepared.volume.title} "
-        f"{'lie' if many else 'lies'} far from all the others, of which nearly all go "
-        f"from {low} to {high}, and alone among {their} neighbours: "
-        f"{'hot or dead voxels' if many else 'a hot or dead voxel'}. The model sees "
+        f"{bound}{n} voxel{'s' if several else ''} of {prepared.volume.title} "
+        f"{'lie' if several else 'lies'} far from all the others, nearly all of which "
+        f"range from {low} to {high}, and alone among {their} neighbours: "
+        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model sees "
         f"the median around {them} instead, and {result}."
     )

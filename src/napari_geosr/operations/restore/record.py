@@ -13,7 +13,7 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.restore.resume import DEVIATION
 from napari_geosr.operations.restore.targets import DEVIATION_DTYPE
-from napari_geosr.operations.restore.upscaling.sharpness import agreement
+from napari_geosr.operations.restore.upscaling.sharpness import agreement_records
 
 if TYPE_CHECKING:
     from napari_geosr.operations.restore.preparation import PreparedRestoration
@@ -55,7 +55,7 @@ def run_facts(prepared: PreparedRestoration) -> AnyDict:
         model["settings"] = card.network_kwargs
     if prepared.verdict is not None:
         more["verdict"] = prepared.verdict.to_json_dict()
-    if facts := agreement(prepared.network):
+    if facts := agreement_records(prepared.network):
         more["data_consistency"] = facts
     return {
         "settings": prepared.config.model_dump(mode="json"),

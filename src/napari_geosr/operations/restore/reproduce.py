@@ -117,7 +117,9 @@ def as_python(
     return _save_first(volume) + "\n".join(lines)
 
 
-def as_it_ran(config: RestoreConfig, provenance: Sequence[AnyMapping]) -> RestoreConfig:
+def with_backend_of_run(
+    config: RestoreConfig, provenance: Sequence[AnyMapping]
+) -> RestoreConfig:
     """`config` with the backend by name, if it matches a result's last record.
 
     If openvino was not considered, the setting stays unchanged.

@@ -11,20 +11,20 @@ import numpy as np
 
 from napari_geosr.core.boxes import (
     Box,
-    boxes_for_the_record,
-    boxes_of_the_record,
+    boxes_from_lists,
+    boxes_to_lists,
 )
 from napari_geosr.core.errors import ConfigError, FileError
 from napari_geosr.core.steps import Step, StepIterator, TileDone, WarningIssued
 from napari_geosr.core.types import AnyDict, AnyDType, AnyMapping
 from napari_geosr.core.volume import Volume
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.hidden import with_user_names
 from napari_geosr.io.journal import Journal
 from napari_geosr.io.output import Output, copy_boxes
 from napari_geosr.io.reading import read_file
 from napari_geosr.io.suffixes import sibling_path
 from napari_geosr.io.unfinished import clear, find_unfinished
-from napari_geosr.operations.storage import CachedResult, left_results
+from napari_geosr.operations.storage import CachedResult, find_left_results
 
 #: Suffix of the name of standard deviations and of their file.
 DEVIATION = "std"
@@ -124,7 +124,7 @@ def finished_part(
     ConfigError
         If `unfinished` is not an unfinished restoration, or belongs to another run.
     """
-    title = asked_for(unfinished.title)
+    title = with_user_names(unfinished.title)
     before = unfinished.provenance[-1] if unfinished.provenance else {}
     if before.get("operation") != "restore" or before.get("complete") is not False:
         raise ConfigError(
@@ -143,7 +143,7 @@ def finished_part(
             f"{title} was made with {other}, so its finished part does not fit the "
             "rest. Use that again, or start a new restoration."
         )
-    places = tuple(boxes_of_the_record(before["finished"]))
+    places = tuple(boxes_from_lists(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
     return FinishedPart(
         unfinished, places, None if tile is None else tuple(tile), _backend(before)
@@ -164,7 +164,7 @@ def part_of_killed_run(
         Known parts of its record. The checksum of the input is compared only when the
         run begins.
     """
-    for volume in left_results():
+    for volume in find_left_results():
         before = volume.provenance[-1]
         known = {**facts, "inputs": before.get("inputs")}
         try:
@@ -238,7 +238,7 @@ def find_unfinished_deviation(out: Path) -> Volume:
             "there is nothing to resume. Choose another output."
         )
     box = tuple(slice(0, n) for n in whole.shape)
-    record = {**last, "complete": False, "finished": boxes_for_the_record([box])}
+    record = {**last, "complete": False, "finished": boxes_to_lists([box])}
     return whole.replace(provenance=(*whole.provenance[:-1], record))
 
 
@@ -257,7 +257,7 @@ def begin_journal(output: Output | CachedResult, kept: FinishedPart | None) -> J
     return journal
 
 
-def noted_steps(
+def journaled_steps(
     steps: Generator[Step, None, T], journals: Sequence[Journal]
 ) -> Generator[Step, None, T]:
     """Pass steps on, and record the finished tiles."""

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from napari_geosr.core.boxes import BoxIndex, boxes_for_the_record
+from napari_geosr.core.boxes import BoxIndex, boxes_to_lists
 from napari_geosr.core.errors import Cancelled, ConfigError, GeoSRError
 from napari_geosr.core.steps import (
     ShouldStop,
@@ -37,7 +37,7 @@ from napari_geosr.operations.restore.resume import (
     FinishedPart,
     begin_journal,
     finished_part,
-    noted_steps,
+    journaled_steps,
     part_of_killed_run,
 )
 from napari_geosr.operations.restore.targets import (
@@ -93,7 +93,7 @@ def run_steps(
         default the result is kept in memory, or in a zarr in the cache folder if it
         does not fit.
     first : tuple of slice, optional
-        Region (input voxels) to restore first: what is on screen.
+        Region on screen, in voxels of the input, which is restored first.
     unfinished : Volume
         Unfinished result of an earlier run with the same input, model and settings, to
         be resumed. Without `out`, its own array is completed; with `out`, its file is
@@ -197,7 +197,7 @@ def work_steps(
     promised = promised_volumes(prepared, record | work.facts())
     kept = None
     if unfinished is not None:
-        kept = _kept(unfinished, unfinished_deviation, promised)
+        kept = _common_parts(unfinished, unfinished_deviation, promised)
     yield StageStarted(message=f"Restoring with {work.models_text()}")
     # Active to the end, because work after the tiles (coarser levels) counts as well.
     with (
@@ -210,7 +210,7 @@ def work_steps(
             yield WarningIssued(message=sentence)
         first_kept = None if kept is None else kept[0]
         journals = _journals(targets, kept)
-        filled = yield from noted_steps(
+        filled = yield from journaled_steps(
             work.fill(targets, first, first_kept, should_stop), journals
         )
         if any(target.cached for target in targets.all):
@@ -219,7 +219,7 @@ def work_steps(
         if filled.error is not None and (out is None or not filled.places):
             raise filled.error
         for target, volume in zip(targets.all, promised, strict=True):
-            done = {**volume.provenance[-1], **filled.for_the_record()}
+            done = {**volume.provenance[-1], **filled.to_record()}
             target.close_with(done, None if filled.complete else filled.places)
     if filled.error is not None:
         names = " and ".join(t.path.name for t in targets.all if t.path is not None)
@@ -242,7 +242,7 @@ def work_steps(
     )
 
 
-def _kept(
+def _common_parts(
     unfinished: Volume, unfinished_deviation: Volume | None, promised: Sequence[Volume]
 ) -> list[FinishedPart]:
     """Unfinished parts of each volume, restricted to tiles that both have."""
@@ -254,8 +254,8 @@ def _kept(
         missing = len(given) < len(promised)
         raise ConfigError(
             f"{unfinished.title} comes {'without' if missing else 'with'} standard "
-            f"deviations, and this run is {'with' if missing else 'without'}: take the "
-            "same settings again, or start a new restoration."
+            f"deviations, and this run is {'with' if missing else 'without'}: use the "
+            "same settings, or start a new restoration."
         )
     parts = [
         finished_part(volume, promise.provenance[-1], promise.shape, promise.dtype)
@@ -309,14 +309,14 @@ class TileProgress:
     error: GeoSRError | None = None
     backend: AnyMapping | None = None
 
-    def for_the_record(self) -> AnyDict:
+    def to_record(self) -> AnyDict:
         """Statistics for the provenance record."""
         run = None if self.summary is None else asdict(self.summary)
         record: AnyDict = {"run": run, "complete": self.complete}
         if self.backend is not None:
             record["backend"] = dict(self.backend)
         if not self.complete:
-            record["finished"] = boxes_for_the_record(self.places)
+            record["finished"] = boxes_to_lists(self.places)
         return record if self.error is None else {**record, "error": str(self.error)}
 
 
@@ -407,11 +407,11 @@ def _remarks(
         )
 
 
-def left_of(prepared: PreparedRestoration) -> FinishedPart | None:
-    """Find the unfinished result that a killed run of this kind left in the cache.
+def find_finished_part(prepared: PreparedRestoration) -> FinishedPart | None:
+    """Find the unfinished result of a killed run with these settings in the cache.
 
-    To be passed to `run_steps` as `unfinished`, which compares the inputs. Runs with an
-    uncertainty, and those of a series, are not found.
+    Pass it to `run_steps` as `unfinished`, which compares the inputs. Results of runs
+    with an uncertainty, and of series, are not found.
     """
     if prepared.has_deviation:
         return None

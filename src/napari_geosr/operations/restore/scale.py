@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 #: Percentiles that enclose nearly all voxels, and the minimum share of a grey scale
 #: that they should fill.
-_NEARLY_ALL, _LEAST_PART = (0.5, 99.5), 0.1
+_NEARLY_ALL, _MIN_SHARE = (0.5, 99.5), 0.1
 #: Largest number of voxels that is examined completely; larger volumes are sampled.
-_MOST = 2**22
+_MAX_VOXELS = 2**22
 
 
 def unit_range(dtype: AnyDType, statistics: IntensityStatistics) -> tuple[float, float]:
@@ -49,7 +49,7 @@ def percentiles(source: ArrayLike, levels: Sequence[float]) -> tuple[float, ...]
         If no voxel is finite, or minimum and maximum are equal.
     """
     n = math.prod(source.shape)
-    every = max(1, math.ceil((n / _MOST) ** (1 / len(source.shape))))
+    every = max(1, math.ceil((n / _MAX_VOXELS) ** (1 / len(source.shape))))
     planes = [
         np.asarray(source[i])[(slice(None, None, every),) * (len(source.shape) - 1)]
         for i in range(0, source.shape[0], every)
@@ -123,7 +123,7 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
     except VolumeError:
         return
     part = (high - low) / (highest - lowest)
-    if part < _LEAST_PART and not 0 <= lowest < highest <= 1:
+    if part < _MIN_SHARE and not 0 <= lowest < highest <= 1:
         yield (
             f"{card.name} knows grey values from 0 to 1, and in {volume.title} few "
             f"voxels take most of that range: 99 % of them lie within {part:.1%} of "

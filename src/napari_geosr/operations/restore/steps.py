@@ -19,8 +19,8 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.members import NONE as NO_MEMBERS
 from napari_geosr.models.distribution import TrainingLikeness
-from napari_geosr.operations.inputs import refuse_own_source
-from napari_geosr.operations.inputs.scan import file_doubts
+from napari_geosr.operations.inputs import check_not_source
+from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.restore.preparation import prepare_steps
 from napari_geosr.operations.restore.ranking.config import AUTO, NONE, RankConfig
@@ -85,7 +85,7 @@ def restore_steps(
                 message=f"The model was chosen on {_typical(volume).words}, for the "
                 "whole series."
             )
-        if ranking.leaves_it:
+        if ranking.keeps_scan:
             steps = unchanged_steps(
                 volume,
                 config,
@@ -148,7 +148,7 @@ def _check_outputs(
             overwrite=overwrite or path == whole,
             continues=unfinished is not None,
         )
-    refuse_own_source(volume, *outputs)
+    check_not_source(volume, *outputs)
 
 
 def _example(volume: Volume) -> Volume:
@@ -198,7 +198,7 @@ def choose_steps(
         )
     settings = RankConfig(device=config.device, threads=config.threads)
     ranking = yield from rank_steps(volume, settings, should_stop, noise=noise)
-    yield WarningIssued(message=f"auto: {ranking.why}")
+    yield WarningIssued(message=f"auto: {ranking.reason}")
     return ranking
 
 
@@ -233,7 +233,7 @@ def unchanged_steps(
             message="No standard deviations were written: they describe how much "
             "several results of a model differ, and no model was used."
         )
-    for doubt in file_doubts(volume):
+    for doubt in reader_warnings(volume):
         yield WarningIssued(message=doubt)
     record = yield from provenance.record_steps(
         "restore",

@@ -17,7 +17,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import choose_output
 from napari_geosr.operations.restore.preparation import PreparedRestoration
 from napari_geosr.operations.restore.resume import FinishedPart, deviation_path
-from napari_geosr.operations.storage import CachedResult, array_for, in_cache, own
+from napari_geosr.operations.storage import CachedResult, array_for, claim, in_cache
 
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
@@ -109,7 +109,7 @@ def open_targets(
     """
     with ExitStack() as stack:
         made: list[Target] = []
-        laid_out = None if out is None else _laid_out(prepared, volumes[0].dtype)
+        laid_out = None if out is None else _output_layout(prepared, volumes[0].dtype)
         for i, volume in enumerate(volumes):
             part = None if kept is None else kept[i]
             if laid_out is None:
@@ -151,7 +151,7 @@ def open_targets(
 def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     if kept is not None:
         array = kept.writable()
-        own(array)  # including those left by a killed program
+        claim(array)  # including those left by a killed program
         return array
     # napari shows NaN as transparent and statistics ignore it, so that unrestored
     # voxels are not mistaken for pores.
@@ -159,7 +159,7 @@ def _array(volume: Volume, kept: FinishedPart | None) -> Any:
     return array_for(volume.shape, volume.dtype, blank)
 
 
-def _laid_out(
+def _output_layout(
     prepared: PreparedRestoration, dtype: AnyDType
 ) -> tuple[tuple[int, ...], int]:
     """Block shapes in which files will be written, and memory that each may hold."""

@@ -34,7 +34,7 @@ from napari_geosr.io import atomic
 from napari_geosr.io.hidden import temporary_sibling
 from napari_geosr.io.projections import write_projections
 from napari_geosr.operations.simulate.config import SimulateConfig, StructureName
-from napari_geosr.physics.packing import ABOUT
+from napari_geosr.physics.packing import NEARLY_REACHED
 from napari_geosr.physics.phantoms import Phantom
 from napari_geosr.physics.scan_config import ScanConfig
 from napari_geosr.physics.structures import (
@@ -157,27 +157,28 @@ def simulate_steps(
     files = {key: folder / name for key, name in FILES.items()}
     _check(folder, files, overwrite)
     yield StageStarted(message=f"Making a sample: {structure}")
-    wanted = config.pores(structure)
-    made = STRUCTURES[structure](config.shape(), **wanted)
-    if isinstance(made, Spheres) and made.share() < ABOUT * wanted["porosity"]:
-        yield WarningIssued(message=_too_dense(made, wanted))
+    parameters = config.pores(structure)
+    sample = STRUCTURES[structure](config.shape(), **parameters)
+    enough = NEARLY_REACHED * parameters["porosity"]
+    if isinstance(sample, Spheres) and sample.share() < enough:
+        yield WarningIssued(message=_porosity_warning(sample, parameters))
     scan = config.scan()
     with exact_settings(config.threads):
-        scale = _scale(made, scan)
+        scale = _scale(sample, scan)
     yield StageStarted(message="Scanning the sample")
     with _unfinished_counts(folder) as scratch, ExitStack() as stack:
         run = _SimulatedScan(
-            made, config, scan, scale, config.voxel(structure), scratch
+            sample, config, scan, scale, config.voxel(structure), scratch
         )
         volumes = {
             key: stack.enter_context(run.output(files[key], key, overwrite))
             for key in ("truth", "sample")
         }
-        for start in range(0, made.shape[0], _ROWS):
+        for start in range(0, sample.shape[0], _ROWS):
             if should_stop():
                 raise Cancelled("Stopped before the scan was complete.")
-            run.add(start, min(start + _ROWS, made.shape[0]), volumes)
-            yield BlockDone(min(start + _ROWS, made.shape[0]), made.shape[0])
+            run.add(start, min(start + _ROWS, sample.shape[0]), volumes)
+            yield BlockDone(min(start + _ROWS, sample.shape[0]), sample.shape[0])
         facts = run.facts(structure)
         record = provenance.record(
             "simulate", inputs={}, settings=config.model_dump(mode="json"), truth=facts
@@ -225,19 +226,19 @@ def _unfinished_counts(folder: Path) -> Iterator[Path]:
         atomic.remove(path)
 
 
-def _too_dense(made: Spheres, wanted: AnyDict) -> str:
+def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
     """Message that spheres cannot fill the requested volume, with what is possible."""
-    low, high = wanted["radius"]
-    gap, size = wanted["gap"], made.shape[-1]
-    ways = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
+    low, high = parameters["radius"]
+    gap, size = parameters["gap"], sample.shape[-1]
+    suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
     if high < size / 4:
-        ways.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
-    ways.append("blobs or bone in place of foam, which have any porosity")
+        suggestions.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
+    suggestions.append("blobs or bone in place of foam, which have any porosity")
     return (
-        f"Balls of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
-        f"fill about {100 * made.share():.0f} % of this sample and not the "
-        f"{100 * wanted['porosity']:.3g} % asked for; for more, take "
-        f"{' or '.join(ways)}."
+        f"Spheres of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
+        f"fill about {100 * sample.share():.0f} % of this sample instead of the "
+        f"requested {100 * parameters['porosity']:.3g} %. For more, use "
+        f"{' or '.join(suggestions)}."
     )
 
 
@@ -257,11 +258,11 @@ def _scale(structure: Structure, config: ScanConfig) -> float:
     Computed from a few slices spread over the height, so that all blocks share it.
     """
     rows = np.linspace(0, structure.shape[0] - 1, _SCALING_ROWS).astype(int)
-    few = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]
-    looked = config.model_copy(
+    slabs = [_cut(structure, z, z + 1).attenuation for z in np.unique(rows)]
+    reduced = config.model_copy(
         update={"projections": min(config.projections, 8), "sub_angles": 1, "flats": 1}
     )
-    scan = simulate_scan(np.concatenate(few), looked)
+    scan = simulate_scan(np.concatenate(slabs), reduced)
     return float(scan.provenance[-1]["truth"]["attenuation_scale"])
 
 
@@ -312,22 +313,22 @@ class _SimulatedScan:
         low = max(0, start - reach)
         high = min(self.structure.shape[0], stop + reach)
         sample = _cut(self.structure, low, high)
-        own = slice(start - low, stop - low)
-        pores, inside = sample.pores[own], sample.inside[own]
+        block = slice(start - low, stop - low)
+        pores, inside = sample.pores[block], sample.inside[block]
         self.pore_voxels += int(np.count_nonzero(pores))
         self.inside_voxels += int(np.count_nonzero(inside))
         # The cylinder's own surface is not inside, so that only pore and solid count.
-        self.pore_volume += float(sample.fraction[own][inside].sum(dtype=np.float64))
+        self.pore_volume += float(sample.fraction[block][inside].sum(dtype=np.float64))
         per_unit = np.float32(self.scale / self.voxel)
-        volumes["truth"].array[start:stop] = sample.attenuation[own] * per_unit
+        volumes["truth"].array[start:stop] = sample.attenuation[block] * per_unit
         volumes["sample"].array[start:stop] = inside
         seed = np.random.SeedSequence([self.scan.seed, start]).generate_state(1)[0]
         config = self.scan.model_copy(update={"seed": int(seed)})
         with exact_settings(self.config.threads):
             part = simulate_scan(sample.attenuation, config, scale=self.scale)
-        self._keep(part.rows(own.start, own.stop), start, stop)
+        self._store_counts(part.rows(block.start, block.stop), start, stop)
 
-    def _keep(self, part: Projections, start: int, stop: int) -> None:
+    def _store_counts(self, part: Projections, start: int, stop: int) -> None:
         data = np.asarray(part.data)
         if self.counts is None:
             shape = (data.shape[0], self.structure.shape[0], data.shape[2])

@@ -9,7 +9,7 @@ from pydantic import Field, field_validator
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.units import PIXEL, require_unit
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.physics.scan_config import ScanConfig
 
 StructureName = Literal["foam", "blobs", "bone", "lacunae", "dentin"]
@@ -25,7 +25,7 @@ DEFAULTS: dict[str, tuple[float, float, tuple[float, float]]] = {
 #: Minimum wall thickness between two spheres of a foam, in voxels.
 FOAM_GAP = 1.0
 #: Minimum radius of a pore that the grid can represent, in voxels.
-_LEAST_RADIUS = 2.0
+_MIN_RADIUS = 2.0
 #: Default number of angles per exposure for continuous rotation.
 _SUB_ANGLES = 8
 
@@ -105,7 +105,7 @@ class SimulateConfig(ScanConfig):
     @field_validator("radius", mode="before")
     @classmethod
     def _read_radius(cls, value: Any) -> Any:
-        return numbers_from(value, float, "3,12")
+        return parse_numbers(value, float, "3,12")
 
     @field_validator("radius")
     @classmethod
@@ -153,11 +153,11 @@ class SimulateConfig(ScanConfig):
             gap["gap"] = FOAM_GAP if self.gap is None else self.gap
         elif self.gap is not None:
             raise ConfigError(
-                f"A gap (--gap) is the wall between balls of a foam; {structure} has "
-                "none: leave it out."
+                f"A gap (--gap) is the wall between spheres of a foam; {structure} has "
+                "none: remove it."
             )
         low, high = self.radius or (
-            max(_LEAST_RADIUS, part * self.size) for part in parts
+            max(_MIN_RADIUS, part * self.size) for part in parts
         )
         return {
             "porosity": self.porosity or porosity,

@@ -59,12 +59,12 @@ from napari_geosr.operations.study.result import CellDone, StudySummary
 from napari_geosr.operations.study.setup import (
     check_study,
     context_steps,
-    doubts,
     record_steps,
     shape_of,
+    study_warnings,
 )
 from napari_geosr.operations.study.store import StudyStore
-from napari_geosr.operations.study.subset import ScanSubset, all_subsets, take
+from napari_geosr.operations.study.subset import ScanSubset, all_subsets, take_subset
 from napari_geosr.operations.study.training import learned_steps
 
 T = TypeVar("T")
@@ -125,10 +125,10 @@ def study_steps(
     record = yield from record_steps(scan, config, reference, mask, should_stop)
     try:
         store.begin(record, config.essential(), overwrite=overwrite)
-        steps = _begun_steps(scan, config, store, shape, reference, mask, should_stop)
+        steps = _begin_steps(scan, config, store, shape, reference, mask, should_stop)
         return (yield from steps)
     finally:
-        store.let_go()
+        store.release()
 
 
 def study(
@@ -151,7 +151,7 @@ def study(
     return run_to_end(steps)
 
 
-def _begun_steps(
+def _begin_steps(
     scan: Projections,
     config: StudyConfig,
     store: StudyStore,
@@ -164,20 +164,20 @@ def _begun_steps(
     said: list[str] = []
     whole = _whole_steps(scan, config, store, shape, reference, mask, should_stop)
     try:
-        context, judge, first = yield from _noting(whole, said.append)
+        context, judge, first = yield from _record_warnings(whole, said.append)
     except (ConfigError, ProjectionsError, VolumeError):
-        store.leave_nothing()
+        store.remove_files()
         raise
     rows = [first]
     cells = _cells_steps(context, judge, store, should_stop)
-    rows += yield from _noting(cells, said.append)
+    rows += yield from _record_warnings(cells, said.append)
     if not any("failed" in row for row in rows):
         shutil.rmtree(context.folder, ignore_errors=True)
     yield StageStarted(message="Writing the report")
     return store.finish(rows, context, measured_figures(judge.report), reference, said)
 
 
-def _noting(
+def _record_warnings(
     steps: Generator[Step, None, T], note: Callable[[str], None]
 ) -> Generator[Step, None, T]:
     """Pass steps on, and record their warnings."""
@@ -199,29 +199,31 @@ def _whole_steps(
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[StudyContext, StudyReference, AnyDict]]:
     """Reconstruct the whole scan: shared data, the reference, and its own row."""
-    yield StageStarted(message="Looking at the whole scan")
+    yield StageStarted(message="Preparing the whole scan")
     context = yield from context_steps(scan, config, store, shape, mask, should_stop)
     least = ScanSubset(min(config.counts), min(config.exposure))
-    _, note = take(scan, least, config)
-    for message in (note, *doubts(scan, config)):
+    _, note = take_subset(scan, least, config)
+    for message in (note, *study_warnings(scan, config)):
         if message:
             yield WarningIssued(message=message)
     yield StageStarted(message="Reconstructing from all projections")
     # A resumed study does not repeat it.
-    full_steps = _noting(context.full_steps(context.judged, should_stop), store.say)
-    path, seconds = yield from full_steps
+    full_scan_steps = _record_warnings(
+        context.full_scan_steps(context.evaluated_rows, should_stop), store.add_message
+    )
+    path, seconds = yield from full_scan_steps
     full = io.read(path)
     judge = yield from judge_steps(context, full, reference, should_stop)
     row = full_row(context, judge, seconds)
     whole = ScanSubset(scan.n_angles)
-    store.keep_reference(judge_pictures(judge, config))
+    store.save_reference(judge_pictures(judge, config))
     if reference is not None:
         voxels = np.asarray(full.data)
         figures, pictures = yield from judged_steps(voxels, judge, config, should_stop)
         row.update(figures)
-        store.keep_pictures(whole, FULL, pictures)
+        store.save_pictures(whole, FULL, pictures)
     else:
-        store.keep_pictures(whole, FULL, judge_pictures(judge, config))
+        store.save_pictures(whole, FULL, judge_pictures(judge, config))
     return context, judge, row
 
 
@@ -305,7 +307,7 @@ def _cell_steps(
         "title": title,
     }
     try:
-        outcome = yield from _outcome_steps(cell, should_stop)
+        outcome = yield from _reconstruct_steps(cell, should_stop)
         figures, pictures = yield from judged_steps(
             outcome.voxels, judge, cell.context.config, should_stop
         )
@@ -319,11 +321,11 @@ def _cell_steps(
         "training_seconds": round(outcome.training_seconds, 3),
         "settings": dict(outcome.settings),
     }
-    store.keep(row, pictures)
+    store.save_cell(row, pictures)
     return row
 
 
-def _outcome_steps(
+def _reconstruct_steps(
     cell: Cell, should_stop: ShouldStop
 ) -> Generator[Step, None, AlgorithmResult]:
     """Reconstruct the evaluated rows of a cell with its algorithm."""

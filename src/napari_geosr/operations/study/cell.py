@@ -17,13 +17,13 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, recount
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import ArrayLike, Volume
 from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     reconstruct_steps,
 )
 from napari_geosr.operations.study.config import StudyConfig
-from napari_geosr.operations.study.subset import ScanSubset, take
+from napari_geosr.operations.study.subset import ScanSubset, take_subset
 
 Rows = tuple[int, int]
 Voxels = npt.NDArray[np.float32]
@@ -61,9 +61,9 @@ class StudyContext:
         The whole scan.
     reconstruction : ReconstructConfig
         Includes the common rotation axis, size and beam.
-    judged : (int, int)
+    evaluated_rows : (int, int)
         Rows to evaluate: first row, and the one after the last.
-    taught : (int, int) or None
+    training_rows : (int, int) or None
         Rows for training networks and choosing settings; None if there are too few.
     folder : Path
         Folder for temporary files of a number of projections.
@@ -76,21 +76,21 @@ class StudyContext:
     scan: Projections
     config: StudyConfig
     reconstruction: ReconstructConfig
-    judged: Rows
-    taught: Rows | None
+    evaluated_rows: Rows
+    training_rows: Rows | None
     folder: Path
     models: Path
     mask: Volume | None = None
 
-    def full_steps(
+    def full_scan_steps(
         self, rows: Rows, should_stop: ShouldStop
     ) -> Generator[Step, None, tuple[Path, float]]:
         """Reconstruct rows from all projections, once; returns path and seconds."""
         path = self.folder / "full" / f"rows-{rows[0]}-{rows[1]}.ome.tif"
-        steps = self.kept_steps(self.scan, rows, path, should_stop)
+        steps = self.cached_steps(self.scan, rows, path, should_stop)
         return (yield from steps)
 
-    def kept_steps(
+    def cached_steps(
         self,
         scan: Projections,
         rows: Rows,
@@ -114,7 +114,7 @@ class StudyContext:
                 scan,
                 config,
                 out=path,
-                unfinished=left_unfinished(path),
+                unfinished=usable_unfinished(path),
                 should_stop=should_stop,
             )
             # Messages about the scan are given once, for the whole scan.
@@ -181,4 +181,4 @@ class Cell:
 
     def scan(self) -> Projections:
         """The subset of the whole scan."""
-        return take(self.context.scan, self.subset, self.context.config)[0]
+        return take_subset(self.context.scan, self.subset, self.context.config)[0]

@@ -56,7 +56,7 @@ def classical_steps(
     settings, tuned_on = cell.options, {}
     free = free_settings(cell, candidates)
     if free:
-        chosen, made_of = yield from _tuned_steps(cell, algorithm, free, should_stop)
+        chosen, made_of = yield from _tune_steps(cell, algorithm, free, should_stop)
         settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
@@ -64,9 +64,9 @@ def classical_steps(
         text = json.dumps(settings, sort_keys=True)
         digest = hashlib.sha256(text.encode()).hexdigest()[:8]
         path = cell.folder / f"{cell.name}-{digest}.ome.tif"
-    path, seconds = yield from context.kept_steps(
+    path, seconds = yield from context.cached_steps(
         scan,
-        context.judged,
+        context.evaluated_rows,
         path,
         should_stop,
         algorithm=algorithm,
@@ -85,7 +85,7 @@ def free_settings(cell: Cell, candidates: Sequence[AnyMapping]) -> list[AnyMappi
     return [settings for settings in candidates if not given & settings.keys()]
 
 
-def _tuned_steps(
+def _tune_steps(
     cell: Cell,
     algorithm: str,
     candidates: Sequence[AnyMapping],
@@ -114,12 +114,12 @@ def _tuned_steps(
     """
     context = cell.context
     # Unused views do not require the reference, so any rows can be used.
-    first, stop = context.taught or context.judged
+    first, stop = context.training_rows or context.evaluated_rows
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
     rows = (start, start + n)
     source, target, made_of = tuning_pair(context.scan, cell.subset, context.config)
-    source, target = (_loaded(s, rows, should_stop) for s in (source, target))
+    source, target = (_load_rows(s, rows, should_stop) for s in (source, target))
     measured = yield from _measured_steps(context, target, rows, algorithm, should_stop)
     errors: dict[int, float] = {}
 
@@ -176,13 +176,13 @@ class _ViewIntegrals:
                 volume = torch.from_numpy(plane).to(self.ready.device)
                 made = project(volume, self.geometry)
                 left = self.sinogram[i : i + 1].to(made) - made
-                off = reconstruct_slices(_sharp(left), self.geometry, Config())
+                off = reconstruct_slices(_deblurred(left), self.geometry, Config())
                 there = self.context.cropped(off.cpu().numpy())[0, inside]
                 total += float(np.square(there, dtype=np.float64).sum())
         return total / max(1, int(self.inside.sum()))
 
 
-def _sharp(sinogram: Tensor) -> Tensor:
+def _deblurred(sinogram: Tensor) -> Tensor:
     """Projections with the blur of pixel (sinc) and interpolation (sinc²) removed.
 
     The blur would hide noise that differs between voxels.
@@ -214,7 +214,7 @@ def _measured_steps(
     """
     import torch
 
-    inside = yield from _inside_steps(context, rows, should_stop)
+    inside = yield from _sample_mask_steps(context, rows, should_stop)
     config = context.config_for((0, target.n_rows), algorithm=algorithm)
     ready = yield from recount(prepare_steps(target, config, should_stop=should_stop))
     prepared = LineIntegrals(ready.scan, ready.config.preparation(), ready.incident)
@@ -224,14 +224,14 @@ def _measured_steps(
     return _ViewIntegrals(context, ready, tensor, geometry, inside)
 
 
-def _inside_steps(
+def _sample_mask_steps(
     context: StudyContext, rows: Rows, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """The sample mask of rows; if no sample is found, the field of view."""
     first, stop = rows
     volume: Volume | None = None
     if context.mask is None and context.config.sample == "auto":
-        path, _ = yield from context.full_steps(rows, should_stop)
+        path, _ = yield from context.full_scan_steps(rows, should_stop)
         volume = io.read(path)
 
     def slices() -> Generator[Step, None, Volume]:
@@ -250,7 +250,7 @@ def _inside_steps(
     return inside
 
 
-def _loaded(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
+def _load_rows(scan: Projections, rows: Rows, should_stop: ShouldStop) -> Projections:
     """These rows in memory, because all candidates use them."""
     part = scan.rows(*rows)
     banded = in_bands(part, part.n_rows, should_stop)

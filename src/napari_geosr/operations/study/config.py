@@ -10,7 +10,7 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.memory_budget import MemoryBudget
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.inputs import COMMAS, numbers_from
+from napari_geosr.operations.inputs import COMMAS, parse_numbers
 from napari_geosr.operations.reconstruct.inputs import AxisColumn
 from napari_geosr.operations.study.algorithms import algorithm_names, checked_options
 from napari_geosr.operations.train.scans import CountsPerPhoton, Parts
@@ -18,7 +18,7 @@ from napari_geosr.tomography.filters import FilterName
 from napari_geosr.tomography.preparation_config import NotFinite, StripeRemoval
 
 #: Settings that do not affect finished cells: figures are recomputed from these.
-_LATE = (
+_LATE_SETTINGS = (
     "counts",
     "exposure",
     "algorithms",
@@ -37,11 +37,11 @@ _LATE = (
 
 #: Limits of the exposure, as a share. Below the first an image has too few photons;
 #: above the second too few are left for training and for choosing settings.
-_SHORTEST, _LONGEST = 0.001, 0.9
+_MIN_EXPOSURE, _MAX_EXPOSURE = 0.001, 0.9
 
 
 #: Minimum number of projection counts for a curve.
-_LEAST_COUNTS = 3
+_MIN_COUNTS = 3
 
 
 def _variants(word: str) -> list[str]:
@@ -108,9 +108,8 @@ class StudyConfig(Config):
     sample: Literal["auto", "circle", "none"] = Field(
         "auto",
         title="Sample",
-        description="Where to look for pores. auto: in the envelope of the solid in "
-        "the reference; circle: in the circle that all projections see; none: "
-        "everywhere.",
+        description="Where to look for pores. auto: in an automatic sample mask of the "
+        "reference; circle: in the circle that all projections see; none: everywhere.",
     )
     tolerance: float = Field(
         0.05,
@@ -209,7 +208,7 @@ class StudyConfig(Config):
     @field_validator("counts", mode="before")
     @classmethod
     def _read_counts(cls, value: Any) -> Any:
-        return numbers_from(value, int, "50,75,100")
+        return parse_numbers(value, int, "50,75,100")
 
     @field_validator("counts")
     @classmethod
@@ -221,17 +220,17 @@ class StudyConfig(Config):
     @field_validator("exposure", mode="before")
     @classmethod
     def _read_exposure(cls, value: Any) -> Any:
-        return numbers_from(value, float, "1,0.3,0.1")
+        return parse_numbers(value, float, "1,0.3,0.1")
 
     @field_validator("exposure")
     @classmethod
     def _check_exposure(cls, value: tuple[float, ...]) -> tuple[float, ...]:
         if not value or not all(
-            _SHORTEST <= share <= _LONGEST or share == 1 for share in value
+            _MIN_EXPOSURE <= share <= _MAX_EXPOSURE or share == 1 for share in value
         ):
             raise ValueError(
-                f"give shares of {_SHORTEST:g} … {_LONGEST:g} (what is left must be "
-                "enough to learn from), or 1 for the whole exposure, with decimal "
+                f"give shares of {_MIN_EXPOSURE:g} … {_MAX_EXPOSURE:g} (the rest is "
+                "needed for training), or 1 for the whole exposure, with decimal "
                 "points, e.g. 1,0.3,0.1"
             )
         return tuple(sorted(set(value), reverse=True))
@@ -266,7 +265,7 @@ class StudyConfig(Config):
 
     def essential(self) -> AnyDict:
         """Settings on which finished cells depend."""
-        return self.model_dump(mode="json", exclude=set(_LATE))
+        return self.model_dump(mode="json", exclude=set(_LATE_SETTINGS))
 
 
 def counts_for(n_angles: int) -> tuple[int, ...]:
@@ -291,7 +290,7 @@ def counts_for(n_angles: int) -> tuple[int, ...]:
     (8, 15, 30, 45)
     """
     fewer = tuple(n for n in StudyConfig().counts if n < n_angles)
-    if len(fewer) >= _LEAST_COUNTS:
+    if len(fewer) >= _MIN_COUNTS:
         return fewer
     parts = {max(2, round(n_angles * part)) for part in (0.125, 0.25, 0.5, 0.75)}
     return tuple(sorted(n for n in parts if n < n_angles))

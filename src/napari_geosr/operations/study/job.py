@@ -37,7 +37,7 @@ OPERATION = "study projections"
 #: Name of the study's folder within the job folder.
 RESULT = "result"
 #: Steps that a study reports in a job, in addition to those of its cells.
-_TOLD = (StageStarted, CentreFound, WarningIssued)
+_REPORTED = (StageStarted, CentreFound, WarningIssued)
 
 
 class StudyInput(Config):
@@ -114,7 +114,7 @@ class StudyJob(Config):
         check_study(scan, self.settings)
         shape_of(scan, reference, mask)
 
-    def goes_on_with(self, other: StudyJob) -> bool:
+    def can_reuse_cells(self, other: StudyJob) -> bool:
         """Whether finished cells of `other` are valid for this study as well."""
         return (
             self.data == other.data
@@ -163,7 +163,7 @@ def study_job_steps(
         should_stop=should_stop,
     )
     try:
-        done = yield from recount(steps, CellDone, *_TOLD)
+        done = yield from recount(steps, CellDone, *_REPORTED)
     except Cancelled:
         return None
     return done.files["html"]

@@ -10,8 +10,8 @@ from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.steps import ShouldStop, Step, WarningIssued
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.envelope import envelope_steps
-from napari_geosr.measure.hull import left_out_of_hull
+from napari_geosr.measure.hull import hull_share_outside
+from napari_geosr.measure.sample_mask import sample_mask_steps
 from napari_geosr.operations.measure.grey_levels import one_volume
 from napari_geosr.operations.study.cell import Rows, StudyContext
 from napari_geosr.operations.study.config import StudyConfig
@@ -52,16 +52,16 @@ def judge_steps(
     """
     against = full
     if reference is not None:
-        rows = slice(*context.judged)
+        rows = slice(*context.evaluated_rows)
         truth = np.asarray(one_volume(reference).data[rows], np.float32)
         against = full.replace(data=truth, name=reference.name)
     sample = yield from sample_steps(
-        context, context.judged, lambda: _there(against), should_stop
+        context, context.evaluated_rows, lambda: _select_steps(against), should_stop
     )
     if context.mask is not None and sample is not None and not sample.any():
-        first, stop = context.judged
+        first, stop = context.evaluated_rows
         raise VolumeError(
-            f"The mask {context.mask.title} is empty in the judged rows {first} … "
+            f"The mask {context.mask.title} is empty in the evaluated rows {first} … "
             f"{stop - 1}. Mark the sample with non-zero voxels."
         )
     return (yield from reference_steps(against, sample, context.config, should_stop))
@@ -90,7 +90,7 @@ def sample_steps(
         sample = np.broadcast_to(circle(context.size), shape)
     elif context.config.sample == "auto":
         volume = yield from slices()
-        sample = yield from _found_steps(volume, context.config, should_stop)
+        sample = yield from _find_region_steps(volume, context.config, should_stop)
     return sample
 
 
@@ -101,23 +101,23 @@ def circle(n: int) -> Mask:
     return inside
 
 
-def _there(volume: Volume) -> Generator[Step, None, Volume]:
+def _select_steps(volume: Volume) -> Generator[Step, None, Volume]:
     yield from ()
     return volume
 
 
-def _found_steps(
+def _find_region_steps(
     volume: Volume, config: StudyConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, Mask]:
     """The region to search for pores, the same for all reconstructions."""
     found = yield from reference_steps(volume, None, config, should_stop)
     solid = ~pore_mask(np.asarray(volume.data), found.report.threshold, None, config)
-    seen = circle(volume.shape[-1])
-    solid &= seen
-    steps = envelope_steps(solid, 5, name=volume.name, should_stop=should_stop)
-    envelope = yield from steps
-    inside: Mask = envelope & seen
-    left_out = left_out_of_hull(inside, lambda z: solid[z])
+    field_of_view = circle(volume.shape[-1])
+    solid &= field_of_view
+    steps = sample_mask_steps(solid, 5, name=volume.name, should_stop=should_stop)
+    sample = yield from steps
+    inside: Mask = sample & field_of_view
+    left_out = hull_share_outside(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))
     if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):

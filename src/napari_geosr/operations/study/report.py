@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 PicturesOf = Callable[[ScanSubset, str], Mapping[str, Picture]]
 #: Maximum number of rows of pictures.
-_SHOWN = 5
+_MAX_PICTURE_ROWS = 5
 
 
 def write_report(
@@ -69,18 +69,18 @@ def write_report(
         f"<title>{escape(title)}</title><style>{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         _cards(done, config, scan),
-        f"<p>{_how(done, config, scan)}</p>",
+        f"<p>{_method_text(done, config, scan)}</p>",
         "<h2>Errors</h2>",
-        _in_both_themes("Figures over projections or exposure", curves),
+        _themed_picture("Figures over projections or exposure", curves),
         f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
         "<h2>Figures</h2>",
         _table(_HEAD, [_cells(row) for row in done.rows]),
-        *_said(done),
+        *_remarks(done),
         *_settings(done.rows),
         "<h2>Saved</h2>",
-        _table(_SAVED, _saved(done, scan)),
+        _table(_SAVED, _savings_rows(done, scan)),
         f"<p><small>{_factors(config)}</small></p>",
     ]
     for heading, picture in (("Slices", slices), ("Pores", pores)):
@@ -97,7 +97,7 @@ def write_report(
     atomic.write_text(done.files["html"], "\n".join(parts), overwrite=True)
 
 
-def _in_both_themes(alt: str, pictures: Sequence[bytes]) -> str:
+def _themed_picture(alt: str, pictures: Sequence[bytes]) -> str:
     light, dark = map(png_source, pictures)
     return (
         '<figure><picture><source media="(prefers-color-scheme: dark)" '
@@ -142,13 +142,13 @@ def _volumes(
     pictures = [volumes_png(rows, names, true, VOLUMES_PER_DECADE, t) for t in themes]
     return [
         "<h2>Pore volumes</h2>",
-        _in_both_themes("Histograms of pore volumes", pictures),
-        "<p><small>Pores by volume, four classes a decade; grey: the "
+        _themed_picture("Histograms of pore volumes", pictures),
+        "<p><small>Number of pores by volume, four bins per decade; grey: the "
         "reference.</small></p>",
     ]
 
 
-def _said(done: StudySummary) -> list[str]:
+def _remarks(done: StudySummary) -> list[str]:
     """Remarks for interpreting the figures."""
     items = "".join(f"<li>{escape(text)}</li>" for text in done.warnings)
     return [f"<ul>{items}</ul>"] if items else []
@@ -178,18 +178,18 @@ _KINDS = ("slice", "pores")
 _NOTES = (
     "All reconstructions are thresholded by the same rule, each at its own grey value, "
     "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
-    "are counted from the smallest size on. Distance of pore volumes: Wasserstein-1 "
+    "are counted from the minimum size. Distance of pore volumes: Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
     "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
-    "connectivity: loops less enclosed solids per mm³, (number of pores − Euler "
+    "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "
     "reference. SSIM: mean "
-    "over up to 8 whole slices, the air around the sample included, Gaussian window of "
-    "1.5 pixels. Errors are relative to the "
-    "reference and signed. The rendering shows the pores in the middle of the judged "
-    "rows, the darker the farther. Seconds are those of this computer, for the judged "
-    "rows."
+    "over up to 8 whole slices, including the air around the sample, Gaussian window "
+    "of 1.5 pixels. Errors are relative to the "
+    "reference and signed. The rendering shows the pores in the centre of the "
+    "evaluated rows, darker with distance. Seconds are those of this computer, for the "
+    "evaluated rows."
 )
 _HEAD = (
     "Projections",
@@ -269,7 +269,7 @@ def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     )
 
 
-def _saved(done: StudySummary, scan: Projections) -> list[list[str]]:
+def _savings_rows(done: StudySummary, scan: Projections) -> list[list[str]]:
     return [
         [
             ScanSubset.of(row).short,
@@ -288,9 +288,9 @@ def _saved(done: StudySummary, scan: Projections) -> list[list[str]]:
 
 def _factors(config: StudyConfig) -> str:
     computing = (
-        f"The computer is taken to draw {config.computer_kilowatts:g} kW while it "
-        "reconstructs and trains; what that adds for the whole volume is in study.csv, "
-        "for every cell."
+        f"The computer is assumed to draw {config.computer_kilowatts:g} kW while it "
+        "reconstructs and trains; the resulting energy for the whole volume is in "
+        "study.csv, for every cell."
     )
     return (
         f"A scan of all projections takes {config.scan_hours:g} h, all of it assumed "
@@ -319,7 +319,7 @@ def _cards(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     return f'<div class="cards">{"".join(cards)}</div>'
 
 
-def _how(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
+def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
     words = {
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
@@ -330,28 +330,28 @@ def _how(done: StudySummary, config: StudyConfig, scan: Projections) -> str:
         ),
     }
     against = (
-        f"the truth, {done.reference['name']}"
+        f"the ground truth, {done.reference['name']}"
         if done.reference["is_truth"]
-        else f"what all {scan.n_angles} projections give by filtered back-projection"
+        else f"the filtered back-projection of all {scan.n_angles} projections"
     )
     shorter = ""
     if min(config.exposure) < 1:
         shorter = (
-            ' "100 at 10 %" are 100 projections with a tenth of the exposure each: of '
-            "the photons that were counted a tenth is kept, at random, which is what a "
-            "shorter exposure counts. Networks learn from the photons left out."
+            ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
+            "a random tenth of the counted photons is kept, as in a shorter exposure. "
+            "Networks learn from the other photons."
         )
         if not done.reference["is_truth"]:
-            shorter += " They are part of the reference as well, which flatters them."
+            shorter += " These are also part of the reference, which favours them."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
             f" Networks are trained on the first half of the rows, each for "
             f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
-            "pixels; the figures are of the second half."
+            "pixels; the figures refer to the second half."
         )
     return escape(
-        f"Few projections are {words[config.acquisition]}. Errors are against "
+        f"Few projections are {words[config.acquisition]}. Errors are relative to "
         f"{against}.{shorter}{taught}"
     )
 
@@ -386,9 +386,12 @@ def _pictures(
 def _spread(subsets: Sequence[ScanSubset]) -> Sequence[ScanSubset]:
     """A selection with the maximum length, including the first and the last."""
     n = len(subsets)
-    if n <= _SHOWN:
+    if n <= _MAX_PICTURE_ROWS:
         return subsets
-    return [subsets[round(i * (n - 1) / (_SHOWN - 1))] for i in range(_SHOWN)]
+    return [
+        subsets[round(i * (n - 1) / (_MAX_PICTURE_ROWS - 1))]
+        for i in range(_MAX_PICTURE_ROWS)
+    ]
 
 
 def terminal_table(done: StudySummary) -> Table:

@@ -144,7 +144,7 @@ def fewest(
     """
     longest = max(config.exposure)
     found: dict[str, int | None] = {}
-    for name, right in _right(rows, config, n_angles).items():
+    for name, right in _sufficient_subsets(rows, config, n_angles).items():
         counts = [subset.projections for subset in right if subset.exposure == longest]
         found[name] = min(counts, default=None)
     return found
@@ -168,13 +168,13 @@ def least(
         Number of projections of the whole scan.
     """
     found: dict[str, dict[str, float] | None] = {}
-    for name, right in _right(rows, config, n_angles).items():
+    for name, right in _sufficient_subsets(rows, config, n_angles).items():
         ordered = _by_light(right, config, n_angles)
         found[name] = asdict(ordered[-1]) if ordered else None
     return found
 
 
-def _right(
+def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
     """Subsets that, like all those with more light, give the right porosity."""

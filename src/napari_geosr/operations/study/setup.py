@@ -17,7 +17,7 @@ from napari_geosr.operations.reconstruct import (
     ReconstructConfig,
     prepare_steps,
 )
-from napari_geosr.operations.reconstruct.fewer_views import why_no_counts
+from napari_geosr.operations.reconstruct.fewer_views import reason_without_counts
 from napari_geosr.operations.reconstruct.resume import scan_entry_steps
 from napari_geosr.operations.study.algorithms import Algorithm, find_algorithm
 from napari_geosr.operations.study.cell import StudyContext
@@ -35,7 +35,7 @@ from napari_geosr.tomography.flat_fields import incident_counts
 #: two slices on each side.
 _GAP = 4
 #: Minimum number of rows for training; with fewer, all rows are evaluated.
-_LEAST_ROWS = 16
+_MIN_ROWS = 16
 
 
 def check_study(scan: Projections, config: StudyConfig) -> None:
@@ -47,15 +47,15 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
         )
     check_subsets(scan, config)
     learned = [name for name in config.algorithms if find_algorithm(name).method]
-    if learned and scan.n_rows < _LEAST_ROWS:
+    if learned and scan.n_rows < _MIN_ROWS:
         rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
-            f"{scan.title} has {rows}: one half of {_LEAST_ROWS} or more is needed to "
+            f"{scan.title} has {rows}: one half of {_MIN_ROWS} or more is needed to "
             f"train on. Leave {', '.join(learned)} out (--algorithms)."
         )
 
 
-def doubts(scan: Projections, config: StudyConfig) -> list[str]:
+def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
     """Warnings about training on pairs from one scan."""
     paired = [
         algorithm
@@ -63,7 +63,7 @@ def doubts(scan: Projections, config: StudyConfig) -> list[str]:
         if algorithm.method not in (None, "noise2inverse")
     ]
     said = []
-    if paired and (what := why_no_counts(scan)):
+    if paired and (what := reason_without_counts(scan)):
         said.append(
             f"The scan holds {what} and no counts, which could be shared out: "
             f"{_titles(paired)} learn to make the reconstruction of the whole scan. It "
@@ -199,13 +199,13 @@ def context_steps(
     }
     n = scan.n_rows
     half = n // 2
-    small = n < _LEAST_ROWS
+    small = n < _MIN_ROWS
     return StudyContext(
         scan=_with_beam(scan),
         config=config,
         reconstruction=wanted.model_copy(update=found),
-        judged=(0, n) if small else (half + _GAP // 2, n),
-        taught=None if small else (0, half - _GAP // 2),
+        evaluated_rows=(0, n) if small else (half + _GAP // 2, n),
+        training_rows=None if small else (0, half - _GAP // 2),
         folder=store.work,
         models=store.models,
         mask=mask,

@@ -109,7 +109,7 @@ class StudyStore:
         FileError
             If it cannot be written, or contains other files with these names.
 
-        No other process can begin the study until `let_go`.
+        No other process can begin the study until `release`.
         """
         with atomic.explained(self.files["json"]):
             if self.folder.exists() and not self.folder.is_dir():
@@ -119,7 +119,7 @@ class StudyStore:
             self._made_folder = not self.folder.exists()
             self.folder.mkdir(parents=True, exist_ok=True)
             self._made_lock = not (self.folder / _LOCK_FILE).exists()
-            self._hold()
+            self._acquire_lock()
         self._essential = {
             **essential,
             "inputs": _checksums(record),
@@ -129,12 +129,12 @@ class StudyStore:
         try:
             self._check(overwrite)
         except (ConfigError, FileError):
-            self.let_go()
+            self.release()
             self._remove_folder()
             raise
         with atomic.explained(self.files["json"]):
             if overwrite and self._is_new:
-                for path in self._own:
+                for path in self._own_paths:
                     shutil.rmtree(path, ignore_errors=True)
             if self._is_new:  # first, because it identifies the folders as a study's
                 self._write_json({"rows": []})
@@ -142,13 +142,13 @@ class StudyStore:
             self.work.mkdir(exist_ok=True)
 
     @property
-    def _own(self) -> tuple[Path, ...]:
+    def _own_paths(self) -> tuple[Path, ...]:
         return self.cells, self.models, self.work
 
     def _check(self, overwrite: bool) -> None:
         """Refuse a folder with other contents; return whether the study is new."""
         before = self._before()
-        present = [path.name for path in self._own if path.exists()]
+        present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:
             raise FileError(
                 f"{self.folder} holds {' and '.join(present)}, but no study: a study "
@@ -170,7 +170,7 @@ class StudyStore:
             if self._made_folder:
                 self.folder.rmdir()
 
-    def _hold(self) -> None:
+    def _acquire_lock(self) -> None:
         from filelock import Timeout
 
         try:
@@ -181,7 +181,7 @@ class StudyStore:
                 "or choose another folder."
             ) from error
 
-    def let_go(self) -> None:
+    def release(self) -> None:
         """Allow other processes to resume the study."""
         self._lock.release()
 
@@ -192,14 +192,14 @@ class StudyStore:
         # A study may be closed by a different thread.
         return FileLock(self.folder / _LOCK_FILE, thread_local=False)
 
-    def leave_nothing(self) -> None:
+    def remove_files(self) -> None:
         """Remove the files of a study that failed before it had results."""
         if not self._is_new or any(self.cells.glob("*.json")):
             return
-        for path in self._own:
+        for path in self._own_paths:
             shutil.rmtree(path, ignore_errors=True)
         atomic.remove(self.files["json"])
-        self.let_go()
+        self.release()
         self._remove_folder()
 
     def _before(self) -> AnyDict | None:
@@ -236,15 +236,15 @@ class StudyStore:
         # Cells of earlier releases have no exposure entry and used the whole one.
         return {"exposure": subset.exposure, **row}
 
-    def keep(self, row: AnyMapping, pictures: Pictures) -> None:
+    def save_cell(self, row: AnyMapping, pictures: Pictures) -> None:
         """Store a finished cell; the row is written last, to mark it as complete."""
         subset, name = ScanSubset.of(row), str(row["algorithm"])
-        self.keep_pictures(subset, name, pictures)
+        self.save_pictures(subset, name, pictures)
         text = json.dumps(row, indent=1, ensure_ascii=False, allow_nan=False)
         path = self.cells / f"{subset.label}-{name}.json"
         atomic.write_text(path, text, overwrite=True)
 
-    def keep_pictures(self, subset: ScanSubset, name: str, pictures: Pictures) -> None:
+    def save_pictures(self, subset: ScanSubset, name: str, pictures: Pictures) -> None:
         """Store the pictures of a cell."""
         stream = BytesIO()
         arrays: AnyDict = dict(pictures)
@@ -252,9 +252,9 @@ class StudyStore:
         path = self.cells / f"{subset.label}-{name}.npz"
         atomic.write_bytes(path, stream.getvalue(), overwrite=True)
 
-    def keep_reference(self, pictures: Pictures) -> None:
+    def save_reference(self, pictures: Pictures) -> None:
         """Store the pictures of the reference."""
-        self.keep_pictures(*_REFERENCE, pictures)
+        self.save_pictures(*_REFERENCE, pictures)
 
     def pictures(
         self, subset: ScanSubset, name: str
@@ -272,22 +272,22 @@ class StudyStore:
         return self.pictures(*_REFERENCE)
 
     @property
-    def said(self) -> list[str]:
+    def messages(self) -> list[str]:
         """Messages from reconstructing the whole scan."""
         try:
-            return self._said.read_text(encoding="utf-8").splitlines()
+            return self._messages_path.read_text(encoding="utf-8").splitlines()
         except OSError:
             return []
 
-    def say(self, message: str) -> None:
+    def add_message(self, message: str) -> None:
         """Store a message about the whole scan, without repetition."""
-        line, before = " ".join(message.split()), self.said
+        line, before = " ".join(message.split()), self.messages
         if line not in before:
             text = "\n".join([*before, line])
-            atomic.write_text(self._said, text + "\n", overwrite=True)
+            atomic.write_text(self._messages_path, text + "\n", overwrite=True)
 
     @property
-    def _said(self) -> Path:
+    def _messages_path(self) -> Path:
         return self.cells / "warnings.txt"
 
     def finish(
@@ -301,7 +301,7 @@ class StudyStore:
         """Write table, JSON and report."""
         scan, config = context.scan, context.config
         settings = effective_settings(scan, config)
-        first, end = context.judged
+        first, end = context.evaluated_rows
         judged = (end - first) / scan.n_rows
         rows = [{**row, **computing(row, config, judged)} for row in rows]
         done = StudySummary(
@@ -315,7 +315,7 @@ class StudyStore:
             fewest=fewest(rows, settings, scan.n_angles),
             least=least(rows, settings, scan.n_angles),
             files=dict(self.files),
-            warnings=tuple(dict.fromkeys([*self.said, *warnings])),
+            warnings=tuple(dict.fromkeys([*self.messages, *warnings])),
         )
         self._write_json(
             {

@@ -10,12 +10,12 @@ from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.projections import Projections
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.operations.reconstruct.fewer_views import (
-    MOST_LIGHT,
+    MAX_INPUT_LIGHT,
     fewer_views,
-    light_left_over,
-    other_views,
+    reason_without_counts,
+    remaining_light,
     thinned,
-    why_no_counts,
+    unused_views,
 )
 from napari_geosr.operations.study.config import StudyConfig
 
@@ -124,14 +124,14 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
             f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
             f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
         )
-    if shorter and (what := why_no_counts(scan)):
+    if shorter and (what := reason_without_counts(scan)):
         raise ConfigError(
             f"{scan.title} holds {what}: what a shorter exposure would have counted "
-            "can only be told from counts. Leave shorter exposures out (--exposure 1)."
+            "is known only for counts. Leave shorter exposures out (--exposure 1)."
         )
 
 
-def take(
+def take_subset(
     scan: Projections, subset: ScanSubset, config: StudyConfig
 ) -> tuple[Projections, str]:
     """Return the subset of a scan, and a note on how it was made.
@@ -173,11 +173,11 @@ def training_pair(
     subset : ScanSubset
     config : StudyConfig
     """
-    if why_no_counts(scan):
-        return TrainingPair(take(scan, subset, config)[0], scan, _WHOLE)
-    share = min(_share(scan, subset, config), MOST_LIGHT)
+    if reason_without_counts(scan):
+        return TrainingPair(take_subset(scan, subset, config)[0], scan, _WHOLE)
+    share = min(_share(scan, subset, config), MAX_INPUT_LIGHT)
     given = _thinned(scan, share, config, rest=False)
-    left = light_left_over(
+    left = remaining_light(
         scan,
         share,
         subset.projections,
@@ -191,9 +191,9 @@ def training_pair(
 
 def photon_note(scan: Projections, config: StudyConfig) -> str:
     """A note if photons of full exposures are divided."""
-    if why_no_counts(scan):
+    if reason_without_counts(scan):
         return ""
-    return _new_notes(_thinned(scan, MOST_LIGHT, config, rest=False), scan)
+    return _new_notes(_thinned(scan, MAX_INPUT_LIGHT, config, rest=False), scan)
 
 
 def is_target_noisier(
@@ -207,7 +207,7 @@ def is_target_noisier(
     subset : ScanSubset
     config : StudyConfig
     """
-    share = min(_share(scan, subset, config), MOST_LIGHT)
+    share = min(_share(scan, subset, config), MAX_INPUT_LIGHT)
     part = subset.projections / scan.n_angles if config.acquisition == "step" else 1.0
     return 1 - part + part / (1 - share) > 1 / (part * share)
 
@@ -231,13 +231,13 @@ def tuning_pair(
     """
     n, step = scan.n_angles, config.acquisition == "step"
     if step and 2 * subset.projections <= n:
-        source = take(scan, subset, config)[0]
-        return TrainingPair(source, other_views(scan, subset.projections), _VIEWS)
-    if not why_no_counts(scan):
+        source = take_subset(scan, subset, config)[0]
+        return TrainingPair(source, unused_views(scan, subset.projections), _VIEWS)
+    if not reason_without_counts(scan):
         return training_pair(scan, subset, config)
     if step:
         fewer = max(min(subset.projections, n - n // 4), 2)
-        return TrainingPair(fewer_views(scan, fewer), other_views(scan, fewer), _VIEWS)
+        return TrainingPair(fewer_views(scan, fewer), unused_views(scan, fewer), _VIEWS)
     half, other = scan.every(2), scan.every(2, 1)
     count = min(subset.projections, half.n_angles)
     return TrainingPair(fewer_views(half, count, config.acquisition), other, _VIEWS)
@@ -245,7 +245,7 @@ def tuning_pair(
 
 def effective_settings(scan: Projections, config: StudyConfig) -> StudyConfig:
     """The settings with the actual light of the views, if that differs."""
-    if _is_quick(config) and why_no_counts(scan):
+    if _is_quick(config) and reason_without_counts(scan):
         return config.model_copy(update={"light": "all"})
     return config
 
@@ -257,7 +257,7 @@ def _exposed(
     share = _share(scan, subset, config)
     if share >= 1:
         return scan, ""
-    if subset.exposure == 1 and (what := why_no_counts(scan)):
+    if subset.exposure == 1 and (what := reason_without_counts(scan)):
         return scan, (
             f"The scan holds {what} and no counts, so the views of continuous scans "
             "have the light of all projections that they are the mean of (light: all)."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
@@ -43,7 +44,7 @@ def learned_steps(
         Settings of the method, in addition to those shared by all methods of the study.
     """
     context = cell.context
-    if context.taught is None:
+    if context.training_rows is None:
         raise ConfigError(
             f"{context.scan.title} has {context.scan.n_rows} rows: too few to train "
             "on one half and judge the other. Choose algorithms that do not learn."
@@ -58,8 +59,8 @@ def learned_steps(
     judged: list[Path] = []
     for name, part in parts:
         path = cell.folder / f"{name}-judged.ome.tif"
-        path, took = yield from context.kept_steps(
-            part, context.judged, path, should_stop
+        path, took = yield from context.cached_steps(
+            part, context.evaluated_rows, path, should_stop
         )
         judged.append(path)
         seconds += took
@@ -69,13 +70,13 @@ def learned_steps(
         taught: list[Path] = []
         for name, part in parts:
             path = cell.folder / f"{name}-taught.ome.tif"
-            path, _ = yield from context.kept_steps(
-                part, context.taught, path, should_stop
+            path, _ = yield from context.cached_steps(
+                part, context.training_rows, path, should_stop
             )
             taught.append(path)
         roles["source"] = tuple(taught)
     else:
-        steps = _pair_steps(cell, context.taught, should_stop)
+        steps = _pair_steps(cell, context.training_rows, should_stop)
         source, target, made_of = yield from steps
         learned = {"learned_from": made_of}
         roles |= {"source": (source,), "target": (target,)}
@@ -115,12 +116,12 @@ def _pair_steps(
     given, wanted, made_of = training_pair(context.scan, cell.subset, context.config)
     name = f"{rows[0]}-{rows[1]}.ome.tif"
     path = cell.folder / f"given-{name}"
-    source, _ = yield from context.kept_steps(given, rows, path, should_stop)
+    source, _ = yield from context.cached_steps(given, rows, path, should_stop)
     if wanted is context.scan:
-        target, _ = yield from context.full_steps(rows, should_stop)
+        target, _ = yield from context.full_scan_steps(rows, should_stop)
     else:
         path = cell.folder / f"wanted-{name}"
-        target, _ = yield from context.kept_steps(wanted, rows, path, should_stop)
+        target, _ = yield from context.cached_steps(wanted, rows, path, should_stop)
     return source, target, made_of
 
 
@@ -187,8 +188,6 @@ def _restore(
     context: StudyContext, model: Path, paths: Sequence[Path], should_stop: ShouldStop
 ) -> Generator[Step, None, tuple[Voxels, float]]:
     """Restore the evaluated rows; returns voxels and seconds."""
-    import time
-
     config = RestoreConfig(
         model=str(model),
         device=context.config.device,

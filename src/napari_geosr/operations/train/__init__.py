@@ -12,7 +12,7 @@ from napari_geosr.core.steps import Step
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.methods import config_class, loss_title, needs
 from napari_geosr.models import bundle
-from napari_geosr.operations.train.fine_tune import OF_THE_NETWORK, fine_tune_settings
+from napari_geosr.operations.train.fine_tune import NETWORK_FIELDS, fine_tune_settings
 from napari_geosr.operations.train.job import TrainJob, networks, open_roles, roles
 from napari_geosr.operations.train.name import proposed_name
 
@@ -72,7 +72,7 @@ def training_steps(
     """
     from napari_geosr.operations.train.run import train_steps
 
-    if settings.get("from_model") and not settings.keys() & OF_THE_NETWORK:
+    if settings.get("from_model") and not settings.keys() & NETWORK_FIELDS:
         settings = fine_tune_settings(settings["from_model"], method) | settings
     training = config_class(method).create(**settings)
     if "name" not in settings:
@@ -81,5 +81,5 @@ def training_steps(
     job = TrainJob(method=method, training=training).with_absolute_paths()
     opened = job.check(in_memory)
     path = yield from train_steps(job, Path(folder), opened=opened)
-    assert path is not None  # because nothing stops it
+    assert path is not None  # None only after a stop, which this function lacks
     return bundle.load(path)

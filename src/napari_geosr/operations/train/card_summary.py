@@ -1,4 +1,4 @@
-"""What the card of a model just trained says, in a few lines."""
+"""A summary of a new model's card."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ _DISTANCES = {
 }
 
 
-def figures_of(bundle: Path) -> str:
-    """What the card of a model just trained says, in a few lines."""
+def summarise_card(bundle: Path) -> str:
+    """Return the figures and the energy use on a new model's card, in a few lines."""
     try:
         card = catalogue.find(bundle).card
     except ModelError as error:
@@ -28,11 +28,11 @@ def figures_of(bundle: Path) -> str:
     if overlaps := [row for row in card.figures if row.dice is not None and not known]:
         shown = ", ".join(f"{row.method} {row.dice:.3f}" for row in overlaps)
         lines.append(f"Mean Dice on the {overlaps[0].test_set}: {shown}.")
-    for key, what in _DISTANCES.items():
-        found = [row for row in card.figures if getattr(row, key) is not None]
-        if found:
-            shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in found)
-            lines.append(f"{what}, {found[0].test_set}: {shown}.")
+    for key, title in _DISTANCES.items():
+        rows = [row for row in card.figures if getattr(row, key) is not None]
+        if rows:
+            shown = ", ".join(f"{row.method} {getattr(row, key):.3f}" for row in rows)
+            lines.append(f"{title}, {rows[0].test_set}: {shown}.")
     training = card.provenance.get("training", {})
     if adapted := training.get("adapted"):
         low, high = adapted["interval_db"]

@@ -1,6 +1,6 @@
-"""What can be seen to be wrong with a training before its process is started.
+"""Checks of a training before its process starts.
 
-And what to set so that targets with finer voxels than their sources can be learned.
+They include suggestions for targets with finer voxels than their sources.
 """
 
 from __future__ import annotations
@@ -17,68 +17,69 @@ from napari_geosr.learning.energy import known_countries
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.statistics import grey_scale
 from napari_geosr.networks import NETWORKS
-from napari_geosr.operations.inputs.scan import questions_about
+from napari_geosr.operations.inputs.scan import question_texts
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.learning.config import TrainingConfig
 
-_MOST_PLANES = 5
+#: Number of slices checked for contrast, evenly spaced without the first and last.
+_N_PLANES = 5
 
 
 def check_country(code: str) -> None:
-    """Refuse a country whose electricity is not known.
+    """Reject a country whose carbon intensity of electricity is unknown.
 
     Raises
     ------
     ConfigError
-        With some codes that begin as `code` does.
+        Lists some codes with the same first letter as `code`.
     """
     known = known_countries()
     if not known or code in known:
         return
-    alike = [f"{key} ({name})" for key, name in known.items() if key[0] == code[0]]
-    listed = ", ".join(alike[:6])
+    similar = [f"{key} ({name})" for key, name in known.items() if key[0] == code[0]]
+    listed = ", ".join(similar[:6])
     raise ConfigError(
-        f"The electricity of country {code!r} is not known. Give the ISO code of three "
-        f"letters of another one, such as {listed or 'FRA (France)'}."
+        f"The carbon intensity of electricity in country {code!r} is unknown. Give the "
+        f"three-letter ISO code of another one, such as {listed or 'FRA (France)'}."
     )
 
 
 def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[str]:
-    """Compare settings that count slices with the slices that there are.
+    """Check settings that depend on the number of slices.
 
     Parameters
     ----------
     volumes : sequence of Volume
-        Of the sources, in their order.
+        The sources, in order.
 
     Returns
     -------
     list of str
-        A sentence for everything that works, but not as one may think.
+        A warning for each volume with fewer slices than the network sees at once.
 
     Raises
     ------
     ConfigError
-        If the slice to show does not exist, or single images have no neighbours.
+        If the preview slice does not exist, or a single image has no adjacent slices.
     """
-    first, wanted = volumes[0], training.preview_slice
+    first, index = volumes[0], training.preview_slice
     depth = _depth(first)
-    if wanted is not None and wanted >= depth:
-        there = "is a single image" if depth == 1 else f"has slices 0 … {depth - 1}"
+    if index is not None and index >= depth:
+        extent = "is a single image" if depth == 1 else f"has slices 0 … {depth - 1}"
         raise ConfigError(
-            f"There is no preview slice {wanted}: {first.title} {there}. Choose "
+            f"There is no preview slice {index}: {first.title} {extent}. Choose "
             "another preview slice, or none for the middle one.",
             fields=["preview_slice"],
         )
     planes = 1 if training.images_as_slices else training.planes
-    said = []
+    warnings = []
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):
-            continue  # single images among them are meant: the model learns those, too
+            continue  # may include single images on purpose, so that they are learned
         if depth == 1 < planes:
             raise ConfigError(
                 f"{volume.title} is a single image, but a 2.5D network sees {planes} "
@@ -86,28 +87,30 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
                 fields=["dimensions"],
             )
         if depth < planes:
-            odd = depth - 1 + depth % 2
-            said.append(
+            n_adjacent = depth - 1 + depth % 2
+            warnings.append(
                 f"{volume.title} has {depth} slices, but the network sees {planes} at "
-                f"once, so some are shown to it twice. Set adjacent slices to {odd}, "
+                f"once, so some are used twice. Set adjacent slices to {n_adjacent}, "
                 "or dimensions to 2D."
             )
-    return said
+    return warnings
 
 
-def smaller_patches(training: TrainingConfig, volumes: Sequence[Volume]) -> list[str]:
-    """Say that patches will be smaller than a person wants: as large as the volumes.
+def smaller_patch_warnings(
+    training: TrainingConfig, volumes: Sequence[Volume]
+) -> list[str]:
+    """Warn if a volume is smaller than the patch size that the user set.
 
     Parameters
     ----------
     volumes : sequence of Volume
-        Of the sources.
+        The sources.
 
     Returns
     -------
     list of str
-        A sentence; nothing where the patch fits, or is as large as by default, which
-        is made to fit any volume.
+        One sentence, or nothing if the patch fits or has its default size, which is
+        reduced silently.
     """
     patch = training.patch
     if patch == type(training).model_fields["patch"].default:
@@ -118,19 +121,19 @@ def smaller_patches(training: TrainingConfig, volumes: Sequence[Volume]) -> list
             edges = " × ".join(map(str, shape))
             return [
                 f"A patch of {patch} voxels is larger than {volume.title} ({edges} "
-                "voxels): patches as large as fit are used. Set the patch to "
+                "voxels): smaller patches are used. Set the patch to "
                 f"{min(shape)} or less."
             ]
     return []
 
 
-def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
-    """What was assumed or is in doubt where files do not say it: an axis, a size.
+def reading_warnings(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
+    """Return the assumptions made about axes and voxel sizes missing in the files.
 
     Parameters
     ----------
     volumes : mapping of str to sequence of Volume
-        What was opened, by role.
+        Opened volumes, by role.
 
     Returns
     -------
@@ -138,25 +141,25 @@ def doubts_of_reading(volumes: Mapping[str, Sequence[Volume]]) -> list[str]:
         A sentence for each assumption, with the names of its files.
     """
     titles: dict[str, dict[str, None]] = {}
-    for volume in (v for found in volumes.values() for v in found):
+    for volume in (v for group in volumes.values() for v in group):
         notes = (*file_warnings(volume.metadata), *volume.metadata.get("notes", ()))
-        for note in (*notes, *questions_about(volume)):
+        for note in (*notes, *question_texts(volume)):
             titles.setdefault(str(note), {})[volume.title] = None
-    said = []
+    warnings = []
     for note, names in titles.items():
         first, *others = names
         more = f" and {len(others)} more" if others else ""
-        said.append(f"{first}{more}: {note}")
-    return said
+        warnings.append(f"{first}{more}: {note}")
+    return warnings
 
 
-def check_different(sources: Sequence[Volume]) -> None:
-    """Refuse one file given several times: its noise is its own in every copy.
+def check_distinct(sources: Sequence[Volume]) -> None:
+    """Reject a file given more than once, because all copies have the same noise.
 
     Raises
     ------
     ConfigError
-        With its name.
+        If two sources are the same file.
     """
     known: list[object] = []
     for volume in sources:
@@ -170,26 +173,26 @@ def check_different(sources: Sequence[Volume]) -> None:
 
 
 def check_contents(volumes: Mapping[str, Sequence[Volume]]) -> None:
-    """Refuse volumes without anything to learn from, by a few slices of each.
+    """Reject volumes without contrast, judged by a few slices of each.
 
     Raises
     ------
     VolumeError
-        If a volume has no finite grey value, or all of a role are the same.
+        If a volume has no finite grey value, or all grey values of a role are equal.
     """
-    for found in volumes.values():
-        if not all(is_simulated(v.name) or _varies(v) for v in found):
-            # Where few slices show nothing, all that training looks at decide.
-            grey_scale(found)
+    for group in volumes.values():
+        if not all(is_simulated(v.name) or _varies(v) for v in group):
+            # A few slices may miss the object: use the sample that training uses.
+            grey_scale(group)
 
 
 def _varies(volume: Volume) -> bool:
-    """Whether a few slices, spread over the volume, show more than one grey value."""
+    """Whether one of a few evenly spaced slices has more than one grey value."""
     depth = _depth(volume)
     if volume.axes == "YX":
         return _has_contrast(volume.data[:])
-    places = np.unique(np.linspace(0, depth - 1, _MOST_PLANES + 2)[1:-1].astype(int))
-    return any(_has_contrast(volume.data[int(z)]) for z in places)
+    indices = np.unique(np.linspace(0, depth - 1, _N_PLANES + 2)[1:-1].astype(int))
+    return any(_has_contrast(volume.data[int(z)]) for z in indices)
 
 
 def _has_contrast(plane: object) -> bool:
@@ -202,8 +205,8 @@ def _depth(volume: Volume) -> int:
     return volume.shape[0] if volume.axes == "ZYX" else 1
 
 
-#: Settings that belong to one network and fit no other, where they are not given.
-_OF_ONE_NETWORK: AnyDict = {
+#: Settings that only one network understands, with the values that reset them.
+_NETWORK_SPECIFIC: AnyDict = {
     "layers": None,
     "width": None,
     "dilations": None,
@@ -211,12 +214,13 @@ _OF_ONE_NETWORK: AnyDict = {
 }
 
 
-def finer_targets(
+def suggest_upscaling(
     method: str, training: TrainingConfig, source: Volume, target: Volume
 ) -> str:
-    """Say what learns a target whose shape is a multiple of its source's.
+    """Suggest settings for a target whose shape is a multiple of the source's.
 
-    Every setting named was tried: the method accepts it, and makes voxels that fine.
+    Each suggestion has been validated: the method accepts it, and its upscale factor
+    matches the target.
 
     Parameters
     ----------
@@ -228,16 +232,16 @@ def finer_targets(
     Returns
     -------
     str
-        A sentence or two; empty where the target has other voxels.
+        One or two sentences; empty if no upscale factor relates the two shapes.
     """
-    found = _times_finer(source, target)
-    if found is None:
+    upscaling = _upscaling(source, target)
+    if upscaling is None:
         return ""
-    factor, dimensions, axes = found
+    factor, dimensions, axes = upscaling
     begin = f"The voxels of {target.title} are {factor} times finer along {axes}"
-    own = _flags(method, training, factor, dimensions)
-    if own is not None:
-        return f"{begin}: to learn that set {own}."
+    flags = _flags(method, training, factor, dimensions)
+    if flags is not None:
+        return f"{begin}. To learn this, set {flags}."
     others = [
         f"{other} ({flags})"
         for other in METHODS.names()
@@ -246,14 +250,14 @@ def finer_targets(
         and (flags := _flags(other, None, factor, dimensions)) is not None
     ]
     if not others:
-        return f"{begin}, and no method learns that: resample it."
-    return f"{begin}. {method} does not learn that; {' and '.join(others)} would."
+        return f"{begin}, which no method supports: resample it."
+    return f"{begin}. {method} does not support this; {' and '.join(others)} would."
 
 
-def _times_finer(
+def _upscaling(
     source: Volume, target: Volume
 ) -> tuple[int, tuple[str, ...], str] | None:
-    """How many times, by which kinds of networks (the best first), along which axes."""
+    """Return the upscale factor, suitable dimensions (best first) and the axes."""
     if source.axes != target.axes or source.axes not in ("YX", "ZYX"):
         return None
     times = [
@@ -281,12 +285,12 @@ def _flags(
     factor: int,
     dimensions: Sequence[str],
 ) -> str | None:
-    """Flags of the first settings that work; None where there are none.
+    """Return the flags of the first settings that work, or None.
 
     Parameters
     ----------
     training : TrainingConfig, optional
-        Settings of the method as they are; by default its own.
+        Current settings of the method; by default its defaults.
     """
     kind = config_class(method)
     if "upscale_factor" not in kind.model_fields:
@@ -297,32 +301,36 @@ def _flags(
         try:
             config = kind.create(**values)
             METHODS.load(method).Method.check(config)
-            makes = METHODS.load(method).Method(config).upscale_factor
+            upscale_factor = METHODS.load(method).Method(config).upscale_factor
         except ConfigError:
             continue
-        if makes == factor:
-            return _in_words({k: v for k, v in changes.items() if getattr(now, k) != v})
+        if upscale_factor == factor:
+            return _format_flags(
+                {k: v for k, v in changes.items() if getattr(now, k) != v}
+            )
     return None
 
 
-def _in_words(changes: AnyMapping) -> str:
-    """Settings as flags, and those that are not to be given any more."""
+def _format_flags(changes: AnyMapping) -> str:
+    """Format changed settings as flags, and name the flags to remove."""
     flags = {name: f"--{name.replace('_', '-')}" for name in changes}
-    given = [f"{flags[k]} {v}" for k, v in changes.items() if k not in _OF_ONE_NETWORK]
-    left_out = [flags[name] for name in changes if name in _OF_ONE_NETWORK]
-    without = f" without {' and '.join(left_out)}" if left_out else ""
+    given = [
+        f"{flags[k]} {v}" for k, v in changes.items() if k not in _NETWORK_SPECIFIC
+    ]
+    removed = [flags[name] for name in changes if name in _NETWORK_SPECIFIC]
+    without = f" without {' and '.join(removed)}" if removed else ""
     return " ".join(given) + without
 
 
 def _candidates(
     now: TrainingConfig, default: str, factor: int, dimensions: Sequence[str]
 ) -> Iterator[AnyDict]:
-    """Settings to try, those nearest to what there is first."""
+    """Yield settings to try, those closest to the current ones first."""
     for network in dict.fromkeys((now.network, default, *NETWORKS.names())):
         fields = type(now).model_fields if network != now.network else {}
-        cleared = {k: v for k, v in _OF_ONE_NETWORK.items() if k in fields}
-        kept = [d for d in dimensions if d == now.dimensions]
-        for chosen in dict.fromkeys((*kept, *dimensions)):
+        cleared = {k: v for k, v in _NETWORK_SPECIFIC.items() if k in fields}
+        current = [d for d in dimensions if d == now.dimensions]
+        for chosen in dict.fromkeys((*current, *dimensions)):
             yield {
                 "network": network,
                 "upscale_factor": factor,

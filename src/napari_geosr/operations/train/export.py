@@ -1,4 +1,4 @@
-"""From trained weights to a bundle whose card says how good they are."""
+"""Evaluate trained weights and write them as a bundle with a card."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any, Literal
 from napari_geosr.core import provenance
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
 from napari_geosr.core.types import AnyDict
-from napari_geosr.learning.architecture import for_the_bundle
+from napari_geosr.learning.architecture import merged_for_export
 from napari_geosr.models import bundle
 from napari_geosr.models.card import FigureRow, ModelCard, Normalisation
 from napari_geosr.models.training_data import describe
 from napari_geosr.networks._bound import NoiseBound
-from napari_geosr.operations.train.figures import judging_steps
+from napari_geosr.operations.train.figures import evaluate_model_steps
 from napari_geosr.operations.train.noise import noise_range
 from napari_geosr.physics.simulated import is_simulated
 
@@ -30,8 +30,9 @@ if TYPE_CHECKING:
     from napari_geosr.operations.train.adapt.run import Adaptation
     from napari_geosr.operations.train.job import TrainJob
 
-_SIMULATED_CHECKSUMS = 2
-#: Of the training volumes that grey scales were taken from.
+#: Number of simulated volumes per role whose checksums are recorded.
+_MAX_SIMULATED_CHECKSUMS = 2
+#: How mean and deviation of the training volumes were computed.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 
@@ -46,21 +47,21 @@ def export_steps(
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Path]:
-    """Judge the averaged network and write it with its card.
+    """Evaluate the averaged network and write it with its card.
 
-    A network that can be merged into a lighter one is written merged.
+    Reparameterised networks are written with their branches merged.
 
     Parameters
     ----------
     opened : mapping of str to sequence of Volume
-        The volumes as they were given, by role: what the card names.
+        The volumes as given by the user, by role; the card names them.
     adaptation : Adaptation, optional
-        What came of adapting a model: its figures take the place of the judging.
+        Result of adapting a model; its figures replace the evaluation.
 
     Raises
     ------
     Cancelled
-        If `should_stop` ended the judging; nothing is written.
+        If `should_stop` ended the evaluation; nothing is written.
     """
     config, method = job.training, trainer.method
     network = trainer.average.eval()
@@ -69,13 +70,13 @@ def export_steps(
     labels = int(method.network_kwargs().get("out_channels", 1))
     figures: tuple[FigureRow, ...]
     if adaptation is None:
-        figures = yield from judging_steps(
+        figures = yield from evaluate_model_steps(
             trainer, patches, labels, should_stop=should_stop
         )
     else:
         figures = adaptation.figures
     sources = [s.volumes["source"] for s in patches.scenes if "source" in s.volumes]
-    network, kwargs = for_the_bundle(network.cpu(), method.network_kwargs())
+    network, kwargs = merged_for_export(network.cpu(), method.network_kwargs())
     if isinstance(network, NoiseBound):
         network = network.network
     card = ModelCard(
@@ -100,7 +101,7 @@ def export_steps(
         description=(
             f"Trained by {job.method} in {trainer.step} steps on "
             f"{', '.join(v.title for v in opened['source'][:3])}"
-            f"{', …' if len(opened['source']) > 3 else ''}.{_finer(spec)}"
+            f"{', …' if len(opened['source']) > 3 else ''}.{_upscaling_sentence(spec)}"
         ),
         intended_use=method.intended_use(),
         not_for=(
@@ -124,18 +125,21 @@ def _task(method: Method) -> Any:
     return "super-resolution" if method.upscale_factor > 1 else method.task
 
 
-def _finer(spec: NetworkSpec) -> str:
-    """Along which axes voxels become finer; along Z they stay in planes."""
+def _upscaling_sentence(spec: NetworkSpec) -> str:
+    """State along which axes the voxels become finer; empty for a factor of 1."""
     factor = max(spec.upscale_factor)
     if factor == 1:
         return ""
     if spec.axes == "ZYX":
         return f" Gives voxels {factor} times finer along Z, Y and X."
-    return f" Gives voxels {factor} times finer along Y and X, as deep as they were."
+    return (
+        f" Gives voxels {factor} times finer along Y and X; the slice spacing is "
+        "unchanged."
+    )
 
 
 def _inputs(method: Method) -> AnyDict:
-    """How many scans of one object are restored together, where it is not one."""
+    """Card fields of models that restore several scans of one object together."""
     if not method.one_object:
         return {}
     return {"inputs": len(method.config.source), "run_on": method.run_on}
@@ -144,13 +148,13 @@ def _inputs(method: Method) -> AnyDict:
 def _normalisation(kind: str, patches: Patches, output_role: str) -> Normalisation:
     if kind == "volume":
         return Normalisation(kind="standardise", statistics=_STATISTICS)
-    given, wanted = patches.grey["source"], patches.grey[output_role]
+    source, output = patches.grey["source"], patches.grey[output_role]
     return Normalisation(
         kind="stored",
-        mean=given.mean,
-        std=given.std,
-        output_mean=wanted.mean,
-        output_std=wanted.std,
+        mean=source.mean,
+        std=source.std,
+        output_mean=output.mean,
+        output_std=output.std,
         statistics=_STATISTICS,
     )
 
@@ -163,8 +167,8 @@ def _data_sentence(job: TrainJob, patches: Patches) -> str:
     }
     return (
         f"{len(patches.scenes)} volume(s) of {', '.join(sorted(shapes)[:4])} voxels "
-        f"given by the person who trained it; {100 * job.training.validation:.0f} % of "
-        "each held out as a block."
+        f"provided by the user; {100 * job.training.validation:.0f} % of each held out "
+        "as a block."
     )
 
 
@@ -176,13 +180,13 @@ def _record(
     adaptation: Adaptation | None,
 ) -> AnyDict:
     names = ("torch", "accelerate", "numpy")
-    # Simulated volumes follow from their numbers: the checksums of a few are enough to
-    # see that they come out the same elsewhere.
+    # Simulated volumes are determined by their seeds: a few checksums suffice to
+    # detect a machine on which they come out differently.
     inputs = {
         f"{role} {i + 1}": volume
         for role, volumes in opened.items()
         for i, volume in enumerate(volumes)
-        if i < _SIMULATED_CHECKSUMS or not is_simulated(volume.name)
+        if i < _MAX_SIMULATED_CHECKSUMS or not is_simulated(volume.name)
     }
     return provenance.record(
         "train",

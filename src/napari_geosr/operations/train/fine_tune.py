@@ -1,4 +1,4 @@
-"""Go on from a trained model: the settings of a training that its weights fit."""
+"""Settings for fine-tuning a trained model: those that its weights fit."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from napari_geosr.learning.methods import config_class
 from napari_geosr.networks import all_settings
 from napari_geosr.operations.models import catalogue
 
-#: Fields of a training that say which network it is.
-OF_THE_NETWORK = frozenset(
+#: Fields of a training config that determine the network.
+NETWORK_FIELDS = frozenset(
     {
         "network",
         "network_options",
@@ -21,41 +21,41 @@ OF_THE_NETWORK = frozenset(
         "adjacent_slices",
     }
 )
-#: The highest learning rate by default: one that suits fresh weights would lose in a
-#: few steps what a model knows.
-_HIGHEST_RATE = 2e-3
-#: Settings of a network that follow from others of the training.
-_FOLLOW = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
+#: Maximum default learning rate: a rate that suits random weights would destroy the
+#: trained ones within a few steps.
+_MAX_LEARNING_RATE = 2e-3
+#: Network options that are derived from other fields of the training config.
+_DERIVED_OPTIONS = {"ndim", "adjacent_slices", "upscale_factor", "out_channels"}
 
 
 def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> AnyDict:
-    """Return the fields of a training that starts from a model, network and all.
+    """Return the fields of a training config that fine-tunes a model.
 
-    Loads the network's module, and torch with it. The learning rate is one that does
-    not lose what the model knows.
+    Imports the network's module, and with it torch. The learning rate is low enough to
+    preserve what the model has learned.
 
-    Fields that say the same as the network's options are None, so that nothing is given
-    twice where the fields of an earlier training are replaced by these.
+    Fields that duplicate network options are None, so that updating the fields of an
+    earlier training with these gives no option twice.
 
     Parameters
     ----------
     name_or_path : str or Path
         Name of a model in the zoo, or its bundle.
     method : str, optional
-        The learning method: the fields that it has alone. By default all there are.
+        The learning method; only fields of its config are returned. By default all.
 
     Raises
     ------
     ModelError, ConfigError
-        If there is no such model, or no such network.
+        If the model or its network does not exist.
     """
     card = catalogue.find(name_or_path).card
-    # All of them: trainings have other defaults than those that a card means.
-    found = all_settings(card.network, card.network_kwargs)
-    options = {k: v for k, v in found.items() if k not in _FOLLOW}
+    # Include defaults, as those of a training differ from those of the network.
+    all_options = all_settings(card.network, card.network_kwargs)
+    options = {k: v for k, v in all_options.items() if k not in _DERIVED_OPTIONS}
     settings: AnyDict = {
         "from_model": str(name_or_path),
-        "learning_rate": _rate(method),
+        "learning_rate": _learning_rate(method),
         "network": card.network,
         "network_options": options,
         "layers": None,
@@ -74,6 +74,6 @@ def fine_tune_settings(name_or_path: str | Path, method: str | None = None) -> A
     return settings
 
 
-def _rate(method: str | None) -> float:
-    usual = TrainingConfig if method is None else config_class(method)
-    return min(float(usual.model_fields["learning_rate"].default), _HIGHEST_RATE)
+def _learning_rate(method: str | None) -> float:
+    config = TrainingConfig if method is None else config_class(method)
+    return min(float(config.model_fields["learning_rate"].default), _MAX_LEARNING_RATE)

@@ -1,9 +1,9 @@
-"""Learn from projections: reconstruct what a method needs, train, restore with it.
+"""Train on projections: reconstruct the training volumes, train and restore.
 
-Noise2Inverse gets reconstructions of disjoint parts of the projections; methods that
-learn from pairs get reconstructions from fewer views or less light beside that of the
-whole scan. They are kept in the folder of the job and reconstructed once: a job that is
-stopped or killed continues from the block of slices it was working on.
+Noise2Inverse uses reconstructions of disjoint subsets of the projections; methods that
+learn from pairs use reconstructions from fewer views or photons, paired with one of the
+whole scan. They are stored in the job's folder and reconstructed once: a job that is
+stopped or killed resumes at the block of slices it was working on.
 """
 
 from __future__ import annotations
@@ -20,32 +20,32 @@ from napari_geosr.core.steps import ShouldStop, Step, WarningIssued, never_stop,
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.io.suffixes import incomplete_path
-from napari_geosr.io.unfinished import left_unfinished, remove_unfinished
+from napari_geosr.io.unfinished import remove_unfinished, usable_unfinished
 from napari_geosr.learning.methods import config_class
 from napari_geosr.models import zoo
 from napari_geosr.operations import restore, train
 from napari_geosr.operations.inputs import InputConfig
 from napari_geosr.operations.reconstruct.fewer_views import (
-    MOST_LIGHT,
+    MAX_INPUT_LIGHT,
     Acquisition,
     ScanPair,
     ScanPart,
     check_same_detector,
     fewer_views,
-    light_left_over,
+    reason_without_counts,
+    remaining_light,
     splits,
     thinned,
-    why_no_counts,
 )
 from napari_geosr.operations.reconstruct.inputs import open_projections
 from napari_geosr.operations.restore.config import RestoreConfig
 from napari_geosr.operations.train.job import TrainJob
 from napari_geosr.operations.train.parts import (
-    TOLD,
-    joined_before,
-    parts_steps,
-    preview_of,
-    settings_for_all_steps,
+    REPORTED_STEPS,
+    preview_slice_steps,
+    reconstruct_parts_steps,
+    shared_settings_steps,
+    were_views_joined,
 )
 from napari_geosr.operations.train.scans import (
     METHODS_FROM_PROJECTIONS,
@@ -62,34 +62,34 @@ __all__ = [
     "train_from_projections_steps",
 ]
 
-#: What jobs made here ask for.
+#: Kind of these jobs, as in their ``config.yaml``.
 OPERATION = "train from projections"
 _INPUTS = "inputs"
 _SUFFIX = ".ome.tif"
-#: Parts with fewer projections than this have more streaks than structure.
-_FEW = 12
+#: Minimum number of projections below which streaks dominate the reconstruction.
+_MIN_PROJECTIONS = 12
 
 
 class ProjectionsTrainJob(Config):
-    """All that is needed to train from projections, here or elsewhere."""
+    """Complete description of a training from projections."""
 
     method: str
     """Name of the learning method."""
     scans: ScansConfig
-    """Which projections, and what to make of them."""
+    """The projections, and the training volumes to reconstruct from them."""
     training: Any
-    """Settings of the method; its sources and targets are made here."""
+    """Settings of the method, without sources and targets, which are made here."""
 
     @classmethod
     def create_for(
         cls, method: str, scans: ScansConfig, training: AnyMapping
     ) -> ProjectionsTrainJob:
-        """Check settings of the method beside those of the scans.
+        """Create a job after checking the settings of the method and the scans.
 
         Raises
         ------
         ConfigError
-            If the method does not learn from projections, or volumes are given too.
+            If the method cannot learn from projections, or volumes are given as well.
         """
         if method not in METHODS_FROM_PROJECTIONS:
             raise ConfigError(
@@ -98,8 +98,8 @@ class ProjectionsTrainJob(Config):
             )
         if training.get("source") or training.get("target"):
             raise ConfigError(
-                "Projections are given, and volumes as well (source or target): what "
-                "to learn from is reconstructed. Leave one of them out."
+                "Both projections and volumes (source or target) are given. Give "
+                "either one: the volumes are reconstructed from the projections."
             )
         scans.check_for(method)
         made = config_class(method).create(**training)
@@ -107,9 +107,9 @@ class ProjectionsTrainJob(Config):
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> ProjectionsTrainJob:
-        """Validate what ``config.yaml`` held."""
+        """Validate the contents of ``config.yaml``."""
         method = str(values.get("method", ""))
-        # Jobs of earlier releases do not say so: they learned from the whole scan.
+        # Jobs of earlier releases lack this setting; their targets had all photons.
         given = {"target_light": "all", **(values.get("scans") or {})}
         scans = ScansConfig.from_mapping(given)
         training = dict(values.get("training") or {})
@@ -118,7 +118,7 @@ class ProjectionsTrainJob(Config):
         return cls.create_for(method, scans, training)
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Return the values that `from_values` reads."""
         return {
             "operation": OPERATION,
             "method": self.method,
@@ -127,16 +127,16 @@ class ProjectionsTrainJob(Config):
         }
 
     def with_absolute_paths(self) -> ProjectionsTrainJob:
-        """Return the job with paths that hold in any working folder."""
+        """Return the job with absolute paths."""
         return self.model_copy(update={"scans": self.scans.with_absolute_paths()})
 
     def check(self) -> None:
-        """Refuse what can be seen to be wrong before anything is reconstructed.
+        """Check settings and files before anything is reconstructed.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         scan = self.open()
         parts, _ = self.plan(scan)
@@ -154,11 +154,11 @@ class ProjectionsTrainJob(Config):
         assert self.scans.restore is not None
         if self.method != "noise2inverse" and len(parts) > 1:
             raise ConfigError(
-                f"There are {len(parts)} kinds of scans to learn from, and --restore "
-                "does not say which to restore. Leave it out, and restore the one "
-                "that you want with the model."
+                f"There are {len(parts)} kinds of training scans, so --restore is "
+                "ambiguous. Leave it out, and restore the scan of your choice with the "
+                "model afterwards."
             )
-        # A job that was killed while it restored goes on with that.
+        # A job that was killed during the restoration resumes it.
         io.check_output(
             self.scans.restore, overwrite=self.scans.overwrite, continues=True
         )
@@ -171,79 +171,80 @@ class ProjectionsTrainJob(Config):
     def plan(
         self, scan: Projections, *, joined: bool = False
     ) -> tuple[Sequence[ScanPair | ScanPart], list[ScanPart]]:
-        """What to learn from, and the scans to be reconstructed for it.
+        """Return the training pairs or parts, and the scans to reconstruct for them.
 
         Parameters
         ----------
         joined : bool
-            Whether opposite views are joined, which is known with the rotation axis.
-            It says which views are in a part, not what it is called, or how many.
+            Whether opposite views are joined, which is known once the rotation axis
+            is. It affects which views a part has, but neither its name nor the number
+            of parts.
 
         Raises
         ------
         ProjectionsError, ConfigError
-            If the scan does not allow it.
+            If the scan does not provide such pairs or parts.
         """
         if self.method == "noise2inverse":
             parts = splits(scan, self.scans.splits, joined=joined)
             return parts, parts
-        pairs = _pairs(scan, self.scans)
-        found: dict[str, ScanPart] = {}
+        pairs = _scan_pairs(scan, self.scans)
+        by_name: dict[str, ScanPart] = {}
         for pair in pairs:
-            found |= {part.name: part for part in (pair.target, pair.source)}
+            by_name |= {part.name: part for part in (pair.target, pair.source)}
         if self.scans.restore is not None:
-            found |= {pair.wanted.name: pair.wanted for pair in pairs}
-        return pairs, list(found.values())
+            by_name |= {pair.wanted.name: pair.wanted for pair in pairs}
+        return pairs, list(by_name.values())
 
     def train_job(self, folder: Path, parts: Sequence[ScanPair | ScanPart]) -> TrainJob:
-        """The training of reconstructions in the folder of a job."""
+        """Return the training on the reconstructions in the folder of a job."""
 
-        def place(part: ScanPart) -> Path:
-            return path_of(folder, part)
+        def path(part: ScanPart) -> Path:
+            return reconstruction_path(folder, part)
 
-        source = tuple(place(p.source if isinstance(p, ScanPair) else p) for p in parts)
-        target = tuple(place(p.target) for p in parts if isinstance(p, ScanPair))
+        source = tuple(path(p.source if isinstance(p, ScanPair) else p) for p in parts)
+        target = tuple(path(p.target) for p in parts if isinstance(p, ScanPair))
         training = self.training.model_copy(update={"source": source, "target": target})
         return TrainJob(method=self.method, training=training, reading=InputConfig())
 
 
-def _shared(
+def _shared_noise_warning(
     scan: Projections, config: ScansConfig, parts: Sequence[ScanPair | ScanPart]
 ) -> str:
-    """What to say of pairs whose noise is mostly the same."""
+    """Warn about pairs whose source and target share most of their noise."""
     pairs = [part for part in parts if isinstance(part, ScanPair)]
-    every = config.acquisition == "continuous"  # a mean over all views
-    much = [
+    is_continuous = config.acquisition == "continuous"  # means over all views
+    affected = [
         pair.source.title
         for pair in pairs
         if pair.target.scan is scan
         and pair.source.light is not None  # of this scan, and not a second one
-        and (every or 2 * pair.source.scan.n_angles > scan.n_angles)
+        and (is_continuous or 2 * pair.source.scan.n_angles > scan.n_angles)
     ]
-    if not much:
+    if not affected:
         return ""
-    remedy = "share the light out (--target-light left-out)"
-    if why_no_counts(scan):
+    remedy = "divide the photons (--target-light left-out)"
+    if reason_without_counts(scan):
         remedy = "learn without pairs (noise2inverse)"
-    what = "all" if every else "more than half"
-    fewer = "Take them step by step" if every else "Take fewer (--counts)"
+    share = "all" if is_continuous else "more than half"
+    fewer = "Acquire step by step" if is_continuous else "Use fewer (--counts)"
     return (
-        f"{', '.join(much)}: {what} of what the target shows was measured in the same "
-        "views, and noise that both share is learned as if it were the object. "
+        f"{', '.join(affected)}: {share} of the target's data come from the same "
+        "views, and noise common to both is learned as structure. "
         f"{fewer}, or {remedy}."
     )
 
 
-def _places(
+def _reconstruction_paths(
     job: ProjectionsTrainJob, scan: Projections, folder: Path, joined: bool
 ) -> list[tuple[ScanPart, Path]]:
-    """What is to be reconstructed, and where it is kept."""
+    """Return the parts to reconstruct and the paths of their files."""
     _, needed = job.plan(scan, joined=joined)
-    return [(part, path_of(folder, part)) for part in needed]
+    return [(part, reconstruction_path(folder, part)) for part in needed]
 
 
-def path_of(folder: Path, part: ScanPart) -> Path:
-    """Where the reconstruction of a part is kept."""
+def reconstruction_path(folder: Path, part: ScanPart) -> Path:
+    """Return the file of the reconstruction of a part."""
     return folder / _INPUTS / f"{part.name}{_SUFFIX}"
 
 
@@ -254,12 +255,12 @@ def train_from_projections_steps(
     should_stop: ShouldStop = never_stop,
     keep_unfinished: Callable[[], bool] = lambda: False,
 ) -> Generator[Step, None, Path | None]:
-    """Reconstruct, train and, where asked for, restore; or go on where it stopped.
+    """Reconstruct, train and, if requested, restore; resume after an interruption.
 
     Parameters
     ----------
     folder : Path
-        Gets ``inputs/`` with the reconstructions, ``checkpoints/`` and
+        Receives ``inputs/`` with the reconstructions, ``checkpoints/`` and
         ``result/NAME``.
     keep_unfinished : callable
         See `napari_geosr.operations.train.train_steps`.
@@ -267,37 +268,39 @@ def train_from_projections_steps(
     Returns
     -------
     Path or None
-        Of the bundle; None if `should_stop` ended it early.
+        Path of the bundle; None if `should_stop` ended it early.
 
     Raises
     ------
     GeoSRError
-        With one sentence; what was done up to then is kept.
+        With a one-sentence message; finished work is kept.
     """
     scan = job.open()
     parts, needed = job.plan(scan)
-    scarce = min(part.scan.n_angles for part in needed)
-    if scarce < _FEW:
+    fewest = min(part.scan.n_angles for part in needed)
+    if fewest < _MIN_PROJECTIONS:
         yield WarningIssued(
-            message=f"Some reconstructions are from {scarce} projections: so few give "
-            "more streaks than structure to learn from."
+            message=f"Some reconstructions use only {fewest} projections: their "
+            "streaks may dominate over structure."
         )
-    if note := _shared(scan, job.scans, parts):
+    if note := _shared_noise_warning(scan, job.scans, parts):
         yield WarningIssued(message=note)
-    joined = joined_before(path_of(folder, part) for part in needed)
+    joined = were_views_joined(reconstruction_path(folder, part) for part in needed)
     places: list[tuple[ScanPart, Path]] = []
     if joined is not None:
-        places = _places(job, scan, folder, joined)
+        places = _reconstruction_paths(job, scan, folder, joined)
     try:
-        config = yield from settings_for_all_steps(
+        config = yield from shared_settings_steps(
             scan, job.scans, job.training, places, should_stop
         )
         if joined is None:
-            places = _places(job, scan, folder, config.full_turn == "join")
-        yield from parts_steps(places, config, should_stop)
+            places = _reconstruction_paths(
+                job, scan, folder, config.full_turn == "join"
+            )
+        yield from reconstruct_parts_steps(places, config, should_stop)
     except Cancelled:
-        return None  # finished slices are kept beside their files
-    yield from preview_of(places[0][1], job.training.preview_slice)
+        return None  # finished slices are kept for resuming
+    yield from preview_slice_steps(places[0][1], job.training.preview_slice)
     training = job.train_job(folder, parts)
     model = yield from train.train_steps(
         training,
@@ -307,12 +310,12 @@ def train_from_projections_steps(
         opened=training.check(),
     )
     if model is not None and job.scans.restore is not None:
-        # Who asked for the model as it is wants the volume of it.
+        # After a request to finish early, the volume is still restored.
         stop: ShouldStop = lambda: should_stop() and not keep_unfinished()  # noqa: E731
         try:
-            made = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
-            paths = [path_of(folder, part) for part in made]
-            yield from recount(_restore_steps(job, paths, model, stop), *TOLD)
+            restored = [p.wanted if isinstance(p, ScanPair) else p for p in parts]
+            paths = [reconstruction_path(folder, part) for part in restored]
+            yield from recount(_restore_steps(job, paths, model, stop), *REPORTED_STEPS)
         except Cancelled:
             model = None
     return model
@@ -324,7 +327,7 @@ def _restore_steps(
     model: Path,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, RestorationResult]:
-    """Write what the model makes of reconstructions."""
+    """Restore the reconstructions with the model and write the result."""
     assert job.scans.restore is not None
     volumes: list[Volume] = [io.read(path) for path in paths]
     config = RestoreConfig(
@@ -337,33 +340,36 @@ def _restore_steps(
     }
     if job.method == "noise2inverse":
         return (yield from restore.restore_average_steps(volumes, config, **more))
-    unfinished = _left_by(config.model, Path(job.scans.restore))
+    unfinished = _unfinished_restoration(config.model, Path(job.scans.restore))
     steps = restore.restore_steps(volumes[0], config, unfinished=unfinished, **more)
     return (yield from steps)
 
 
-def _left_by(model: str, out: Path) -> Volume | None:
-    """What the same model left of `out`; what another one did is of no use now."""
-    left = left_unfinished(out)
-    if left is None:
+def _unfinished_restoration(model: str, out: Path) -> Volume | None:
+    """Return the unfinished `out` of the same model; discard that of another one."""
+    unfinished = usable_unfinished(out)
+    if unfinished is None:
         return None
-    made_with = (left.provenance[-1].get("model") or {}) if left.provenance else {}
+    provenance = unfinished.provenance
+    made_with = (provenance[-1].get("model") or {}) if provenance else {}
     if made_with.get("weights_sha256") == zoo.find(model).card.weights_sha256:
-        return left
-    if left.source != incomplete_path(out):  # that one has a name, and stays
-        remove_unfinished(left, out)
+        return unfinished
+    if unfinished.source != incomplete_path(out):  # a temporary file
+        remove_unfinished(unfinished, out)
     return None
 
 
-def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
-    """What a network shall be given, each beside what it shall make of it."""
+def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
+    """Return the pairs of scans with the network's inputs and targets."""
     counts = [-(-scan.n_angles // k) for k in config.every]
     counts += [n for n in config.counts if n not in counts]
-    is_shared_out = config.target_light == "left-out" and not why_no_counts(scan)
+    is_shared_out = config.target_light == "left-out" and not reason_without_counts(
+        scan
+    )
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
-            f"{scan.title} has {scan.n_angles} projections: pairing all of them with "
-            "all of them leaves nothing to learn. Use fewer (--counts, --every)."
+            f"{scan.title} has {scan.n_angles} projections, and a pair of all with all "
+            "of them has nothing to teach. Use fewer (--counts, --every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     photons: AnyDict = {
@@ -372,23 +378,25 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     }
     halves = None
     if counts and is_shared_out:
-        halves = [thinned(scan, MOST_LIGHT, rest=r, **photons) for r in (False, True)]
-    found = []
+        halves = [
+            thinned(scan, MAX_INPUT_LIGHT, rest=r, **photons) for r in (False, True)
+        ]
+    pairs = []
     for count in counts:
         few = fewer_views(scan, count, config.acquisition)
         name = f"{count}-views" if config.acquisition == "step" else f"{count}-means"
         part = ScanPart(name, f"{count} of {scan.n_angles} projections", few)
         if halves is None:
-            found.append(ScanPair(part, whole))
+            pairs.append(ScanPair(part, whole))
         else:
-            found.append(_shared_out(scan, part, config.acquisition, *halves))
+            pairs.append(_photon_split_pair(scan, part, config.acquisition, *halves))
     for share in config.exposure:
         name = f"exposure-{share:g}".replace(".", "-")
         short, rest = (thinned(scan, share, rest=r, **photons) for r in (False, True))
-        found.append(
+        pairs.append(
             ScanPair(
                 ScanPart(name, f"{share:g} of the exposure", short, share),
-                # The rest of the photons, as noise that both share would be learned.
+                # Only the other photons, as common noise would be learned.
                 ScanPart(
                     f"{name}-rest", f"{1 - share:g} of the exposure", rest, 1 - share
                 ),
@@ -397,31 +405,33 @@ def _pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     if config.short is not None:
         other = open_projections(config.short, config.reading())
         check_same_detector(scan, other)
-        found.append(ScanPair(ScanPart("short", other.title, other, None), whole))
-    return found
+        pairs.append(ScanPair(ScanPart("short", other.title, other, None), whole))
+    return pairs
 
 
-def _shared_out(
+def _photon_split_pair(
     scan: Projections,
     few: ScanPart,
     acquisition: Acquisition,
     given: Projections,
     rest: Projections,
 ) -> ScanPair:
-    """A pair that shares no photons: most of those of few views, and all the others.
+    """Return a pair without common photons.
+
+    The source has most photons of few views; the target has all other photons.
 
     Parameters
     ----------
     given, rest : Projections
-        The scan with most of its photons, and with those left out.
+        The scan with most of its photons, and with the remaining ones.
     """
     n = few.scan.n_angles
-    some = f"{few.title}, {MOST_LIGHT:.0%} of their light"
-    left = f"all projections, without the light of {few.title}"
-    target = light_left_over(scan, MOST_LIGHT, n, acquisition, rest=rest)
+    source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their light"
+    target_title = f"all projections, without the light of {few.title}"
+    target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(
-        ScanPart(f"{few.name}-given", some, source, MOST_LIGHT),
-        ScanPart(f"{few.name}-left", left, target),
+        ScanPart(f"{few.name}-given", source_title, source, MAX_INPUT_LIGHT),
+        ScanPart(f"{few.name}-left", target_title, target),
         few,
     )

@@ -1,8 +1,8 @@
-"""Volumes that a training is given in memory, where its settings name files.
+"""Names for training volumes that are passed in memory instead of as files.
 
-``memory:NAME`` stands for one among the sources and targets, so that the settings which
-are kept with the model say what it learned from. Whoever resumes the training has to
-give the volume again.
+``memory:NAME`` represents such a volume among the sources and targets, so that the
+settings stored with the model say what it learned from. To resume the training, the
+volume has to be passed again.
 """
 
 from __future__ import annotations
@@ -16,20 +16,20 @@ _PREFIX = "memory:"
 
 
 def entry_for(volume: Volume, taken: Container[Path] = ()) -> Path:
-    """What stands for `volume` in the settings; none of `taken`."""
+    """Return the settings entry for `volume`, distinct from those in `taken`."""
     name = volume.name.replace("/", "-").replace("\\", "-")
-    found, number = Path(f"{_PREFIX}{name}"), 1
-    while found in taken:
+    candidate, number = Path(f"{_PREFIX}{name}"), 1
+    while candidate in taken:
         number += 1
-        found = Path(f"{_PREFIX}{name}-{number}")
-    return found
+        candidate = Path(f"{_PREFIX}{name}-{number}")
+    return candidate
 
 
 def is_in_memory(path: Path) -> bool:
-    """Whether an entry of the settings stands for a volume in memory."""
+    """Whether a settings entry represents a volume in memory."""
     return str(path).startswith(_PREFIX)
 
 
 def name_in_memory(path: Path) -> str:
-    """The name of the volume that the entry stands for."""
+    """Return the name of the volume that the entry represents."""
     return str(path).removeprefix(_PREFIX)

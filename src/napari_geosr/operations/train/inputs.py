@@ -1,7 +1,7 @@
-"""Whether the files of a training are still those that it began with.
+"""Checks that the files of a resumed training have not changed.
 
-A job that is resumed goes on as if it had never stopped; with other data it would be a
-mixture of two trainings, and its card would name the second alone.
+A resumed job must give the same result as an uninterrupted one; with other data it
+would mix two trainings, and its card would name only the second data set.
 """
 
 from __future__ import annotations
@@ -25,67 +25,68 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Bytes read at once, and blocks of one file at most: a fraction of a second.
-_BLOCK, _MOST_BLOCKS = 1 << 20, 64
-#: Bytes read of each file of a folder, at its begin and in its middle.
+#: Bytes per block, and maximum number of blocks checked per file: limits the time to a
+#: fraction of a second.
+_BLOCK, _MAX_BLOCKS = 1 << 20, 64
+#: Bytes checked at the start and in the middle of each file of a folder.
 _PIECE = 4096
 
 Volumes = Mapping[str, Sequence["Volume"]]
 
 
-def note_inputs(folder: Path, volumes: Volumes) -> None:
-    """Keep in `folder` what tells that these volumes change.
+def record_inputs(folder: Path, volumes: Volumes) -> None:
+    """Record in `folder` the shapes and checksums of the training volumes.
 
-    Simulated volumes follow from their names.
+    Simulated volumes are left out, as their names determine them.
 
     Raises
     ------
     FileError
-        If a file cannot be read, or the note cannot be written.
+        If a volume cannot be read, or the record cannot be written.
     """
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(_described(volumes), indent=1)
+    text = json.dumps(_describe_inputs(volumes), indent=1)
     atomic.write_text(folder / FILE, text, overwrite=True)
 
 
-def refuse_other_inputs(folder: Path, volumes: Volumes) -> None:
-    """Compare volumes with those noted in `folder`, if there is a note.
+def check_inputs_unchanged(folder: Path, volumes: Volumes) -> None:
+    """Compare volumes with those recorded in `folder`, if there is a record.
 
     Raises
     ------
     FileError
-        With the first one that is not what it was.
+        Names the first volume that has changed.
     """
     try:
-        noted = read_json(folder / FILE)
+        recorded = read_json(folder / FILE)
     except (OSError, ValueError):
-        return  # begun by an earlier release, or killed while the note was written
-    described = _described(volumes)
-    for key in (*noted, *(k for k in described if k not in noted)):
-        before, found = noted.get(key), described.get(key)
-        if before == found:
+        return  # started by an earlier release, or killed while writing the record
+    current = _describe_inputs(volumes)
+    for key in (*recorded, *(k for k in current if k not in recorded)):
+        before, now = recorded.get(key), current.get(key)
+        if before == now:
             continue
-        if before is None or found is None:
-            name = (before or found or {}).get("name", key)
-            what = "is new" if before is None else "is missing"
+        if before is None or now is None:
+            name = (before or now or {}).get("name", key)
+            change = "is new" if before is None else "is missing"
             raise FileError(
-                f"{name} {what} since this training began ({key}). To resume, give the "
-                "files that it began with; otherwise start a new training run."
+                f"{name} {change} since this training began ({key}). To resume, give "
+                "the original files; otherwise start a new training run."
             )
-        what = "its content is different"
+        change = "its content is different"
         for name in ("shape", "axes", "dtype"):
-            if before[name] != found[name]:
-                what = f"its {name} was {_shown(before[name])}, {_shown(found[name])} "
-                what += "now"
+            if before[name] != now[name]:
+                old, new = _format_value(before[name]), _format_value(now[name])
+                change = f"its {name} was {old} and is now {new}"
                 break
         raise FileError(
-            f"{found['name']} has changed since this training began: {what}. Restore "
+            f"{now['name']} has changed since this training began: {change}. Restore "
             "the file to resume, or start a new training run."
         )
 
 
-def _described(volumes: Volumes) -> dict[str, AnyDict]:
+def _describe_inputs(volumes: Volumes) -> dict[str, AnyDict]:
     return {
         f"{role} {i + 1}": {
             "name": volume.title,
@@ -94,8 +95,8 @@ def _described(volumes: Volumes) -> dict[str, AnyDict]:
             "dtype": str(volume.dtype),
             "checksum": _checksum(volume),
         }
-        for role, found in volumes.items()
-        for i, volume in enumerate(found)
+        for role, group in volumes.items()
+        for i, volume in enumerate(group)
         if not is_simulated(volume.name)
     }
 
@@ -105,7 +106,7 @@ def _checksum(volume: Volume) -> str:
     if source is None:
         return array_checksum(volume.data)
     try:
-        return _of_folder(source) if source.is_dir() else _of_file(source)
+        return _folder_checksum(source) if source.is_dir() else _file_checksum(source)
     except OSError as error:
         raise FileError(
             f"{volume.title} cannot be read ({error.strerror or error}). Check that "
@@ -113,20 +114,20 @@ def _checksum(volume: Volume) -> str:
         ) from error
 
 
-def _of_file(path: Path) -> str:
+def _file_checksum(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    places: Any = range(0, size, _BLOCK)
-    if len(places) > _MOST_BLOCKS:
-        places = np.linspace(0, size - _BLOCK, _MOST_BLOCKS).astype(np.int64)
+    offsets: Any = range(0, size, _BLOCK)
+    if len(offsets) > _MAX_BLOCKS:
+        offsets = np.linspace(0, size - _BLOCK, _MAX_BLOCKS).astype(np.int64)
     with path.open("rb") as stream:
-        for place in places:
-            stream.seek(int(place))
+        for offset in offsets:
+            stream.seek(int(offset))
             digest.update(stream.read(_BLOCK))
     return digest.hexdigest()
 
 
-def _of_folder(path: Path) -> str:
+def _folder_checksum(path: Path) -> str:
     digest = hashlib.sha256()
     for file in sorted(p for p in path.rglob("*") if p.is_file()):
         size = file.stat().st_size
@@ -138,5 +139,5 @@ def _of_folder(path: Path) -> str:
     return digest.hexdigest()
 
 
-def _shown(value: object) -> str:
+def _format_value(value: object) -> str:
     return " × ".join(map(str, value)) if isinstance(value, list) else str(value)

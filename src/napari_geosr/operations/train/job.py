@@ -1,4 +1,4 @@
-"""A training as a job: its settings, what is checked before it, its volumes."""
+"""A training job: its settings, checks and volumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,18 @@ from napari_geosr.learning.labels import check_labels
 from napari_geosr.learning.methods import METHODS, config_class
 from napari_geosr.learning.pairs import check_shapes
 from napari_geosr.networks import NETWORKS
-from napari_geosr.operations.inputs import InputConfig, open_to_learn, to_learn
+from napari_geosr.operations.inputs import (
+    InputConfig,
+    open_for_training,
+    select_for_training,
+)
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.train.checks import (
     check_contents,
     check_country,
-    check_different,
+    check_distinct,
     check_slices,
-    finer_targets,
+    suggest_upscaling,
 )
 from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.physics.simulated import is_simulated, open_simulated
@@ -33,7 +37,7 @@ if TYPE_CHECKING:
 
 
 class TrainJob(Config):
-    """All that a training job needs to be done, here or elsewhere."""
+    """Complete description of a training."""
 
     method: str
     """Name of the learning method."""
@@ -44,7 +48,7 @@ class TrainJob(Config):
 
     @classmethod
     def from_values(cls, values: AnyMapping) -> TrainJob:
-        """Validate what ``config.yaml`` held, with the method's own settings."""
+        """Validate the contents of ``config.yaml`` with the method's config class."""
         values = dict(values)
         kind = config_class(str(values.get("method", "")))
         training = kind.from_mapping(values.get("training") or {})
@@ -78,7 +82,7 @@ class TrainJob(Config):
         return cls.from_values(values)
 
     def with_absolute_paths(self) -> TrainJob:
-        """Return the job with paths that hold in any working folder."""
+        """Return the job with absolute paths."""
         roles = {
             name: tuple(
                 path
@@ -91,17 +95,17 @@ class TrainJob(Config):
             and value
             and all(isinstance(path, Path) for path in value)
         }
-        start = {"from_model": _found_anywhere(self.training.from_model)}
+        start = {"from_model": _absolute_model(self.training.from_model)}
         training = self.training.model_copy(update=roles | start)
         return self.model_copy(update={"training": training})
 
     def check_settings(self) -> None:
-        """Refuse settings that are wrong whatever is in the files; opens none.
+        """Reject settings that are invalid for any data; opens no files.
 
         Raises
         ------
         ConfigError
-            With one sentence.
+            With a one-sentence message.
         """
         METHODS.load(self.method).Method.check(self.training)
         check_country(self.training.country)
@@ -109,29 +113,29 @@ class TrainJob(Config):
     def check(
         self, in_memory: Mapping[Path, Volume] | None = None
     ) -> dict[str, list[Volume]]:
-        """Refuse what can be seen to be wrong before a process is started.
+        """Check settings and data before a process is started.
 
         Parameters
         ----------
         in_memory : mapping of Path to Volume, optional
-            Volumes that were given themselves, by their entry in the settings.
+            Volumes passed in memory, by their entry in the settings.
 
         Returns
         -------
         dict of str to list of Volume
-            What was opened for it, by role, for `train_steps`.
+            The opened volumes by role, for `train_steps`.
 
         Raises
         ------
         GeoSRError
-            With one sentence.
+            With a one-sentence message.
         """
         self.check_settings()
         method = METHODS.load(self.method).Method(self.training)
-        method.network_kwargs()  # settings that the network has not got
+        method.network_kwargs()  # raises for settings that the network lacks
         volumes = open_roles(self, method, in_memory)
         if method.one_object:
-            check_different(volumes["source"])
+            check_distinct(volumes["source"])
         check_slices(self.training, volumes["source"])
         if method.paired and "target" in volumes:
             self._check_pairs(method, volumes)
@@ -153,11 +157,13 @@ class TrainJob(Config):
             try:
                 check_shapes(source, target, method.upscale_factor, ndim)
             except VolumeError as error:
-                how = finer_targets(self.method, self.training, source, target)
-                raise VolumeError(f"{error} {how}".strip()) from error
+                suggestion = suggest_upscaling(
+                    self.method, self.training, source, target
+                )
+                raise VolumeError(f"{error} {suggestion}".strip()) from error
 
     def to_values(self) -> AnyDict:
-        """What `from_values` reads."""
+        """Return the values that `from_values` reads."""
         return {
             "operation": "train",
             "method": self.method,
@@ -166,8 +172,8 @@ class TrainJob(Config):
         }
 
 
-def _found_anywhere(model: str | None) -> str | None:
-    """The name of a known model as it is, the path of another one made absolute."""
+def _absolute_model(model: str | None) -> str | None:
+    """Return the name of a zoo model unchanged, and any other path made absolute."""
     if not model or model in {entry.name for entry in catalogue.list_models()}:
         return model
     path = Path(model).expanduser()
@@ -175,7 +181,7 @@ def _found_anywhere(model: str | None) -> str | None:
 
 
 def roles(method: str) -> tuple[str, ...]:
-    """Return the sets of volumes that a method reads, such as ``source``."""
+    """Return the roles of the volumes that a method reads, such as ``source``."""
     names: tuple[str, ...] = METHODS.load(method).Method.roles
     return names
 
@@ -192,15 +198,15 @@ def open_roles(
 ) -> dict[str, list[Volume]]:
     """Open the volumes of every role, lazily.
 
-    ``simulated:KIND:FIRST-LAST`` in place of a path stands for as many volumes, and
-    ``memory:NAME`` for one of `in_memory`.
+    Instead of a path, ``simulated:KIND:FIRST-LAST`` gives that range of simulated
+    volumes, and ``memory:NAME`` one of `in_memory`.
 
     Parameters
     ----------
     job : TrainJob
     method : Method or type
     in_memory : mapping of Path to Volume, optional
-        Volumes that are in no file.
+        Volumes passed in memory, by their entry in the settings.
 
     Returns
     -------
@@ -209,9 +215,9 @@ def open_roles(
     Raises
     ------
     ConfigError
-        If the volumes of paired roles are not as many.
+        If paired roles have different numbers of volumes.
     GeoSRError
-        If one cannot be opened.
+        If a volume cannot be opened.
     """
     opened = {
         role: [
@@ -235,10 +241,10 @@ def _open(path: Path, job: TrainJob, in_memory: Mapping[Path, Volume]) -> list[V
         return open_simulated(path)
     flat = job.training.dimensions == "2D"
     if path in in_memory:
-        return [to_learn(in_memory[path], job.reading, flat=flat)]
+        return [select_for_training(in_memory[path], job.reading, flat=flat)]
     if is_in_memory(path):
         raise FileError(
             f"{name_in_memory(path)!r} was given in memory and is not in a file. Train "
             "in Python with the same volume, or save it and give its path."
         )
-    return [open_to_learn(path, job.reading, flat=flat)]
+    return [open_for_training(path, job.reading, flat=flat)]

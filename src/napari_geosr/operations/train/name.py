@@ -1,4 +1,4 @@
-"""What a model is called where a person gives no name: after method and source."""
+"""Default names of models, made from the method and the source."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.operations.train.in_memory import is_in_memory, name_in_memory
 from napari_geosr.physics.simulated import is_simulated
 
-#: What a config is called where nobody named it.
-NO_NAME: str = TrainingConfig.model_fields["name"].default
-#: Letters of a source's name that are taken: longer ones are cut.
-_LONGEST = 32
+#: Default of the field ``name``, which counts as no name.
+DEFAULT_NAME: str = TrainingConfig.model_fields["name"].default
+#: Maximum number of characters taken from the name of the source.
+_MAX_CHARACTERS = 32
 
 
 def proposed_name(
@@ -30,33 +30,33 @@ def proposed_name(
     method : str
         Name of the learning method.
     sources : sequence of str or Path
-        Files, folders or names of layers; the first one counts.
+        Files, folders or names of layers; only the first is used.
     taken : container of str
-        Names that are not to be given again: then it ends in ``-2``, ``-3``, …
+        Names already in use; ``-2``, ``-3``, … is appended to avoid them.
     """
-    of_source = _in_letters(sources[0]) if sources else ""
-    name = f"{method}-{of_source}" if of_source else method
-    found, number = name, 1
-    while found in taken:
+    source_name = _sanitise(sources[0]) if sources else ""
+    name = f"{method}-{source_name}" if source_name else method
+    candidate, number = name, 1
+    while candidate in taken:
         number += 1
-        found = f"{name}-{number}"
-    return found
+        candidate = f"{name}-{number}"
+    return candidate
 
 
-def without_no_name(values: AnyMapping) -> AnyDict:
-    """`values` of a config, without its default name: a file may hold that as well."""
-    return {k: v for k, v in values.items() if (k, v) != ("name", NO_NAME)}
+def without_default_name(values: AnyMapping) -> AnyDict:
+    """Return `values` without a default name, which files may contain."""
+    return {k: v for k, v in values.items() if (k, v) != ("name", DEFAULT_NAME)}
 
 
-def _in_letters(source: str | Path) -> str:
-    """The name of a source in small letters, digits, dots, - and _ alone."""
+def _sanitise(source: str | Path) -> str:
+    """Return the name of a source in lower-case letters, digits, dots, - and _ only."""
     path = Path(source)
     if is_simulated(path):
-        stem = str(source).split(":")[1]  # of simulated:ct-scan:0-127 the kind
+        stem = str(source).split(":")[1]  # the kind in simulated:ct-scan:0-127
     elif is_in_memory(path):
         stem = name_in_memory(path)
-    else:  # what follows the dot of a folder scan_0.5um is no suffix
+    else:  # the folder name scan_0.5um has no suffix
         stem = stem_of(path) if known_suffix(path.name) else path.name
     plain = unicodedata.normalize("NFKD", stem).encode("ascii", "ignore").decode()
-    kept = re.sub(r"[^a-z0-9._]+", "-", plain.lower())
-    return kept.strip("-._")[:_LONGEST].rstrip("-._")
+    cleaned = re.sub(r"[^a-z0-9._]+", "-", plain.lower())
+    return cleaned.strip("-._")[:_MAX_CHARACTERS].rstrip("-._")

@@ -1,8 +1,8 @@
-"""The noise of the scans to learn from: its strength, and whether voxels share it.
+"""Noise of the training scans: its level and its correlation between voxels.
 
-Blind-spot methods guess a voxel from its neighbours: noise that they share is guessed
-as well. Reconstructions by filtered back-projection, interpolated images and cameras
-that bin their pixels have such noise.
+Blind-spot methods predict a voxel from its neighbours, including any noise correlated
+with theirs. Filtered back-projections, interpolated images and images of cameras with
+pixel binning have correlated noise.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
 
 
-#: Correlation from which blind-spot training visibly begins to copy noise.
-NOTEWORTHY = 0.1
+#: Correlation above which blind-spot training visibly preserves noise.
+MIN_CORRELATION = 0.1
 
 
-def correlated_noise(volume: Volume, method: str, along: str = "xyz") -> str:
-    """Say that the noise of a scan is correlated, or nothing.
+def correlated_noise_warning(volume: Volume, method: str, along: str = "xyz") -> str:
+    """Warn if the noise of a scan is correlated between neighbouring voxels.
 
     Parameters
     ----------
     volume : Volume
         Axes ZYX or YX.
     method : str
-        What the method is called.
+        Name of the method for the message.
     along : str
-        Axes along which the method takes noise as independent.
+        Axes along which the method assumes independent noise.
 
     Returns
     -------
     str
-        One sentence with the correlation along each of these axes; empty where it is
-        small, or there is no noise to speak of.
+        A warning with the correlation along these axes; empty if it or the noise is
+        negligible.
     """
-    found = estimate_noise(volume)
-    figures = {a: r for a, r in found.correlation.items() if a in along}
-    correlated = max(map(abs, figures.values()), default=0.0) >= NOTEWORTHY
-    if found.level == 0 or not correlated:
+    noise = estimate_noise(volume)
+    figures = {a: r for a, r in noise.correlation.items() if a in along}
+    correlated = max(map(abs, figures.values()), default=0.0) >= MIN_CORRELATION
+    if noise.level == 0 or not correlated:
         return ""
     shown = ", ".join(f"{axis.upper()} {figures[axis]:.2f}" for axis in sorted(figures))
     return (
@@ -59,10 +59,10 @@ def correlated_noise(volume: Volume, method: str, along: str = "xyz") -> str:
     )
 
 
-def doubts_about_noise(
+def noise_warnings(
     method: str, training: TrainingConfig, volumes: Sequence[Volume]
 ) -> list[str]:
-    """What `correlated_noise` says of the scans that a method is to learn from.
+    """Warn about training scans whose noise the method would preserve.
 
     Parameters
     ----------
@@ -76,19 +76,19 @@ def doubts_about_noise(
     Returns
     -------
     list of str
-        A sentence for each volume whose noise the method would keep.
+        A sentence for each such volume; see `correlated_noise_warning`.
     """
     along = METHODS.load(method).Method(training).independent_noise_along()
     if not along:
         return []
-    said = (correlated_noise(volume, method, along) for volume in volumes)
-    return [sentence for sentence in said if sentence]
+    warnings = (correlated_noise_warning(volume, method, along) for volume in volumes)
+    return [warning for warning in warnings if warning]
 
 
 Noises = dict[str, list["Noise"]]
 
 
-def measured_steps(
+def measure_noise_steps(
     method: Method, volumes: Mapping[str, Sequence[Volume]], patches: Patches
 ) -> Generator[Step, None, Noises]:
     """Measure the noise of all volumes that the network restores.
@@ -108,31 +108,30 @@ def measured_steps(
     Raises
     ------
     ConfigError
-        If sources and targets have different grey scales: a change of scale cannot be
-        bounded by the noise.
+        If sources and targets have different grey scales: the noise cannot bound a
+        change of scale.
     """
     if patches.grey["source"] != patches.grey[method.output_role]:
         raise ConfigError(
-            "Sources and targets have different grey scales, and a network bounded by "
-            "the noise keeps them: choose another one than "
-            f"{method.config.network}, or bring both to one scale."
+            "Sources and targets have different grey scales, which the noise-bounded "
+            f"network {method.config.network} cannot change. Choose another network, "
+            "or rescale one of the two."
         )
     yield StageStarted(message="Measuring the noise")
-    found: Noises = {}
+    by_role: Noises = {}
     for role in method.denoises:
-        found[role] = [estimate_noise(volume) for volume in volumes.get(role, ())]
-    levels = [noise for noises in found.values() for noise in noises]
-    if all(noise.is_negligible for noise in levels):
+        by_role[role] = [estimate_noise(volume) for volume in volumes.get(role, ())]
+    if all(noise.is_negligible for noises in by_role.values() for noise in noises):
         yield WarningIssued(
-            message="Hardly any noise was found (below 1 % of the contrast), and a "
-            f"network like {method.config.network} leaves such scans as they are: "
-            "there is next to nothing to learn."
+            message="The noise is below 1 % of the contrast. The noise-bounded network "
+            f"{method.config.network} hardly changes such scans, so there is little "
+            "to learn."
         )
-    return found
+    return by_role
 
 
 def noise_range(patches: Patches) -> tuple[float, float] | None:
-    """Weakest and strongest noise of the sources, in units of their contrast."""
+    """Return the lowest and highest noise level of the sources relative to contrast."""
     known = [s.noises["source"] for s in patches.scenes if "source" in s.noises]
     contrasts = [noise for noise in known if noise.contrast > 0]
     if not contrasts:

@@ -1,7 +1,7 @@
-"""Reconstruct scans that belong together, into files of a job that are kept.
+"""Reconstruct the parts of a scan into files in a job's folder.
 
-One rotation axis, one beam without sample and one size hold for all of them, so that
-voxels and grey values are the same.
+All parts use the same rotation axis, incident intensity and size, so that their voxels
+and grey values correspond.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.io import atomic
-from napari_geosr.io.unfinished import left_unfinished
+from napari_geosr.io.unfinished import usable_unfinished
 from napari_geosr.operations.reconstruct import (
     prepare_steps,
     reconstruct_steps,
@@ -43,23 +43,23 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.operations.train.scans import ProjectionsConfig
 
-#: What of a reconstruction or a restoration is said in a training.
-TOLD = (StageStarted, CentreFound, WarningIssued)
+#: Steps of a reconstruction or restoration that a training reports.
+REPORTED_STEPS = (StageStarted, CentreFound, WarningIssued)
 
-#: Settings that are found in the whole scan and hold for its parts.
+#: Settings that are determined from the whole scan and apply to its parts.
 _SHARED = ("centre", "incident", "full_turn")
 
 Places = Sequence[tuple[ScanPart, Path]]
 
 
-def settings_for_all_steps(
+def shared_settings_steps(
     scan: Projections,
     scans: ProjectionsConfig,
     training: TrainingConfig,
     places: Places,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, ReconstructConfig]:
-    """Find what all parts share in the whole scan.
+    """Determine the settings common to all parts from the whole scan.
 
     Parameters
     ----------
@@ -73,17 +73,17 @@ def settings_for_all_steps(
     Raises
     ------
     FileError
-        If reconstructions made before are of other projections.
+        If existing reconstructions were made from other projections.
     ProjectionsError
-        If the scan cannot be used, or its axis not be found.
+        If the scan cannot be used, or its rotation axis cannot be found.
     Cancelled
-        If `should_stop` says so.
+        If `should_stop` returns True.
     """
     config = scans.reconstruction(device=training.device, threads=training.threads)
     whole = None
     for part, path in places:
         if path.exists():
-            record = yield from _record_of_steps(path, part.scan, should_stop)
+            record = yield from _check_record_steps(path, part.scan, should_stop)
             if part.light == 1 and whole is None:
                 whole = record
     if whole is not None:
@@ -94,14 +94,14 @@ def settings_for_all_steps(
     shared = {
         "centre": float(ready.centre.column),
         "incident": ready.incident if config.incident is None else config.incident,
-        # A part of a full turn may not look like one.
+        # A part of a full turn may not be recognised as such.
         "full_turn": "join" if ready.joined else "keep",
     }
     return config.model_copy(update=shared)
 
 
-def joined_before(paths: Iterable[Path]) -> bool | None:
-    """Whether opposite views were joined in what is there; None if nothing is."""
+def were_views_joined(paths: Iterable[Path]) -> bool | None:
+    """Whether existing reconstructions joined opposite views; None without any."""
     for path in paths:
         if path.exists():
             settings = io.read(path).provenance[-1]["settings"]
@@ -109,26 +109,26 @@ def joined_before(paths: Iterable[Path]) -> bool | None:
     return None
 
 
-def _record_of_steps(
+def _check_record_steps(
     path: Path, scan: Projections, should_stop: ShouldStop
 ) -> Generator[Step, None, AnyMapping]:
-    """How a reconstruction was made; it must be of this scan."""
+    """Return the provenance of a reconstruction, checking that the scan matches."""
     record = io.read(path).provenance[-1]
     now = yield from scan_entry_steps(scan, should_stop)
     changed = differences(record["inputs"]["input"], now)
     if changed:
         raise FileError(
             f"{scan.title} has changed since this training began: {path.name} was made "
-            f"with {' and '.join(changed)}. Restore that to resume, or start a new "
-            "training run."
+            f"with {' and '.join(changed)}. To resume, restore the original scan; "
+            "otherwise start a new training run."
         )
     return record
 
 
-def parts_steps(
+def reconstruct_parts_steps(
     places: Places, config: ReconstructConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, None]:
-    """Reconstruct every part that is not there yet, some rows at a time.
+    """Reconstruct all missing parts, a block of rows at a time.
 
     Yields
     ------
@@ -138,9 +138,9 @@ def parts_steps(
     Raises
     ------
     Cancelled
-        If `should_stop` says so; slices that are finished are kept.
+        If `should_stop` returns True; finished slices are kept.
     GeoSRError
-        With one sentence.
+        With a one-sentence message.
     """
     for i, (part, path) in enumerate(places):
         if path.exists():
@@ -152,18 +152,20 @@ def parts_steps(
             path.parent.mkdir(parents=True, exist_ok=True)
         steps = reconstruct_steps(
             part.scan,
-            _lit(config, part),
+            _with_part_intensity(config, part),
             out=path,
-            unfinished=left_unfinished(path),
+            unfinished=usable_unfinished(path),
             should_stop=should_stop,
         )
-        done = yield from recount(steps, *TOLD)
+        done = yield from recount(steps, *REPORTED_STEPS)
         if not done.complete:
             raise Cancelled(f"Stopped in reconstruction {i + 1} of {len(places)}.")
 
 
-def _lit(config: ReconstructConfig, part: ScanPart) -> ReconstructConfig:
-    """The settings with the beam of this part, where that is known by its counts."""
+def _with_part_intensity(
+    config: ReconstructConfig, part: ScanPart
+) -> ReconstructConfig:
+    """Scale the incident intensity to a part, or clear it if its share is unknown."""
     if config.incident is None or part.light == 1:
         return config
     incident = None if part.light is None else config.incident * part.light
@@ -171,12 +173,12 @@ def _lit(config: ReconstructConfig, part: ScanPart) -> ReconstructConfig:
 
 
 def require_one_process(what: str) -> None:
-    """Refuse to do what is written to files in each of several processes.
+    """Refuse to run in a multi-process launch, where every process would write files.
 
     Raises
     ------
     ConfigError
-        Where this is one of several.
+        If this is one of several processes.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise ConfigError(
@@ -185,8 +187,8 @@ def require_one_process(what: str) -> None:
         )
 
 
-def preview_of(path: Path, index: int | None) -> Generator[Step, None, None]:
-    """Show a slice of a reconstruction while the training begins."""
+def preview_slice_steps(path: Path, index: int | None) -> Generator[Step, None, None]:
+    """Show a slice of a reconstruction until the training has a preview."""
     volume = io.read(path)
     z = volume.shape[0] // 2 if index is None else min(index, volume.shape[0] - 1)
     origin = (volume.origin[0] + z * volume.voxel_size[0], *volume.origin[1:])

@@ -19,7 +19,7 @@ from napari_geosr.core.steps import (
 from napari_geosr.core.types import AnyDict
 from napari_geosr.inference.device import pick_device
 from napari_geosr.learning import checkpoint
-from napari_geosr.learning.architecture import remark_on
+from napari_geosr.learning.architecture import training_remark
 from napari_geosr.learning.config import TrainingConfig
 from napari_geosr.learning.energy import Meter
 from napari_geosr.learning.methods import METHODS
@@ -29,17 +29,20 @@ from napari_geosr.learning.preview import TrainingPreview
 from napari_geosr.learning.trainer import Trainer
 from napari_geosr.models import zoo
 from napari_geosr.networks import all_settings
-from napari_geosr.operations.train.adapt.run import adapting_steps
+from napari_geosr.operations.train.adapt.run import adapt_steps
 from napari_geosr.operations.train.checks import (
     check_slices,
-    doubts_of_reading,
-    smaller_patches,
+    reading_warnings,
+    smaller_patch_warnings,
 )
 from napari_geosr.operations.train.export import export_steps
-from napari_geosr.operations.train.hot_voxels import without_hot_voxels_steps
-from napari_geosr.operations.train.inputs import note_inputs, refuse_other_inputs
+from napari_geosr.operations.train.hot_voxels import filter_hot_voxels_steps
+from napari_geosr.operations.train.inputs import check_inputs_unchanged, record_inputs
 from napari_geosr.operations.train.job import TrainJob, open_roles
-from napari_geosr.operations.train.noise import correlated_noise, measured_steps
+from napari_geosr.operations.train.noise import (
+    correlated_noise_warning,
+    measure_noise_steps,
+)
 from napari_geosr.physics.simulated import is_simulated
 
 if TYPE_CHECKING:
@@ -59,36 +62,35 @@ def train_steps(
     keep_unfinished: Callable[[], bool] = lambda: False,
     opened: Mapping[str, list[Volume]] | None = None,
 ) -> Generator[Step, None, Path | None]:
-    """Train, with checkpoints and the result in `folder`, or go on where it stopped.
+    """Train, or resume a training, with checkpoints and the result in `folder`.
 
     Parameters
     ----------
     folder : Path
-        Gets ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
+        Receives ``checkpoints/`` and, at the end, ``result/NAME`` with the bundle.
     keep_unfinished : callable
-        Asked when `should_stop` ended it: whether to judge the model and write the
-        bundle all the same.
+        Called after `should_stop` has ended the training: whether to evaluate the model
+        and write its bundle nevertheless.
     opened : mapping of str to list of Volume, optional
-        What `TrainJob.check` has opened, so that it is not opened twice.
+        Volumes opened by `TrainJob.check`, so that they are not opened twice.
 
     Returns
     -------
     Path or None
-        Of the bundle; None if `should_stop` ended it before the last step, or while the
-        model was judged: the same call then trains to the last step, if that was not
-        done, and judges again.
+        Path of the bundle; None if `should_stop` ended the training or the evaluation
+        of the model. Calling the function again resumes it.
 
     Raises
     ------
     GeoSRError
-        With one sentence; what was learned up to then is in the last checkpoint.
+        With a one-sentence message; the last checkpoint is kept.
     """
     device = pick_device(job.training.device)
     yield StageStarted(message="Opening the data")
     method: Method = METHODS.load(job.method).Method(job.training)
     method.check(job.training)
     opened = opened or open_roles(job, method)
-    patches = yield from _patches_steps(job, method, folder, opened)
+    patches = yield from _load_patches_steps(job, method, folder, opened)
 
     meter = Meter(job.training.country)
     trainer = Trainer(
@@ -100,28 +102,28 @@ def train_steps(
         meter.watts,
     )
     if not trainer.resume() and job.training.from_model:
-        trainer.start_from(_weights_of(job.training, method))
-        if remark := remark_on(trainer.average):
+        trainer.start_from(_starting_weights(job.training, method))
+        if remark := training_remark(trainer.average):
             yield WarningIssued(message=f"{job.training.from_model}: {remark}")
     writes = trainer.accelerator.is_main_process
     if writes:
-        note_inputs(folder, opened)
-        meter.go_on(folder / "energy.json", trainer.step)
+        record_inputs(folder, opened)
+        meter.resume(folder / "energy.json", trainer.step)
     adaptation: Adaptation | None = None
     with meter:
         if method.stops_by_risk:
-            start = _weights_of(job.training, method)
-            adaptation = yield from adapting_steps(trainer, start, should_stop)
+            start = _starting_weights(job.training, method)
+            adaptation = yield from adapt_steps(trainer, start, should_stop)
             finished = adaptation.finished
         else:
             finished = yield from trainer.run(should_stop)
     if not writes or not (finished or (trainer.step and keep_unfinished())):
         return None
     if adaptation is not None and finished:
-        kept = adaptation.kept_instead(job.training)
-        if kept is not None:
-            yield WarningIssued(message=adaptation.why_kept(job.training))
-            return kept
+        original = adaptation.fallback_model(job.training)
+        if original is not None:
+            yield WarningIssued(message=adaptation.fallback_message(job.training))
+            return original
     yield JudgingStarted(message="Evaluating the model")
     result = folder / "result" / job.training.name
     steps = export_steps(
@@ -132,39 +134,39 @@ def train_steps(
         meter,
         opened,
         adaptation if finished else None,
-        # Who asked for the model as it is wants it judged.
+        # After a request to finish early, the model is still evaluated.
         should_stop=lambda: should_stop() and not keep_unfinished(),
     )
     path: Path | None = None
-    with suppress(Cancelled):  # the last checkpoint is there: resumed, it judges anew
+    with suppress(Cancelled):  # resuming from the last checkpoint evaluates it again
         path = yield from steps
     return path
 
 
-def _patches_steps(
+def _load_patches_steps(
     job: TrainJob,
     method: Method,
     folder: Path,
     opened: Mapping[str, list[Volume]],
 ) -> Generator[Step, None, Patches]:
-    """Look at the data and say what should be known."""
+    """Check and prepare the data, and yield warnings about them."""
     if (folder / _CHECKPOINTS / checkpoint.FILE).exists():
-        refuse_other_inputs(folder, opened)
-    for sentence in doubts_of_reading(opened):
+        check_inputs_unchanged(folder, opened)
+    for sentence in reading_warnings(opened):
         yield WarningIssued(message=sentence)
     for sentence in check_slices(job.training, opened["source"]):
         yield WarningIssued(message=sentence)
-    for sentence in smaller_patches(job.training, opened["source"]):
+    for sentence in smaller_patch_warnings(job.training, opened["source"]):
         yield WarningIssued(message=sentence)
-    volumes = yield from without_hot_voxels_steps(
+    volumes = yield from filter_hot_voxels_steps(
         method.scenes(opened), method.label_roles
     )
     yield from _check_pairs(method, volumes)
-    for sentence in method.look(volumes):
+    for sentence in method.inspect(volumes):
         yield WarningIssued(message=sentence)
     if along := method.independent_noise_along():
         for volume in volumes["source"]:
-            if sentence := correlated_noise(volume, job.method, along):
+            if sentence := correlated_noise_warning(volume, job.method, along):
                 yield WarningIssued(message=sentence)
     patches = Patches(
         volumes,
@@ -178,9 +180,9 @@ def _patches_steps(
     if scale is not None:
         patches.grey = dict.fromkeys(patches.grey, scale)
     _check_grey_scales(job.training, patches, method)
-    if method.wants_noise:
-        noises = yield from measured_steps(method, volumes, patches)
-        patches.tell(noises)
+    if method.needs_noise:
+        noises = yield from measure_noise_steps(method, volumes, patches)
+        patches.set_noise(noises)
     return patches
 
 
@@ -203,11 +205,13 @@ def _check_pairs(
 
     for source, target in zip(volumes["source"], volumes["target"], strict=True):
         if is_simulated(source.name):
-            continue  # in place by construction; in strong noise a shift is measured
+            continue  # aligned by construction; noise could pass for a shift
         ndim, factor = method.config.ndim, method.upscale_factor
-        # Two labels are dark and bright, or the other way round; more have no order.
-        found = check_pair(source, target, factor, ndim, alike=method.labels <= 2)
-        for warning in found.warnings:
+        # Two labels correlate with grey values; more labels have no order.
+        result = check_pair(
+            source, target, factor, ndim, is_correlated=method.labels <= 2
+        )
+        for warning in result.warnings:
             yield WarningIssued(message=warning)
 
 
@@ -223,13 +227,13 @@ def _check_grey_scales(
         )
 
 
-def _weights_of(config: TrainingConfig, method: Method) -> AnyDict:
-    """Weights to start from; of the very network, or training would begin with noise.
+def _starting_weights(config: TrainingConfig, method: Method) -> AnyDict:
+    """Return the initial weights, after checking that the network is the same.
 
     Raises
     ------
     ModelError
-        If there is no such model, or its network differs.
+        If the model does not exist, or its network differs.
     """
     assert config.from_model is not None
     try:
@@ -238,19 +242,22 @@ def _weights_of(config: TrainingConfig, method: Method) -> AnyDict:
     except ModelError as error:
         raise ModelError(f"The model to start from: {error}") from error
     card = model.card
-    theirs = {
+    model_network = {
         "network": card.network,
         **all_settings(card.network, card.network_kwargs),
     }
-    ours = {"network": config.network, **method.network_kwargs()}
+    network = {"network": config.network, **method.network_kwargs()}
     differ = sorted(
-        k for k in theirs.keys() | ours.keys() if theirs.get(k) != ours.get(k)
+        k
+        for k in model_network.keys() | network.keys()
+        if model_network.get(k) != network.get(k)
     )
     if differ:
-        listed = ", ".join(f"{k} {theirs.get(k)} (here {ours.get(k)})" for k in differ)
+        listed = ", ".join(
+            f"{k} {model_network.get(k)} (here {network.get(k)})" for k in differ
+        )
         raise ModelError(
             f"The model to start from, {model.card.name}, has a different network: "
-            f"{listed}. Leave the network's settings out to take over those of the "
-            "model."
+            f"{listed}. Leave the network's settings out to use those of the model."
         )
     return weights

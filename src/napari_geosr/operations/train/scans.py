@@ -1,4 +1,7 @@
-"""Which scans to learn from: settings for dock, command and job. No torch here."""
+"""Settings of training scans made from projections, for dock, command and job.
+
+No torch here.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyDict
-from napari_geosr.operations.inputs import numbers_from
+from napari_geosr.operations.inputs import parse_numbers
 from napari_geosr.operations.reconstruct.config import FullTurn, ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
     AngleRange,
@@ -33,7 +36,7 @@ from napari_geosr.operations.reconstruct.inputs import (
 from napari_geosr.tomography.filters import FilterName, Padding
 from napari_geosr.tomography.preparation_config import PreparationConfig, StripeRemoval
 
-#: What each method learns from, where it is given projections.
+#: What each method that accepts projections learns from.
 METHODS_FROM_PROJECTIONS = {
     "noise2inverse": "parts",
     "supervised": "pairs",
@@ -82,20 +85,20 @@ Parts = Annotated[
     ),
 ]
 
-#: ``--every 5 10``.
-_SEVERAL = Parameter(negative="", consume_multiple=True)
-#: Fields that say how projections are read, and how they are reconstructed.
-_READING = (
+#: For options that take several values, such as ``--every 5 10``.
+_MULTIPLE = Parameter(negative="", consume_multiple=True)
+#: Fields that describe how projections are read.
+_READING_FIELDS = (
     *("angles", "angle_range", "endpoint", "angle_unit"),
     *("pixel_size", "line_integrals", "flats", "darks"),
     *("geometry", "source_distance", "detector_distance"),
 )
-#: Fields that are those of a reconstruction, whatever its algorithm.
-OF_A_RECONSTRUCTION = ("rows", "full_turn", *PreparationConfig.model_fields)
+#: Fields shared with the reconstruction config that apply to every algorithm.
+RECONSTRUCTION_FIELDS = ("rows", "full_turn", *PreparationConfig.model_fields)
 
 
 class ProjectionsConfig(PreparationConfig):
-    """Projections, and how slices are made of them."""
+    """Projections, and how they are reconstructed."""
 
     projections: Path | None = Field(
         None,
@@ -120,7 +123,7 @@ class ProjectionsConfig(PreparationConfig):
     full_turn: FullTurn = "auto"
     stripes: StripeRemoval = Field(
         "none",
-        description="How stripes (rings) are removed. Rings that stay are the "
+        description="How stripes (rings) are removed. Remaining rings are the "
         "same in all parts of a scan, and are learned.",
     )
     angles: AnglesOf = None
@@ -140,27 +143,27 @@ class ProjectionsConfig(PreparationConfig):
     detector_distance: DetectorDistance = None
 
     def reading(self) -> ProjectionsInput:
-        """How the projections are opened.
+        """Return the settings for opening the projections.
 
         Raises
         ------
         ConfigError
-            If a value is bad.
+            If a value is invalid.
         """
-        values = self.model_dump(include=set(_READING))
+        values = self.model_dump(include=set(_READING_FIELDS))
         return ProjectionsInput.create(
             **values, dataset=self.scan_dataset, unit=self.pixel_unit
         )
 
     def reconstruction(self, **more: Any) -> ReconstructConfig:
-        """Settings of a filtered back-projection, which is linear."""
-        values = self.model_dump(include={"filter", "centre", *OF_A_RECONSTRUCTION})
+        """Return the settings of a filtered back-projection, which is linear."""
+        values = self.model_dump(include={"filter", "centre", *RECONSTRUCTION_FIELDS})
         values["options"] = {"padding": self.padding}
         return ReconstructConfig.create(**{**values, **more})
 
     def with_absolute_paths(self) -> Any:
-        """Return the settings with paths that hold in any working folder."""
-        found: AnyDict = {
+        """Return the settings with absolute paths."""
+        paths: AnyDict = {
             name: value.expanduser().resolve()
             for name in type(self).model_fields
             if isinstance(value := getattr(self, name), Path)
@@ -168,20 +171,20 @@ class ProjectionsConfig(PreparationConfig):
         for name in ("angles", "flats", "darks"):
             value = getattr(self, name)
             if value is not None and Path(value).expanduser().exists():
-                found[name] = str(Path(value).expanduser().resolve())
-        return self.model_copy(update=found)
+                paths[name] = str(Path(value).expanduser().resolve())
+        return self.model_copy(update=paths)
 
 
 class ScansConfig(ProjectionsConfig):
-    """Scans to learn from, made of one full scan."""
+    """Training scans made from one full scan."""
 
     splits: Parts = "auto"
-    every: Annotated[tuple[int, ...], _SEVERAL] = Field(
+    every: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Every",
         description="Make pairs from every n-th projection and all of them.",
     )
-    counts: Annotated[tuple[int, ...], _SEVERAL] = Field(
+    counts: Annotated[tuple[int, ...], _MULTIPLE] = Field(
         (),
         title="Projections left",
         description="Make pairs from this many projections and all of them.",
@@ -192,7 +195,7 @@ class ScansConfig(ProjectionsConfig):
         description="How the scans with fewer projections are taken. step: step by "
         "step; continuous: the sample rotates during the exposure.",
     )
-    exposure: Annotated[tuple[float, ...], _SEVERAL] = Field(
+    exposure: Annotated[tuple[float, ...], _MULTIPLE] = Field(
         (),
         title="Exposure",
         description="Make pairs from this fraction of the exposure, such as 0.1, and "
@@ -236,12 +239,12 @@ class ScansConfig(ProjectionsConfig):
     @field_validator("every", "counts", mode="before")
     @classmethod
     def _read_counts(cls, value: object) -> object:
-        return numbers_from(value, int, "50,100")
+        return parse_numbers(value, int, "50,100")
 
     @field_validator("exposure", mode="before")
     @classmethod
     def _read_exposure(cls, value: object) -> object:
-        return numbers_from(value, float, "0.3,0.1")
+        return parse_numbers(value, float, "0.3,0.1")
 
     @field_validator("every", "counts")
     @classmethod
@@ -251,12 +254,12 @@ class ScansConfig(ProjectionsConfig):
         return value
 
     def check_for(self, method: str) -> None:
-        """Refuse settings that the method has no use for, or that are missing.
+        """Reject settings that are missing, or that the method does not use.
 
         Raises
         ------
         ConfigError
-            With one sentence.
+            With a one-sentence message.
         """
         if self.projections is None:
             raise ConfigError("Give the projections to learn from (--projections).")

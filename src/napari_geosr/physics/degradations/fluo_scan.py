@@ -1,8 +1,8 @@
 """Under-sampled scanning: a confocal microscope that skips voxels.
 
-The lens is that of the high-resolution scan, and so is the time at each place: the
-low-resolution scan has one voxel of every block, as it is, with its own noise. Averages
-over blocks, as larger camera pixels give them, are the kind ``fluo``.
+Lens and dwell time are those of the high-resolution scan: the low-resolution scan
+consists of one unchanged voxel of every block, including its noise. For averages over
+blocks, as from larger camera pixels, use the kind ``fluo``.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pydantic import Field, model_validator
 from napari_geosr.physics.degradations import ContrastLevels, fluo
 
 TITLE = "Under-sampled scanning"
-#: The low-resolution voxels are single voxels of the high resolution.
+#: The low-resolution voxels are single voxels of the high-resolution scan.
 SAMPLING = "kept"
 
 
@@ -44,8 +44,8 @@ class Config(fluo.Config):
     def _check_resolution(self) -> Config:
         if self.mtf10 is not None:
             raise ValueError(
-                "an under-sampled scan has the resolution of the scan it is made from: "
-                "leave out the MTF, or choose fluo"
+                "an under-sampled scan has the resolution of the original scan: leave "
+                "out the MTF, or choose fluo"
             )
         return self
 
@@ -58,7 +58,7 @@ def spread(
 
 
 class SampleNoise:
-    """Photons and read-out of each plane, if any are to be counted."""
+    """Photon and read noise of each plane, if photons are to be counted."""
 
     def __init__(
         self, config: Config, levels: ContrastLevels, shape: tuple[int, int]
@@ -70,7 +70,7 @@ class SampleNoise:
     def add(
         self, plane: npt.NDArray[np.float32], index: int
     ) -> npt.NDArray[np.float32]:
-        """The plane as it is seen."""
+        """Return the plane with noise added."""
         return plane if self.counted is None else self.counted.add(plane, index)
 
 

@@ -25,7 +25,11 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ProjectionsError
 from napari_geosr.core.registry import Registry
 from napari_geosr.core.steps import ShouldStop, never_stop
-from napari_geosr.tomography.iterations import OnIteration, check_sinogram, ignore
+from napari_geosr.tomography.iterations import (
+    OnIteration,
+    check_sinogram,
+    ignore_iteration,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -81,7 +85,7 @@ def reconstruct_slices(
     config: Config | None = None,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Reconstruct with the algorithm registered as `name`.
 

@@ -18,7 +18,7 @@ from napari_geosr.tomography.iterations import (
     IterativeConfig,
     OnIteration,
     check_stop,
-    ignore,
+    ignore_iteration,
     residual_of,
     slice_axes,
 )
@@ -55,7 +55,7 @@ def reconstruct_slices(
     config: Config,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`."""
     import torch

@@ -27,7 +27,7 @@ from napari_geosr.tomography.iterations import (
     OnIteration,
     check_stop,
     empty_volume,
-    ignore,
+    ignore_iteration,
 )
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def reconstruct_slices(
     config: Config,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Filter and back-project; see `napari_geosr.tomography.algorithms`.
 

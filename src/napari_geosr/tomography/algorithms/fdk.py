@@ -20,7 +20,7 @@ from napari_geosr.tomography.iterations import (
     OnIteration,
     check_stop,
     empty_volume,
-    ignore,
+    ignore_iteration,
 )
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def reconstruct_slices(
     config: Config,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Weight, filter along rows, and back-project (row, angle, column) to (Z, N, N).
 

@@ -25,7 +25,7 @@ from napari_geosr.tomography.iterations import (
     OnIteration,
     check_stop,
     empty_volume,
-    ignore,
+    ignore_iteration,
     residual_of,
     slice_axes,
 )
@@ -66,7 +66,7 @@ def reconstruct_slices(
     config: Config,
     *,
     should_stop: ShouldStop = never_stop,
-    on_iteration: OnIteration = ignore,
+    on_iteration: OnIteration = ignore_iteration,
 ) -> Tensor:
     """Iterate from zero; see `napari_geosr.tomography.algorithms`.
 

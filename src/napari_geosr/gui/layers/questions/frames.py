@@ -16,7 +16,7 @@ from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import finest, volume_from_layer
 from napari_geosr.gui.layers.place import geometry_of_layer
-from napari_geosr.gui.layers.questions.record import call_frames, call_slices
+from napari_geosr.gui.layers.questions.record import convert_to_frames, record_slices
 from napari_geosr.operations.inputs.scan import frames_question
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class FramesRow(QWidget):
     Signals
     -------
     answered : object
-        The layer, after the user said what its planes are, in this dock or another.
+        The layer, after the user stated what its planes are, in any dock.
     asked
         The question is now shown.
     """
@@ -55,7 +55,7 @@ class FramesRow(QWidget):
         super().__init__(parent)
         self._connections = Connections(self)
         self._layer: weakref.ref[Layer] | None = None
-        self._looking: BackgroundTask | None = None
+        self._check: BackgroundTask | None = None
         self.question = QLabel()
         self.question.setWordWrap(True)
         self.question.setAccessibleName("Are the planes slices or frames?")
@@ -74,8 +74,8 @@ class FramesRow(QWidget):
             button.setShortcut(key)
         for button in (self.frames_button, self.slices_button):
             button.setAccessibleName(button.text())
-        self.frames_button.clicked.connect(lambda: self._answer(call_frames))
-        self.slices_button.clicked.connect(lambda: self._answer(call_slices))
+        self.frames_button.clicked.connect(lambda: self._answer(convert_to_frames))
+        self.slices_button.clicked.connect(lambda: self._answer(record_slices))
         buttons = QHBoxLayout()
         buttons.setContentsMargins(0, 0, 0, 0)
         buttons.addWidget(self.frames_button, 1)
@@ -87,15 +87,15 @@ class FramesRow(QWidget):
         self.setVisible(False)
 
     @property
-    def is_looking(self) -> bool:
+    def is_checking(self) -> bool:
         """Whether the planes of the layer are being compared."""
-        return self._looking is not None
+        return self._check is not None
 
     def set_layer(self, layer: Layer | None) -> None:
         """Check whether the slices of `layer` may be frames; ask, or hide the row."""
         self._connections.end()  # those of the previous layer
         self._layer = None
-        self._stop_looking()
+        self._stop_check()
         self.setVisible(False)
         if layer is None:
             return
@@ -108,31 +108,31 @@ class FramesRow(QWidget):
             return  # already a time series, or not usable in a dock
         if UNNAMED_AXIS not in volume.metadata:
             return
-        self._looking = BackgroundTask(
-            lambda _should_stop: _look(volume),
+        self._check = BackgroundTask(
+            lambda _should_stop: _frames_question_steps(volume),
             owner=self,
             on_result=self._on_verdict,
             # The dock reports unreadable planes when it uses them.
             on_error=lambda _error: None,
-            on_finished=self._stop_looking,
+            on_finished=self._stop_check,
         )
 
-    def _stop_looking(self) -> None:
-        if self._looking is not None:
-            self._looking.detach()
-            self._looking = None
+    def _stop_check(self) -> None:
+        if self._check is not None:
+            self._check.detach()
+            self._check = None
 
-    def _on_verdict(self, asked: TimeSeriesQuestion | None) -> None:
-        if asked is None:
+    def _on_verdict(self, question: TimeSeriesQuestion | None) -> None:
+        if question is None:
             return
-        look = "look like" if asked.certain else "may be"
-        text = f"The {asked.n_planes} planes {look} frames of a time series."
-        self._ask(text, f"{text} Reason: {asked.why}.")
+        verb = "look like" if question.certain else "may be"
+        text = f"The {question.n_planes} planes {verb} frames of a time series."
+        self._ask(text, f"{text} Reason: {question.reason}.")
 
     def ask_anyway(self, layer: Layer) -> None:
         """Ask on request, even if the planes look like slices."""
         self.set_layer(layer)
-        self._stop_looking()
+        self._stop_check()
         self._layer = weakref.ref(layer)
         n = finest(layer).shape[geometry_of_layer(layer).axes.index("Z")]
         text = f"The file does not say what its {n} planes are."
@@ -168,6 +168,8 @@ def _metadata(layer: Layer) -> dict[str, object]:
         return {}
 
 
-def _look(volume: Volume) -> Generator[Step, None, TimeSeriesQuestion | None]:
+def _frames_question_steps(
+    volume: Volume,
+) -> Generator[Step, None, TimeSeriesQuestion | None]:
     yield StageStarted(message="Comparing planes")
     return frames_question(volume)

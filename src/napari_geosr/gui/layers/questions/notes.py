@@ -93,12 +93,12 @@ class NotesRow(QWidget):
 
     def _show(self, _event: Event | None = None) -> None:
         layer = None if self._layer is None else self._layer()
-        warned, notes, misfit = _of(layer)
+        warned, notes, misfit = _doubts_about(layer)
         if not self._frames.isHidden():  # its question is already shown
             notes = [note for note in notes if note.corrected_by != "axes"]
         # A row opened by the user closes when the question is answered.
         self._field = next((n.corrected_by for n in notes if n.corrected_by), "")
-        self._name_button()
+        self._label_button()
         if not warned and not notes:
             self.message.clear()
             self.setVisible(False)
@@ -111,12 +111,12 @@ class NotesRow(QWidget):
         self.message.show_message("\n".join([*warned, *notes]), kind)
         self.setVisible(True)
 
-    def _name_button(self) -> None:
-        what = {"axes": "what the axis is", "slice distance": "the slice distance"}
-        text = f"Say {what.get(self._field, 'what was assumed')}"
+    def _label_button(self) -> None:
+        topics = {"axes": "the axis", "slice distance": "the slice distance"}
+        text = f"Correct {topics.get(self._field, 'the assumption')}"
         self.button.setAccessibleName(text)
         self.button.setToolTip(f"{text} ({self._key}).")
-        self.button.setVisible(self._field in what)
+        self.button.setVisible(self._field in topics)
 
     def _on_correct(self) -> None:
         layer = None if self._layer is None else self._layer()
@@ -128,14 +128,13 @@ class NotesRow(QWidget):
             self._voxel_size.correct(layer)
 
 
-def _of(layer: Layer | None) -> tuple[list[str], list[Note], str]:
+def _doubts_about(layer: Layer | None) -> tuple[list[str], list[Note], str]:
     """Warnings, notes, and whether the layer must not be measured."""
     if layer is None:
         return [], [], ""
     try:
         volume = volume_from_layer(layer, whole=True)
-        said = file_warnings(volume.metadata)
-        warned = [f"{layer.name}: {each}" for each in said]
+        warned = [f"{layer.name}: {each}" for each in file_warnings(volume.metadata)]
         return warned, open_notes(layer), misfit_of(layer)
     except GeoSRError:
-        return [], [], ""  # the dock itself reports what is wrong with the layer
+        return [], [], ""  # the dock itself reports the error

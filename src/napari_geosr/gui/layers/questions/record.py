@@ -27,16 +27,18 @@ if TYPE_CHECKING:
     from napari.utils.events import Event
 
 #: Metadata key of the user's answer to what the layer's first axis is.
-_ANSWERED = "geosr_axes"
+_AXES_KEY = "geosr_axes"
 #: Metadata key of the reason why a layer must not be measured.
-_MISFIT = "geosr_misfit"
+_MISFIT_KEY = "geosr_misfit"
 #: Prefix of the name of a layer that must not be measured.
-_MARK = "⚠ "
+_MISFIT_PREFIX = "⚠ "
 #: Metadata key set when the user entered or confirmed the layer's voxel size.
-_DISTANCE = "geosr_distance"
+_DISTANCE_KEY = "geosr_distance"
 
 
-def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> AnyDict:
+def open_questions(
+    layer: Layer, place: LayerGeometry, record: AnyMapping | None
+) -> AnyDict:
     """Return the open questions for the metadata of the layer's volume.
 
     Parameters
@@ -48,21 +50,21 @@ def doubts_of(layer: Layer, place: LayerGeometry, record: AnyMapping | None) -> 
         The plugin's record in the layer's metadata; None for a layer of other origin.
     """
     info = {} if record is None else record.get("info", {})
-    found = with_file_warnings({}, *file_warnings(info), misfit_of(layer))
+    questions = with_file_warnings({}, *file_warnings(info), misfit_of(layer))
     question = voxel_size_question(info)
     if question is not None and place.unit == PIXEL:
-        found[VOXEL_SIZE_QUESTION] = question
+        questions[VOXEL_SIZE_QUESTION] = question
     unnamed = info.get(UNNAMED_AXIS)
     if record is None and not _names_axes(layer, place):
         unnamed = UnnamedAxis(place.axes)
     if unnamed is None:
-        return found
+        return questions
     if is_answered(layer) and record is not None:
         given = unnamed.stored.replace("Z", "T") if "T" in place.axes else None
-        found[AXES_GIVEN] = given or unnamed.stored
+        questions[AXES_GIVEN] = given or unnamed.stored
     elif not is_answered(layer) and "T" not in place.axes:
-        found[UNNAMED_AXIS] = unnamed
-    return found
+        questions[UNNAMED_AXIS] = unnamed
+    return questions
 
 
 def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
@@ -71,8 +73,8 @@ def _names_axes(layer: Layer, place: LayerGeometry) -> bool:
 
 
 def is_answered(layer: Layer) -> bool:
-    """Whether the user said what the planes of a layer are."""
-    return _ANSWERED in layer.metadata
+    """Whether the user stated what the planes of a layer are."""
+    return _AXES_KEY in layer.metadata
 
 
 def open_notes(layer: Layer) -> list[Note]:
@@ -91,7 +93,7 @@ def open_notes(layer: Layer) -> list[Note]:
     if is_answered(layer) or "Z" not in place.axes:
         settled.add("axes")
     is_known = place.unit != PIXEL and "Z" in place.axes
-    if _DISTANCE in layer.metadata or not is_known:
+    if _DISTANCE_KEY in layer.metadata or not is_known:
         settled.add("slice distance")
     notes = notes_of(record.get("info", {}))
     return [note for note in notes if note.corrected_by not in settled]
@@ -99,42 +101,44 @@ def open_notes(layer: Layer) -> list[Note]:
 
 def settle_distance(layer: Layer) -> None:
     """Record that the user entered or confirmed the layer's voxel size."""
-    layer.metadata = {**layer.metadata, _DISTANCE: True}
+    layer.metadata = {**layer.metadata, _DISTANCE_KEY: True}
 
 
 def misfit_of(layer: Layer) -> str:
     """Why a layer must not be measured, according to the check; "" if it may be."""
-    return str(layer.metadata.get(_MISFIT, ""))
+    return str(layer.metadata.get(_MISFIT_KEY, ""))
 
 
-def mark(layer: Layer, misfit: str) -> None:
+def mark_misfit(layer: Layer, misfit: str) -> None:
     """Mark a layer, and its name, as not to be measured; ``""`` removes the mark.
 
     The mark disappears when the layer's voxels are replaced.
     """
-    known = {key: value for key, value in layer.metadata.items() if key != _MISFIT}
-    layer.metadata = known | ({_MISFIT: misfit} if misfit else {})
-    layer.name = (_MARK if misfit else "") + layer.name.removeprefix(_MARK)
+    others = {key: value for key, value in layer.metadata.items() if key != _MISFIT_KEY}
+    layer.metadata = others | ({_MISFIT_KEY: misfit} if misfit else {})
+    layer.name = (_MISFIT_PREFIX if misfit else "") + layer.name.removeprefix(
+        _MISFIT_PREFIX
+    )
     if misfit:
         layer.events.data.connect(_unmark)
 
 
 def _unmark(event: Event) -> None:
-    mark(event.source, "")
+    mark_misfit(event.source, "")
 
 
-def call_slices(layer: Layer) -> None:
+def record_slices(layer: Layer) -> None:
     """Record that the user identified the planes of a layer as slices."""
     # Assigned, not changed in place: other docks listen for the event.
-    layer.metadata = {**layer.metadata, _ANSWERED: "Z"}
+    layer.metadata = {**layer.metadata, _AXES_KEY: "Z"}
 
 
-def call_frames(layer: Layer) -> None:
+def convert_to_frames(layer: Layer) -> None:
     """Turn the first axis of a Z, Y, X layer into time, as the user answered.
 
     A time step has no length: the axis gets scale 1 and no unit.
     """
-    layer.metadata = {**layer.metadata, _ANSWERED: "T"}
+    layer.metadata = {**layer.metadata, _AXES_KEY: "T"}
     scale, translate = list(layer.scale), list(layer.translate)
     scale[0], translate[0] = 1.0, 0.0
     units = [str(unit) for unit in layer.units]

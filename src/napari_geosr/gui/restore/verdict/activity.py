@@ -1,6 +1,6 @@
-"""Finds out in the background what a run would do, and which model suits a scan best.
+"""Finds the verdict on a run and ranks the models, in the background.
 
-Waits while the dock prepares, previews or restores, so that it does not compete with
+It waits while the dock prepares, previews or restores, so that it does not compete with
 the user's requests.
 """
 
@@ -13,7 +13,7 @@ from qtpy.QtCore import QObject, Signal
 from napari_geosr.core.errors import Cancelled, GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
-from napari_geosr.gui.kit.notify import sentence
+from napari_geosr.gui.kit.notify import error_sentence
 from napari_geosr.operations.restore.ranking import rank_steps
 from napari_geosr.operations.restore.verdict.steps import verdict_steps
 
@@ -38,22 +38,22 @@ class VerdictActivity(Activity):
         The models, ordered by expected error on the scan.
     verdictEnded
         The examination of the prepared run has ended or failed.
-    missed : str
+    unavailable : str
         What could not be determined, and why.
     """
 
     verdictReady = Signal(object)
     ranked = Signal(object)
     verdictEnded = Signal()
-    missed = Signal(str)
+    unavailable = Signal(str)
 
-    # Rapid changes of settings start nothing.
-    _debounce = _rest = 150
+    # Nothing starts while settings change rapidly.
+    _debounce_ms = _pause_ms = 150
 
     def __init__(self, parent: QObject) -> None:
         super().__init__(parent)
         self._volume: Volume | None = None
-        self._wants_ranking = self._was_asked = self._looks_first = False
+        self._wants_ranking = self._rank_requested = self._verdict_first = False
         self._prepared: PreparedRestoration | None = None
         self._has_verdict = True
         self._noise: Noise | None = None
@@ -67,14 +67,14 @@ class VerdictActivity(Activity):
     def set_volume(self, volume: Volume | None, *, rank: bool) -> None:
         """Set another scan; with `rank`, rank the models for it automatically."""
         self._volume, self._noise = volume, None
-        self._wants_ranking, self._was_asked = rank and volume is not None, False
+        self._wants_ranking, self._rank_requested = rank and volume is not None, False
         self.set_prepared(None)
 
     def set_prepared(self, prepared: PreparedRestoration | None) -> None:
         """Examine this run, or none."""
         self._prepared, self._has_verdict = prepared, prepared is None
         self.cancel()
-        self._changed()
+        self._restart_later()
 
     @property
     def has_verdict(self) -> bool:
@@ -86,15 +86,15 @@ class VerdictActivity(Activity):
         if self._has_verdict and self._prepared is not None:
             return
         # If the run is still being prepared, examine it afterwards.
-        self._looks_first = True
+        self._verdict_first = True
         if self._busy == RANK:
             self.cancel()
         self._timer.start(0)
 
-    def find(self) -> None:
+    def request_ranking(self) -> None:
         """Rank the models for the scan on request."""
         if self._volume is not None:
-            self._wants_ranking = self._was_asked = True
+            self._wants_ranking = self._rank_requested = True
             self._timer.start(0)
 
     def set_paused(self, paused: bool) -> None:
@@ -105,50 +105,50 @@ class VerdictActivity(Activity):
         if paused:
             self.cancel()
         else:
-            self._changed()
+            self._restart_later()
 
     def _next(self) -> str:
         if self._is_paused:
             return ""
-        if self._wants_ranking and not (self._looks_first and not self._has_verdict):
+        if self._wants_ranking and not (self._verdict_first and not self._has_verdict):
             return RANK
         return "" if self._has_verdict else VERDICT
 
     def _start_next(self) -> None:
-        what = self._next()
-        if not what:
+        operation = self._next()
+        if not operation:
             return
         volume, prepared, noise = self._volume, self._prepared, self._noise
-        if what == RANK:
+        if operation == RANK:
             assert volume is not None
             scan: Volume = volume
             self.start(
-                what,
+                operation,
                 lambda stop: rank_steps(scan, None, stop, noise=noise),
-                lambda found: self._on_ranked(found, scan),
+                lambda ranking: self._on_ranked(ranking, scan),
                 on_error=lambda error: self._on_not_ranked(error, scan),
             )
             return
         assert prepared is not None
         ready: PreparedRestoration = prepared
         self.start(
-            what,
+            operation,
             lambda stop: verdict_steps(ready, noise=noise, should_stop=stop),
-            lambda found: self._on_verdict(found, ready),
+            lambda verdict: self._on_verdict(verdict, ready),
             on_error=lambda error: self._on_verdict_failed(error, ready),
         )
 
     def _on_ranked(self, ranking: Ranking, volume: Volume) -> None:
         if volume is not self._volume:
             return
-        self._wants_ranking = self._was_asked = False
+        self._wants_ranking = self._rank_requested = False
         self._noise = ranking.noise
         self.ranked.emit(ranking)
 
     def _on_verdict(self, verdict: RunVerdict, prepared: PreparedRestoration) -> None:
         if prepared is not self._prepared:
             return
-        self._has_verdict, self._looks_first = True, False
+        self._has_verdict, self._verdict_first = True, False
         self._noise = self._noise or verdict.noise
         self.verdictReady.emit(verdict)
         self.verdictEnded.emit()
@@ -158,16 +158,18 @@ class VerdictActivity(Activity):
     ) -> None:
         if isinstance(error, Cancelled) or prepared is not self._prepared:
             return
-        self._has_verdict, self._looks_first = True, False
-        self.missed.emit(f"What the model does could not be checked: {sentence(error)}")
+        self._has_verdict, self._verdict_first = True, False
+        self.unavailable.emit(
+            f"What the model does could not be checked: {error_sentence(error)}"
+        )
         self.verdictEnded.emit()
 
     def _on_not_ranked(self, error: Exception, volume: Volume) -> None:
         if isinstance(error, Cancelled) or volume is not self._volume:
             return
-        was_asked, self._wants_ranking = self._was_asked, False
-        self._was_asked = False
-        if was_asked or not isinstance(error, GeoSRError):
+        was_requested, self._wants_ranking = self._rank_requested, False
+        self._rank_requested = False
+        if was_requested or not isinstance(error, GeoSRError):
             self.failed.emit(error)
         else:
-            self.missed.emit(f"The models could not be compared: {error}")
+            self.unavailable.emit(f"The models could not be compared: {error}")

@@ -1,4 +1,4 @@
-"""Adapts the chosen model to the scan on screen, as a job, by one button."""
+"""A button that adapts the chosen model to the scan on screen, as a job."""
 
 from __future__ import annotations
 
@@ -10,12 +10,13 @@ from platformdirs import user_data_path
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
 from napari_geosr.gui.jobs.watch import JobWatch
 from napari_geosr.gui.jobs.words import steps_of
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.jobs.naming import taken_names
 from napari_geosr.operations.train.adapt import METHOD
 from napari_geosr.operations.train.fine_tune import fine_tune_settings
@@ -40,19 +41,19 @@ class AdaptButton(QPushButton):
 
     Signals
     -------
-    told : str
+    progressed : str
         Current status, in a sentence.
     adapted : Path
         Bundle of the adapted model, which is expected to be better.
-    kept : str
-        Why the model is best left unchanged, in a sentence.
+    unchanged : str
+        Why the model should not be changed, in a sentence.
     failed : object
         The error that ended it.
     """
 
-    told = Signal(str)
+    progressed = Signal(str)
     adapted = Signal(object)
-    kept = Signal(str)
+    unchanged = Signal(str)
     failed = Signal(object)
 
     def __init__(self, parent: QWidget | None = None) -> None:
@@ -64,11 +65,14 @@ class AdaptButton(QPushButton):
         self.setToolTip(_TIP.format(self.minutes))
         self._volume: Volume | None = None
         self._model = ""
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.busyChanged.connect(self._show)
+        self.activity.failed.connect(self.failed)
+        self._progress = OperationProgress(self.progressed.emit)
         self._watch: JobWatch | None = None
         self._timer = QTimer(self)
         self._timer.setInterval(_PAUSE)
-        self._timer.timeout.connect(self._look)
+        self._timer.timeout.connect(self._update_status)
         self.clicked.connect(self._on_clicked)
         self.set_choice(None, "")
 
@@ -92,17 +96,17 @@ class AdaptButton(QPushButton):
         self._show()
 
     def _show(self) -> None:
-        at_work = self._run is not None or self._watch is not None
-        self.setText(_STOP if at_work else _ADAPT)
+        is_running = bool(self.activity.busy) or self._watch is not None
+        self.setText(_STOP if is_running else _ADAPT)
         self.setShortcut(_KEY)  # setText clears it
-        self.setEnabled(at_work or (self._volume is not None and self._model != ""))
+        self.setEnabled(is_running or (self._volume is not None and self._model != ""))
 
     def _on_clicked(self) -> None:
         if self._watch is not None:
-            self._watch.ask("cancel")
+            self._watch.request("cancel")
             self.setEnabled(False)
-        elif self._run is not None:
-            self._run.cancel()
+        elif self.activity.busy:
+            self.activity.cancel()
         else:
             self._start()
 
@@ -111,35 +115,20 @@ class AdaptButton(QPushButton):
             return
         volume, model, folder = self._volume, self._model, self.folder
         minutes = self.minutes
-        self._run = BackgroundTask(
+        self.activity.start(
+            "adapt",
             lambda stop: _start_steps(volume, model, minutes, folder, stop),
-            owner=self,
-            on_step=self._on_step,
-            on_result=self._on_started,
-            on_error=self._on_error,
-            on_finished=self._on_run_finished,
+            self._on_started,
+            on_step=self._progress.show_step,
             description=f"Adapting a model to {volume.name}",
         )
-        self._show()
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.told.emit(f"{step.message}…")
 
     def _on_started(self, job: Path) -> None:
         self._watch = JobWatch(job)
         self._timer.start()
-        self.told.emit("Adapting the model. You can keep working in napari…")
+        self.progressed.emit("Adapting the model. You can keep working in napari…")
 
-    def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, Cancelled):
-            self.failed.emit(error)
-
-    def _on_run_finished(self) -> None:
-        self._run = None
-        self._show()
-
-    def _look(self) -> None:
+    def _update_status(self) -> None:
         watch = self._watch
         if watch is None:
             return
@@ -151,17 +140,17 @@ class AdaptButton(QPushButton):
             return
         status = watch.status
         if status.is_alive:
-            self.told.emit(_progress(watch))
+            self.progressed.emit(_progress(watch))
             return
         self._end()
         if status.state == "failed":
             self.failed.emit(GeoSRError(status.message or "The adaptation failed."))
         elif status.state != "done" or status.result is None:
-            self.told.emit("The adaptation was stopped. The model is unchanged.")
+            self.progressed.emit("The adaptation was stopped. The model is unchanged.")
         elif status.result.is_relative_to(watch.folder.path):
             self.adapted.emit(status.result)
         else:
-            self.kept.emit(watch.warnings[-1] if watch.warnings else "No gain.")
+            self.unchanged.emit(watch.warnings[-1] if watch.warnings else "No gain.")
 
     def _end(self) -> None:
         self._timer.stop()

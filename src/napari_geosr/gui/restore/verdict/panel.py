@@ -1,4 +1,4 @@
-"""Verdict of the Restore dock on a run: a light, a sentence and a picture."""
+"""Verdict of the Restore dock on a run: an icon, a sentence and a layer."""
 
 from __future__ import annotations
 
@@ -56,8 +56,8 @@ class VerdictPanel(QWidget):
         self.find_button.setAccessibleName(_FIND)
         self.find_button.setShortcut(_FIND_KEY)
         self.find_button.setToolTip(
-            "Compare all models, classical filters and leaving the scan as it is, by "
-            f"the error that each is expected to have on this scan ({_FIND_KEY})."
+            "Compare all models, classical filters and the unchanged scan by their "
+            f"expected error on this scan ({_FIND_KEY})."
         )
         self.removed_button = RemovedButton(viewer)
         self.adapt_button = AdaptButton()
@@ -79,7 +79,7 @@ class VerdictPanel(QWidget):
         self.activity.verdictReady.connect(self._on_verdict)
         self.activity.ranked.connect(self._on_ranked)
         self.activity.failed.connect(self.failed.emit)
-        self.activity.missed.connect(
+        self.activity.unavailable.connect(
             lambda text: self.message.show_message(text, "warning")
         )
         self.activity.busyChanged.connect(self._on_busy)
@@ -129,30 +129,30 @@ class VerdictPanel(QWidget):
         self.removed_button.set_ready(source, on_screen, edge)
         self.activity.set_prepared(prepared)
 
-    def leave_it(self) -> None:
+    def show_unchanged(self) -> None:
         """Show why the scan is best left unchanged, or that nothing will be run."""
         self.activity.set_prepared(None)
         self.removed_button.set_ready(None, None)
         ranking = self._ranking
-        if ranking is not None and ranking.leaves_it:
-            self.message.show_message(ranking.why, "ok")
+        if ranking is not None and ranking.keeps_scan:
+            self.message.show_message(ranking.reason, "ok")
         else:
             self.message.show_message(
                 "The scan is left as it is. Choose a model to restore it."
             )
 
-    def approves(self, model: str, name: str) -> bool:
+    def confirm_run(self, model: str, name: str) -> bool:
         """Whether a run may start; asks if it is expected to do harm.
 
-        It asks once per model and voxel data; another layer, or changed data in the
-        layer, needs consent again.
+        It asks once per model and voxel data: another layer, or changed data in the
+        layer, must be confirmed again.
 
         Parameters
         ----------
         model : str
-            Name or path.
+            Name or path of the model.
         name : str
-            What the model is called.
+            Name of the model in the question.
         """
         verdict = self._run_verdict
         source = None if self._source is None else self._source()
@@ -161,21 +161,21 @@ class VerdictPanel(QWidget):
         key = contents_key(source), model
         if key in self._approved:
             return True
-        if not run_anyway(name, verdict, self):
+        if not confirm_harmful_run(name, verdict, self):
             return False
         self._approved.add(key)
         return True
 
-    def take_back(self) -> None:
-        """Withdraw the green light: the result turned out not to fit the scan."""
+    def withdraw_verdict(self) -> None:
+        """Withdraw an *ok*, as the result is not consistent with the scan."""
         if self._run_verdict is not None and self._run_verdict.level == "ok":
             self.message.show_message(f"Before the run: {self._run_verdict.sentence}")
 
     def _on_verdict(self, verdict: RunVerdict) -> None:
         self._run_verdict = verdict
         self.message.show_message(verdict.sentence, _KINDS[verdict.level])
-        more = "\n\n".join(verdict.reasons)
-        self.message.label.setToolTip(more or "Message; select the text to copy it.")
+        reasons = "\n\n".join(verdict.reasons)
+        self.message.label.setToolTip(reasons or "Message; select the text to copy it.")
 
     def _on_ranked(self, ranking: Ranking) -> None:
         self._ranking = ranking
@@ -188,7 +188,9 @@ class VerdictPanel(QWidget):
         self.find_button.setEnabled(self._has_scan and not ranks)
 
 
-def run_anyway(model: str, verdict: RunVerdict, parent: QWidget | None) -> bool:
+def confirm_harmful_run(
+    model: str, verdict: RunVerdict, parent: QWidget | None
+) -> bool:
     """Ask whether to restore although the result is expected to be worse."""
     box = QMessageBox(parent)
     box.setIcon(QMessageBox.Icon.Warning)

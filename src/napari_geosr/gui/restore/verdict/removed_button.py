@@ -1,4 +1,4 @@
-"""Shows what a restoration removes from the region on screen, by a button."""
+"""A button that shows what a restoration removes from the region on screen."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ import numpy as np
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QPushButton, QWidget
 
-from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.gui.kit.worker import BackgroundTask
+from napari_geosr.core.errors import GeoSRError
+from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     geometry,
     layer_metadata,
-    place_over,
 )
-from napari_geosr.gui.layers.camera import point_kept
+from napari_geosr.gui.layers.camera import preserve_point
 from napari_geosr.gui.restore.preview import region_on_screen
 from napari_geosr.operations.restore.verdict.steps import removed_steps
 
@@ -64,7 +64,9 @@ class RemovedButton(QPushButton):
         self._on_screen: Callable[[], PreparedRestoration] | None = None
         self._edge: int | None = None
         self._layer: weakref.ref[Image] | None = None
-        self._run: BackgroundTask | None = None
+        self.activity = Activity(self)
+        self.activity.failed.connect(self.failed)
+        self.activity.busyChanged.connect(lambda what: self.setEnabled(not what))
         self.clicked.connect(self.show_removed)
         self.setVisible(False)
 
@@ -83,8 +85,7 @@ class RemovedButton(QPushButton):
         edge : int, optional
             Maximum edge in voxels of a region that takes a few seconds.
         """
-        if self._run is not None:
-            self._run.cancel()
+        self.activity.cancel()
         if source is None or on_screen is None or on_screen().labels:
             self._source = self._on_screen = None
         else:
@@ -100,7 +101,7 @@ class RemovedButton(QPushButton):
     def show_removed(self) -> None:
         """Restore the region on screen in a worker and show the difference."""
         source = None if self._source is None else self._source()
-        if self._run is not None or self._on_screen is None or source is None:
+        if self.activity.busy or self._on_screen is None or source is None:
             return
         try:
             ready = self._on_screen()
@@ -108,13 +109,10 @@ class RemovedButton(QPushButton):
         except GeoSRError as error:
             self.failed.emit(error)
             return
-        self.setEnabled(False)
-        self._run = BackgroundTask(
+        self.activity.start(
+            "show",
             lambda stop: removed_steps(ready, region, should_stop=stop),
-            owner=self,
-            on_result=partial(self._on_removed, source, ready),
-            on_error=self._on_error,
-            on_finished=self._on_finished,
+            partial(self._on_removed, source, ready),
             description=f"What is removed from {source.name}",
         )
 
@@ -142,8 +140,8 @@ class RemovedButton(QPushButton):
             if active in self._viewer.layers:
                 self._viewer.layers.selection.active = active
         else:
-            place = geometry(volume) | place_over(source)
-            with point_kept(self._viewer):
+            place = geometry(volume) | alignment_with(source)
+            with preserve_point(self._viewer):
                 layer.data = volume.data
                 for name in ("scale", "translate", "units", "axis_labels", "affine"):
                     if name in place:
@@ -152,14 +150,6 @@ class RemovedButton(QPushButton):
             layer.name = volume.name
         layer.refresh()
         self.shown.emit()
-
-    def _on_error(self, error: Exception) -> None:
-        if not isinstance(error, Cancelled):
-            self.failed.emit(error)
-
-    def _on_finished(self) -> None:
-        self._run = None
-        self.setEnabled(True)
 
 
 def _contrast(volume: Volume, prepared: PreparedRestoration) -> float:

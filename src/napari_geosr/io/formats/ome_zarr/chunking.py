@@ -14,7 +14,7 @@ _CHUNK_BYTES = 1 << 20
 SHARD_BYTES = 16 << 20
 _CHUNK_DEPTH, _SHARD_DEPTH = 8, 32
 #: Smallest edge of a chunk: a tile's edge without a divisor this large is not divided.
-_LEAST_EDGE = 32
+_MIN_EDGE = 32
 
 
 def chunk_shapes(
@@ -73,7 +73,7 @@ def fitted_shapes(
     for axis in (-1, -2):
         edge = min(_EDGE, tile[axis])
         chunk[axis] = edge if whole[axis] else _divisor(tile[axis], edge)
-        if chunk[axis] < min(_LEAST_EDGE, tile[axis]):
+        if chunk[axis] < min(_MIN_EDGE, tile[axis]):
             chunk[axis] = tile[axis]
     if n_axes > 2:
         flat = math.prod(chunk) * itemsize
@@ -100,6 +100,6 @@ def _axes(shape: Sequence[int]) -> tuple[int, ...]:
     return (-3, -1, -2) if len(shape) > 2 else (-1, -2)
 
 
-def _divisor(n: int, most: int) -> int:
-    """The largest divisor of `n` up to `most`."""
-    return next(d for d in range(min(n, most), 0, -1) if n % d == 0)
+def _divisor(n: int, limit: int) -> int:
+    """The largest divisor of `n` up to `limit`."""
+    return next(d for d in range(min(n, limit), 0, -1) if n % d == 0)

@@ -19,7 +19,7 @@ from typing import Any
 #: Key in our block of a group's attributes which states that every chunk was written.
 ALL_CHUNKS = "all_chunks"
 #: Number of missing chunks that the message locates.
-_SHOWN = 3
+_MAX_SHOWN = 3
 
 
 def missing_chunks(
@@ -45,14 +45,14 @@ def missing_chunks(
     key = _key_pattern(array, len(grid))
     if key is None:  # unknown naming scheme: nothing can be checked
         return ""
-    there = set(_present(key, folder, grid))
+    there = set(_existing_chunks(key, folder, grid))
     n_all = math.prod(grid)
     n_missing = n_all - len(there)
     if not n_missing:
         return ""
-    first = itertools.islice((i for i in _indices(grid) if i not in there), _SHOWN)
+    first = itertools.islice((i for i in _indices(grid) if i not in there), _MAX_SHOWN)
     places = "; ".join(_place(index, size, shape, names) for index in first)
-    more = f"; and {n_missing - _SHOWN:,} more" if n_missing > _SHOWN else ""
+    more = f"; and {n_missing - _MAX_SHOWN:,} more" if n_missing > _MAX_SHOWN else ""
     fill = array.fill_value if array.fill_value is not None else 0
     why = (
         "All chunks were there when it was written: copy it again."
@@ -94,7 +94,7 @@ def _key_pattern(array: Any, ndim: int) -> re.Pattern[str] | None:
     return re.compile("([0-9]+)".join(map(re.escape, parts)))
 
 
-def _present(
+def _existing_chunks(
     key: re.Pattern[str], folder: Path, grid: tuple[int, ...]
 ) -> Iterator[tuple[int, ...]]:
     """Indices of the chunks that have a file."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from napari_geosr.core.errors import FileError, system_sentence
+from napari_geosr.core.errors import FileError, describe_system_error
 from napari_geosr.core.file_warnings import with_file_warnings
 from napari_geosr.core.types import AnyArray, AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
@@ -32,7 +32,7 @@ from napari_geosr.io.stamp import KEY, Stamp, from_dict
 from napari_geosr.io.suffixes import stem_of
 
 #: Maximum plausible number of voxels; metadata that claim more are damaged.
-_MOST_VOXELS = 10**15
+_MAX_VOXELS = 10**15
 #: An array with more chunks than the first number, each with fewer voxels than the
 #: second, takes minutes to read.
 _MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
@@ -82,8 +82,8 @@ def read_levels(
     try:
         node: Any = zarr.open(path, mode="r", path=(dataset or "").strip("/"))
     except Exception as error:
-        if said := system_sentence(error):
-            raise FileError(f"{path.name} cannot be read now. {said}") from error
+        if text := describe_system_error(error):
+            raise FileError(f"{path.name} cannot be read now. {text}") from error
         raise FileError(
             f"{path.name} is not a readable zarr folder"
             f"{f' or has no {dataset!r}' if dataset else ''}: {_reason(error)}. Check "
@@ -92,7 +92,7 @@ def read_levels(
     with decoding(path, "its structure"):
         node = _descend(node, path)
         if isinstance(node, zarr.Array):
-            return [_warned(_volume(node, path, {}, None, 0, axes), node)]
+            return [_with_chunk_warnings(_volume(node, path, {}, None, 0, axes), node)]
         entries = ngff.find_multiscales(dict(node.attrs))
         if not entries or not entries[0].get("datasets"):
             return [_only_array(node, path, axes)]
@@ -104,7 +104,9 @@ def read_levels(
         for i, item in enumerate(entry["datasets"]):
             array = node[item["path"]]
             volume = _volume(array, path, entry, stamp, i, axes, names)
-            levels.append(volume if i else _warned(volume, array, entry, whole))
+            levels.append(
+                volume if i else _with_chunk_warnings(volume, array, entry, whole)
+            )
         return levels
 
 
@@ -132,7 +134,7 @@ def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
     names = sorted(name for name, _ in group.arrays())
     if len(names) == 1:
         array = group[names[0]]
-        return _warned(_volume(array, path, {}, None, 0, axes), array)
+        return _with_chunk_warnings(_volume(array, path, {}, None, 0, axes), array)
     if not names:
         inner = ", ".join(sorted(name for name, _ in group.groups())[:8])
         raise FileError(
@@ -181,9 +183,9 @@ def _volume(
         metadata = {"format": "OME-Zarr", "levels": len(entry["datasets"])}
     if stamp is not None and stamp.kind != "image":
         metadata["kind"] = stamp.kind
-    own = () if stamp is None else stamp.channels
+    stamped = () if stamp is None else stamp.channels
     final_shape = [1 if i is None else shape[i] for i in order]
-    metadata |= channel_names(own or names, final, final_shape)
+    metadata |= channel_names(stamped or names, final, final_shape)
     if notes:
         metadata["notes"] = tuple(notes)
     volume = Volume(
@@ -203,7 +205,7 @@ def _volume(
     return unnamed_axis(volume, stored_letters(order, final))
 
 
-def _warned(
+def _with_chunk_warnings(
     volume: Volume, array: Any, entry: AnyMapping | None = None, whole: bool = False
 ) -> Volume:
     """The volume, with a warning if chunks are missing."""
@@ -211,8 +213,8 @@ def _warned(
     if not names:  # use the axes of the volume, or numbers
         same = len(volume.axes) == array.ndim
         names = volume.axes if same else [f"axis {i}" for i in range(array.ndim)]
-    said = missing_chunks(array, names, all_written=whole)
-    return volume.replace(metadata=with_file_warnings(volume.metadata, said))
+    warning = missing_chunks(array, names, all_written=whole)
+    return volume.replace(metadata=with_file_warnings(volume.metadata, warning))
 
 
 class _Source:
@@ -240,7 +242,7 @@ def _check(array: Any, path: Path) -> None:
             f"{array.dtype}: not an image or volume."
         )
     n_voxels = math.prod(array.shape)
-    if n_voxels > _MOST_VOXELS:
+    if n_voxels > _MAX_VOXELS:
         raise FileError(
             f"{path.name} is damaged: it claims to have {n_voxels:.3g} voxels. Copy or "
             "export it again."

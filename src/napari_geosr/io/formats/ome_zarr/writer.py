@@ -22,7 +22,7 @@ from napari_geosr.io.formats.ome_zarr.chunking import (
     fitted_shapes,
 )
 from napari_geosr.io.formats.ome_zarr.missing_chunks import ALL_CHUNKS
-from napari_geosr.io.hidden import asked_for
+from napari_geosr.io.hidden import with_user_names
 from napari_geosr.io.output import Output, blocks
 from napari_geosr.io.spec import OutputPaths, OutputSpec
 from napari_geosr.io.stamp import KEY, Stamp
@@ -87,7 +87,7 @@ class ShardBuffer:
 
     @property
     def held_bytes(self) -> int:
-        """Most memory held besides the tiles: incomplete shards, and for packing."""
+        """Maximum memory besides the tiles: for incomplete shards and for packing."""
         n_voxels = math.prod(self.block_shape)
         return self.buffer_bytes + _PACKING * n_voxels * int(self.dtype.itemsize)
 
@@ -162,10 +162,10 @@ class ShardBuffer:
         self._given[index] = self._given.get(index, 0) + part.size
         if self._given[index] >= block.size:
             self._flush_one(index)
-        while self._pending and self._held() > self.buffer_bytes:
+        while self._pending and self._pending_bytes() > self.buffer_bytes:
             self._flush_one(next(iter(self._pending)))
 
-    def _held(self) -> int:
+    def _pending_bytes(self) -> int:
         return sum(block.nbytes for block in self._pending.values())
 
     def _flush_one(self, index: tuple[int, ...]) -> None:
@@ -308,7 +308,7 @@ class ZarrOutput(Output):
         """Keep the `finished` boxes of a reopened file when its shards are filled."""
         self.array.adopt(finished)
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Write all buffered shards and flush them to disk."""
         self.array.flush()
         level = self.array.array
@@ -336,7 +336,7 @@ class ZarrOutput(Output):
             except (OSError, MemoryError) as error:
                 # Coarser levels only speed up display: the volume is complete anyway.
                 remove(self.temporary / str(len(factors)))
-                why = asked_for(str(error)).rstrip(".")
+                why = with_user_names(str(error)).rstrip(".")
                 self.note = (
                     f"{self.path.name} has fewer coarser levels than usual and may be "
                     f"slow to display: {why}."

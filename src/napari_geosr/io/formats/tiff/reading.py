@@ -41,33 +41,33 @@ if TYPE_CHECKING:
     from tifffile import TiffFile, TiffPage, TiffPageSeries
 
 #: Highest plausible compression ratio; a file that claims more is damaged.
-_IMPOSSIBLE_RATIO = 5000
+_MAX_RATIO = 5000
 #: Maximum number of channels that ImageJ can overlay.
-_MOST_CHANNELS = 7
+_MAX_CHANNELS = 7
 
 
-_quiet_lock = threading.Lock()
-_quiet_readers: list[None] = []
+_silent_lock = threading.Lock()
+_silent_readers: list[None] = []
 
 
-def _nobody_is_quiet(_record: logging.LogRecord) -> bool:
-    return not _quiet_readers
+def _is_log_enabled(_record: logging.LogRecord) -> bool:
+    return not _silent_readers
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def _tifffile_silenced() -> Iterator[None]:
     """Suppress tifffile's log messages: ours name the file and what to do.
 
     Several threads may read at the same time, and tifffile starts its own threads.
     """
-    logging.getLogger("tifffile").addFilter(_nobody_is_quiet)
-    with _quiet_lock:
-        _quiet_readers.append(None)
+    logging.getLogger("tifffile").addFilter(_is_log_enabled)
+    with _silent_lock:
+        _silent_readers.append(None)
     try:
         yield
     finally:
-        with _quiet_lock:
-            _quiet_readers.pop()
+        with _silent_lock:
+            _silent_readers.pop()
 
 
 def read_tiff(
@@ -94,7 +94,7 @@ def read_tiff(
     """
     import tifffile
 
-    with _quiet():
+    with _tifffile_silenced():
         try:
             tif = tifffile.TiffFile(path)
         except tifffile.TiffFileError as error:
@@ -176,7 +176,7 @@ def _is_stack_called_channels(series: TiffPageSeries) -> bool:
     itself overlays at most seven channels.
     """
     sizes = dict(zip(series.axes, series.shape, strict=True))
-    return sizes.get("C", 1) > _MOST_CHANNELS and not set("ZTS") & set(sizes)
+    return sizes.get("C", 1) > _MAX_CHANNELS and not set("ZTS") & set(sizes)
 
 
 def _volume(
@@ -304,7 +304,7 @@ def _source(
 def _check_ratio(page: TiffPage, path: Path) -> None:
     """Refuse a huge page stored in a few bytes: it would only fill the memory."""
     stored = sum(page.databytecounts)
-    if page.nbytes > 1 << 28 and page.nbytes > stored * _IMPOSSIBLE_RATIO:
+    if page.nbytes > 1 << 28 and page.nbytes > stored * _MAX_RATIO:
         raise FileError(
             f"{path.name} is damaged: it claims a page of {format_bytes(page.nbytes)} "
             f"in {format_bytes(stored)} of data. Copy or export the file again."
@@ -342,7 +342,7 @@ class Pages:
         """Decode one page."""
         one = self._pages[index]
         file = one.parent.filehandle  # in a multi-file OME-TIFF, the page's own file
-        with self._lock, _quiet():
+        with self._lock, _tifffile_silenced():
             file.open()
             try:
                 decoded: AnyArray = one.asarray()

@@ -88,30 +88,30 @@ class TiffOutput(Output):
         suffix = suffix_of(path)
         self.layout = choose_layout(path.name, suffix, dtype, stamp.shape)
         if suffix in (".tif", ".tiff") and self.layout != "imagej":
-            why = f"{dtype.name} voxels of this shape"
-            why = "4 GB or more" if self.bigtiff else why
+            reason = f"{dtype.name} voxels of this shape"
+            reason = "4 GB or more" if self.bigtiff else reason
             kind = "OME-TIFF" if self.layout == "ome" else "a plain TIFF"
-            self.note = f"ImageJ's own layout does not support {why}; wrote {kind}."
+            self.note = f"ImageJ's own layout does not support {reason}; wrote {kind}."
         stored = stored_axes(stamp.axes, imagej=self.layout == "imagej")
         order = [stamp.axes.index(a) for a in stored]
         self.dtype = dtype
         shape = tuple(stamp.shape[i] for i in order)
         self._has_old_stamp = reopen
-        offset = self._found() if reopen else self._made(shape, stored)
+        offset = self._existing_offset() if reopen else self._create_file(shape, stored)
         little = dtype.newbyteorder("<")
         mapped = map_file(self.temporary, little, "r+", offset, shape)
         self._map: MappedFile | None = mapped
         self.array = mapped.transpose([stored.index(a) for a in stamp.axes])
         self.block_shape = (1,) * (len(stamp.shape) - 2) + stamp.shape[-2:]
 
-    def _found(self) -> int:
+    def _existing_offset(self) -> int:
         """Offset of the voxels in the existing file."""
         import tifffile
 
         with tifffile.TiffFile(self.temporary) as tif:
             return int(tif.pages.first.dataoffsets[0])
 
-    def _made(self, shape: tuple[int, ...], axes: str) -> int:
+    def _create_file(self, shape: tuple[int, ...], axes: str) -> int:
         """Create the file; return the offset of its voxels."""
         import tifffile
 
@@ -157,7 +157,7 @@ class TiffOutput(Output):
                 if error.errno not in (22, 95):
                     raise
 
-    def secure(self) -> None:
+    def flush_to_disk(self) -> None:
         """Flush the voxels written so far to disk."""
         if self._map is not None:
             self._map.flush()

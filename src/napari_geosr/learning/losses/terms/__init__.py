@@ -66,9 +66,9 @@ class GeometryScales:
 
 def describe() -> dict[str, str]:
     """Short description of each loss by name; those usable alone come first."""
-    found = _modules()
-    names = sorted(found, key=lambda name: (found[name].KIND != "voxels", name))
-    return {name: str(found[name].ABOUT) for name in names}
+    modules = _modules()
+    names = sorted(modules, key=lambda name: (modules[name].KIND != "voxels", name))
+    return {name: str(modules[name].ABOUT) for name in names}
 
 
 def titles() -> dict[str, str]:
@@ -87,9 +87,9 @@ def with_radius() -> list[str]:
 
 
 def _modules() -> AnyDict:
-    found = {}
+    modules = {}
     for name in TERMS.names():
         # Losses of other packages that cannot be imported are refused when chosen.
         with suppress(ConfigError):
-            found[name] = TERMS.load(name)
-    return found
+            modules[name] = TERMS.load(name)
+    return modules

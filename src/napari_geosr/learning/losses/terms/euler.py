@@ -9,6 +9,7 @@ value is left; others must be restored by ``cldice`` or ``porosity`` first.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from napari_geosr.learning import losses
@@ -31,8 +32,6 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     same weight. Boxes have an edge of ``scales.window`` and overlap by half. Voxels
     that share a corner are connected (26 or 8 neighbours), as when counting pores.
     """
-    import math
-
     import torch
     from torch.nn import functional
 

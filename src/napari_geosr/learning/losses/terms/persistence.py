@@ -37,7 +37,7 @@ KIND = "geometry"
 WEIGHT = 0.3
 REQUIRES = ("gudhi", "topology")
 #: Minimum persistence of features that are compared, in output and target.
-_LEAST = 0.05
+_MIN_PERSISTENCE = 0.05
 
 
 def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
@@ -56,11 +56,13 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 def _error(phase: Tensor, wanted: Tensor) -> Tensor:
     """Squared distance of the features of one sample ([Z,] Y, X)."""
     total: Tensor = phase.sum() * 0
-    for ours, theirs in zip(_features(phase), _features(wanted.detach()), strict=True):
-        n = min(len(ours), len(theirs))
-        total = total + (ours[:n] - theirs[:n]).square().sum()
-        for left in (ours[n:], theirs[n:]):
-            total = total + (left[:, 0] - left[:, 1]).square().sum() / 2
+    for features, target_features in zip(
+        _features(phase), _features(wanted.detach()), strict=True
+    ):
+        n = min(len(features), len(target_features))
+        total = total + (features[:n] - target_features[:n]).square().sum()
+        for unmatched in (features[n:], target_features[n:]):
+            total = total + (unmatched[:, 0] - unmatched[:, 1]).square().sum() / 2
     mean: Tensor = total / phase.numel() ** 0.5
     return mean
 
@@ -74,23 +76,23 @@ def _features(phase: Tensor) -> list[Tensor]:
     values = phase.detach().double().cpu().numpy()
     # GUDHI adds cells in ascending order of values, and joins them at corners.
     cells = CubicalComplex(top_dimensional_cells=-values)
-    cells.compute_persistence(homology_coeff_field=2, min_persistence=_LEAST)
+    cells.compute_persistence(homology_coeff_field=2, min_persistence=_MIN_PERSISTENCE)
     pairs, lasting = cells.cofaces_of_persistence_pairs()
     flat = phase.permute(
         *reversed(range(phase.ndim))
     ).flatten()  # counted along Z first
-    found = []
+    features = []
     for dimension in range(values.ndim):
-        places = np.zeros((0, 2), np.int64)
+        indices = np.zeros((0, 2), np.int64)
         if dimension < len(pairs):
-            places = np.asarray(pairs[dimension], np.int64).reshape(-1, 2)
-        points = flat[torch.from_numpy(places).to(flat.device)]
+            indices = np.asarray(pairs[dimension], np.int64).reshape(-1, 2)
+        points = flat[torch.from_numpy(indices).to(flat.device)]
         if dimension == 0:  # the first part persists down to the threshold 0
             first = np.asarray(lasting[0], np.int64).reshape(-1)
-            born = flat[torch.from_numpy(first).to(flat.device)]
+            births = flat[torch.from_numpy(first).to(flat.device)]
             points = torch.cat(
-                [points, torch.stack([born, torch.zeros_like(born)], dim=1)]
+                [points, torch.stack([births, torch.zeros_like(births)], dim=1)]
             )
         order = (points[:, 0] - points[:, 1]).detach().argsort(descending=True)
-        found.append(points[order])
-    return found
+        features.append(points[order])
+    return features

@@ -35,5 +35,7 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
 
     error = phase - wanted
     edges = {max(2, scales.window // n) for n in (1, 2, 4)}
-    found = [losses.boxes.box_means(error, edge).abs().mean() for edge in sorted(edges)]
-    return torch.stack(found).mean() / scales.spread
+    errors = [
+        losses.boxes.box_means(error, edge).abs().mean() for edge in sorted(edges)
+    ]
+    return torch.stack(errors).mean() / scales.spread

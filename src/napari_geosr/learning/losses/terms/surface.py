@@ -42,6 +42,6 @@ def loss(phase: Tensor, wanted: Tensor, scales: GeometryScales) -> Tensor:
     import torch
 
     with torch.no_grad():
-        true_depth = losses.morphology.signed_depth(wanted, DEPTH)
-    error = (losses.morphology.signed_depth(phase, DEPTH) - true_depth).abs().mean()
+        true_depth = losses.morphology.signed_distance(wanted, DEPTH)
+    error = (losses.morphology.signed_distance(phase, DEPTH) - true_depth).abs().mean()
     return error / (2 * DEPTH * scales.spread)

@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
 
 #: Title of the candidate that changes nothing.
-LEAVE = "Leave the scan as it is"
+KEEP_SCAN_TITLE = "Leave the scan as it is"
 
 
 def rank_steps(
@@ -100,13 +100,13 @@ def rank_steps(
     statistics = yield from scan_steps(volume.data, should_stop=should_stop)
     volume = without_hot_voxels(volume, statistics)
     if second is not None:
-        again = yield from scan_steps(second.data, should_stop=should_stop)
-        second = without_hot_voxels(second, again)
+        second_statistics = yield from scan_steps(second.data, should_stop=should_stop)
+        second = without_hot_voxels(second, second_statistics)
     if noise is None:
         yield StageStarted(message="Measuring the noise")
         noise = yield from noise_steps(volume, second=second, should_stop=should_stop)
     if noise.is_negligible:
-        rows = [RankingEntry(NONE, LEAVE, noise.level, 0.0, (0.0, 0.0))]
+        rows = [RankingEntry(NONE, KEEP_SCAN_TITLE, noise.level, 0.0, (0.0, 0.0))]
         return _ranking(rows, noise, skipped, began)
     sample = draw_sample(
         volume.data, noise, second=None if second is None else second.data
@@ -119,7 +119,7 @@ def rank_steps(
         if should_stop():
             raise Cancelled("The ranking was cancelled.")
         try:
-            tried.append(_tried(model, volume, setup))
+            tried.append(_try_candidate(model, volume, setup))
         except Cancelled:
             raise
         except GeoSRError as error:
@@ -129,18 +129,20 @@ def rank_steps(
         yield BlockDone(i + 1, len(models))
     scale = common_scale(each.cells for each in tried)
     rows = [_ranked(each, noise, scale) for each in tried]
-    rows.append(_left_alone(rows, noise))
+    rows.append(_unchanged_entry(rows, noise))
     rows.sort(key=lambda row: row.error)
     yield StageStarted(message="Rehearsing the best model")
-    rows = _without_harm(rows, volume, setup, skipped)
+    rows = _without_harmful(rows, volume, setup, skipped)
     return _ranking(rows, noise, skipped, began)
 
 
 def _ranking(
     rows: list[RankingEntry], noise: Noise, skipped: dict[str, str], began: float
 ) -> Ranking:
-    choice, why = decide(rows, noise)
-    return Ranking(tuple(rows), choice, why, noise, skipped, time.monotonic() - began)
+    choice, reason = decide(rows, noise)
+    return Ranking(
+        tuple(rows), choice, reason, noise, skipped, time.monotonic() - began
+    )
 
 
 def _candidates(
@@ -150,17 +152,17 @@ def _candidates(
     if config.models:
         named = [zoo.find(name) for name in config.models]
         for model in named:
-            reason = _unfit(model, volume, None)
+            reason = _reason_unsuitable(model, volume, None)
             if reason:
                 raise ModelError(f"{model.card.name!r} cannot be compared: {reason}.")
         return named, {}
-    entries, faults = zoo.look()
+    entries, faults = zoo.scan_folders()
     found, skipped = [], {path.stem: reason for path, reason in faults.items()}
     for entry in entries:
         if entry.card.task != "denoise":
             continue
         model = Model(entry.card, entry.path)
-        reason = _unfit(model, volume, config.modality)
+        reason = _reason_unsuitable(model, volume, config.modality)
         if reason:
             skipped[entry.name] = reason
         else:
@@ -168,7 +170,7 @@ def _candidates(
     return found, skipped
 
 
-def _unfit(model: Model, volume: Volume, modality: str | None) -> str:
+def _reason_unsuitable(model: Model, volume: Volume, modality: str | None) -> str:
     """Reason why a model cannot be compared; "" if it can."""
     card = model.card
     if card.upscale_factor > 1 or card.labels > 1:
@@ -191,7 +193,7 @@ class _Candidate:
     strength: float | None = None
 
 
-def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
+def _try_candidate(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
     card = model.card
     model = for_axes(model, volume)
     strength = None
@@ -203,11 +205,11 @@ def _tried(model: Model, volume: Volume, setup: TrialSetup) -> _Candidate:
     return _Candidate(model, cells, strength)
 
 
-def _without_harm(
+def _without_harmful(
     rows: list[RankingEntry], volume: Volume, setup: TrialSetup, skipped: dict[str, str]
 ) -> list[RankingEntry]:
     """Rows in order, without leading ones that invent or lose pores."""
-    kept = list(rows)
+    remaining = list(rows)
     for row in rows:
         if row.model is None or not row.is_clearly_better:
             continue
@@ -222,9 +224,9 @@ def _without_harm(
         wrong = wrong_pores(row.name, found)
         if not wrong:
             break
-        kept.remove(row)
+        remaining.remove(row)
         skipped[row.name] = wrong
-    return kept
+    return remaining
 
 
 def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
@@ -241,14 +243,14 @@ def _ranked(tried: _Candidate, noise: Noise, scale: float) -> RankingEntry:
     )
 
 
-def _left_alone(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
+def _unchanged_entry(rows: list[RankingEntry], noise: Noise) -> RankingEntry:
     # Reference error for all gains; without candidates the noise level.
     error = noise.level
     for row in rows:
         if row.gain > -30:
             error = row.error * 10 ** (row.gain / 20)
             break
-    return RankingEntry(NONE, LEAVE, error, 0.0, (0.0, 0.0))
+    return RankingEntry(NONE, KEEP_SCAN_TITLE, error, 0.0, (0.0, 0.0))
 
 
 def _size(volume: Volume) -> str:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 #: Lead in dB that a tuned filter needs to be chosen over a network.
-_LEAD = 0.35
+_MIN_LEAD = 0.35
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ class Ranking:
         In ascending order of expected error.
     choice : str
         Name of the recommended row.
-    why : str
+    reason : str
         Reason, in one sentence.
     noise : Noise
         Noise of the scan, as measured for the ranking.
@@ -94,7 +94,7 @@ class Ranking:
 
     rows: tuple[RankingEntry, ...]
     choice: str
-    why: str
+    reason: str
     noise: Noise
     skipped: Mapping[str, str] = field(default_factory=dict)
     seconds: float = 0.0
@@ -105,7 +105,7 @@ class Ranking:
         return self.row(self.choice)
 
     @property
-    def leaves_it(self) -> bool:
+    def keeps_scan(self) -> bool:
         """Whether the scan is best left unchanged."""
         return self.choice == NONE
 
@@ -117,7 +117,7 @@ class Ranking:
         """Values for records and ``--json``."""
         return {
             "choice": self.choice,
-            "why": self.why,
+            "why": self.reason,
             "candidates": [row.to_json_dict() for row in self.rows],
             "noise": self.noise.to_json_dict(),
             "skipped": dict(self.skipped),
@@ -151,33 +151,35 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "Leave the scan as it is: nothing clearly brings it closer to the truth. "
             f"The best candidate, {best.name}, is expected to gain {best.gain_text}."
         )
-    chosen = min(clear, key=_handicapped)
-    why = f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
+    chosen = min(clear, key=_penalised_error)
+    reason = (
+        f"{chosen.name} is expected to gain {chosen.gain_text} over the scan as it is"
+    )
     others = [row for row in candidates if row.name != chosen.name]
     first = candidates[0]
     if first is not chosen and first.is_clearly_better:
-        why += (
+        reason += (
             f"; {first.name}, tuned to this scan, {_number(first.gain)} dB, which is "
             "not a clear lead"
         )
     elif first is not chosen:
-        why += (
+        reason += (
             f"; {first.name} may gain more ({_number(first.gain)} dB), but is not "
             "certain to help"
         )
     elif others:
-        why += f"; {others[0].name}, the next, {_number(others[0].gain)} dB"
-    return chosen.name, why + "."
+        reason += f"; {others[0].name}, the next, {_number(others[0].gain)} dB"
+    return chosen.name, reason + "."
 
 
-def _handicapped(row: RankingEntry) -> float:
+def _penalised_error(row: RankingEntry) -> float:
     """Expected error, increased for a filter that was tuned by the same estimate.
 
     The minimum of many estimates is biased: it favours the error that was most
     underestimated. On real volumes with correlated noise, tuned filters that led by
     less than this were worse than the next network.
     """
-    return row.error * (1.0 if row.strength is None else 10 ** (_LEAD / 20))
+    return row.error * (1.0 if row.strength is None else 10 ** (_MIN_LEAD / 20))
 
 
 def _finite(value: float) -> float | None:

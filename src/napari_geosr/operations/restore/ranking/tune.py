@@ -201,7 +201,7 @@ def tune_steps(
         sample = draw_sample(volume.data, noise)
         setup = TrialSetup(sample, statistics, noise, device, threads, should_stop)
         chosen, cells = tuned(fitted, setup)
-        harmful = cells.mean(cells.risks()) >= cells.mean(cells.left_alone())
+        harmful = cells.mean(cells.risks()) >= cells.mean(cells.unchanged_risks())
         fitted = chosen.with_settings(strength=0.0) if harmful else chosen
     if factor != 1.0:
         fitted = scaled_strength(fitted, factor)

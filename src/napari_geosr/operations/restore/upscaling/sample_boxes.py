@@ -12,10 +12,10 @@ from napari_geosr.core.volume import Volume
 Slices = tuple[slice, ...]
 
 #: Number of candidate boxes along each axis.
-_ALONG = 3
+_BOXES_PER_AXIS = 3
 
 
-def places(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
+def structured_boxes(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     """Boxes of size `edges` (at most that of the volume) with structure.
 
     From a grid of boxes, those with the variation of a typical box with structure are
@@ -36,7 +36,7 @@ def places(volume: Volume, edges: Sequence[int], count: int) -> list[Slices]:
     sizes = [min(e, n) for e, n in zip(edges, volume.shape, strict=True)]
     starts = []
     for edge, n in zip(sizes, volume.shape, strict=True):
-        many = min(_ALONG, n // edge)
+        many = min(_BOXES_PER_AXIS, n // edge)
         starts.append(sorted({round(i) for i in np.linspace(0, n - edge, many)}))
         if many == 1:
             starts[-1] = [(n - edge) // 2]

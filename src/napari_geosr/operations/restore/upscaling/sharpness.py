@@ -23,7 +23,7 @@ from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.measure.redegrade import blur_reach, blurred_means
-from napari_geosr.operations.restore.upscaling.sample_boxes import places
+from napari_geosr.operations.restore.upscaling.sample_boxes import structured_boxes
 
 if TYPE_CHECKING:
     from torch import nn
@@ -114,7 +114,7 @@ def sharpness_steps(
         n = len(layer.spec.axes)
         edges = [1] * (len(volume.axes) - n) + [_EDGE[n]] * n
         pairs = []
-        for place in places(volume, edges, _BOXES):
+        for place in structured_boxes(volume, edges, _BOXES):
             if should_stop():
                 raise Cancelled("Stopped while comparing with the scan.")
             result = restore_region(
@@ -136,7 +136,7 @@ def sharpness_steps(
     return tuple(found)
 
 
-def agreement(network: nn.Module) -> list[AnyDict]:
+def agreement_records(network: nn.Module) -> list[AnyDict]:
     """How results were made consistent with the scan, for records; may be empty."""
     return [
         {
@@ -168,7 +168,7 @@ def fit_sharpness(
     SharpnessFit
         With 0 and 0 if there are no pairs.
     """
-    flat = [(_deep(scan), _deep(result)) for scan, result in pairs]
+    flat = [(_as_3d(scan), _as_3d(result)) for scan, result in pairs]
     if not flat:
         return SharpnessFit(0.0, 0.0)
     full = (1,) * (3 - len(factors)) + factors
@@ -186,9 +186,9 @@ def fit_sharpness(
                 slice(r, size - r) if size > 3 * r else slice(None)
                 for r, size in zip(reach, scan.shape, strict=True)
             )
-            rest = (scan - seen)[inner]
-            total += float(np.square(rest, dtype=np.float64).sum())
-            n += rest.size
+            difference = (scan - seen)[inner]
+            total += float(np.square(difference, dtype=np.float64).sum())
+            n += difference.size
         power.append(total / n)
     best = int(np.argmin(power))
     values = np.concatenate([scan.ravel() for scan, _ in flat])
@@ -202,5 +202,5 @@ def fit_sharpness(
     return SharpnessFit(_BLURS[best], float(np.sqrt(unexplained / varied)))
 
 
-def _deep(values: AnyArray) -> AnyArray:
+def _as_3d(values: AnyArray) -> AnyArray:
     return values.reshape((1,) * (3 - values.ndim) + values.shape)

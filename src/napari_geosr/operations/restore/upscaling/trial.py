@@ -23,7 +23,10 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.core.volume import Volume
 from napari_geosr.inference.runner import restore_region
 from napari_geosr.networks import set_network_noise
-from napari_geosr.operations.restore.upscaling.sample_boxes import Slices, places
+from napari_geosr.operations.restore.upscaling.sample_boxes import (
+    Slices,
+    structured_boxes,
+)
 from napari_geosr.operations.restore.upscaling.sharpness import Choice, fit_sharpness
 
 if TYPE_CHECKING:
@@ -36,7 +39,7 @@ FloatArray = npt.NDArray[np.float32]
 #: the number of the network's axes.
 _PARTS, _EDGE = 4, {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
-_LEAST_EDGE = 8
+_MIN_EDGE = 8
 #: Strength of the noise added on the scan's own scale, relative to the scan's noise.
 _RATE = 0.6
 
@@ -83,15 +86,15 @@ class TrialPart:
 
     Attributes
     ----------
-    given, known : ndarray
-        `known` has independent noise; it is on the grid of the result or, on the scan's
-        own scale, on that of `given`.
+    network_input, reference : ndarray
+        `reference` has independent noise; it is on the grid of the result or, on the
+        scan's own scale, on that of `network_input`.
     noise : float
-        Mean variance of the noise of `known`.
+        Mean variance of the noise of `reference`.
     """
 
-    given: FloatArray
-    known: FloatArray
+    network_input: FloatArray
+    reference: FloatArray
     noise: float
 
 
@@ -119,23 +122,25 @@ class ScanTrial:
         self.context = spec.adjacent_slices
         self.excess = 0.0
         #: Share of the noise variance that remains after averaging over a block.
-        self.kept, self.kept_coarse = self._kept()
+        self.variance_share, self.coarse_variance_share = self._variance_shares()
         # Makes the averaged scan as noisy as the scan; noise that averaging hardly
         # reduces is nevertheless increased somewhat.
-        self.rate = math.sqrt(max(1 / self.kept - 1, 0.25))
+        self.rate = math.sqrt(max(1 / self.variance_share - 1, 0.25))
         self.own_noise = noise.scaled(math.hypot(1, _RATE))
-        self.coarse_noise = noise.scaled(math.sqrt(self.kept * (1 + self.rate**2)))
+        self.coarse_noise = noise.scaled(
+            math.sqrt(self.variance_share * (1 + self.rate**2))
+        )
         self.statistics = _PooledStatistics(0.0, 1.0)
 
-    def _kept(self) -> tuple[float, float]:
+    def _variance_shares(self) -> tuple[float, float]:
         """Remaining share for the scan, and for the (less correlated) averaged scan."""
         own = coarse = 1.0
         for axis, f in zip(self.volume.axes.lower(), self.factors, strict=True):
             rho = min(0.95, max(0.0, self.noise.correlation.get(axis, 0.0)))
-            kept = _mean_variance(rho, f)
+            variance_share = _mean_variance(rho, f)
             neighbours = rho * ((1 - rho**f) / (1 - rho) / f) ** 2
-            own *= kept
-            coarse *= _mean_variance(neighbours / kept, f)
+            own *= variance_share
+            coarse *= _mean_variance(neighbours / variance_share, f)
         return own, coarse
 
     def boxes(self) -> list[Slices]:
@@ -146,13 +151,13 @@ class ScanTrial:
                 edges.append(min(n, self.context))
                 continue
             edges.append(min(_EDGE[self.ndim], n // f) * f)
-            if n // f < _LEAST_EDGE:
+            if n // f < _MIN_EDGE:
                 raise VolumeError(
                     f"{self.volume.title} is too small to judge the model "
-                    f"{self.card.name!r} on it: at least {_LEAST_EDGE * f} voxels "
+                    f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels "
                     f"along each axis are needed, not {n}."
                 )
-        found = places(self.volume, edges, _PARTS)
+        found = structured_boxes(self.volume, edges, _PARTS)
         if not found:
             raise VolumeError(
                 f"{self.volume.title} has no part with structure and without NaN to "
@@ -173,9 +178,9 @@ class ScanTrial:
             else slice(None)
             for n, f in zip(values.shape, self.factors, strict=True)
         )
-        own, n = values[middle], self._drawn(values[middle], rng)
+        own, n = values[middle], self._random_noise(values[middle], rng)
         first = TrialPart(own + _RATE * n, own - n / _RATE, level * (1 + 1 / _RATE**2))
-        n = self._drawn(values, rng)
+        n = self._random_noise(values, rng)
         second = TrialPart(
             self.averaged(values + self.rate * n),
             values - n / self.rate,
@@ -197,7 +202,7 @@ class ScanTrial:
         blocks = values[cut].reshape(split)
         return np.asarray(blocks.mean(axis=tuple(range(1, len(split), 2))), np.float32)
 
-    def _drawn(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
+    def _random_noise(self, values: FloatArray, rng: np.random.Generator) -> FloatArray:
         """Random noise with the scan's level and correlation."""
         from scipy import ndimage, signal
 
@@ -217,7 +222,7 @@ class ScanTrial:
 
     def prepare(self, parts: Sequence[TrialPart], noise: Noise) -> None:
         """Set noise and sharpness of the network, as before a restoration."""
-        values = np.concatenate([part.given.ravel() for part in parts])
+        values = np.concatenate([part.network_input.ravel() for part in parts])
         std = float(values.std(dtype=np.float64)) or 1.0
         self.statistics = _PooledStatistics(float(values.mean(dtype=np.float64)), std)
         set_network_noise(self.network, noise.standardised(self.statistics.mean, std))
@@ -227,7 +232,9 @@ class ScanTrial:
             else None
         )
         plain = self.network if layer is None else layer.network
-        pairs = [(part.given, self.run(part.given, plain)) for part in parts]
+        pairs = [
+            (part.network_input, self.run(part.network_input, plain)) for part in parts
+        ]
         fit = fit_sharpness(pairs, self.factors, noise)
         self.excess = fit.excess
         if layer is not None:
@@ -266,15 +273,18 @@ class ScanTrial:
         Mean squares without noise. On the scan's own scale the second is 0.
         """
         found = []
-        for result in (self.run(part.given), self.interpolated(part.given)):
-            if part.known.shape == part.given.shape:
-                rest = self._inner(self.averaged(result) - part.known)
-                found.append((_mean_square(rest) - part.noise, 0.0))
+        for result in (
+            self.run(part.network_input),
+            self.interpolated(part.network_input),
+        ):
+            if part.reference.shape == part.network_input.shape:
+                difference = self._inner(self.averaged(result) - part.reference)
+                found.append((_mean_square(difference) - part.noise, 0.0))
                 continue
-            rest = result - part.known
-            means = self._inner(self.averaged(rest))
-            inner = self._inner(rest, fine=True)
-            of_means = _mean_square(means) - self.kept * part.noise
+            difference = result - part.reference
+            means = self._inner(self.averaged(difference))
+            inner = self._inner(difference, fine=True)
+            of_means = _mean_square(means) - self.variance_share * part.noise
             of_all = _mean_square(inner) - part.noise
             found.append((of_means, of_all - of_means))
         return found
@@ -282,10 +292,10 @@ class ScanTrial:
     def detail(self, part: TrialPart) -> tuple[float, float]:
         """Variance within blocks of the scan, and within those of the coarser scan."""
         found = []
-        coarse = float(np.mean(self.coarse_noise.at(part.given) ** 2))
-        for values, noise, kept in (
-            (part.known, part.noise, self.kept),
-            (part.given, coarse, self.kept_coarse),
+        coarse = float(np.mean(self.coarse_noise.at(part.network_input) ** 2))
+        for values, noise, variance_share in (
+            (part.reference, part.noise, self.variance_share),
+            (part.network_input, coarse, self.coarse_variance_share),
         ):
             means = self.averaged(values)
             cut = tuple(
@@ -293,7 +303,7 @@ class ScanTrial:
             )
             total = _mean_square(values[cut] - float(means.mean()))
             within = total - _mean_square(means - float(means.mean()))
-            found.append(within - noise * (1 - kept))
+            found.append(within - noise * (1 - variance_share))
         return found[0], found[1]
 
     def _inner(self, values: FloatArray, *, fine: bool = False) -> FloatArray:

@@ -3,14 +3,15 @@
 The error of a super-resolved result has two parts; both can be estimated from the scan:
 
 - Of the averages over the voxels of the scan. It is measured on parts of the scan:
-  noise `n` of the same kind is drawn and added to what the model is given (``x + a n``)
-  and taken from what its averaged result is compared with (``x - n / a``). The noise of
+  noise `n` of the same kind is drawn, added to the input of the model (``x + a n``),
+  and subtracted from the data that its averaged result is compared with
+  (``x - n / a``). The noise of
   the two is then independent, and its share can be subtracted [1]_.
 - Of the detail within these voxels. The scan itself is the truth for a scan that is
   coarser by the model's factor: parts of it are averaged, upscaled again, and
-  compared with what was there, with noise drawn in the same way so that the averaged
-  scan is as noisy as the scan. Detail gets weaker from scale to scale; how much is
-  taken from the two scales that the scan has.
+  compared with the original, with noise drawn in the same way so that the averaged
+  scan is as noisy as the scan. Detail gets weaker from scale to scale; by how much is
+  estimated from the two scales of the scan.
 
 Cubic interpolation is judged in the same way.
 
@@ -49,9 +50,9 @@ if TYPE_CHECKING:
 #: variation between parts (from `benchmarks/bench_sr_consistency.py`).
 BELOW, ABOVE = 2.2, 4.1
 #: Minimum ratio of the detail on one scale to that on the next coarser one.
-_LEAST_RATIO = 0.05
+_MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
-_NINETY = 1.645
+_Z_90 = 1.645
 
 
 @dataclass(frozen=True)
@@ -90,17 +91,17 @@ class UpscalingVerdict:
         low, high = self.interval
         figures = f"{self.gain:+.1f} dB ({low:+.1f} to {high:+.1f})"
         if self.is_doubtful:
-            said = (
+            text = (
                 f"Cubic interpolation is expected to be closer to the sample than this "
                 f"model: {figures} on parts of the scan itself. Choose cubic."
             )
         elif low < 0:
-            said = (
+            text = (
                 f"This model may be no better than cubic interpolation: {figures} on "
                 "parts of the scan itself."
             )
         else:
-            said = (
+            text = (
                 f"The expected gain over cubic interpolation is {figures}, measured on "
                 "parts of the scan itself."
             )
@@ -108,12 +109,12 @@ class UpscalingVerdict:
         if blur is not None and not blur[0] - 0.1 <= self.excess <= blur[1] + 0.1:
             low_blur, high_blur = blur
             what = "softer" if self.excess > high_blur else "sharper"
-            said += (
+            text += (
                 f" The model expects a blur of {low_blur:g} to {high_blur:g} voxels, "
                 f"and its result differs from the scan by {self.excess:.2f}: the scan "
-                f"is {what} than what it was trained on."
+                f"is {what} than the scans it was trained on."
             )
-        return said
+        return text
 
     def to_json_dict(self) -> AnyDict:
         """Values for records and ``--json``."""
@@ -193,11 +194,13 @@ def upscaling_verdict_steps(
         drawn.append(trial.draw(box, rng))
     trial.prepare([own for own, _ in drawn], trial.own_noise)
     excess = trial.excess
-    own = yield from _judged(trial, [own for own, _ in drawn], 0, should_stop)
+    own = yield from _error_steps(trial, [own for own, _ in drawn], 0, should_stop)
     trial.prepare([coarse for _, coarse in drawn], trial.coarse_noise)
-    coarse = yield from _judged(trial, [c for _, c in drawn], len(boxes), should_stop)
+    coarse = yield from _error_steps(
+        trial, [c for _, c in drawn], len(boxes), should_stop
+    )
     ratios = [trial.detail(part) for _, part in drawn]
-    return _verdict_of(own, coarse, ratios, excess, model.card.training.blur)
+    return _combine_parts(own, coarse, ratios, excess, model.card.training.blur)
 
 
 def upscaling_verdict(
@@ -207,7 +210,7 @@ def upscaling_verdict(
     return run_to_end(upscaling_verdict_steps(volume, model, noise, **settings))
 
 
-def _judged(
+def _error_steps(
     trial: ScanTrial, parts: Sequence[TrialPart], done: int, should_stop: ShouldStop
 ) -> Generator[Step, None, npt.NDArray[np.float64]]:
     """Errors of all parts on a scale: (part, model or cubic, averages or detail)."""
@@ -220,7 +223,7 @@ def _judged(
     return np.array(found, np.float64)
 
 
-def _verdict_of(
+def _combine_parts(
     own: npt.NDArray[np.float64],
     coarse: npt.NDArray[np.float64],
     details: Sequence[tuple[float, float]],
@@ -232,7 +235,7 @@ def _verdict_of(
 
     def gain(kept: list[int]) -> float:
         fine, wide = detail[kept].mean(axis=0)
-        ratio = float(np.clip(fine / wide, _LEAST_RATIO, 1.0)) if wide > 0 else 1.0
+        ratio = float(np.clip(fine / wide, _MIN_RATIO, 1.0)) if wide > 0 else 1.0
         of_means = own[kept].mean(axis=0)[:, 0]
         of_detail = coarse[kept].mean(axis=0)[:, 1]
         errors = np.maximum(of_means, 0) + ratio * np.maximum(of_detail, 0)
@@ -244,6 +247,6 @@ def _verdict_of(
     value, spread = gain(list(range(n))), 0.0
     if n > 1:
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
-        spread = _NINETY * math.sqrt((n - 1) * float(np.var(others)))
+        spread = _Z_90 * math.sqrt((n - 1) * float(np.var(others)))
     low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
     return UpscalingVerdict(value, (value - low, value + high), excess, trained, n)

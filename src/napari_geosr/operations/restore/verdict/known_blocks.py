@@ -29,16 +29,16 @@ Restore = Callable[[Array, tuple[slice, ...]], Array]
 #: Candidate widths of the smoothing, in voxels.
 _WIDTHS = (0.0, 0.4, 0.6, 0.8, 1.0, 1.3, 1.7, 2.2, 3.0)
 #: Minimum size of counted pores, in voxels; given for volumes.
-SMALLEST = 27
+MIN_PORE_VOXELS = 27
 #: Radius of test pores in voxels; if such pores are lost, a caution is given.
-_LARGE = 2.0
+_MIN_RADIUS = 2.0
 _SEED = 4711
 #: Radii of test pores in voxels, and their blur, a minimum that most scans have.
 _RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
 #: Number of test pores of each size per block.
 _TEST_PORES = 8
 #: Minimum share of the test pores of a size that must be found.
-FOUND = 0.7
+MIN_FOUND_SHARE = 0.7
 #: Number of blocks for the test.
 _BLOCKS = 3
 
@@ -78,7 +78,7 @@ class KnownBlockTest:
     @property
     def limit(self) -> int | None:
         """Largest size of lost test pores, in voxels; None if none are lost."""
-        lost = [size for size, share in self.found.items() if share < FOUND]
+        lost = [size for size, share in self.found.items() if share < MIN_FOUND_SHARE]
         return max(lost) if lost else None
 
 
@@ -121,7 +121,7 @@ def run_known_blocks(
         pores=count_pores(results, bright=are_bright),
         found=found,
         are_bright=are_bright,
-        large=len(_ball(_LARGE, truths[0].ndim)),
+        large=len(_ball(_MIN_RADIUS, truths[0].ndim)),
     )
 
 
@@ -242,7 +242,9 @@ def count_pores(blocks: Sequence[Array], *, bright: bool = False) -> int:
     if not np.ptp(values) > 0:
         return 0
     threshold = threshold_otsu(values)
-    smallest = SMALLEST if blocks[0].ndim == 3 else round(SMALLEST ** (2 / 3))
+    smallest = (
+        MIN_PORE_VOXELS if blocks[0].ndim == 3 else round(MIN_PORE_VOXELS ** (2 / 3))
+    )
     return sum(
         len(pore_volumes((block <= threshold) != bright, smallest=smallest))
         for block in blocks

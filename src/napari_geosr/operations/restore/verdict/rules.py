@@ -27,15 +27,15 @@ if TYPE_CHECKING:
     from napari_geosr.operations.restore.verdict.known_blocks import KnownBlockTest
 
 #: Expected gain below which the result counts as harmful, in dB.
-LEAST_GAIN = -0.1
+MIN_GAIN = -0.1
 #: Maximum change of a scan without noise, as a share of the contrast.
-MOST_CHANGE = 0.01
+MAX_CHANGE = 0.01
 #: Limits up to which the removed part is noise: its level ÷ noise, excess correlation.
-MOST_LEVEL, MOST_COARSER = 1.15, 0.25
+MAX_LEVEL, MAX_EXCESS_CORRELATION = 1.15, 0.25
 #: Ratio of pore counts, in either direction, from which the result is harmful.
-MOST_PORES = 2.0
+MAX_PORE_RATIO = 2.0
 #: Minimum number of pores for which the ratio is evaluated.
-LEAST_PORES = 5
+MIN_PORES = 5
 #: Level (share of the contrast) and correlation above which measured noise may be fine
 #: structure: in a scan 32 voxels wide, texture was mistaken for noise.
 _DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
@@ -86,7 +86,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             yield Finding("harmful", facts.finer.sentence)
         return
     if noise.level == 0:
-        if removed.change > MOST_CHANGE:
+        if removed.change > MAX_CHANGE:
             yield Finding(
                 "harmful",
                 f"{_no_noise(noise)}, but {name} would change the scan by "
@@ -95,7 +95,7 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
             )
         return
     gain = facts.gain
-    if gain is not None and gain[0] < LEAST_GAIN:
+    if gain is not None and gain[0] < MIN_GAIN:
         yield Finding(
             "harmful",
             f"{name} is expected to make this scan worse by {-gain[0]:.1f} dB "
@@ -111,9 +111,9 @@ def harms(facts: RunAssessment) -> Iterator[Finding]:
 def wrong_pores(name: str, found: KnownBlockTest) -> str:
     """A sentence if a model invents or loses far too many pores; else empty."""
     true, made = found.true_pores, found.pores
-    if max(true, made) - min(true, made) < LEAST_PORES:
+    if max(true, made) - min(true, made) < MIN_PORES:
         return ""
-    if made <= MOST_PORES * true and true <= MOST_PORES * made:
+    if made <= MAX_PORE_RATIO * true and true <= MAX_PORE_RATIO * made:
         return ""
     more = "more" if made > true else "fewer"
     return (
@@ -160,13 +160,13 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             "it. Compare the result with cubic interpolation.",
         )
     if noise.level > 0:
-        if removed.level > MOST_LEVEL:
+        if removed.level > MAX_LEVEL:
             yield Finding(
                 "caution",
                 f"More would be removed than noise: {removed.level:.2f} times its "
                 "level.",
             )
-        if removed.coarser > MOST_COARSER:
+        if removed.coarser > MAX_EXCESS_CORRELATION:
             yield Finding(
                 "caution",
                 "What would be removed is coarser than the noise: structure may be "
@@ -181,7 +181,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         yield from _range(facts)
         yield from _lost_pores(facts)
     gain = facts.gain
-    if gain is not None and gain[0] >= LEAST_GAIN > gain[1]:
+    if gain is not None and gain[0] >= MIN_GAIN > gain[1]:
         yield Finding(
             "caution",
             f"{name} may not improve this scan: expected gain {gain[0]:+.1f} dB "
@@ -254,22 +254,22 @@ def all_is_well(facts: RunAssessment) -> str:
             f"{_no_noise(noise)}, and {facts.name} would change the scan by "
             f"{_percent(facts.removed.change)} of the contrast only. Leave it as it is."
         )
-    said = f"{headline(facts)}: what would be removed is noise."
+    text = f"{headline(facts)}: what would be removed is noise."
     found = facts.known_blocks
     if found is not None and found.limit is not None:
         objects = found.objects.capitalize()
-        said += f" {objects} of up to {found.limit} voxels may be lost."
-    return said
+        text += f" {objects} of up to {found.limit} voxels may be lost."
+    return text
 
 
 def headline(facts: RunAssessment) -> str:
     """Noise and expected gain, as part of a sentence."""
     if facts.noise.level == 0:
         return f"Noise below {_percent(facts.noise.bound)} of the contrast"
-    said = f"Noise {_percent(facts.noise.relative)} of the contrast"
+    text = f"Noise {_percent(facts.noise.relative)} of the contrast"
     if facts.gain is not None:
-        said += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
-    return said
+        text += f", expected gain {facts.gain[0]:+.1f} dB ({_interval(facts.gain)})"
+    return text
 
 
 def _no_noise(noise: Noise) -> str:

@@ -50,7 +50,7 @@ class BlockResults:
     cells: CellMeans | None
 
 
-def look(
+def run_on_sample(
     prepared: PreparedRestoration, noise: Noise, n: int, should_stop: ShouldStop
 ) -> BlockResults:
     """Run a model on blocks of the scan, with and without a little added noise.

@@ -30,7 +30,10 @@ from napari_geosr.operations.restore.upscaling.upscaling_verdict import (
 from napari_geosr.operations.restore.verdict import rules
 from napari_geosr.operations.restore.verdict.known_blocks import run_known_blocks
 from napari_geosr.operations.restore.verdict.run_verdict import Level, RunVerdict
-from napari_geosr.operations.restore.verdict.sample_blocks import look, restored
+from napari_geosr.operations.restore.verdict.sample_blocks import (
+    restored,
+    run_on_sample,
+)
 
 if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
@@ -44,7 +47,7 @@ if TYPE_CHECKING:
 _BLOCKS = 5
 #: Suffix of the name of the removed part.
 REMOVED = "removed"
-_GRAVITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
+_SEVERITY: dict[Level, int] = {"ok": 0, "caution": 1, "harmful": 2}
 
 
 def verdict_steps(
@@ -80,12 +83,12 @@ def verdict_steps(
     GeoSRError
         If reading or computing fails.
     """
-    yield StageStarted(message="Looking at what the model does")
+    yield StageStarted(message="Checking what the model does")
     removed = None
     if region is not None and not prepared.labels:
         removed = yield from removed_steps(prepared, region, should_stop=should_stop)
     if prepared.labels:
-        verdict = _by_likeness(prepared, None, "")
+        verdict = _verdict_from_likeness(prepared, None, "")
     else:
         verdict = _verdict_of(prepared, noise, should_stop)
     return replace(verdict, removed=removed)
@@ -126,17 +129,17 @@ def reported_verdict_steps(
             f"{prepared.volume.title} was not restored, and nothing was written. "
             f"{verdict.sentence}"
         )
-    told = _without(verdict.words, prepared.likeness.reasons)
+    new_words = _without_reported(verdict.words, prepared.likeness.reasons)
     if verdict.level == "ok":
-        yield StageStarted(message=told)
-    elif told:
-        yield WarningIssued(message=told)
+        yield StageStarted(message=new_words)
+    elif new_words:
+        yield WarningIssued(message=new_words)
     return replace(prepared, verdict=verdict)
 
 
-def _without(words: str, told: tuple[str, ...]) -> str:
+def _without_reported(words: str, reported: tuple[str, ...]) -> str:
     """The text without what the preparation has already reported."""
-    return words.replace(" ".join(told), "").strip() if told else words
+    return words.replace(" ".join(reported), "").strip() if reported else words
 
 
 def removed_steps(
@@ -183,36 +186,36 @@ def _verdict_of(
 ) -> RunVerdict:
     volume = prepared.seen_volume
     try:
-        found = prepared.noise or noise or estimate_noise(volume)
+        measured_noise = prepared.noise or noise or estimate_noise(volume)
         if should_stop():
-            raise Cancelled("Looking at the scan was cancelled.")
-        looked = look(prepared, found, _BLOCKS, should_stop)
+            raise Cancelled("Checking the scan was cancelled.")
+        blocks = run_on_sample(prepared, measured_noise, _BLOCKS, should_stop)
     except VolumeError as error:
-        return _by_likeness(prepared, None, f"{error}")
+        return _verdict_from_likeness(prepared, None, f"{error}")
     finer = max(prepared.factors) > 1
     known_blocks = None
-    if found.level > 0 and not finer:
+    if measured_noise.level > 0 and not finer:
         known_blocks = run_known_blocks(
             lambda window, core: restored(prepared, window, core, should_stop),
-            looked.sample,
-            found,
+            blocks.sample,
+            measured_noise,
         )
     better, unjudged = None, ""
     if finer:
-        better, unjudged = _over_cubic(prepared, found, should_stop)
+        better, unjudged = _gain_over_cubic(prepared, measured_noise, should_stop)
     facts = rules.RunAssessment(
         card=prepared.model.card,
-        noise=found,
-        removed=describe(looked.pieces, found),
-        gain=None if looked.cells is None else _gain(looked.cells, found),
+        noise=measured_noise,
+        removed=describe(blocks.pieces, measured_noise),
+        gain=None if blocks.cells is None else _gain(blocks.cells, measured_noise),
         known_blocks=known_blocks,
         finer=better,
         bound=prepared.model.card.noise_bound,
         unjudged=unjudged,
     )
-    said = list(_said(prepared, facts))
-    level = max((each.level for each in said), key=_GRAVITY.__getitem__)
-    first, *others = (each.sentence for each in said)
+    findings = list(_findings(prepared, facts))
+    level = max((each.level for each in findings), key=_SEVERITY.__getitem__)
+    first, *others = (each.sentence for each in findings)
     if level == "caution" and facts.gain is not None:
         first = f"{rules.headline(facts)}. {first}"
     gain = facts.gain
@@ -222,14 +225,14 @@ def _verdict_of(
         level=level,
         sentence=first,
         reasons=tuple(others),
-        noise=found,
+        noise=measured_noise,
         gain=gain,
         gain_over="cubic" if finer else "scan",
         figures=_figures(facts),
     )
 
 
-def _said(
+def _findings(
     prepared: PreparedRestoration, facts: rules.RunAssessment
 ) -> Iterator[rules.Finding]:
     """All findings, most severe first."""
@@ -245,7 +248,7 @@ def _said(
     yield from found
 
 
-def _over_cubic(
+def _gain_over_cubic(
     prepared: PreparedRestoration, noise: Noise, should_stop: ShouldStop
 ) -> tuple[UpscalingVerdict | None, str]:
     """Gain of a finer result over interpolation, or why it cannot be estimated."""
@@ -269,7 +272,7 @@ def _over_cubic(
     return found, ""
 
 
-def _by_likeness(
+def _verdict_from_likeness(
     prepared: PreparedRestoration, noise: Noise | None, why: str
 ) -> RunVerdict:
     """Findings from the similarity to the training data if nothing can be measured."""

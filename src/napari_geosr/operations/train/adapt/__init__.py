@@ -1,6 +1,6 @@
 """Adapt a denoiser to a scan as long as the expected error on that scan falls.
 
-`watch` estimates the error on held-out blocks; `run` trains until it stops falling.
+`risk` estimates the error on held-out blocks; `run` trains until it stops falling.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ def adaptation_job(
     reading: InputConfig | None = None,
     **settings: Any,
 ) -> TrainJob:
-    """A job that adapts `model` to scans; it uses the model's network.
+    """Create a job that adapts `model`, with its network, to scans.
 
     Parameters
     ----------

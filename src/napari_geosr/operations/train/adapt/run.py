@@ -14,7 +14,7 @@ from napari_geosr.core.steps import ShouldStop, StageStarted, Step, TrainingProg
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
 from napari_geosr.models.card import FigureRow
-from napari_geosr.operations.train.adapt.watch import Gain, RiskWatch, gain_over
+from napari_geosr.operations.train.adapt.risk import Gain, RiskEstimator, gain_over
 
 if TYPE_CHECKING:
     from napari_geosr.inference.risk.stein import CellMeans
@@ -22,11 +22,11 @@ if TYPE_CHECKING:
     from napari_geosr.learning.trainer import Trainer
 
 #: Number of error estimates per run, and of those without improvement before stopping.
-_LOOKS, _PATIENCE = 8, 3
+_MAX_ESTIMATES, _PATIENCE = 8, 3
 #: Number of timed steps before the total is adjusted to the time limit.
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.
-_LEAST_GAIN = 0.05
+_MIN_GAIN = 0.05
 
 
 @dataclass(frozen=True)
@@ -60,27 +60,27 @@ class Adaptation:
     def is_better(self) -> bool:
         """Whether the adapted model is better."""
         gain = self.gain
-        return gain is not None and gain.is_sure and gain.decibels >= _LEAST_GAIN
+        return gain is not None and gain.is_significant and gain.decibels >= _MIN_GAIN
 
-    def kept_instead(self, config: TrainingConfig) -> Path | None:
-        """The original model, if it is as good as the adapted one; else None."""
+    def fallback_model(self, config: TrainingConfig) -> Path | None:
+        """Return the original model if it is as good as the adapted one, else None."""
         if self.is_better or getattr(config, "always_write", False):
             return None
         assert config.from_model is not None
         return zoo.find(config.from_model).path
 
-    def why_kept(self, config: TrainingConfig) -> str:
-        """A sentence for the user on why the original model was kept."""
+    def fallback_message(self, config: TrainingConfig) -> str:
+        """Return a sentence for the user on why the original model was kept."""
         assert self.gain is not None
         low, high = self.gain.interval
         return (
             f"No gain is expected from adapting {config.from_model} to this scan "
             f"({self.gain.decibels:+.2f} dB, {low:+.2f} to {high:+.2f}): use it as it "
-            "is. No model was written; --always-write writes it all the same."
+            "is. No model was written; --always-write writes one in any case."
         )
 
     def facts(self) -> AnyDict:
-        """Facts for the record of a model."""
+        """Return the adaptation's entry in the model's provenance."""
         assert self.gain is not None
         return {
             "learned_by": self.how,
@@ -92,22 +92,22 @@ class Adaptation:
 
 
 def _check_noise(trainer: Trainer) -> None:
-    """Refuse a scan with unknown or too weak noise."""
+    """Reject a scan whose noise is unknown or negligible."""
     scene = trainer.patches.scenes[0]
     noise = scene.noises["source"]
     if noise.level > 0:
         return
     if noise.is_measured:
-        found = "has hardly any noise"
+        problem = "has hardly any noise"
     else:
-        found = "has noise that could not be measured"
+        problem = "has noise that could not be measured"
     raise VolumeError(
-        f"The scan {found}, so there is nothing to adapt {trainer.config.from_model} "
-        "to: use the model as it is, or leave the scan as it is. No model was written."
+        f"The scan {problem}, so there is nothing to adapt {trainer.config.from_model} "
+        "to. Use the model as it is. No model was written."
     )
 
 
-def adapting_steps(
+def adapt_steps(
     trainer: Trainer, start: AnyMapping, should_stop: ShouldStop
 ) -> Generator[Step, None, Adaptation]:
     """Run a training, and restore its averaged network to the lowest error.
@@ -134,25 +134,25 @@ def adapting_steps(
     method: Any = trainer.method
     _check_noise(trainer)
     yield StageStarted(message=method.reason or f"Learning by {method.how}")
-    keeper = _BestWeights(trainer, should_stop)
+    tracker = _BestWeightsTracker(trainer, should_stop)
     try:
-        keeper.look_at_start(start)
-        yield from keeper.train_steps()
+        tracker.estimate_start(start)
+        yield from tracker.train_steps()
     except Cancelled:
-        yield Step(trainer.step, trainer.steps)  # to its last step
+        yield Step(trainer.step, trainer.steps)  # completes the progress bar
         return Adaptation(finished=False)
-    if not keeper.is_over:
+    if not tracker.is_over:
         return Adaptation(finished=False)
-    return keeper.adaptation()
+    return tracker.adaptation()
 
 
-class _BestWeights:
+class _BestWeightsTracker:
     """Evaluates the averaged network regularly, and keeps the best weights."""
 
     def __init__(self, trainer: Trainer, should_stop: ShouldStop) -> None:
         self.trainer, self.should_stop = trainer, should_stop
         device = str(trainer.accelerator.device)
-        self.watch = RiskWatch(trainer.patches, device, should_stop)
+        self.estimator = RiskEstimator(trainer.patches, device, should_stop)
         self.before: CellMeans | None = None
         self.best: CellMeans | None = None
         self.best_step = 0
@@ -160,27 +160,27 @@ class _BestWeights:
         self.misses = 0
         self.is_over = False
 
-    def look_at_start(self, start: AnyMapping) -> None:
+    def estimate_start(self, start: AnyMapping) -> None:
         """Estimate the error of the original model, and of a resumed one."""
         average = self.trainer.average
         now = {k: v.clone() for k, v in average.state_dict().items()}
         average.load_state_dict(start)
-        self.look()
+        self.estimate()
         self.best_step = 0
         average.load_state_dict(now)
         if self.trainer.step:
-            self.look()
+            self.estimate()
 
-    def look(self) -> None:
+    def estimate(self) -> None:
         """Estimate the error, and keep the weights if it is the lowest so far."""
         average = self.trainer.average
-        found = self.watch.look(average)
-        self.before = self.before or found
+        cells = self.estimator.estimate(average)
+        self.before = self.before or cells
         best = self.best
-        if best is not None and found.mean(found.risks()) >= best.mean(best.risks()):
+        if best is not None and cells.mean(cells.risks()) >= best.mean(best.risks()):
             self.misses += 1
             return
-        self.best, self.best_step, self.misses = found, self.trainer.step, 0
+        self.best, self.best_step, self.misses = cells, self.trainer.step, 0
         self.weights = {k: v.clone() for k, v in average.state_dict().items()}
 
     def train_steps(self) -> Generator[Step, None, None]:
@@ -188,7 +188,7 @@ class _BestWeights:
         trainer = self.trainer
         limit = 60.0 * float(getattr(trainer.config, "minutes", math.inf))
         began, first, is_paced = time.monotonic(), trainer.step, False
-        next_look = first + self._between()
+        next_estimate = first + self._interval()
         for step in trainer.run(lambda: self.is_over or self.should_stop()):
             yield step
             if not isinstance(step, TrainingProgress) or self.is_over:
@@ -199,16 +199,16 @@ class _BestWeights:
                 is_paced = True
                 possible = int(limit * (trainer.step - first) / spent)
                 trainer.steps = max(trainer.step, min(trainer.steps, first + possible))
-                next_look = first + self._between()
-            if trainer.step >= next_look or trainer.step >= trainer.steps:
-                self.look()
-                next_look = trainer.step + self._between()
+                next_estimate = first + self._interval()
+            if trainer.step >= next_estimate or trainer.step >= trainer.steps:
+                self.estimate()
+                next_estimate = trainer.step + self._interval()
             self.is_over = self.misses >= _PATIENCE or spent > limit
         if trainer.step >= trainer.steps:
             self.is_over = True
 
-    def _between(self) -> int:
-        return max(1, (self.trainer.steps - self.trainer.first_step) // _LOOKS)
+    def _interval(self) -> int:
+        return max(1, (self.trainer.steps - self.trainer.first_step) // _MAX_ESTIMATES)
 
     def adaptation(self) -> Adaptation:
         """Restore the best weights, and evaluate them."""
@@ -228,17 +228,17 @@ class _BestWeights:
     def _figures(self, before: CellMeans, after: CellMeans) -> tuple[FigureRow, ...]:
         noise = self.trainer.patches.scenes[0].noises["source"]
         errors = {
-            "input": before.mean(before.left_alone()),
+            "input": before.mean(before.unchanged_risks()),
             "model before": before.mean(before.risks()),
             "model": after.mean(after.risks()),
         }
-        least = 1e-3 * before.mean(before.noise)
+        floor = 1e-3 * before.mean(before.noise)
         where = "held-out blocks, estimated without the noise-free scan"
         return tuple(
             FigureRow(
                 test_set=where,
                 method=name,
-                psnr=round(10 * math.log10(noise.contrast**2 / max(error, least)), 3),
+                psnr=round(10 * math.log10(noise.contrast**2 / max(error, floor)), 3),
             )
             for name, error in errors.items()
         )

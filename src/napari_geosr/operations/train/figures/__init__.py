@@ -1,6 +1,6 @@
-"""How good a model just trained is, on the held-out blocks.
+"""Evaluates a new model on the held-out blocks.
 
-On the device that it was trained on, tile by tile, as people will restore with it.
+The model runs on the device it was trained on, tile by tile, as in a restoration.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from napari_geosr.inference.compute import release_memory
 from napari_geosr.models.card import FigureRow
 from napari_geosr.operations.train.figures.blocks import (
     blocks_text,
-    judged_scenes,
+    select_scenes,
     validation_block,
 )
 from napari_geosr.operations.train.figures.evaluator import (
@@ -29,7 +29,7 @@ from napari_geosr.operations.train.figures.labels import label_figures
 from napari_geosr.operations.train.figures.self_supervised import self_supervised_steps
 from napari_geosr.operations.train.figures.unpaired import unpaired_steps
 
-__all__ = ["judging_steps"]
+__all__ = ["evaluate_model_steps"]
 
 if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches, TrainingSubject
@@ -38,17 +38,18 @@ if TYPE_CHECKING:
 Array = AnyArray
 
 
-def judging_steps(
+def evaluate_model_steps(
     trainer: Trainer,
     patches: Patches,
     labels: int = 1,
     *,
     should_stop: ShouldStop = never_stop,
 ) -> Generator[Step, None, Rows]:
-    """Judge the averaged network of a training.
+    """Evaluate the averaged network of a training.
 
-    Against the targets where they show the same place; else by the distance to unpaired
-    targets, or by voxels that the method hides. None where there is no measure.
+    Paired targets are compared voxel by voxel and unpaired ones by their distribution.
+    Without targets, the method's self-supervised loss is used; if it has none, there
+    are no figures.
 
     Parameters
     ----------
@@ -64,9 +65,9 @@ def judging_steps(
         If `should_stop` ended it; nothing is written.
     """
     evaluator = Evaluator(trainer, patches, should_stop)
-    evaluator.stop_if_asked()
-    release_memory(evaluator.device)  # what the training held in reserve
-    scenes, n = judged_scenes(patches, "source", "target")
+    evaluator.raise_if_stopped()
+    release_memory(evaluator.device)  # cached by the training
+    scenes, n = select_scenes(patches, "source", "target")
     if scenes:
         rows = yield from _paired_steps(evaluator, scenes, n, labels)
     elif any("target" in scene.volumes for scene in patches.scenes):
@@ -79,11 +80,11 @@ def judging_steps(
 def _paired_steps(
     evaluator: Evaluator, scenes: Sequence[TrainingSubject], n: int, labels: int
 ) -> Generator[Step, None, Rows]:
-    """PSNR on validation blocks against the target, the mean over scenes.
+    """Compute the PSNR against the target, averaged over the validation blocks.
 
-    Beside it what no training is needed for: the input's, and that of a Gaussian filter
-    whose width is the best for these very targets; or, where voxels become finer, that
-    of the input enlarged by cubic splines. Labels are judged by their overlap instead.
+    For comparison, it is also computed for the input and for a Gaussian filter with
+    the width that is best for these targets; in super-resolution only for the input
+    enlarged by cubic splines. Labels are evaluated by their overlap instead.
     """
     patches, method = evaluator.patches, evaluator.trainer.method
     sources, targets = (
@@ -97,7 +98,13 @@ def _paired_steps(
     if labels > 1:
         where = blocks_text(scenes, n, "target", f"against the {labels} labels of")
         return label_figures(
-            sources, targets, restored, labels, where, SIGMAS, evaluator.stop_if_asked
+            sources,
+            targets,
+            restored,
+            labels,
+            where,
+            SIGMAS,
+            evaluator.raise_if_stopped,
         )
     kind = "against noisy target" if method.noisy_target else "against"
     where = blocks_text(scenes, n, "target", kind)
@@ -121,13 +128,13 @@ def _best_gaussian(
 ) -> dict[str, float]:
     from scipy.ndimage import gaussian_filter
 
-    found = {}
+    by_sigma = {}
     for sigma in SIGMAS:
-        evaluator.stop_if_asked()
+        evaluator.raise_if_stopped()
         smooth = [gaussian_filter(source, sigma) for source in sources]
-        found[sigma] = _mean_psnr(smooth, targets)
-    best = max(found, key=lambda s: found[s])
-    return {f"Gaussian {best:g}": found[best]}
+        by_sigma[sigma] = _mean_psnr(smooth, targets)
+    best = max(by_sigma, key=lambda s: by_sigma[s])
+    return {f"Gaussian {best:g}": by_sigma[best]}
 
 
 def _mean_psnr(images: Sequence[Array], truths: Sequence[Array]) -> float:

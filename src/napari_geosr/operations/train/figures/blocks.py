@@ -1,4 +1,4 @@
-"""The held-out blocks on which models are judged."""
+"""The held-out blocks on which models are evaluated."""
 
 from __future__ import annotations
 
@@ -15,36 +15,36 @@ if TYPE_CHECKING:
 
 Array = AnyArray
 
-#: Voxels of all blocks of a role together, at most: figures take seconds.
-_MOST_VOXELS = 2**21
-#: Volumes at most; more would leave too little of each.
-_MOST_SCENES = 8
-#: Voxels that a block keeps along Y and X, and along Z, however many there are; along Y
-#: and X no more than make so many of the result.
-_LEAST_PLANE, _LEAST_DEPTH, _LEAST_FINE = 64, 8, 256
+#: Maximum total number of voxels in all blocks of a role; limits the time to seconds.
+_MAX_VOXELS = 2**21
+#: Maximum number of volumes; with more, the blocks would be too small.
+_MAX_SCENES = 8
+#: Minimum edge lengths of a block in voxels, which take precedence over the maximum
+#: number of voxels: along Y and X in the input, along Z, along Y and X in the output.
+_MIN_EDGE, _MIN_DEPTH, _MIN_OUTPUT_EDGE = 64, 8, 256
 
 
-def judged_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:
-    """Up to 8 scenes that have all `roles`, spread over those; and how many have."""
-    having = [s for s in patches.scenes if all(role in s.volumes for role in roles)]
-    if not having:
+def select_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:
+    """Return up to 8 evenly spaced scenes that have all `roles`, and their total."""
+    complete = [s for s in patches.scenes if all(role in s.volumes for role in roles)]
+    if not complete:
         return [], 0
-    n = min(len(having), _MOST_SCENES)
-    chosen = np.linspace(0, len(having) - 1, n).round().astype(int)
-    return [having[i] for i in chosen], len(having)
+    n = min(len(complete), _MAX_SCENES)
+    chosen = np.linspace(0, len(complete) - 1, n).round().astype(int)
+    return [complete[i] for i in chosen], len(complete)
 
 
 def blocks_text(
     scenes: Sequence[TrainingSubject], n: int, role: str, kind: str = ""
 ) -> str:
-    """What figures were computed on, such as ``"validation block of NAME"``.
+    """Describe the evaluation data, such as ``"validation block of NAME"``.
 
     Parameters
     ----------
     n : int
-        How many scenes there are, of which `scenes` were chosen.
+        Number of scenes from which `scenes` were selected.
     kind : str
-        What stands between; ``"of"`` by default.
+        Words between ``block`` and the name; ``"of"`` by default.
     """
     title = scenes[0].volumes[role].title
     kind = kind or "of"
@@ -57,23 +57,23 @@ def blocks_text(
 def validation_block(
     scene: TrainingSubject, patches: Patches, role: str, n_scenes: int = 1
 ) -> Array:
-    """The held-out block, standardised; a middle part of it where it is large.
+    """Return the standardised held-out block, cropped to its centre if it is large.
 
     Parameters
     ----------
     n_scenes : int
-        How many scenes share the number of voxels that are looked at.
+        Number of scenes that share the maximum number of voxels.
 
     Returns
     -------
     ndarray of shape ([Z,] Y, X), float32
-        In standard deviations of the role's grey scale; labels as they are. Blocks of
-        the roles of one scene show the same place.
+        In standard deviations of the role's grey scale; labels are unchanged. The
+        blocks of all roles of a scene show the same region.
     """
     volume, factor = scene.volumes[role], patches.factors[role]
-    kept = len(volume.shape) - patches.config.ndim
-    factors = [1 if axis < kept else factor for axis in range(len(volume.shape))]
-    # In voxels of the source, as places are counted everywhere.
+    n_kept_axes = len(volume.shape) - patches.config.ndim
+    factors = [1 if axis < n_kept_axes else factor for axis in range(len(volume.shape))]
+    # In voxels of the source, which are the unit of all positions.
     key = []
     for axis, size in enumerate(volume.shape):
         n = size // factors[axis]
@@ -81,27 +81,27 @@ def validation_block(
         key.append(slice(low, high))
     finest = max(patches.factors.values())
     stretch = finest**patches.config.ndim
-    least = min(_LEAST_PLANE, _LEAST_FINE // finest)
-    key = _middle(key, _MOST_VOXELS // n_scenes // stretch, least)
+    minimum = min(_MIN_EDGE, _MIN_OUTPUT_EDGE // finest)
+    key = _central_box(key, _MAX_VOXELS // n_scenes // stretch, minimum)
     key = [slice(k.start * f, k.stop * f) for k, f in zip(key, factors, strict=True)]
     return patches.grey[role].standardise(np.asarray(volume.data[tuple(key)]))
 
 
-def _middle(key: Sequence[slice], most: int, least_plane: int) -> list[slice]:
-    """The middle of a box of up to about `most` voxels: smaller along Y and X first."""
-    found = list(key)
-    passes: list[tuple[tuple[int, ...], int]] = [((-2, -1), least_plane)]
-    if len(found) == 3:
-        passes.append(((0,), _LEAST_DEPTH))
-    for axes, least in passes:
-        size = math.prod(k.stop - k.start for k in found)
-        if size <= most:
+def _central_box(key: Sequence[slice], max_voxels: int, min_edge: int) -> list[slice]:
+    """Crop a box around its centre to about `max_voxels`, first along Y and X."""
+    box = list(key)
+    passes: list[tuple[tuple[int, ...], int]] = [((-2, -1), min_edge)]
+    if len(box) == 3:
+        passes.append(((0,), _MIN_DEPTH))
+    for axes, minimum in passes:
+        size = math.prod(k.stop - k.start for k in box)
+        if size <= max_voxels:
             break
-        shrink = (most / size) ** (1 / len(axes))
+        shrink = (max_voxels / size) ** (1 / len(axes))
         for axis in axes:
-            part = found[axis]
+            part = box[axis]
             n = part.stop - part.start
-            keep = min(n, max(least, int(n * shrink)))
+            keep = min(n, max(minimum, int(n * shrink)))
             start = part.start + (n - keep) // 2
-            found[axis] = slice(start, start + keep)
-    return found
+            box[axis] = slice(start, start + keep)
+    return box

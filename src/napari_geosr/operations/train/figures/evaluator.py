@@ -1,4 +1,4 @@
-"""Restore held-out blocks with the network of a training, to judge it by them."""
+"""Restores held-out blocks with the network of a training to evaluate it."""
 
 from __future__ import annotations
 
@@ -33,8 +33,9 @@ if TYPE_CHECKING:
 Array = AnyArray
 Rows = tuple[FigureRow, ...]
 
-#: Widths of the Gaussian filter that are tried, in voxels.
+#: Widths of the Gaussian filters used for comparison, in voxels.
 SIGMAS = (0.5, 0.8, 1.0, 1.3, 1.6, 2.0, 2.6, 3.4)
+#: Fraction of the free device memory used for tiles, as the training still holds some.
 _FREE_SHARE = 0.3
 
 
@@ -44,10 +45,10 @@ class Evaluator:
     Parameters
     ----------
     trainer : Trainer
-        Its averaged network stays on the device that it was trained on; where memory
-        runs out there it moves to the processor.
+        Its averaged network stays on the device it was trained on, and moves to the CPU
+        if that runs out of memory.
     patches : Patches
-        What it learned from.
+        The training data.
     """
 
     def __init__(
@@ -58,22 +59,22 @@ class Evaluator:
         self.device = str(trainer.accelerator.device)
         self._done = 0
 
-    def stop_if_asked(self) -> None:
-        """Raise `Cancelled` where the person asked to stop."""
+    def raise_if_stopped(self) -> None:
+        """Raise `Cancelled` if the user has requested a stop."""
         if self.should_stop():
             raise Cancelled(
                 "Evaluation of the model was stopped; it starts again when training is "
                 "resumed."
             )
 
-    def to_processor(self) -> WarningIssued:
-        """Judge on the processor from here on; return what to say of it."""
+    def move_to_cpu(self) -> WarningIssued:
+        """Continue the evaluation on the CPU, and return a warning about it."""
         failed, self.device = self.device, "cpu"
         self.trainer.average.to("cpu")
         release_memory(failed)
         return WarningIssued(
-            message=f"Memory ran out on {failed} while the model was judged: that is "
-            "done on the processor now, which is slower."
+            message=f"Memory ran out on {failed} during the evaluation. It "
+            "continues on the CPU, which is slower."
         )
 
     def restored(
@@ -82,12 +83,12 @@ class Evaluator:
         shapes: Sequence[tuple[int, ...]],
         noises: Sequence[Noise | None] = (),
     ) -> Generator[Step, None, list[Array]]:
-        """Restore standardised `blocks` to arrays of `shapes`, which are returned.
+        """Restore standardised `blocks`; return the results, which have `shapes`.
 
         Parameters
         ----------
         noises : sequence of Noise or None
-            Of each block, standardised, where the network is to know it.
+            Standardised noise of each block, for networks that need it.
 
         Yields
         ------
@@ -100,7 +101,7 @@ class Evaluator:
             Between tiles.
         """
         total, before = sum(map(math.prod, shapes)), 0
-        found = []
+        results = []
         known = noises or [None] * len(blocks)
         for block, shape, noise in zip(blocks, shapes, known, strict=True):
             if noise is not None:
@@ -113,12 +114,12 @@ class Evaluator:
                 if self.device == "cpu":
                     raise
                 failed = True
-            if failed:  # not above: there the error still holds what did not fit
-                yield self.to_processor()
+            if failed:  # not in the handler, where the error still holds the tensors
+                yield self.move_to_cpu()
                 yield from self._tiles(block, target, before, total)
             before += target.size
-            found.append(target)
-        return found
+            results.append(target)
+        return results
 
     def _tiles(
         self, block: Array, target: Array, done: int, total: int
@@ -138,7 +139,7 @@ class Evaluator:
                 if isinstance(step, TileDone):
                     done += math.prod(s.stop - s.start for s in step.slices)
                     yield JudgingProgress(done, total)
-                # Warnings are for who restores: the same images were trained on.
+                # Warnings about the input concern restorations, not training data.
                 elif not isinstance(step, WarningIssued):
                     yield step
         finally:
@@ -146,7 +147,7 @@ class Evaluator:
 
 
 def enlarge(block: Array, shape: tuple[int, ...]) -> Array:
-    """The block at finer voxels, by cubic splines."""
+    """Upsample the block to `shape` by cubic splines."""
     from scipy.ndimage import zoom
 
     factors = [n // m for n, m in zip(shape, block.shape, strict=True)]

@@ -1,4 +1,4 @@
-"""How well labels are told apart, beside what a threshold can do without learning."""
+"""Accuracy of predicted labels, compared with a threshold that needs no training."""
 
 from __future__ import annotations
 
@@ -16,31 +16,31 @@ Array = AnyArray
 def label_figures(
     sources: Sequence[Array],
     targets: Sequence[Array],
-    found: Sequence[Array],
+    predicted: Sequence[Array],
     labels: int,
     where: str,
     sigmas: Sequence[float],
-    stop_if_asked: Callable[[], None] = lambda: None,
+    raise_if_stopped: Callable[[], None] = lambda: None,
 ) -> tuple[FigureRow, ...]:
-    """Mean Dice of the model on blocks, and of two labels that of Otsu's threshold.
+    """Compute the mean Dice of the model, and for two labels that of Otsu's threshold.
 
-    A threshold does not say which side is which label: it is given the one with the
-    larger overlap. It is applied to the input, and to the input after a Gaussian filter
-    whose width is the best for these very targets. Voxels of all blocks count alike, as
-    not every label need be in each of them.
+    The labels are assigned to the two sides of the threshold so that the overlap is
+    larger. The threshold is applied to the input, and to the input after a Gaussian
+    filter with the width that is best for these targets. All blocks are pooled, as some
+    may not contain every label.
 
     Parameters
     ----------
-    sources, targets, found : sequences of ndarray of shape ([Z,] Y, X)
-        Inputs, right labels and the model's labels.
+    sources, targets, predicted : sequences of ndarray of shape ([Z,] Y, X)
+        Inputs, true labels and predicted labels.
     where : str
-        What the figures are computed on.
+        Description of the evaluation data.
     sigmas : sequence of float
-        Widths to try, in voxels.
-    stop_if_asked : callable
-        Called now and then; may raise.
+        Filter widths to try, in voxels.
+    raise_if_stopped : callable
+        Called between filters; may raise.
     """
-    truth = _all(targets)
+    truth = _concatenate(targets)
     rows: dict[str, float] = {}
     if labels == 2 and all(source.min() < source.max() for source in sources):
         from scipy.ndimage import gaussian_filter
@@ -48,31 +48,35 @@ def label_figures(
         rows["Otsu"] = _otsu_dice(sources, truth)
         smooth = {}
         for sigma in sigmas:
-            stop_if_asked()
+            raise_if_stopped()
             filtered = [gaussian_filter(source, sigma) for source in sources]
             smooth[sigma] = _otsu_dice(filtered, truth)
         best = max(smooth, key=lambda s: smooth[s])
         rows[f"Gaussian {best:g}, Otsu"] = smooth[best]
-    rows["model"] = _dice(_all(found), truth, labels)
+    rows["model"] = _dice(_concatenate(predicted), truth, labels)
     return tuple(
         FigureRow(test_set=where, method=name, dice=round(value, 4))
         for name, value in rows.items()
     )
 
 
-def _all(blocks: Sequence[Array]) -> Array:
+def _concatenate(blocks: Sequence[Array]) -> Array:
     return np.concatenate([block.ravel() for block in blocks])
 
 
 def _otsu_dice(images: Sequence[Array], truth: Array) -> float:
     from skimage.filters import threshold_otsu
 
-    bright = _all([image > threshold_otsu(image) for image in images]).astype(np.uint8)
+    bright = _concatenate([image > threshold_otsu(image) for image in images]).astype(
+        np.uint8
+    )
     return max(_dice(side, truth, 2) for side in (bright, 1 - bright))
 
 
-def _dice(found: Array, target: Array, labels: int) -> float:
+def _dice(predicted: Array, target: Array, labels: int) -> float:
     import torch
 
-    one, other = (torch.from_numpy(np.ascontiguousarray(a)) for a in (found, target))
+    one, other = (
+        torch.from_numpy(np.ascontiguousarray(a)) for a in (predicted, target)
+    )
     return losses.labels.mean_dice(one, other, labels)

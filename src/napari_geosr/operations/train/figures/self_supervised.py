@@ -1,9 +1,9 @@
-"""How good a model is by its method's own measure, where there is no target.
+"""Evaluation by the method's own loss if there is no target.
 
-A method that learns from noisy volumes alone guesses voxels that it does not see, so
-that is what its model can be judged by: against voxels of the held-out block that were
-hidden from it. They are noisy, so figures lie below those against a clean object
-and serve to compare: with the input, and with the Gaussian filter that guesses best.
+A method that learns from noisy volumes alone predicts voxels that are hidden from it.
+The model can therefore be evaluated on hidden voxels of the held-out block. As these
+are noisy, the PSNR is lower than against a noise-free object. It is meant for
+comparison with the input and with the Gaussian filter that predicts best.
 """
 
 from __future__ import annotations
@@ -25,48 +25,48 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches
     from napari_geosr.operations.train.figures.evaluator import Evaluator, Rows
 
-#: Patches of the blocks kept apart that figures are computed from.
+#: Number of held-out patches used.
 _PATCHES = 8
-#: Beside the seed, so that no other numbers are drawn with the same.
-_JUDGE = 5
+#: Part of the random key that makes these random numbers differ from all others.
+_SEED_KEY = 5
 
 
 def self_supervised_steps(
     evaluator: Evaluator, sigmas: Sequence[float]
 ) -> Generator[Step, None, Rows]:
-    """PSNR on voxels that were hidden, of input, best Gaussian filter and model.
+    """Compute the PSNR on hidden voxels of input, best Gaussian filter and model.
 
-    None where the method has no such measure.
+    There are no rows if the method has no such measure.
 
     Parameters
     ----------
     sigmas : sequence of float
-        Widths of the filter that are tried, in voxels.
+        Filter widths to try, in voxels.
     """
     method = evaluator.trainer.method
-    if not method.judged_on:
+    if not method.validation_measure:
         return ()
     batches = _batches(method, evaluator.patches.held_out())
-    seen = [b.get("target", b["source"]).numpy().ravel() for b in batches]
-    span = float(np.ptp(np.percentile(np.concatenate(seen), (1, 99)))) or 1.0
+    values = [b.get("target", b["source"]).numpy().ravel() for b in batches]
+    span = float(np.ptp(np.percentile(np.concatenate(values), (1, 99)))) or 1.0
 
     def psnr(network: Any, device: str = "cpu") -> float:
-        error = _error(method, network, batches, device, evaluator.stop_if_asked)
+        error = _error(method, network, batches, device, evaluator.raise_if_stopped)
         return float(10 * np.log10(span**2 / max(error, 1e-12)))
 
     n = method.config.ndim
-    found = {s: psnr(smoothing(s, n)) for s in sigmas}
-    best = max(found, key=lambda s: found[s])
-    rows = {"input": psnr(smoothing(0, n)), f"Gaussian {best:g}": found[best]}
+    by_sigma = {s: psnr(smoothing(s, n)) for s in sigmas}
+    best = max(by_sigma, key=lambda s: by_sigma[s])
+    rows = {"input": psnr(smoothing(0, n)), f"Gaussian {best:g}": by_sigma[best]}
     try:
         rows["model"] = psnr(evaluator.trainer.average, evaluator.device)
     except (MemoryError, RuntimeError) as error:
         if evaluator.device == "cpu" or not is_out_of_memory(error):
             raise
     if "model" not in rows:  # outside the handler, which holds the failed tensors
-        yield evaluator.to_processor()
+        yield evaluator.move_to_cpu()
         rows["model"] = psnr(evaluator.trainer.average)
-    where = f"{method.judged_on} of the validation block"
+    where = f"{method.validation_measure} of the validation block"
     return tuple(
         FigureRow(test_set=where, method=name, psnr=round(value, 3))
         for name, value in rows.items()
@@ -74,7 +74,7 @@ def self_supervised_steps(
 
 
 def smoothing(sigma: float, ndim: int) -> Callable[[Tensor], Tensor]:
-    """A stand-in for a network: a Gaussian filter of the middle slice; 0 for none."""
+    """Return a Gaussian filter of the middle slice that can replace a network."""
     import torch
     from scipy.ndimage import gaussian_filter
 
@@ -90,12 +90,12 @@ def smoothing(sigma: float, ndim: int) -> Callable[[Tensor], Tensor]:
 def _batches(method: Method, patches: Patches) -> list[Batch]:
     import torch
 
-    found = []
+    batches = []
     for i in range(_PATCHES):
-        rng = np.random.default_rng([method.config.seed, i, _JUDGE])
+        rng = np.random.default_rng([method.config.seed, i, _SEED_KEY])
         drawn = method.draw(patches, rng)
-        found.append({k: torch.from_numpy(v[None]) for k, v in drawn.items()})
-    return found
+        batches.append({k: torch.from_numpy(v[None]) for k, v in drawn.items()})
+    return batches
 
 
 def _error(
@@ -103,9 +103,9 @@ def _error(
     network: nn.Module,
     batches: Sequence[Batch],
     device: str,
-    stop_if_asked: Callable[[], None],
+    raise_if_stopped: Callable[[], None],
 ) -> float:
-    """The mean of the method's own validation loss with `network` in its place."""
+    """Return the mean validation loss of the method with `network` as its result."""
     import torch
 
     trained = method.modules
@@ -113,7 +113,7 @@ def _error(
     values = []
     try:
         for batch in batches:
-            stop_if_asked()
+            raise_if_stopped()
             moved = {name: tensor.to(device) for name, tensor in batch.items()}
             with torch.no_grad():
                 values.append(next(iter(method.validate(moved).values())))

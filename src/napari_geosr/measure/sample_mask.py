@@ -1,4 +1,4 @@
-"""The automatic sample mask: the envelope of the largest solid body."""
+"""The automatic sample mask: the largest solid body with its pores filled."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from napari_geosr.measure.kernels import columns as column
 
 Mask = npt.NDArray[np.bool_]
 
-#: Peak bytes per voxel for the envelope, and for the second one that checks it.
+#: Peak bytes per voxel for the mask, and for the second mask that checks it.
 _BYTES_PER_VOXEL = 10
 #: Progress report between two calls of `should_stop`; the caller names the stage.
-_ALIVE = Step()
+_HEARTBEAT = Step()
 
 
-def envelope_steps(
+def sample_mask_steps(
     solid: np.ndarray,
     closing: int,
     *,
@@ -34,17 +34,17 @@ def envelope_steps(
 ) -> Generator[Step, None, Mask]:
     """Largest 26-connected body of `solid`, closed and with its holes filled.
 
-    Made for a specimen with air around it. In a cube cut out of a larger piece every
+    Meant for a specimen surrounded by air. In a cube cut out of a larger piece every
     voxel is sample: use no mask there.
 
     Parameters
     ----------
     solid : ndarray of shape (Z, Y, X), bool
     closing : int
-        Steps of dilation and erosion (octahedra of that radius in voxels): mouths of
-        open pores up to twice as wide are bridged and belong to the sample.
+        Steps of dilation and erosion (octahedra of that radius in voxels): openings of
+        pores up to twice as wide are bridged, and the pores belong to the sample.
     thickness : int, optional
-        Planes that are labelled together.
+        Number of planes labelled together.
 
     Returns
     -------
@@ -80,7 +80,7 @@ def envelope_steps(
         for _ in range(closing):
             check()
             closed = _dilated(closed) if grow else ~_dilated(~closed)
-            yield _ALIVE
+            yield _HEARTBEAT
     inner = tuple(
         slice(low, size - high)
         for (low, high), size in zip(margin, closed.shape, strict=True)
@@ -120,16 +120,16 @@ def _chosen_bodies(
         check()
         labels[slab], offset = labeller.add(mask[slab], None)
         offsets.append(offset)
-        yield _ALIVE
+        yield _HEARTBEAT
     raw = labeller.finish()
-    taken = np.zeros(len(raw.rows) + 1, bool)
+    is_chosen = np.zeros(len(raw.rows) + 1, bool)
     if len(raw.rows):
-        taken[1:] = choose(raw)
-    taken = taken[raw.lookup]
+        is_chosen[1:] = choose(raw)
+    is_chosen = is_chosen[raw.lookup]
     chosen = np.empty(mask.shape, bool)
     for slab, offset in zip(slabs, offsets, strict=True):
         check()
-        chosen[slab] = taken[offset:][labels[slab]] & mask[slab]
+        chosen[slab] = is_chosen[offset:][labels[slab]] & mask[slab]
     return chosen
 
 
@@ -143,23 +143,23 @@ def _dilated(mask: np.ndarray) -> np.ndarray:
     return result
 
 
-def envelope_bytes(shape: tuple[int, ...]) -> int:
-    """Bytes that finding the mask of a volume of `shape` takes, beside slabs."""
+def sample_mask_bytes(shape: tuple[int, ...]) -> int:
+    """Memory for finding the mask of a volume of `shape`, in addition to slabs."""
     return math.prod(shape) * _BYTES_PER_VOXEL
 
 
-def check_envelope_memory(shape: tuple[int, ...], available: int, name: str) -> None:
+def check_sample_mask_memory(shape: tuple[int, ...], available: int, name: str) -> None:
     """Raise `VolumeError` if the mask of a volume of `shape` does not fit in memory.
 
     Parameters
     ----------
     shape : tuple of int
     available : int
-        Bytes that the mask may take.
+        Available memory in bytes.
     name : str
-        Of the volume, for the message.
+        Name of the volume, for the message.
     """
-    needed = envelope_bytes(shape)
+    needed = sample_mask_bytes(shape)
     if needed > available:
         raise VolumeError(
             f"The automatic sample mask of {name!r} needs about {format_bytes(needed)} "

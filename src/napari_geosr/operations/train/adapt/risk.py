@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from napari_geosr.learning.patches import Patches, TrainingSubject
 
 #: Maximum number of scans to evaluate.
-_SCENES = 3
+_MAX_SCANS = 3
 #: Number of sample blocks over all scans.
 _BLOCKS = 6
 
@@ -42,7 +42,7 @@ class _RiskSample:
     statistics: IntensityStatistics
 
 
-class RiskWatch:
+class RiskEstimator:
     """Estimates a network's distance from the noise-free scans, without knowing them.
 
     Uses Stein's estimate on held-out blocks, or the distance to a second scan.
@@ -63,22 +63,22 @@ class RiskWatch:
     ) -> None:
         self.device, self.threads = device, patches.config.threads
         self.should_stop = should_stop
-        scenes = patches.scenes[:_SCENES]
+        scenes = patches.scenes[:_MAX_SCANS]
         n = max(2, _BLOCKS // len(scenes))
-        self._watched = [_watched(scene, patches, n) for scene in scenes]
+        self._samples = [_risk_sample(scene, patches, n) for scene in scenes]
 
-    def look(self, network: nn.Module) -> CellMeans:
-        """Response of `network` to the sample; its ``risks()`` are the errors.
+    def estimate(self, network: nn.Module) -> CellMeans:
+        """Evaluate `network` on the sample; the result's ``risks()`` are the errors.
 
         Raises
         ------
         Cancelled
             If `should_stop` returns True.
         """
-        found = []
-        for each in self._watched:
+        cells = []
+        for each in self._samples:
             set_network_noise(network, each.noise)
-            found.append(
+            cells.append(
                 evaluate(
                     network,
                     each.sample,
@@ -88,10 +88,10 @@ class RiskWatch:
                     should_stop=self.should_stop,
                 )
             )
-        return _together(found, [each.statistics.std for each in self._watched])
+        return _join_scans(cells, [each.statistics.std for each in self._samples])
 
 
-def _watched(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSample:
+def _risk_sample(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSample:
     grey, noise = patches.grey["source"], scene.noises["source"]
     volume, second = scene.volumes["source"], scene.volumes.get("target")
     box = tuple(
@@ -108,20 +108,20 @@ def _watched(scene: TrainingSubject, patches: Patches, n: int) -> _RiskSample:
     return _RiskSample(sample, noise, statistics)
 
 
-def _together(found: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
-    """Cells of several scans, in units of their own grey scales."""
+def _join_scans(cells: Sequence[CellMeans], stds: Sequence[float]) -> CellMeans:
+    """Join the cells of several scans, in units of each scan's deviation."""
 
     def joined(name: str) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-        parts = zip(found, stds, strict=True)
+        parts = zip(cells, stds, strict=True)
         return np.concatenate([getattr(cells, name) / std**2 for cells, std in parts])
 
-    kept: AnyDict = {}
+    joined_fields: AnyDict = {}
     for field in fields(CellMeans):
         if field.name == "voxels":
-            kept["voxels"] = np.concatenate([cells.voxels for cells in found])
-        elif getattr(found[0], field.name) is not None:
-            kept[field.name] = joined(field.name)
-    return CellMeans(**kept)
+            joined_fields["voxels"] = np.concatenate([cells.voxels for cells in cells])
+        elif getattr(cells[0], field.name) is not None:
+            joined_fields[field.name] = joined(field.name)
+    return CellMeans(**joined_fields)
 
 
 @dataclass(frozen=True)
@@ -139,17 +139,17 @@ class Gain:
     interval: tuple[float, float]
 
     @property
-    def is_sure(self) -> bool:
-        """Whether it is a significant gain."""
+    def is_significant(self) -> bool:
+        """Whether the gain is significantly above zero."""
         return self.interval[0] > 0
 
 
 def gain_over(before: CellMeans, after: CellMeans) -> Gain:
-    """Gain of `after` over `before`, on the same sample."""
+    """Return the gain of `after` over `before`, on the same sample."""
     # No error is smaller than the remaining noise.
-    least = 1e-3 * before.mean(before.noise)
-    old = max(before.mean(before.risks()), before.mean(before.passed), least)
-    new = max(after.mean(after.risks()), after.mean(after.passed), least)
-    off = 1.645 * before.error_of(before.risks() - after.risks())
+    floor = 1e-3 * before.mean(before.noise)
+    old = max(before.mean(before.risks()), before.mean(before.passed), floor)
+    new = max(after.mean(after.risks()), after.mean(after.passed), floor)
+    off = 1.645 * before.standard_error(before.risks() - after.risks())
     low, high = (decibels(old, old - (old - new) - sign * off) for sign in (-1, 1))
     return Gain(decibels(old, new), (low, high))

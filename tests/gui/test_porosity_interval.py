@@ -1,4 +1,4 @@
-"""The Porosity dock gives an uncertain result a band."""
+"""The Porosity dock gives an uncertain result an interval."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def add_pair(viewer, name: str, time: str):
     return mean, deviation
 
 
-def test_the_band_is_shown_and_exported(viewer, qtbot, tmp_path, monkeypatch):
+def test_the_interval_is_shown_and_exported(viewer, qtbot, tmp_path, monkeypatch):
     add_pair(viewer, "other", "t0")
     mean, deviation = add_pair(viewer, "mine", "t1")
     dock = open_dock(viewer, qtbot)
@@ -44,12 +44,12 @@ def test_the_band_is_shown_and_exported(viewer, qtbot, tmp_path, monkeypatch):
     assert settings.deviation.layer() is deviation
     measure(dock, qtbot)
     report = dock.result.report
-    low, high = report.band.porosity
+    low, high = report.interval.porosity
     assert low <= report.porosity <= high
     assert low < high
-    assert report.band.nominal == 0.9
+    assert report.interval.nominal == 0.9
     texts = [label.text() for label in dock.result.figures.findChildren(QLabel)]
-    assert any(text.startswith("Porosity band") for text in texts)
+    assert any(text.startswith("Porosity interval") for text in texts)
     target = tmp_path / "mine_report.html"
     monkeypatch.setattr(
         QFileDialog, "getSaveFileName", lambda *_, **__: (str(target), "")
@@ -57,11 +57,11 @@ def test_the_band_is_shown_and_exported(viewer, qtbot, tmp_path, monkeypatch):
     dock.export()
     qtbot.waitUntil(lambda: "report is in" in dock.message.text, timeout=30_000)
     kept = json.loads((tmp_path / "mine_report.json").read_text(encoding="utf-8"))
-    assert kept["porosity_band"] == [low, high]
-    assert "Porosity band (90 %)" in target.read_text(encoding="utf-8")
+    assert kept["porosity_interval"] == [low, high]
+    assert "Porosity interval (90 %)" in target.read_text(encoding="utf-8")
 
 
-def test_without_deviations_there_is_no_band(viewer, qtbot):
+def test_without_deviations_there_is_no_interval(viewer, qtbot):
     mean, deviation = add_pair(viewer, "mine", "t1")
     dock = open_dock(viewer, qtbot)
     dock.settings.image.set_layer(mean)
@@ -69,5 +69,5 @@ def test_without_deviations_there_is_no_band(viewer, qtbot):
     viewer.layers.remove(deviation)
     qtbot.waitUntil(lambda: dock.settings.deviation.layer() is None)
     measure(dock, qtbot)
-    assert dock.result.report.band is None
+    assert dock.result.report.interval is None
     json.dumps(dock.result.report.to_json_dict())

@@ -12,11 +12,11 @@ from pore_shapes import measure, scan
 
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
-from napari_geosr.measure.envelope import envelope_steps
-from napari_geosr.measure.reliability.sample_envelope import (
-    envelope_fit_steps,
-    envelope_remarks,
+from napari_geosr.measure.reliability.mask_fit import (
+    sample_mask_fit_steps,
+    sample_mask_remarks,
 )
+from napari_geosr.measure.sample_mask import sample_mask_steps
 from napari_geosr.physics.phantoms import bicontinuous, sphere_foam
 from napari_geosr.physics.textiles import felt, weave
 
@@ -118,20 +118,20 @@ def test_pieces_cut_out_of_rock_and_bone(shared_data: Path, tmp_path: Path) -> N
 
 def test_a_fit_tells_both_porosities_and_can_be_stopped() -> None:
     solid = ~felt(SHAPE, porosity=0.85, radius=1.5, seed=0).mask & CYLINDER
-    envelope = run_to_end(envelope_steps(solid, 4))
-    fit = run_to_end(envelope_fit_steps(solid, envelope, 4))
+    envelope = run_to_end(sample_mask_steps(solid, 4))
+    fit = run_to_end(sample_mask_fit_steps(solid, envelope, 4))
     assert fit.porosity == pytest.approx(1 - solid[envelope].mean())
     assert fit.whole == pytest.approx(1 - solid.mean())
     assert not fit.fills_volume
-    wide = run_to_end(envelope_steps(solid, 8))
+    wide = run_to_end(sample_mask_steps(solid, 8))
     assert fit.wider is not None
     assert fit.wider[:2] == (8, pytest.approx(1 - solid[wide].mean()))
     assert fit.wider[2] < fit.left_out
     with pytest.raises(Cancelled):
-        run_to_end(envelope_fit_steps(solid, envelope, 4, should_stop=lambda: True))
-    convex = run_to_end(envelope_fit_steps(CYLINDER.copy(), CYLINDER.copy(), 4))
+        run_to_end(sample_mask_fit_steps(solid, envelope, 4, should_stop=lambda: True))
+    convex = run_to_end(sample_mask_fit_steps(CYLINDER.copy(), CYLINDER.copy(), 4))
     assert convex.wider is None
-    assert list(envelope_remarks(convex, "rod")) == []
+    assert list(sample_mask_remarks(convex, "rod")) == []
 
 
 def test_images_are_judged_like_slices() -> None:

@@ -1,9 +1,8 @@
-"""Whether the automatic sample mask cuts through the material.
+"""Checks whether the automatic sample mask cuts through the material.
 
-The envelope of the largest body (`measure.envelope`) follows the walls of pores whose
-mouths are wider than its closing. Of a dense specimen with air around it that is a
-layer at the surface; of a felt, a foam of open cells or a cube that was cut out of a
-larger piece it is most of the pores.
+The mask (`measure.sample_mask`) excludes pores whose openings are wider than its
+closing. In a dense specimen surrounded by air, these are a layer at the surface; in a
+felt, an open-cell foam or a cube cut out of a larger piece, they are most of the pores.
 """
 
 from __future__ import annotations
@@ -15,49 +14,49 @@ import numpy as np
 import numpy.typing as npt
 
 from napari_geosr.core.steps import ShouldStop, Step, never_stop
-from napari_geosr.measure.envelope import envelope_steps
-from napari_geosr.measure.hull import hull_area, left_out_of_hull, without_specks
+from napari_geosr.measure.hull import hull_area, hull_share_outside, without_specks
+from napari_geosr.measure.sample_mask import sample_mask_steps
 
 Mask = npt.NDArray[np.bool_]
 
-#: Solid outside of the mask, as a share of all solid, that is said.
-_MUCH_SOLID = 0.05
-#: Part of a face of the volume that the hull of its solid covers if it is filled.
+#: Share of the solid outside the mask above which a message is shown.
+_MAX_SOLID_OUTSIDE = 0.05
+#: Share of a face of the volume that the hull of its solid covers if it is filled.
 _FILLED = 0.6
-#: An envelope that leaves less than this out of the convex outline follows it.
+#: Share of the convex outline outside the mask below which the mask follows it.
 _CONVEX = 0.03
-#: Part of what an envelope leaves out that one with twice its closing takes in, where
-#: that are pores; concave outlines, of an L or a ring, stay what they are.
-_TAKEN_IN = 0.2
-#: Change of the porosity that is no rounded corner, however concave the outline.
+#: Share of the excluded part that a mask with twice the closing includes if the part
+#: consists of pores; a concave outline (an L, a ring) remains excluded.
+_INCLUDED_SHARE = 0.2
+#: Change of the porosity that is more than a rounded corner of a concave outline.
 _LARGE_CHANGE = 0.1
-#: Change of the porosity, as a part of the smaller phase and at least, that is said.
-_CHANGE, _LEAST_CHANGE = 0.15, 0.01
+#: Change of the porosity above which a message is shown: relative to the smaller phase,
+#: and absolute minimum.
+_CHANGE, _MIN_CHANGE = 0.15, 0.01
 
 
 @dataclass(frozen=True)
-class EnvelopeFit:
-    """How well an envelope outlines the material.
+class SampleMaskFit:
+    """How well a sample mask fits the material.
 
     Attributes
     ----------
     porosity : float
-        Share of the envelope that is not solid, 0 … 1.
+        Share of the mask that is not solid, 0 … 1.
     whole : float
-        The same of the whole volume.
+        The same for the whole volume.
     solid_outside : float
-        Share of the solid that lies outside of the envelope.
+        Share of the solid outside the mask.
     volume_outside : float
-        Share of the volume that lies outside of the envelope.
+        Share of the volume outside the mask.
     fills_volume : bool
-        Whether solid reaches all over each face of the volume.
+        Whether solid extends over each face of the volume.
     closing : int
-        With which the envelope was made, in voxels.
+        Closing of the mask, in voxels.
     left_out : float
-        Share of the slice-wise convex outlines that lies outside of the envelope.
+        Share of the slice-wise convex outlines outside the mask.
     wider : (int, float, float) or None
-        Another closing, and `porosity` and `left_out` with it; None where it was not
-        needed.
+        A larger closing, with its `porosity` and `left_out`; None if not needed.
     """
 
     porosity: float
@@ -70,64 +69,63 @@ class EnvelopeFit:
     wider: tuple[int, float, float] | None = None
 
     @property
-    def cuts_a_cube(self) -> bool:
-        """Whether the sample fills the volume, and the envelope leaves out pores."""
+    def cuts_filled_volume(self) -> bool:
+        """Whether the sample fills the volume, but the mask excludes pores."""
         return self.fills_volume and _differ(self.porosity, self.whole)
 
     @property
     def depends_on_closing(self) -> bool:
-        """Whether the porosity changes with the closing because pores are taken in."""
+        """Whether the porosity depends on the closing, as more pores are included."""
         if self.wider is None or not _differ(self.porosity, self.wider[1]):
             return False
         _, porosity, left_out = self.wider
         return (
-            left_out < (1 - _TAKEN_IN) * self.left_out
+            left_out < (1 - _INCLUDED_SHARE) * self.left_out
             or abs(porosity - self.porosity) > _LARGE_CHANGE
         )
 
 
-def envelope_fit_steps(
+def sample_mask_fit_steps(
     solid: Mask,
-    envelope: Mask,
+    sample: Mask,
     closing: int,
     *,
     name: str = "volume",
     thickness: int | None = None,
     should_stop: ShouldStop = never_stop,
-) -> Generator[Step, None, EnvelopeFit]:
-    """Compare an envelope with its surroundings.
+) -> Generator[Step, None, SampleMaskFit]:
+    """Compare a sample mask with the solid.
 
-    A second envelope, with twice the closing, is made only if the first one leaves
-    out a part of the material's convex outline and the material does not fill the
-    volume.
+    A second mask, with twice the closing, is made only if the first one excludes part
+    of the material's convex outline and the material does not fill the volume.
 
     Parameters
     ----------
     solid : ndarray of shape (Z, Y, X), bool
-    envelope : ndarray of shape (Z, Y, X), bool
-        That `envelope_steps` made of `solid`.
+    sample : ndarray of shape (Z, Y, X), bool
+        The mask that `sample_mask_steps` made from `solid`.
     closing : int
-        With which it was made.
+        Closing of the mask, in voxels.
     thickness : int, optional
-        Planes that are labelled together.
+        Number of planes labelled together.
     """
-    all_solid, inside = _count(solid), _count(solid & envelope)
-    fit = EnvelopeFit(
-        porosity=1 - inside / max(1, _count(envelope)),
+    all_solid, inside = _count(solid), _count(solid & sample)
+    fit = SampleMaskFit(
+        porosity=1 - inside / max(1, _count(sample)),
         whole=1 - all_solid / solid.size,
         solid_outside=1 - inside / max(1, all_solid),
-        volume_outside=1 - _count(envelope) / solid.size,
+        volume_outside=1 - _count(sample) / solid.size,
         fills_volume=_fills_volume(solid),
         closing=closing,
-        left_out=left_out_of_hull(envelope, lambda z: solid[z]),
+        left_out=hull_share_outside(sample, lambda z: solid[z]),
     )
     if not fit.fills_volume and fit.left_out > _CONVEX:
         more = max(2 * closing, closing + 3)
-        wide = yield from envelope_steps(
+        wide = yield from sample_mask_steps(
             solid, more, name=name, thickness=thickness, should_stop=should_stop
         )
         porosity = 1 - _count(solid & wide) / max(1, _count(wide))
-        left_out = left_out_of_hull(wide, lambda z: solid[z])
+        left_out = hull_share_outside(wide, lambda z: solid[z])
         fit = replace(fit, wider=(more, porosity, left_out))
     return fit
 
@@ -147,16 +145,16 @@ def _fills_volume(solid: Mask) -> bool:
     return bool(axes)
 
 
-def envelope_remarks(fit: EnvelopeFit, name: str) -> Iterator[str]:
-    """Messages if the envelope does not outline the sample."""
-    if fit.solid_outside > _MUCH_SOLID:
+def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
+    """Messages if the mask does not outline the sample."""
+    if fit.solid_outside > _MAX_SOLID_OUTSIDE:
         yield (
             f"{_percent(fit.solid_outside)} of the solid of {name!r} lies outside the "
             "automatic sample mask, which covers only the largest connected solid. "
             "If it is part of the sample, measure without a sample mask or with one "
             "of your own."
         )
-    if fit.cuts_a_cube:
+    if fit.cuts_filled_volume:
         yield (
             f"The automatic sample mask of {name!r} cuts through the material: solid "
             "reaches every side of the volume, but the mask excludes "
@@ -178,7 +176,7 @@ def envelope_remarks(fit: EnvelopeFit, name: str) -> Iterator[str]:
 
 def _differ(porosity: float, other: float) -> bool:
     smaller = min(porosity, 1 - porosity)
-    return abs(other - porosity) > max(_LEAST_CHANGE, _CHANGE * smaller)
+    return abs(other - porosity) > max(_MIN_CHANGE, _CHANGE * smaller)
 
 
 def _percent(share: float) -> str:

@@ -10,22 +10,23 @@ import numpy as np
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_geosr.core.errors import Cancelled, GeoSRError
-from napari_geosr.core.steps import ShouldStop, StageStarted, Step, WarningIssued
+from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.kit.activity import Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.notify import MessageRow
+from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import button
 from napari_geosr.gui.layers import (
     METADATA,
     add_image_result,
+    alignment_with,
     helper_metadata,
-    place_over,
     provenance_of,
     volume_from_layer,
 )
 from napari_geosr.gui.layers.place import geometry_of_layer
-from napari_geosr.gui.layers.position import indices_at, pick_with
+from napari_geosr.gui.layers.position import click_callback, indices_at
 from napari_geosr.operations.explain import (
     ExplainConfig,
     Explanation,
@@ -48,7 +49,7 @@ _HINT = "Click on a pore or a voxel of the result."
 _REPEATED = ("device", "nonfinite", "strength", "sharpness")
 
 
-class WhyBox(QWidget):
+class ExplanationBox(QWidget):
     """Explains the pore or voxel of a result that the user clicks on.
 
     The network, noise level and grey-value scaling of the run are reused. The map of
@@ -83,11 +84,15 @@ class WhyBox(QWidget):
         column.addWidget(self.pick_button)
         column.addWidget(self.answer)
         self.activity = Activity(self)
+        self._progress = OperationProgress(
+            self.answer.show_message,
+            show_warning=lambda text: self.answer.show_message(text, "warning"),
+        )
         self.activity.failed.connect(self._on_error)
         self.pick_button.toggled.connect(self._on_toggled)
         self._connections = Connections(self)
         self._connections.add_to(
-            viewer, "mouse_drag_callbacks", pick_with(weakref.ref(self))
+            viewer, "mouse_drag_callbacks", click_callback(weakref.ref(self))
         )
         self.setVisible(False)
 
@@ -168,12 +173,12 @@ class WhyBox(QWidget):
             return
         key: Key = (id(source), id(source.data), id(result), config.model_dump_json())
         z, y, x = (0,) * (3 - n) + at
-        self.answer.show_message("Looking where it comes from…")
+        self.answer.show_message("Finding where it comes from…")
         self.activity.start(
             "explain",
             lambda stop: self._steps(key, scan, config, (z, y, x), stop),
-            lambda found: self._on_found(key, found),
-            on_step=self._on_step,
+            lambda result: self._on_explained(key, result),
+            on_step=self._progress.show_step,
             description=f"Explaining {result.name}",
         )
 
@@ -189,28 +194,22 @@ class WhyBox(QWidget):
         if self._prepared is not None and self._prepared[0] == key:
             prepared = self._prepared[1]
         else:
-            asked = self._should_stop
+            stop_functions = self._should_stop
             prepared = yield from prepare_steps(
-                scan, config, should_stop=lambda: asked[0]()
+                scan, config, should_stop=lambda: stop_functions[0]()
             )
-        found = yield from explain_place_steps(prepared, at)
-        return prepared, found
-
-    def _on_step(self, step: Step) -> None:
-        if isinstance(step, StageStarted):
-            self.answer.show_message(f"{step.message}…")
-        elif isinstance(step, WarningIssued):
-            self.answer.show_message(step.message, "warning")
+        explanation = yield from explain_place_steps(prepared, at)
+        return prepared, explanation
 
     def _on_error(self, error: Exception) -> None:
         if isinstance(error, Cancelled):
             return
         self.answer.show_error(error)
 
-    def _on_found(
-        self, key: Key, found: tuple[PreparedExplanation, Explanation]
+    def _on_explained(
+        self, key: Key, result: tuple[PreparedExplanation, Explanation]
     ) -> None:
-        prepared, explanation = found
+        prepared, explanation = result
         self._prepared = key, prepared
         sentence = " ".join([explanation.sentence, *explanation.notes])
         self.answer.show_message(sentence, "ok" if not explanation.notes else "warning")
@@ -234,7 +233,7 @@ class WhyBox(QWidget):
             blending="additive",
             contrast_limits=(0.0, top),
             metadata=helper_metadata("why"),
-            **place_over(layers[0]),
+            **alignment_with(layers[0]),
         )
         self._overlay = weakref.ref(layer)
         self._viewer.layers.selection.active = active

@@ -8,7 +8,7 @@ import pytest
 import napari_geosr as geosr
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.layers import add_result, geometry, is_helper
-from napari_geosr.gui.restore.why import WhyBox
+from napari_geosr.gui.restore.explanation_box import ExplanationBox
 
 SHAPE, PORE = (20, 40, 40), (10, 20, 22)
 
@@ -33,7 +33,7 @@ def restored(scan) -> Volume:
 def box(viewer, scan, restored, qtbot):
     source = viewer.add_image(scan.data, name=scan.name, **geometry(scan))
     result = add_result(viewer, restored, source, name="restored")
-    made = WhyBox(viewer)
+    made = ExplanationBox(viewer)
     viewer.window.add_dock_widget(made)
     made.set_pair(source, result)
     return made

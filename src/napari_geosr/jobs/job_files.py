@@ -1,4 +1,4 @@
-"""The files that belong to a job: it writes and deletes no others."""
+"""The files that belong to a job, which writes and deletes no others."""
 
 from __future__ import annotations
 
@@ -51,17 +51,17 @@ _PATTERNS = (
 _TEMPORARY = ".*.partial*"
 
 
-def refuse_outputs_elsewhere(job: JobFolder) -> None:
-    """Refuse a job from elsewhere that would write outside its folder.
+def check_output_paths(job: JobFolder) -> None:
+    """Reject a copied job that would write outside its folder.
 
-    The creator of a job may choose any output path, but a recipient of the folder has
-    not agreed to it.
+    The creator of a job may choose any output path, but whoever receives a copy of the
+    folder has not agreed to it.
 
     Raises
     ------
     JobError
-        If one of its folders is a link, or the job came from elsewhere and names a file
-        outside its folder.
+        If one of its folders is a link, or the job was created elsewhere and names a
+        file outside its folder.
     """
     for name in sorted({pattern.partition("/")[0] for pattern in _PATTERNS}):
         if (job.path / name).is_symlink():
@@ -71,10 +71,10 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
             )
     values = job.values()
     if values.get("operation") in ("restore", "reconstruct"):
-        _refuse_names_elsewhere(job, values)
+        _check_result_paths(job, values)
     scans = values.get("scans")
     named = scans.get("restore") if isinstance(scans, dict) else None
-    if named is None or job.is_where_it_was_made:
+    if named is None or job.was_created_here:
         return
     path = job.path / str(named)
     if not path.resolve().is_relative_to(job.path):
@@ -85,8 +85,8 @@ def refuse_outputs_elsewhere(job: JobFolder) -> None:
         )
 
 
-def _refuse_names_elsewhere(job: JobFolder, values: AnyMapping) -> None:
-    """Refuse a result, or a part removed at the end, outside the folder."""
+def _check_result_paths(job: JobFolder, values: AnyMapping) -> None:
+    """Reject a result, or a part removed at the end, outside the folder."""
     name = str(values.get("name", ""))
     parts = (values.get(key) for key in ("part", "part_deviation"))
     outside = [name] if PureWindowsPath(name).name != name else []
@@ -104,15 +104,15 @@ def _refuse_names_elsewhere(job: JobFolder, values: AnyMapping) -> None:
 
 
 def foreign_files(folder: Path) -> list[Path]:
-    """Files and links in a job folder that no job writes, as relative paths."""
-    return sorted(path for path in _files(folder) if not _is_own(path))
+    """Return files and links in a job folder that no job writes, as relative paths."""
+    return sorted(path for path in _files(folder) if not _is_job_file(path))
 
 
-def own_files(folder: Path) -> list[Path]:
-    """Files in a job folder that jobs write, as relative paths, the state last."""
-    own = [path for path in _files(folder) if _is_own(path)]
+def job_files(folder: Path) -> list[Path]:
+    """Return files in a job folder that jobs write, as relative paths, state last."""
+    files = [path for path in _files(folder) if _is_job_file(path)]
     # Delete the state last, so that an interrupted removal can be repeated.
-    return sorted(own, key=lambda path: (len(path.parts) == 1, path))
+    return sorted(files, key=lambda path: (len(path.parts) == 1, path))
 
 
 def _files(folder: Path) -> Iterator[Path]:
@@ -122,14 +122,14 @@ def _files(folder: Path) -> Iterator[Path]:
             yield (Path(here) / name).relative_to(folder)
 
 
-def _is_own(path: Path) -> bool:
+def _is_job_file(path: Path) -> bool:
     parts = PurePosixPath(path.as_posix()).parts
     if any(fnmatchcase(part, _TEMPORARY) for part in parts):
         return True
-    return any(_fits(parts, pattern.split("/")) for pattern in _PATTERNS)
+    return any(_matches(parts, pattern.split("/")) for pattern in _PATTERNS)
 
 
-def _fits(parts: tuple[str, ...], pattern: list[str]) -> bool:
+def _matches(parts: tuple[str, ...], pattern: list[str]) -> bool:
     """Whether a path matches a pattern."""
     *fixed, last = pattern
     if last == "**":

@@ -10,10 +10,10 @@ from scipy import ndimage
 from napari_geosr.core.errors import Cancelled, VolumeError
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.measure import blocks
-from napari_geosr.measure.envelope import check_envelope_memory, envelope_steps
+from napari_geosr.measure.sample_mask import check_sample_mask_memory, sample_mask_steps
 
 
-def expected_envelope(solid: np.ndarray, closing: int) -> np.ndarray:
+def expected_mask(solid: np.ndarray, closing: int) -> np.ndarray:
     labels, _ = ndimage.label(solid, np.ones((3, 3, 3)))
     body = labels == np.argmax(np.bincount(labels.ravel())[1:]) + 1
     padded = np.pad(body, closing)
@@ -25,14 +25,16 @@ def expected_envelope(solid: np.ndarray, closing: int) -> np.ndarray:
 
 @pytest.mark.parametrize("closing", [0, 1, 4])
 @pytest.mark.parametrize("slab_voxels", [1 << 22, 4 * 900])
-def test_envelope_is_that_of_scipy(closing: int, slab_voxels: int, monkeypatch) -> None:
+def test_sample_mask_is_that_of_scipy(
+    closing: int, slab_voxels: int, monkeypatch
+) -> None:
     monkeypatch.setattr(blocks, "SLAB_VOXELS", slab_voxels)
     rng = np.random.default_rng(closing)
     smooth = ndimage.gaussian_filter(rng.standard_normal((28, 30, 30)), 1.5)
     solid = ellipsoid((28, 30, 30), (13, 15, 14), 12) & (smooth > -0.05)
     solid[0, 0, :3] = True
-    found = run_to_end(envelope_steps(solid, closing))
-    np.testing.assert_array_equal(found, expected_envelope(solid, closing))
+    found = run_to_end(sample_mask_steps(solid, closing))
+    np.testing.assert_array_equal(found, expected_mask(solid, closing))
 
 
 def test_open_pores_with_narrow_mouths_belong_to_the_sample() -> None:
@@ -56,12 +58,12 @@ def test_image() -> None:
 
 def test_refusals() -> None:
     with pytest.raises(VolumeError, match="no solid"):
-        run_to_end(envelope_steps(np.zeros((3, 4, 5), bool), 2, name="air.tif"))
+        run_to_end(sample_mask_steps(np.zeros((3, 4, 5), bool), 2, name="air.tif"))
     with pytest.raises(VolumeError, match="mask layer"):
-        check_envelope_memory((1000, 1000, 1000), 10**9, "big")
+        check_sample_mask_memory((1000, 1000, 1000), 10**9, "big")
     with pytest.raises(Cancelled):
         run_to_end(
-            envelope_steps(np.ones((3, 4, 5), bool), 2, should_stop=lambda: True)
+            sample_mask_steps(np.ones((3, 4, 5), bool), 2, should_stop=lambda: True)
         )
 
 

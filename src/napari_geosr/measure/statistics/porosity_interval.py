@@ -1,7 +1,7 @@
-"""Porosity band: what the porosity may be, by the deviations of a restoration.
+"""Porosity interval, from the standard deviations of a restoration.
 
-Where the deviations were not calibrated, there is no band, only a spread: half of what
-the porosity changes when all voxels move by one deviation.
+If the deviations are not calibrated, there is only a spread: half the change in
+porosity when all voxels are shifted by one deviation.
 """
 
 from __future__ import annotations
@@ -16,39 +16,42 @@ from napari_geosr.measure.sums import SweepTotals
 
 def ends(totals: SweepTotals) -> list[float] | None:
     """Lowest and highest porosity."""
-    band = totals.band
-    return None if band is None or band.porosity is None else list(band.porosity)
+    interval = totals.interval
+    return (
+        None
+        if interval is None or interval.porosity is None
+        else list(interval.porosity)
+    )
 
 
 def nominal(totals: SweepTotals) -> float | None:
-    """Share of volumes whose porosity such a band holds."""
-    return None if totals.band is None else totals.band.nominal
+    """Share of volumes whose porosity lies in such an interval, if measured."""
+    return None if totals.interval is None else totals.interval.nominal
 
 
 def factor(totals: SweepTotals) -> float | None:
-    """Number of deviations that the band reaches."""
-    return None if totals.band is None else totals.band.factor
+    """Half-width of the interval in deviations."""
+    return None if totals.interval is None else totals.interval.factor
 
 
 def spread(totals: SweepTotals) -> float | None:
-    """Half of what the porosity changes when all voxels move by one deviation."""
-    return None if totals.band is None else totals.band.spread
+    """Half the change in porosity when all voxels are shifted by one deviation."""
+    return None if totals.interval is None else totals.interval.spread
 
 
 def pore_density(totals: SweepTotals) -> list[float] | None:
-    """Fewest and most pores per mm³ (image: mm²)."""
-    band = totals.band
-    if band is None or band.pore_count is None:
+    """Minimum and maximum number of pores per mm³ (image: mm²)."""
+    interval = totals.interval
+    if interval is None or interval.pore_count is None:
         return None
-    found = [totals.per_millimetre(count) for count in band.pore_count]
-    low, high = found
+    low, high = (totals.per_millimetre(count) for count in interval.pore_count)
     return None if low is None or high is None else [low, high]
 
 
 def _shown_ends(figures: Figures) -> tuple[float, float] | None:
-    """The band, or what the spread makes of the porosity."""
-    if figures["porosity_band"] is not None:
-        low, high = figures["porosity_band"]
+    """The interval, or porosity ± spread without calibration."""
+    if figures["porosity_interval"] is not None:
+        low, high = figures["porosity_interval"]
         return low, high
     if figures["porosity_spread"] is None:
         return None
@@ -56,27 +59,27 @@ def _shown_ends(figures: Figures) -> tuple[float, float] | None:
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def _is_band(compared: Sequence[Figures]) -> bool:
-    return any(figures["porosity_band"] is not None for figures in compared)
+def _has_interval(compared: Sequence[Figures]) -> bool:
+    return any(figures["porosity_interval"] is not None for figures in compared)
 
 
 def _title(compared: Sequence[Figures]) -> str:
-    """Without a calibrated band it is the spread, and called so."""
-    name = "Porosity band" if _is_band(compared) else "Porosity spread"
+    """Title of the row; it names the spread if no interval is calibrated."""
+    name = "Porosity interval" if _has_interval(compared) else "Porosity spread"
     first = next(f for f in compared if f["porosity_spread"] is not None)
     return f"{name} ({_reach(first)})"
 
 
 def _reach(figures: Figures) -> str:
-    """How often, or how far, the band reaches: ``90 %``, ``±2 std``."""
-    nominal: Any = figures["porosity_band_nominal"]
+    """Nominal coverage or half-width of the interval: ``90 %``, ``±2 std``."""
+    nominal: Any = figures["porosity_interval_nominal"]
     if nominal is not None:
         return f"{100 * nominal:g} %"
-    return f"±{figures['porosity_band_factor'] or 1:g} std"
+    return f"±{figures['porosity_interval_factor'] or 1:g} std"
 
 
 def _help(compared: Sequence[Figures]) -> str:
-    if _is_band(compared):
+    if _has_interval(compared):
         return (
             "Porosity when all voxels are shifted together by the number of standard "
             "deviations calibrated for the model."
@@ -89,7 +92,7 @@ def _help(compared: Sequence[Figures]) -> str:
 
 STATISTICS = (
     VolumeStatistic(
-        "porosity_band",
+        "porosity_interval",
         ends,
         order=60,
         row=Row(
@@ -101,28 +104,30 @@ STATISTICS = (
             help=_help,
         ),
     ),
-    VolumeStatistic("porosity_band_nominal", nominal, order=61),
-    VolumeStatistic("porosity_band_factor", factor, order=62),
+    VolumeStatistic("porosity_interval_nominal", nominal, order=61),
+    VolumeStatistic("porosity_interval_factor", factor, order=62),
     VolumeStatistic("porosity_spread", spread, order=63),
     VolumeStatistic(
-        "pores_per_mm3_band",
+        "pores_per_mm3_interval",
         pore_density,
         flat=False,
         order=64,
         row=Row(
-            "Pores per mm³ within it",
+            "Pores per mm³ in the interval",
             order=40,
             text=range_text,
             compares=False,
-            help="Smallest and largest number of pores within the band (counted at "
+            help="Minimum and maximum number of pores within the interval (counted at "
             "its ends and its middle).",
         ),
     ),
     VolumeStatistic(
-        "pores_per_mm2_band",
+        "pores_per_mm2_interval",
         pore_density,
         flat=True,
         order=64,
-        row=Row("Pores per mm² within it", order=40, text=range_text, compares=False),
+        row=Row(
+            "Pores per mm² in the interval", order=40, text=range_text, compares=False
+        ),
     ),
 )

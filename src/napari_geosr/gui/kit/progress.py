@@ -1,0 +1,91 @@
+"""Shows the steps of an operation: stage, bar, remaining time and warnings. No Qt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from napari_geosr.core.steps import StageStarted, Step, WarningIssued
+from napari_geosr.gui.kit.words import RemainingTime
+
+
+class OperationProgress:
+    """Shows the steps of an operation through a dock's widgets.
+
+    Pass `show_step` as `on_step` to an `Activity` or a `BackgroundTask`.
+
+    Parameters
+    ----------
+    show_text : callable
+        Shows the current stage.
+    show_bar : callable, optional
+        Shows the amount done and the total, which are both 0 while unknown.
+    show_warning : callable, optional
+        Shows a warning, as soon as it is issued.
+    shows_time_left : bool
+        Show percentage and remaining time after the stage.
+    spans_stages : bool
+        Whether `done` and `total` of the steps count over all stages. If so, bar and
+        remaining time continue when a stage starts.
+    ending : str
+        Text after the name of a stage.
+
+    Attributes
+    ----------
+    warnings : list of str
+        Warnings since the last `restart`.
+
+    Examples
+    --------
+    >>> progress = OperationProgress(print)
+    >>> progress.show_step(StageStarted(message="Reading the models"))
+    Reading the models…
+    """
+
+    def __init__(
+        self,
+        show_text: Callable[[str], None],
+        *,
+        show_bar: Callable[[int, int], None] | None = None,
+        show_warning: Callable[[str], None] | None = None,
+        shows_time_left: bool = False,
+        spans_stages: bool = False,
+        ending: str = "…",
+    ) -> None:
+        self._show_text, self._ending = show_text, ending
+        self._show_bar, self._show_warning = show_bar, show_warning
+        self._shows_time_left, self._spans_stages = shows_time_left, spans_stages
+        self._stage = ""
+        self._time_left = RemainingTime()
+        self.warnings: list[str] = []
+
+    def restart(self) -> None:
+        """Forget warnings and speed of the previous operation."""
+        self.warnings = []
+        self._time_left.restart()
+
+    def show_step(self, step: Step) -> None:
+        """Show a new stage, a warning, or the amount done."""
+        if isinstance(step, StageStarted):
+            self._start_stage(step.message)
+        elif isinstance(step, WarningIssued):
+            self.warnings.append(step.message)
+            if self._show_warning is not None:
+                self._show_warning(step.message)
+        elif step.total:
+            self._show_count(step.done, step.total)
+
+    def _start_stage(self, name: str) -> None:
+        self._stage = name
+        self._show_text(f"{name}{self._ending}")
+        if self._spans_stages:
+            return
+        self._time_left.restart()
+        if self._show_bar is not None:
+            self._show_bar(0, 0)
+
+    def _show_count(self, done: int, total: int) -> None:
+        if self._show_bar is not None:
+            self._show_bar(done, total)
+        if self._shows_time_left:
+            left = self._time_left.text(done, total)
+            self._show_text(f"{self._stage}: {100 * done // total} %{left}")
