@@ -270,7 +270,7 @@ def test_images_of_different_shapes_become_layers(viewer: Any, tmp_path: Path) -
     assert [layer.data.shape for layer in layers] == list(shapes)
     assert [layer.name for layer in layers] == [f"scan · image {i}" for i in range(3)]
     said = [note.message for note in notification_manager.records[before:]]
-    assert any("3 images of different shape: each is opened" in text for text in said)
+    assert any("3 images of different shapes: each is opened" in text for text in said)
     # A job, which reads the file again, gets the same image.
     for layer in layers:
         assert LayerVolume(*part_of_file(layer, viewer)).is_in_file()

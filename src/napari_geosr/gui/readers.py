@@ -100,11 +100,12 @@ def _read_all_images(path: Path, sizes: Mapping[str, int]) -> list[LayerData]:
             ]
         )
     opened = (
-        "each is" if len(largest) == len(sizes) else f"the largest {len(largest)} are"
+        "each is opened as a separate layer"
+        if len(largest) == len(sizes)
+        else f"only the largest {len(largest)} are opened, each as a separate layer"
     )
     show_info(
-        f"{path.name} contains {len(sizes)} images of different shapes: {opened} "
-        "opened as a layer."
+        f"{path.name} contains {len(sizes)} images of different shapes: {opened}."
     )
     return layers
 
