@@ -157,6 +157,10 @@ def fewer_views(
 ) -> Projections:
     """The scan as if only `count` views had been recorded.
 
+    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
+    even number of views is therefore chosen so that those of one half lie between those
+    of the other; for continuous scans, by omitting one of an odd number of exposures.
+
     Parameters
     ----------
     count : int
@@ -165,10 +169,6 @@ def fewer_views(
         ``"step"``: evenly spaced views are kept and the others omitted.
         ``"continuous"``: the sample turns during the exposure, so a view is the mean
         over all angles up to the next one, assigned to their centre.
-
-    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
-    even number of views is therefore chosen so that those of one half lie between those
-    of the other; for continuous scans, by omitting one of an odd number of exposures.
 
     Raises
     ------
