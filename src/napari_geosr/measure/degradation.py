@@ -88,7 +88,7 @@ def degradation_steps(
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)
-    regions = [_CoarseRegion(block, factors, spread) for block in high]
+    regions = [_LowResolutionRegion(block, factors, spread) for block in high]
     table = []
     for done, blur in enumerate(BLURS, 1):
         if should_stop():
@@ -148,7 +148,7 @@ def _window(
     return (depth if depth >= _LEAST_DEPTH else 1), edge
 
 
-class _CoarseRegion:
+class _LowResolutionRegion:
     """A part of the high-resolution scan, averaged to the low resolution, noise-free.
 
     The blur is applied in the cosine transform: values are mirrored at the borders, and

@@ -14,15 +14,15 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
-from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.jobs.widgets import JobWidgets
-from napari_geosr.gui.jobs.words import (
+from napari_geosr.gui.jobs.texts import (
     curves_of,
     figures_text,
     line_text,
     state_text,
     steps_of,
 )
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.jobs.widgets import JobWidgets
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.jobs import local

@@ -15,7 +15,7 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu, QMessageBox, QWidget
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.gui.kit.places import dock_of
+from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.worker import BackgroundTask, running_tasks
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS

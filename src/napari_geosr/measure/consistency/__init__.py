@@ -30,7 +30,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.consistency.noise import Windows, excess, windows
-from napari_geosr.measure.consistency.places import MismatchRegion, places
+from napari_geosr.measure.consistency.regions import MismatchRegion, mismatch_regions
 from napari_geosr.measure.consistency.slope import SlopeSums
 from napari_geosr.measure.redegrade import (
     TRUNCATE,
@@ -459,7 +459,7 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
         blur=noise.blur,
         limit=limit,
         flagged_voxels=sums.flagged,
-        places=places(sums.spots, sums.values)
+        places=mismatch_regions(sums.spots, sums.values)
         if sums.flagged <= _MAX_GROUPED_VOXELS
         else (),
     )

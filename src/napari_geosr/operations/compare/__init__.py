@@ -39,8 +39,8 @@ from napari_geosr.measure.comparison.sweep import (
 )
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
-from napari_geosr.operations.compare.places import placed_mask, with_positions
 from napari_geosr.operations.compare.pores import pore_steps
+from napari_geosr.operations.compare.positions import placed_mask, with_positions
 from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,

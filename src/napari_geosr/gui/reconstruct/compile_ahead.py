@@ -25,7 +25,7 @@ def is_ready(config: ReconstructConfig, beam: str) -> bool:
     return (config.algorithm, beam) in _ready
 
 
-def ready_steps(
+def compile_steps(
     config: ReconstructConfig, beam: str, should_stop: ShouldStop
 ) -> Generator[Step, None, bool]:
     """Reconstruct a few voxels once, so that everything is loaded and compiled.
