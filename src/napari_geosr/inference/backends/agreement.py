@@ -18,7 +18,7 @@ MAX_DIFFERENCE = 1e-3
 MAX_RMS = 1e-4
 
 
-class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
+class ConversionError(Exception):  # auto takes torch then
     """A network that a backend cannot compute; the message says why."""
 
 
