@@ -498,8 +498,8 @@ MUTATIONS = (
     Mutation(
         "seed-streams",
         "learning/trainer.py",
-        "_VALIDATE, _TORCH = 3, 4",
-        "_VALIDATE, _TORCH = 0, 0",
+        "_TORCH_KEY = 4",
+        "_TORCH_KEY = _VALIDATION_KEY",
         "validation and torch draw from the same stream",
         _TRAINER,
     ),

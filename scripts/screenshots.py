@@ -21,8 +21,8 @@ import numpy as np
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QApplication, QWidget
 
+from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.frame import open_dock as show_dock
-from napari_geosr.gui.kit.places import dock_of
 from napari_geosr.jobs.folder import JobFolder
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "images"

@@ -323,3 +323,44 @@ def test_no_class_name_stands_twice() -> None:
                 places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}")
     twice = {name: found for name, found in places.items() if len(found) > 1}
     assert not twice, "Give each class a name of its own."
+
+
+def numbers_in_tuples(tree: ast.Module) -> list[int]:
+    """Lines on which a module assigns several constants that are not all texts."""
+    return [
+        node.lineno
+        for node in tree.body
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Tuple)
+        if all(isinstance(t, ast.Name) and t.id.isupper() for t in node.targets[0].elts)
+        if not isinstance(node.value, ast.Tuple)
+        or not all(is_text(value) for value in node.value.elts)
+    ]
+
+
+def is_text(node: ast.expr) -> bool:
+    """Whether an expression is a string."""
+    return isinstance(node, ast.Constant) and isinstance(node.value, str)
+
+
+def test_each_number_has_a_line_and_a_name_of_its_own() -> None:
+    found = [
+        f"{path.relative_to(ROOT)}:{line}"
+        for path in FILES
+        for line in numbers_in_tuples(ast.parse(path.read_text("utf-8")))
+    ]
+    assert not found, "One constant a line, with its unit and reason in a comment."
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("_A, B = 1, 2.0", [1]),
+        ("A, B = 1 << 4, {2: 1}", [1]),
+        ("A, B = range(2)", [1]),
+        ('A, B = "a", "b"', []),
+        ("A = (1, 2)", []),
+        ("def f():\n    A, B = 1, 2", []),
+    ],
+)
+def test_numbers_in_tuples_are_found(source: str, expected: list[int]) -> None:
+    assert numbers_in_tuples(ast.parse(source)) == expected

@@ -37,9 +37,9 @@ from napari_geosr.measure import blocks
 from napari_geosr.operations.reconstruct import scan
 from napari_geosr.operations.restore import verdict, run as restoring
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
-scan._TOGETHER = 2
+scan._GROUP_CPU = 2
 compute.known_speed = compute.seconds_per_voxel = lambda *_: 4e-5
-measuring._INTERVAL = measuring._WRITE_TIME_FACTOR = 0.0
+measuring._MIN_INTERVAL = measuring._WRITE_TIME_FACTOR = 0.0
 measuring._MIN_VOXELS, blocks.SLAB_VOXELS = 1, 2 * 40 * 40
 save = measuring._Part.save
 

@@ -218,7 +218,7 @@ def write_left(home: Path) -> None:
     shutil.copy(home / "study" / "data" / "scan.h5", folder / "data" / "scan.h5")
     scan = open_projections(folder / "data" / "scan.h5")
     settings = ReconstructConfig.create(centre=CENTRE, threads=1)
-    scanning._TOGETHER = 2
+    scanning._GROUP_CPU = 2
     out = folder / "volume.ome.tif"
     stopped(lambda stop: reconstruct_steps(scan, settings, out=out, should_stop=stop))
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from qtpy.QtCore import QEventLoop
 from qtpy.QtWidgets import QApplication
 
+from napari_geosr.gui.kit.dock_tabs import PLUGIN, RESTORE, menu_name
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import PLUGIN, RESTORE, menu_name
 
 
 def opened(viewer, name: str = RESTORE):

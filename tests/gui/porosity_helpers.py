@@ -6,7 +6,7 @@ import numpy as np
 from opening import opened
 
 from napari_geosr.core.volume import Volume
-from napari_geosr.gui.kit.places import POROSITY
+from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.layers import geometry
 from napari_geosr.gui.porosity import PorosityDock
 

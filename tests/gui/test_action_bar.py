@@ -14,8 +14,8 @@ from train_helpers import JOBS, TRAIN, noisy_scans
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone
 from napari_geosr.gui.kit.action_bar import ActionBar, MessagePane, fill_dock
+from napari_geosr.gui.kit.dock_tabs import POROSITY, RECONSTRUCT, RESTORE
 from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.places import POROSITY, RECONSTRUCT, RESTORE
 
 #: A laptop's screen, and how wide docks are made for.
 SCREEN, WIDTH = (1366, 768), 360

@@ -21,7 +21,7 @@ from train_helpers import JOBS, SMALL, opened
 
 from napari_geosr.gui.kit import closing as _closing
 from napari_geosr.gui.kit.closing import closing_of
-from napari_geosr.gui.kit.places import dock_of
+from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.operations.train import TrainJob, config_class

@@ -7,7 +7,7 @@ from opening import in_front
 from qtpy.QtCore import Qt
 from train_helpers import JOBS, TRAIN, opened
 
-from napari_geosr.gui.kit.places import POROSITY, RESTORE, dock_of
+from napari_geosr.gui.kit.dock_tabs import POROSITY, RESTORE, dock_of
 
 
 @pytest.fixture

@@ -15,8 +15,8 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import StageStarted
 from napari_geosr.gui.docks import ModelsFrame
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import MODELS
 from napari_geosr.gui.kit.frame import DockFrame
-from napari_geosr.gui.kit.places import MODELS
 
 HEAVY = """
 import sys

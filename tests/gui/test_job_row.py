@@ -18,8 +18,8 @@ from train_helpers import JOBS
 from napari_geosr import io
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.result import JobSource, layer_of
+from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import contrast
 from napari_geosr.io.journal import journal_of
 from napari_geosr.jobs import index, local

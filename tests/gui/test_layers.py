@@ -11,12 +11,12 @@ from napari.components import ViewerModel
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import layers as _layers
+from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
     PreviewLayer,
     region_on_screen,
 )
-from napari_geosr.gui.restore.ready import RunPreparation, preview_edge
 
 
 @pytest.fixture

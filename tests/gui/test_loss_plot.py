@@ -9,8 +9,8 @@ import pytest
 from qtpy.QtGui import QColor
 from skimage.color import rgb2lab
 
+from napari_geosr.gui.jobs.texts import curves_of
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.jobs.words import curves_of
 from napari_geosr.gui.kit.loss_plot import Line, LossPlot, LossScale, curve_pen
 from napari_geosr.jobs.folder import JobFolder
 

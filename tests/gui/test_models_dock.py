@@ -20,8 +20,8 @@ from napari_geosr.core import registry
 from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import WarningIssued
 from napari_geosr.gui import models
+from napari_geosr.gui.kit.dock_tabs import MODELS, RESTORE
 from napari_geosr.gui.kit.notify import MessageLog, MessageRow, format_traceback
-from napari_geosr.gui.kit.places import MODELS, RESTORE
 from napari_geosr.models import bundle, zoo
 
 

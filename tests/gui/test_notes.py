@@ -9,7 +9,7 @@ from napari.utils.notifications import notification_manager
 from opening import opened
 from porosity_helpers import open_dock
 
-from napari_geosr.gui.kit.places import TRAIN
+from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.layers import add_image_result, volume_from_layer
 
 

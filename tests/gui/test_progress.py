@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from napari_geosr.core.steps import BlockDone, StageStarted, Step, WarningIssued
-from napari_geosr.gui.kit import words
+from napari_geosr.gui.kit import durations
 from napari_geosr.gui.kit.progress import OperationProgress
 
 
@@ -13,7 +13,7 @@ from napari_geosr.gui.kit.progress import OperationProgress
 def clock(monkeypatch):
     """Seconds that have passed; a test sets the first element."""
     seconds = [0.0]
-    monkeypatch.setattr(words.time, "monotonic", lambda: seconds[0])
+    monkeypatch.setattr(durations.time, "monotonic", lambda: seconds[0])
     return seconds
 
 

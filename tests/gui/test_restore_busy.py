@@ -76,7 +76,7 @@ def test_a_run_that_cannot_be_prepared_gives_the_button_back(
         yield from ()
         raise GeoSRError("The model cannot be used.")
 
-    monkeypatch.setattr(restoring, "ready_steps", fails)
+    monkeypatch.setattr(restoring, "prepare_run_steps", fails)
     viewer.add_image(np.zeros((4, 48, 48), np.float32), name="scan", units="um")
     dock = opened(viewer)
     qtbot.waitUntil(dock.isVisible)

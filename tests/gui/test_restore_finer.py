@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from opening import in_front
 
-from napari_geosr.gui.kit.places import RESTORE
+from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.models import bundle, zoo
 
 #: Odd sizes of a layer that is neither at the origin nor has cubic voxels.

@@ -11,7 +11,7 @@ from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.activity import ReconstructActivity
 from napari_geosr.gui.restore import activity
 from napari_geosr.gui.restore.activity import RestoreActivity
-from napari_geosr.gui.restore.ready import RunPreparation
+from napari_geosr.gui.restore.preparation import RunPreparation
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 

@@ -13,7 +13,7 @@ from opening import filled
 from tomography_helpers import opened, scan_file
 
 from napari_geosr.gui import study as _study_box
-from napari_geosr.gui.jobs.words import state_text
+from napari_geosr.gui.jobs.texts import state_text
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.layers.projections import opened_scan
 from napari_geosr.gui.study import start as _study_start

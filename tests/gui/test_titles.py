@@ -19,9 +19,9 @@ from qtpy.QtWidgets import (
 from test_manifest import MANIFEST, WIDGETS
 from train_helpers import JOBS, TRAIN
 
-from napari_geosr.gui.kit import places
+from napari_geosr.gui.kit import dock_tabs
+from napari_geosr.gui.kit.dock_tabs import MODELS, PLUGIN, POROSITY, RESTORE, dock_of
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import MODELS, PLUGIN, POROSITY, RESTORE, dock_of
 
 #: A letter after an ampersand, unless that stands for itself.
 _LETTER = re.compile(r"&([^&\s])")
@@ -50,14 +50,14 @@ def shortcuts(widget: QWidget) -> list[tuple[str, str]]:
 
 def test_menus_name_docks_in_the_order_of_the_work():
     assert WIDGETS == [
-        places.RECONSTRUCT,
-        places.RESTORE,
-        places.POROSITY,
-        places.COMPARE,
-        places.PAIRS,
-        places.TRAIN,
-        places.MODELS,
-        places.JOBS,
+        dock_tabs.RECONSTRUCT,
+        dock_tabs.RESTORE,
+        dock_tabs.POROSITY,
+        dock_tabs.COMPARE,
+        dock_tabs.PAIRS,
+        dock_tabs.TRAIN,
+        dock_tabs.MODELS,
+        dock_tabs.JOBS,
     ]
     assert all(len(name) <= 11 and " " not in name for name in WIDGETS)
     commands = {c["id"]: c["title"] for c in MANIFEST["contributions"]["commands"]}
@@ -91,8 +91,8 @@ def menu(viewer, qtbot, name: str):
         if widget["display_name"] == name
     )
     get_app_model().commands.execute_command(command)
-    qtbot.waitUntil(lambda: places.menu_name(name) in viewer.window.dock_widgets)
-    return viewer.window.dock_widgets[places.menu_name(name)]
+    qtbot.waitUntil(lambda: dock_tabs.menu_name(name) in viewer.window.dock_widgets)
+    return viewer.window.dock_widgets[dock_tabs.menu_name(name)]
 
 
 def test_a_title_is_the_same_from_menu_script_and_dock(make_napari_viewer, qtbot):
@@ -119,7 +119,7 @@ def test_a_dock_is_there_once(make_napari_viewer, qtbot):
     assert open_dock(viewer, JOBS) is first
     second = open_dock(viewer, MODELS)
     menu(viewer, qtbot, MODELS)  # which hides what is there
-    assert viewer.window.dock_widgets[places.menu_name(MODELS)] is second
+    assert viewer.window.dock_widgets[dock_tabs.menu_name(MODELS)] is second
     assert len(viewer.window.dock_widgets) == 2
     assert opened(viewer, JOBS).parentWidget() is first
 

@@ -184,7 +184,7 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
 
 @pytest.mark.slow
 def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path, monkeypatch):
-    monkeypatch.setattr(estimate, "_REPORTS", 2)
+    monkeypatch.setattr(estimate, "_ENOUGH_REPORTS", 2)
     noisy_scans(viewer)
     dock = opened(viewer, TRAIN)
     set_small(dock, steps=100_000, folder=tmp_path)

@@ -220,7 +220,7 @@ def test_a_reconstruction_goes_on_as_a_job(
     from napari_geosr.operations.reconstruct import scan as scans
 
     monkeypatch.setattr(compute, "known_speed", lambda *_: 4e-5)
-    monkeypatch.setattr(scans, "_TOGETHER", 2)
+    monkeypatch.setattr(scans, "_GROUP_CPU", 2)
     config = ReconstructConfig(algorithm="sirt", iterations=3, device="cpu")
     whole = run_to_end(tomography.reconstruct_steps(projections, config))
     said: list[int] = []

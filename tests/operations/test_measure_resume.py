@@ -25,7 +25,7 @@ def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(blocks, "SLAB_VOXELS", 3 * 36 * 38)
     monkeypatch.setattr(blocks, "_MIN_COMPACTION_LABELS", 50)
     monkeypatch.setattr(journals, "_MIN_VOXELS", 1)
-    monkeypatch.setattr(journals, "_INTERVAL", 0.0)
+    monkeypatch.setattr(journals, "_MIN_INTERVAL", 0.0)
     monkeypatch.setattr(journals, "_WRITE_TIME_FACTOR", 0.0)
     # What this very process left counts as that of a dead one.
     monkeypatch.setattr(journals, "is_abandoned", lambda _: True)

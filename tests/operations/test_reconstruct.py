@@ -153,7 +153,7 @@ def test_blocks_give_what_the_whole_gives(scan, monkeypatch, algorithm):
         settings["iterations"] = 5
     whole, steps = run(scan, **settings)
     assert [s.slices[0] for s in tiles(steps)] == [slice(0, ROWS)]
-    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)
+    monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", 2)
     blocks, steps = run(scan, **settings)
     assert len(tiles(steps)) > 1
     a, b = (done.volume.data for done in (whole, blocks))

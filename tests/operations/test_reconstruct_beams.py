@@ -74,8 +74,8 @@ def test_a_cone_beam_goes_to_fdk(balls):
 
 
 def blocks_of(monkeypatch, rows: int) -> None:
-    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", rows)
-    monkeypatch.setattr(reconstruct_scan, "_SLAB", rows)
+    monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", rows)
+    monkeypatch.setattr(reconstruct_scan, "_GROUP_CONE", rows)
 
 
 def run(scan, **more):

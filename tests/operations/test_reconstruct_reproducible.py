@@ -105,7 +105,7 @@ def content(result: Any) -> tuple[bytes, dict[str, Any]]:
     ],
 )
 def test_memory_changes_no_byte(counts, geometry, algorithm, at_once, monkeypatch):
-    monkeypatch.setattr(scan, "_SLAB", 16)
+    monkeypatch.setattr(scan, "_GROUP_CONE", 16)
     settings = {"algorithm": algorithm}
     if algorithm not in ("fbp", "fdk"):
         settings["iterations"] = 3

@@ -57,7 +57,7 @@ def scan() -> Projections:
 
 @pytest.fixture(autouse=True)
 def blocks_of_two(monkeypatch):
-    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)
+    monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", 2)
 
 
 def run(projections, stop_after=None, **more):
@@ -201,7 +201,7 @@ from napari_geosr.core.steps import TileDone
 from napari_geosr.operations.reconstruct import scan as reconstruct_scan
 from napari_geosr.io import journal
 from napari_geosr.operations.reconstruct import ReconstructConfig, reconstruct_steps
-reconstruct_scan._TOGETHER = 2
+reconstruct_scan._GROUP_CPU = 2
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 config = ReconstructConfig.create(centre=20.5, threads=1)
 n = 0

@@ -195,7 +195,7 @@ from napari_geosr.operations.study import CellDone, StudyConfig, study_steps
 from napari_geosr.io.projections import read_projections
 from napari_geosr.operations.study import cell as study_cells
 
-reconstruct_scan._TOGETHER = 2
+reconstruct_scan._GROUP_CPU = 2
 journal._MIN_INTERVAL = journal._INTERVAL_FACTOR = 0.0
 counted, cells = study_cells.recount, []
 
@@ -237,7 +237,7 @@ def test_a_killed_study_loses_little(scan, files, tmp_path, monkeypatch):
         "usable_unfinished",
         lambda path: gone_on.append(left(path)) or gone_on[-1],
     )
-    monkeypatch.setattr(reconstruct_scan, "_TOGETHER", 2)  # for the same rounding
+    monkeypatch.setattr(reconstruct_scan, "_GROUP_CPU", 2)  # for the same rounding
     result, _ = run(scan, out, config)
     (part,) = gone_on  # of the SIRT alone, with the rows that were finished
     assert part.provenance[-1]["finished"]

@@ -24,7 +24,7 @@ from napari_geosr.operations.study import (
 from napari_geosr.operations.study import figures as study_figures
 from napari_geosr.operations.study import report as study_report
 from napari_geosr.operations.study.cell import Cell
-from napari_geosr.operations.study.result import computing, fewest, least, savings
+from napari_geosr.operations.study.result import computing, fewest, least_light, savings
 from napari_geosr.operations.study.setup import study_warnings
 from napari_geosr.operations.study.subset import (
     ScanSubset,
@@ -446,7 +446,9 @@ def test_a_slow_continuous_scan_has_as_much_light_with_few_views():
         }
         for t in all_subsets(config, 60)
     ]
-    assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.5}}
+    assert least_light(rows, config, 60) == {
+        "fbp": {"projections": 60, "exposure": 0.5}
+    }
 
 
 def test_the_least_light_is_right_with_more_of_it():
@@ -462,10 +464,12 @@ def test_the_least_light_is_right_with_more_of_it():
         for t in all_subsets(config, 60)
     ]
     # 10 at 0.1 is right by chance: 10 at 1 is not.
-    assert least(rows, config, 60) == {"fbp": {"projections": 60, "exposure": 0.1}}
+    assert least_light(rows, config, 60) == {
+        "fbp": {"projections": 60, "exposure": 0.1}
+    }
     assert fewest(rows, config, 60) == {"fbp": 20}
     none = [row | {"porosity_error": None} for row in rows]
-    assert least(none, config, 60) == {"fbp": None}
+    assert least_light(none, config, 60) == {"fbp": None}
 
 
 def test_a_short_exposure_saves_time_and_no_data(scan):

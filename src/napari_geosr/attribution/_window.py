@@ -109,7 +109,7 @@ class Window:
         Box in the result, in Z, Y, X.
     place : Box
         Box in the scan that is read.
-    seen : ndarray of shape (Z, Y, X)
+    network_input : ndarray of shape (Z, Y, X)
         Input of the network: these voxels, standardised, with invalid ones replaced.
     n_missing : int
         Number of NaN and infinite voxels among them.
@@ -191,7 +191,7 @@ class Window:
 
         Parameters
         ----------
-        seen : ndarray, optional
+        network_input : ndarray, optional
             Input of the network; by default `self.network_input`.
         """
         import torch

@@ -42,9 +42,11 @@ HELP = "Whether the pore here would appear even if the scan did not show it."
 
 Verdict = Literal["well supported", "weak", "prior only"]
 
-#: Shares of its darkness that remain without the input: a pore is "prior only" from the
-#: first share on; it can be "well supported" up to the second.
-_PRIOR, _SUPPORTED = 0.5, 0.2
+#: Share of its darkness that remains without the input, from which a pore is "prior
+#: only".
+_PRIOR_SHARE = 0.5
+#: Share up to which it can be "well supported".
+_SUPPORTED_SHARE = 0.2
 #: Minimum share of noise realisations that a well supported pore survives.
 _MIN_SURVIVAL = 0.75
 #: Minimum contrast of a well supported pore in the scan, in standard deviations of the
@@ -156,10 +158,10 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
 
 
 def _verdict(remains: float, survival: float, support: float | None) -> Verdict:
-    if remains >= _PRIOR:
+    if remains >= _PRIOR_SHARE:
         return "prior only"
     is_visible = support is None or support >= _MIN_SUPPORT
-    if remains <= _SUPPORTED and survival >= _MIN_SURVIVAL and is_visible:
+    if remains <= _SUPPORTED_SHARE and survival >= _MIN_SURVIVAL and is_visible:
         return "well supported"
     return "weak"
 

@@ -32,8 +32,10 @@ if TYPE_CHECKING:
 #: A job, by its folder or its name.
 Job = Annotated[str, Parameter(help="Folder or name of the job.")]
 _POLL_SECONDS = 0.3
-#: Maximum length of a name, and minimum length of a folder, on a narrow terminal.
-_MAX_NAME, _MIN_FOLDER = 12, 10
+#: Maximum length of a name on a narrow terminal.
+_MAX_NAME_LENGTH = 12
+#: Minimum length of a folder on a narrow terminal.
+_MIN_FOLDER_LENGTH = 10
 #: Hint below a list that contains missing jobs.
 _MISSING_HINT = (
     "If you have moved a job, give its new folder once (napari-geosr jobs show "
@@ -252,12 +254,14 @@ def _table(jobs: Sequence[JobStatus], width: int | None) -> list[str]:
     for row in rows:
         cells = zip(row[:-1], widths[:-1], strict=True)
         start = "".join(f"{text:<{n}}  " for text, n in cells)
-        room = None if width is None else max(_MIN_FOLDER, width - len(start))
+        room = None if width is None else max(_MIN_FOLDER_LENGTH, width - len(start))
         lines.append(start + _shorten(row[-1], room, at_end=False))
     return lines
 
 
-def _shorten(text: str, room: int | None = _MAX_NAME, *, at_end: bool = True) -> str:
+def _shorten(
+    text: str, room: int | None = _MAX_NAME_LENGTH, *, at_end: bool = True
+) -> str:
     """Shorten `text` to `room` letters, with an ellipsis."""
     if room is None or len(text) <= room:
         return text

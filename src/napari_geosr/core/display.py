@@ -16,8 +16,10 @@ from napari_geosr.core.units import PIXEL
 _LONGEST_NAME = 40
 #: Maximum length of the longer edge of a picture, in pixels.
 _PICTURE_EDGE = 192
-#: Percentiles of the grey values that are shown as black and white.
-_BLACK, _WHITE = 1, 99
+#: Percentile of the grey values that is shown as black.
+_BLACK_PERCENTILE = 1
+#: Percentile of the grey values that is shown as white.
+_WHITE_PERCENTILE = 99
 
 
 def printable(text: str) -> str:
@@ -121,7 +123,9 @@ def plane_png(plane: AnyArray) -> bytes:
     finite = np.isfinite(values)
     grey = np.zeros(values.shape, np.uint8)
     if finite.any():
-        black, white = np.percentile(values[finite], (_BLACK, _WHITE))
+        black, white = np.percentile(
+            values[finite], (_BLACK_PERCENTILE, _WHITE_PERCENTILE)
+        )
         if white <= black:  # nearly all values are equal
             black, white = values[finite].min(), values[finite].max()
         # If all values are equal, show medium grey.

@@ -20,9 +20,11 @@ MILLIMETRES: dict[str, float] = {
     "in": 25.4,
 }
 
-#: Accepted range of voxel edges in mm (as plain numbers if the unit is unknown), from
-#: the size of a proton to a thousand kilometres.
-SMALLEST_EDGE, LARGEST_EDGE = 1e-12, 1e9
+#: Minimum accepted voxel edge in mm (a plain number if the unit is unknown): about the
+#: size of a proton.
+SMALLEST_EDGE = 1e-12
+#: Maximum accepted voxel edge in mm: a thousand kilometres.
+LARGEST_EDGE = 1e9
 
 _SPELLINGS = {
     "pm": "pm picometer picometre picometers picometres",

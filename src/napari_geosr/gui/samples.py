@@ -23,8 +23,12 @@ _Pair = tuple[Volume, Volume]
 _Result = TypeVar("_Result")
 #: Milliseconds between checks whether a sample is ready.
 _POLL_MS = 10
-#: Of the scan with few projections: their number, edge and number of the slices.
-_N_PROJECTIONS, _SLICE_EDGE, _N_SLICES = 40, 128, 32
+#: Number of projections of the scan with few projections.
+_N_PROJECTIONS = 40
+#: Edge of its slices, in voxels.
+_SLICE_EDGE = 128
+#: Number of its slices.
+_N_SLICES = 32
 
 
 def noisy_foam() -> list[LayerData]:

@@ -12,7 +12,7 @@ from napari_geosr.core.errors import FileError, VolumeError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.core.volume import AXES, Volume
 from napari_geosr.gui.layers import METADATA
-from napari_geosr.gui.layers.place import place_of
+from napari_geosr.gui.layers.geometry import place_of
 from napari_geosr.io.lazy import LazyArray, MappedSource
 
 

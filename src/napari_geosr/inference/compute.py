@@ -27,7 +27,10 @@ if TYPE_CHECKING:
     import torch
     from torch import nn
 
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
+#: Parameter of glibc's ``mallopt``: free memory at the top that is kept.
+_M_TRIM_THRESHOLD = -1
+#: Parameter of glibc's ``mallopt``: size from which blocks are mapped separately.
+_M_MMAP_THRESHOLD = -3
 #: Budget in bytes below which the frugal allocator is used: the C library keeps up to
 #: about 100 MB in reserve.
 _FRUGAL_BELOW_BYTES = 1 << 30

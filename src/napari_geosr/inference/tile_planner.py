@@ -38,9 +38,11 @@ from napari_geosr.inference.tiling import Tile, TilePlan, clip_box, lay_out, pla
 if TYPE_CHECKING:
     from torch import nn
 
-#: Bytes per voxel of the input and of the result: a preview that fits at the larger of
-#: the two runs without measuring the network.
-_SAFE_BYTES, _SAFE_OUTPUT_BYTES = 8192.0, 1280.0
+#: Bytes per voxel of the input: a preview that fits at the larger of both products runs
+#: without measuring the network.
+_SAFE_INPUT_BYTES = 8192.0
+#: Bytes per voxel of the result.
+_SAFE_OUTPUT_BYTES = 1280.0
 #: Ratio of work to voxels above which the user is warned.
 _COSTLY_FACTOR = 3.0
 #: Maximum number of iterations in the search for a sufficient budget.
@@ -90,7 +92,7 @@ class TilePlanner:
         self.layout = lay_out(source.shape, self.spec)
         self.buffers = self.buffers_for(budget)
         fine = _SAFE_OUTPUT_BYTES * math.prod(self.layout.scale)
-        self._guess = CostModel(base=0.0, slope=max(_SAFE_BYTES, fine))
+        self._guess = CostModel(base=0.0, slope=max(_SAFE_INPUT_BYTES, fine))
         self.cost = self._guess
         self._choice: TileChoice | None = None
         #: Largest window known to work from an earlier run.

@@ -33,12 +33,16 @@ if TYPE_CHECKING:
 _GAP = 16 * 1024
 #: Largest single read, in bytes, when only parts of it are needed.
 _SCRATCH = 2**20
-#: Number of samples that show whether a file was written to, and bytes per sample.
-_N_SAMPLES, _SAMPLE = 32, 4096
+#: Number of samples that show whether a file was written to.
+_N_SAMPLES = 32
+#: Bytes per sample.
+_SAMPLE_BYTES = 4096
 #: Size of a block of a dask array, in bytes.
 _DASK_BYTES = 64 * 2**20
-#: Bytes up to which one thread reads alone, and maximum number of threads above that.
-_SINGLE_THREAD_BYTES, _MAX_THREADS = 16 * 2**20, 8
+#: Bytes up to which one thread reads alone.
+_SINGLE_THREAD_BYTES = 16 * 2**20
+#: Maximum number of threads above that.
+_MAX_THREADS = 8
 _READS_INTO = hasattr(os, "preadv")
 
 
@@ -309,9 +313,9 @@ class _OpenFile:
     def _sampled(self, size: int) -> bytes:
         """Checksum of samples spread over the file, its beginning and end included."""
         checksum = hashlib.blake2b(digest_size=16)
-        last = max(0, size - _SAMPLE)
+        last = max(0, size - _SAMPLE_BYTES)
         step = max(1, last // _N_SAMPLES)
-        scratch = memoryview(bytearray(_SAMPLE))
+        scratch = memoryview(bytearray(_SAMPLE_BYTES))
         for place in (*range(0, last, step), last):
             n = self._read(scratch, place)
             checksum.update(scratch[:n])

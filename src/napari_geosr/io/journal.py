@@ -30,8 +30,10 @@ from napari_geosr.io.stamp import Stamp
 
 #: Suffix that the journal adds to the name of the file being written.
 JOURNAL = ".journal.json"
-#: Minimum seconds between two entries, and maximum if writing is slow.
-_MIN_INTERVAL, _MAX_INTERVAL = 10.0, 60.0
+#: Minimum seconds between two entries.
+_MIN_INTERVAL = 10.0
+#: Maximum seconds between two entries if writing is slow.
+_MAX_INTERVAL = 60.0
 #: Interval between entries as a multiple of the time that the last one took, so that
 #: the journal takes about 1 % of the run.
 _INTERVAL_FACTOR = 100.0

@@ -27,11 +27,16 @@ from napari_geosr.jobs.index import list_jobs
 from napari_geosr.jobs.run import run_steps
 
 _POLL_SECONDS = 0.1
-#: Number of progress reports, and seconds after the first one, that suffice.
-_REPORTS, _SECONDS = 6, 5.0
-#: Seconds: maximum lifetime of the process; grace period for a requested stop; interval
-#: between checks whether its parent still exists.
-_MAX_LIFETIME, _GRACE_PERIOD, _CHECK_INTERVAL = 1800.0, 10.0, 1.0
+#: Number of progress reports that suffice.
+_ENOUGH_REPORTS = 6
+#: Seconds after the first report that suffice.
+_ENOUGH_SECONDS = 5.0
+#: Maximum lifetime of the process, in seconds.
+_MAX_LIFETIME = 1800.0
+#: Grace period for a requested stop, in seconds.
+_GRACE_PERIOD = 10.0
+#: Seconds between checks whether its parent still exists.
+_CHECK_INTERVAL = 1.0
 
 
 @dataclass(frozen=True)
@@ -121,8 +126,8 @@ def _is_enough(job: JobFolder, process: subprocess.Popen[bytes]) -> bool:
     if process.poll() is not None:
         return True
     reports = [e for e in job.events()[0] if e["event"] == "progress"]
-    return len(reports) >= _REPORTS or (
-        len(reports) > 1 and time.time() - reports[0]["time"] > _SECONDS
+    return len(reports) >= _ENOUGH_REPORTS or (
+        len(reports) > 1 and time.time() - reports[0]["time"] > _ENOUGH_SECONDS
     )
 
 

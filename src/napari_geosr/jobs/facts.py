@@ -15,8 +15,10 @@ from napari_geosr.core.documents import load_json
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.models import zoo
 
-#: Largest count that a widget can show, and latest valid time stamp.
-_MAX_COUNT, _MAX_TIME = 2**31 - 1, 2.0**37
+#: Largest count that a widget can show.
+_MAX_COUNT = 2**31 - 1
+#: Latest valid time stamp.
+_MAX_TIME = 2.0**37
 #: Numeric fields of ``progress`` events, in addition to steps and losses.
 _FIGURES = ("learning_rate", "images_per_second", "seconds_left", "memory", "watts")
 

@@ -20,8 +20,10 @@ from napari_geosr.core.steps import ShouldStop, never_stop
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder
 
-#: Seconds between checks for the job's turn, and between heartbeats.
-_WAIT_SECONDS, _BEAT_SECONDS = 0.5, 20.0
+#: Seconds between checks for the job's turn.
+_WAIT_SECONDS = 0.5
+#: Seconds between heartbeats.
+_BEAT_SECONDS = 20.0
 #: Processes started here. Polling them reaps those that have ended.
 _processes: list[subprocess.Popen[bytes]] = []
 

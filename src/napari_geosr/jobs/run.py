@@ -35,8 +35,10 @@ from napari_geosr.jobs.folder import JobFolder, State
 from napari_geosr.jobs.job_files import check_output_paths
 from napari_geosr.jobs.kinds import read_job
 
-#: Seconds between checks for a request, and between heartbeats.
-_POLL_SECONDS, _BEAT_SECONDS = 0.2, 5.0
+#: Seconds between checks for a request.
+_POLL_SECONDS = 0.2
+#: Seconds between heartbeats.
+_BEAT_SECONDS = 5.0
 
 
 def is_worker() -> bool:

@@ -30,8 +30,12 @@ if TYPE_CHECKING:
 
 #: Part of the random seed, so that no other random numbers of a run use the same seed.
 _SEED_KEY = 5
-#: Number of voxels to fit to, and the minimum and maximum number of samples drawn.
-_N_VOXELS, _MIN_SAMPLES, _MAX_SAMPLES = 2**17, 4, 32
+#: Number of voxels to fit to.
+_N_VOXELS = 2**17
+#: Minimum number of samples drawn.
+_MIN_SAMPLES = 4
+#: Maximum number of samples drawn.
+_MAX_SAMPLES = 32
 #: Ridge regularisation as a fraction of the diagonal: maps are strongly correlated.
 _RIDGE = 1e-3
 

@@ -80,7 +80,7 @@ class Method:
     stops_by_risk : bool
         Whether training ends when the expected error on held-out blocks stops falling,
         and returns the initial model if that is as good.
-    judged_on : str
+    validation_measure : str
         Description of the first value of `validate`, if it is the mean squared
         prediction error of voxels that are hidden from the network; otherwise empty.
     task : str
@@ -89,7 +89,7 @@ class Method:
         Roles that the network restores; a noise-bounded network receives their noise.
         Empty if the method changes more than noise, so that such networks make no
         sense.
-    begins_linear : bool
+    fits_last_layer : bool
         Whether ``"target"`` of a sample is, on average, the desired output for
         ``"source"`` (at the voxels of ``"mask"``, if there is one), so that a linear
         last layer can be fitted to it at the start.

@@ -15,8 +15,10 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Shift in voxels above which a warning is given; Noise2Noise needs a smaller one.
 MAX_SHIFT = 0.2
-#: Size of the compared region, in voxels of the source: along Y and X, and along Z.
-_EDGE, _DEPTH = 128, 32
+#: Size of the compared region along Y and X, in voxels of the source.
+_REGION_EDGE = 128
+#: Size of the compared region along Z, in voxels of the source.
+_REGION_DEPTH = 32
 #: Minimum number of slices to measure a shift along Z.
 _MIN_DEPTH = 8
 
@@ -118,7 +120,7 @@ def check_pair(
     if max(map(abs, shift)) > MAX_SHIFT:
         shown = ", ".join(f"{s:+.2f}" for s in shift)
         axes = ", ".join("ZYX"[-len(shift) :])
-        shallow = len(shift) == 3 and source.shape[0] < _DEPTH
+        shallow = len(shift) == 3 and source.shape[0] < _REGION_DEPTH
         note = " (uncertain along Z: there are few slices)" if shallow else ""
         warnings.append(
             f"{target.title} is shifted by {shown} voxels ({axes}) from "
@@ -147,7 +149,7 @@ def _shift(
 def _central_block(volume: Volume, factors: tuple[int, ...]) -> FloatArray:
     """The middle of a volume, averaged over blocks of `factors` voxels."""
     key, split = [], []
-    edges = (_DEPTH, _EDGE, _EDGE)[-len(factors) :]
+    edges = (_REGION_DEPTH, _REGION_EDGE, _REGION_EDGE)[-len(factors) :]
     for n, edge, factor in zip(volume.shape, edges, factors, strict=True):
         coarse = n // factor
         wide = min(coarse, edge)

@@ -208,6 +208,9 @@ class Patches:
     ) -> dict[str, Array]:
         """Draw the same region of all `roles`: standardised float32 (C, [Z,] Y, X).
 
+        If the noise is known (`set_noise`), that of the role with context is added,
+        see `napari_geosr.learning.noise_input`.
+
         Parameters
         ----------
         context_of : str, optional
@@ -218,9 +221,6 @@ class Patches:
         slices : bool
             Whether to add ``"slices"`` (C, 1, 1): the index of the slice of each 2.5D
             channel. Near the ends of a volume, slices are repeated.
-
-        If the noise is known (`set_noise`), that of the role with context is added,
-        see `napari_geosr.learning.noise_input`.
         """
         scenes = [s for s in self.scenes if roles[0] in s.volumes]
         scene = scenes[int(rng.integers(len(scenes)))]

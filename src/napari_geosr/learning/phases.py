@@ -15,9 +15,12 @@ from napari_geosr.learning.statistics import GreyScale, sample_planes
 
 Phase = Literal["dark", "bright"]
 
-#: Maximum number of volumes sampled, approximate edge of the subsampled planes in
-#: voxels, and maximum number of planes per volume in which widths are measured.
-_MAX_VOLUMES, _PLANE_EDGE, _MEASURED_PLANES = 16, 128, 4
+#: Maximum number of volumes sampled.
+_MAX_VOLUMES = 16
+#: Approximate edge of the subsampled planes, in voxels.
+_PLANE_EDGE = 128
+#: Maximum number of planes per volume in which widths are measured.
+_MEASURED_PLANES = 4
 #: Percentiles between which Otsu's threshold is searched: with hot voxels, nearly all
 #: other values would be in one bin of the histogram.
 _PERCENTILES = (0.1, 99.9)

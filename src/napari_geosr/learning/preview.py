@@ -12,10 +12,14 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.learning.patches import Patches, read_slab
 from napari_geosr.learning.statistics import GreyScale
 
-#: Maximum edge of the preview, in voxels of the source and of the result.
-EDGE, _OUTPUT_EDGE = 384, 768
-#: Number of slices read around it in 3D, and the minimum for large upscale factors.
-_SLAB, _MIN_SLAB = 16, 8
+#: Maximum edge of the preview, in voxels of the source.
+MAX_EDGE = 384
+#: Maximum edge of the preview, in voxels of the result.
+_MAX_OUTPUT_EDGE = 768
+#: Number of slices read around it in 3D.
+_SLAB_SLICES = 16
+#: Minimum of this number for large upscale factors.
+_MIN_SLAB_SLICES = 8
 
 
 class TrainingPreview:
@@ -53,14 +57,16 @@ class TrainingPreview:
         shape = self.volume.shape
         depth = shape[0] if len(shape) == 3 else 1
         self.z = min(depth - 1, depth // 2 if index is None else index)
-        size = [min(EDGE, _OUTPUT_EDGE // factor, n) for n in shape[-2:]]
+        size = [min(MAX_EDGE, _MAX_OUTPUT_EDGE // factor, n) for n in shape[-2:]]
         # Networks with strides need multiples of them.
         size = [n - n % 16 if n >= 16 else n for n in size]
         self.corner = [(n - s) // 2 for n, s in zip(shape[-2:], size, strict=True)]
         window = [slice(c, c + s) for c, s in zip(self.corner, size, strict=True)]
         self.first = self.z
         if config.ndim == 3:
-            slab = min(_SLAB, max(_MIN_SLAB, 2 * _SLAB // factor), depth)
+            slab = min(
+                _SLAB_SLICES, max(_MIN_SLAB_SLICES, 2 * _SLAB_SLICES // factor), depth
+            )
             self.first = min(max(0, self.z - slab // 2), depth - slab)
             raw = np.asarray(
                 self.volume.data[(slice(self.first, self.first + slab), *window)]

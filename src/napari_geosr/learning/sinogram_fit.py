@@ -40,8 +40,10 @@ from napari_geosr.physics.projector import project
 #: Sharpness of the softplus that avoids negative attenuation, for grey values scaled
 #: to 1 for the brightest voxels.
 _SOFTPLUS_BETA = 10.0
-#: Feature maps of the discriminator's first layer, and its number of strided layers.
-_CRITIC_WIDTH, _CRITIC_LAYERS = 16, 3
+#: Feature maps of the discriminator's first layer.
+_CRITIC_WIDTH = 16
+#: Number of its strided layers.
+_CRITIC_LAYERS = 3
 #: Final learning rate as a fraction of the initial one.
 _FINAL_RATE = 0.05
 

@@ -52,9 +52,10 @@ if TYPE_CHECKING:
 #: Maximum radius in voxels if the settings give none. The radius is the number of
 #: erosions, and the computing time is proportional to it.
 MAX_RADIUS = 10
-#: Minimum share of a phase, below which a warning is given, and the minimum standard
-#: deviation of the phase, which corresponds to about this share.
-_MIN_SHARE, _MIN_DEVIATION = 0.001, 0.03
+#: Minimum share of a phase, below which a warning is given.
+_MIN_SHARE = 0.001
+#: Minimum standard deviation of the phase, which corresponds to about this share.
+_MIN_DEVIATION = 0.03
 
 
 def loss_help(front: str) -> str:

@@ -58,8 +58,10 @@ from napari_geosr.networks import set_network_noise
 
 #: Number of patches per validation.
 _VALIDATION_BATCHES = 4
-#: Parts of the random seeds, so that no other random numbers of a run use the same.
-_VALIDATE, _TORCH = 3, 4
+#: Part of the seed of validation; no other numbers of a run use the same one.
+_VALIDATION_KEY = 3
+#: The same for torch.
+_TORCH_KEY = 4
 
 Preview = Callable[[nn.Module], Any]
 
@@ -151,7 +153,6 @@ class Trainer:
             set_network_noise(self.method.modules[self.method.result], noise)
 
     def _prepare(self) -> None:
-        device = self.accelerator.device
         modules = self.method.modules
         for name in modules:
             # `evaluation_mode` avoids the wrapper that synchronises processes within a
@@ -165,7 +166,7 @@ class Trainer:
             base = self.config.learning_rate
             self._rates[group] = [each["lr"] / base for each in optimiser.param_groups]
             self.optimisers[group] = self.accelerator.prepare_optimizer(optimiser)
-        self.average.to(device)
+        self.average.to(self.accelerator.device)
 
     # State
 
@@ -372,7 +373,7 @@ class Trainer:
         )
 
     def _one_step(self) -> dict[str, float]:
-        seed = np.random.SeedSequence([self.config.seed, self.step, _TORCH])
+        seed = np.random.SeedSequence([self.config.seed, self.step, _TORCH_KEY])
         torch.manual_seed(int(seed.generate_state(1)[0]))
         for module in self.method.modules.values():
             module.train()
@@ -490,7 +491,7 @@ class Trainer:
             with torch.no_grad(), self.accelerator.autocast():
                 torch.manual_seed(self.config.seed)
                 for i in range(_VALIDATION_BATCHES):
-                    rng = np.random.default_rng([self.config.seed, i, _VALIDATE])
+                    rng = np.random.default_rng([self.config.seed, i, _VALIDATION_KEY])
                     sample = self.method.draw(held_out, rng)
                     named = self.method.validate(self.batches.on_device([sample]))
                     total.append(next(iter(named.values())))

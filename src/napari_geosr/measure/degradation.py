@@ -33,10 +33,14 @@ from napari_geosr.physics.sampling import area_downsample
 FloatArray = npt.NDArray[np.float32]
 Array = npt.NDArray[np.float64]
 
-#: Maximum and minimum window of the spectrum along Y and X, in low-resolution voxels.
-MAX_WINDOW, MIN_WINDOW = 32, 16
-#: The same along Z; fewer planes are treated as single images.
-MAX_DEPTH, _LEAST_DEPTH = 16, 8
+#: Maximum window of the spectrum along Y and X, in low-resolution voxels.
+MAX_WINDOW = 32
+#: Minimum window of the spectrum along Y and X, in low-resolution voxels.
+MIN_WINDOW = 16
+#: Maximum window along Z, in low-resolution voxels.
+MAX_DEPTH = 16
+#: Minimum window along Z; fewer planes are treated as single images.
+_MIN_DEPTH = 8
 #: Factor by which another spectrum must fit better than white noise. Smooth noise can
 #: be mistaken for structure, and vice versa.
 _PARSIMONY = {"white": 1.0, "reconstruction": 1.15, "smooth": 2.0}
@@ -88,7 +92,7 @@ def degradation_steps(
     """
     spectrum = WindowSpectrum(*_window(low, high, factors, name))
     observed = spectrum.power(low)
-    regions = [_CoarseRegion(block, factors, spread) for block in high]
+    regions = [_LowResolutionRegion(block, factors, spread) for block in high]
     table = []
     for done, blur in enumerate(BLURS, 1):
         if should_stop():
@@ -145,10 +149,10 @@ def _window(
             f"low-resolution voxels: at least {MIN_WINDOW} × {MIN_WINDOW} are "
             "needed in both scans. Give them as settings (--blur, --noise-level)."
         )
-    return (depth if depth >= _LEAST_DEPTH else 1), edge
+    return (depth if depth >= _MIN_DEPTH else 1), edge
 
 
-class _CoarseRegion:
+class _LowResolutionRegion:
     """A part of the high-resolution scan, averaged to the low resolution, noise-free.
 
     The blur is applied in the cosine transform: values are mirrored at the borders, and

@@ -67,7 +67,7 @@ def hull_share_outside(
         Sample mask.
     solid : callable
         Returns the solid of a slice, of shape (Y, X), bool.
-    most_slices : int
+    max_slices : int
         Maximum number of evenly spaced slices to examine.
     """
     n = sample.shape[0]

@@ -22,9 +22,12 @@ _MAX_EDGE = 2048
 #: such pairs.
 _EQUAL_IN_LABELS = 0.9
 _MIN_PAIRS = 50
-#: Minimum number of single-voxel objects for a message; minimum share of all objects,
-#: and of the voxels of the sample.
-_MIN_SINGLE, _MIN_OBJECT_SHARE, _MIN_SAMPLE_SHARE = 500, 0.5, 1e-3
+#: Minimum number of single-voxel objects for a message.
+_MIN_SINGLE_VOXELS = 500
+#: Minimum share of all objects for a message.
+_MIN_OBJECT_SHARE = 0.5
+#: Minimum share of the voxels of the sample for a message.
+_MIN_SAMPLE_SHARE = 1e-3
 
 
 def looks_like_labels(data: ArrayLike) -> bool:
@@ -171,7 +174,7 @@ def speck_remarks(
     single = int(np.count_nonzero(voxels == 1)) + small.single
     n = len(voxels) + small.n
     if single < max(
-        _MIN_SINGLE, _MIN_SAMPLE_SHARE * sample_voxels, _MIN_OBJECT_SHARE * n
+        _MIN_SINGLE_VOXELS, _MIN_SAMPLE_SHARE * sample_voxels, _MIN_OBJECT_SHARE * n
     ):
         return
     counted = (

@@ -29,8 +29,10 @@ FloatArray = npt.NDArray[np.float64]
 _MAX_PLANE_PIXELS = 2048 * 2048
 #: Edge of the central part of a plane that is compared, in pixels.
 _EDGE = 256
-#: Minimum edge of a plane, and minimum number of planes.
-_MIN_EDGE, _MIN_PLANES = 12, 4
+#: Minimum edge of a plane, in pixels.
+_MIN_EDGE = 12
+#: Minimum number of planes.
+_MIN_PLANES = 4
 #: Edge of the moving average, in pixels; detail is the difference from it.
 _DETAIL = 15
 #: Minimum correlation of detail between planes; below it, noise and fixed patterns
@@ -41,15 +43,23 @@ _MIN_CORRELATION = 0.3
 _MIN_DECAY_RATIO = 20.0
 #: Range to which correlations within a plane are clipped.
 _CORRELATION_RANGE = (0.05, 0.99)
-#: If detail stays in place over an eighth of the planes: minimum number of planes,
-#: absolute and relative to the longest edge, for which they are certainly frames.
-_MANY_PLANES, _MANY_PLANES_RATIO = 100, 2.0
-#: Otherwise: minimum number of planes, absolute and relative to the longest edge, for
-#: asking; minimum ratio and correlation of adjacent planes to be certain.
-_DEEP_PLANES, _DEEP_RATIO, _TOO_DEEP_RATIO, _SIMILAR = 200, 4.0, 16.0, 0.5
-#: Maximum difference between the correlations along and within planes of a volume, and
-#: the distances at which they are compared.
-_MAX_DIFFERENCE, _DISTANCES = 0.12, (1, 3)
+#: If detail stays in place over an eighth of the planes: minimum number of planes for
+#: which they are certainly frames.
+_MANY_PLANES = 100
+#: The same relative to the longest edge.
+_MANY_PLANES_RATIO = 2.0
+#: Otherwise: minimum number of planes for asking.
+_DEEP_PLANES = 200
+#: The same relative to the longest edge.
+_DEEP_RATIO = 4.0
+#: Minimum ratio of planes to the longest edge to be certain.
+_TOO_DEEP_RATIO = 16.0
+#: Minimum correlation of adjacent planes to be certain.
+_MIN_SIMILARITY = 0.5
+#: Maximum difference between the correlations along and within planes of a volume.
+_MAX_DIFFERENCE = 0.12
+#: Distances at which they are compared, in voxels.
+_DISTANCES = (1, 3)
 
 
 def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
@@ -88,7 +98,7 @@ def time_series_question(volume: Volume) -> TimeSeriesQuestion | None:
         )
     is_volume = similarity is not None and similarity.even
     if n >= _DEEP_PLANES and n >= _DEEP_RATIO * longest and not is_volume:
-        is_similar = similarity is not None and similarity.neighbours >= _SIMILAR
+        is_similar = similarity is not None and similarity.neighbours >= _MIN_SIMILARITY
         certain = certain or (is_similar and n >= _TOO_DEEP_RATIO * longest)
         reasons.append(f"there are {n} planes of only {height} × {width} pixels")
     if not reasons:

@@ -20,8 +20,10 @@ from pathlib import Path
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ModelError
 
-#: Maximum number of files in a zip, and in the folder of a model.
-MAX_ENTRIES, MAX_FILES = 10_000, 1000
+#: Maximum number of files in a zip.
+MAX_ENTRIES = 10_000
+#: Maximum number of files in the folder of a model.
+MAX_FILES = 1000
 #: Maximum compression ratio of a large file. Weights and images hardly compress, so a
 #: higher ratio is a sign of a zip bomb.
 MAX_RATIO = 100

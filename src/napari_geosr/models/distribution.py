@@ -27,9 +27,11 @@ PATCH = 64
 _MAX_PATCHES = 32
 #: Edges of the rings of the power spectrum, in cycles per voxel.
 RING_EDGES = (0.0, 0.03, 0.06, 0.1, 0.14, 0.18, 0.22, 0.27, 0.32, 0.37, 0.43, 0.5)
-#: Distances above which the level is caution and unlike, in units of the 99th
-#: percentile of the training volumes' own distances.
-_CAUTION, _UNLIKE = 1.3, 2.6
+#: Distance above which the level is caution, in units of the 99th percentile of the
+#: training volumes' own distances.
+_CAUTION_DISTANCE = 1.3
+#: Distance above which the level is unlike, in the same unit.
+_UNLIKE_DISTANCE = 2.6
 #: Minimum edge of a patch in voxels; smaller ones have too few voxels for a spectrum.
 _MIN_EDGE = 12
 #: Minimum ratio of the power of structure to that of noise.
@@ -37,8 +39,10 @@ _MIN_STRUCTURE = 1.2
 #: Maximum ratio of the longest to the shortest voxel edge that a 3D model trained on
 #: cubic voxels tolerates.
 _MAX_ANISOTROPY = 1.5
-#: Rings of the spectrum that represent structure, and those that represent noise.
-_LOW_RINGS, _NOISE_RINGS = slice(0, 3), slice(5, 9)
+#: Rings of the spectrum that represent structure.
+_STRUCTURE_RINGS = slice(0, 3)
+#: Rings of the spectrum that represent noise.
+_NOISE_RINGS = slice(5, 9)
 
 
 @dataclass(frozen=True)
@@ -71,7 +75,7 @@ class Signature:
     @property
     def structure(self) -> float:
         """Ratio of the power density at low frequencies to that of the noise."""
-        low = float(self.spectrum[_LOW_RINGS].max())
+        low = float(self.spectrum[_STRUCTURE_RINGS].max())
         noise = float(np.median(self.spectrum[_NOISE_RINGS]))
         return float(10 ** (low - noise))
 
@@ -189,15 +193,15 @@ def compare_with_training(
         )
     figures = {"structure": features.structure} | _distances(card, features)
     reasons = [*anisotropy]
-    worst = _CAUTION if anisotropy else 0.0
-    if figures.get("intensity_distance", 0.0) > _CAUTION:
+    worst = _CAUTION_DISTANCE if anisotropy else 0.0
+    if figures.get("intensity_distance", 0.0) > _CAUTION_DISTANCE:
         worst = max(worst, figures["intensity_distance"])
         reasons.append(_intensity_reason(features, card))
-    if figures.get("spectrum_distance", 0.0) > _CAUTION:
+    if figures.get("spectrum_distance", 0.0) > _CAUTION_DISTANCE:
         worst = max(worst, figures["spectrum_distance"])
         reasons.append(_spectrum_reason(features, card))
     if features.structure < _MIN_STRUCTURE:
-        worst = max(worst, _CAUTION)
+        worst = max(worst, _CAUTION_DISTANCE)
         reasons.append(
             "No structure rises above the noise in the sampled planes: structures in "
             "a restoration could not be trusted."
@@ -206,7 +210,7 @@ def compare_with_training(
     if ratio is not None:
         figures["voxel_size_ratio"] = ratio
         if not 0.8 <= ratio <= 1.25:
-            worst = max(worst, _CAUTION)
+            worst = max(worst, _CAUTION_DISTANCE)
             reasons.append(
                 f"Voxels are {ratio:.2g} times as large as those the model was trained "
                 "on."
@@ -222,7 +226,9 @@ def compare_with_training(
         )
     if not reasons:
         return TrainingLikeness("ok", (), figures)
-    level: Literal["caution", "unlike"] = "unlike" if worst > _UNLIKE else "caution"
+    level: Literal["caution", "unlike"] = (
+        "unlike" if worst > _UNLIKE_DISTANCE else "caution"
+    )
     lead = {
         "caution": f"{volume.name!r} differs from the training data of {card.name}.",
         "unlike": f"{volume.name!r} is unlike any training data of {card.name}.",

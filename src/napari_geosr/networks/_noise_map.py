@@ -31,9 +31,10 @@ AXES = ("z", "y", "x")
 UNKNOWN_LEVEL = 0.25
 #: Minimum bound in the division, to avoid dividing by zero.
 _MIN_BOUND = 1e-12
-#: Exponent of the saturation, and the multiple of the bound at which changes are
-#: clipped to avoid overflow.
-_KNEE, _SATURATION_LIMIT = 8, 50.0
+#: Exponent of the saturation.
+_SATURATION_EXPONENT = 8
+#: Multiple of the bound at which changes are clipped to avoid overflow.
+_SATURATION_LIMIT = 50.0
 
 
 def bounded(
@@ -50,7 +51,7 @@ def bounded(
     part = (change / most.clamp_min(_MIN_BOUND)).clamp(
         -_SATURATION_LIMIT, _SATURATION_LIMIT
     )
-    kept = part / (1 + part.abs() ** _KNEE) ** (1 / _KNEE)
+    kept = part / (1 + part.abs() ** _SATURATION_EXPONENT) ** (1 / _SATURATION_EXPONENT)
     return torch.where(most > 0, x - most * kept, x)
 
 

@@ -26,8 +26,10 @@ from napari_geosr.networks.resnet import crop_to, pad_to
 from napari_geosr.networks.spec import NetworkSpec
 
 #: Radius of the receptive field in voxels, which is 50 at the worst position relative
-#: to the strides, rounded up to a multiple of the stride; and the total stride.
-_HALO, _STRIDE = 56, 8
+#: to the strides, rounded up to a multiple of the stride.
+_HALO = 56
+#: Total stride, in voxels.
+_STRIDE = 8
 
 
 class NetworkConfig(PlanesConfig):

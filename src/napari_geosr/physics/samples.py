@@ -7,7 +7,10 @@ from napari_geosr.physics.phantoms import Shape, sphere_foam
 from napari_geosr.physics.scans import Imaging, scan
 
 FOAM_VOXEL_SIZE = 4.0
-_GREY_SOLID, _GREY_PORE = 0.8, 0.2
+#: Grey value of solid.
+_GREY_SOLID = 0.8
+#: Grey value of pores.
+_GREY_PORE = 0.2
 
 
 def noisy_foam(shape: Shape = (64, 128, 128), seed: int = 11) -> tuple[Volume, Volume]:

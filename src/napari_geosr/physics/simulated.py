@@ -34,8 +34,18 @@ PREFIX = "simulated:"
 #: Cache for simulated volumes, in bytes; 128 scans in all versions take 450 MB.
 CACHE_BYTES = 1 << 30
 _MAX_NUMBER = 100_000
-_CT_SEED, _FLUO_SEED, _FOAM_SEED, _COARSE_SEED = 20_301, 20_302, 20_303, 20_304
-_BLOB_SEED, _FINE_SEED = 20_306, 20_307
+#: Seed of the CT scans. Each kind of scan has its own random numbers.
+_CT_SEED = 20_301
+#: Seed of the fluorescence scans.
+_FLUO_SEED = 20_302
+#: Seed of the foams.
+_FOAM_SEED = 20_303
+#: Seed of the low-resolution scans.
+_COARSE_SEED = 20_304
+#: Seed of the blobs.
+_BLOB_SEED = 20_306
+#: Seed of the scans of small pores.
+_FINE_SEED = 20_307
 
 
 @dataclass(frozen=True)

@@ -34,8 +34,12 @@ _BLOCK_BYTES = 128 * 1024**2
 _SCALING_VIEWS = 8
 #: Range of the intensity added by a zinger, in units of the beam without sample.
 _ZINGER = (2.0, 8.0)
-#: Streams of random numbers other than those of projections.
-_FLATS, _DARKS, _GAINS = 2**32, 2**32 + 1, 2**32 + 2
+#: Stream of random numbers of the flat fields; those of projections are their indices.
+_FLAT_STREAM = 2**32
+#: Stream of the dark fields.
+_DARK_STREAM = 2**32 + 1
+#: Stream of the gains of the detector's pixels.
+_GAIN_STREAM = 2**32 + 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -246,7 +250,7 @@ class _Detector:
 
     def _gains(self) -> tuple[FloatArray, FloatArray]:
         """Gain of each pixel in the flat fields, and its true gain."""
-        rng = np.random.default_rng([self.config.seed, _GAINS])
+        rng = np.random.default_rng([self.config.seed, _GAIN_STREAM])
         shape = (self.volume.shape[0], self.n_columns)
         flat = 1 + self.config.gain * rng.standard_normal(shape)
         drift = 1 + self.config.rings * rng.standard_normal(shape)
@@ -328,8 +332,8 @@ class _Detector:
         return Projections(
             data=counts,
             angles=self.angles,
-            flats=self._frames(config.flats, beam, _FLATS),
-            darks=self._frames(config.darks, np.zeros_like(beam), _DARKS),
+            flats=self._frames(config.flats, beam, _FLAT_STREAM),
+            darks=self._frames(config.darks, np.zeros_like(beam), _DARK_STREAM),
             provenance=(record,),
             name="simulated scan",
         )

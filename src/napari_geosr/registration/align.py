@@ -26,10 +26,14 @@ StartKind = Literal["search", "centres", "positions"]
 _SEARCH_VOXELS = 1 << 22
 #: Minimum voxels along each axis of the small volume for a reliable search.
 _MIN_SEARCHED = 8
-#: Maximum voxels of the copies used for refinement: small volume, large volume.
-_HIGH_VOXELS, _LOW_VOXELS = 1 << 24, 1 << 25
-#: Margin for an inaccurate start: in voxels, and as a fraction of the small volume.
-_MARGIN_VOXELS, _MARGIN_PART = 8, 0.1
+#: Maximum voxels of the copy of the small volume used for refinement.
+_MAX_HIGH_VOXELS = 1 << 24
+#: The same for the large volume.
+_MAX_LOW_VOXELS = 1 << 25
+#: Margin for an inaccurate start, in voxels.
+_MARGIN_VOXELS = 8
+#: The same as a fraction of the small volume.
+_MARGIN_SHARE = 0.1
 #: Candidates of the search are refined if their correlation reaches this fraction of
 #: the best one.
 _MIN_CANDIDATE_SHARE = 0.85
@@ -153,7 +157,7 @@ def _refined_factors(low: Grid, high: Grid) -> tuple[int, ...]:
     ratio = np.maximum(1, np.round(low.voxel_size / high.voxel_size)).astype(int)
     ratio = np.minimum(ratio, high.shape)
     voxels = math.prod(n / r for n, r in zip(high.shape, ratio, strict=True))
-    more = max(1, math.ceil((voxels / _HIGH_VOXELS) ** (1 / len(ratio)) - 1e-9))
+    more = max(1, math.ceil((voxels / _MAX_HIGH_VOXELS) ** (1 / len(ratio)) - 1e-9))
     return tuple(int(r * more) for r in ratio)
 
 
@@ -163,7 +167,7 @@ def _part(
     """The part of the large volume around the small one, with a margin."""
     box = _around(Grid.of(low), high, start)
     voxels = math.prod(s.stop - s.start for s in box)
-    more = max(1, math.ceil((voxels / _LOW_VOXELS) ** (1 / len(box)) - 1e-9))
+    more = max(1, math.ceil((voxels / _MAX_LOW_VOXELS) ** (1 / len(box)) - 1e-9))
     part = yield from copy_steps(low, (more,) * len(box), box, should_stop=should_stop)
     return part
 
@@ -175,7 +179,7 @@ def _around(low: Grid, high: Grid, start: Transform) -> Box:
     )
     places = (ends - low.origin) / low.voxel_size
     first, last = places.min(axis=0), places.max(axis=0)
-    margin = np.maximum(_MARGIN_VOXELS, _MARGIN_PART * (last - first))
+    margin = np.maximum(_MARGIN_VOXELS, _MARGIN_SHARE * (last - first))
     shape = np.array(low.shape)
     begin = np.clip(np.floor(first - margin), 0, shape).astype(int)
     stop = np.clip(np.ceil(last + margin) + 1, 0, shape).astype(int)

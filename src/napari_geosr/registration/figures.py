@@ -17,8 +17,12 @@ _BINS = 48
 _MAX_COUNTED = 1 << 22
 #: Grey values beyond these percentiles fall into the outermost bins.
 _RANGE = (0.5, 99.5)
-#: Largest and smallest edge of a block in voxels, and maximum blocks along an axis.
-_MAX_BLOCK, _MIN_BLOCK, _MAX_BLOCKS = 48, 16, 3
+#: Largest edge of a block, in voxels.
+_MAX_BLOCK_EDGE = 48
+#: Smallest edge of a block, in voxels.
+_MIN_BLOCK_EDGE = 16
+#: Maximum blocks along an axis.
+_MAX_BLOCKS = 3
 #: Number of times that a shift is undone and the rest measured again.
 _ROUNDS = 3
 #: Minimum correlation of the two volumes in a block to estimate its shift.
@@ -153,8 +157,8 @@ def _shift(one: FloatArray, other: FloatArray) -> tuple[float, ...]:
 def _blocks(shape: tuple[int, ...]) -> list[tuple[slice, ...]]:
     axes = []
     for n in shape:
-        count = max(1, min(_MAX_BLOCKS, n // _MIN_BLOCK))
-        edge = min(n, _MAX_BLOCK, max(_MIN_BLOCK, n // count))
+        count = max(1, min(_MAX_BLOCKS, n // _MIN_BLOCK_EDGE))
+        edge = min(n, _MAX_BLOCK_EDGE, max(_MIN_BLOCK_EDGE, n // count))
         starts = np.linspace(0, n - edge, count).astype(int)
         axes.append([slice(int(s), int(s) + edge) for s in starts])
     return list(itertools.product(*axes))

@@ -21,7 +21,10 @@ _BLUR = 1.0
 _SHARPNESS = tuple(0.2 * i for i in range(13))
 #: Maximum voxels per axis of the central part that is compared: 3D, 2D.
 _MIDDLE = {3: 160, 2: 2048}
-_ROUNDS, _TRIM = 5, 2.5
+#: Number of fits, each without the outliers of the previous one.
+_N_ROUNDS = 5
+#: Residual above which a voxel is an outlier, in multiples of their spread.
+_OUTLIER_FACTOR = 2.5
 _QUANTILES = 201
 
 
@@ -146,7 +149,7 @@ def _line(
     """Gain and offset of ``y = gain * x + offset``, without outliers."""
     kept = np.ones(x.size, bool)
     gain, offset = 0.0, float(np.median(y))
-    for _ in range(_ROUNDS):
+    for _ in range(_N_ROUNDS):
         centre, height = x[kept].mean(), y[kept].mean()
         power = ((x[kept] - centre) ** 2).sum()
         if power == 0:
@@ -155,7 +158,9 @@ def _line(
         offset = float(height - gain * centre)
         rest = y - gain * x - offset
         spread = 1.4826 * float(np.median(np.abs(rest[kept])))
-        kept = np.abs(rest) <= max(_TRIM * spread, 1e-12 * abs(offset) + 1e-30)
+        kept = np.abs(rest) <= max(
+            _OUTLIER_FACTOR * spread, 1e-12 * abs(offset) + 1e-30
+        )
         if kept.sum() < 10:
             break
     return gain, offset

@@ -37,8 +37,10 @@ _ITERATIONS = 200
 _LEVELS = ((2, 1.0), (1, 0.5))
 #: Minimum voxels along each axis after shrinking; smaller volumes are not shrunk.
 _MIN_EDGE = 16
-#: Length of the first and the last optimisation step, in voxels.
-_FIRST_MOVE, _LAST_MOVE = 1.0, 1e-3
+#: Length of the first optimisation step, in voxels.
+_FIRST_MOVE = 1.0
+#: Length of the last optimisation step, in voxels.
+_LAST_MOVE = 1e-3
 
 
 @dataclass(frozen=True, eq=False)

@@ -30,9 +30,11 @@ _SPLINE_REACH = 12
 _BLUR_REACH = 4
 #: Ratio of target to source voxel size above which target voxels are means of several.
 _MEANS_FROM = 1.05
-#: Bytes per voxel while a block is computed: for the source (as float32, and twice as
-#: float64 for the spline), and for the result.
-_READ_BYTES, _MADE_BYTES = 24, 8
+#: Bytes per voxel of the source while a block is computed: as float32, and twice as
+#: float64 for the spline.
+_READ_BYTES = 24
+#: The same for the result.
+_MADE_BYTES = 8
 
 
 @dataclass(frozen=True, eq=False)

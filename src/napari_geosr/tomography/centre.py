@@ -26,8 +26,10 @@ Curve = npt.NDArray[np.float64]
 
 #: Maximum number of projections for the search: more take memory without a benefit.
 _MAX_VIEWS = 2048
-#: Steps of the search, in columns: over the whole range, and around the best column.
-_COARSE, _FINE = 0.5, 0.05
+#: Step of the search over the whole range, in columns.
+_COARSE_STEP = 0.5
+#: Step of the search around the best column, in columns.
+_FINE_STEP = 0.05
 #: Minimum difference between the best and the median score for a reliable result.
 _MIN_CONTRAST = {"wedge": 0.05, "opposite": 0.3, "pair": 0.3}
 #: Tolerance for two views to count as opposite, in degrees.
@@ -229,7 +231,7 @@ def _search(
     score: WedgeScore, low: float, high: float, should_stop: ShouldStop
 ) -> tuple[Curve, Curve]:
     """Scores over the whole range, with finer steps around the minimum."""
-    columns = np.arange(low, high + 1e-9, _COARSE)
+    columns = np.arange(low, high + 1e-9, _COARSE_STEP)
     parts = []
     for some in np.array_split(columns, max(1, len(columns) // 64)):
         if should_stop():
@@ -237,7 +239,7 @@ def _search(
         parts.append(score(some))
     scores = np.concatenate(parts)
     best = columns[np.argmin(scores)]
-    near = np.arange(max(low, best - 1), min(high, best + 1) + 1e-9, _FINE)
+    near = np.arange(max(low, best - 1), min(high, best + 1) + 1e-9, _FINE_STEP)
     columns = np.concatenate([columns, near])
     scores = np.concatenate([scores, score(near)])
     columns, first = np.unique(np.round(columns, 6), return_index=True)

@@ -103,7 +103,7 @@ def opposite_correlation(
     ----------
     near, far : ndarray of shape (row, angle, column)
         Views at θ and θ + 180°.
-    least_overlap : int
+    min_overlap : int
         Minimum number of overlapping columns.
 
     Returns

@@ -33,9 +33,10 @@ _PATCH = 256
 _VALUES = 2**23
 #: Pixels with less than this fraction of the median light are ignored.
 _LIT = 0.1
-#: If the estimate is this close to 1, or within this many standard errors, a count is
-#: taken to be a photon.
-_NEAR, _ERRORS = 0.05, 3.0
+#: If the estimate is this close to 1,
+_COUNT_TOLERANCE = 0.05
+#: or within this many standard errors, a count is taken to be a photon.
+_COUNT_ERRORS = 3.0
 
 
 def transmission(
@@ -210,7 +211,9 @@ def counts_per_photon(projections: Projections) -> float | None:
     if not np.isfinite(found) or found <= 0:
         return None
     error = np.sqrt(2 / ((n_frames - 1) * mean.size))
-    return 1.0 if abs(found - 1) <= max(_NEAR, _ERRORS * error) else found
+    return (
+        1.0 if abs(found - 1) <= max(_COUNT_TOLERANCE, _COUNT_ERRORS * error) else found
+    )
 
 
 def _flat(frames: object) -> Floats:

@@ -15,8 +15,10 @@ _EDITOR_DPI = (72, 96, 150, 300, 600, 1200)
 _SAME = 2e-4
 #: Largest ratio of the edges of a voxel that is accepted without asking.
 MAX_ANISOTROPY = 10.0
-#: Plausible range of edges in mm (1 nm to 10 mm): CT and microscopes are within it.
-MIN_EDGE_MM, MAX_EDGE_MM = 1e-6, 10.0
+#: Minimum plausible edge in mm (1 nm): CT and microscopes are within the range.
+MIN_EDGE_MM = 1e-6
+#: Maximum plausible edge in mm (10 mm).
+MAX_EDGE_MM = 10.0
 #: Relative tolerance for the rounding of edges exactly at a limit.
 _ROUNDING = 1e-6
 

@@ -38,8 +38,10 @@ if TYPE_CHECKING:
     from napari.layers import Image, Layer
     from napari.utils.events import Event
 
-#: Name of the layer with the difference, and its range in units of the noise.
-_DIFFERENCE, _RANGE = "difference ({}, in units of the noise)", 5.0
+#: Name of the layer with the difference.
+_DIFFERENCE_NAME = "difference ({}, in units of the noise)"
+#: Its range in units of the noise.
+_DIFFERENCE_RANGE = 5.0
 
 
 @dataclass(frozen=True)
@@ -280,9 +282,9 @@ class CompareDock(CompareWidgets):
             self._viewer,
             difference,
             None,
-            name=_DIFFERENCE.format(self._report.titles[key]),
+            name=_DIFFERENCE_NAME.format(self._report.titles[key]),
             colormap="twilight_shifted",
-            contrast_limits=(-_RANGE, _RANGE),
+            contrast_limits=(-_DIFFERENCE_RANGE, _DIFFERENCE_RANGE),
             metadata=helper_metadata("difference"),
             **({} if base is None else alignment_with(base)),
         )

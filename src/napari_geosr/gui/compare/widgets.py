@@ -40,8 +40,10 @@ if TYPE_CHECKING:
     import napari.viewer
     from napari.layers import Image, Layer
 
-#: Minimum and maximum number of rows that the list of images shows without scrolling.
-_MIN_ROWS, _MAX_ROWS = 3, 6
+#: Minimum number of rows that the list of images shows without scrolling.
+_MIN_ROWS = 3
+#: Maximum number of these rows.
+_MAX_ROWS = 6
 #: First entries of the choices of layers.
 NO_REFERENCE, EVERYTHING = "none (use the first image below)", "everything"
 IDLE = "Tick two to six images, then press Compare."

@@ -27,8 +27,8 @@ from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.chart import load_pyqtgraph
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus

@@ -15,8 +15,8 @@ from napari_geosr.core.errors import GeoSRError, JobError
 from napari_geosr.core.steps import ShouldStop, StageStarted, Step
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock_tabs import POROSITY
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import POROSITY
 from napari_geosr.gui.layers import (
     METADATA,
     add_result,

@@ -9,7 +9,7 @@ from qtpy.QtWidgets import QPushButton, QToolButton, QWidget
 
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.jobs.offer import JobOffer
-from napari_geosr.gui.jobs.words import format_progress
+from napari_geosr.gui.jobs.texts import format_progress
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobStatus

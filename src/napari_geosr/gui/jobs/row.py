@@ -15,8 +15,8 @@ from napari_geosr.gui.jobs.offer import JobOffer
 from napari_geosr.gui.jobs.result import ResultOpener, source_of
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import small_button
 from napari_geosr.jobs import index
 from napari_geosr.jobs.folder import JobFolder, JobStatus

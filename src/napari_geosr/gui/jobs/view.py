@@ -14,15 +14,15 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.types import AnyMapping
 from napari_geosr.gui.jobs.preview import JobPreview
 from napari_geosr.gui.jobs.result import SHOWN_AS_LAYER, ResultOpener
-from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.jobs.widgets import JobWidgets
-from napari_geosr.gui.jobs.words import (
+from napari_geosr.gui.jobs.texts import (
     curves_of,
     figures_text,
     line_text,
     state_text,
     steps_of,
 )
+from napari_geosr.gui.jobs.watch import JobWatch
+from napari_geosr.gui.jobs.widgets import JobWidgets
 from napari_geosr.gui.kit.closing import closing_of
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.jobs import local
@@ -36,8 +36,10 @@ if TYPE_CHECKING:
     from napari.layers import Image
 
 NO_JOB = "Choose a job above to see its curves."
-#: Milliseconds between two reads of the folder, and while there is more to read.
-_PAUSE, _SHORT_PAUSE = 500, 15
+#: Milliseconds between two reads of the folder.
+_READ_MS = 500
+#: Milliseconds between two reads while there is more to read.
+_READ_MORE_MS = 15
 
 
 class JobView(JobWidgets):
@@ -251,16 +253,16 @@ class JobView(JobWidgets):
             return
         if more and self._state:
             # Draw only once all is read; read in short turns to keep napari usable.
-            self._timer.start(_SHORT_PAUSE)
+            self._timer.start(_READ_MORE_MS)
             return
         self._show()
         if more:
-            self._timer.start(_SHORT_PAUSE)
+            self._timer.start(_READ_MORE_MS)
             return
         if self.show_preview.isChecked():
             self.preview.update_to(watch.preview_step)
         # An ended job may be resumed elsewhere, so it is polled, but less often.
-        self._timer.start(_PAUSE if watch.status.is_alive else 4 * _PAUSE)
+        self._timer.start(_READ_MS if watch.status.is_alive else 4 * _READ_MS)
 
     def _show_nothing(self) -> None:
         self.title.setText("")

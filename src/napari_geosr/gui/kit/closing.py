@@ -6,7 +6,7 @@ import weakref
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from napari.utils.notifications import show_info
 from qtpy.compat import isalive
@@ -15,13 +15,10 @@ from qtpy.QtGui import QAction
 from qtpy.QtWidgets import QApplication, QMainWindow, QMenu, QMessageBox, QWidget
 
 from napari_geosr.core.errors import GeoSRError
-from napari_geosr.gui.kit.places import dock_of
+from napari_geosr.gui.kit.dock_tabs import dock_of
 from napari_geosr.gui.kit.worker import BackgroundTask, running_tasks
 from napari_geosr.jobs.folder import JobFolder
 from napari_geosr.jobs.kinds import FIT_NETWORKS
-
-if TYPE_CHECKING:
-    from qtpy.QtCore import QEvent
 
 _CLOSE, _PAUSE, _STAY = "close", "pause", "stay"
 #: napari commands that close a window, and whether they close all windows.
@@ -67,7 +64,7 @@ class DockRun(Protocol):
         """Cancel the handover; `failed` is called when that is done."""
 
 
-class Closing(QObject):
+class CloseFilter(QObject):
     """Watches a window and its docks for closing while jobs or runs are active.
 
     The user is informed about a job once: by a notification when its dock is closed, or
@@ -279,7 +276,7 @@ class CloseCommand(QObject):
         close = partial(window.close, quit_app=self._quits, confirm_need=False)
         closing.hand_over_and_close(answer, close, everywhere=self._quits)
 
-    def _closing(self) -> Closing | None:
+    def _closing(self) -> CloseFilter | None:
         """The object that watches the active window; for *Exit*, any window."""
         active = QApplication.activeWindow()
         closings = _all_closings()
@@ -313,12 +310,12 @@ def _app_model() -> Any:
     return get_app_model()
 
 
-def closing_of(widget: QWidget) -> Closing | None:
+def closing_of(widget: QWidget) -> CloseFilter | None:
     """The object that watches the window of `widget`; None outside a window."""
     window = widget.window()
     if not isinstance(window, QMainWindow):
         return None
-    return window.findChild(Closing) or Closing(window)
+    return window.findChild(CloseFilter) or CloseFilter(window)
 
 
 def watch_window_of(part: QObject) -> None:
@@ -341,9 +338,11 @@ def _merge_runs(
     return runs, tasks
 
 
-def _all_closings() -> list[Closing]:
+def _all_closings() -> list[CloseFilter]:
     """The objects that watch the windows of this process."""
-    closings = [window.findChild(Closing) for window in QApplication.topLevelWidgets()]
+    closings = [
+        window.findChild(CloseFilter) for window in QApplication.topLevelWidgets()
+    ]
     return [closing for closing in closings if closing is not None]
 
 

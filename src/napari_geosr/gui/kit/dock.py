@@ -13,9 +13,9 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock_tabs import DockTabifier
 from napari_geosr.gui.kit.lifetime import Connections, unwrapped
 from napari_geosr.gui.kit.notify import MessageRow, show_error
-from napari_geosr.gui.kit.places import DockTabifier
 from napari_geosr.gui.kit.remembered import recall, remember
 
 if TYPE_CHECKING:

@@ -11,15 +11,15 @@ from qtpy.QtCore import QSize, Qt, QTimer, Signal
 from qtpy.QtWidgets import QGridLayout, QLabel, QMainWindow, QWidget
 
 from napari_geosr.core.steps import Step
-from napari_geosr.gui.kit.lifetime import unwrapped
-from napari_geosr.gui.kit.notify import MessageRow
-from napari_geosr.gui.kit.places import (
+from napari_geosr.gui.kit.dock_tabs import (
     PLUGIN,
     WIDTH,
     DockTabifier,
     dock_of,
     menu_name,
 )
+from napari_geosr.gui.kit.lifetime import unwrapped
+from napari_geosr.gui.kit.notify import MessageRow
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import garbage_collection_paused
 from napari_geosr.gui.kit.worker import BackgroundTask

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from napari_geosr.core.steps import StageStarted, Step, WarningIssued
-from napari_geosr.gui.kit.words import RemainingTime
+from napari_geosr.gui.kit.durations import RemainingTime
 
 
 class OperationProgress:

@@ -166,7 +166,7 @@ class BackgroundTask:
         _tasks.add(self)
         self._bar: Any = progress(total=0, desc=description) if description else None
         # Not `create_worker`: when the window is closed, napari would ask about its
-        # workers in technical terms. See `Closing`.
+        # workers in technical terms. See `CloseFilter`.
         self._worker: Any = GeneratorWorker(_guarded, make_steps, self.control)
         self._worker.yielded.connect(self._on_yielded)
         self._worker.returned.connect(self._on_returned)

@@ -17,8 +17,10 @@ from napari_geosr.gui.layers import METADATA, finest
 if TYPE_CHECKING:
     from napari.layers import Layer
 
-#: Number of rows compared, and maximum number of bytes: a few milliseconds.
-_ROWS, _BYTES = 512, 2**20
+#: Number of rows compared: takes a few milliseconds.
+_N_ROWS = 512
+#: Maximum number of bytes compared.
+_MAX_BYTES = 2**20
 #: Number of rows for memory-mapped files: each may need a disk access.
 _MAPPED_ROWS = 32
 _GOLDEN = (5**0.5 - 1) / 2
@@ -66,8 +68,8 @@ def _checksum(data: object) -> int:
         return 0
     row_bytes = data.shape[-1] * data.itemsize
     n_all = data.size // data.shape[-1]
-    max_rows = _MAPPED_ROWS if is_mapped else _ROWS
-    n = min(n_all, max_rows, max(16, _BYTES // row_bytes))
+    max_rows = _MAPPED_ROWS if is_mapped else _N_ROWS
+    n = min(n_all, max_rows, max(16, _MAX_BYTES // row_bytes))
     # Golden-section steps avoid sampling the same positions of an axis repeatedly.
     places = (np.arange(n) * _GOLDEN % 1 * n_all).astype(np.int64)
     if n == n_all:

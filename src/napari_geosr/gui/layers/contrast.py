@@ -25,9 +25,12 @@ if TYPE_CHECKING:
     from napari.layers import Image
     from napari.utils.events import Event
 
-#: Planes sampled; maximum edge in voxels of the window read from a plane; maximum
-#: number of voxels evaluated.
-_PLANES, _MAX_WINDOW, _MAX_VOXELS = 9, 2048, 2**16
+#: Number of planes sampled.
+_N_PLANES = 9
+#: Maximum edge of the window read from a plane, in voxels.
+_MAX_WINDOW = 2048
+#: Maximum number of voxels evaluated.
+_MAX_VOXELS = 2**16
 #: Percentage of the voxels at either end of the histogram that may be outliers.
 _TAIL = 0.1
 #: Minimum distance of outliers, as a fraction of the range of all other voxels.
@@ -106,7 +109,7 @@ def limits_steps(
     """
     leading = tuple(int(n) for n in data.shape[:-2])
     n = int(np.prod(leading)) if leading else 1
-    places = np.unique(np.linspace(0, n - 1, min(n, _PLANES)).round().astype(int))
+    places = np.unique(np.linspace(0, n - 1, min(n, _N_PLANES)).round().astype(int))
     window = tuple(_central_window(int(size)) for size in data.shape[-2:])
     found = []
     for done, place in enumerate(places, start=1):

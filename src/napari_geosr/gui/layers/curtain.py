@@ -35,7 +35,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.camera import remove_in_place
 from napari_geosr.gui.layers.curtain_line import CurtainLine, canvas_of
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import edge_at, edges_in_canvas, pixel_of
 
 if TYPE_CHECKING:

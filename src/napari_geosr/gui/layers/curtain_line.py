@@ -6,10 +6,20 @@ from qtpy.QtCore import QEvent, QObject, QPoint, QRect, Qt, Signal
 from qtpy.QtGui import QColor, QMouseEvent, QPainter, QPaintEvent, QPen, QRegion
 from qtpy.QtWidgets import QMainWindow, QWidget
 
-#: In pixels: half the width in which the mouse grabs the line; radius of the handle;
-#: label padding, gap between label and line, and margin above the label.
-_REACH, _HANDLE, _ROOM, _GAP, _TOP = 6, 9, 6, 8, 10
-_WHITE, _SHADE = QColor(255, 255, 255), QColor(0, 0, 0, 170)
+#: Half the width in which the mouse grabs the line, in pixels.
+_GRAB_REACH = 6
+#: Radius of the handle, in pixels.
+_HANDLE_RADIUS = 9
+#: Padding of a label, in pixels.
+_LABEL_PADDING = 6
+#: Gap between label and line, in pixels.
+_LABEL_GAP = 8
+#: Margin above the label, in pixels.
+_LABEL_MARGIN = 10
+#: Colour of line, handle and text.
+_WHITE = QColor(255, 255, 255)
+#: Colour behind them, for contrast with bright images.
+_SHADE = QColor(0, 0, 0, 170)
 
 
 def canvas_of(widget: QWidget) -> QWidget | None:
@@ -70,15 +80,17 @@ class CurtainLine(QWidget):
     def _arrange(self) -> None:
         """Span the canvas's height; mask all but the line, handle and labels."""
         boxes = [self.fontMetrics().boundingRect(text) for text in self._labels]
-        widest = max(box.width() for box in boxes) + 2 * _ROOM
-        half, height = widest + _GAP + 1, self._canvas.height()
+        widest = max(box.width() for box in boxes) + 2 * _LABEL_PADDING
+        half, height = widest + _LABEL_GAP + 1, self._canvas.height()
         self.resize(2 * half + 1, height)
         self._label_boxes = []
         for box, side in zip(boxes, (-1, 1), strict=True):
-            width = box.width() + 2 * _ROOM
-            left = half - _GAP - width if side < 0 else half + _GAP
-            self._label_boxes.append(QRect(left, _TOP, width, box.height() + _ROOM))
-        region = QRegion(half - _REACH, 0, 2 * _REACH + 1, height)
+            width = box.width() + 2 * _LABEL_PADDING
+            left = half - _LABEL_GAP - width if side < 0 else half + _LABEL_GAP
+            self._label_boxes.append(
+                QRect(left, _LABEL_MARGIN, width, box.height() + _LABEL_PADDING)
+            )
+        region = QRegion(half - _GRAB_REACH, 0, 2 * _GRAB_REACH + 1, height)
         region += QRegion(self._handle_box())
         for rectangle in self._label_boxes:
             region += QRegion(rectangle)
@@ -86,8 +98,10 @@ class CurtainLine(QWidget):
 
     def _handle_box(self) -> QRect:
         middle = QPoint(self.width() // 2, self.height() // 2)
-        size = 2 * _HANDLE + 2
-        return QRect(middle.x() - _HANDLE - 1, middle.y() - _HANDLE - 1, size, size)
+        size = 2 * _HANDLE_RADIUS + 2
+        return QRect(
+            middle.x() - _HANDLE_RADIUS - 1, middle.y() - _HANDLE_RADIUS - 1, size, size
+        )
 
     def paintEvent(self, event: QPaintEvent) -> None:
         """Draw white on a dark shade, so that it is visible on any image."""

@@ -27,7 +27,7 @@ from napari_geosr.gui.layers import (
 )
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.voxel_size import VoxelSizeRow

@@ -11,8 +11,10 @@ from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import BlockDone, ShouldStop, Step
 from napari_geosr.core.types import AnyArray
 
-#: Size of the cache of each view, and of one read from the file, in bytes.
-_CACHE_BYTES, _READ_BYTES = 64 * 2**20, 4 * 2**20
+#: Size of the cache of each view, in bytes.
+_CACHE_BYTES = 64 * 2**20
+#: Size of one read from the file, in bytes.
+_READ_BYTES = 4 * 2**20
 
 Image = AnyArray
 Block = tuple[slice, ...]

@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from napari.components import ViewerModel
     from napari.layers import Layer
 
-#: Seconds between refreshes in 2D, and in 3D, where the whole volume is uploaded.
-_PAUSE_2D, _PAUSE_3D = 0.15, 2.0
+#: Seconds between refreshes in 2D.
+_PAUSE_2D = 0.15
+#: Seconds between refreshes in 3D, where the whole volume is uploaded.
+_PAUSE_3D = 2.0
 #: Maximum fraction of time spent refreshing.
 _SHARE = 0.1
 

@@ -41,9 +41,12 @@ if TYPE_CHECKING:
     from napari.layers import Layer
     from napari.utils.events import Event
 
-#: In seconds: maximum wait for a plane when drawing; delay of the progress bar; maximum
-#: wait of a closing application for a read in progress.
-_DRAW_WAIT, _BAR_DELAY, _QUIT_TIMEOUT = 0.025, 0.5, 1.0
+#: Maximum wait for a plane when drawing, in seconds.
+_DRAW_WAIT = 0.025
+#: Delay of the progress bar, in seconds.
+_BAR_DELAY = 0.5
+#: Maximum wait of a closing application for a read in progress, in seconds.
+_QUIT_TIMEOUT = 1.0
 #: Milliseconds between checks whether a plane has been read.
 _POLL_MS = 15
 

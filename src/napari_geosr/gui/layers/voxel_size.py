@@ -33,7 +33,7 @@ from napari_geosr.gui.layers import (
     set_voxel_size,
     spatial_ndim,
 )
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import index_on_screen, position_of
 
 if TYPE_CHECKING:

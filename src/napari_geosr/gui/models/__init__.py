@@ -25,9 +25,9 @@ from napari_geosr.core.vocabulary import TASKS
 from napari_geosr.gui.kit.action_bar import ActionBar, fill_dock
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.dock import Dock
+from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.gui.kit.frame import open_dock
 from napari_geosr.gui.kit.notify import MessageLog
-from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.warm_up import load_torch_libraries
 from napari_geosr.gui.kit.widgets import button, list_tree, scrolling

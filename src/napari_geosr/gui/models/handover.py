@@ -11,8 +11,8 @@ from qtpy.QtCore import QObject, Signal
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import Step
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock_tabs import RESTORE
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import RESTORE
 from napari_geosr.operations.models import catalogue
 
 if TYPE_CHECKING:

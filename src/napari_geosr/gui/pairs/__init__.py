@@ -12,8 +12,8 @@ from napari_geosr.core.config import Config
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
+from napari_geosr.gui.kit.dock_tabs import TRAIN
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import TRAIN
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.layers.data_row import DataRow
 from napari_geosr.gui.pairs.layers import images_by_voxel_size, show_pair

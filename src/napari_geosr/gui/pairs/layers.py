@@ -18,7 +18,7 @@ from napari_geosr.gui.layers import (
     layer_metadata,
 )
 from napari_geosr.gui.layers.data_row import is_training_image
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.pairs.steps import BuiltPair
 from napari_geosr.operations.pairs.picture import HIGH_COLOUR, LOW_COLOUR
 

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
 
 #: Identifies the layer and voxels whose grey values were counted.
 Key = tuple[object, ...]
-#: Milliseconds from the last redraw until the voxels are checked for changes; longer
-#: while a result is being filled.
-_LOOK_MS, _LOOK_MS_UNFINISHED = 200, 2000
+#: Milliseconds from the last redraw until the voxels are checked for changes.
+_CHECK_MS = 200
+#: The same, longer while a result is being filled.
+_CHECK_MS_UNFINISHED = 2000
 
 
 class LevelsReader(QObject):
@@ -172,7 +173,7 @@ class LevelsReader(QObject):
         """Handle a moved slider: another time point has another threshold."""
         layer = self.layer()
         if layer is not None:
-            wait = _LOOK_MS_UNFINISHED if is_unfinished(layer) else _LOOK_MS
+            wait = _CHECK_MS_UNFINISHED if is_unfinished(layer) else _CHECK_MS
             self._looking.start(wait)
 
     def _on_levels(

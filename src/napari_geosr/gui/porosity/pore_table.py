@@ -24,9 +24,12 @@ if TYPE_CHECKING:
     from qtpy.QtCore import QEvent
 
 LABEL = "label"
-#: Sample size for choosing a column's decimals; maximum number of decimals; magnitude
-#: from which figures are not aligned.
-_SAMPLE, _MAX_DECIMALS, _MAX_ALIGNED = 10_000, 6, 1e10
+#: Number of rows sampled for choosing a column's decimals.
+_SAMPLE_ROWS = 10_000
+#: Maximum number of decimals.
+_MAX_DECIMALS = 6
+#: Magnitude from which figures are not aligned.
+_MAX_ALIGNED = 1e10
 
 
 class PoreTableModel(QAbstractTableModel):
@@ -176,7 +179,7 @@ def decimals_of(values: AnyArray) -> int | None:
     if values.dtype.kind != "f":
         return None
     # A sample is enough: looking at every value would block the event loop.
-    some = np.abs(values[:: max(1, len(values) // _SAMPLE)])
+    some = np.abs(values[:: max(1, len(values) // _SAMPLE_ROWS)])
     some = some[np.isfinite(some) & (some > 0)]
     if not len(some) or some.max() >= _MAX_ALIGNED:
         return None

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 
 
 _EXPORT = "Save the results and the table as CSV, JSON, PNG and HTML."
-#: Minimum heights in pixels of the figures and of the pore table.
-_MIN_FIGURES_HEIGHT, _MIN_TABLE_HEIGHT = 60, 90
+#: Minimum height of the figures, in pixels.
+_MIN_FIGURES_HEIGHT = 60
+#: Minimum height of the pore table, in pixels.
+_MIN_TABLE_HEIGHT = 90
 
 
 class FiguresTable(QWidget):

@@ -21,12 +21,12 @@ from napari_geosr.gui.kit.activity import PREVIEW, Activity, Key
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.layers.projections import OpenedScan
 from napari_geosr.gui.reconstruct.coarse_slice import CoarseSlice
+from napari_geosr.gui.reconstruct.compile_ahead import compile_steps, is_ready
 from napari_geosr.gui.reconstruct.layers import (
     HiddenViews,
     SlicePreviewLayer,
     VolumeLayer,
 )
-from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
 from napari_geosr.gui.reconstruct.steps import (
     PreviewRows,
     centre_steps,
@@ -221,7 +221,7 @@ class ReconstructActivity(Activity):
         # Errors are reported when the algorithm is used.
         self.start(
             LOADING,
-            lambda stop: ready_steps(config, opened.scan.geometry, stop),
+            lambda stop: compile_steps(config, opened.scan.geometry, stop),
             lambda _: self._not_loaded.discard(config.algorithm),
             on_step=lambda _: None,
             on_error=lambda _: None,

@@ -17,8 +17,10 @@ from qtpy.QtWidgets import (
 from napari_geosr.gui.kit.form import AUTOMATIC
 from napari_geosr.gui.kit.widgets import text_label
 
-#: Range of the slider in columns to either side, and its steps per column.
-_SLIDER_RANGE, _STEPS = 20, 10
+#: Range of the slider in columns to either side.
+_SLIDER_RANGE = 20
+#: Steps of the slider per column.
+_STEPS_PER_COLUMN = 10
 _TIP = (
     "Detector column of the rotation axis; 0 is the centre of the first column. "
     "Automatic: read from the file, or determined from the projections."
@@ -60,8 +62,10 @@ class CentreBox(QWidget):
         self.find_button.setAccessibleName("Find the rotation centre")
         self.find_button.setToolTip("Find the rotation axis from the projections.")
         self.slider = QSlider(Qt.Orientation.Horizontal)
-        self.slider.setRange(-_SLIDER_RANGE * _STEPS, _SLIDER_RANGE * _STEPS)
-        self.slider.setPageStep(_STEPS)
+        self.slider.setRange(
+            -_SLIDER_RANGE * _STEPS_PER_COLUMN, _SLIDER_RANGE * _STEPS_PER_COLUMN
+        )
+        self.slider.setPageStep(_STEPS_PER_COLUMN)
         self.slider.setAccessibleName("Rotation centre, fine")
         self.slider.setToolTip(
             f"Move the axis by up to {_SLIDER_RANGE} columns; the preview is updated."
@@ -132,7 +136,7 @@ class CentreBox(QWidget):
 
     def _show_on_slider(self, column: float) -> None:
         self.slider.blockSignals(True)
-        self.slider.setValue(round((column - self._anchor) * _STEPS))
+        self.slider.setValue(round((column - self._anchor) * _STEPS_PER_COLUMN))
         self.slider.blockSignals(False)
 
     def _on_spin(self, _value: float) -> None:
@@ -146,4 +150,4 @@ class CentreBox(QWidget):
             self.changed.emit()
 
     def _on_slider(self, position: int) -> None:
-        self.spin.setValue(self._anchor + position / _STEPS)
+        self.spin.setValue(self._anchor + position / _STEPS_PER_COLUMN)

@@ -18,8 +18,8 @@ from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.jobs.latest import latest_job_steps
 from napari_geosr.gui.kit.activity import Activity
+from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.widgets import add_row, button, form_layout, text_label
 from napari_geosr.gui.layers import METADATA, add_image_result, layer_metadata
 from napari_geosr.gui.layers.camera import fit_camera, is_in_view

@@ -27,7 +27,7 @@ from napari_geosr.gui.reconstruct.coarse_slice import (
     binning_factor,
     coarse_slice,
 )
-from napari_geosr.gui.reconstruct.ready import ready_steps
+from napari_geosr.gui.reconstruct.compile_ahead import compile_steps
 from napari_geosr.operations.reconstruct import prepare_steps, preview, run_steps
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 from napari_geosr.operations.reconstruct.inputs import (
@@ -93,7 +93,7 @@ def slice_steps(
         Data kept from earlier slices, such as prepared rows.
     should_stop : callable
     """
-    yield from ready_steps(config, scan.geometry, should_stop)
+    yield from compile_steps(config, scan.geometry, should_stop)
     preview_row = preview_rows.setdefault("row", preview.PreviewRow())
     factor = binning_factor(scan, config)
     if factor > 1:
@@ -140,7 +140,7 @@ def volume_steps(
         Partial result of an earlier run.
     should_stop : callable
     """
-    yield from ready_steps(config, scan.geometry, should_stop)
+    yield from compile_steps(config, scan.geometry, should_stop)
     ready = yield from prepare_steps(scan, config, known=known, should_stop=should_stop)
     steps = run_steps(ready, unfinished=unfinished, should_stop=should_stop)
     has_limits = False

@@ -12,14 +12,14 @@ from qtpy.QtCore import QTimer
 from napari_geosr.core.config import format_bytes
 from napari_geosr.core.errors import ConfigError, GeoSRError
 from napari_geosr.core.steps import StageStarted, Step
+from napari_geosr.gui.kit.dock_tabs import POROSITY
+from napari_geosr.gui.kit.durations import RemainingTime, format_duration
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import POROSITY
-from napari_geosr.gui.kit.words import RemainingTime, format_duration
 from napari_geosr.gui.layers import chosen_position, volume_from_layer
 from napari_geosr.gui.models.handover import ModelHandover
 from napari_geosr.gui.restore.activity import RestoreActivity
 from napari_geosr.gui.restore.copying import copy_run, with_backend_of_run
-from napari_geosr.gui.restore.ready import RunPreparation, preview_edge
+from napari_geosr.gui.restore.preparation import RunPreparation, preview_edge
 from napari_geosr.gui.restore.widgets import CONTINUE, NO_IMAGE, RUN, RestoreWidgets
 from napari_geosr.operations.models import catalogue
 from napari_geosr.operations.restore import RestoreConfig, reproduce

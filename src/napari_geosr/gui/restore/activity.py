@@ -32,24 +32,24 @@ from napari_geosr.gui.layers import (
     volume_from_layer,
 )
 from napari_geosr.gui.layers.contents import contents_key
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import is_answered
 from napari_geosr.gui.layers.refresh import Refresher
 from napari_geosr.gui.restore.deviation_layer import DeviationLayer, with_upper_limit
+from napari_geosr.gui.restore.preparation import (
+    RunPreparation,
+    prepare_run_steps,
+    preview_edge,
+    steps_factory,
+    stopped_run,
+    with_layer_name,
+    with_new_strength,
+)
 from napari_geosr.gui.restore.preview import (
     PREVIEW_EDGES,
     PreviewLayer,
     Region,
     region_on_screen,
-)
-from napari_geosr.gui.restore.ready import (
-    RunPreparation,
-    preview_edge,
-    ready_steps,
-    steps_factory,
-    stopped_run,
-    with_layer_name,
-    with_new_strength,
 )
 from napari_geosr.gui.restore.source_watch import SourceWatch
 from napari_geosr.operations import restore as operation
@@ -339,7 +339,7 @@ class RestoreActivity(Activity):
         volume = volume_from_layer(layer, self._viewer, whole=self._wants_all)
         self.start(
             PREPARE,
-            lambda should_stop: ready_steps(volume, config, should_stop),
+            lambda should_stop: prepare_run_steps(volume, config, should_stop),
             lambda result: self._on_prepared(RunPreparation(key, *result)),
         )
 

@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
     from napari_geosr.operations.restore import RestorationResult
 
-#: Number of planes sampled, and approximate number of voxels of each.
-_PLANES, _PLANE_VOXELS = 8, 1 << 16
+#: Number of planes sampled.
+_N_PLANES = 8
+#: Approximate number of voxels sampled per plane.
+_PLANE_VOXELS = 1 << 16
 _PERCENTILE = 99.8
 
 
@@ -138,7 +140,7 @@ def upper_limit(data: ArrayLike) -> float:
     else:
         leading = tuple(data.shape[:-2])
         n = math.prod(leading)
-        count = min(n, _PLANES)
+        count = min(n, _N_PLANES)
         flat = [(2 * i + 1) * n // (2 * count) for i in range(count)]
         places = [tuple(map(int, np.unravel_index(i, leading))) for i in flat]
         sampled = [np.asarray(data[(*at, *plane)], np.float32) for at in places]

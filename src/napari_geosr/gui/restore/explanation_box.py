@@ -25,7 +25,7 @@ from napari_geosr.gui.layers import (
     provenance_of,
     volume_from_layer,
 )
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import click_callback, indices_at
 from napari_geosr.operations.explain import (
     ExplainConfig,

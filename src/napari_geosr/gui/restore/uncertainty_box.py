@@ -26,8 +26,10 @@ if TYPE_CHECKING:
     from napari_geosr.operations.models.catalogue import ModelCard
     from napari_geosr.operations.restore import RestoreConfig
 
-#: Maximum number of members; maximum number of rows of the list of models.
-_MAX_MEMBERS, _ROWS = 16, 3
+#: Maximum number of members.
+_MAX_MEMBERS = 16
+#: Maximum number of rows of the list of models.
+_MAX_ROWS = 3
 
 
 class UncertaintyBox(QWidget):
@@ -157,7 +159,7 @@ class UncertaintyBox(QWidget):
                 item = QListWidgetItem("no other model with the same task and factor")
                 item.setFlags(Qt.ItemFlag.NoItemFlags)
                 self.others.addItem(item)
-        rows = min(_ROWS, self.others.count())
+        rows = min(_MAX_ROWS, self.others.count())
         height = rows * max(16, self.others.sizeHintForRow(0))
         self.others.setFixedHeight(height + 2 * self.others.frameWidth() + 2)
 

@@ -28,7 +28,7 @@ from napari_geosr.gui.kit.widgets import Section, scrolling
 from napari_geosr.gui.layers import holds_deviations, is_helper
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.curtain import CompareBox
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.frames import FramesRow
 from napari_geosr.gui.layers.questions.notes import NotesRow
 from napari_geosr.gui.layers.saving import SaveButton

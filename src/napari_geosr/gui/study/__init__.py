@@ -14,9 +14,9 @@ from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.closing import closing_of
+from napari_geosr.gui.kit.dock_tabs import JOBS
 from napari_geosr.gui.kit.form import fields_of_options
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.layers import is_helper, volume_from_layer
 from napari_geosr.gui.layers.combo import LayerCombo
 from napari_geosr.gui.layers.projections import OpenedScan

@@ -17,11 +17,11 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyDict
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps, time_steps
 from napari_geosr.gui.kit.chart import load_pyqtgraph
+from napari_geosr.gui.kit.dock_tabs import JOBS
+from napari_geosr.gui.kit.durations import format_estimate
 from napari_geosr.gui.kit.frame import open_dock
-from napari_geosr.gui.kit.places import JOBS
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.gui.kit.widgets import add_row
-from napari_geosr.gui.kit.words import format_estimate
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers.data_row import DataRow, names_of_empty_rows, suggest
 from napari_geosr.gui.layers.position import plane_on_screen

@@ -37,8 +37,10 @@ if TYPE_CHECKING:
 NO_ESTIMATE = "Estimate: –"
 #: Margin in pixels around a part scrolled into view.
 _MARGIN = 8
-#: Attempts to scroll to a part before its layout is settled, and milliseconds between.
-_ATTEMPTS, _RETRY = 20, 50
+#: Attempts to scroll to a part before its layout is settled.
+_MAX_ATTEMPTS = 20
+#: Milliseconds between these attempts.
+_RETRY_MS = 50
 
 
 class TrainWidgets(Dock):
@@ -171,5 +173,8 @@ class TrainWidgets(Dock):
         self._scroll.ensureWidgetVisible(self._scroll_target, 0, _MARGIN)
         self._attempts += 1
         # A section that has just been opened gets its height in a later turn.
-        if self._scroll_target.visibleRegion().isEmpty() and self._attempts < _ATTEMPTS:
-            self._showing.start(_RETRY)
+        if (
+            self._scroll_target.visibleRegion().isEmpty()
+            and self._attempts < _MAX_ATTEMPTS
+        ):
+            self._showing.start(_RETRY_MS)

@@ -18,7 +18,11 @@ from typing import TYPE_CHECKING, Literal
 from napari_geosr.core.errors import Cancelled, ConfigError, EngineError, GeoSRError
 from napari_geosr.core.types import AnyArray, AnyDict
 from napari_geosr.inference import compute
-from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
+from napari_geosr.inference.backends.agreement import (
+    ConversionError,
+    agree,
+    differences,
+)
 from napari_geosr.inference.memory import network_spec
 
 if TYPE_CHECKING:
@@ -180,7 +184,7 @@ class Choice:
                 return tile.ours, ""
         try:
             return self._try_openvino(network, tile)
-        except NotConvertible as error:
+        except ConversionError as error:
             if self.setting == OPENVINO:
                 raise ConfigError(
                     f"The backend openvino cannot compute the network "
@@ -206,7 +210,7 @@ class Choice:
 
     def _try_openvino(self, network: nn.Module, tile: FirstTile) -> tuple[Array, str]:
         if self.setting == AUTO and tile.free_bytes < FIXED_BYTES:
-            raise NotConvertible("the memory budget is too small for it")
+            raise ConversionError("the memory budget is too small for it")
         converted = _converted(network, self.threads)
         forward = TimedForward(converted)
         try:
@@ -216,7 +220,7 @@ class Choice:
         except Cancelled:
             raise
         except GeoSRError as error:
-            raise NotConvertible(str(error).rstrip(".")) from error
+            raise ConversionError(str(error).rstrip(".")) from error
         largest, rms = differences(openvino_values, tile.ours)
         facts = {
             "largest_difference": largest,
@@ -233,10 +237,10 @@ class Choice:
                     f"The backend openvino cannot be used for "
                     f"{type(network).__name__}: {disagreement}. Choose --backend torch."
                 )
-            raise NotConvertible(disagreement)
+            raise ConversionError(disagreement)
         gain = facts["speed"]
         if self.setting == AUTO and gain < MIN_SPEED_UP:
-            raise NotConvertible(f"it is not faster here ({gain:.2g} × as fast)")
+            raise ConversionError(f"it is not faster here ({gain:.2g} × as fast)")
         self.name, self.forward, self._converted = OPENVINO, converted, converted
         self._facts = {"version": openvino_version(), **facts}
         return openvino_values, (
@@ -263,16 +267,16 @@ def _converted(network: nn.Module, threads: int | None) -> ConvertedNetwork:
 
     Raises
     ------
-    NotConvertible
+    ConversionError
         With the reason.
     """
     from napari_geosr.inference.backends.openvino import convert
 
     spec = network_spec(network)
     if next(network.parameters(), None) is None:
-        raise NotConvertible("it is a filter without weights")
+        raise ConversionError("it is a filter without weights")
     if compute.network_dtype(network) != "float32":
-        raise NotConvertible("it computes in double precision")
+        raise ConversionError("it computes in double precision")
     if spec.at_once is not None:
-        raise NotConvertible("it splits windows itself")
+        raise ConversionError("it splits windows itself")
     return convert(network, compute.threads_used(threads), compute.interrupt)

@@ -10,13 +10,15 @@ from napari_geosr.core.types import AnyArray
 
 Array = AnyArray
 
-#: Accepted differences from torch, in standard deviations of the volume: largest, and
-#: root mean square. Another order of rounding gives up to 1e-5 and 1e-6; 16-bit
-#: arithmetic, which must be rejected, several per cent.
-MAX_DIFFERENCE, MAX_RMS = 1e-3, 1e-4
+#: Largest accepted difference from torch, in standard deviations of the volume. Another
+#: order of rounding gives up to 1e-5; 16-bit arithmetic, which must be rejected,
+#: several per cent.
+MAX_DIFFERENCE = 1e-3
+#: The same for the root mean square; rounding gives up to 1e-6.
+MAX_RMS = 1e-4
 
 
-class NotConvertible(Exception):  # noqa: N818  # auto takes torch then
+class ConversionError(Exception):  # auto takes torch then
     """A network that a backend cannot compute; the message says why."""
 
 

@@ -11,7 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from napari_geosr.inference.backends.agreement import NotConvertible, agree, differences
+from napari_geosr.inference.backends.agreement import (
+    ConversionError,
+    agree,
+    differences,
+)
 from napari_geosr.inference.memory import network_spec, probe_window
 from napari_geosr.networks._mixed_scale import plain_layers
 
@@ -87,7 +91,7 @@ def convert(
 
     Raises
     ------
-    NotConvertible
+    ConversionError
         If openvino cannot compute it, or the results differ.
     """
     import torch
@@ -125,15 +129,15 @@ def convert(
                 torch_output = network(x).numpy()
             difference = differences(converted(x).numpy(), torch_output)
             if not agree(*difference):
-                raise NotConvertible(
+                raise ConversionError(
                     "after conversion its output differs by up to "
                     f"{difference[0]:.2g} on a window of {size} voxels"
                 )
-    except (NotConvertible, MemoryError):
+    except (ConversionError, MemoryError):
         raise
     except Exception as error:  # of torch's tracer or openvino: any kind
         reason = " ".join(str(error).split())[:200]
-        raise NotConvertible(
+        raise ConversionError(
             f"it cannot be converted ({type(error).__name__}: {reason})"
         ) from error
     return converted

@@ -29,7 +29,12 @@ from napari_geosr.io.suffixes import stem_of
 if TYPE_CHECKING:
     import h5py
 
-PROJECTION, FLAT, DARK = 0, 1, 2
+#: Image key of projections in NXtomo.
+PROJECTION = 0
+#: Image key of flat fields.
+FLAT = 1
+#: Image key of dark fields.
+DARK = 2
 _LOOKS_LIKE_ANGLE = re.compile(r"theta|angle|rot|omega|phi", re.IGNORECASE)
 
 

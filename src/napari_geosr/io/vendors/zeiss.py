@@ -20,7 +20,10 @@ if TYPE_CHECKING:
 
 _TAG = 34118
 _SIZES = ("ap_image_pixel_size", "ap_pixel_size")
-_DISPLAY_WIDTH, _UNNAMED = 1024, 3
+#: Width of the picture that this pixel size refers to, in pixels.
+_DISPLAY_WIDTH = 1024
+#: Index of the pixel size among the values without names.
+_PIXEL_SIZE_INDEX = 3
 _ORIGIN = "Zeiss SEM"
 
 
@@ -39,7 +42,11 @@ def pixel(page: TiffPage) -> VendorPixel | None:
             metres = convert_length(size, str(known), "m")
             return VendorPixel(metres, metres, _ORIGIN, columns)
     unnamed = metadata.get("", ())
-    size = positive(unnamed[_UNNAMED]) if len(unnamed) > _UNNAMED else None
+    size = (
+        positive(unnamed[_PIXEL_SIZE_INDEX])
+        if len(unnamed) > _PIXEL_SIZE_INDEX
+        else None
+    )
     if size is None:
         return None
     metres = size * _DISPLAY_WIDTH / (columns or int(page.imagewidth))

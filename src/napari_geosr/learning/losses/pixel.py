@@ -21,8 +21,10 @@ from torch.nn import functional
 HUBER_DELTA = 0.5
 #: Weight of the structural similarity when mixed with the absolute error, as in [2]_.
 SSIM_SHARE = 0.84
-#: Lowest value and range of nearly all standardised grey values, which SSIM needs.
-_LOWEST, _SPAN = -2.0, 4.0
+#: Lowest of nearly all standardised grey values, which SSIM needs.
+_MIN_VALUE = -2.0
+#: Range of nearly all standardised grey values.
+_VALUE_RANGE = 4.0
 #: Radius of the SSIM window in voxels.
 _RADIUS = 5
 
@@ -44,8 +46,8 @@ def huber(output: Tensor, target: Tensor) -> Tensor:
 
 def ssim(output: Tensor, target: Tensor) -> Tensor:
     """Structural similarity mixed with the mean absolute error."""
-    shifted = (image - _LOWEST for image in (output, target))
-    similarity = structural_similarity(*shifted, data_range=_SPAN)
+    shifted = (image - _MIN_VALUE for image in (output, target))
+    similarity = structural_similarity(*shifted, data_range=_VALUE_RANGE)
     return SSIM_SHARE * (1 - similarity) + (1 - SSIM_SHARE) * l1(output, target)
 
 

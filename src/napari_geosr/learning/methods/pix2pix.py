@@ -44,8 +44,10 @@ from napari_geosr.learning.translation import (
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
-#: Default adversarial weights, without and with an upscale factor.
-ADVERSARIAL_WEIGHT, FINER_ADVERSARIAL_WEIGHT = 0.02, 0.005
+#: Default adversarial weight without an upscale factor.
+ADVERSARIAL_WEIGHT = 0.02
+#: Default adversarial weight with an upscale factor.
+FINER_ADVERSARIAL_WEIGHT = 0.005
 NEEDS = "aligned pairs of two kinds of scan of the same object"
 
 

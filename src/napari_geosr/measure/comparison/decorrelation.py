@@ -18,13 +18,18 @@ from napari_geosr.core.types import AnyArray
 
 Array = npt.NDArray[np.float64]
 
-#: Number of radii of the disc in the Fourier plane, and of high-pass filters.
-_RADII, _FILTERS = 200, 20
-#: Blur removed by the strongest high-pass filter (standard deviation in pixels), and by
-#: the weakest one (as a share of the image size).
-_STRONGEST, _WEAKEST_PART = 0.5, 0.25
-#: Minimum height of a peak, and minimum drop after it.
-_MIN_HEIGHT, _LEAST_DROP = 0.05, 1e-3
+#: Number of radii of the disc in the Fourier plane.
+_N_RADII = 200
+#: Number of high-pass filters.
+_N_FILTERS = 20
+#: Blur removed by the strongest high-pass filter (standard deviation in pixels).
+_MIN_BLUR = 0.5
+#: Blur removed by the weakest one, as a share of the image size.
+_MAX_BLUR_SHARE = 0.25
+#: Minimum height of a peak.
+_MIN_HEIGHT = 0.05
+#: Minimum drop after a peak.
+_MIN_DROP = 1e-3
 #: Share of the image at each side that is faded out.
 _FADED = 0.08
 #: Minimum edge length of an image, in pixels.
@@ -55,8 +60,8 @@ def finest_detail(image: AnyArray, pixel_size: Sequence[float]) -> float | None:
     radius, amplitude = _sorted_spectrum(image, pixel_size)
     if not amplitude.any():
         return None
-    least = _WEAKEST_PART * min(image.shape)
-    sigmas = np.geomspace(least, _STRONGEST, _FILTERS)
+    least = _MAX_BLUR_SHARE * min(image.shape)
+    sigmas = np.geomspace(least, _MIN_BLUR, _N_FILTERS)
     highest = _peak(radius, amplitude)
     for sigma in sigmas:
         # `radius` is 1 at two pixels per period.
@@ -91,7 +96,7 @@ def _peak(radius: Array, amplitude: Array) -> float:
     total = float((amplitude**2).sum())
     if not total > 0:
         return 0.0
-    radii = np.linspace(0, 1, _RADII + 1)[1:]
+    radii = np.linspace(0, 1, _N_RADII + 1)[1:]
     ends = np.searchsorted(radius, radii, side="right")
     sums = np.concatenate([[0.0], np.cumsum(amplitude)])[ends]
     correlation = sums / np.sqrt(total * np.maximum(ends, 1))
@@ -102,7 +107,7 @@ def _peak(radius: Array, amplitude: Array) -> float:
         at = int(np.argmax(correlation[:last]))
         if at < last - 1:
             drop = float(correlation[at] - correlation[at:last].min())
-            if drop < _LEAST_DROP:
+            if drop < _MIN_DROP:
                 last = at
                 continue
             return float(radii[at]) if correlation[at] >= _MIN_HEIGHT else 0.0

@@ -34,8 +34,10 @@ CRITERIA: tuple[Criterion, ...] = ("half-bit", "1-bit", "1/7")
 #: Minimum number of independent values for a meaningful shell.
 _MIN_VALUES = 4.0
 #: Shells with fewer values are averaged with neighbours before searching for the
-#: crossing, up to this number of shells.
-_ENOUGH_VALUES, _MOST_AVERAGED = 50.0, 7
+#: crossing,
+_ENOUGH_VALUES = 50.0
+#: up to this number of shells.
+_MAX_AVERAGED_SHELLS = 7
 #: Share of all shells for which the correlation must stay below: single ones may do so
 #: by chance.
 _STAYS_BELOW = 0.03
@@ -145,7 +147,7 @@ def information_threshold(ratio: float, independent: Array) -> Array:
 def _steadied(values: Array, independent: Array) -> Array:
     """Means over neighbouring shells, more of them where shells have few values."""
     found = values.copy()
-    for width in range(3, _MOST_AVERAGED + 1, 2):
+    for width in range(3, _MAX_AVERAGED_SHELLS + 1, 2):
         few = independent * (width - 2) < _ENOUGH_VALUES
         kernel = np.ones(width)
         sums = np.convolve(values, kernel, "same")

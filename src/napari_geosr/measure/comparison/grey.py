@@ -23,8 +23,10 @@ from napari_geosr.core.types import AnyArray, AnyDict
 Array = npt.NDArray[np.float64]
 Mask = npt.NDArray[np.bool_]
 
-#: Window of SSIM: standard deviation of the Gaussian, truncated at this multiple.
-_SIGMA, _TRUNCATE = 1.5, 3.5
+#: Standard deviation of the Gaussian window of SSIM, in voxels.
+_SIGMA = 1.5
+#: Multiple of the standard deviation at which it is truncated.
+_TRUNCATE = 3.5
 #: Radius of the window in voxels, and its width.
 SSIM_REACH = 5
 SSIM_WINDOW = 2 * SSIM_REACH + 1

@@ -31,8 +31,10 @@ FloatArray = npt.NDArray[np.float32]
 _BYTES_PER_VOXEL = 120
 #: Maximum number of frame voxels in a slab, so that progress is visible.
 _MAX_VOXELS = 1 << 22
-#: Factor by which a block is shrunk until all of it is known, and its minimum edge.
-_SHRINK, _MIN_EDGE = 0.95, 16
+#: Factor by which a block is shrunk until all of it is known.
+_SHRINK_FACTOR = 0.95
+#: Minimum edge of a block, in voxels.
+_MIN_EDGE = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -242,7 +244,7 @@ def known_block(
                 "Fourier transform. Crop them to the measured part."
             )
         inner = tuple(
-            _shrunk(s, max(1, round(n * (1 - _SHRINK)))) if a in axes else s
+            _shrunk(s, max(1, round(n * (1 - _SHRINK_FACTOR)))) if a in axes else s
             for a, (s, n) in enumerate(zip(inner, edges, strict=True))
         )
         # Remove slices without any known voxel at the ends as well.

@@ -30,7 +30,7 @@ from napari_geosr.core.steps import (
 )
 from napari_geosr.core.types import AnyArray
 from napari_geosr.measure.consistency.noise import Windows, excess, windows
-from napari_geosr.measure.consistency.places import MismatchRegion, places
+from napari_geosr.measure.consistency.regions import MismatchRegion, mismatch_regions
 from napari_geosr.measure.consistency.slope import SlopeSums
 from napari_geosr.measure.redegrade import (
     TRUNCATE,
@@ -46,8 +46,10 @@ Array = npt.NDArray[np.float64]
 
 #: Candidate blurs, in voxels of the scan; the one with the smallest residual is used.
 _BLURS = (0.0, 0.35, 0.6, 0.85, 1.1, 1.5)
-#: Number of result voxels for estimating blur and noise, in boxes of this edge length.
-_SAMPLE, _SAMPLE_EDGE = 1 << 20, 64
+#: Number of result voxels for estimating blur and noise.
+_SAMPLE_VOXELS = 1 << 20
+#: Edge length of the boxes in which they are sampled, in voxels.
+_SAMPLE_EDGE = 64
 #: Number of grey-value classes with equal voxel counts; each has its own noise level.
 _LEVELS = 12
 #: Minimum noise of a class, as a share of the median of all classes.
@@ -69,9 +71,13 @@ STRUCTURE_LIMIT = 0.1
 #: contrast.
 SLOPE_LIMITS = (0.92, 1.25)
 _SLOPE_ERRORS = 3.0
-#: Upper limits for residuals that are noise: variation relative to quiet regions of the
-#: scan, RMS relative to the noise, share beyond three standard deviations.
-EXCESS_LIMIT, RMS_LIMIT, BEYOND_LIMIT = 1.3, 1.25, 0.05
+#: Upper limit for residuals that are noise: variation relative to quiet regions of the
+#: scan.
+EXCESS_LIMIT = 1.3
+#: The same for the RMS relative to the noise.
+RMS_LIMIT = 1.25
+#: The same for the share beyond three standard deviations.
+BEYOND_LIMIT = 0.05
 _MAD = 1.4826
 
 
@@ -275,7 +281,7 @@ def _estimate(
         a + b for a, b in zip(_reach(widths), blur_reach((widest,) * 3), strict=True)
     )
     boxes = pair.boxes(reach, _SAMPLE_EDGE)
-    sample = list(evenly(boxes, _SAMPLE // math.prod(pair.factors)))
+    sample = list(evenly(boxes, _SAMPLE_VOXELS // math.prod(pair.factors)))
     blur = _best_blur(pair, sample, should_stop)
     parts = []
     for box in sample:
@@ -459,7 +465,7 @@ def _result(sums: _ResidualSums, noise: _ResidualNoise, limit: float) -> Consist
         blur=noise.blur,
         limit=limit,
         flagged_voxels=sums.flagged,
-        places=places(sums.spots, sums.values)
+        places=mismatch_regions(sums.spots, sums.values)
         if sums.flagged <= _MAX_GROUPED_VOXELS
         else (),
     )

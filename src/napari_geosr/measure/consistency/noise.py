@@ -25,15 +25,22 @@ Array = npt.NDArray[np.float64]
 #: For each window: grey value and variance of the scan, variance of the residual.
 Windows = npt.NDArray[np.float32]
 
-#: Edge of a window, and width of the smoothing applied before, in voxels.
-_WINDOW, _WIDTH = 5, 1.0
+#: Edge of a window, in voxels.
+_WINDOW_EDGE = 5
+#: Width of the smoothing applied before, in voxels.
+_SMOOTHING_WIDTH = 1.0
 #: Distance between windows; their overlap is larger.
 _STEP = 2
-#: Quantiles of the windows that give the noise of the scan and of the residual.
-_QUIET, _LOUD = 0.2, 0.8
-#: Minimum numbers of windows per part of the volume and per class of grey values, and
-#: maximum number of classes.
-_PART, _CLASS, _MAX_CLASSES = 2000, 300, 6
+#: Quantile of the windows that gives the noise of the scan.
+_QUIET_QUANTILE = 0.2
+#: Quantile of the windows that gives the noise of the residual.
+_LOUD_QUANTILE = 0.8
+#: Minimum number of windows per part of the volume.
+_MIN_PART_WINDOWS = 2000
+#: Minimum number of windows per class of grey values.
+_MIN_CLASS_WINDOWS = 300
+#: Maximum number of classes.
+_MAX_CLASSES = 6
 #: Windows with less than this share of the median variance are padding.
 _PADDING = 1e-4
 #: Minimum noise, as a share of the scan's standard deviation: allows for rounding, and
@@ -68,11 +75,11 @@ def windows(scan: FloatArray, residual: FloatArray, inner: Box) -> Windows:
     _, residual_variance = _local(residual, unknown)
     keep = np.ones(scan.shape, bool)
     if unknown.any():
-        reach = _WINDOW // 2 + int(TRUNCATE * _WIDTH)
+        reach = _WINDOW_EDGE // 2 + int(TRUNCATE * _SMOOTHING_WIDTH)
         sizes = [1 if n == 1 else 2 * reach + 1 for n in scan.shape]
         keep = ~ndimage.maximum_filter(unknown, sizes)
     grid = tuple(
-        slice(b.start, b.stop, _STEP if n > _WINDOW else 1)
+        slice(b.start, b.stop, _STEP if n > _WINDOW_EDGE else 1)
         for b, n in zip(inner, scan.shape, strict=True)
     )
     keep = keep[grid]
@@ -109,7 +116,9 @@ def excess(boxes: Sequence[Windows], shape: Sequence[int]) -> float:
             ratios.append(residual_variance[valid] / noise)
     if not ratios or minimum <= 0:
         return 0.0
-    return float(np.sqrt(np.quantile(np.concatenate(ratios), _LOUD) * quiet / loud))
+    return float(
+        np.sqrt(np.quantile(np.concatenate(ratios), _LOUD_QUANTILE) * quiet / loud)
+    )
 
 
 def _white_noise_shape(shape: Sequence[int]) -> tuple[int, int, int]:
@@ -132,7 +141,7 @@ def _white_noise_variances(shape: tuple[int, int, int]) -> tuple[float, float]:
     noise = np.random.default_rng(0).standard_normal(shape, dtype=np.float32)
     z, y, x = (slice(0, n) for n in shape)
     _, variance, _ = windows(noise, noise, (z, y, x))
-    quiet, loud = np.quantile(variance, (_QUIET, _LOUD))
+    quiet, loud = np.quantile(variance, (_QUIET_QUANTILE, _LOUD_QUANTILE))
     return float(quiet), float(loud)
 
 
@@ -144,8 +153,8 @@ def _local(
 
     middle = np.float32(values[~unknown].mean(dtype=np.float64))
     values = np.where(unknown, 0, values - middle)
-    widths = [0.0 if n == 1 else _WIDTH for n in values.shape]
-    sizes = [1 if n == 1 else _WINDOW for n in values.shape]
+    widths = [0.0 if n == 1 else _SMOOTHING_WIDTH for n in values.shape]
+    sizes = [1 if n == 1 else _WINDOW_EDGE for n in values.shape]
     smooth = ndimage.gaussian_filter(values, widths, mode="nearest", truncate=TRUNCATE)
     mean = ndimage.uniform_filter(smooth, sizes, mode="nearest")
     square = ndimage.uniform_filter(np.square(smooth), sizes, mode="nearest")
@@ -160,7 +169,10 @@ def _merged_parts(boxes: Sequence[Windows]) -> Iterator[Windows]:
         pending.append(part)
         remaining -= part.shape[1]
         # Merge a last part that is too small with the previous one.
-        if sum(p.shape[1] for p in pending) >= _PART and remaining >= _PART:
+        if (
+            sum(p.shape[1] for p in pending) >= _MIN_PART_WINDOWS
+            and remaining >= _MIN_PART_WINDOWS
+        ):
             yield np.concatenate(pending, axis=1)
             pending = []
     whole = np.concatenate(pending, axis=1) if pending else np.empty((3, 0), "f4")
@@ -174,10 +186,10 @@ def _quiet_variance(grey: Windows, variance: Windows) -> Array:
     Classes that contain edges vary more than their noise. The line from a darker to a
     brighter class, both quieter, passes below them.
     """
-    n = int(np.clip(len(grey) // _CLASS, 1, _MAX_CLASSES))
+    n = int(np.clip(len(grey) // _MIN_CLASS_WINDOWS, 1, _MAX_CLASSES))
     classes = np.array_split(np.argsort(grey, kind="stable"), n)
     places = [float(grey[one].mean()) for one in classes]
-    levels = [float(np.quantile(variance[one], _QUIET)) for one in classes]
+    levels = [float(np.quantile(variance[one], _QUIET_QUANTILE)) for one in classes]
     hull: list[int] = []
     for i in range(n):
         while len(hull) > 1 and _is_above(hull[-1], hull[-2], i, places, levels):

@@ -12,8 +12,10 @@ from napari_geosr.measure.redegrade import Box, FloatArray
 
 Array = npt.NDArray[np.float64]
 
-#: Blocks for the standard error: minimum edge length in voxels, and maximum number.
-_EDGE, _MAX_BLOCKS = 8, 4096
+#: Minimum edge length of the blocks for the standard error, in voxels.
+_MIN_BLOCK_EDGE = 8
+#: Maximum number of these blocks.
+_MAX_BLOCKS = 4096
 #: Minimum number of blocks for an estimate.
 _MIN_BLOCKS = 4
 #: Variance relative to that of the residual below which a result counts as uniform.
@@ -35,7 +37,7 @@ class SlopeSums:
     def __init__(self, shape: Sequence[int]) -> None:
         deep = sum(n > 1 for n in shape)
         edge = (math.prod(shape) / _MAX_BLOCKS) ** (1 / max(1, deep))
-        self._edge = max(_EDGE, math.ceil(edge))
+        self._edge = max(_MIN_BLOCK_EDGE, math.ceil(edge))
         self._sums = np.zeros((*(-(-n // self._edge) for n in shape), 6))
 
     def add(

@@ -7,8 +7,14 @@ from __future__ import annotations
 
 import numpy as np
 
-#: Rules: the sum, the smaller value, the larger value, or 1 if either is 1.
-ADD, LOWEST, HIGHEST, EITHER = range(4)
+#: Rule: the sum.
+ADD = 0
+#: Rule: the smaller value.
+LOWEST = 1
+#: Rule: the larger value.
+HIGHEST = 2
+#: Rule: 1 if either is 1.
+EITHER = 3
 
 _rules: list[int] = []
 

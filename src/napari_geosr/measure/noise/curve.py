@@ -10,8 +10,10 @@ from napari_geosr.measure.noise.basis import Array
 
 #: Minimum improvement in chi squared for a curve with more parameters.
 _MIN_IMPROVEMENT = 9.0
-#: Factor above the curve from which a class contains structure, and its weight.
-_ABOVE, _WEIGHT_ABOVE = 1.3, 0.02
+#: Factor above the curve from which a class contains structure.
+_STRUCTURE_FACTOR = 1.3
+#: Weight of such a class.
+_STRUCTURE_WEIGHT = 0.02
 #: Factor by which the curve may exceed the lower hull of the classes, because of
 #: statistical scatter: no class varies less than its noise.
 _SCATTER_FACTOR = 1.1
@@ -95,7 +97,9 @@ def _fit_parts(matrix: Array, variances: Array, doubts: Array) -> tuple[float, A
         scale = np.sqrt(weights) / (doubts * np.maximum(fitted, minimum))
         amplitudes, _ = nnls(matrix * scale[:, None], variances * scale)
         fitted = np.maximum(matrix @ amplitudes, minimum)
-        weights = np.where(variances > _ABOVE * fitted, _WEIGHT_ABOVE, 1.0)
+        weights = np.where(
+            variances > _STRUCTURE_FACTOR * fitted, _STRUCTURE_WEIGHT, 1.0
+        )
     offset = (variances - fitted) / (doubts * np.maximum(fitted, variances))
     return float((offset**2).sum()), fitted
 

@@ -15,12 +15,17 @@ from napari_geosr.measure.noise.curve import fit_curve
 from napari_geosr.measure.noise.quiet import QuietBlocks, find_quiet
 from napari_geosr.measure.noise.sample import NoiseSample, rescaled, sample_steps
 
-#: Half-width of the interval relative to the level: minimum, and increase per unit of
-#: the relative error of the most certain class of grey values.
-_MIN_HALF_WIDTH, _PER_ERROR = 0.03, 0.5
-#: Limits of the deviance from any noise spectrum: in general, and if the most certain
-#: class of grey values has at least the relative error in the third constant.
-_MAX_DEVIANCE, _MAX_DEVIANCE_UNCERTAIN, _UNCERTAIN = 0.15, 0.045, 0.3
+#: Minimum half-width of the interval relative to the level.
+_MIN_HALF_WIDTH = 0.03
+#: Increase of the half-width per unit of the relative error of the most certain class
+#: of grey values.
+_HALF_WIDTH_PER_ERROR = 0.5
+#: Limit of the deviance from any noise spectrum.
+_MAX_DEVIANCE = 0.15
+#: The same limit if the most certain class of grey values is uncertain.
+_MAX_DEVIANCE_UNCERTAIN = 0.045
+#: Relative error of the most certain class from which it counts as uncertain.
+_MIN_UNCERTAIN_ERROR = 0.3
 #: Share of the blocks that count as quiet in the difference of two scans.
 _QUIET_IN_DIFFERENCE = 0.5
 #: Share of the blocks that count as quiet in a scan.
@@ -30,8 +35,10 @@ _QUIET = 0.05
 _MAX_QUIET_SPREAD = 0.025
 #: Minimum number of voxels per block.
 _MIN_BLOCK_VOXELS = 16
-#: Bins of the histogram, and iterations of its deconvolution.
-_BINS, _ITERATIONS = 256, 400
+#: Bins of the histogram.
+_BINS = 256
+#: Iterations of its deconvolution.
+_ITERATIONS = 400
 #: Percentiles of the noise-free grey values between which the contrast is measured.
 PERCENTILES = (2.0, 98.0)
 #: Noise level, relative to the range between these percentiles, above which 2 × 2 × 2
@@ -41,8 +48,12 @@ _STRONG_NOISE = 0.12
 _MIN_BLOCKS = 200
 #: Correlation of adjacent voxels above which the scan is considered smoothed.
 _SMOOTHED = 0.72
-#: Shares of unknown, padded and clipped voxels above which a remark is made.
-_UNKNOWN, _PADDED, _CLIPPED = 1e-3, 0.02, 2e-3
+#: Share of unknown voxels above which a remark is made.
+_MAX_UNKNOWN_SHARE = 1e-3
+#: Share of padded voxels above which a remark is made.
+_MAX_PADDED_SHARE = 0.02
+#: Share of clipped voxels above which a remark is made.
+_MAX_CLIPPED_SHARE = 2e-3
 #: Share of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
 
@@ -133,7 +144,7 @@ def noise_steps(
 def _is_structure(quiet: QuietBlocks) -> bool:
     """Whether even the quietest blocks contain structure rather than noise."""
     deviance = quiet.spectrum.deviance - 1 / quiet.blocks
-    is_uncertain = float(quiet.doubts.min()) > _UNCERTAIN
+    is_uncertain = float(quiet.doubts.min()) > _MIN_UNCERTAIN_ERROR
     return deviance > _MAX_DEVIANCE or (
         deviance > _MAX_DEVIANCE_UNCERTAIN and is_uncertain
     )
@@ -158,7 +169,7 @@ def _noise(
     curve = fit_curve(quiet.greys, quiet.variances, quiet.doubts)
     greys, levels = curve.levels()
     level = float(np.sqrt(np.mean(np.interp(sample.greys, greys, levels) ** 2)))
-    half = _MIN_HALF_WIDTH + _PER_ERROR * float(quiet.doubts.min())
+    half = _MIN_HALF_WIDTH + _HALF_WIDTH_PER_ERROR * float(quiet.doubts.min())
     interval = (level * max(0.0, 1 - half), level * (1 + half))
     if coarse := sample.is_coarse(level):
         interval = (0.0, max(interval[1], sample.step / 2))
@@ -302,14 +313,16 @@ def remarks(
             "There is no uniform region: even the most uniform regions contain "
             f"structure. The noise is below {upper:.3g}; how far below is not known."
         )
-    if sample.clipped > _CLIPPED and not (is_constant or 0 < sample.levels <= 4):
+    if sample.clipped > _MAX_CLIPPED_SHARE and not (
+        is_constant or 0 < sample.levels <= 4
+    ):
         found.append(_clipped(sample))
-    if sample.unknown > _UNKNOWN:
+    if sample.unknown > _MAX_UNKNOWN_SHARE:
         found.append(
             f"{sample.unknown:.0%} of the sampled voxels are NaN or infinite and were "
             "excluded."
         )
-    if sample.padded > _PADDED:
+    if sample.padded > _MAX_PADDED_SHARE:
         found.append(
             f"{sample.padded:.0%} of the sampled blocks are constant, as padding "
             "around a sample is; they were excluded."

@@ -28,19 +28,26 @@ from napari_geosr.measure.noise.spectrum import (
     noise_and_structure,
 )
 
-#: Minimum number of blocks per class of grey values, and maximum number of classes.
-_CLASS, _MAX_CLASSES = 150, 10
-#: Share of the blocks of a class that count as its quietest, and their minimum number.
-_QUIETEST, _MIN_BLOCKS = 0.05, 12
+#: Minimum number of blocks per class of grey values.
+_MIN_CLASS_BLOCKS = 150
+#: Maximum number of classes.
+_MAX_CLASSES = 10
+#: Share of the blocks of a class that count as its quietest.
+_QUIETEST_SHARE = 0.05
+#: Minimum number of these blocks.
+_MIN_QUIET_BLOCKS = 12
 #: Minimum noise energy of coefficients used for selecting blocks, relative to the
 #: largest.
 _MIN_ENERGY = 0.02
 #: Variance of the quietest blocks of a class, relative to the curve of all classes,
 #: above which all its blocks contain structure.
 _MAX_VARIANCE_RATIO = 1.3
-#: Relative error of the variance of a class: minimum, scatter of (correlated) noise,
-#: and increase per unit of scatter above that.
-_MIN_ERROR, _SCATTER, _PER_SCATTER = 0.06, 2.0, 0.05
+#: Minimum relative error of the variance of a class.
+_MIN_CLASS_ERROR = 0.06
+#: Scatter of (correlated) noise in a class.
+_EXPECTED_SCATTER = 2.0
+#: Increase of the relative error per unit of scatter above that.
+_ERROR_PER_SCATTER = 0.05
 #: Iterations of selecting blocks and fitting the spectrum.
 _ITERATIONS = 3
 
@@ -71,7 +78,7 @@ def find_quiet(
     energy: FloatArray,
     greys: Array,
     *,
-    fraction: float = _QUIETEST,
+    fraction: float = _QUIETEST_SHARE,
     check: Callable[[], None] = lambda: None,
 ) -> QuietBlocks | None:
     """Measure the noise of the quietest blocks.
@@ -132,7 +139,7 @@ def find_quiet(
 
 
 def _classes(greys: Array) -> list[npt.NDArray[np.intp]]:
-    count = int(np.clip(len(greys) // _CLASS, 1, _MAX_CLASSES))
+    count = int(np.clip(len(greys) // _MIN_CLASS_BLOCKS, 1, _MAX_CLASSES))
     return np.array_split(np.argsort(greys, kind="stable"), count)
 
 
@@ -157,7 +164,7 @@ def _quietest(energy: FloatArray, noise: Array, fraction: float) -> _Class:
     edges: Edges = (noise.shape[0], noise.shape[1], noise.shape[2])
     odd = degrees(edges) % 2 == 1
     used = _selecting(noise)
-    count = min(len(energy), max(_MIN_BLOCKS, round(fraction * len(energy))))
+    count = min(len(energy), max(_MIN_QUIET_BLOCKS, round(fraction * len(energy))))
     sums = []
     for group in (odd, ~odd):
         in_group = used & group
@@ -181,8 +188,10 @@ def _relative_errors(shares: Array, scatter: Array) -> Array:
     The sums of noise have a known scatter; blocks with structure differ more from each
     other.
     """
-    excess = np.maximum(scatter - _SCATTER, 0)
-    return np.asarray(np.sqrt(_MIN_ERROR**2 + shares**2 + (_PER_SCATTER * excess) ** 2))
+    excess = np.maximum(scatter - _EXPECTED_SCATTER, 0)
+    return np.asarray(
+        np.sqrt(_MIN_CLASS_ERROR**2 + shares**2 + (_ERROR_PER_SCATTER * excess) ** 2)
+    )
 
 
 def _pooled(

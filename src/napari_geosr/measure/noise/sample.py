@@ -20,13 +20,21 @@ Array = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
 Box = tuple[slice, ...]
 
-#: Edge of a block in voxels, in volumes and in images.
-_EDGE, _EDGE_2D = 6, 8
+#: Edge of a block in volumes, in voxels.
+_EDGE = 6
+#: Edge of a block in images, in voxels.
+_EDGE_2D = 8
 #: Number of voxels up to which a volume is read as a whole; in larger volumes, windows
 #: spread evenly over the volume are read.
 _MAX_WHOLE_VOXELS = 1_500_000
-_DEPTH, _WINDOW = 8, 128
-_PLACES_ALONG_Z, _PLACES_IN_PLANE = 5, 3
+#: Size of a window along Z, in voxels.
+_WINDOW_DEPTH = 8
+#: Size of a window along Y and X, in voxels.
+_WINDOW_EDGE = 128
+#: Number of windows along Z.
+_WINDOWS_ALONG_Z = 5
+#: Number of windows along Y and along X.
+_WINDOWS_IN_PLANE = 3
 _WINDOW_2D = 384
 #: Maximum number of blocks.
 _MAX_BLOCKS = 10_000
@@ -34,18 +42,22 @@ _MAX_BLOCKS = 10_000
 _MAX_VALUES = 300_000
 #: Number of different values above which a float scan is not considered rounded.
 _MAX_LEVELS = 5000
-#: A scan is clipped if this share of its voxels lies at an end of the grey scale, and
-#: this many times more voxels than at the adjacent value.
-_CLIPPED_MIN, _CLIPPED_RATIO = 2e-3, 3.0
+#: A scan is clipped if this share of its voxels lies at an end of the grey scale,
+_MIN_CLIPPED_SHARE = 2e-3
+#: and this many times more voxels than at the adjacent value.
+_CLIPPED_RATIO = 3.0
 #: Maximum share of clipped voxels in a block; more would reduce its noise.
 _CLIPPED_SHARE = 0.01
 #: Noise level, in steps between grey values, below which it is lost in rounding.
 _ROUNDED = 0.5
 #: Padding is separated from other grey values by a gap of this share of the range,
+_GAP = 0.03
 #: which contains less than this share of all voxels.
-_GAP, _GAP_SHARE = 0.03, 1e-3
-#: Ranges of grey values beyond which single precision does not suffice for squares.
-_SMALL, _LARGE = 1e-9, 1e9
+_GAP_SHARE = 1e-3
+#: Range of grey values below which single precision does not suffice for squares.
+_MIN_RANGE = 1e-9
+#: Range of grey values above which it does not suffice.
+_MAX_RANGE = 1e9
 #: Range of a block, relative to that of the scan, below which it counts as constant.
 _CONSTANT = 1e-6
 
@@ -130,7 +142,7 @@ def rescaled(sample: NoiseSample) -> tuple[NoiseSample, float]:
         Unit of its values.
     """
     spread = float(np.ptp(sample.values)) if sample.values.size else 0.0
-    if not spread > 0 or _SMALL <= spread <= _LARGE:
+    if not spread > 0 or _MIN_RANGE <= spread <= _MAX_RANGE:
         return sample, 1.0
     unit = 2.0 ** round(np.log2(spread))
     return replace(
@@ -161,13 +173,13 @@ def _boxes(shape: Sequence[int]) -> list[Box]:
     if np.prod(shape) <= _MAX_WHOLE_VOXELS:
         return [tuple(slice(0, n) for n in shape)]
     if len(shape) == 2 or shape[0] == 1:
-        plane = [_spread(n, _WINDOW_2D, _PLACES_IN_PLANE) for n in shape[-2:]]
+        plane = [_spread(n, _WINDOW_2D, _WINDOWS_IN_PLANE) for n in shape[-2:]]
         boxes: list[Box] = list(itertools.product(*plane))
         return boxes if len(shape) == 2 else [(slice(0, 1), *box) for box in boxes]
     # About the same number of voxels for deep and narrow as for flat and wide volumes.
     along = [
-        _spread(shape[0], _DEPTH, _PLACES_ALONG_Z),
-        *(_spread(n, _WINDOW, _PLACES_IN_PLANE) for n in shape[1:]),
+        _spread(shape[0], _WINDOW_DEPTH, _WINDOWS_ALONG_Z),
+        *(_spread(n, _WINDOW_EDGE, _WINDOWS_IN_PLANE) for n in shape[1:]),
     ]
     return list(itertools.product(*along))
 
@@ -251,7 +263,7 @@ def _usable_sample(volume: Volume, blocks: Any, repeats: Any) -> NoiseSample:
                 "be measured only from two scans that were recorded separately."
             )
     centred -= centred.mean((1, 2, 3), keepdims=True)  # in place: a copy takes 17 MB
-    extreme = not _SMALL <= highest - lowest <= _LARGE
+    extreme = not _MIN_RANGE <= highest - lowest <= _MAX_RANGE
     return NoiseSample(
         blocks=centred if extreme else centred.astype(np.float32),
         greys=greys,
@@ -300,7 +312,7 @@ def _steps(values: Array) -> tuple[float, int]:
 def _is_clipped(values: Array, end: float, step: float) -> bool:
     """Whether voxels are clipped at an end of the grey scale."""
     share = float((values == end).mean())
-    if share < _CLIPPED_MIN:
+    if share < _MIN_CLIPPED_SHARE:
         return False
     if not step > 0:
         return True

@@ -29,8 +29,10 @@ Bools = npt.NDArray[np.bool_]
 #: Initial widths and cutoffs for the simplex search.
 _WIDTHS = (0.0, 0.3, 0.45, 0.6, 0.75, 0.9)
 _CUTOFFS = (0.5, 0.65, 0.8, 0.95, 1.1)
-#: Limits of the search.
-_MAX_WIDTH, _CUTOFF_RANGE = 1.0, (0.35, 1.15)
+#: Maximum width in the search, in voxels.
+_MAX_WIDTH = 1.0
+#: Range of cutoffs in the search.
+_CUTOFF_RANGE = (0.35, 1.15)
 #: Correlation lengths of structure, as widths of Gaussians in voxels.
 _STRUCTURE = (1.15, 1.6, 2.4, 3.8)
 #: Iterations of reweighting.

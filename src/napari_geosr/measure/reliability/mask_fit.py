@@ -30,9 +30,10 @@ _CONVEX = 0.03
 _INCLUDED_SHARE = 0.2
 #: Change of the porosity that is more than a rounded corner of a concave outline.
 _LARGE_CHANGE = 0.1
-#: Change of the porosity above which a message is shown: relative to the smaller phase,
-#: and absolute minimum.
-_CHANGE, _MIN_CHANGE = 0.15, 0.01
+#: Change of the porosity above which a message is shown, relative to the smaller phase.
+_MAX_RELATIVE_CHANGE = 0.15
+#: Absolute minimum of this change.
+_MIN_CHANGE = 0.01
 
 
 @dataclass(frozen=True)
@@ -176,7 +177,7 @@ def sample_mask_remarks(fit: SampleMaskFit, name: str) -> Iterator[str]:
 
 def _differ(porosity: float, other: float) -> bool:
     smaller = min(porosity, 1 - porosity)
-    return abs(other - porosity) > max(_MIN_CHANGE, _CHANGE * smaller)
+    return abs(other - porosity) > max(_MIN_CHANGE, _MAX_RELATIVE_CHANGE * smaller)
 
 
 def _percent(share: float) -> str:

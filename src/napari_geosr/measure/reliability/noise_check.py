@@ -37,21 +37,29 @@ Array = npt.NDArray[np.float64]
 #: Constant share of one side of the threshold from which it is padding, or has no
 #: noise.
 _CONSTANT = 0.6
-#: Number of planes, and edge of the squares in pixels, for distinguishing padding from
-#: a phase without noise.
-_PLANES, _EDGE = 9, 8
-#: A square contains a constant value if at least this share of it does; the values are
-#: a phase of the sample if at least this share of the squares is mixed.
-_HOLDS, _MIXED = 0.1, 0.5
-#: Share of misclassified voxels from which pore counts (in phantoms, wrong by a
-#: quarter) and porosities are unreliable.
-_COUNTS_LIMIT, _POROSITY_LIMIT = 0.02, 0.05
-#: Relative change of the smaller phase from which the porosity is unreliable, if at
-#: least this share of all voxels is misclassified.
-_PHASE_CHANGE_LIMIT, _MIN_SHARE = 0.10, 0.005
+#: Number of planes for distinguishing padding from a phase without noise.
+_PLANES = 9
+#: Edge of the squares compared in a plane, in pixels.
+_SQUARE_EDGE = 8
+#: A square contains a constant value if at least this share of it does.
+_MIN_CONSTANT_SHARE = 0.1
+#: The values are a phase of the sample if at least this share of the squares is mixed.
+_MIN_MIXED_SHARE = 0.5
+#: Share of misclassified voxels from which pore counts are unreliable (in phantoms,
+#: wrong by a quarter).
+_COUNTS_LIMIT = 0.02
+#: Share of misclassified voxels from which porosities are unreliable.
+_POROSITY_LIMIT = 0.05
+#: Relative change of the smaller phase from which the porosity is unreliable,
+_PHASE_CHANGE_LIMIT = 0.10
+#: if at least this share of all voxels is misclassified.
+_MIN_CHANGED_SHARE = 0.005
 #: Bins per standard deviation of the noise; minimum and maximum number of bins.
 _BINS_PER_DEVIATION = 3.0
-_MIN_BINS, _MAX_BINS = 64, 512
+#: Minimum number of bins.
+_MIN_BINS = 64
+#: Maximum number of bins.
+_MAX_BINS = 512
 #: Share of the voxels at either end of the histogram that is put into the last bin.
 _TAIL = 5e-4
 #: Range of noise-free values beyond the histogram, in standard deviations.
@@ -134,14 +142,16 @@ def _is_phase(data: ArrayLike, ends: tuple[float, float]) -> bool:
         planes = [data[int(z)] for z in chosen.round()]
     mixed = squares = 0
     for plane in planes:
-        height, width = (n // _EDGE * _EDGE for n in plane.shape)
+        height, width = (n // _SQUARE_EDGE * _SQUARE_EDGE for n in plane.shape)
         values = np.asarray(plane)[:height, :width]
         outside = (values < ends[0]) | (values > ends[1])
-        parts = outside.reshape(height // _EDGE, _EDGE, width // _EDGE, _EDGE)
+        parts = outside.reshape(
+            height // _SQUARE_EDGE, _SQUARE_EDGE, width // _SQUARE_EDGE, _SQUARE_EDGE
+        )
         share = parts.mean(axis=(1, 3))
         squares += int((share < 1).sum())
-        mixed += int(((share < 1) & (share >= _HOLDS)).sum())
-    return mixed >= _MIXED * max(1, squares)
+        mixed += int(((share < 1) & (share >= _MIN_CONSTANT_SHARE)).sum())
+    return mixed >= _MIN_MIXED_SHARE * max(1, squares)
 
 
 def noise_remarks(
@@ -217,7 +227,9 @@ class Misclassification:
             return True
         smaller = min(porosity, 1 - porosity)
         change = abs(self.to_pore - self.to_solid)
-        return self.share >= _MIN_SHARE and change >= _PHASE_CHANGE_LIMIT * smaller
+        return (
+            self.share >= _MIN_CHANGED_SHARE and change >= _PHASE_CHANGE_LIMIT * smaller
+        )
 
 
 def misclassification(

@@ -20,8 +20,10 @@ if TYPE_CHECKING:
 
 ABOUT = "CAREamics checkpoints (.ckpt)"
 SUFFIXES = tensors.SUFFIXES
-#: Constants that CAREamics adds to a standard deviation and to a range of grey values.
-_EPS_STD, _EPS_RANGE = 1e-6, 1e-8
+#: Constant that CAREamics adds to a standard deviation.
+_EPS_STD = 1e-6
+#: Constant that CAREamics adds to a range of grey values.
+_EPS_RANGE = 1e-8
 _METHODS = {
     "n2v": "Noise2Void",
     "n2v2": "N2V2",

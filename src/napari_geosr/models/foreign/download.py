@@ -15,8 +15,10 @@ from napari_geosr.core.errors import Cancelled, ModelError
 from napari_geosr.core.steps import ShouldStop
 from napari_geosr.models.bundle import MAX_WEIGHTS_BYTES
 
-#: Time limits in seconds: without a response, and in total.
-_RESPONSE_SECONDS, _TOTAL_SECONDS = 30.0, 1800.0
+#: Time limit without a response, in seconds.
+_RESPONSE_SECONDS = 30.0
+#: Time limit in total, in seconds.
+_TOTAL_SECONDS = 1800.0
 #: Maximum number of URLs requested in a row: the given one and its redirects.
 _MAX_HOPS = 6
 #: IPv6 addresses that represent IPv4 addresses (RFC 6052).

@@ -25,8 +25,10 @@ from torch.nn import functional
 
 from napari_geosr.networks.classical._filter import Filter, FilterConfig
 
-#: Radius in voxels of the patch, and of the box of candidates by number of axes.
-_PATCH, _BOX = 1, {2: 6, 3: 2}
+#: Radius of the patch, in voxels.
+_PATCH_RADIUS = 1
+#: Radius of the box of candidates by number of axes, in voxels.
+_BOX_RADIUS = {2: 6, 3: 2}
 #: Strengths that are tried on a scan, in ascending order.
 STRENGTHS = (0.3, 0.5, 0.75, 1.05, 1.5, 2.2)
 
@@ -47,8 +49,8 @@ class NetworkConfig(FilterConfig):
         """Radii of patch and box, with defaults filled in."""
         patch, box = self.patch_radius, self.patch_distance
         return (
-            _PATCH if patch is None else patch,
-            _BOX[self.ndim] if box is None else box,
+            _PATCH_RADIUS if patch is None else patch,
+            _BOX_RADIUS[self.ndim] if box is None else box,
         )
 
 

@@ -84,7 +84,10 @@ def numbers(values: Tensor | Sequence[int] | None) -> list[int]:
 
 #: Data types by their number in ONNX; all floating-point types become the network's.
 _TYPES = {3: torch.int8, 5: torch.int16, 6: torch.int32, 7: torch.int64, 2: torch.uint8}
-_FLOATING, _BOOL = (1, 10, 11, 16), 9
+#: Numbers of the floating-point types in ONNX.
+_FLOATING = (1, 10, 11, 16)
+#: Number of the Boolean type in ONNX.
+_BOOL = 9
 
 _UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "Relu": torch.relu,

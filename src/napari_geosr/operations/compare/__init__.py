@@ -39,8 +39,8 @@ from napari_geosr.measure.comparison.sweep import (
 )
 from napari_geosr.measure.noise import noise_steps
 from napari_geosr.operations.compare.config import CompareConfig, CompareFields
-from napari_geosr.operations.compare.places import placed_mask, with_positions
 from napari_geosr.operations.compare.pores import pore_steps
+from napari_geosr.operations.compare.positions import placed_mask, with_positions
 from napari_geosr.operations.compare.resolution import (
     refuse_by_record,
     resolution_steps,
@@ -57,8 +57,10 @@ if TYPE_CHECKING:
 
 __all__ = ["CompareConfig", "CompareFields", "QualityReport", "compare_steps"]
 
-#: Minimum and maximum number of volumes in a comparison.
-FEWEST, MOST = 2, 6
+#: Minimum number of volumes in a comparison.
+MIN_VOLUMES = 2
+#: Maximum number of volumes in a comparison.
+MAX_VOLUMES = 6
 #: Misalignment, in voxels, above which a warning is given.
 MAX_SHIFT = 0.2
 #: Share of the free memory that a comparison may use.
@@ -221,10 +223,10 @@ def _check_numbers(
     reference: str | None,
     halves: tuple[Volume, Volume] | None,
 ) -> None:
-    if not FEWEST <= len(volumes) <= MOST:
+    if not MIN_VOLUMES <= len(volumes) <= MAX_VOLUMES:
         raise ConfigError(
-            f"{len(volumes)} volumes were given; {FEWEST} to {MOST} can be compared, "
-            "the reference included."
+            f"{len(volumes)} volumes were given; {MIN_VOLUMES} to {MAX_VOLUMES} can be "
+            "compared, the reference included."
         )
     if reference is not None and reference not in volumes:
         raise ConfigError(f"There is no volume {reference!r} to be the reference.")

@@ -28,9 +28,10 @@ from napari_geosr.operations.compare.independence import (
 )
 from napari_geosr.operations.measure.grey_levels import one_volume
 
-#: Below this number of slices, or above this anisotropy of the voxels, rings in slices
-#: are added.
-_FEW_SLICES, _ANISOTROPIC = 16, 1.5
+#: Number of slices below which rings in slices are added.
+_FEW_SLICES = 16
+#: Anisotropy of the voxels above which rings in slices are added.
+_ANISOTROPIC = 1.5
 #: Minimum edge length in slices of a block, in voxels; shorter ones have too few rings.
 _MIN_EDGE = 16
 Warn = Callable[[str], WarningIssued]

@@ -55,8 +55,10 @@ if TYPE_CHECKING:
 
 __all__ = ["NEEDS", "OPERATION", "GanrecConfig", "GanrecJob", "ganrec_steps"]
 
-#: Minimum seconds between two progress reports, and between two previews.
-_REPORT_SECONDS, _PREVIEW_SECONDS = 0.5, 3.0
+#: Minimum seconds between two progress reports.
+_REPORT_SECONDS = 0.5
+#: Minimum seconds between two previews.
+_PREVIEW_SECONDS = 3.0
 _SUFFIX = ".ome.tif"
 
 

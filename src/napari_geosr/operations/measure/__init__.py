@@ -109,17 +109,17 @@ def measure_steps(
     Cancelled
         If `should_stop` returns True.
     """
-    # Importing the engine's 50 modules here would delay the opening of a dock.
-
     volume = one_volume(volume)
     config, remarks = _settings_for_kind(volume, config)
     if mask is None:
         _refuse_unfinished_integers(volume)
-    spread = None
+    aligned_deviation = None
     if deviation is None:
         refuse_factor_alone(config)
     else:
-        spread, deviation_remarks = align_deviation(deviation, volume, config)
+        aligned_deviation, deviation_remarks = align_deviation(
+            deviation, volume, config
+        )
         remarks += deviation_remarks
     for remark in remarks:
         yield WarningIssued(message=remark)
@@ -128,7 +128,7 @@ def measure_steps(
         budget = None
         if config.memory is not None:
             # Memory that remains for labels in addition to slabs of one plane.
-            least = min_bytes(volume.data, has_interval=spread is not None)
+            least = min_bytes(volume.data, has_interval=aligned_deviation is not None)
             budget = max(0, parse_bytes(config.memory) - least)
         labels_target = array_for(
             volume.shape, np.dtype(np.uint32), budget=budget, depth=1
@@ -137,7 +137,7 @@ def measure_steps(
         volume,
         config,
         mask=sample,
-        deviation=spread,
+        deviation=aligned_deviation,
         labels_target=labels_target if keep_labels else None,
         keep_labels=keep_labels,
         journal=journal,

@@ -26,13 +26,17 @@ _MAX_READ_BYTES = 2**29
 _MAX_COUNTED = 2**32
 #: Voxels per block: a few milliseconds between two calls of `should_stop`.
 _BLOCK_VOXELS = 1 << 22
-#: Number of planes whose rims are examined; edge of their corners as a share of the
-#: plane's.
-_RIM_PLANES, _CORNER = 9, 0.02
-#: Shares of the corners and of the rims that background fills if it surrounds a sample;
-#: for single images a larger share of the rim, because four corners may be pores by
+#: Number of planes whose rims are examined.
+_RIM_PLANES = 9
+#: Edge of their corners as a share of the plane's.
+_CORNER_SHARE = 0.02
+#: Share of the corners that background fills if it surrounds a sample.
+_MIN_CORNER_SHARE = 0.97
+#: The same share of the rims.
+_MIN_RIM_SHARE = 0.3
+#: A larger share of the rim of a single image, because four corners may be pores by
 #: chance.
-_IN_CORNERS, _IN_RIMS, _IN_RIM_2D = 0.97, 0.3, 0.6
+_MIN_RIM_SHARE_2D = 0.6
 
 
 @dataclass(frozen=True)
@@ -76,9 +80,9 @@ class GreyLevels:
             return False
         corners = [phase_mask(c, threshold, phase).mean(axis=1) for c, _ in self.rims]
         rims = [phase_mask(rim, threshold, phase).mean() for _, rim in self.rims]
-        least = _IN_RIM_2D if len(self.rims) == 1 else _IN_RIMS
+        least = _MIN_RIM_SHARE_2D if len(self.rims) == 1 else _MIN_RIM_SHARE
         in_corners = np.mean(corners, axis=0).min()
-        return bool(in_corners >= _IN_CORNERS and np.mean(rims) >= least)
+        return bool(in_corners >= _MIN_CORNER_SHARE and np.mean(rims) >= least)
 
     def threshold(self, config: PorosityConfig) -> float:
         """Compute the threshold that `config` selects.
@@ -164,7 +168,7 @@ def histogram_steps(
 def _rims(source: ArrayLike) -> tuple[tuple[AnyArray, AnyArray], ...]:
     """Corners and rims of evenly spread planes: see `GreyLevels`."""
     depth, height, width = source.shape
-    n = max(2, round(_CORNER * min(height, width)))
+    n = max(2, round(_CORNER_SHARE * min(height, width)))
     if min(height, width) < 4 * n:
         return ()
     found = []

@@ -28,9 +28,10 @@ if TYPE_CHECKING:
 
 #: Number of voxels below which no journal is kept: such a measurement takes seconds.
 _MIN_VOXELS = 1 << 26
-#: Minimum seconds between two entries, and as a multiple of the time to write the last
-#: one.
-_INTERVAL, _WRITE_TIME_FACTOR = 10.0, 100.0
+#: Minimum seconds between two entries.
+_MIN_INTERVAL = 10.0
+#: The same as a multiple of the time to write the last one.
+_WRITE_TIME_FACTOR = 100.0
 #: Suffixes of the state file, and of one being written.
 _SUFFIX, _NEW = ".npz", ".new"
 #: Exceptions raised when reading a damaged file.
@@ -101,7 +102,7 @@ class _Part:
         self._key: str | None = None
         self._path = temporary_sibling(place, _SUFFIX)
         self._new = temporary_sibling(place, _NEW)
-        self._due = time.monotonic() + _INTERVAL
+        self._due = time.monotonic() + _MIN_INTERVAL
 
     def load(self) -> Mapping[str, np.ndarray] | None:
         """The state left by an interrupted run of the same measurement.
@@ -144,7 +145,7 @@ class _Part:
                 os.fsync(stream.fileno())
             os.replace(self._new, self._path)
         now = time.monotonic()
-        self._due = now + max(_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
+        self._due = now + max(_MIN_INTERVAL, _WRITE_TIME_FACTOR * (now - began))
 
     def remove(self) -> None:
         """Remove the stored state."""

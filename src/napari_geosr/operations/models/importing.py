@@ -46,8 +46,10 @@ if TYPE_CHECKING:
 #: Longest window, in voxels, for probing the reach. A network that reaches further than
 #: half of it is treated as global: exact tiles would be too expensive.
 _MAX_WINDOW = {2: 1024, 3: 256}
-#: Window size and overlap, in voxels, for global networks.
-_WINDOW, _OVERLAP = {2: 512, 3: 96}, {2: 128, 3: 32}
+#: Window size for global networks by number of axes, in voxels.
+_GLOBAL_WINDOW = {2: 512, 3: 96}
+#: Overlap of these windows, in voxels.
+_GLOBAL_OVERLAP = {2: 128, 3: 32}
 #: Largest accepted difference between the imported and the stored network.
 _MAX_STORED_DIFFERENCE = 1e-5
 #: Largest accepted difference between restoration and reference, in standard
@@ -226,12 +228,17 @@ def measure_receptive_field(
             network = _with_config(network, config)
     n = config.ndim
     window = tuple(
-        -(-max(_WINDOW[n], minimum) // m) * m
+        -(-max(_GLOBAL_WINDOW[n], minimum) // m) * m
         for minimum, m in zip(
             config.sizes("minimum_size"), config.sizes("multiple_of"), strict=True
         )
     )
-    blended = {"local": False, "window": window, "overlap": _OVERLAP[n], "stride": ()}
+    blended = {
+        "local": False,
+        "window": window,
+        "overlap": _GLOBAL_OVERLAP[n],
+        "stride": (),
+    }
     config = config.model_copy(update=blended)
     return config, (_not_exact(config, reason),)
 

@@ -145,10 +145,10 @@ def pairs_steps(
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
     yield StageStarted(message="Measuring how well they fit")
-    laid = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
-    quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
+    aligned_scans = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
+    quality = pair_quality(aligned_scans, crop, Grid.of(high), Grid.of(low))
     warnings += quality_warnings(quality, aligned) + untrained_factor_notes(factor)
-    match = match_grey_values(laid.low, laid.after, config.intensity)
+    match = match_grey_values(aligned_scans.low, aligned_scans.after, config.intensity)
     for text in warnings:
         yield WarningIssued(message=text)
     made = _Pair(low, high, box, factors, aligned, match)
@@ -174,7 +174,7 @@ def pairs_steps(
         yield from made.write(
             files, record, memory_for_voxels(config), overwrite, should_stop
         )
-        layers = _layers(laid, low, match)
+        layers = _layers(aligned_scans, low, match)
         picture = overlay_png(
             layers["low"], {key: layers[key] for key in ("before", "after")}
         )
@@ -241,21 +241,23 @@ def _describe_alignment(aligned: Alignment) -> AnyDict:
     }
 
 
-def _layers(laid: AlignedScans, low: Volume, match: GreyMatch) -> dict[str, Volume]:
+def _layers(
+    aligned_scans: AlignedScans, low: Volume, match: GreyMatch
+) -> dict[str, Volume]:
     """The compared arrays as volumes at the position of the low-resolution scan."""
     return {
         name: Volume(
             data,
             low.axes,
-            tuple(float(v) for v in laid.grid.voxel_size),
+            tuple(float(v) for v in aligned_scans.grid.voxel_size),
             low.unit,
-            tuple(float(v) for v in laid.grid.origin),
+            tuple(float(v) for v in aligned_scans.grid.origin),
             name=name,
         )
         for name, data in (
-            ("low", laid.low),
-            ("before", match.apply(laid.before)),
-            ("after", match.apply(laid.after)),
+            ("low", aligned_scans.low),
+            ("before", match.apply(aligned_scans.before)),
+            ("after", match.apply(aligned_scans.after)),
         )
     }
 

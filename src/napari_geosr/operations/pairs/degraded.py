@@ -30,7 +30,6 @@ from napari_geosr.core.types import AnyDict
 from napari_geosr.core.volume import Volume
 from napari_geosr.operations.inputs.scan import reader_warnings
 from napari_geosr.operations.pairs import Pairs
-from napari_geosr.operations.pairs.coarse import DegradedScan, cropped
 from napari_geosr.operations.pairs.config import DegradeConfig
 from napari_geosr.operations.pairs.files import (
     created_folder,
@@ -46,6 +45,7 @@ from napari_geosr.operations.pairs.inputs import (
 )
 from napari_geosr.operations.pairs.measured import contrast_levels, measure_steps
 from napari_geosr.operations.pairs.picture import side_by_side_png
+from napari_geosr.operations.pairs.simulated_system import DegradedScan, cropped
 from napari_geosr.physics.degradations import (
     DEGRADATIONS,
     ContrastLevels,

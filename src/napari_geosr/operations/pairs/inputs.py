@@ -20,8 +20,10 @@ from napari_geosr.operations.pairs.config import (
 
 #: Largest ratio by which the high-resolution voxels may be coarser than requested.
 _TOLERANCE = 1.25
-#: Default memory for voxels: share of the free memory, and maximum in bytes.
-_SHARE, _MAX_BYTES = 0.25, 2 * 10**9
+#: Default memory for voxels, as a share of the free memory.
+_MEMORY_SHARE = 0.25
+#: Maximum of this default, in bytes.
+_MAX_BYTES = 2 * 10**9
 
 
 def open_low(path: str | Path, reading: PairsInput | None = None) -> Volume:
@@ -173,7 +175,7 @@ def memory_for_voxels(config: PairConfig) -> int:
     """Memory for blocks of voxels, in bytes."""
     if config.memory is not None:
         return parse_bytes(config.memory)
-    return int(min(_SHARE * free_host_memory(), _MAX_BYTES))
+    return int(min(_MEMORY_SHARE * free_host_memory(), _MAX_BYTES))
 
 
 def millimetres(volume: Volume) -> float | None:

@@ -26,13 +26,20 @@ from napari_geosr.registration.sampled import finite
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Number of planes, and of voxels per plane, sampled for grey values.
-_PLANES, _PLANE_VOXELS = 16, 1 << 18
-_DARK, _BRIGHT = 0.5, 99.5
-#: Maximum number of fine voxels that are blurred repeatedly, and of coarse voxels.
-_FINE_VOXELS, _COARSE_VOXELS = 1 << 23, 1 << 22
+#: Number of planes sampled for grey values.
+_PLANES = 16
+#: Number of voxels sampled per plane.
+_PLANE_VOXELS = 1 << 18
+#: Percentile of the grey values that counts as background.
+_BACKGROUND_PERCENTILE = 0.5
+#: Percentile that counts as bright structures.
+_BRIGHT_PERCENTILE = 99.5
+#: Maximum number of high-resolution voxels that are blurred repeatedly.
+_MAX_HIGH_VOXELS = 1 << 23
+#: Maximum number of low-resolution voxels compared with them.
+_MAX_LOW_VOXELS = 1 << 22
 #: Noise spectra allowed for a kind of imaging; for third-party kinds any.
-_SHAPES = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
+_NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 
 def contrast_levels(high: Volume) -> ContrastLevels:
@@ -51,7 +58,10 @@ def contrast_levels(high: Volume) -> ContrastLevels:
             f"{high.title} has one grey value only: there is nothing to learn from it. "
             "Check that it is the right file."
         )
-    dark, bright = (float(v) for v in np.percentile(values, (_DARK, _BRIGHT)))
+    dark, bright = (
+        float(v)
+        for v in np.percentile(values, (_BACKGROUND_PERCENTILE, _BRIGHT_PERCENTILE))
+    )
     if not dark < bright:
         dark, bright = float(values.min()), float(values.max())
     threshold = threshold_otsu(values)
@@ -111,14 +121,16 @@ def measure_steps(
     spread = [0.0] * (3 - len(spread)) + spread
     edge = MAX_WINDOW
     wanted = (MAX_DEPTH, 2 * edge, 2 * edge)
-    low_parts = _parts(like, wanted, _COARSE_VOXELS)
-    high_parts = _parts(high, _high_part(fine), _FINE_VOXELS)
+    low_parts = _parts(like, wanted, _MAX_LOW_VOXELS)
+    high_parts = _parts(high, _high_part(fine), _MAX_HIGH_VOXELS)
     steps = degradation_steps(
         low_parts,
         high_parts,
         (fine[0], fine[1], fine[2]),
         spread=spread,
-        shapes=_SHAPES.get(config.degrade, ("white", "reconstruction", "smooth")),
+        shapes=_NOISE_SPECTRA.get(
+            config.degrade, ("white", "reconstruction", "smooth")
+        ),
         name=like.title,
         should_stop=should_stop,
     )
@@ -128,7 +140,7 @@ def measure_steps(
 def _high_part(factors: tuple[int, ...]) -> tuple[int, int, int]:
     """Edge lengths of a part: as many whole windows as fit in the plane."""
     depth = MAX_DEPTH * factors[0]
-    edge = math.isqrt(_FINE_VOXELS // depth) // factors[1] * factors[1]
+    edge = math.isqrt(_MAX_HIGH_VOXELS // depth) // factors[1] * factors[1]
     edge = min(edge, 4 * MAX_WINDOW * factors[1])
     return depth, edge, edge
 

@@ -16,8 +16,11 @@ Extent = tuple[float, float, float, float]
 _RANGE = (1.0, 99.0)
 #: Maximum height of a panel, as a multiple of its width.
 _MAX_ASPECT = 2.5
-#: Colours that add up to white and differ in brightness, for all colour vision.
-LOW_COLOUR, HIGH_COLOUR = (1.0, 0.45, 0.0), (0.0, 0.55, 1.0)
+#: Colour of the low-resolution scan. Both add up to white and differ in brightness, for
+#: all colour vision.
+LOW_COLOUR = (1.0, 0.45, 0.0)
+#: Colour of the high-resolution scan.
+HIGH_COLOUR = (0.0, 0.55, 1.0)
 _SLICE, _ALONG_Z = "slice", "cut along Z"
 
 

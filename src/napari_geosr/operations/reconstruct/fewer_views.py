@@ -37,13 +37,17 @@ from napari_geosr.tomography.flat_fields import (
 )
 
 Acquisition = Literal["step", "continuous"]
-#: Maximum distance between views of one exposure, in angular steps and in degrees.
-_GAP, _MAX_GAP_DEGREES = 2.5, 20.0
+#: Maximum distance between views of one exposure, in angular steps.
+_MAX_GAP_STEPS = 2.5
+#: The same in degrees.
+_MAX_GAP_DEGREES = 20.0
 #: Maximum share of a view's photons given to the network as input; the others are
 #: needed for the target.
 MAX_INPUT_LIGHT = 0.8
-#: Views per part, and maximum number of parts, unless a number is set.
-_VIEWS_OF_A_PART, _MAX_PARTS = 50, 4
+#: Views per part, unless a number of parts is set.
+_VIEWS_PER_PART = 50
+#: Maximum number of parts, unless a number is set.
+_MAX_PARTS = 4
 #: Warning if one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
     "The number of counts per photon is unknown (estimating it takes three flat fields "
@@ -103,7 +107,7 @@ def number_of_parts(n_views: int, wanted: int | Literal["auto"]) -> int:
     """
     if not isinstance(wanted, str):
         return wanted
-    return min(max(n_views // _VIEWS_OF_A_PART, 2), _MAX_PARTS)
+    return min(max(n_views // _VIEWS_PER_PART, 2), _MAX_PARTS)
 
 
 def splits(
@@ -157,6 +161,10 @@ def fewer_views(
 ) -> Projections:
     """The scan as if only `count` views had been recorded.
 
+    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
+    even number of views is therefore chosen so that those of one half lie between those
+    of the other; for continuous scans, by omitting one of an odd number of exposures.
+
     Parameters
     ----------
     count : int
@@ -165,10 +173,6 @@ def fewer_views(
         ``"step"``: evenly spaced views are kept and the others omitted.
         ``"continuous"``: the sample turns during the exposure, so a view is the mean
         over all angles up to the next one, assigned to their centre.
-
-    Views from opposite sides of a parallel beam are equivalent. For a full turn, an
-    even number of views is therefore chosen so that those of one half lie between those
-    of the other; for continuous scans, by omitting one of an odd number of exposures.
 
     Raises
     ------
@@ -420,7 +424,9 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
     for group in groups:
         angles = np.sort(turned[group])
         gaps = np.diff(angles)
-        if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _MAX_GAP_DEGREES):
+        if gaps.size and gaps.max() > min(
+            _MAX_GAP_STEPS * max(step, 1e-9), _MAX_GAP_DEGREES
+        ):
             raise ProjectionsError(
                 f"{scan.title}: views at {angles[0]:g}° … "
                 f"{angles[-1]:g}° would be one exposure, but the sample "

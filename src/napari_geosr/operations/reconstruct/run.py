@@ -45,8 +45,10 @@ from napari_geosr.tomography.centre import Centre
 if TYPE_CHECKING:
     from napari_geosr.io.output import Output
 
-#: Maximum number of slices per chunk of an OME-Zarr, and their maximum size in bytes.
-_MAX_TOGETHER, _TOGETHER_BYTES = 4, 64 * 1024**2
+#: Maximum number of slices per chunk of an OME-Zarr.
+_MAX_CHUNK_SLICES = 4
+#: Maximum size of these slices, in bytes.
+_MAX_CHUNK_BYTES = 64 * 1024**2
 
 
 @dataclass(frozen=True, eq=False)
@@ -281,7 +283,7 @@ def _target(
 def _chunk_depth(ready: ReconstructionInput) -> int:
     """Slices per chunk; the number per block is not known yet."""
     plane = 4 * ready.size**2
-    return max(1, min(_MAX_TOGETHER, _TOGETHER_BYTES // plane))
+    return max(1, min(_MAX_CHUNK_SLICES, _MAX_CHUNK_BYTES // plane))
 
 
 def record_steps(

@@ -28,11 +28,17 @@ _FREE_SHARE = 0.5
 #: Distance of the rotation axis from the detector's centre, as a share of its width,
 #: above which the offset is regarded as intentional (extended field of view).
 _OFF_MIDDLE = 0.05
-#: Peak memory per row during reconstruction, in units of its sinogram and of its slice:
-#: spectra and their padding; estimate, update, dual variables, weights.
-_SINOGRAMS, _SLICES = 12, 10
-#: Number of slices per group: on a CPU, on other devices, and for a cone beam.
-_TOGETHER, _TOGETHER_ELSEWHERE, _SLAB = 16, 64, 64
+#: Peak memory per row during reconstruction, in units of its sinogram: spectra and
+#: their padding.
+_SINOGRAM_COPIES = 12
+#: The same in units of its slice: estimate, update, dual variables, weights.
+_SLICE_COPIES = 10
+#: Number of slices per group on a CPU.
+_GROUP_CPU = 16
+#: Number of slices per group on other devices.
+_GROUP_DEVICE = 64
+#: Number of slices per group for a cone beam.
+_GROUP_CONE = 64
 #: Number of positions at which the memory of a block is evaluated.
 _PLACES = 17
 #: Share of the budget for rows that are read ahead.
@@ -126,11 +132,11 @@ class ReconstructionInput:
         if self.whole:
             return self.n_slices
         if self.is_cone:
-            return _SLAB
+            return _GROUP_CONE
         if self.device != "cpu":
-            return _TOGETHER_ELSEWHERE
+            return _GROUP_DEVICE
         copies = 2 if self.iterates else 1
-        return min(_TOGETHER, batches.max_together(self.size, copies))
+        return min(_GROUP_CPU, batches.max_together(self.size, copies))
 
     def group_of(self, at: int) -> Rows:
         """First slice of the group that contains `at`, and the one after its last."""
@@ -235,7 +241,9 @@ class ReconstructionInput:
         first, stop = self.detector_rows(slices)
         sinogram = self.scan.n_angles * self.n_columns * 4
         n = slices[1] - slices[0]
-        return (stop - first) * _SINOGRAMS * sinogram + n * _SLICES * 4 * self.size**2
+        return (
+            stop - first
+        ) * _SINOGRAM_COPIES * sinogram + n * _SLICE_COPIES * 4 * self.size**2
 
     def max_rows(self) -> int:
         """Number of slices that fit into the budget at once, at any position.

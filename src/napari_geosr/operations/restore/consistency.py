@@ -25,7 +25,7 @@ from napari_geosr.operations.storage import array_for
 
 if TYPE_CHECKING:
     from napari_geosr.measure.consistency import Consistency, Fault
-    from napari_geosr.measure.consistency.places import MismatchRegion
+    from napari_geosr.measure.consistency.regions import MismatchRegion
 
 #: Message if the check has no findings.
 NOTHING_FOUND = (

@@ -17,9 +17,10 @@ if TYPE_CHECKING:
     from napari_geosr.inference.intensity import IntensityStatistics
     from napari_geosr.models.card import ModelCard
 
-#: Percentiles that enclose nearly all voxels, and the minimum share of a grey scale
-#: that they should fill.
-_NEARLY_ALL, _MIN_SHARE = (0.5, 99.5), 0.1
+#: Percentiles that enclose nearly all voxels.
+_RANGE_PERCENTILES = (0.5, 99.5)
+#: Minimum share of a grey scale that they should fill.
+_MIN_FILLED_SHARE = 0.1
 #: Largest number of voxels that is examined completely; larger volumes are sampled.
 _MAX_VOXELS = 2**22
 
@@ -119,11 +120,13 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
         return
 
     try:
-        lowest, low, high, highest = percentiles(volume.data, (0, *_NEARLY_ALL, 100))
+        lowest, low, high, highest = percentiles(
+            volume.data, (0, *_RANGE_PERCENTILES, 100)
+        )
     except VolumeError:
         return
     part = (high - low) / (highest - lowest)
-    if part < _MIN_SHARE and not 0 <= lowest < highest <= 1:
+    if part < _MIN_FILLED_SHARE and not 0 <= lowest < highest <= 1:
         yield (
             f"{card.name} knows grey values from 0 to 1, and in {volume.title} few "
             f"voxels take most of that range: 99 % of them lie within {part:.1%} of "

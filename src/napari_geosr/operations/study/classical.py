@@ -56,8 +56,10 @@ def classical_steps(
     settings, tuned_on = cell.options, {}
     free = free_settings(cell, candidates)
     if free:
-        chosen, made_of = yield from _tune_steps(cell, algorithm, free, should_stop)
-        settings, tuned_on = {**chosen, **settings}, {"tuned_on": made_of}
+        chosen, target_description = yield from _tune_steps(
+            cell, algorithm, free, should_stop
+        )
+        settings, tuned_on = {**chosen, **settings}, {"tuned_on": target_description}
     path = cell.folder / "few-judged.ome.tif"
     if algorithm != "fbp" or settings:
         # Do not reuse results of a study with other settings.
@@ -109,7 +111,7 @@ def _tune_steps(
     Returns
     -------
     candidate : dict
-    made_of : str
+    target_description : str
         What candidates were compared with, in a few words.
     """
     context = cell.context
@@ -118,7 +120,9 @@ def _tune_steps(
     n = min(_ROWS, stop - first)
     start = (first + stop - n) // 2
     rows = (start, start + n)
-    source, target, made_of = tuning_pair(context.scan, cell.subset, context.config)
+    source, target, target_description = tuning_pair(
+        context.scan, cell.subset, context.config
+    )
     source, target = (_load_rows(s, rows, should_stop) for s in (source, target))
     measured = yield from _measured_steps(context, target, rows, algorithm, should_stop)
     errors: dict[int, float] = {}
@@ -141,7 +145,7 @@ def _tune_steps(
     for step in (1, -1):
         while (yield from error_steps(at + step)) < (yield from error_steps(at)):
             at += step
-    return dict(candidates[at]), made_of
+    return dict(candidates[at]), target_description
 
 
 @dataclass(frozen=True, eq=False)

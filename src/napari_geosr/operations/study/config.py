@@ -35,9 +35,11 @@ _LATE_SETTINGS = (
 )
 
 
-#: Limits of the exposure, as a share. Below the first an image has too few photons;
-#: above the second too few are left for training and for choosing settings.
-_MIN_EXPOSURE, _MAX_EXPOSURE = 0.001, 0.9
+#: Minimum exposure, as a share: below, an image has too few photons.
+_MIN_EXPOSURE = 0.001
+#: Maximum exposure, as a share: above, too few photons are left for training and for
+#: choosing settings.
+_MAX_EXPOSURE = 0.9
 
 
 #: Minimum number of projection counts for a curve.

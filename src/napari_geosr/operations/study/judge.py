@@ -29,8 +29,10 @@ Picture = npt.NDArray[np.uint8]
 _SSIM_PLANES = 8
 #: Width of its window in pixels.
 _SSIM_WINDOW = 11
-#: Edge lengths of the pictures, and of the rendered cube of pores, in voxels.
-_PICTURE, _CUBE = 320, 96
+#: Edge length of the pictures, in voxels.
+_PICTURE_EDGE = 320
+#: Edge length of the rendered cube of pores, in voxels.
+_CUBE_EDGE = 96
 #: Percentiles of the reference's sample that define the contrast of pictures.
 _LEVELS = (0.5, 99.5)
 #: Direction of the light for renderings (depth, y, x).
@@ -220,8 +222,8 @@ def _ssim(voxels: AnyArray, truth: AnyArray, reference: StudyReference) -> float
 def grey_slice(voxels: AnyArray, levels: tuple[float, float]) -> Picture:
     """The central slice, or the centre of it, as a picture."""
     plane = np.asarray(voxels[len(voxels) // 2], np.float32)
-    y, x = (max(0, (n - _PICTURE) // 2) for n in plane.shape)
-    plane = plane[y : y + _PICTURE, x : x + _PICTURE]
+    y, x = (max(0, (n - _PICTURE_EDGE) // 2) for n in plane.shape)
+    plane = plane[y : y + _PICTURE_EDGE, x : x + _PICTURE_EDGE]
     low, high = levels
     scaled = 255 * (plane - low) / max(high - low, 1e-30)
     return np.asarray(np.clip(np.nan_to_num(scaled), 0, 255), np.uint8)
@@ -236,7 +238,10 @@ def rendered(pores: Mask) -> Picture:
     from scipy import ndimage
 
     middle = tuple(
-        slice(max(0, (n - _CUBE) // 2), max(0, (n - _CUBE) // 2) + min(n, _CUBE))
+        slice(
+            max(0, (n - _CUBE_EDGE) // 2),
+            max(0, (n - _CUBE_EDGE) // 2) + min(n, _CUBE_EDGE),
+        )
         for n in pores.shape
     )
     cube = pores[middle].astype(np.float32)

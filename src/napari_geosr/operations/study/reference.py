@@ -28,9 +28,12 @@ from napari_geosr.operations.study.judge import (
 #: Name of the algorithm of the reference, and of the row of the whole scan.
 FULL = "full"
 #: Share of its convex outline that the sample may omit without a warning; foams whose
-#: cells are cut open by the surface omit 7 to 9 %. For small porosities this share of
-#: the porosity, but at least the last value, which allows for rough edges.
-_MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
+#: cells are cut open by the surface omit 7 to 9 %.
+_MAX_OMITTED_SHARE = 0.1
+#: The same as a share of the porosity, for small porosities.
+_MAX_OMITTED_PER_POROSITY = 0.4
+#: Minimum of this limit, which allows for rough edges.
+_MIN_OMITTED_LIMIT = 0.01
 
 
 def judge_steps(
@@ -120,7 +123,10 @@ def _find_region_steps(
     left_out = hull_share_outside(inside, lambda z: solid[z])
     pores = int(np.count_nonzero(inside & ~solid))
     porosity = pores / max(1, int(np.count_nonzero(inside)))
-    if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
+    if left_out > max(
+        _MIN_OMITTED_LIMIT,
+        min(_MAX_OMITTED_SHARE, _MAX_OMITTED_PER_POROSITY * porosity),
+    ):
         yield WarningIssued(
             message=f"The sample that was found (--sample auto) leaves out "
             f"{100 * left_out:.0f} % of its convex outline: pores there that are open "

@@ -150,7 +150,7 @@ def fewest(
     return found
 
 
-def least(
+def least_light(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, dict[str, float] | None]:
     """Projections and exposure with the least light that give the right porosity.

@@ -28,7 +28,7 @@ from napari_geosr.operations.study.result import (
     StudySummary,
     computing,
     fewest,
-    least,
+    least_light,
     savings,
 )
 from napari_geosr.operations.study.subset import ScanSubset, effective_settings
@@ -313,7 +313,7 @@ class StudyStore:
             },
             savings=savings(scan, settings),
             fewest=fewest(rows, settings, scan.n_angles),
-            least=least(rows, settings, scan.n_angles),
+            least=least_light(rows, settings, scan.n_angles),
             files=dict(self.files),
             warnings=tuple(dict.fromkeys([*self.messages, *warnings])),
         )

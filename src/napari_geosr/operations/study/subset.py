@@ -64,17 +64,17 @@ class TrainingPair(NamedTuple):
 
     Attributes
     ----------
-    given : Projections
+    source : Projections
         Input of a network or an algorithm.
-    wanted : Projections
+    target : Projections
         Data that its results are compared with.
-    made_of : str
-        Description of `wanted`, in a few words.
+    target_description : str
+        Description of `target`, in a few words.
     """
 
-    given: Projections
-    wanted: Projections
-    made_of: str
+    source: Projections
+    target: Projections
+    target_description: str
 
 
 #: Kinds of targets: the first two have independent noise, the last one does not.

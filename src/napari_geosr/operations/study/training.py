@@ -77,8 +77,8 @@ def learned_steps(
         roles["source"] = tuple(taught)
     else:
         steps = _pair_steps(cell, context.training_rows, should_stop)
-        source, target, made_of = yield from steps
-        learned = {"learned_from": made_of}
+        source, target, target_description = yield from steps
+        learned = {"learned_from": target_description}
         roles |= {"source": (source,), "target": (target,)}
     model, training = yield from _train(
         cell, method, {**settings, **cell.options, **roles}, should_stop
@@ -109,20 +109,24 @@ def _pair_steps(
     -------
     source, target : Path
         Input and target of the network.
-    made_of : str
+    target_description : str
         Description of the target, in a few words.
     """
     context = cell.context
-    given, wanted, made_of = training_pair(context.scan, cell.subset, context.config)
+    source_scan, target_scan, target_description = training_pair(
+        context.scan, cell.subset, context.config
+    )
     name = f"{rows[0]}-{rows[1]}.ome.tif"
     path = cell.folder / f"given-{name}"
-    source, _ = yield from context.cached_steps(given, rows, path, should_stop)
-    if wanted is context.scan:
+    source, _ = yield from context.cached_steps(source_scan, rows, path, should_stop)
+    if target_scan is context.scan:
         target, _ = yield from context.full_scan_steps(rows, should_stop)
     else:
         path = cell.folder / f"wanted-{name}"
-        target, _ = yield from context.cached_steps(wanted, rows, path, should_stop)
-    return source, target, made_of
+        target, _ = yield from context.cached_steps(
+            target_scan, rows, path, should_stop
+        )
+    return source, target, target_description
 
 
 def _train(
@@ -180,8 +184,8 @@ def _is_usable(model: Path, source: Path) -> tuple[bool, str]:
     except ModelError as error:
         return False, str(error)
     inputs = loaded.card.provenance.get("inputs") or {}
-    given = str((inputs.get("source 1") or {}).get("path", ""))
-    return Path(given).name == source.name, ""
+    source_path = str((inputs.get("source 1") or {}).get("path", ""))
+    return Path(source_path).name == source.name, ""
 
 
 def _restore(

@@ -25,9 +25,10 @@ if TYPE_CHECKING:
     from napari_geosr.core.volume import Volume
 
 FILE = "inputs.json"
-#: Bytes per block, and maximum number of blocks checked per file: limits the time to a
-#: fraction of a second.
-_BLOCK, _MAX_BLOCKS = 1 << 20, 64
+#: Bytes per block of a file that is checked.
+_BLOCK_BYTES = 1 << 20
+#: Maximum number of blocks checked per file: limits the time to a fraction of a second.
+_MAX_BLOCKS = 64
 #: Bytes checked at the start and in the middle of each file of a folder.
 _PIECE = 4096
 
@@ -117,13 +118,13 @@ def _checksum(volume: Volume) -> str:
 def _file_checksum(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
-    offsets: Any = range(0, size, _BLOCK)
+    offsets: Any = range(0, size, _BLOCK_BYTES)
     if len(offsets) > _MAX_BLOCKS:
-        offsets = np.linspace(0, size - _BLOCK, _MAX_BLOCKS).astype(np.int64)
+        offsets = np.linspace(0, size - _BLOCK_BYTES, _MAX_BLOCKS).astype(np.int64)
     with path.open("rb") as stream:
         for offset in offsets:
             stream.seek(int(offset))
-            digest.update(stream.read(_BLOCK))
+            digest.update(stream.read(_BLOCK_BYTES))
     return digest.hexdigest()
 
 

@@ -15,7 +15,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.gui.kit.lifetime import Connections
 from napari_geosr.gui.kit.worker import BackgroundTask
 from napari_geosr.gui.layers import finest, volume_from_layer
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.questions.record import convert_to_frames, record_slices
 from napari_geosr.operations.inputs.scan import frames_question
 

@@ -20,7 +20,7 @@ from napari_geosr.core.questions import (
 )
 from napari_geosr.core.types import AnyDict, AnyMapping
 from napari_geosr.core.units import PIXEL
-from napari_geosr.gui.layers.place import LayerGeometry, geometry_of_layer
+from napari_geosr.gui.layers.geometry import LayerGeometry, geometry_of_layer
 
 if TYPE_CHECKING:
     from napari.layers import Layer

@@ -13,8 +13,8 @@ from qtpy.QtWidgets import QPushButton, QWidget
 from napari_geosr.core.errors import GeoSRError
 from napari_geosr.core.steps import ShouldStop, Step
 from napari_geosr.gui.jobs.start import TrainingPlan, start_steps
+from napari_geosr.gui.jobs.texts import steps_of
 from napari_geosr.gui.jobs.watch import JobWatch
-from napari_geosr.gui.jobs.words import steps_of
 from napari_geosr.gui.kit.activity import Activity
 from napari_geosr.gui.kit.progress import OperationProgress
 from napari_geosr.jobs.naming import taken_names

@@ -12,7 +12,10 @@ Shape = tuple[int, ...]
 _EDGE = 256
 _CHUNK_BYTES = 1 << 20
 SHARD_BYTES = 16 << 20
-_CHUNK_DEPTH, _SHARD_DEPTH = 8, 32
+#: Planes per chunk.
+_CHUNK_DEPTH = 8
+#: Planes per shard.
+_SHARD_DEPTH = 32
 #: Smallest edge of a chunk: a tile's edge without a divisor this large is not divided.
 _MIN_EDGE = 32
 

@@ -33,9 +33,10 @@ from napari_geosr.io.suffixes import stem_of
 
 #: Maximum plausible number of voxels; metadata that claim more are damaged.
 _MAX_VOXELS = 10**15
-#: An array with more chunks than the first number, each with fewer voxels than the
-#: second, takes minutes to read.
-_MANY_CHUNKS, _SMALL_CHUNK = 10**5, 64
+#: Number of chunks above which an array of small chunks takes minutes to read.
+_MANY_CHUNKS = 10**5
+#: Number of voxels below which a chunk is small.
+_SMALL_CHUNK = 64
 
 
 def read_zarr(

@@ -28,7 +28,10 @@ _COMMON_DPI = (
 #: Two of these are 10 and 100 dots per centimetre: if stated as such, they are real
 #: pixel sizes of 1 mm and 100 µm.
 _ROUND_PER_CENTIMETRE = (25.4, 254)
-_CENTIMETRE, _INCH = 3, 2
+#: Number of the resolution unit centimetre in TIFF.
+_CENTIMETRE = 3
+#: Number of the resolution unit inch in TIFF.
+_INCH = 2
 
 
 @dataclass

@@ -36,7 +36,10 @@ _OME_TYPES = {
     "float64": "double",
 }
 _OME_NAMESPACE = "http://www.openmicroscopy.org/Schemas/OME/2016-06"
-_INFO_TAG, _INFO_COUNTS_TAG = 50839, 50838
+#: TIFF tag of ImageJ's metadata.
+_INFO_TAG = 50839
+#: TIFF tag of the sizes of its entries.
+_INFO_COUNTS_TAG = 50838
 
 
 def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int]) -> str:

@@ -159,7 +159,7 @@ def prepare_series_steps(
     """
     plan = SeriesPlan(volume)
     found: dict[int | None, PreparedRestoration] = {}
-    said: dict[str, list[int | None]] = {}
+    warnings_by_channel: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = prepare_steps(
             plan.at(plan.typical(channel)),
@@ -167,11 +167,13 @@ def prepare_series_steps(
             should_stop=should_stop,
             whole=plan.planes(channel),
         )
-        found[channel] = yield from channel_steps(plan, channel, steps, said)
+        found[channel] = yield from channel_steps(
+            plan, channel, steps, warnings_by_channel
+        )
         text = _changing_noise(plan, channel, found[channel], should_stop)
         if text:
-            said.setdefault(text, []).append(channel)
-    yield from told_of_channels(plan, said)
+            warnings_by_channel.setdefault(text, []).append(channel)
+    yield from channel_warnings(plan, warnings_by_channel)
     series = PreparedSeries(plan, found)
     _refuse_mixture(series)
     return series
@@ -222,11 +224,11 @@ def channel_steps(
     plan: SeriesPlan,
     channel: int | None,
     steps: Generator[Step, None, PreparedRestoration],
-    said: dict[str, list[int | None]],
+    warnings_by_channel: dict[str, list[int | None]],
 ) -> Generator[Step, None, PreparedRestoration]:
     """Steps and errors for one channel, naming it; returns the result.
 
-    Warnings are collected in `said`, for `told_of_channels`.
+    Warnings are collected in `warnings_by_channel`, for `channel_warnings`.
 
     Parameters
     ----------
@@ -235,14 +237,14 @@ def channel_steps(
         None if there are no channels.
     steps : generator
         Prepares the channel.
-    said : dict
+    warnings_by_channel : dict
         Receives the channels of every warning.
     """
     try:
         with StepIterator(steps) as iterator:
             for step in iterator:
                 if isinstance(step, WarningIssued):
-                    said.setdefault(step.message, []).append(channel)
+                    warnings_by_channel.setdefault(step.message, []).append(channel)
                 elif isinstance(step, StageStarted):
                     text = plan.of_channel(channel, step.message)
                     yield replace(step, message=text)
@@ -256,11 +258,11 @@ def channel_steps(
     return iterator.result
 
 
-def told_of_channels(
-    plan: SeriesPlan, said: Mapping[str, list[int | None]]
+def channel_warnings(
+    plan: SeriesPlan, warnings_by_channel: Mapping[str, list[int | None]]
 ) -> Iterator[Step]:
     """Warnings with the channels they apply to; those for all channels once."""
-    for text, channels in said.items():
+    for text, channels in warnings_by_channel.items():
         if len(channels) == len(plan.channels):
             yield WarningIssued(message=text)
         else:
@@ -310,12 +312,12 @@ def reported_series_verdict_steps(
     """
     plan = series.plan
     found: dict[int | None, PreparedRestoration] = {}
-    said: dict[str, list[int | None]] = {}
+    warnings_by_channel: dict[str, list[int | None]] = {}
     for channel in plan.channels:
         steps = reported_verdict_steps(
             series.at(plan.typical(channel)), strict=strict, should_stop=should_stop
         )
-        looked = yield from channel_steps(plan, channel, steps, said)
+        looked = yield from channel_steps(plan, channel, steps, warnings_by_channel)
         found[channel] = replace(series.channels[channel], verdict=looked.verdict)
-    yield from told_of_channels(plan, said)
+    yield from channel_warnings(plan, warnings_by_channel)
     return replace(series, channels=found)

@@ -176,12 +176,12 @@ class SeriesRun(VolumeRun):
         self,
         targets: Targets,
         first: tuple[slice, ...] | None,
-        kept: FinishedPart | None,
+        finished_part: FinishedPart | None,
         should_stop: ShouldStop,
     ) -> Generator[Step, None, TileProgress]:
         """Run the tiles of one point after the other."""
-        progress = _SeriesProgress(self.series, kept)
-        backends = _Backends(self.series, kept)
+        progress = _SeriesProgress(self.series, finished_part)
+        backends = _Backends(self.series, finished_part)
         shape = targets.result.array.shape[self.series.plan.n_leading :]
         whole = tuple(slice(0, int(n)) for n in shape)
         for done, point in enumerate(self._order()):
@@ -189,7 +189,7 @@ class SeriesRun(VolumeRun):
             if whole in finished:
                 continue
             prepared = self.series.at(point)
-            filled = yield from progress.told(
+            filled = yield from progress.series_steps(
                 fill_tiles(
                     prepared,
                     targets_at(targets, point.index, prepared.volume.axes),
@@ -221,23 +221,23 @@ class _SeriesProgress:
     """Progress and statistics of the points of a series."""
 
     series: PreparedSeries
-    kept: FinishedPart | None
+    finished_part: FinishedPart | None
 
     def __post_init__(self) -> None:
         points = self.series.plan.points
         self.finished: dict[Point, list[Box]] = {point: [] for point in points}
-        self.tile = None if self.kept is None else self.kept.tile
+        self.tile = None if self.finished_part is None else self.finished_part.tile
         self._summaries: list[RunSummary] = []
-        self._said: set[str] = set()
+        self._reported: set[str] = set()
         at = {tuple(point.index): point for point in points}
-        for box in () if self.kept is None else self.kept.places:
+        for box in () if self.finished_part is None else self.finished_part.places:
             n = self.series.plan.n_leading
             ranges = [range(part.start, part.stop) for part in box[:n]]
             for index in itertools.product(*ranges):
                 if index in at:
                     self.finished[at[index]].append(box[n:])
 
-    def told(
+    def series_steps(
         self, tiles: Generator[Step, None, TileProgress], point: Point, done: int
     ) -> Generator[Step, None, TileProgress]:
         """Steps of one point as steps of the series; general messages appear once."""
@@ -257,8 +257,8 @@ class _SeriesProgress:
                     )
                 elif not isinstance(step, WarningIssued):
                     yield step
-                elif step.message not in self._said:
-                    self._said.add(step.message)
+                elif step.message not in self._reported:
+                    self._reported.add(step.message)
                     yield WarningIssued(message=_about(point, step.message))
         return iterator.result
 
@@ -285,8 +285,10 @@ class _SeriesProgress:
 class _Backends:
     """Backends of the channels: each knows its channel's noise, all are of one kind."""
 
-    def __init__(self, series: PreparedSeries, kept: FinishedPart | None) -> None:
-        self._series, self._kept = series, kept
+    def __init__(
+        self, series: PreparedSeries, finished_part: FinishedPart | None
+    ) -> None:
+        self._series, self._finished_part = series, finished_part
         self._choices: dict[int | None, Choice] = {}
 
     def of(self, channel: int | None) -> Choice:
@@ -296,7 +298,7 @@ class _Backends:
             if self._choices:
                 config = config.model_copy(update={"backend": self.facts()["name"]})
             n_runs = len(plan.points) // len(plan.channels)
-            self._choices[channel] = chosen_backend(config, self._kept, n_runs)
+            self._choices[channel] = chosen_backend(config, self._finished_part, n_runs)
         return self._choices[channel]
 
     def facts(self) -> AnyDict:

@@ -39,8 +39,10 @@ Choice = Literal["auto", "scan", "object"]
 EXPLAINED = 0.1
 #: Candidate blurs, in voxels of the scan.
 _BLURS = tuple(0.05 * i for i in range(19))
-#: Number of boxes of the scan for the trial, and their edge length by number of axes.
-_BOXES, _EDGE = 3, {2: 96, 3: 24}
+#: Number of boxes of the scan for the trial.
+_N_BOXES = 3
+#: Edge length of a box in voxels, by number of axes.
+_BOX_EDGE = {2: 96, 3: 24}
 
 
 @dataclass(frozen=True)
@@ -82,8 +84,8 @@ def sharpness_steps(
     Parameters
     ----------
     network : nn.Module
-        Contains `napari_geosr.networks._consistent.Consistent` layers, whose noise is
-        set.
+        Contains `napari_geosr.networks._consistent.ConsistentUpscaling` layers, whose
+        noise is set.
     volume : Volume
         The scan, with spatial axes only.
     statistics : Standardisation
@@ -112,9 +114,9 @@ def sharpness_steps(
         yield StageStarted(message="Comparing the sharpness of the result and the scan")
     for layer in layers:
         n = len(layer.spec.axes)
-        edges = [1] * (len(volume.axes) - n) + [_EDGE[n]] * n
+        edges = [1] * (len(volume.axes) - n) + [_BOX_EDGE[n]] * n
         pairs = []
-        for place in structured_boxes(volume, edges, _BOXES):
+        for place in structured_boxes(volume, edges, _N_BOXES):
             if should_stop():
                 raise Cancelled("Stopped while comparing with the scan.")
             result = restore_region(

@@ -35,9 +35,10 @@ if TYPE_CHECKING:
 
 FloatArray = npt.NDArray[np.float32]
 
-#: Number of parts of the scan to average, and their edge length in averaged voxels by
-#: the number of the network's axes.
-_PARTS, _EDGE = 4, {2: 48, 3: 16}
+#: Number of parts of the scan to average.
+_N_PARTS = 4
+#: Edge length of a part in averaged voxels, by the number of the network's axes.
+_PART_EDGE = {2: 48, 3: 16}
 #: Minimum number of averaged voxels along an axis.
 _MIN_EDGE = 8
 #: Strength of the noise added on the scan's own scale, relative to the scan's noise.
@@ -150,14 +151,14 @@ class ScanTrial:
             if f == 1:
                 edges.append(min(n, self.context))
                 continue
-            edges.append(min(_EDGE[self.ndim], n // f) * f)
+            edges.append(min(_PART_EDGE[self.ndim], n // f) * f)
             if n // f < _MIN_EDGE:
                 raise VolumeError(
                     f"{self.volume.title} is too small to judge the model "
                     f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels "
                     f"along each axis are needed, not {n}."
                 )
-        found = structured_boxes(self.volume, edges, _PARTS)
+        found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:
             raise VolumeError(
                 f"{self.volume.title} has no part with structure and without NaN to "

@@ -46,9 +46,11 @@ from napari_geosr.operations.restore.upscaling.trial import (
 if TYPE_CHECKING:
     from napari_geosr.models.bundle import Model
 
-#: Distance of the true gain below and above the expected one, in dB, in addition to the
-#: variation between parts (from `benchmarks/bench_sr_consistency.py`).
-BELOW, ABOVE = 2.2, 4.1
+#: Distance of the true gain below the expected one, in dB, in addition to the variation
+#: between parts (from `benchmarks/bench_sr_consistency.py`).
+MARGIN_BELOW = 2.2
+#: The same above the expected gain.
+MARGIN_ABOVE = 4.1
 #: Minimum ratio of the detail on one scale to that on the next coarser one.
 _MIN_RATIO = 0.05
 #: Quantile of the normal distribution for a two-sided 90 % interval.
@@ -248,5 +250,5 @@ def _combine_parts(
     if n > 1:
         others = [gain([j for j in range(n) if j != i]) for i in range(n)]
         spread = _Z_90 * math.sqrt((n - 1) * float(np.var(others)))
-    low, high = math.hypot(spread, BELOW), math.hypot(spread, ABOVE)
+    low, high = math.hypot(spread, MARGIN_BELOW), math.hypot(spread, MARGIN_ABOVE)
     return UpscalingVerdict(value, (value - low, value + high), excess, trained, n)

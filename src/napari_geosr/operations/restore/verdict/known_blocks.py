@@ -33,8 +33,10 @@ MIN_PORE_VOXELS = 27
 #: Radius of test pores in voxels; if such pores are lost, a caution is given.
 _MIN_RADIUS = 2.0
 _SEED = 4711
-#: Radii of test pores in voxels, and their blur, a minimum that most scans have.
-_RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
+#: Radii of test pores in voxels.
+_RADII = (1.26, 1.55, 2.0, 2.5, 3.2)
+#: Blur of test pores in voxels, a minimum that most scans have.
+_PORE_BLUR = 0.6
 #: Number of test pores of each size per block.
 _TEST_PORES = 8
 #: Minimum share of the test pores of a size that must be found.
@@ -154,7 +156,7 @@ def _test_pores(
         mask = np.zeros(window.shape)
         for ball in balls:
             mask[ball] = 1.0
-        mask = ndimage.gaussian_filter(mask, _BLUR)
+        mask = ndimage.gaussian_filter(mask, _PORE_BLUR)
         truth = window + mask * (objects - window)
         unit = noise_like(truth.shape, noise.correlation, rng)
         noisy = truth + level_map(truth, noise) * unit

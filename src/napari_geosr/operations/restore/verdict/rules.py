@@ -30,15 +30,19 @@ if TYPE_CHECKING:
 MIN_GAIN = -0.1
 #: Maximum change of a scan without noise, as a share of the contrast.
 MAX_CHANGE = 0.01
-#: Limits up to which the removed part is noise: its level ÷ noise, excess correlation.
-MAX_LEVEL, MAX_EXCESS_CORRELATION = 1.15, 0.25
+#: Ratio of the level of the removed part to the noise up to which it is noise.
+MAX_LEVEL = 1.15
+#: Excess correlation up to which the removed part is noise.
+MAX_EXCESS_CORRELATION = 0.25
 #: Ratio of pore counts, in either direction, from which the result is harmful.
 MAX_PORE_RATIO = 2.0
 #: Minimum number of pores for which the ratio is evaluated.
 MIN_PORES = 5
-#: Level (share of the contrast) and correlation above which measured noise may be fine
-#: structure: in a scan 32 voxels wide, texture was mistaken for noise.
-_DOUBTFUL_LEVEL, _DOUBTFUL_CORRELATION = 0.33, 0.35
+#: Level (share of the contrast) above which measured noise may be fine structure: in a
+#: scan 32 voxels wide, texture was mistaken for noise.
+_DOUBTFUL_LEVEL = 0.33
+#: Correlation above which measured noise may be fine structure.
+_DOUBTFUL_CORRELATION = 0.35
 #: Factor outside the trained range of noise from which a caution is given.
 _OUTSIDE = 1.25
 #: Voxel sizes, in mm, typical of the imaging modalities.

@@ -21,8 +21,10 @@ if TYPE_CHECKING:
     from napari_geosr.learning.config import TrainingConfig
     from napari_geosr.learning.trainer import Trainer
 
-#: Number of error estimates per run, and of those without improvement before stopping.
-_MAX_ESTIMATES, _PATIENCE = 8, 3
+#: Number of error estimates per run.
+_MAX_ESTIMATES = 8
+#: Number of error estimates without improvement before stopping.
+_PATIENCE = 3
 #: Number of timed steps before the total is adjusted to the time limit.
 _TIMED = 10
 #: Minimum improvement in dB that counts as a gain.

@@ -19,9 +19,13 @@ Array = AnyArray
 _MAX_VOXELS = 2**21
 #: Maximum number of volumes; with more, the blocks would be too small.
 _MAX_SCENES = 8
-#: Minimum edge lengths of a block in voxels, which take precedence over the maximum
-#: number of voxels: along Y and X in the input, along Z, along Y and X in the output.
-_MIN_EDGE, _MIN_DEPTH, _MIN_OUTPUT_EDGE = 64, 8, 256
+#: Minimum edge length of a block along Y and X in the input, in voxels. The minima take
+#: precedence over the maximum number of voxels.
+_MIN_EDGE = 64
+#: Minimum edge length along Z, in voxels.
+_MIN_DEPTH = 8
+#: Minimum edge length along Y and X in the output, in voxels.
+_MIN_OUTPUT_EDGE = 256
 
 
 def select_scenes(patches: Patches, *roles: str) -> tuple[list[TrainingSubject], int]:

@@ -11,7 +11,7 @@ from napari_geosr.core.units import convert_length, parse_unit
 from napari_geosr.core.volume import Volume
 from napari_geosr.gui import layers as _layers
 from napari_geosr.gui.layers.camera import centre_on
-from napari_geosr.gui.layers.place import geometry_of_layer
+from napari_geosr.gui.layers.geometry import geometry_of_layer
 from napari_geosr.gui.layers.position import (
     index_on_screen,
     indices_at,

@@ -15,7 +15,12 @@ from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 #: Combinations of algorithm and beam prepared in this process.
 _ready: set[tuple[str, str]] = set()
-_ANGLES, _ROWS, _COLUMNS = 6, 8, 16
+#: Number of projections of the tiny scan: a few voxels suffice to compile loops.
+_N_ANGLES = 6
+#: Number of its detector rows.
+_N_ROWS = 8
+#: Number of its detector columns.
+_N_COLUMNS = 16
 #: Distances from the axis to source and detector, in pixels, for diverging beams.
 _DISTANCE = 100.0
 
@@ -25,7 +30,7 @@ def is_ready(config: ReconstructConfig, beam: str) -> bool:
     return (config.algorithm, beam) in _ready
 
 
-def ready_steps(
+def compile_steps(
     config: ReconstructConfig, beam: str, should_stop: ShouldStop
 ) -> Generator[Step, None, bool]:
     """Reconstruct a few voxels once, so that everything is loaded and compiled.
@@ -66,9 +71,9 @@ def _reconstruct_tiny_scan(
 ) -> None:
     """Reconstruct one slice, and several at once, of a few voxels."""
     scan = Projections(
-        np.ones((_ANGLES, _ROWS, _COLUMNS), np.float32),
-        np.arange(_ANGLES) * 360 / _ANGLES,
-        centre=(_COLUMNS - 1) / 2,
+        np.ones((_N_ANGLES, _N_ROWS, _N_COLUMNS), np.float32),
+        np.arange(_N_ANGLES) * 360 / _N_ANGLES,
+        centre=(_N_COLUMNS - 1) / 2,
         is_line_integrals=True,
     )
     if beam != "parallel":

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
     from napari_geosr.operations.restore.preview import Estimate
 
-#: Result of the preparation of a run: see `ready_steps`.
+#: Result of the preparation of a run: see `prepare_run_steps`.
 PreparationResult = tuple[
     PreparedRestoration, "Estimate", PreparedSeries | None, FinishedPart | None
 ]
@@ -190,7 +190,7 @@ def point_at(position: Mapping[str, int]) -> Point:
     return Point(position.get("time"), position.get("channel"))
 
 
-def ready_steps(
+def prepare_run_steps(
     volume: Volume, config: RestoreConfig, should_stop: ShouldStop
 ) -> Generator[Step, None, PreparationResult]:
     """Load torch, prepare and estimate a run; runs in the worker.

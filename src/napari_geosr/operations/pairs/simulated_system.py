@@ -35,9 +35,10 @@ from napari_geosr.registration.sampled import Grid, finite
 
 _MIN_VOXELS = 8
 _BLUR_REACH = 4
-#: Memory per fine voxel while a block is processed, in bytes, and the additional
-#: memory for interpolation.
-_BYTES, _MOVED_BYTES = 12, 12
+#: Memory per high-resolution voxel while a block is processed, in bytes.
+_BYTES_PER_VOXEL = 12
+#: Additional memory per voxel for interpolation, in bytes.
+_INTERPOLATION_BYTES = 12
 #: Reach of cubic interpolation, in voxels.
 _CUBIC_REACH = 2
 
@@ -145,7 +146,7 @@ class DegradedScan:
         shape = self.grids["low"].shape
         if len(shape) == 2:
             return shape[0]
-        each = _BYTES + (_MOVED_BYTES if self.between else 0)
+        each = _BYTES_PER_VOXEL + (_INTERPOLATION_BYTES if self.between else 0)
         plane = math.prod(self.high.shape[1:]) * each
         return max(1, (memory // plane - 2 * self._reach) // self.factors[0])
 

@@ -11,14 +11,14 @@ from tomography_helpers import idle, opened, scan_file
 from napari_geosr.core.errors import Cancelled
 from napari_geosr.core.steps import run_to_end
 from napari_geosr.gui.kit.warm_up import garbage_collection_paused
-from napari_geosr.gui.reconstruct import ready as _reconstruct_ready
-from napari_geosr.gui.reconstruct.ready import is_ready, ready_steps
+from napari_geosr.gui.reconstruct import compile_ahead
+from napari_geosr.gui.reconstruct.compile_ahead import compile_steps, is_ready
 from napari_geosr.operations.reconstruct.config import ReconstructConfig
 
 
 @pytest.fixture
 def nothing_ready(monkeypatch):
-    monkeypatch.setattr(_reconstruct_ready, "_ready", set())
+    monkeypatch.setattr(compile_ahead, "_ready", set())
 
 
 class Ring:
@@ -50,19 +50,19 @@ def test_the_collector_rests_and_loses_nothing():
 def test_a_few_voxels_are_reconstructed_once(nothing_ready, algorithm, beam):
     config = ReconstructConfig.create(algorithm=algorithm, filter=None)
     assert not is_ready(config, beam)
-    steps = list(ready_steps(config, beam, lambda: False))
+    steps = list(compile_steps(config, beam, lambda: False))
     assert len(steps) == 1
     assert is_ready(config, beam)
     # It raises nothing.
-    _reconstruct_ready._reconstruct_tiny_scan(config, beam, lambda: False)
+    compile_ahead._reconstruct_tiny_scan(config, beam, lambda: False)
     assert not is_ready(config, "helix")
-    assert not list(ready_steps(config, beam, lambda: False))
+    assert not list(compile_steps(config, beam, lambda: False))
 
 
 def test_it_stops_when_asked_to(nothing_ready):
     config = ReconstructConfig()
     with pytest.raises(Cancelled):
-        run_to_end(ready_steps(config, "parallel", lambda: True))
+        run_to_end(compile_steps(config, "parallel", lambda: True))
     assert not is_ready(config, "parallel")
     assert gc.isenabled()
 

@@ -36,7 +36,7 @@ class MismatchRegion:
     result_is: str
 
 
-def places(
+def mismatch_regions(
     spots: Sequence[npt.NDArray[np.int64]], values: Sequence[FloatArray]
 ) -> tuple[MismatchRegion, ...]:
     """Group flagged voxels into regions, strongest first.
