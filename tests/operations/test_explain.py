@@ -70,7 +70,7 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     assert figures["support"] > 20
     assert result.sentence.startswith("90 % of this pore comes from within ")
     assert result.sentence.endswith(
-        "µm; without the input there it would not be drawn (well supported)."
+        "µm; without the input there, the model would not produce it (well supported)."
     )
 
 
@@ -219,7 +219,7 @@ def test_the_command_writes_and_prints(
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({}, ConfigError, "Say what to explain"),
+        ({}, ConfigError, "Specify what to explain"),
         ({"at": (12, 3, 3)}, VolumeError, "lies outside of the result"),
         ({"at": (-1, 3, 3)}, VolumeError, "lies outside of the result"),
         ({"at": (1, 3)}, ConfigError, "3 numbers are needed"),
@@ -302,7 +302,7 @@ def test_labels_have_no_explanation(
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
     monkeypatch.setattr(PreparedRestoration, "labels", property(lambda self: True))
-    with pytest.raises(ModelError, match="gives labels"):
+    with pytest.raises(ModelError, match="outputs labels"):
         explained(volume, at=(1, 3, 3))
 
 

@@ -109,9 +109,9 @@ def dump_yaml(values: AnyMapping) -> str:
     if odd := _ODD_BYTE.search(text):
         line = text[: odd.end()].splitlines()[-1].strip()
         raise ConfigError(
-            f"The name of a file is not in UTF-8, or not known to be ({line}…), so it "
-            "cannot be recorded. Rename the file or folder, or set a UTF-8 locale "
-            "(LC_ALL=C.UTF-8)."
+            f"A file name is not valid UTF-8, or the locale is not UTF-8 ({line}…), "
+            "so it cannot be recorded. Rename the file or folder, or set a UTF-8 "
+            "locale (LC_ALL=C.UTF-8)."
         )
     return text
 

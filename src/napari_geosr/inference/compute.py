@@ -267,8 +267,8 @@ def _forward(
     expected = (1, network_spec(network).n_outputs, *size)
     if tuple(y.shape) != expected:
         raise ModelError(
-            f"The network {type(network).__name__} gave the shape {tuple(y.shape)} "
-            f"instead of {expected}, which its spec declares."
+            f"The network {type(network).__name__} returned an output of shape "
+            f"{tuple(y.shape)}, but its spec declares {expected}."
         )
     return y
 

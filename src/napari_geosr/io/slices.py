@@ -142,8 +142,8 @@ def _geometry(
     notes = list[str]()
     if first.unit != PIXEL:
         text = (
-            "The slices do not state their distance; it was taken equal to the pixel "
-            f"size, {size[0]:g} {first.unit}."
+            "The files do not give the distance between slices; it was assumed to "
+            f"equal the pixel size, {size[0]:g} {first.unit}."
         )
         notes.append(Note(text, "slice distance"))
     return size, (0.0, *first.origin), notes

@@ -237,8 +237,8 @@ class JobFolder:
         except ValueError:
             return {}, (
                 f"{self.path / _STATE_FILE} is damaged, so it is not known whether "
-                "the job has finished. Resume it to be sure; if it made a model, "
-                f"that is in {self.path / 'result'}."
+                "the job has finished. Resume it to find out; if it has produced a "
+                f"model, the model is in {self.path / 'result'}."
             )
 
     def _read_facts(self) -> AnyDict:

@@ -125,8 +125,8 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     if info.file_size > _SMALL and ratio > MAX_RATIO:
         raise ModelError(
             f"{info.filename} in {name} unpacks to {ratio:.0f} times its size "
-            f"({format_bytes(info.file_size)}), which model weights never do. It is "
-            "not a model."
+            f"({format_bytes(info.file_size)}), which is implausible for model "
+            "weights. It is not a model."
         )
 
 
@@ -187,5 +187,5 @@ def _check_link(path: Path, root: Path) -> None:
     if not inside:
         raise ModelError(
             f"{path} is a link to a location outside the folder, or a broken link, so "
-            "it is not followed. Replace it by the file itself."
+            "it is not followed. Replace it with the file itself."
         )

@@ -91,8 +91,8 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
-            f"{volume.name!r} has axes {volume.axes}; choose one time and channel "
-            "first."
+            f"{volume.name!r} has axes {volume.axes}; choose one time point and one "
+            "channel first."
         )
     height, width = volume.shape[-2:]
     edge = min(PATCH, height, width)

@@ -121,7 +121,7 @@ def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {out} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {out} cannot be created: {error.strerror}. Choose another one."
         ) from error
 
 

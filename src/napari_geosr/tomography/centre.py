@@ -316,13 +316,13 @@ def _judge(
         )
     if projections.geometry != "parallel":
         notes.append(
-            f"The rotation axis, column {columns[best]:.2f}, was found as for parallel "
-            "rays, which is not exact here. Check it in a preview."
+            f"The rotation axis, column {columns[best]:.2f}, was determined as for a "
+            "parallel beam, which is only approximate here. Check it in a preview."
         )
     if best in (0, len(columns) - 1):
         notes.append(
-            f"The best column, {columns[best]:.2f}, is at the end of the range that "
-            "was searched. Search a wider range."
+            f"The best column, {columns[best]:.2f}, is at the end of the search "
+            "range. Search a wider range."
         )
     return Centre(
         column=vertex(columns, scores, best),

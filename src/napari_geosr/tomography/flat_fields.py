@@ -127,8 +127,8 @@ def incident_counts(projections: Projections) -> float:
     level = float(np.quantile(finite, 1 - _BRIGHTER)) if finite.size else 0.0
     if level <= 0:
         raise ProjectionsError(
-            f"{projections.title} is dark: its projections hold no light (no value "
-            "above the dark field). Check that these are the right projections."
+            f"{projections.title} is dark: its projections contain no signal (no "
+            "value above the dark field). Check that these are the right projections."
         )
     return level
 
@@ -161,8 +161,8 @@ def _require_light(projections: Projections, how: str) -> None:
         return
     if not (flat > 0).any():
         raise ProjectionsError(
-            f"{projections.title}: the flat fields hold no light (every value is zero "
-            "or below). Give flat fields that were recorded with the beam on."
+            f"{projections.title}: the flat fields contain no signal (every value is "
+            "zero or below). Give flat fields that were recorded with the beam on."
         )
     if dark is not None and not (flat > dark).any():
         raise ProjectionsError(

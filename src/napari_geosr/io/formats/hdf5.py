@@ -116,8 +116,8 @@ def _check(found: Any, name: str, path: Path) -> None:
     kind = np.dtype(found.dtype).kind
     if kind == "c":
         raise FileError(
-            f"{where}: the values are complex numbers; volumes are real. Save the "
-            "magnitude (or phase) as a separate dataset."
+            f"{where}: the values are complex numbers; volumes must be real-valued. "
+            "Save the magnitude (or phase) as a separate dataset."
         )
     if kind not in "biuf":
         raise FileError(f"{where}: the values are not numbers. Choose another dataset.")

@@ -189,7 +189,7 @@ class QualityReport:
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
-            "Relative to the base, by correlation of parts.",
+            "Relative to the base, measured by correlating parts of both.",
         )
         yield self._row(
             "Noise",
@@ -203,7 +203,7 @@ class QualityReport:
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
-            "shows how fine the detail is, not whether it is true.",
+            "shows how fine the detail is, not whether it is real.",
         )
         if self.porosity:
             keys = list(self.porosity)
@@ -270,7 +270,7 @@ class QualityReport:
             }
             yield self._row(label, counts, help_)
         yield self._row(
-            "Dice of the pores",
+            "Dice coefficient of the pores",
             {k: _decimal(m.dice) for k, m in self.pores.items()},
             "Overlap of pore voxels with those of the base; 1 if equal.",
         )

@@ -65,7 +65,7 @@ def read_file(path: Path) -> AnyDict:
 def _check_size(size: int, path: Path, *, what: str = "") -> None:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"{path} has {format_bytes(size)}{what}; the limit for weights is "
+            f"{path} is {format_bytes(size)}{what} large; the limit for weights is "
             f"{format_bytes(MAX_WEIGHTS_BYTES)}."
         )
 
@@ -92,7 +92,7 @@ def _unpickled(path: Path) -> Any:
     if unpacked > MAX_RATIO * path.stat().st_size:
         raise ModelError(
             f"{path} unpacks to {format_bytes(unpacked)}, more than {MAX_RATIO} times "
-            "its size, which model weights never do. It is not a model."
+            "its size, which is implausible for model weights. It is not a model."
         )
     if _is_torchscript(members):
         raise ModelError(

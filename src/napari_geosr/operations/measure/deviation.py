@@ -79,17 +79,18 @@ def align_deviation(
             )
     else:
         remarks.append(
-            f"{deviation.title} does not say what it holds: it is treated as the "
-            f"standard deviations of {volume.title}."
+            f"{deviation.title} does not record what it contains: it is treated as "
+            f"the standard deviations of {volume.title}."
         )
     if config.interval_factor is not None:
         return Deviation(deviation.data, config.interval_factor), remarks
     known = record.get("calibration") or {}
     if not known:
         remarks.append(
-            f"The standard deviations of {volume.title} are not calibrated, so the "
-            "porosity gets no interval, only its change for one deviation. To choose "
-            "the width of the interval yourself: --interval-factor."
+            f"The standard deviations of {volume.title} are not calibrated, so no "
+            "interval of the porosity is given, only its change for one standard "
+            "deviation. To choose the width of the interval yourself: "
+            "--interval-factor."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())

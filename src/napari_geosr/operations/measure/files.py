@@ -142,7 +142,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
+            "one."
         ) from error
     if record is None:
         record = measure_record(volumes, config)

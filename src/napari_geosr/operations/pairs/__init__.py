@@ -144,7 +144,7 @@ def pairs_steps(
     )
     box = _box(low, high, aligned, factors)
     crop = Grid.of(low).cut(box)
-    yield StageStarted(message="Measuring how well they fit")
+    yield StageStarted(message="Measuring the quality of the alignment")
     laid = yield from overlay_steps(aligned, low, box, should_stop=should_stop)
     quality = pair_quality(laid, crop, Grid.of(high), Grid.of(low))
     warnings += quality_warnings(quality, aligned) + untrained_factor_notes(factor)
@@ -216,8 +216,8 @@ def _box(
     if box is None or min(shape) < _MIN_VOXELS:
         least = times((_MIN_VOXELS,) * len(shape))
         raise VolumeError(
-            f"The two scans share {times(shape)} voxels of {low.title}, and at least "
-            f"{least} are needed. Check voxel sizes and units, or give the "
+            f"The two scans overlap in only {times(shape)} voxels of {low.title}; at "
+            f"least {least} are needed. Check voxel sizes and units, or give the "
             "position of the high-resolution one (--offset)."
         )
     return box

@@ -108,8 +108,9 @@ def untrained_factor_notes(factor: int) -> list[str]:
     if factor in _TRAINED:
         return []
     return [
-        f"The networks here upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
-        f"{_TRAINED[-1]} times, so none can be trained with a pair of factor {factor}."
+        f"The available networks upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
+        f"{_TRAINED[-1]} times, so none of them can be trained with a pair of factor "
+        f"{factor}."
     ]
 
 

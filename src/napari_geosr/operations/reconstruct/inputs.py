@@ -95,7 +95,7 @@ AngleUnit = Annotated[
     Literal["deg", "rad"] | None,
     Field(
         title="Unit of the angles",
-        description="Unit of the angles, if the file has it wrong.",
+        description="Unit of the angles, if the unit in the file is wrong.",
     ),
 ]
 PixelSize = Annotated[
@@ -134,8 +134,8 @@ AreLineIntegrals = Annotated[
     bool | None,
     Field(
         title="Line integrals",
-        description="The values are line integrals, -log(I / I0), already. By "
-        "default taken from the file.",
+        description="The values are already line integrals, -log(I / I0). By default "
+        "taken from the file.",
     ),
 ]
 Beam = Annotated[
@@ -227,8 +227,8 @@ class ProjectionsInput(Config):
         if values["geometry"] == "parallel":
             if len(given) > 1 or "geometry" not in given:
                 raise ConfigError(
-                    "Parallel rays come from no source: leave the distances out, or "
-                    "say which beam it is (--geometry fan or cone)."
+                    "A parallel beam has no source distance: leave the distances out, "
+                    "or give the shape of the beam (--geometry fan or cone)."
                 )
             values |= dict.fromkeys(_BEAM[1:])
         elif None in distances:

@@ -254,9 +254,8 @@ def _models(
 
 def _no_strength(model: Model) -> ConfigError:
     return ConfigError(
-        f"The model {model.card.name!r} does not know the level of the noise, so its "
-        "strength cannot be set: leave --strength at 1, or choose a model that is "
-        "bounded by the noise."
+        f"The model {model.card.name!r} does not use the noise level, so its strength "
+        "cannot be set: leave --strength at 1, or choose a noise-bounded model."
     )
 
 
@@ -340,8 +339,8 @@ def with_strength(
     config = RestoreConfig.create(**values)
     if prepared.noise is None or not needs_noise(prepared.network):
         raise ConfigError(
-            f"The model {prepared.model.card.name!r} does not know the level of the "
-            "noise, so its strength cannot be set."
+            f"The model {prepared.model.card.name!r} does not use the noise level, so "
+            "its strength cannot be set."
         )
     network = deepcopy(prepared.network)  # the original may be running
     statistics = prepared.statistics
@@ -391,8 +390,8 @@ def _all_members(
     for model in models:
         if model.card.labels > 1:
             raise ConfigError(
-                f"The model {model.card.name!r} gives labels, and labels have no mean "
-                "and no deviation: leave the uncertainty out."
+                f"The model {model.card.name!r} outputs labels, and labels have "
+                "neither mean nor standard deviation: leave the uncertainty out."
             )
     question = members.EnsembleInputs(
         models, volume.voxel_size, statistics, config.uncertainty_members
@@ -403,10 +402,10 @@ def _all_members(
 def _wants_several(model: Model) -> str:
     card = model.card
     return (
-        f"{card.name} was trained on {card.inputs} reconstructions of one object, each "
-        "from other projections. Give all of them together (napari-geosr restore A B … "
-        "--average, or a list to restore()): the mean of its outputs has less noise "
-        "than one of them."
+        f"{card.name} was trained on {card.inputs} reconstructions of one object, "
+        "each from different projections. Give all of them together (napari-geosr "
+        "restore A B … --average, or a list to restore()): the mean of the outputs "
+        "has less noise than any single output."
     )
 
 

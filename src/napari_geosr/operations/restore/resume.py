@@ -98,8 +98,8 @@ class FinishedPart:
             )
         if not hasattr(array, "__setitem__"):
             raise ConfigError(
-                f"{self.volume.title} is only read from its file: give an output to "
-                "write the whole to."
+                f"{self.volume.title} is opened read-only: give an output file for "
+                "the complete result."
             )
         return array
 
@@ -132,8 +132,8 @@ def finished_part(
         )
     if "finished" not in before:
         raise ConfigError(
-            f"{title} does not say which part of it is finished: restore from the "
-            "start."
+            f"{title} does not record which part of it is finished: restore it from "
+            "the beginning."
         )
     other = _differing(before, record)
     if tuple(unfinished.shape) != tuple(shape) or np.dtype(unfinished.dtype) != dtype:
@@ -141,7 +141,8 @@ def finished_part(
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Use that again, or start a new restoration."
+            "rest. Use the same input and settings as before, or start a new "
+            "restoration."
         )
     places = tuple(boxes_from_lists(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
@@ -270,8 +271,8 @@ def journaled_steps(
                 except FileError as error:
                     journals = ()
                     yield WarningIssued(
-                        message=f"{error} Until this run ends, what it has finished "
-                        "is lost if it is killed."
+                        message=f"{error} If this run is killed, its finished part "
+                        "will be lost."
                     )
             yield step
     return iterator.result

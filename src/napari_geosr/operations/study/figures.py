@@ -45,7 +45,7 @@ _PANELS: tuple[tuple[str, str, float, bool], ...] = (
     ("pores_per_mm3_error", "|pores per mm³ error| (%)", 100, True),
     ("volume_histogram_distance", "distance of pore volumes (decades)", 1, False),
     ("euler_error", "|Euler number error| (%)", 100, True),
-    ("dice", "Dice of the pores", 1, False),
+    ("dice", "Dice coefficient of the pores", 1, False),
     ("psnr", "PSNR (dB)", 1, False),
     ("ssim", "SSIM", 1, False),
     ("seconds", "seconds, training included", 1, False),

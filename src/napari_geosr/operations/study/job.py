@@ -47,18 +47,18 @@ class StudyInput(Config):
     reading: ProjectionsInput = Field(
         ProjectionsInput(),
         title="Reading",
-        description="What the file does not say about the scan.",
+        description="Information about the scan that is missing from the file.",
     )
     reference: Path | None = Field(
         None,
         title="Reference",
-        description="Volume taken as the truth, instead of "
+        description="Volume taken as the ground truth, instead of "
         "the reconstruction from all projections.",
     )
     mask: Path | None = Field(
         None,
         title="Mask",
-        description="Mask of the sample: voxels other than zero belong to it.",
+        description="Mask of the sample: non-zero voxels belong to it.",
     )
 
     def open(self) -> tuple[Projections, Volume | None, Volume | None]:

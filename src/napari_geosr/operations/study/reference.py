@@ -122,10 +122,11 @@ def _find_region_steps(
     porosity = pores / max(1, int(np.count_nonzero(inside)))
     if left_out > max(_LITTLE, min(_MUCH, _OF_POROSITY * porosity)):
         yield WarningIssued(
-            message=f"The sample that was found (--sample auto) leaves out "
-            f"{100 * left_out:.0f} % of its convex outline: pores there that are open "
-            "to the surface are not counted. If there are, mark the sample (--mask), "
-            "or take all within the field of view (--sample circle)."
+            message="The automatic sample mask (--sample auto) leaves out "
+            f"{100 * left_out:.0f} % of its convex hull: pores there that are "
+            "open to the surface are not counted. If there are such pores, "
+            "mark the sample (--mask), or evaluate the whole field of view "
+            "(--sample circle)."
         )
     return inside
 

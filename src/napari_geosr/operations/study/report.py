@@ -71,7 +71,7 @@ def write_report(
         _cards(done, config, scan),
         f"<p>{_method_text(done, config, scan)}</p>",
         "<h2>Errors</h2>",
-        _themed_picture("Figures over projections or exposure", curves),
+        _themed_picture("Measured values by number of projections or exposure", curves),
         f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
@@ -176,20 +176,19 @@ def _settings(rows: Sequence[AnyMapping]) -> list[str]:
 _LEARNED = {"learned_from": "from", "tuned_on": "chosen by"}
 _KINDS = ("slice", "pores")
 _NOTES = (
-    "All reconstructions are thresholded by the same rule, each at its own grey value, "
-    "and measured in the same sample. Porosity is pore voxels ÷ sample voxels. Pores "
-    "are counted from the minimum size. Distance of pore volumes: Wasserstein-1 "
+    "All reconstructions are thresholded by the same rule, each at its own grey "
+    "value, and measured in the same sample. Porosity is pore voxels ÷ sample voxels. "
+    "Pores are counted from the minimum size. Distance of pore volumes: Wasserstein-1 "
     "distance between the log10 volumes of the counted pores; 1 is one order of "
     "magnitude. Euler number: of the pores, joined over faces, edges and corners; "
     "connectivity: loops minus enclosed solids per mm³, (number of pores − Euler "
     "number) ÷ sample volume. Dice: overlap with the pores of the reference. PSNR: "
     "within the sample, relative to the contrast between solid and pores in the "
-    "reference. SSIM: mean "
-    "over up to 8 whole slices, including the air around the sample, Gaussian window "
-    "of 1.5 pixels. Errors are relative to the "
-    "reference and signed. The rendering shows the pores in the centre of the "
-    "evaluated rows, darker with distance. Seconds are those of this computer, for the "
-    "evaluated rows."
+    "reference. SSIM: mean over up to 8 whole slices, including the air around the "
+    "sample, Gaussian window of 1.5 pixels. Errors are relative to the reference and "
+    "signed. The rendering shows the pores in the centre of the evaluated rows, "
+    "darker with distance. Times were measured on this computer, for the evaluated "
+    "rows."
 )
 _HEAD = (
     "Projections",
@@ -324,9 +323,9 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
         + (
-            "with the light of one projection"
+            "with the photons of one projection"
             if config.light == "one"
-            else "with all of their light"
+            else "with all of their photons"
         ),
     }
     against = (
@@ -339,16 +338,16 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         shorter = (
             ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
             "a random tenth of the counted photons is kept, as in a shorter exposure. "
-            "Networks learn from the other photons."
+            "Networks learn from the remaining photons."
         )
         if not done.reference["is_truth"]:
             shorter += " These are also part of the reference, which favours them."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
-            f" Networks are trained on the first half of the rows, each for "
+            " Networks are trained on the first half of the rows, each for "
             f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
-            "pixels; the figures refer to the second half."
+            "pixels; the results refer to the second half."
         )
     return escape(
         f"Few projections are {words[config.acquisition]}. Errors are relative to "

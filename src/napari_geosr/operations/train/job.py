@@ -150,8 +150,8 @@ class TrainJob(Config):
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
-                    f"{source.title} is source and target: the same file has the same "
-                    "noise, so there is nothing to learn from it."
+                    f"{source.title} is used both as source and as target: the noise "
+                    "is the same in both, so nothing can be learned."
                 )
             ndim = self.training.ndim
             try:

@@ -233,8 +233,8 @@ def _check(array: Any, path: Path) -> None:
     kind = np.dtype(array.dtype).kind
     if kind == "c":
         raise FileError(
-            f"{path.name} holds complex numbers; volumes are real. Save the magnitude "
-            "(or phase) as a separate array."
+            f"{path.name} holds complex numbers; volumes must be real-valued. Save "
+            "the magnitude (or phase) as a separate array."
         )
     if kind not in "biuf" or not 2 <= array.ndim <= 5 or 0 in array.shape:
         raise FileError(

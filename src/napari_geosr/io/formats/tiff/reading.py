@@ -159,8 +159,8 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
         )
     if np.dtype(dtype).kind == "c":
         raise FileError(
-            f"{path.name} holds complex numbers ({np.dtype(dtype)}); volumes are real. "
-            "Save its magnitude (or phase) as a separate file."
+            f"{path.name} holds complex numbers ({np.dtype(dtype)}); volumes must be "
+            "real-valued. Save its magnitude (or phase) as a separate file."
         )
     if np.dtype(dtype).kind not in "biuf":
         raise FileError(
@@ -283,7 +283,7 @@ def _source(
             with decoding(path):
                 source = series.asarray(maxworkers=1)
             if source.shape != shape:  # tifffile returns what it could read
-                raise _damaged(path, "its voxels do not fill its shape")
+                raise _damaged(path, "it has fewer voxels than its shape requires")
             chunks = source.shape
         else:
             source = Pages(series, path)

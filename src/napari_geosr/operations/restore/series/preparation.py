@@ -212,9 +212,9 @@ def _changing_noise(
         if point in levels
     )
     return (
-        f"The noise changes over time (standard deviation {shown}), and all time "
-        "points are restored as the one in the middle asks for. Restore those of very "
-        "different noise one by one (--time)."
+        f"The noise changes over time (standard deviation {shown}), but all time "
+        "points are restored with the settings for the middle one. Restore those with "
+        "very different noise one by one (--time)."
     )
 
 

@@ -117,9 +117,9 @@ def wrong_pores(name: str, found: KnownBlockTest) -> str:
         return ""
     more = "more" if made > true else "fewer"
     return (
-        f"{name} would show far {more} pores than there are: in a rehearsal with noise "
-        f"like that of this scan it made {made} of {true}. Do not count pores in its "
-        "result."
+        f"{name} would show far {more} pores than there are: in a test with noise "
+        f"like that of this scan, it produced {made} from {true}. Do not count pores "
+        "in its result."
     )
 
 
@@ -141,7 +141,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             + (
                 f"{name} returns the scan as it is."
                 if facts.bound is not None or removed.change == 0
-                else f"what {name} removes cannot be judged: look at it."
+                else f"what {name} removes cannot be assessed: inspect it."
             ),
         )
     if noise.level > 0:
@@ -155,9 +155,9 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     ):
         yield Finding(
             "caution",
-            f"The noise was measured as {_percent(noise.relative)} of the contrast and "
-            "correlated along every axis: fine structure may have been mistaken for "
-            "it. Compare the result with cubic interpolation.",
+            f"The noise was measured as {_percent(noise.relative)} of the contrast "
+            "and is correlated along every axis: fine structure may have been "
+            "mistaken for noise. Compare the result with cubic interpolation.",
         )
     if noise.level > 0:
         if removed.level > MAX_LEVEL:
@@ -169,14 +169,14 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.coarser > MAX_EXCESS_CORRELATION:
             yield Finding(
                 "caution",
-                "What would be removed is coarser than the noise: structure may be "
-                "among it.",
+                "What would be removed is coarser than the noise: it may include "
+                "structure.",
             )
         if removed.has_places:
             yield Finding(
                 "caution",
                 "Some of what would be removed exceeds the noise, by up to "
-                f"{removed.strongest:.0f} standard deviations: look at it.",
+                f"{removed.strongest:.0f} standard deviations: inspect it.",
             )
         yield from _range(facts)
         yield from _lost_pores(facts)
@@ -247,8 +247,8 @@ def all_is_well(facts: RunAssessment) -> str:
     if noise.level == 0 and facts.card.upscale_factor == 1:
         if facts.bound is not None:
             return (
-                f"{_no_noise(noise)}: the result will be the scan itself. Leave it as "
-                "it is."
+                f"{_no_noise(noise)}: the result will be identical to the scan. Leave "
+                "it as it is."
             )
         return (
             f"{_no_noise(noise)}, and {facts.name} would change the scan by "
