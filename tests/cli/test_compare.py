@@ -78,7 +78,7 @@ def test_several_against_a_reference_with_halves(files, tmp_path, capsys):
         (["one"], "2 to 6 can be compared"),
         (["one", "two", "--fsc", "halves", "one"], "was not understood"),
         (["one", "two", "--fsc", "twice"], "was not understood"),
-        (["one", "one", "--fsc", "pair"], "hold the same voxels"),
+        (["one", "one", "--fsc", "pair"], "contain the same voxels"),
         (["one", "two", "--data-range", "0"], "data range"),
         (["one", "absent.tif"], "absent.tif"),
     ],

@@ -146,7 +146,7 @@ def test_images_that_are_no_projections(tmp_path, stack):
     with pytest.raises(FileError, match=r"rgb.tif has axes C, Y, X.*grey images"):
         read_projections(stack, angle_range=(0, 180), flats=tmp_path / "rgb.tif")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(FileError, match="holds no projections"):
+    with pytest.raises(FileError, match="contains no projections"):
         read_projections(tmp_path / "nothing", angle_range=(0, 180))
     tifffile.imwrite(tmp_path / "small.tif", np.zeros((2, 3, 6), np.uint16))
     with pytest.raises(ProjectionsError, match="dark fields have shape"):

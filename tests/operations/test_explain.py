@@ -265,7 +265,7 @@ def test_nan_at_the_voxel_is_refused_and_around_it_counted(volume: Volume) -> No
     [
         ("", "is not a pore table"),
         ("a,b\n1,2\n", "is not a pore table"),
-        ("label,voxels,bbox_start_y,bbox_start_x\n", "holds no pores"),
+        ("label,voxels,bbox_start_y,bbox_start_x\n", "contains no pores"),
         ("label,voxels,bbox_start_y,bbox_start_x\n1,x,3,4\n", "Line 2 .* damaged"),
     ],
 )

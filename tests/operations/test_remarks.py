@@ -38,7 +38,7 @@ def test_labels_are_pores_whatever_their_numbers(mask, tmp_path):
     io.write(volume(labels), tmp_path / "pores.ome.tif", kind="labels")
     report = measure_porosity(io.read(tmp_path / "pores.ome.tif"))
     assert report.pore_voxels == 65
-    assert any("holds labels" in w for w in report.warnings)
+    assert any("contains labels" in w for w in report.warnings)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32])

@@ -161,8 +161,8 @@ def test_values_that_are_no_numbers_are_refused_or_filled(rng):
         (0.0, 0.0, "the flat fields contain no signal"),
         (100.0, 100.0, "flat and dark fields are the same"),
         (100.0, 200.0, "flat and dark fields are the same"),
-        (np.nan, None, "flat field 0 holds NaN or infinite values .row 0, column 0."),
-        (100.0, np.inf, "dark field 0 holds NaN"),
+        (np.nan, None, "flat field 0 contains NaN or infinite values .row 0, column 0."),
+        (100.0, np.inf, "dark field 0 contains NaN"),
     ],
 )
 def test_flat_and_dark_fields_that_tell_nothing_are_refused(flats, darks, says):

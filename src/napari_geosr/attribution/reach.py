@@ -64,7 +64,7 @@ def _halo(question: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
-    """Distances within which the shares of all weights lie."""
+    """For each of `SHARES`, the distance within which that share of the total lies."""
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])
     if not held[-1] > 0:

@@ -18,7 +18,7 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Largest text that is parsed, in bytes; the longest card has 0.04 MB.
+#: Largest text that is parsed, in bytes; the longest card is 0.04 MB.
 MAX_BYTES = 10**6
 #: Largest JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6

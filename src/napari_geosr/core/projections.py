@@ -120,7 +120,7 @@ class Projections:
             )
         if not has_real_numbers(self.data):
             raise ProjectionsError(
-                f"{self.title} holds values of type {np.dtype(self.data.dtype)}; "
+                f"{self.title} contains values of type {np.dtype(self.data.dtype)}; "
                 "projections must be real-valued. Choose another dataset or file."
             )
 
@@ -253,7 +253,7 @@ class Projections:
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the turn from the first to the last angle, plus one step."""
+        """Angular range in degrees from the first to the last angle, plus one step."""
         return arc_degrees(self.angles)
 
     @property

@@ -162,8 +162,8 @@ def interruptible(
 ) -> Iterator[None]:
     """Call `raise_if_stopped` (which may raise) before each layer of a forward.
 
-    Networks that compute many layers in a single custom operation receive the call as
-    an attribute ``between_strips``. Both hooks stay on the network and do nothing
+    Networks that compute many layers in a single custom operation receive the callback
+    as an attribute ``between_strips``. Both hooks stay on the network and do nothing
     outside this context, because adding and removing them while another thread runs the
     same network would not be safe.
     """

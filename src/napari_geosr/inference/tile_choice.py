@@ -33,7 +33,8 @@ ACCEPTED_FACTOR = 1.25
 MAX_COST_FACTOR = 20.0
 #: Memory use, in units of the budget, up to which the budget counts as kept.
 TOLERANCE = 1.1
-#: Seconds up to which planes of a 2D network are grouped into one tile.
+#: Maximum processing time, in seconds, of a tile that groups several planes for a 2D
+#: network.
 _SECONDS_PER_STACK = 0.25
 
 

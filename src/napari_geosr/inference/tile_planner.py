@@ -238,7 +238,8 @@ class TilePlanner:
             )
 
     def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:
-        # A region is small: it should be finished before its speed could be measured.
+        # A region is small: restoring it should take less time than measuring the
+        # speed.
         speed = compute.known_speed(self.network, self.device, self.threads)
         if speed is None and self.region is None:
             speed = compute.seconds_per_voxel(

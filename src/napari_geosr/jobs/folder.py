@@ -188,7 +188,7 @@ class JobFolder:
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise JobError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise JobError(f"{path} does not hold settings: a mapping was expected.")
+            raise JobError(f"{path} does not contain settings: a mapping was expected.")
         if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise JobError(
                 f"{path} was written by another release of napari-geosr: start a new "

@@ -114,7 +114,7 @@ def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
     existing = [name for name, path in files.items() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{out} already holds {', '.join(existing)}. Choose another folder, or "
+            f"{out} already contains {', '.join(existing)}. Choose another folder, or "
             "allow overwriting (--overwrite)."
         )
     try:

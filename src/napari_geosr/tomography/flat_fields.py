@@ -144,9 +144,9 @@ def _frame(
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ProjectionsError(
-            f"{projections.title}: {word} field {bad[0]} holds NaN or infinite values "
-            f"(row {start + bad[1]}, column {bad[2]}). Leave that frame out or record "
-            f"the {word} fields again."
+            f"{projections.title}: {word} field {bad[0]} contains NaN or infinite "
+            f"values (row {start + bad[1]}, column {bad[2]}). Leave that frame out or "
+            f"record the {word} fields again."
         )
     combine = np.median if how == "median" else np.mean
     frame: FloatArray = combine(values, axis=0).astype(np.float32)

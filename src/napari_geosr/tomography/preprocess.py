@@ -261,7 +261,7 @@ class LineIntegrals:
         if self.config.nonfinite == "refuse":
             angle, row, column = np.argwhere(bad)[0]
             raise ProjectionsError(
-                f"{self.projections.title}: its projections hold NaN or infinite "
+                f"{self.projections.title}: its projections contain NaN or infinite "
                 f"values ({np.count_nonzero(bad)} in the rows examined, the first in "
                 f"projection {angle}, row {start + row}, column {column}). Repair "
                 "them, or fill them (--nonfinite fill), which interpolates them."

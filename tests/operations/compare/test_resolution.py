@@ -95,7 +95,7 @@ def test_resampled_scans_are_refused(scans):
 
 def test_the_same_scan_twice_is_refused(scans):
     twice = {"A": scans["A"], "B": scans["A"].replace(name="B")}
-    with pytest.raises(VolumeError, match="hold the same voxels"):
+    with pytest.raises(VolumeError, match="contain the same voxels"):
         run(twice, PAIR)
 
 

@@ -148,8 +148,8 @@ def _find(file: object, path: Path) -> str:
     if not candidates:
         hint = f" (linked files are missing: {', '.join(missing[:3])})"
         raise FileError(
-            f"{path.name} holds no 2D or 3D dataset of numbers"
-            f"{hint if missing else ''}. Open the file that has the image."
+            f"{path.name} contains no 2D or 3D dataset of "
+            f"numbers{hint if missing else ''}. Open the file that has the image."
         )
     listed = ", ".join(
         f"{name} {'×'.join(map(str, item.shape))}"
@@ -158,7 +158,7 @@ def _find(file: object, path: Path) -> str:
     first = (volumes or candidates)[0][0]
     more = " …" if len(candidates) > _MAX_LISTED else ""
     raise FileError(
-        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one "
+        f"{path.name} contains {len(candidates)} datasets: {listed}{more}. Choose one "
         f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open "
         f"it as '{path.name}::{first}'."
     )

@@ -113,7 +113,7 @@ def read_projections(
     if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
             raise ConfigError(
-                f"{given.name} is an HDF5 file, which holds its own flat and dark "
+                f"{given.name} is an HDF5 file, which contains its own flat and dark "
                 "fields. Leave out the separate ones."
             )
         scan = _read_hdf5(given, inner, angle_settings)

@@ -153,8 +153,8 @@ def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
     views = [p for p in files if p not in flats and p not in darks]
     if not views:
         raise FileError(
-            f"The folder {path} holds no projections (TIFF or picture files). Choose "
-            "the folder with the projections."
+            f"The folder {path} contains no projections (TIFF or picture files). "
+            "Choose the folder with the projections."
         )
     beside = {
         word: _stack(found, path)

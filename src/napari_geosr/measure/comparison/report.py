@@ -176,7 +176,7 @@ class QualityReport:
 
     @property
     def reference(self) -> PorosityReport:
-        """Pores of the reference; of two volumes, of the second."""
+        """Pores of the reference or, without one, of the second of two volumes."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.base if with_reference else self.compared[-1]]
 

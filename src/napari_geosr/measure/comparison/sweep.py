@@ -222,7 +222,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """The largest central block of known voxels, of at most a number of voxels.
+    """The largest central block of known voxels that has at most `most_voxels` voxels.
 
     Raises
     ------

@@ -69,8 +69,9 @@ def resolution_steps(
     values, _ = _block(FrameVolumes(pair, "one"), most_voxels, remarks)
     if np.array_equal(values["one"], values["other"]):
         raise VolumeError(
-            f"{one.title} and {other.title} hold the same voxels: Fourier correlation "
-            "needs two scans with independent noise, or two halves of one scan."
+            f"{one.title} and {other.title} contain the same voxels: Fourier "
+            "correlation needs two scans with independent noise, or two halves of one "
+            "scan."
         )
     name = f"{one.name} and {other.name}"
     frame = pair["one"].frame

@@ -37,8 +37,8 @@ def check_files(
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
 
 

@@ -121,7 +121,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
                 f"Line {number} of the pore table {path} is damaged ({error})."
             ) from error
     if not rows:
-        raise FileError(f"The pore table {path} holds no pores.")
+        raise FileError(f"The pore table {path} contains no pores.")
     return StoredPoreTable(path, tuple(rows), text, *_segmentation(path))
 
 

@@ -159,8 +159,8 @@ def _settings_for_kind(
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
-            f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
-            "the threshold is not used."
+            f"{volume.name!r} contains labels: every labelled voxel is taken as pore, "
+            "and the threshold is not used."
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
@@ -175,8 +175,8 @@ def _settings_for_kind(
         )
     if is_deviation(volume.provenance):
         remarks.append(
-            f"{volume.name!r} holds standard deviations, not grey values: the results "
-            "do not describe pores. Measure the restored volume next to it."
+            f"{volume.name!r} contains standard deviations, not grey values: the "
+            "results do not describe pores. Measure the restored volume next to it."
         )
     return config, remarks
 

@@ -73,7 +73,7 @@ def align_deviation(
     if is_deviation(deviation.provenance) or record:
         if not belongs_to(deviation.provenance, volume.provenance):
             raise VolumeError(
-                f"{deviation.title} does not hold the standard deviations of "
+                f"{deviation.title} does not contain the standard deviations of "
                 f"{volume.title}: they come from a different run. Give the file that "
                 "was written next to it."
             )
@@ -133,7 +133,7 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
     )
     if not same:
         raise VolumeError(
-            f"{deviation.title} has a different voxel grid from {volume.title} (shapes "
-            f"{deviation.shape} and {volume.shape}), so it does not hold its standard "
-            "deviations. Give the file that was written next to it."
+            f"{deviation.title} has a different voxel grid from {volume.title} "
+            f"(shapes {deviation.shape} and {volume.shape}), so it does not contain "
+            "its standard deviations. Give the file that was written next to it."
         )

@@ -324,7 +324,7 @@ def with_strength(
     Parameters
     ----------
     prepared : PreparedRestoration
-        For a model that is bounded by the noise; not modified.
+        For a noise-bounded model; not modified.
     strength : float
         0 to 2, as in `RestoreConfig`.
 

@@ -235,8 +235,8 @@ def find_unfinished_deviation(out: Path) -> Volume:
     last = whole.provenance[-1] if whole.provenance else {}
     if last.get("operation") != "restore" or last.get("complete") is not True:
         raise ConfigError(
-            f"{path.name} does not hold the standard deviations of a restoration, so "
-            "there is nothing to resume. Choose another output."
+            f"{path.name} does not contain the standard deviations of a restoration, "
+            "so there is nothing to resume. Choose another output."
         )
     box = tuple(slice(0, n) for n in whole.shape)
     record = {**last, "complete": False, "finished": boxes_to_lists([box])}

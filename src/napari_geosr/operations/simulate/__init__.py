@@ -209,8 +209,8 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)

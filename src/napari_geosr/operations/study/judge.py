@@ -61,7 +61,7 @@ class StudyReference:
     levels: tuple[float, float]
 
 
-#: Classes per decade of the pore-volume histogram.
+#: Bins per decade of the pore-volume histogram.
 VOLUMES_PER_DECADE = 4
 
 
@@ -115,7 +115,7 @@ def judged_steps(
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
-    """Compare a reconstruction with the reference; return figures and pictures.
+    """Compare a reconstruction with the reference; return measured values and pictures.
 
     Figures are JSON-serialisable; pictures are ``slice`` and ``pores``.
 
@@ -154,7 +154,7 @@ def judged_steps(
 
 
 def measured_figures(report: PorosityReport) -> AnyDict:
-    """The figures measured in one volume."""
+    """The values measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:

@@ -27,9 +27,9 @@ from napari_geosr.operations.study.judge import (
 
 #: Name of the algorithm of the reference, and of the row of the whole scan.
 FULL = "full"
-#: Share of its convex outline that the sample may omit without a warning; foams whose
-#: cells are cut open by the surface omit 7 to 9 %. For small porosities this share of
-#: the porosity, but at least the last value, which allows for rough edges.
+#: Share of its convex hull that the sample may leave unfilled without a warning; foams
+#: whose cells are cut open by the surface omit 7 to 9 %. For small porosities this
+#: share of the porosity, but at least the last value, which allows for rough edges.
 _MUCH, _OF_POROSITY, _LITTLE = 0.1, 0.4, 0.01
 
 

@@ -151,14 +151,14 @@ class StudyStore:
         present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:
             raise FileError(
-                f"{self.folder} holds {' and '.join(present)}, but no study: a study "
-                "creates files or folders with these names itself. Choose another "
-                "folder."
+                f"{self.folder} contains {' and '.join(present)}, but no study: a "
+                "study creates files or folders with these names itself. Choose "
+                "another folder."
             )
         changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
             raise ConfigError(
-                f"{self.folder} holds a study with {' and '.join(changed)}. Choose "
+                f"{self.folder} contains a study with {' and '.join(changed)}. Choose "
                 "another folder, or allow overwriting (--overwrite)."
             )
         self._is_new = before is None or bool(changed)

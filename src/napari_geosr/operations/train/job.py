@@ -71,13 +71,14 @@ class TrainJob(Config):
                 f"{path} is not a readable YAML config: {error}"
             ) from error
         if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no settings: a mapping was expected.")
+            raise ConfigError(f"{path} contains no settings: a mapping was expected.")
         values.pop("schema_version", None)
         if "training" not in values:
             values = {"method": method, "training": values}
         if values.get("method") != method:
             raise ConfigError(
-                f"{path} holds settings of {values.get('method')!r}, not of {method!r}."
+                f"{path} contains settings of {values.get('method')!r}, not of "
+                f"{method!r}."
             )
         return cls.from_values(values)
 

@@ -199,7 +199,7 @@ class ScansConfig(ProjectionsConfig):
         (),
         title="Exposure",
         description="Make pairs from this fraction of the exposure, such as 0.1, and "
-        "the rest of it. The scan must hold counts.",
+        "the rest of it. The scan must contain counts.",
     )
     target_light: Literal["left-out", "all"] = Field(
         "left-out",

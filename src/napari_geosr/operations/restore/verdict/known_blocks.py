@@ -33,7 +33,8 @@ MIN_PORE_VOXELS = 27
 #: Radius of test pores in voxels; if such pores are lost, a caution is given.
 _MIN_RADIUS = 2.0
 _SEED = 4711
-#: Radii of test pores in voxels, and their blur, a minimum that most scans have.
+#: Radii of test pores in voxels, and their blur, which is the least that most scans
+#: have.
 _RADII, _BLUR = (1.26, 1.55, 2.0, 2.5, 3.2), 0.6
 #: Number of test pores of each size per block.
 _TEST_PORES = 8
