@@ -51,7 +51,7 @@ def test_two_voxel_sizes(files, tmp_path, capsys):
         "difference_B.ome.tif",
     }
     assert run(["compare", *words]) == 2
-    assert "already holds" in capsys.readouterr().err
+    assert "already contains" in capsys.readouterr().err
     assert run(["compare", *words, "--overwrite"]) == 0
 
 

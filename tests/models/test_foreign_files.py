@@ -161,7 +161,7 @@ def test_what_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model that can be imported"):
         foreign.read(str(tmp_path / "picture.png"))
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ModelError, match="holds a list"):
+    with pytest.raises(ModelError, match="contains a list"):
         foreign.read(str(tmp_path / "list.pth"))
 
 

@@ -272,7 +272,7 @@ def test_files_are_not_replaced_unasked(tmp_path):
     low, high = scene()
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "high.ome.tif").write_bytes(b"mine")
-    with pytest.raises(FileError, match=r"already holds high.ome.tif"):
+    with pytest.raises(FileError, match=r"already contains high.ome.tif"):
         pairs(low, high, tmp_path / "p", start="positions")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="is a file"):

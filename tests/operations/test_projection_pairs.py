@@ -193,7 +193,7 @@ def test_weak_light_with_noise_of_the_detector_keeps_its_mean() -> None:
 
 
 def test_line_integrals_cannot_be_thinned() -> None:
-    with pytest.raises(ProjectionsError, match="holds line integrals"):
+    with pytest.raises(ProjectionsError, match="contains line integrals"):
         thinned(scan(is_line_integrals=True), 0.5)
     with pytest.raises(ProjectionsError, match="between 0 and 1"):
         thinned(scan(), 1.5)

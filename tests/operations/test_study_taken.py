@@ -331,7 +331,7 @@ def test_exposures_that_are_refused(scan, tmp_path):
             settings(exposure=bad)
     with pytest.raises(ConfigError, match=r"1,0\.3,0\.1"):
         settings(exposure="short")
-    with pytest.raises(ConfigError, match=r"holds line integrals.*--exposure 1"):
+    with pytest.raises(ConfigError, match=r"contains line integrals.*--exposure 1"):
         run(line_integrals(scan), tmp_path / "x", settings(exposure="1,0.5"))
     with pytest.raises(ConfigError, match=r"49 were requested.*up to 48"):
         run(scan, tmp_path / "x", settings(counts=(49,), exposure=(0.5,)))

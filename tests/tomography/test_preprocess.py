@@ -161,7 +161,11 @@ def test_values_that_are_no_numbers_are_refused_or_filled(rng):
         (0.0, 0.0, "the flat fields contain no signal"),
         (100.0, 100.0, "flat and dark fields are the same"),
         (100.0, 200.0, "flat and dark fields are the same"),
-        (np.nan, None, "flat field 0 contains NaN or infinite values .row 0, column 0."),
+        (
+            np.nan,
+            None,
+            "flat field 0 contains NaN or infinite values .row 0, column 0.",
+        ),
         (100.0, np.inf, "dark field 0 contains NaN"),
     ],
 )
