@@ -115,8 +115,8 @@ def _threshold_remarks(
         side = "at or below" if smaller == low else "above"
         yield (
             f"Only {smaller} of {histogram.n} voxels of {name!r} are {side} the "
-            f"threshold {text}: a few outliers may have shifted it. Look at the "
-            "labels, or give the threshold as a number."
+            f"threshold {text}: a few outliers may have shifted it. Check the labels, "
+            "or give the threshold as a number."
         )
     elif has_one_phase(histogram, threshold):
         yield (

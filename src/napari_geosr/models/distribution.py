@@ -199,8 +199,8 @@ def compare_with_training(
     if features.structure < _MIN_STRUCTURE:
         worst = max(worst, _CAUTION)
         reasons.append(
-            "No structure rises above the noise in the sampled planes: structures in "
-            "a restoration could not be trusted."
+            "No structure exceeds the noise in the sampled planes, so structures in a "
+            "restoration cannot be trusted."
         )
     ratio = _voxel_size_ratio(card, volume)
     if ratio is not None:

@@ -277,9 +277,9 @@ def _opposite_views(
         chosen = np.flatnonzero((error <= 0.5 * step + 1e-3) & is_first)
     if not chosen.size or error[chosen].min() > _OPPOSITE:
         raise ProjectionsError(
-            f"{projections.title} has no views from opposite sides (the nearest miss "
-            f"180 degrees by {error.min():.3g}). Use the method 'wedge', or give the "
-            "centre (--center COLUMN)."
+            f"{projections.title} has no views from opposite sides (the closest pair "
+            f"deviates from 180 degrees by {error.min():.3g}). Use the method "
+            "'wedge', or give the centre (--center COLUMN)."
         )
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
 

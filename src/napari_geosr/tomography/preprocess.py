@@ -246,8 +246,8 @@ class LineIntegrals:
                 self._incident = incident_counts(scan)
             source = "given" if self.config.incident else "from the brightest pixels"
             notes.append(
-                f"There are no flat fields; {self._incident:.5g} counts were taken "
-                f"as the beam without sample ({source})."
+                f"There are no flat fields; {self._incident:.5g} counts were taken as "
+                f"the intensity without sample ({source})."
             )
         elif scan.darks is None:
             notes.append("There are no dark fields; they were taken as zero.")

@@ -334,7 +334,7 @@ def remarks(
             found.append(
                 f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
                 "the scan was smoothed, enlarged or compressed, and its noise is hard "
-                "to tell from texture."
+                "to distinguish from texture."
             )
     return tuple(found)
 

@@ -425,8 +425,8 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
         gaps = np.diff(angles)
         if gaps.size and gaps.max() > min(_GAP * max(step, 1e-9), _MAX_GAP_DEGREES):
             raise ProjectionsError(
-                f"{scan.title}: views at {angles[0]:g}° … {angles[-1]:g}° would be "
-                "one exposure, but the sample was not seen in between (steps of "
+                f"{scan.title}: views at {angles[0]:g}° … {angles[-1]:g}° would form "
+                "one exposure, but no projections were recorded in between (steps of "
                 f"{step:g}°). Use step-by-step acquisition instead of a continuous "
                 "scan."
             )

@@ -109,8 +109,9 @@ def restore_average_steps(
     mean_volume(volumes, "all")  # reports which of them differs
     if config.model == AUTO:
         raise ConfigError(
-            "A model is chosen for one scan, not for the mean over several: rank one "
-            "of them (napari-geosr models rank) and name the model."
+            "A model is chosen for one scan, not for the mean over several: rank the "
+            "models for one of them (napari-geosr models rank) and give the model's "
+            "name."
         )
     card = zoo.find(config.model).card
     _check_settings(config, card)

@@ -327,8 +327,8 @@ def _verdict(checked: ConsistencyCheck) -> ConsistencyVerdict:
         where = "one region" if n == 1 else f"{n or 'some'} regions"
         return ConsistencyVerdict(
             "caution",
-            f"The result fits the scan except in {where}: look there before you rely "
-            "on it.",
+            f"The result fits the scan except in {where}: inspect the result there "
+            "before you rely on it.",
         )
     if found.noise == 0:
         return ConsistencyVerdict(
@@ -354,9 +354,9 @@ _WRONG: dict[Fault, str] = {
 }
 _DOUBTFUL: dict[Fault, str] = {
     "structure": "The result roughly fits the scan, but more than noise was changed: "
-    "look at the residual before you rely on it.",
+    "inspect the residual before you rely on the result.",
     "large": "The result roughly fits the scan, but differs from it by more than "
-    "noise: look at the residual before you rely on it.",
+    "noise: inspect the residual before you rely on the result.",
 }
 
 
@@ -382,9 +382,9 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
 
 def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: it is uniform, and shows nothing that could "
-        "be compared. Look at its grey values, and restore it again; if the sample is "
-        "uniform, there is nothing to measure."
+        "The result does not fit the scan: it is uniform, and shows nothing that "
+        "could be compared. Check its grey values, and restore it again; if the "
+        "sample is uniform, there is nothing to measure."
     )
 
 
@@ -426,7 +426,7 @@ def _excess_text(checked: ConsistencyCheck) -> str:
     return (
         "The result does not fit the scan: over distances of a few voxels, the "
         f"residual varies {checked.figures.excess:.3g} times as much as the noise of "
-        "the scan. Structure was added or is missing throughout the volume: look at "
+        "the scan. Structure was added or is missing throughout the volume: inspect "
         "the residual, which should show none, and do not measure this result."
     )
 
@@ -462,7 +462,7 @@ def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
         "There, something was added that the scan does not show, or something was "
-        "removed that it shows. Look at the residual before you trust the result "
+        "removed that it shows. Inspect the residual before you trust the result "
         "there."
     )
     if not found.places:

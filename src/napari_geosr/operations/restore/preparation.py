@@ -445,8 +445,8 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             seen = "the mean of the others"
         kept = "get labels like all other voxels" if prepared.labels else "stay NaN"
         yield (
-            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the "
-            f"result; the model sees {seen} in their place."
+            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the result; "
+            f"the model receives {seen} in their place."
         )
     yield from _hot_voxels(prepared)
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
@@ -479,6 +479,6 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
         f"{bound}{n} voxel{'s' if several else ''} of {prepared.volume.title} "
         f"{'lie' if several else 'lies'} far from all the others, nearly all of which "
         f"range from {low} to {high}, and alone among {their} neighbours: "
-        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model sees "
-        f"the median around {them} instead, and {result}."
+        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
+        f"receives the median around {them} instead, and {result}."
     )

@@ -144,7 +144,7 @@ class ProjectionsTrainJob(Config):
         rows = scan.rows(*self.scans.rows) if self.scans.rows else scan
         if rows.n_rows == 1 < self.training.planes:
             raise ConfigError(
-                f"{scan.title} has a single row, but a 2.5D network sees "
+                f"{scan.title} has a single row, but a 2.5D network takes "
                 f"{self.training.planes} slices at once. Set dimensions to 2D."
             )
         if self.scans.restore is not None:

@@ -134,9 +134,10 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be measured (it may be up to "
-            f"{100 * noise.bound:.0f} % of the contrast), so nothing can be compared. "
-            "Choose a model by eye, or give a second scan of the same sample."
+            "Leave the scan as it is: its noise could not be measured (it may be up "
+            f"to {100 * noise.bound:.0f} % of the contrast), so nothing can be "
+            "compared. Choose a model by visual comparison, or give a second scan of "
+            "the same sample."
         )
     if noise.is_negligible:
         return NONE, (

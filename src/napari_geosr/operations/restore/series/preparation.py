@@ -280,8 +280,8 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} need models of the same kind "
-            f"for one result, not these ({names}). Name one model for all, or restore "
-            "the channels one by one (--channel)."
+            f"to give one result, unlike these ({names}). Name one model for all, or "
+            "restore the channels one by one (--channel)."
         )
 
 

@@ -118,8 +118,8 @@ def wrong_pores(name: str, found: KnownBlockTest) -> str:
     more = "more" if made > true else "fewer"
     return (
         f"{name} would show far {more} pores than there are: in a test with noise "
-        f"like that of this scan, it produced {made} from {true}. Do not count pores "
-        "in its result."
+        f"like that of this scan, it produced {made} instead of {true}. Do not count "
+        "pores in its result."
     )
 
 
@@ -163,8 +163,8 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
         if removed.level > MAX_LEVEL:
             yield Finding(
                 "caution",
-                f"More would be removed than noise: {removed.level:.2f} times its "
-                "level.",
+                f"More than noise would be removed: {removed.level:.2f} times the "
+                "noise level.",
             )
         if removed.coarser > MAX_EXCESS_CORRELATION:
             yield Finding(
@@ -212,14 +212,15 @@ def _range(facts: RunAssessment) -> Iterator[Finding]:
     if level > _OUTSIDE * high:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
-            f"trained up to {_percent(high)}.",
+            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
+            f"trained only up to {_percent(high)}.",
         )
     elif level < low / _OUTSIDE and facts.bound is None:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
-            f"trained from {_percent(low)} up: it may smooth too much.",
+            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
+            f"trained only on noise of at least {_percent(low)}: it may smooth too "
+            "much.",
         )
 
 
@@ -233,9 +234,9 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
         kinds = " or ".join(MODALITIES[name] for name in card.modalities)
         yield Finding(
             "caution",
-            f"{card.name} is for {kinds}, and voxels of "
-            f"{min(volume.voxel_size):.3g} {volume.unit} are unusual for that. Check "
-            "the voxel size, or choose a model for your kind of images.",
+            f"{card.name} is for {kinds}, but voxels of {min(volume.voxel_size):.3g} "
+            f"{volume.unit} are unusual for these. Check the voxel size, or choose a "
+            "model for your kind of images.",
         )
 
 
