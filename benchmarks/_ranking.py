@@ -57,10 +57,10 @@ class Verdict:
     def words(self) -> str:
         """In words, with the rule that half a decibel is a tie."""
         if self.gain >= 0:
-            return "holds"
+            return "as expected"
         if self.gain > -TIE_PSNR:
             return "tie"
-        return f"**falls short by {-self.gain:.1f} dB**"
+        return f"**lower by {-self.gain:.1f} dB**"
 
     @property
     def porosity_words(self) -> str:
@@ -97,7 +97,7 @@ def verdicts(rows: Sequence[Row], independent: bool) -> Iterator[Verdict]:
 def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
     """One Markdown table of all comparisons, and what is said of correlated noise."""
     lines = [
-        "| case | should hold | PSNR | | size of the porosity error |",
+        "| case | expected | PSNR | found | absolute porosity error |",
         "|---|---|---|---|---|",
     ]
     for case in _cases(rows):
@@ -106,9 +106,9 @@ def order_table(rows: Sequence[Row], warnings: Mapping[str, str]) -> str:
             f"| {found.words} | {found.porosity_words} |"
             for found in verdicts(_of(rows, case), "independent" in case)
         ]
-    lines += ["", "What Noise2Void says of each scan before it begins:", ""]
+    lines += ["", "Warnings of Noise2Void before the training:", ""]
     lines += [
-        f"- {case}: {text or 'nothing.'}{_gain(_of(rows, case))}"
+        f"- {case}: {text or 'none.'}{_gain(_of(rows, case))}"
         for case, text in warnings.items()
     ]
     return "\n".join(lines) + "\n"

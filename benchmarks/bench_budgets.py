@@ -201,7 +201,7 @@ def line_of(row: Row, found: dict[str, Any]) -> str:
     asked = f"| {row.title} | {found['budget']:g} MB |"
     if found["code"]:
         least = smallest(found["said"])
-        told = found["said"] if least is None else f"refused: {least:g} MB would do"
+        told = found["said"] if least is None else f"refused: {least:g} MB needed"
         return f"{asked} {told} | – | – |"
     used = found["used"] / MB
     work = f"{found['work']:.2f}" if "work" in found else "–"
@@ -222,7 +222,7 @@ def main() -> int:
     budgets: tuple[float, ...] = BUDGETS[:2] if options.quick else BUDGETS
     if options.budgets:
         budgets = tuple(float(b) for b in options.budgets.split(","))
-    head = ["| run | asked | used | used ÷ asked | work |", "|---|---|---|---|---|"]
+    head = ["| run | budget | used | used ÷ budget | work |", "|---|---|---|---|---|"]
     print("\n".join(head), flush=True)
     lines, missed = [], 0
     for row in rows(options.quick, budgets):

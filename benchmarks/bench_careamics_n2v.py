@@ -137,10 +137,10 @@ def table(rows: list[dict[str, Any]], common: dict[str, Any]) -> str:
     lines = [
         f"CAREamics {version}; torch {torch.__version__} here. {common['steps']} steps "
         f"of {common['batch_size']} patches of {common['patch']}², Adam from "
-        f"{common['learning_rate']:g}, slices alone (2D), one thread; processor time.",
+        f"{common['learning_rate']:g}; single slices (2D), one thread; processor time.",
         "",
         "| | PSNR (dB) | SSIM | porosity error | Dice | parameters | training (s) | "
-        "a volume (s) | ours − CAREamics |",
+        "restoring (s) | ours − CAREamics |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:

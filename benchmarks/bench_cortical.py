@@ -138,7 +138,7 @@ def table(found: Mapping[str, Widths]) -> str:
 def summary(rows: Mapping[str, Mapping[str, float]]) -> str:
     """Figures of whole volumes."""
     lines = [
-        "| | PSNR (dB) | porosity error | Dice | half is found from |",
+        "| | PSNR (dB) | porosity error | Dice | half is found above |",
         "|---|---|---|---|---|",
     ]
     for way, row in rows.items():
@@ -209,13 +209,14 @@ def main() -> None:
     n = EDGE * FACTOR
     text = "\n".join(
         (
-            "Written by `python benchmarks/bench_cortical.py "
+            "Made by `python benchmarks/bench_cortical.py "
             f"--steps {arguments.steps} --seed {arguments.seed} "
             f"--aware {arguments.aware}`. {JUDGED_ON} volumes "
             f"of {n}³ voxels of {FINE_MICROMETRES:.2f} µm, from voxels of "
             f"{COARSE_MICROMETRES:g} µm (blur of {IMAGING.blur} and noise of "
-            f"{IMAGING.noise:.0%} of the contrast); the networks learned from "
-            f"{TRAINED_ON} others. Widths are those of the largest sphere in the pore. "
+            f"{IMAGING.noise:.0%} of the contrast); the networks were "
+            f"trained on {TRAINED_ON} others. The width is the diameter of the largest "
+            "sphere in the pore. "
             "*Found*: share of the true pore voxels that are pores in the result. "
             "*Invented*: wrong pore voxels, by their own width, relative to the true "
             "pore voxels of that class. *Porosity*: error of the porosity of "

@@ -286,13 +286,13 @@ def main() -> None:
     torch.set_num_threads(1)
     bench = Bench(options)
     bench.run()
-    command = "Written by `python benchmarks/bench_efficiency.py --write`"
+    command = "Made by `python benchmarks/bench_efficiency.py --write`"
     if options.steps != parser.get_default("steps"):
         command += f" with `--steps {options.steps}`"
     head = (
         f"{command}: {options.steps} steps of 8 patches of {PATCH}² voxels of the "
-        "result, one thread; processor seconds, on a busy computer. ± is half the "
-        "difference between two seeds.\n\n"
+        "result, on one thread of a busy computer; training times are processor time. "
+        "± is half the difference between two seeds.\n\n"
     )
     finer = [r for r in bench.rows if "finer" in r["case"]]
     rest = [r for r in bench.rows if "finer" not in r["case"]]

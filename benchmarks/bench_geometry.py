@@ -399,7 +399,7 @@ def spread(rows: Sequence[dict[str, Any]], figure: Figure) -> str:
 def stability(bench: Bench, cases: Sequence[str]) -> str:
     """How much seeds differ, and how many made it worse than cubic interpolation."""
     lines = [
-        "| object | way | PSNR over seeds (dB) | worse than cubic |",
+        "| object | loss | PSNR of each seed (dB) | worse than cubic |",
         "|---|---|---|---|",
     ]
     for case in cases:
@@ -436,7 +436,7 @@ def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
     lines = [
         f"| object | Conn.D error (at least {LESS_CONNECTION:.0%} less) | "
         f"porosity error (at least {LESS_POROSITY:.0%} less) | "
-        f"PSNR (at most {LOST_PSNR} dB less) | |",
+        f"PSNR (at most {LOST_PSNR} dB less) | target |",
         "|---|---|---|---|---|",
     ]
     for case in cases:
@@ -458,7 +458,7 @@ def claim(bench: Bench, cases: Sequence[str], aware: str) -> str:
             )
             if not fine
         ]
-        verdict = f"**falls short: {', '.join(missed)}**" if missed else "holds"
+        verdict = f"**missed: {', '.join(missed)}**" if missed else "reached"
         lines.append(
             f"| {case} | {-less['connection']:+.0%} | {-less['porosity']:+.0%} | "
             f"{-lost:+.2f} dB | {verdict} |"
@@ -504,19 +504,19 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
     adversarial = " --adversarial" if arguments.adversarial else ""
     return "\n".join(
         (
-            "Written by `python benchmarks/bench_geometry.py "
+            "Made by `python benchmarks/bench_geometry.py "
             f"--steps {arguments.steps} --seeds {arguments.seeds} "
             f"--aware {arguments.aware}{adversarial}`. Light "
             f"networks of {_parameters(bench)} parameters, trained on {TRAINED_ON} "
-            f"volumes and judged on {JUDGED_ON} others; mean ± standard deviation over "
-            "seeds. Errors are relative, without sign. One threshold, midway between "
+            f"volumes and tested on {JUDGED_ON} others; mean ± standard deviation over "
+            "seeds. Errors are absolute relative errors. One threshold, midway between "
             "the phases of the training targets, is used for all. Seconds of training "
             "are processor time on one thread.\n",
-            "### Does it hold?\n",
+            "### Summary\n",
             claim(bench, cases, arguments.aware),
             "### All figures\n",
             table(bench, cases),
-            "### How stable is training?\n",
+            "### Stability of training\n",
             stability(bench, cases),
         )
     )

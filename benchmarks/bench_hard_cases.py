@@ -138,7 +138,7 @@ def row(case: Case, model: str) -> tuple[str, bool, bool]:
         f"| {case.name} | {name} | {before.porosity_error:+.1%} | "
         f"{pores.porosity_error:+.1%} | {before.pores_per_mm3_error:+.0%} | "
         f"{pores.pores_per_mm3_error:+.0%} | {level} | "
-        f"{'right' if right else 'wrong'} |"
+        f"{'correct' if right else 'wrong'} |"
     )
     return text, right, level != "ok"
 
@@ -151,11 +151,11 @@ def main() -> None:
     given = parser.parse_args()
     torch.set_num_threads(1)
     lines = [
-        "Porosity and pores per mm³ (of at least 8 voxels, Otsu's threshold) against "
-        "the truth, of the scan and of the result.",
+        "Errors of porosity and of pores per mm³ (of at least 8 voxels, Otsu's "
+        "threshold) relative to the ground truth, for the scan and for the result.",
         "",
         "| scan | model | porosity, scan | result | pores, scan | result | verdict | "
-        "result is |",
+        "result |",
         "|---|---|---|---|---|---|---|---|",
     ]
     silent = n = 0
@@ -166,7 +166,7 @@ def main() -> None:
             lines.append(text)
             n += 1
             silent += not right and not flagged
-    lines += ["", f"Wrong without a flag: {silent} of {n}."]
+    lines += ["", f"Wrong results without a flag: {silent} of {n}."]
     print(lines[-1])
     if given.out:
         replace_section(given.out, "hard cases", "\n".join(lines))

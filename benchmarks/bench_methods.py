@@ -279,8 +279,8 @@ class Bench:
 def head(command: str) -> str:
     """What a reader has to know before the figures."""
     return (
-        f"Written by `{command}`. Trained on one simulated specimen of "
-        f"{' × '.join(map(str, SHAPE))} voxels, judged on another of the same kind; "
+        f"Made by `{command}`. Trained on one simulated specimen of "
+        f"{' × '.join(map(str, SHAPE))} voxels, tested on another of the same kind; "
         "noise of 35 % of the contrast; all methods have the same MSD-net, batch of 8 "
         "patches of 64² and seed, except the adversarial ones, which have generators "
         f"of their own and train for {ADVERSARIAL_BUDGET:g} times as long as the "
@@ -316,7 +316,7 @@ def main() -> None:
     text = "\n".join(
         (
             head(command),
-            "### The expected order\n",
+            "### The expected ranking\n",
             order_table(shown, warnings),
             table(shown, [recipe.label for recipe in RECIPES]),
         )

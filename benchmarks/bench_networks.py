@@ -113,10 +113,10 @@ class Figure:
 FIGURES = (
     Figure("psnr", "PSNR (dB)"),
     Figure("ssim", "SSIM", 3),
-    Figure("branch_recall", "branches found"),
-    Figure("branch_precision", "branches that are true"),
-    Figure("length_recall", "length found"),
-    Figure("length_precision", "length that is true"),
+    Figure("branch_recall", "branch recall"),
+    Figure("branch_precision", "branch precision"),
+    Figure("length_recall", "length recall"),
+    Figure("length_precision", "length precision"),
     Figure("branches", "branches / true", better=0),
     Figure("loops", "loops / true", better=0),
     Figure("tubules", "tubules per mm² / true", better=0),
@@ -427,7 +427,7 @@ def table(bench: Bench, cases: Sequence[str]) -> str:
     """All figures of all cases."""
     titles = [*(figure.title for figure in FIGURES), "steps", "seconds"]
     lines = [
-        "| object | way | " + " | ".join(titles) + " |",
+        "| object | method | " + " | ".join(titles) + " |",
         "|---|---|" + "---|" * len(titles),
     ]
     for case in cases:
@@ -468,7 +468,7 @@ def rankings(bench: Bench, cases: Sequence[str]) -> str:
 def claim(bench: Bench, cases: Sequence[str]) -> str:
     """Branches found by losses of geometry and by their twin of grey values alone."""
     lines = [
-        "| object | branches found: grey values | geometry | difference (points) |",
+        "| object | branch recall: grey values | geometry | difference (points) |",
         "|---|---|---|---|",
     ]
     for case in cases:
@@ -491,15 +491,15 @@ def document(bench: Bench, cases: Sequence[str]) -> str:
     options = bench.arguments
     return "\n".join(
         (
-            "Written by `python benchmarks/bench_networks.py "
+            "Made by `python benchmarks/bench_networks.py "
             f"--seconds {options.seconds:g} --seeds {options.seeds}"
             f"{_chosen(options)}`. Trained on "
-            f"{TRAINED_ON} volumes, judged on {JUDGED_ON} others; number of seeds: "
+            f"{TRAINED_ON} volumes, tested on {JUDGED_ON} others; number of seeds: "
             f"{options.seeds} (0 to {options.seeds - 1}). Voxels of {VOXEL:g} µm; "
             f"branches count as found within {DISTANCE:g} µm.\n",
-            "### Do both rankings agree?\n",
+            "### Do the two rankings agree?\n",
             rankings(bench, cases),
-            "### Do losses of geometry find more branches?\n",
+            "### Do geometry-aware losses find more branches?\n",
             claim(bench, cases),
             "### All figures\n",
             table(bench, cases),

@@ -190,8 +190,8 @@ def main() -> None:
     arguments = parser.parse_args()
     kinds = QUICK if arguments.quick else (*WIDTHS, RECONSTRUCTED)
     lines = [
-        "| structure | as it is | noise added | level: mean / worst error "
-        "| correlation: worst error | contrast: worst error | interval holds "
+        "| structure | own noise | noise added | level: mean / worst error "
+        "| correlation: worst error | contrast: worst error | in interval "
         "| missed |",
         "|---|---|---|---|---|---|---|---|",
     ]

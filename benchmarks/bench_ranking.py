@@ -191,7 +191,7 @@ def table(rows: list[dict[str, Any]]) -> str:
     lines += [
         "",
         f"{aside} further cases, where the added noise is below the volume's own, are "
-        "left out: removing the volume's own noise counts as an error in them.",
+        "excluded, because removing the volume's own noise counts as an error in them.",
     ]
     wrong = [row for row in judged_ if row["loss"] > CLOSE]
     if wrong:

@@ -462,7 +462,7 @@ def verdicts(found: Sequence[Mapping[str, Any]]) -> Iterator[str]:
             holds = gain >= -LOST_PSNR and size <= OF_PARAMETERS and time_ <= OF_TIME
             yield (
                 f"| {light} | {large} | {gain:+.2f} dB | 1/{1 / size:.1f} | "
-                f"1/{1 / time_:.1f} | {'holds' if holds else '**falls short**'} |"
+                f"1/{1 / time_:.1f} | {'reached' if holds else '**missed**'} |"
             )
 
 
@@ -495,13 +495,13 @@ def head(options: argparse.Namespace, rows: Sequence[Mapping[str, Any]]) -> str:
     where = "on one thread" if options.device == "cpu" else f"on {options.device}"
     joules = f" Joules: {'; '.join(by)}." if by else ""
     return (
-        f"Written by `{command}`. Volumes of {EDGE}³ voxels become {fine}³. Trained on "
+        f"Made by `{command}`. Volumes of {EDGE}³ voxels become {fine}³. Trained on "
         f"{TRAINED_ON} {things} (blur of {IMAGING.blur} coarse voxels, noise of "
         f"{100 * IMAGING.noise:g} % of the contrast), mean squared error, batches of "
         f"{options.batch} patches of {options.patch}³ coarse voxels, {options.steps} "
-        f"steps (of the U-Net, on the fine grid, a third); judged on {JUDGED_ON} "
-        f"others. Number of seeds: {options.seeds}; ± is half the difference between "
-        "the best and the worst. Errors are mean absolute values over the specimens, "
+        "steps (a third for the U-Net, on the fine grid). Tested on "
+        f"{JUDGED_ON} others. Number of seeds: {options.seeds}; ± is half the range. "
+        "Errors are mean absolute values over the specimens, "
         "relative to the known mask, with the sign of the majority. MACs are "
         "multiplications per input voxel. Times "
         f"(seconds {where}) and energies (joules) are per million voxels of the "

@@ -113,7 +113,7 @@ def coverage_table(found: dict[str, list[Outcome]]) -> str:
     rows = [
         "| model | scans | deviations | porosity in the interval (nominal) | "
         "interval, ± relative (median) | error, relative (median; 90 %) | "
-        "pores/mm³ within |",
+        "pores/mm³ in the interval |",
         "|---|---|---|---|---|---|---|",
     ]
     for name, each in found.items():
@@ -267,7 +267,7 @@ def paint(
 def check_table(checks: dict[str, list[Check]]) -> str:
     """One row a model: what was marked, rightly or not, and which fakes were found."""
     rows = [
-        "| model | scans | with marks, no pore invented | of these, real errors | "
+        "| model | scans | with marks, no pore invented | marks at real errors | "
         + " | ".join(f"invented pores of radius {r:g} found" for r in _FAKES)
         + " |",
         "|---|---|---|---|" + "---|" * len(_FAKES),

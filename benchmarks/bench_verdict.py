@@ -174,7 +174,7 @@ def miscounts(row: Row) -> bool:
 def tables(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of the tables: flagged or not, by model and half."""
     heads = "volumes,model,harmful,flagged,as harmful,good,flagged as harmful"
-    yield f"| {heads.replace(',', ' | ')} | with caution | not judged |"
+    yield f"| {heads.replace(',', ' | ')} | with caution | not evaluated |"
     yield "|---" * 9 + "|"
     groups = sorted({(row["half"], row["model"]) for row in rows})
     for half in sorted({row["half"] for row in rows}):

@@ -10,8 +10,9 @@ import numpy as np
 
 HEAD = """# Real scans: summary
 
-How the bundled denoisers do on real scans that no model was trained on: as they are,
-and with noise of a known level added, independent or correlated between voxels.
+This page evaluates the bundled denoisers on real scans that were not used for training:
+without changes, and with added noise of a known level, independent or correlated
+between voxels.
 
     python scripts/real_volumes.py --data FOLDER
 
@@ -24,16 +25,18 @@ project.
 ## How to read the tables
 
 - **Reference.** The scan without *added* noise is the reference.
-- **Fair PSNR.** Some scans have noise of their own (cement paste: 3.9 % of the
-  contrast), and a good restoration removes that as well. Errors are corrected for it: a
-  result keeps as much of the scan's own noise as of the added noise, which is known.
-- **Italics.** If the added noise is not above the scan's own, figures are in italics
-  and not judged.
-- **Best classical** is a Gaussian, total variation or non-local means, whichever of 17
-  settings is best **knowing the truth**. Nobody has that choice on a real scan.
-- **auto** is `--model auto`, which chooses without the truth.
-- **Verdict** is what `restore` and the dock report before the run. A restoration does
-  harm if its error is more than 0.1 dB above that of the input.
+- **Fair PSNR.** Some scans contain noise of their own (cement paste: 3.9 % of the
+  contrast), which a good restoration also removes. Errors are corrected for this, on
+  the assumption that a result retains the same share of the scan's own noise as of the
+  added noise, which is known.
+- **Italics.** If the added noise is not stronger than the scan's own noise, figures are
+  in italics and not evaluated.
+- **Best classical** is a Gaussian, total variation or non-local means filter with the
+  best of 17 settings, chosen **with knowledge of the ground truth**. This choice is not
+  possible for a real scan.
+- **auto** is `--model auto`, which chooses without ground truth.
+- **Verdict** is the verdict of `restore` and the dock before the run. A restoration is
+  harmful if its error is more than 0.1 dB above that of the input.
 """
 
 #: Heads of the pages of single scans.
@@ -76,8 +79,8 @@ def _summary(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## In short",
         "",
-        "Gain over the input in dB: mean over all scans and kinds of noise that are "
-        "judged (in brackets, the smallest):",
+        "Gain over the input in dB: mean over all evaluated scans and kinds of noise "
+        "(smallest gain in brackets):",
         "",
         "| added noise | best classical | ct-denoise | porous-denoise | foam-denoise "
         "| fluo-denoise | auto |",
@@ -115,8 +118,9 @@ def _summary(rows: list[dict[str, Any]]) -> str:
             "",
             f"From 5 % noise, *auto* differs from the best classical filter by "
             f"{np.mean(both):+.2f} dB on average ({min(both):+.2f} dB at worst). "
-            f"{harmful} restorations did harm, {unflagged} of them without a warning "
-            f"before the run; of the other {good}, {refused} were called harmful.",
+            f"{harmful} restorations were harmful, {unflagged} of them without a "
+            f"warning before the run; of the other {good}, {refused} were classified "
+            "as harmful.",
             "",
             _by_kind(strong),
         ]
@@ -142,18 +146,18 @@ def _by_kind(rows: list[dict[str, Any]]) -> str:
             )
     return (
         f"*auto* minus the best classical filter, by kind of scan: {'; '.join(said)}. "
-        "The losses occur on scans whose own noise is nearly as strong as the added "
-        "one, and with noise that is correlated along all axes and nearly as coarse as "
-        "the structures, so that its level is measured too low."
+        "The losses occur on scans with own noise nearly as strong as the added noise, "
+        "and with noise that is correlated along all axes and nearly as coarse as the "
+        "structures, so that its measured level is too low."
     )
 
 
 def _untouched(rows: list[dict[str, Any]]) -> str:
     lines = [
-        "## Scans as they are",
+        "## Scans without added noise",
         "",
-        "What the models change in the scans without added noise (*change*: root mean "
-        "square, in per cent of the contrast).",
+        "Changes that the models make to scans without added noise (*change*: root "
+        "mean square, in per cent of the contrast).",
         "",
         "| scan | noise measured | model | change | verdict | structure |",
         "|---|---|---|---|---|---|",
@@ -170,7 +174,7 @@ def _untouched(rows: list[dict[str, Any]]) -> str:
             more = ""
             if "bone_dice" in found:
                 more = (
-                    f"lacunae kept {found['lacunae_kept']:.0%}, Dice of the bone "
+                    f"lacunae preserved: {found['lacunae_kept']:.0%}, Dice of the bone "
                     f"{found['bone_dice']:.4f}"
                 )
             title = model
@@ -190,7 +194,7 @@ def _table(title: str, rows: list[dict[str, Any]]) -> str:
     lines = [
         f"# Evidence: {title}",
         "",
-        "Each cell holds the fair PSNR in dB, then SSIM"
+        "Each cell contains the fair PSNR in dB, then SSIM"
         + (
             ", then the error of pores per mm³ and of the Euler number"
             if porous

@@ -13,7 +13,7 @@ HEAD = """# Models
 These models come with napari-geosr. Choose one by its purpose, or let the Restore dock
 or `--model auto` [choose for your scan](ranking.md).
 
-`napari-geosr models show NAME` prints a card. To add models of others, see
+`napari-geosr models show NAME` prints a card. To add third-party models, see
 [Import and export models](import_models.md).
 
 {overview}
@@ -21,13 +21,13 @@ or `--model auto` [choose for your scan](ranking.md).
 `gaussian`, `tv` and `nlm` are [classical filters](filters.md); `cubic-x2`, `cubic-x4`
 and `cubic-x8` interpolate, for comparison.
 
-## How they were made and judged
+## How they were trained and evaluated
 
 The models were trained on simulated scans by `napari-geosr train`, with the
-`train.yaml` stored with their weights, and judged by `scripts/complete_card.py`. Every
-figure is a mean over scans that were used neither for training nor for choosing any
-setting (six of a kind for CT). The classical methods were tuned on a scan of the same
-kind whose truth is known.
+`train.yaml` stored with their weights, and evaluated by `scripts/complete_card.py`.
+Every figure is a mean over scans that were used neither for training nor for choosing
+any setting (six of each kind for CT). The classical methods were tuned on a scan of the
+same kind with known ground truth.
 
 ## How to read the figures
 
@@ -36,13 +36,13 @@ kind whose truth is known.
 | errors | signed, relative to the known mask, with the same Otsu rule for all |
 | volumes | Wasserstein-1 distance of the log10 pore volumes |
 | Dice | agreement of the pore masks |
-| *noise-free* (row) | what a perfect restoration would give |
+| *noise-free* (row) | result of a perfect restoration |
 
-The ground truth of the models for foam and bone is the sharp object. That of
-`ct-denoise` and `fluo-denoise` is the same image without noise, including its blur;
-that of `fluo-sr-x2` is the light in pixels half as wide under half the blur, without
-noise. For the latter two, the range is the light of a bright structure. Porosity error
-alone does not discriminate: read it with the other columns.
+The ground truth for the foam and bone models is the sharp object. For `ct-denoise` and
+`fluo-denoise` it is the same image without noise, including its blur. For `fluo-sr-x2`
+it is the noise-free image with pixels of half the width and half the blur. For the
+latter two, the grey-value range of the PSNR is the intensity of a bright structure.
+The porosity error alone hardly distinguishes models: read it with the other columns.
 """
 COLUMNS = {
     "psnr": ("PSNR (dB)", "{:.1f}"),
@@ -93,7 +93,7 @@ def section(card: ModelCard) -> str:
 
 def overview(cards: list[ModelCard]) -> str:
     """A table of all models with what each is for."""
-    rows = ["| model | what it does | parameters |", "|---|---|---|"]
+    rows = ["| model | purpose | parameters |", "|---|---|---|"]
     for card in cards:
         link = f"[`{card.name}`](models/{card.name}.md)"
         rows.append(f"| {link} | {card.title} | {card.n_parameters:,} |")

@@ -33,7 +33,7 @@ def filled(frame):
         assert not frame.message.text, frame.message.text
         assert time.monotonic() < deadline, "the dock was not imported in a minute"
         QApplication.processEvents(QEventLoop.ProcessEventsFlag.AllEvents, 20)
-    if frame.dock_name.endswith("ReconstructDock"):
+    if getattr(frame, "dock_name", "").endswith("ReconstructDock"):
         assert frame.dock.study is not None  # created when its section is opened
     return frame.dock
 

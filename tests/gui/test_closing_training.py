@@ -172,6 +172,7 @@ napari.run()
 """
 
 
+@pytest.mark.slow  # of a job of another kind: test_closing_runs.py
 def test_napari_ends_well_and_the_training_goes_on(tmp_path):
     rng = np.random.default_rng(0)
     scans = [tmp_path / "a.tif", tmp_path / "b.tif"]

@@ -194,11 +194,11 @@ def test_the_window_goes_on(viewer, qtbot):
     block = ndimage.gaussian_filter(rng.normal(size=(16, 512, 512)), 3, mode="wrap")
     block = np.where(block < np.quantile(block, 0.15), 60, 180).astype(np.float32)
     block += rng.normal(0, 8, block.shape).astype(np.float32)
-    viewer.add_image(np.tile(block, (6, 1, 1)), name="scan", units="um")
+    viewer.add_image(np.tile(block, (12, 1, 1)), name="scan", units="um")
     with Turns() as reading:
         dock = open_dock(viewer, qtbot)
         wait_for_levels(dock, qtbot)
-    assert reading.count > 10
+    assert reading.count > 5
     dock.settings.form.editor("min_voxels").setValue(50)
     dock.measure_button.click()
     with Turns() as running:

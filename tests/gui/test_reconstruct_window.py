@@ -160,9 +160,8 @@ def test_the_application_ends_after_a_worker_that_cannot_be_stopped():
     assert "ended: True" in done.stdout
 
 
-@pytest.mark.parametrize(
-    "moment", ["preview", pytest.param("run", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("moment", ["preview", "run"])
 def test_the_window_closes_in_the_middle(moment, path):
     done = subprocess.run(
         [sys.executable, "-X", "faulthandler", "-c", SCRIPT, moment, str(path)],

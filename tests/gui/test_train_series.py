@@ -46,8 +46,8 @@ def test_so_it_is_of_all_layers_selected(viewer, rng):
     row = dock._rows["source"]
     viewer.layers.selection = {first, second}
     text = row.part.text()
-    assert "Of 'first' only channel" in text
-    assert "Of 'second' only channel" in text
+    assert "Of 'first', only channel" in text
+    assert "Of 'second', only channel" in text
     assert "time point" not in text
     viewer.layers.selection = {second}
     assert "first" not in row.part.text()

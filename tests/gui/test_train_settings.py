@@ -182,6 +182,7 @@ def test_the_window_does_not_wait_for_the_check(viewer, qtbot, tmp_path, monkeyp
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_a_few_steps_tell_time_and_memory(viewer, qtbot, tmp_path, monkeypatch):
     monkeypatch.setattr(estimate, "_REPORTS", 2)
     noisy_scans(viewer)

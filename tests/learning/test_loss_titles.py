@@ -39,6 +39,7 @@ def named_losses(path: Path) -> set[str]:
             elif isinstance(node, ast.Subscript) and ast.unparse(node.value) in (
                 "losses",
                 "found",
+                "terms",
             ):
                 keys = [node.slice]
             found |= {str(key.value) for key in keys if isinstance(key, ast.Constant)}

@@ -18,6 +18,7 @@ from napari_geosr.core.errors import Cancelled, ConfigError, FileError, ModelErr
 from napari_geosr.core.steps import WarningIssued, run_to_end
 from napari_geosr.models import bundle, zoo
 from napari_geosr.models.card import ModelCard, Normalisation
+from napari_geosr.models.exports import _graph
 from napari_geosr.models.foreign import bioimageio
 from napari_geosr.models.foreign.scales import BACK_REMARK, apply
 from napari_geosr.networks import build_network
@@ -229,9 +230,7 @@ def test_what_cannot_be_written_is_refused_first(
     with pytest.raises(Cancelled):
         export(folder, "onnx", tmp_path / "b.onnx", should_stop=lambda: True)
     assert (tmp_path / "a.onnx").read_bytes() == b"mine"
-    import importlib.util
-
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _name: None)
+    monkeypatch.setattr(_graph, "find_spec", lambda _name: None)
     with pytest.raises(ConfigError, match=r"pip install 'napari-geosr\[zoo\]'"):
         export(folder, "onnx", tmp_path / "b.onnx")
     assert not (tmp_path / "b.onnx").exists()

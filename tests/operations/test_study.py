@@ -155,7 +155,7 @@ def test_the_report_needs_nothing_else(done):
     assert "Histograms of pore volumes" in page
     assert "18 kg" in page  # an hour at a synchrotron
     assert "for the whole volume" in page
-    assert "whole slices, the air around the sample included" in page
+    assert "whole slices, including the air around the sample" in page
 
 
 def test_without_a_truth_the_full_reconstruction_is_the_reference(scan, tmp_path):

@@ -172,5 +172,5 @@ def test_an_under_sampled_scan_counts_photons_only_when_told_to():
 
 
 def test_an_under_sampled_scan_has_no_resolution_of_its_own():
-    with pytest.raises(ConfigError, match="resolution of the scan it is made from"):
+    with pytest.raises(ConfigError, match="resolution of the original scan"):
         config_class("fluo-scan").create(mtf10=5.0)

@@ -112,7 +112,8 @@ def choose_tile(
     target = clip_box(layout, box)
     stack = _planes_per_tile(layout, seconds_per_voxel, chunks)
     choices = _choices(layout, target, stack, cost, buffers or Buffers())
-    if box is None:
+    # After an out-of-memory, small tiles are better than none.
+    if box is None and max_voxels is None:
         max_work = max(MAX_COST_FACTOR, min(c.cost_factor for c in choices))
         choices = [c for c in choices if c.cost_factor <= max_work]
     fitting = [c for c in choices if c.peak_bytes <= budget]

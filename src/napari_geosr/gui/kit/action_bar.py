@@ -48,10 +48,6 @@ class ActionBar(QWidget):
         Hidden while nothing runs.
     state : StateLine
         Current operation and remaining time.
-
-    Examples
-    --------
-    >>> ActionBar((start_button, cancel_button), idle="Ready.")  # doctest: +SKIP
     """
 
     def __init__(self, *rows: Sequence[QWidget], idle: str = "") -> None:

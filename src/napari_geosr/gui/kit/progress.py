@@ -33,12 +33,6 @@ class OperationProgress:
     ----------
     warnings : list of str
         Warnings since the last `restart`.
-
-    Examples
-    --------
-    >>> progress = OperationProgress(print)
-    >>> progress.show_step(StageStarted(message="Reading the models"))
-    Reading the models…
     """
 
     def __init__(
