@@ -65,7 +65,9 @@ def test_radians_are_taken_where_the_file_says_so(tmp_path, said):
 
 def test_what_looks_like_radians_has_to_be_said():
     stored = StoredAngles(np.linspace(0, 3.1, 20), None, "angles.txt")
-    with pytest.raises(FileError, match="angles.txt does not say.*degrees or radians"):
+    with pytest.raises(
+        FileError, match="angles.txt does not specify.*degrees or radians"
+    ):
         in_degrees(stored)
     assert in_degrees(stored, "deg")[-1] == 3.1
     assert in_degrees(stored, "rad")[-1] == pytest.approx(177.6, abs=0.1)

@@ -91,7 +91,7 @@ def test_a_small_file_of_large_tensors_is_refused(
     read = []
     monkeypatch.setattr(torch, "load", lambda *given, **_how: read.append(given))
     monkeypatch.setattr(tensors, "MAX_WEIGHTS_BYTES", 10**6)
-    with pytest.raises(ModelError, match=r"has 4 MB unpacked; .*limit .* is 1 MB"):
+    with pytest.raises(ModelError, match=r"is 4 MB unpacked; .*limit .* is 1 MB"):
         foreign.read(str(packed))
     assert not read
 

@@ -370,7 +370,7 @@ def is_member(filename: str, name: str) -> bool:
 
 def _too_large(file: Path, size: int, limit: int) -> str:
     return (
-        f"{file} is {format_bytes(size)} large; the limit in a model bundle is "
+        f"{file} is {format_bytes(size)}; the limit in a model bundle is "
         f"{format_bytes(limit)}. It is not a napari-geosr model."
     )
 

@@ -65,7 +65,7 @@ def read_file(path: Path) -> AnyDict:
 def _check_size(size: int, path: Path, *, what: str = "") -> None:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"{path} is {format_bytes(size)}{what} large; the limit for weights is "
+            f"{path} is {format_bytes(size)}{what}; the limit for weights is "
             f"{format_bytes(MAX_WEIGHTS_BYTES)}."
         )
 
