@@ -83,7 +83,7 @@ def test_a_reference_is_what_both_are_compared_with(true, rng):
 
 
 def test_equal_volumes_are_said_to_be_equal(true):
-    with pytest.warns(GeoSRWarning, match="hold the same grey values"):
+    with pytest.warns(GeoSRWarning, match="contain the same grey values"):
         found = geosr.compare(true, true)
     assert found.psnr == math.inf
     assert found.ssim == pytest.approx(1)

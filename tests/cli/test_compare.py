@@ -51,7 +51,7 @@ def test_two_voxel_sizes(files, tmp_path, capsys):
         "difference_B.ome.tif",
     }
     assert run(["compare", *words]) == 2
-    assert "already holds" in capsys.readouterr().err
+    assert "already contains" in capsys.readouterr().err
     assert run(["compare", *words, "--overwrite"]) == 0
 
 
@@ -78,7 +78,7 @@ def test_several_against_a_reference_with_halves(files, tmp_path, capsys):
         (["one"], "2 to 6 can be compared"),
         (["one", "two", "--fsc", "halves", "one"], "is invalid"),
         (["one", "two", "--fsc", "twice"], "is invalid"),
-        (["one", "one", "--fsc", "pair"], "hold the same voxels"),
+        (["one", "one", "--fsc", "pair"], "contain the same voxels"),
         (["one", "two", "--data-range", "0"], "data range"),
         (["one", "absent.tif"], "absent.tif"),
     ],

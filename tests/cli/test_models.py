@@ -170,5 +170,5 @@ def test_the_card_says_what_has_to_be_known() -> None:
     )
     text = catalogue.card_text(odd)
     assert "- It is odd." in text
-    assert "sees the whole image" in text
+    assert "uses the whole image" in text
     assert "Made with:   spandrel" in text

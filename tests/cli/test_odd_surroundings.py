@@ -81,7 +81,7 @@ def test_a_training_on_names_that_are_no_text_is_refused_at_once(
     words = ["train", "noise2void", "--source", str(odd), "--out"]
     assert run([*words, str(tmp_path / "job"), "--steps", "1"]) == 2
     said = capsys.readouterr().err
-    assert "not in UTF-8" in said
+    assert "not valid UTF-8" in said
     assert "Rename" in said
     assert not (tmp_path / "job" / "checkpoints").exists()
 

@@ -56,7 +56,7 @@ def test_two_scans_become_a_pair_that_can_be_trained_with(files, tmp_path, capsy
     assert run([*command[1:], "--prepare", "--steps", "5"]) == 0
     assert (out / "training" / "config.yaml").is_file()
     assert run(words(files, out)) == 2
-    assert "already holds" in capsys.readouterr().err
+    assert "already contains" in capsys.readouterr().err
 
 
 def test_json_is_all_that_is_printed(files, tmp_path, capsys):

@@ -136,8 +136,8 @@ def bad(scan: Projections, what: str) -> Projections:
     ("what", "says"),
     [
         ("nan", "NaN or infinite .*projection 3, row 1, column 4"),
-        ("zero flux", "no light|below the dark"),
-        ("no flux in the flats", "flat fields hold no light"),
+        ("zero flux", "no signal|below the dark"),
+        ("no flux in the flats", "flat fields contain no signal"),
         ("dark is flat", "flat and dark fields are the same"),
         ("few", "give|Give the centre"),
     ],

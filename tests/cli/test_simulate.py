@@ -26,7 +26,7 @@ def test_it_writes_a_scan_with_its_truth(tmp_path, capsys):
     assert (settings["photons"], settings["rings"]) == (1e4, 0.01)
     assert settings["continuous"] is True
     assert run(words) == 2
-    assert "already holds" in capsys.readouterr().err
+    assert "already contains" in capsys.readouterr().err
 
 
 def test_it_says_what_was_made(tmp_path, capsys):

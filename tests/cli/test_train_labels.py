@@ -65,7 +65,7 @@ def test_from_a_scan_to_a_file_of_labels(scan: Path, capsys: Any) -> None:
     assert "missed overlap" in log
     assert io.read(scan / "job" / "previews" / "latest.tif").dtype == np.uint8
     assert run(["measure", "r.ome.zarr", "--out", "pores", "--json"]) == 0
-    assert "holds labels" in capsys.readouterr().out
+    assert "contains labels" in capsys.readouterr().out
     both = ["restore", "scan.tif", "phases.tif", "--average"]
     assert run([*both, "--model", "job", "--out", "mean.tif"]) == 2
     assert "labels have no mean" in capsys.readouterr().err

@@ -67,7 +67,10 @@ def test_one_number_is_the_size_of_square_pixels():
     [
         ({"data": np.zeros((6, 4))}, "shape .6, 4.; projections need three axes"),
         ({"data": np.zeros((6, 0, 4))}, "none of them empty"),
-        ({"data": np.zeros((6, 4, 5), complex)}, "complex128; projections are real"),
+        (
+            {"data": np.zeros((6, 4, 5), complex)},
+            "complex128; projections must be real",
+        ),
         ({"angles": np.arange(5.0)}, "6 projections but 5 angles"),
         ({"angles": np.zeros((6, 2))}, "Give one angle for each projection"),
         (

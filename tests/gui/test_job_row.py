@@ -255,7 +255,7 @@ def test_a_damaged_report_is_said(viewer, qtbot, tmp_path, foam):
     dock = opened(viewer, POROSITY)
     qtbot.waitUntil(lambda: not dock.job_row.isHidden(), timeout=10_000)
     dock.job_row.button.click()
-    qtbot.waitUntil(lambda: "holds no report" in dock.message.text, timeout=20_000)
+    qtbot.waitUntil(lambda: "contains no report" in dock.message.text, timeout=20_000)
     assert not job.status().seen
 
 

@@ -61,10 +61,10 @@ def rows_of(viewer, qtbot, layer):
 def test_an_assumed_slice_distance_is_said_and_corrected(viewer, qtbot, slices):
     layer, [(severity, said)] = open_file(viewer, slices)
     assert "warning" in severity
-    assert said.startswith("scan: The slices do not state their distance")
+    assert said.startswith("scan: The files do not give the distance between slices")
     rows = rows_of(viewer, qtbot, layer)
     for row in rows:
-        assert "taken equal to the pixel size, 0.8 µm" in row.notes.text
+        assert "assumed to equal the pixel size, 0.8 µm" in row.notes.text
         assert row.notes.message.icon.accessibleDescription() == "Caution"
         assert not row.notes.isHidden()
         assert row.voxel_size.isHidden()
@@ -98,7 +98,7 @@ def test_a_result_inherits_the_assumption(viewer, qtbot, slices):
     result = add_image_result(viewer, volume.replace(name="result"), layer)
     dock = open_dock(viewer, qtbot)
     dock.settings.image.set_layer(result)
-    assert "taken equal to the pixel size" in dock.settings.notes.text
+    assert "assumed to equal the pixel size" in dock.settings.notes.text
 
 
 def test_an_unnamed_axis_is_said_and_corrected(viewer, qtbot, unnamed):

@@ -262,7 +262,7 @@ def test_what_was_stopped_is_kept_where_going_on_is_stopped_too(viewer, qtbot, p
 
 def test_a_harmless_remark_is_no_caution(viewer):
     made = scan()
-    said = "The angles are those of entry/tomo/angles."
+    said = "The angles were read from entry/tomo/angles."
     doubt = "Floats were taken as line integrals."
     dock = opened(viewer)
     for notes, start in (((said,), "The angles"), ((said, doubt), "Caution: The")):

@@ -77,4 +77,4 @@ def test_integers_cannot_keep_them_and_say_so(masked, make_network, statistics_o
         budget=GB,
     )
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
-    assert any("uint16 has no such value" in sentence for sentence in said)
+    assert any("uint16 cannot represent them" in sentence for sentence in said)

@@ -51,9 +51,11 @@ def test_several_datasets_must_be_chosen(path: Path) -> None:
         io.read(path)
     np.testing.assert_array_equal(io.read(f"{path}::b/two").data[0], VOXELS[0] + 1)
     np.testing.assert_array_equal(io.read(path, dataset="/a/one").data[0], VOXELS[0])
-    with pytest.raises(FileError, match=r"no dataset 'c'.*Its top level holds: a, b"):
+    with pytest.raises(
+        FileError, match=r"no dataset 'c'.*Its top level contains: a, b"
+    ):
         io.read(path, dataset="c")
-    with pytest.raises(FileError, match=r"'a' is a group.*holds: one"):
+    with pytest.raises(FileError, match=r"'a' is a group.*contains: one"):
         io.read(path, dataset="a")
 
 

@@ -213,7 +213,7 @@ def test_a_part_that_can_be_used_is_not_lost_unasked(tmp_path: Path) -> None:
     with pytest.raises(FileError, match=r"50 % of v\.ome\.zarr.*--continue.*--overwr"):
         io.check_output(out)
     with (
-        pytest.raises(FileError, match="killed has finished"),
+        pytest.raises(FileError, match="killed run had finished"),
         io.create(out, io.OutputSpec(**SPEC)),
     ):
         pass

@@ -93,7 +93,7 @@ def test_what_holds_the_fill_value_alone_is_not_called_damaged(tmp_path: Path) -
     data[:2] = 0
     zarr.create_array(path, data=data, chunks=(2, 8, 10), fill_value=0)
     (said,) = warnings_of(path)
-    assert "Some programs omit chunks that hold only this value" in said
+    assert "Some programs omit chunks that contain only this value" in said
     assert "damaged" not in said
 
 

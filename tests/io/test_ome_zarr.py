@@ -203,7 +203,7 @@ def test_plain_arrays_and_groups(tmp_path: Path) -> None:
     zarr.create_array(path, data=np.ones((3, 4, 5), np.uint8))
     assert io.read(path).axes == "ZYX"
     other = zarr.open_group(tmp_path / "b.zarr", mode="w")
-    with pytest.raises(FileError, match=r"b\.zarr holds no image"):
+    with pytest.raises(FileError, match=r"b\.zarr contains no image"):
         io.read(tmp_path / "b.zarr")
     other.create_array("one", data=np.ones((3, 4)))
     assert io.read(tmp_path / "b.zarr").axes == "YX"
@@ -225,7 +225,7 @@ def test_faults(tmp_path: Path) -> None:
         io.read(folder)
     for name, data in [("c", np.ones((2, 3), np.complex64)), ("e", np.ones((0, 3, 4)))]:
         zarr.create_array(tmp_path / f"{name}.zarr", data=data)
-        with pytest.raises(FileError, match=rf"{name}\.zarr holds"):
+        with pytest.raises(FileError, match=rf"{name}\.zarr contains"):
             io.read(tmp_path / f"{name}.zarr")
 
 

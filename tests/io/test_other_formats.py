@@ -40,7 +40,7 @@ def test_raw_needs_shape_and_type(tmp_path: Path) -> None:
     for shape, dtype in [((240,), "u1"), ((0, 4), "u1"), ((4, 30), "c8")]:
         with pytest.raises(ConfigError):
             io.read(path, shape=shape, dtype=dtype)
-    with pytest.raises(ConfigError, match="'u15' is not a type"):
+    with pytest.raises(ConfigError, match="'u15' is not a valid voxel type"):
         io.read(path, shape=(4, 60), dtype="u15")
 
 

@@ -232,7 +232,7 @@ def test_files_that_are_no_projections(tmp_path):
     with pytest.raises(FileError, match=r"text.h5 is not a readable HDF5 file"):
         read_projections(tmp_path / "text.h5")
     (tmp_path / "a.pdf").write_text("%PDF")
-    with pytest.raises(FileError, match="holds no projections.*PDF"):
+    with pytest.raises(FileError, match="contains no readable projections.*PDF"):
         read_projections(tmp_path / "a.pdf")
     assert not is_projections(tmp_path / "text.h5")
     assert not is_projections(tmp_path / "a.pdf")

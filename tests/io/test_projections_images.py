@@ -65,7 +65,9 @@ def test_radians_are_taken_where_the_file_says_so(tmp_path, said):
 
 def test_what_looks_like_radians_has_to_be_said():
     stored = StoredAngles(np.linspace(0, 3.1, 20), None, "angles.txt")
-    with pytest.raises(FileError, match="angles.txt does not say.*degrees or radians"):
+    with pytest.raises(
+        FileError, match="angles.txt does not specify.*degrees or radians"
+    ):
         in_degrees(stored)
     assert in_degrees(stored, "deg")[-1] == 3.1
     assert in_degrees(stored, "rad")[-1] == pytest.approx(177.6, abs=0.1)
@@ -146,7 +148,7 @@ def test_images_that_are_no_projections(tmp_path, stack):
     with pytest.raises(FileError, match=r"rgb.tif has axes C, Y, X.*grey images"):
         read_projections(stack, angle_range=(0, 180), flats=tmp_path / "rgb.tif")
     (tmp_path / "nothing").mkdir()
-    with pytest.raises(FileError, match="holds no projections"):
+    with pytest.raises(FileError, match="contains no projections"):
         read_projections(tmp_path / "nothing", angle_range=(0, 180))
     tifffile.imwrite(tmp_path / "small.tif", np.zeros((2, 3, 6), np.uint16))
     with pytest.raises(ProjectionsError, match="dark fields have shape"):

@@ -96,7 +96,7 @@ def test_pictures_and_colours(tmp_path: Path, rng: np.random.Generator) -> None:
 def test_folders_that_are_no_volume(folder: Path, tmp_path: Path) -> None:
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(FileError, match="holds no image slices"):
+    with pytest.raises(FileError, match="contains no image slices"):
         io.read(empty)
     (folder / "a.png").write_bytes(imagecodecs.png_encode(np.zeros((3, 3), np.uint8)))
     with pytest.raises(FileError, match=r"both TIFF and picture files.*'scan/\*\.tif'"):

@@ -108,7 +108,7 @@ def test_corrupt_small_file_is_told_when_it_is_opened(tmp_path: Path) -> None:
         (b"\x89PNG\r\n\x1a\n0000", r"not a TIFF file \(it is a PNG picture\)"),
         (b"II*\x00", r"^words\.tif is"),
         (b"II*\x00\xff\xff\xff\x00", r"^words\.tif is"),
-        (b"II*\x00\x00\x00\x00\x00", r"^words\.tif holds no pixels"),
+        (b"II*\x00\x00\x00\x00\x00", r"^words\.tif contains no pixels"),
     ],
 )
 def test_not_a_tiff(content: bytes, message: str, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_not_a_tiff(content: bytes, message: str, tmp_path: Path) -> None:
 def test_complex_numbers_have_a_remedy(tmp_path: Path) -> None:
     path = tmp_path / "a.tif"
     tifffile.imwrite(path, np.ones((5, 6), np.complex64))
-    with pytest.raises(FileError, match=r"a\.tif holds complex numbers.*magnitude"):
+    with pytest.raises(FileError, match=r"a\.tif contains complex numbers.*magnitude"):
         io.read(path)
 
 

@@ -37,12 +37,12 @@ def test_a_long_stage_without_steps_gives_signs_of_life(
 
     def export(*_: Any) -> Iterator[Step]:
         yield Step(7, 9)
-        job.set_state("finishing", message="Judging the model")
+        job.set_state("finishing", message="Evaluating the model")
         time.sleep(0.5)
         ages.append(time.time() - job.status().updated)
         status = job.status()
         assert (status.state, status.done) == ("finishing", 7)
-        assert status.message == "Judging the model"
+        assert status.message == "Evaluating the model"
 
     monkeypatch.setattr(run, "_operation", export)
     run_to_end(run.run_steps(job))

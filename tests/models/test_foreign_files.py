@@ -39,7 +39,7 @@ def test_a_pickle_with_code_is_refused_and_not_run(
     marker, path = tmp_path / "marker", tmp_path / f"model{suffix}"
     content = {"weight": torch.zeros(2), "extra": Program(marker)}
     torch.save(content, path, _use_new_zipfile_serialization=not old)
-    with pytest.raises(ModelError, match="holds more than weights") as caught:
+    with pytest.raises(ModelError, match="contains more than weights") as caught:
         foreign.read(str(path))
     assert str(path) in str(caught.value)
     assert not marker.exists()
@@ -91,7 +91,7 @@ def test_a_small_file_of_large_tensors_is_refused(
     read = []
     monkeypatch.setattr(torch, "load", lambda *given, **_how: read.append(given))
     monkeypatch.setattr(tensors, "MAX_WEIGHTS_BYTES", 10**6)
-    with pytest.raises(ModelError, match=r"has 4 MB unpacked; .*limit .* is 1 MB"):
+    with pytest.raises(ModelError, match=r"is 4 MB unpacked; .*limit .* is 1 MB"):
         foreign.read(str(packed))
     assert not read
 
@@ -161,7 +161,7 @@ def test_what_is_no_model_is_refused_in_words(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="not a model that can be imported"):
         foreign.read(str(tmp_path / "picture.png"))
     torch.save([1, 2], tmp_path / "list.pth")
-    with pytest.raises(ModelError, match="holds a list"):
+    with pytest.raises(ModelError, match="contains a list"):
         foreign.read(str(tmp_path / "list.pth"))
 
 

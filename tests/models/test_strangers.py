@@ -125,7 +125,7 @@ def test_a_zip_of_very_many_files_is_refused(
 ) -> None:
     path = zipped(tmp_path / "a.zip", {f"{i}.txt": b"" for i in range(30)})
     monkeypatch.setattr(archives, "MAX_ENTRIES", 20)
-    with pytest.raises(ModelError, match="holds 30 files"):
+    with pytest.raises(ModelError, match="contains 30 files"):
         bundle.verify(path)
     monkeypatch.setattr(archives, "_MAX_TABLE", 1000)
     with pytest.raises(ModelError, match="table of contents is too long"):

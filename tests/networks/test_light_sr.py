@@ -11,7 +11,7 @@ from napari_geosr.networks import build_network
     [
         ({"upscale_factor": 3}, "upscale factor"),
         ({"upscale_factor": 1}, "upscale factor"),
-        ({"ndim": 3, "adjacent_slices": 3}, "takes no adjacent slices"),
+        ({"ndim": 3, "adjacent_slices": 3}, "does not use adjacent slices"),
         ({"ndim": 2, "adjacent_slices": 4}, "odd"),
     ],
 )

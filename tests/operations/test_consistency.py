@@ -88,8 +88,8 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
     figures = checked.figures
     assert figures.noise_rms > 1.5 * figures.noise
     rms, alone = f"{figures.residual_rms:.3g}", f"{figures.noise_rms:.3g}"
-    (note,) = (s for s in checked.sentences if "(rms) where noise" in s)
-    assert f"{rms} (rms) where noise would leave {alone}," in note
+    (note,) = (s for s in checked.sentences if "by more than noise: " in s)
+    assert f"{rms} (rms; noise alone: {alone})," in note
     _print_check(checked)
     assert f"{rms} (rms; noise alone: {alone})" in capsys.readouterr().out
 
@@ -97,13 +97,13 @@ def test_noise_is_the_same_figure_everywhere(rng, capsys):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda fine: fine[:, ::-1], "next to nothing of what the result shows"),
+        (lambda fine: fine[:, ::-1], "almost nothing of what the result shows"),
         (
             lambda fine: np.minimum(fine, fine[:, ::-1]),
             "its contrast is in the scan",
         ),
         (lambda fine: np.full_like(fine, fine.mean()), "it is uniform"),
-        (lambda fine: 0.5 * fine + 0.3, "shows less than there is"),
+        (lambda fine: 0.5 * fine + 0.3, "shows less than the scan does"),
         (lambda fine: 1.4 - fine, "bright where the scan is dark"),
     ],
 )
@@ -150,8 +150,8 @@ def test_what_is_found_well_claims_no_more_than_its_figures(scan, fine, capsys):
     said = capsys.readouterr().out
     assert "2.4 % of voxels beyond 3 standard deviations (noise alone: 0.27 %)" in said
     assert said.rstrip().endswith(
-        "Nothing beyond the limits of the check was found: the residual is about what "
-        "noise leaves."
+        "The check found nothing beyond its limits: the residual is about what noise "
+        "alone would give."
     )
 
 
@@ -203,4 +203,4 @@ def test_the_command_writes_the_residual(scan, tmp_path, capsys):
     assert "r_residual.ome.tif" in capsys.readouterr().err
     both = ["restore", path, path, "--average", "--check-consistency"]
     assert command([*both, "--out", str(tmp_path / "mean.tif")]) == 2
-    assert "no scan of its own" in capsys.readouterr().err
+    assert "with a single scan" in capsys.readouterr().err

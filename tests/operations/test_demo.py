@@ -25,5 +25,5 @@ def test_the_demo(tmp_path):
     restored, scan = (io.read(out / f"{n}.ome.tif") for n in ("result", "scan"))
     assert restored.voxel_size == scan.voxel_size
     assert restored.unit == scan.unit == "µm"
-    with pytest.raises(FileError, match="already holds"):
+    with pytest.raises(FileError, match="already contains"):
         run_to_end(demo_steps(out))

@@ -74,9 +74,9 @@ def test_what_an_interval_cannot_be_sure_of_is_said(rng):
     bare = deviation.replace(provenance=())
     plain = mean.replace(provenance=())
     report = geosr.measure_porosity(plain, uncertainty=bare, threshold=0.0)
-    assert any("does not say what it holds" in w for w in report.warnings)
+    assert any("does not record what it contains" in w for w in report.warnings)
     report = geosr.measure_porosity(deviation, threshold=0.06)
-    assert any("holds standard deviations" in w for w in report.warnings)
+    assert any("contains standard deviations" in w for w in report.warnings)
 
 
 def test_deviations_of_others_are_refused(rng):

@@ -70,7 +70,7 @@ def test_a_pore_is_found_at_a_voxel_and_explained(volume: Volume) -> None:
     assert figures["support"] > 20
     assert result.sentence.startswith("90 % of this pore comes from within ")
     assert result.sentence.endswith(
-        "µm; without the input there it would not be drawn (well supported)."
+        "µm; without the input there, the model would not produce it (well supported)."
     )
 
 
@@ -219,7 +219,7 @@ def test_the_command_writes_and_prints(
 @pytest.mark.parametrize(
     ("settings", "error", "words"),
     [
-        ({}, ConfigError, "Say what to explain"),
+        ({}, ConfigError, "Specify what to explain"),
         ({"at": (12, 3, 3)}, VolumeError, "lies outside of the result"),
         ({"at": (-1, 3, 3)}, VolumeError, "lies outside of the result"),
         ({"at": (1, 3)}, ConfigError, "3 numbers are needed"),
@@ -265,7 +265,7 @@ def test_nan_at_the_voxel_is_refused_and_around_it_counted(volume: Volume) -> No
     [
         ("", "is not a pore table"),
         ("a,b\n1,2\n", "is not a pore table"),
-        ("label,voxels,bbox_start_y,bbox_start_x\n", "holds no pores"),
+        ("label,voxels,bbox_start_y,bbox_start_x\n", "contains no pores"),
         ("label,voxels,bbox_start_y,bbox_start_x\n1,x,3,4\n", "Line 2 .* damaged"),
     ],
 )
@@ -302,7 +302,7 @@ def test_labels_have_no_explanation(
     from napari_geosr.operations.restore.preparation import PreparedRestoration
 
     monkeypatch.setattr(PreparedRestoration, "labels", property(lambda self: True))
-    with pytest.raises(ModelError, match="gives labels"):
+    with pytest.raises(ModelError, match="outputs labels"):
         explained(volume, at=(1, 3, 3))
 
 

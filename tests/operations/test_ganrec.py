@@ -124,14 +124,14 @@ def begin(job: GanrecJob, folder: Path) -> None:
 
 def test_other_settings_do_not_go_on(few: Any, tmp_path: Path) -> None:
     begin(job_of(few, checkpoint_seconds=1e-6), tmp_path)
-    with pytest.raises(ConfigError, match="with a different seed: .* a mixture of two"):
+    with pytest.raises(ConfigError, match="with a different seed: .* mix two"):
         run_to_end(ganrec_steps(job_of(few, seed=1), tmp_path))
 
 
 def test_the_same_file_read_otherwise_does_not_go_on(few: Any, tmp_path: Path) -> None:
     begin(job_of(few, checkpoint_seconds=1e-6), tmp_path)
     other = job_of(few, angle_range=(0, 90))
-    with pytest.raises(ConfigError, match="with different angles: .* a mixture of two"):
+    with pytest.raises(ConfigError, match="with different angles: .* mix two"):
         run_to_end(ganrec_steps(other, tmp_path))
 
 

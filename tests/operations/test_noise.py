@@ -30,8 +30,8 @@ def test_words() -> None:
     assert describe_noise(noise) == (
         "Noise of 5 % of the contrast (likely between 4.5 % and 5.5 %): a standard "
         "deviation of 5 grey values. It depends on the grey value: 4 at 0, 6 at 100. "
-        "Neighbouring voxels share part of it (correlation along Y 0.30, X 0.31). "
-        "A note."
+        "Part of it is correlated between neighbouring voxels (correlation along Y "
+        "0.30, X 0.31). A note."
     )
     none = Noise(level=0.0, contrast=100.0, interval=(0.0, 0.4))
     assert describe_noise(none) == (

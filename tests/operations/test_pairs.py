@@ -161,7 +161,7 @@ def test_the_report_says_how_good_it_is(tmp_path):
     assert "--upscale-factor 2" in report["train"]
     warned = [step.message for step in seen if isinstance(step, WarningIssued)]
     assert warned == report["warnings"]
-    assert any("few to learn from" in text for text in warned)
+    assert any("little to learn from" in text for text in warned)
     done_steps = [step for step in seen if isinstance(step, BlockDone)]
     assert done_steps[-1].done == done_steps[-1].total
     text = "\n".join(report_lines(report))
@@ -272,7 +272,7 @@ def test_files_are_not_replaced_unasked(tmp_path):
     low, high = scene()
     (tmp_path / "p").mkdir()
     (tmp_path / "p" / "high.ome.tif").write_bytes(b"mine")
-    with pytest.raises(FileError, match=r"already holds high.ome.tif"):
+    with pytest.raises(FileError, match=r"already contains high.ome.tif"):
         pairs(low, high, tmp_path / "p", start="positions")
     (tmp_path / "file").write_bytes(b"")
     with pytest.raises(FileError, match="is a file"):

@@ -182,7 +182,7 @@ def test_bad_voxels_are_refused(tmp_path, high):
     with pytest.raises(VolumeError, match="NaN or infinite"):
         degrade(high.replace(data=data), tmp_path / "p", upscale_factor=2)
     small = high.replace(data=high.data[:, :40, :40])
-    with pytest.raises(VolumeError, match="too few coarse ones"):
+    with pytest.raises(VolumeError, match="too few low-resolution voxels"):
         degrade(small, tmp_path / "p", upscale_factor=8)
     flat = high.replace(data=np.full(high.shape, 7, np.uint8))
     with pytest.raises(VolumeError, match="one grey value only"):
@@ -223,4 +223,4 @@ def test_the_report_can_be_read(tmp_path, high):
 def test_no_line_trains_with_a_factor_that_no_network_has(tmp_path, high):
     done = degrade(high, tmp_path / "p", upscale_factor=3)
     assert done.report["train"] is None
-    assert "none can be trained" in " ".join(done.report["warnings"])
+    assert "none of them can be trained" in " ".join(done.report["warnings"])

@@ -98,5 +98,5 @@ def test_blocks_do_not_matter(tmp_path, high):
 
 
 def test_it_cannot_be_made_like_a_real_scan(tmp_path, high):
-    with pytest.raises(ConfigError, match=r"cannot be made like a real one.*--like"):
+    with pytest.raises(ConfigError, match=r"cannot be matched to a real one.*--like"):
         degrade(high, tmp_path / "p", high, degrade="fluo-scan")

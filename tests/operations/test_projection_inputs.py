@@ -53,9 +53,12 @@ def test_the_beam_is_as_said(file: Path, tmp_path: Path) -> None:
     [
         ({"geometry": "cone"}, r"--source-distance.*--detector-distance.*\(mm\)"),
         ({"geometry": "fan", "source_distance": 9}, "A fan beam needs"),
-        ({"source_distance": 9}, "Parallel rays come from no source"),
-        ({"detector_distance": 0}, "Parallel rays come from no source"),
-        ({"geometry": "parallel", **DISTANCES}, "Parallel rays come from no source"),
+        ({"source_distance": 9}, "A parallel beam has no source distance"),
+        ({"detector_distance": 0}, "A parallel beam has no source distance"),
+        (
+            {"geometry": "parallel", **DISTANCES},
+            "A parallel beam has no source distance",
+        ),
         ({"geometry": "round"}, "geometry: one of 'parallel', 'fan', 'cone'"),
         ({"geometry": "cone", "source_distance": 0}, "source distance"),
     ],

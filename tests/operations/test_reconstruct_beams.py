@@ -139,7 +139,7 @@ def test_a_cone_larger_than_the_memory_goes_by_slabs(balls):
     assert max(stop - start for start, stop in rows) <= most
     a, b = (np.asarray(r.volume.data) for r in (whole, tight))
     np.testing.assert_allclose(b, a, atol=1e-5 * np.abs(a).max())
-    with pytest.raises(DeviceMemoryError, match="The volume .* fdk, which goes by"):
+    with pytest.raises(DeviceMemoryError, match="The volume .* fdk, which processes"):
         run(scan, settings={"memory": "22MB", "algorithm": "sirt"})
     with pytest.raises(DeviceMemoryError, match="A slice of"):
         run(scan, settings={"memory": "17MB"})

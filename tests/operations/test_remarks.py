@@ -38,7 +38,7 @@ def test_labels_are_pores_whatever_their_numbers(mask, tmp_path):
     io.write(volume(labels), tmp_path / "pores.ome.tif", kind="labels")
     report = measure_porosity(io.read(tmp_path / "pores.ome.tif"))
     assert report.pore_voxels == 65
-    assert any("holds labels" in w for w in report.warnings)
+    assert any("contains labels" in w for w in report.warnings)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.int32, np.uint32])
@@ -47,14 +47,14 @@ def test_labels_of_other_programs_are_noticed(rng, dtype):
     for i in range(5):
         labels[2:10, 8 * i : 8 * i + 6, 10:30] = i + 1
     report = measure_porosity(volume(labels))
-    assert any("looks like labels" in w for w in report.warnings)
+    assert any("looks like a label image" in w for w in report.warnings)
     right = measure_porosity(volume(labels), threshold=0.0, phase="bright")
     assert right.pore_voxels == np.count_nonzero(labels)
     assert not right.warnings
     grey = rng.normal(100, 30, labels.shape).clip(0, 255).astype(dtype)
     grey[:, :, :12] = 0  # padding
     warnings = measure_porosity(volume(grey)).warnings
-    assert not any("looks like labels" in w for w in warnings)
+    assert not any("looks like a label image" in w for w in warnings)
 
 
 def test_missing_voxels_and_unfinished_restorations_are_named(mask):

@@ -53,7 +53,7 @@ def test_the_second_of_two_measurements_into_one_folder_fails(tmp_path, monkeypa
 
     write(overwrite=False)
     before = {path: path.read_bytes() for path in files.values()}
-    with pytest.raises(FileError, match="already holds"):
+    with pytest.raises(FileError, match="already contains"):
         write(overwrite=False)
     monkeypatch.setattr(report_files, "check", lambda *_, **__: None)
     # At the very same moment: the looks before the rename find nothing yet.

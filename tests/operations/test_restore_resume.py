@@ -287,7 +287,7 @@ def test_the_command_says_that_there_is_a_killed_run(volume, tmp_path, killed, c
     words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
     assert command([*words, "--threads", "1"]) == 2
     said = capsys.readouterr().err
-    assert "was killed has finished" in said
+    assert "killed run had finished" in said
     assert "--continue" in said
     assert "--overwrite" in said
     assert sorted(path.name for path in out.parent.iterdir()) == before
@@ -306,7 +306,7 @@ def test_the_command_says_that_there_is_a_stopped_run(volume, tmp_path, capsys):
     words = ["restore", str(scan), "--out", str(out), "--memory", "120MB"]
     assert command([*words, "--threads", "1"]) == 2
     said = capsys.readouterr().err
-    assert "was stopped has finished" in said
+    assert "stopped run had finished" in said
     assert "% of result.tif (result.incomplete.tif)" in said
     assert "--continue" in said
     assert "--overwrite" in said
@@ -344,5 +344,5 @@ def test_a_journal_that_cannot_be_written_does_not_stop_the_run(
         lambda s: said.append(s.message) if isinstance(s, WarningIssued) else None,
     )
     assert result.complete
-    assert [m for m in said if "disk is full" in m and "if it is killed" in m]
+    assert [m for m in said if "disk is full" in m and "If this run is killed" in m]
     assert [path.name for path in tmp_path.iterdir()] == ["result.tif"]

@@ -91,7 +91,9 @@ def test_the_same_seed_gives_the_same_scan(made, tmp_path):
 
 def test_existing_files_are_kept(made):
     folder = made.files["json"].parent
-    with pytest.raises(FileError, match=r"already holds projections\.h5.*--overwrite"):
+    with pytest.raises(
+        FileError, match=r"already contains projections\.h5.*--overwrite"
+    ):
         simulate("blobs", folder, **SMALL)
 
 

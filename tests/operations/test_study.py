@@ -351,7 +351,7 @@ def test_one_folder_is_filled_by_one_process(scan, tmp_path):
     first = study_steps(scan, tmp_path / "study", settings())
     while not isinstance(next(first), CellDone):
         pass
-    with pytest.raises(ConfigError, match="study is running.*Wait for its end"):
+    with pytest.raises(ConfigError, match="study is running.*Wait until it ends"):
         run(scan, tmp_path / "study", settings())
     with pytest.raises(ConfigError, match="study is running"):
         run(scan, tmp_path / "study", settings(light="all"), overwrite=True)
@@ -396,7 +396,7 @@ def test_bad_scans_leave_nothing(scan, tmp_path, there):
         (out / "notes.txt").write_text("mine")
     counts = np.array(scan.data, np.float32)
     counts[5, 20, 7] = np.nan
-    with pytest.raises(ProjectionsError, match="hold NaN or infinite"):
+    with pytest.raises(ProjectionsError, match="contain NaN or infinite"):
         study(scan.replace(data=counts), out, counts=(12,), threads=1)
     left = [p.name for p in tmp_path.rglob("*")]
     assert sorted(left) == (["notes.txt", "study"] if there else [])
@@ -408,7 +408,7 @@ def test_a_study_that_was_begun_stays_when_its_scan_goes_bad(scan, tmp_path):
     run(good, tmp_path, settings(counts=(8,)))
     before = sorted(p.name for p in tmp_path.rglob("*"))
     bad = scan.replace(data=np.full_like(counts, np.nan))
-    with pytest.raises(ProjectionsError, match="hold NaN or infinite"):
+    with pytest.raises(ProjectionsError, match="contain NaN or infinite"):
         study(bad, tmp_path, counts=(8,), threads=1, algorithms=("fbp",))
     now = sorted(p.name for p in tmp_path.rglob("*"))
     assert [name for name in now if name not in ("work", "full")] == before
@@ -532,6 +532,6 @@ def test_folders_of_others_are_never_touched(scan, tmp_path, overwrite):
     mine.write_text("precious", encoding="utf-8")
     bad = scan.replace(darks=np.asarray(scan.flats[:]), flats=scan.flats)
     for given in (bad, scan):
-        with pytest.raises(FileError, match="holds models, but no study"):
+        with pytest.raises(FileError, match="contains models, but no study"):
             run(given, tmp_path, settings(counts=(8,)), overwrite=overwrite)
     assert [*tmp_path.rglob("*")] == [mine.parent, mine]

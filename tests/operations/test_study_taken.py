@@ -229,7 +229,7 @@ def test_what_pairs_share_is_said(scan):
     assert study_warnings(scan, few) == []
     lines = scan.replace(is_line_integrals=True, flats=None, darks=None)
     (said,) = study_warnings(lines, few)
-    assert "line integrals and no counts" in said
+    assert "line integrals instead of counts" in said
     assert "MSDNet learn" in said
     unknown = scan.replace(flats=np.asarray(scan.flats[:1]))
     (said,) = study_warnings(unknown, few)
@@ -242,7 +242,7 @@ def test_what_pairs_share_is_said(scan):
     assert given.n_angles == 24
     light = settings(counts=(12, VIEWS), algorithms="tomogan", exposure="1,0.7")
     (said,) = study_warnings(scan, light)
-    assert f"{VIEWS} projections at 70 % exposure learn the grain" in said
+    assert f"{VIEWS} projections at 70 % exposure learn the noise texture" in said
     assert "from 12" not in said
 
 
@@ -331,9 +331,9 @@ def test_exposures_that_are_refused(scan, tmp_path):
             settings(exposure=bad)
     with pytest.raises(ConfigError, match=r"1,0\.3,0\.1"):
         settings(exposure="short")
-    with pytest.raises(ConfigError, match=r"holds line integrals.*--exposure 1"):
+    with pytest.raises(ConfigError, match=r"contains line integrals.*--exposure 1"):
         run(line_integrals(scan), tmp_path / "x", settings(exposure="1,0.5"))
-    with pytest.raises(ConfigError, match=r"49 were asked for.*up to 48"):
+    with pytest.raises(ConfigError, match=r"49 were requested.*up to 48"):
         run(scan, tmp_path / "x", settings(counts=(49,), exposure=(0.5,)))
     assert not (tmp_path / "x").exists()
 
@@ -362,15 +362,15 @@ def test_line_integrals_cannot_be_thinned(scan, tmp_path, quick_pictures):
     config = settings(acquisition="continuous", counts=(12,), sample="circle")
     few, note = take_subset(lines, ScanSubset(12), config)
     assert few.n_angles == 12
-    assert "holds line integrals and no counts" in note
+    assert "contains line integrals instead of counts" in note
     result, steps = run(lines, tmp_path, config)
     assert [s.message for s in steps if isinstance(s, WarningIssued)].count(note) == 1
     # Nobody saves time by views that have all of the light.
     assert result.savings[1]["time_factor"] == 1
     assert result.savings[1]["data_factor"] == 4
     page = result.files["html"].read_text(encoding="utf-8")
-    assert "with all of their light" in page
-    assert "with the light of one projection" not in page
+    assert "with all of their photons" in page
+    assert "with the photons of one projection" not in page
 
 
 def test_savings_follow_the_published_factors(scan):

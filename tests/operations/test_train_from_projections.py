@@ -280,12 +280,16 @@ def test_the_command_trains_and_restores(
         (
             "noise2inverse",
             {"splits": 40},
-            r"too few projections \(64\) to be shared out",
+            r"too few projections \(64\) to be divided",
         ),
         ("noise2inverse", {"every": [4]}, "leave --every out"),
         ("supervised", {}, "choose the data to pair with"),
-        ("supervised", {"counts": [65]}, "a scan of 65 cannot be made"),
-        ("supervised", {"counts": [64], "target_light": "all"}, "nothing to teach"),
+        ("supervised", {"counts": [65]}, "so 65 cannot be selected"),
+        (
+            "supervised",
+            {"counts": [64], "target_light": "all"},
+            "nothing can be learned",
+        ),
         ("supervised", {"counts": "16,x"}, "numbers with commas"),
         (
             "supervised",

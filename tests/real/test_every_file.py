@@ -212,7 +212,10 @@ def test_folder_of_slices(shared_data: Path) -> None:
         assert (volume.axes, volume.shape) == ("ZYX", (25, 384, 384))
         assert volume.unit == "mm"
         np.testing.assert_allclose(volume.voxel_size[1:], 0.390625, rtol=1e-6)
-        assert "slices do not state their distance" in volume.metadata["notes"][0]
+        assert (
+            "files do not give the distance between slices"
+            in volume.metadata["notes"][0]
+        )
         last = io.read(folder / "banana0026.tif").data
         np.testing.assert_array_equal(volume.data[24], last)
 

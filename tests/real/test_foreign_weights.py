@@ -198,7 +198,7 @@ def test_published_weights_with_a_program_among_them_are_not_opened(
     torch.save({**state, "note": Program(marker)}, path)
     assert run(["models", "import", str(path), "--json"]) == 2
     said = capsys.readouterr()
-    assert "holds more than weights" in said.err
+    assert "contains more than weights" in said.err
     assert "Traceback" not in said.out + said.err
     assert not marker.exists()
     assert not own.exists()

@@ -108,7 +108,7 @@ def test_scans_that_do_not_overlap_are_refused(scene):
 def test_missing_voxels_are_refused(scene):
     data = scene.high.data.copy()
     data[40, 40, 40] = np.nan
-    with pytest.raises(VolumeError, match="'spot' holds NaN or infinite voxels"):
+    with pytest.raises(VolumeError, match="'spot' contains NaN or infinite voxels"):
         run_to_end(align_steps(scene.low, scene.high.replace(data=data)))
     flat = scene.high.replace(data=np.ones((40, 40, 40), np.float32))
     with pytest.raises(VolumeError, match="only one grey value"):

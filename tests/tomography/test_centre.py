@@ -126,7 +126,7 @@ def test_a_fan_beam_is_said_to_be_taken_as_parallel(sample):
     fan = scan.replace(geometry="fan", source_distance=1e4, detector_distance=0.0)
     around = CentreConfig(low=38, high=50)
     notes = find_centre(fan, around).notes
-    assert any("as for parallel rays" in note for note in notes)
+    assert any("as for a parallel beam" in note for note in notes)
 
 
 def test_what_tells_nothing_is_refused(sample):

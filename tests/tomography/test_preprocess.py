@@ -79,7 +79,10 @@ def test_what_is_not_light_is_clipped_and_counted(rng):
     sinogram, report = prepare_rows(projections.replace(data=counts), 0, 3)
     assert report.n_clipped == 3
     np.testing.assert_allclose(sinogram[1, 2, 5:8], -np.log(1e-4), rtol=1e-6)
-    assert "3 of 720 values had no light" in report.summary_lines()[0]
+    assert (
+        "3 of 720 values were below the minimum transmission"
+        in report.summary_lines()[0]
+    )
     config = PreparationConfig(minimum_transmission=0.01)
     sinogram, _ = prepare_rows(projections.replace(data=counts), 1, 2, config)
     assert sinogram[0, 2, 5] == pytest.approx(-np.log(0.01))
@@ -111,7 +114,7 @@ def test_dead_pixels_are_interpolated_and_counted(rng):
     config = PreparationConfig(nonfinite="fill")
     sinogram, report = prepare_rows(scan(counts, flats, flats * 0), 0, 2, config)
     assert report.n_dead == 1
-    assert "1 detector pixels got no light" in " ".join(report.summary_lines())
+    assert "1 detector pixels recorded no signal" in " ".join(report.summary_lines())
     np.testing.assert_allclose(sinogram[1], lines[:, 1], atol=2e-3)
 
 
@@ -124,8 +127,8 @@ def test_a_row_in_the_shade_is_empty_not_an_error(rng):
     assert (report.n_dead, report.n_empty) == (0, 1)
     assert not sinogram[1].any()
     (said,) = report.summary_lines()
-    assert "1 detector row got no light" in said
-    assert "left empty" in said
+    assert "1 detector row recorded no signal" in said
+    assert "zero attenuation" in said
     flats[0, :, 3] = flats[1, :, 3] = 0
     _, report = prepare_rows(scan(counts, flats, flats * 0), 0, 2)
     assert (report.n_dead, report.n_empty) == (1, 1)
@@ -154,12 +157,16 @@ def test_values_that_are_no_numbers_are_refused_or_filled(rng):
 @pytest.mark.parametrize(
     ("flats", "darks", "says"),
     [
-        (0.0, None, "the flat fields hold no light"),
-        (0.0, 0.0, "the flat fields hold no light"),
+        (0.0, None, "the flat fields contain no signal"),
+        (0.0, 0.0, "the flat fields contain no signal"),
         (100.0, 100.0, "flat and dark fields are the same"),
         (100.0, 200.0, "flat and dark fields are the same"),
-        (np.nan, None, "flat field 0 holds NaN or infinite values .row 0, column 0."),
-        (100.0, np.inf, "dark field 0 holds NaN"),
+        (
+            np.nan,
+            None,
+            "flat field 0 contains NaN or infinite values .row 0, column 0.",
+        ),
+        (100.0, np.inf, "dark field 0 contains NaN"),
     ],
 )
 def test_flat_and_dark_fields_that_tell_nothing_are_refused(flats, darks, says):
@@ -171,7 +178,7 @@ def test_flat_and_dark_fields_that_tell_nothing_are_refused(flats, darks, says):
 
 @pytest.mark.parametrize("flats", [None, np.full((1, 2, 8), 100.0)])
 def test_projections_without_light_are_refused(flats):
-    with pytest.raises(ProjectionsError, match=r"'scan'.*no light"):
+    with pytest.raises(ProjectionsError, match=r"'scan'.*no signal"):
         prepare_rows(scan(np.zeros((4, 2, 8)), flats), 0, 2)
 
 
@@ -253,7 +260,7 @@ def test_flat_fields_of_another_exposure_are_doubted(rng):
     _lines, projections = known(rng)
     bright = projections.replace(data=8 * np.asarray(projections.data))
     _, report = prepare_rows(bright, 0, 3)
-    assert any("more light behind the sample" in note for note in report.notes)
+    assert any("brighter behind the sample" in note for note in report.notes)
 
 
 def test_a_detector_that_is_half_in_the_dark_is_doubted(rng):

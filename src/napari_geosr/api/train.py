@@ -220,8 +220,8 @@ def _settings_entries(
         volume = as_volume(cast(VolumeLike, each), array_axes, name=f"{role}{number}")
         if any(volume.data is other.data for other in volumes.values()):
             raise ConfigError(
-                f"{volume.title} is given twice: the same voxels have the same noise, "
-                "so there is nothing to learn from it. Give another scan."
+                f"{volume.title} is given twice: the noise is the same in both, so "
+                "nothing can be learned from the pair. Give another scan."
             )
         entries.append(entry_for(volume, volumes))
         volumes[entries[-1]] = volume

@@ -109,7 +109,7 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     VolumeError
         If there is no solid next to the pore.
     """
-    yield StageStarted(message="Weighing the evidence")
+    yield StageStarted(message="Evaluating the evidence")
     pore = _pore(question)
     window = pore.question.window
     fresh = NoiseGenerator(pore.question)
@@ -172,16 +172,16 @@ def _sentence(
     visible = "" if support is None else f", {support:.1f} times the noise"
     if verdict == "prior only":
         return (
-            f"Without the input there, {remains:.0%} of its darkness would remain: it "
+            f"Without the input there, {remains:.0%} of its contrast would remain: it "
             "was learned, and the scan does not show it."
         )
     if verdict == "well supported":
         return (
-            "Without the input there it would not be drawn, and it survives "
+            "Without the input there, the model would not produce it, and it survives "
             f"{survival:.0%} of tests with added noise: the scan shows it{visible}."
         )
     return (
-        f"Without the input there, {remains:.0%} of its darkness would remain, and it "
+        f"Without the input there, {remains:.0%} of its contrast would remain, and it "
         f"survives {survival:.0%} of tests with added noise: the scan shows it only "
         f"weakly{visible}."
     )

@@ -27,7 +27,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.physics.correlated_noise import noise_like
 
 TITLE = "Filter"
-HELP = "The linear filter that the network applies at this place, and its width."
+HELP = "The linear filter that the network applies at this position, and its width."
 
 #: Part of the sum of absolute terms by which Euler's identity may fail: rounding.
 _EXACT = 1e-4
@@ -137,8 +137,8 @@ def _sentence(question: AttributionRequest, figures: dict[str, object]) -> str:
     return (
         f"{start} {shown} {question.unit} wide (full width at half maximum, "
         f"{'Y × X' if flat else 'Z × Y × X'}): {figures['output']:.4g} = "
-        f"{figures['filter_times_input']:.4g} from the input "
-        f"{figures['net_bias']:+.4g} net bias."
+        f"{figures['filter_times_input']:.4g} (input) {figures['net_bias']:+.4g} (net "
+        "bias)."
     )
 
 

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     import torch
 
 TITLE = "Local attribution"
-HELP = "Detail of the scan that made a feature of the result (integrated gradients)."
+HELP = (
+    "Details of the scan that give rise to a feature of the result (integrated "
+    "gradients)."
+)
 
 #: Completeness error above which a note is added.
 _MAX_ERROR = 0.1

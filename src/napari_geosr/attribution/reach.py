@@ -21,7 +21,7 @@ from napari_geosr.core.steps import StageStarted, Step
 from napari_geosr.core.types import AnyArray
 
 TITLE = "Reach"
-HELP = "Radii that hold 50, 90 and 99 % of what the result depends on."
+HELP = "Radii that contain 50, 90 and 99 % of what the result depends on."
 
 #: Shares of the attribution that radii are given for.
 SHARES = (0.5, 0.9, 0.99)
@@ -46,9 +46,9 @@ def explain(question: AttributionRequest) -> Generator[Step, None, AttributionRe
     }
     limit = max(halo[1:]) if layout.ndim == 2 else max(halo)
     sentence = (
-        f"90 % of what the network took from the scan lies within {radii[0.9]:.3g} "
-        f"{question.unit} (99 %: {radii[0.99]:.3g} {question.unit}); its receptive "
-        f"field reaches {limit:.3g} {question.unit}."
+        "90 % of the dependence of the result on the scan lies within "
+        f"{radii[0.9]:.3g} {question.unit} (99 %: {radii[0.99]:.3g} {question.unit}); "
+        f"its receptive field reaches {limit:.3g} {question.unit}."
     )
     overlay = Attribution(
         window.place, weights.astype(np.float32), "absolute derivative of the result"
@@ -64,7 +64,7 @@ def _halo(question: AttributionRequest) -> tuple[int, int, int]:
 
 
 def _radii(weights: AnyArray, distances: AnyArray) -> list[float]:
-    """Distances within which the shares of all weights lie."""
+    """For each of `SHARES`, the distance within which that share of the total lies."""
     order = np.argsort(distances, axis=None, kind="stable")
     held = np.cumsum(weights.ravel()[order])
     if not held[-1] > 0:

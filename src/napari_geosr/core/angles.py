@@ -133,7 +133,7 @@ def gaps_between(places: Angles, period: float, missing: Iterable[Arc] = ()) -> 
 
 
 def arc_degrees(angles: Angles) -> float:
-    """Degrees of the shortest arc that contains all angles, plus one step."""
+    """Length in degrees of the shortest arc that contains all angles, plus one step."""
     gaps = _gaps(angles, 360.0)
     n = len(gaps)
     return 0.0 if n < 2 else float((360 - gaps.max()) * n / (n - 1))

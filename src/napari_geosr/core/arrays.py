@@ -95,8 +95,8 @@ def image_array(array: object, name: str) -> Any:
     data = as_array_like(array, repr(name))
     if not has_real_numbers(data):
         raise VolumeError(
-            f"{name!r} holds values of type {np.dtype(data.dtype)}; images and volumes "
-            "are made of real numbers."
+            f"{name!r} contains values of type {np.dtype(data.dtype)}; images and "
+            "volumes must be real-valued."
         )
     if len(data.shape) not in USUAL_AXES or 0 in data.shape:
         raise VolumeError(

@@ -18,7 +18,7 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Largest text that is parsed, in bytes; the longest card has 0.04 MB.
+#: Largest text that is parsed, in bytes; the longest card is 0.04 MB.
 MAX_BYTES = 10**6
 #: Largest JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6
@@ -109,9 +109,9 @@ def dump_yaml(values: AnyMapping) -> str:
     if odd := _ODD_BYTE.search(text):
         line = text[: odd.end()].splitlines()[-1].strip()
         raise ConfigError(
-            f"The name of a file is not in UTF-8, or not known to be ({line}…), so it "
-            "cannot be recorded. Rename the file or folder, or set a UTF-8 locale "
-            "(LC_ALL=C.UTF-8)."
+            f"A file name is not valid UTF-8, or the locale is not UTF-8 ({line}…), "
+            "so it cannot be recorded. Rename the file or folder, or set a UTF-8 "
+            "locale (LC_ALL=C.UTF-8)."
         )
     return text
 

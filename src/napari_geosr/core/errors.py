@@ -150,7 +150,8 @@ def describe_system_error(error: BaseException) -> str:
     if isinstance(error, UnicodeEncodeError):
         shown = error.object.encode("utf-8", "backslashreplace").decode()[:200]
         return (
-            f"{shown!r} has letters that cannot be written. Rename the file or folder."
+            f"{shown!r} contains characters that cannot be encoded. Rename the file "
+            "or folder."
         )
     return ""
 

@@ -77,7 +77,9 @@ class Noise:
         if len(self.greys) != len(self.levels):
             raise ConfigError("A noise curve needs one level for each grey value.")
         if any(b <= a for a, b in zip(self.greys, self.greys[1:], strict=False)):
-            raise ConfigError("The grey values of a noise curve must ascend.")
+            raise ConfigError(
+                "The grey values of a noise curve must be in ascending order."
+            )
         if min(self.level, *self.levels) < 0:
             raise ConfigError("A noise level cannot be negative.")
 
@@ -119,7 +121,9 @@ class Noise:
     def standardised(self, mean: float, std: float) -> Noise:
         """The same noise after grey values became ``(grey - mean) / std``."""
         if not std > 0:
-            raise ConfigError("Grey values are scaled by a positive number.")
+            raise ConfigError(
+                "The standard deviation used to scale grey values must be positive."
+            )
         return replace(
             self,
             level=self.level / std,

@@ -120,8 +120,8 @@ class Projections:
             )
         if not has_real_numbers(self.data):
             raise ProjectionsError(
-                f"{self.title} holds values of type {np.dtype(self.data.dtype)}; "
-                "projections are real numbers. Choose another dataset or file."
+                f"{self.title} contains values of type {np.dtype(self.data.dtype)}; "
+                "projections must be real-valued. Choose another dataset or file."
             )
 
     def _array(self, given: object, what: str) -> Any:
@@ -178,7 +178,7 @@ class Projections:
         if self.centre is not None and not math.isfinite(self.centre):
             raise ProjectionsError(
                 f"{self.title} has {self.centre} as its rotation centre; give a "
-                "column, or leave it out to have it found."
+                "column, or leave it out to have it determined."
             )
         if self.geometry == "parallel":
             return
@@ -253,7 +253,7 @@ class Projections:
 
     @property
     def angular_range(self) -> float:
-        """Degrees of the turn from the first to the last angle, plus one step."""
+        """Angular range in degrees from the first to the last angle, plus one step."""
         return arc_degrees(self.angles)
 
     @property

@@ -50,7 +50,8 @@ def checksum(
     should_stop: ShouldStop = never_stop,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> str:
-    """``sha256:…`` of a file, or ``sha256-sampled:…`` of spread blocks if it is huge.
+    """``sha256:…`` of a file, or ``sha256-sampled:…`` of blocks spread over the file if
+    it is very large.
 
     A large file is not read again unless it has changed.
 

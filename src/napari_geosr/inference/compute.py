@@ -165,8 +165,8 @@ def interruptible(
 ) -> Iterator[None]:
     """Call `raise_if_stopped` (which may raise) before each layer of a forward.
 
-    Networks that compute many layers in a single custom operation receive the call as
-    an attribute ``between_strips``. Both hooks stay on the network and do nothing
+    Networks that compute many layers in a single custom operation receive the callback
+    as an attribute ``between_strips``. Both hooks stay on the network and do nothing
     outside this context, because adding and removing them while another thread runs the
     same network would not be safe.
     """
@@ -270,8 +270,8 @@ def _forward(
     expected = (1, network_spec(network).n_outputs, *size)
     if tuple(y.shape) != expected:
         raise ModelError(
-            f"The network {type(network).__name__} gave the shape {tuple(y.shape)} "
-            f"instead of {expected}, which its spec declares."
+            f"The network {type(network).__name__} returned an output of shape "
+            f"{tuple(y.shape)}, but its spec declares {expected}."
         )
     return y
 

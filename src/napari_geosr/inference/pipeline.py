@@ -113,7 +113,7 @@ class Pipeline(Generic[Item, Block, Result, Written]):
                 continue
             if isinstance(entry, _EndOfItems):
                 self._raise_read_error()
-                raise IndexError("there is no item left to take")
+                raise IndexError("there are no items left")
             return entry
 
     def put(self, item: Item, result: Result) -> None:

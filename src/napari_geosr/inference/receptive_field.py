@@ -77,8 +77,8 @@ def probe(network: nn.Module, *, longest: int = _MAX_WINDOW) -> ReceptiveField:
             if halo is None:
                 return _not_local(
                     spec.axes,
-                    f"a voxel reaches further than {longest // 2} along "
-                    f"{spec.axes[axis]} (statistics of the whole image?)",
+                    f"a voxel affects others more than {longest // 2} voxels away "
+                    f"along {spec.axes[axis]} (statistics of the whole image?)",
                 )
             stride = slab.stride(halo)
             if stride is None:

@@ -158,7 +158,9 @@ class TiledRun:
 
     def _check(self, nonfinite: str) -> None:
         if nonfinite not in get_args(NonFinite):
-            raise ConfigError(f"{nonfinite!r} is none of {get_args(NonFinite)}.")
+            raise ConfigError(
+                f"{nonfinite!r} is not valid: choose one of {get_args(NonFinite)}."
+            )
         if np.dtype(self.source.dtype).kind not in "buif":
             raise VolumeError(f"Voxels of type {self.source.dtype} cannot be restored.")
         if np.dtype(self.target.dtype).kind not in "uif":
@@ -178,9 +180,9 @@ class TiledRun:
         name, n_outputs = type(self.network).__name__, self.spec.n_outputs
         if (self.deviation is not None) != (n_outputs == 2):
             raise ModelError(
-                f"The network {name} gives {n_outputs} volumes: a target for "
-                "standard deviations requires a network of several members, and such a "
-                "network requires the target."
+                f"The network {name} gives {n_outputs} outputs: a target for standard "
+                "deviations must be given if, and only if, the network is an ensemble "
+                "of several members."
             )
         if self.deviation is None:
             return
@@ -252,8 +254,9 @@ class TiledRun:
         if self.n_nonfinite and dtype.kind != "f":
             yield WarningIssued(
                 message=f"{self.n_nonfinite} voxels of the input are NaN or infinite. "
-                f"{dtype} has no such value: the result has meaningless grey values "
-                "there. Choose float32 output to mark them as NaN."
+                f"{dtype} cannot represent them: the result has meaningless "
+                "grey values at these voxels. Choose float32 output to mark "
+                "them as NaN."
             )
         return self._summary()
 
@@ -275,7 +278,7 @@ class TiledRun:
         except MemoryError as error:
             raise DeviceMemoryError(
                 "Memory ran out while restored voxels were written. Close other "
-                "programs, or set less memory for the run (--memory)."
+                "programs, or give the run a smaller memory budget (--memory)."
             ) from error
 
     def _check_all_done(self, tiles: TilePlan) -> None:
@@ -284,7 +287,7 @@ class TiledRun:
         if self.n_voxels != planned:
             raise EngineError(
                 f"Only {self.n_voxels} of {planned} voxels were restored. This is a "
-                "fault of napari-geosr: please report it."
+                "bug in napari-geosr: please report it."
             )
 
     def _limited_stores(self) -> AbstractContextManager[Any]:

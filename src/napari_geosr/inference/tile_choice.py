@@ -33,7 +33,8 @@ ACCEPTED_FACTOR = 1.25
 MAX_COST_FACTOR = 20.0
 #: Memory use, in units of the budget, up to which the budget counts as kept.
 TOLERANCE = 1.1
-#: Seconds up to which planes of a 2D network are grouped into one tile.
+#: Maximum processing time, in seconds, of a tile that groups several planes for a 2D
+#: network.
 _SECONDS_PER_STACK = 0.25
 
 
@@ -332,7 +333,7 @@ def cut_to_budget(
         if peak <= TOLERANCE * budget:
             return remaining
         raise DeviceMemoryError(
-            f"The first tile took more memory than was expected: with "
+            "The first tile took more memory than expected: with "
             f"{format_bytes(budget)} not even the smallest useful tile fits, which "
             f"needs {format_enough(peak)}. Raise the setting Memory (--memory), close "
             "other programs, or choose another model."
@@ -350,9 +351,9 @@ def _raise_too_small(enough: float, spec: NetworkSpec, budget: int) -> NoReturn:
     if not spec.local:
         raise ModelError(
             "This model uses statistics of the whole image and cannot be tiled "
-            f"exactly; whole, it needs {needed} of memory, but the budget is {given}. "
-            "Choose another model, restore a smaller volume, or raise the "
-            "setting Memory (--memory)."
+            f"exactly; for the whole volume it needs {needed} of memory, but the "
+            f"budget is {given}. Choose another model, restore a smaller volume, or "
+            "raise the setting Memory (--memory)."
         )
     raise DeviceMemoryError(
         f"The smallest useful tile of this model needs {needed} of memory, but the "

@@ -234,12 +234,14 @@ class TilePlanner:
         elif self._known_max_voxels is not None:
             yield WarningIssued(
                 message="Memory ran out in an earlier run, so the tiles are small and "
-                f"the run takes about {factor:.0f} times as long as it could. Close "
-                "other programs; larger tiles are tried when more memory is free."
+                f"the run takes about {factor:.0f} times as long as "
+                "necessary. Close other programs; larger tiles are tried when "
+                "more memory is free."
             )
 
     def _choose(self, budget: int, max_voxels: int | None = None) -> TileChoice:
-        # A region is small: it should be finished before its speed could be measured.
+        # A region is small: restoring it should take less time than measuring the
+        # speed.
         speed = compute.known_speed(self.network, self.device, self.threads)
         if speed is None and self.region is None:
             speed = compute.seconds_per_voxel(
@@ -272,9 +274,10 @@ class TilePlanner:
         factor = work_factor(waiting)
         if factor > max(_COSTLY_FACTOR, self.choice.cost_factor):
             yield WarningIssued(
-                message="The first tile took more memory than was expected, so the "
-                f"others are smaller: the run takes about {factor:.0f} times as long "
-                "as one with enough memory. Raise the setting Memory (--memory)."
+                message="The first tile took more memory than expected, so the others "
+                f"are smaller: the run takes about {factor:.0f} times as long "
+                "as one with enough memory. Raise the setting Memory "
+                "(--memory)."
             )
 
     def correct(self, tile: Tile, grew_by: int) -> bool:

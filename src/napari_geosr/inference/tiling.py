@@ -331,7 +331,7 @@ def clip_box(layout: Layout, box: Sequence[slice] | None) -> Box:
         start, stop, step = part.indices(n)
         if step != 1 or stop <= start:
             raise VolumeError(
-                f"The region {slices} holds no voxel of the volume {layout.shape}."
+                f"The region {slices} contains no voxel of the volume {layout.shape}."
             )
         clipped.append(slice(start, stop))
     return _box(clipped)

@@ -151,13 +151,14 @@ def open_item(file: h5py.File, name: str, path: Path) -> Any:
             )
             raise FileError(
                 f"{path.name} has no dataset {name!r}. "
-                f"{'/'.join(parts[:i]) or 'Its top level'} holds: {there or 'nothing'}."
+                f"{'/'.join(parts[:i]) or 'Its top level'} contains: "
+                f"{there or 'nothing'}."
             )
         group = item
     if isinstance(group, h5py.Group):
         inner = [n for n in group if isinstance(group.get(n), h5py.Dataset)]
         raise FileError(
-            f"{path.name}: {name!r} is a group, not a dataset. It holds: "
+            f"{path.name}: {name!r} is a group, not a dataset. It contains: "
             f"{', '.join(inner[:_MAX_LISTED]) or 'only groups'}."
         )
     return group

@@ -19,7 +19,7 @@ def check_readable(path: Path) -> None:
         raise FileError(f"{path} does not exist. Check the name and the folder.")
     if not os.access(path, os.R_OK):
         raise FileError(
-            f"You may not read {path}. Ask its owner for permission to read it."
+            f"There is no permission to read {path}. Ask its owner for access."
         )
     if not path.is_dir() and path.stat().st_size == 0:
         raise FileError(f"{path.name} is empty (0 bytes). Copy or export it again.")

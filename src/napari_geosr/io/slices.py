@@ -42,13 +42,13 @@ def read_folder(path: Path, *, axes: str | None = None) -> Volume:
     families = sorted({_family(p) for p in files})
     if not files:
         raise FileError(
-            f"The folder {path} holds no image slices (TIFF, PNG, JPEG or BMP). Choose "
-            "the folder with the slices, or one file."
+            f"The folder {path} contains no image slices (TIFF, PNG, JPEG or BMP). "
+            "Choose the folder with the slices, or one file."
         )
     if len(families) > 1:
         raise FileError(
-            f"The folder {path} holds both {' and '.join(families)} files. Choose them "
-            f"with a pattern, e.g. '{path.name}/*.tif'."
+            f"The folder {path} contains both {' and '.join(families)} files. Choose "
+            f"them with a pattern, e.g. '{path.name}/*.tif'."
         )
     return read_slices(files, path, axes=axes)
 
@@ -142,8 +142,8 @@ def _geometry(
     notes = list[str]()
     if first.unit != PIXEL:
         text = (
-            "The slices do not state their distance; it was taken equal to the pixel "
-            f"size, {size[0]:g} {first.unit}."
+            "The files do not give the distance between slices; it was assumed to "
+            f"equal the pixel size, {size[0]:g} {first.unit}."
         )
         notes.append(Note(text, "slice distance"))
     return size, (0.0, *first.origin), notes

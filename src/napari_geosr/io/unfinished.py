@@ -65,8 +65,8 @@ def find_unfinished(out: Path) -> Volume:
     if best is None:
         raise ConfigError(
             f"There is no unfinished run of {out.name} to resume: neither "
-            f"{stopped.name} nor a killed run that had finished part of it. "
-            "Leave --continue out."
+            f"{stopped.name} nor the partial result of a killed run was found. Leave "
+            "--continue out."
         )
     return _read_killed_run(best)
 
@@ -107,7 +107,7 @@ def refuse_unfinished(out: Path, overwrite: bool) -> None:
             remove_with_journal(entry.part)
             continue
         raise FileError(
-            f"A run that was killed has finished {_share(entry)}{out.name}. Resume it "
+            f"A killed run had finished {_share(entry)}{out.name}. Resume it "
             "(--continue), or start again from the beginning (--overwrite)."
         )
 
@@ -135,8 +135,8 @@ def refuse_stopped(out: Path, overwrite: bool) -> None:
         return
     share = _percent(_n_finished(stopped), stopped.shape)
     raise FileError(
-        f"A run that was stopped has finished {share}{out.name} ({path.name}). Resume "
-        "it (--continue), or start again from the beginning (--overwrite)."
+        f"A stopped run had finished {share}{out.name} ({path.name}). Resume it "
+        "(--continue), or start again from the beginning (--overwrite)."
     )
 
 

@@ -188,7 +188,7 @@ class JobFolder:
         except (OSError, UnicodeDecodeError, ConfigError) as error:
             raise JobError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise JobError(f"{path} does not hold settings: a mapping was expected.")
+            raise JobError(f"{path} does not contain settings: a mapping was expected.")
         if values.pop("schema_version", SCHEMA_VERSION) != SCHEMA_VERSION:
             raise JobError(
                 f"{path} was written by another release of napari-geosr: start a new "
@@ -237,8 +237,8 @@ class JobFolder:
         except ValueError:
             return {}, (
                 f"{self.path / _STATE_FILE} is damaged, so it is not known whether "
-                "the job has finished. Resume it to be sure; if it made a model, "
-                f"that is in {self.path / 'result'}."
+                "the job has finished. Resume it to find out; if it has produced a "
+                f"model, the model is in {self.path / 'result'}."
             )
 
     def _read_facts(self) -> AnyDict:

@@ -338,5 +338,5 @@ def _part_steps(
 ) -> Generator[Step, None, Path | None]:
     if finished_part is None:
         return None
-    yield StageStarted(message="Keeping what is finished")
+    yield StageStarted(message="Saving the finished part")
     return storage.keep_part(finished_part, path)

@@ -97,7 +97,7 @@ def remove(job: JobFolder, *, keep_foreign: bool = False) -> list[Path]:
     foreign = foreign_files(job.path)
     if foreign and not keep_foreign:
         raise JobError(
-            f"{job.path} also holds files that are not part of the job: "
+            f"{job.path} also contains files that are not part of the job: "
             f"{format_names(foreign)}. Move them to another folder first, or delete "
             "only the job's own files (--force)."
         )

@@ -67,7 +67,7 @@ def check_output_paths(job: JobFolder) -> None:
         if (job.path / name).is_symlink():
             raise JobError(
                 f"{job.path / name} is a link, so the job would write outside its "
-                "folder. Replace it by a real folder or file."
+                "folder. Replace it with a real folder or file."
             )
     values = job.values()
     if values.get("operation") in ("restore", "reconstruct"):

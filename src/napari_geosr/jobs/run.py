@@ -55,7 +55,7 @@ class _Requests:
         self._next = 0.0
 
     def __call__(self) -> bool:
-        # After ``finish``, a request may still stop the judging of the model.
+        # After ``finish``, a request may still stop the evaluation of the model.
         if self.request in ("", "finish"):
             self._poll()
         return bool(self.request)
@@ -164,7 +164,7 @@ def _run(job: JobFolder, should_stop: ShouldStop) -> Generator[Step, None, Path 
                     )
                     last_beat = now
                 speed.record(job, step)
-                if type(step) is not Step:  # a plain count is only for the folder
+                if type(step) is not Step:  # a plain `Step` is only recorded in the job
                     yield step
     except GeneratorExit:
         _set_final_state(job, "paused")

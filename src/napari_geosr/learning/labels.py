@@ -31,7 +31,7 @@ def check_labels(targets: Sequence[Volume], labels: int) -> list[str]:
             if wrong := invalid_label(plane, labels):
                 raise VolumeError(
                     f"{target.title} has {wrong}, but a target with {labels} labels "
-                    f"may hold only the whole numbers 0 … {labels - 1}. "
+                    f"may contain only the whole numbers 0 … {labels - 1}. "
                     f"{_advice(plane)}"
                 )
             is_present[np.unique(plane).astype(int)] = True

@@ -132,7 +132,7 @@ def check_pair(
 def _shift(
     source: Volume, target: Volume, factors: tuple[int, ...]
 ) -> tuple[float, ...]:
-    """Shift along all axes (only Y and X with few slices), from the middle of both."""
+    """Shift along all axes (only Y and X with few slices), from the centre of both."""
     from skimage.registration import phase_cross_correlation
 
     a = _central_block(source, (1,) * len(factors))

@@ -24,7 +24,7 @@ MAX_BINS = 1 << 17
 _MIN_BINS = 1 << 10
 #: Largest integer up to which float64 represents every integer.
 _MAX_EXACT_INTEGER = 2**53
-#: Maximum number of sweeps; each narrows the range by at least 2¹⁶.
+#: Maximum number of sweeps; each narrows the range by a factor of at least 2¹⁶.
 _MAX_SWEEPS = 4
 
 
@@ -134,9 +134,9 @@ class GreyHistogram:
     def plausible_range(self) -> tuple[float, float] | None:
         """Range without outliers; None if there are none.
 
-        Outliers are at most 1 in 10 000 voxels at either end, farther from the others
-        than these are from each other. Otherwise, a hot pixel of a detector would shift
-        the threshold.
+        Outliers are at most 1 in 10 000 voxels at either end whose distance from the
+        remaining voxels exceeds the range of those. Otherwise, a hot pixel of a
+        detector would shift the threshold.
         """
         total = np.cumsum(self.counts)
         n_ignored = OUTLIER_SHARE * total[-1]
@@ -209,7 +209,7 @@ def check_real(dtype: npt.DTypeLike | None, name: str) -> None:
     """Raise `VolumeError` unless `dtype` holds real numbers."""
     if np.dtype(dtype).kind not in "biuf":
         raise VolumeError(
-            f"{name!r} holds values of type {np.dtype(dtype)}; porosity needs real "
+            f"{name!r} contains values of type {np.dtype(dtype)}; porosity needs real "
             "grey values. Convert it, for example to its magnitude, first."
         )
 
@@ -326,14 +326,14 @@ def _check_values(
             )
         where = " inside the sample mask" if masked else ""
         raise VolumeError(
-            f"{name!r} holds no finite value{where} (only NaN or infinity), so there "
-            "is nothing to measure. Choose another volume."
+            f"{name!r} contains no finite value{where} (only NaN or infinity), so "
+            "there is nothing to measure. Choose another volume."
         )
     if histogram.minimum == histogram.maximum and not may_be_constant:
         where = " inside the sample mask" if masked else ""
         raise VolumeError(
-            f"{name!r} holds only one grey value{where} ({histogram.minimum:g}), so "
-            "pores cannot be distinguished from solid. Choose another volume or "
+            f"{name!r} contains only one grey value{where} ({histogram.minimum:g}), "
+            "so pores cannot be distinguished from solid. Choose another volume or "
             "region."
         )
 
@@ -343,7 +343,7 @@ def _refuse_inexact(histogram: GreyHistogram, name: str) -> None:
     largest = max(abs(histogram.minimum), abs(histogram.maximum))
     if histogram.is_integer and largest >= _MAX_EXACT_INTEGER:
         raise VolumeError(
-            f"{name!r} holds integers of up to {largest:.3g}; beyond 2⁵³ "
+            f"{name!r} contains integers of up to {largest:.3g}; beyond 2⁵³ "
             f"({_MAX_EXACT_INTEGER:.3g}) they are not exact. Subtract an offset or "
             "divide them first."
         )

@@ -10,7 +10,8 @@ import numpy.typing as npt
 Mask = npt.NDArray[np.bool_]
 Ends = npt.NDArray[np.float64]
 
-#: Bodies of a slice smaller than this share of its largest body are specks.
+#: Connected components of a slice smaller than this share of its largest one are
+#: ignored as specks.
 _SPECK_SHARE = 0.01
 #: Tolerance for rounding errors at the edges of the hull, in pixels.
 _ROUNDING = 1e-6

@@ -114,7 +114,7 @@ class IntervalCounter:
         deviation[~np.isfinite(deviation)] = 0
         if deviation.min(initial=0) < 0:
             raise VolumeError(
-                "The uncertainty has negative values, so it does not hold standard "
+                "The uncertainty has negative values, so it does not contain standard "
                 "deviations. Give the STEM_std file that the restoration wrote."
             )
         for move in self._voxels:

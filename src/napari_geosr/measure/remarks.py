@@ -92,7 +92,7 @@ def remarks(
     if len(filled) == 2:
         pore = filled[0] if config.phase == "dark" else filled[1]
         yield (
-            f"{name!r} holds only two values; {pore:g} was taken as pore. If it is "
+            f"{name!r} contains only two values; {pore:g} was taken as pore. If it is "
             "the solid, choose the other phase."
         )
     elif isinstance(config.threshold, str):
@@ -118,8 +118,8 @@ def _threshold_remarks(
         side = "at or below" if smaller == low else "above"
         yield (
             f"Only {smaller} of {histogram.n} voxels of {name!r} are {side} the "
-            f"threshold {text}: a few outliers may have shifted it. Look at the "
-            "labels, or give the threshold as a number."
+            f"threshold {text}: a few outliers may have shifted it. Check the labels, "
+            "or give the threshold as a number."
         )
     elif has_one_phase(histogram, threshold):
         yield (

@@ -34,7 +34,8 @@ class SmallPores:
     voxels: int = 0
     open_voxels: int = 0
     euler8: int = 0
-    #: Number of pores by surface (flat: perimeter); there are few different values.
+    #: Number of pores for each surface area (in 2D: perimeter); there are few distinct
+    #: values.
     _surfaces: dict[float, int] = field(default_factory=dict)
 
     def state(self) -> dict[str, np.ndarray]:

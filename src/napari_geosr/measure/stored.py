@@ -74,8 +74,8 @@ def report_from_files(
         raise FileError(f"{table} cannot be read: {error}.") from error
     except (KeyError, TypeError, ValueError, IndexError) as error:
         raise FileError(
-            f"The report of {table} is damaged, or another release of napari-geosr "
-            "wrote it. Measure again."
+            f"The report of {table} is damaged, or was written by another release of "
+            "napari-geosr. Measure again."
         ) from error
 
 

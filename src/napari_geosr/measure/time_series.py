@@ -1,4 +1,4 @@
-"""Distinguishes frames of a time series from slices of a volume, by a few planes.
+"""Distinguishes frames of a time series from slices of a volume, using a few planes.
 
 The structures of a volume change from slice to slice about as fast as within a slice.
 In a time series, fine detail stays in place: its correlation hardly decreases from
@@ -193,7 +193,7 @@ def _detail(plane: FloatArray) -> FloatArray:
 def _between(
     planes: Mapping[int, FloatArray], starts: Sequence[int], lags: Sequence[int]
 ) -> dict[int, float]:
-    """Mean correlation of planes by their distance."""
+    """Mean correlation of planes as a function of their distance."""
     return {
         lag: _mean([_correlation(planes[s], planes[s + lag]) for s in starts])
         for lag in lags

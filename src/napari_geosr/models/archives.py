@@ -66,7 +66,7 @@ def opened_zip(path: Path, limit: int, name: str = "") -> Iterator[zipfile.ZipFi
         members = archive.infolist()
         if len(members) > MAX_ENTRIES:
             raise ModelError(
-                f"{name} holds {len(members):,} files; at most {MAX_ENTRIES:,} are "
+                f"{name} contains {len(members):,} files; at most {MAX_ENTRIES:,} are "
                 "allowed. It is not a model."
             )
         for info in members:
@@ -115,8 +115,8 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     parts = info.filename.replace("\\", "/").split("/")
     if ".." in parts or parts[0] == "" or ":" in parts[0]:
         raise ModelError(
-            f"{name} holds the file {info.filename!r}, a path outside the archive. It "
-            "is not a model."
+            f"{name} contains the file {info.filename!r}, a path outside the archive. "
+            "It is not a model."
         )
     if info.file_size > limit:
         raise ModelError(
@@ -127,8 +127,8 @@ def _check(info: zipfile.ZipInfo, limit: int, name: str) -> None:
     if info.file_size > _SMALL and ratio > MAX_RATIO:
         raise ModelError(
             f"{info.filename} in {name} unpacks to {ratio:.0f} times its size "
-            f"({format_bytes(info.file_size)}), which model weights never do. It is "
-            "not a model."
+            f"({format_bytes(info.file_size)}), which is implausible for model "
+            "weights. It is not a model."
         )
 
 
@@ -171,9 +171,9 @@ def _plain_files(folder: Path, limit: int) -> Iterator[Path]:
             n_files, n_bytes = n_files + 1, n_bytes + status.st_size
             if n_files > MAX_FILES or n_bytes > limit:
                 raise ModelError(
-                    f"{folder} holds more than {MAX_FILES} files or "
+                    f"{folder} contains more than {MAX_FILES} files or "
                     f"{format_bytes(limit)}; a model is smaller. Choose a folder that "
-                    "holds only the model."
+                    "contains only the model."
                 )
             yield path
 
@@ -189,5 +189,5 @@ def _check_link(path: Path, root: Path) -> None:
     if not inside:
         raise ModelError(
             f"{path} is a link to a location outside the folder, or a broken link, so "
-            "it is not followed. Replace it by the file itself."
+            "it is not followed. Replace it with the file itself."
         )

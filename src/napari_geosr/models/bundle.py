@@ -342,8 +342,8 @@ def _read_from_zip(path: Path, name: str, limit: int) -> bytes:
         ]
         if len(members) != 1:
             raise ModelError(
-                f"{path} holds {len(members)} files named {name}; one was expected, "
-                "at the top or in a single folder."
+                f"{path} contains {len(members)} files named {name}; one was "
+                "expected, at the top or in a single folder."
             )
         size = members[0].file_size
         if size > limit:
@@ -370,7 +370,7 @@ def is_member(filename: str, name: str) -> bool:
 
 def _too_large(file: Path, size: int, limit: int) -> str:
     return (
-        f"{file} has {format_bytes(size)}; the limit in a model bundle is "
+        f"{file} is {format_bytes(size)}; the limit in a model bundle is "
         f"{format_bytes(limit)}. It is not a napari-geosr model."
     )
 

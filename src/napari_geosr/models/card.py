@@ -198,7 +198,7 @@ class ModelCard(Config):
     """Everything about a model except its weights."""
 
     schema_version: int = SCHEMA_VERSION
-    """Version of this layout."""
+    """Version of the card format."""
     name: str = Field(pattern=NAME_PATTERN)
     """Short name, also of its folder."""
     title: str
@@ -275,7 +275,7 @@ class ModelCard(Config):
                 "release that wrote it"
             )
         if self.adjacent_slices > 1 and self.axes == "ZYX":
-            raise ValueError("a 3D network takes no adjacent slices")
+            raise ValueError("a 3D network does not use adjacent slices")
         if self.noise_bound is not None:
             self._check_bound()
         if self.data_consistency and (
@@ -319,7 +319,7 @@ class ModelCard(Config):
         The schema version is checked first: a later layout may fail in any field.
         """
         if not isinstance(values, dict):
-            raise ConfigError("it does not hold a card: a mapping was expected.")
+            raise ConfigError("it does not contain a card: a mapping was expected.")
         version = values.get("schema_version", SCHEMA_VERSION)
         if version != SCHEMA_VERSION:
             raise ConfigError(

@@ -95,8 +95,8 @@ def draw_sample(volume: Volume) -> npt.NDArray[np.float32]:
     """
     if volume.axes not in ("ZYX", "YX"):
         raise VolumeError(
-            f"{volume.name!r} has axes {volume.axes}; choose one time and channel "
-            "first."
+            f"{volume.name!r} has axes {volume.axes}; choose one time point and one "
+            "channel first."
         )
     height, width = volume.shape[-2:]
     edge = min(PATCH, height, width)
@@ -203,8 +203,8 @@ def compare_with_training(
     if features.structure < _MIN_STRUCTURE:
         worst = max(worst, _CAUTION_DISTANCE)
         reasons.append(
-            "No structure rises above the noise in the sampled planes: structures in "
-            "a restoration could not be trusted."
+            "No structure exceeds the noise in the sampled planes, so structures in a "
+            "restoration cannot be trusted."
         )
     ratio = _voxel_size_ratio(card, volume)
     if ratio is not None:

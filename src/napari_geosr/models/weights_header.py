@@ -79,7 +79,7 @@ def check_header(stream: IO[bytes], size: int, name: str) -> bytes:
 def _total_bytes(tensors: object) -> int:
     """Bytes of all tensors by shape; `ValueError` if the offsets contradict them."""
     if not isinstance(tensors, dict):
-        raise ValueError("its header is not a table")
+        raise ValueError("its header is not a JSON object")
     total = 0
     for name, tensor in tensors.items():
         if name == "__metadata__":

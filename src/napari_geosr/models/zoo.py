@@ -133,7 +133,7 @@ def _trained_bundle(path: Path) -> Path:
         return bundles[0]
     if bundles:
         listed = ", ".join(map(str, bundles))
-        raise ModelError(f"{path} holds several models. Give one of them: {listed}.")
+        raise ModelError(f"{path} contains several models. Give one of them: {listed}.")
     if (path / "config.yaml").is_file():
         raise ModelError(
             f"The training in {path} has not produced a model yet (it will be in "

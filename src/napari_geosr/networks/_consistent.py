@@ -157,7 +157,8 @@ class ConsistentUpscaling(nn.Module):
         independent = _WINDOW[self._ndim] ** self._ndim
         for rho in along:
             independent *= (1 - rho**2) / (1 + rho**2)
-        # One plus the standard deviation of the mean square of this much noise.
+        # One plus the standard deviation of the mean square of noise in a window with
+        # this many independent voxels.
         self._margin = 1.0 + math.sqrt(2.0 / max(1.0, independent))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:

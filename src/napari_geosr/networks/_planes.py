@@ -22,5 +22,5 @@ class PlanesConfig(Config):
         if self.adjacent_slices % 2 == 0:
             raise ValueError("adjacent slices must be an odd number")
         if self.ndim == 3 and self.adjacent_slices != 1:
-            raise ValueError("a 3D network takes no adjacent slices")
+            raise ValueError("a 3D network does not use adjacent slices")
         return self

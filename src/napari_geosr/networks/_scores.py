@@ -25,7 +25,8 @@ class ScoresConfig(PlanesConfig):
     residual: bool = True
     """Add the (centre) input plane to the output."""
     out_channels: int = Field(1, ge=1, le=MAX_LABELS)
-    """1: output grey values. More: number of labels; the likeliest one is output."""
+    """1: output grey values. More than 1: number of labels; the most likely label is
+    output."""
     extra_channels: int = Field(0, ge=0, le=64)
     """Additional input channels after those of the scan, set by a wrapping network."""
 

@@ -80,7 +80,7 @@ class NetworkConfig(Config):
     local: bool = True
     """Whether an output depends on the halo alone; if not, `window` is needed."""
     window: tuple[int, ...] = ()
-    """If not local: larger images are cut into windows of this size."""
+    """If the network is not local: larger images are cut into windows of this size."""
     overlap: int = Field(0, ge=0)
     """Overlap of neighbouring windows in voxels, over which they are blended."""
     before: tuple[Pointwise, ...] = ()
@@ -96,7 +96,7 @@ class NetworkConfig(Config):
                 raise ValueError(f"{name} needs one number for each of the axes")
         for numbers in (self.multiple_of, self.minimum_size, self.stride, self.window):
             if any(n < 1 for n in numbers):
-                raise ValueError("sizes and strides are at least 1")
+                raise ValueError("sizes and strides must be at least 1")
         if not self.local and not self.window:
             raise ValueError("a network that is not local needs a window")
         if any(w <= 2 * self.overlap for w in self.window):
@@ -162,8 +162,8 @@ class ForeignNetwork(nn.Module):
         expected = (x.shape[0], config.out_channels, *(s * n for n in accepted))
         if tuple(y.shape) != expected:
             raise ModelError(
-                f"The network gave the shape {tuple(y.shape)} instead of {expected}, "
-                "which its card declares. The card does not belong to these weights."
+                f"The network returned an output of shape {tuple(y.shape)}, but its "
+                f"card declares {expected}. The card does not belong to these weights."
             )
         y = _pointwise(y, config.after)
         k = config.output_channel

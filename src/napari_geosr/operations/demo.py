@@ -114,14 +114,14 @@ def _check_folder(out: Path, files: dict[str, Path], overwrite: bool) -> None:
     existing = [name for name, path in files.items() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{out} already holds {', '.join(existing)}. Choose another folder, or "
+            f"{out} already contains {', '.join(existing)}. Choose another folder, or "
             "allow overwriting (--overwrite)."
         )
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {out} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {out} cannot be created: {error.strerror}. Choose another one."
         ) from error
 
 

@@ -101,7 +101,8 @@ def _memory(advice: list[str]) -> dict[str, str]:
     free = psutil.disk_usage(str(cache)).free
     if free < 5e9:
         advice.append(
-            f"Only {format_bytes(free)} are free where large results go ({cache})."
+            f"Only {format_bytes(free)} are free on the disk for large results "
+            f"({cache})."
         )
     return {
         "total": format_bytes(total),
@@ -115,15 +116,16 @@ def _display(advice: list[str]) -> dict[str, str]:
     qt = [name for name in _QT if find_spec(name) is not None]
     if not qt:
         advice.append(
-            "No Qt is installed: napari cannot open a window, the command line works. "
+            "Qt is not installed: napari cannot open a window, but the command line "
+            "works. "
             'Install it with: pip install "napari-geosr[pyqt6]"'
         )
     shown = os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY")
     needs = sys.platform.startswith("linux")
     if qt and needs and not shown:
         advice.append(
-            "There is no display (DISPLAY is not set): napari needs one, the command "
-            "line does not."
+            "There is no display (DISPLAY is not set): napari needs one, but the "
+            "command line does not."
         )
     return {
         "Qt": ", ".join(f"{name} {_version(name)}" for name in qt) or "not installed",
@@ -140,5 +142,5 @@ def _models(advice: list[str]) -> dict[str, str]:
     }
     for path, reason in zoo.damaged().items():
         rows[f"damaged: {path.name}"] = str(path)
-        advice.append(f"A model is left out: {reason}")
+        advice.append(f"A model was skipped: {reason}")
     return {**rows, "folder for your own": str(zoo.user_folder())}

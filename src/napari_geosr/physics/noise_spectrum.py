@@ -54,7 +54,7 @@ def smooth_power(f: npt.NDArray[np.float64], width: float) -> npt.NDArray[np.flo
 
 
 class SpectralNoise:
-    """Gaussian noise, generated plane by plane, whichever planes are requested.
+    """Gaussian noise by planes; each plane is the same whichever others are requested.
 
     Parameters
     ----------

@@ -78,7 +78,7 @@ def place_balls(
 
     The largest admissible radius of every candidate centre is tracked [1]_. A radius is
     drawn (log-uniform) and the ball placed at random where it fits; if it fits nowhere,
-    the candidate with most room gets the largest ball that fits there.
+    the candidate position with the most room gets the largest ball that fits there.
 
     Parameters
     ----------

@@ -92,8 +92,9 @@ def cylinder_sample(
     radius = width / 2 - margin
     if height != width or radius < 2:
         raise ConfigError(
-            f"A sample to scan needs square slices of {math.ceil(4 + 2 * margin)} "
-            f"voxels or more, not {height} × {width}."
+            "A scan can be simulated only from square slices of at least "
+            f"{math.ceil(4 + 2 * margin)} voxels along each side, not {height} × "
+            f"{width}."
         )
     axis = np.arange(width) - (width - 1) / 2
     distance = np.hypot(axis[:, None], axis[None, :])
@@ -184,7 +185,8 @@ def scan_steps(
     volume = np.asarray(attenuation, np.float32)
     if volume.ndim != 3 or volume.shape[1] != volume.shape[2] or not volume.size:
         raise ConfigError(
-            f"A sample to scan needs square slices (Z, N, N), not {volume.shape}."
+            "A scan can be simulated only from square slices (Z, N, N), not "
+            f"{volume.shape}."
         )
     detector = _Detector(volume, config, scale)
     n = config.projections

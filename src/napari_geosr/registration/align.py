@@ -210,9 +210,9 @@ def _search(
     )
     if not found:
         raise VolumeError(
-            "The high-resolution scan was not found in the low-resolution one: one "
-            "of them has no contrast. Check the files, or give its position "
-            "(--offset)."
+            "The high-resolution scan was not found in the low-resolution one, "
+            "because one of them has no contrast. Check the files, or give its "
+            "position (--offset)."
         )
     best = abs(found[0].correlation)
     return [c for c in found if abs(c.correlation) >= _MIN_CANDIDATE_SHARE * best]

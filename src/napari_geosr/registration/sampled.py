@@ -237,7 +237,7 @@ def finite(volume: Volume, key: object) -> FloatArray:
     if not np.isfinite(block).all():
         wrong = int((~np.isfinite(block)).sum())
         raise VolumeError(
-            f"{volume.title} holds NaN or infinite voxels ({wrong} of {block.size} "
+            f"{volume.title} contains NaN or infinite voxels ({wrong} of {block.size} "
             "sampled): crop it to the measured part, or replace them."
         )
     return block

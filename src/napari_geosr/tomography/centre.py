@@ -279,9 +279,9 @@ def _opposite_views(
         chosen = np.flatnonzero((error <= 0.5 * step + 1e-3) & is_first)
     if not chosen.size or error[chosen].min() > _OPPOSITE:
         raise ProjectionsError(
-            f"{projections.title} has no views from opposite sides (the nearest miss "
-            f"180 degrees by {error.min():.3g}). Use the method 'wedge', or give the "
-            "centre (--center COLUMN)."
+            f"{projections.title} has no views from opposite sides (the closest pair "
+            f"deviates from 180 degrees by {error.min():.3g}). Use the method "
+            "'wedge', or give the centre (--center COLUMN)."
         )
     return sinogram[:, chosen], sinogram[:, partner[chosen]]
 
@@ -318,13 +318,13 @@ def _judge(
         )
     if projections.geometry != "parallel":
         notes.append(
-            f"The rotation axis, column {columns[best]:.2f}, was found as for parallel "
-            "rays, which is not exact here. Check it in a preview."
+            f"The rotation axis, column {columns[best]:.2f}, was determined as for a "
+            "parallel beam, which is only approximate here. Check it in a preview."
         )
     if best in (0, len(columns) - 1):
         notes.append(
-            f"The best column, {columns[best]:.2f}, is at the end of the range that "
-            "was searched. Search a wider range."
+            f"The best column, {columns[best]:.2f}, is at the end of the search "
+            "range. Search a wider range."
         )
     return Centre(
         column=vertex(columns, scores, best),

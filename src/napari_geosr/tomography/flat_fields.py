@@ -128,8 +128,8 @@ def incident_counts(projections: Projections) -> float:
     level = float(np.quantile(finite, 1 - _BRIGHTER)) if finite.size else 0.0
     if level <= 0:
         raise ProjectionsError(
-            f"{projections.title} is dark: its projections hold no light (no value "
-            "above the dark field). Check that these are the right projections."
+            f"{projections.title} is dark: its projections contain no signal (no "
+            "value above the dark field). Check that these are the right projections."
         )
     return level
 
@@ -145,9 +145,9 @@ def _frame(
     if not np.isfinite(values).all():
         bad = np.argwhere(~np.isfinite(values))[0]
         raise ProjectionsError(
-            f"{projections.title}: {word} field {bad[0]} holds NaN or infinite values "
-            f"(row {start + bad[1]}, column {bad[2]}). Leave that frame out or record "
-            f"the {word} fields again."
+            f"{projections.title}: {word} field {bad[0]} contains NaN or infinite "
+            f"values (row {start + bad[1]}, column {bad[2]}). Leave that frame out or "
+            f"record the {word} fields again."
         )
     combine = np.median if how == "median" else np.mean
     frame: FloatArray = combine(values, axis=0).astype(np.float32)
@@ -162,8 +162,8 @@ def _require_light(projections: Projections, how: str) -> None:
         return
     if not (flat > 0).any():
         raise ProjectionsError(
-            f"{projections.title}: the flat fields hold no light (every value is zero "
-            "or below). Give flat fields that were recorded with the beam on."
+            f"{projections.title}: the flat fields contain no signal (every value is "
+            "zero or below). Give flat fields that were recorded with the beam on."
         )
     if dark is not None and not (flat > dark).any():
         raise ProjectionsError(

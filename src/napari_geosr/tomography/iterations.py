@@ -85,8 +85,8 @@ def check_sinogram(sinogram: Tensor, geometry: ParallelGeometry) -> None:
     if not bool(sinogram.isfinite().all()):
         bad = int((~sinogram.isfinite()).sum())
         raise ProjectionsError(
-            f"{bad} line integrals are not finite numbers. Check flat and dark fields: "
-            "where they are equal no light can have been measured."
+            f"{bad} line integrals are not finite numbers. Check flat and dark "
+            "fields: where they are equal, the transmission is undefined."
         )
 
 

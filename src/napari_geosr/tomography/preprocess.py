@@ -81,7 +81,10 @@ class ClippingReport:
         """Sentences for the user; empty if nothing was clipped or repaired."""
         lines = []
         for n, words in (
-            (self.n_clipped, "values had no light behind the sample and were clipped"),
+            (
+                self.n_clipped,
+                "values were below the minimum transmission and were clipped",
+            ),
             (self.n_saturated, "values are saturated"),
             (self.n_nonfinite, "values were NaN or infinite and were interpolated"),
             (self.n_zingers, "zingers were removed"),
@@ -90,14 +93,14 @@ class ClippingReport:
                 lines.append(f"{n:,} of {self.n_values:,} {words}.")
         if self.n_dead:
             lines.append(
-                f"{self.n_dead:,} detector pixels got no light in the flat field and "
-                "were interpolated."
+                f"{self.n_dead:,} detector pixels recorded no signal in the flat "
+                "field and were interpolated."
             )
         if self.n_empty:
             rows = "row" if self.n_empty == 1 else "rows"
             lines.append(
-                f"{self.n_empty:,} detector {rows} got no light in the flat field and "
-                "were left empty: zero, as if there were no sample."
+                f"{self.n_empty:,} detector {rows} recorded no signal in the flat "
+                "field: zero attenuation is assumed there, as if there were no sample."
             )
         return [*lines, *self.notes]
 
@@ -206,18 +209,18 @@ class LineIntegrals:
             and (np.median(some, axis=1) > _MAX_TRANSMISSION).any()
         ):
             notes += (
-                "In at least one detector row, most pixels have more light behind the "
-                "sample than in the flat fields, so most attenuation is below zero: "
-                "check that the flat fields belong to these projections (exposure, "
-                "energy, detector).",
+                "In at least one detector row, most pixels are brighter behind the "
+                "sample than in the flat fields, so most attenuation values are "
+                "negative: check that the flat fields belong to these projections "
+                "(exposure, energy, detector).",
             )
         shaded = dead.all(axis=1)
         if (dead[~shaded].mean(axis=1) > _MAX_DEAD_SHARE).any():
             notes += (
-                "In at least one row, more than a twentieth of the detector got no "
-                "light in the flat field; values interpolated across wide gaps are not "
-                "measurements. Check flat and dark fields, or crop the projections to "
-                "the illuminated area.",
+                "In at least one row, more than a twentieth of the detector pixels "
+                "recorded no signal in the flat field; values interpolated across "
+                "wide gaps are not measurements. Check flat and dark fields, or crop "
+                "the projections to the illuminated area.",
             )
         low = values < config.minimum_transmission
         np.maximum(values, config.minimum_transmission, out=values)
@@ -243,8 +246,8 @@ class LineIntegrals:
                 self._incident = incident_counts(scan)
             source = "given" if self.config.incident else "from the brightest pixels"
             notes.append(
-                f"There are no flat fields; {self._incident:.5g} counts were taken "
-                f"as the beam without sample ({source})."
+                f"There are no flat fields; {self._incident:.5g} counts were taken as "
+                f"the intensity without sample ({source})."
             )
         elif scan.darks is None:
             notes.append("There are no dark fields; they were taken as zero.")
@@ -258,7 +261,7 @@ class LineIntegrals:
         if self.config.nonfinite == "refuse":
             angle, row, column = np.argwhere(bad)[0]
             raise ProjectionsError(
-                f"{self.projections.title}: its projections hold NaN or infinite "
+                f"{self.projections.title}: its projections contain NaN or infinite "
                 f"values ({np.count_nonzero(bad)} in the rows examined, the first in "
                 f"projection {angle}, row {start + row}, column {column}). Repair "
                 "them, or fill them (--nonfinite fill), which interpolates them."
@@ -273,8 +276,8 @@ class LineIntegrals:
         dark = np.flatnonzero(lit & (values <= 0).all(axis=(1, 2)))
         if dark.size:
             raise ProjectionsError(
-                f"{self.projections.title}: detector row {start + dark[0]} holds no "
-                "light in any projection (every value is zero or below the dark "
+                f"{self.projections.title}: detector row {start + dark[0]} has no "
+                "signal in any projection (every value is zero or below the dark "
                 "field). Check that these are the right projections and dark fields."
             )
 

@@ -63,7 +63,7 @@ def test_voxels_that_do_not_fit_are_shared_by_area():
     expected.append((0.5 * 4 + 5) / 1.5)
     np.testing.assert_allclose(np.asarray(placed.array)[0], expected, rtol=1e-6)
     assert not placed.is_whole
-    assert "share voxels" in placed.remark()
+    assert "share some of its voxels" in placed.remark()
 
 
 def test_the_mean_is_kept_whatever_the_ratio(rng):

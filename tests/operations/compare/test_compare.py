@@ -241,5 +241,5 @@ def test_the_files_of_a_comparison(coarse, fine, tmp_path):
     lines = files["pores B"].read_text(encoding="utf-8").splitlines()
     assert lines[0].startswith("status,z (µm),y (µm),x (µm),base volume (µm³)")
     assert len(lines) == 1 + len(report.pores["B"].changes)
-    with pytest.raises(FileError, match="already holds"):
+    with pytest.raises(FileError, match="already contains"):
         report_files.check(files, overwrite=False)

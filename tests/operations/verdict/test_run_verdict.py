@@ -103,7 +103,7 @@ def test_a_bounded_model_gives_a_clean_scan_back_and_says_so(clean):
     none = known(0.0)
     verdict = run_to_end(verdict_steps(prepared(noisy(clean, 0), noise=none)))
     assert not verdict.is_harmful
-    assert "the result will be the scan itself" in verdict.sentence
+    assert "the result will be identical to the scan" in verdict.sentence
     assert verdict.figures["change"] < 1e-5
 
 
@@ -115,7 +115,7 @@ def test_noise_out_of_the_trained_range_is_said(clean):
     narrow = replace(ready, model=Model(card, ready.model.path))
     verdict = run_to_end(verdict_steps(narrow))
     assert verdict.level != "ok"
-    assert "was trained up to 10 %" in verdict.words
+    assert "was trained only up to 10 %" in verdict.words
 
 
 def test_voxels_that_no_such_microscope_has_are_said(clean):
@@ -194,7 +194,7 @@ def test_another_strength_needs_no_preparation(clean):
     )
     with pytest.raises(ConfigError):
         with_strength(ready, 3.0)
-    with pytest.raises(ConfigError, match="does not know the level"):
+    with pytest.raises(ConfigError, match="does not use the noise level"):
         with_strength(unbounded(ready), 0.5)
 
 

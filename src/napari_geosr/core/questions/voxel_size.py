@@ -94,7 +94,7 @@ def implausibility_reasons(
     may_be_right = True
     if unit == "in":
         may_be_right = False
-        reasons.append("programs write inches when nobody set a voxel size")
+        reasons.append("programs write inches when no voxel size was set")
     millimetres = [edge * MILLIMETRES[unit] for edge in voxel_size]
     dpi = _editor_dpi(millimetres[-1])
     if dpi is not None:
@@ -106,9 +106,9 @@ def implausibility_reasons(
     smallest, largest = min(millimetres), max(millimetres)
     if smallest < MIN_EDGE_MM * (1 - _ROUNDING):
         edge = f"{smallest / MILLIMETRES['nm']:.3g} nm"
-        reasons.append(f"an edge of {edge} is below 1 nm")
+        reasons.append(f"a voxel size of {edge} is below 1 nm")
     if largest > MAX_EDGE_MM * (1 + _ROUNDING):
-        reasons.append(f"an edge of {largest:.3g} mm is above 10 mm")
+        reasons.append(f"a voxel size of {largest:.3g} mm is above 10 mm")
     return tuple(reasons), may_be_right
 
 

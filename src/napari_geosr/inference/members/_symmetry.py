@@ -28,7 +28,7 @@ class Symmetry:
         if self.mirrored:
             words.append("mirrored")
         if self.quarter_turns:
-            words.append(f"turned by {90 * self.quarter_turns}°")
+            words.append(f"rotated by {90 * self.quarter_turns}°")
         if self.upside_down:
             words.append("upside down")
         return ", ".join(words) or "as it is"

@@ -71,7 +71,7 @@ def _check(first: Model, other: Model) -> None:
         if a != b:
             raise ConfigError(
                 f"The models {ours.name!r} and {theirs.name!r} cannot form an "
-                f"ensemble: their {what} differs ({a} and {b}). Name models of the "
+                f"ensemble: their {what} differs ({a} and {b}). Choose models of the "
                 "same kind."
             )
 

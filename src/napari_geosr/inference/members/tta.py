@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from napari_geosr.inference.members._networks import EnsembleNetwork
 
 TITLE = "flips and turns"
-HELP = "the model on the volume as it is, mirrored and turned by 90°"
+HELP = "the model on the volume as it is, mirrored and rotated by 90°"
 NEEDS_OTHERS = False
 
 #: Default number of members.

@@ -32,8 +32,8 @@ FloatArray = npt.NDArray[np.float64]
 
 #: Quantile of the normal distribution for intervals of 90 %.
 _Z = 1.645
-#: Smallest risk, as a part of the noise variance, that can be distinguished from zero
-#: (30 dB).
+#: Smallest risk, as a fraction of the noise variance, that can be distinguished from
+#: zero (30 dB).
 _MIN_RISK = 1e-3
 
 

@@ -116,8 +116,8 @@ def _check(found: Any, name: str, path: Path) -> None:
     kind = np.dtype(found.dtype).kind
     if kind == "c":
         raise FileError(
-            f"{where}: the values are complex numbers; volumes are real. Save the "
-            "magnitude (or phase) as a separate dataset."
+            f"{where}: the values are complex numbers; volumes must be real-valued. "
+            "Save the magnitude (or phase) as a separate dataset."
         )
     if kind not in "biuf":
         raise FileError(f"{where}: the values are not numbers. Choose another dataset.")
@@ -148,8 +148,8 @@ def _find(file: object, path: Path) -> str:
     if not candidates:
         hint = f" (linked files are missing: {', '.join(missing[:3])})"
         raise FileError(
-            f"{path.name} holds no 2D or 3D dataset of numbers"
-            f"{hint if missing else ''}. Open the file that has the image."
+            f"{path.name} contains no 2D or 3D dataset of "
+            f"numbers{hint if missing else ''}. Open the file that has the image."
         )
     listed = ", ".join(
         f"{name} {'×'.join(map(str, item.shape))}"
@@ -158,7 +158,7 @@ def _find(file: object, path: Path) -> str:
     first = (volumes or candidates)[0][0]
     more = " …" if len(candidates) > _MAX_LISTED else ""
     raise FileError(
-        f"{path.name} holds {len(candidates)} datasets: {listed}{more}. Choose one "
+        f"{path.name} contains {len(candidates)} datasets: {listed}{more}. Choose one "
         f"with --dataset {shlex.quote(first)} (dataset={first!r} in Python), or open "
         f"it as '{path.name}::{first}'."
     )

@@ -49,8 +49,8 @@ def read_nifti(path: Path) -> Volume:
         dtype = np.asarray(image.dataobj[first]).dtype  # with the header's scaling
     if dtype.kind not in "biuf":
         raise FileError(
-            f"{path.name} holds values of type {dtype}; volumes are real numbers. "
-            "Convert it first."
+            f"{path.name} contains values of type {dtype}; volumes must be "
+            "real-valued. Convert it first."
         )
     # Fastest axis first on disk; a fifth axis holds vectors or colours.
     axes = "XYZTC"[: len(shape)]

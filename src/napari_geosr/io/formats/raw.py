@@ -61,7 +61,7 @@ def read_raw(
         stored = np.dtype(dtype)
     except TypeError as error:
         raise ConfigError(
-            f"{dtype!r} is not a type of voxel. Use e.g. uint8, '<u2' or float32."
+            f"{dtype!r} is not a valid voxel type. Use e.g. uint8, '<u2' or float32."
         ) from error
     lengths = tuple(int(n) for n in shape)
     if stored.kind not in "biuf" or not 2 <= len(lengths) <= 5 or min(lengths) < 1:

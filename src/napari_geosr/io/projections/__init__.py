@@ -113,8 +113,8 @@ def read_projections(
     if suffix_of(given) in HDF5.suffixes and given.is_file():
         if flats is not None or darks is not None:
             raise ConfigError(
-                f"{given.name} is an HDF5 file, which holds its own flat and dark "
-                "fields. Leave out those given."
+                f"{given.name} is an HDF5 file, which contains its own flat and dark "
+                "fields. Leave out the separate ones."
             )
         scan = _read_hdf5(given, inner, angle_settings)
     else:
@@ -132,9 +132,9 @@ def _check_exists(path: Path) -> None:
         return
     if suffix_of(path) not in projection_suffixes():
         raise FileError(
-            f"{path.name} holds no projections that can be read ({looks_like(path)}). "
-            "Supported: Data Exchange and NXtomo (.h5, .hdf5, .nxs), TIFF and folders "
-            "of images."
+            f"{path.name} contains no readable projections ({looks_like(path)}). "
+            "Supported: Data Exchange and NXtomo (.h5, .hdf5, .nxs), TIFF "
+            "and folders of images."
         )
 
 
@@ -195,8 +195,9 @@ def _apply_user_values(
     elif _may_be_line_integrals(scan):
         changes["is_line_integrals"] = True
         note = (
-            "Floats without flat and dark fields: they were taken as line integrals, "
-            "-log(I / I0), not as intensities (--no-line-integrals)."
+            "Floating-point values without flat or dark fields were taken as line "
+            "integrals, -log(I / I0); if they are intensities, use "
+            "--no-line-integrals."
         )
         metadata = changes.get("metadata", scan.metadata)
         changes["metadata"] = {

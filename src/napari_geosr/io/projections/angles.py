@@ -128,9 +128,9 @@ def in_degrees(stored: StoredAngles, unit: str | None = None) -> Angles:
     largest = float(np.abs(values).max(initial=0.0))
     if len(values) >= _MIN_AMBIGUOUS and largest < 2.02 * math.pi:
         raise FileError(
-            f"{stored.location} does not say whether its angles (0 … {largest:.4g}) "
-            "are degrees or radians. "
-            "Give the unit (--angle-unit deg or --angle-unit rad)."
+            f"{stored.location} does not specify whether its angles (0 … "
+            f"{largest:.4g}) are degrees or radians. Give the unit (--angle-unit deg "
+            "or --angle-unit rad)."
         )
     return stored.values
 

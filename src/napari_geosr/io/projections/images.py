@@ -68,7 +68,7 @@ def read_images(
     if views.axes not in ("YX", "ZYX", "TYX"):
         raise FileError(
             f"{path.name} has axes {', '.join(views.axes)} {views.shape}; projections "
-            "are a stack of grey images, or one sinogram. Save them as such."
+            "must be a stack of grey images, or one sinogram. Save them as such."
         )
     frames: AnyDict = {word: stack.data for word, stack in beside.items()}
     for word, source in (("flats", flats), ("darks", darks)):
@@ -134,8 +134,8 @@ def _frames(path: Path, views: Volume) -> Any:
         return np.asarray(stack.data)[None]
     if stack.axes not in ("ZYX", "TYX"):
         raise FileError(
-            f"{path.name} has axes {', '.join(stack.axes)}; flat and dark fields are "
-            "grey images like the projections."
+            f"{path.name} has axes {', '.join(stack.axes)}; flat and dark fields must "
+            "be grey images like the projections."
         )
     return stack.data
 
@@ -153,8 +153,8 @@ def _read_folder(path: Path) -> tuple[Volume, dict[str, Volume]]:
     views = [p for p in files if p not in flats and p not in darks]
     if not views:
         raise FileError(
-            f"The folder {path} holds no projections (TIFF or picture files). Choose "
-            "the folder with the projections."
+            f"The folder {path} contains no projections (TIFF or picture files). "
+            "Choose the folder with the projections."
         )
     beside = {
         word: _stack(found, path)

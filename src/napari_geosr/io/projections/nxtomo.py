@@ -106,7 +106,7 @@ def read_nxtomo(
             stored = StoredAngles(values, stored.unit, stored.location)
     metadata: AnyDict = {"format": "NXtomo", "dataset": data}
     if stored is not None:
-        metadata["notes"] = (f"The angles are those of {stored.location}.",)
+        metadata["notes"] = (f"The angles were read from {stored.location}.",)
         metadata["remarks"] = metadata["notes"]  # the notes that are certain
     size, unit = pixel_size_in(file[where])
     return Projections(

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _MARKS = ("[SemImageFile]", "[TemImageFile]")
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
-#: Largest text file that is read, in bytes: those of microscopes have a few kB.
+#: Largest text file that is read, in bytes: those written by microscopes are a few kB.
 _LARGEST = 1 << 20
 _NM = 1e-9
 

@@ -149,7 +149,7 @@ class Method(TargetLossMethod):
         drawn = super().draw(patches, rng)
         if self.labels > 1 and (invalid := invalid_label(drawn["target"], self.labels)):
             raise VolumeError(
-                f"A target holds {invalid}, which is not one of the {self.labels} "
+                f"A target contains {invalid}, which is not one of the {self.labels} "
                 f"labels 0 … {self.labels - 1}. Correct the target, or change the "
                 "number of labels."
             )

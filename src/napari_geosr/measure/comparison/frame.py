@@ -261,8 +261,8 @@ class FrameVolume:
         remark = f"{self.volume.title} is {' and '.join(done)}."
         if not self.is_whole:
             remark += (
-                " Its voxels do not fit a whole number of times into those of the "
-                "comparison, so that neighbouring means share voxels."
+                " The voxel size of the comparison is not a whole multiple of its "
+                "voxel size, so neighbouring means share some of its voxels."
             )
         return remark
 
@@ -365,9 +365,9 @@ def _scale(volume: Volume, first: Volume) -> float:
     if PIXEL in (volume.unit, first.unit):
         unknown, known = (volume, first) if volume.unit == PIXEL else (first, volume)
         raise VolumeError(
-            f"{unknown.title} has no voxel size in a unit of length, and {known.title} "
-            f"has one in {known.unit}: where they overlap is not known. Set the voxel "
-            f"size of {unknown.title} (--voxel-size, --unit)."
+            f"{unknown.title} has no voxel size in a unit of length, and "
+            f"{known.title} has one in {known.unit}, so their overlap is unknown. Set "
+            f"the voxel size of {unknown.title} (--voxel-size, --unit)."
         )
     return MILLIMETRES[volume.unit] / MILLIMETRES[first.unit]
 

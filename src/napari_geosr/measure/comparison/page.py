@@ -142,7 +142,7 @@ def _method(report: QualityReport) -> list[str]:
         lines.append(
             "SSIM has a Gaussian window of standard deviation 1.5, "
             f"{report.ssim_window} wide; voxels whose window meets the border or "
-            "unknown voxels do not count."
+            "unknown voxels are excluded."
         )
     if report.fourier:
         lines.append(

@@ -176,7 +176,7 @@ class QualityReport:
 
     @property
     def reference(self) -> PorosityReport:
-        """Pores of the reference; of two volumes, of the second."""
+        """Pores of the reference or, without one, of the second of two volumes."""
         with_reference = self.base != next(iter(self.titles))
         return self.porosity[self.base if with_reference else self.compared[-1]]
 
@@ -189,7 +189,7 @@ class QualityReport:
         yield self._row(
             "Shift",
             {k: _shift_text(s) for k, s in self.shifts.items()},
-            "Relative to the base, by correlation of parts.",
+            "Relative to the base, measured by correlating parts of both.",
         )
         yield self._row(
             "Noise",
@@ -203,7 +203,7 @@ class QualityReport:
                 for k, v in self.detail.items()
             },
             "Smallest period above the noise in slices (decorrelation analysis). It "
-            "shows how fine the detail is, not whether it is true.",
+            "shows how fine the detail is, not whether it is real.",
         )
         if self.porosity:
             keys = list(self.porosity)

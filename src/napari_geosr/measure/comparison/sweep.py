@@ -163,9 +163,9 @@ def grey_steps(
     voxels = next(iter(sums.values())).n
     if not voxels:
         raise VolumeError(
-            "No voxel is known in all volumes and within the sample mask: all are NaN, "
-            "infinite or outside of the sample in one of them. Check the volumes and "
-            "the mask."
+            "No voxel is known in all volumes and within the sample mask: all are "
+            "NaN, infinite or outside the sample in at least one of them. Check the "
+            "volumes and the mask."
         )
     if data_range is None:
         found = {key: sample.range() for key, sample in ranges.items()}
@@ -224,7 +224,7 @@ def _check(should_stop: ShouldStop) -> None:
 def known_block(
     volumes: FrameVolumes, most_voxels: int
 ) -> tuple[dict[str, FloatArray], tuple[slice, ...]]:
-    """The largest central block of known voxels, of at most a number of voxels.
+    """The largest central block of known voxels that has at most `most_voxels` voxels.
 
     Raises
     ------

@@ -114,7 +114,7 @@ def noise_steps(
         raise VolumeError(
             f"{second.title} has {second.shape} voxels ({second.axes}) and "
             f"{volume.title} {volume.shape} ({volume.axes}): measuring noise from two "
-            "scans needs the same voxels in both. Give two scans that match."
+            "scans requires the same voxel grid in both. Give two scans that match."
         )
     sample = yield from sample_steps(volume, second, should_stop)
 
@@ -347,7 +347,7 @@ def remarks(
             found.append(
                 f"Along {' and '.join(smooth)} the noise has hardly any fine detail: "
                 "the scan was smoothed, enlarged or compressed, and its noise is hard "
-                "to tell from texture."
+                "to distinguish from texture."
             )
     return tuple(found)
 

@@ -250,7 +250,7 @@ def _readme(card: ModelCard) -> str:
         f"**Licence:** {card.licence}",
         "## Validation",
         "Compare the result with the original, and with the ground truth for images "
-        "of your kind. The model's validation figures are in card.yaml. With "
+        "of your kind. The model's validation results are in card.yaml. With "
         "napari-geosr installed, this package restores volumes with: `napari-geosr "
         "restore INPUT --model PACKAGE.zip --out PATH`.",
     ]

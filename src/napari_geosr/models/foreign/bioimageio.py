@@ -220,7 +220,7 @@ class _Axes:
             raise ModelError(
                 f"{source} takes the axes {', '.join(names)}; only the order batch, "
                 "channel, (z,) y, x can be imported. Packages made with TensorFlow "
-                "have another order."
+                "use a different order."
             )
         colours = [str(name).lower() for name in inputs[0].axes[1].channel_names]
         if len(colours) != 1 and "".join(c[:1] for c in colours) != "rgb":
@@ -414,7 +414,7 @@ def _citation(entry: Any) -> str:
 def _trained_on(description: object) -> str:
     data = getattr(description, "training_data", None)
     name = getattr(data, "name", None) or getattr(data, "id", None)
-    return str(name) if name else "unknown: the package does not say"
+    return str(name) if name else "unknown: not given in the package"
 
 
 def _test_tensors(description: ModelDescr) -> _Tensors | None:
@@ -472,7 +472,7 @@ def _test(
         y = scales.apply(post, y, given)
         if y.shape != expected.shape:
             raise ModelError(
-                f"{source}: on the package's own test, the network gives the shape "
+                f"{source}: on the package's own test, the network returns the shape "
                 f"{y.shape} instead of {expected.shape}, so it was not kept."
             )
         spread = float(expected.std()) or 1.0

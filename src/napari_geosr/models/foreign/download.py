@@ -139,8 +139,8 @@ def _check_url(place: str, address: str) -> None:
         ) from error
     if parts.scheme.lower() != "https" or not host:
         raise ModelError(
-            f"{address}{via} is not an https URL, so the file could be replaced on "
-            "the way. Give the https URL, or download the file by hand."
+            f"{address}{via} is not an https URL, so the file could be replaced in "
+            "transit. Give the https URL, or download the file by hand."
         )
     for found in _addresses(host, port or 443, proxied=_is_proxied(host)):
         _refuse_private(found, address)

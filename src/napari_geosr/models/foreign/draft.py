@@ -78,7 +78,7 @@ class ImportDraft:
     licence: str = "unknown: ask its authors"
     citation: str = ""
     not_for: str = ""
-    trained_on: str = "unknown: the file does not say"
+    trained_on: str = "unknown: not given in the file"
     modalities: tuple[Modality, ...] = ()
     voxel_size: tuple[float, float] | None = None
     unit: str | None = None

@@ -60,7 +60,7 @@ def draft(path: Path, content: AnyMapping) -> ImportDraft:
     state, holder = find_state(content)
     if not state:
         raise ModelError(
-            f"{path} does not hold named tensors: it is not a weights file."
+            f"{path} does not contain named tensors: it is not a weights file."
         )
     descriptor = find_descriptor(path, state)
     architecture = descriptor.architecture
@@ -134,7 +134,7 @@ def find_descriptor(path: Path, state: AnyMapping) -> Any:
             f"tensors ({some_names(state)}). Update spandrel and try again: pip "
             "install -U spandrel"
         ) from error
-    except Exception as error:  # near misses fail anywhere in spandrel
+    except Exception as error:  # almost matching networks can fail anywhere in spandrel
         reason = " ".join(str(error).split())[:160]
         raise ModelError(
             f"{path}: its tensors ({some_names(state)}) resemble a network that "

@@ -56,8 +56,8 @@ def read_file(path: Path) -> AnyDict:
     content = _safe(path) if path.suffix.lower() == SAFETENSORS else _unpickled(path)
     if not isinstance(content, Mapping):
         raise ModelError(
-            f"{path} holds a {type(content).__name__} instead of a state dict (named "
-            "tensors). Ask its authors for the weights only."
+            f"{path} contains a {type(content).__name__} instead of a state dict "
+            "(named tensors). Ask its authors for the weights only."
         )
     return dict(content)
 
@@ -65,7 +65,7 @@ def read_file(path: Path) -> AnyDict:
 def _check_size(size: int, path: Path, *, what: str = "") -> None:
     if size > MAX_WEIGHTS_BYTES:
         raise ModelError(
-            f"{path} has {format_bytes(size)}{what}; the limit for weights is "
+            f"{path} is {format_bytes(size)}{what}; the limit for weights is "
             f"{format_bytes(MAX_WEIGHTS_BYTES)}."
         )
 
@@ -92,7 +92,7 @@ def _unpickled(path: Path) -> Any:
     if unpacked > MAX_RATIO * path.stat().st_size:
         raise ModelError(
             f"{path} unpacks to {format_bytes(unpacked)}, more than {MAX_RATIO} times "
-            "its size, which model weights never do. It is not a model."
+            "its size, which is implausible for model weights. It is not a model."
         )
     if _is_torchscript(members):
         raise ModelError(
@@ -111,8 +111,8 @@ def _unpickled(path: Path) -> Any:
                 "read. Download or copy it again."
             ) from error
         raise ModelError(
-            f"{path} holds more than weights: it calls {named[1]}. Such files can run "
-            "arbitrary code, so it was not opened. Ask its authors for the state "
+            f"{path} contains more than weights: it calls {named[1]}. Such files can "
+            "run arbitrary code, so it was not opened. Ask its authors for the state "
             "dict only, for example as .safetensors."
         ) from error
     except Exception as error:  # damaged files make torch raise anything

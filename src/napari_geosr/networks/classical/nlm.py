@@ -37,11 +37,12 @@ class NetworkConfig(FilterConfig):
     """Settings of non-local means."""
 
     strength: float = Field(0.9, ge=0, le=20)
-    """Cut-off *h* of the distance of patches, in standard deviations of the noise."""
+    """Cut-off *h* of the distance between patches, in standard deviations of the
+    noise."""
     patch_radius: int | None = Field(None, ge=0, le=5)
     """Radius of the patches; by default 1."""
     patch_distance: int | None = Field(None, ge=1, le=15)
-    """Maximum distance of patches along each axis; by default 6 in planes and 2 in
+    """Maximum distance between patches along each axis; by default 6 in planes and 2 in
     volumes."""
 
     @property

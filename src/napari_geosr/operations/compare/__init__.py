@@ -212,8 +212,8 @@ def _equality_warnings(
         if math.isinf(figures.psnr):
             yield log.warn(
                 f"{_title(group.placed, key)} and {_title(group.placed, group.base)} "
-                "hold the same grey values: a volume compared with itself tells "
-                "nothing. Check that these are the right ones."
+                "contain the same grey values: comparing a volume with itself gives "
+                "no information. Check that these are the right volumes."
             )
 
 
@@ -229,7 +229,7 @@ def _check_numbers(
             "compared, the reference included."
         )
     if reference is not None and reference not in volumes:
-        raise ConfigError(f"There is no volume {reference!r} to be the reference.")
+        raise ConfigError(f"There is no volume {reference!r} to use as the reference.")
     if (halves is not None) != (config.fsc == "halves"):
         raise ConfigError(
             "Fourier correlation of halves needs two volumes: --fsc halves A1 A2."

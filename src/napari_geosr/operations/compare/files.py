@@ -92,7 +92,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
+            "one."
         ) from error
     record = provenance.record(
         "compare", inputs=volumes, settings=config.model_dump(mode="json")
@@ -188,8 +189,8 @@ def _pictures(report: QualityReport) -> dict[str, dict[str, bytes]]:
         volume.name: pictures.middle(volume.data, volume.shape)
         for volume in report.differences.values()
     }
-    drawn["The middle slice of the common region, in one contrast"] = lambda theme: (
-        pictures.slices_png(planes, differences, theme=theme)
+    drawn["The middle slice of the common region, all with the same contrast"] = (
+        lambda theme: pictures.slices_png(planes, differences, theme=theme)
     )
     if report.fourier:
         drawn["Fourier correlation, and the lines of the criteria"] = lambda theme: (

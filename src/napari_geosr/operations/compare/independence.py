@@ -36,8 +36,8 @@ def refuse_outputs(*volumes: Volume) -> None:
     if len(restored) > 1:
         raise VolumeError(
             f"{restored[0].title} and {restored[1].title} are outputs of a network or "
-            "filter: two outputs of one network agree with themselves, whatever is "
-            "true. Correlate the two scans, or halves of one, instead."
+            "filter: outputs of a network agree with each other even where both are "
+            "wrong. Correlate the two scans, or halves of one, instead."
         )
     if restored:
         raise VolumeError(
@@ -49,8 +49,9 @@ def refuse_outputs(*volumes: Volume) -> None:
         for entry in volume.provenance:
             if (how := _RESAMPLED.get(str(entry.get("operation")))) is not None:
                 raise VolumeError(
-                    f"{volume.title} was {how}: neighbouring voxels share noise, which "
-                    "would count as signal. Take the volume as it was reconstructed."
+                    f"{volume.title} was {how}: the noise of neighbouring voxels is "
+                    "correlated and would be mistaken for signal. Take the volume as "
+                    "it was reconstructed."
                 )
 
 
@@ -60,8 +61,8 @@ def refuse_same_source(one: Volume, other: Volume) -> None:
     halves = {half for _, half in (*_inputs(one), *_inputs(other))}
     if shared and halves != {"odd", "even"}:
         raise VolumeError(
-            f"{one.title} and {other.title} were made from the same input, so that "
-            "they share its noise. Reconstruct the odd and the even projections "
+            f"{one.title} and {other.title} were made from the same input, so both "
+            "contain its noise. Reconstruct the odd and the even projections "
             "(napari-geosr reconstruct --half odd, --half even) and correlate those."
         )
 
@@ -80,9 +81,10 @@ def refuse_correlated(volume: Volume, noise: Noise | None) -> None:
     worst = max(noise.correlation.values(), key=abs, default=0.0)
     if abs(worst) > _CORRELATED:
         raise VolumeError(
-            f"Neighbouring voxels of {volume.title} share noise (correlation "
-            f"{worst:.2f}), as after reconstruction, interpolation or smoothing: it "
-            "would count as signal in the sub-samplings of one image. " + instead
+            f"The noise of neighbouring voxels of {volume.title} is correlated "
+            f"({worst:.2f}), as after reconstruction, interpolation or smoothing: it "
+            "would be mistaken for signal when sub-samplings of one image are "
+            "correlated. " + instead
         )
 
 

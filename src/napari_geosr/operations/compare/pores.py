@@ -66,8 +66,8 @@ def pore_steps(
     shape = tuple(s.stop - s.start for s in box)
     if math.prod(shape) < math.prod(group.shape):
         remarks.append(
-            f"Pores were matched in {' × '.join(map(str, shape))} voxels in the "
-            "middle, which fit into memory."
+            "Pores were matched only in the central block of "
+            f"{' × '.join(map(str, shape))} voxels, the largest that fits into memory."
         )
     frame = group.placed[group.base].frame
     values, known = group.read(box)

@@ -47,8 +47,9 @@ def with_positions(
         one, other = plain[0], next(v for v in plain if v.shape != plain[0].shape)
         raise VolumeError(
             f"{one.title} has shape {one.shape} and {other.title} {other.shape}, and "
-            "neither has a voxel size: without, only volumes of the same voxels can be "
-            "compared. Set both voxel sizes (--voxel-size, --unit), or crop one."
+            "neither has a voxel size: without one, only volumes of the same shape "
+            "can be compared. Set both voxel sizes (--voxel-size, --unit), or crop "
+            "one."
         )
     return found
 
@@ -75,8 +76,9 @@ def placed_mask(mask: Volume | None, base: FrameVolume) -> FrameArray | None:
     if mask.unit != frame.unit and PIXEL in (mask.unit, frame.unit):
         if mask.shape != base.volume.shape:
             raise VolumeError(
-                f"The sample mask {mask.title} has no voxel size and not the shape of "
-                f"{base.volume.title}. Set its voxel size, or draw it on that volume."
+                f"The sample mask {mask.title} has no voxel size, and its shape "
+                f"differs from that of {base.volume.title}. Set its voxel size, or "
+                "draw it on that volume."
             )
         mask = mask.replace(
             voxel_size=base.volume.voxel_size,

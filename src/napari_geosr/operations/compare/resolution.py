@@ -70,8 +70,9 @@ def resolution_steps(
     values, _ = _block(FrameVolumes(pair, "one"), most_voxels, remarks)
     if np.array_equal(values["one"], values["other"]):
         raise VolumeError(
-            f"{one.title} and {other.title} hold the same voxels: Fourier correlation "
-            "needs two scans with noise of their own, or two halves of one."
+            f"{one.title} and {other.title} contain the same voxels: Fourier "
+            "correlation needs two scans with independent noise, or two halves of one "
+            "scan."
         )
     name = f"{one.name} and {other.name}"
     frame = pair["one"].frame
@@ -182,9 +183,9 @@ def _block(
     if math.prod(shape) < math.prod(group.shape):
         part = " × ".join(map(str, shape))
         remarks.append(
-            f"The Fourier correlation of {group.placed[group.base].volume.title} is "
-            f"that of {part} voxels in its middle: what fits into memory and has no "
-            "unknown voxel."
+            f"The Fourier correlation of {group.placed[group.base].volume.title} was "
+            f"computed in its central block of {part} voxels, the largest that fits "
+            "into memory and contains no unknown voxels."
         )
     return values, box
 

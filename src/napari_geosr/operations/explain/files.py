@@ -37,8 +37,8 @@ def check_files(
     existing = [name for name in names if (folder / name).exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
 
 
@@ -64,7 +64,8 @@ def write_steps(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
+            "one."
         ) from error
     written = {}
     overlays = {} if pores else dict(result.explanations[0].overlays)

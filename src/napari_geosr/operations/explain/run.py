@@ -181,8 +181,8 @@ def explain_steps(
         table = read_pores(pores)
     elif config.at is None and config.position is None:
         raise ConfigError(
-            "Say what to explain: a voxel (--at), a position (--position) or pores "
-            "(--pores)."
+            "Specify what to explain: a voxel (--at), a position (--position) or "
+            "pores (--pores)."
         )
     prepared = yield from prepare_steps(volume, config, should_stop=should_stop)
     if table is not None:
@@ -204,8 +204,8 @@ def prepare_steps(
     """
     if config.model == "auto":
         raise ModelError(
-            "The model that restored the scan is explained: name it (--model), "
-            "instead of auto."
+            "An explanation refers to the model that restored the scan: give its name "
+            "(--model) instead of auto."
         )
     wanted = RestoreConfig.create(
         model=config.model,
@@ -220,8 +220,8 @@ def prepare_steps(
     )
     if restoration.labels:
         raise ModelError(
-            f"The model {restoration.model.card.name!r} gives labels, which have no "
-            "derivatives and no darkness: choose one that restores grey values."
+            f"The model {restoration.model.card.name!r} outputs labels, which have "
+            "neither derivatives nor contrast: choose one that restores grey values."
         )
     scene = ExplainedScan(
         restoration.network,
@@ -276,8 +276,9 @@ def explain_place_steps(
     names = [n for n in config.method if n != "evidence" or target.kind == "pore"]
     if wants_pore and target.kind != "pore":
         yield WarningIssued(
-            message="There is no pore at this voxel, so there is no evidence to be "
-            "weighed. A threshold (--threshold) may tell pores that Otsu's does not."
+            message="There is no pore at this voxel, so there is no evidence to "
+            "evaluate. A threshold of your own (--threshold) may separate "
+            "pores that Otsu's does not."
         )
         if not names:
             raise ConfigError(
@@ -379,13 +380,14 @@ def _sentence(
         return f"{start}."
     figures = evidence.figures
     end = {
-        "well supported": "without the input there it would not be drawn (well "
-        "supported)",
-        "weak": f"without the input there, {figures['remains']:.0%} of its darkness "
-        f"would remain, and it survives {figures['survival']:.0%} of tests with added "
-        "noise (weak)",
-        "prior only": "it would be drawn without the input there, too: "
-        f"{figures['remains']:.0%} of its darkness would remain (prior only)",
+        "well supported": "without the input there, the model would not produce it "
+        "(well supported)",
+        "weak": f"without the input there, {figures['remains']:.0%} of its contrast "
+        f"would remain, and it survives {figures['survival']:.0%} of tests "
+        "with added noise (weak)",
+        "prior only": "even without the input there, the model would produce it: "
+        f"{figures['remains']:.0%} of its contrast would remain (prior "
+        "only)",
     }[figures["verdict"]]
     return f"{start}; {end}."
 
@@ -418,8 +420,8 @@ def explain_pores_steps(
     if not found:
         raise ConfigError(
             f"None of the {total} pores of {table.path} is in the result of "
-            f"{prepared.restoration.model.card.name}: give the table that was measured "
-            "on the scan as this model restores it."
+            f"{prepared.restoration.model.card.name}: give the table measured on this "
+            "model's restoration of the scan."
         )
     if missing:
         labels = ", ".join(str(row.label) for row in missing[:10])

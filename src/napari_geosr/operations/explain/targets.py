@@ -121,7 +121,7 @@ def read_pores(path: str | Path) -> StoredPoreTable:
                 f"Line {number} of the pore table {path} is damaged ({error})."
             ) from error
     if not rows:
-        raise FileError(f"The pore table {path} holds no pores.")
+        raise FileError(f"The pore table {path} contains no pores.")
     return StoredPoreTable(path, tuple(rows), text, *_segmentation(path))
 
 
@@ -156,8 +156,8 @@ def voxel_of(
     given = at if at is not None else position
     if given is None:
         raise ConfigError(
-            "Say what to explain: a voxel (--at), a position (--position) or pores "
-            "(--pores)."
+            "Specify what to explain: a voxel (--at), a position (--position) or "
+            "pores (--pores)."
         )
     if len(given) != n:
         raise ConfigError(
@@ -333,8 +333,8 @@ def _check_sizes(scene: ExplainedScan, table: StoredPoreTable) -> None:
         if not inside:
             raise VolumeError(
                 f"Pore {row.label} of {table.path} is not inside the result of "
-                f"{' × '.join(map(str, shape))} voxels: give the table that was "
-                "measured on the scan as this model restores it."
+                f"{' × '.join(map(str, shape))} voxels: give the table measured on "
+                "this model's restoration of the scan."
             )
 
 

@@ -104,8 +104,9 @@ def ganrec_steps(
         record = yield from record_steps(ready, should_stop)
         if ready.scan.geometry == "parallel" and ready.scan.n_angles > 2 * ready.size:
             yield WarningIssued(
-                message=f"With {ready.scan.n_angles} projections filtered back-"
-                "projection is as good, and much quicker: GANrec is for few of them."
+                message=f"With {ready.scan.n_angles} projections filtered "
+                "back-projection is as good and much faster: GANrec is "
+                "intended for scans with few projections."
             )
         blocks = _Blocks(config, ready, folder, record, meter)
         meter.resume(folder / "energy.json", blocks.done)
@@ -169,9 +170,9 @@ class _Blocks:
         found += [words[key] for key in words if before[key] != self.of[key]]
         if found:
             raise ConfigError(
-                f"This reconstruction began with {' and '.join(found)}: it would be a "
-                "mixture of two. Restore that to resume, or start again in another "
-                "folder."
+                f"This reconstruction was started with {' and '.join(found)}: "
+                "resuming it would mix two reconstructions. Restore the original "
+                "settings and projections to resume, or start again in another folder."
             )
 
     @property

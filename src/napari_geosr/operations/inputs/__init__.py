@@ -217,14 +217,14 @@ def open_companion(
     }
     volume = volume.select(**choices)
     for word, choice in choices.items():
-        notes.append(f"{volume.title} has several; {word} {choice} is used here, too.")
+        notes.append(f"{word.capitalize()} {choice} is used for {volume.title}, too.")
     if config.voxel_size is None or volume.has_physical_size:
         return volume, notes
     if volume.spatial_shape == like.spatial_shape:
         volume = volume.with_geometry(config.voxel_size, config.unit)
         notes.append(
-            f"{volume.title} has no voxel size; it has the shape of "
-            f"{like.title}, so that one's is used."
+            f"{volume.title} has no voxel size; it has the shape of {like.title}, so "
+            "the voxel size of that one is used."
         )
     return volume, notes
 
@@ -244,6 +244,6 @@ def check_not_source(volume: Volume, *outputs: str | Path) -> None:
         inside = target.parents if is_volume_folder(source) else target.parents[:1]
         if source == target or source in inside:
             raise FileError(
-                f"{out} is the input, or lies in it, and the input is never changed. "
+                f"{out} is the input or lies inside it; the input is never changed. "
                 "Choose another name or folder for the result."
             )

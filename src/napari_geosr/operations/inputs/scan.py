@@ -183,4 +183,7 @@ def _correlation_sentence(noise: Noise) -> list[str]:
     shown = ", ".join(f"{axis.upper()} {value:.2f}" for axis, value in figures.items())
     if max(abs(value) for value in figures.values()) < _MIN_CORRELATION:
         return ["It is independent from voxel to voxel."]
-    return [f"Neighbouring voxels share part of it (correlation along {shown})."]
+    return [
+        "Part of it is correlated between neighbouring voxels (correlation along "
+        f"{shown})."
+    ]

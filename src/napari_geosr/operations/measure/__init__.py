@@ -159,24 +159,24 @@ def _settings_for_kind(
     if volume.metadata.get("kind") == "labels":
         config = config.model_copy(update={"threshold": 0.0, "phase": "bright"})
         remarks.append(
-            f"{volume.name!r} holds labels: every labelled voxel is taken as pore, and "
-            "the threshold is not used."
+            f"{volume.name!r} contains labels: every labelled voxel is taken as pore, "
+            "and the threshold is not used."
         )
     elif config.phase == "dark" and looks_like_labels(volume.data):
         remarks.append(
-            f"{volume.title} looks like labels: regions of one number each, and 0 "
-            "between. It is measured as grey values, where the low ones are pores. If "
-            "the labels are pores, choose bright pores and the threshold 0."
+            f"{volume.title} looks like a label image: regions of one number each, "
+            "with 0 in between. It is measured as grey values, where the low ones are "
+            "pores. If the labels are pores, choose bright pores and the threshold 0."
         )
     if _is_unfinished(volume):
         remarks.append(
-            f"{volume.name!r} is an unfinished restoration: the figures are those of "
-            "its finished part."
+            f"{volume.name!r} is an unfinished restoration: only its finished part is "
+            "measured."
         )
     if is_deviation(volume.provenance):
         remarks.append(
-            f"{volume.name!r} holds standard deviations, not grey values: its figures "
-            "do not describe pores. Measure the restored volume next to it."
+            f"{volume.name!r} contains standard deviations, not grey values: the "
+            "results do not describe pores. Measure the restored volume next to it."
         )
     return config, remarks
 
@@ -189,9 +189,10 @@ def _refuse_unfinished_integers(volume: Volume) -> None:
     """Refuse integer types: without NaN, unfinished voxels are 0, as pores may be."""
     if _is_unfinished(volume) and volume.dtype.kind in "iu":
         raise VolumeError(
-            f"{volume.title} is an unfinished restoration in {volume.dtype}: voxels "
-            "that were not reached hold 0, as pores may. Restore it to the end, or to "
-            "float32, or give a sample mask of the finished part."
+            f"{volume.title} is an unfinished restoration in {volume.dtype}: its "
+            "unprocessed voxels are 0, a value that pores can also have. Finish the "
+            "restoration, or restore to float32, or give a sample mask of the "
+            "finished part."
         )
 
 

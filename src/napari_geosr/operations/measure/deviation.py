@@ -73,23 +73,24 @@ def align_deviation(
     if is_deviation(deviation.provenance) or record:
         if not belongs_to(deviation.provenance, volume.provenance):
             raise VolumeError(
-                f"{deviation.title} does not hold the standard deviations of "
+                f"{deviation.title} does not contain the standard deviations of "
                 f"{volume.title}: they come from a different run. Give the file that "
                 "was written next to it."
             )
     else:
         remarks.append(
-            f"{deviation.title} does not say what it holds: it is treated as the "
-            f"standard deviations of {volume.title}."
+            f"{deviation.title} does not record what it contains: it is treated as "
+            f"the standard deviations of {volume.title}."
         )
     if config.interval_factor is not None:
         return Deviation(deviation.data, config.interval_factor), remarks
     known = record.get("calibration") or {}
     if not known:
         remarks.append(
-            f"The standard deviations of {volume.title} are not calibrated, so the "
-            "porosity gets no interval, only its change for one deviation. To choose "
-            "the width of the interval yourself: --interval-factor."
+            f"The standard deviations of {volume.title} are not calibrated, so no "
+            "interval of the porosity is given, only its change for one standard "
+            "deviation. To choose the width of the interval yourself: "
+            "--interval-factor."
         )
         return Deviation(deviation.data), remarks
     n = len(record.get("members") or ())
@@ -132,7 +133,7 @@ def _check_place(deviation: Volume, volume: Volume) -> None:
     )
     if not same:
         raise VolumeError(
-            f"{deviation.title} has a different voxel grid from {volume.title} (shapes "
-            f"{deviation.shape} and {volume.shape}), so it does not hold its standard "
-            "deviations. Give the file that was written next to it."
+            f"{deviation.title} has a different voxel grid from {volume.title} "
+            f"(shapes {deviation.shape} and {volume.shape}), so it does not contain "
+            "its standard deviations. Give the file that was written next to it."
         )

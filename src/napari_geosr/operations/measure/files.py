@@ -90,8 +90,8 @@ def check(files: Mapping[str, Path], *, overwrite: bool) -> None:
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
     if folder.exists() and not folder.is_dir():
         raise FileError(f"{folder} is a file, not a folder. Choose another one.")
@@ -142,7 +142,8 @@ def write(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(
-            f"The folder {folder} cannot be made: {error.strerror}. Choose another one."
+            f"The folder {folder} cannot be created: {error.strerror}. Choose another "
+            "one."
         ) from error
     if record is None:
         record = measure_record(volumes, config)

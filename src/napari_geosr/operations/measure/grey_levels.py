@@ -265,8 +265,8 @@ def one_volume(volume: Volume) -> Volume:
     volume = volume.select()
     if volume.dtype.kind not in "buif":
         raise VolumeError(
-            f"{volume.name!r} holds {volume.dtype} values; pores can be measured in "
-            "real numbers only. Take the magnitude or the phase first."
+            f"{volume.name!r} contains {volume.dtype} values; pores can be measured "
+            "only in real-valued data. Take the magnitude or the phase first."
         )
     if 0 in volume.shape:
         raise VolumeError(f"{volume.name!r} is empty: its shape is {volume.shape}.")

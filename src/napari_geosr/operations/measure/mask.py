@@ -60,7 +60,8 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
     if mask.axes != volume.axes:
         raise VolumeError(
             f"The sample mask {mask.name!r} has axes {', '.join(mask.axes)} but "
-            f"{volume.name!r} has {', '.join(volume.axes)}. Draw the mask on it."
+            f"{volume.name!r} has {', '.join(volume.axes)}. Draw the mask on that "
+            "volume."
         )
     same_unit = mask.unit == volume.unit
     same_place = np.allclose(
@@ -74,9 +75,9 @@ def align_mask(mask: Volume, volume: Volume) -> ArrayLike:
         if mask.shape == volume.shape:
             return mask.data
         raise VolumeError(
-            f"The sample mask {mask.name!r} has shape {mask.shape} but {volume.name!r} "
-            f"{volume.shape}, and one of them has no voxel size. Draw the mask on the "
-            "volume or set both voxel sizes."
+            f"The sample mask {mask.name!r} has shape {mask.shape}, but "
+            f"{volume.name!r} has shape {volume.shape}, and at least one of them has "
+            "no voxel size. Draw the mask on the volume or set both voxel sizes."
         )
     index = []
     for axis, n in enumerate(volume.shape):

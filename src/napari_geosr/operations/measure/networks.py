@@ -34,12 +34,12 @@ def check_distance(
         return
     if not (reference and config.graph):
         raise ConfigError(
-            "A distance of branches (--graph-distance) needs graphs (--graph) and a "
-            "reference (--reference)."
+            "A distance between branches (--graph-distance) needs graphs (--graph) "
+            "and a reference (--reference)."
         )
     if not 0 < distance < math.inf:
         raise ConfigError(
-            f"The distance of branches (--graph-distance) must be above zero, not "
+            "The distance between branches (--graph-distance) must be above zero, not "
             f"{distance:g}."
         )
 

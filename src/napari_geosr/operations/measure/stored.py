@@ -48,7 +48,7 @@ def read_reports(
     except (OSError, ValueError) as error:
         raise FileError(f"{path} cannot be read: {error}.") from error
     if not isinstance(values, dict):
-        raise FileError(f"{path} holds no report. Measure again.")
+        raise FileError(f"{path} contains no report. Measure again.")
     reports = {"input": report_from_files(values, files["csv"], labels)}
     if isinstance(values.get(REFERENCE), dict):
         table = files[f"csv {REFERENCE}"]

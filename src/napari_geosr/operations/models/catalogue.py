@@ -209,7 +209,7 @@ def verify(path: str | Path) -> ModelCard:
 def fit(card: ModelCard, volume: Volume) -> Compatibility:
     """Check from its axes whether a model can restore `volume`."""
     if card.axes == "ZYX" and "Z" not in volume.axes:
-        return Compatibility(False, "needs a volume, this is a single image")
+        return Compatibility(False, "needs a volume, but this is a single image")
     return Compatibility(True)
 
 
@@ -282,7 +282,7 @@ def _size(card: ModelCard) -> str:
 
 
 def _reach(card: ModelCard) -> str:
-    return f"halo {card.halo}" if card.local else "sees the whole image"
+    return f"halo {card.halo}" if card.local else "uses the whole image"
 
 
 _HEADINGS = {

@@ -81,7 +81,8 @@ def export_steps(
     module, path = EXPORTS.load(kind), Path(out)
     if path.suffix.lower() != module.SUFFIX:
         raise ConfigError(
-            f"{path.name}: a file of the format {module.TITLE} ends in {module.SUFFIX}."
+            f"{path.name}: a file in the format {module.TITLE} must have the suffix "
+            f"{module.SUFFIX}."
         )
     atomic.check_folder(path)
     atomic.refuse_existing(path, overwrite)
@@ -138,8 +139,8 @@ def _set_noise_steps(
     set_network_noise(network, noise.standardised(statistics.mean, statistics.std))
     yield WarningIssued(
         message=f"The exported file removes noise of {noise.relative:.1%} of the "
-        f"contrast, as measured in {scan.title}. Export again for scans with other "
-        "noise."
+        f"contrast, as measured in {scan.title}. Export again for scans with "
+        "different noise."
     )
     return model
 

@@ -205,13 +205,13 @@ def measure_receptive_field(
     config = network.config
     if config.window:
         return config, (_not_exact(config, "its windows have a fixed size"),)
-    reason = "its results follow no grid"
+    reason = "its results do not follow a regular grid"
     with interruptible(network, lambda: _raise_if_stopped(should_stop)):
         for _ in range(3):
             try:
                 measured = probe(network, longest=_MAX_WINDOW[config.ndim])
             except ModelError as error:
-                reason = f"its reach cannot be measured ({error})"
+                reason = f"its receptive field cannot be measured ({error})"
                 break
             if not measured.local:
                 reason = measured.reason
@@ -247,9 +247,9 @@ def _not_exact(config: NetworkConfig, reason: str) -> str:
     window = " × ".join(map(str, config.window))
     noun = "images" if config.ndim == 2 else "volumes"
     return (
-        f"Tiles are not exact: {reason.rstrip('.')}. Up to {window} voxels, {noun} are "
-        "computed whole; larger ones in windows of that size, which overlap by "
-        f"{config.overlap} voxels and are blended."
+        f"Tiles are not exact: {reason.rstrip('.')}. Up to a size of {window} voxels, "
+        f"{noun} are processed as a whole; larger ones in windows of that size, which "
+        f"overlap by {config.overlap} voxels and are blended."
     )
 
 

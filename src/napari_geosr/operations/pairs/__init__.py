@@ -216,8 +216,8 @@ def _box(
     if box is None or min(shape) < _MIN_VOXELS:
         least = times((_MIN_VOXELS,) * len(shape))
         raise VolumeError(
-            f"The two scans share {times(shape)} voxels of {low.title}, and at least "
-            f"{least} are needed. Check voxel sizes and units, or give the "
+            f"The two scans overlap in only {times(shape)} voxels of {low.title}; at "
+            f"least {least} are needed. Check voxel sizes and units, or give the "
             "position of the high-resolution one (--offset)."
         )
     return box

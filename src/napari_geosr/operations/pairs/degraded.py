@@ -108,7 +108,7 @@ def degrade_steps(
     factor = _factor(whole, like, config)
     factors = config.factors(len(whole.axes), factor)
     high = cropped(whole, factors)
-    yield StageStarted(message="Looking at the grey values")
+    yield StageStarted(message="Analysing the grey values")
     levels: ContrastLevels = contrast_levels(high)
     warnings = [*reader_warnings(whole), *untrained_factor_notes(factor)]
     measured: ImagingEstimate | None = None
@@ -186,7 +186,7 @@ def degrade(
 def _refuse_like(like: Volume | None, kind: str) -> None:
     if like is not None and not hasattr(DEGRADATIONS.load(kind), "adopted"):
         raise ConfigError(
-            f"A scan of the kind {kind} cannot be made like a real one: its blur and "
+            f"A scan of the kind {kind} cannot be matched to a real one: its blur and "
             "noise are those of the high-resolution scan. Leave out the real scan "
             "(--like) and give the upscale factor (--upscale-factor), or choose fluo."
         )
@@ -195,8 +195,8 @@ def _refuse_like(like: Volume | None, kind: str) -> None:
 def _factor(high: Volume, like: Volume | None, config: DegradeConfig) -> int:
     if like is None and config.upscale_factor is None:
         raise ConfigError(
-            "Say how many times coarser the low resolution is to be "
-            "(--upscale-factor), or give a real scan of it (--like)."
+            "Give the factor between the two voxel sizes (--upscale-factor), or a "
+            "real low-resolution scan (--like)."
         )
     one, other = (None, high) if like is None else with_matching_axes(like, high)
     if one is None or not (one.has_physical_size or config.upscale_factor is None):
@@ -227,21 +227,22 @@ def _doubts(
     if one.has_physical_size and abs(ratio - 1) > _SAME_SIZE:
         warnings.append(
             f"The voxels of {like.title} are {ratio:.3g} times as large as those of "
-            "the pair: blur and noise are as in its voxels, not in its lengths."
+            "the pair: blur and noise are matched in voxels, not in physical lengths."
         )
     if measured.shape == "smooth":
         warnings.append(
-            f"The noise of {like.title} has a coarse grain, which is hard to tell from "
-            "fine structures: blur and noise are less sure. Compare the picture with "
-            "the real scan."
+            f"The noise of {like.title} is coarse-grained and hard to distinguish "
+            "from fine structures: the measured blur and noise are less certain. "
+            "Compare the picture with the real scan."
         )
     if measured.misfit <= _MISFIT:
         return warnings
     return [
         *warnings,
-        f"Blur and noise explain {like.title} only in part (its power spectrum is off "
-        f"by a factor of {math.exp(measured.misfit):.2g}): do both scans show the same "
-        "material, at these voxel sizes? Compare the picture with the real scan.",
+        f"The measured blur and noise describe {like.title} only in part (its power "
+        f"spectrum differs by a factor of {math.exp(measured.misfit):.2g}): do both "
+        "scans show the same material, at these voxel sizes? Compare the picture with "
+        "the real scan.",
     ]
 
 

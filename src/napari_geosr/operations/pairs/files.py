@@ -54,8 +54,8 @@ def plan(out: str | Path, inputs: list[Volume], *, overwrite: bool) -> dict[str,
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
     for volume in inputs:
         check_not_source(volume, *files.values())
@@ -87,7 +87,7 @@ def train_command(
     Parameters
     ----------
     flat : bool
-        Whether the pair is two images.
+        Whether the pair consists of two 2D images.
     """
     if factor not in _TRAINED:
         return None
@@ -108,8 +108,9 @@ def untrained_factor_notes(factor: int) -> list[str]:
     if factor in _TRAINED:
         return []
     return [
-        f"The networks here upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
-        f"{_TRAINED[-1]} times, so none can be trained with a pair of factor {factor}."
+        f"The available networks upscale {', '.join(map(str, _TRAINED[1:-1]))} or "
+        f"{_TRAINED[-1]} times, so none of them can be trained with a pair of factor "
+        f"{factor}."
     ]
 
 
@@ -135,7 +136,7 @@ def write_report(
     record : mapping
         Provenance record of the pair.
     flat : bool
-        Whether the pair is two images.
+        Whether the pair consists of two 2D images.
     overwrite : bool
     """
     atomic.write_bytes(files["picture"], picture, overwrite=overwrite)

@@ -80,8 +80,8 @@ def real_volume(volume: Volume) -> Volume:
     volume = volume.select()
     if volume.dtype.kind not in "buif":
         raise VolumeError(
-            f"{volume.title} holds {volume.dtype} values; pairs are made of real "
-            "numbers. Take the magnitude or the phase first."
+            f"{volume.title} contains {volume.dtype} values; pairs must be "
+            "real-valued. Take the magnitude or the phase first."
         )
     if 0 in volume.shape:
         raise VolumeError(f"{volume.title} is empty: its shape is {volume.shape}.")

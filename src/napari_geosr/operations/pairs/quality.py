@@ -209,13 +209,13 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     warnings = []
     shift, largest = quality.shift, quality.largest_shift
     again = (
-        "Look at the overlay; try another start (--offset, --start), or let the size "
-        "change (--transform similarity)."
+        "Check the overlay; try a different initial position (--offset, --start), or "
+        "allow scaling (--transform similarity)."
     )
     if shift is None:
         warnings.append(
-            "The residual shift could not be measured: the two scans hardly look alike "
-            f"anywhere. {again}"
+            "The residual shift could not be measured: the two scans are hardly "
+            f"similar anywhere. {again}"
         )
     elif shift > MAX_SHIFT:
         warnings.append(
@@ -226,8 +226,8 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     elif largest is not None and largest > _MAX_SHIFT_ANYWHERE:
         warnings.append(
             f"In one part the two scans are {largest:.2g} low-resolution voxels "
-            "apart, though not on the whole: one of them is distorted (drift, motion), "
-            "or the part shows little. Look at the overlay."
+            "apart, although they agree overall: one of them is distorted (drift, "
+            "motion), or the part shows little structure. Check the overlay."
         )
     after = quality.correlation[1]
     if shift is not None and abs(after) < _MIN_CORRELATION:
@@ -243,7 +243,7 @@ def quality_warnings(quality: PairQuality, aligned: Alignment) -> list[str]:
     small = [n for n in quality.shape if n < _FEW_VOXELS]
     if small:
         warnings.append(
-            f"The pair has {times(quality.shape)} voxels of the low resolution: few to "
+            f"The pair has {times(quality.shape)} low-resolution voxels: little to "
             "learn from. Add other pairs, or a larger high-resolution scan."
         )
     scale = aligned.transform.scale
@@ -264,8 +264,8 @@ def times(shape: Sequence[int]) -> str:
 #: Names of the noise spectra.
 _SHAPES = {
     "white": "independent from voxel to voxel",
-    "reconstruction": "with the grain of reconstructed slices",
-    "smooth": "with a coarse grain",
+    "reconstruction": "correlated as in reconstructed slices",
+    "smooth": "coarse-grained",
 }
 
 
@@ -288,7 +288,7 @@ def _aligned_lines(report: AnyMapping) -> list[str]:
     if shift["median"] is None:
         left = "Residual shift: could not be measured"
     else:
-        left = f"Residual shift: {shift['median']:.2f} voxels of the low resolution"
+        left = f"Residual shift: {shift['median']:.2f} low-resolution voxels"
         n = len(shift["blocks"])
         if n > 1:
             left += f" (median of {n} parts; largest {shift['largest']:.2f})"
@@ -296,7 +296,7 @@ def _aligned_lines(report: AnyMapping) -> list[str]:
     moved = ", ".join(f"{v:+.3g}" for v in way["moved"])
     return [
         f"Alignment: rotated by {way['degrees']:.2f}°{size}, shifted by {moved} "
-        f"{report['unit']} from the start",
+        f"{report['unit']} from the initial position",
         left,
         f"Mutual information: {information['before']:.2f} bits before, "
         f"{information['after']:.2f} after",
@@ -309,11 +309,13 @@ def _aligned_lines(report: AnyMapping) -> list[str]:
 def _sampling(report: AnyMapping) -> list[str]:
     if report.get("sampling") != "kept":
         return []
-    lines = ["Sampling: single voxels are kept, with their noise; the others skipped"]
+    lines = [
+        "Sampling: individual voxels are kept with their noise; the others are skipped"
+    ]
     if report["interpolated"]:
         lines.append(
-            "High resolution: shifted by half a voxel (interpolated) to where a "
-            "network of this upscale factor puts its voxels"
+            "High resolution: shifted by half a voxel (interpolated) to match the "
+            "voxel positions of networks with this upscale factor"
         )
     return lines
 

@@ -153,7 +153,7 @@ def reconstruct_slice(
     if centre is None:
         raise ConfigError(
             "A single slice requires the column of the rotation axis: give the "
-            "centre, or have it found first."
+            "centre, or determine it first."
         )
     if not 0 <= row < projections.n_rows:
         raise ProjectionsError(

@@ -50,8 +50,9 @@ _VIEWS_PER_PART = 50
 _MAX_PARTS = 4
 #: Warning if one count is assumed to be one photon, for lack of better information.
 _NO_GAIN = (
-    "The number of counts per photon is unknown (estimating it takes three flat fields "
-    "that vary), so one count per photon was assumed (--counts-per-photon)."
+    "The number of counts per photon is unknown (estimating it requires at least "
+    "three flat fields that differ), so one count per photon was assumed "
+    "(--counts-per-photon)."
 )
 
 
@@ -135,11 +136,13 @@ def splits(
     if k < 2 or scan.n_angles < 2 * k:
         most = scan.n_angles // 2
         remedy = (
-            f"Choose 2 … {most} parts (--splits)." if most > 1 else "Give a whole scan."
+            f"Choose 2 … {most} parts (--splits)."
+            if most > 1
+            else "Give the complete scan."
         )
         raise ProjectionsError(
-            f"{scan.title} has too few projections ({scan.n_angles}) to be shared out "
-            f"to {k} reconstructions of two or more. {remedy}"
+            f"{scan.title} has too few projections ({scan.n_angles}) to be divided "
+            f"among {k} reconstructions of at least two projections each. {remedy}"
         )
     order = _along_angles(scan)
     if scan.geometry == "parallel" and not joined:
@@ -182,8 +185,8 @@ def fewer_views(
     n = scan.n_angles
     if not 2 <= count <= n:
         raise ProjectionsError(
-            f"{scan.title} has {n} projections: a scan of {count} cannot be made of "
-            f"them. Choose 2 … {n}."
+            f"{scan.title} has {n} projections, so {count} cannot be selected. Choose "
+            f"2 … {n}."
         )
     kept = {"acquisition": acquisition, "views": count, "of": n}
     if acquisition == "step" or count == n:
@@ -294,15 +297,15 @@ def thinned(
     """
     if not 0 < share < 1:
         raise ProjectionsError(
-            f"A shorter exposure is a share between 0 and 1 of the whole, not "
-            f"{share:g}."
+            "A shorter exposure must be a fraction between 0 and 1 of the whole "
+            f"exposure, not {share:g}."
         )
     what = reason_without_counts(scan)
     if what:
         raise ProjectionsError(
-            f"{scan.title} holds {what}: which photons a shorter exposure would have "
-            "counted is known only for counts. Give counts, or a second scan with "
-            "a short exposure (--short)."
+            f"{scan.title} contains {what}: a shorter exposure can be simulated only "
+            "from photon or detector counts. Give counts, or a second scan with a "
+            "short exposure (--short)."
         )
     dark = _mean_frame(scan.darks, scan)
     kept = 1 - share if rest else share
@@ -348,8 +351,8 @@ def _gain(scan: Projections, wanted: float | str) -> tuple[float, str]:
     if not isinstance(wanted, str):
         if not 0 < wanted < np.inf:
             raise ProjectionsError(
-                f"A photon gives a number of counts greater than zero, not {wanted:g} "
-                "(--counts-per-photon)."
+                "The number of counts per photon must be greater than zero, not "
+                f"{wanted:g} (--counts-per-photon)."
             )
         return float(wanted), "given"
     found = counts_per_photon_of(scan)
@@ -428,10 +431,10 @@ def _require_neighbours(scan: Projections, groups: list[npt.NDArray[np.intp]]) -
             _MAX_GAP_STEPS * max(step, 1e-9), _MAX_GAP_DEGREES
         ):
             raise ProjectionsError(
-                f"{scan.title}: views at {angles[0]:g}° … "
-                f"{angles[-1]:g}° would be one exposure, but the sample "
-                f"was not seen in between (steps of {step:g}°). Take views step by "
-                "step instead of a continuous scan."
+                f"{scan.title}: views at {angles[0]:g}° … {angles[-1]:g}° would form "
+                "one exposure, but no projections were recorded in between (steps of "
+                f"{step:g}°). Use step-by-step acquisition instead of a continuous "
+                "scan."
             )
 
 

@@ -228,8 +228,8 @@ class ProjectionsInput(Config):
         if values["geometry"] == "parallel":
             if len(given) > 1 or "geometry" not in given:
                 raise ConfigError(
-                    "Parallel rays come from no source: leave the distances out, or "
-                    "say which beam it is (--geometry fan or cone)."
+                    "A parallel beam has no source distance: leave the distances out, "
+                    "or give the shape of the beam (--geometry fan or cone)."
                 )
             values |= dict.fromkeys(_BEAM[1:])
         elif None in distances:

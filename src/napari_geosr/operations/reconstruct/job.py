@@ -30,7 +30,7 @@ class ReconstructJob(Config):
     projections: Path
     """The file or folder of the scan."""
     reading: ProjectionsInput = ProjectionsInput()
-    """Settings about the scan that the file lacks."""
+    """Information about the scan that is missing from the file."""
     settings: ReconstructConfig = ReconstructConfig()
     part: Path | None = None
     """Unfinished result of another process: see `napari_geosr.operations.storage`."""

@@ -111,8 +111,9 @@ def _warnings(scan: Projections, config: ReconstructConfig) -> list[str]:
     if iterates and config.size is not None and config.size < scan.n_columns:
         notes.append(
             f"Slices of {config.size} voxels are narrower than the {scan.n_columns} "
-            f"columns of the detector: {config.algorithm} will draw what lies outside "
-            "into them. Leave the size out unless there is only air."
+            f"columns of the detector: {config.algorithm} will project material "
+            "outside into the slices as artefacts. Leave the size out unless there is "
+            "only air outside."
         )
     return notes
 
@@ -122,8 +123,8 @@ def _wedge_warnings(degrees: float, needed: float) -> list[str]:
     if degrees >= _COMPLETE * needed:
         return []
     return [
-        f"The projections cover {degrees:.4g} of {needed:.4g} degrees: edges that none "
-        "of them looks along will be blurred."
+        f"The projections cover {degrees:.4g} of {needed:.4g} degrees: edges parallel "
+        "to the missing beam directions will be blurred."
     ]
 
 
@@ -144,9 +145,9 @@ def _note_unjoined_views(ready: ReconstructionInput) -> list[str]:
     if scan.is_full_turn or not is_off_middle(scan, column):
         return []
     return [
-        f"The rotation axis, column {column:.2f}, is off the middle and the views go "
-        "all around, but not in opposite pairs: they were kept as they are. If the "
-        "sample is wider than the shorter side, join them (--full-turn join)."
+        f"The rotation axis, column {column:.2f}, is off-centre and the views cover a "
+        "full turn, but not in opposite pairs, so they were not joined. If the sample "
+        "is wider than the shorter side, join them (--full-turn join)."
     ]
 
 
@@ -160,9 +161,9 @@ def _note_equivalent_views(ready: ReconstructionInput) -> list[str]:
     if n > _COMPLETE * scan.n_angles:
         return []
     return [
-        f"The {scan.n_angles} projections that are used (--every {every}) show {n} "
-        "directions, each from both sides: of an odd number around a full turn all "
-        "would differ."
+        f"The {scan.n_angles} projections that are used (--every {every}) cover only "
+        f"{n} directions, each from both sides: with an odd number of projections "
+        "over a full turn, all directions would differ."
     ]
 
 

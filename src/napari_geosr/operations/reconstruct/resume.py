@@ -84,7 +84,8 @@ def finished_part(
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Use that again, or start a new reconstruction."
+            "rest. Use the same input and settings as before, or start a new "
+            "reconstruction."
         )
     places = tuple(boxes_from_lists(before["finished"]))
     run = before.get("run") or {}

@@ -265,13 +265,17 @@ class ReconstructionInput:
         least = n_slices if self.whole else 1
         if needed(least) > budget:
             what = "The volume" if self.whole else "A slice"
-            remedy = ", or use fdk, which goes by some slices" if self.whole else ""
+            remedy = (
+                ", or use fdk, which processes the slices in blocks"
+                if self.whole
+                else ""
+            )
             enough = needed(least) / (1 - _BAND_SHARE) + _FIXED_BYTES
             raise DeviceMemoryError(
-                f"{what} of {self.size} × {self.size} voxels from {self.scan.n_angles} "
-                f"projections needs {format_enough(enough)} of memory, but the run may "
-                f"take {format_bytes(self.budget)}. Allow more (--memory), or make the "
-                f"slices smaller (--size){remedy}."
+                f"{what} of {self.size} × {self.size} voxels from "
+                f"{self.scan.n_angles} projections needs {format_enough(enough)} of "
+                f"memory, but the budget is {format_bytes(self.budget)}. Raise the "
+                f"budget (--memory), or make the slices smaller (--size){remedy}."
             )
         fits = range(least, n_slices + 1)
         return bisect_right(fits, budget, key=needed) + least - 1
@@ -375,8 +379,9 @@ def ready_scan(
     """
     if scan.n_angles < 2:
         raise ProjectionsError(
-            f"{scan.title}: one projection of {given.n_angles} is left, which shows no "
-            "slices. Use more of them (--every), or give a whole scan."
+            f"{scan.title}: only one of {given.n_angles} projections is left, from "
+            "which no slice can be reconstructed. Use more of them (--every), or give "
+            "the complete scan."
         )
     if not -0.5 <= centre.column <= scan.n_columns - 0.5:
         raise ProjectionsError(
@@ -408,8 +413,8 @@ def _joins(scan: Projections, config: ReconstructConfig, column: float) -> bool:
     if config.full_turn == "join" and scan.geometry != "parallel":
         raise ProjectionsError(
             f"Opposite views of a {scan.geometry} beam are not mirror images and "
-            "cannot be joined. Leave --full-turn out: fbp and fdk use what either side "
-            "sees."
+            "cannot be joined. Leave --full-turn out: fbp and fdk use the data of "
+            "both sides."
         )
     if config.full_turn != "auto":
         return config.full_turn == "join"

@@ -109,15 +109,17 @@ def restore_average_steps(
     mean_volume(volumes, "all")  # reports which of them differs
     if config.model == AUTO:
         raise ConfigError(
-            "A model is chosen for one scan, not for the mean over several: rank one "
-            "of them (napari-geosr models rank) and name the model."
+            "A model is chosen for one scan, not for the mean over several: rank the "
+            "models for one of them (napari-geosr models rank) and give the model's "
+            "name."
         )
     card = zoo.find(config.model).card
     _check_settings(config, card)
     if card.inputs not in (1, len(volumes)):
         yield WarningIssued(
             message=f"The model {card.name!r} was trained on {card.inputs} inputs of "
-            f"one object together and gets {len(volumes)}: their noise differs."
+            f"one object together, but {len(volumes)} are given: the noise of "
+            "their mean differs."
         )
     given = inputs(volumes, "X:1" if card.run_on == "others" else "1:X")
     first = yield from _mean_steps(given, config, should_stop, look=look, strict=strict)
@@ -161,8 +163,8 @@ def _check_settings(config: RestoreConfig, card: ModelCard) -> None:
         )
     if card.labels > 1:
         raise ConfigError(
-            f"The model {card.name!r} gives labels, and labels have no mean. Restore "
-            "one scan after the other."
+            f"The model {card.name!r} outputs labels, and labels have no mean. "
+            "Restore one scan after the other."
         )
 
 

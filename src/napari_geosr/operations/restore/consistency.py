@@ -29,8 +29,8 @@ if TYPE_CHECKING:
 
 #: Message if the check has no findings.
 NOTHING_FOUND = (
-    "Nothing beyond the limits of the check was found: the residual is about what "
-    "noise leaves."
+    "The check found nothing beyond its limits: the residual is about what noise "
+    "alone would give."
 )
 #: Suffix of the name of a residual and of its file.
 RESIDUAL = "residual"
@@ -327,8 +327,8 @@ def _verdict(checked: ConsistencyCheck) -> ConsistencyVerdict:
         where = "one region" if n == 1 else f"{n or 'some'} regions"
         return ConsistencyVerdict(
             "caution",
-            f"The result fits the scan except in {where}: look there before you rely "
-            "on it.",
+            f"The result fits the scan except in {where}: inspect the result there "
+            "before you rely on it.",
         )
     if found.noise == 0:
         return ConsistencyVerdict(
@@ -354,9 +354,9 @@ _WRONG: dict[Fault, str] = {
 }
 _DOUBTFUL: dict[Fault, str] = {
     "structure": "The result roughly fits the scan, but more than noise was changed: "
-    "look at the residual before you rely on it.",
+    "inspect the residual before you rely on the result.",
     "large": "The result roughly fits the scan, but differs from it by more than "
-    "noise: look at the residual before you rely on it.",
+    "noise: inspect the residual before you rely on the result.",
 }
 
 
@@ -382,9 +382,9 @@ def _sentences(checked: ConsistencyCheck) -> list[str]:
 
 def _uniform_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: it is uniform, and shows nothing that could "
-        "be compared. Look at its grey values, and restore it again; if the sample is "
-        "uniform, there is nothing to measure."
+        "The result does not fit the scan: it is uniform, and shows nothing that "
+        "could be compared. Check its grey values, and restore it again; if the "
+        "sample is uniform, there is nothing to measure."
     )
 
 
@@ -393,40 +393,41 @@ def _too_much_text(checked: ConsistencyCheck) -> str:
     if slope < -_UNRELATED:
         return (
             "The result does not fit the scan: it is bright where the scan is dark "
-            f"(the scan follows it with slope {slope:.2f}; a correct result has 1). "
-            "Its grey values are inverted, or it shows a different object: "
-            "do not measure it."
+            f"(regression slope of the scan on the result: {slope:.2f}; expected: 1). "
+            "Its grey values are inverted, or it shows a different object: do not "
+            "measure it."
         )
     if slope < _UNRELATED:
         return (
-            "The result does not fit the scan: the scan shows next to nothing of what "
-            f"the result shows (slope {slope:.2f}; a true result: 1). It belongs to "
-            "another scan, or was made up: do not measure it."
+            "The result does not fit the scan: the scan shows almost nothing of what "
+            f"the result shows (regression slope: {slope:.2f}; expected: 1). It "
+            "belongs to another scan, or was invented: do not measure it."
         )
     return (
-        "The result does not fit the scan: it shows more than there is. Only "
-        f"{slope:.0%} of its contrast is in the scan. Structure was made up all over "
-        "the volume, or its contrast was exaggerated: compare grey values and a few "
-        "pores with the scan, and restore it with another model."
+        "The result does not fit the scan: it shows more than the scan does. Only "
+        f"{slope:.0%} of its contrast is in the scan. Structure was invented "
+        "throughout the volume, or its contrast was exaggerated: compare grey values "
+        "and a few pores with the scan, and restore it with another model."
     )
 
 
 def _too_little_text(checked: ConsistencyCheck) -> str:
     slope = checked.figures.slope or 0.0
     return (
-        "The result does not fit the scan: it shows less than there is. The scan's "
-        f"contrast is {slope:.3g} times that of the result. Structure was smoothed "
-        "away or faded all over the volume: thresholds and porosity are off. Restore "
-        "it with a model for this noise and these grey values."
+        "The result does not fit the scan: it shows less than the scan does. The "
+        f"scan's contrast is {slope:.3g} times that of the result. Structure was "
+        "smoothed away or has lost contrast throughout the volume, so thresholds and "
+        "porosity will be wrong. Restore it with a model for this noise and these "
+        "grey values."
     )
 
 
 def _excess_text(checked: ConsistencyCheck) -> str:
     return (
-        "The result does not fit the scan: within a few voxels, what is left varies "
-        f"{checked.figures.excess:.3g} times as much as the scan's own noise. "
-        "Structure was added or is missing all over the volume: look at the residual, "
-        "which should show none, and do not measure this result."
+        "The result does not fit the scan: over distances of a few voxels, the "
+        f"residual varies {checked.figures.excess:.3g} times as much as the noise of "
+        "the scan. Structure was added or is missing throughout the volume: inspect "
+        "the residual, which should show none, and do not measure this result."
     )
 
 
@@ -450,18 +451,19 @@ def _large_text(checked: ConsistencyCheck) -> str:
     found = checked.figures
     return (
         "The result differs from the scan by more than noise: "
-        f"{found.residual_rms:.3g} (rms) where noise would leave "
-        f"{found.noise_rms:.3g}, and {found.beyond_3_sigma:.2%} of the voxels by more "
-        "than three standard deviations (noise: 0.27%). Look at the residual for what "
-        "was added or taken away there."
+        f"{found.residual_rms:.3g} (rms; noise alone: {found.noise_rms:.3g}), and "
+        f"{found.beyond_3_sigma:.2%} of the voxels by more than three standard "
+        "deviations (noise: 0.27%). Inspect the residual to see what was added or "
+        "removed there."
     )
 
 
 def _places_text(checked: ConsistencyCheck) -> str:
     found, volume = checked.figures, checked.residual
     end = (
-        "Something was added there that the scan does not show, or taken away that it "
-        "shows. Look at the residual before you trust the result there."
+        "There, something was added that the scan does not show, or something was "
+        "removed that it shows. Inspect the residual before you trust the result "
+        "there."
     )
     if not found.places:
         return (
@@ -484,6 +486,6 @@ def refuse_check(average: bool) -> None:
     """Raise `ConfigError` if there is no single scan to compare with."""
     if average:
         raise ConfigError(
-            "A mean over several scans has no scan of its own to be compared with: "
-            "leave --check-consistency or --average out."
+            "A mean over several scans cannot be compared with a single scan: leave "
+            "--check-consistency or --average out."
         )

@@ -254,9 +254,8 @@ def _models(
 
 def _no_strength(model: Model) -> ConfigError:
     return ConfigError(
-        f"The model {model.card.name!r} does not know the level of the noise, so its "
-        "strength cannot be set: leave --strength at 1, or choose a model that is "
-        "bounded by the noise."
+        f"The model {model.card.name!r} does not use the noise level, so its strength "
+        "cannot be set: leave --strength at 1, or choose a noise-bounded model."
     )
 
 
@@ -325,7 +324,7 @@ def with_strength(
     Parameters
     ----------
     prepared : PreparedRestoration
-        For a model that is bounded by the noise; not modified.
+        For a noise-bounded model; not modified.
     strength : float
         0 to 2, as in `RestoreConfig`.
 
@@ -340,8 +339,8 @@ def with_strength(
     config = RestoreConfig.create(**values)
     if prepared.noise is None or not needs_noise(prepared.network):
         raise ConfigError(
-            f"The model {prepared.model.card.name!r} does not know the level of the "
-            "noise, so its strength cannot be set."
+            f"The model {prepared.model.card.name!r} does not use the noise level, so "
+            "its strength cannot be set."
         )
     network = deepcopy(prepared.network)  # the original may be running
     statistics = prepared.statistics
@@ -391,8 +390,8 @@ def _all_members(
     for model in models:
         if model.card.labels > 1:
             raise ConfigError(
-                f"The model {model.card.name!r} gives labels, and labels have no mean "
-                "and no deviation: leave the uncertainty out."
+                f"The model {model.card.name!r} outputs labels, and labels have "
+                "neither mean nor standard deviation: leave the uncertainty out."
             )
     question = members.EnsembleInputs(
         models, volume.voxel_size, statistics, config.uncertainty_members
@@ -403,10 +402,10 @@ def _all_members(
 def _wants_several(model: Model) -> str:
     card = model.card
     return (
-        f"{card.name} was trained on {card.inputs} reconstructions of one object, each "
-        "from other projections. Give all of them together (napari-geosr restore A B … "
-        "--average, or a list to restore()): the mean of its outputs has less noise "
-        "than one of them."
+        f"{card.name} was trained on {card.inputs} reconstructions of one object, "
+        "each from different projections. Give all of them together (napari-geosr "
+        "restore A B … --average, or a list to restore()): the mean of the outputs "
+        "has less noise than any single output."
     )
 
 
@@ -446,8 +445,8 @@ def doubts(prepared: PreparedRestoration) -> Iterator[str]:
             seen = "the mean of the others"
         kept = "get labels like all other voxels" if prepared.labels else "stay NaN"
         yield (
-            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the "
-            f"result; the model sees {seen} in their place."
+            f"{title} has {_count_nonfinite(statistics)}. They {kept} in the result; "
+            f"the model receives {seen} in their place."
         )
     yield from _hot_voxels(prepared)
     largest = np.float32(max(abs(statistics.minimum), abs(statistics.maximum)))
@@ -480,6 +479,6 @@ def _hot_voxels(prepared: PreparedRestoration) -> Iterator[str]:
         f"{bound}{n} voxel{'s' if several else ''} of {prepared.volume.title} "
         f"{'lie' if several else 'lies'} far from all the others, nearly all of which "
         f"range from {low} to {high}, and alone among {their} neighbours: "
-        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model sees "
-        f"the median around {them} instead, and {result}."
+        f"{'hot or dead voxels' if several else 'a hot or dead voxel'}. The model "
+        f"receives the median around {them} instead, and {result}."
     )

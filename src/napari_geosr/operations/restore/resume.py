@@ -98,8 +98,8 @@ class FinishedPart:
             )
         if not hasattr(array, "__setitem__"):
             raise ConfigError(
-                f"{self.volume.title} is only read from its file: give an output to "
-                "write the whole to."
+                f"{self.volume.title} is opened read-only: give an output file for "
+                "the complete result."
             )
         return array
 
@@ -132,8 +132,8 @@ def finished_part(
         )
     if "finished" not in before:
         raise ConfigError(
-            f"{title} does not say which part of it is finished: restore from the "
-            "start."
+            f"{title} does not record which part of it is finished: restore it from "
+            "the beginning."
         )
     other = _differing(before, record)
     if tuple(unfinished.shape) != tuple(shape) or np.dtype(unfinished.dtype) != dtype:
@@ -141,7 +141,8 @@ def finished_part(
     if other:
         raise ConfigError(
             f"{title} was made with {other}, so its finished part does not fit the "
-            "rest. Use that again, or start a new restoration."
+            "rest. Use the same input and settings as before, or start a new "
+            "restoration."
         )
     places = tuple(boxes_from_lists(before["finished"]))
     tile = (before.get("run") or {}).get("tile")
@@ -234,8 +235,8 @@ def find_unfinished_deviation(out: Path) -> Volume:
     last = whole.provenance[-1] if whole.provenance else {}
     if last.get("operation") != "restore" or last.get("complete") is not True:
         raise ConfigError(
-            f"{path.name} does not hold the standard deviations of a restoration, so "
-            "there is nothing to resume. Choose another output."
+            f"{path.name} does not contain the standard deviations of a restoration, "
+            "so there is nothing to resume. Choose another output."
         )
     box = tuple(slice(0, n) for n in whole.shape)
     record = {**last, "complete": False, "finished": boxes_to_lists([box])}
@@ -270,8 +271,8 @@ def journaled_steps(
                 except FileError as error:
                     journals = ()
                     yield WarningIssued(
-                        message=f"{error} Until this run ends, what it has finished "
-                        "is lost if it is killed."
+                        message=f"{error} If this run is killed, its finished part "
+                        "will be lost."
                     )
             yield step
     return iterator.result

@@ -128,9 +128,10 @@ def scale_doubts(card: ModelCard, volume: Volume) -> Iterator[str]:
     part = (high - low) / (highest - lowest)
     if part < _MIN_FILLED_SHARE and not 0 <= lowest < highest <= 1:
         yield (
-            f"{card.name} knows grey values from 0 to 1, and in {volume.title} few "
-            f"voxels take most of that range: 99 % of them lie within {part:.1%} of "
-            "it, where the model sees little contrast. Clip the outliers first."
+            f"{card.name} expects grey values from 0 to 1, and in {volume.title} a "
+            "few voxels take up most of that range: 99 % of them lie within "
+            f"{part:.1%} of it, where the model sees little contrast. Clip the "
+            "outliers first."
         )
 
 
@@ -139,6 +140,6 @@ def check_same_scale(cards: tuple[ModelCard, ...]) -> None:
     for card in cards:
         if card.normalisation.kind in ("unit", "percentiles"):
             raise ConfigError(
-                f"The model {card.name!r} takes its grey scale from each volume in a "
-                "way of its own, so it cannot be part of an ensemble. Leave it out."
+                f"The model {card.name!r} derives its grey scale from each volume in "
+                "its own way, so it cannot be part of an ensemble. Leave it out."
             )

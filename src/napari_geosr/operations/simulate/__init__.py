@@ -67,10 +67,11 @@ FILES = {
 }
 #: Meaning of the figures in the JSON file.
 DEFINITIONS = {
-    "porosity": "volume of the pores per volume of the sample; a voxel that a surface "
-    "cuts counts by the part of it that is pore",
+    "porosity": "volume of the pores per volume of the sample; a voxel cut by a "
+    "surface counts with the fraction of it that is pore",
     "porosity_at_half_contrast": "part of the sample's voxels with at most half the "
-    "attenuation of the solid: what a threshold there gives on the true object",
+    "attenuation of the solid: the porosity that a "
+    "threshold there gives for the true object",
 }
 #: Slices per block. Random numbers depend on it, so it must not depend on memory.
 _ROWS = 32
@@ -156,7 +157,7 @@ def simulate_steps(
     folder = Path(out).expanduser()
     files = {key: folder / name for key, name in FILES.items()}
     _check(folder, files, overwrite)
-    yield StageStarted(message=f"Making a sample: {structure}")
+    yield StageStarted(message=f"Generating a sample: {structure}")
     parameters = config.pores(structure)
     sample = STRUCTURES[structure](config.shape(), **parameters)
     enough = NEARLY_REACHED * parameters["porosity"]
@@ -208,8 +209,8 @@ def _check(folder: Path, files: dict[str, Path], overwrite: bool) -> None:
     existing = [path.name for path in files.values() if path.exists()]
     if existing and not overwrite:
         raise FileError(
-            f"{folder} already holds {', '.join(existing)}. Choose another folder, or "
-            "allow overwriting (--overwrite)."
+            f"{folder} already contains {', '.join(existing)}. Choose another folder, "
+            "or allow overwriting (--overwrite)."
         )
     with atomic.explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -233,7 +234,7 @@ def _porosity_warning(sample: Spheres, parameters: AnyDict) -> str:
     suggestions = [f"thinner walls (--gap {gap / 4:g} or 0)"] if gap else []
     if high < size / 4:
         suggestions.append(f"a wider range of radii (--radius {low:g},{size / 4:g})")
-    suggestions.append("blobs or bone in place of foam, which have any porosity")
+    suggestions.append("blobs or bone instead of foam, which can have any porosity")
     return (
         f"Spheres of {low:g} to {high:g} voxels, with walls of {gap:g} between them, "
         f"fill about {100 * sample.share():.0f} % of this sample instead of the "

@@ -140,7 +140,7 @@ def _third_parties() -> Mapping[str, str]:
     for name in found.keys() & ALGORITHMS.keys():
         raise ConfigError(
             f"Two algorithms of a study are called {name!r}: one of napari-geosr and "
-            f"{found[name]}. Uninstall the package that brings the latter."
+            f"{found[name]}. Uninstall the package that provides the latter."
         )
     return found
 

@@ -97,10 +97,10 @@ def _tune_steps(
 
     Slices are projected along the unused views. The measurements there minus these
     projections are reconstructed by filtered back-projection, which gives the error of
-    the slices, plus noise that is the same for all candidates. Its mean square within
-    the sample decides. (A direct comparison with a reconstruction of the unused views
-    would favour blurred slices, and would count streaks twice, because the streaks of
-    both are opposite.)
+    the slices, plus noise that is the same for all candidates. The candidate with the
+    smallest mean square within the sample is chosen. (A direct comparison with a
+    reconstruction of the unused views would favour blurred slices, and would count
+    streaks twice, because the streaks of both are opposite.)
 
     Parameters
     ----------

@@ -52,7 +52,7 @@ class StudyInput(Config):
     reference: Path | None = Field(
         None,
         title="Reference",
-        description="Volume taken as the truth, instead of "
+        description="Volume taken as the ground truth, instead of "
         "the reconstruction from all projections.",
     )
     mask: Path | None = Field(

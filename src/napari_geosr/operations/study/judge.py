@@ -63,7 +63,7 @@ class StudyReference:
     levels: tuple[float, float]
 
 
-#: Classes per decade of the pore-volume histogram.
+#: Bins per decade of the pore-volume histogram.
 VOLUMES_PER_DECADE = 4
 
 
@@ -117,7 +117,7 @@ def judged_steps(
     config: StudyConfig,
     should_stop: ShouldStop,
 ) -> Generator[Step, None, tuple[AnyDict, dict[str, Picture]]]:
-    """Compare a reconstruction with the reference; return figures and pictures.
+    """Compare a reconstruction with the reference; return measured values and pictures.
 
     Figures are JSON-serialisable; pictures are ``slice`` and ``pores``.
 
@@ -156,7 +156,7 @@ def judged_steps(
 
 
 def measured_figures(report: PorosityReport) -> AnyDict:
-    """The figures measured in one volume."""
+    """The values measured in one volume."""
     components = report.pore_count + report.small_pore_count
     density = None
     if report.pores_per_mm3 is not None and report.pore_count:

@@ -128,10 +128,11 @@ def _find_region_steps(
         min(_MAX_OMITTED_SHARE, _MAX_OMITTED_PER_POROSITY * porosity),
     ):
         yield WarningIssued(
-            message=f"The sample that was found (--sample auto) leaves out "
-            f"{100 * left_out:.0f} % of its convex outline: pores there that are open "
-            "to the surface are not counted. If there are, mark the sample (--mask), "
-            "or take all within the field of view (--sample circle)."
+            message="The automatic sample mask (--sample auto) leaves out "
+            f"{100 * left_out:.0f} % of its convex hull: pores there that are "
+            "open to the surface are not counted. If there are such pores, "
+            "mark the sample (--mask), or evaluate the whole field of view "
+            "(--sample circle)."
         )
     return inside
 

@@ -71,7 +71,7 @@ def write_report(
         _cards(done, config, scan),
         f"<p>{_method_text(done, config, scan)}</p>",
         "<h2>Errors</h2>",
-        _themed_picture("Figures over projections or exposure", curves),
+        _themed_picture("Measured values by number of projections or exposure", curves),
         f"<p><small>Shaded: porosity within ±{config.tolerance:.0%}.</small></p>",
         *_maps(done, config),
         *_volumes(done, names, themes),
@@ -187,7 +187,8 @@ _NOTES = (
     "reference. SSIM: mean over up to 8 whole slices, including the air around the "
     "sample, Gaussian window of 1.5 pixels. Errors are relative to the reference and "
     "signed. The rendering shows the pores in the centre of the evaluated rows, "
-    "darker with distance. Seconds are those of this computer, for the evaluated rows."
+    "darker with distance. Times were measured on this computer, for the evaluated "
+    "rows."
 )
 _HEAD = (
     "Projections",
@@ -322,9 +323,9 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         "step": "taken step by step: the other projections are left out",
         "continuous": "taken while the sample turns: each is the mean over its angles, "
         + (
-            "with the light of one projection"
+            "with the photons of one projection"
             if config.light == "one"
-            else "with all of their light"
+            else "with all of their photons"
         ),
     }
     against = (
@@ -337,16 +338,16 @@ def _method_text(done: StudySummary, config: StudyConfig, scan: Projections) -> 
         shorter = (
             ' "100 at 10 %" means 100 projections with a tenth of the exposure each: '
             "a random tenth of the counted photons is kept, as in a shorter exposure. "
-            "Networks learn from the other photons."
+            "Networks learn from the remaining photons."
         )
         if not done.reference["is_truth"]:
             shorter += " These are also part of the reference, which favours them."
     taught = ""
     if any(row.get("training_seconds") for row in done.rows):
         taught = (
-            f" Networks are trained on the first half of the rows, each for "
+            " Networks are trained on the first half of the rows, each for "
             f"{config.steps} steps of {config.batch_size} patches of {config.patch}² "
-            "pixels; the figures refer to the second half."
+            "pixels; the results refer to the second half."
         )
     return escape(
         f"Few projections are {words[config.acquisition]}. Errors are relative to "

@@ -177,7 +177,7 @@ def least_light(
 def _sufficient_subsets(
     rows: Sequence[AnyDict], config: StudyConfig, n_angles: int
 ) -> dict[str, list[ScanSubset]]:
-    """Subsets that, like all those with more light, give the right porosity."""
+    """Subsets that give the right porosity, as do all subsets with more photons."""
     found: dict[str, list[ScanSubset]] = {}
     for name in config.algorithms:
         errors = {

@@ -42,16 +42,17 @@ def check_study(scan: Projections, config: StudyConfig) -> None:
     """Refuse settings that are recognisably wrong."""
     if scan.geometry != "parallel":
         raise ProjectionsError(
-            f"{scan.title} is a {scan.geometry}-beam scan: studies are of parallel "
-            "beams, whose rows are independent. Give a parallel-beam scan."
+            f"{scan.title} is a {scan.geometry}-beam scan: a study requires a "
+            "parallel beam, for which detector rows are independent. Give a "
+            "parallel-beam scan."
         )
     check_subsets(scan, config)
     learned = [name for name in config.algorithms if find_algorithm(name).method]
     if learned and scan.n_rows < _MIN_ROWS:
         rows = "1 row" if scan.n_rows == 1 else f"{scan.n_rows} rows"
         raise ConfigError(
-            f"{scan.title} has {rows}: one half of {_MIN_ROWS} or more is needed to "
-            f"train on. Leave {', '.join(learned)} out (--algorithms)."
+            f"{scan.title} has {rows}, but at least {_MIN_ROWS} are needed: one half "
+            f"is used for training. Leave {', '.join(learned)} out (--algorithms)."
         )
 
 
@@ -65,10 +66,10 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
     said = []
     if paired and (what := reason_without_counts(scan)):
         said.append(
-            f"The scan holds {what} and no counts, which could be shared out: "
-            f"{_titles(paired)} learn to make the reconstruction of the whole scan. It "
-            "shares noise with what they are given, and some of it is kept. "
-            "Noise2Inverse keeps none."
+            f"The scan contains {what} instead of counts, so its photons cannot be "
+            f"divided: {_titles(paired)} learn to predict the reconstruction of the "
+            "whole scan. Part of its noise is also in their input, and this part is "
+            "kept. Noise2Inverse is not affected."
         )
     # For shorter exposures the warning is given when they are made.
     quick = config.acquisition == "continuous" and config.light == "one"
@@ -83,8 +84,8 @@ def study_warnings(scan: Projections, config: StudyConfig) -> list[str]:
     ]
     if adversarial and noisier:
         said.append(
-            f"{_titles(adversarial)} from {', '.join(noisier)} learn the grain of "
-            "reconstructions with less light than what they are given."
+            f"{_titles(adversarial)} from {', '.join(noisier)} learn the noise "
+            "texture of reconstructions with fewer photons than their input has."
         )
     return said
 
@@ -124,8 +125,8 @@ def shape_of(
         if shape != (scan.n_rows, size, size):
             raise VolumeError(
                 f"The {word} {volume.title} has shape {' × '.join(map(str, shape))}, "
-                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give one "
-                "of that shape, slice by slice in its place."
+                f"but the reconstruction has {scan.n_rows} × {size} × {size}. Give "
+                "one of that shape, with each slice at the same position."
             )
     return scan.n_rows, size, size
 

@@ -151,13 +151,14 @@ class StudyStore:
         present = [path.name for path in self._own_paths if path.exists()]
         if before is None and present:
             raise FileError(
-                f"{self.folder} holds {' and '.join(present)}, but no study: a study "
-                "itself uses folders of these names. Choose another folder."
+                f"{self.folder} contains {' and '.join(present)}, but no study: a "
+                "study creates files or folders with these names itself. Choose "
+                "another folder."
             )
         changed = [] if before is None else _changed(before, self._essential)
         if changed and not overwrite:
             raise ConfigError(
-                f"{self.folder} holds a study with {' and '.join(changed)}. Choose "
+                f"{self.folder} contains a study with {' and '.join(changed)}. Choose "
                 "another folder, or allow overwriting (--overwrite)."
             )
         self._is_new = before is None or bool(changed)
@@ -177,7 +178,7 @@ class StudyStore:
             self._lock.acquire(timeout=0)
         except Timeout as error:
             raise ConfigError(
-                f"The study in {self.folder} is running. Wait for its end or stop it, "
+                f"The study in {self.folder} is running. Wait until it ends, stop it, "
                 "or choose another folder."
             ) from error
 

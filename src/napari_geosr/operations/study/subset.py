@@ -121,13 +121,15 @@ def check_subsets(scan: Projections, config: StudyConfig) -> None:
     most = n if shorter else n - 1
     if max(config.counts) > most or not all_subsets(config, n):
         raise ConfigError(
-            f"{scan.title} has {n} projections, and {max(config.counts)} were asked "
-            f"for. Choose numbers {'up to' if shorter else 'below'} {n} (--counts)."
+            f"{scan.title} has {n} projections, but {max(config.counts)} were "
+            f"requested. Choose numbers {'up to' if shorter else 'below'} {n} "
+            "(--counts)."
         )
     if shorter and (what := reason_without_counts(scan)):
         raise ConfigError(
-            f"{scan.title} holds {what}: what a shorter exposure would have counted "
-            "is known only for counts. Leave shorter exposures out (--exposure 1)."
+            f"{scan.title} contains {what}: a shorter exposure can be simulated only "
+            "from photon or detector counts. Leave shorter exposures out (--exposure "
+            "1)."
         )
 
 
@@ -259,8 +261,9 @@ def _exposed(
         return scan, ""
     if subset.exposure == 1 and (what := reason_without_counts(scan)):
         return scan, (
-            f"The scan holds {what} and no counts, so the views of continuous scans "
-            "have the light of all projections that they are the mean of (light: all)."
+            f"The scan contains {what} instead of counts, so each view of a "
+            "continuous scan has the photons of all projections that are averaged in "
+            "it (light: all)."
         )
     made = _thinned(scan, share, config, rest=rest)
     return made, _new_notes(made, scan)

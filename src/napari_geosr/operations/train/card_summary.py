@@ -8,8 +8,8 @@ from napari_geosr.core.errors import ModelError
 from napari_geosr.operations.models import catalogue
 
 _DISTANCES = {
-    "grey_level_distance": "Distance of grey levels",
-    "spectrum_distance": "Distance of spectra",
+    "grey_level_distance": "Distance between grey-level distributions",
+    "spectrum_distance": "Distance between spectra",
 }
 
 

@@ -79,19 +79,19 @@ def check_slices(training: TrainingConfig, volumes: Sequence[Volume]) -> list[st
     for volume in volumes:
         depth = _depth(volume)
         if is_simulated(volume.name):
-            continue  # may include single images on purpose, so that they are learned
+            continue  # may contain single images on purpose, for the network to learn
         if depth == 1 < planes:
             raise ConfigError(
-                f"{volume.title} is a single image, but a 2.5D network sees {planes} "
+                f"{volume.title} is a single image, but a 2.5D network takes {planes} "
                 "slices at once. Set dimensions to 2D.",
                 fields=["dimensions"],
             )
         if depth < planes:
             n_adjacent = depth - 1 + depth % 2
             warnings.append(
-                f"{volume.title} has {depth} slices, but the network sees {planes} at "
-                f"once, so some are used twice. Set adjacent slices to {n_adjacent}, "
-                "or dimensions to 2D."
+                f"{volume.title} has {depth} slices, but the network takes {planes} "
+                "at once, so some are used twice. Set adjacent slices to "
+                f"{n_adjacent}, or dimensions to 2D."
             )
     return warnings
 
@@ -165,8 +165,8 @@ def check_distinct(sources: Sequence[Volume]) -> None:
     for volume in sources:
         if volume.source is not None and volume.source in known:
             raise ConfigError(
-                f"{volume.title} is given twice: the same file has the same noise, so "
-                "there is nothing to learn from it. Give reconstructions from "
+                f"{volume.title} is given twice: the noise is the same in both, so "
+                "nothing can be learned from the pair. Give reconstructions from "
                 "different projections."
             )
         known.append(volume.source)

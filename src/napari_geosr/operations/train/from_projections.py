@@ -144,7 +144,7 @@ class ProjectionsTrainJob(Config):
         rows = scan.rows(*self.scans.rows) if self.scans.rows else scan
         if rows.n_rows == 1 < self.training.planes:
             raise ConfigError(
-                f"{scan.title} has a single row, but a 2.5D network sees "
+                f"{scan.title} has a single row, but a 2.5D network takes "
                 f"{self.training.planes} slices at once. Set dimensions to 2D."
             )
         if self.scans.restore is not None:
@@ -368,8 +368,9 @@ def _scan_pairs(scan: Projections, config: ScansConfig) -> list[ScanPair]:
     )
     if scan.n_angles in counts and not is_shared_out:
         raise ConfigError(
-            f"{scan.title} has {scan.n_angles} projections, and a pair of all with all "
-            "of them has nothing to teach. Use fewer (--counts, --every)."
+            f"{scan.title} has {scan.n_angles} projections, and nothing can be "
+            "learned from a pair of all with all of them. Use fewer (--counts, "
+            "--every)."
         )
     whole = ScanPart("whole", f"the whole scan ({scan.n_angles} projections)", scan)
     photons: AnyDict = {
@@ -426,8 +427,8 @@ def _photon_split_pair(
         The scan with most of its photons, and with the remaining ones.
     """
     n = few.scan.n_angles
-    source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their light"
-    target_title = f"all projections, without the light of {few.title}"
+    source_title = f"{few.title}, {MAX_INPUT_LIGHT:.0%} of their photons"
+    target_title = f"all projections without the photons of {few.title}"
     target = remaining_light(scan, MAX_INPUT_LIGHT, n, acquisition, rest=rest)
     source = fewer_views(given, n, acquisition)
     return ScanPair(

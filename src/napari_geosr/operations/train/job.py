@@ -71,13 +71,14 @@ class TrainJob(Config):
                 f"{path} is not a readable YAML config: {error}"
             ) from error
         if not isinstance(values, dict):
-            raise ConfigError(f"{path} holds no settings: a mapping was expected.")
+            raise ConfigError(f"{path} contains no settings: a mapping was expected.")
         values.pop("schema_version", None)
         if "training" not in values:
             values = {"method": method, "training": values}
         if values.get("method") != method:
             raise ConfigError(
-                f"{path} holds settings of {values.get('method')!r}, not of {method!r}."
+                f"{path} contains settings of {values.get('method')!r}, not of "
+                f"{method!r}."
             )
         return cls.from_values(values)
 
@@ -150,8 +151,8 @@ class TrainJob(Config):
         for source, target in zip(volumes["source"], volumes["target"], strict=True):
             if source.source is not None and source.source == target.source:
                 raise ConfigError(
-                    f"{source.title} is source and target: the same file has the same "
-                    "noise, so there is nothing to learn from it."
+                    f"{source.title} is used both as source and as target: the noise "
+                    "is the same in both, so nothing can be learned."
                 )
             ndim = self.training.ndim
             try:

@@ -205,9 +205,9 @@ class ScansConfig(ProjectionsConfig):
         "left-out",
         title="Exposure of the target",
         description="For pairs with fewer projections. left-out: the input has four "
-        "fifths of its photons and the target has the others, so that they share no "
-        "noise; all: the target has all photons, as in the papers. Values that are "
-        "not counts are not divided.",
+        "fifths of its photons and the target has the others, so that "
+        "their noise is independent; all: the target has all photons, as "
+        "in the papers. Values that are not counts are not divided.",
     )
     counts_per_photon: CountsPerPhoton = "auto"
     photon_seed: int = Field(

@@ -57,8 +57,8 @@ def missing_chunks(
     why = (
         "All chunks were there when it was written: copy it again."
         if all_written
-        else "Some programs omit chunks that hold only this value; otherwise the copy "
-        "is incomplete."
+        else "Some programs omit chunks that contain only this value; otherwise the "
+        "copy is incomplete."
     )
     return (
         f"{n_missing:,} of {n_all:,} chunks are not in the file and are read as "
@@ -87,7 +87,7 @@ def _folder_of(array: Any) -> Path | None:
 def _key_pattern(array: Any, ndim: int) -> re.Pattern[str] | None:
     """Pattern of chunk file names, with one group for the index along each axis."""
     first = array.metadata.encode_chunk_key((0,) * ndim)
-    # Take the key of the first chunk and replace its zeros by number patterns.
+    # Take the key of the first chunk and replace its zeros with number patterns.
     parts = re.split(r"(?<![0-9A-Za-z])0(?![0-9A-Za-z])", first)
     if len(parts) != ndim + 1:
         return None

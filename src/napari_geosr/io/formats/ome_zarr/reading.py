@@ -139,13 +139,13 @@ def _only_array(group: Any, path: Path, axes: str | None) -> Volume:
     if not names:
         inner = ", ".join(sorted(name for name, _ in group.groups())[:8])
         raise FileError(
-            f"{path.name} holds no image"
-            f"{f'; its groups are: {inner}' if inner else ''}. Choose a group or array "
-            f"as '{path.name}::NAME'."
+            f"{path.name} contains no "
+            f"image{f'; its groups are: {inner}' if inner else ''}. Choose a group or "
+            f"array as '{path.name}::NAME'."
         )
     raise FileError(
-        f"{path.name} holds {len(names)} arrays: {', '.join(names[:8])}. Choose one as "
-        f"'{path.name}::{names[0]}'."
+        f"{path.name} contains {len(names)} arrays: {', '.join(names[:8])}. Choose "
+        f"one as '{path.name}::{names[0]}'."
     )
 
 
@@ -234,12 +234,12 @@ def _check(array: Any, path: Path) -> None:
     kind = np.dtype(array.dtype).kind
     if kind == "c":
         raise FileError(
-            f"{path.name} holds complex numbers; volumes are real. Save the magnitude "
-            "(or phase) as a separate array."
+            f"{path.name} contains complex numbers; volumes must be real-valued. Save "
+            "the magnitude (or phase) as a separate array."
         )
     if kind not in "biuf" or not 2 <= array.ndim <= 5 or 0 in array.shape:
         raise FileError(
-            f"{path.name} holds an array of shape {tuple(array.shape)} and type "
+            f"{path.name} contains an array of shape {tuple(array.shape)} and type "
             f"{array.dtype}: not an image or volume."
         )
     n_voxels = math.prod(array.shape)

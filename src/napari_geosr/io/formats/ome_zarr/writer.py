@@ -276,7 +276,8 @@ class ZarrOutput(Output):
             compressors=codec,
             dimension_names=[a.lower() for a in self.stamp.axes],
             fill_value=self.fill,
-            # A missing chunk then means a loss, not just a chunk of fill values.
+            # A missing chunk then means that data have been lost, not that it holds
+            # only fill values.
             config={"write_empty_chunks": True},
         )
 

@@ -122,7 +122,7 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
         counts = np.minimum(counts, page.nbytes)
     if not len(offsets) or len(offsets) != len(counts):
         raise FileError(
-            f"{path.name} is damaged: a page has no voxels. Copy or export it again."
+            f"{path.name} is damaged: a page contains no data. Copy or export it again."
         )
     ends = (offsets + counts)[counts > 0]
     if len(ends) and ends.max() > size:
@@ -131,6 +131,6 @@ def _check_page(page: TiffPage | TiffFrame, path: Path, size: int) -> None:
     is_sparse = keyframe is not None and 42113 in keyframe.tags  # as GDAL writes them
     if (counts == 0).any() and not is_sparse:
         raise FileError(
-            f"{path.name} is damaged: parts of its pages have no voxels. Copy or "
+            f"{path.name} is damaged: parts of its pages contain no data. Copy or "
             "export the file again."
         )

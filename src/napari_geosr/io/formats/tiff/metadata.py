@@ -193,7 +193,7 @@ def from_imagej(page: TiffPage, metadata: AnyMapping, n_slices: int) -> Physical
         )
         space.notes.append(Note(text, "slice distance"))
     if not has_unit and space.size:
-        text = "The file gives a voxel size without a unit; it was kept as a number."
+        text = "The file gives a voxel size without a unit; the number was kept."
         space.notes.append(Note(text, "unit"))
     for axis in "XYZ":
         place = _finite(metadata.get(f"{axis.lower()}origin"))
@@ -272,7 +272,7 @@ def from_lsm(metadata: AnyMapping) -> PhysicalSpace:
 def from_vendor(found: VendorPixel, page: TiffPage) -> PhysicalSpace:
     """Pixel size from a microscope's own metadata."""
     height, width, unit = found.in_unit()
-    note = f"The pixel size is that of the {found.origin} metadata."
+    note = f"The pixel size was read from the {found.origin} metadata."
     return PhysicalSpace(
         {"Y": height, "X": width},
         unit=unit,
@@ -301,8 +301,8 @@ def from_resolution_tags(page: TiffPage) -> PhysicalSpace:
             if resolution == 1:  # the default value: never set
                 return PhysicalSpace()
             note = (
-                f"The file states {dpi:g} dots per inch, a default of programs that do "
-                "not know the pixel size; it is ignored."
+                f"The file gives {dpi:g} dots per inch, the default of programs that "
+                "do not know the pixel size; it was ignored."
             )
             doubt = f"{dpi:g} dots per inch is a default of image editors"
             edge = 25.4 / dpi

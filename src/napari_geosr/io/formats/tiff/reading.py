@@ -126,7 +126,8 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     found = [s for s in tif.series if math.prod(int(n) for n in s.shape) > 0]
     if not found:
         raise FileError(
-            f"{path.name} holds no pixels: its images have zero size. Export it again."
+            f"{path.name} contains no pixels: its images have zero size. Export it "
+            "again."
         )
     if dataset is not None:
         if not dataset.isdecimal() or int(dataset) >= len(found):
@@ -142,10 +143,10 @@ def _choose_series(tif: TiffFile, path: Path, dataset: str | None) -> Any:
     more = " …" if len(full) > 4 else ""
     sizes = {str(found.index(s)): math.prod(int(n) for n in s.shape) for s in full}
     raise SeveralImagesError(
-        f"{path.name} holds {len(full)} images of different shape or kind ({shapes}"
-        f"{more}), not one volume. Choose one as '{path.name}::{next(iter(sizes))}' … "
-        f"'{path.name}::{list(sizes)[-1]}' on the command line; napari opens each as a "
-        "layer.",
+        f"{path.name} contains {len(full)} images of different shape or kind "
+        f"({shapes}{more}), not one volume. Choose one as "
+        f"'{path.name}::{next(iter(sizes))}' … '{path.name}::{list(sizes)[-1]}' on "
+        "the command line; napari opens each as a layer.",
         sizes,
     )
 
@@ -159,13 +160,13 @@ def _check_dtype(series: TiffPageSeries, path: Path) -> None:
         )
     if np.dtype(dtype).kind == "c":
         raise FileError(
-            f"{path.name} holds complex numbers ({np.dtype(dtype)}); volumes are real. "
-            "Save its magnitude (or phase) as a separate file."
+            f"{path.name} contains complex numbers ({np.dtype(dtype)}); volumes must "
+            "be real-valued. Save its magnitude (or phase) as a separate file."
         )
     if np.dtype(dtype).kind not in "biuf":
         raise FileError(
-            f"{path.name} holds values of type {np.dtype(dtype)}, not numbers. Export "
-            "it again as integers or floats."
+            f"{path.name} contains values of type {np.dtype(dtype)}, not numbers. "
+            "Export it again as integers or floats."
         )
 
 
@@ -283,7 +284,7 @@ def _source(
             with decoding(path):
                 source = series.asarray(maxworkers=1)
             if source.shape != shape:  # tifffile returns what it could read
-                raise _damaged(path, "its voxels do not fill its shape")
+                raise _damaged(path, "it has fewer voxels than its shape requires")
             chunks = source.shape
         else:
             source = Pages(series, path)

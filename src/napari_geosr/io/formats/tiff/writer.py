@@ -61,7 +61,7 @@ def choose_layout(name: str, suffix: str, dtype: AnyDType, shape: Sequence[int])
     if suffix in (".ome.tif", ".ome.tiff"):
         if dtype.name not in _OME_TYPES:
             raise FileError(
-                f"{name} cannot be written: OME-TIFF does not hold {dtype.name} "
+                f"{name} cannot be written: OME-TIFF does not support {dtype.name} "
                 "voxels. Use the suffix .tif or .ome.zarr."
             )
         return "ome"

@@ -29,7 +29,7 @@ TITLE = "surface error"
 ABOUT = "position of surfaces; avoids holes and islands"
 KIND = "geometry"
 WEIGHT = 0.5
-#: Maximum distance from a wall in voxels; larger distances are equal.
+#: Maximum distance from a wall in voxels; larger distances are clipped to it.
 DEPTH = 4
 
 

@@ -131,7 +131,7 @@ def rank_steps(
     rows = [_ranked(each, noise, scale) for each in tried]
     rows.append(_unchanged_entry(rows, noise))
     rows.sort(key=lambda row: row.error)
-    yield StageStarted(message="Rehearsing the best model")
+    yield StageStarted(message="Testing the best model")
     rows = _without_harmful(rows, volume, setup, skipped)
     return _ranking(rows, noise, skipped, began)
 
@@ -176,7 +176,7 @@ def _reason_unsuitable(model: Model, volume: Volume, modality: str | None) -> st
     if card.upscale_factor > 1 or card.labels > 1:
         return "its result is not a denoised scan"
     if card.axes == "ZYX" and volume.axes == "YX":
-        return "it needs a volume, and this is a single image"
+        return "it needs a volume, but this is a single image"
     if modality and card.modalities and modality not in card.modalities:
         return f"it is made for {', '.join(card.modalities)}"
     if card.inputs > 1:

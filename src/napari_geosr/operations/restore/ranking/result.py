@@ -134,9 +134,10 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     best = candidates[0] if candidates else None
     if not noise.is_measured:
         return NONE, (
-            "Leave the scan as it is: its noise could not be measured (it may be up to "
-            f"{100 * noise.bound:.0f} % of the contrast), so nothing can be compared. "
-            "Choose a model by eye, or give a second scan of the same sample."
+            "Leave the scan as it is: its noise could not be measured (it may be up "
+            f"to {100 * noise.bound:.0f} % of the contrast), so nothing can be "
+            "compared. Choose a model by visual comparison, or give a second scan of "
+            "the same sample."
         )
     if noise.is_negligible:
         return NONE, (
@@ -148,8 +149,9 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
     clear = [row for row in candidates if row.is_clearly_better]
     if not clear:
         return NONE, (
-            "Leave the scan as it is: nothing clearly brings it closer to the truth. "
-            f"The best candidate, {best.name}, is expected to gain {best.gain_text}."
+            "Leave the scan as it is: no candidate clearly brings it closer to the "
+            f"ground truth. The best candidate, {best.name}, is expected to gain "
+            f"{best.gain_text}."
         )
     chosen = min(clear, key=_penalised_error)
     reason = (
@@ -168,7 +170,7 @@ def decide(rows: list[RankingEntry], noise: Noise) -> tuple[str, str]:
             "certain to help"
         )
     elif others:
-        reason += f"; {others[0].name}, the next, {_number(others[0].gain)} dB"
+        reason += f"; {others[0].name}, the next best, {_number(others[0].gain)} dB"
     return chosen.name, reason + "."
 
 

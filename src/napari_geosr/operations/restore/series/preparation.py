@@ -214,9 +214,9 @@ def _changing_noise(
         if point in levels
     )
     return (
-        f"The noise changes over time (standard deviation {shown}), and all time "
-        "points are restored as the one in the middle asks for. Restore those of very "
-        "different noise one by one (--time)."
+        f"The noise changes over time (standard deviation {shown}), but all time "
+        "points are restored with the settings for the middle one. Restore those with "
+        "very different noise one by one (--time)."
     )
 
 
@@ -282,8 +282,8 @@ def _refuse_mixture(series: PreparedSeries) -> None:
         )
         raise ConfigError(
             f"The channels of {series.plan.volume.title} need models of the same kind "
-            f"for one result, not these ({names}). Name one model for all, or restore "
-            "the channels one by one (--channel)."
+            f"to give one result, unlike these ({names}). Name one model for all, or "
+            "restore the channels one by one (--channel)."
         )
 
 

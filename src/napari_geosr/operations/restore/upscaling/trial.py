@@ -154,15 +154,15 @@ class ScanTrial:
             edges.append(min(_PART_EDGE[self.ndim], n // f) * f)
             if n // f < _MIN_EDGE:
                 raise VolumeError(
-                    f"{self.volume.title} is too small to judge the model "
-                    f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels "
-                    f"along each axis are needed, not {n}."
+                    f"{self.volume.title} is too small to test the model "
+                    f"{self.card.name!r} on it: at least {_MIN_EDGE * f} voxels along "
+                    f"each axis are needed, not {n}."
                 )
         found = structured_boxes(self.volume, edges, _N_PARTS)
         if not found:
             raise VolumeError(
                 f"{self.volume.title} has no part with structure and without NaN to "
-                f"judge the model {self.card.name!r} on."
+                f"test the model {self.card.name!r} on."
             )
         return found
 

@@ -192,7 +192,7 @@ def upscaling_verdict_steps(
     drawn = []
     for box in boxes:
         if should_stop():
-            raise Cancelled("Stopped while judging the model.")
+            raise Cancelled("Stopped while evaluating the model.")
         drawn.append(trial.draw(box, rng))
     trial.prepare([own for own, _ in drawn], trial.own_noise)
     excess = trial.excess
@@ -219,7 +219,7 @@ def _error_steps(
     found = []
     for i, part in enumerate(parts, start=1):
         if should_stop():
-            raise Cancelled("Stopped while judging the model.")
+            raise Cancelled("Stopped while evaluating the model.")
         found.append(trial.errors(part))
         yield BlockDone(done + i, 2 * len(parts))
     return np.array(found, np.float64)

@@ -121,9 +121,9 @@ def wrong_pores(name: str, found: KnownBlockTest) -> str:
         return ""
     more = "more" if made > true else "fewer"
     return (
-        f"{name} would show far {more} pores than there are: in a rehearsal with noise "
-        f"like that of this scan it made {made} of {true}. Do not count pores in its "
-        "result."
+        f"{name} would show far {more} pores than there are: in a test with noise "
+        f"like that of this scan, it produced {made} instead of {true}. Do not count "
+        "pores in its result."
     )
 
 
@@ -145,7 +145,7 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
             + (
                 f"{name} returns the scan as it is."
                 if facts.bound is not None or removed.change == 0
-                else f"what {name} removes cannot be judged: look at it."
+                else f"what {name} removes cannot be assessed: inspect it."
             ),
         )
     if noise.level > 0:
@@ -159,28 +159,28 @@ def cautions(facts: RunAssessment) -> Iterator[Finding]:
     ):
         yield Finding(
             "caution",
-            f"The noise was measured as {_percent(noise.relative)} of the contrast and "
-            "correlated along every axis: fine structure may have been mistaken for "
-            "it. Compare the result with cubic interpolation.",
+            f"The noise was measured as {_percent(noise.relative)} of the contrast "
+            "and is correlated along every axis: fine structure may have been "
+            "mistaken for noise. Compare the result with cubic interpolation.",
         )
     if noise.level > 0:
         if removed.level > MAX_LEVEL:
             yield Finding(
                 "caution",
-                f"More would be removed than noise: {removed.level:.2f} times its "
-                "level.",
+                f"More than noise would be removed: {removed.level:.2f} times the "
+                "noise level.",
             )
         if removed.coarser > MAX_EXCESS_CORRELATION:
             yield Finding(
                 "caution",
-                "What would be removed is coarser than the noise: structure may be "
-                "among it.",
+                "What would be removed is coarser than the noise: it may include "
+                "structure.",
             )
         if removed.has_places:
             yield Finding(
                 "caution",
                 "Some of what would be removed exceeds the noise, by up to "
-                f"{removed.strongest:.0f} standard deviations: look at it.",
+                f"{removed.strongest:.0f} standard deviations: inspect it.",
             )
         yield from _range(facts)
         yield from _lost_pores(facts)
@@ -216,14 +216,15 @@ def _range(facts: RunAssessment) -> Iterator[Finding]:
     if level > _OUTSIDE * high:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
-            f"trained up to {_percent(high)}.",
+            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
+            f"trained only up to {_percent(high)}.",
         )
     elif level < low / _OUTSIDE and facts.bound is None:
         yield Finding(
             "caution",
-            f"The noise is {_percent(level)} of the contrast, and {facts.name} was "
-            f"trained from {_percent(low)} up: it may smooth too much.",
+            f"The noise is {_percent(level)} of the contrast, but {facts.name} was "
+            f"trained only on noise of at least {_percent(low)}: it may smooth too "
+            "much.",
         )
 
 
@@ -237,9 +238,9 @@ def imaging(card: ModelCard, volume: Volume) -> Iterator[Finding]:
         kinds = " or ".join(MODALITIES[name] for name in card.modalities)
         yield Finding(
             "caution",
-            f"{card.name} is for {kinds}, and voxels of "
-            f"{min(volume.voxel_size):.3g} {volume.unit} are unusual for that. Check "
-            "the voxel size, or choose a model for your kind of images.",
+            f"{card.name} is for {kinds}, but voxels of {min(volume.voxel_size):.3g} "
+            f"{volume.unit} are unusual for these. Check the voxel size, or choose a "
+            "model for your kind of images.",
         )
 
 
@@ -251,8 +252,8 @@ def all_is_well(facts: RunAssessment) -> str:
     if noise.level == 0 and facts.card.upscale_factor == 1:
         if facts.bound is not None:
             return (
-                f"{_no_noise(noise)}: the result will be the scan itself. Leave it as "
-                "it is."
+                f"{_no_noise(noise)}: the result will be identical to the scan. Leave "
+                "it as it is."
             )
         return (
             f"{_no_noise(noise)}, and {facts.name} would change the scan by "
