@@ -110,7 +110,7 @@ def test_the_range_may_be_told(noisy, true):
 
 
 def test_what_cannot_be_compared_is_refused(noisy, true):
-    with pytest.raises(VolumeError, match="same voxels"):
+    with pytest.raises(VolumeError, match="same shape"):
         geosr.compare(noisy[:8], true)
     with pytest.raises(VolumeError, match="no voxel in common"):
         geosr.compare(
