@@ -17,7 +17,7 @@ _ROUNDING = 1e-6
 
 
 def hull_area(mask: Mask) -> int:
-    """Number of pixels with their centres in the convex hull of a slice.
+    """Number of pixels with their centres in the convex outline of a slice.
 
     Parameters
     ----------
@@ -37,7 +37,7 @@ def hull_area(mask: Mask) -> int:
 
 
 def _lower_chain(x: Ends, y: Ends) -> tuple[Ends, Ends]:
-    """Corners of the lower convex hull of points in order of x."""
+    """Corners of the lower convex outline of points in order of x."""
     kept: list[int] = []
     for i in range(len(x)):
         while len(kept) > 1:
@@ -57,7 +57,7 @@ def hull_share_outside(
 ) -> float:
     """Share of the slice-wise convex hulls outside a sample mask, 0 … 1.
 
-    The hull of a slice encloses its part of the mask and all bodies of solid except
+    The outline of a slice encloses its part of the mask and all bodies of solid except
     specks. The share is 0 for a mask that is convex in each slice; a mask that follows
     the walls of large pores open to the surface excludes these pores.
 
