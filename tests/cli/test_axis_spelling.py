@@ -26,7 +26,7 @@ def test_every_command_takes_both_spellings(command, capsys, monkeypatch):
     said = " ".join(capsys.readouterr().out.split())
     assert "--center CHOICE|FLOAT" in said
     assert "--centre" not in said
-    assert "Detector column of the rotation axis; 0 is the middle of the first" in said
+    assert "Detector column of the rotation axis; 0 is the centre of the first" in said
 
 
 @pytest.mark.parametrize("spelling", ["--center-offset", "--centre-offset"])

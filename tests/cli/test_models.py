@@ -157,7 +157,7 @@ def test_what_cannot_be_imported_is_said_in_a_sentence(
         run(["models", "export", "foam-denoise", "--format", "onnx", "--out", "a.b"])
         == 2
     )
-    assert "ends in .onnx" in capsys.readouterr().err
+    assert "must have the suffix .onnx" in capsys.readouterr().err
     assert not own.exists()
 
 

@@ -59,7 +59,7 @@ def test_a_name_that_is_too_long(files, tmp_path, capsys):
     [
         (["--counts", "12,24"], "24 projections, but 24 were requested"),
         (["--counts", "few"], "50,75,100"),
-        (["--counts", "6", "--algorithms", "magic"], "'magic' is not known"),
+        (["--counts", "6", "--algorithms", "magic"], "'magic' is unknown"),
         (["--counts", "6", "--algorithms", "msdnet"], "6 rows"),
         (["--counts", "6", "--tolerance", "7"], "tolerance"),
     ],

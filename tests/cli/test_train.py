@@ -159,7 +159,7 @@ def test_shapes_that_do_not_fit_leave_no_folder(scans: Path, capsys: Any) -> Non
 def test_a_scan_is_no_second_scan_of_itself(scans: Path, capsys: Any) -> None:
     pair = ["--source", "a.tif", "--target", "a.tif", "--out", "job"]
     assert run(["train", "noise2noise", *pair]) == 2
-    assert "same file" in capsys.readouterr().err
+    assert "both as source and as target" in capsys.readouterr().err
 
 
 def test_a_training_goes_on_from_a_model_with_its_network(

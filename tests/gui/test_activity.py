@@ -114,7 +114,7 @@ def test_an_operation_tells_what_it_does_and_gives_its_result(owner, qtbot):
 def test_nothing_else_starts_while_something_runs(owner, qtbot):
     activity = Activity(owner)
     activity.start("wait", endless)
-    with pytest.raises(EngineError, match="while 'wait' runs"):
+    with pytest.raises(EngineError, match="while 'wait' is running"):
         activity.start("count", count_to(1))
     activity.cancel()
     ended(qtbot, activity)

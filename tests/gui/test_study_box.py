@@ -268,7 +268,7 @@ def test_the_list_of_jobs_speaks_of_a_study(viewer, qtbot, path, tmp_path):
     job.set_state("done", pid=0, done=3, result="result/report.html")
     qtbot.waitUntil(lambda: jobs.view.state == "done", timeout=10_000)
     assert jobs.view.figures.text() == (
-        "The report is result/report.html in the job's folder."
+        "The report is result/report.html in the job folder."
     )
 
 

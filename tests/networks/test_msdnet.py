@@ -161,7 +161,7 @@ def test_it_learns() -> None:
     ("kwargs", "message"),
     [
         ({"adjacent_slices": 4}, "odd"),
-        ({"ndim": 3, "adjacent_slices": 3}, "no adjacent"),
+        ({"ndim": 3, "adjacent_slices": 3}, "not use adjacent"),
         ({"dilations": (1, 0)}, "dilation"),
         ({"depth": 0}, "depth"),
         ({"colour": 1}, "colour"),

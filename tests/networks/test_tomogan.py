@@ -46,5 +46,5 @@ def test_with_the_skip_it_starts_close_to_its_input() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(ConfigError, match="odd"):
         build_network("tomogan", adjacent_slices=2)
-    with pytest.raises(ConfigError, match="no adjacent"):
+    with pytest.raises(ConfigError, match="not use adjacent"):
         build_network("tomogan", ndim=3, adjacent_slices=3)

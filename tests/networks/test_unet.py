@@ -93,7 +93,7 @@ def test_it_learns() -> None:
     ("kwargs", "message"),
     [
         ({"adjacent_slices": 4}, "odd"),
-        ({"ndim": 3, "adjacent_slices": 3}, "no adjacent"),
+        ({"ndim": 3, "adjacent_slices": 3}, "not use adjacent"),
         ({"levels": 0}, "levels"),
         ({"pooling": "mean"}, "pooling"),
     ],

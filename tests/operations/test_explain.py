@@ -229,7 +229,7 @@ def test_the_command_writes_and_prints(
             VolumeError,
             "24 × 88 × 96 voxels, 2 times as many as the scan",
         ),
-        ({"at": (1, 3, 3), "model": "auto"}, ModelError, "name it"),
+        ({"at": (1, 3, 3), "model": "auto"}, ModelError, "give its name"),
         ({"at": (1, 3, 3), "model": "nlm", "method": ("filter",)}, None, ""),
         ({"at": (1, 3, 3), "position": (1.0, 2.0, 3.0)}, ConfigError, "not both"),
         ({"at": (1, 3, 3), "method": ("magic",)}, ConfigError, "'occlusion'"),

@@ -61,7 +61,7 @@ def test_a_channel_is_taken_over_where_there_are_several(scan, tmp_path):
     two = saved(tmp_path / "two.ome.tif", data, "CZYX")
     opened, notes = open_companion(two, settings, volume)
     assert np.all(np.asarray(opened.data) == 1)
-    assert "channel 1" in notes[0]
+    assert "Channel 1" in notes[0]
     with pytest.raises(VolumeError, match="2 channels"):
         open_companion(two, None, volume)
 
@@ -88,7 +88,7 @@ def test_an_output_never_replaces_or_joins_its_source(tmp_path, monkeypatch):
     check_not_source(slices, tmp_path / "slices/report/a.png", tmp_path / "b.tif")
 
     path = saved(tmp_path / "scan.ome.zarr", np.ones(SHAPE, np.uint8))
-    with pytest.raises(FileError, match="lies in it"):
+    with pytest.raises(FileError, match="lies inside it"):
         check_not_source(open_volume(path), path / "0" / "deep" / "a.png")
 
     monkeypatch.setenv("HOME", str(tmp_path))

@@ -220,7 +220,7 @@ def test_what_cannot_be_written_is_refused_first(
     folder = make(tmp_path)
     with pytest.raises(ConfigError, match="no format of exported models 'tiff'"):
         export(folder, "tiff", tmp_path / "a.tif")
-    with pytest.raises(ConfigError, match=r"ends in \.onnx"):
+    with pytest.raises(ConfigError, match=r"must have the suffix \.onnx"):
         export(folder, "onnx", tmp_path / "a.zip")
     (tmp_path / "a.onnx").write_bytes(b"mine")
     with pytest.raises(FileError, match="exists already"):

@@ -226,7 +226,7 @@ def test_a_fan_beam_row_by_row(balls):
     # The axis was found without being told, and said to be no more than about right.
     assert result.centre.column == pytest.approx((N + 15) / 2, abs=0.5)
     said = [step.message for step in steps if isinstance(step, WarningIssued)]
-    assert sum("not exact" in text for text in said) == 1
+    assert sum("only approximate" in text for text in said) == 1
     assert sum("Check it in a preview" in text for text in said) == 1
     assert result.volume.voxel_size == pytest.approx((2 / 3,) * 3)
     solid = balls[2:4] == 1
@@ -333,5 +333,5 @@ def test_every_so_many_views_of_a_full_turn_may_show_the_same(every, directions)
     scan = Projections(data=lines, angles=angles, is_line_integrals=True, centre=7.5)
     _, _, steps = run(scan, settings={"every": every})
     said = " ".join(s.message for s in steps if isinstance(s, WarningIssued))
-    assert (f"show {directions} directions" in said) == bool(directions)
+    assert (f"cover only {directions} directions" in said) == bool(directions)
     assert bool(said) == bool(directions)

@@ -362,9 +362,9 @@ def test_one_folder_is_filled_by_one_process(scan, tmp_path):
 
 def test_what_is_refused(scan, files, tmp_path):
     truth = io.read(files["truth"])
-    with pytest.raises(ConfigError, match=r"48 projections, and 48 were.*--counts"):
+    with pytest.raises(ConfigError, match=r"48 projections, but 48 were.*--counts"):
         study(scan, tmp_path, counts=(12, 48))
-    with pytest.raises(ConfigError, match="'magic' is not known; choose from cgls"):
+    with pytest.raises(ConfigError, match="'magic' is unknown; choose from cgls"):
         StudyConfig.create(algorithms="fbp,magic")
     with pytest.raises(ConfigError, match="numbers of at least 2"):
         StudyConfig.create(counts=(1,))

@@ -74,7 +74,7 @@ def test_neighbours_have_to_be_there(rng: np.random.Generator) -> None:
         check_slices(training, [few, image])
     assert check_slices(flat, [few, image]) == []
     (sentence,) = check_slices(training, [few])
-    assert "4 slices, but the network sees 5" in sentence
+    assert "4 slices, but the network takes 5" in sentence
     assert "adjacent slices to 3" in sentence
 
 

@@ -53,7 +53,7 @@ def test_a_sample_has_its_exact_porosity():
 
 
 def test_a_sample_needs_square_slices():
-    with pytest.raises(ConfigError, match="square slices of 8 voxels"):
+    with pytest.raises(ConfigError, match="square slices of at least 8 voxels"):
         cylinder_sample(sphere_foam((4, 16, 20), radius=(2, 4)))
     with pytest.raises(ConfigError, match=r"square slices \(Z, N, N\), not"):
         simulate_scan(np.ones((4, 5)))

@@ -110,7 +110,7 @@ def test_the_search_keeps_to_its_range_and_says_when_that_is_too_small(sample):
     found = find_centre(scan, CentreConfig(low=40, high=45))
     assert found.columns.min() >= 40
     assert found.columns.max() <= 45
-    assert any("at the end of the range" in note for note in found.notes)
+    assert any("at the end of the search" in note for note in found.notes)
     assert truth > 45
 
 

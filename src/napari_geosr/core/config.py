@@ -156,19 +156,19 @@ def explain_fields(error: ValidationError) -> dict[str, str]:
 
 def _describe_errors(name: str, items: Sequence[AnyMapping]) -> str:
     """What is wrong with one setting; a union has one reason per member."""
-    reasons = []
+    reasons, is_noun = [], False
     for item in items:
         kind = str(item["type"]).partition("_")[0]
         if kind == "literal":
             reasons.append(f"one of {item['ctx']['expected'].replace(' or ', ', ')}")
+            is_noun = True
         elif kind in _KINDS and str(item["type"]).endswith(("_type", "_parsing")):
             reasons.append(_KINDS[kind])
+            is_noun = True
         else:
             reasons.append(str(item["msg"]).removeprefix("Value error, ").rstrip("."))
     text = " or ".join(dict.fromkeys(reasons))
-    if any(
-        reason.startswith(("one of ", "a ")) or reason == "text" for reason in reasons
-    ):
+    if is_noun:
         text += " is needed"
     given = items[0].get("input")
     known = given is None or isinstance(given, dict | list) or repr(given) in text

@@ -147,7 +147,7 @@ def test_two_scans_tell_noise_from_texture(rng: np.random.Generator) -> None:
     assert found.source == "repeat"
     assert found.level == pytest.approx(0.1, rel=0.1)
     assert abs(found.correlation["x"]) < 0.08
-    with pytest.raises(VolumeError, match="same voxels"):
+    with pytest.raises(VolumeError, match="same voxel grid"):
         estimate_noise(scans[0], second=Volume(texture[1:], "ZYX"))
 
 

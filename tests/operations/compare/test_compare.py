@@ -193,7 +193,7 @@ def test_volumes_without_any_place(fine):
     assert any("'bare' has no voxel size" in text for text in found.remarks)
     with pytest.raises(VolumeError, match="Set the voxel size"):
         run({"A": fine, "B": bare.replace(data=bare.data[:20])})
-    with pytest.raises(VolumeError, match="same voxels"):
+    with pytest.raises(VolumeError, match="same shape can be compared"):
         run({"A": bare, "B": bare.replace(data=bare.data[:20])})
     # Twice as fine in pixels, as a super-resolved layer without voxel size.
     half = Volume(means(fine.data, 2), "ZYX", (2.0,) * 3, "pixel", (0.5,) * 3)
