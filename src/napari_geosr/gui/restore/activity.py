@@ -428,6 +428,7 @@ class RestoreActivity(Activity):
         )
 
     def _on_run_step(self, step: Step) -> None:
+        self._check_source()  # at every step, since tiles may take minutes
         if isinstance(step, TargetReady):
             layer = self.run_source()
             if layer is None or layer not in self._viewer.layers:
@@ -452,7 +453,6 @@ class RestoreActivity(Activity):
             for refresher in self._refreshers:
                 refresher.tile_done(step.slices)
             self.handover.set_progress(step.done, step.total)
-            self._check_source()
             self.progressed.emit("tiles", step.done, step.total)
         else:
             self._on_step(step)
