@@ -7,6 +7,7 @@ subject in two files. Files and folders are small enough to be looked through.
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -63,6 +64,12 @@ REGISTRIES = (
 APART = re.compile(r"\.gui\.(readers|writers)$|\.measure\.kernels\.|_compiled$")
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """The syntax tree of a file, which several tests read."""
+    return ast.parse(path.read_text("utf-8"))
+
+
 def import_graph(root: Path) -> nx.DiGraph:
     """Which module of a package imports which, wherever the import statement stands.
 
@@ -77,7 +84,7 @@ def import_graph(root: Path) -> nx.DiGraph:
     graph.add_nodes_from(files)
     for name, path in files.items():
         package = name if path.stem == "__init__" else name.rpartition(".")[0]
-        for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        for node in ast.walk(parsed(path)):
             for found in imported(node, package):
                 module = found if found in files else found.rpartition(".")[0]
                 if module in files and module != name:
@@ -157,7 +164,7 @@ def test_few_imports_stand_inside_functions() -> None:
     late = [
         f"{path.relative_to(ROOT)}:{statement.lineno}"
         for path in FILES
-        for function in ast.walk(ast.parse(path.read_text("utf-8")))
+        for function in ast.walk(parsed(path))
         if isinstance(function, ast.FunctionDef)
         for statement in ast.walk(function)
         if any(name.startswith("napari_geosr.") for name in imported(statement, ""))
@@ -186,7 +193,7 @@ def test_functions_are_short() -> None:
     lengths = {
         f"{path}:{node.lineno} {node.name}": body_length(node)
         for path in FILES
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef)
     }
     long = {name: n for name, n in lengths.items() if n > MOST_LINES_OF_A_FUNCTION}
@@ -318,7 +325,7 @@ _OF_REGISTRIES = {"Config", "Method", "NetworkConfig"}
 def test_no_class_name_stands_twice() -> None:
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(parsed(path)):
             if isinstance(node, ast.ClassDef) and node.name not in _OF_REGISTRIES:
                 places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}")
     twice = {name: found for name, found in places.items() if len(found) > 1}
@@ -346,7 +353,7 @@ def test_each_number_has_a_line_and_a_name_of_its_own() -> None:
     found = [
         f"{path.relative_to(ROOT)}:{line}"
         for path in FILES
-        for line in numbers_in_tuples(ast.parse(path.read_text("utf-8")))
+        for line in numbers_in_tuples(parsed(path))
     ]
     assert not found, "One constant a line, with its unit and reason in a comment."
 

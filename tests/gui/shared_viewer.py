@@ -56,6 +56,7 @@ class SharedViewer:
         self._size = self._window.size()
         leave_out_of_collections()
         self._mouse = {name: list(getattr(self.viewer, name)) for name in _MOUSE}
+        get_settings().reset()
 
     @contextmanager
     def _as_model(self) -> Iterator[None]:
@@ -68,7 +69,6 @@ class SharedViewer:
     def lent(self) -> Iterator[napari.Viewer]:
         """Lend the viewer to a test, and empty it afterwards."""
         assert isalive(self._window), "a test closed it: there, make_napari_viewer"
-        get_settings().reset()
         with patch.object(NapariApplication, "get_app_model", return_value=self._app):
             self._window.activateWindow()
             yield self.viewer

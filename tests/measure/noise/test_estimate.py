@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from napari_geosr.core.errors import VolumeError
 from napari_geosr.core.noise import Noise
 from napari_geosr.core.volume import Volume
-from napari_geosr.measure.noise import estimate_noise
+from napari_geosr.measure.noise import estimate, estimate_noise
 from napari_geosr.physics.noise import reconstruction_noise
 from napari_geosr.physics.phantoms import sphere_foam
 
@@ -209,3 +209,23 @@ def test_cement_has_noise_that_is_correlated_along_all_axes(shared_data: Path) -
     found: Noise = estimate_noise(Volume(cement, "ZYX"))
     assert 0.025 < found.relative < 0.045
     assert min(found.correlation.values()) > 0.3
+
+
+def test_equal_scans_are_measured_once(
+    rng: np.random.Generator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scan = rng.normal(100, 10, SHAPE).astype(np.float32)
+    first = estimate_noise(Volume(scan, "ZYX"))
+    found: list[object] = []
+    whole = estimate.find_quiet
+    monkeypatch.setattr(
+        estimate, "find_quiet", lambda *a, **k: found.append(0) or whole(*a, **k)
+    )
+    assert estimate_noise(Volume(scan.copy(), "ZYX")) == first
+    assert found == []
+    # In an image of the same voxels, and after a change, it is measured again.
+    assert estimate_noise(Volume(scan[0], "YX")).correlation.keys() == {"y", "x"}
+    assert estimate_noise(Volume(scan + scan, "ZYX")).level > 1.9 * first.level
+    assert len(found) == 2
+    # Nor do all the scans of a long session stay in memory.
+    assert len(estimate._known) <= estimate._MAX_KNOWN

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import threading
 from collections.abc import Callable, Generator, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -56,6 +59,12 @@ _MAX_PADDED_SHARE = 0.02
 _MAX_CLIPPED_SHARE = 2e-3
 #: Share of clipped voxels above which their reduced noise matters.
 _MUCH_CLIPPED = 0.05
+#: Number of estimates that are kept. The verdict on a model, the ranking, the run and
+#: the check of its result ask for the noise of the same scan one after another.
+_MAX_KNOWN = 32
+#: Estimates by the digest of their sample, oldest first.
+_known: dict[bytes, Noise] = {}
+_lock = threading.Lock()
 
 
 def estimate_noise(volume: Volume, *, second: Volume | None = None) -> Noise:
@@ -127,6 +136,31 @@ def noise_steps(
     if sample is None:  # `should_stop` was true for a moment only
         raise Cancelled("Measuring the noise was cancelled.")
     repeated = second is not None
+    key = _key(volume, sample, repeated)
+    known = _known.get(key)
+    if known is None:
+        known = _from_sample(volume, sample, repeated, check)
+        with _lock:
+            _known[key] = known
+            if len(_known) > _MAX_KNOWN:
+                del _known[next(iter(_known))]
+    return replace(known, correlation=dict(known.correlation))
+
+
+def _key(volume: Volume, sample: NoiseSample, repeated: bool) -> bytes:
+    """Digest of everything that the estimate depends on."""
+    digest = hashlib.blake2b(digest_size=16)
+    for values in (sample.blocks, sample.greys, sample.values):
+        digest.update(np.ascontiguousarray(values))
+    numbers = (sample.step, sample.levels, sample.unknown, sample.padded)
+    scan = (volume.axes, volume.shape[0] == 1, repeated)
+    digest.update(repr((*numbers, sample.clipped, sample.blocks.shape, *scan)).encode())
+    return digest.digest()
+
+
+def _from_sample(
+    volume: Volume, sample: NoiseSample, repeated: bool, check: Callable[[], None]
+) -> Noise:
     fraction = _QUIET_IN_DIFFERENCE if repeated else _QUIET
     quiet = None
     sample, unit = rescaled(sample)
