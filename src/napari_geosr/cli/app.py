@@ -26,7 +26,7 @@ _HELP = """Restore microscopy and CT volumes and measure their pores, without a 
 
 Start with `napari-geosr demo`. In napari, the same tools are under *Plugins ▸ GeoSR*.
 """
-#: Options of all commands.
+#: Options that every command accepts.
 _QUIET = ("-q", "--quiet")
 _VERBOSE = ("-v", "--verbose", "--debug")
 
@@ -110,7 +110,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     return int(code or 0)
 
 
-#: Error numbers that are caused by the path, not by this program.
+#: Values of ``errno`` that are caused by the path, not by a bug in this program.
 _PATH_ERRORS = (
     errno.EACCES,
     errno.EDQUOT,
