@@ -25,7 +25,7 @@ _WEDGE_STEPS = 5.0
 #: In degrees. A full turn may fall short by this much plus one rotation step.
 _TURN_TOLERANCE = 5.0
 
-# Views taken in pairs from opposite sides.
+# Detection of views taken in pairs from opposite sides.
 #: In steps. Maximum deviation of an opposite view from exactly half a turn; with half a
 #: step, every view would have an opposite one.
 _OPPOSITE_TOLERANCE = 0.25
@@ -35,20 +35,21 @@ _EVEN_STEP_TOLERANCE = 0.15
 #: and end of the scan.
 _VIEW_FRACTION = 0.9
 
-#: In mean steps. Views closer together than this count as one position on the turn.
+#: In mean steps. Views closer together than this count as the same position on the
+#: turn.
 SAME_PLACE_STEPS = 0.1
 #: In mean steps. Minimum gap that can mark the start of a scan: a narrower one only
 #: shows that the angles are uneven.
 _START_GAP_STEPS = 1.5
 
-# Views taken consecutively around a turn, with encoder noise.
+# Detection of views taken consecutively around a turn, with encoder noise.
 #: Minimum number of views: with fewer, a rotation cannot be distinguished from chance.
 _MIN_VIEWS = 12
-#: In steps. Maximum deviation of a step for a fraction `_VIEW_FRACTION` of them. That
-#: quantile is 0.58 if the noise of each angle is normal (standard deviation 0.25
-#: steps), and 0.68 if it is uniform within half a step.
+#: In steps. Maximum deviation of the steps, measured by their `_VIEW_FRACTION`
+#: quantile. That quantile is 0.58 if the noise of each angle is normal (standard
+#: deviation 0.25 steps), and 0.68 if it is uniform within half a step.
 _ENCODER_TOLERANCE = 0.85
-#: In steps. Maximum width of the widest gap with such noise.
+#: In steps. Maximum width of the widest gap that such noise may cause.
 _MAX_GAP_STEPS = 2.5
 #: In steps. Maximum phase shift of later turns relative to the first.
 _PHASE_TOLERANCE = 0.25

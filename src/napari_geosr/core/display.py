@@ -12,7 +12,7 @@ import numpy as np
 from napari_geosr.core.types import AnyArray, AnyDType
 from napari_geosr.core.units import PIXEL
 
-#: Length up to which a name is shown in full, in characters, including quotes.
+#: Maximum length of a name shown in full, in characters including quotes.
 _LONGEST_NAME = 40
 #: Maximum length of the longer edge of a picture, in pixels.
 _PICTURE_EDGE = 192
