@@ -14,7 +14,7 @@ from napari_geosr.core.volume import Volume
 from napari_geosr.io import atomic
 from napari_geosr.operations.inputs import check_not_source
 
-#: Upscale factors with available networks.
+#: Upscale factors for which networks are available.
 _TRAINED = (1, 2, 4, 8)
 #: File name by content.
 FILES = {

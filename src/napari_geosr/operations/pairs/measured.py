@@ -32,13 +32,13 @@ _PLANES = 16
 _PLANE_VOXELS = 1 << 18
 #: Percentile of the grey values that counts as background.
 _BACKGROUND_PERCENTILE = 0.5
-#: Percentile that counts as bright structures.
+#: Percentile of the grey values that counts as bright structures.
 _BRIGHT_PERCENTILE = 99.5
 #: Maximum number of high-resolution voxels that are blurred repeatedly.
 _MAX_HIGH_VOXELS = 1 << 23
 #: Maximum number of low-resolution voxels compared with them.
 _MAX_LOW_VOXELS = 1 << 22
-#: Noise spectra allowed for a kind of imaging; for third-party kinds any.
+#: Noise spectra considered for each kind of imaging; for third-party kinds, all are.
 _NOISE_SPECTRA = {"ct": ("white", "reconstruction", "smooth"), "fluo": ("white",)}
 
 

@@ -14,7 +14,7 @@ from napari_geosr.core.types import AnyArray
 from napari_geosr.core.volume import ArrayLike
 from napari_geosr.tomography.preprocess import ClippingReport, LineIntegrals
 
-#: Bytes read between two calls of `should_stop`.
+#: Number of bytes read between two calls of `should_stop`.
 _PIECE = 32 * 1024**2
 
 

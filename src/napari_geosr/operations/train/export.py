@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 #: Number of simulated volumes per role whose checksums are recorded.
 _MAX_SIMULATED_CHECKSUMS = 2
-#: How mean and deviation of the training volumes were computed.
+#: How the mean and the standard deviation of the training volumes were computed.
 _STATISTICS: Literal["without hot voxels"] = "without hot voxels"
 
 
