@@ -60,7 +60,7 @@ def _add(app: App, commands: Mapping[str, Command]) -> None:
         if command.examples:
             end = with_examples(*command.examples)
             app.command(place, name=name, help=command.help, help_epilogue=end)
-        else:  # a separate App, whose commands have examples
+        else:  # a sub-app, whose own commands have examples
             app.command(place, name=name, help=command.help)
 
 
@@ -90,7 +90,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         _print_error("Stopped.", debug=False)
         return 130
-    except BrokenPipeError:  # ``napari-geosr … | head``
+    except BrokenPipeError:  # e.g. ``napari-geosr … | head``
         sys.stderr.close()
         return 0
     except OSError as error:
