@@ -18,9 +18,9 @@ import yaml
 from napari_geosr.core.errors import ConfigError
 from napari_geosr.core.types import AnyMapping
 
-#: Largest text that is parsed, in bytes; the longest card is 0.04 MB.
+#: Maximum size of a text that is parsed, in bytes; the longest model card has 0.04 MB.
 MAX_BYTES = 10**6
-#: Largest JSON file that accompanies results (tables, provenance), in bytes.
+#: Maximum size of a JSON file that accompanies results (tables, provenance), in bytes.
 MAX_RESULT_BYTES = 32 * 10**6
 #: Maximum depth of nesting; cards have up to eight levels.
 MAX_DEPTH = 64
@@ -177,7 +177,7 @@ class _Budget:
 
     def __init__(self) -> None:
         self.n_values = 0
-        #: Open collections: anchor, number of values before, levels inside.
+        #: Open collections: anchor, number of values before them, levels inside them.
         self._open: list[tuple[str | None, int, int]] = []
         #: Finished anchors: number of values, levels.
         self._anchors: dict[str, tuple[int, int]] = {}

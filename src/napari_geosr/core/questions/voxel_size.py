@@ -14,7 +14,7 @@ _EDITOR_DPI = (72, 96, 150, 300, 600, 1200)
 #: Relative tolerance: a size computed from the dpi agrees only to as many digits as
 #: were written.
 _SAME = 2e-4
-#: Largest ratio of the edges of a voxel that is accepted without asking.
+#: Maximum ratio of a voxel's edges that is accepted without asking.
 MAX_ANISOTROPY = 10.0
 #: Minimum plausible edge in mm (1 nm); CT and microscopy lie within these limits.
 MIN_EDGE_MM = 1e-6
