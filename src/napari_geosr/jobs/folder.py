@@ -207,7 +207,7 @@ class JobFolder:
         FileError
             If it cannot be written; the old contents are kept.
         """
-        # Store paths as at the original location: one atomic write, no second file.
+        # Store paths as if the folder had not moved: one atomic write, no second file.
         path = str(self.path)
         written = relocate_paths(dict(values), path, self._old_path() or path)
         atomic.write_text(self.path / _CONFIG_FILE, _yaml(written), overwrite=True)

@@ -323,7 +323,7 @@ def _stage(job: JobFolder, step: StageStarted) -> None:
 
 
 def _judging(job: JobFolder, step: JudgingStarted) -> None:
-    with suppress(FileError):  # as a heartbeat
+    with suppress(FileError):  # ignored, as for a heartbeat
         job.set_state("finishing", message=step.message)
     _stage(job, step)
 
