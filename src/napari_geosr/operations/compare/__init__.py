@@ -328,7 +328,7 @@ def _spectrum_steps(
     try:
         values, _ = known_block(group, share)
         detail = {key: _detail(one, share) for key, one in group.placed.items()}
-    except VolumeError:  # only scattered valid voxels
+    except VolumeError:  # only scattered voxels are valid
         return {}, {}
     frame = group.placed[group.base].frame
     size, unit = frame.voxel_size, frame.unit

@@ -112,7 +112,7 @@ def measure_steps(
     yield StageStarted(message="Measuring blur and noise of the real scan")
     module = DEGRADATIONS.load(config.degrade)
     coarse = [v * f for v, f in zip(high.voxel_size, factors, strict=True)]
-    # In units of the in-plane blur; if that is zero, of a blur of one voxel.
+    # Work in units of the in-plane blur or, if that is zero, of a blur of one voxel.
     imaging = config.imaging(blur=1.0).model_copy(update={"blur": 1.0, "mtf10": None})
     spread = list(module.spread(imaging, coarse, None))
     if config.dimensions == "2D" and len(spread) == 3:
@@ -155,7 +155,7 @@ def _parts(volume: Volume, edges: tuple[int, ...], most: int) -> list[FloatArray
     found = []
     for place in places:
         steps = np.unravel_index(int(place), rooms)
-        # Equal spacing, with the last part at the end.
+        # Space the parts evenly, with the last one at the end.
         start = [
             int(step * (n - s) / max(1, room - 1)) if room > 1 else (n - s) // 2
             for step, n, s, room in zip(steps, shape, size, rooms, strict=True)

@@ -26,8 +26,8 @@ MAX_SHIFT = 0.5
 _MAX_SHIFT_ANYWHERE = 1.0
 _MIN_OVERLAP = 0.5
 _MIN_CORRELATION = 0.3
-#: Number of low-resolution voxels along an axis below which a pair is small for
-#: training.
+#: Minimum number of low-resolution voxels along an axis for training; a pair with fewer
+#: is reported as small.
 _FEW_VOXELS = 32
 _MAX_SCALE = 0.05
 

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of slices per chunk of an OME-Zarr.
 _MAX_CHUNK_SLICES = 4
-#: Maximum size of these slices, in bytes.
+#: Maximum size of the slices in a chunk, in bytes.
 _MAX_CHUNK_BYTES = 64 * 1024**2
 
 
@@ -319,8 +319,8 @@ def record_steps(
         values=f"attenuation per {scan.unit}",
         device=ready.device,
         torch=torch.__version__,
-        # Set to True only at the end of the run, so that it is correct after any
-        # failure.
+        # Set to True only at the end of the run, so that the record is correct after
+        # any failure.
         complete=False,
     )
     return {**record, "inputs": {"input": entry}}

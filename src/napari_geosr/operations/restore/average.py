@@ -53,7 +53,7 @@ T = TypeVar("T")
 
 #: Matches a number with its sign.
 _FIGURE = re.compile(r"[-+]?\d[\d.,]*")
-#: Number of planes added at once.
+#: Number of planes added up at a time.
 _PLANES = 8
 
 

@@ -309,7 +309,8 @@ def _set_network_noise(
     scaled_noise = noise.scaled(config.strength if card.has_weights else 1.0)
     integers = volume.dtype.kind in "iu"
     if config.uncertainty != members.NONE and integers and not noise.level:
-        # Whole numbers have rounding errors: members may differ by that much.
+        # Whole numbers have rounding errors, so members of an ensemble may differ that
+        # much.
         scaled_noise = replace(
             scaled_noise, level=_ROUNDING, levels=(_ROUNDING,) * len(scaled_noise.greys)
         )

@@ -138,8 +138,8 @@ def open_targets(
                         memory=memory,
                         channels=volume.metadata.get("channels", ()),
                     ),
-                    # Complete deviations of an earlier run may be overwritten with the
-                    # same values.
+                    # Finished deviations of an earlier run may be overwritten, as the
+                    # values are the same.
                     overwrite=overwrite or before == path,
                     continues=before,
                 )

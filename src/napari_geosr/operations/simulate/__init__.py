@@ -58,7 +58,7 @@ __all__ = [
     "simulate_steps",
 ]
 
-#: File name by content.
+#: Names of the files, by content.
 FILES = {
     "projections": "projections.h5",
     "truth": "truth.ome.tif",

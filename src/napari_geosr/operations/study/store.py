@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from filelock import FileLock
 
 SCHEMA_VERSION = 1
-#: Lock of the process that runs the study.
+#: File that the process running the study keeps locked.
 _LOCK_FILE = ".study.lock"
 #: Columns of the table, with units.
 COLUMNS = {

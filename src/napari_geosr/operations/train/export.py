@@ -180,7 +180,7 @@ def _record(
     adaptation: Adaptation | None,
 ) -> AnyDict:
     names = ("torch", "accelerate", "numpy")
-    # Simulated volumes are determined by their seeds: a few checksums suffice to
+    # Simulated volumes are determined by their seeds, so a few checksums suffice to
     # detect a machine on which they come out differently.
     inputs = {
         f"{role} {i + 1}": volume

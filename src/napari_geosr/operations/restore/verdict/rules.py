@@ -291,7 +291,7 @@ def _no_noise(noise: Noise) -> str:
 
 
 def _interval(gain: tuple[float, float, float]) -> str:
-    # An interval without width: the gain is limited by the noise at either end.
+    # The interval has no width if the noise limits the gain at both ends.
     if not math.isfinite(gain[1]) or f"{gain[1]:.1f}" == f"{gain[2]:.1f}":
         return f"at most {gain[2]:+.1f}"
     return f"between {gain[1]:+.1f} and {gain[2]:+.1f}"

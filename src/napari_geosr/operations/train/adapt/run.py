@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 #: Maximum number of error estimates per run.
 _MAX_ESTIMATES = 8
-#: Number of error estimates without improvement before stopping.
+#: Number of consecutive error estimates without improvement before stopping.
 _PATIENCE = 3
 #: Number of timed steps after which the total is adjusted to the time limit.
 _TIMED = 10
