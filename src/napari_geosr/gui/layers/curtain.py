@@ -90,8 +90,7 @@ class CompareBox(QWidget):
         self._pair_before_preview: _References | None = None
         self._curtain: Image | None = None
         self._line: CurtainLine | None = None
-        # Kept so that they can be removed: lines are children of the canvas and outlive
-        # the dock.
+        # Kept to remove them: lines are children of the canvas and outlive the dock.
         self._lines: list[CurtainLine] = []
         when_destroyed(self, partial(_remove_lines, self._lines))
         self._edge = (-1, 0)
